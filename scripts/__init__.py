@@ -1,0 +1,1 @@
+"""How generated things in this repository were made."""

@@ -1,0 +1,41 @@
+"""The two ways to tell users that something they gave us cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """A mistake the user can mend: what was wrong, where, and what to do. Shown without a traceback."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in one place: `where` is a path in a file or a file, `what` says what to do about it."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class JobError(UserError):
+    """Everything that is wrong with one job file, found before anything is loaded.
+
+    Attributes:
+        source: the job file.
+        problems: the mistakes, in file order; never empty.
+    """
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        assert problems, "a JobError without problems"
+        self.source = source
+        self.problems = tuple(problems)
+        count = "1 mistake" if len(self.problems) == 1 else f"{len(self.problems)} mistakes"
+        super().__init__("\n".join([f"{source} has {count}", *(f"  {problem}" for problem in self.problems)]))
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; everything worth keeping has been saved."""
