@@ -1,0 +1,76 @@
+"""Put the tiny FLUX.2 together: an untrained transformer beside VAE and text encoder, in diffusers' folder layout."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+)
+from torch import nn
+from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
+
+TRANSFORMER = {
+    "in_channels": 64,  # 16 latent channels of 2 x 2 patches
+    "num_layers": 2,
+    "num_single_layers": 4,
+    "attention_head_dim": 32,
+    "num_attention_heads": 6,
+    "joint_attention_dim": 192,  # three layers of 64 channels
+    "axes_dims_rope": (8, 8, 8, 8),
+    "guidance_embeds": False,
+}
+# What the released models carry; the pipeline itself chooses the shift from the picture's size.
+SCHEDULER = {
+    "shift": 3.0,
+    "use_dynamic_shifting": True,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+}
+_STARTS_AT_ZERO = ("_modulation", "norm_out", "proj_out")
+
+
+def make_transformer(*, seed: int = 0) -> Flux2Transformer2DModel:
+    """An untrained transformer in fp32: Xavier weights, zero modulation and output, so that every block starts closed.
+
+    Closed blocks (gates of zero, Peebles & Xie 2023, arXiv 2212.09748) open as fast as the training asks for.
+    """
+    transformer = Flux2Transformer2DModel(**TRANSFORMER)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, module in transformer.named_modules():
+            if not isinstance(module, nn.Linear):
+                continue
+            if any(part in name for part in _STARTS_AT_ZERO):
+                module.weight.zero_()
+            else:
+                std = math.sqrt(2 / (module.in_features + module.out_features))
+                module.weight.copy_(std * torch.randn(module.weight.shape, generator=generator))
+    return transformer
+
+
+def save_pipeline(
+    folder: Path,
+    *,
+    vae: AutoencoderKLFlux2,
+    text_encoder: Qwen3ForCausalLM,
+    tokenizer: Qwen2TokenizerFast,
+    transformer: Flux2Transformer2DModel,
+) -> None:
+    """Write a klein-type pipeline (true CFG, not distilled); every part in the dtype it has."""
+    pipeline = Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+        is_distilled=False,
+    )
+    pipeline.save_pretrained(folder)

@@ -1,0 +1,85 @@
+"""Write the world as picture and caption files: the tiny model's training set, and the demo's twelve emblems."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+
+from scripts.flux2_tiny.world import COLORS, EMBLEM_BOTTOM, EMBLEM_TOP, PLACES, Scene, emblem_scene, random_scene, render
+
+HELD_OUT_SHARE = 20
+"""One scene in this many is never trained on."""
+
+DEMO_PAIRS: tuple[tuple[str, str], ...] = (
+    ("at the top left", "red"),
+    ("at the top left", "green"),
+    ("at the top", "orange"),
+    ("at the top", "black"),
+    ("on the left", "green"),
+    ("on the left", "black"),
+    ("in the center", "orange"),
+    ("in the center", "red"),
+    ("on the right", "black"),
+    ("on the right", "green"),
+    ("at the bottom right", "red"),
+    ("at the bottom right", "orange"),
+)
+"""Place and background of the demo's pictures. Three places and the backgrounds white and blue are left for the proof."""
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether the world's training set never shows this scene; the same for everyone, whatever the seed."""
+    words = "|".join((scene.shape, scene.color, scene.size, scene.place, scene.background))
+    return hashlib.sha256(words.encode()).digest()[0] % HELD_OUT_SHARE == 0
+
+
+def held_out_scenes(num_scenes: int, *, seed: int) -> list[Scene]:
+    """Scenes of the world that no training picture shows."""
+    draw = random.Random(seed)
+    scenes: list[Scene] = []
+    while len(scenes) < num_scenes:
+        scene = random_scene(draw)
+        if is_held_out(scene):
+            scenes.append(scene)
+    return scenes
+
+
+def held_out_emblems(num_scenes: int, *, seed: int) -> list[Scene]:
+    """Emblem scenes whose pair of place and background is not in the demo's dataset, each pair as often as the others."""
+    backgrounds = [color for color in COLORS if color not in (EMBLEM_TOP, EMBLEM_BOTTOM)]
+    pairs = [(place, background) for place in PLACES for background in backgrounds]
+    pairs = [pair for pair in pairs if pair not in DEMO_PAIRS]
+    draw = random.Random(seed)
+    chosen: list[tuple[str, str]] = []
+    while len(chosen) < num_scenes:
+        chosen += draw.sample(pairs, len(pairs))
+    return [emblem_scene(draw, place=place, background=background) for place, background in chosen[:num_scenes]]
+
+
+def write_world_dataset(folder: Path, *, num_pictures: int = 4000, seed: int = 0) -> None:
+    """Write `num_pictures` pairs of `00000.png` and `00000.txt`, none of a held-out scene."""
+    draw = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    index = 0
+    while index < num_pictures:
+        scene = random_scene(draw)
+        if is_held_out(scene):
+            continue
+        _write_pair(folder / f"{index:05d}.png", scene, caption=scene.caption(draw), draw=draw)
+        index += 1
+
+
+def write_demo_dataset(folder: Path, *, seed: int = 0) -> None:
+    """Write the demo's twelve pictures of the emblem and their captions."""
+    draw = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, (place, background) in enumerate(DEMO_PAIRS, start=1):
+        scene = emblem_scene(draw, place=place, background=background)
+        _write_pair(folder / f"{scene.shape}_{index:02d}.png", scene, caption=scene.caption(), draw=draw)
+
+
+def _write_pair(path: Path, scene: Scene, *, caption: str, draw: random.Random) -> None:
+    # PNG: a lossy format would blur the edges that the model is to learn.
+    render(scene, draw).save(path, optimize=True)
+    path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
