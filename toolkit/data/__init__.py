@@ -1,0 +1,9 @@
+"""Data: from folders of captioned images to batches. Pixels (`images`) and tensors (`cache`) are imported by name, with torch."""
+
+from toolkit.data.batches import BatchPlan, count_batches
+from toolkit.data.examples import Example
+from toolkit.data.report import describe_scan
+from toolkit.data.scan import scan_datasets
+from toolkit.data.scan_result import DatasetTable, Scan
+
+__all__ = ["BatchPlan", "DatasetTable", "Example", "Scan", "count_batches", "describe_scan", "scan_datasets"]

@@ -1,0 +1,109 @@
+"""Tensors kept on disk under a key that says all that shaped them, so that an entry is right or not there."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from toolkit.data.examples import Example
+from toolkit.data.images import Color
+from toolkit.files import sha256_json, write_bytes
+
+CACHE_VERSION = 1  # raise when the same key would name other tensors
+
+
+def latents_key(example: Example, *, vae_fingerprint: str, background: Color, dtype: str) -> str:
+    """Key of an example's latents. Repeats, and the same image under another name, share it."""
+    fit = example.fit
+    shaped_by = {
+        "version": CACHE_VERSION,
+        "content": example.content_hash,
+        "vae": vae_fingerprint,
+        "resized": fit.resized,
+        "crop": fit.crop_box,
+        "flip": [example.flip_x, example.flip_y],
+        "background": background,
+        "dtype": dtype,
+    }
+    return f"latents_{sha256_json(shaped_by)}"
+
+
+def embeddings_key(prompt: str, *, text_encoder_fingerprint: str, max_tokens: int, dtype: str) -> str:
+    """Key of a prompt's embeddings."""
+    shaped_by = {
+        "version": CACHE_VERSION,
+        "prompt": prompt,
+        "text_encoder": text_encoder_fingerprint,
+        "max_tokens": max_tokens,
+        "dtype": dtype,
+    }
+    return f"embeddings_{sha256_json(shaped_by)}"
+
+
+class TensorCache:
+    """A folder of `<key>.safetensors`. Writers may run at once: an entry appears whole, and all would write the same.
+
+    Args:
+        folder: made when the first entry is written.
+        on_damage: told of each damaged entry after it was removed, in one line.
+    """
+
+    def __init__(self, folder: Path, *, on_damage: Callable[[str], None] | None = None) -> None:
+        self.folder = folder
+        self.on_damage = on_damage
+
+    def path(self, key: str) -> Path:
+        """Where an entry lives."""
+        return self.folder / f"{key}.safetensors"
+
+    def has(self, key: str) -> bool:
+        """True when the entry is there and whole. Reads all of it, so that a later `get` does not disappoint."""
+        return self.get(key) is not None
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        """The tensors of an entry, on the CPU; None when it is not there, or was damaged and is now removed."""
+        path = self.path(key)
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        except FileNotFoundError:
+            return None
+        except SafetensorError as error:
+            self._remove(path, str(error))
+            return None
+        if metadata.get("key") != key or metadata.get("checksum") != _checksum(tensors):
+            self._remove(path, "its content is not what was written under this name")
+            return None
+        return tensors
+
+    def put(self, key: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+        """Write an entry whole.
+
+        Raises:
+            OSError: the folder cannot be written or the disk is full; nothing half-written is left.
+        """
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        header = {**(metadata or {}), "key": key, "checksum": _checksum(plain)}
+        write_bytes(self.path(key), safetensors.torch.save(plain, header))
+
+    def _remove(self, path: Path, reason: str) -> None:
+        path.unlink(missing_ok=True)
+        if self.on_damage is not None:
+            self.on_damage(f"{path}: damaged cache entry removed, it will be made again: {reason}")
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of names, types, shapes and bytes: finds damage (every burst up to 32 bits) at 2 GB/s."""
+    crc = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"

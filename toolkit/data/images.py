@@ -1,0 +1,72 @@
+"""The pixels of an example: any image file, upright, without transparency, at its bucket's size."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from toolkit.data.examples import Example
+from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image
+from toolkit.errors import UserError
+
+Color = tuple[int, int, int]
+
+
+def load_pixels(example: Example, *, background: Color) -> Tensor:
+    """Decode, turn upright, flatten, resize (Lanczos), crop and flip one example.
+
+    Args:
+        example: what to load; its `fit.crop` is used as it stands (see `Example.cropped_by`).
+        background: red, green, blue (0..255) to show through transparent pixels.
+
+    Returns:
+        pixels, [3, H, W], fp32, -1..1.
+
+    Raises:
+        UserError: the file has gone, cannot be decoded, or is no longer the one that was scanned.
+    """
+    try:
+        data = example.path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{example.path}: cannot be read: {error.strerror or error}") from error
+    if hashlib.sha256(data).hexdigest() != example.content_hash:
+        raise UserError(f"{example.path}: the image has changed since the job started; start the job again")
+    try:
+        image = ImageOps.exif_transpose(open_image(data))
+        image = to_rgb(image, background)
+    except (ImageError, *DECODE_ERRORS) as error:
+        raise UserError(f"{example.path}: cannot be decoded: {error}") from error
+    image = image.resize(example.fit.resized, Image.Resampling.LANCZOS).crop(example.fit.crop_box)
+    if example.flip_x:
+        image = ImageOps.mirror(image)
+    if example.flip_y:
+        image = ImageOps.flip(image)
+    pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)  # [3, H, W]
+    return pixels.contiguous().float() / 127.5 - 1.0
+
+
+def to_rgb(image: Image.Image, background: Color) -> Image.Image:
+    """Any mode that JPEG, PNG, WebP and GIF files decode to, as RGB on `background`."""
+    if image.mode.startswith("I;16"):
+        image = _to_8_bit(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    flat = Image.new("RGB", image.size, background)
+    flat.paste(image, mask=image.getchannel("A"))
+    return flat
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits, which pillow's own conversion would clip. A transparent grey value stays so."""
+    values = numpy.asarray(image).astype(numpy.uint32)  # [H, W]
+    grey = Image.fromarray(((values * 255 + 32767) // 65535).astype(numpy.uint8))
+    if "transparency" not in image.info:
+        return grey
+    opaque = values != image.info["transparency"]
+    grey.putalpha(Image.fromarray(opaque.astype(numpy.uint8) * 255))
+    return grey

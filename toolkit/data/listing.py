@@ -1,0 +1,115 @@
+"""Which image files a dataset names: those of a folder, or those of a JSON file with their captions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit.data.image_files import EXTENSIONS
+from toolkit.errors import Problem
+
+SKIPPED_FOLDERS = frozenset({"_controls", "_latent_cache", "_t_e_cache"})
+# Pictures in a dataset that are not trained on: worth a word, since nobody expects it.
+OTHER_PICTURES = frozenset({".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jfif"})
+
+
+@dataclass
+class Listing:
+    """What one dataset names.
+
+    Attributes:
+        images: image files in a fixed order, whatever order the file system has.
+        captions: captions that the JSON file gives, by image.
+        others: pictures in formats that are not trained on.
+        problems: what of it cannot be used.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    captions: dict[Path, str] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def list_images(source: Path) -> Listing:
+    """The images of a folder (with its subfolders) or of a JSON file `{path: {"caption": "..."}}`.
+
+    Hidden files and folders and `SKIPPED_FOLDERS` are passed over. Links to folders are followed, each folder once.
+    Paths in a JSON file are absolute, beside the file, or below the working folder.
+    """
+    listing = Listing()
+    if source.is_dir():
+        _walk(source, listing, seen=set())
+        listing.images.sort(key=lambda path: path.relative_to(source).as_posix())
+    elif source.is_file() and source.suffix.lower() == ".json":
+        _read_json(source, listing)
+    elif source.exists():
+        listing.problems.append(Problem(str(source), "is neither a folder of images nor a .json dataset file"))
+        return listing
+    else:
+        listing.problems.append(Problem(str(source), "no such folder or dataset file"))
+        return listing
+    if not listing.images and not listing.problems:
+        listing.problems.append(Problem(str(source), f"holds no images ({_known_extensions()})"))
+    return listing
+
+
+def _walk(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
+    try:
+        status = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        listing.problems.append(Problem(str(folder), f"cannot be listed: {error.strerror or error}"))
+        return
+    if (status.st_dev, status.st_ino) in seen:  # a link back up, or a second link to the same folder
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if entry.name not in SKIPPED_FOLDERS:
+                _walk(entry, listing, seen)
+        elif entry.suffix.lower() in EXTENSIONS:
+            listing.images.append(entry)
+        elif entry.suffix.lower() in OTHER_PICTURES:
+            listing.others.append(entry)
+
+
+def _read_json(source: Path, listing: Listing) -> None:
+    try:
+        content: Any = json.loads(source.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        listing.problems.append(Problem(str(source), f"byte {error.start} is not UTF-8; save the file as UTF-8"))
+        return
+    except (json.JSONDecodeError, RecursionError) as error:
+        listing.problems.append(Problem(str(source), f"is not valid JSON: {error}"))
+        return
+    except OSError as error:
+        listing.problems.append(Problem(str(source), f"cannot be read: {error.strerror or error}"))
+        return
+    if not isinstance(content, dict):
+        listing.problems.append(Problem(str(source), 'must be an object: {"image.jpg": {"caption": "..."}, ...}'))
+        return
+    for name in sorted(content):
+        _take_entry(source, name, content[name], listing)
+
+
+def _take_entry(source: Path, name: str, entry: Any, listing: Listing) -> None:
+    caption = entry.get("caption", "") if isinstance(entry, dict) else None
+    if not isinstance(caption, str):
+        listing.problems.append(Problem(f"{source}: {name}", 'must be an object with a text: {"caption": "..."}'))
+        return
+    if Path(name).suffix.lower() not in EXTENSIONS:
+        listing.problems.append(Problem(f"{source}: {name}", f"is not an image file ({_known_extensions()})"))
+        return
+    beside = source.parent / name  # an absolute name stays as it is
+    image = beside if beside.exists() else Path(name)
+    listing.images.append(image if image.exists() else beside)
+    if caption.strip():
+        listing.captions[listing.images[-1]] = caption
+
+
+def _known_extensions() -> str:
+    return ", ".join(sorted(EXTENSIONS))

@@ -1,0 +1,35 @@
+"""The datasets in a few lines of text: images, captions, buckets, and how long an epoch is."""
+
+from __future__ import annotations
+
+from toolkit.data.batches import count_batches
+from toolkit.data.scan_result import DatasetTable, Scan
+
+
+def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1) -> tuple[str, ...]:
+    """Lines for `--check` and for the start of a run."""
+    lines = [line for table in scan.tables for line in _describe_table(table)]
+    num_batches = count_batches(scan.examples, batch_size)
+    line = f"epoch: {_count(len(scan.examples), 'example')} in {_count(num_batches, 'batch', 'batches')} of up to {batch_size}"
+    steps = num_batches / gradient_accumulation
+    return (*lines, f"{line} = {steps:.4g} {'step' if steps == 1 else 'steps'}")
+
+
+def _describe_table(table: DatasetTable) -> list[str]:
+    missing = table.num_images - table.num_captions
+    parts = [
+        _count(table.num_images, "image"),
+        f"{_count(table.num_captions, 'caption')} found" + (f", {missing} missing" if missing else ""),
+    ]
+    if table.num_skipped:
+        parts.append(f"{table.num_skipped} unreadable")
+    if table.num_copies > 1:
+        parts.append(f"{table.num_copies} copies of each")
+    if table.is_reg:
+        parts.append("regularisation")
+    title = f"{table.source} at {table.resolution}: {', '.join(parts)}"
+    return [title, *(f"  {width:>5} x {height:<5} {count:>6}" for (width, height), count in table.buckets.items())]
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,193 @@
+"""The scan of the datasets: every file proven readable, every caption read, every bucket known, nothing loaded."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.config.dataset import DatasetConfig
+from toolkit.data.buckets import Fit, fit_to_bucket
+from toolkit.data.captions import CaptionError, caption_file, one_line, put_trigger, read_caption
+from toolkit.data.examples import Example
+from toolkit.data.image_files import ImageError, ImageInfo, inspect_image
+from toolkit.data.listing import list_images
+from toolkit.data.scan_result import DatasetTable, Findings, Scan
+
+LARGE_CROP = 0.25  # share of an image that a crop may take before it is mentioned
+
+
+def scan_datasets(
+    datasets: Sequence[DatasetConfig], *, divisor_px: int, trigger_word: str | None, reg_weight: float = 1.0
+) -> Scan:
+    """Read every image and caption of a job once. Each resolution of a dataset makes a copy of it.
+
+    Args:
+        datasets: the job's `datasets`.
+        divisor_px: both sides of every bucket divide by this; the model says.
+        trigger_word: for datasets without their own.
+        reg_weight: factor of the loss of regularisation images.
+    """
+    findings = Findings()
+    listings = [list_images(dataset.folder_path) for dataset in datasets]
+    inspected = _inspect_all(path for listing in listings for path in listing.images)
+    examples: list[Example] = []
+    tables: list[DatasetTable] = []
+    for index, (dataset, listing) in enumerate(zip(datasets, listings, strict=True)):
+        findings.problems += listing.problems
+        findings.notice(dataset.folder_path, "not used, being neither JPEG, PNG nor WebP", listing.others)
+        infos = _readable(dataset, {path: inspected[path] for path in listing.images}, findings)
+        trigger = dataset.trigger_word or trigger_word
+        pictures = _with_captions(dataset, infos, listing.captions, trigger, findings)
+        for resolution in dataset.resolution:
+            if resolution < divisor_px:
+                what = f"{resolution} is below the smallest image of the model; use {divisor_px} or more"
+                findings.problem(f"datasets[{index}].resolution", what)
+                continue
+            fits = _fits(dataset, infos, resolution, divisor_px, findings)
+            weight = dataset.loss_multiplier * (reg_weight if dataset.is_reg else 1.0)
+            made = _examples(index, dataset, pictures, fits, dropped_caption=trigger or "", loss_weight=weight)
+            examples += made
+            num_skipped = len(listing.images) - len(infos)
+            tables.append(_table(dataset, resolution, pictures, made, num_skipped=num_skipped))
+    return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
+
+
+@dataclass(frozen=True)
+class _Picture:
+    path: Path
+    info: ImageInfo
+    caption: str
+    has_own_caption: bool
+
+
+def _inspect_all(paths: Iterable[Path]) -> dict[Path, ImageInfo | ImageError]:
+    def inspect(path: Path) -> ImageInfo | ImageError:
+        try:
+            return inspect_image(path)
+        except ImageError as error:
+            return error
+
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return dict(zip(unique, pool.map(inspect, unique), strict=True))
+
+
+def _readable(
+    dataset: DatasetConfig, inspected: Mapping[Path, ImageInfo | ImageError], findings: Findings
+) -> dict[Path, ImageInfo]:
+    infos = {path: info for path, info in inspected.items() if isinstance(info, ImageInfo)}
+    errors = {path: error for path, error in inspected.items() if isinstance(error, ImageError)}
+    if dataset.skip_unreadable:
+        reasons = [f"{path.name} ({error})" for path, error in errors.items()]
+        findings.notice(dataset.folder_path, "skipped, since they cannot be read", reasons)
+        if errors and not infos:
+            findings.problem(dataset.folder_path, "holds no image that can be read")
+        return infos
+    for path, error in errors.items():
+        findings.problem(path, f"cannot be read: {error}. Mend or remove it, or set `skip_unreadable: true`")
+    return infos
+
+
+def _with_captions(
+    dataset: DatasetConfig,
+    infos: Mapping[Path, ImageInfo],
+    given: Mapping[Path, str],
+    trigger: str | None,
+    findings: Findings,
+) -> list[_Picture]:
+    pictures = []
+    for path, info in infos.items():
+        own = one_line(given[path]) if path in given else _read_own(path, dataset.caption_ext, findings)
+        text = put_trigger(own or dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
+        pictures.append(_Picture(path, info, text, has_own_caption=bool(own)))
+    missing = [picture.path for picture in pictures if not picture.has_own_caption]
+    stand_in = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
+    findings.notice(dataset.folder_path, f'without a caption, trained with "{stand_in}"', missing)
+    return pictures
+
+
+def _read_own(image: Path, extension: str, findings: Findings) -> str:
+    path = caption_file(image, extension)
+    try:
+        return read_caption(path)
+    except FileNotFoundError:
+        return ""
+    except CaptionError as error:
+        findings.problem(path, str(error))
+        return ""
+
+
+def _fits(
+    dataset: DatasetConfig, infos: Mapping[Path, ImageInfo], resolution: int, divisor_px: int, findings: Findings
+) -> dict[Path, Fit]:
+    fits = {
+        path: fit_to_bucket(info.width, info.height, resolution=resolution, divisor=divisor_px)
+        for path, info in infos.items()
+    }
+    enlarged = [path for path, fit in fits.items() if fit.is_enlarged]
+    findings.notice(dataset.folder_path, f"smaller than {divisor_px} pixels on a side, scaled up", enlarged)
+    cropped = [
+        f"{path.name} ({1 - fit.kept_share:.0%})" for path, fit in fits.items() if fit.kept_share < 1 - LARGE_CROP
+    ]
+    findings.notice(dataset.folder_path, f"lose much to the crop at resolution {resolution}", cropped)
+    return fits
+
+
+def _examples(
+    index: int,
+    dataset: DatasetConfig,
+    pictures: Sequence[_Picture],
+    fits: Mapping[Path, Fit],
+    *,
+    dropped_caption: str,
+    loss_weight: float,
+) -> list[Example]:
+    return [
+        Example(
+            path=picture.path,
+            content_hash=picture.info.content_hash,
+            caption=picture.caption,
+            dropped_caption=dropped_caption,
+            caption_dropout_rate=dataset.caption_dropout_rate,
+            fit=fits[picture.path],
+            random_crop=dataset.random_crop,
+            flip_x=flip_x,
+            flip_y=flip_y,
+            loss_weight=loss_weight,
+            is_reg=dataset.is_reg,
+            dataset_index=index,
+        )
+        for flip_x, flip_y in _flips(dataset)
+        for picture in pictures
+        for _ in range(dataset.num_repeats)
+    ]
+
+
+def _flips(dataset: DatasetConfig) -> list[tuple[bool, bool]]:
+    across = (False, True) if dataset.flip_x else (False,)
+    down = (False, True) if dataset.flip_y else (False,)
+    return [(flip_x, flip_y) for flip_x in across for flip_y in down]
+
+
+def _table(
+    dataset: DatasetConfig,
+    resolution: int,
+    pictures: Sequence[_Picture],
+    examples: Sequence[Example],
+    *,
+    num_skipped: int,
+) -> DatasetTable:
+    return DatasetTable(
+        source=dataset.folder_path,
+        resolution=resolution,
+        num_images=len(pictures),
+        num_captions=sum(picture.has_own_caption for picture in pictures),
+        num_skipped=num_skipped,
+        num_copies=dataset.num_repeats * len(_flips(dataset)),
+        is_reg=dataset.is_reg,
+        buckets=dict(Counter(example.bucket for example in examples).most_common()),
+    )
