@@ -1,0 +1,222 @@
+"""FLUX.2 as a model of the trainer: dev, klein 4B and 9B, and the tiny one of the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import (
+    AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
+)
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer, Mistral3ForConditionalGeneration, Qwen3ForCausalLM
+
+from extensions_built_in.diffusion_models.flux2 import latents, lora_keys, text_encoder, weights
+from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from toolkit.config import SampleItem
+from toolkit.errors import UserError
+from toolkit.files import sha256_json
+from toolkit.memory.quantize import quantize_linears
+from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
+from toolkit.weights.source import component_folder, folder_fingerprint
+
+
+class Flux2Model(BaseModel):
+    """FLUX.2 dev: guidance embedding, Mistral 3 text encoder."""
+
+    arch: ClassVar[str] = "flux2"
+    text_encoder_class: ClassVar[type] = Mistral3ForConditionalGeneration
+    encode_text: ClassVar[Callable[..., Tensor]] = staticmethod(text_encoder.encode_dev)
+    text_layers: ClassVar[tuple[int, ...]] = (10, 20, 30)
+    max_text_tokens: ClassVar[int] = 512
+    target_lora_modules: ClassVar[list[str]] = ["Flux2Transformer2DModel"]
+
+    # Loading
+
+    def load(self, component: Component) -> None:
+        """Load one component from a model in diffusers layout (see BaseModel.load)."""
+        if getattr(self, component) is not None:
+            return
+        if component == "text_encoder":
+            self.tokenizer = self._read(AutoTokenizer, "tokenizer")
+            module = self._read(self.text_encoder_class, "text_encoder", dtype=self.dtype)
+        elif component == "vae":
+            module = self._read(AutoencoderKLFlux2, "vae", torch_dtype=self.vae_dtype)
+        else:
+            module = self._read(Flux2Transformer2DModel, "transformer", torch_dtype=self.dtype)
+            if self.model_config.quantize:
+                quantize_linears(module, self.model_config.qtype, names=self._block_linears(module))
+        setattr(self, component, module.requires_grad_(False).eval().to(self.device))
+
+    def folder(self, component: str) -> Path:
+        """Local folder of a component; downloads it if it is on the hub."""
+        if component == "vae" and self.model_config.vae_path:
+            return component_folder(self.model_config.vae_path, "vae")
+        if component in ("text_encoder", "tokenizer") and self.model_config.te_name_or_path:
+            return component_folder(self.model_config.te_name_or_path, component)
+        return component_folder(self.model_config.name_or_path, component)
+
+    def fingerprint(self, component: Component) -> str:
+        """See BaseModel.fingerprint."""
+        facts: dict[str, Any] = {"weights": folder_fingerprint(self.folder(component)), "dtype": str(self.dtype)}
+        if component == "text_encoder":
+            facts |= {
+                "tokenizer": folder_fingerprint(self.folder("tokenizer")),
+                "layers": self.text_layers,
+                "max_tokens": self.max_text_tokens,
+                "template": text_encoder.TEMPLATE_VERSION,
+            }
+        if component == "vae":
+            facts["dtype"] = str(self.vae_dtype)
+        return sha256_json(facts)
+
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """fp32 on a CPU, where bf16 convolutions cost quality for nothing; the model's dtype on a GPU."""
+        return torch.float32 if self.device.type == "cpu" else self.dtype
+
+    # Text and images
+
+    def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
+        """See BaseModel.get_prompt_embeds: [B, 512, 3 * hidden size of the text encoder]."""
+        return self.encode_text(
+            self.text_encoder, self.tokenizer, prompts, layers=self.text_layers, max_tokens=self.max_text_tokens
+        )
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """See BaseModel.encode_images: [B, 128, H / 16, W / 16]."""
+        return latents.encode(self.vae, pixels)
+
+    def decode_latents(self, latents_: Tensor) -> Tensor:
+        """See BaseModel.decode_latents."""
+        return latents.decode(self.vae, latents_)
+
+    # Training
+
+    def get_noise_prediction(
+        self, noisy_latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, *, guidance: float = 1.0
+    ) -> Tensor:
+        """See BaseModel.get_noise_prediction."""
+        return predict_velocity(
+            self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance
+        )
+
+    def enable_gradient_checkpointing(self) -> None:
+        """See BaseModel.enable_gradient_checkpointing."""
+        self.transformer.enable_gradient_checkpointing()
+
+    # LoRA and saving
+
+    def get_transformer_block_names(self) -> list[str]:
+        """`double_blocks` and `single_blocks`."""
+        return list(lora_keys.BLOCK_LISTS)
+
+    def get_lora_targets(self) -> list[LoraTarget]:
+        """See BaseModel.get_lora_targets."""
+        return lora_keys.targets(self.transformer)
+
+    def convert_lora_weights_before_save(self, state_dict: StateDict) -> StateDict:
+        """See BaseModel.convert_lora_weights_before_save."""
+        return lora_keys.to_file(state_dict)
+
+    def convert_lora_weights_before_load(self, state_dict: StateDict) -> StateDict:
+        """See BaseModel.convert_lora_weights_before_load."""
+        return lora_keys.from_file(state_dict, self.get_lora_targets())
+
+    def model_state_to_save(self) -> StateDict:
+        """The transformer as the released single file names it, readable by ComfyUI."""
+        return weights.to_single_file(self.transformer.state_dict())
+
+    # Sampling
+
+    def get_generation_pipeline(self) -> Any:
+        """Flux2Pipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        return Flux2Pipeline(transformer=self.transformer, **self._pipeline_parts())
+
+    def generate_single_image(
+        self,
+        pipeline: Any,
+        item: SampleItem,
+        embeds: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> Image.Image:
+        """See BaseModel.generate_single_image."""
+        arguments = {"prompt_embeds": self._embeds_of(embeds, item.prompt)}
+        negative = self._negative_prompt(item)
+        if negative is not None:
+            arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
+        images = pipeline(
+            height=item.height,
+            width=item.width,
+            num_inference_steps=item.sample_steps,
+            guidance_scale=item.guidance_scale,
+            generator=generator,
+            **arguments,
+        ).images
+        return images[0]
+
+    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
+        """The prompt, and the negative prompt where the model uses one."""
+        negative = self._negative_prompt(item)
+        return (item.prompt,) if negative is None else (item.prompt, negative)
+
+    def _negative_prompt(self, item: SampleItem) -> str | None:
+        return None
+
+    def _embeds_of(self, embeds: Mapping[str, Tensor], prompt: str) -> Tensor:
+        return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
+
+    def _pipeline_parts(self) -> dict[str, Any]:
+        scheduler = self._read(FlowMatchEulerDiscreteScheduler, "scheduler")
+        return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
+
+    def _block_linears(self, transformer: Flux2Transformer2DModel) -> list[str]:
+        return [
+            module
+            for target in lora_keys.targets(transformer)
+            if target.name.startswith(tuple(lora_keys.BLOCK_LISTS))
+            for module in target.modules
+        ]
+
+    def _read(self, kind: Any, component: str, **options: Any) -> Any:
+        folder = self.folder(component)
+        try:
+            return kind.from_pretrained(folder, local_files_only=True, **options)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"{folder}: cannot be loaded as the {component} of {self.card.label} ({error}).") from error
+
+
+class Flux2Klein4BModel(Flux2Model):
+    """FLUX.2 klein 4B: true CFG, Qwen3 text encoder."""
+
+    arch: ClassVar[str] = "flux2_klein_4b"
+    text_encoder_class: ClassVar[type] = Qwen3ForCausalLM
+    encode_text: ClassVar[Callable[..., Tensor]] = staticmethod(text_encoder.encode_klein)
+    text_layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
+
+    def get_generation_pipeline(self) -> Any:
+        """Flux2KleinPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        return Flux2KleinPipeline(transformer=self.transformer, is_distilled=False, **self._pipeline_parts())
+
+    def _negative_prompt(self, item: SampleItem) -> str | None:
+        return item.neg if item.guidance_scale > 1 else None
+
+
+class Flux2Klein9BModel(Flux2Klein4BModel):
+    """FLUX.2 klein 9B: as 4B, wider."""
+
+    arch: ClassVar[str] = "flux2_klein_9b"
+
+
+class Flux2TinyModel(Flux2Klein4BModel):
+    """The tiny klein of the demo and the tests; its prompts are short."""
+
+    arch: ClassVar[str] = "flux2_tiny"
+    max_text_tokens: ClassVar[int] = 48

@@ -1,0 +1,48 @@
+"""One forward pass of the FLUX.2 transformer, on latents as pictures instead of sequences."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import Flux2Pipeline, Flux2Transformer2DModel
+from torch import Tensor
+
+
+def predict_velocity(
+    transformer: Flux2Transformer2DModel,
+    noisy_latents: Tensor,
+    sigma: Tensor,
+    prompt_embeds: Tensor,
+    *,
+    guidance: float,
+) -> Tensor:
+    """Velocity `noise - latents` that the model predicts.
+
+    Args:
+        transformer: the model.
+        noisy_latents: [B, C, h, w]. In fp32 the model also sees sigma in fp32: bf16 keeps only 506 of 1000 timesteps
+            apart.
+        sigma: share of noise, [B], fp32, 0..1.
+        prompt_embeds: [B, L, D], padded to the full length; padding is attended to, as in the reference.
+        guidance: value of the guidance embedding; unused by variants without one.
+
+    Returns:
+        [B, C, h, w], in the dtype of the model's last layer.
+    """
+    batch, channels, height, width = noisy_latents.shape
+    tokens = Flux2Pipeline._pack_latents(noisy_latents)  # [B, h * w, C]
+    # All samples of a batch share one layout, so the ids of the first stand for all.
+    image_ids = Flux2Pipeline._prepare_latent_ids(noisy_latents[:1]).to(tokens.device)  # [1, h * w, 4]
+    text_ids = Flux2Pipeline._prepare_text_ids(prompt_embeds[:1]).to(tokens.device)  # [1, L, 4]
+    embedded_guidance = None
+    if transformer.config.guidance_embeds:
+        embedded_guidance = torch.full((batch,), guidance, device=tokens.device, dtype=torch.float32)
+    velocity = transformer(
+        hidden_states=tokens,
+        encoder_hidden_states=prompt_embeds,
+        timestep=sigma,
+        guidance=embedded_guidance,
+        img_ids=image_ids,
+        txt_ids=text_ids,
+        return_dict=False,
+    )[0]  # [B, h * w, C]
+    return velocity.transpose(1, 2).reshape(batch, channels, height, width)

@@ -1,0 +1,1 @@
+"""LoRA: small trained updates beside a frozen model."""

@@ -1,0 +1,1 @@
+"""What fits where: quantized weights today, plans and offloading beside them."""

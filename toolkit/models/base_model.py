@@ -1,0 +1,206 @@
+"""The questions that every model answers, so that the rest of the trainer never asks which model it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from toolkit.cards import ModelCard, find_cards
+from toolkit.config import ModelConfig, SampleItem
+
+Component = Literal["text_encoder", "vae", "transformer"]
+StateDict = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LoraTarget:
+    """One update B @ A: its name in LoRA files, and the linear layers of the loaded model that it covers.
+
+    Several modules mean that the released model fuses them into one matrix: they share A, and B is stacked in this
+    order. Such an update has the same shape, and the same meaning, in every program that reads the released model.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+
+
+class BaseModel:
+    """A model that can be trained. Components are loaded one by one, when a stage of the plan needs them.
+
+    A subclass sets `arch` and answers the methods that raise NotImplementedError. Attributes `text_encoder`,
+    `tokenizer`, `vae` and `transformer` are None until loaded.
+    """
+
+    arch: ClassVar[str]
+    is_flow_matching: bool = True
+    is_transformer: bool = True
+
+    def __init__(self, model_config: ModelConfig, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.model_config = model_config
+        self.device = device
+        self.dtype = dtype
+        self.text_encoder: nn.Module | None = None
+        self.tokenizer: Any = None
+        self.vae: nn.Module | None = None
+        self.transformer: nn.Module | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        """What this arch says of itself."""
+        return find_cards()[self.arch]
+
+    @property
+    def is_flux2(self) -> bool:
+        """True for every FLUX.2 arch. Derived, never set; kept for users' scripts, ours ask for the capability."""
+        return self.card.family == "flux2"
+
+    # Loading
+
+    def load_model(self) -> None:
+        """Load every component. The trainer loads them one by one instead."""
+        for component in ("text_encoder", "vae", "transformer"):
+            self.load(component)
+
+    def load(self, component: Component) -> None:
+        """Load one component to the model's device, in eval mode and frozen; nothing happens if it is there.
+
+        Raises:
+            UserError: the weights are missing, damaged or of another model.
+        """
+        raise NotImplementedError
+
+    def free(self, component: Component) -> None:
+        """Forget a component; its memory is free when the caller holds no reference of its own."""
+        setattr(self, component, None)
+        if component == "text_encoder":
+            self.tokenizer = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def fingerprint(self, component: Component) -> str:
+        """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""
+        raise NotImplementedError
+
+    # Text and images
+
+    def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
+        """Encode prompts. Needs the text encoder.
+
+        Returns:
+            [B, L, D] in the model's dtype on its device, padded to the length used at inference.
+        """
+        raise NotImplementedError
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Clean, normalised latents [B, C, h, w] of pixels [B, 3, H, W] in -1..1. Needs the VAE."""
+        raise NotImplementedError
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
+        raise NotImplementedError
+
+    # Training
+
+    def get_noise_prediction(
+        self, noisy_latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, *, guidance: float = 1.0
+    ) -> Tensor:
+        """The model's velocity. Needs the transformer.
+
+        Args:
+            noisy_latents: [B, C, h, w].
+            timestep: [B], fp32, 0..1000.
+            prompt_embeds: [B, L, D].
+            guidance: value of the guidance embedding, for models that have one.
+
+        Returns:
+            Velocity `noise - latents`, [B, C, h, w].
+        """
+        raise NotImplementedError
+
+    def get_loss_target(self, latents: Tensor, noise: Tensor) -> Tensor:
+        """What the prediction is compared with: the velocity of the straight path (arXiv 2209.03003)."""
+        return noise - latents
+
+    def get_bucket_divisibility(self) -> int:
+        """Image sides are multiples of this many pixels."""
+        return self.card.divisor_px
+
+    def num_tokens(self, width: int, height: int) -> int:
+        """Length of the sequence that a picture of this size becomes; timestep shifts depend on it."""
+        return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
+
+    def get_model_has_grad(self) -> bool:
+        """Whether anything in the transformer is being trained."""
+        return self.transformer is not None and any(p.requires_grad for p in self.transformer.parameters())
+
+    def get_te_has_grad(self) -> bool:
+        """Whether anything in the text encoder is being trained."""
+        return self.text_encoder is not None and any(p.requires_grad for p in self.text_encoder.parameters())
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute each block in backward instead of keeping its activations."""
+        raise NotImplementedError
+
+    # LoRA
+
+    def get_transformer_block_names(self) -> list[str]:
+        """Names of the lists of blocks, as LoRA files spell them; LoRA is put on linear layers inside these."""
+        raise NotImplementedError
+
+    def get_lora_targets(self) -> list[LoraTarget]:
+        """Every linear layer that may carry LoRA, in model order."""
+        raise NotImplementedError
+
+    def convert_lora_weights_before_save(self, state_dict: StateDict) -> StateDict:
+        """From `<LoraTarget.name>.lora_A/B.weight` to the keys of the file."""
+        raise NotImplementedError
+
+    def convert_lora_weights_before_load(self, state_dict: StateDict) -> StateDict:
+        """From the keys of a file to `<LoraTarget.name>.lora_A/B.weight`.
+
+        Raises:
+            UserError: keys that this model does not know.
+        """
+        raise NotImplementedError
+
+    # Saving the whole model
+
+    def model_state_to_save(self) -> StateDict:
+        """The transformer's weights under the names of the released single file."""
+        raise NotImplementedError
+
+    def get_base_model_version(self) -> str:
+        """Value of `ss_base_model_version` in the metadata of saved files."""
+        return self.arch
+
+    # Sampling
+
+    def get_generation_pipeline(self) -> Any:
+        """The library's pipeline around the loaded transformer and VAE, without text encoder."""
+        raise NotImplementedError
+
+    def generate_single_image(
+        self,
+        pipeline: Any,
+        item: SampleItem,
+        embeds: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> Image.Image:
+        """Draw one sample.
+
+        Args:
+            pipeline: from `get_generation_pipeline`.
+            item: what to draw.
+            embeds: prompt -> [L, D]; holds the item's prompt and what `prompts_of` names.
+            generator: source of the noise, on the CPU.
+        """
+        raise NotImplementedError
+
+    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
+        """The texts that must be encoded to draw this sample."""
+        raise NotImplementedError

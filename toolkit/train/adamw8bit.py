@@ -1,0 +1,88 @@
+"""AdamW whose two moments take one byte per weight each, on any device.
+
+Written here because bitsandbytes has no optimizer for the CPU and torchao compiles its own at the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 256
+_FORMAT = torch.float8_e4m3fn
+_LARGEST = torch.finfo(_FORMAT).max
+_SMALLEST = 2.0**-9
+
+
+class AdamW8bit(torch.optim.Optimizer):
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with moments in 8-bit floats.
+
+    Blocks of 256 values share an fp32 scale, as in Dettmers et al. 2022 (arXiv 2110.02861). The second moment is kept
+    as its square root, whose range is half as wide in powers of two. Deterministic; weights must be fp32.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One update of every weight that has a gradient."""
+        assert closure is None, "closures are not used here"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            for name in ("exp_avg", "exp_avg_root"):
+                state[name], state[f"{name}_scale"] = encode(torch.zeros_like(parameter, dtype=torch.float32))
+        beta1, beta2 = group["betas"]
+        gradient = parameter.grad.float()
+        state["step"] += 1
+        step = float(state["step"])
+        mean = decode(state["exp_avg"], state["exp_avg_scale"], parameter.shape).lerp_(gradient, 1 - beta1)
+        square = decode(state["exp_avg_root"], state["exp_avg_root_scale"], parameter.shape).square_()
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = square.sqrt_()
+        state["exp_avg"], state["exp_avg_scale"] = encode(mean)
+        state["exp_avg_root"], state["exp_avg_root_scale"] = encode(root, keep_positive=True)
+        denominator = root.div_((1 - beta2**step) ** 0.5).add_(group["eps"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.addcdiv_(mean, denominator, value=-group["lr"] / (1 - beta1**step))
+
+
+def encode(values: Tensor, *, keep_positive: bool = False) -> tuple[Tensor, Tensor]:
+    """8-bit blocks of a tensor.
+
+    Args:
+        values: fp32, any shape.
+        keep_positive: no positive value becomes 0; a divisor that vanished would blow its update up.
+
+    Returns:
+        Codes [N, 256] in float8 e4m3 and scales [N, 1] in fp32.
+    """
+    flat = values.reshape(-1)
+    blocks = torch.nn.functional.pad(flat, (0, -flat.numel() % BLOCK)).view(-1, BLOCK)
+    scale = blocks.abs().amax(dim=1, keepdim=True) / _LARGEST
+    scaled = blocks / scale.clamp(min=torch.finfo(torch.float32).tiny)
+    if keep_positive:
+        scaled = torch.where(scaled > 0, scaled.clamp(min=_SMALLEST), scaled)
+    return scaled.clamp(-_LARGEST, _LARGEST).to(_FORMAT), scale
+
+
+def decode(codes: Tensor, scale: Tensor, shape: torch.Size) -> Tensor:
+    """The fp32 tensor of `shape` that `encode` was given, to within 6 %."""
+    return (codes.float() * scale).view(-1)[: shape.numel()].view(shape)

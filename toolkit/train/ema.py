@@ -1,0 +1,39 @@
+"""A slow average of the trained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class ExponentialMovingAverage:
+    """Keeps `decay * average + (1 - decay) * weights`, in fp32, beside the weights being trained."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
+        self.parameters = list(parameters)
+        self.decay = decay
+        self.average = [parameter.detach().float().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights after an update."""
+        current = [parameter.detach().float() for parameter in self.parameters]
+        torch._foreach_lerp_(self.average, current, 1 - self.decay)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """For the length of a `with` block, the model holds the average; afterwards the raw weights, bit for bit."""
+        raw = [parameter.detach().clone() for parameter in self.parameters]
+        self._write(self.average)
+        try:
+            yield
+        finally:
+            self._write(raw)
+
+    @torch.no_grad()
+    def _write(self, values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)

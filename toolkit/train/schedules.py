@@ -1,0 +1,51 @@
+"""How the learning rate moves: named functions of the step alone, so that a resumed run needs no state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+# Share of the run after warm-up, 0..1 -> share of the learning rate, 1..0.
+Schedule = Callable[[float], float]
+
+
+def constant(progress: float) -> float:
+    """The full rate throughout."""
+    return 1.0
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine from 1 to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts)."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def linear(progress: float) -> float:
+    """A straight line from 1 down to 0."""
+    return 1 - progress
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": constant,
+    "constant_with_warmup": constant,
+    "cosine": cosine,
+    "linear": linear,
+}
+
+
+def learning_rate(
+    kind: str, step: int, *, lr: float, num_steps: int, warmup_steps: int = 0, min_lr: float = 0.0
+) -> float:
+    """The learning rate of one optimizer step.
+
+    Args:
+        kind: a key of `SCHEDULES`.
+        step: 0 for the first update.
+        lr: the peak.
+        num_steps: updates in the whole run.
+        warmup_steps: updates over which the rate rises evenly from lr / warmup_steps to lr.
+        min_lr: where a falling schedule ends.
+    """
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    return min_lr + (lr - min_lr) * SCHEDULES[kind](min(1.0, progress))

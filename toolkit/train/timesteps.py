@@ -1,0 +1,74 @@
+"""How noise levels are drawn: named distributions of sigma over (0, 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# The training shift of FLUX, mu linear in the number of tokens: 0.5 at 256, 1.15 at 4096.
+# Source: black-forest-labs/flux, get_lin_function and time_shift.
+_SHIFT_POINTS = ((256, 0.5), (4096, 1.15))
+# Cubic with the value at 0, the peak's place and height, and the mean of ai-toolkit's measured table for `weighted`.
+_WEIGHT_COEFFICIENTS = (0.445, -0.740813, 5.905716, -4.172661)
+
+# Standard normal and uniform draws per sample, [B] each, and the number of image tokens -> sigma [B].
+Distribution = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def sigmoid(normal: Tensor, uniform: Tensor, num_tokens: int) -> Tensor:
+    """Logit-normal: most weight on middle noise levels (Esser et al. 2024, arXiv 2403.03206, with m = 0, s = 1)."""
+    return torch.sigmoid(normal)
+
+
+def linear(normal: Tensor, uniform: Tensor, num_tokens: int) -> Tensor:
+    """Even over (0, 1)."""
+    return uniform
+
+
+def shift(normal: Tensor, uniform: Tensor, num_tokens: int) -> Tensor:
+    """Logit-normal, moved to more noise for larger pictures: shift 1.878 at 512 x 512, 3.158 at 1024 x 1024."""
+    factor = flux_shift(num_tokens)
+    sigma = torch.sigmoid(normal)
+    return factor * sigma / (1 + (factor - 1) * sigma)
+
+
+def flux_shift(num_tokens: int) -> float:
+    """Shift e^mu for a number of image tokens (16-pixel cells)."""
+    (low, mu_low), (high, mu_high) = _SHIFT_POINTS
+    return math.exp(mu_low + (mu_high - mu_low) * (num_tokens - low) / (high - low))
+
+
+TIMESTEPS: dict[str, Distribution] = {"sigmoid": sigmoid, "linear": linear, "shift": shift, "weighted": linear}
+
+
+def draw_sigma(kind: str, normal: Tensor, uniform: Tensor, *, num_tokens: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Noise levels of a batch.
+
+    Args:
+        kind: a key of `TIMESTEPS`.
+        normal: N(0, 1), [B], fp32.
+        uniform: even over [0, 1), [B], fp32.
+        num_tokens: image tokens of one sample.
+        low, high: the range that sigma is squeezed into, within 0..1.
+
+    Returns:
+        sigma, [B], fp32, strictly between 0 and 1.
+    """
+    sigma = TIMESTEPS[kind](normal.float(), uniform.float(), num_tokens)
+    # A draw may round to exactly 0 or 1, where one of data and noise is absent and nothing can be learnt.
+    return (low + (high - low) * sigma).clamp(1e-5, 1 - 1e-5)
+
+
+def sigma_weight(kind: str, sigma: Tensor) -> Tensor:
+    """Weight of a sample's loss, [B], mean 1 over even sigma; 1 for every kind but `weighted`.
+
+    `weighted` leaves noise levels evenly drawn and weighs them: little at low noise, most at sigma 0.88. ai-toolkit
+    reads this weight from a table measured on one model; this cubic has the same ends, peak and mean.
+    """
+    if kind != "weighted":
+        return torch.ones_like(sigma)
+    a, b, c, d = _WEIGHT_COEFFICIENTS
+    return a + sigma * (b + sigma * (c + sigma * d))

@@ -1,0 +1,48 @@
+"""Safetensors files: written whole, read with an error that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.files import whole_file
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a whole safetensors file; tensors may live anywhere and need not be contiguous.
+
+    safetensors 0.8 renames but does not sync, and its files are readable by their owner only: hence `whole_file`.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        save_file(contiguous, temporary, metadata=dict(metadata or {}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, on the CPU.
+
+    Raises:
+        UserError: there is no such file, or it is truncated or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The header's free-form metadata.
+
+    Raises:
+        UserError: there is no such file, or it is truncated or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
