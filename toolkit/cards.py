@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
+
+from toolkit.extension import ROOTS, Broken, Package, Root, attempt, exported, find_packages, import_package
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class ModelCard:
 
     Attributes:
         arch: the name in job files (`model.arch`).
-        family: archs that share one code base, such as `flux2`.
+        family: archs that share one code base.
         label: the name people know.
         summary: one sentence: what it is good for.
         source: hub id, or a folder of this repository, that `name_or_path` usually names.
@@ -39,3 +42,57 @@ class ModelCard:
     capabilities: frozenset[str] = frozenset()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownModels:
+    """Cards and the packages that hold the models, both by arch, and what had to be skipped to find them."""
+
+    cards: Mapping[str, ModelCard]
+    packages: Mapping[str, Package]
+    broken: tuple[Broken, ...]
+
+
+def find_cards() -> dict[str, ModelCard]:
+    """The card of every arch that a job file may name. Where two models have the same arch, the user's stands."""
+    return dict(read_cards().cards)
+
+
+@cache
+def read_cards(roots: tuple[Root, ...] = ROOTS) -> KnownModels:
+    """The `CARDS` of every `card.py`, plus a bare card for each class of a user's package that comes without one.
+
+    Only such a user's package may load torch here; our own all have cards.
+    """
+    cards: dict[str, ModelCard] = {}
+    packages: dict[str, Package] = {}
+    broken: list[Broken] = []
+    for package in find_packages(roots):
+        for card in attempt(_cards_of, package, broken) or ():
+            if card.arch not in cards:
+                cards[card.arch] = card
+                packages[card.arch] = package
+    return KnownModels(cards, packages, tuple(broken))
+
+
+def _cards_of(package: Package) -> tuple[ModelCard, ...]:
+    if package.has_card:
+        return tuple(import_package(package, "card").CARDS)
+    if package.is_built_in:
+        return ()
+    return tuple(_bare_card(model) for model in exported(package, "AI_TOOLKIT_MODELS"))
+
+
+def _bare_card(model: type[Any]) -> ModelCard:
+    summary = (model.__doc__ or "").strip().partition("\n")[0]
+    return ModelCard(
+        arch=model.arch,
+        family=model.arch,
+        label=model.arch,
+        summary=summary or "From an extension without a card.",
+        source="",
+        license="unknown",
+        is_gated=False,
+        divisor_px=16,
+        num_parameters=0,
+    )

@@ -1,0 +1,28 @@
+# make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
+# make test: lint, type check, tests
+# make clean: remove the virtual environment and what the tools left behind
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+
+.PHONY: demo test clean
+.DEFAULT_GOAL := demo
+
+demo:
+	@sh .ci/environment requirements.txt
+	$(BIN)/python run.py config/examples/train_lora_flux2_tiny.yaml
+	$(BIN)/python -m scripts.flux2_tiny.proof output/flux2_tiny_zorbo
+
+test:
+	@sh .ci/environment requirements.txt requirements-dev.txt
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

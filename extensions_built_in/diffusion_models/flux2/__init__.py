@@ -1,0 +1,19 @@
+"""FLUX.2: all that this trainer knows about the model family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """`AI_TOOLKIT_MODELS`, made when it is asked for: the classes need torch, the card beside them does not."""
+    if name != "AI_TOOLKIT_MODELS":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from extensions_built_in.diffusion_models.flux2.flux2_model import (
+        Flux2Klein4BModel,
+        Flux2Klein9BModel,
+        Flux2Model,
+        Flux2TinyModel,
+    )
+
+    return [Flux2Model, Flux2Klein4BModel, Flux2Klein9BModel, Flux2TinyModel]

@@ -1,0 +1,88 @@
+"""The FLUX.2 models as plain data.
+
+Sources: Black Forest Labs' model repositories (sizes, licences, steps and guidance). Training defaults are those that
+users' job files for these models agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from toolkit.cards import ModelCard
+
+
+def _defaults(*, size_px: int, sample_steps: int, timestep_type: str) -> Mapping[str, Mapping[str, Any]]:
+    return {
+        "train": {"lr": 1e-4, "timestep_type": timestep_type},
+        "datasets": {"resolution": [size_px], "caption_dropout_rate": 0.05},
+        "sample": {"width": size_px, "height": size_px, "guidance_scale": 4.0, "sample_steps": sample_steps},
+    }
+
+
+CARDS = (
+    ModelCard(
+        arch="flux2",
+        family="flux2",
+        label="FLUX.2 [dev]",
+        summary="The large model: best quality and text in pictures; 32 B parameters, guidance built in.",
+        source="black-forest-labs/FLUX.2-dev",
+        license="FLUX Non-Commercial",
+        is_gated=True,
+        divisor_px=16,
+        num_parameters=32_223_281_152,
+        capabilities=frozenset({"guidance_embed"}),
+        defaults=_defaults(size_px=1024, sample_steps=28, timestep_type="weighted"),
+        notes=(
+            "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-dev and set HF_TOKEN.",
+            "A LoRA inherits the licence: no commercial training.",
+            "Negative prompts have no effect: the model was distilled with its guidance.",
+        ),
+    ),
+    ModelCard(
+        arch="flux2_klein_4b",
+        family="flux2",
+        label="FLUX.2 [klein] base 4B",
+        summary="The small model with the free licence; its LoRAs also work on the four-step klein 4B.",
+        source="black-forest-labs/FLUX.2-klein-base-4B",
+        license="Apache-2.0",
+        is_gated=False,
+        divisor_px=16,
+        num_parameters=3_875_544_576,
+        capabilities=frozenset({"true_cfg"}),
+        defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
+        notes=("Train on the base model, not on the distilled FLUX.2-klein-4B: training undoes the distillation.",),
+    ),
+    ModelCard(
+        arch="flux2_klein_9b",
+        family="flux2",
+        label="FLUX.2 [klein] base 9B",
+        summary="Between the two in size and quality; its LoRAs also work on the four-step klein 9B.",
+        source="black-forest-labs/FLUX.2-klein-base-9B",
+        license="FLUX Non-Commercial",
+        is_gated=True,
+        divisor_px=16,
+        num_parameters=9_078_581_248,
+        capabilities=frozenset({"true_cfg"}),
+        defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
+        notes=(
+            "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-klein-base-9B and set HF_TOKEN.",
+            "A LoRA inherits the licence: no commercial training.",
+            "Train on the base model, not on the distilled FLUX.2-klein-9B: training undoes the distillation.",
+        ),
+    ),
+    ModelCard(
+        arch="flux2_tiny",
+        family="flux2",
+        label="FLUX.2 tiny (demo)",
+        summary="A toy of the klein kind that draws coloured shapes: for a first run and for tests, on any CPU.",
+        source="assets/flux2_tiny",
+        license="as this repository",
+        is_gated=False,
+        divisor_px=16,
+        num_parameters=0,
+        capabilities=frozenset({"true_cfg"}),
+        defaults=_defaults(size_px=128, sample_steps=20, timestep_type="sigmoid"),
+        notes=("It knows the words of assets/flux2_tiny/README.md and no others.",),
+    ),
+)

@@ -1,0 +1,35 @@
+"""Registers the trainer under the names that job files use for it."""
+
+from __future__ import annotations
+
+from jobs.process.BaseProcess import BaseProcess
+from toolkit.extension import Extension
+
+
+class SDTrainerExtension(Extension):
+    """LoRA training and full fine-tuning."""
+
+    uid = "sd_trainer"
+    name = "Trainer"
+
+    @classmethod
+    def get_process(cls) -> type[BaseProcess]:
+        """The trainer; loads torch."""
+        from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
+
+        return SDTrainer
+
+
+class DiffusionTrainerExtension(SDTrainerExtension):
+    """What ai-toolkit's web page writes into job files."""
+
+    uid = "diffusion_trainer"
+
+
+class UITrainerExtension(SDTrainerExtension):
+    """What older pages wrote."""
+
+    uid = "ui_trainer"
+
+
+AI_TOOLKIT_EXTENSIONS = [SDTrainerExtension, DiffusionTrainerExtension, UITrainerExtension]

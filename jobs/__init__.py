@@ -1,0 +1,1 @@
+"""Jobs and their processes: what a job file asks for, carried out."""

@@ -1,0 +1,1 @@
+"""Kinds of work that a job file may list under `process`."""

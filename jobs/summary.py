@@ -1,0 +1,33 @@
+"""What is printed when all jobs have ended, whichever way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.job import JobResult
+from toolkit.duration import duration
+
+_WORTH_A_LOOK = (("weights", "{name}.safetensors"), ("samples", "samples/grid.jpg"), ("log", "events.jsonl"))
+
+
+def summary(results: Sequence[JobResult]) -> str:
+    """A line per job, and under it where its output is."""
+    width = max(len(result.name) for result in results)
+    lines = ["", "Summary"]
+    for result in results:
+        lines.append(f"  {result.name:<{width}}  {result.status:<11}  {duration(result.seconds)}")
+        if result.status in ("done", "failed", "interrupted"):
+            lines += [f"    {line}" for line in _places(result)]
+    return "\n".join(lines)
+
+
+def _places(result: JobResult) -> list[str]:
+    lines = []
+    for folder in result.folders:
+        if folder.is_dir():
+            lines.append(f"folder   {folder}")
+            for label, pattern in _WORTH_A_LOOK:
+                path = folder / pattern.format(name=result.name)
+                if path.exists():
+                    lines.append(f"{label:<8} {path}")
+    return lines

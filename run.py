@@ -1,0 +1,143 @@
+"""The command line: reads job files, runs them one after another, and says how it went."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+from jobs.job import Job, exit_code, run_jobs
+from jobs.summary import summary
+from toolkit.cards import find_cards, read_cards
+from toolkit.config import load_job
+from toolkit.errors import JobError, UserError
+from toolkit.extension import read_processes
+from toolkit.log_file import log_to
+from toolkit.stop import StopRequest
+from toolkit.version import VERSION
+
+EXIT_CODES = """\
+exit codes:
+  0    all jobs done
+  1    a job failed (also with --recover)
+  2    wrong arguments, or a mistake in a job file or its data; nothing was loaded
+  130  stopped on request (Ctrl+C or SIGTERM) after saving
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments (default: of the process) ask for. Returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        print(_version())
+        return 0
+    if not options.jobs and not options.list_models:
+        parser.error("no job file given")
+    load_dotenv(Path.cwd() / ".env")
+    try:
+        with log_to(options.log):
+            _report_broken_extensions()
+            if options.list_models:
+                print(_model_table())
+                return 0
+            return _check(options) if options.check else _run(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="Train FLUX.2 from job files.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("jobs", metavar="JOB", nargs="*", help="job file (YAML or JSON), or the name of one in config/")
+    parser.add_argument("-n", "--name", help="job name: stands for [name] in the job file")
+    parser.add_argument("-r", "--recover", action="store_true", help="go on with the next job when one fails")
+    parser.add_argument("-l", "--log", type=Path, metavar="FILE", help="append everything that is printed to FILE")
+    parser.add_argument("--check", action="store_true", help="check job and data, print the plan, train nothing")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value of the first process, such as train.steps=20 or datasets.0.folder_path=DIR; repeatable",
+    )
+    parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
+    parser.add_argument("-v", "--version", action="store_true", help="print the version and those of the libraries")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    jobs = _load(options)
+    stop = StopRequest()
+    with stop.listen():
+        results = run_jobs(jobs, stop, recover=options.recover)
+    print(summary(results))
+    return exit_code(results, stop)
+
+
+def _check(options: argparse.Namespace) -> int:
+    is_fine = True
+    for job in _load(options):
+        print(f"\n{job.config.path}: the settings of {job.config.name} are valid")
+        try:
+            for line in job.check():
+                print(job.config.redact(line))
+        except UserError as error:
+            print(job.config.redact(str(error)), file=sys.stderr)
+            is_fine = False
+    return 0 if is_fine else 2
+
+
+def _load(options: argparse.Namespace) -> list[Job]:
+    """All job files, or the mistakes in all of them."""
+    jobs: list[Job] = []
+    mistakes: list[JobError] = []
+    for path in options.jobs:
+        try:
+            config = load_job(path, options.name, options.overrides)
+        except JobError as error:
+            mistakes.append(error)
+            continue
+        for notice in config.notices:
+            print(notice)
+        jobs.append(Job(config))
+    if mistakes:
+        raise UserError("\n".join(map(str, mistakes)))
+    return jobs
+
+
+def _report_broken_extensions() -> None:
+    broken = {*read_processes().broken, *read_cards().broken}
+    for line in sorted(map(str, broken)):
+        print(line, file=sys.stderr)
+
+
+def _model_table() -> str:
+    rows = [("arch", "model", "name_or_path", "licence")]
+    rows += [
+        (card.arch, card.label, card.source, f"{card.license}{' (gated)' if card.is_gated else ''}")
+        for card in sorted(find_cards().values(), key=lambda card: card.arch)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _version() -> str:
+    libraries = ("torch", "diffusers", "transformers", "peft")
+    versions = ", ".join(f"{library} {importlib.metadata.version(library)}" for library in libraries)
+    return f"{VERSION} (python {platform.python_version()}, {versions})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

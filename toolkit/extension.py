@@ -1,0 +1,149 @@
+"""How extensions are found: packages under `extensions/` (the user's) before those under `extensions_built_in/`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Extension:
+    """A process type for job files. A package lists its classes in `AI_TOOLKIT_EXTENSIONS`.
+
+    Attributes:
+        uid: what job files say under `type`.
+        name: what people read.
+    """
+
+    uid: str
+    name: str
+
+    @classmethod
+    def get_process(cls) -> type[Any]:
+        """The process class. Called for the type that a job uses only, so import what is heavy in here."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder of extension packages, importable as the namespace `package`."""
+
+    package: str
+    folder: Path
+    is_built_in: bool
+
+
+@dataclass(frozen=True)
+class Package:
+    """One extension. `name` is its import name, such as `extensions.my_model`."""
+
+    name: str
+    folder: Path
+    is_built_in: bool
+
+    @property
+    def has_card(self) -> bool:
+        """True if it describes its models in `card.py`."""
+        return (self.folder / "card.py").is_file()
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A user's extension that could not be used, and why. Jobs that do not need it run all the same."""
+
+    package: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Extension {self.package} is broken and was skipped. {self.reason}"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Process types by uid, and what had to be skipped to find them."""
+
+    by_uid: Mapping[str, type[Extension]]
+    broken: tuple[Broken, ...]
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROOTS = (
+    Root("extensions", REPOSITORY / "extensions", is_built_in=False),
+    Root("extensions_built_in", REPOSITORY / "extensions_built_in", is_built_in=True),
+)
+
+
+def find_processes() -> dict[str, type[Extension]]:
+    """Every process type by its uid. Where two have the same, the user's stands."""
+    return dict(read_processes().by_uid)
+
+
+@cache
+def read_processes(roots: tuple[Root, ...] = ROOTS) -> Processes:
+    """The `AI_TOOLKIT_EXTENSIONS` of every package. No `get_process()` is called."""
+    by_uid: dict[str, type[Extension]] = {}
+    broken: list[Broken] = []
+    for package in find_packages(roots):
+        extensions = attempt(_extensions, package, broken)
+        for extension in extensions or ():
+            by_uid.setdefault(extension.uid, extension)
+    return Processes(by_uid, tuple(broken))
+
+
+def find_packages(roots: tuple[Root, ...] = ROOTS) -> list[Package]:
+    """The packages directly in the roots, and those one folder deeper that have a `card.py`; the user's first."""
+    found = []
+    for root in roots:
+        for module in pkgutil.iter_modules([str(root.folder)]):
+            package = Package(f"{root.package}.{module.name}", root.folder / module.name, root.is_built_in)
+            found.append(package)
+            for inner in pkgutil.iter_modules([str(package.folder)]):
+                deeper = Package(f"{package.name}.{inner.name}", package.folder / inner.name, root.is_built_in)
+                if inner.ispkg and deeper.has_card:
+                    found.append(deeper)
+    return found
+
+
+def attempt(read: Callable[[Package], T], package: Package, broken: list[Broken]) -> T | None:
+    """What `read` makes of the package. If a user's package fails, that goes to `broken`; a fault in ours is raised."""
+    try:
+        return read(package)
+    except Exception as error:  # a stranger's code may raise anything, and must not stop jobs that do without it
+        if package.is_built_in:
+            raise
+        broken.append(Broken(package.name, f"{type(error).__name__}: {error}"))
+        return None
+
+
+def exported(package: Package, name: str) -> list[type[Any]]:
+    """The classes in a list that the package exports, or none if it has no such list.
+
+    Raises:
+        TypeError: the list holds something that is not a class.
+    """
+    classes = list(getattr(import_package(package), name, ()))
+    for entry in classes:
+        if not isinstance(entry, type):
+            raise TypeError(f"{name} must list classes, found {entry!r}")
+    return classes
+
+
+def import_package(package: Package, module: str = "") -> ModuleType:
+    """The package, or a module inside it."""
+    return importlib.import_module(f"{package.name}.{module}" if module else package.name)
+
+
+def _extensions(package: Package) -> list[type[Extension]]:
+    extensions = exported(package, "AI_TOOLKIT_EXTENSIONS")
+    for extension in extensions:
+        has_uid = isinstance(getattr(extension, "uid", None), str)
+        if not has_uid or not callable(getattr(extension, "get_process", None)):
+            raise TypeError(f"{extension.__name__} in AI_TOOLKIT_EXTENSIONS needs `uid` and `get_process()`")
+    return extensions

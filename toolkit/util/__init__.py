@@ -1,0 +1,1 @@
+"""Lookups that extension authors know by this place."""

@@ -1,0 +1,31 @@
+"""From the `arch` of a job file to the class that answers for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from toolkit.cards import read_cards
+from toolkit.config import ModelConfig
+from toolkit.errors import UserError
+from toolkit.extension import ROOTS, Root, exported
+
+if TYPE_CHECKING:
+    from toolkit.models.base_model import BaseModel
+
+
+def get_model_class(model_config: ModelConfig, *, roots: tuple[Root, ...] = ROOTS) -> type[BaseModel]:
+    """The model class of `model_config.arch`. Only its own package is loaded.
+
+    Raises:
+        UserError: no model has this arch; the message lists those that are known.
+    """
+    arch = model_config.arch
+    known = read_cards(roots)
+    if arch not in known.packages:
+        skipped = "".join(f"\n  {broken}" for broken in known.broken)
+        raise UserError(f'model.arch: no model "{arch}". Known: {", ".join(sorted(known.packages))}{skipped}')
+    package = known.packages[arch]
+    for model in exported(package, "AI_TOOLKIT_MODELS"):
+        if model.arch == arch:
+            return model
+    raise UserError(f'{package.name}: card.py describes "{arch}", but no class in AI_TOOLKIT_MODELS has that arch')
