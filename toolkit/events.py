@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +24,22 @@ class EventLog:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        # A file name that is not UTF-8 holds surrogates; written as \udcxx they are still JSON.
+        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        if not _ends_a_line(self.path):  # a crash cut the last line short; it must not take the next one with it
+            self._file.write("\n")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one event. A step costs one short write; nothing is synced or rewritten."""
-        line = json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}, ensure_ascii=False, default=str)
+        """Append one event. A step costs one short write; nothing is synced or rewritten.
+
+        A number that is not finite is written as null: JSON knows no NaN, and pages could not read the line.
+        """
+        event = {"time": round(time.time(), 3), "kind": kind, **{key: _finite(value) for key, value in fields.items()}}
+        line = json.dumps(event, ensure_ascii=False, default=str)
         self._file.write(line + "\n")
 
 
@@ -44,3 +53,15 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(event, dict):
                 yield event
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

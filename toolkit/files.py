@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{path.suffix}"
+    temporary.touch(exist_ok=False)
+    mode = (path if path.exists() else temporary).stat().st_mode & 0o777
     try:
         yield temporary
-        temporary.chmod(_mode_for(path))
         with temporary.open("rb+") as file:
+            temporary.chmod(mode)  # while it is open: the mode may forbid writing
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -72,14 +72,6 @@ def sha256_file(path: Path) -> str:
 def sha256_json(value: Any) -> str:
     """Hex digest of a JSON value, equal for equal values whatever the order of their keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _mode_for(path: Path) -> int:
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
 
 
 def _sync_folder(folder: Path) -> None:
