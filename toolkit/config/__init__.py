@@ -1,0 +1,31 @@
+"""Job files: read, checked as a whole, and handed on as typed, frozen values."""
+
+from toolkit.config.dataset import DatasetConfig
+from toolkit.config.job import JobConfig, RunConfig
+from toolkit.config.load import load_job
+from toolkit.config.logging import LoggingConfig
+from toolkit.config.model import ModelConfig
+from toolkit.config.network import NetworkConfig, NetworkKwargs
+from toolkit.config.process import ProcessConfig
+from toolkit.config.sample import SampleConfig, SampleItem
+from toolkit.config.save import SaveConfig
+from toolkit.config.train import EmaConfig, LrSchedulerParams, OptimizerParams, TrainConfig
+
+__all__ = [
+    "DatasetConfig",
+    "EmaConfig",
+    "JobConfig",
+    "LoggingConfig",
+    "LrSchedulerParams",
+    "ModelConfig",
+    "NetworkConfig",
+    "NetworkKwargs",
+    "OptimizerParams",
+    "ProcessConfig",
+    "RunConfig",
+    "SampleConfig",
+    "SampleItem",
+    "SaveConfig",
+    "TrainConfig",
+    "load_job",
+]

@@ -1,0 +1,61 @@
+"""`datasets`: folders of images with captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from toolkit.config.paths import ExistingFolder
+from toolkit.config.section import Section
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, int | float | str) and not isinstance(value, bool) else value
+
+
+def _with_dot(extension: str) -> str:
+    return extension if extension.startswith(".") else f".{extension}"
+
+
+SizePx = Annotated[int, Field(ge=16, le=8192)]
+Channel = Annotated[int, Field(ge=0, le=255)]
+Sizes = Annotated[
+    tuple[SizePx, ...], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=SizePx | list[SizePx])
+]
+
+
+class DatasetConfig(Section):
+    """One entry of `datasets`: a folder of jpg, png or webp images with a caption file beside each."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
+
+    folder_path: ExistingFolder = Field(description="Folder of the images and captions.")
+    caption_ext: Annotated[str, AfterValidator(_with_dot)] = Field(
+        ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
+    )
+    default_caption: str | None = Field(None, description="Caption of images whose caption file is missing or blank.")
+    caption_dropout_rate: float = Field(
+        0.05, ge=0, le=1, description="Share of examples trained without their caption, so that guidance keeps working."
+    )
+    resolution: Sizes = Field(
+        (1024,),
+        description="Training sizes: each image is fitted to an area of size x size. A list trains at each size.",
+    )
+    num_repeats: int = Field(1, ge=1, description="Times that each image counts per epoch.")
+    trigger_word: str | None = Field(None, description="Trigger word of this dataset. Unset: that of the process.")
+    flip_x: bool = Field(False, description="Add a copy of each image mirrored left to right.")
+    flip_y: bool = Field(False, description="Add a copy of each image mirrored top to bottom.")
+    random_crop: bool = Field(False, description="Crop at a random place instead of the centre.")
+    cache_latents: bool = Field(True, description="Encode each image once and keep the latents in memory.")
+    cache_latents_to_disk: bool = Field(False, description="Keep the latents on disk, for later runs too.")
+    cache_text_embeddings: bool = Field(False, description="Keep encoded captions on disk, for later runs too.")
+    is_reg: bool = Field(False, description="A regularisation set: its loss is multiplied by `train.reg_weight`.")
+    loss_multiplier: float = Field(1.0, ge=0, description="Weight of this dataset in the loss.")
+    skip_unreadable: bool = Field(
+        False, description="Leave out images that cannot be read instead of refusing to start."
+    )
+    background_color: tuple[Channel, Channel, Channel] = Field(
+        (255, 255, 255), description="Red, green and blue behind transparent images."
+    )

@@ -1,0 +1,72 @@
+"""A whole job file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator
+
+from toolkit.config.placeholders import redact
+from toolkit.config.process import ProcessConfig, must_be_folder_name
+from toolkit.config.section import Section
+from toolkit.config.spellings import Spellings
+
+
+class RunConfig(Section):
+    """`config`: a named list of processes."""
+
+    name: str = Field(min_length=1, description="Name of the job: its output folder and the beginning of file names.")
+    process: tuple[ProcessConfig, ...] = Field(min_length=1, description="What to do, one after another.")
+
+    @field_validator("name")
+    @classmethod
+    def _must_be_folder_name(cls, name: str) -> str:
+        return must_be_folder_name(name)
+
+
+class JobFile(Section):
+    """The job file."""
+
+    job: Annotated[Literal["extension"], Spellings({})] = Field("extension", description="Kind of job.")
+    config: RunConfig = Field(description="What to do.")
+    meta: dict[str, Any] = Field(
+        default_factory=dict, description="Free values, copied into the metadata of saved files."
+    )
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """A job that has been read and checked.
+
+    Attributes:
+        path: the job file.
+        job, meta, config: its content.
+        notices: what the user should know, one line each.
+        written: the parsed file with `[name]` and overrides settled, `${VAR}` as written.
+        secrets: the value of every `${VAR}` in it, by name.
+    """
+
+    path: Path
+    job: str
+    meta: Mapping[str, Any]
+    config: RunConfig
+    notices: tuple[str, ...] = ()
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the job."""
+        return self.config.name
+
+    def as_written(self) -> str:
+        """The job as YAML, safe to store: `[name]` and overrides are settled, `${VAR}` is not."""
+        return yaml.safe_dump(self.written, sort_keys=False, allow_unicode=True, width=120)
+
+    def redact(self, text: str) -> str:
+        """`text` with the value of every `${VAR}` of the job replaced by `${VAR}`."""
+        return redact(text, self.secrets)

@@ -1,0 +1,73 @@
+"""`model`: which model is trained, and how it is held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from toolkit.cards import ModelCard, find_cards
+from toolkit.config.known import Known
+from toolkit.config.paths import HubIdOrPath
+from toolkit.config.section import SameAs, Section
+from toolkit.config.spellings import Dtype, Spellings
+from toolkit.config.suggest import did_you_mean
+
+Qtype = Annotated[Literal["qfloat8", "qint8", "qint4"], Spellings({})]
+ARCH_FLAGS = ("is_flux2", "is_flux")  # older files say `is_flux: true` where newer ones say `arch: flux`
+
+
+class ModelKwargs(Section):
+    """`model.model_kwargs`: options that only some models have; none so far."""
+
+
+class ModelConfig(Section):
+    """`model`: the base model."""
+
+    name_or_path: HubIdOrPath = Field(min_length=1, description="Hub id, or folder of the model.")
+    arch: str = Field(description="Kind of model; `python run.py --list-models` shows them.")
+    quantize: bool = Field(False, description="Hold the transformer in fewer bits, see `qtype`.")
+    quantize_te: bool = Field(
+        default_factory=SameAs("quantize"), description="Hold the text encoder in fewer bits, see `qtype_te`."
+    )
+    qtype: Qtype = Field("qfloat8", description="Number format of the quantized transformer.")
+    qtype_te: Qtype = Field("qfloat8", description="Number format of the quantized text encoder.")
+    low_vram: bool = Field(False, description="Spend time to save GPU memory.")
+    vae_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another VAE.")
+    te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another text encoder.")
+    vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`.")
+    te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")
+    model_kwargs: ModelKwargs = Field(ModelKwargs(), description="Options of one kind of model.")
+
+    @property
+    def is_flux2(self) -> bool:
+        """True for every FLUX.2 arch. Derived, never set; kept for users' scripts, ours ask for the capability."""
+        card = find_cards().get(self.arch)
+        return card is not None and card.family == "flux2"
+
+    @field_validator("arch")
+    @classmethod
+    def _must_be_known(cls, arch: str, info: ValidationInfo[Known | None]) -> str:
+        if info.context is not None and arch not in info.context.cards:
+            known = sorted(info.context.cards)
+            raise ValueError(f'no model "{arch}".{did_you_mean(arch, known)} Known: {", ".join(known)}')
+        return arch
+
+
+def settle_arch(model: dict[str, Any], cards: Mapping[str, ModelCard]) -> str | None:
+    """Write `arch` in place as models know it: without a `:tag`, and made from a flag such as `is_flux: true`.
+
+    Returns:
+        What is wrong, where a flag and `arch` name different models.
+    """
+    flags = [flag for flag in ARCH_FLAGS if model.pop(flag, None) is True]
+    arch = model.get("arch")
+    if isinstance(arch, str):
+        arch = model["arch"] = arch.partition(":")[0].strip()
+    for flag in flags:
+        family = flag.removeprefix("is_")
+        arch = model.setdefault("arch", family)
+        if arch != family and (arch not in cards or cards[arch].family != family):
+            return f"`{flag}: true` and `arch: {arch}` name different models: keep one of them"
+    return None

@@ -1,0 +1,57 @@
+"""`network`: what is trained beside the frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from toolkit.config.paths import ExistingFile
+from toolkit.config.section import SameAs, Section
+from toolkit.config.spellings import Spellings
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+NameParts = Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+
+
+class NetworkKwargs(Section):
+    """`network.network_kwargs`: which layers get a LoRA."""
+
+    only_if_contains: NameParts = Field((), description="Only layers whose dotted name contains one of these texts.")
+    ignore_if_contains: NameParts = Field((), description="No layer whose dotted name contains one of these texts.")
+
+
+class NetworkConfig(Section):
+    """`network`: the small weights trained beside the frozen model."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"rank": "linear", "alpha": "linear_alpha"}
+
+    type: Annotated[Literal["lora"], Spellings({})] = Field("lora", description="Kind of network.")
+    linear: int = Field(16, ge=1, description="Rank of each update B @ A.")
+    linear_alpha: float = Field(
+        default_factory=SameAs("linear"), gt=0, description="The update is scaled by linear_alpha / linear."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of a LoRA's input that is dropped in training.")
+    transformer_only: bool = Field(True, description="Only layers inside transformer blocks; off: every linear layer.")
+    network_kwargs: NetworkKwargs = Field(NetworkKwargs(), description="Which layers.")
+    pretrained_lora_path: ExistingFile | None = Field(None, description="Start from the weights of this LoRA file.")
+
+    @property
+    def rank(self) -> int:
+        """The rank: `linear` by its usual name."""
+        return self.linear
+
+    @property
+    def alpha(self) -> float:
+        """`linear_alpha` by its usual name."""
+        return self.linear_alpha
+
+    @property
+    def scale(self) -> float:
+        """What B @ A is multiplied by."""
+        return self.linear_alpha / self.linear

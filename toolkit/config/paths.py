@@ -1,0 +1,46 @@
+"""Paths in a job file that must exist before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def _home(path: Path) -> Path:
+    return path.expanduser()
+
+
+def _must_be_folder(path: Path, info: ValidationInfo) -> Path:
+    if info.context is not None:  # a section made in Python is only checked when it is used
+        if not path.exists():
+            raise ValueError(f'no folder "{path}" in {Path.cwd()}' if not path.is_absolute() else f'no folder "{path}"')
+        if not path.is_dir():
+            raise ValueError(f'"{path}" is not a folder')
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise ValueError(f'no permission to read the folder "{path}"')
+    return path
+
+
+def _must_be_file(path: Path, info: ValidationInfo) -> Path:
+    if info.context is not None and not path.is_file():
+        raise ValueError(f'no file "{path}"')
+    return path
+
+
+def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
+    here = Path(name).expanduser()
+    if info.context is not None and not HUB_ID.fullmatch(name) and not here.exists():
+        raise ValueError(f'"{name}" is neither here nor a hub id such as owner/name')
+    return str(here) if name.startswith("~") else name
+
+
+UserPath = Annotated[Path, AfterValidator(_home)]
+ExistingFolder = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_folder)]
+ExistingFile = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_file)]
+HubIdOrPath = Annotated[str, AfterValidator(_must_be_hub_id_or_here)]

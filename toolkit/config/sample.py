@@ -1,0 +1,90 @@
+"""`sample`: images drawn while training, to see how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from toolkit.config.sample_prompt import SamplePrompt
+from toolkit.config.section import Section
+from toolkit.config.spellings import Spellings
+
+
+def _false_is_empty(value: Any) -> Any:
+    return "" if value is False else value
+
+
+def _as_entries(value: Any) -> Any:
+    return (
+        [{"prompt": entry} if isinstance(entry, str) else entry for entry in value]
+        if isinstance(value, list)
+        else value
+    )
+
+
+Prompts = Annotated[
+    tuple[SamplePrompt, ...], BeforeValidator(_as_entries, json_schema_input_type=list[str | SamplePrompt])
+]
+
+
+@dataclass(frozen=True)
+class SampleItem:
+    """One image to draw, with nothing left to inherit."""
+
+    prompt: str
+    neg: str
+    width: int
+    height: int
+    seed: int
+    guidance_scale: float
+    sample_steps: int
+    network_multiplier: float
+
+
+class SampleConfig(Section):
+    """`sample`: when samples are drawn, and of what."""
+
+    sample_every: int = Field(
+        250, ge=0, description="Steps between samples. 0: only before the first and after the last."
+    )
+    sample_start_step: int = Field(0, ge=0, description="No samples before this step, except before the first.")
+    samples: Prompts = Field((), description="What to draw: prompts, each with its own settings if you like.")
+    prompts: Prompts = Field(
+        (), description="The same in short; `--w 512 --seed 3` and the like can stand behind a prompt."
+    )
+    neg: Annotated[str, BeforeValidator(_false_is_empty)] = Field(
+        "", description="What to avoid; for models with true guidance."
+    )
+    width: int = Field(1024, ge=16, le=8192, description="Width in pixels, rounded down to what the model takes.")
+    height: int = Field(1024, ge=16, le=8192, description="Height in pixels, rounded down to what the model takes.")
+    seed: int = Field(42, ge=0, description="Seed.")
+    walk_seed: bool = Field(False, description="Add the number of the prompt to the seed.")
+    guidance_scale: float = Field(4.0, ge=0, description="Guidance.")
+    sample_steps: int = Field(25, ge=1, description="Denoising steps.")
+    network_multiplier: float = Field(1.0, description="Strength of the network.")
+    format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"})] = Field(
+        "jpg", description="Kind of image file."
+    )
+
+    def items(self, trigger_word: str | None = None) -> tuple[SampleItem, ...]:
+        """The images to draw, in order. With a trigger word, `[trigger]` in prompts is replaced by it."""
+        items = []
+        seed = self.seed
+        for index, sample in enumerate(self.samples or self.prompts):
+            if sample.seed is not None:
+                seed = sample.seed  # also the seed of the samples after it, as in ai-toolkit
+            elif self.walk_seed:
+                seed = self.seed + index
+            items.append(self._item(sample, seed, trigger_word))
+        return tuple(items)
+
+    def _item(self, sample: SamplePrompt, seed: int, trigger_word: str | None) -> SampleItem:
+        inherited = {key: getattr(self, key) for key in SampleItem.__annotations__ if key not in ("prompt", "seed")}
+        own = {key: value for key, value in sample if value is not None}
+        settings = {**inherited, **own, "seed": seed}
+        if trigger_word is not None:
+            settings["prompt"] = settings["prompt"].replace("[trigger]", trigger_word)
+            settings["neg"] = settings["neg"].replace("[trigger]", trigger_word)
+        return SampleItem(**settings)

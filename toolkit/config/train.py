@@ -1,0 +1,111 @@
+"""`train`: the loop, the optimizer and what a step computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from toolkit.config.section import Section
+from toolkit.config.spellings import Dtype, Spellings
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+LONGEST_WARMUP = 1000
+
+
+class OptimizerParams(Section):
+    """`train.optimizer_params`."""
+
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay of the first and second moment.")
+    eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
+
+
+class LrSchedulerParams(Section):
+    """`train.lr_scheduler_params`."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"num_warmup_steps": "warmup_steps", "eta_min": "min_lr", "lr_min": "min_lr"}
+
+    warmup_steps: int | None = Field(
+        None,
+        ge=0,
+        description="Steps over which lr rises from 0. Unset: 0; for constant_with_warmup a tenth of all, at most 1000.",
+    )
+    min_lr: float = Field(0.0, ge=0, description="Where cosine and linear end.")
+
+
+class EmaConfig(Section):
+    """`train.ema_config`: a running average of the trained weights, which is what gets saved and sampled."""
+
+    use_ema: bool = Field(False, description="Keep the average.")
+    ema_decay: float = Field(0.99, gt=0, lt=1, description="Share of the old average kept at each step.")
+
+
+class TrainConfig(Section):
+    """`train`: how the weights are changed."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"gradient_accumulation_steps": "gradient_accumulation"}
+
+    steps: int = Field(1000, ge=1, description="Steps in all, those of earlier runs of the job included.")
+    lr: float = Field(1e-4, gt=0, description="Learning rate.")
+    full_finetune: bool = Field(False, description="Train all weights of the transformer. For jobs without `network`.")
+    optimizer: Annotated[Literal["adamw", "adamw8bit", "adam"], Spellings({"adamw_8bit": "adamw8bit"})] = Field(
+        "adamw", description="Optimizer."
+    )
+    optimizer_params: OptimizerParams = Field(OptimizerParams(), description="Its settings.")
+    lr_scheduler: Annotated[Literal["constant", "constant_with_warmup", "cosine", "linear"], Spellings({})] = Field(
+        "constant", description="Course of lr after warm-up: cosine and linear fall to `min_lr`."
+    )
+    lr_scheduler_params: LrSchedulerParams = Field(LrSchedulerParams(), description="Its settings.")
+    batch_size: int = Field(1, ge=1, description="Images per batch.")
+    gradient_accumulation: int = Field(1, ge=1, description="Batches per step; their gradients are averaged.")
+    max_grad_norm: float = Field(1.0, ge=0, description="Longer gradients are shortened to this. 0: never.")
+    dtype: Dtype = Field("bf16", description="Precision of the frozen model. Trained weights are fp32.")
+    noise_scheduler: Annotated[Literal["flowmatch"], Spellings({})] = Field(
+        "flowmatch", description="Path from image to noise."
+    )
+    timestep_type: Annotated[
+        Literal["sigmoid", "linear", "shift", "weighted"], Spellings({"flux_shift": "shift", "lumina2_shift": "shift"})
+    ] = Field("sigmoid", description="How the noise level of an example is drawn.")
+    content_or_style: Annotated[Literal["balanced", "content", "style"], Spellings({})] = Field(
+        "balanced", description="Which noise levels are drawn more: content the high ones, style the low ones."
+    )
+    min_denoising_steps: int = Field(
+        0, ge=0, le=999, description="First of 1000 noise levels that are trained; 0 is pure noise."
+    )
+    max_denoising_steps: int = Field(
+        999, ge=0, le=999, description="Last of 1000 noise levels that are trained; 999 is the image."
+    )
+    loss_type: Annotated[Literal["mse", "mae", "pseudo_huber"], Spellings({"l2": "mse", "l1": "mae"})] = Field(
+        "mse", description="Distance between prediction and target."
+    )
+    cfg_scale: float = Field(
+        1.0, ge=0, description="Guidance value that models with a guidance embedding get in training."
+    )
+    reg_weight: float = Field(1.0, ge=0, description="Weight of regularisation sets in the loss.")
+    gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass to save memory.")
+    ema_config: EmaConfig | None = Field(None, description="Average of the trained weights.")
+    cache_text_embeddings: bool = Field(False, description="Keep encoded captions on disk, for every dataset.")
+    unload_text_encoder: bool = Field(False, description="Train on the trigger word alone and ignore the captions.")
+    skip_first_sample: bool = Field(False, description="No samples before the first step.")
+    force_first_sample: bool = Field(False, description="Samples before the first step of a resumed run too.")
+    disable_sampling: bool = Field(False, description="No samples at all.")
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps over which lr rises from 0."""
+        if self.lr_scheduler_params.warmup_steps is not None:
+            return self.lr_scheduler_params.warmup_steps
+        return min(LONGEST_WARMUP, self.steps // 10) if self.lr_scheduler == "constant_with_warmup" else 0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainConfig:
+        if self.min_denoising_steps > self.max_denoising_steps:
+            raise ValueError(
+                f"min_denoising_steps ({self.min_denoising_steps}) is above max_denoising_steps "
+                f"({self.max_denoising_steps}): no noise level is left to train"
+            )
+        if self.lr_scheduler_params.min_lr > self.lr:
+            raise ValueError(f"lr_scheduler_params.min_lr ({self.lr_scheduler_params.min_lr}) is above lr ({self.lr})")
+        return self

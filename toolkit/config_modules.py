@@ -1,0 +1,29 @@
+"""The config classes by the module name that extension authors know."""
+
+from toolkit.config import (
+    DatasetConfig,
+    EmaConfig,
+    JobConfig,
+    LoggingConfig,
+    ModelConfig,
+    NetworkConfig,
+    ProcessConfig,
+    SampleConfig,
+    SampleItem,
+    SaveConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "DatasetConfig",
+    "EmaConfig",
+    "JobConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "NetworkConfig",
+    "ProcessConfig",
+    "SampleConfig",
+    "SampleItem",
+    "SaveConfig",
+    "TrainConfig",
+]
