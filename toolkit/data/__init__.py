@@ -1,4 +1,4 @@
-"""Data: from folders of captioned images to batches. Pixels (`images`) and tensors (`cache`) are imported by name, with torch."""
+"""Data, from folders of captioned images to batches. What needs torch is imported from `images` and `cache`."""
 
 from toolkit.data.batches import BatchPlan, count_batches
 from toolkit.data.examples import Example

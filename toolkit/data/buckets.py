@@ -49,7 +49,7 @@ class Fit:
 
 
 def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> Fit:
-    """The bucket of an image: at most `resolution`² pixels, never larger than the image, aspect kept as well as it can be.
+    """The bucket of an image: at most `resolution`² pixels, never larger than the image, of nearly its aspect.
 
     An image that is narrower or lower than one cell of the model is scaled up to that cell, and no further.
 

@@ -20,7 +20,7 @@ MAX_PIXELS = 128_000_000  # takes the 108 megapixels of a phone; a small file ca
 # What pillow's decoders raise on damaged bytes, besides running out of memory.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error)
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # JPEG includes the MPO files of phones
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _OPENING = threading.Lock()
 

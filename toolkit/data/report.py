@@ -10,9 +10,10 @@ def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1
     """Lines for `--check` and for the start of a run."""
     lines = [line for table in scan.tables for line in _describe_table(table)]
     num_batches = count_batches(scan.examples, batch_size)
-    line = f"epoch: {_count(len(scan.examples), 'example')} in {_count(num_batches, 'batch', 'batches')} of up to {batch_size}"
-    steps = num_batches / gradient_accumulation
-    return (*lines, f"{line} = {steps:.4g} {'step' if steps == 1 else 'steps'}")
+    examples = _count(len(scan.examples), "example")
+    batches = _count(num_batches, "batch", "batches")
+    steps = f"{num_batches / gradient_accumulation:.4g} steps"
+    return (*lines, f"one epoch: {examples} in {batches} of up to {batch_size}: {steps}")
 
 
 def _describe_table(table: DatasetTable) -> list[str]:

@@ -83,7 +83,7 @@ def _readable(
     errors = {path: error for path, error in inspected.items() if isinstance(error, ImageError)}
     if dataset.skip_unreadable:
         reasons = [f"{path.name} ({error})" for path, error in errors.items()]
-        findings.notice(dataset.folder_path, "skipped, since they cannot be read", reasons)
+        findings.notice(dataset.folder_path, "skipped as unreadable", reasons)
         if errors and not infos:
             findings.problem(dataset.folder_path, "holds no image that can be read")
         return infos
@@ -133,7 +133,7 @@ def _fits(
     cropped = [
         f"{path.name} ({1 - fit.kept_share:.0%})" for path, fit in fits.items() if fit.kept_share < 1 - LARGE_CROP
     ]
-    findings.notice(dataset.folder_path, f"lose much to the crop at resolution {resolution}", cropped)
+    findings.notice(dataset.folder_path, f"losing much to the crop at resolution {resolution}", cropped)
     return fits
 
 

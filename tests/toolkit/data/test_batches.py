@@ -1,0 +1,73 @@
+"""The batch plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from toolkit.data import BatchPlan, Example, count_batches
+from toolkit.randomness import Draws
+
+SIZES = [(64, 64)] * 7 + [(128, 32)] * 5 + [(32, 128)] * 1
+
+
+@pytest.fixture
+def examples(make_example: Callable[..., Example]) -> list[Example]:
+    return [
+        make_example(Path(f"{number}.png"), size, is_reg=number % 3 == 0) for number, size in enumerate(SIZES * 2)
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 100])
+def test_every_example_appears_once_in_every_epoch(examples: list[Example], batch_size: int) -> None:
+    plan = BatchPlan(examples, batch_size, Draws(1))
+    for epoch in range(3):
+        batches = [plan.batch(epoch * plan.batches_per_epoch + place) for place in range(plan.batches_per_epoch)]
+        assert Counter(index for batch in batches for index in batch) == Counter(range(len(examples)))
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 100])
+def test_a_batch_has_one_size_and_is_all_or_not_at_all_regularisation(examples: list[Example], batch_size: int) -> None:
+    plan = BatchPlan(examples, batch_size, Draws(1))
+    for number in range(3 * plan.batches_per_epoch):
+        batch = [examples[index] for index in plan.batch(number)]
+        assert len({(example.bucket, example.is_reg) for example in batch}) == 1
+        assert 1 <= len(batch) <= batch_size
+
+
+def test_a_bucket_smaller_than_a_batch_stays_a_short_batch(make_example: Callable[..., Example]) -> None:
+    examples = [make_example(Path("a.png"), (64, 64))]
+    assert BatchPlan(examples, 4, Draws(1)).batch(0) == (0,)
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for(examples: list[Example]) -> None:
+    direct = BatchPlan(examples, 2, Draws(1)).batch(1000)
+    plan = BatchPlan(examples, 2, Draws(1))
+    for index in (0, 5, 999, 1001, 3):
+        plan.batch(index)
+    assert plan.batch(1000) == direct
+
+
+def test_each_epoch_has_other_batches_in_another_order(examples: list[Example]) -> None:
+    plan = BatchPlan(examples, 2, Draws(1))
+    number = plan.batches_per_epoch
+    first = [plan.batch(place) for place in range(number)]
+    second = [plan.batch(number + place) for place in range(number)]
+    assert first != second
+    assert {frozenset(batch) for batch in first} != {frozenset(batch) for batch in second}
+
+
+def test_another_seed_gives_another_order(examples: list[Example]) -> None:
+    orders = {tuple(BatchPlan(examples, 1, Draws(seed)).batch(place) for place in range(26)) for seed in range(5)}
+    assert len(orders) == 5
+
+
+def test_the_batches_of_an_epoch_are_counted_per_bucket(examples: list[Example]) -> None:
+    # Per kind, 26 examples in buckets of 64x64, 128x32 and 32x128, normal and regularisation apart.
+    groups = Counter((example.bucket, example.is_reg) for example in examples)
+    assert count_batches(examples, 4) == sum(-(-size // 4) for size in groups.values())
+    assert count_batches(examples, 4) == BatchPlan(examples, 4, Draws(0)).batches_per_epoch
+    assert count_batches([], 4) == 0
