@@ -208,25 +208,9 @@ UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (TrainConfig, "loss_type"): frozenset(["wavelet", "stepped", "mean_flow"]),
     (TrainConfig, "lr_scheduler"): frozenset(["cosine_with_restarts", "step", "polynomial", "piecewise_constant"]),
     (TrainConfig, "optimizer"): frozenset(
-        # fmt: off
         [
-            "adagrad",
-            "lion",
-            "adafactor",
-            "adam8bit",
-            "ademamix8bit",
-            "lion8bit",
-            "adam8",
-            "adamw8",
-            "prodigy",
-            "prodigyopt",
-            "prodigy8bit",
-            "dadaptation",
-            "dadaptationadam",
-            "automagic",
-            "automagic2",
-            "automagic3",
+            *["adagrad", "lion", "adafactor", "adam8bit", "ademamix8bit", "lion8bit", "adam8", "adamw8", "prodigy"],
+            *["prodigyopt", "prodigy8bit", "dadaptation", "dadaptationadam", "automagic", "automagic2", "automagic3"],
         ]
-        # fmt: on
     ),
 }

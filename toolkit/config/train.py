@@ -30,7 +30,7 @@ class LrSchedulerParams(Section):
     warmup_steps: int | None = Field(
         None,
         ge=0,
-        description="Steps over which lr rises from 0. Unset: 0; for constant_with_warmup a tenth of all, at most 1000.",
+        description="Steps in which lr rises from 0. Unset: 0; constant_with_warmup: a tenth of the run, at most 1000.",
     )
     min_lr: float = Field(0.0, ge=0, description="Where cosine and linear end.")
 
