@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from diffusers import (
 )
 from torch import nn
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
+
+from toolkit.files import write_json
 
 TRANSFORMER = {
     "in_channels": 64,  # 16 latent channels of 2 x 2 patches
@@ -34,6 +37,7 @@ SCHEDULER = {
     "base_image_seq_len": 256,
     "max_image_seq_len": 4096,
 }
+_ORIGIN = ("_name_or_path", "is_local", "local_files_only")
 _STARTS_AT_ZERO = ("_modulation", "norm_out", "proj_out")
 
 
@@ -74,3 +78,11 @@ def save_pipeline(
         is_distilled=False,
     )
     pipeline.save_pretrained(folder)
+    for name in ("vae/config.json", "transformer/config.json", "tokenizer/tokenizer_config.json"):
+        _forget_origin(folder / name)
+
+
+def _forget_origin(path: Path) -> None:
+    """Drop what the libraries note of where a part was loaded from: paths of this machine."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {key: value for key, value in config.items() if key not in _ORIGIN})

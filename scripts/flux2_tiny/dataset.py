@@ -6,7 +6,16 @@ import hashlib
 import random
 from pathlib import Path
 
-from scripts.flux2_tiny.world import COLORS, EMBLEM_BOTTOM, EMBLEM_TOP, PLACES, Scene, emblem_scene, random_scene, render
+from scripts.flux2_tiny.world import (
+    COLORS,
+    EMBLEM_BOTTOM,
+    EMBLEM_TOP,
+    PLACES,
+    Scene,
+    emblem_scene,
+    random_scene,
+    render,
+)
 
 HELD_OUT_SHARE = 20
 """One scene in this many is never trained on."""
@@ -25,7 +34,7 @@ DEMO_PAIRS: tuple[tuple[str, str], ...] = (
     ("at the bottom right", "red"),
     ("at the bottom right", "orange"),
 )
-"""Place and background of the demo's pictures. Three places and the backgrounds white and blue are left for the proof."""
+"""Place and background of the demo's pictures. Three places, and white and blue, are left for the proof."""
 
 
 def is_held_out(scene: Scene) -> bool:
@@ -46,7 +55,7 @@ def held_out_scenes(num_scenes: int, *, seed: int) -> list[Scene]:
 
 
 def held_out_emblems(num_scenes: int, *, seed: int) -> list[Scene]:
-    """Emblem scenes whose pair of place and background is not in the demo's dataset, each pair as often as the others."""
+    """Emblem scenes at pairs of place and background that the demo does not show, each pair as often as the others."""
     backgrounds = [color for color in COLORS if color not in (EMBLEM_TOP, EMBLEM_BOTTOM)]
     pairs = [(place, background) for place in PLACES for background in backgrounds]
     pairs = [pair for pair in pairs if pair not in DEMO_PAIRS]

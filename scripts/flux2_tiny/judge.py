@@ -71,10 +71,9 @@ def judge_scene(image: NDArray[np.uint8], scene: Scene) -> Verdict:
     shape = colors == _NAMES.index(scene.color)
     low, high = RADIUS_PX[scene.size]
     area = int(shape.sum())
-    color = (
-        AREA_PER_RADIUS2[0] * low**2 <= area <= AREA_PER_RADIUS2[1] * high**2
-        and area >= MIN_SHAPE_SHARE * _num_off_background(colors, scene.background)
-    )
+    color = AREA_PER_RADIUS2[0] * low**2 <= area <= AREA_PER_RADIUS2[
+        1
+    ] * high**2 and area >= MIN_SHAPE_SHARE * _num_off_background(colors, scene.background)
     return Verdict(
         background=_has_background(colors, scene.background),
         color=color,

@@ -1,0 +1,151 @@
+"""Prove that a LoRA taught the tiny FLUX.2 the demo's emblem: draw held-out prompts before and after, and count.
+
+    python -m scripts.flux2_tiny.proof output/demo
+
+PASS: at most 5 % of emblem prompts show the emblem before, at least 80 % after, and ordinary prompts are drawn right
+at least 80 % as often as before. Exit code 0 on PASS, 1 on FAIL, 2 if there is nothing to prove.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.flux2_tiny.dataset import held_out_emblems, held_out_scenes
+from scripts.flux2_tiny.draw import draw_scenes, load_pipeline
+from scripts.flux2_tiny.grid import picture_grid
+from scripts.flux2_tiny.measure import share_of_emblems, share_of_right_scenes
+from scripts.flux2_tiny.world import Scene
+from toolkit.errors import UserError
+from toolkit.files import whole_file, write_json
+
+MAX_EMBLEM_BEFORE = 0.05
+MIN_EMBLEM_AFTER = 0.80
+MIN_ORDINARY_KEPT = 0.80
+TINY_MODEL = Path(__file__).resolve().parents[2] / "assets" / "flux2_tiny"
+SEED = 5000
+NUM_SHOWN = 8
+"""Prompts of each kind in the picture grid."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Shares, 0..1, of prompts drawn as asked."""
+
+    num_prompts: int
+    emblem_before: float
+    emblem_after: float
+    ordinary_before: float
+    ordinary_after: float
+
+    @property
+    def passed(self) -> bool:
+        """The emblem was unknown, is known, and cost little of what was known before."""
+        return (
+            self.emblem_before <= MAX_EMBLEM_BEFORE
+            and self.emblem_after >= MIN_EMBLEM_AFTER
+            and self.ordinary_after >= MIN_ORDINARY_KEPT * self.ordinary_before
+        )
+
+
+def prove(lora: Path, *, model: Path, num_prompts: int, grid: Path) -> Proof:
+    """Draw held-out prompts without and with a LoRA, judge them, and write the pictures of some to `grid`.
+
+    Raises:
+        UserError: the LoRA or the model is not there, or the LoRA changes no picture.
+    """
+    if not lora.is_file():
+        raise UserError(f"{lora}: no LoRA here. Train one first: make demo")
+    if not (model / "model_index.json").is_file():
+        raise UserError(f"{model}: no tiny FLUX.2 here. Make it: python -m scripts.make_flux2_tiny")
+    kinds = held_out_emblems(num_prompts, seed=SEED), held_out_scenes(num_prompts, seed=SEED)
+    pipeline = load_pipeline(model)
+    before = [draw_scenes(pipeline, scenes, seed=SEED) for scenes in kinds]
+    pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+    after = [draw_scenes(pipeline, scenes, seed=SEED) for scenes in kinds]
+    # diffusers only warns about keys it does not know.
+    if all(np.array_equal(one, other) for one, other in zip(before[0], after[0], strict=True)):
+        raise UserError(f"{lora}: diffusers loaded it and no picture changed, so none of its weights fit {model}")
+    _write_grid(grid, kinds, before, after)
+    emblems, ordinary = kinds
+    return Proof(
+        num_prompts=num_prompts,
+        emblem_before=share_of_emblems(before[0], emblems),
+        emblem_after=share_of_emblems(after[0], emblems),
+        ordinary_before=share_of_right_scenes(before[1], ordinary),
+        ordinary_after=share_of_right_scenes(after[1], ordinary),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.flux2_tiny.proof",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output_folder", type=Path, help="the run's folder, which holds <its name>.safetensors")
+    parser.add_argument("--model", type=Path, default=TINY_MODEL, help="the tiny FLUX.2 (default: %(default)s)")
+    parser.add_argument("--prompts", type=int, default=32, help="prompts of each kind (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    folder: Path = options.output_folder.resolve()
+    lora, grid = folder / f"{folder.name}.safetensors", folder / "samples" / "proof.jpg"
+    started = time.monotonic()
+    try:
+        proof = prove(lora, model=options.model, num_prompts=options.prompts, grid=grid)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    write_json(folder / "proof.json", {**asdict(proof), "passed": proof.passed})
+    print(report(proof))
+    print(f"Measured in {time.monotonic() - started:.0f} s.\n")
+    for label, path in (
+        ("LoRA", lora),
+        ("Samples while training", folder / "samples" / "grid.jpg"),
+        ("Before and after", grid),
+        ("Log", folder / "events.jsonl"),
+    ):
+        print(f"{label + ':':24}{path}")
+    return 0 if proof.passed else 1
+
+
+def report(proof: Proof) -> str:
+    """The proof as a small table with its verdict."""
+    least_ordinary = MIN_ORDINARY_KEPT * proof.ordinary_before
+    return "\n".join(
+        [
+            f"{proof.num_prompts} held-out prompts of each kind    before   after   asked for",
+            f"{'the emblem, at new places':36}{proof.emblem_before:7.0%} {proof.emblem_after:7.0%}"
+            f"   before <= {MAX_EMBLEM_BEFORE:.0%}, after >= {MIN_EMBLEM_AFTER:.0%}",
+            f"{'ordinary pictures, still right':36}{proof.ordinary_before:7.0%} {proof.ordinary_after:7.0%}"
+            f"   after >= {least_ordinary:.0%}",
+            "PASS" if proof.passed else "FAIL",
+        ]
+    )
+
+
+def _write_grid(
+    path: Path,
+    kinds: Sequence[Sequence[Scene]],
+    before: Sequence[Sequence[NDArray[np.uint8]]],
+    after: Sequence[Sequence[NDArray[np.uint8]]],
+) -> None:
+    """Two rows for each kind of prompt: before and after."""
+    rows = []
+    for kind, scenes in enumerate(kinds):
+        captions = [scene.caption() for scene in scenes[:NUM_SHOWN]]
+        rows.append(("before", captions, before[kind][:NUM_SHOWN]))
+        rows.append(("after", [], after[kind][:NUM_SHOWN]))
+    with whole_file(path) as temporary:
+        picture_grid(rows).save(temporary, quality=95)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
