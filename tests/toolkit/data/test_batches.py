@@ -16,9 +16,7 @@ SIZES = [(64, 64)] * 7 + [(128, 32)] * 5 + [(32, 128)] * 1
 
 @pytest.fixture
 def examples(make_example: Callable[..., Example]) -> list[Example]:
-    return [
-        make_example(Path(f"{number}.png"), size, is_reg=number % 3 == 0) for number, size in enumerate(SIZES * 2)
-    ]
+    return [make_example(Path(f"{number}.png"), size, is_reg=number % 3 == 0) for number, size in enumerate(SIZES * 2)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 100])

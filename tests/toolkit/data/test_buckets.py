@@ -44,7 +44,7 @@ def test_an_image_is_never_scaled_up_unless_it_is_smaller_than_one_cell() -> Non
 def test_the_resized_image_covers_the_bucket_and_the_crop_lies_within() -> None:
     for fit, _, _ in fits():
         left, top, right, bottom = fit.crop_box
-        assert 0 <= left and 0 <= top and right <= fit.resized[0] and bottom <= fit.resized[1]
+        assert min(left, top) >= 0 and right <= fit.resized[0] and bottom <= fit.resized[1]
         assert (right - left, bottom - top) == fit.bucket
         assert fit.resized[0] == fit.bucket[0] or fit.resized[1] == fit.bucket[1]
 
@@ -90,7 +90,10 @@ def test_known_buckets(size: tuple[int, int], resolution: int, divisor: int, buc
 
 def test_turning_an_image_turns_its_bucket() -> None:
     for w, h, r, d in CASES[:500]:
-        assert fit_to_bucket(w, h, resolution=r, divisor=d).bucket == fit_to_bucket(h, w, resolution=r, divisor=d).bucket[::-1]
+        assert (
+            fit_to_bucket(w, h, resolution=r, divisor=d).bucket
+            == fit_to_bucket(h, w, resolution=r, divisor=d).bucket[::-1]
+        )
 
 
 def test_a_crop_can_be_moved_from_edge_to_edge() -> None:
