@@ -21,6 +21,7 @@ test:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python -m pytest
 
 clean:

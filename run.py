@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
+import os
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dotenv import load_dotenv
-
 from jobs.job import Job, exit_code, run_jobs
 from jobs.summary import summary
 from toolkit.cards import find_cards, read_cards
-from toolkit.config import load_job
+from toolkit.config import JobConfig, load_job
 from toolkit.errors import JobError, UserError
 from toolkit.extension import read_processes
 from toolkit.log_file import log_to
@@ -27,6 +27,10 @@ exit codes:
   1    a job failed (also with --recover)
   2    wrong arguments, or a mistake in a job file or its data; nothing was loaded
   130  stopped on request (Ctrl+C or SIGTERM) after saving
+
+environment:
+  SEED             training_seed of the first process, where the job file has none
+  DEBUG_TOOLKIT=1  find the operation that made a NaN gradient (slow)
 """
 
 
@@ -39,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not options.jobs and not options.list_models:
         parser.error("no job file given")
-    load_dotenv(Path.cwd() / ".env")
     try:
         with log_to(options.log):
             _report_broken_extensions()
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while checking; a run turns signals into requests
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +110,7 @@ def _load(options: argparse.Namespace) -> list[Job]:
     mistakes: list[JobError] = []
     for path in options.jobs:
         try:
-            config = load_job(path, options.name, options.overrides)
+            config = _load_one(path, options)
         except JobError as error:
             mistakes.append(error)
             continue
@@ -115,6 +120,14 @@ def _load(options: argparse.Namespace) -> list[Job]:
     if mistakes:
         raise UserError("\n".join(map(str, mistakes)))
     return jobs
+
+
+def _load_one(path: str, options: argparse.Namespace) -> JobConfig:
+    config = load_job(path, options.name, options.overrides)
+    seed = os.environ.get("SEED")  # read after load_job, which reads .env
+    if seed is None or "training_seed" in config.config.process[0].model_fields_set:
+        return config
+    return load_job(path, options.name, [*options.overrides, f"training_seed={seed}"])
 
 
 def _report_broken_extensions() -> None:
@@ -140,4 +153,7 @@ def _version() -> str:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whoever reads along through a pipe gets each line when it is printed
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     sys.exit(main())

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from jobs.job import JobResult, Status, exit_code
+from toolkit.stop import StopRequest
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (["done"], 0),
+        (["done", "done"], 0),
+        (["failed"], 1),
+        (["done", "failed", "not started"], 1),
+        (["refused", "failed"], 1),
+        (["refused"], 2),
+        (["refused", "done"], 2),
+        (["done", "interrupted", "not started"], 130),
+        (["failed", "interrupted"], 1),
+    ],
+)
+def test_the_exit_code_tells_the_worst_that_happened(statuses: list[Status], code: int) -> None:
+    results = [JobResult("job", status, 1.0, ()) for status in statuses]
+    assert exit_code(results, StopRequest()) == code
+
+
+def test_jobs_not_started_because_of_a_wish_to_stop_are_an_interruption() -> None:
+    stop = StopRequest()
+    stop.request()
+    assert exit_code([JobResult("job", "done", 1.0, ()), JobResult("next", "not started", 0.0, ())], stop) == 130

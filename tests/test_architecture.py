@@ -1,0 +1,283 @@
+"""The house rules that a reader of STYLE would check by eye, checked by reading the source."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("toolkit", "jobs", "extensions_built_in", "scripts", "run.py", "flux_train_ui.py", "run_modal.py", "ui/server")
+MAX_LINES = 350
+
+# Who may know whom: a module imports from its own floor and those below. The longest matching name counts.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    (
+        "toolkit",
+        "toolkit.disk",
+        "toolkit.duration",
+        "toolkit.errors",
+        "toolkit.events",
+        "toolkit.extension",
+        "toolkit.files",
+        "toolkit.lock",
+        "toolkit.log_file",
+        "toolkit.progress",
+        "toolkit.randomness",
+        "toolkit.stop",
+        "toolkit.version",
+    ),
+    ("toolkit.cards", "toolkit.config", "toolkit.config_modules"),
+    ("toolkit.memory", "toolkit.weights"),
+    (
+        "toolkit.adapters",
+        "toolkit.ip_adapter",
+        "toolkit.lora",
+        "toolkit.lora_special",
+        "toolkit.models",
+        "toolkit.stable_diffusion_model",
+        "toolkit.util",
+        "extensions_built_in",
+        "extensions_built_in.diffusion_models",
+    ),
+    ("toolkit.data",),
+    ("toolkit.train",),
+    ("jobs",),
+    ("extensions_built_in.sd_trainer",),
+    ("flux_train_ui", "run", "run_modal", "scripts", "ui"),
+)
+
+ANSWERS_AT_ONCE = (
+    "run",
+    "toolkit.cards",
+    "toolkit.config",
+    "toolkit.config_modules",
+    "toolkit.errors",
+    "toolkit.events",
+    "toolkit.extension",
+    "toolkit.files",
+)
+HEAVY = {"accelerate", "diffusers", "optimum", "peft", "safetensors", "torch", "transformers"}
+
+PRODUCT = "flux2-trainer"
+# Where the name of one model family is a promise to users: the `is_flux2` properties, and old spellings of `arch`.
+MAY_SAY_FLUX2 = {
+    "toolkit/config/model.py",
+    "toolkit/models/base_model.py",
+    "toolkit/stable_diffusion_model.py",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import statement.
+
+    Attributes:
+        module: what is imported, as a module of ours where it is one.
+        line: where.
+        is_eager: it is carried out when the importing module is.
+    """
+
+    module: str
+    line: int
+    is_eager: bool
+
+
+def python_files() -> list[Path]:
+    found: list[Path] = []
+    for place in CODE:
+        path = ROOT / place
+        found += [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return found
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@functools.cache
+def modules() -> dict[str, Path]:
+    return {name_of(path): path for path in python_files()}
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@functools.cache
+def imports_of(name: str) -> tuple[Import, ...]:
+    path = modules()[name]
+    return tuple(_imports(tree_of(path), name if path.name == "__init__.py" else name.rpartition(".")[0], True))
+
+
+def _imports(node: ast.AST, package: str, is_eager: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, child.lineno, is_eager)
+        elif isinstance(child, ast.ImportFrom):
+            base = child.module or ""
+            if child.level:
+                above = package.split(".")[: len(package.split(".")) - child.level + 1]
+                base = ".".join([*above, base]) if base else ".".join(above)
+            for alias in child.names:
+                inner = f"{base}.{alias.name}"
+                yield Import(inner if inner in modules() else base, child.lineno, is_eager)
+        else:
+            is_lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or _is_type_checking(child)
+            yield from _imports(child, package, is_eager and not is_lazy)
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def floor_of(name: str) -> int | None:
+    """The floor on which a module stands, by the longest name in FLOORS that it begins with."""
+    best, found = "", None
+    for number, names in enumerate(FLOORS):
+        for known in names:
+            if len(known) > len(best) and (name == known or name.startswith(f"{known}.")):
+                best, found = known, number
+    return None if best == "toolkit" and name != "toolkit" else found
+
+
+def loaded_with(name: str) -> dict[str, str]:
+    """Everything that importing a module imports, each with the module that does."""
+    found: dict[str, str] = {}
+    waiting = [(name, "")]
+    while waiting:
+        module, importer = waiting.pop()
+        parents = [module.rpartition(".")[0]] if "." in module else []
+        if module in found:
+            continue
+        found[module] = importer
+        eager = [entry.module for entry in imports_of(module) if entry.is_eager] if module in modules() else []
+        waiting += [(other, module) for other in [*eager, *parents]]
+    return found
+
+
+def test_every_module_has_a_floor() -> None:
+    homeless = [name for name in modules() if floor_of(name) is None]
+    assert not homeless, f"say in FLOORS where these stand: {homeless}"
+
+
+def test_imports_go_down_or_stay_on_their_floor() -> None:
+    wrong = []
+    for name in modules():
+        for entry in imports_of(name):
+            if entry.module in modules():
+                here, there = floor_of(name), floor_of(entry.module)
+                if here is not None and there is not None and there > here:
+                    wrong.append(f"{name}:{entry.line} imports {entry.module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_toolkit_meets_extensions_only_through_the_registry() -> None:
+    wrong = [
+        f"{name}:{entry.line} imports {entry.module}"
+        for name in modules()
+        if name.split(".")[0] in ("toolkit", "jobs", "run", "flux_train_ui", "run_modal", "ui")
+        for entry in imports_of(name)
+        if entry.module.split(".")[0] in ("extensions", "extensions_built_in")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_imports_make_no_circle() -> None:
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name in done:
+            return
+        for entry in imports_of(name):
+            if entry.module in modules():
+                walk(entry.module, (*path, name))
+        done.add(name)
+
+    for name in modules():
+        walk(name, ())
+
+
+def test_what_must_answer_at_once_loads_no_model_library() -> None:
+    cards = [name for name in modules() if name.endswith(".card")]
+    quick = [name for name in modules() if name in ANSWERS_AT_ONCE or name.startswith("toolkit.config.")]
+    assert {"run", "toolkit.cards", "toolkit.extension"} <= set(quick)
+    assert cards
+    wrong = []
+    for name in [*quick, *cards]:
+        loaded = loaded_with(name)
+        wrong += [
+            f"{name} loads {module} through {by}" for module, by in loaded.items() if module.split(".")[0] in HEAVY
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--list-models"], ["--version"]])
+def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
+    script = (
+        "import sys, run\n"
+        "try:\n    code = run.main(sys.argv[1:])\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        f"print('LOADED', *sorted({HEAVY!r} & set(sys.modules)))\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("LOADED")
+
+
+def test_only_the_model_folder_knows_flux2() -> None:
+    wrong = []
+    for name, path in modules().items():
+        place = path.relative_to(ROOT).as_posix()
+        if name.split(".")[0] in ("toolkit", "jobs") and place not in MAY_SAY_FLUX2:
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                if re.search("flux_?2", line.replace(PRODUCT, ""), re.IGNORECASE):
+                    wrong.append(f"{place}:{number}: {line.strip()}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_is_long() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
+    wrong = [f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > MAX_LINES]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    wrong = [str(path.relative_to(ROOT)) for path in python_files() if not ast.get_docstring(tree_of(path))]
+    assert not wrong
+
+
+def test_nothing_runs_code_that_is_hidden_in_data() -> None:
+    wrong = []
+    for path in python_files():
+        for node in ast.walk(tree_of(path)):
+            if what := _runs_data(node):
+                wrong.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}: {what}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _runs_data(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        return next((name for name in names if name.split(".")[0] in ("pickle", "marshal", "shelve", "dill")), None)
+    if not isinstance(node, ast.Call):
+        return None
+    called = ast.unparse(node.func)
+    if called in ("eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load", "os.system"):
+        return called
+    for keyword in node.keywords:
+        if keyword.arg in ("shell", "trust_remote_code", "allow_pickle") and ast.unparse(keyword.value) != "False":
+            return f"{called}({keyword.arg}=...)"
+    return None

@@ -1,0 +1,354 @@
+"""run.py as a user sees it: a copy of the trainer with an extension whose processes end in every way there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTENSION = """
+import os
+import time
+
+from jobs.process.BaseProcess import BaseProcess
+from toolkit.errors import Interrupted, UserError
+from toolkit.extension import Extension
+
+
+class Works(BaseProcess):
+    def check(self):
+        return [f"plan of {self.job.name}, seed {self.config.training_seed}"]
+
+    def run(self, stop):
+        (self.output_folder / "ran").touch()
+
+
+class Refuses(Works):
+    def check(self):
+        raise UserError("no images in the folder")
+
+
+class CannotGoOn(Works):
+    def run(self, stop):
+        raise UserError("the disk is full: " + os.environ.get("HF_TOKEN", ""))
+
+
+class Crashes(Works):
+    def run(self, stop):
+        raise ZeroDivisionError("a fault of ours: " + os.environ.get("HF_TOKEN", ""))
+
+
+class Waits(Works):
+    def run(self, stop):
+        print("training", flush=True)
+        while not stop.requested:
+            time.sleep(0.01)
+        (self.output_folder / "saved").touch()
+        raise Interrupted("stopped at step 7; saved")
+
+
+class NeverStops(Works):
+    def run(self, stop):
+        print("training", flush=True)
+        while True:
+            time.sleep(0.01)
+
+
+def _extension(process):
+    class Named(Extension):
+        uid = process.__name__
+        name = process.__name__
+
+        @classmethod
+        def get_process(cls):
+            return process
+
+    return Named
+
+
+AI_TOOLKIT_EXTENSIONS = [_extension(p) for p in (Works, Refuses, CannotGoOn, Crashes, Waits, NeverStops)]
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the trainer with the extension above and a broken one."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("toolkit", "jobs", "extensions_built_in"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run.py", folder)
+    for name, text in (("pretend", EXTENSION), ("torn", "import no_such_library")):
+        (folder / "extensions" / name).mkdir(parents=True)
+        (folder / "extensions" / name / "__init__.py").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., str]:
+    """Writes a job file for a process type and returns its path."""
+    (tmp_path / "images").mkdir()
+
+    def write(kind: str, **settings: object) -> str:
+        process = {
+            "type": kind,
+            "training_folder": "out",
+            "model": {"name_or_path": "a/model", "arch": "flux2"},
+            "network": {"type": "lora"},
+            "datasets": [{"folder_path": str(tmp_path / "images")}],
+            **settings,
+        }
+        path = tmp_path / f"{kind}.yaml"
+        path.write_text(yaml.safe_dump({"job": "extension", "config": {"name": f"my_{kind}", "process": [process]}}))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def start(checkout: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts run.py in an empty folder."""
+
+    def begin(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(checkout / "run.py"), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return begin
+
+
+@pytest.fixture
+def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int, str, str]]:
+    """Runs run.py to its end. Gives exit code, stdout, stderr."""
+
+    def whole(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        process = start(*arguments, **environment)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    return whole
+
+
+Run = Callable[..., tuple[int, str, str]]
+Start = Callable[..., subprocess.Popen[str]]
+Write = Callable[..., str]
+
+
+def test_a_job_that_works_ends_with_0_and_a_summary(run: Run, job: Write, tmp_path: Path) -> None:
+    code, out, _ = run(job("Works"))
+    assert code == 0
+    assert "plan of my_Works" in out
+    assert "Summary\n  my_Works  done" in out
+    assert str(Path("out") / "my_Works") in out
+    assert (tmp_path / "out" / "my_Works" / "ran").exists()
+
+
+def test_no_job_is_a_usage_error(run: Run) -> None:
+    code, _, err = run()
+    assert code == 2
+    assert "no job file given" in err
+
+
+def test_a_missing_job_file_is_a_config_error(run: Run) -> None:
+    code, _, err = run("nothing.yaml")
+    assert code == 2
+    assert "nothing.yaml" in err
+    assert "Traceback" not in err
+
+
+def test_mistakes_in_all_files_are_shown_before_any_job_starts(run: Run, job: Write, tmp_path: Path) -> None:
+    good, bad = job("Works"), job("Crashes", train={"lrr": 1})
+    code, _, err = run(good, bad, "nothing.yaml")
+    assert code == 2
+    assert "config.process[0].train.lrr" in err
+    assert "nothing.yaml" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_cannot_work_is_refused_before_anything_is_written(run: Run, job: Write, tmp_path: Path) -> None:
+    code, out, err = run(job("Refuses"))
+    assert code == 2
+    assert "no images in the folder" in err
+    assert "my_Refuses  refused" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_users_mistake_in_a_run_has_no_traceback(run: Run, job: Write, tmp_path: Path) -> None:
+    code, out, err = run(job("CannotGoOn"))
+    assert code == 1
+    assert "the disk is full" in err
+    assert "Traceback" not in err
+    assert "my_CannotGoOn  failed" in out
+    (event,) = [json.loads(line) for line in (tmp_path / "out" / "my_CannotGoOn" / "events.jsonl").open()]
+    assert (event["kind"], event["error"], event["traceback"]) == ("error", "UserError", "")
+
+
+def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write, tmp_path: Path) -> None:
+    code, _, err = run(job("Crashes"))
+    assert code == 1
+    assert "Traceback" in err
+    assert "ZeroDivisionError: a fault of ours" in err
+    (event,) = [json.loads(line) for line in (tmp_path / "out" / "my_Crashes" / "events.jsonl").open()]
+    assert event["kind"] == "error"
+    assert "ZeroDivisionError" in event["traceback"]
+
+
+def test_a_secret_of_the_job_file_is_not_shown_when_it_fails(run: Run, job: Write, tmp_path: Path) -> None:
+    for kind in ("CannotGoOn", "Crashes"):
+        _, out, err = run(job(kind, trigger_word="${HF_TOKEN}"), HF_TOKEN="hf_verysecret")
+        log = (tmp_path / "out" / f"my_{kind}" / "events.jsonl").read_text()
+        assert "hf_verysecret" not in out + err + log
+        assert "${HF_TOKEN}" in err
+
+
+def test_a_failure_ends_the_queue(run: Run, job: Write) -> None:
+    code, out, _ = run(job("CannotGoOn"), job("Works"))
+    assert code == 1
+    assert "my_Works       not started" in out
+
+
+def test_with_recover_the_queue_goes_on_and_the_exit_code_still_tells(run: Run, job: Write) -> None:
+    code, out, _ = run("-r", job("CannotGoOn"), job("Works"))
+    assert code == 1
+    assert "my_CannotGoOn  failed" in out
+    assert "my_Works       done" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to a child")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_run_save_and_ends_the_queue_with_130(
+    start: Start, job: Write, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start("-r", job("Waits"), job("Works"))
+    _wait_for("training", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (tmp_path / "out" / "my_Waits" / "saved").exists()
+    assert "stopped at step 7; saved" in err
+    assert "my_Waits  interrupted" in out
+    assert "my_Works  not started" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to a child")
+def test_a_second_signal_ends_at_once_and_the_folder_is_free_again(start: Start, run: Run, job: Write) -> None:
+    never = job("NeverStops")
+    process = start(never)
+    _wait_for("training", process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "my_NeverStops  interrupted" in out
+    assert "Once more" in err
+    code, out, _ = run(job("Works", name="my_NeverStops"))
+    assert code == 0
+    assert "Took over" not in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to a child")
+def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(start: Start, run: Run, job: Write) -> None:
+    waits = job("Waits")
+    process = start(waits)
+    _wait_for("training", process)
+    code, _, err = run(waits)
+    assert code == 1
+    assert f"in use by process {process.pid}" in err
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not (Path(waits).parent / "out" / "my_Waits" / "events.jsonl").exists()
+
+
+def test_check_prints_the_plan_and_runs_nothing(run: Run, job: Write, tmp_path: Path) -> None:
+    code, out, _ = run("--check", job("Works"), job("Crashes"))
+    assert code == 0
+    assert "plan of my_Works" in out
+    assert "plan of my_Crashes" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_of_data_that_cannot_work_ends_with_2(run: Run, job: Write) -> None:
+    code, out, err = run("--check", job("Refuses"), job("Works"))
+    assert code == 2
+    assert "no images in the folder" in err
+    assert "plan of my_Works" in out
+
+
+@pytest.mark.parametrize("name", ["train.log", "logs/new/train.log"])
+def test_the_log_gets_what_both_streams_print(run: Run, job: Write, tmp_path: Path, name: str) -> None:
+    for _ in range(2):
+        run("-l", name, job("Crashes"))
+    log = (tmp_path / name).read_text()
+    assert log.count("plan of my_Crashes") == 2
+    assert log.count("ZeroDivisionError: a fault of ours") == 2
+    assert log.count("my_Crashes  failed") == 2
+
+
+def test_a_log_that_cannot_be_written_is_a_usage_error(run: Run, job: Write, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = run("-l", "file/train.log", job("Works"))
+    assert code == 2
+    assert "Cannot write the log" in err
+
+
+def test_set_changes_the_job(run: Run, job: Write, tmp_path: Path) -> None:
+    assert run("--set", "training_folder=elsewhere", job("Works"))[0] == 0
+    assert (tmp_path / "elsewhere" / "my_Works").is_dir()
+
+
+def test_the_seed_variable_counts_only_where_the_job_has_none(run: Run, job: Write) -> None:
+    assert "plan of my_Works, seed 7" in run("--check", job("Works"), SEED="7")[1]
+    assert "plan of my_Works, seed 3" in run("--check", job("Works", training_seed=3), SEED="7")[1]
+
+
+def test_a_seed_variable_that_is_no_number_is_refused(run: Run, job: Write) -> None:
+    code, _, err = run("--check", job("Works"), SEED="seven")
+    assert code == 2
+    assert "training_seed" in err
+
+
+def test_a_broken_extension_is_named_and_does_no_harm(run: Run, job: Write) -> None:
+    code, _, err = run(job("Works"))
+    assert code == 0
+    assert "Extension extensions.torn is broken and was skipped" in err
+    assert "no_such_library" in err
+
+
+def test_an_unknown_process_type_is_refused_with_the_known_ones(run: Run, job: Write) -> None:
+    code, _, err = run(job("Work"))
+    assert code == 2
+    assert "config.process[0].type" in err
+    assert "Works" in err
+    assert "sd_trainer" in err
+
+
+def test_list_models_shows_every_arch(run: Run) -> None:
+    code, out, _ = run("--list-models")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()][:5] == [
+        "arch", "flux2", "flux2_klein_4b", "flux2_klein_9b", "flux2_tiny",
+    ]  # fmt: skip
+
+
+def _wait_for(word: str, process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if word in line:
+            return
+    raise AssertionError(f"{word} was never printed")
