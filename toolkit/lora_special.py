@@ -35,9 +35,9 @@ def choose_targets(model: BaseModel, config: NetworkConfig) -> list[LoraTarget]:
         names = [f"transformer.{name}" for name in (target.name, *target.modules)]
         if config.transformer_only and not target.name.startswith(blocks):
             return False
-        if only is not None and not any(part in name for part in only for name in names):
+        if only and not any(part in name for part in only for name in names):
             return False
-        return not any(part in name for part in ignore or () for name in names)
+        return not any(part in name for part in ignore for name in names)
 
     known = model.get_lora_targets()
     chosen = [target for target in known if wanted(target)]
@@ -76,7 +76,7 @@ class LoRASpecialNetwork:
         peft_config = LoraConfig(
             r=self.config.linear,
             lora_alpha=self.config.scale * self.config.linear,
-            lora_dropout=self.config.dropout or 0.0,
+            lora_dropout=self.config.dropout,
             target_modules=modules,
         )
         inject_adapter_in_model(peft_config, transformer, adapter_name=ADAPTER)

@@ -27,7 +27,7 @@ LATENT_NOISE = 0.15
 
 
 # (steps, peak learning rate) of each half cosine; the second starts from where the first ended.
-CYCLES = ((2600, 1.5e-3), (1600, 8e-4))
+CYCLES = ((2600, 1.5e-3), (800, 6e-4))
 
 
 def train_vae(*, batch_size: int = 16, seed: int = 0) -> AutoencoderKLFlux2:

@@ -19,7 +19,9 @@ class OptimizerParams(Section):
 
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay of the first and second moment.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
+    weight_decay: float | None = Field(
+        None, ge=0, description="Weight decay. Unset: 0.01 for adamw and adamw8bit, 0 for adam."
+    )
 
 
 class LrSchedulerParams(Section):

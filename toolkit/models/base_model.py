@@ -39,11 +39,13 @@ class BaseModel:
     arch: ClassVar[str]
     is_flow_matching: bool = True
     is_transformer: bool = True
+    max_text_tokens: ClassVar[int] = 512
 
     def __init__(self, model_config: ModelConfig, *, device: torch.device, dtype: torch.dtype) -> None:
         self.model_config = model_config
         self.device = device
         self.dtype = dtype
+        self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
         self.text_encoder: nn.Module | None = None
         self.tokenizer: Any = None
         self.vae: nn.Module | None = None

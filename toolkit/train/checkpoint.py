@@ -94,6 +94,7 @@ def prune(output_folder: Path, keep: int) -> list[Path]:
     bundles, _ = find_bundles(output_folder)
     deleted: list[Path] = []
     for bundle in bundles[:-keep] if keep else []:
+        (bundle.folder / MANIFEST).unlink()  # first: a kill in between leaves no bundle that looks valid
         shutil.rmtree(bundle.folder)
         for path in bundle.output_files:
             path.unlink(missing_ok=True)

@@ -23,6 +23,12 @@ class ExponentialMovingAverage:
         current = [parameter.detach().float() for parameter in self.parameters]
         torch._foreach_lerp_(self.average, current, 1 - self.decay)
 
+    @torch.no_grad()
+    def load(self, average: Sequence[Tensor]) -> None:
+        """Go on from a saved average, in the order of the parameters."""
+        for mine, saved in zip(self.average, average, strict=True):
+            mine.copy_(saved)
+
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """For the length of a `with` block, the model holds the average; afterwards the raw weights, bit for bit."""

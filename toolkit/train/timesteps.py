@@ -44,7 +44,23 @@ def flux_shift(num_tokens: int) -> float:
 TIMESTEPS: dict[str, Distribution] = {"sigmoid": sigmoid, "linear": linear, "shift": shift, "weighted": linear}
 
 
-def draw_sigma(kind: str, normal: Tensor, uniform: Tensor, *, num_tokens: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+BIASES: dict[str, Callable[[Tensor], Tensor]] = {
+    "balanced": lambda sigma: sigma,
+    "content": lambda sigma: 1 - (1 - sigma) ** 3,
+    "style": lambda sigma: sigma**3,
+}
+
+
+def draw_sigma(
+    kind: str,
+    normal: Tensor,
+    uniform: Tensor,
+    *,
+    num_tokens: int,
+    bias: str = "balanced",
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Tensor:
     """Noise levels of a batch.
 
     Args:
@@ -52,14 +68,20 @@ def draw_sigma(kind: str, normal: Tensor, uniform: Tensor, *, num_tokens: int, l
         normal: N(0, 1), [B], fp32.
         uniform: even over [0, 1), [B], fp32.
         num_tokens: image tokens of one sample.
+        bias: a key of `BIASES`: `content` draws more noise, `style` less, by a cubic, as in ai-toolkit.
         low, high: the range that sigma is squeezed into, within 0..1.
 
     Returns:
         sigma, [B], fp32, strictly between 0 and 1.
     """
-    sigma = TIMESTEPS[kind](normal.float(), uniform.float(), num_tokens)
+    sigma = BIASES[bias](TIMESTEPS[kind](normal.float(), uniform.float(), num_tokens))
     # A draw may round to exactly 0 or 1, where one of data and noise is absent and nothing can be learnt.
     return (low + (high - low) * sigma).clamp(1e-5, 1 - 1e-5)
+
+
+def sigma_range(first: int, last: int) -> tuple[float, float]:
+    """Lowest and highest sigma of `min_denoising_steps` to `max_denoising_steps` (0 is pure noise, 999 the image)."""
+    return 1 - (last + 1) / 1000, 1 - first / 1000
 
 
 def sigma_weight(kind: str, sigma: Tensor) -> Tensor:

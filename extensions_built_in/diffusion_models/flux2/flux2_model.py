@@ -50,7 +50,7 @@ class Flux2Model(BaseModel):
         elif component == "vae":
             module = self._read(AutoencoderKLFlux2, "vae", torch_dtype=self.vae_dtype)
         else:
-            module = self._read(Flux2Transformer2DModel, "transformer", torch_dtype=self.dtype)
+            module = self._read(Flux2Transformer2DModel, "transformer", torch_dtype=self.transformer_dtype)
             if self.model_config.quantize:
                 quantize_linears(module, self.model_config.qtype, names=self._block_linears(module))
         setattr(self, component, module.requires_grad_(False).eval().to(self.device))

@@ -1,0 +1,26 @@
+"""The trainer of `type: sd_trainer`: a LoRA, or the whole transformer."""
+
+from __future__ import annotations
+
+from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
+from toolkit.lora_special import LoRASpecialNetwork
+from toolkit.models.base_model import BaseModel
+from toolkit.randomness import Draws
+from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
+from toolkit.weights.tensor_files import read_tensors
+
+
+class SDTrainer(BaseSDTrainProcess):
+    """LoRA training where the job has a `network`, full fine-tuning where it says `train.full_finetune`."""
+
+    def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
+        """See BaseSDTrainProcess.make_trained."""
+        config = self.config.network
+        if config is None:
+            return TrainedTransformer(model)
+        network = LoRASpecialNetwork(model, config, draws)
+        network.apply()
+        if config.pretrained_lora_path is not None:
+            path = config.pretrained_lora_path
+            network.load_state_dict(read_tensors(path), source=str(path))
+        return TrainedLora(network)

@@ -1,0 +1,49 @@
+"""Whether the output folder can be written, and whether what will be written fits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from toolkit.errors import UserError
+
+_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+# A LoRA of rank 16 on every block layer has 0.3 % (dev) to 0.6 % (klein 4B) of the model's weights.
+_LORA_SHARE_PER_RANK = 0.006 / 16
+_SMALLEST_MODEL = 10_000_000
+
+
+def needed_bytes(
+    *, num_parameters: int, lora_rank: int | None, dtype: str, num_kept: int, num_saves: int, bytes_per_state: int
+) -> int:
+    """Upper estimate of what a run's checkpoints take.
+
+    Args:
+        num_parameters: of the transformer; 0 if unknown.
+        lora_rank: None for a full fine-tune.
+        dtype: of the saved weights.
+        num_kept: checkpoints that retention keeps; 0 keeps all.
+        num_saves: checkpoints that the run writes.
+        bytes_per_state: what a bundle holds for each trained weight: raw weight, optimizer state and average.
+    """
+    size = max(num_parameters, _SMALLEST_MODEL)
+    trained = size if lora_rank is None else round(size * _LORA_SHARE_PER_RANK * lora_rank)
+    # One more than is kept: the new one is whole before an old one goes. One more again for the final file.
+    kept = min(num_saves, num_kept + 1 if num_kept else num_saves) + 1
+    return trained * (_BYTES[dtype] + bytes_per_state) * kept
+
+
+def check_output_folder(folder: Path, *, needed: int) -> None:
+    """Raises UserError if `folder` cannot be written or its drive has less than `needed` bytes free."""
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"training_folder: {existing} is a file, so {folder} cannot be a folder. Choose another one.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"training_folder: {existing} cannot be written by this user. Choose another one.")
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"training_folder: {folder} needs up to {needed / 1e9:.1f} GB for checkpoints, but its drive has "
+            f"{free / 1e9:.1f} GB free. Free some, choose another training_folder, or lower save.max_step_saves_to_keep."
+        )

@@ -1,0 +1,123 @@
+"""Captions and images, encoded once before training, in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from toolkit.data.cache import TensorCache, embeddings_key, latents_key
+from toolkit.data.examples import Example
+from toolkit.data.images import Color, load_pixels
+from toolkit.errors import UserError
+from toolkit.models.base_model import BaseModel
+
+
+class Encodings:
+    """Encoded things by their cache key: in memory, or in a cache folder that later runs find again."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._in_memory: dict[str, Tensor] = {}
+        self._on_disk: dict[str, TensorCache] = {}
+
+    def __getitem__(self, key: str) -> Tensor:
+        """The tensor of a key that was added.
+
+        Raises:
+            UserError: its cache file was damaged or deleted while the job ran.
+        """
+        if key in self._in_memory:
+            return self._in_memory[key]
+        cache = self._on_disk[key]
+        entry = cache.get(key)
+        if entry is None:
+            raise UserError(f"{cache.path(key)}: the cache entry is gone. Start the job again; it will be made anew.")
+        return entry["tensor"]
+
+    def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None) -> bool:
+        """Make sure that a key is there. Returns True if `make` had to be called.
+
+        Args:
+            key: what shaped the tensor, from `toolkit.data.cache`.
+            make: computes the tensor.
+            folder: where it is kept on disk; None keeps it in memory.
+        """
+        if key in self._in_memory or key in self._on_disk:
+            return False
+        if folder is None:
+            self._in_memory[key] = make().cpu()
+            return True
+        cache = TensorCache(folder, on_damage=self._tell)
+        was_there = cache.has(key)
+        if not was_there:
+            cache.put(key, {"tensor": make()})
+        self._on_disk[key] = cache
+        return not was_there
+
+
+class PromptEncoder:
+    """Encodes texts; the text encoder is loaded when the first text is not cached."""
+
+    def __init__(self, model: BaseModel, encodings: Encodings) -> None:
+        self.model = model
+        self.encodings = encodings
+        self._fingerprint = model.fingerprint("text_encoder")
+        self._keys: dict[str, str] = {}
+
+    def add(self, prompts: Iterable[str], *, folder: Path | None) -> int:
+        """Encode what is not there yet. Returns how many had to be encoded."""
+        return sum(self.encodings.add(self._key(prompt), lambda p=prompt: self._encode(p), folder=folder) for prompt in prompts)
+
+    def __getitem__(self, prompt: str) -> Tensor:
+        """[L, D], on the CPU, of a text that was added."""
+        return self.encodings[self._key(prompt)]
+
+    def _key(self, prompt: str) -> str:
+        if prompt not in self._keys:
+            self._keys[prompt] = embeddings_key(
+                prompt,
+                text_encoder_fingerprint=self._fingerprint,
+                max_tokens=self.model.max_text_tokens,
+                dtype=str(self.model.dtype),
+            )
+        return self._keys[prompt]
+
+    def _encode(self, prompt: str) -> Tensor:
+        self.model.load("text_encoder")
+        # One at a time: a text's embedding must not depend, in its last bits, on its neighbours.
+        return self.model.get_prompt_embeds([prompt])[0]
+
+
+class ImageEncoder:
+    """Encodes training images; the VAE is loaded when the first image is not cached."""
+
+    def __init__(self, model: BaseModel, encodings: Encodings, backgrounds: Sequence[Color]) -> None:
+        self.model = model
+        self.encodings = encodings
+        self.backgrounds = backgrounds
+        self._fingerprint = model.fingerprint("vae")
+
+    def add(self, example: Example, *, folder: Path | None) -> bool:
+        """Encode an example if it is not there yet. Returns whether it had to be encoded."""
+        return self.encodings.add(self._key(example), lambda: self.encode(example), folder=folder)
+
+    def __getitem__(self, example: Example) -> Tensor:
+        """[C, h, w], on the CPU, of an example that was added."""
+        return self.encodings[self._key(example)]
+
+    def encode(self, example: Example) -> Tensor:
+        """[C, h, w] of an example, without any cache."""
+        self.model.load("vae")
+        pixels = load_pixels(example, background=self.backgrounds[example.dataset_index])
+        return self.model.encode_images(pixels.unsqueeze(0))[0].to(torch.float32)
+
+    def _key(self, example: Example) -> str:
+        return latents_key(
+            example,
+            vae_fingerprint=self._fingerprint,
+            background=self.backgrounds[example.dataset_index],
+            dtype="fp32",
+        )

@@ -1,0 +1,33 @@
+"""Number formats and devices by the names that job files use."""
+
+from __future__ import annotations
+
+import torch
+
+from toolkit.errors import UserError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a job.
+
+    Args:
+        name: `auto` (the best there is), `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device: {name} is not there; torch sees {torch.cuda.device_count()} CUDA devices.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device: mps is not there.")
+    return device
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Compute in `dtype` where that is safe; nothing changes for fp32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

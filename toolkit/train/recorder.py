@@ -1,0 +1,88 @@
+"""Losses on their way to the event log, TensorBoard and the live line, fetched from the device a few at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from toolkit.errors import UserError
+from toolkit.events import EventLog
+from toolkit.progress import Progress
+from toolkit.train.step import StepResult
+
+_FLUSH_S = 1.0
+
+
+class Recorder:
+    """Takes the result of every step. Waits for the device once a second, not once a step."""
+
+    def __init__(self, events: EventLog, progress: Progress, *, log_dir: Path | None, log_every: int) -> None:
+        self.events = events
+        self.progress = progress
+        self.log_dir = log_dir
+        self.log_every = log_every
+        self.last_loss = math.nan
+        self._pending: list[tuple[int, StepResult]] = []
+        self._board: Any = None
+
+    def __enter__(self) -> Self:
+        self._flushed_at = self._stepped_at = time.monotonic()
+        if self.log_dir is not None:
+            from torch.utils.tensorboard import SummaryWriter  # half a second that most jobs need not spend
+
+            self._board = SummaryWriter(str(self.log_dir))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def record(self, step: int, result: StepResult) -> None:
+        """Take in step `step` (counted from 1).
+
+        Raises:
+            UserError: a loss is no longer a number.
+        """
+        self._pending.append((step, result))
+        if time.monotonic() - self._flushed_at >= _FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered. Called before every save, so that nothing spoilt is ever saved.
+
+        Raises:
+            UserError: a loss is no longer a number.
+        """
+        now = time.monotonic()
+        if not self._pending:
+            return
+        figures = torch.stack([torch.stack([r.loss, r.grad_norm.to(r.loss)]) for _, r in self._pending]).tolist()
+        step_s = (now - self._flushed_at) / len(self._pending)
+        for (step, result), (loss, grad_norm) in zip(self._pending, figures, strict=True):
+            self._write(step, loss=loss, grad_norm=grad_norm, lr=result.lr, step_s=step_s)
+        self._pending.clear()
+        self._flushed_at = now
+
+    def resume_clock(self) -> None:
+        """Start timing again after something that was not training."""
+        self._flushed_at = time.monotonic()
+
+    def _write(self, step: int, *, loss: float, grad_norm: float, lr: float, step_s: float) -> None:
+        self.events.write("step", step=step, loss=loss, lr=lr, grad_norm=grad_norm, step_s=round(step_s, 4))
+        if not math.isfinite(loss):
+            raise UserError(
+                f"The loss of step {step} is {loss}: training has broken down, and nothing after the last checkpoint "
+                "was saved. Lower train.lr, or look for a damaged image or caption near this step."
+            )
+        self.last_loss = loss
+        if self._board is not None and step % self.log_every == 0:
+            for name, value in {"loss": loss, "lr": lr, "grad_norm": grad_norm}.items():
+                self._board.add_scalar(name, value, step)
+        self.progress.update(step, loss, lr)

@@ -1,0 +1,130 @@
+"""Samples while training: one picture per prompt, and one grid that shows the learning at a glance."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from toolkit.config import SampleConfig, SampleItem
+from toolkit.files import whole_file
+from toolkit.models.base_model import BaseModel
+from toolkit.train.ema import ExponentialMovingAverage
+from toolkit.train.precision import autocast
+from toolkit.train.trained import Trained
+
+GRID = "grid.jpg"
+_CELL_PX = 256
+_HEADER_PX = 18
+_NAME = re.compile(r"\d+__(?P<step>\d{9})_(?P<index>\d+)\.(?:jpg|png|webp)")
+
+
+class PromptEmbeds(Protocol):
+    """Encoded prompts."""
+
+    def __getitem__(self, prompt: str) -> Tensor:
+        """[L, D]."""
+        ...
+
+
+class Sampler:
+    """Draws the samples of a job with the model as it is, without disturbing its training."""
+
+    def __init__(
+        self,
+        model: BaseModel,
+        trained: Trained,
+        ema: ExponentialMovingAverage | None,
+        embeds: PromptEmbeds,
+        *,
+        config: SampleConfig,
+        items: Sequence[SampleItem],
+        first_items: Sequence[SampleItem],
+        folder: Path,
+    ) -> None:
+        self.model = model
+        self.trained = trained
+        self.ema = ema
+        self.embeds = embeds
+        self.config = config
+        self.items = items
+        self.first_items = first_items
+        self.folder = folder
+
+    def is_due(self, step: int) -> bool:
+        """Whether samples are drawn after `step` steps."""
+        every = self.config.sample_every
+        return bool(every) and step % every == 0 and step >= self.config.sample_start_step
+
+    def draw(self, step: int, *, first: bool = False) -> list[Path]:
+        """Draw every item and renew the grid; with an average of the weights, the average draws.
+
+        Returns:
+            The new files, `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`.
+        """
+        items = self.first_items if first else self.items
+        if not items:
+            return []
+        transformer = self.model.transformer
+        assert transformer is not None, "the transformer is loaded while training"
+        with torch.no_grad(), self.ema.swapped_in() if self.ema else contextlib.nullcontext():
+            transformer.eval()
+            paths = [self._draw_one(item, index, step) for index, item in enumerate(items)]
+            transformer.train()
+        write_grid(self.folder)
+        return paths
+
+    def _draw_one(self, item: SampleItem, index: int, step: int) -> Path:
+        pipeline = self.model.get_generation_pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(item.seed)
+        embeds = {prompt: self.embeds[prompt] for prompt in self.model.prompts_of(item)}
+        with autocast(self.model.device, self.model.dtype), self.trained.multiplied(item.network_multiplier):
+            image = self.model.generate_single_image(pipeline, item, embeds, generator)
+        path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{self.config.format}"
+        save_image(image, path)
+        return path
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write a whole image file at high quality."""
+    with whole_file(path) as temporary:
+        image.save(temporary, quality=95)
+
+
+def write_grid(folder: Path) -> Path | None:
+    """Put all samples of a folder on one sheet: a row for each prompt, a column for each step."""
+    latest: dict[tuple[int, int], Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = _NAME.fullmatch(path.name)
+        if match:
+            latest[int(match["index"]), int(match["step"])] = path
+    if not latest:
+        return None
+    rows = sorted({index for index, _ in latest})
+    columns = sorted({step for _, step in latest})
+    sheet = Image.new("RGB", (len(columns) * _CELL_PX, _HEADER_PX + len(rows) * _CELL_PX), "white")
+    pen = ImageDraw.Draw(sheet)
+    for x, step in enumerate(columns):
+        pen.text((x * _CELL_PX + 4, 3), f"step {step}", fill="black")
+        for y, index in enumerate(rows):
+            if (index, step) in latest:
+                with Image.open(latest[index, step]) as image:
+                    cell = _fit(image.convert("RGB"))
+                corner = (x * _CELL_PX + (_CELL_PX - cell.width) // 2, _HEADER_PX + y * _CELL_PX)
+                sheet.paste(cell, corner)
+    save_image(sheet, folder / GRID)
+    return folder / GRID
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    scale = (_CELL_PX - 4) / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)

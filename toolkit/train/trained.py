@@ -1,0 +1,110 @@
+"""What a job trains: a LoRA beside the frozen transformer, or the transformer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.errors import UserError
+from toolkit.lora_special import LoRASpecialNetwork
+from toolkit.models.base_model import BaseModel
+from toolkit.weights.tensor_files import write_tensors
+
+
+class Trained(Protocol):
+    """The weights that the optimizer changes. They are fp32; what users get is cast when it is saved."""
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Every trained weight once, in a fixed order."""
+        ...
+
+    def save(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+        """Write the file that users load elsewhere."""
+        ...
+
+    def multiplied(self, factor: float) -> AbstractContextManager[None]:
+        """For the length of a `with` block, what was trained counts `factor` times."""
+        ...
+
+    def describe(self) -> str:
+        """One line: what is trained, and how much of it there is."""
+        ...
+
+
+class TrainedLora:
+    """The LoRA of a job."""
+
+    def __init__(self, network: LoRASpecialNetwork) -> None:
+        self.network = network
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """See Trained."""
+        return list(self.network.named_parameters())
+
+    def save(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+        """Write the LoRA under the names of the released model."""
+        write_tensors(path, self.network.state_dict(dtype), metadata)
+
+    def multiplied(self, factor: float) -> AbstractContextManager[None]:
+        """See Trained."""
+        return self.network.multiplied(factor)
+
+    def describe(self) -> str:
+        """See Trained."""
+        count, layers = self.network.num_parameters(), len(self.network.targets)
+        return f"LoRA of rank {self.network.config.linear} on {layers} layers: {count / 1e6:.2f} M weights"
+
+
+class TrainedTransformer:
+    """All weights of the transformer."""
+
+    def __init__(self, model: BaseModel) -> None:
+        assert model.transformer is not None, "the transformer is loaded before it is trained"
+        self.model = model
+        self.transformer = model.transformer.requires_grad_(True).to(torch.float32)
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """See Trained."""
+        return list(self.transformer.named_parameters())
+
+    def save(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+        """Write the transformer in the layout of the released single file."""
+        state = {name: tensor.to(dtype) for name, tensor in self.model.model_state_to_save().items()}
+        write_tensors(path, state, metadata)
+
+    def multiplied(self, factor: float) -> AbstractContextManager[None]:
+        """See Trained. Raises UserError for any factor but 1: there is nothing beside the model to scale."""
+        if factor != 1:
+            raise UserError("sample.network_multiplier: a full fine-tune has no network to multiply. Remove the key.")
+        return nullcontext()
+
+    def describe(self) -> str:
+        """See Trained."""
+        return f"the whole transformer: {sum(p.numel() for p in self.transformer.parameters()) / 1e6:.2f} M weights"
+
+
+def raw_weights(trained: Trained) -> dict[str, Tensor]:
+    """The trained weights as they are, for a bundle."""
+    return {name: parameter.detach() for name, parameter in trained.named_parameters()}
+
+
+@torch.no_grad()
+def restore_weights(trained: Trained, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+    """Put back what `raw_weights` gave.
+
+    Raises:
+        UserError: the bundle is of another network or model.
+    """
+    parameters = dict(trained.named_parameters())
+    if tensors.keys() != parameters.keys() or any(tensors[name].shape != p.shape for name, p in parameters.items()):
+        raise UserError(
+            f"{source}: was saved by a job with other trained weights (network, rank, layers or model). "
+            "Undo that change, or give this job another name."
+        )
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
