@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
     check = parser.parse_args(arguments).check
-    stale = stale_files()
+    stale = stale_files(REPOSITORY)
     for path, text in stale.items():
         if check:
             print(f"{path} is stale: run python scripts/write_config_docs.py")
