@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +15,8 @@ from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.config.known import find_known
 from toolkit.config.load import REPOSITORY, check_job, find_job_file
+from toolkit.config.locations import Location, value_at
+from toolkit.config.parse import parse_file
 from toolkit.errors import JobError
 
 FLUX_JOB = Path(__file__).parent / "flux_job.yaml"
@@ -251,3 +257,19 @@ def test_a_job_file_in_json_is_the_same_job(job_file: Path, job) -> None:
 def test_reading_job_files_loads_no_torch() -> None:
     code = "import sys, toolkit.config, toolkit.config_modules; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("value", [None, 5, -1.5, True, "odd", "${NO_SUCH_VARIABLE}", [], [None], {}, {"a": [1]}])
+def test_whatever_stands_in_a_job_file_is_read_or_told(value: object) -> None:
+    flux_job = parse_file(FLUX_JOB)
+    for location in _places(flux_job):
+        tree = copy.deepcopy(flux_job)
+        value_at(tree, location[:-1])[location[-1]] = value
+        with contextlib.suppress(JobError):
+            check_job(tree, path=FLUX_JOB, known=find_known())
+
+
+def _places(tree: Any, location: Location = ()) -> Iterator[Location]:
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield (*location, key)
+        yield from _places(value, (*location, key))
