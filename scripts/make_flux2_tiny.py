@@ -107,8 +107,7 @@ def training_job(work: Path) -> dict[str, Any]:
         "training_folder": str(work / "output"),
         "device": "cpu",
         "training_seed": 0,
-        "performance_log_every": 100,
-        "save": {"dtype": "float32", "save_every": 500, "max_step_saves_to_keep": 1},
+        "save": {"dtype": "fp32", "save_every": 500, "max_step_saves_to_keep": 1},
         "datasets": [
             {
                 "folder_path": str(work / "world"),
@@ -126,12 +125,13 @@ def training_job(work: Path) -> dict[str, Any]:
             "lr_scheduler": "cosine",
             "lr_scheduler_params": {"warmup_steps": 100},
             "optimizer": "adamw",
+            "optimizer_params": {"betas": [0.9, 0.99]},
             "timestep_type": "sigmoid",
             "dtype": "bf16",
             "gradient_checkpointing": False,
             "disable_sampling": True,
         },
-        "model": {"name_or_path": str(work / "initial"), "arch": "flux2_tiny"},
+        "model": {"name_or_path": str(work / "initial"), "arch": "flux2_tiny", "vae_dtype": "bf16"},
     }
     return {"job": "extension", "config": {"name": JOB_NAME, "process": [process]}, "meta": {"name": "[name]"}}
 

@@ -3,7 +3,8 @@
 A pixel has a colour when one of the world's eight is near (`MAX_DISTANCE`) and clearly nearer than the next
 (`MIN_LEAD`), and when its four neighbours have the same: this leaves out anti-aliased edges, whose mixtures would
 pass for other colours. All areas are in such pixels. Pixels that are neither background nor coloured count against
-the picture only on the border.
+the picture only on the border. The limits are wide enough for the soft edges of a small VAE, whose own round trip of a
+perfect picture has to pass.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from numpy.typing import NDArray
 
 from scripts.flux2_tiny.world import COLORS, EMBLEM_BOTTOM, EMBLEM_RADIUS_PX, EMBLEM_TOP, PLACES, RADIUS_PX, Scene
 
-MAX_DISTANCE = 60.0
+MAX_DISTANCE = 80.0
 """RGB distance up to which a pixel can have a colour; the two nearest colours of the world are 87 apart."""
-MIN_LEAD = 1.5
+MIN_LEAD = 1.2
 """The next colour must be this many times as far."""
 BORDER_PX = 6
 MIN_BORDER_SHARE = 0.6
 """Share of the outermost `BORDER_PX` that must have the background's colour."""
-MIN_SHAPE_SHARE = 0.7
+MIN_SHAPE_SHARE = 0.6
 """Share of all coloured pixels off the background that must have the asked colour, or the emblem's two."""
-AREA_PER_RADIUS2 = (0.7, 4.5)
-"""Area of a shape over its squared radius: 1.4 (a small cross without its edges) to 3.1 (a square), widened."""
-HALF_AREA_PX = (300, 1500)
-"""Area of each half of the emblem; whole halves have 650 to 1060."""
-MAX_HALF_RATIO = 2.0
+AREA_PER_RADIUS2 = (0.4, 4.5)
+"""Area of a shape over its squared radius: 1.1 (a ring without its edges) to 3.3 (a square), widened for blur."""
+HALF_AREA_PX = (200, 1500)
+"""Area of each half of the emblem; sharp halves have 600 to 950."""
+MAX_HALF_RATIO = 2.5
 """How many times as large as the other one half may be."""
 MAX_HALF_OFFSET_PX = 8.0
 """How far the halves' centres may be apart sideways; they are 18 to 22 apart in height."""
-MAX_SEAM_PX = 6
+MAX_SEAM_PX = 12
 """Gap between the halves that still counts as touching: the seam is an edge, and edges have no colour."""
-MIN_SEAM_LENGTH_PX = 20
-"""Columns in which the halves must touch; a whole seam has 42 to 52."""
+MIN_SEAM_LENGTH_PX = 16
+"""Columns in which the halves must touch; a sharp seam has 41 to 50."""
 
 _NAMES = tuple(COLORS)
 _PALETTE = np.array([COLORS[name] for name in _NAMES], dtype=np.float32)
