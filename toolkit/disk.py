@@ -45,5 +45,6 @@ def check_output_folder(folder: Path, *, needed: int) -> None:
     if free < needed:
         raise UserError(
             f"training_folder: {folder} needs up to {needed / 1e9:.1f} GB for checkpoints, but its drive has "
-            f"{free / 1e9:.1f} GB free. Free some, choose another training_folder, or lower save.max_step_saves_to_keep."
+            f"{free / 1e9:.1f} GB free. Free some, choose another training_folder, or lower "
+            "save.max_step_saves_to_keep."
         )

@@ -29,7 +29,7 @@ from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import file_metadata
 from toolkit.train.optimizers import build_optimizer
-from toolkit.train.precision import DTYPES, pick_device
+from toolkit.train.precision import pick_device
 from toolkit.train.recorder import Recorder
 from toolkit.train.sampling import Sampler
 from toolkit.train.saver import Saver
@@ -37,6 +37,7 @@ from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.trained import Trained
 from toolkit.util.get_model import get_model_class
+from toolkit.weights.dtypes import DTYPES
 
 LATENT_CACHE, TEXT_CACHE = "_latent_cache", "_t_e_cache"
 
@@ -75,7 +76,9 @@ class BaseSDTrainProcess(BaseProcess):
         ]
 
     def _plan(self) -> list[str]:
-        lines = ["stages: encode text (text encoder), encode images (VAE), train (transformer). Each is freed when done"]
+        lines = [
+            "stages: encode text (text encoder), encode images (VAE), train (transformer). Each is freed when done"
+        ]
         if self._sample_items():
             lines.append("the VAE stays loaded while training: samples are decoded with it")
         if any(dataset.random_crop for dataset in self.config.datasets):
@@ -154,9 +157,7 @@ class BaseSDTrainProcess(BaseProcess):
         stages.tell(f"{num_new} texts encoded" if num_new else "all texts were cached")
         return prompts
 
-    def _encode_images(
-        self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest
-    ) -> ImageEncoder:
+    def _encode_images(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> ImageEncoder:
         """Encode every image once, unless it is cropped anew each time."""
         images = ImageEncoder(model, encodings, [dataset.background_color for dataset in self.config.datasets])
         num_new = 0
@@ -182,7 +183,7 @@ class BaseSDTrainProcess(BaseProcess):
         assert model.transformer is not None
         model.transformer.train()
         parameters = [parameter for _, parameter in trained.named_parameters()]
-        options = train.optimizer_params.model_dump(exclude_unset=True)
+        options = train.optimizer_params.model_dump(exclude_none=True)
         optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
         ema = None
         if train.ema_config is not None and train.ema_config.use_ema:

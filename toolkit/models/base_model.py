@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
@@ -46,10 +46,11 @@ class BaseModel:
         self.device = device
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
-        self.text_encoder: nn.Module | None = None
+        # Classes of the model libraries, each None until it is loaded.
+        self.text_encoder: Any = None
         self.tokenizer: Any = None
-        self.vae: nn.Module | None = None
-        self.transformer: nn.Module | None = None
+        self.vae: Any = None
+        self.transformer: Any = None
 
     @property
     def card(self) -> ModelCard:

@@ -41,16 +41,15 @@ class AdamW8bit(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad.float(), group)
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             for name in ("exp_avg", "exp_avg_root"):
                 state[name], state[f"{name}_scale"] = encode(torch.zeros_like(parameter, dtype=torch.float32))
         beta1, beta2 = group["betas"]
-        gradient = parameter.grad.float()
         state["step"] += 1
         step = float(state["step"])
         mean = decode(state["exp_avg"], state["exp_avg_scale"], parameter.shape).lerp_(gradient, 1 - beta1)

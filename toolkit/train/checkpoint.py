@@ -115,6 +115,8 @@ def _fault(output_folder: Path, folder: Path) -> str | None:
         return "its manifest is of another step"
     for name, facts in files.items():
         path = output_folder / name
+        if not path.resolve().is_relative_to(output_folder.resolve()):
+            return "its manifest names files outside the job's folder"
         if folder not in path.parents:
             continue  # the user may move finished weights away; the state does not need them
         if not path.exists() or path.stat().st_size != facts["bytes"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -69,7 +70,9 @@ class PromptEncoder:
 
     def add(self, prompts: Iterable[str], *, folder: Path | None) -> int:
         """Encode what is not there yet. Returns how many had to be encoded."""
-        return sum(self.encodings.add(self._key(prompt), lambda p=prompt: self._encode(p), folder=folder) for prompt in prompts)
+        return sum(
+            self.encodings.add(self._key(prompt), partial(self._encode, prompt), folder=folder) for prompt in prompts
+        )
 
     def __getitem__(self, prompt: str) -> Tensor:
         """[L, D], on the CPU, of a text that was added."""

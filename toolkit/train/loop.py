@@ -41,7 +41,7 @@ class Loop:
         """
         start = self._resume()
         self.stages.progress.start(self.train.steps, start)
-        if start == 0 and not self.train.skip_first_sample or start > 0 and self.train.force_first_sample:
+        if self.train.force_first_sample or (start == 0 and not self.train.skip_first_sample):
             self._draw(start, first=True)
         self.recorder.resume_clock()
         for step in range(start, self.train.steps):

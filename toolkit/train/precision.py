@@ -1,12 +1,10 @@
-"""Number formats and devices by the names that job files use."""
+"""Devices by the names that job files use, and the precision that is computed in."""
 
 from __future__ import annotations
 
 import torch
 
 from toolkit.errors import UserError
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def pick_device(name: str) -> torch.device:

@@ -12,8 +12,8 @@ from toolkit.config import SaveConfig
 from toolkit.train.checkpoint import Bundle, find_bundles, prune, write_bundle
 from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.optimizers import load_optimizer_tensors, optimizer_tensors
-from toolkit.train.precision import DTYPES
 from toolkit.train.trained import Trained, raw_weights, restore_weights
+from toolkit.weights.dtypes import DTYPES
 
 
 class Saver:

@@ -48,9 +48,7 @@ class Stages:
         with _peak_ram() as peak:
             yield
             gc.collect()
-        use = StageUse(
-            name, time.monotonic() - started, peak[0], torch.cuda.max_memory_allocated() if has_gpu else 0
-        )
+        use = StageUse(name, time.monotonic() - started, peak[0], torch.cuda.max_memory_allocated() if has_gpu else 0)
         self.uses.append(use)
         self.events.write(
             "stage",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -65,7 +64,7 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def _download(repo: str, subfolder: str) -> Path:
-    if os.sep in repo.strip("/") and repo.count("/") != 1 or repo.startswith((".", "/", "~")):
+    if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
         raise UserError(f"{repo}: no such folder (model.name_or_path).")
     try:
         return Path(snapshot_download(repo, allow_patterns=[f"{subfolder}/{pattern}" for pattern in WEIGHT_PATTERNS]))

@@ -25,6 +25,7 @@ from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
+from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.source import component_folder, folder_fingerprint
 
 
@@ -46,7 +47,7 @@ class Flux2Model(BaseModel):
             return
         if component == "text_encoder":
             self.tokenizer = self._read(AutoTokenizer, "tokenizer")
-            module = self._read(self.text_encoder_class, "text_encoder", dtype=self.dtype)
+            module = self._read(self.text_encoder_class, "text_encoder", dtype=self.te_dtype)
         elif component == "vae":
             module = self._read(AutoencoderKLFlux2, "vae", torch_dtype=self.vae_dtype)
         else:
@@ -65,7 +66,7 @@ class Flux2Model(BaseModel):
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint."""
-        facts: dict[str, Any] = {"weights": folder_fingerprint(self.folder(component)), "dtype": str(self.dtype)}
+        facts: dict[str, Any] = {"weights": folder_fingerprint(self.folder(component)), "dtype": str(self.te_dtype)}
         if component == "text_encoder":
             facts |= {
                 "tokenizer": folder_fingerprint(self.folder("tokenizer")),
@@ -79,8 +80,15 @@ class Flux2Model(BaseModel):
 
     @property
     def vae_dtype(self) -> torch.dtype:
-        """fp32 on a CPU, where bf16 convolutions cost quality for nothing; the model's dtype on a GPU."""
+        """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
+        if self.model_config.vae_dtype is not None:
+            return DTYPES[self.model_config.vae_dtype]
         return torch.float32 if self.device.type == "cpu" else self.dtype
+
+    @property
+    def te_dtype(self) -> torch.dtype:
+        """`model.te_dtype`; unset, the model's dtype."""
+        return self.dtype if self.model_config.te_dtype is None else DTYPES[self.model_config.te_dtype]
 
     # Text and images
 
@@ -104,9 +112,7 @@ class Flux2Model(BaseModel):
         self, noisy_latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, *, guidance: float = 1.0
     ) -> Tensor:
         """See BaseModel.get_noise_prediction."""
-        return predict_velocity(
-            self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance
-        )
+        return predict_velocity(self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance)
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""

@@ -90,8 +90,8 @@ def from_file(state_dict: dict[str, Tensor], known: list[LoraTarget]) -> dict[st
     if strange:
         shown = ", ".join(strange[:3])
         raise UserError(
-            f"{len(strange)} of {len(state_dict)} keys do not belong to this model, such as {shown}. Expected keys like "
-            f"`{FILE_PREFIX}{known[0].name}.lora_A.weight`."
+            f"{len(strange)} of {len(state_dict)} keys do not belong to this model, such as {shown}. "
+            f"Expected keys like `{FILE_PREFIX}{known[0].name}.lora_A.weight`."
         )
     for name, alpha in alphas.items():
         rank = result[f"{name}.lora_A.weight"].shape[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Pipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 # Changes whenever the template or the layers change: part of the cache key of every embedding.
 TEMPLATE_VERSION = 1
@@ -18,7 +18,7 @@ TEMPLATE_VERSION = 1
 
 @torch.no_grad()
 def encode_klein(
-    text_encoder: nn.Module, tokenizer: Any, prompts: Sequence[str], *, layers: Sequence[int], max_tokens: int
+    text_encoder: Any, tokenizer: Any, prompts: Sequence[str], *, layers: Sequence[int], max_tokens: int
 ) -> Tensor:
     """Prompt embeddings of the klein models (Qwen3, user turn only, thinking off, padded on the right).
 
@@ -47,7 +47,7 @@ def encode_klein(
 
 @torch.no_grad()
 def encode_dev(
-    text_encoder: nn.Module, tokenizer: Any, prompts: Sequence[str], *, layers: Sequence[int], max_tokens: int
+    text_encoder: Any, tokenizer: Any, prompts: Sequence[str], *, layers: Sequence[int], max_tokens: int
 ) -> Tensor:
     """Prompt embeddings of FLUX.2 dev (Mistral 3 with FLUX.2's system message, padded on the left).
 
