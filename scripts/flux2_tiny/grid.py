@@ -13,7 +13,7 @@ from scripts.flux2_tiny.world import SIZE_PX
 
 GAP_PX = 4
 LABEL_WIDTH_PX = 52
-CAPTION_HEIGHT_PX = 40
+CAPTION_HEIGHT_PX = 52
 CHARACTERS_PER_LINE = 22
 
 Row = tuple[str, Sequence[str], Sequence[NDArray[np.uint8]]]
