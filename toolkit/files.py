@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,28 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Fill the yielded temporary folder; on a clean exit it becomes `path`, in place of what stood there.
+
+    Raises:
+        OSError: the parent cannot be written or the disk is full; `path` is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    former = temporary.with_name(f"{temporary.name}-former")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(former)
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file."""
     with whole_file(path) as temporary:
@@ -59,7 +82,10 @@ def sweep_temporary(folder: Path) -> int:
     """Delete what a killed process left half-written in `folder`. Returns how many files."""
     leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
     return len(leftovers)
 
 

@@ -17,7 +17,7 @@ class SDTrainer(BaseSDTrainProcess):
         """See BaseSDTrainProcess.make_trained."""
         config = self.config.network
         if config is None:
-            return TrainedTransformer(model)
+            return TrainedTransformer(model, save_format=self.config.save.save_format)
         network = LoRASpecialNetwork(model, config, draws)
         network.apply()
         if config.pretrained_lora_path is not None:

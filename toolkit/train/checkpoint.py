@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import shutil
@@ -99,6 +100,9 @@ def prune(output_folder: Path, keep: int) -> list[Path]:
         for path in bundle.output_files:
             path.unlink(missing_ok=True)
             deleted.append(path)
+            for folder in path.parents[: len(path.relative_to(output_folder).parents) - 1]:
+                with contextlib.suppress(OSError):  # something of the user's is in there
+                    folder.rmdir()
     return deleted
 
 

@@ -44,18 +44,16 @@ class Saver:
         Returns:
             The weights' file, and the files that were deleted.
         """
-        path = self.folder / f"{self.job_name}_{step:09d}.safetensors"
-        self._write(path, step)
-        self._write_bundle(step, (path,))
-        return path, prune(self.folder, self.config.max_step_saves_to_keep)
+        files = self._write(f"{self.job_name}_{step:09d}", step)
+        self._write_bundle(step, files)
+        return files[0], prune(self.folder, self.config.max_step_saves_to_keep)
 
     def save_final(self, step: int) -> Path:
         """Write the weights under the job's name, and the bundle of the last step."""
-        path = self.folder / f"{self.job_name}.safetensors"
-        self._write(path, step)
+        files = self._write(self.job_name, step)
         self._write_bundle(step, ())
         prune(self.folder, self.config.max_step_saves_to_keep)
-        return path
+        return files[0]
 
     def resume(self) -> tuple[Bundle | None, list[str]]:
         """Put back the newest valid bundle, if there is one.
@@ -79,9 +77,9 @@ class Saver:
                 self.ema.load([averages[name] for name in names])
         return bundle, passed_over
 
-    def _write(self, path: Path, step: int) -> None:
+    def _write(self, name: str, step: int) -> tuple[Path, ...]:
         with self.ema.swapped_in() if self.ema else contextlib.nullcontext():
-            self.trained.save(path, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step))
+            return self.trained.save(self.folder / name, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step))
 
     def _write_bundle(self, step: int, output_files: tuple[Path, ...]) -> None:
         names = [name for name, _ in self.trained.named_parameters()]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
+from toolkit.files import whole_folder
 from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.models.base_model import BaseModel
 from toolkit.weights.tensor_files import write_tensors
@@ -23,8 +24,8 @@ class Trained(Protocol):
         """Every trained weight once, in a fixed order."""
         ...
 
-    def save(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
-        """Write the file that users load elsewhere."""
+    def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
+        """Write what users load elsewhere, at `base` plus an extension. Returns the files, the main one first."""
         ...
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
@@ -46,9 +47,11 @@ class TrainedLora:
         """See Trained."""
         return list(self.network.named_parameters())
 
-    def save(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+    def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write the LoRA under the names of the released model."""
+        path = base.with_name(f"{base.name}.safetensors")
         write_tensors(path, self.network.state_dict(dtype), metadata)
+        return (path,)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
         """See Trained."""
@@ -63,19 +66,31 @@ class TrainedLora:
 class TrainedTransformer:
     """All weights of the transformer."""
 
-    def __init__(self, model: BaseModel) -> None:
-        assert model.transformer is not None, "the transformer is loaded before it is trained"
+    def __init__(self, model: BaseModel, *, save_format: str) -> None:
         self.model = model
-        self.transformer = model.transformer.requires_grad_(True).to(torch.float32)
+        self.save_format = save_format
+        self.transformer = model.transformer.requires_grad_(True)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See Trained."""
         return list(self.transformer.named_parameters())
 
-    def save(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
-        """Write the transformer in the layout of the released single file."""
+    def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
+        """Write the released single file, or a folder that diffusers loads with `subfolder="transformer"`."""
+        if self.save_format == "diffusers":
+            return self._save_folder(base, dtype=dtype, metadata=metadata)
+        path = base.with_name(f"{base.name}.safetensors")
         state = {name: tensor.to(dtype) for name, tensor in self.model.model_state_to_save().items()}
         write_tensors(path, state, metadata)
+        return (path,)
+
+    def _save_folder(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
+        with whole_folder(base) as temporary:
+            folder = temporary / "transformer"
+            state = {name: tensor.to(dtype) for name, tensor in self.transformer.state_dict().items()}
+            write_tensors(folder / "diffusion_pytorch_model.safetensors", state, metadata)
+            self.transformer.save_config(folder)
+        return tuple(sorted(path for path in base.rglob("*") if path.is_file()))
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
         """See Trained. Raises UserError for any factor but 1: there is nothing beside the model to scale."""

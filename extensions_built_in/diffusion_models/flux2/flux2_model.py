@@ -49,9 +49,9 @@ class Flux2Model(BaseModel):
             self.tokenizer = self._read(AutoTokenizer, "tokenizer")
             module = self._read(self.text_encoder_class, "text_encoder", dtype=self.te_dtype)
         elif component == "vae":
-            module = self._read(AutoencoderKLFlux2, "vae", torch_dtype=self.vae_dtype)
+            module = self._read(AutoencoderKLFlux2, "vae", dtype=self.vae_dtype)
         else:
-            module = self._read(Flux2Transformer2DModel, "transformer", torch_dtype=self.transformer_dtype)
+            module = self._read(Flux2Transformer2DModel, "transformer", dtype=self.transformer_dtype)
             if self.model_config.quantize:
                 quantize_linears(module, self.model_config.qtype, names=self._block_linears(module))
         setattr(self, component, module.requires_grad_(False).eval().to(self.device))

@@ -10,7 +10,8 @@ from toolkit.train.schedules import SCHEDULES, learning_rate
 
 def _rates(kind: str, *, warmup_steps: int = 0, min_lr: float = 0.0) -> list[float]:
     return [
-        learning_rate(kind, step, lr=1.0, num_steps=100, warmup_steps=warmup_steps, min_lr=min_lr) for step in range(100)
+        learning_rate(kind, step, lr=1.0, num_steps=100, warmup_steps=warmup_steps, min_lr=min_lr)
+        for step in range(100)
     ]
 
 

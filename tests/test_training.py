@@ -1,0 +1,292 @@
+"""Whole runs of the trainer with the tiny model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+from PIL import Image
+from safetensors import safe_open
+from tests.tiny import TINY, write_dataset, write_job
+
+from jobs.job import Job, JobResult
+from toolkit.config import load_job
+from toolkit.events import read_events
+from toolkit.stop import StopRequest
+from toolkit.weights.tensor_files import read_tensors
+
+
+class StopAfter(StopRequest):
+    """Asks to stop when the trainer has looked `polls` times."""
+
+    def __init__(self, polls: int) -> None:
+        super().__init__()
+        self.polls = polls
+
+    @property
+    def requested(self) -> bool:
+        self.polls -= 1
+        return self.polls < 0
+
+
+def _run(path: Path, stop: StopRequest | None = None, *overrides: str) -> JobResult:
+    return Job(load_job(path, overrides=overrides)).run(stop or StopRequest())
+
+
+def _losses(output: Path) -> dict[int, float]:
+    return {event["step"]: event["loss"] for event in read_events(output / "events.jsonl") if event["kind"] == "step"}
+
+
+def _equal(one: Path, other: Path) -> bool:
+    a, b = read_tensors(one), read_tensors(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_lora_run_leaves_what_ai_toolkits_users_expect(tmp_path: Path) -> None:
+    sample = {"sample_every": 3, "prompts": ["a red circle", "a blue square"]}
+    job = write_job(tmp_path, trigger_word="xyz", sample=sample, train={"disable_sampling": False})
+    assert _run(job).status == "done"
+    output = tmp_path / "output" / "job"
+    names = {path.name for path in output.iterdir()}
+    assert {"config.yaml", "events.jsonl", "job.safetensors", "job_000000003.safetensors", "samples", "state"} <= names
+    samples = sorted(path.name.partition("__")[2] for path in (output / "samples").glob("*__*.jpg"))
+    assert samples == [f"{step:09d}_{index}.jpg" for step in (0, 3, 6) for index in (0, 1)]
+    with Image.open(output / "samples" / "grid.jpg") as grid:
+        assert grid.width == 3 * 256
+        assert grid.height > 2 * 256
+    with safe_open(output / "job.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["training_info"]) == {"step": 6, "epoch": 3}
+    assert metadata["ss_output_name"] == "job"
+    assert metadata["ss_base_model_version"] == "flux2_tiny"
+    assert json.loads(metadata["ss_tag_frequency"]) == {"1": {"xyz": 1}}
+    assert (output / "job.safetensors").stat().st_mode & 0o044, "others may read it"
+    kinds = {event["kind"] for event in read_events(output / "events.jsonl")}
+    assert {"job", "stage", "step", "sample", "checkpoint", "done"} <= kinds
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "lora 8 bit with schedule": {
+        "train": {"optimizer": "adamw8bit", "lr_scheduler": "cosine", "lr_scheduler_params": {"warmup_steps": 2}}
+    },
+    "accumulation and ema": {"train": {"gradient_accumulation": 2, "ema_config": {"use_ema": True, "ema_decay": 0.9}}},
+    "dropout": {"network": {"dropout": 0.3}, "datasets_extra": {"caption_dropout_rate": 0.5}},
+    "random crop": {"datasets_extra": {"random_crop": True, "resolution": 16}},
+    "full fine-tune": {"network": None, "train": {"full_finetune": True}},
+    "bf16": {"train": {"dtype": "bf16", "gradient_checkpointing": False}},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(variant: str, tmp_path: Path) -> None:
+    options = {key: dict(value) if isinstance(value, dict) else value for key, value in VARIANTS[variant].items()}
+    extra = options.pop("datasets_extra", {})
+    options["datasets"] = [{"folder_path": str(write_dataset(tmp_path / "images")), "resolution": 32, **extra}]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+        write_job(folder, **options)
+    assert _run(whole / "job.yaml").status == "done"
+    # 4 images are polled for before the first step, and every step polls twice
+    assert _run(parts / "job.yaml", StopAfter(4 + 4)).status == "interrupted"
+    first = _losses(parts / "output" / "job")
+    assert 0 < len(first) < 6
+    assert _run(parts / "job.yaml").status == "done"
+    assert _losses(parts / "output" / "job") == _losses(whole / "output" / "job")
+    assert _equal(whole / "output" / "job" / "job.safetensors", parts / "output" / "job" / "job.safetensors")
+
+
+def test_a_run_whose_newest_state_is_broken_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    job = write_job(tmp_path, save={"save_every": 2})
+    assert _run(job).status == "done"
+    output = tmp_path / "output" / "job"
+    shutil.copy(output / "job.safetensors", tmp_path / "uninterrupted.safetensors")
+    (output / "state" / "000000006" / "weights.safetensors").write_bytes(b"broken")
+    assert _run(job).status == "done"
+    texts = [event.get("text", "") for event in read_events(output / "events.jsonl")]
+    assert any("000000006: passed over" in text for text in texts)
+    assert any("resuming from step 4" in text for text in texts)
+    assert _equal(output / "job.safetensors", tmp_path / "uninterrupted.safetensors")
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    job = write_job(tmp_path, save={"save_every": 1, "max_step_saves_to_keep": 2})
+    assert _run(job).status == "done"
+    output = tmp_path / "output" / "job"
+    assert sorted(path.name for path in output.glob("job_*")) == ["job_000000005.safetensors"]
+    assert sorted(path.name for path in (output / "state").iterdir()) == ["000000005", "000000006"]
+
+
+def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
+    from tests.tiny import tiny_model
+
+    from toolkit.config import TrainConfig
+    from toolkit.randomness import Draws
+    from toolkit.train.step import Batch, Stepper
+
+    model = tiny_model("transformer")
+    parameter = model.transformer.proj_out.weight.requires_grad_(True)
+    draws = Draws(0)
+    config = TrainConfig.model_validate({"lr": 1e-30, "max_grad_norm": 0})
+    optimizer = torch.optim.SGD([parameter])
+
+    class FixedNoise(Stepper):
+        """The same noise for a sample, whichever batch it is in."""
+
+        def draw(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+            noise = draws.normal((3, 64, 2, 2), "noise")[batch.index : batch.index + len(batch.latents)]
+            return noise, torch.tensor([0.3, 0.5, 0.8])[batch.index : batch.index + len(batch.latents)]
+
+    latents, embeds, weight = torch.randn(3, 64, 2, 2), torch.randn(3, 48, 192), torch.ones(3)
+
+    def gradient(parts: list[slice]) -> tuple[torch.Tensor, torch.Tensor]:
+        stepper = FixedNoise(model, [parameter], optimizer, config, draws)
+        batches = [Batch(p.start, latents[p], embeds[p], weight[p], 4) for p in parts]
+        gradients: list[torch.Tensor] = []
+        handle = optimizer.register_step_pre_hook(lambda *_: gradients.append(parameter.grad.clone()))  # type: ignore[union-attr]
+        result = stepper.train_step(0, batches)
+        handle.remove()
+        return gradients[0], result.loss
+
+    whole, whole_loss = gradient([slice(0, 3)])
+    parts, parts_loss = gradient([slice(0, 2), slice(2, 3)])
+    assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-7)
+    assert whole_loss == pytest.approx(parts_loss.item(), rel=1e-5)
+
+
+def test_diffusers_reproduces_our_sample_from_the_saved_lora(tmp_path: Path) -> None:
+    sample = {"prompts": ["a picture of colour 1"], "format": "png", "seed": 5, "sample_steps": 6}
+    job = write_job(tmp_path, sample=sample, train={"disable_sampling": False, "steps": 12, "lr": 5e-3})
+    assert _run(job).status == "done"
+    output = tmp_path / "output" / "job"
+    ours = Image.open(next((output / "samples").glob("*__000000012_0.png")))
+    pipeline = Flux2KleinPipeline.from_pretrained(TINY, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw() -> Image.Image:
+        return pipeline(
+            prompt="a picture of colour 1",
+            width=32,
+            height=32,
+            num_inference_steps=6,
+            guidance_scale=4.0,
+            max_sequence_length=48,
+            generator=torch.Generator().manual_seed(5),
+        ).images[0]
+
+    base = draw()
+    pipeline.load_lora_weights(str(output), weight_name="job.safetensors")
+    assert _psnr(draw(), ours) >= 40
+    assert _psnr(base, ours) < 40, "the LoRA changed something"
+
+
+def test_a_full_fine_tune_is_saved_as_the_released_single_file(tmp_path: Path) -> None:
+    job = write_job(tmp_path, network=None, train={"full_finetune": True, "steps": 2})
+    assert _run(job).status == "done"
+    path = tmp_path / "output" / "job" / "job.safetensors"
+    transformer = Flux2Transformer2DModel.from_single_file(
+        str(path), config=str(TINY), subfolder="transformer", local_files_only=True, dtype=torch.float32
+    )
+    base = Flux2Transformer2DModel.from_pretrained(TINY, subfolder="transformer", dtype=torch.float32)
+    changed = [
+        name for name, value in transformer.state_dict().items() if not torch.equal(value, base.state_dict()[name])
+    ]
+    assert "transformer_blocks.0.attn.to_q.weight" in changed
+
+
+def test_a_full_fine_tune_is_saved_as_a_diffusers_folder_if_asked(tmp_path: Path) -> None:
+    job = write_job(
+        tmp_path,
+        network=None,
+        train={"full_finetune": True, "steps": 2},
+        save={"save_format": "diffusers", "save_every": 1},
+    )
+    assert _run(job).status == "done"
+    output = tmp_path / "output" / "job"
+    assert (output / "job_000000001" / "transformer").is_dir()
+    Flux2Transformer2DModel.from_pretrained(output / "job", subfolder="transformer")
+
+
+def test_caches_on_disk_spare_the_encoders_the_second_time(tmp_path: Path) -> None:
+    images = write_dataset(tmp_path / "images")
+    dataset = {
+        "folder_path": str(images),
+        "resolution": 32,
+        "cache_latents_to_disk": True,
+        "cache_text_embeddings": True,
+    }
+    _run(write_job(tmp_path, datasets=[dataset], name="first"))
+    _run(write_job(tmp_path, datasets=[dataset], name="second"))
+    texts = [event.get("text", "") for event in read_events(tmp_path / "output" / "second" / "events.jsonl")]
+    assert {"all texts were cached", "all images were cached"} <= set(texts)
+    first, second = (_losses(tmp_path / "output" / name) for name in ("first", "second"))
+    assert first == second
+    cached = next((images / "_latent_cache").glob("*.safetensors"))
+    cached.write_bytes(cached.read_bytes()[:100])
+    _run(write_job(tmp_path, datasets=[dataset], name="third"))
+    events = list(read_events(tmp_path / "output" / "third" / "events.jsonl"))
+    assert any(event["kind"] == "warning" and "damaged cache entry" in event["text"] for event in events)
+    assert _losses(tmp_path / "output" / "third") == first
+
+
+def test_a_pretrained_lora_is_where_training_starts(tmp_path: Path) -> None:
+    _run(write_job(tmp_path, name="first", train={"lr": 0.01}))
+    path = tmp_path / "output" / "first" / "first.safetensors"
+    job = write_job(
+        tmp_path, name="second", network={"pretrained_lora_path": str(path)}, train={"steps": 1, "lr": 1e-9}
+    )
+    assert _run(job).status == "done"
+    before, after = read_tensors(path), read_tensors(tmp_path / "output" / "second" / "second.safetensors")
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(write_job(tmp_path)).status == "done"
+    assert _run(write_job(tmp_path, network={"linear": 8})).status == "failed"
+    assert "another name" in capsys.readouterr().err
+
+
+def test_a_broken_down_training_stops_with_advice_and_saves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = write_job(tmp_path, network=None, train={"full_finetune": True, "lr": 1e30, "max_grad_norm": 0})
+    assert _run(job).status == "failed"
+    assert "training has broken down" in capsys.readouterr().err
+    assert not (tmp_path / "output" / "job" / "job.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("empty folder", "images"),
+        ("unreadable image", "0.png"),
+        ("caption encoding", "0.txt"),
+    ],
+)
+def test_bad_data_is_refused_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str, message: str
+) -> None:
+    job = write_job(tmp_path)
+    images = tmp_path / "images"
+    if damage == "empty folder":
+        shutil.rmtree(images)
+        images.mkdir()
+    elif damage == "unreadable image":
+        (images / "0.png").write_bytes(b"no picture")
+    else:
+        (images / "0.txt").write_bytes(b"caf\xe9")
+    assert _run(job).status == "refused"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "output" / "job").exists()
+
+
+def _psnr(one: Image.Image, other: Image.Image) -> float:
+    a, b = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (one, other))
+    return float(10 * np.log10(255**2 / max(float(np.mean((a - b) ** 2)), 1e-9)))
