@@ -13,9 +13,9 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from PIL import Image
 from safetensors import safe_open
-from tests.tiny import TINY, write_dataset, write_job
 
 from jobs.job import Job, JobResult
+from tests.tiny import TINY, write_dataset, write_job
 from toolkit.config import load_job
 from toolkit.events import read_events
 from toolkit.stop import StopRequest
@@ -126,7 +126,6 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
 
 def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     from tests.tiny import tiny_model
-
     from toolkit.config import TrainConfig
     from toolkit.randomness import Draws
     from toolkit.train.step import Batch, Stepper
@@ -245,6 +244,20 @@ def test_a_pretrained_lora_is_where_training_starts(tmp_path: Path) -> None:
     assert _run(job).status == "done"
     before, after = read_tensors(path), read_tensors(tmp_path / "output" / "second" / "second.safetensors")
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_tensorboard_gets_the_losses_where_log_dir_is_set(tmp_path: Path) -> None:
+    job = write_job(tmp_path, log_dir=str(tmp_path / "board"), logging={"log_every": 2})
+    assert _run(job).status == "done"
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = (tmp_path / "board").iterdir()
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    losses = _losses(tmp_path / "output" / "job")
+    assert {entry.step: entry.value for entry in board.Scalars("loss")} == {
+        step: pytest.approx(losses[step]) for step in (2, 4, 6)
+    }
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

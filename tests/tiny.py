@@ -41,7 +41,7 @@ def write_dataset(folder: Path, *, count: int = 4, size_px: int = 32) -> Path:
 
 
 def write_job(folder: Path, *, name: str = "job", **sections: Any) -> Path:
-    """A job file in `folder` that trains the tiny model on a few flat pictures; `sections` are merged in, None removes."""
+    """A job that trains the tiny model on a few flat pictures; `sections` are merged in, None removes one."""
     process: dict[str, Any] = {
         "type": "sd_trainer",
         "training_folder": str(folder / "output"),

@@ -26,11 +26,12 @@ CONFIG = {
 LATENT_NOISE = 0.15
 
 
-# (steps, peak learning rate) of each half cosine; the second starts from where the first ended.
-CYCLES = ((2600, 1.5e-3), (800, 6e-4))
+BATCH_SIZE = 16
+# (steps, peak learning rate) of a half cosine each: all of it, then the decoder alone with the latents settled.
+WHOLE, DECODER = (2600, 1.5e-3), (900, 8e-4)
 
 
-def train_vae(*, batch_size: int = 16, seed: int = 0) -> AutoencoderKLFlux2:
+def train_vae(*, seed: int = 0) -> AutoencoderKLFlux2:
     """Train from scratch with an L1 + L2 reconstruction loss on 64-pixel crops, then set the latent statistics.
 
     Returns:
@@ -38,20 +39,28 @@ def train_vae(*, batch_size: int = 16, seed: int = 0) -> AutoencoderKLFlux2:
     """
     torch.manual_seed(seed)
     vae = AutoencoderKLFlux2(**CONFIG)
-    for cycle, (steps, lr) in enumerate(CYCLES):
-        # fp32 at the very end of the first cycle only: it is four times as slow and gains little.
-        train_cycle(vae, steps=steps, lr=lr, batch_size=batch_size, seed=seed + cycle, fp32_share=0.15 * (cycle == 0))
+    # fp32 only at the end of the first part: it is four times as slow and gains little.
+    train_part(vae, list(vae.parameters()), *WHOLE, seed=seed, fp32_share=0.15)
     set_latent_statistics(vae, num_pictures=256, seed=seed + 1)
+    train_part(vae, [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()], *DECODER, seed=seed + 1)
     return vae
 
 
-def train_cycle(
-    vae: AutoencoderKLFlux2, *, steps: int, lr: float, batch_size: int, seed: int, fp32_share: float
+def train_part(
+    vae: AutoencoderKLFlux2,
+    parameters: list[torch.nn.Parameter],
+    steps: int,
+    lr: float,
+    *,
+    seed: int,
+    fp32_share: float = 0.0,
 ) -> None:
-    """One half cosine of training, in place; leaves the model in eval mode."""
-    vae.train().to(memory_format=torch.channels_last)
+    """Train some of the weights in place over one half cosine; leaves the model in eval mode."""
+    vae.train().requires_grad_(False).to(memory_format=torch.channels_last)
     vae.bn.eval()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=1e-3)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.95), weight_decay=1e-3)
     draw = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
@@ -59,7 +68,7 @@ def train_cycle(
         decay = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = lr * warm * (0.02 + 0.98 * decay)
-        pixels = torch.stack([_training_picture(draw) for _ in range(batch_size)])  # [B, 3, 64, 64]
+        pixels = torch.stack([_training_picture(draw) for _ in range(BATCH_SIZE)])  # [B, 3, 64, 64]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=step < (1 - fp32_share) * steps):
             latents = vae.encode(pixels).latent_dist.mode()
@@ -72,7 +81,7 @@ def train_cycle(
         loss = error.abs().mean() + error.square().mean() + 1e-3 * (size - 1).clamp(min=0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if step % 50 == 0 or step == steps - 1:
             print(f"vae {step}/{steps} loss {loss.item():.4f} psnr {psnr(error.detach()):.1f} dB", flush=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
-from tests.tiny import TINY, tiny_model
 
+from tests.tiny import TINY, tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.lora_special import LoRASpecialNetwork, choose_targets
@@ -131,7 +131,7 @@ def test_filters_search_the_released_names_and_ours(options: dict[str, object], 
 
 def test_filters_that_leave_nothing_are_an_error() -> None:
     config = NetworkConfig.model_validate({"network_kwargs": {"only_if_contains": ["unet"]}})
-    with pytest.raises(UserError, match="leave no layer.*double_blocks"):
+    with pytest.raises(UserError, match=r"leave no layer.*double_blocks"):
         choose_targets(tiny_model("transformer"), config)
 
 

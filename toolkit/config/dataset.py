@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from toolkit.config.paths import ExistingFolder
+from toolkit.config.paths import ExistingDataset
 from toolkit.config.section import Section
 
 
@@ -31,7 +31,9 @@ class DatasetConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
 
-    folder_path: ExistingFolder = Field(description="Folder of the images and captions.")
+    folder_path: ExistingDataset = Field(
+        description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`."
+    )
     caption_ext: Annotated[str, AfterValidator(_with_dot)] = Field(
         ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
     )

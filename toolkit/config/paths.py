@@ -16,6 +16,10 @@ def _home(path: Path) -> Path:
     return path.expanduser()
 
 
+def _must_be_dataset(path: Path, info: ValidationInfo) -> Path:
+    return path if path.suffix == ".json" and path.is_file() else _must_be_folder(path, info)
+
+
 def _must_be_folder(path: Path, info: ValidationInfo) -> Path:
     if info.context is not None:  # a section made in Python is only checked when it is used
         if not path.exists():
@@ -41,6 +45,6 @@ def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
 
 
 UserPath = Annotated[Path, AfterValidator(_home)]
-ExistingFolder = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_folder)]
+ExistingDataset = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_dataset)]
 ExistingFile = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_file)]
 HubIdOrPath = Annotated[str, AfterValidator(_must_be_hub_id_or_here)]

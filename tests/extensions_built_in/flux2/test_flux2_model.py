@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import TINY, tiny_config, tiny_model
 from transformers import Mistral3Config, Mistral3ForConditionalGeneration, PreTrainedTokenizerFast
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
+from tests.tiny import TINY, tiny_config, tiny_model
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
 

@@ -53,5 +53,5 @@ def test_every_optimizer_changes_the_weights(kind: str) -> None:
 
 
 def test_a_strange_option_is_named() -> None:
-    with pytest.raises(UserError, match="optimizer_params.*momentum"):
+    with pytest.raises(UserError, match=r"optimizer_params.*momentum"):
         build_optimizer("adamw", _weights(), lr=1e-3, options={"momentum": 0.9})

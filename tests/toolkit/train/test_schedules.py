@@ -1,5 +1,6 @@
 """toolkit.train.schedules"""
 
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -30,7 +31,7 @@ def test_warm_up_rises_evenly_to_the_full_rate(kind: str) -> None:
 def test_falling_schedules_fall_all_the_way(kind: str) -> None:
     rates = _rates(kind, min_lr=0.1)
     assert rates[0] == 1.0
-    assert all(later < earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates))
     assert learning_rate(kind, 100, lr=1.0, num_steps=100, min_lr=0.1) == pytest.approx(0.1)
 
 

@@ -1,0 +1,44 @@
+"""toolkit.train.sampling"""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from toolkit.train.sampling import write_grid
+
+
+def _sample(folder: Path, step: int, index: int, color: str, *, at_ms: int = 1) -> None:
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (64, 32), color).save(folder / f"{at_ms}__{step:09d}_{index}.png")
+
+
+def test_the_grid_has_a_row_for_each_prompt_and_a_column_for_each_step(tmp_path: Path) -> None:
+    for step in (0, 100, 200):
+        for index in (0, 1):
+            _sample(tmp_path, step, index, "red")
+    grid = write_grid(tmp_path)
+    assert grid is not None
+    with Image.open(grid) as image:
+        assert image.size == (3 * 256, 18 + 2 * 256)
+
+
+def test_the_latest_drawing_of_a_step_counts(tmp_path: Path) -> None:
+    _sample(tmp_path, 100, 0, "red", at_ms=1)
+    _sample(tmp_path, 100, 0, "blue", at_ms=2)
+    grid = write_grid(tmp_path)
+    assert grid is not None
+    with Image.open(grid) as image:
+        red, _, blue = image.getpixel((128, 80))
+    assert blue > 200 > red
+
+
+def test_without_samples_there_is_no_grid(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert write_grid(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["grid.jpg", "holiday.png", "1__1_0.png"])
+def test_other_pictures_are_left_alone(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert write_grid(tmp_path) is None
