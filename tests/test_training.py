@@ -94,8 +94,8 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(variant: str, 
         folder.mkdir()
         write_job(folder, **options)
     assert _run(whole / "job.yaml").status == "done"
-    # 4 images are polled for before the first step, and every step polls twice
-    assert _run(parts / "job.yaml", StopAfter(4 + 4)).status == "interrupted"
+    # it looks before each of 4 captions and 4 images, and up to twice after each step
+    assert _run(parts / "job.yaml", StopAfter(4 + 4 + 4)).status == "interrupted"
     first = _losses(parts / "output" / "job")
     assert 0 < len(first) < 6
     assert _run(parts / "job.yaml").status == "done"
@@ -120,8 +120,11 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     job = write_job(tmp_path, save={"save_every": 1, "max_step_saves_to_keep": 2})
     assert _run(job).status == "done"
     output = tmp_path / "output" / "job"
-    assert sorted(path.name for path in output.glob("job_*")) == ["job_000000005.safetensors"]
-    assert sorted(path.name for path in (output / "state").iterdir()) == ["000000005", "000000006"]
+    assert sorted(path.name for path in output.glob("job_*")) == [
+        "job_000000004.safetensors",
+        "job_000000005.safetensors",
+    ]
+    assert sorted(path.name for path in (output / "state").iterdir()) == ["000000004", "000000005", "000000006"]
 
 
 def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
@@ -273,6 +276,28 @@ def test_a_broken_down_training_stops_with_advice_and_saves_nothing(
     assert _run(job).status == "failed"
     assert "training has broken down" in capsys.readouterr().err
     assert not (tmp_path / "output" / "job" / "job.safetensors").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_explained_and_the_one_before_is_intact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = write_job(tmp_path)
+    blocked = tmp_path / "output" / "job" / "state" / "000000006"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where a folder must be")
+    assert _run(job).status == "failed"
+    assert "checkpoint of step 6 cannot be written" in capsys.readouterr().err
+    blocked.unlink()
+    assert _run(job).status == "done"
+    texts = [event.get("text", "") for event in read_events(tmp_path / "output" / "job" / "events.jsonl")]
+    assert any("resuming from step 3" in text for text in texts)
+
+
+def test_a_multiplier_makes_no_sense_for_a_full_fine_tune(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = {"prompts": ["a red circle"], "network_multiplier": 0.5}
+    train = {"full_finetune": True, "disable_sampling": False}
+    assert _run(write_job(tmp_path, network=None, sample=sample, train=train)).status == "refused"
+    assert "sample.network_multiplier" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from toolkit.data.report import describe_scan
 from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
 from toolkit.disk import check_output_folder, needed_bytes
-from toolkit.errors import Interrupted, JobError
+from toolkit.errors import Interrupted, JobError, UserError
 from toolkit.events import EventLog
 from toolkit.files import sweep_temporary, write_text
 from toolkit.models.base_model import BaseModel
@@ -64,6 +64,7 @@ class BaseSDTrainProcess(BaseProcess):
         )
         if scan.problems:
             raise JobError(str(self.job.path), scan.problems)
+        self._check_multipliers()
         check_output_folder(self.output_folder, needed=self._needed_bytes(card.num_parameters))
         self._scan = scan
         what = "full fine-tune" if self.config.network is None else f"LoRA of rank {self.config.network.linear}"
@@ -76,14 +77,21 @@ class BaseSDTrainProcess(BaseProcess):
         ]
 
     def _plan(self) -> list[str]:
-        lines = [
-            "stages: encode text (text encoder), encode images (VAE), train (transformer). Each is freed when done"
-        ]
+        try:
+            lines = [f"device: {pick_device(self.config.device)}"]
+        except UserError as error:  # the job may be meant for another machine; a run says the same and stops
+            lines = [f"warning: {error}"]
+        lines.append("stages: encode text (text encoder), encode images (VAE), train (transformer); each is then freed")
         if self._sample_items():
             lines.append("the VAE stays loaded while training: samples are decoded with it")
         if any(dataset.random_crop for dataset in self.config.datasets):
             lines.append("random_crop: the VAE stays loaded and encodes every batch, so steps take longer")
         return lines
+
+    def _check_multipliers(self) -> None:
+        items = (*self._sample_items(), *self._sample_items(first=True))
+        if self.config.network is None and any(item.network_multiplier != 1 for item in items):
+            raise UserError("sample.network_multiplier: a full fine-tune has no network to multiply. Remove the key.")
 
     def _needed_bytes(self, num_parameters: int) -> int:
         train, save, network = self.config.train, self.config.save, self.config.network
@@ -128,7 +136,7 @@ class BaseSDTrainProcess(BaseProcess):
         )
         encodings = Encodings(stages.warn)
         with stages.stage("encode text"):
-            prompts = self._encode_text(model, encodings, stages)
+            prompts = self._encode_text(model, encodings, stages, stop)
             model.free("text_encoder")
         with stages.stage("encode images"):
             images = self._encode_images(model, encodings, stages, stop)
@@ -142,7 +150,7 @@ class BaseSDTrainProcess(BaseProcess):
             model.load("transformer")
             self._train(model, prompts, images, stages, stop)
 
-    def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages) -> PromptEncoder:
+    def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
         prompts = PromptEncoder(model, encodings)
         use_captions = not self.config.train.unload_text_encoder
@@ -151,6 +159,8 @@ class BaseSDTrainProcess(BaseProcess):
             dataset = self.config.datasets[example.dataset_index]
             on_disk = dataset.cache_text_embeddings or self.config.train.cache_text_embeddings
             texts = [example.caption, example.dropped_caption] if use_captions else [example.dropped_caption]
+            if stop.requested:
+                raise Interrupted("Stopped while encoding captions, before the first step.")
             num_new += prompts.add(texts, folder=self._cache_folder(dataset, TEXT_CACHE) if on_disk else None)
         for item in (*self._sample_items(first=True), *self._sample_items()):
             num_new += prompts.add(model.prompts_of(item), folder=None)

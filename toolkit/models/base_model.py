@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -82,6 +83,7 @@ class BaseModel:
         setattr(self, component, None)
         if component == "text_encoder":
             self.tokenizer = None
+        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from toolkit.config import SaveConfig
+from toolkit.errors import UserError
 from toolkit.train.checkpoint import Bundle, find_bundles, prune, write_bundle
 from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.optimizers import load_optimizer_tensors, optimizer_tensors
@@ -45,14 +46,13 @@ class Saver:
             The weights' file, and the files that were deleted.
         """
         files = self._write(f"{self.job_name}_{step:09d}", step)
-        self._write_bundle(step, files)
         return files[0], prune(self.folder, self.config.max_step_saves_to_keep)
 
     def save_final(self, step: int) -> Path:
         """Write the weights under the job's name, and the bundle of the last step."""
-        files = self._write(self.job_name, step)
-        self._write_bundle(step, ())
-        prune(self.folder, self.config.max_step_saves_to_keep)
+        files = self._write(self.job_name, step, is_final=True)
+        keep = self.config.max_step_saves_to_keep
+        prune(self.folder, keep + 1 if keep else 0)  # the last state comes on top of the step saves
         return files[0]
 
     def resume(self) -> tuple[Bundle | None, list[str]]:
@@ -77,9 +77,20 @@ class Saver:
                 self.ema.load([averages[name] for name in names])
         return bundle, passed_over
 
-    def _write(self, name: str, step: int) -> tuple[Path, ...]:
-        with self.ema.swapped_in() if self.ema else contextlib.nullcontext():
-            return self.trained.save(self.folder / name, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step))
+    def _write(self, name: str, step: int, *, is_final: bool = False) -> tuple[Path, ...]:
+        """The weights and then the bundle. The final weights belong to no bundle: retention never deletes them."""
+        try:
+            with self.ema.swapped_in() if self.ema else contextlib.nullcontext():
+                files = self.trained.save(
+                    self.folder / name, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step)
+                )
+            self._write_bundle(step, () if is_final else files)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder / name}: the checkpoint of step {step} cannot be written ({error.strerror or error}). "
+                "Earlier checkpoints are intact: make room or mend the permissions, then start the same job again."
+            ) from error
+        return files
 
     def _write_bundle(self, step: int, output_files: tuple[Path, ...]) -> None:
         names = [name for name, _ in self.trained.named_parameters()]

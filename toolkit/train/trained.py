@@ -93,9 +93,8 @@ class TrainedTransformer:
         return tuple(sorted(path for path in base.rglob("*") if path.is_file()))
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
-        """See Trained. Raises UserError for any factor but 1: there is nothing beside the model to scale."""
-        if factor != 1:
-            raise UserError("sample.network_multiplier: a full fine-tune has no network to multiply. Remove the key.")
+        """See Trained. There is nothing beside the model to scale: the check refuses any factor but 1."""
+        assert factor == 1, factor
         return nullcontext()
 
     def describe(self) -> str:
