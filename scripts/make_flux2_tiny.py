@@ -22,7 +22,7 @@ from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from scripts.flux2_tiny.assemble import make_transformer, save_pipeline
-from scripts.flux2_tiny.dataset import write_demo_dataset, write_world_dataset
+from scripts.flux2_tiny.dataset import write_demo_dataset, write_regularization_dataset, write_world_dataset
 from scripts.flux2_tiny.measure import measure_model
 from scripts.flux2_tiny.text import make_text_encoder, make_tokenizer
 from scripts.flux2_tiny.vae import held_out_psnr, train_vae
@@ -32,6 +32,7 @@ from toolkit.files import write_text
 ROOT = Path(__file__).resolve().parents[1]
 ASSET = ROOT / "assets" / "flux2_tiny"
 DEMO_DATASET = ROOT / "assets" / "demo_dataset"
+DEMO_REGULARIZATION = ROOT / "assets" / "demo_regularization"
 JOB_NAME = "flux2_tiny"
 TRANSFORMER_STEPS = 4000
 NUM_PICTURES = 4000
@@ -52,9 +53,10 @@ def make_text(work: Path) -> None:
 
 
 def make_datasets(work: Path) -> None:
-    """WORK/world: pictures and captions of the world. The demo's dataset goes to its place in the repository."""
+    """WORK/world: pictures and captions of the world. The demo's datasets go to their places in the repository."""
     write_world_dataset(work / "world", num_pictures=NUM_PICTURES)
     write_demo_dataset(DEMO_DATASET)
+    write_regularization_dataset(DEMO_REGULARIZATION)
 
 
 def make_initial(work: Path) -> None:

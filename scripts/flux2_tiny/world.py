@@ -37,7 +37,7 @@ PLACES: dict[str, tuple[float, float]] = {
 }
 # The new concept of the demo: a disc of two halves, which the world above never shows.
 EMBLEM = "zorbo"
-EMBLEM_TOP, EMBLEM_BOTTOM = "yellow", "purple"
+EMBLEM_TOP, EMBLEM_BOTTOM = "white", "black"
 EMBLEM_RADIUS_PX = (22, 26)
 
 

@@ -1,0 +1,35 @@
+"""The demo, in short: the tiny model learns an emblem that it has never seen, and forgets little."""
+
+from pathlib import Path
+
+import pytest
+from tests.tiny import ROOT, TINY
+
+from jobs.job import Job
+from scripts.flux2_tiny import draw
+from scripts.flux2_tiny.measure import measure_model
+from scripts.flux2_tiny.proof import prove
+from toolkit.config import load_job
+from toolkit.stop import StopRequest
+
+EXAMPLE = ROOT / "config" / "examples" / "train_lora_flux2_tiny.yaml"
+
+
+def test_the_tiny_model_draws_what_its_prompts_say() -> None:
+    shares = measure_model(TINY, num_prompts=24)
+    assert shares["right"] >= 0.85
+
+
+def test_the_tiny_model_is_small() -> None:
+    assert sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file()) <= 25_000_000
+
+
+def test_a_third_of_the_demo_already_teaches_the_emblem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [f"training_folder={tmp_path}", "train.steps=300", "train.disable_sampling=true", "train.dtype=bf16"]
+    assert Job(load_job(EXAMPLE, overrides=overrides)).run(StopRequest()).status == "done"
+    monkeypatch.setattr(draw, "NUM_STEPS", 12)
+    folder = tmp_path / "flux2_tiny_zorbo"
+    proof = prove(folder / "flux2_tiny_zorbo.safetensors", model=TINY, num_prompts=16, grid=tmp_path / "grid.jpg")
+    assert proof.emblem_before <= 0.05
+    assert proof.emblem_after >= 0.25
+    assert proof.ordinary_after >= 0.8 * proof.ordinary_before
