@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from tests.tiny import ROOT, TINY
 
 from jobs.job import Job
 from scripts.flux2_tiny import draw
 from scripts.flux2_tiny.measure import measure_model
 from scripts.flux2_tiny.proof import prove
+from tests.tiny import ROOT, TINY
 from toolkit.config import load_job
 from toolkit.stop import StopRequest
 
