@@ -22,7 +22,7 @@ from PIL import Image
 
 from scripts.flux2_tiny.draw import draw_edits, load_pipeline
 from scripts.flux2_tiny.edits import EDIT_PROMPT, edit_scenes, render_edit, shows_edit
-from scripts.flux2_tiny.grid import picture_grid
+from scripts.flux2_tiny.grid import Row, picture_grid
 from scripts.flux2_tiny.proof import NUM_SHOWN, SEED, TINY_MODEL
 from scripts.flux2_tiny.world import Scene
 from toolkit.errors import UserError
@@ -133,7 +133,8 @@ def _share(
 def _write_grid(path: Path, references: Sequence[Image.Image], drawn: dict[str, Sequence[NDArray[np.uint8]]]) -> None:
     """A row of pictures to edit, and a row for each way of drawing."""
     shown = [np.asarray(reference) for reference in references[:NUM_SHOWN]]
-    rows = [("shown", [], shown), *((label, [], pictures[:NUM_SHOWN]) for label, pictures in drawn.items())]
+    rows: list[Row] = [("shown", [], shown)]
+    rows += [(label, [], pictures[:NUM_SHOWN]) for label, pictures in drawn.items()]
     with whole_file(path) as temporary:
         picture_grid(rows).save(temporary, quality=95)
 

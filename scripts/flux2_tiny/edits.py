@@ -40,7 +40,7 @@ def render_edit(scene: Scene, *, seed: int) -> tuple[Image.Image, Image.Image]:
 
 
 def write_edit_dataset(folder: Path, *, seed: int = 0) -> None:
-    """Write the pairs (`control/edit_01.png`, `target/edit_01.png` and `.txt`), and `unseen/` for the demo's samples."""
+    """Write the pairs (`control/edit_01.png`, `target/edit_01.png` and `.txt`), and `unseen/` for its samples."""
     for index, scene in enumerate(edit_scenes(NUM_PAIRS, seed=seed, held_out=False), start=1):
         before, after = render_edit(scene, seed=seed + index)
         name = f"edit_{index:02d}"

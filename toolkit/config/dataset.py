@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from toolkit.config.paths import ExistingDataset
+from toolkit.config.paths import ExistingDataset, ExistingFolder
 from toolkit.config.section import Section
 
 
