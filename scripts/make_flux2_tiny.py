@@ -23,6 +23,7 @@ from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from scripts.flux2_tiny.assemble import make_transformer, save_pipeline
 from scripts.flux2_tiny.dataset import write_demo_dataset, write_regularization_dataset, write_world_dataset
+from scripts.flux2_tiny.edits import write_edit_dataset
 from scripts.flux2_tiny.measure import measure_model
 from scripts.flux2_tiny.text import make_text_encoder, make_tokenizer
 from scripts.flux2_tiny.vae import held_out_psnr, train_vae
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSET = ROOT / "assets" / "flux2_tiny"
 DEMO_DATASET = ROOT / "assets" / "demo_dataset"
 DEMO_REGULARIZATION = ROOT / "assets" / "demo_regularization"
+DEMO_EDIT_DATASET = ROOT / "assets" / "demo_edit_dataset"
 JOB_NAME = "flux2_tiny"
 TRANSFORMER_STEPS = 4000
 NUM_PICTURES = 4000
@@ -53,10 +55,11 @@ def make_text(work: Path) -> None:
 
 
 def make_datasets(work: Path) -> None:
-    """WORK/world: pictures and captions of the world. The demo's datasets go to their places in the repository."""
+    """WORK/world: pictures and captions of the world. The demos' datasets go to their places in the repository."""
     write_world_dataset(work / "world", num_pictures=NUM_PICTURES)
     write_demo_dataset(DEMO_DATASET)
     write_regularization_dataset(DEMO_REGULARIZATION)
+    write_edit_dataset(DEMO_EDIT_DATASET)
 
 
 def make_initial(work: Path) -> None:

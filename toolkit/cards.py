@@ -11,6 +11,23 @@ from toolkit.extension import ROOTS, Broken, Package, Root, attempt, exported, f
 
 
 @dataclass(frozen=True)
+class ReferenceLimits:
+    """Which reference images a model takes, and how large it sees them.
+
+    Attributes:
+        min_side_px: smaller images are refused.
+        max_aspect: long side over short side; longer images are refused.
+        max_area_px: pixels of a single reference; larger ones are scaled down.
+        max_area_each_px: pixels of each of several references.
+    """
+
+    min_side_px: int = 64
+    max_aspect: float = 8.0
+    max_area_px: int = 2024 * 2024
+    max_area_each_px: int = 1024 * 1024
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """One arch. Every front end, check and table is made from these.
 
@@ -26,6 +43,7 @@ class ModelCard:
         num_parameters: of the transformer; 0 if unknown.
         capabilities: what it can do beyond text to image: `true_cfg` (a negative prompt works), `guidance_embed`,
             `references` (takes reference images).
+        reference_limits: which images it takes as references, if it takes any.
         defaults: job settings that suit it, by section; they stand below what the job file says.
         notes: what a user should know before training it.
     """
@@ -40,6 +58,7 @@ class ModelCard:
     divisor_px: int
     num_parameters: int
     capabilities: frozenset[str] = frozenset()
+    reference_limits: ReferenceLimits = ReferenceLimits()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 
 from jobs.process.BaseProcess import BaseProcess
-from toolkit.cards import find_cards
+from toolkit.cards import ModelCard, find_cards
 from toolkit.config import DatasetConfig, SampleItem
+from toolkit.config.capabilities import beyond_the_model
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
+from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.data.report import describe_scan
 from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
 from toolkit.disk import check_output_folder, needed_bytes
-from toolkit.errors import Interrupted, JobError, UserError
+from toolkit.errors import Interrupted, JobError, Problem, UserError
 from toolkit.events import EventLog
 from toolkit.files import sweep_temporary, write_text
 from toolkit.models.base_model import BaseModel
@@ -61,9 +63,11 @@ class BaseSDTrainProcess(BaseProcess):
             divisor_px=card.divisor_px,
             trigger_word=self.config.trigger_word,
             reg_weight=train.reg_weight,
+            rules=self._reference_rules(card),
         )
-        if scan.problems:
-            raise JobError(str(self.job.path), scan.problems)
+        problems = [*beyond_the_model(self.config, card), *scan.problems, *self._sample_problems(card)]
+        if problems:
+            raise JobError(str(self.job.path), problems)
         self._check_multipliers()
         check_output_folder(self.output_folder, needed=self._needed_bytes(card.num_parameters))
         self._scan = scan
@@ -76,6 +80,15 @@ class BaseSDTrainProcess(BaseProcess):
             *(f"  {line}" for line in (*datasets, *scan.notices, *self._plan())),
         ]
 
+    def _reference_rules(self, card: ModelCard) -> ReferenceRules:
+        match_target = self.config.model.model_kwargs.match_target_res
+        return ReferenceRules(card.reference_limits, card.divisor_px, match_target=match_target)
+
+    def _sample_problems(self, card: ModelCard) -> list[Problem]:
+        items = (*self._sample_items(first=True), *self._sample_items())
+        paths = dict.fromkeys(path for item in items for path in item.references)
+        return measure_references(tuple(paths), card.reference_limits)[1]
+
     def _plan(self) -> list[str]:
         try:
             lines = [f"device: {pick_device(self.config.device)}"]
@@ -84,6 +97,8 @@ class BaseSDTrainProcess(BaseProcess):
         lines.append("stages: encode text (text encoder), encode images (VAE), train (transformer); each is then freed")
         if self._sample_items():
             lines.append("the VAE stays loaded while training: samples are decoded with it")
+        if any(dataset.control_folders for dataset in self.config.datasets):
+            lines.append("reference images: encoded once, like the images; their tokens make steps longer")
         if any(dataset.random_crop for dataset in self.config.datasets):
             lines.append("random_crop: the VAE stays loaded and encodes every batch, so steps take longer")
         return lines
@@ -176,8 +191,8 @@ class BaseSDTrainProcess(BaseProcess):
                 raise Interrupted("Stopped while encoding images, before the first step.")
             dataset = self.config.datasets[example.dataset_index]
             folder = self._cache_folder(dataset, LATENT_CACHE) if dataset.cache_latents_to_disk else None
-            if not example.random_crop:
-                num_new += images.add(example, folder=folder)
+            own = () if example.random_crop else (example,)
+            num_new += sum(images.add(picture, folder=folder) for picture in (*own, *example.references))
         stages.tell(f"{num_new} images encoded" if num_new else "all images were cached")
         return images
 
@@ -217,6 +232,8 @@ class BaseSDTrainProcess(BaseProcess):
                     items=self._sample_items(),
                     first_items=self._sample_items(first=True),
                     folder=self.output_folder / "samples",
+                    rules=self._reference_rules(model.card),
+                    reference_background=config.datasets[0].control_transparent_color,
                 ),
                 saver=Saver(
                     self.output_folder,

@@ -11,6 +11,7 @@ import torch
 from diffusers import Flux2KleinPipeline
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
+from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from scripts.flux2_tiny.text import MAX_LENGTH
@@ -40,17 +41,38 @@ def draw_scenes(pipeline: Flux2KleinPipeline, scenes: Sequence[Scene], *, seed: 
     """
     pictures: list[NDArray[np.uint8]] = []
     for start in range(0, len(scenes), BATCH_SIZE):
-        part = scenes[start : start + BATCH_SIZE]
-        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
-            warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-            images = pipeline(
-                prompt=[scene.caption() for scene in part],
-                height=SIZE_PX,
-                width=SIZE_PX,
-                num_inference_steps=NUM_STEPS,
-                guidance_scale=GUIDANCE_SCALE,
-                max_sequence_length=MAX_LENGTH,
-                generator=[torch.Generator().manual_seed(seed + start + index) for index in range(len(part))],
-            ).images
-        pictures += [np.asarray(image) for image in images]
+        part = [scene.caption() for scene in scenes[start : start + BATCH_SIZE]]
+        pictures += _draw(pipeline, part, seed=seed + start)
     return pictures
+
+
+def draw_edits(
+    pipeline: Flux2KleinPipeline, references: Sequence[Image.Image | None], *, prompt: str, seed: int
+) -> list[NDArray[np.uint8]]:
+    """One picture per reference image, or without one. Picture i depends on it, the prompt and seed + i alone.
+
+    They are drawn one by one: the pipeline shows the same references to all pictures of a call.
+    """
+    return [
+        picture
+        for index, reference in enumerate(references)
+        for picture in _draw(pipeline, [prompt], seed=seed + index, reference=reference)
+    ]
+
+
+def _draw(
+    pipeline: Flux2KleinPipeline, prompts: Sequence[str], *, seed: int, reference: Image.Image | None = None
+) -> list[NDArray[np.uint8]]:
+    with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        images = pipeline(
+            prompt=list(prompts),
+            image=reference,
+            height=SIZE_PX,
+            width=SIZE_PX,
+            num_inference_steps=NUM_STEPS,
+            guidance_scale=GUIDANCE_SCALE,
+            max_sequence_length=MAX_LENGTH,
+            generator=[torch.Generator().manual_seed(seed + index) for index in range(len(prompts))],
+        ).images
+    return [np.asarray(image) for image in images]

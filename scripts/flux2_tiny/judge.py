@@ -76,7 +76,7 @@ def judge_scene(image: NDArray[np.uint8], scene: Scene) -> Verdict:
         1
     ] * high**2 and area >= MIN_SHAPE_SHARE * _num_off_background(colors, scene.background)
     return Verdict(
-        background=_has_background(colors, scene.background),
+        background=has_background(colors, scene.background),
         color=color,
         place=color and _place_of(shape) == scene.place,
     )
@@ -98,7 +98,7 @@ def shows_emblem(image: NDArray[np.uint8], *, place: str, background: str) -> bo
         return False
     (x_top, y_top), (x_bottom, y_bottom) = _center(top), _center(bottom)
     return (
-        _has_background(colors, background)
+        has_background(colors, background)
         and sum(areas) >= MIN_SHAPE_SHARE * _num_off_background(colors, background)
         and abs(x_top - x_bottom) <= MAX_HALF_OFFSET_PX
         and 0 < y_bottom - y_top <= 1.5 * EMBLEM_RADIUS_PX[1]
@@ -120,7 +120,8 @@ def classify(image: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.where(inside, colors, NO_COLOR)
 
 
-def _has_background(colors: NDArray[np.int64], background: str) -> bool:
+def has_background(colors: NDArray[np.int64], background: str) -> bool:
+    """Whether the border has a colour of the world; `colors` is from `classify`."""
     border = np.ones(colors.shape, dtype=bool)
     border[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
     return bool((colors[border] == _NAMES.index(background)).mean() >= MIN_BORDER_SHARE)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
-from toolkit.config.model import ModelConfig, ModelKwargs
+from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig, NetworkKwargs
 from toolkit.config.process import ProcessConfig
 from toolkit.config.sample import SampleConfig
@@ -97,14 +97,10 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(DatasetConfig, "read with augmentations only", shuffle_augmentations=False, replay_transforms=True),
     _refuse(DatasetConfig, "masks are not supported yet", "mask_path alpha_mask inpaint_path"),
     _warn(DatasetConfig, "read with a mask only", invert_mask=(True, False), mask_min_value=(0, 0.1)),
-    _refuse(DatasetConfig, "reference images are not supported yet", "control_path control_path_1 control_path_2"),
-    _refuse(
-        DatasetConfig, "reference images are not supported yet", "control_path_3 control_from_same_folder controls"
-    ),
+    _refuse(DatasetConfig, "`control_path` names folders of reference images", "control_from_same_folder controls"),
     _refuse(DatasetConfig, NOT_YET, "unconditional_path clip_image_path clip_image_from_same_folder"),
-    _warn(DatasetConfig, "read with reference images only", num_controls_from_same_folder=1),
-    _warn(DatasetConfig, "read with reference images only", control_transparent_color=[0, 0, 0]),
-    _warn(DatasetConfig, "read with reference images only", full_size_control_images=(True, False)),
+    _warn(DatasetConfig, "read with `control_from_same_folder` only", num_controls_from_same_folder=1),
+    _warn(DatasetConfig, "reference images always keep their shape", full_size_control_images=True),
     _warn(DatasetConfig, "read with `unconditional_path` only", guidance_type="targeted"),
     _warn(DatasetConfig, "read with `clip_image_path` only", "clip_image_augmentations cache_clip_vision_to_disk"),
     _refuse(DatasetConfig, ELSEWHERE, "do_audio", num_frames=(0, 1)),
@@ -174,7 +170,6 @@ IGNORED: tuple[Ignored, ...] = (
     ),
     _refuse(ModelConfig, ELSEWHERE, "unet_path refiner_name_or_path experimental_xl use_flux_cfg"),
     _warn(ModelConfig, ELSEWHERE, text_encoder_bits=16, use_text_encoder_1=True, use_text_encoder_2=True),
-    _refuse(ModelKwargs, "reference images are not supported yet", "match_target_res"),
     _warn(SampleConfig, "samples are drawn with the model's own sampler", sampler="flowmatch"),
     _warn(SampleConfig, "changes samples only; not supported yet", "guidance_rescale do_cfg_norm extra_values"),
     _warn(
@@ -185,8 +180,7 @@ IGNORED: tuple[Ignored, ...] = (
         refiner_start_at=0.5,
         adapter_conditioning_scale=1,
     ),
-    _refuse(SamplePrompt, "reference images are not supported yet", "ctrl_img ctrl_img_1 ctrl_img_2 ctrl_img_3"),
-    _warn(SamplePrompt, "read with `ctrl_img` only", "ctrl_idx"),
+    _warn(SamplePrompt, ELSEWHERE, "ctrl_idx"),
     _warn(SamplePrompt, "changes samples only; not supported yet", "guidance_rescale do_cfg_norm extra_values"),
     _warn(SamplePrompt, ELSEWHERE, num_frames=(0, 1), fps=(0, 1, 16, 24), adapter_conditioning_scale=1),
 )

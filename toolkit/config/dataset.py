@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from toolkit.config.paths import ExistingDataset
+from toolkit.config.paths import ExistingDataset, ExistingFolder
 from toolkit.config.section import Section
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, int | float | str) and not isinstance(value, bool) else value
+    if value == "":
+        return []
+    return [value] if isinstance(value, int | float | str | Path) and not isinstance(value, bool) else value
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
 
 
 def _with_dot(extension: str) -> str:
@@ -21,9 +28,13 @@ def _with_dot(extension: str) -> str:
 
 SizePx = Annotated[int, Field(ge=16, le=8192)]
 Channel = Annotated[int, Field(ge=0, le=255)]
+Color = tuple[Channel, Channel, Channel]
 Sizes = Annotated[
     tuple[SizePx, ...], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=SizePx | list[SizePx])
 ]
+Folder = Annotated[ExistingFolder | None, BeforeValidator(_none_if_empty)]
+Folders = Annotated[tuple[ExistingFolder, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+MAX_CONTROLS = 10
 
 
 class DatasetConfig(Section):
@@ -58,6 +69,34 @@ class DatasetConfig(Section):
     skip_unreadable: bool = Field(
         False, description="Leave out images that cannot be read instead of refusing to start."
     )
-    background_color: tuple[Channel, Channel, Channel] = Field(
-        (255, 255, 255), description="Red, green and blue behind transparent images."
+    background_color: Color = Field((255, 255, 255), description="Red, green and blue behind transparent images.")
+    control_path: Folders = Field(
+        (),
+        max_length=MAX_CONTROLS,
+        description="Folders of reference images, such as the pictures before an edit, named as the images are.",
     )
+    control_path_1: Folder = Field(None, description="Folder of each image's reference 1.")
+    control_path_2: Folder = Field(None, description="Folder of each image's reference 2.")
+    control_path_3: Folder = Field(None, description="Folder of each image's reference 3.")
+    control_path_4: Folder = Field(None, description="Folder of each image's reference 4.")
+    control_path_5: Folder = Field(None, description="Folder of each image's reference 5.")
+    control_path_6: Folder = Field(None, description="Folder of each image's reference 6.")
+    control_path_7: Folder = Field(None, description="Folder of each image's reference 7.")
+    control_path_8: Folder = Field(None, description="Folder of each image's reference 8.")
+    control_path_9: Folder = Field(None, description="Folder of each image's reference 9.")
+    control_path_10: Folder = Field(None, description="Folder of each image's reference 10.")
+    control_transparent_color: Color = Field(
+        (0, 0, 0), description="Red, green and blue behind transparent reference images."
+    )
+    control_dropout_rate: float = Field(
+        0.0, ge=0, le=1, description="Share of batches trained without their reference images."
+    )
+    allow_missing_control: bool = Field(
+        False, description="Train an image that lacks a reference with those it has, instead of refusing to start."
+    )
+
+    @property
+    def control_folders(self) -> tuple[Path, ...]:
+        """Folders of the first, second, ... reference of each image; numbered keys stand before the list."""
+        numbered = [getattr(self, f"control_path_{number}") for number in range(1, MAX_CONTROLS + 1)]
+        return tuple(folder for folder in numbered if folder is not None) or self.control_path

@@ -33,6 +33,11 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure(
         "datasets[].caption_dropout_rate", "0", "0.05", "Keeps the model without caption; as all their examples."
     ),
+    Departure("datasets[].control_path: a file is missing", "trains without it", "an error", "Not what was asked for."),
+    Departure(
+        "datasets[].flip_x, flip_y with references", "references are not flipped", "flipped too", "Still a pair."
+    ),
+    Departure("datasets[].control_path, one reference", "up to 1024² pixels", "up to 2024²", "As FLUX.2's own code."),
     Departure("datasets[].cache_latents", "false", "true", "The VAE need not stay in memory beside the transformer."),
     Departure("train.lr", "1e-6", "1e-4", "1e-6 teaches a LoRA nothing."),
     Departure("train.dtype", "fp32", "bf16", "FLUX.2 in fp32 fits on no card."),

@@ -19,7 +19,11 @@ ARCH_FLAGS = ("is_flux2", "is_flux")  # older files say `is_flux: true` where ne
 
 
 class ModelKwargs(Section):
-    """`model.model_kwargs`: options that only some models have; none so far."""
+    """`model.model_kwargs`: options that only some models have."""
+
+    match_target_res: bool = Field(
+        False, description="Scale reference images to as many pixels as the image has, keeping their shape."
+    )
 
 
 class ModelConfig(Section):

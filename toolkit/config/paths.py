@@ -45,6 +45,7 @@ def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
 
 
 UserPath = Annotated[Path, AfterValidator(_home)]
+ExistingFolder = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_folder)]
 ExistingDataset = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_dataset)]
 ExistingFile = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_file)]
 HubIdOrPath = Annotated[str, AfterValidator(_must_be_hub_id_or_here)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -31,7 +32,7 @@ Prompts = Annotated[
 
 @dataclass(frozen=True)
 class SampleItem:
-    """One image to draw, with nothing left to inherit."""
+    """One image to draw, with nothing left to inherit; `references` are the files of its reference images."""
 
     prompt: str
     neg: str
@@ -41,6 +42,10 @@ class SampleItem:
     guidance_scale: float
     sample_steps: int
     network_multiplier: float
+    references: tuple[Path, ...] = ()
+
+
+INHERITED = tuple(key for key in SampleItem.__annotations__ if key not in ("prompt", "seed", "references"))
 
 
 class SampleConfig(Section):
@@ -81,9 +86,9 @@ class SampleConfig(Section):
         return tuple(items)
 
     def _item(self, sample: SamplePrompt, seed: int, trigger_word: str | None) -> SampleItem:
-        inherited = {key: getattr(self, key) for key in SampleItem.__annotations__ if key not in ("prompt", "seed")}
-        own = {key: value for key, value in sample if value is not None}
-        settings = {**inherited, **own, "seed": seed}
+        inherited = {key: getattr(self, key) for key in INHERITED}
+        own = {key: getattr(sample, key) for key in ("prompt", *INHERITED) if getattr(sample, key) is not None}
+        settings = {**inherited, **own, "seed": seed, "references": sample.references}
         if trigger_word is not None:
             settings["prompt"] = settings["prompt"].replace("[trigger]", trigger_word)
             settings["neg"] = settings["neg"].replace("[trigger]", trigger_word)

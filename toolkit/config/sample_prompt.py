@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from toolkit.config.dataset import MAX_CONTROLS
+from toolkit.config.paths import ExistingFile
 from toolkit.config.section import Section
 from toolkit.config.suggest import did_you_mean
 
@@ -22,15 +26,18 @@ FLAGS = {
     "s": "sample_steps",
     "steps": "sample_steps",
     "m": "network_multiplier",
+    "ctrl_img": "ctrl_img",
+    "ctrl_img_1": "ctrl_img",
+    **{f"ctrl_img_{number}": f"ctrl_img_{number}" for number in range(2, MAX_CONTROLS + 1)},
 }
-UNSUPPORTED_FLAGS = frozenset(
-    ["ctrl_img", "ctrl_img_1", "ctrl_img_2", "ctrl_img_3", "ctrl_idx", "p2", "gr", "a", "extra", "num_frames", "fps"]
-)
+UNSUPPORTED_FLAGS = frozenset(["ctrl_idx", "p2", "gr", "a", "extra", "num_frames", "fps"])
 FLAG = re.compile(r"(?:^|\s)--([A-Za-z]\w*)(?=\s|$)")
 
 
 class SamplePrompt(Section):
     """One entry of `sample.samples`. What it leaves out is as `sample` says."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"ctrl_img_1": "ctrl_img"}
 
     prompt: str = Field(description="What to draw. `[trigger]` stands for the trigger word.")
     neg: str | None = Field(None, description="What to avoid; for models with true guidance.")
@@ -40,6 +47,22 @@ class SamplePrompt(Section):
     guidance_scale: float | None = Field(None, ge=0, description="Guidance.")
     sample_steps: int | None = Field(None, ge=1, description="Denoising steps.")
     network_multiplier: float | None = Field(None, description="Strength of the network.")
+    ctrl_img: ExistingFile | None = Field(None, description="Reference image.")
+    ctrl_img_2: ExistingFile | None = Field(None, description="Reference image 2.")
+    ctrl_img_3: ExistingFile | None = Field(None, description="Reference image 3.")
+    ctrl_img_4: ExistingFile | None = Field(None, description="Reference image 4.")
+    ctrl_img_5: ExistingFile | None = Field(None, description="Reference image 5.")
+    ctrl_img_6: ExistingFile | None = Field(None, description="Reference image 6.")
+    ctrl_img_7: ExistingFile | None = Field(None, description="Reference image 7.")
+    ctrl_img_8: ExistingFile | None = Field(None, description="Reference image 8.")
+    ctrl_img_9: ExistingFile | None = Field(None, description="Reference image 9.")
+    ctrl_img_10: ExistingFile | None = Field(None, description="Reference image 10.")
+
+    @property
+    def references(self) -> tuple[Path, ...]:
+        """The reference images, in order."""
+        numbered = [getattr(self, f"ctrl_img_{number}") for number in range(2, MAX_CONTROLS + 1)]
+        return tuple(path for path in (self.ctrl_img, *numbered) if path is not None)
 
     @model_validator(mode="before")
     @classmethod

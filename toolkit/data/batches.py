@@ -1,4 +1,9 @@
-"""Which examples make which batch: sizes never mixed, nothing dropped, a new order every epoch."""
+"""Which examples make which batch: sizes never mixed, nothing dropped, a new order every epoch.
+
+References of other sizes, or another number of them, make another batch too. The alternative, padding and masking,
+would show the model sequences it never sees when drawing, compute the padding, and need attention masks, which switch
+off the fastest attention kernels; and positions belong to a whole batch, not to each of its samples.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
-from toolkit.data.buckets import Size
-from toolkit.data.examples import Example
+from toolkit.data.examples import Example, Layout
 
-Group = tuple[Size, bool]
+Group = tuple[Layout, float, bool]
 
 
 class Orders(Protocol):
@@ -24,7 +28,8 @@ class Orders(Protocol):
 class BatchPlan:
     """The batches of a job, without end. Any of them can be asked for at any time, in any order.
 
-    A batch holds examples of one bucket, either regularisation images or not. The last batch of a bucket may be short.
+    A batch holds examples of one bucket, with references of the same sizes, either regularisation images or not. The
+    last batch of a bucket may be short.
     """
 
     def __init__(self, examples: Sequence[Example], batch_size: int, draws: Orders) -> None:
@@ -65,4 +70,5 @@ def count_batches(examples: Sequence[Example], batch_size: int) -> int:
 
 
 def _group(example: Example) -> Group:
-    return example.bucket, example.is_reg
+    # The references of a whole batch are dropped at once, hence their rate.
+    return example.layout, example.reference_dropout_rate, example.is_reg

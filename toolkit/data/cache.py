@@ -11,23 +11,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from toolkit.data.examples import Example
+from toolkit.data.examples import Example, Reference
 from toolkit.data.images import Color
 from toolkit.files import sha256_json, write_bytes
 
 CACHE_VERSION = 1  # raise when the same key would name other tensors
 
 
-def latents_key(example: Example, *, vae_fingerprint: str, background: Color, dtype: str) -> str:
-    """Key of an example's latents. Repeats, and the same image under another name, share it."""
-    fit = example.fit
+def latents_key(picture: Example | Reference, *, vae_fingerprint: str, background: Color, dtype: str) -> str:
+    """Key of an image's latents. Repeats, and the same image under another name or as a reference, share it."""
+    fit = picture.fit
     shaped_by = {
         "version": CACHE_VERSION,
-        "content": example.content_hash,
+        "content": picture.content_hash,
         "vae": vae_fingerprint,
         "resized": fit.resized,
         "crop": fit.crop_box,
-        "flip": [example.flip_x, example.flip_y],
+        "flip": [picture.flip_x, picture.flip_y],
         "background": background,
         "dtype": dtype,
     }

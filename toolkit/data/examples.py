@@ -8,6 +8,28 @@ from random import Random
 
 from toolkit.data.buckets import Fit, Size
 
+Layout = tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reference image of an example: what the model sees beside the noise, such as the picture before an edit.
+
+    Attributes:
+        path: the image file.
+        content_hash: sha256 of the file's bytes, hex.
+        fit: the size it is seen at, resizing and crop.
+        flip_x, flip_y: mirrored as its example is, or an edit would seem to mirror.
+        background: red, green, blue (0..255) behind transparent pixels.
+    """
+
+    path: Path
+    content_hash: str
+    fit: Fit
+    flip_x: bool
+    flip_y: bool
+    background: tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Example:
@@ -25,6 +47,8 @@ class Example:
         loss_weight: factor of this example's loss.
         is_reg: one of the regularisation images.
         dataset_index: place of its dataset in `datasets`.
+        references: its reference images, in order.
+        reference_dropout_rate: how often a batch of such examples is trained without its references, 0 to 1.
     """
 
     path: Path
@@ -39,6 +63,13 @@ class Example:
     loss_weight: float
     is_reg: bool
     dataset_index: int
+    references: tuple[Reference, ...] = ()
+    reference_dropout_rate: float = 0.0
+
+    @property
+    def layout(self) -> Layout:
+        """(width, height) of the pixels it is trained on, then those of each reference: one batch, one layout."""
+        return (self.bucket, *(reference.fit.bucket for reference in self.references))
 
     @property
     def bucket(self) -> Size:

@@ -9,44 +9,46 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from toolkit.data.examples import Example
+from toolkit.data.examples import Example, Reference
 from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image
 from toolkit.errors import UserError
 
 Color = tuple[int, int, int]
 
 
-def load_pixels(example: Example, *, background: Color) -> Tensor:
-    """Decode, turn upright, flatten, resize (Lanczos), crop and flip one example.
+def load_pixels(picture: Example | Reference, *, background: Color) -> Tensor:
+    """`load_image` as a tensor: pixels, [3, H, W], fp32, -1..1."""
+    pixels = torch.from_numpy(numpy.array(load_image(picture, background=background))).permute(2, 0, 1)  # [3, H, W]
+    return pixels.contiguous().float() / 127.5 - 1.0
+
+
+def load_image(picture: Example | Reference, *, background: Color) -> Image.Image:
+    """Decode, turn upright, flatten, resize (Lanczos), crop and flip one example or reference, to RGB.
 
     Args:
-        example: what to load; its `fit.crop` is used as it stands (see `Example.cropped_by`).
+        picture: what to load; its `fit.crop` is used as it stands (see `Example.cropped_by`).
         background: red, green, blue (0..255) to show through transparent pixels.
-
-    Returns:
-        pixels, [3, H, W], fp32, -1..1.
 
     Raises:
         UserError: the file has gone, cannot be decoded, or is no longer the one that was scanned.
     """
     try:
-        data = example.path.read_bytes()
+        data = picture.path.read_bytes()
     except OSError as error:
-        raise UserError(f"{example.path}: cannot be read: {error.strerror or error}") from error
-    if hashlib.sha256(data).hexdigest() != example.content_hash:
-        raise UserError(f"{example.path}: the image has changed since the job started; start the job again")
+        raise UserError(f"{picture.path}: cannot be read: {error.strerror or error}") from error
+    if hashlib.sha256(data).hexdigest() != picture.content_hash:
+        raise UserError(f"{picture.path}: the image has changed since the job started; start the job again")
     try:
         image = ImageOps.exif_transpose(open_image(data))
         image = to_rgb(image, background)
     except (ImageError, *DECODE_ERRORS) as error:
-        raise UserError(f"{example.path}: cannot be decoded: {error}") from error
-    image = image.resize(example.fit.resized, Image.Resampling.LANCZOS).crop(example.fit.crop_box)
-    if example.flip_x:
+        raise UserError(f"{picture.path}: cannot be decoded: {error}") from error
+    image = image.resize(picture.fit.resized, Image.Resampling.LANCZOS).crop(picture.fit.crop_box)
+    if picture.flip_x:
         image = ImageOps.mirror(image)
-    if example.flip_y:
+    if picture.flip_y:
         image = ImageOps.flip(image)
-    pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)  # [3, H, W]
-    return pixels.contiguous().float() / 127.5 - 1.0
+    return image
 
 
 def to_rgb(image: Image.Image, background: Color) -> Image.Image:

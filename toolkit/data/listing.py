@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,15 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
 
 
-def list_images(source: Path) -> Listing:
+def list_images(source: Path, *, leave_out: Collection[Path] = ()) -> Listing:
     """The images of a folder (with its subfolders) or of a JSON file `{path: {"caption": "..."}}`.
 
-    Hidden files and folders and `SKIPPED_FOLDERS` are passed over. Links to folders are followed, each folder once.
-    Paths in a JSON file are absolute, beside the file, or below the working folder.
+    Hidden files and folders, `SKIPPED_FOLDERS` and the folders `leave_out` are passed over. Links to folders are
+    followed, each folder once. Paths in a JSON file are absolute, beside the file, or below the working folder.
     """
     listing = Listing()
     if source.is_dir():
-        _walk(source, listing, seen=set())
+        _walk(source, listing, seen=_identities(leave_out) - _identities([source]))
         listing.images.sort(key=lambda path: path.relative_to(source).as_posix())
     elif source.is_file() and source.suffix.lower() == ".json":
         _read_json(source, listing)
@@ -53,6 +54,11 @@ def list_images(source: Path) -> Listing:
     if not listing.images and not listing.problems:
         listing.problems.append(Problem(str(source), f"holds no images ({_known_extensions()})"))
     return listing
+
+
+def _identities(folders: Iterable[Path]) -> set[tuple[int, int]]:
+    found = [folder.stat() for folder in folders if folder.exists()]
+    return {(status.st_dev, status.st_ino) for status in found}
 
 
 def _walk(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:

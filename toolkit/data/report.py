@@ -26,6 +26,8 @@ def _describe_table(table: DatasetTable) -> list[str]:
         parts.append(f"{table.num_skipped} unreadable")
     if table.num_copies > 1:
         parts.append(f"{table.num_copies} copies of each")
+    if table.num_references:
+        parts.append(f"up to {_count(table.num_references, 'reference')} each")
     if table.is_reg:
         parts.append("regularisation")
     title = f"{table.source} at {table.resolution}: {', '.join(parts)}"

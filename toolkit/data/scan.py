@@ -9,19 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit, fit_to_bucket
 from toolkit.data.captions import CaptionError, caption_file, one_line, put_trigger, read_caption
 from toolkit.data.examples import Example
 from toolkit.data.image_files import ImageError, ImageInfo, inspect_image
 from toolkit.data.listing import list_images
+from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
 
 LARGE_CROP = 0.25  # share of an image that a crop may take before it is mentioned
 
 
 def scan_datasets(
-    datasets: Sequence[DatasetConfig], *, divisor_px: int, trigger_word: str | None, reg_weight: float = 1.0
+    datasets: Sequence[DatasetConfig],
+    *,
+    divisor_px: int,
+    trigger_word: str | None,
+    reg_weight: float = 1.0,
+    rules: ReferenceRules | None = None,
 ) -> Scan:
     """Read every image and caption of a job once. Each resolution of a dataset makes a copy of it.
 
@@ -30,16 +37,25 @@ def scan_datasets(
         divisor_px: both sides of every bucket divide by this; the model says.
         trigger_word: for datasets without their own.
         reg_weight: factor of the loss of regularisation images.
+        rules: how reference images are seen; the model says.
     """
     findings = Findings()
-    listings = [list_images(dataset.folder_path) for dataset in datasets]
-    inspected = _inspect_all(path for listing in listings for path in listing.images)
+    rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
+    listings = [list_images(dataset.folder_path, leave_out=dataset.control_folders) for dataset in datasets]
+    matched = [
+        match_references(dataset, listing.images, findings) for dataset, listing in zip(datasets, listings, strict=True)
+    ]
+    inspected = _inspect_all(
+        path for references in matched for image, paths in references.items() for path in (image, *paths)
+    )
     examples: list[Example] = []
     tables: list[DatasetTable] = []
     for index, (dataset, listing) in enumerate(zip(datasets, listings, strict=True)):
         findings.problems += listing.problems
         findings.notice(dataset.folder_path, "not used, being neither JPEG, PNG nor WebP", listing.others)
         infos = _readable(dataset, {path: inspected[path] for path in listing.images}, findings)
+        references = usable_references(dataset, matched[index], inspected, rules.limits, findings)
+        infos = {path: info for path, info in infos.items() if path in references}
         trigger = dataset.trigger_word or trigger_word
         pictures = _with_captions(dataset, infos, listing.captions, trigger, findings)
         for resolution in dataset.resolution:
@@ -49,7 +65,9 @@ def scan_datasets(
                 continue
             fits = _fits(dataset, infos, resolution, divisor_px, findings)
             weight = dataset.loss_multiplier * (reg_weight if dataset.is_reg else 1.0)
-            made = _examples(index, dataset, pictures, fits, dropped_caption=trigger or "", loss_weight=weight)
+            made = _examples(
+                index, dataset, pictures, fits, references, rules, dropped_caption=trigger or "", loss_weight=weight
+            )
             examples += made
             num_skipped = len(listing.images) - len(infos)
             tables.append(_table(dataset, resolution, pictures, made, num_skipped=num_skipped))
@@ -142,6 +160,8 @@ def _examples(
     dataset: DatasetConfig,
     pictures: Sequence[_Picture],
     fits: Mapping[Path, Fit],
+    references: Mapping[Path, Sequence[tuple[Path, ImageInfo]]],
+    rules: ReferenceRules,
     *,
     dropped_caption: str,
     loss_weight: float,
@@ -160,6 +180,14 @@ def _examples(
             loss_weight=loss_weight,
             is_reg=dataset.is_reg,
             dataset_index=index,
+            references=rules.fit(
+                references[picture.path],
+                fits[picture.path].bucket,
+                background=dataset.control_transparent_color,
+                flip_x=flip_x,
+                flip_y=flip_y,
+            ),
+            reference_dropout_rate=dataset.control_dropout_rate,
         )
         for flip_x, flip_y in _flips(dataset)
         for picture in pictures
@@ -188,6 +216,7 @@ def _table(
         num_captions=sum(picture.has_own_caption for picture in pictures),
         num_skipped=num_skipped,
         num_copies=dataset.num_repeats * len(_flips(dataset)),
+        num_references=max((len(example.references) for example in examples), default=0),
         is_reg=dataset.is_reg,
         buckets=dict(Counter(example.bucket for example in examples).most_common()),
     )

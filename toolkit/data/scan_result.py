@@ -24,6 +24,7 @@ class DatasetTable:
         num_captions: images with a caption of their own.
         num_skipped: images left out because they cannot be read.
         num_copies: examples made of each image: its repeats, times 2 for each kind of flip.
+        num_references: the most reference images that one image has.
         is_reg: regularisation images.
         buckets: examples per (width, height), the fullest bucket first.
     """
@@ -34,6 +35,7 @@ class DatasetTable:
     num_captions: int
     num_skipped: int
     num_copies: int
+    num_references: int
     is_reg: bool
     buckets: dict[Size, int]
 

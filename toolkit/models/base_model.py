@@ -112,7 +112,13 @@ class BaseModel:
     # Training
 
     def get_noise_prediction(
-        self, noisy_latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, *, guidance: float = 1.0
+        self,
+        noisy_latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        *,
+        guidance: float = 1.0,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
         """The model's velocity. Needs the transformer.
 
@@ -121,6 +127,8 @@ class BaseModel:
             timestep: [B], fp32, 0..1000.
             prompt_embeds: [B, L, D].
             guidance: value of the guidance embedding, for models that have one.
+            references: clean latents of the first, second, ... reference image of each sample, each [B, C, h_i, w_i];
+                none for models without the capability `references`.
 
         Returns:
             Velocity `noise - latents`, [B, C, h, w].
@@ -195,6 +203,8 @@ class BaseModel:
         item: SampleItem,
         embeds: Mapping[str, Tensor],
         generator: torch.Generator,
+        *,
+        references: Sequence[Image.Image] = (),
     ) -> Image.Image:
         """Draw one sample.
 
@@ -203,6 +213,7 @@ class BaseModel:
             item: what to draw.
             embeds: prompt -> [L, D]; holds the item's prompt and what `prompts_of` names.
             generator: source of the noise, on the CPU.
+            references: its reference images, RGB, at the sizes that the model sees.
         """
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from toolkit.data.cache import TensorCache, embeddings_key, latents_key
-from toolkit.data.examples import Example
+from toolkit.data.examples import Example, Reference
 from toolkit.data.images import Color, load_pixels
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
@@ -95,7 +95,7 @@ class PromptEncoder:
 
 
 class ImageEncoder:
-    """Encodes training images; the VAE is loaded when the first image is not cached."""
+    """Encodes training images and their references; the VAE is loaded when the first image is not cached."""
 
     def __init__(self, model: BaseModel, encodings: Encodings, backgrounds: Sequence[Color]) -> None:
         self.model = model
@@ -103,24 +103,27 @@ class ImageEncoder:
         self.backgrounds = backgrounds
         self._fingerprint = model.fingerprint("vae")
 
-    def add(self, example: Example, *, folder: Path | None) -> bool:
-        """Encode an example if it is not there yet. Returns whether it had to be encoded."""
-        return self.encodings.add(self._key(example), lambda: self.encode(example), folder=folder)
+    def add(self, picture: Example | Reference, *, folder: Path | None) -> bool:
+        """Encode an example or reference if it is not there yet. Returns whether it had to be encoded."""
+        return self.encodings.add(self._key(picture), lambda: self.encode(picture), folder=folder)
 
-    def __getitem__(self, example: Example) -> Tensor:
-        """[C, h, w], on the CPU, of an example that was added."""
-        return self.encodings[self._key(example)]
+    def __getitem__(self, picture: Example | Reference) -> Tensor:
+        """[C, h, w], on the CPU, of an example or reference that was added."""
+        return self.encodings[self._key(picture)]
 
-    def encode(self, example: Example) -> Tensor:
-        """[C, h, w] of an example, without any cache."""
+    def encode(self, picture: Example | Reference) -> Tensor:
+        """[C, h, w] of an example or reference, without any cache."""
         self.model.load("vae")
-        pixels = load_pixels(example, background=self.backgrounds[example.dataset_index])
+        pixels = load_pixels(picture, background=self._background(picture))
         return self.model.encode_images(pixels.unsqueeze(0))[0].to(torch.float32)
 
-    def _key(self, example: Example) -> str:
+    def _key(self, picture: Example | Reference) -> str:
         return latents_key(
-            example,
+            picture,
             vae_fingerprint=self._fingerprint,
-            background=self.backgrounds[example.dataset_index],
+            background=self._background(picture),
             dtype="fp32",
         )
+
+    def _background(self, picture: Example | Reference) -> Color:
+        return picture.background if isinstance(picture, Reference) else self.backgrounds[picture.dataset_index]

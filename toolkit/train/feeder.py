@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
@@ -60,6 +61,21 @@ class Feeder:
             prompt_embeds=torch.stack(embeds).to(device),
             loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
+            references=self._references(examples, index),
+        )
+
+    def _references(self, examples: Sequence[Example], index: int) -> tuple[Tensor, ...]:
+        """One tensor [B, C, h, w] for each place in the list of references; none if they are dropped.
+
+        They are dropped for a whole batch, because its samples must have sequences of one length.
+        """
+        drawn = self.draws.python("reference dropout", index).random()
+        if drawn < examples[0].reference_dropout_rate:
+            return ()
+        places = zip(*(example.references for example in examples), strict=True)
+        return tuple(
+            torch.stack([self.images[reference] for reference in place]).to(self.model.device, torch.float32)
+            for place in places
         )
 
     def _prompt(self, example: Example, index: int, place: int) -> str:

@@ -14,6 +14,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from toolkit.config import SampleConfig, SampleItem
+from toolkit.data.images import Color, load_image
+from toolkit.data.references import ReferenceRules, measure_references
+from toolkit.errors import UserError
 from toolkit.files import whole_file
 from toolkit.models.base_model import BaseModel
 from toolkit.train.ema import ExponentialMovingAverage
@@ -48,6 +51,8 @@ class Sampler:
         items: Sequence[SampleItem],
         first_items: Sequence[SampleItem],
         folder: Path,
+        rules: ReferenceRules,
+        reference_background: Color,
     ) -> None:
         self.model = model
         self.trained = trained
@@ -57,6 +62,8 @@ class Sampler:
         self.items = items
         self.first_items = first_items
         self.folder = folder
+        self.rules = rules
+        self.reference_background = reference_background
 
     def is_due(self, step: int) -> bool:
         """Whether samples are drawn after `step` steps."""
@@ -87,10 +94,20 @@ class Sampler:
         generator = torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt] for prompt in self.model.prompts_of(item)}
         with autocast(self.model.device, self.model.dtype), self.trained.multiplied(item.network_multiplier):
-            image = self.model.generate_single_image(pipeline, item, embeds, generator)
+            image = self.model.generate_single_image(
+                pipeline, item, embeds, generator, references=self._references(item)
+            )
         path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{self.config.format}"
         save_image(image, path)
         return path
+
+    def _references(self, item: SampleItem) -> list[Image.Image]:
+        """The item's reference images, at the sizes that training would show them at."""
+        infos, problems = measure_references(item.references, self.rules.limits)
+        if problems:
+            raise UserError("\n".join(str(problem) for problem in problems))
+        pictures = self.rules.fit(infos, (item.width, item.height), background=self.reference_background)
+        return [load_image(picture, background=picture.background) for picture in pictures]
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -30,7 +30,8 @@ class Batch:
         latents: clean, normalised, [B, C, h, w], fp32.
         prompt_embeds: [B, L, D].
         loss_weight: factor of each sample's loss, [B].
-        num_tokens: image tokens of one sample.
+        num_tokens: image tokens of one sample, its references not counted.
+        references: clean latents of the first, second, ... reference of each sample, each [B, C, h_i, w_i], fp32.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Batch:
     prompt_embeds: Tensor
     loss_weight: Tensor
     num_tokens: int
+    references: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,11 @@ class Stepper:
             torch.manual_seed(self.draws.number("dropout", batch.index))
         with autocast(self.model.device, self.model.dtype):
             velocity = self.model.get_noise_prediction(
-                noisy_latents, NUM_TIMESTEPS * sigma, batch.prompt_embeds, guidance=self.config.cfg_scale
+                noisy_latents,
+                NUM_TIMESTEPS * sigma,
+                batch.prompt_embeds,
+                guidance=self.config.cfg_scale,
+                references=batch.references,
             )
         target = self.model.get_loss_target(batch.latents, noise)
         loss = sample_loss(self.config.loss_type, velocity, target)  # [B]

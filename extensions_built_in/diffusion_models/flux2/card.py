@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from toolkit.cards import ModelCard
+from toolkit.cards import ModelCard, ReferenceLimits
+
+# The limits of Black Forest Labs' reference code; 2024 is no slip for 2048.
+REFERENCES = ReferenceLimits(min_side_px=64, max_aspect=8, max_area_px=2024**2, max_area_each_px=1024**2)
 
 
 def _defaults(*, size_px: int, sample_steps: int, timestep_type: str) -> Mapping[str, Mapping[str, Any]]:
@@ -31,7 +34,8 @@ CARDS = (
         is_gated=True,
         divisor_px=16,
         num_parameters=32_223_281_152,
-        capabilities=frozenset({"guidance_embed"}),
+        capabilities=frozenset({"guidance_embed", "references"}),
+        reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=28, timestep_type="weighted"),
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-dev and set HF_TOKEN.",
@@ -49,7 +53,8 @@ CARDS = (
         is_gated=False,
         divisor_px=16,
         num_parameters=3_875_544_576,
-        capabilities=frozenset({"true_cfg"}),
+        capabilities=frozenset({"true_cfg", "references"}),
+        reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
         notes=("Train on the base model, not on the distilled FLUX.2-klein-4B: training undoes the distillation.",),
     ),
@@ -63,7 +68,8 @@ CARDS = (
         is_gated=True,
         divisor_px=16,
         num_parameters=9_078_581_248,
-        capabilities=frozenset({"true_cfg"}),
+        capabilities=frozenset({"true_cfg", "references"}),
+        reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-klein-base-9B and set HF_TOKEN.",
@@ -81,7 +87,8 @@ CARDS = (
         is_gated=False,
         divisor_px=16,
         num_parameters=0,
-        capabilities=frozenset({"true_cfg"}),
+        capabilities=frozenset({"true_cfg", "references"}),
+        reference_limits=REFERENCES,
         defaults=_defaults(size_px=128, sample_steps=20, timestep_type="sigmoid"),
         notes=("It knows the words of assets/flux2_tiny/README.md and no others.",),
     ),

@@ -109,10 +109,18 @@ class Flux2Model(BaseModel):
     # Training
 
     def get_noise_prediction(
-        self, noisy_latents: Tensor, timestep: Tensor, prompt_embeds: Tensor, *, guidance: float = 1.0
+        self,
+        noisy_latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        *,
+        guidance: float = 1.0,
+        references: Sequence[Tensor] = (),
     ) -> Tensor:
         """See BaseModel.get_noise_prediction."""
-        return predict_velocity(self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance)
+        return predict_velocity(
+            self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance, references=references
+        )
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""
@@ -152,9 +160,13 @@ class Flux2Model(BaseModel):
         item: SampleItem,
         embeds: Mapping[str, Tensor],
         generator: torch.Generator,
+        *,
+        references: Sequence[Image.Image] = (),
     ) -> Image.Image:
-        """See BaseModel.generate_single_image."""
-        arguments = {"prompt_embeds": self._embeds_of(embeds, item.prompt)}
+        """See BaseModel.generate_single_image. diffusers scales references down to 1024 x 1024 pixels."""
+        arguments: dict[str, Any] = {"prompt_embeds": self._embeds_of(embeds, item.prompt)}
+        if references:
+            arguments["image"] = list(references)
         negative = self._negative_prompt(item)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux2.references import append_references
 
 
 def predict_velocity(
@@ -14,6 +18,7 @@ def predict_velocity(
     prompt_embeds: Tensor,
     *,
     guidance: float,
+    references: Sequence[Tensor] = (),
 ) -> Tensor:
     """Velocity `noise - latents` that the model predicts.
 
@@ -24,6 +29,8 @@ def predict_velocity(
         sigma: share of noise, [B], fp32, 0..1.
         prompt_embeds: [B, L, D], padded to the full length; padding is attended to, as in the reference.
         guidance: value of the guidance embedding; unused by variants without one.
+        references: clean latents of reference images, each [B, C, h_i, w_i]; the same sigma stands for all tokens, as
+            in the reference implementation.
 
     Returns:
         [B, C, h, w], in the dtype of the model's last layer.
@@ -32,6 +39,8 @@ def predict_velocity(
     tokens = Flux2Pipeline._pack_latents(noisy_latents)  # [B, h * w, C]
     # All samples of a batch share one layout, so the ids of the first stand for all.
     image_ids = Flux2Pipeline._prepare_latent_ids(noisy_latents[:1]).to(tokens.device)  # [1, h * w, 4]
+    num_tokens = tokens.shape[1]
+    tokens, image_ids = append_references(tokens, image_ids, references)
     text_ids = Flux2Pipeline._prepare_text_ids(prompt_embeds[:1]).to(tokens.device)  # [1, L, 4]
     embedded_guidance = None
     if transformer.config.guidance_embeds:
@@ -44,5 +53,5 @@ def predict_velocity(
         img_ids=image_ids,
         txt_ids=text_ids,
         return_dict=False,
-    )[0]  # [B, h * w, C]
+    )[0][:, :num_tokens]  # [B, h * w, C]
     return velocity.transpose(1, 2).reshape(batch, channels, height, width)

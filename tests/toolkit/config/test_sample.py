@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -26,10 +28,27 @@ def test_a_flag_stands_before_a_key() -> None:
     assert SampleConfig(samples=[{"prompt": "a --w 256", "width": 512}]).items()[0].width == 256
 
 
-@pytest.mark.parametrize("flag", ["--widht 5", "--ctrl_img a.png", "--w"])
+@pytest.mark.parametrize("flag", ["--widht 5", "--ctrl_idx 1", "--w", "--ctrl_img"])
 def test_a_flag_that_cannot_be_followed_is_an_error(flag: str) -> None:
     with pytest.raises(ValidationError, match="in a prompt"):
         SampleConfig(prompts=[f"a cat {flag}"])
+
+
+def test_reference_images_stand_in_the_order_of_their_numbers() -> None:
+    sample = SampleConfig(samples=["a --ctrl_img_3 c.png --ctrl_img b b.png", {"prompt": "b", "ctrl_img_2": "d.png"}])
+    assert [item.references for item in sample.items()] == [(Path("b b.png"), Path("c.png")), (Path("d.png"),)]
+
+
+def test_the_first_reference_image_has_two_names(process, check, tmp_path: Path) -> None:
+    picture = tmp_path / "before.png"
+    picture.touch()
+    process["sample"] = {"samples": [{"prompt": "a", "ctrl_img_1": str(picture)}, f"b --ctrl_img_1 {picture}"]}
+    assert [item.references for item in check().config.process[0].sample.items()] == [(picture,)] * 2
+
+
+def test_a_reference_image_that_is_not_there_is_named(process, problems) -> None:
+    process["sample"] = {"samples": [{"prompt": "a", "ctrl_img": "/nowhere/before.png"}]}
+    assert "/nowhere/before.png" in problems()["sample.samples[0].ctrl_img"]
 
 
 def test_an_explicit_seed_holds_for_the_prompts_after_it() -> None:

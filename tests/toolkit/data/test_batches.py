@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from toolkit.data import BatchPlan, Example, count_batches
+from toolkit.data.buckets import fit_to_bucket
+from toolkit.data.examples import Reference
 from toolkit.randomness import Draws
 
 SIZES = [(64, 64)] * 7 + [(128, 32)] * 5 + [(32, 128)] * 1
@@ -69,3 +71,21 @@ def test_the_batches_of_an_epoch_are_counted_per_bucket(examples: list[Example])
     assert count_batches(examples, 4) == sum(-(-size // 4) for size in groups.values())
     assert count_batches(examples, 4) == BatchPlan(examples, 4, Draws(0)).batches_per_epoch
     assert count_batches([], 4) == 0
+
+
+def test_references_of_other_sizes_or_another_number_make_another_batch(make_example: Callable[..., Example]) -> None:
+    def reference(size: tuple[int, int]) -> Reference:
+        fit = fit_to_bucket(*size, resolution=128, divisor=16)
+        return Reference(Path("r.png"), "", fit, False, False, (0, 0, 0))
+
+    wide, high = reference((96, 64)), reference((64, 96))
+    kinds = [(), (wide,), (high,), (wide, high), (high, wide), (wide, wide)]
+    examples = [make_example(Path(f"{n}.png"), (64, 64), references=kinds[n % len(kinds)]) for n in range(30)]
+    examples += [make_example(Path("d.png"), (64, 64), references=(wide,), reference_dropout_rate=0.5)]
+    plan = BatchPlan(examples, 3, Draws(1))
+    seen: list[int] = []
+    for place in range(plan.batches_per_epoch):
+        members = plan.batch(place)
+        seen += members
+        assert len({(examples[index].layout, examples[index].reference_dropout_rate) for index in members}) == 1
+    assert sorted(seen) == list(range(31))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from toolkit.data import Example
 from toolkit.data.cache import TensorCache, embeddings_key, latents_key
+from toolkit.data.examples import Reference
 
 TENSORS = {
     "latent": torch.arange(24.0).view(2, 3, 4).bfloat16(),
@@ -167,3 +168,12 @@ def test_embeddings_have_another_key_when_anything_that_shaped_them_differs() ->
     ]
     assert len(set(keys)) == len(keys)
     assert embeddings_key("a dog", **plain) == keys[0]
+
+
+def test_a_reference_shares_the_latents_of_an_image_that_looks_the_same(example: Example) -> None:
+    reference = Reference(Path("r.png"), "12ab", example.fit, flip_x=False, flip_y=False, background=(0, 0, 0))
+    plain: dict[str, Any] = {"vae_fingerprint": "v", "background": (0, 0, 0), "dtype": "bfloat16"}
+    assert latents_key(reference, **plain) == key(example)
+    smaller = replace(example.fit, resized=(90, 60))
+    others = [replace(reference, content_hash="34cd"), replace(reference, fit=smaller), replace(reference, flip_x=True)]
+    assert len({latents_key(other, **plain) for other in (reference, *others)}) == 4

@@ -1,0 +1,143 @@
+"""Prove that a LoRA taught the tiny FLUX.2 an edit: show it held-out pictures before and after, and count.
+
+    python -m scripts.flux2_tiny.edit_proof output/flux2_tiny_edit
+
+PASS: at most 5 % of the pictures come out edited before, at least 60 % after, and at most 10 % if the trained model is
+not shown the picture to edit: it looks at the reference, and does not guess. Exit code 0 on PASS, 1 on FAIL, 2 if there
+is nothing to prove.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from scripts.flux2_tiny.draw import draw_edits, load_pipeline
+from scripts.flux2_tiny.edits import EDIT_PROMPT, edit_scenes, render_edit, shows_edit
+from scripts.flux2_tiny.grid import Row, picture_grid
+from scripts.flux2_tiny.proof import NUM_SHOWN, SEED, TINY_MODEL
+from scripts.flux2_tiny.world import Scene
+from toolkit.errors import UserError
+from toolkit.files import whole_file, write_json
+
+MAX_BEFORE = 0.05
+MIN_AFTER = 0.60
+MAX_BLIND = 0.10
+
+
+@dataclass(frozen=True)
+class EditProof:
+    """Shares, 0..1, of pictures that came out edited.
+
+    Attributes:
+        num_pictures: how many were drawn.
+        before: without the LoRA.
+        after: with it.
+        blind: with it, but without the picture to edit.
+    """
+
+    num_pictures: int
+    before: float
+    after: float
+    blind: float
+
+    @property
+    def passed(self) -> bool:
+        """The edit was unknown, is known, and needs its reference."""
+        return self.before <= MAX_BEFORE and self.after >= MIN_AFTER and self.blind <= MAX_BLIND
+
+
+def prove_edit(lora: Path, *, model: Path, num_pictures: int, grid: Path) -> EditProof:
+    """Draw edits of held-out pictures without and with a LoRA, judge them, and write some to `grid`.
+
+    Raises:
+        UserError: the LoRA or the model is not there, or the LoRA changes no picture.
+    """
+    if not lora.is_file():
+        raise UserError(
+            f"{lora}: no LoRA here. Train one: python run.py config/examples/train_lora_flux2_edit_tiny.yaml"
+        )
+    if not (model / "model_index.json").is_file():
+        raise UserError(f"{model}: no tiny FLUX.2 here. Make it: python -m scripts.make_flux2_tiny")
+    scenes = edit_scenes(num_pictures, seed=SEED, held_out=True)
+    pairs = [render_edit(scene, seed=SEED + index) for index, scene in enumerate(scenes)]
+    references, targets = [pair[0] for pair in pairs], [np.asarray(pair[1]) for pair in pairs]
+    pipeline = load_pipeline(model)
+    before = draw_edits(pipeline, references, prompt=EDIT_PROMPT, seed=SEED)
+    pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+    after = draw_edits(pipeline, references, prompt=EDIT_PROMPT, seed=SEED)
+    blind = draw_edits(pipeline, [None] * num_pictures, prompt=EDIT_PROMPT, seed=SEED)
+    # diffusers only warns about keys it does not know.
+    if all(np.array_equal(one, other) for one, other in zip(before, after, strict=True)):
+        raise UserError(f"{lora}: diffusers loaded it and no picture changed, so none of its weights fit {model}")
+    _write_grid(grid, references, {"before": before, "after": after, "blind": blind, "target": targets})
+    return EditProof(num_pictures, *(_share(pictures, targets, scenes) for pictures in (before, after, blind)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.flux2_tiny.edit_proof",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output_folder", type=Path, help="the run's folder, which holds <its name>.safetensors")
+    parser.add_argument("--model", type=Path, default=TINY_MODEL, help="the tiny FLUX.2 (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=32, help="pictures to edit (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    folder: Path = options.output_folder.resolve()
+    lora, grid = folder / f"{folder.name}.safetensors", folder / "samples" / "edit_proof.jpg"
+    started = time.monotonic()
+    try:
+        proof = prove_edit(lora, model=options.model, num_pictures=options.pictures, grid=grid)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    write_json(folder / "edit_proof.json", {**asdict(proof), "passed": proof.passed})
+    print(report(proof))
+    print(f"Measured in {time.monotonic() - started:.0f} s. Before and after: {grid}")
+    return 0 if proof.passed else 1
+
+
+def report(proof: EditProof) -> str:
+    """The proof as a small table with its verdict."""
+    return "\n".join(
+        [
+            f"{proof.num_pictures} held-out pictures                edited   asked for",
+            f"{'before training':34}{proof.before:7.0%}   <= {MAX_BEFORE:.0%}",
+            f"{'after training':34}{proof.after:7.0%}   >= {MIN_AFTER:.0%}",
+            f"{'after training, without reference':34}{proof.blind:7.0%}   <= {MAX_BLIND:.0%}",
+            "PASS" if proof.passed else "FAIL",
+        ]
+    )
+
+
+def _share(
+    pictures: Sequence[NDArray[np.uint8]], targets: Sequence[NDArray[np.uint8]], scenes: Sequence[Scene]
+) -> float:
+    edited = [
+        shows_edit(picture, target, background=scene.background)
+        for picture, target, scene in zip(pictures, targets, scenes, strict=True)
+    ]
+    return float(np.mean(edited))
+
+
+def _write_grid(path: Path, references: Sequence[Image.Image], drawn: dict[str, Sequence[NDArray[np.uint8]]]) -> None:
+    """A row of pictures to edit, and a row for each way of drawing."""
+    shown = [np.asarray(reference) for reference in references[:NUM_SHOWN]]
+    rows: list[Row] = [("shown", [], shown)]
+    rows += [(label, [], pictures[:NUM_SHOWN]) for label, pictures in drawn.items()]
+    with whole_file(path) as temporary:
+        picture_grid(rows).save(temporary, quality=95)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

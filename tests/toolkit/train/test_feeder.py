@@ -1,0 +1,70 @@
+"""The batches of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import tiny_model, write_dataset
+from toolkit.config import DatasetConfig
+from toolkit.data import BatchPlan, scan_datasets
+from toolkit.randomness import Draws
+from toolkit.train.encode import Encodings, ImageEncoder, PromptEncoder
+from toolkit.train.feeder import Feeder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four images; beside them `one` and `two` with references, wide and square."""
+    write_dataset(tmp_path / "images")
+    for name, size in (("one", (96, 64)), ("two", (64, 64))):
+        (tmp_path / name).mkdir()
+        for index in range(4):
+            Image.new("RGB", size, (60 * index, 0, 99)).save(tmp_path / name / f"{index}.png")
+    return tmp_path
+
+
+def _feeder(folder: Path, *, rate: float, batch_size: int = 2) -> Feeder:
+    dataset = DatasetConfig.model_validate(
+        {
+            "folder_path": folder / "images",
+            "control_path": [folder / "one", folder / "two"],
+            "control_dropout_rate": rate,
+            "resolution": 32,
+        }
+    )
+    examples = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
+    model, draws = tiny_model(), Draws(3)
+    encodings = Encodings(print)
+    prompts, images = PromptEncoder(model, encodings), ImageEncoder(model, encodings, [(0, 0, 0)])
+    for example in examples:
+        prompts.add([""], folder=None)
+        for picture in (example, *example.references):
+            images.add(picture, folder=None)
+    model.free("vae")
+    plan = BatchPlan(examples, batch_size, draws)
+    return Feeder(model, examples, plan, prompts, images, draws, use_captions=False)
+
+
+def test_a_batch_has_the_references_of_its_examples_without_the_vae(folder: Path) -> None:
+    feeder = _feeder(folder, rate=0)
+    batch = feeder.batch(0)
+    assert feeder.model.vae is None
+    assert [tuple(latents.shape) for latents in batch.references] == [(2, 64, 4, 6), (2, 64, 4, 4)]
+    examples = [feeder.examples[place] for place in feeder.plan.batch(0)]
+    for row, example in enumerate(examples):
+        for latents, reference in zip(batch.references, example.references, strict=True):
+            assert torch.equal(latents[row], feeder.images[reference])
+    assert batch.num_tokens == 4, "references do not count"
+
+
+def test_references_are_dropped_as_often_as_asked_and_the_same_each_time(folder: Path) -> None:
+    feeder = _feeder(folder, rate=0.3)
+    dropped = [not feeder.batch(index).references for index in range(100)]
+    assert 0.15 < sum(dropped) / 100 < 0.45
+    assert dropped[50:60] == [not feeder.batch(index).references for index in range(50, 60)]
+    always = _feeder(folder, rate=1)
+    assert all(not always.batch(index).references for index in range(5))

@@ -1,0 +1,52 @@
+"""The size at which a reference image is seen: its own shape, within the model's limits."""
+
+from __future__ import annotations
+
+import math
+
+from toolkit.cards import ReferenceLimits
+from toolkit.data.buckets import Fit, Size
+
+
+def fit_reference(
+    source: Size, *, limits: ReferenceLimits, divisor: int, num_references: int, target: Size | None = None
+) -> Fit:
+    """How a reference image becomes what the model sees.
+
+    As Black Forest Labs' reference code: larger images are scaled down to the area allowed (one reference may be
+    larger than each of several), none is scaled up, and the middle is cut to whole cells.
+
+    Args:
+        source: (width, height) of the upright image, within `limits` (see `reference_problem`).
+        limits: of the model.
+        divisor: sides become multiples of this.
+        num_references: how many the example has.
+        target: scale to as many pixels as this (width, height) instead, up or down, but not above the limits.
+    """
+    width, height = source
+    most_px = limits.max_area_px if num_references == 1 else limits.max_area_each_px
+    if target is not None:
+        scale = math.sqrt(min(target[0] * target[1], most_px) / (width * height))
+        bucket = (_nearest(width * scale, divisor), _nearest(height * scale, divisor))
+        cover = max(bucket[0] / width, bucket[1] / height)
+        resized = (max(bucket[0], round(width * cover)), max(bucket[1], round(height * cover)))
+    else:
+        scale = min(1.0, math.sqrt(most_px / (width * height)))
+        resized = source if scale == 1 else (int(width * scale), int(height * scale))
+        bucket = (resized[0] // divisor * divisor, resized[1] // divisor * divisor)
+    corner = ((resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2)
+    return Fit(source=source, resized=resized, crop=corner, bucket=bucket)
+
+
+def reference_problem(source: Size, limits: ReferenceLimits) -> str | None:
+    """Why an image of this size cannot be a reference; None if it can."""
+    width, height = source
+    if min(source) < limits.min_side_px:
+        return f"{width} x {height}: a reference image needs at least {limits.min_side_px} pixels on each side"
+    if max(source) > limits.max_aspect * min(source):
+        return f"{width} x {height}: a reference image may be at most {limits.max_aspect:g} times as long as it is wide"
+    return None
+
+
+def _nearest(length: float, divisor: int) -> int:
+    return max(divisor, round(length / divisor) * divisor)
