@@ -39,7 +39,7 @@ from toolkit.train.trained import Trained
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 
-LATENT_CACHE, TEXT_CACHE = "_latent_cache", "_t_e_cache"
+LATENT_CACHE, TEXT_CACHE, OVERFLOW_CACHE = "_latent_cache", "_t_e_cache", "_overflow_cache"
 
 
 class BaseSDTrainProcess(BaseProcess):
@@ -134,7 +134,7 @@ class BaseSDTrainProcess(BaseProcess):
         model = get_model_class(config.model)(
             config.model, device=pick_device(config.device), dtype=DTYPES[config.train.dtype]
         )
-        encodings = Encodings(stages.warn)
+        encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"):
             prompts = self._encode_text(model, encodings, stages, stop)
             model.free("text_encoder")
@@ -149,10 +149,11 @@ class BaseSDTrainProcess(BaseProcess):
                 model.transformer_dtype = DTYPES["fp32"]
             model.load("transformer")
             self._train(model, prompts, images, stages, stop)
+        encodings.remove_overflow()
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
-        prompts = PromptEncoder(model, encodings)
+        prompts = PromptEncoder(model, encodings, warn=stages.warn)
         use_captions = not self.config.train.unload_text_encoder
         num_new = 0
         for example in self._examples:
