@@ -30,7 +30,7 @@ def pack(embeds: Tensor) -> dict[str, Tensor]:
         `like`, empty, [0, D]; `repeats`, how often the first and the last kept row stand there, [2]; and byte i of
         every number of the kept rows as `plane_i` or, coded, `coded_i`.
     """
-    assert embeds.ndim == 2 and len(embeds) > 0, f"prompt embeddings are [L, D], not {tuple(embeds.shape)}"  # noqa: PT018
+    assert embeds.ndim == 2 and len(embeds) > 0, f"prompt embeddings are [L, D], not {tuple(embeds.shape)}"
     leading = _run_length(embeds)
     trailing = _run_length(embeds[leading:].flip(0)) if leading < len(embeds) else 0
     rows = embeds[leading - 1 : len(embeds) - max(trailing - 1, 0)].contiguous()

@@ -16,7 +16,6 @@ from toolkit.data.packing import pack, packed_bytes, unpack
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 
-
 # Latents and packed embeddings beyond this go to disk: 1000 captions of a large model would take several GB of RAM.
 MEMORY_LIMIT_BYTES = 2_000_000_000
 

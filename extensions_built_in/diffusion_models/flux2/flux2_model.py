@@ -54,6 +54,7 @@ class Flux2Model(BaseModel):
             self._load_tokenizer()
             module = load_text_encoder(
                 self.folder("text_encoder"),
+                self._weights("text_encoder"),
                 self.text_encoder_kind,
                 num_layers=max(self.text_layers),
                 dtype=self.te_dtype,
@@ -80,7 +81,8 @@ class Flux2Model(BaseModel):
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
         if component == "vae":
-            return sha256_json({"encoder": encoder_fingerprint(self.folder("vae")), "dtype": str(self.vae_dtype)})
+            encoder = encoder_fingerprint(self._weights("vae"), self.folder("vae") / "config.json")
+            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
         facts: dict[str, Any] = {"weights": folder_fingerprint(self.folder(component)), "dtype": str(self.te_dtype)}
         if component == "text_encoder":
             facts |= {
@@ -219,6 +221,9 @@ class Flux2Model(BaseModel):
     @property
     def _te_qtype(self) -> str | None:
         return self.model_config.qtype_te if self.model_config.quantize_te else None
+
+    def _weights(self, component: Component) -> list[Path]:
+        return sorted(self.folder(component).glob("*.safetensors"))
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:

@@ -8,7 +8,7 @@ hence the norm is left out too.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,14 @@ _NAME = re.compile(
 
 
 def load_text_encoder(
-    folder: Path, kind: str, *, num_layers: int, dtype: torch.dtype, device: torch.device, qtype: str | None = None
+    folder: Path,
+    files: Sequence[Path],
+    kind: str,
+    *,
+    num_layers: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    qtype: str | None = None,
 ) -> nn.Module:
     """The first layers of a language model, frozen, in eval mode, on `device`.
 
@@ -37,7 +44,8 @@ def load_text_encoder(
     Tensors are read one by one; with `qtype`, a layer is quantized before the next one is read.
 
     Args:
-        folder: holds `config.json` and safetensors files of a language model, with or without head and vision tower.
+        folder: holds `config.json` of a language model.
+        files: its safetensors files, with or without head and vision tower; what is not needed is not read.
         kind: key of `LANGUAGE_MODELS`.
         num_layers: how many layers are needed.
         dtype: of the weights.
@@ -55,22 +63,18 @@ def load_text_encoder(
         model = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
     model.norm = nn.Identity()
     model.rotary_emb = type(model.rotary_emb)(config=config).to(device)  # its buffers are computed, not stored
-    _fill(model, files_of(folder, num_layers), dtype=dtype, device=device, qtype=qtype, folder=folder)
-    return model  # type: ignore[no-any-return]
+    _fill(model, find_tensors(files, num_layers), dtype=dtype, device=device, qtype=qtype, folder=folder)
+    return model
 
 
-def files_of(folder: Path, num_layers: int) -> dict[str, tuple[Path, str]]:
-    """Where each needed tensor is: name in the language model -> file and name in that file.
+def find_tensors(files: Sequence[Path], num_layers: int) -> dict[str, tuple[Path, str]]:
+    """Where each needed tensor is: name in the language model -> file, and name in that file.
 
     Raises:
-        UserError: no safetensors file, or a damaged one.
+        UserError: a file is damaged.
     """
     places: dict[str, tuple[Path, str]] = {}
-    # Mistral's repositories hold the weights twice, once in a layout of their own.
-    paths = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("consolidated"))
-    if not paths:
-        raise UserError(f"{folder}: no .safetensors files. The text encoder's weights must be safetensors.")
-    for path in paths:
+    for path in files:
         for key in _keys(path):
             match = _NAME.fullmatch(key)
             if match and (match["layer"] is None or int(match["layer"]) < num_layers):
@@ -124,7 +128,7 @@ def _fill(
             value = tensor.to(device=device, dtype=dtype, copy=True)
             model.get_submodule(owner).register_parameter(leaf, nn.Parameter(value, requires_grad=False))
         if qtype is not None:
-            quantize_linears(model, qtype, names=[name for name in _linears(model, part)])
+            quantize_linears(model, qtype, names=_linears(model, part))
 
 
 def _parts(names: Mapping[str, Any]) -> list[list[str]]:

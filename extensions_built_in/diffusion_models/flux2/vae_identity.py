@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,23 +20,24 @@ _ENCODES = ("encoder.", "quant_conv.", "bn.running_")
 _SETTINGS = {"batch_norm_eps": 1e-4, "norm_num_groups": 32, "act_fn": "silu"}
 
 
-def encoder_fingerprint(place: Path) -> str:
+def encoder_fingerprint(files: Sequence[Path], config: Path | None) -> str:
     """Hex digest of the part of a VAE that makes latents.
 
     Equal for all models that come with the same VAE, also under other file names, tensor names (the released
     `ae.safetensors` has its own) and decoders. Reads the encoder: 70 to 140 MB.
 
     Args:
-        place: a safetensors file, or a folder of such files with a `config.json`.
+        files: its safetensors files.
+        config: its `config.json`; None for a released single file.
 
     Raises:
-        UserError: no VAE there, or a damaged file.
+        UserError: a file is damaged, or none holds the encoder of a VAE.
     """
-    paths = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    digests = sorted(digest for path in paths for digest in _digests(path))
+    digests = sorted(digest for path in files for digest in _digests(path))
     if not digests:
-        raise UserError(f"{place}: no VAE weights (.safetensors) here. Check model.vae_path and model.name_or_path.")
-    return sha256_json({"tensors": digests, "settings": _settings(place / "config.json")})
+        found = ", ".join(str(path) for path in files) or f"the folder of {config}"
+        raise UserError(f"{found}: no encoder of a VAE in it. Check model.vae_path and model.name_or_path.")
+    return sha256_json({"tensors": digests, "settings": _settings(config)})
 
 
 def _digests(path: Path) -> list[str]:
@@ -53,6 +55,6 @@ def _digest(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _settings(config: Path) -> dict[str, object]:
-    stored = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+def _settings(config: Path | None) -> dict[str, object]:
+    stored = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
     return {key: stored.get(key, default) for key, default in _SETTINGS.items()}
