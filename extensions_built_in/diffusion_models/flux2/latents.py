@@ -33,17 +33,18 @@ def tiled_above(vae: AutoencoderKLFlux2, pixels: int, *, limit: int = WHOLE_PX) 
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKLFlux2, pixels: Tensor) -> Tensor:
+def encode(vae: AutoencoderKLFlux2, pixels: Tensor, *, limit: int = WHOLE_PX) -> Tensor:
     """Latents of pixels.
 
     Args:
         vae: in eval mode; its `bn` is only read, never called, so that its statistics cannot drift.
         pixels: [B, 3, H, W], -1..1, H and W multiples of 16.
+        limit: pictures of more pixels are encoded in tiles.
 
     Returns:
         [B, 4 * latent_channels, H / 16, W / 16], about N(0, 1) per channel, in the VAE's dtype.
     """
-    with tiled_above(vae, pixels.shape[-2] * pixels.shape[-1]):
+    with tiled_above(vae, pixels.shape[-2] * pixels.shape[-1], limit=limit):
         latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()  # [B, C, H/8, W/8]
     patches = Flux2Pipeline._patchify_latents(latents)  # [B, 4C, H/16, W/16]
     mean, std = _statistics(vae, patches)
