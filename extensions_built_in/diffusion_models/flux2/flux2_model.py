@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -57,6 +58,7 @@ class Flux2Model(BaseModel):
                 self._weights("text_encoder"),
                 self.text_encoder_kind,
                 num_layers=max(self.text_layers),
+                hidden_size=self._text_width,
                 dtype=self.te_dtype,
                 device=self.device,
                 qtype=self._te_qtype,
@@ -217,6 +219,17 @@ class Flux2Model(BaseModel):
     @property
     def _whole_px(self) -> int:
         return latents.WHOLE_LOW_VRAM_PX if self.model_config.low_vram else latents.WHOLE_PX
+
+    @property
+    def _text_width(self) -> int | None:
+        """Width of the text encoder that the transformer was trained with; None where only its weights would tell."""
+        width = None
+        config = Path(self.model_config.name_or_path).expanduser() / "transformer" / "config.json"
+        if self.model_config.name_or_path == self.card.source:
+            width = self.card.prompt_embeds_shape[1]
+        elif config.is_file():
+            width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
+        return width // len(self.text_layers) if width else None
 
     @property
     def _te_qtype(self) -> str | None:

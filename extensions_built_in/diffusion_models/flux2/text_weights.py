@@ -34,6 +34,7 @@ def load_text_encoder(
     kind: str,
     *,
     num_layers: int,
+    hidden_size: int | None,
     dtype: torch.dtype,
     device: torch.device,
     qtype: str | None = None,
@@ -48,14 +49,15 @@ def load_text_encoder(
         files: its safetensors files, with or without head and vision tower; what is not needed is not read.
         kind: key of `LANGUAGE_MODELS`.
         num_layers: how many layers are needed.
+        hidden_size: width that the transformer expects; None if that is not known here.
         dtype: of the weights.
         device: where they go.
         qtype: format of the layers' linear weights, see `toolkit.memory.quantize`; None leaves them in `dtype`.
 
     Raises:
-        UserError: the files are of another kind of model, too shallow, damaged or incomplete.
+        UserError: the files are of another kind of model or another size of it, damaged or incomplete.
     """
-    config = _read_config(folder, kind, num_layers)
+    config = _read_config(folder, kind, num_layers=num_layers, hidden_size=hidden_size)
     config.num_hidden_layers = num_layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:num_layers]
@@ -82,7 +84,7 @@ def find_tensors(files: Sequence[Path], num_layers: int) -> dict[str, tuple[Path
     return places
 
 
-def _read_config(folder: Path, kind: str, num_layers: int) -> Any:
+def _read_config(folder: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -97,6 +99,11 @@ def _read_config(folder: Path, kind: str, num_layers: int) -> Any:
         raise UserError(
             f"{folder}: a text encoder of {config.num_hidden_layers} layers; this model reads layer {num_layers}. "
             "Check model.te_name_or_path and model.arch."
+        )
+    if hidden_size not in (None, config.hidden_size):
+        raise UserError(
+            f"{folder}: a text encoder of width {config.hidden_size}; this model reads width {hidden_size}: the "
+            "encoder is another size of the right kind. Check model.te_name_or_path and model.arch."
         )
     return config
 

@@ -14,6 +14,7 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
 from tests.tiny import TINY, tiny_config, tiny_model
 from tests.tiny_text import LAYERS, write_tiny_mistral
 from toolkit.data.packing import pack, packed_bytes, unpack
+from toolkit.errors import UserError
 
 PROMPTS = ["a red circle", "", "two [IMG] lines\nand a word", "long " * 200]
 MAX_TOKENS = 320  # dev's system message alone has 180 of this tokenizer's tokens
@@ -129,6 +130,14 @@ def test_a_folder_of_an_image_processor_gives_its_tokenizer(dev_folder: Path, tm
         model.load("text_encoder")
     assert ours.tokenizer.padding_side == "left"
     assert torch.equal(plain.get_prompt_embeds(["a dog"]), ours.get_prompt_embeds(["a dog"]))
+
+
+def test_an_encoder_that_does_not_fit_the_transformer_beside_it_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "model")
+    config = tmp_path / "model" / "transformer" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "joint_attention_dim": 3 * 4096}))
+    with pytest.raises(UserError, match=r"of width 64; this model reads width 4096"):
+        tiny_model("text_encoder", name_or_path=tmp_path / "model")
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.arch)

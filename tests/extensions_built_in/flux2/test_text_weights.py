@@ -28,7 +28,7 @@ def mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _load(folder: Path, kind: str = "mistral", num_layers: int = 3, **options: Any) -> nn.Module:
     files = sorted(folder.glob("*.safetensors"))
-    options = {"dtype": torch.float32, "device": torch.device("cpu"), **options}
+    options = {"hidden_size": None, "dtype": torch.float32, "device": torch.device("cpu"), **options}
     return load_text_encoder(folder, files, kind, num_layers=num_layers, **options)
 
 
@@ -86,6 +86,12 @@ def test_every_naming_of_the_weights_is_read_and_only_the_used_ones_need_exist(
     loaded = _load(tmp_path).state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_the_right_kind_in_the_wrong_size_is_refused_before_it_is_read() -> None:
+    with pytest.raises(UserError, match=r"of width 64; this model reads width 4096"):
+        _load(KLEIN, "qwen3", 27, hidden_size=4096)
+    _load(KLEIN, "qwen3", 27, hidden_size=64)
 
 
 def test_shards_are_read_together(mistral: Path, tmp_path: Path) -> None:
