@@ -94,8 +94,8 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(variant: str, 
         folder.mkdir()
         write_job(folder, **options)
     assert _run(whole / "job.yaml").status == "done"
-    # it looks before each of 4 captions and 4 images, and up to twice after each step
-    assert _run(parts / "job.yaml", StopAfter(4 + 4 + 4)).status == "interrupted"
+    # it looks before each of 5 texts and 4 images, and up to twice after each step
+    assert _run(parts / "job.yaml", StopAfter(5 + 4 + 4)).status == "interrupted"
     first = _losses(parts / "output" / "job")
     assert 0 < len(first) < 6
     assert _run(parts / "job.yaml").status == "done"

@@ -41,6 +41,7 @@ class ModelCard:
         is_gated: the hub asks to accept the licence first.
         divisor_px: image sides are multiples of this.
         num_parameters: of the transformer; 0 if unknown.
+        prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
         capabilities: what it can do beyond text to image: `true_cfg` (a negative prompt works), `guidance_embed`,
             `references` (takes reference images).
         reference_limits: which images it takes as references, if it takes any.
@@ -57,6 +58,7 @@ class ModelCard:
     is_gated: bool
     divisor_px: int
     num_parameters: int
+    prompt_embeds_shape: tuple[int, int] = (0, 0)
     capabilities: frozenset[str] = frozenset()
     reference_limits: ReferenceLimits = ReferenceLimits()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.encode import Encodings, ImageEncoder, PromptEncoder
+from toolkit.train.encoded_size import describe_captions, overflow_bytes
 from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import file_metadata
@@ -41,7 +42,7 @@ from toolkit.train.trained import Trained
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 
-LATENT_CACHE, TEXT_CACHE = "_latent_cache", "_t_e_cache"
+LATENT_CACHE, TEXT_CACHE, OVERFLOW_CACHE = "_latent_cache", "_t_e_cache", "_overflow_cache"
 
 
 class BaseSDTrainProcess(BaseProcess):
@@ -69,15 +70,18 @@ class BaseSDTrainProcess(BaseProcess):
         if problems:
             raise JobError(str(self.job.path), problems)
         self._check_multipliers()
-        check_output_folder(self.output_folder, needed=self._needed_bytes(card.num_parameters))
         self._scan = scan
+        captions, shape = self._captions(), card.prompt_embeds_shape
+        needed = self._needed_bytes(card.num_parameters) + overflow_bytes(captions, shape)
+        check_output_folder(self.output_folder, needed=needed)
+        texts = describe_captions(captions, shape, overflow=self.output_folder / OVERFLOW_CACHE)
         what = "full fine-tune" if self.config.network is None else f"LoRA of rank {self.config.network.linear}"
         datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
         samples = f", sample every {self.config.sample.sample_every}" if self._sample_items() else ""
         saves = f", save every {self.config.save.save_every}" if self.config.save.save_every else ""
         return [
             f"{self.job.name}: {what} of {card.label}, {train.steps} steps{samples}{saves} -> {self.output_folder}",
-            *(f"  {line}" for line in (*datasets, *scan.notices, *self._plan())),
+            *(f"  {line}" for line in (*datasets, texts, *scan.notices, *self._plan())),
         ]
 
     def _reference_rules(self, card: ModelCard) -> ReferenceRules:
@@ -149,7 +153,7 @@ class BaseSDTrainProcess(BaseProcess):
         model = get_model_class(config.model)(
             config.model, device=pick_device(config.device), dtype=DTYPES[config.train.dtype]
         )
-        encodings = Encodings(stages.warn)
+        encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"):
             prompts = self._encode_text(model, encodings, stages, stop)
             model.free("text_encoder")
@@ -164,23 +168,32 @@ class BaseSDTrainProcess(BaseProcess):
                 model.transformer_dtype = DTYPES["fp32"]
             model.load("transformer")
             self._train(model, prompts, images, stages, stop)
+        encodings.remove_overflow()
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
-        prompts = PromptEncoder(model, encodings)
-        use_captions = not self.config.train.unload_text_encoder
+        prompts = PromptEncoder(model, encodings, warn=stages.warn)
         num_new = 0
-        for example in self._examples:
-            dataset = self.config.datasets[example.dataset_index]
-            on_disk = dataset.cache_text_embeddings or self.config.train.cache_text_embeddings
-            texts = [example.caption, example.dropped_caption] if use_captions else [example.dropped_caption]
+        for text, folder in self._captions().items():
             if stop.requested:
                 raise Interrupted("Stopped while encoding captions, before the first step.")
-            num_new += prompts.add(texts, folder=self._cache_folder(dataset, TEXT_CACHE) if on_disk else None)
+            num_new += prompts.add([text], folder=folder)
         for item in (*self._sample_items(first=True), *self._sample_items()):
             num_new += prompts.add(model.prompts_of(item), folder=None)
         stages.tell(f"{num_new} texts encoded" if num_new else "all texts were cached")
         return prompts
+
+    def _captions(self) -> dict[str, Path | None]:
+        """Every distinct caption, and the cache folder that keeps its embeddings; None for memory."""
+        use_captions = not self.config.train.unload_text_encoder
+        captions: dict[str, Path | None] = {}
+        for example in self._examples:
+            dataset = self.config.datasets[example.dataset_index]
+            on_disk = dataset.cache_text_embeddings or self.config.train.cache_text_embeddings
+            folder = self._cache_folder(dataset, TEXT_CACHE) if on_disk else None
+            for text in (example.caption, example.dropped_caption) if use_captions else (example.dropped_caption,):
+                captions[text] = captions.get(text) or folder
+        return captions
 
     def _encode_images(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> ImageEncoder:
         """Encode every image once, unless it is cropped anew each time."""

@@ -37,7 +37,9 @@ class ModelConfig(Section):
     )
     qtype: Qtype = Field("qfloat8", description="Number format of the quantized transformer.")
     qtype_te: Qtype = Field("qfloat8", description="Number format of the quantized text encoder.")
-    low_vram: bool = Field(False, description="Spend time to save GPU memory.")
+    low_vram: bool = Field(
+        False, description="Spend time to save GPU memory: samples above 1024 x 1024 pixels are decoded in tiles."
+    )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another VAE.")
     te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another text encoder.")
     vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`.")

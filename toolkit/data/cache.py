@@ -15,14 +15,16 @@ from toolkit.data.examples import Example, Reference
 from toolkit.data.images import Color
 from toolkit.files import sha256_json, write_bytes
 
-CACHE_VERSION = 1  # raise when the same key would name other tensors
+# Raise one when the same key would name other tensors.
+LATENTS_VERSION = 1
+EMBEDDINGS_VERSION = 2
 
 
 def latents_key(picture: Example | Reference, *, vae_fingerprint: str, background: Color, dtype: str) -> str:
     """Key of an image's latents. Repeats, and the same image under another name or as a reference, share it."""
     fit = picture.fit
     shaped_by = {
-        "version": CACHE_VERSION,
+        "version": LATENTS_VERSION,
         "content": picture.content_hash,
         "vae": vae_fingerprint,
         "resized": fit.resized,
@@ -37,7 +39,7 @@ def latents_key(picture: Example | Reference, *, vae_fingerprint: str, backgroun
 def embeddings_key(prompt: str, *, text_encoder_fingerprint: str, max_tokens: int, dtype: str) -> str:
     """Key of a prompt's embeddings."""
     shaped_by = {
-        "version": CACHE_VERSION,
+        "version": EMBEDDINGS_VERSION,
         "prompt": prompt,
         "text_encoder": text_encoder_fingerprint,
         "max_tokens": max_tokens,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
+from toolkit.models.prompt_cut import PromptCut
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
@@ -100,6 +101,10 @@ class BaseModel:
             [B, L, D] in the model's dtype on its device, padded to the length used at inference.
         """
         raise NotImplementedError
+
+    def cut_prompt(self, prompt: str) -> PromptCut | None:
+        """Where a prompt that is too long is cut; None where all of it is read. Loads no weights."""
+        return None
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Clean, normalised latents [B, C, h, w] of pixels [B, 3, H, W] in -1..1. Needs the VAE."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +12,27 @@ from torch import Tensor
 from toolkit.data.cache import TensorCache, embeddings_key, latents_key
 from toolkit.data.examples import Example, Reference
 from toolkit.data.images import Color, load_pixels
+from toolkit.data.packing import pack, packed_bytes, unpack
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 
+# Latents and packed embeddings beyond this go to disk: 1000 captions of a large model would take several GB of RAM.
+MEMORY_LIMIT_BYTES = 2_000_000_000
+
 
 class Encodings:
-    """Encoded things by their cache key: in memory, or in a cache folder that later runs find again."""
+    """Encoded things by their cache key: in memory, or in a cache folder that later runs find again.
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    Args:
+        tell: told of damaged entries, and once of the overflow.
+        overflow: folder for what is to be kept in memory and does not fit under `MEMORY_LIMIT_BYTES`.
+    """
+
+    def __init__(self, tell: Callable[[str], None], *, overflow: Path) -> None:
         self._tell = tell
-        self._in_memory: dict[str, Tensor] = {}
+        self._overflow = TensorCache(overflow, on_damage=tell)
+        self._num_bytes = 0
+        self._in_memory: dict[str, Mapping[str, Tensor]] = {}
         self._on_disk: dict[str, TensorCache] = {}
 
     def __getitem__(self, key: str) -> Tensor:
@@ -31,48 +42,87 @@ class Encodings:
             UserError: its cache file was damaged or deleted while the job ran.
         """
         if key in self._in_memory:
-            return self._in_memory[key]
+            return _opened(self._in_memory[key])
         cache = self._on_disk[key]
         entry = cache.get(key)
         if entry is None:
             raise UserError(f"{cache.path(key)}: the cache entry is gone. Start the job again; it will be made anew.")
-        return entry["tensor"]
+        return _opened(entry)
 
-    def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None) -> bool:
+    def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None, is_packed: bool = False) -> bool:
         """Make sure that a key is there. Returns True if `make` had to be called.
 
         Args:
             key: what shaped the tensor, from `toolkit.data.cache`.
             make: computes the tensor.
-            folder: where it is kept on disk; None keeps it in memory.
+            folder: where it is kept on disk; None keeps it in memory while there is room.
+            is_packed: keep it in fewer bytes, see `toolkit.data.packing`.
         """
         if key in self._in_memory or key in self._on_disk:
             return False
-        if folder is None:
-            self._in_memory[key] = make().cpu()
-            return True
-        cache = TensorCache(folder, on_damage=self._tell)
+        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._tell)
         was_there = cache.has(key)
         if not was_there:
-            cache.put(key, {"tensor": make()})
+            tensor = make().cpu()
+            entry = pack(tensor) if is_packed else {"tensor": tensor}
+            if folder is None and self._fits(packed_bytes(entry)):
+                self._in_memory[key] = entry
+                return True
+            cache.put(key, entry)
         self._on_disk[key] = cache
         return not was_there
 
+    def remove_overflow(self) -> None:
+        """Delete what did not fit into memory; a run that is done needs it no more."""
+        for key in [key for key, cache in self._on_disk.items() if cache is self._overflow]:
+            self._overflow.path(key).unlink(missing_ok=True)
+            del self._on_disk[key]
+        if self._overflow.folder.is_dir() and not any(self._overflow.folder.iterdir()):
+            self._overflow.folder.rmdir()
+
+    def _fits(self, num_bytes: int) -> bool:
+        if self._num_bytes + num_bytes <= MEMORY_LIMIT_BYTES:
+            self._num_bytes += num_bytes
+            return True
+        if self._overflow not in self._on_disk.values():
+            self._tell(
+                f"encoded captions and images fill {MEMORY_LIMIT_BYTES / 1e9:g} GB of memory: the rest is kept in "
+                f"{self._overflow.folder} until the run is done"
+            )
+        return False
+
+
+def _opened(entry: Mapping[str, Tensor]) -> Tensor:
+    return entry["tensor"] if "tensor" in entry else unpack(entry)
+
 
 class PromptEncoder:
-    """Encodes texts; the text encoder is loaded when the first text is not cached."""
+    """Encodes texts; the text encoder is loaded when the first text is not cached.
 
-    def __init__(self, model: BaseModel, encodings: Encodings) -> None:
+    Args:
+        model: encodes them.
+        encodings: keep them, one entry per distinct text.
+        warn: told of each text that is too long, once.
+    """
+
+    def __init__(self, model: BaseModel, encodings: Encodings, *, warn: Callable[[str], None]) -> None:
         self.model = model
         self.encodings = encodings
+        self.warn = warn
         self._fingerprint = model.fingerprint("text_encoder")
         self._keys: dict[str, str] = {}
 
     def add(self, prompts: Iterable[str], *, folder: Path | None) -> int:
         """Encode what is not there yet. Returns how many had to be encoded."""
-        return sum(
-            self.encodings.add(self._key(prompt), partial(self._encode, prompt), folder=folder) for prompt in prompts
-        )
+        num_new = 0
+        for prompt in prompts:
+            if prompt not in self._keys:
+                cut = self.model.cut_prompt(prompt)
+                if cut is not None:
+                    self.warn(cut.describe())
+            encode = partial(self._encode, prompt)
+            num_new += self.encodings.add(self._key(prompt), encode, folder=folder, is_packed=True)
+        return num_new
 
     def __getitem__(self, prompt: str) -> Tensor:
         """[L, D], on the CPU, of a text that was added."""

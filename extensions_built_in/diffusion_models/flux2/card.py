@@ -34,6 +34,7 @@ CARDS = (
         is_gated=True,
         divisor_px=16,
         num_parameters=32_223_281_152,
+        prompt_embeds_shape=(512, 15360),
         capabilities=frozenset({"guidance_embed", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=28, timestep_type="weighted"),
@@ -41,6 +42,9 @@ CARDS = (
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-dev and set HF_TOKEN.",
             "A LoRA inherits the licence: no commercial training.",
             "Negative prompts have no effect: the model was distilled with its guidance.",
+            "Its text encoder is mistralai/Mistral-Small-3.2-24B-Instruct-2506 (not 3.1, which encodes differently); "
+            "the first 30 of its 40 layers are loaded. The copy in the model's repository is used unless "
+            "model.te_name_or_path names another.",
         ),
     ),
     ModelCard(
@@ -53,6 +57,7 @@ CARDS = (
         is_gated=False,
         divisor_px=16,
         num_parameters=3_875_544_576,
+        prompt_embeds_shape=(512, 7680),
         capabilities=frozenset({"true_cfg", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
@@ -68,6 +73,7 @@ CARDS = (
         is_gated=True,
         divisor_px=16,
         num_parameters=9_078_581_248,
+        prompt_embeds_shape=(512, 12288),
         capabilities=frozenset({"true_cfg", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
@@ -87,6 +93,7 @@ CARDS = (
         is_gated=False,
         divisor_px=16,
         num_parameters=0,
+        prompt_embeds_shape=(48, 192),
         capabilities=frozenset({"true_cfg", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=128, sample_steps=20, timestep_type="sigmoid"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import (
@@ -16,15 +17,18 @@ from diffusers import (
 )
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, Mistral3ForConditionalGeneration, Qwen3ForCausalLM
 
-from extensions_built_in.diffusion_models.flux2 import latents, lora_keys, text_encoder, weights
+from extensions_built_in.diffusion_models.flux2 import latents, lora_keys, prompt_template, text_encoder, weights
+from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
+from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
+from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.source import component_folder, folder_fingerprint
 
@@ -33,8 +37,10 @@ class Flux2Model(BaseModel):
     """FLUX.2 dev: guidance embedding, Mistral 3 text encoder."""
 
     arch: ClassVar[str] = "flux2"
-    text_encoder_class: ClassVar[type] = Mistral3ForConditionalGeneration
+    text_encoder_kind: ClassVar[str] = "mistral"
+    padding_side: ClassVar[Literal["left", "right"]] = "left"
     encode_text: ClassVar[Callable[..., Tensor]] = staticmethod(text_encoder.encode_dev)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_template.render_dev)
     text_layers: ClassVar[tuple[int, ...]] = (10, 20, 30)
     max_text_tokens: ClassVar[int] = 512
     target_lora_modules: ClassVar[list[str]] = ["Flux2Transformer2DModel"]
@@ -46,10 +52,20 @@ class Flux2Model(BaseModel):
         if getattr(self, component) is not None:
             return
         if component == "text_encoder":
-            self.tokenizer = self._read(AutoTokenizer, "tokenizer")
-            module = self._read(self.text_encoder_class, "text_encoder", dtype=self.te_dtype)
+            self._load_tokenizer()
+            module = load_text_encoder(
+                self.folder("text_encoder"),
+                self._weights("text_encoder"),
+                self.text_encoder_kind,
+                num_layers=max(self.text_layers),
+                hidden_size=self._text_width,
+                dtype=self.te_dtype,
+                device=self.device,
+                qtype=self._te_qtype,
+            )
         elif component == "vae":
             module = self._read(AutoencoderKLFlux2, "vae", dtype=self.vae_dtype)
+            module.enable_slicing()  # a batch costs the memory of one picture
         else:
             module = self._read(Flux2Transformer2DModel, "transformer", dtype=self.transformer_dtype)
             if self.model_config.quantize:
@@ -65,7 +81,10 @@ class Flux2Model(BaseModel):
         return component_folder(self.model_config.name_or_path, component)
 
     def fingerprint(self, component: Component) -> str:
-        """See BaseModel.fingerprint."""
+        """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
+        if component == "vae":
+            encoder = encoder_fingerprint(self._weights("vae"), self.folder("vae") / "config.json")
+            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
         facts: dict[str, Any] = {"weights": folder_fingerprint(self.folder(component)), "dtype": str(self.te_dtype)}
         if component == "text_encoder":
             facts |= {
@@ -73,9 +92,8 @@ class Flux2Model(BaseModel):
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
                 "template": text_encoder.TEMPLATE_VERSION,
+                "qtype": self._te_qtype,
             }
-        if component == "vae":
-            facts["dtype"] = str(self.vae_dtype)
         return sha256_json(facts)
 
     @property
@@ -98,13 +116,19 @@ class Flux2Model(BaseModel):
             self.text_encoder, self.tokenizer, prompts, layers=self.text_layers, max_tokens=self.max_text_tokens
         )
 
+    def cut_prompt(self, prompt: str) -> PromptCut | None:
+        """See BaseModel.cut_prompt."""
+        self._load_tokenizer()
+        rendered = self.render_prompt(self.tokenizer, prompt)
+        return prompt_template.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
+
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See BaseModel.encode_images: [B, 128, H / 16, W / 16]."""
         return latents.encode(self.vae, pixels)
 
     def decode_latents(self, latents_: Tensor) -> Tensor:
         """See BaseModel.decode_latents."""
-        return latents.decode(self.vae, latents_)
+        return latents.decode(self.vae, latents_, limit=self._whole_px)
 
     # Training
 
@@ -170,14 +194,15 @@ class Flux2Model(BaseModel):
         negative = self._negative_prompt(item)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
-        images = pipeline(
-            height=item.height,
-            width=item.width,
-            num_inference_steps=item.sample_steps,
-            guidance_scale=item.guidance_scale,
-            generator=generator,
-            **arguments,
-        ).images
+        with latents.tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
+            images = pipeline(
+                height=item.height,
+                width=item.width,
+                num_inference_steps=item.sample_steps,
+                guidance_scale=item.guidance_scale,
+                generator=generator,
+                **arguments,
+            ).images
         return images[0]
 
     def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
@@ -203,6 +228,32 @@ class Flux2Model(BaseModel):
             for module in target.modules
         ]
 
+    @property
+    def _whole_px(self) -> int:
+        return latents.WHOLE_LOW_VRAM_PX if self.model_config.low_vram else latents.WHOLE_PX
+
+    @property
+    def _text_width(self) -> int | None:
+        """Width of the text encoder that the transformer was trained with; None where only its weights would tell."""
+        width = None
+        config = Path(self.model_config.name_or_path).expanduser() / "transformer" / "config.json"
+        if self.model_config.name_or_path == self.card.source:
+            width = self.card.prompt_embeds_shape[1]
+        elif config.is_file():
+            width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
+        return width // len(self.text_layers) if width else None
+
+    @property
+    def _te_qtype(self) -> str | None:
+        return self.model_config.qtype_te if self.model_config.quantize_te else None
+
+    def _weights(self, component: Component) -> list[Path]:
+        return sorted(self.folder(component).glob("*.safetensors"))
+
+    def _load_tokenizer(self) -> None:
+        if self.tokenizer is None:
+            self.tokenizer = load_tokenizer(self.folder("tokenizer"), padding_side=self.padding_side)
+
     def _read(self, kind: Any, component: str, **options: Any) -> Any:
         folder = self.folder(component)
         try:
@@ -215,8 +266,10 @@ class Flux2Klein4BModel(Flux2Model):
     """FLUX.2 klein 4B: true CFG, Qwen3 text encoder."""
 
     arch: ClassVar[str] = "flux2_klein_4b"
-    text_encoder_class: ClassVar[type] = Qwen3ForCausalLM
+    text_encoder_kind: ClassVar[str] = "qwen3"
+    padding_side: ClassVar[Literal["left", "right"]] = "right"
     encode_text: ClassVar[Callable[..., Tensor]] = staticmethod(text_encoder.encode_klein)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_template.render_klein)
     text_layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
 
     def get_generation_pipeline(self) -> Any:

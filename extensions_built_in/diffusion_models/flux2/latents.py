@@ -6,34 +6,61 @@ batch norm holds mean and variance).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2Pipeline
 from torch import Tensor
 
+# Larger pictures go through the VAE in overlapping tiles, blended where they meet. Tiles do not see each other, so the
+# result differs a little: up to here, where all usual training sizes are, it is exact. A constant and no setting,
+# because cached latents depend on it.
+WHOLE_PX = 2048 * 2048
+# What may be decoded whole beside a transformer when memory is short.
+WHOLE_LOW_VRAM_PX = 1024 * 1024
+
+
+@contextmanager
+def tiled_above(vae: AutoencoderKLFlux2, pixels: int, *, limit: int = WHOLE_PX) -> Iterator[None]:
+    """Inside the block, pictures of this many pixels go through the VAE in tiles if they are more than `limit`."""
+    if pixels > limit:
+        vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
+
 
 @torch.no_grad()
-def encode(vae: AutoencoderKLFlux2, pixels: Tensor) -> Tensor:
+def encode(vae: AutoencoderKLFlux2, pixels: Tensor, *, limit: int = WHOLE_PX) -> Tensor:
     """Latents of pixels.
 
     Args:
         vae: in eval mode; its `bn` is only read, never called, so that its statistics cannot drift.
         pixels: [B, 3, H, W], -1..1, H and W multiples of 16.
+        limit: pictures of more pixels are encoded in tiles.
 
     Returns:
         [B, 4 * latent_channels, H / 16, W / 16], about N(0, 1) per channel, in the VAE's dtype.
     """
-    latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()  # [B, C, H/8, W/8]
+    with tiled_above(vae, pixels.shape[-2] * pixels.shape[-1], limit=limit):
+        latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode()  # [B, C, H/8, W/8]
     patches = Flux2Pipeline._patchify_latents(latents)  # [B, 4C, H/16, W/16]
     mean, std = _statistics(vae, patches)
     return (patches - mean) / std
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKLFlux2, latents: Tensor) -> Tensor:
-    """Pixels [B, 3, H, W] in about -1..1 of normalised latents [B, 4C, H / 16, W / 16]."""
+def decode(vae: AutoencoderKLFlux2, latents: Tensor, *, limit: int = WHOLE_PX) -> Tensor:
+    """Pixels [B, 3, H, W] in about -1..1 of normalised latents [B, 4C, H / 16, W / 16].
+
+    Pictures of more than `limit` pixels are decoded in tiles.
+    """
     latents = latents.to(vae.device, vae.dtype)
     mean, std = _statistics(vae, latents)
-    return vae.decode(Flux2Pipeline._unpatchify_latents(latents * std + mean)).sample
+    with tiled_above(vae, 16 * latents.shape[-2] * 16 * latents.shape[-1], limit=limit):
+        return vae.decode(Flux2Pipeline._unpatchify_latents(latents * std + mean)).sample
 
 
 def _statistics(vae: AutoencoderKLFlux2, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,8 @@ def encode_klein(
     """Prompt embeddings of the klein models (Qwen3, user turn only, thinking off, padded on the right).
 
     Args:
-        text_encoder: Qwen3ForCausalLM; its head is not run.
-        tokenizer: Qwen2TokenizerFast.
+        text_encoder: Qwen3Model, whole or its first max(layers) layers without the final norm.
+        tokenizer: as `load_tokenizer` gives it, padding on the right.
         prompts: B texts.
         layers: hidden states to stack (`hidden_states[k]` is the output after k layers).
         max_tokens: length of every prompt after padding, template included.
@@ -34,7 +34,7 @@ def encode_klein(
     """
     embeds = [
         Flux2KleinPipeline._get_qwen3_prompt_embeds(
-            text_encoder.model,
+            text_encoder,
             tokenizer,
             prompt,
             max_sequence_length=max_tokens,
@@ -51,13 +51,11 @@ def encode_dev(
 ) -> Tensor:
     """Prompt embeddings of FLUX.2 dev (Mistral 3 with FLUX.2's system message, padded on the left).
 
-    Arguments and result as `encode_klein`, for Mistral3ForConditionalGeneration; neither its head nor its vision tower
-    is run.
+    Arguments and result as `encode_klein`, for MistralModel and a tokenizer that pads on the left.
     """
-    tokenizer.padding_side = "left"
     embeds = [
         Flux2Pipeline._get_mistral_3_small_prompt_embeds(
-            text_encoder.model.language_model,
+            text_encoder,
             tokenizer,
             prompt,
             max_sequence_length=max_tokens,

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Mistral3Config, Mistral3ForConditionalGeneration, PreTrainedTokenizerFast
 
-from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
-from tests.tiny import TINY, tiny_config, tiny_model
+from tests.tiny import TINY, tiny_model
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
 
@@ -24,15 +22,6 @@ def test_every_arch_of_the_folder_is_flux2() -> None:
     assert model.get_bucket_divisibility() == 16
     assert model.num_tokens(128, 64) == 8 * 4
     assert model.get_transformer_block_names() == ["double_blocks", "single_blocks"]
-
-
-def test_prompts_are_encoded_as_diffusers_pipeline_encodes_them() -> None:
-    from diffusers import Flux2KleinPipeline
-
-    model = tiny_model("text_encoder")
-    pipeline = Flux2KleinPipeline.from_pretrained(TINY, transformer=None, vae=None, dtype=torch.float32)
-    expected, _ = pipeline.encode_prompt("a red circle", max_sequence_length=model.max_text_tokens)
-    assert torch.equal(model.get_prompt_embeds(["a red circle"]), expected)
 
 
 def test_components_are_loaded_and_freed_one_by_one() -> None:
@@ -118,71 +107,3 @@ def test_a_model_out_of_reach_is_explained() -> None:
     model = tiny_model(name_or_path="black-forest-labs/FLUX.2-klein-base-4B")
     with pytest.raises(UserError, match=r"FLUX\.2-klein-base-4B: cannot be downloaded.*local folder"):
         model.load("vae")
-
-
-def test_dev_encodes_prompts_with_its_system_message_on_the_left(tmp_path: Path) -> None:
-    _write_tiny_mistral(tmp_path)
-    model = Flux2Model(
-        tiny_config(arch="flux2", te_name_or_path=tmp_path), device=torch.device("cpu"), dtype=torch.float32
-    )
-    model.text_layers, model.max_text_tokens = (1, 2, 3), 96  # type: ignore[misc]
-    model.load("text_encoder")
-    from diffusers import Flux2Pipeline
-
-    pipeline = Flux2Pipeline(
-        scheduler=None, vae=None, transformer=None, text_encoder=model.text_encoder, tokenizer=model.tokenizer
-    )
-    expected, _ = pipeline.encode_prompt("a red circle", max_sequence_length=96, text_encoder_out_layers=(1, 2, 3))
-    embeds = model.get_prompt_embeds(["a red circle"])
-    assert embeds.shape == (1, 96, 3 * 32)
-    assert torch.allclose(embeds, expected, atol=1e-6)
-
-
-def _write_tiny_mistral(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
-    bpe.train_from_iterator([], trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet))
-    template = (
-        "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}]"
-        "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}"
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        chat_template=template,
-        model_max_length=4096,
-    )
-    tokenizer.save_pretrained(folder / "tokenizer")
-    text = {
-        "model_type": "mistral",
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 4096,
-        "sliding_window": None,
-    }
-    vision = {
-        "model_type": "pixtral",
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "head_dim": 8,
-        "intermediate_size": 16,
-        "image_size": 32,
-        "patch_size": 16,
-        "num_channels": 3,
-    }
-    torch.manual_seed(0)
-    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=8, vision_feature_layer=-1)
-    Mistral3ForConditionalGeneration(config).save_pretrained(folder / "text_encoder")

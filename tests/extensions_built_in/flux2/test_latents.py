@@ -5,6 +5,7 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2D
 
 from extensions_built_in.diffusion_models.flux2 import latents
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from tests.tiny import tiny_model
 
 
 def _vae() -> AutoencoderKLFlux2:
@@ -31,6 +32,29 @@ def test_decode_undoes_the_normalisation() -> None:
     with torch.no_grad():
         direct = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
     assert torch.allclose(latents.decode(vae, latents.encode(vae, pixels)), direct, atol=1e-5)
+
+
+def test_pictures_above_the_limit_go_through_in_tiles_and_look_the_same() -> None:
+    vae = tiny_model("vae").vae  # its tiles have 128 pixels
+    pixels = torch.full((1, 3, 192, 256), -0.6)
+    pixels[:, 0, 60:140, 40:120] = 0.9
+    pixels[:, 1, 30:90, 150:220] = 0.9
+    limit = 192 * 256
+    whole = latents.encode(vae, pixels, limit=limit)
+    assert torch.equal(whole, latents.encode(vae, pixels)), "up to 2048 x 2048 nothing changes"
+    tiled = latents.encode(vae, pixels, limit=limit - 1)
+    assert 0 < (tiled - whole).norm() < 0.3 * whole.norm()
+    picture, tiled_picture = latents.decode(vae, whole, limit=limit), latents.decode(vae, whole, limit=limit - 1)
+    assert 0 < (tiled_picture - picture).norm() < 0.3 * picture.norm()
+    assert tiled_picture.shape == pixels.shape
+    assert not vae.use_tiling
+
+
+def test_a_batch_in_slices_is_the_same_as_its_pictures_alone() -> None:
+    vae, pixels = _vae(), torch.rand(3, 3, 32, 32) * 2 - 1
+    vae.enable_slicing()
+    alone = torch.cat([latents.encode(vae, picture[None]) for picture in pixels])
+    assert torch.equal(latents.encode(vae, pixels), alone)
 
 
 def test_encoding_leaves_the_statistics_alone() -> None:

@@ -1,0 +1,60 @@
+"""What makes two VAEs the same to a cache of latents: the numbers that encode, whatever their file is called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.files import sha256_json
+
+# A decoder does not touch latents: the VAE with the small decoder shares its cache with the full one.
+_ENCODES = ("encoder.", "quant_conv.", "bn.running_")
+# Settings that are not visible in the weights, with the values of released files that come without config.json.
+_SETTINGS = {"batch_norm_eps": 1e-4, "norm_num_groups": 32, "act_fn": "silu"}
+
+
+def encoder_fingerprint(files: Sequence[Path], config: Path | None) -> str:
+    """Hex digest of the part of a VAE that makes latents.
+
+    Equal for all models that come with the same VAE, also under other file names, tensor names (the released
+    `ae.safetensors` has its own) and decoders. Reads the encoder: 70 to 140 MB.
+
+    Args:
+        files: its safetensors files.
+        config: its `config.json`; None for a released single file.
+
+    Raises:
+        UserError: a file is damaged, or none holds the encoder of a VAE.
+    """
+    digests = sorted(digest for path in files for digest in _digests(path))
+    if not digests:
+        found = ", ".join(str(path) for path in files) or f"the folder of {config}"
+        raise UserError(f"{found}: no encoder of a VAE in it. Check model.vae_path and model.name_or_path.")
+    return sha256_json({"tensors": digests, "settings": _settings(config)})
+
+
+def _digests(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return [_digest(file.get_tensor(key)) for key in file.keys() if key.startswith(_ENCODES)]  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+
+
+def _digest(tensor: Tensor) -> str:
+    # Neither name nor shape: the layouts name tensors differently, and store linear layers as 1 x 1 convolutions.
+    digest = hashlib.sha256(f"{tensor.dtype} {tensor.numel()}".encode())
+    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _settings(config: Path | None) -> dict[str, object]:
+    stored = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
+    return {key: stored.get(key, default) for key, default in _SETTINGS.items()}

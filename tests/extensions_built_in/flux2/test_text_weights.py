@@ -1,0 +1,145 @@
+"""extensions_built_in.diffusion_models.flux2.text_weights"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optimum.quanto import QModuleMixin
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Mistral3ForConditionalGeneration, Qwen3ForCausalLM
+
+from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
+from tests.tiny import TINY
+from tests.tiny_text import write_tiny_mistral
+from toolkit.errors import UserError
+
+KLEIN = TINY / "text_encoder"
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_mistral(tmp_path_factory.mktemp("dev")) / "text_encoder"
+
+
+def _load(folder: Path, kind: str = "mistral", num_layers: int = 3, **options: Any) -> nn.Module:
+    files = sorted(folder.glob("*.safetensors"))
+    options = {"hidden_size": None, "dtype": torch.float32, "device": torch.device("cpu"), **options}
+    return load_text_encoder(folder, files, kind, num_layers=num_layers, **options)
+
+
+def _hidden_states(model: Any) -> tuple[Tensor, ...]:
+    ids = torch.arange(20, 60).unsqueeze(0)
+    mask = (torch.arange(40) < 30).long().unsqueeze(0)
+    with torch.no_grad():
+        out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    return tuple(out.hidden_states)
+
+
+@pytest.mark.parametrize("num_layers", [1, 3, 4])
+def test_the_first_layers_of_mistral_3_alone_give_the_same_hidden_states_bit_for_bit(
+    mistral: Path, num_layers: int
+) -> None:
+    whole = Mistral3ForConditionalGeneration.from_pretrained(mistral, dtype=torch.float32).eval()
+    ours, theirs = _hidden_states(_load(mistral, num_layers=num_layers)), _hidden_states(whole.model.language_model)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=False))
+    assert len(ours) == num_layers + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_layers_of_qwen_3_alone_give_the_same_hidden_states_bit_for_bit(dtype: torch.dtype) -> None:
+    whole = Qwen3ForCausalLM.from_pretrained(KLEIN, dtype=dtype).eval()
+    ours, theirs = _hidden_states(_load(KLEIN, "qwen3", 27, dtype=dtype)), _hidden_states(whole.model)
+    assert len(theirs) == len(ours) + 1
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=False))
+
+
+def test_what_is_not_used_is_not_there(mistral: Path) -> None:
+    model = _load(mistral)
+    names = [name for name, _ in model.named_parameters()]
+    assert {".".join(name.split(".")[:2]) for name in names} == {
+        "embed_tokens.weight",
+        *(f"layers.{i}" for i in range(3)),
+    }
+    assert not any(parameter.is_meta or parameter.requires_grad for parameter in model.parameters())
+
+
+LAYOUTS: dict[str, Callable[[str], str]] = {
+    "transformers before 4.52": lambda name: f"language_model.model.{name}",
+    "transformers since": lambda name: f"model.language_model.{name}",
+    "causal model": lambda name: f"model.{name}",
+    "bare": lambda name: name,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_naming_of_the_weights_is_read_and_only_the_used_ones_need_exist(
+    mistral: Path, tmp_path: Path, layout: str
+) -> None:
+    expected = _load(mistral).state_dict()
+    shutil.copy(mistral / "config.json", tmp_path)
+    save_file({LAYOUTS[layout](name): tensor for name, tensor in expected.items()}, tmp_path / "model.safetensors")
+    loaded = _load(tmp_path).state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_the_right_kind_in_the_wrong_size_is_refused_before_it_is_read() -> None:
+    with pytest.raises(UserError, match=r"of width 64; this model reads width 4096"):
+        _load(KLEIN, "qwen3", 27, hidden_size=4096)
+    _load(KLEIN, "qwen3", 27, hidden_size=64)
+
+
+def test_shards_are_read_together(mistral: Path, tmp_path: Path) -> None:
+    tensors = load_file(mistral / "model.safetensors")
+    shutil.copy(mistral / "config.json", tmp_path)
+    names = sorted(tensors)
+    for index in range(3):
+        save_file({name: tensors[name] for name in names[index::3]}, tmp_path / f"model-{index + 1}-of-3.safetensors")
+    one, other = _hidden_states(_load(tmp_path)), _hidden_states(_load(mistral))
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(("qtype", "error"), [("qfloat8", 0.1), ("qint8", 0.05), ("qint4", 0.5)])
+def test_every_linear_layer_is_quantized_and_the_hidden_states_stay_close(
+    mistral: Path, qtype: str, error: float
+) -> None:
+    plain, quantized = _load(mistral), _load(mistral, qtype=qtype)
+    linears = [name for name, module in plain.named_modules() if isinstance(module, nn.Linear)]
+    assert len(linears) == 3 * 7
+    assert all(isinstance(quantized.get_submodule(name), QModuleMixin) for name in linears)
+    exact, close = _hidden_states(plain)[3][:, :30], _hidden_states(quantized)[3][:, :30]
+    assert 0 < (exact - close).norm() < error * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("other kind", r"`qwen3`; this model was trained with `mistral`"),
+        ("too shallow", r"of 2 layers; this model reads layer 3"),
+        ("no config", r"no readable config\.json"),
+        ("missing weights", r"weights of the text encoder are missing, such as layers\.2"),
+        ("truncated", r"cannot be read as safetensors"),
+        ("other shapes", r"has shape \(48, 32\), but config\.json asks for \(64, 32\)"),
+    ],
+)
+def test_an_encoder_that_cannot_be_used_is_explained(mistral: Path, tmp_path: Path, damage: str, message: str) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(KLEIN if damage == "other kind" else mistral, folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "no config":
+        config.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:500])
+    elif damage == "missing weights":
+        save_file({name: t for name, t in load_file(weights).items() if "layers.2." not in name}, weights)
+    elif damage in ("too shallow", "other shapes"):
+        values = json.loads(config.read_text())
+        values["text_config"] |= {"num_hidden_layers": 2} if damage == "too shallow" else {"intermediate_size": 64}
+        config.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=message):
+        _load(folder)

@@ -1,0 +1,69 @@
+"""extensions_built_in.diffusion_models.flux2.vae_identity"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein9BModel, Flux2Model
+from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
+from tests.tiny import TINY, tiny_config, tiny_model
+from toolkit.errors import UserError
+
+WEIGHTS = TINY / "vae" / "diffusion_pytorch_model.safetensors"
+CONFIG = TINY / "vae" / "config.json"
+OURS = encoder_fingerprint([WEIGHTS], CONFIG)
+
+
+def test_every_arch_with_one_vae_shares_its_latents() -> None:
+    fingerprints = {
+        kind(tiny_config(arch=kind.arch), device=torch.device("cpu"), dtype=torch.float32).fingerprint("vae")
+        for kind in (Flux2Model, Flux2Klein9BModel)
+    }
+    assert fingerprints == {tiny_model().fingerprint("vae")}
+
+
+def test_other_names_files_and_decoders_are_the_same_vae(tmp_path: Path) -> None:
+    tensors = load_file(WEIGHTS)
+    renamed = {}
+    for name, tensor in tensors.items():
+        if name.startswith("quant_conv."):
+            renamed[f"encoder.{name}"] = tensor
+        elif name.endswith("to_q.weight") and name.startswith("encoder"):
+            renamed[name.replace("to_q", "q")] = tensor[:, :, None, None].contiguous()
+        elif name.startswith("decoder."):
+            renamed[name] = tensor + 1
+        else:
+            renamed[name] = tensor
+    save_file(renamed, tmp_path / "ae.safetensors")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(CONFIG.read_text()), "_name_or_path": "elsewhere", "sample_size": 64}))
+    assert encoder_fingerprint([tmp_path / "ae.safetensors"], config) == OURS
+
+
+@pytest.mark.parametrize("name", ["encoder.conv_in.weight", "bn.running_mean", "quant_conv.bias"])
+def test_another_number_in_the_encoder_is_another_vae(tmp_path: Path, name: str) -> None:
+    tensors = load_file(WEIGHTS)
+    tensors[name] = tensors[name] * 1.01 + 0.01
+    save_file(tensors, tmp_path / "vae.safetensors")
+    assert encoder_fingerprint([tmp_path / "vae.safetensors"], CONFIG) != OURS
+
+
+def test_a_setting_that_shapes_latents_is_part_of_it(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(CONFIG.read_text()), "batch_norm_eps": 1e-5}))
+    assert encoder_fingerprint([WEIGHTS], config) != OURS
+
+
+def test_files_without_an_encoder_are_named(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    shutil.copy(WEIGHTS, damaged)
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"damaged\.safetensors: cannot be read"):
+        encoder_fingerprint([damaged], None)
+    save_file({"decoder.x": torch.zeros(1)}, tmp_path / "small_decoder.safetensors")
+    with pytest.raises(UserError, match=r"small_decoder\.safetensors: no encoder of a VAE"):
+        encoder_fingerprint([tmp_path / "small_decoder.safetensors"], None)

@@ -1,0 +1,42 @@
+"""Where a prompt that is too long for the text encoder was cut, in words for its author."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SHOWN_CHARACTERS = 40
+
+
+@dataclass(frozen=True)
+class PromptCut:
+    """What the text encoder read of a prompt, and what not.
+
+    Attributes:
+        num_tokens: length of the whole prompt, template included.
+        max_tokens: how many of them are read.
+        kept: the part of the prompt that is read.
+        lost: the part that is not; empty if only the template's end is lost.
+    """
+
+    num_tokens: int
+    max_tokens: int
+    kept: str
+    lost: str
+
+    def describe(self) -> str:
+        """One line that shows the place."""
+        lengths = f"a prompt has {self.num_tokens} tokens, template included, and {self.max_tokens} are read"
+        if not self.lost:
+            num_over = self.num_tokens - self.max_tokens
+            return f'{lengths}: shorten "{_end(self.kept)}" by {num_over} tokens, or its closing tokens are lost'
+        return f'{lengths}: it is cut between "{_end(self.kept)}" and "{_start(self.lost)}"'
+
+
+def _end(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_CHARACTERS else f"...{line[-_SHOWN_CHARACTERS:]}"
+
+
+def _start(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}..."
