@@ -100,7 +100,8 @@ def split(update: Update, num_parts: int) -> list[Update | None]:
     used = [(part != 0).any(dim=0) for part in parts]
     is_block_diagonal = int(sum(use.int() for use in used).max()) == 1 if update.rank else False
     if not is_block_diagonal:
-        return [Update(update.a, part) for part in parts]
+        # Copies: safetensors refuses tensors that share memory.
+        return [Update(update.a.clone(), part.clone()) for part in parts]
     return [
         Update(update.a[use], part[:, use]) if bool(use.any()) else None for part, use in zip(parts, used, strict=True)
     ]

@@ -20,7 +20,7 @@ from extensions_built_in.diffusion_models.flux2.transformer import predict_veloc
 from toolkit.errors import UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Update, distance, fuse, norm
-from toolkit.weights.tensor_files import write_tensors
+from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
 
 Updates = dict[str, Update]
 BLOCKS = ("double_blocks.", "single_blocks.")
@@ -264,7 +264,12 @@ def test_kohyas_alpha_is_folded_in() -> None:
 def test_alpha_in_the_header_that_comfyui_ignores_is_folded_in(tmp_path: Path) -> None:
     updates, expected = _updates(), _expected(_updates())
     state = _scaled(write(updates, "diffusers"), 2.0)
-    header = {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 8})}
+    settings = {
+        "transformer.r": 4,
+        "transformer.lora_alpha": 8,
+        "transformer.target_modules": [layer for target in updates for layer in layers_of(target)],
+    }
+    header = {"lora_adapter_metadata": json.dumps(settings)}
     assert _same(_read(state, header), updates)
     assert _error(_in_diffusers(state, tmp_path, header), expected) < 1e-5
     assert _error(_in_comfy(state)[0], expected) > 0.1
@@ -286,10 +291,8 @@ def test_a_file_that_diffusers_itself_saved_is_read(tmp_path: Path) -> None:
     updates = _updates(is_split=True)
     parts = {"scheduler": None, "vae": None, "text_encoder": None, "tokenizer": None}
     pipeline = Flux2Pipeline(transformer=transformer("dev"), **parts)
-    pipeline.load_lora_weights(write(updates, "bfl"))
-    pipeline.transformer.save_lora_adapter(tmp_path)
-    from toolkit.weights.tensor_files import read_metadata, read_tensors
-
+    pipeline.load_lora_weights(write(updates, "bfl"), adapter_name="mine")
+    pipeline.transformer.save_lora_adapter(tmp_path, adapter_name="mine")
     path = tmp_path / "pytorch_lora_weights.safetensors"
     assert _same(_read(read_tensors(path), read_metadata(path)), updates)
 
@@ -327,7 +330,7 @@ def test_lokr_is_expanded_exactly() -> None:
     ],
 )
 def test_what_is_no_lora_is_refused_and_named(key: str, kind: str) -> None:
-    with pytest.raises(UserError, match=rf"1 of 57 keys.*{kind}.*\n  {key}"):
+    with pytest.raises(UserError, match=rf"1 of 41 keys.*{kind}.*\n  {key}"):
         _read(write(_updates(), "bfl") | {key: torch.ones(2, 2)})
 
 
