@@ -130,9 +130,7 @@ class LoRASpecialNetwork:
         }
 
     @torch.no_grad()
-    def load_state_dict(
-        self, file_state: StateDict, *, source: str, metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def load_state_dict(self, file_state: StateDict, *, source: str, metadata: Mapping[str, str] | None = None) -> None:
         """Take over the weights of a LoRA file in any format that `toolkit.lora.parse` knows.
 
         Raises:
@@ -147,11 +145,12 @@ class LoRASpecialNetwork:
         if updates.keys() != names:
             more, missing = sorted(updates.keys() - names), sorted(names - updates.keys())
             shown = "; ".join(
-                f"{len(some)} {what}, such as {some[0]}" for what, some in (("more", more), ("missing", missing)) if some
+                f"{len(some)} {what}, such as {some[0]}"
+                for what, some in (("more", more), ("missing", missing))
+                if some
             )
             raise UserError(
-                f"{source}: its layers are not those of this job ({shown}). "
-                "Check network_kwargs and transformer_only."
+                f"{source}: its layers are not those of this job ({shown}). Check network_kwargs and transformer_only."
             )
         for target in self.targets:
             self._check_shape(target, updates[target.name], source=source)

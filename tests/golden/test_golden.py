@@ -57,11 +57,18 @@ def test_the_velocity_is_the_references(kind: str, sigma: str, reference: dict[s
 def _scheduler() -> FlowMatchEulerDiscreteScheduler:
     # As in the released scheduler_config.json.
     return FlowMatchEulerDiscreteScheduler(
-        shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
     )
 
 
-@pytest.mark.parametrize("row", _table("schedule.json"), ids=lambda row: f"{row['num_tokens']} tokens {row['steps']} steps")
+@pytest.mark.parametrize(
+    "row", _table("schedule.json"), ids=lambda row: f"{row['num_tokens']} tokens {row['steps']} steps"
+)
 def test_time_shift_and_schedule_are_the_references(row: dict[str, Any]) -> None:
     mu = compute_empirical_mu(image_seq_len=row["num_tokens"], num_steps=row["steps"])
     assert mu == pytest.approx(row["mu"], rel=1e-9)

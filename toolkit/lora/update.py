@@ -98,8 +98,8 @@ def split(update: Update, num_parts: int) -> list[Update | None]:
     """The inverse of `fuse`: one update per layer, None where a layer has none."""
     parts = update.b.chunk(num_parts, dim=0)
     used = [(part != 0).any(dim=0) for part in parts]
-    is_block_diagonal = int(sum(use.int() for use in used).max()) == 1 if update.rank else False
-    if not is_block_diagonal:
+    num_users = torch.stack(used).sum(dim=0)  # [rank]
+    if int(num_users.max()) != 1:
         # Copies: safetensors refuses tensors that share memory.
         return [Update(update.a.clone(), part.clone()) for part in parts]
     return [

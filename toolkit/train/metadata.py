@@ -64,7 +64,12 @@ def file_metadata(
     if base_weights is not None:
         metadata["base_model"] = json.dumps(asdict(base_weights))
     if network is not None:
-        facts = {"type": network.type, "rank": network.linear, "alpha": network.linear_alpha, "alpha_is_folded_in": True}
+        facts = {
+            "type": network.type,
+            "rank": network.linear,
+            "alpha": network.linear_alpha,
+            "alpha_is_folded_in": True,
+        }
         metadata |= {
             "network": json.dumps(facts),
             "ss_network_dim": str(network.linear),

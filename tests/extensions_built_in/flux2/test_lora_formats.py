@@ -99,7 +99,9 @@ def _renamed(state: dict[str, Tensor], *pairs: tuple[str, str]) -> dict[str, Ten
     return result
 
 
-def _scaled(state: dict[str, Tensor], factor: float, down_up: tuple[str, str] = ("lora_A", "lora_B")) -> dict[str, Tensor]:
+def _scaled(
+    state: dict[str, Tensor], factor: float, down_up: tuple[str, str] = ("lora_A", "lora_B")
+) -> dict[str, Tensor]:
     """B divided by a factor that alpha, told elsewhere, makes good."""
     return {key: tensor / factor if down_up[1] in key else tensor for key, tensor in state.items()}
 
@@ -131,7 +133,9 @@ def test_diffusers_reads_every_format_without_a_warning(
 
 
 @pytest.mark.parametrize("is_split", [False, True])
-@pytest.mark.parametrize(("file_format", "is_new"), [(name, True) for name in FORMATS] + [("bfl", False), ("kohya", False)])
+@pytest.mark.parametrize(
+    ("file_format", "is_new"), [(name, True) for name in FORMATS] + [("bfl", False), ("kohya", False)]
+)
 def test_comfyui_uses_every_key(file_format: str, is_new: bool, is_split: bool) -> None:
     updates = _updates(is_split=is_split)
     found, unused = _in_comfy(write(updates, file_format), is_new=is_new)

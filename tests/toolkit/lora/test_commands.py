@@ -128,9 +128,7 @@ def test_merge_into_a_diffusers_folder_gives_the_same_model(lora: Path, tmp_path
     assert all(torch.allclose(found[name], tensor, atol=1e-5) for name, tensor in expected.items())
 
 
-def test_merge_into_another_model_is_refused(
-    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_merge_into_another_model_is_refused(lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, output = tmp_path / "base.safetensors", tmp_path / "merged.safetensors"
     state = single_file("dev")
     for change, message in (
