@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from diffusers import Flux2Transformer2DModel
 from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
-from tests.golden.recipe import weights
 from torch import Tensor
+
+from tests.golden.recipe import weights
 
 FOLDER = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""Weights and inputs of the reference runs, made from their names alone: any program can make them again, bit for bit."""
+"""Weights and inputs of the reference runs, made from their names alone, bit for bit on any machine."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Pipeline
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from safetensors.torch import load_file
-from tests.golden.models import transformer
-from tests.golden.recipe import numbers
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from tests.golden.models import transformer
+from tests.golden.recipe import numbers
 
 FOLDER = Path(__file__).parent
 KINDS = ("dev", "klein")

@@ -78,7 +78,7 @@ def read_lora_file(path: Path, *, arch: str | None = None) -> LoraFile:
 
 
 def write_updates(path: Path, source: LoraFile, updates: Mapping[str, Update], *, file_format: str) -> None:
-    """Write updates made from a file, in its dtype and with its header; they are read back before they take their place.
+    """Write updates made from a file, in its dtype and with its header; the file is read back first.
 
     Raises:
         UserError: the format cannot carry a layer, or what was read back differs.

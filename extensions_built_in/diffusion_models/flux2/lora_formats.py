@@ -1,8 +1,8 @@
 """FLUX.2's LoRA files as other programs read them.
 
-`bfl` uses the names of the released single file, `diffusion_model.<name>.lora_A/B.weight`, with alpha / rank folded into
-B and no alpha of its own: diffusers, ComfyUI old and new and ai-toolkit all read it. `diffusers` uses diffusers' names
-(ComfyUI needs a version of 2026 for it). `kohya` is the spelling of sd-scripts and musubi-tuner.
+`bfl` uses the names of the released single file, `diffusion_model.<name>.lora_A/B.weight`, with alpha / rank folded
+into B and no alpha of its own: diffusers, ComfyUI old and new and ai-toolkit all read it. `diffusers` uses the names of
+that library (ComfyUI needs a version of 2026 for it). `kohya` is the spelling of sd-scripts and musubi-tuner.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ OUTER = {
     "single_stream_modulation.lin": ("single_stream_modulation.linear",),
     "final_layer.linear": ("proj_out",),
 }
-# Never trained and never written under its released name: its two halves are swapped between the layouts, and diffusers'
-# LoRA converter does not swap them back.
+# Never trained and never written under its released name: its two halves are swapped between the layouts, and
+# diffusers' LoRA converter does not swap them back.
 FINAL_MODULATION = ("final_layer.adaLN_modulation.1", "norm_out.linear")
 BLOCK_LISTS = ["double_blocks", "single_blocks"]
 

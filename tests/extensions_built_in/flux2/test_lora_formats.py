@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
-from tests.comfy import apply_lora
-from tests.golden.models import single_file, transformer
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
 from extensions_built_in.diffusion_models.flux2.lora_formats import FORMATS, write
 from extensions_built_in.diffusion_models.flux2.lora_keys import layers_of, targets
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from tests.comfy import apply_lora
+from tests.golden.models import single_file, transformer
 from toolkit.errors import UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Update, distance, fuse, norm

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
-from tests.golden.models import single_file, transformer
 
 from extensions_built_in.diffusion_models.flux2.lora_formats import write
+from tests.golden.models import single_file, transformer
 from toolkit.lora.__main__ import main
 from toolkit.lora.files import HASH, read_lora_file
 from toolkit.lora.update import Update, distance, fuse, norm

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.golden.models import transformer
 from tests.tiny import tiny_model
-
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.lora.files import read_lora_file
@@ -74,7 +74,7 @@ def test_a_failed_save_keeps_the_file_before(tmp_path: Path) -> None:
     before = path.read_bytes()
     with torch.no_grad():
         network.parameters()[1].fill_(1e6)  # more than fp16 can hold
-    with pytest.raises(UserError, match="save.dtype: bf16"):
+    with pytest.raises(UserError, match=r"save\.dtype: bf16"):
         trained.save(tmp_path / "lora", dtype=torch.float16, metadata={})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
