@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import nn
 
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
+from toolkit.lora.fit import fit
+from toolkit.lora.update import Update, updates_of
 from toolkit.models.base_model import BaseModel, LoraTarget, StateDict
 from toolkit.randomness import Draws
 
@@ -102,40 +104,63 @@ class LoRASpecialNetwork:
         """Count of trained weights."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def state_dict(self, dtype: torch.dtype) -> StateDict:
-        """What a LoRA file holds, scale folded into B, with the file's keys."""
+    def state_dict(self, dtype: torch.dtype, file_format: str = "bfl") -> StateDict:
+        """What a LoRA file holds, scale folded into B, with the file's keys.
+
+        Raises:
+            UserError: the format cannot carry one of the layers.
+        """
         state: StateDict = {}
         for target in self.targets:
             layers = self._layers[target.name]
             stacked = torch.cat([layer.lora_B[ADAPTER].weight.detach() for layer in layers], dim=0)
             state[f"{target.name}.lora_A.weight"] = layers[0].lora_A[ADAPTER].weight.detach().to(dtype)
             state[f"{target.name}.lora_B.weight"] = (stacked * self.config.scale).to(dtype)
-        return self.model.convert_lora_weights_before_save(state)
+        return self.model.convert_lora_weights_before_save(state, file_format)
+
+    def updates(self) -> dict[str, Update]:
+        """What each layer of the loaded model adds now, by the layer's name there; for comparison with files."""
+        return {
+            module: Update(
+                layer.lora_A[ADAPTER].weight.detach().cpu(),
+                layer.lora_B[ADAPTER].weight.detach().cpu() * layer.scaling[ADAPTER],
+            )
+            for target in self.targets
+            for module, layer in zip(target.modules, self._layers[target.name], strict=True)
+        }
 
     @torch.no_grad()
-    def load_state_dict(self, file_state: StateDict, *, source: str) -> None:
-        """Take over the weights of a LoRA file (the inverse of `state_dict`).
+    def load_state_dict(self, file_state: StateDict, *, source: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Take over the weights of a LoRA file in any format that `toolkit.lora.parse` knows.
 
         Raises:
             UserError: the file is of another model, rank or choice of layers.
         """
         try:
-            state = self.model.convert_lora_weights_before_load(file_state)
+            state = self.model.convert_lora_weights_before_load(file_state, metadata)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
-        expected = {f"{target.name}.lora_{part}.weight" for target in self.targets for part in "AB"}
-        if state.keys() != expected:
+        updates = updates_of(state)
+        names = {target.name for target in self.targets}
+        if updates.keys() != names:
+            more, missing = sorted(updates.keys() - names), sorted(names - updates.keys())
+            shown = "; ".join(
+                f"{len(some)} {what}, such as {some[0]}"
+                for what, some in (("more", more), ("missing", missing))
+                if some
+            )
             raise UserError(
-                f"{source}: its layers are not those of this job ({len(state.keys() - expected)} more, "
-                f"{len(expected - state.keys())} missing). Check network_kwargs and transformer_only."
+                f"{source}: its layers are not those of this job ({shown}). Check network_kwargs and transformer_only."
             )
         for target in self.targets:
-            layers = self._layers[target.name]
-            a, b = state[f"{target.name}.lora_A.weight"], state[f"{target.name}.lora_B.weight"] / self.config.scale
-            self._copy(layers[0].lora_A[ADAPTER].weight, a, source=source, name=target.name)
+            self._check_shape(target, updates[target.name], source=source)
+        for name, update in fit(updates, self.config.linear, source=source).items():
+            layers = self._layers[name]
+            # Rows that the file does not fill keep their random start: with A and B both zero they would never learn.
+            layers[0].lora_A[ADAPTER].weight[: update.rank] = update.a.to(self.model.device)
             sizes = [layer.lora_B[ADAPTER].weight.shape[0] for layer in layers]
-            for layer, part in zip(layers, b.split(sizes, dim=0), strict=True):
-                self._copy(layer.lora_B[ADAPTER].weight, part, source=source, name=target.name)
+            for layer, part in zip(layers, (update.b / self.config.scale).split(sizes, dim=0), strict=True):
+                layer.lora_B[ADAPTER].weight.zero_()[:, : update.rank] = part.to(self.model.device)
 
     @contextmanager
     def multiplied(self, factor: float) -> Iterator[None]:
@@ -162,11 +187,12 @@ class LoRASpecialNetwork:
             b = layer.lora_B[ADAPTER]
             b.weight = nn.Parameter(torch.zeros(b.weight.shape, device=self.model.device))
 
-    @staticmethod
-    def _copy(weight: Tensor, value: Tensor, *, source: str, name: str) -> None:
-        if weight.shape != value.shape:
+    def _check_shape(self, target: LoraTarget, update: Update, *, source: str) -> None:
+        layers = self._layers[target.name]
+        needed = (sum(layer.lora_B[ADAPTER].weight.shape[0] for layer in layers), layers[0].lora_A[ADAPTER].in_features)
+        found = (update.b.shape[0], update.a.shape[1])
+        if needed != found:
             raise UserError(
-                f"{source}: {name} has shape {tuple(value.shape)}, this job needs {tuple(weight.shape)}. "
-                "Set network.linear to the file's rank."
+                f"{source}: {target.name} changes a weight of shape {found}, this model's is {needed}: "
+                "the file was made for another model."
             )
-        weight.copy_(value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
+
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
 from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.models.base_model import BaseModel
 from toolkit.randomness import Draws
 from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
-from toolkit.weights.tensor_files import read_tensors
+from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 
 class SDTrainer(BaseSDTrainProcess):
@@ -22,5 +24,7 @@ class SDTrainer(BaseSDTrainProcess):
         network.apply()
         if config.pretrained_lora_path is not None:
             path = config.pretrained_lora_path
-            network.load_state_dict(read_tensors(path), source=str(path))
-        return TrainedLora(network)
+            network.load_state_dict(read_tensors(path), source=str(path), metadata=read_metadata(path))
+        # A format that cannot carry these layers is refused now, not at the first save.
+        network.state_dict(torch.float32, self.config.save.lora_format)
+        return TrainedLora(network, file_format=self.config.save.lora_format)

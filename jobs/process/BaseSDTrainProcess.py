@@ -30,7 +30,7 @@ from toolkit.train.encode import Encodings, ImageEncoder, PromptEncoder
 from toolkit.train.encoded_size import describe_captions, overflow_bytes
 from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
-from toolkit.train.metadata import file_metadata
+from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.optimizers import build_optimizer
 from toolkit.train.precision import pick_device
 from toolkit.train.recorder import Recorder
@@ -229,6 +229,7 @@ class BaseSDTrainProcess(BaseProcess):
         plan = BatchPlan(self._examples, train.batch_size, draws)
         use_captions = not train.unload_text_encoder
         has_dropout = config.network is not None and config.network.dropout > 0
+        base_weights = BaseWeights(published_name(config.model.name_or_path), model.fingerprint("transformer"))
         log_dir = config.log_dir / f"{self.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
         with Recorder(stages.events, stages.progress, log_dir=log_dir, log_every=config.logging.log_every) as recorder:
             Loop(
@@ -255,7 +256,7 @@ class BaseSDTrainProcess(BaseProcess):
                     trained,
                     optimizer,
                     ema,
-                    metadata=lambda step: self._metadata(model, step, plan),
+                    metadata=lambda step: self._metadata(model, step, plan, base_weights),
                 ),
                 recorder=recorder,
                 stages=stages,
@@ -281,7 +282,7 @@ class BaseSDTrainProcess(BaseProcess):
         folder = dataset.folder_path if dataset.folder_path.is_dir() else dataset.folder_path.parent
         return folder / name if os.access(folder, os.W_OK) else self.output_folder / name
 
-    def _metadata(self, model: BaseModel, step: int, plan: BatchPlan) -> dict[str, str]:
+    def _metadata(self, model: BaseModel, step: int, plan: BatchPlan, base_weights: BaseWeights) -> dict[str, str]:
         return file_metadata(
             job_name=self.job.name,
             step=step,
@@ -289,4 +290,8 @@ class BaseSDTrainProcess(BaseProcess):
             base_model=model.get_base_model_version(),
             trigger_word=self.config.trigger_word,
             meta=self.job.meta,
+            base_weights=base_weights,
+            network=self.config.network,
+            settings=self.config.train.model_dump(mode="json", exclude_defaults=True)
+            | {"seed": self.config.training_seed, "num_examples": len(self._examples)},
         )

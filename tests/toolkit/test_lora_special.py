@@ -103,7 +103,7 @@ def test_a_saved_file_is_loaded_back() -> None:
 
 
 def test_a_file_of_another_rank_is_refused() -> None:
-    with pytest.raises(UserError, match=r"lora\.safetensors: double_blocks.*network\.linear"):
+    with pytest.raises(UserError, match=r"lora\.safetensors: is of rank 8, network\.linear is 4.*resize"):
         _network().load_state_dict(_trained(linear=8).state_dict(torch.float32), source="lora.safetensors")
 
 
@@ -146,3 +146,58 @@ def test_dropout_is_off_while_sampling() -> None:
     network = _trained(dropout=0.5)
     network.model.transformer.eval()
     assert torch.equal(_predict(network.model), _predict(network.model))
+
+
+@pytest.mark.parametrize("file_format", ["bfl", "diffusers", "kohya"])
+def test_a_file_of_any_format_starts_a_training(file_format: str) -> None:
+    saved, fresh = _trained(linear_alpha=2), _network()
+    fresh.load_state_dict(saved.state_dict(torch.float32, file_format), source="lora.safetensors")
+    assert torch.allclose(_predict(saved.model), _predict(fresh.model), atol=1e-5)
+
+
+def _split_file() -> dict[str, torch.Tensor]:
+    """A LoRA of rank 4 as peft trains it on diffusers' model: q, k and v have A of their own."""
+    generator = torch.Generator().manual_seed(5)
+    state = _trained().state_dict(torch.float32, "diffusers")
+    return {key: torch.randn(tensor.shape, generator=generator) * 0.05 for key, tensor in state.items()}
+
+
+def test_layers_trained_apart_need_the_sum_of_their_ranks() -> None:
+    with pytest.raises(UserError, match=r"rank 12 .*others have 4.*Set network\.linear: 12"):
+        _network().load_state_dict(_split_file(), source="lora.safetensors")
+    network = _network(linear=12)
+    network.load_state_dict(_split_file(), source="lora.safetensors")
+    state = network.state_dict(torch.float32)
+    expected = network.model.convert_lora_weights_before_load(_split_file())
+    for key in (key for key in expected if "lora_A" in key):
+        a, b = expected[key], expected[key.replace("lora_A", "lora_B")]
+        found = state[f"diffusion_model.{key.replace('lora_A', 'lora_B')}"] @ state[f"diffusion_model.{key}"]
+        assert torch.allclose(found, b @ a, atol=1e-6)
+
+
+def test_rank_that_the_file_does_not_use_can_still_learn() -> None:
+    network = _network(linear=12)
+    network.load_state_dict(_split_file(), source="lora.safetensors")
+    assert all((p != 0).any(dim=1).all() for name, p in network.named_parameters() if name.endswith("lora_A"))
+
+
+def test_layers_trained_apart_are_taken_at_their_rank_where_that_is_exact() -> None:
+    state = _split_file()
+    for key in list(state):
+        name, _, layer = key.removesuffix(".lora_A.weight").rpartition(".")
+        if key.endswith("lora_A.weight") and layer in ("to_k", "to_v", "add_k_proj", "add_v_proj"):
+            first = "to_q" if layer.startswith("to_") else "add_q_proj"
+            state[key] = state[f"{name}.{first}.lora_A.weight"] * 2  # other numbers, but the same row space
+    network = _network(linear=4)
+    network.load_state_dict(state, source="lora.safetensors")
+    wide = _network(linear=12)
+    wide.load_state_dict(state, source="lora.safetensors")
+    assert torch.allclose(_predict(network.model), _predict(wide.model), atol=1e-5)
+
+
+def test_a_file_of_another_model_is_refused() -> None:
+    state = _trained().state_dict(torch.float32)
+    key = "diffusion_model.single_blocks.0.linear2.lora_B.weight"
+    state[key] = state[key][:-1]
+    with pytest.raises(UserError, match=r"single_blocks\.0\.linear2.*made for another model"):
+        _network().load_state_dict(state, source="lora.safetensors")

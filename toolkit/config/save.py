@@ -20,3 +20,7 @@ class SaveConfig(Section):
         "safetensors",
         description="Layout of a full fine-tune: one file or a diffusers folder. A LoRA is always one file.",
     )
+    lora_format: Annotated[Literal["bfl", "diffusers", "kohya"], Spellings({})] = Field(
+        "bfl",
+        description="How a LoRA file names its layers. bfl: as the released model; read by ComfyUI and diffusers.",
+    )

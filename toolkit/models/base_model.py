@@ -13,6 +13,8 @@ from torch import Tensor
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
+from toolkit.lora.parse import parse
+from toolkit.lora.update import Place, Update, state_of, updates_of
 from toolkit.models.prompt_cut import PromptCut
 
 Component = Literal["text_encoder", "vae", "transformer"]
@@ -174,17 +176,37 @@ class BaseModel:
         """Every linear layer that may carry LoRA, in model order."""
         raise NotImplementedError
 
-    def convert_lora_weights_before_save(self, state_dict: StateDict) -> StateDict:
-        """From `<LoraTarget.name>.lora_A/B.weight` to the keys of the file."""
+    @classmethod
+    def locate_layer(cls, name: str) -> Place | None:
+        """Where a layer belongs in the released model by any of its names, dotted or all underscores; None: nowhere."""
         raise NotImplementedError
 
-    def convert_lora_weights_before_load(self, state_dict: StateDict) -> StateDict:
-        """From the keys of a file to `<LoraTarget.name>.lora_A/B.weight`.
+    @classmethod
+    def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
+        """The tensors of a LoRA file.
+
+        Args:
+            updates: by `LoraTarget.name`.
+            file_format: one of `save.lora_format`.
+
+        Raises:
+            UserError: the format cannot carry one of the layers.
+        """
+        raise NotImplementedError
+
+    def convert_lora_weights_before_save(self, state_dict: StateDict, file_format: str = "bfl") -> StateDict:
+        """From `<LoraTarget.name>.lora_A/B.weight` to the keys of the file."""
+        return self.write_lora(updates_of(state_dict), file_format)
+
+    def convert_lora_weights_before_load(
+        self, state_dict: StateDict, metadata: Mapping[str, str] | None = None
+    ) -> StateDict:
+        """From the keys of a file, in any format, to `<LoraTarget.name>.lora_A/B.weight` in fp32, alpha folded in.
 
         Raises:
             UserError: keys that this model does not know.
         """
-        raise NotImplementedError
+        return state_of(parse(state_dict, metadata or {}, self.locate_layer))
 
     # Saving the whole model
 

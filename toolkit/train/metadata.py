@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from toolkit.config import NetworkConfig
 from toolkit.version import VERSION
 
 SOFTWARE = "flux2-trainer"
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """The model that was trained on: a hub id or the name of a folder, and the fingerprint of its transformer."""
+
+    name: str
+    fingerprint: str
 
 
 def file_metadata(
@@ -19,10 +30,21 @@ def file_metadata(
     base_model: str,
     trigger_word: str | None,
     meta: Mapping[str, Any],
+    base_weights: BaseWeights | None = None,
+    network: NetworkConfig | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Header of a saved file; all values are text, as safetensors demands.
 
-    No rank or alpha stands here: diffusers would rebuild the adapter from them, with ranks that the file does not have.
+    `lora_adapter_metadata` must never stand here: diffusers would rebuild the adapter from it, with ranks that the
+    file does not have. `ss_network_alpha` equals the rank, since the file's weights hold the scale already; the trained
+    alpha stands in `network`.
+
+    Args:
+        base_model: arch.
+        base_weights: what was trained on.
+        network: the LoRA; None for a full fine-tune.
+        settings: of the training, plain JSON.
     """
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
     metadata |= {
@@ -32,6 +54,35 @@ def file_metadata(
         "ss_base_model_version": base_model,
         "software": json.dumps({"name": SOFTWARE, "version": VERSION}),
     }
+    metadata |= {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": base_model if network is None else f"{base_model}/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": job_name,
+        "modelspec.prediction_type": "velocity",
+    }
+    if base_weights is not None:
+        metadata["base_model"] = json.dumps(asdict(base_weights))
+    if network is not None:
+        facts = {
+            "type": network.type,
+            "rank": network.linear,
+            "alpha": network.linear_alpha,
+            "alpha_is_folded_in": True,
+        }
+        metadata |= {
+            "network": json.dumps(facts),
+            "ss_network_dim": str(network.linear),
+            "ss_network_alpha": str(network.linear),
+        }
+    if settings is not None:
+        metadata["training_settings"] = json.dumps(settings)
     if trigger_word:
         metadata["ss_tag_frequency"] = json.dumps({"1": {trigger_word: 1}})
+        metadata["modelspec.trigger_phrase"] = trigger_word
     return metadata
+
+
+def published_name(name_or_path: str) -> str:
+    """What a file may tell of `model.name_or_path`: a hub id whole, of a local path the last part only."""
+    return Path(name_or_path).expanduser().resolve().name if Path(name_or_path).exists() else name_or_path

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.files import whole_folder
+from toolkit.lora.files import write_lora_file
+from toolkit.lora.verify import verify
 from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.models.base_model import BaseModel
 from toolkit.weights.tensor_files import write_tensors
@@ -40,17 +42,28 @@ class Trained(Protocol):
 class TrainedLora:
     """The LoRA of a job."""
 
-    def __init__(self, network: LoRASpecialNetwork) -> None:
+    def __init__(self, network: LoRASpecialNetwork, *, file_format: str = "bfl") -> None:
         self.network = network
+        self.file_format = file_format
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See Trained."""
         return list(self.network.named_parameters())
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        """Write the LoRA under the names of the released model."""
+        """Write the LoRA, and read it back before it takes its place.
+
+        Raises:
+            UserError: what was read back is not what is being trained, or the format cannot carry it.
+        """
         path = base.with_name(f"{base.name}.safetensors")
-        write_tensors(path, self.network.state_dict(dtype), metadata)
+        tensors, place = self.network.state_dict(dtype, self.file_format), self.network.model.locate_layer
+        write_lora_file(
+            path,
+            tensors,
+            metadata,
+            check=lambda written: verify(written, self.network.updates(), place, dtype=dtype),
+        )
         return (path,)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:

@@ -29,3 +29,13 @@ def get_model_class(model_config: ModelConfig, *, roots: tuple[Root, ...] = ROOT
         if model.arch == arch:
             return model
     raise UserError(f'{package.name}: card.py describes "{arch}", but no class in AI_TOOLKIT_MODELS has that arch')
+
+
+def model_classes(*, roots: tuple[Root, ...] = ROOTS) -> dict[str, type[BaseModel]]:
+    """The class of every arch. Loads every model package."""
+    classes: dict[str, type[BaseModel]] = {}
+    for arch, package in read_cards(roots).packages.items():
+        for model in exported(package, "AI_TOOLKIT_MODELS"):
+            if model.arch == arch:
+                classes[arch] = model
+    return classes

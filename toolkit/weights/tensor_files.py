@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,14 +13,24 @@ from toolkit.errors import UserError
 from toolkit.files import whole_file
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    check: Callable[[Path], None] | None = None,
+) -> None:
     """Write a whole safetensors file; tensors may live anywhere and need not be contiguous.
+
+    `check` is given the finished file before it takes its place: if it raises, what stood there stays.
 
     safetensors 0.8 renames but does not sync, and its files are readable by their owner only: hence `whole_file`.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata or {}))
+        if check is not None:
+            check(temporary)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

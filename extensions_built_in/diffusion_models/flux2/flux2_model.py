@@ -18,7 +18,14 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2 import latents, lora_keys, prompt_template, text_encoder, weights
+from extensions_built_in.diffusion_models.flux2 import (
+    latents,
+    lora_formats,
+    lora_keys,
+    prompt_template,
+    text_encoder,
+    weights,
+)
 from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
 from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -26,6 +33,7 @@ from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fing
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
+from toolkit.lora.update import Place, Update
 from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -160,13 +168,15 @@ class Flux2Model(BaseModel):
         """See BaseModel.get_lora_targets."""
         return lora_keys.targets(self.transformer)
 
-    def convert_lora_weights_before_save(self, state_dict: StateDict) -> StateDict:
-        """See BaseModel.convert_lora_weights_before_save."""
-        return lora_keys.to_file(state_dict)
+    @classmethod
+    def locate_layer(cls, name: str) -> Place | None:
+        """See BaseModel.locate_layer."""
+        return lora_keys.place(name)
 
-    def convert_lora_weights_before_load(self, state_dict: StateDict) -> StateDict:
-        """See BaseModel.convert_lora_weights_before_load."""
-        return lora_keys.from_file(state_dict, self.get_lora_targets())
+    @classmethod
+    def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
+        """See BaseModel.write_lora."""
+        return lora_formats.write(updates, file_format)
 
     def model_state_to_save(self) -> StateDict:
         """The transformer as the released single file names it, readable by ComfyUI."""

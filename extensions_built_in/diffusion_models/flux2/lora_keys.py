@@ -1,20 +1,14 @@
-"""FLUX.2's LoRA: which linear layers carry it, and what the file calls them.
-
-A file uses the names of the released single-file model, `diffusion_model.<name>.lora_A/B.weight`, with alpha / rank
-folded into B and no alpha of its own: the one layout that diffusers, ComfyUI and ai-toolkit all read.
-"""
+"""FLUX.2's linear layers: which may carry LoRA, and where a layer belongs by any of its names."""
 
 from __future__ import annotations
 
-import torch
+import re
+from collections.abc import Mapping
+
 from diffusers import Flux2Transformer2DModel
-from torch import Tensor
 
-from toolkit.errors import UserError
+from toolkit.lora.update import Place
 from toolkit.models.base_model import LoraTarget
-
-FILE_PREFIX = "diffusion_model."
-READABLE_PREFIXES = ("diffusion_model.", "transformer.", "base_model.model.")
 
 # Released name inside a block -> layers of the diffusers model that it fuses or renames.
 DOUBLE_BLOCK = {
@@ -28,8 +22,7 @@ DOUBLE_BLOCK = {
     "txt_mlp.2": ("ff_context.linear_out",),
 }
 SINGLE_BLOCK = {"linear1": ("attn.to_qkv_mlp_proj",), "linear2": ("attn.to_out",)}
-# Outside the blocks. The final layer's modulation is left out on purpose: its two halves are swapped between the
-# layouts, and diffusers' LoRA converter does not swap them back.
+# Outside the blocks.
 OUTER = {
     "img_in": ("x_embedder",),
     "txt_in": ("context_embedder",),
@@ -42,7 +35,18 @@ OUTER = {
     "single_stream_modulation.lin": ("single_stream_modulation.linear",),
     "final_layer.linear": ("proj_out",),
 }
+# Never trained and never written under its released name: its two halves are swapped between the layouts, and
+# diffusers' LoRA converter does not swap them back.
+FINAL_MODULATION = ("final_layer.adaLN_modulation.1", "norm_out.linear")
 BLOCK_LISTS = ["double_blocks", "single_blocks"]
+
+_BLOCK_NAMES = {
+    "double_blocks": "double_blocks",
+    "transformer_blocks": "double_blocks",
+    "single_blocks": "single_blocks",
+    "single_transformer_blocks": "single_blocks",
+}
+_IN_BLOCK = re.compile(rf"({'|'.join(_BLOCK_NAMES)})_(\d+)_(.+)")
 
 
 def targets(transformer: Flux2Transformer2DModel) -> list[LoraTarget]:
@@ -62,44 +66,40 @@ def targets(transformer: Flux2Transformer2DModel) -> list[LoraTarget]:
     return found
 
 
-def to_file(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keys of our targets to keys of the file."""
-    return {f"{FILE_PREFIX}{key}": tensor for key, tensor in state_dict.items()}
+def place(name: str) -> Place | None:
+    """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
+    name = name.replace(".", "_")
+    if match := _IN_BLOCK.fullmatch(name):
+        blocks, index, layer = match.groups()
+        blocks = _BLOCK_NAMES[blocks]
+        inner = _INNER[blocks].get(layer)
+        return inner and Place(f"{blocks}.{index}.{inner.target}", inner.part, inner.num_parts)
+    released, ours = (layer.replace(".", "_") for layer in FINAL_MODULATION)
+    if name in (released, ours):
+        return Place(FINAL_MODULATION[0], is_swapped=name == ours)
+    return _OUTER.get(name)
 
 
-def from_file(state_dict: dict[str, Tensor], known: list[LoraTarget]) -> dict[str, Tensor]:
-    """Keys of a LoRA file to keys of our targets; an `.alpha` beside a pair is folded into B.
-
-    Raises:
-        UserError: no key, or only some of the keys, belong to this model.
-    """
-    names = {target.name for target in known}
-    result: dict[str, Tensor] = {}
-    alphas: dict[str, float] = {}
-    strange: list[str] = []
-    for key, tensor in state_dict.items():
-        bare = next((key.removeprefix(p) for p in READABLE_PREFIXES if key.startswith(p)), key)
-        name, _, part = bare.rpartition(".lora_") if ".lora_" in bare else (bare.removesuffix(".alpha"), "", "alpha")
-        part = {"A.weight": "A", "B.weight": "B", "down.weight": "A", "up.weight": "B"}.get(part, part)
-        if name not in names or part not in ("A", "B", "alpha"):
-            strange.append(key)
-        elif part == "alpha":
-            alphas[name] = float(tensor)
-        else:
-            result[f"{name}.lora_{part}.weight"] = tensor
-    if strange:
-        shown = ", ".join(strange[:3])
-        raise UserError(
-            f"{len(strange)} of {len(state_dict)} keys do not belong to this model, such as {shown}. "
-            f"Expected keys like `{FILE_PREFIX}{known[0].name}.lora_A.weight`."
-        )
-    for name, alpha in alphas.items():
-        rank = result[f"{name}.lora_A.weight"].shape[0]
-        result[f"{name}.lora_B.weight"] = result[f"{name}.lora_B.weight"] * (alpha / rank)
-    return result
+def layers_of(target: str) -> tuple[str, ...]:
+    """diffusers' names of the layers that a weight of the released model fuses or renames."""
+    if target == FINAL_MODULATION[0]:
+        return FINAL_MODULATION[1:]
+    if target in OUTER:
+        return OUTER[target]
+    blocks, index, layer = target.split(".", 2)
+    if blocks == "double_blocks":
+        return tuple(f"transformer_blocks.{index}.{name}" for name in DOUBLE_BLOCK[layer])
+    return tuple(f"single_transformer_blocks.{index}.{name}" for name in SINGLE_BLOCK[layer])
 
 
-def swap_halves(tensor: Tensor) -> Tensor:
-    """Scale and shift of the final modulation stand in opposite order in the two layouts."""
-    first, second = tensor.chunk(2, dim=0)
-    return torch.cat([second, first], dim=0)
+def _places(table: Mapping[str, tuple[str, ...]]) -> dict[str, Place]:
+    """Every name of every layer, in underscores, to where it belongs."""
+    places = {target.replace(".", "_"): Place(target) for target in table}
+    for target, layers in table.items():
+        for part, layer in enumerate(layers):
+            places[layer.replace(".", "_")] = Place(target, part, len(layers))
+    return places
+
+
+_INNER = {"double_blocks": _places(DOUBLE_BLOCK), "single_blocks": _places(SINGLE_BLOCK)}
+_OUTER = _places(OUTER)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2.lora_keys import DOUBLE_BLOCK, OUTER, SINGLE_BLOCK, swap_halves
+from extensions_built_in.diffusion_models.flux2.lora_keys import DOUBLE_BLOCK, OUTER, SINGLE_BLOCK
+from toolkit.lora.update import swap_halves
 
 _NORMS = {
     "img_attn.norm.query_norm.scale": "attn.norm_q.weight",

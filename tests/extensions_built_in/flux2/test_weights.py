@@ -7,7 +7,7 @@ from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkp
 
 from extensions_built_in.diffusion_models.flux2 import lora_keys
 from extensions_built_in.diffusion_models.flux2.weights import to_single_file
-from toolkit.errors import UserError
+from toolkit.lora.update import Place
 
 
 def _transformer(*, guidance_embeds: bool) -> Flux2Transformer2DModel:
@@ -60,25 +60,19 @@ def test_block_targets_are_8_per_double_and_2_per_single_block() -> None:
     assert sum(name.startswith("single_blocks.") for name in names) == 3 * 2
 
 
-@pytest.mark.parametrize("prefix", lora_keys.READABLE_PREFIXES)
-def test_files_with_any_known_prefix_are_read(prefix: str) -> None:
-    known = lora_keys.targets(_transformer(guidance_embeds=False))
-    state = {f"{prefix}double_blocks.0.img_attn.qkv.lora_A.weight": torch.ones(2, 3)}
-    assert list(lora_keys.from_file(state, known)) == ["double_blocks.0.img_attn.qkv.lora_A.weight"]
+def test_every_layer_is_found_under_all_of_its_names() -> None:
+    transformer = _transformer(guidance_embeds=True)
+    for target in lora_keys.targets(transformer):
+        assert lora_keys.layers_of(target.name) == target.modules
+        for name in (target.name, target.name.replace(".", "_")):
+            assert lora_keys.place(name) == Place(target.name)
+        for part, module in enumerate(target.modules):
+            for name in (module, module.replace(".", "_")):
+                assert lora_keys.place(name) == Place(target.name, part, len(target.modules))
 
 
-def test_alpha_of_a_file_is_folded_into_b() -> None:
-    known = lora_keys.targets(_transformer(guidance_embeds=False))
-    name = "diffusion_model.single_blocks.0.linear1"
-    state = {
-        f"{name}.lora_down.weight": torch.ones(4, 3),
-        f"{name}.lora_up.weight": torch.ones(5, 4),
-        f"{name}.alpha": torch.tensor(2.0),
-    }
-    assert lora_keys.from_file(state, known)["single_blocks.0.linear1.lora_B.weight"].unique().tolist() == [0.5]
-
-
-def test_foreign_keys_are_an_error_that_names_them() -> None:
-    known = lora_keys.targets(_transformer(guidance_embeds=False))
-    with pytest.raises(UserError, match=r"1 of 1 keys.*unet\.down"):
-        lora_keys.from_file({"unet.down.lora_A.weight": torch.ones(1, 1)}, known)
+@pytest.mark.parametrize(
+    "name", ["", "double_blocks.0", "double_blocks.x.img_mlp.0", "transformer_blocks.0.attn.norm_q", "unet.down"]
+)
+def test_what_is_no_layer_has_no_place(name: str) -> None:
+    assert lora_keys.place(name) is None

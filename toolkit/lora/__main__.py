@@ -1,0 +1,77 @@
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.errors import UserError
+from toolkit.lora.convert import convert
+from toolkit.lora.info import info
+from toolkit.lora.merge import merge
+from toolkit.lora.resize import resize
+
+FORMATS = ("bfl", "diffusers", "kohya")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command. Returns the exit code: 0, or 2 after a mistake of the user."""
+    given = _parser().parse_args(arguments)
+    try:
+        for line in _run(given):
+            print(line)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(given: argparse.Namespace) -> list[str]:
+    if given.command == "info":
+        return [line for path in given.files for line in info(path, arch=given.arch)]
+    if given.output.exists() and not given.force:
+        raise UserError(f"{given.output} exists. Give another --output, or --force to replace it.")
+    if given.command == "convert":
+        return convert(given.file, given.output, file_format=given.format, arch=given.arch)
+    if given.command == "resize":
+        return resize(given.file, given.output, rank=given.rank, file_format=given.format, arch=given.arch)
+    return merge(given.file, given.base, given.output, weight=given.weight, arch=given.arch)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m toolkit.lora", description="Look at LoRA files and change them.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("info", help="print what files are")
+    one.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    one.add_argument("--arch", help="model whose layers the file names; default: found out")
+    for name, help_text in (
+        ("convert", "write the same LoRA in another format; alpha goes into the weights"),
+        ("resize", "change the rank: smaller by SVD, larger exactly"),
+        ("merge", "add a LoRA to the weights of its model"),
+    ):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("file", type=Path, metavar="FILE")
+        command.add_argument("--output", type=Path, required=True)
+        command.add_argument("--force", action="store_true", help="replace the output if it exists")
+        command.add_argument("--arch", help="model whose layers the file names; default: found out")
+        if name != "merge":
+            command.add_argument("--format", choices=FORMATS, default="bfl", help="default: %(default)s")
+        if name == "resize":
+            command.add_argument("--rank", type=_positive, required=True)
+        if name == "merge":
+            command.add_argument("--base", type=Path, required=True, help="a safetensors file, or a diffusers folder")
+            command.add_argument("--weight", type=float, default=1.0, help="strength; default: %(default)s")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""LoKr updates, Kronecker products of small matrices, as plain LoRA of the same value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from toolkit.lora.update import Update
+
+ROLES = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b")
+
+
+def expand(factors: Mapping[str, Tensor], alpha: float | None) -> Update:
+    """The update `kron(w1, w2)`, exactly: kron(b1 @ a1, b2 @ a2) = kron(b1, b2) @ kron(a1, a2).
+
+    Args:
+        factors: `lokr_w1` or its two factors `lokr_w1_a` @ `lokr_w1_b`; the same for `lokr_w2`.
+        alpha: scales by alpha / rank, but only where a factor is itself low-rank, as LyCORIS does (its writers put
+            any number there otherwise).
+
+    Raises:
+        KeyError: a factor is missing.
+    """
+    b1, a1 = _factors(factors, "lokr_w1")
+    b2, a2 = _factors(factors, "lokr_w2")
+    low_rank = [factors[role].shape[0] for role in ("lokr_w1_b", "lokr_w2_b") if role in factors]
+    scale = 1.0 if alpha is None or not low_rank else alpha / low_rank[0]
+    return Update(torch.kron(a1, a2), torch.kron(b1, b2) * scale)
+
+
+def _factors(factors: Mapping[str, Tensor], role: str) -> tuple[Tensor, Tensor]:
+    """B and A of one side; a full matrix is multiplied by an identity of its smaller side."""
+    if role not in factors:
+        return factors[f"{role}_a"].float(), factors[f"{role}_b"].float()
+    full = factors[role].float()
+    rows, columns = full.shape
+    if rows <= columns:
+        return torch.eye(rows), full
+    return full, torch.eye(columns)

@@ -1,0 +1,116 @@
+"""A LoRA added to the weights of its model: a copy of the model's files, changed in place one weight at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.files import whole_file, whole_folder
+from toolkit.lora.files import LoraFile, read_lora_file
+from toolkit.lora.parse import PREFIXES
+from toolkit.lora.update import Place
+
+# Number formats of safetensors in which a weight can be added to.
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def merge(lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: str | None = None) -> list[str]:
+    """Write the model `base + weight * lora` in the layout of the base. Needs memory for one weight.
+
+    Args:
+        lora: file of any known format.
+        base: a safetensors file in the released layout or in diffusers', or a folder of such files as diffusers
+            writes (sharded or not; everything else in it is copied).
+        output: file or folder, as the base.
+        weight: strength.
+        arch: see `read_lora_file`.
+
+    Raises:
+        UserError: the base lacks a layer of the LoRA, has it in another shape, or is quantized.
+    """
+    source = read_lora_file(lora, arch=arch)
+    if base.is_dir():
+        with whole_folder(output) as temporary:
+            shutil.copytree(base, temporary, dirs_exist_ok=True)
+            changed = [_add(path, source, weight) for path in sorted(temporary.glob("*.safetensors"))]
+            _check_all(changed, source, base)
+    elif base.is_file():
+        with whole_file(output) as temporary:
+            shutil.copyfile(base, temporary)
+            changed = [_add(temporary, source, weight)]
+            _check_all(changed, source, base)
+    else:
+        raise UserError(f"{base}: no such file or folder (--base).")
+    return [f"{output}: {len(source.updates)} layers of {lora} added at weight {weight:g}"]
+
+
+def _add(path: Path, source: LoraFile, weight: float) -> dict[Place, str]:
+    """Change a file in place. Returns the changed layers with their names."""
+    header, start = _header(path)
+    done: dict[Place, str] = {}
+    with path.open("r+b") as file:
+        for key, entry in header.items():
+            place = _place(key, source)
+            if place is None or place.target not in source.updates:
+                continue
+            update = source.updates[place.target]
+            if entry["dtype"] not in _DTYPES:
+                raise UserError(f"{key}: is stored as {entry['dtype']}. Merge into bf16, fp16 or fp32 weights.")
+            delta = _delta(place, update.a, update.b)
+            if list(delta.shape) != entry["shape"]:
+                raise UserError(
+                    f"{key}: has shape {entry['shape']}, the LoRA is for {list(delta.shape)}: another model's."
+                )
+            begin, end = entry["data_offsets"]
+            file.seek(start + begin)
+            value = torch.frombuffer(bytearray(file.read(end - begin)), dtype=_DTYPES[entry["dtype"]])
+            merged = (value.view(delta.shape).float() + weight * delta).to(value.dtype)
+            file.seek(start + begin)
+            file.write(np.ascontiguousarray(merged.view(torch.uint8).numpy()).tobytes())
+            done[place] = key
+    return done
+
+
+def _delta(place: Place, a: Tensor, b: Tensor) -> Tensor:
+    return place.rows(b) @ a
+
+
+def _place(key: str, source: LoraFile) -> Place | None:
+    if not key.endswith(".weight"):
+        return None
+    for prefix in PREFIXES:
+        if key.startswith(prefix) and (place := source.model.locate_layer(key.removeprefix(prefix)[: -len(".weight")])):
+            return place
+    return None
+
+
+def _check_all(changed: list[dict[Place, str]], source: LoraFile, base: Path) -> None:
+    parts: dict[str, float] = {}
+    for place in (place for file in changed for place in file):
+        parts[place.target] = parts.get(place.target, 0.0) + 1 / place.num_parts
+    missing = sorted(target for target in source.updates if round(parts.get(target, 0.0), 6) != 1)
+    if missing:
+        raise UserError(
+            f"{base}: lacks {len(missing)} of the {len(source.updates)} layers that the LoRA changes, such as "
+            f"{missing[0]}. Is it the transformer of the model that the LoRA was made for?"
+        )
+
+
+def _header(path: Path) -> tuple[Mapping[str, Any], int]:
+    """Entries of a safetensors header, and where the data begins."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, path.stat().st_size)))
+        header.pop("__metadata__", None)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: is no safetensors file ({error}).") from error
+    return header, 8 + length

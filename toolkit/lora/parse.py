@@ -1,0 +1,171 @@
+"""From the tensors of any LoRA file to updates of the released model's weights; every key is accounted for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.lora import lokr
+from toolkit.lora.update import Place, Update, fuse, swap_halves
+
+# What programs write before the name of a layer. Longer ones first.
+PREFIXES = (
+    "base_model.model.diffusion_model.",
+    "base_model.model.",
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "transformer.",
+    "lora_transformer_",
+    "lora_unet_",
+    "lycoris_",
+    "",
+)
+# What they write after it.
+ROLES = {
+    ".lora_A.weight": "a",
+    ".lora_B.weight": "b",
+    ".lora_A.default.weight": "a",
+    ".lora_B.default.weight": "b",
+    ".lora_down.weight": "a",
+    ".lora_up.weight": "b",
+    ".lora.down.weight": "a",
+    ".lora.up.weight": "b",
+    ".alpha": "alpha",
+} | {f".{role}": role for role in lokr.ROLES}
+# What is more than a product of two matrices: a LoRA file cannot hold it.
+OTHER_KINDS = {
+    r"dora_scale$|magnitude": "DoRA",
+    r"\.hada_": "LoHa",
+    r"\.diff(_b)?$": "full weight changes",
+}
+ADAPTER_METADATA = "lora_adapter_metadata"  # where diffusers writes peft's settings
+_SHOWN = 5
+
+
+def parse(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], place: Callable[[str], Place | None]
+) -> dict[str, Update]:
+    """Updates by target, in fp32, alpha folded in; layers that the released model fuses are fused.
+
+    Args:
+        tensors: of a file in any format known here.
+        metadata: the file's header; alpha may stand there.
+        place: says where a layer belongs by any of its names, dotted or with underscores, without prefix; None if it
+            is no layer of the model.
+
+    Raises:
+        UserError: keys are unknown, incomplete or given twice; all such keys are counted and the first are named.
+    """
+    found: dict[Place, dict[str, Tensor]] = defaultdict(dict)
+    names: dict[Place, str] = {}
+    strange = []
+    for key, tensor in tensors.items():
+        known = _split(key, place)
+        if known is None or known[2] in found[known[1]]:
+            strange.append(key)
+        else:
+            name, where, role = known
+            found[where][role] = tensor
+            names[where] = name
+    if strange:
+        raise UserError(_complaint(strange, len(tensors)))
+    if not found:
+        raise UserError("the file holds no tensors.")
+    adapter = _adapter(metadata)
+    parts: dict[str, dict[Place, Update]] = defaultdict(dict)
+    for where, roles in found.items():
+        parts[where.target][where] = _update(names[where], where, roles, adapter)
+    return {target: _join(target, given) for target, given in parts.items()}
+
+
+def format_of(tensors: Mapping[str, Tensor]) -> str:
+    """How the keys are spelled, in a few words: the commonest prefix and suffix."""
+    spellings = [
+        (next(p for p in PREFIXES if key.startswith(p)), next((s for s in ROLES if key.endswith(s)), "?"))
+        for key in tensors
+        if not key.endswith(".alpha")
+    ]
+    if not spellings:
+        return "empty"
+    prefix, suffix = max(sorted(set(spellings)), key=spellings.count)
+    return f"{prefix}<layer>{suffix}"
+
+
+def _split(key: str, place: Callable[[str], Place | None]) -> tuple[str, Place, str] | None:
+    """Layer name, place and role of a key."""
+    suffix = next((suffix for suffix in ROLES if key.endswith(suffix)), None)
+    if suffix is None:
+        return None
+    for prefix in PREFIXES:
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix).removesuffix(suffix)
+            if where := place(name):
+                return name, where, ROLES[suffix]
+    return None
+
+
+def _update(name: str, place: Place, roles: Mapping[str, Tensor], adapter: Mapping[str, Any]) -> Update:
+    alpha = float(roles["alpha"]) if "alpha" in roles else None
+    given = set(roles) - {"alpha"}
+    if given == {"a", "b"}:
+        a, b = roles["a"].float(), roles["b"].float()
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+            raise UserError(f"{name}: A {tuple(a.shape)} and B {tuple(b.shape)} do not fit together.")
+        scale = alpha / a.shape[0] if alpha is not None else _scale(adapter, name, a.shape[0])
+        update = Update(a, b * scale)
+    else:
+        try:
+            update = lokr.expand({role: roles[role] for role in given}, alpha)
+        except KeyError as error:
+            raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.") from error
+    return Update(update.a, swap_halves(update.b)) if place.is_swapped else update
+
+
+def _join(target: str, given: Mapping[Place, Update]) -> Update:
+    counts = {place.num_parts for place in given}
+    by_part = {place.part: update for place, update in given.items()}
+    if len(counts) > 1 or len(by_part) < len(given):
+        raise UserError(f"{target}: given twice, as a whole and in parts, or under two names.")
+    if counts == {1}:
+        return by_part[0]
+    if len({(update.a.shape[1], update.b.shape[0]) for update in by_part.values()}) > 1:
+        raise UserError(f"{target}: its parts have different shapes.")
+    return fuse(by_part, counts.pop())
+
+
+def _adapter(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """peft's settings of the transformer as diffusers stores them, without the component's name."""
+    try:
+        stored = json.loads(metadata.get(ADAPTER_METADATA, "{}"))
+    except ValueError as error:
+        raise UserError(f"the header's {ADAPTER_METADATA} is no JSON ({error}).") from error
+    adapter = {key.removeprefix("transformer."): value for key, value in stored.items()}
+    if adapter.get("use_dora"):
+        raise UserError("the file is a DoRA: its magnitudes cannot be carried by a LoRA.")
+    return adapter
+
+
+def _scale(adapter: Mapping[str, Any], name: str, rank: int) -> float:
+    """alpha / rank as peft reckons it; 1 without settings."""
+    alpha = adapter.get("lora_alpha")
+    for pattern, value in (adapter.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            alpha = value
+            break
+    if alpha is None:
+        return 1.0
+    return float(alpha) / (rank**0.5 if adapter.get("use_rslora") else rank)
+
+
+def _complaint(strange: list[str], total: int) -> str:
+    kinds = sorted({kind for key in strange for pattern, kind in OTHER_KINDS.items() if re.search(pattern, key)})
+    shown = "\n".join(f"  {key}" for key in strange[:_SHOWN])
+    more = f"\n  ... and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
+    kind = f" The file holds {' and '.join(kinds)}, which a LoRA cannot carry." if kinds else ""
+    return f"{len(strange)} of {total} keys are no LoRA of this model, or stand there twice.{kind}\n{shown}{more}"

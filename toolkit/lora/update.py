@@ -1,0 +1,158 @@
+"""One LoRA update `B @ A` of one weight, and the exact arithmetic of such products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Singular values below this share of the largest are rounding of fp32 factors.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Update:
+    """The change `b @ a` of a weight; every scale is folded into `b`.
+
+    Attributes:
+        a: [rank, in].
+        b: [out, rank].
+    """
+
+    a: Tensor
+    b: Tensor
+
+    @property
+    def rank(self) -> int:
+        """Number of rows of `a`."""
+        return self.a.shape[0]
+
+    def to(self, dtype: torch.dtype) -> Update:
+        """The same in another number format."""
+        return Update(self.a.to(dtype), self.b.to(dtype))
+
+    def delta(self) -> Tensor:
+        """The whole change, [out, in], fp32."""
+        return self.b.float() @ self.a.float()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the update of a layer, by any name a file may use, belongs in the released model.
+
+    Attributes:
+        target: name of the weight there (`LoraTarget.name`).
+        part: which of its equal row blocks the layer is.
+        num_parts: how many layers it fuses.
+        is_swapped: the two halves of the rows stand in the opposite order.
+    """
+
+    target: str
+    part: int = 0
+    num_parts: int = 1
+    is_swapped: bool = False
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """The layer's rows of something that has the rows of the whole target, in the layer's order."""
+        return swap_halves(tensor) if self.is_swapped else tensor.chunk(self.num_parts, dim=0)[self.part]
+
+
+def updates_of(state: Mapping[str, Tensor]) -> dict[str, Update]:
+    """By target, from keys `<target>.lora_A.weight` and `<target>.lora_B.weight`."""
+    targets = [key.removesuffix(".lora_A.weight") for key in state if key.endswith(".lora_A.weight")]
+    return {target: Update(state[f"{target}.lora_A.weight"], state[f"{target}.lora_B.weight"]) for target in targets}
+
+
+def state_of(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    """The inverse of `updates_of`."""
+    state = {}
+    for target, update in updates.items():
+        state[f"{target}.lora_A.weight"] = update.a
+        state[f"{target}.lora_B.weight"] = update.b
+    return state
+
+
+def swap_halves(tensor: Tensor) -> Tensor:
+    """First and second half of the rows exchanged."""
+    first, second = tensor.chunk(2, dim=0)
+    return torch.cat([second, first], dim=0)
+
+
+def fuse(parts: Mapping[int, Update], num_parts: int) -> Update:
+    """The update of a weight that stacks `num_parts` layers, of which some may have none.
+
+    Layers that share A stay at its rank; else the ranks add up and B is block diagonal.
+    """
+    present = list(parts.values())
+    rows = present[0].b.shape[0]
+    if all(torch.equal(update.a, present[0].a) for update in present):
+        none = torch.zeros_like(present[0].b)
+        return Update(present[0].a, torch.cat([parts[i].b if i in parts else none for i in range(num_parts)]))
+    blocks = [parts[i].b if i in parts else present[0].b.new_zeros(rows, 0) for i in range(num_parts)]
+    return Update(torch.cat([parts[i].a for i in range(num_parts) if i in parts]), torch.block_diag(*blocks))
+
+
+def split(update: Update, num_parts: int) -> list[Update | None]:
+    """The inverse of `fuse`: one update per layer, None where a layer has none."""
+    parts = update.b.chunk(num_parts, dim=0)
+    used = [(part != 0).any(dim=0) for part in parts]
+    num_users = torch.stack(used).sum(dim=0)  # [rank]
+    if int(num_users.max()) != 1:
+        # Copies: safetensors refuses tensors that share memory.
+        return [Update(update.a.clone(), part.clone()) for part in parts]
+    return [
+        Update(update.a[use], part[:, use]) if bool(use.any()) else None for part, use in zip(parts, used, strict=True)
+    ]
+
+
+def truncated(update: Update, rank: int) -> tuple[Update, float]:
+    """The nearest update of a smaller rank, and how far it is off (Frobenius norm, share of the original's).
+
+    Source: Eckart and Young 1936; the SVD is that of the small core between two QR decompositions.
+    """
+    qb, rb = torch.linalg.qr(update.b.double())  # [out, r], [r, r]
+    qa, ra = torch.linalg.qr(update.a.double().T)  # [in, r], [r, r]
+    u, s, vh = torch.linalg.svd(rb @ ra.T)
+    lost = float(s[rank:].norm() / s.norm()) if float(s.norm()) > 0 else 0.0
+    root = s[:rank].sqrt()
+    b = (qb @ u[:, :rank]) * root  # [out, rank]
+    a = root[:, None] * (vh[:rank] @ qa.T)  # [rank, in]
+    return Update(a.to(update.a.dtype), b.to(update.b.dtype)), lost
+
+
+def padded(update: Update, rank: int) -> Update:
+    """The same change at a larger rank: the new rows of A and columns of B are zero."""
+    a = torch.zeros(rank, update.a.shape[1], dtype=update.a.dtype)
+    b = torch.zeros(update.b.shape[0], rank, dtype=update.b.dtype)
+    a[: update.rank], b[:, : update.rank] = update.a, update.b
+    return Update(a, b)
+
+
+def resized(update: Update, rank: int) -> tuple[Update, float]:
+    """The update at another rank, and the share of it that was lost (0 where the rank grows)."""
+    return truncated(update, rank) if rank < update.rank else (padded(update, rank), 0.0)
+
+
+def exact_rank(update: Update) -> int:
+    """The smallest rank that holds the same change, up to fp32 rounding; at least 1."""
+    _, rb = torch.linalg.qr(update.b.double())
+    _, ra = torch.linalg.qr(update.a.double().T)
+    s = torch.linalg.svdvals(rb @ ra.T)
+    return max(1, int((s > ROUNDING * s[0]).sum()))
+
+
+def norm(update: Update) -> float:
+    """Frobenius norm of the change, without building it."""
+    a, b = update.a.double(), update.b.double()
+    return max(0.0, float(((b.T @ b) * (a @ a.T)).sum())) ** 0.5
+
+
+def distance(one: Update, other: Update) -> float:
+    """Frobenius norm of the difference of two changes; NaN if either holds one."""
+    a = torch.cat([one.a.double(), other.a.double()])
+    b = torch.cat([one.b.double(), -other.b.double()], dim=1)
+    _, rb = torch.linalg.qr(b)
+    _, ra = torch.linalg.qr(a.T)
+    return float((rb @ ra.T).norm())

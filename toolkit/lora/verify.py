@@ -1,0 +1,78 @@
+"""Proof that a saved LoRA does what the live one does: the file is read back and the changes are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from toolkit.errors import UserError
+from toolkit.lora.parse import parse
+from toolkit.lora.update import Place, Update, distance, norm
+from toolkit.weights.tensor_files import read_metadata, read_tensors
+
+TOLERANCE = 1e-6
+# Share by which rounding to a format moves a number, and the smallest step near zero.
+_UNIT = {torch.float32: (2**-24, 0.0), torch.bfloat16: (2**-9, 0.0), torch.float16: (2**-11, 2**-25)}
+
+
+def verify(
+    path: Path,
+    live: Mapping[str, Update],
+    place: Callable[[str], Place | None],
+    *,
+    dtype: torch.dtype,
+) -> None:
+    """Compare a file with what it was made from, layer by layer.
+
+    The relative error may be 1e-6, plus what rounding A and B to `dtype` can make at most: with relative rounding u
+    (bf16 2^-9, fp16 2^-11), u * (|B|_F * |A|_2 + |B|_2 * |A|_F) in the Frobenius norm.
+
+    Args:
+        path: the file.
+        live: the change of every layer, fp32, by any name that `place` knows.
+        place: as in `parse`.
+        dtype: of the file.
+
+    Raises:
+        UserError: a layer is missing from the file, is there although it is not live, or differs.
+    """
+    read = parse(read_tensors(path), read_metadata(path), place)
+    seen: set[str] = set()
+    for name, update in live.items():
+        where = place(name)
+        assert where is not None, f"the model does not know its own layer {name}"
+        seen.add(where.target)
+        if where.target not in read:
+            raise UserError(_failure(f"{name} is missing from the file that was written"))
+        whole = read[where.target]
+        found = Update(whole.a, where.rows(whole.b))
+        error, allowed = distance(found, update), TOLERANCE * norm(update) + _rounding(update, dtype)
+        if not error <= allowed:  # written so that NaN fails
+            raise UserError(
+                _failure(f"{name} differs by {error:.3g} from the trained one, {allowed:.3g} is allowed", dtype)
+            )
+    if extra := sorted(read.keys() - seen):
+        raise UserError(_failure(f"the file that was written also changes {extra[0]}"))
+
+
+def _rounding(update: Update, dtype: torch.dtype) -> float:
+    unit, step = _UNIT[dtype]
+    a, b = update.a.double(), update.b.double()
+    error_a = unit * float(a.norm()) + step * a.numel() ** 0.5
+    error_b = unit * float(b.norm()) + step * b.numel() ** 0.5
+    largest_a, largest_b = _spectral(a @ a.T), _spectral(b.T @ b)
+    return error_b * largest_a + largest_b * error_a + error_a * error_b
+
+
+def _spectral(gram: torch.Tensor) -> float:
+    """Largest singular value of the matrix whose Gram matrix this is; NaN if it holds one."""
+    if not bool(gram.isfinite().all()):
+        return float("nan")
+    return max(0.0, float(torch.linalg.eigvalsh(gram)[-1])) ** 0.5
+
+
+def _failure(what: str, dtype: torch.dtype | None = None) -> str:
+    hint = " fp16 overflows above 65504: set `save.dtype: bf16`." if dtype == torch.float16 else ""
+    return f"The LoRA was not saved, an earlier file of this name is untouched: {what}.{hint}"
