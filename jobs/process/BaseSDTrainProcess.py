@@ -65,6 +65,7 @@ class BaseSDTrainProcess(BaseProcess):
         if scan.problems:
             raise JobError(str(self.job.path), scan.problems)
         self._check_multipliers()
+        self._make_model("cpu").check_files()
         check_output_folder(self.output_folder, needed=self._needed_bytes(card.num_parameters))
         self._scan = scan
         what = "full fine-tune" if self.config.network is None else f"LoRA of rank {self.config.network.linear}"
@@ -131,9 +132,7 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _run_stages(self, stages: Stages, stop: StopRequest) -> None:
         config = self.config
-        model = get_model_class(config.model)(
-            config.model, device=pick_device(config.device), dtype=DTYPES[config.train.dtype]
-        )
+        model = self._make_model(config.device)
         encodings = Encodings(stages.warn)
         with stages.stage("encode text"):
             prompts = self._encode_text(model, encodings, stages, stop)
@@ -149,6 +148,10 @@ class BaseSDTrainProcess(BaseProcess):
                 model.transformer_dtype = DTYPES["fp32"]
             model.load("transformer")
             self._train(model, prompts, images, stages, stop)
+
+    def _make_model(self, device: str) -> BaseModel:
+        model_class = get_model_class(self.config.model)
+        return model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import (
-    AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
@@ -18,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, Mistral3ForConditionalGeneration, Qwen3ForCausalLM
 
-from extensions_built_in.diffusion_models.flux2 import latents, lora_keys, text_encoder, weights
+from extensions_built_in.diffusion_models.flux2 import latents, lora_keys, sources, text_encoder, weights
+from extensions_built_in.diffusion_models.flux2.loading import Recipe, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
@@ -26,7 +26,18 @@ from toolkit.files import sha256_json
 from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.weights.dtypes import DTYPES
-from toolkit.weights.source import component_folder, folder_fingerprint
+from toolkit.weights.fingerprint import fingerprint
+from toolkit.weights.layouts import ComponentFiles
+
+# Came with every released model; single files have none beside them.
+SCHEDULER = {
+    "shift": 3.0,
+    "use_dynamic_shifting": True,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+}
 
 
 class Flux2Model(BaseModel):
@@ -41,35 +52,57 @@ class Flux2Model(BaseModel):
 
     # Loading
 
+    def check_files(self) -> None:
+        """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
+        for component in ("transformer", "vae"):
+            place = self.model_config.place_of(component) or self.model_config.name_or_path
+            if Path(place).expanduser().exists():
+                self._recipe(component)
+
     def load(self, component: Component) -> None:
-        """Load one component from a model in diffusers layout (see BaseModel.load)."""
+        """See BaseModel.load; `sources` says which layouts are read."""
         if getattr(self, component) is not None:
             return
         if component == "text_encoder":
             self.tokenizer = self._read(AutoTokenizer, "tokenizer")
             module = self._read(self.text_encoder_class, "text_encoder", dtype=self.te_dtype)
+            module = module.requires_grad_(False).eval().to(self.device)
         elif component == "vae":
-            module = self._read(AutoencoderKLFlux2, "vae", dtype=self.vae_dtype)
+            module = self._recipe("vae").load(dtype=self.vae_dtype, device=self.device)
         else:
-            module = self._read(Flux2Transformer2DModel, "transformer", dtype=self.transformer_dtype)
-            if self.model_config.quantize:
-                quantize_linears(module, self.model_config.qtype, names=self._block_linears(module))
-        setattr(self, component, module.requires_grad_(False).eval().to(self.device))
+            recipe = self._recipe("transformer")
+            module = recipe.load(
+                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
+            )
+        setattr(self, component, module)
 
-    def folder(self, component: str) -> Path:
-        """Local folder of a component; downloads it if it is on the hub."""
-        if component == "vae" and self.model_config.vae_path:
-            return component_folder(self.model_config.vae_path, "vae")
-        if component in ("text_encoder", "tokenizer") and self.model_config.te_name_or_path:
-            return component_folder(self.model_config.te_name_or_path, component)
-        return component_folder(self.model_config.name_or_path, component)
+    def files(self, component: str) -> ComponentFiles:
+        """Files of a component; downloads them if they are on the hub."""
+        return sources.find(self.model_config, self.card, component)
+
+    def _recipe(self, component: Literal["transformer", "vae"]) -> Recipe:
+        files = self.files(component)
+        return vae_recipe(files) if component == "vae" else transformer_recipe(files, arch=self.arch)
+
+    def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
+        """Quantizes each linear layer of the blocks as soon as its weight is there."""
+        if not self.model_config.quantize:
+            return None
+        layers = {f"{name}.weight": name for name in self._block_linears(transformer)}
+        qtype = self.model_config.qtype
+
+        def quantize(placed: str) -> None:
+            if placed in layers:
+                quantize_linears(transformer, qtype, names=[layers[placed]])
+
+        return quantize
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint."""
-        facts: dict[str, Any] = {"weights": folder_fingerprint(self.folder(component)), "dtype": str(self.te_dtype)}
+        facts: dict[str, Any] = {"weights": fingerprint(self.files(component)), "dtype": str(self.te_dtype)}
         if component == "text_encoder":
             facts |= {
-                "tokenizer": folder_fingerprint(self.folder("tokenizer")),
+                "tokenizer": fingerprint(self.files("tokenizer")),
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
                 "template": text_encoder.TEMPLATE_VERSION,
@@ -180,7 +213,11 @@ class Flux2Model(BaseModel):
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        scheduler = self._read(FlowMatchEulerDiscreteScheduler, "scheduler")
+        found = sources.find_scheduler(self.model_config, self.card)
+        if found is None or found.folder is None:
+            scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULER)
+        else:
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
         return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
 
     def _block_linears(self, transformer: Flux2Transformer2DModel) -> list[str]:
@@ -192,7 +229,12 @@ class Flux2Model(BaseModel):
         ]
 
     def _read(self, kind: Any, component: str, **options: Any) -> Any:
-        folder = self.folder(component)
+        files = self.files(component)
+        folder = files.folder
+        if folder is None:
+            raise UserError(
+                f"{files.place}: is a single file. A {component} is read from a folder with its config.json."
+            )
         try:
             return kind.from_pretrained(folder, local_files_only=True, **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
