@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,8 @@ TENSORS = (".safetensors", ".sft")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 INDEX = ".safetensors.index.json"
 _SMALL = (".json", ".txt", ".jinja", ".model")
+_SHARD = re.compile(r"-\d+-of-\d+\.")
+_WITHOUT_WEIGHTS = ("tokenizer", "scheduler")
 _SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json", "scheduler_config.json")
 
 
@@ -65,7 +68,7 @@ def find_component(place: str, component: str, *, single_files: Sequence[str] = 
     if len(chosen) == 1 and chosen[0].endswith(TENSORS):
         return _of_file(local / chosen[0], component, setting=setting)
     folder = (local / chosen[0]).parent
-    return ComponentFiles(folder, folder, _weights_in(folder))
+    return ComponentFiles(folder, folder, () if component in _WITHOUT_WEIGHTS else _weights_in(folder))
 
 
 def _choose(
@@ -154,11 +157,21 @@ def _downloaded(place: str, component: str, single_files: Sequence[str], *, sett
         return hub.download(repo, {inner: sizes[inner]}, setting=setting) / inner
     sizes = hub.repository_files(repo, setting=setting)
     files = [name for name in sizes if name.endswith((*TENSORS, *PICKLES, *_SMALL))]
-    chosen = set(_choose(files, component, single_files, place=place, setting=setting))
-    if any(name.endswith(TENSORS) for name in chosen):
-        chosen = {name for name in chosen if not name.endswith(PICKLES)}
+    chosen = _needed(_choose(files, component, single_files, place=place, setting=setting), component)
     wanted = {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
     return hub.download(repo, wanted, setting=setting)
+
+
+def _needed(chosen: Sequence[str], component: str) -> set[str]:
+    """Without what a folder of the hub often has besides: pickles, and the same weights again in one file."""
+    tensors = [name for name in chosen if name.endswith(TENSORS)]
+    if component in _WITHOUT_WEIGHTS:
+        left_out = {name for name in chosen if name.endswith((*TENSORS, *PICKLES))}
+    else:
+        left_out = {name for name in chosen if tensors and name.endswith(PICKLES)}
+        if any(name.endswith(INDEX) for name in chosen):
+            left_out |= {name for name in tensors if not _SHARD.search(name)}
+    return set(chosen) - left_out
 
 
 def _pickle(what: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +14,44 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: its file, its name there, its shape, and its number format as safetensors spells it."""
+    """One tensor.
+
+    Attributes:
+        path: of its file.
+        name: in the file.
+        shape: its shape.
+        dtype: its number format as safetensors spells it, such as `BF16`.
+        offset: of its first byte in the file.
+    """
 
     path: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
+    offset: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Its size in the file."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
 class TensorIndex:
@@ -29,15 +60,24 @@ class TensorIndex:
     def __init__(self, entries: dict[str, Entry]) -> None:
         self.entries = entries
 
-    def read(self, name: str, *, device: torch.device | None = None) -> Tensor:
-        """One tensor: on the CPU a view of the mapped file, to be copied or let go soon.
+    def read(self, name: str) -> Tensor:
+        """One tensor: a view of its bytes in the mapped file, to be copied soon; letting it go frees the memory.
 
-        The file is opened anew each time. A mapping that stays open keeps every page that was read in the process.
+        Only these bytes are mapped. safetensors maps the whole file for writing, which Linux refuses for a file larger
+        than memory, and whose pages stay in the process until the file is closed.
         """
         entry = self.entries[name]
-        with _opened(entry.path) as file:
-            tensor = file.get_tensor(entry.name)
-        return tensor if device is None else tensor.to(device)
+        if not entry.num_bytes:
+            return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+        begin = entry.offset - entry.offset % mmap.ALLOCATIONGRANULARITY
+        before = entry.offset - begin
+        with entry.path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), before + entry.num_bytes, offset=begin, access=mmap.ACCESS_COPY)
+        # Views of uint8 first: a number of eight bytes may stand at any byte.
+        tensor = torch.frombuffer(mapped, dtype=torch.uint8, offset=before)
+        if before % DTYPES[entry.dtype].itemsize:
+            tensor = tensor.clone()
+        return tensor.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
     def under(self, prefix: str) -> TensorIndex:
         """Only the tensors whose names begin with `prefix`, without it."""
@@ -56,18 +96,27 @@ def index_tensors(paths: Sequence[Path]) -> TensorIndex:
     """
     entries: dict[str, Entry] = {}
     for path in paths:
-        with _opened(path) as file:
-            for name in file.offset_keys():
-                if name in entries:
-                    raise UserError(f"{path}: has `{name}`, and so has {entries[name].path}. Remove one of the files.")
-                view = file.get_slice(name)
-                entries[name] = Entry(path, name, tuple(view.get_shape()), view.get_dtype())
+        for entry in _entries_of(path):
+            if entry.name in entries:
+                other = entries[entry.name].path
+                raise UserError(f"{path}: has `{entry.name}`, and so has {other}. Remove one of the files.")
+            entries[entry.name] = entry
     return TensorIndex(entries)
 
 
-def _opened(path: Path) -> safe_open:
+def _entries_of(path: Path) -> list[Entry]:
+    found = []
     try:
-        return safe_open(path, framework="pt")
+        with path.open("rb") as raw:
+            offset = 8 + int.from_bytes(raw.read(8), "little")  # of the first tensor: length of the header, header
+        with safe_open(path, framework="np") as file:  # checks that the tensors fill the file without a gap
+            for name in file.offset_keys():
+                view = file.get_slice(name)
+                found.append(Entry(path, name, tuple(view.get_shape()), view.get_dtype(), offset))
+                if found[-1].dtype not in DTYPES:
+                    raise UserError(f"{path}: `{name}` has the number format {found[-1].dtype}, which is not read.")
+                offset += found[-1].num_bytes
+        return found
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file.") from error
     except (OSError, SafetensorError) as error:

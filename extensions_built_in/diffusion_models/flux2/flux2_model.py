@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from diffusers import (
@@ -18,7 +17,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, Mistral3ForConditionalGeneration, Qwen3ForCausalLM
 
 from extensions_built_in.diffusion_models.flux2 import latents, lora_keys, sources, text_encoder, weights
-from extensions_built_in.diffusion_models.flux2.loading import Recipe, transformer_recipe, vae_recipe
+from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
@@ -54,10 +53,12 @@ class Flux2Model(BaseModel):
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
-        for component in ("transformer", "vae"):
-            place = self.model_config.place_of(component) or self.model_config.name_or_path
-            if Path(place).expanduser().exists():
-                self._recipe(component)
+        transformer = sources.find_local(self.model_config, self.card, "transformer")
+        if transformer is not None:
+            transformer_recipe(transformer, arch=self.arch)
+        vae = sources.find_local(self.model_config, self.card, "vae")
+        if vae is not None:
+            vae_recipe(vae)
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
@@ -68,9 +69,9 @@ class Flux2Model(BaseModel):
             module = self._read(self.text_encoder_class, "text_encoder", dtype=self.te_dtype)
             module = module.requires_grad_(False).eval().to(self.device)
         elif component == "vae":
-            module = self._recipe("vae").load(dtype=self.vae_dtype, device=self.device)
+            module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)
         else:
-            recipe = self._recipe("transformer")
+            recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
             module = recipe.load(
                 dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
             )
@@ -79,10 +80,6 @@ class Flux2Model(BaseModel):
     def files(self, component: str) -> ComponentFiles:
         """Files of a component; downloads them if they are on the hub."""
         return sources.find(self.model_config, self.card, component)
-
-    def _recipe(self, component: Literal["transformer", "vae"]) -> Recipe:
-        files = self.files(component)
-        return vae_recipe(files) if component == "vae" else transformer_recipe(files, arch=self.arch)
 
     def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
         """Quantizes each linear layer of the blocks as soon as its weight is there."""

@@ -21,7 +21,7 @@ _RELEASED_TRANSFORMER = "double_stream_modulation_img.lin.weight"
 _DIFFUSERS_TRANSFORMER = "double_stream_modulation_img.linear.weight"
 _RELEASED_VAE = "encoder.down.0.block.0.conv1.weight"
 _DIFFUSERS_VAE = "encoder.down_blocks.0.resnets.0.conv1.weight"
-_VAE_BLOCKS = {"down_block_types": range(4), "up_block_types": range(4)}
+_VAE_BLOCKS = {"down_block_types": range(4), "up_block_types": range(4)}  # of which diffusers takes the number
 
 
 def transformer_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex, Convert]:
@@ -51,7 +51,7 @@ def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex,
     if "bn.running_mean" not in found[0].entries:
         raise UserError(
             f"{files.place}: is not FLUX.2's VAE: the statistics of its latents (bn.running_mean) are missing. "
-            "FLUX.1's file has the same name. Take ae.safetensors of black-forest-labs/FLUX.2-dev, or remove model.vae_path."
+            "FLUX.1's file has the same name. Take ae.safetensors of black-forest-labs/FLUX.2-dev."
         )
     return found
 
@@ -76,9 +76,12 @@ def _vae_part(name: str, tensor: Tensor) -> dict[str, Tensor]:
         return {name: tensor}
     for inner in ("encoder.quant_conv.", "decoder.post_quant_conv."):
         name = name.replace(inner, inner.partition(".")[2])
-    return convert_ldm_vae_checkpoint({name: tensor}, {key: list(blocks) for key, blocks in _VAE_BLOCKS.items()}) or {
-        name: tensor
-    }
+    parts: dict[str, Tensor | None] = {name: tensor}
+    if "sample.conv." in name:  # diffusers takes weight and bias of these together
+        layer, _, kind = name.rpartition(".")
+        parts[f"{layer}.{'bias' if kind == 'weight' else 'weight'}"] = None
+    converted = convert_ldm_vae_checkpoint(parts, _VAE_BLOCKS)
+    return {new: part for new, part in converted.items() if part is not None} or {name: tensor}
 
 
 def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tuple[TensorIndex, Convert]:

@@ -43,28 +43,41 @@ def find(config: ModelConfig, card: ModelCard, component: str) -> ComponentFiles
     Args:
         config: the `model` section.
         card: of its arch.
-        component: `transformer`, `vae`, `text_encoder`, `tokenizer` or `scheduler`.
+        component: `transformer`, `vae`, `text_encoder` or `tokenizer`.
 
     Raises:
         UserError: see `toolkit.weights.layouts.find_component`.
     """
-    names = single_files(card.arch, component)
-    own = None if component == "scheduler" else config.place_of(component)
-    if own is not None:
-        return find_component(own, component, single_files=names, setting=_own_key(config, component))
-    place = Path(config.name_or_path).expanduser()
-    if component != "transformer" and place.suffix in TENSORS:
+    found = find_local(config, card, component)
+    if found is not None:
+        return found
+    own = config.place_of(component)
+    place = own or config.name_or_path
+    if not Path(place).expanduser().exists():
+        try:
+            return _look(config, card, component, place)
+        except NotHereError:
+            if own is not None or component == "transformer" or place == card.source:
+                raise
+    return _from_the_card(config, card, component)
+
+
+def find_local(config: ModelConfig, card: ModelCard, component: str) -> ComponentFiles | None:
+    """As `find`, without the network; None for what is on the hub."""
+    own = config.place_of(component)
+    place = Path(own or config.name_or_path).expanduser()
+    if not place.exists():
+        return None
+    if own is None and component != "transformer" and place.suffix in TENSORS:
+        names = single_files(card.arch, component)
         beside = next((place.with_name(name) for name in names if place.with_name(name).is_file()), None)
-        if beside is not None:
-            return find_component(str(beside), component, setting="model.name_or_path")
-        return _from_the_card(config, card, component)
+        return None if beside is None else _look(config, card, component, str(beside))
     try:
-        return find_component(config.name_or_path, component, single_files=names, setting="model.name_or_path")
+        return _look(config, card, component, str(place))
     except NotHereError:
-        is_whole = component == "transformer" or (place / "model_index.json").exists()
-        if is_whole or config.name_or_path == card.source:
+        if own is not None or component == "transformer" or (place / "model_index.json").exists():
             raise
-        return _from_the_card(config, card, component)
+        return None
 
 
 def find_scheduler(config: ModelConfig, card: ModelCard) -> ComponentFiles | None:
@@ -77,6 +90,14 @@ def find_scheduler(config: ModelConfig, card: ModelCard) -> ComponentFiles | Non
         return None
 
 
+def _look(config: ModelConfig, card: ModelCard, component: str, place: str) -> ComponentFiles:
+    if config.place_of(component) is None:
+        key = "model.name_or_path"
+    else:
+        key = f"model.model_paths.{component}" if getattr(config.model_paths, component) else _OWN_KEYS[component]
+    return find_component(place, component, single_files=single_files(card.arch, component), setting=key)
+
+
 def _from_the_card(config: ModelConfig, card: ModelCard, component: str) -> ComponentFiles:
     key = _OWN_KEYS[component]
     try:
@@ -86,7 +107,3 @@ def _from_the_card(config: ModelConfig, card: ModelCard, component: str) -> Comp
             f"{config.name_or_path} holds no {component}, and {card.source}, which does, cannot be used either. "
             f"{error} Or set {key} to a folder that has it."
         ) from error
-
-
-def _own_key(config: ModelConfig, component: str) -> str:
-    return f"model.model_paths.{component}" if getattr(config.model_paths, component, None) else _OWN_KEYS[component]
