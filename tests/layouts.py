@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
+from transformers import Mistral3Config, Mistral3ForConditionalGeneration, PreTrainedTokenizerFast
 
 from extensions_built_in.diffusion_models.flux2.weights import to_single_file
 
@@ -178,3 +180,26 @@ def write_model(folder: Path, layout: str, transformer: Flux2Transformer2DModel,
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
     save_file(released_vae(small_vae()), folder / "ae.safetensors")
     return folder if layout == "folder of single files" else path
+
+
+def write_text_encoder(folder: Path) -> Path:
+    """A text encoder of the dev kind with as many layers as the dev model reads, and its tokenizer."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    bpe.train_from_iterator([], trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    template = (
+        "{% for m in messages %}[{{ m['role'] }}]{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}"
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=template, model_max_length=4096, **names)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    text = {"model_type": "mistral", "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48}
+    text |= {"num_hidden_layers": 31, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    vision = {"model_type": "pixtral", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"head_dim": 8, "intermediate_size": 16, "image_size": 32, "patch_size": 16, "num_channels": 3}
+    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=8, vision_feature_layer=-1)
+    torch.manual_seed(0)
+    Mistral3ForConditionalGeneration(config).save_pretrained(folder / "text_encoder")
+    return folder
