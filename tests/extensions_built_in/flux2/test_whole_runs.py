@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tests import layouts
-from tests.tiny import TINY, tiny_config, write_job
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein4BModel, Flux2Model
 from jobs.job import Job
+from tests import layouts
+from tests.tiny import TINY, tiny_config, write_job
 from toolkit.config import load_job
 from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors
