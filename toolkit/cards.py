@@ -28,6 +28,27 @@ class ReferenceLimits:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Released weights of an arch that are used in another way than the ones to train, such as distilled ones.
+
+    Attributes:
+        label: the name people know.
+        names: hub ids without owner and file names without extension, as `toolkit.config.released.plain_name` has them.
+        advice: why to train something else, and what.
+        consent: key of `model.model_kwargs`; true there says that the user knows the advice.
+        defaults: job settings that suit it, above the card's.
+        index_key: entry of `model_index.json` that is true in folders that hold such weights; None if there is none.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    advice: str
+    consent: str
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    index_key: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """One arch. Every front end, check and table is made from these.
 
@@ -47,6 +68,8 @@ class ModelCard:
         reference_limits: which images it takes as references, if it takes any.
         defaults: job settings that suit it, by section; they stand below what the job file says.
         notes: what a user should know before training it.
+        names: of the released weights to train, as in `Variant`.
+        variants: other released weights of this arch.
     """
 
     arch: str
@@ -63,6 +86,8 @@ class ModelCard:
     reference_limits: ReferenceLimits = ReferenceLimits()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True)

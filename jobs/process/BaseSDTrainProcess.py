@@ -70,6 +70,7 @@ class BaseSDTrainProcess(BaseProcess):
         if problems:
             raise JobError(str(self.job.path), problems)
         self._check_multipliers()
+        self._make_model("cpu").check_files()
         self._scan = scan
         captions, shape = self._captions(), card.prompt_embeds_shape
         needed = self._needed_bytes(card.num_parameters) + overflow_bytes(captions, shape)
@@ -150,9 +151,7 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _run_stages(self, stages: Stages, stop: StopRequest) -> None:
         config = self.config
-        model = get_model_class(config.model)(
-            config.model, device=pick_device(config.device), dtype=DTYPES[config.train.dtype]
-        )
+        model = self._make_model(config.device)
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"):
             prompts = self._encode_text(model, encodings, stages, stop)
@@ -169,6 +168,10 @@ class BaseSDTrainProcess(BaseProcess):
             model.load("transformer")
             self._train(model, prompts, images, stages, stop)
         encodings.remove_overflow()
+
+    def _make_model(self, device: str) -> BaseModel:
+        model_class = get_model_class(self.config.model)
+        return model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""

@@ -15,6 +15,7 @@ from toolkit.config.overrides import apply_overrides
 from toolkit.config.parse import EXTENSIONS, parse_file
 from toolkit.config.placeholders import expand_variables, fill_name, load_env_file, redact
 from toolkit.config.problems import explain
+from toolkit.config.released import advice, wrong_arch
 from toolkit.config.tidy import add_card_defaults, tidy
 from toolkit.errors import JobError, Problem
 
@@ -55,6 +56,10 @@ def check_job(
     for index, process in _processes(expanded):
         findings += _kind_of_job(process, ("config", "process", index))
         notices += _worth_knowing(process, ("config", "process", index))
+        model = process.get("model")
+        if isinstance(model, dict):
+            findings += [(("config", "process", index, *at), what) for at, what in wrong_arch(model, known.cards)]
+            notices += [(("config", "process", index, *at), what) for at, what in advice(model, known.cards)]
         add_card_defaults(process, known.cards)
     job = None
     try:

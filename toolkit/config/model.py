@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config.known import Known
@@ -24,12 +24,24 @@ class ModelKwargs(Section):
     match_target_res: bool = Field(
         False, description="Scale reference images to as many pixels as the image has, keeping their shape."
     )
+    train_distilled: bool = Field(
+        False, description="Train distilled weights, such as the four-step klein models, without a warning."
+    )
+
+
+class ModelPaths(Section):
+    """`model.model_paths`: other places for single components; each is used whatever `name_or_path` holds."""
+
+    transformer: HubIdOrPath | None = Field(None, description="File, folder or hub id of the transformer.")
+    vae: HubIdOrPath | None = Field(None, description="The same for the VAE, as `vae_path`.")
+    text_encoder: HubIdOrPath | None = Field(None, description="The same for the text encoder, as `te_name_or_path`.")
+    tokenizer: HubIdOrPath | None = Field(None, description="The same for the tokenizer. Unset: where the encoder is.")
 
 
 class ModelConfig(Section):
     """`model`: the base model."""
 
-    name_or_path: HubIdOrPath = Field(min_length=1, description="Hub id, or folder of the model.")
+    name_or_path: HubIdOrPath = Field(min_length=1, description="Hub id, folder or single file of the model.")
     arch: str = Field(description="Kind of model; `python run.py --list-models` shows them.")
     quantize: bool = Field(False, description="Hold the transformer in fewer bits, see `qtype`.")
     quantize_te: bool = Field(
@@ -40,8 +52,9 @@ class ModelConfig(Section):
     low_vram: bool = Field(
         False, description="Spend time to save GPU memory: samples above 1024 x 1024 pixels are decoded in tiles."
     )
-    vae_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another VAE.")
+    vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
     te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another text encoder.")
+    model_paths: ModelPaths = Field(ModelPaths(), description="Other places for single components.")
     vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`.")
     te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")
     model_kwargs: ModelKwargs = Field(ModelKwargs(), description="Options of one kind of model.")
@@ -51,6 +64,22 @@ class ModelConfig(Section):
         """True for every FLUX.2 arch. Derived, never set; kept for users' scripts, ours ask for the capability."""
         card = find_cards().get(self.arch)
         return card is not None and card.family == "flux2"
+
+    def place_of(self, component: str) -> str | None:
+        """The place that the job names for `transformer`, `vae`, `text_encoder` or `tokenizer` alone, if any."""
+        paths = self.model_paths
+        if component == "tokenizer":
+            return paths.tokenizer or self.place_of("text_encoder")
+        shorthand = {"vae": self.vae_path, "text_encoder": self.te_name_or_path}.get(component)
+        return getattr(paths, component) or shorthand
+
+    @model_validator(mode="after")
+    def _must_not_say_it_twice(self) -> Self:
+        for key, component in (("vae_path", "vae"), ("te_name_or_path", "text_encoder")):
+            short, long = getattr(self, key), getattr(self.model_paths, component)
+            if short is not None and long is not None and short != long:
+                raise ValueError(f"`{key}` and `model_paths.{component}` name different places: keep one of them")
+        return self
 
     @field_validator("arch")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a file of a repository, too
 
 
 def _home(path: Path) -> Path:

@@ -10,6 +10,7 @@ from toolkit.config.compat import ignored_in
 from toolkit.config.job import JobFile
 from toolkit.config.locations import Location, mappings
 from toolkit.config.model import ModelConfig, settle_arch
+from toolkit.config.released import variant_of
 from toolkit.config.section import Section
 
 Finding = tuple[Location, str]
@@ -37,7 +38,8 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
     """Put what the model's card says beneath what the job says, in place."""
     model = process.get("model")
     card = cards.get(str(model.get("arch"))) if isinstance(model, dict) else None
-    for section, defaults in card.defaults.items() if card else ():
+    variant = variant_of(model, card) if card and isinstance(model, dict) else None
+    for section, defaults in (*(variant.defaults if variant else {}).items(), *(card.defaults if card else {}).items()):
         if section == "datasets":
             datasets = process.get("datasets")
             for dataset in datasets if isinstance(datasets, list) else ():
@@ -46,8 +48,9 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
             _add_below(process.get("network"), defaults)
         else:
             _add_below(process.setdefault(section, {}), defaults)
-    if card and "sample" in card.defaults:
-        _add_below(process.get("first_sample"), card.defaults["sample"])
+    for above in (variant, card):
+        if above and "sample" in above.defaults:
+            _add_below(process.get("first_sample"), above.defaults["sample"])
 
 
 def _rename(mapping: dict[str, Any], aliases: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -73,6 +73,13 @@ class BaseModel:
         for component in ("text_encoder", "vae", "transformer"):
             self.load(component)
 
+    def check_files(self) -> None:
+        """Look at what can be seen of the model's files without reading weights or asking the network.
+
+        Raises:
+            UserError: local files are absent, damaged or of another model.
+        """
+
     def load(self, component: Component) -> None:
         """Load one component to the model's device, in eval mode and frozen; nothing happens if it is there.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from toolkit.cards import ModelCard, ReferenceLimits
+from toolkit.cards import ModelCard, ReferenceLimits, Variant
 
 # The limits of Black Forest Labs' reference code; 2024 is no slip for 2048.
 REFERENCES = ReferenceLimits(min_side_px=64, max_aspect=8, max_area_px=2024**2, max_area_each_px=1024**2)
@@ -21,6 +21,17 @@ def _defaults(*, size_px: int, sample_steps: int, timestep_type: str) -> Mapping
         "datasets": {"resolution": [size_px], "caption_dropout_rate": 0.05},
         "sample": {"width": size_px, "height": size_px, "guidance_scale": 4.0, "sample_steps": sample_steps},
     }
+
+
+def _distilled(label: str, *, base: str, names: tuple[str, ...], why: str = "") -> Variant:
+    return Variant(
+        label=label,
+        names=names,
+        advice=f"Training undoes its distillation{why}: train {base}, and use the LoRA with either.",
+        consent="train_distilled",
+        defaults={"sample": {"guidance_scale": 1.0, "sample_steps": 4}},
+        index_key="is_distilled",
+    )
 
 
 CARDS = (
@@ -46,6 +57,7 @@ CARDS = (
             "the first 30 of its 40 layers are loaded. The copy in the model's repository is used unless "
             "model.te_name_or_path names another.",
         ),
+        names=("flux-2-dev", "flux2-dev"),
     ),
     ModelCard(
         arch="flux2_klein_4b",
@@ -62,6 +74,14 @@ CARDS = (
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
         notes=("Train on the base model, not on the distilled FLUX.2-klein-4B: training undoes the distillation.",),
+        names=("flux-2-klein-base-4b",),
+        variants=(
+            _distilled(
+                "the distilled FLUX.2 [klein] 4B",
+                base="black-forest-labs/FLUX.2-klein-base-4B",
+                names=("flux-2-klein-4b",),
+            ),
+        ),
     ),
     ModelCard(
         arch="flux2_klein_9b",
@@ -81,6 +101,20 @@ CARDS = (
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-klein-base-9B and set HF_TOKEN.",
             "A LoRA inherits the licence: no commercial training.",
             "Train on the base model, not on the distilled FLUX.2-klein-9B: training undoes the distillation.",
+        ),
+        names=("flux-2-klein-base-9b",),
+        variants=(
+            _distilled(
+                "the distilled FLUX.2 [klein] 9B",
+                base="black-forest-labs/FLUX.2-klein-base-9B",
+                names=("flux-2-klein-9b",),
+            ),
+            _distilled(
+                "FLUX.2 [klein] 9B KV",
+                base="black-forest-labs/FLUX.2-klein-base-9B",
+                names=("flux-2-klein-9b-kv",),
+                why=", and its way to read reference images is not one this trainer trains",
+            ),
         ),
     ),
     ModelCard(

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import (
-    AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
@@ -23,9 +22,11 @@ from extensions_built_in.diffusion_models.flux2 import (
     lora_formats,
     lora_keys,
     prompt_template,
+    sources,
     text_encoder,
     weights,
 )
+from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
 from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -38,7 +39,18 @@ from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
-from toolkit.weights.source import component_folder, folder_fingerprint
+from toolkit.weights.fingerprint import fingerprint
+from toolkit.weights.layouts import ComponentFiles
+
+# Came with every released model; single files have none beside them.
+SCHEDULER = {
+    "shift": 3.0,
+    "use_dynamic_shifting": True,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+}
 
 
 class Flux2Model(BaseModel):
@@ -55,15 +67,25 @@ class Flux2Model(BaseModel):
 
     # Loading
 
+    def check_files(self) -> None:
+        """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
+        transformer = sources.find_local(self.model_config, self.card, "transformer")
+        if transformer is not None:
+            transformer_recipe(transformer, arch=self.arch)
+        vae = sources.find_local(self.model_config, self.card, "vae")
+        if vae is not None:
+            vae_recipe(vae)
+
     def load(self, component: Component) -> None:
-        """Load one component from a model in diffusers layout (see BaseModel.load)."""
+        """See BaseModel.load; `sources` says which layouts are read."""
         if getattr(self, component) is not None:
             return
         if component == "text_encoder":
             self._load_tokenizer()
+            files = self.files("text_encoder")
             module = load_text_encoder(
-                self.folder("text_encoder"),
-                self._weights("text_encoder"),
+                self._folder_of(files, "text encoder"),
+                files.weights,
                 self.text_encoder_kind,
                 num_layers=max(self.text_layers),
                 hidden_size=self._text_width,
@@ -72,31 +94,43 @@ class Flux2Model(BaseModel):
                 qtype=self._te_qtype,
             )
         elif component == "vae":
-            module = self._read(AutoencoderKLFlux2, "vae", dtype=self.vae_dtype)
+            module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)
             module.enable_slicing()  # a batch costs the memory of one picture
         else:
-            module = self._read(Flux2Transformer2DModel, "transformer", dtype=self.transformer_dtype)
-            if self.model_config.quantize:
-                quantize_linears(module, self.model_config.qtype, names=self._block_linears(module))
-        setattr(self, component, module.requires_grad_(False).eval().to(self.device))
+            recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
+            module = recipe.load(
+                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
+            )
+        setattr(self, component, module)
 
-    def folder(self, component: str) -> Path:
-        """Local folder of a component; downloads it if it is on the hub."""
-        if component == "vae" and self.model_config.vae_path:
-            return component_folder(self.model_config.vae_path, "vae")
-        if component in ("text_encoder", "tokenizer") and self.model_config.te_name_or_path:
-            return component_folder(self.model_config.te_name_or_path, component)
-        return component_folder(self.model_config.name_or_path, component)
+    def files(self, component: str) -> ComponentFiles:
+        """Files of a component; downloads them if they are on the hub."""
+        return sources.find(self.model_config, self.card, component)
+
+    def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
+        """Quantizes each linear layer of the blocks as soon as its weight is there."""
+        if not self.model_config.quantize:
+            return None
+        layers = {f"{name}.weight": name for name in self._block_linears(transformer)}
+        qtype = self.model_config.qtype
+
+        def quantize(placed: str) -> None:
+            if placed in layers:
+                quantize_linears(transformer, qtype, names=[layers[placed]])
+
+        return quantize
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
+        files = self.files(component)
         if component == "vae":
-            encoder = encoder_fingerprint(self._weights("vae"), self.folder("vae") / "config.json")
-            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
-        facts: dict[str, Any] = {"weights": folder_fingerprint(self.folder(component)), "dtype": str(self.te_dtype)}
+            config = None if files.folder is None else files.folder / "config.json"
+            return sha256_json({"encoder": encoder_fingerprint(files.weights, config), "dtype": str(self.vae_dtype)})
+        facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             facts |= {
-                "tokenizer": folder_fingerprint(self.folder("tokenizer")),
+                "dtype": str(self.te_dtype),
+                "tokenizer": fingerprint(self.files("tokenizer")),
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
                 "template": text_encoder.TEMPLATE_VERSION,
@@ -227,7 +261,11 @@ class Flux2Model(BaseModel):
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        scheduler = self._read(FlowMatchEulerDiscreteScheduler, "scheduler")
+        found = sources.find_scheduler(self.model_config, self.card)
+        if found is None or found.folder is None:
+            scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULER)
+        else:
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
         return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
 
     def _block_linears(self, transformer: Flux2Transformer2DModel) -> list[str]:
@@ -257,19 +295,16 @@ class Flux2Model(BaseModel):
     def _te_qtype(self) -> str | None:
         return self.model_config.qtype_te if self.model_config.quantize_te else None
 
-    def _weights(self, component: Component) -> list[Path]:
-        return sorted(self.folder(component).glob("*.safetensors"))
-
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
-            self.tokenizer = load_tokenizer(self.folder("tokenizer"), padding_side=self.padding_side)
+            folder = self._folder_of(self.files("tokenizer"), "tokenizer")
+            self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
 
-    def _read(self, kind: Any, component: str, **options: Any) -> Any:
-        folder = self.folder(component)
-        try:
-            return kind.from_pretrained(folder, local_files_only=True, **options)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"{folder}: cannot be loaded as the {component} of {self.card.label} ({error}).") from error
+    @staticmethod
+    def _folder_of(files: ComponentFiles, what: str) -> Path:
+        if files.folder is None:
+            raise UserError(f"{files.place}: is a single file. A {what} is read from a folder with its config.json.")
+        return files.folder
 
 
 class Flux2Klein4BModel(Flux2Model):

@@ -1,0 +1,121 @@
+"""How long a transformer takes to load, and how much memory beyond itself: `python -m benchmarks.load --out FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from diffusers import Flux2Transformer2DModel
+
+from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe
+from extensions_built_in.diffusion_models.flux2.weights import to_single_file
+from toolkit.files import write_json
+from toolkit.weights.layouts import ComponentFiles, find_component
+
+HEAD_DIM = 128
+
+
+def measure(path: Path, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Load the file once and measure. Memory is that of this process, so call it once in a process.
+
+    Returns:
+        `load_s`; `model_bytes`, the loaded weights; `largest_tensor_bytes`, of the file; `host_peak_bytes`, by which
+        the process grew at its largest; `host_peak_beyond_model_bytes`, without the weights where host memory has them.
+    """
+    files = find_component(str(path), "transformer", setting="path")
+    largest = _largest_tensor_bytes(files)
+    before = psutil.Process().memory_info().rss
+    begin = time.perf_counter()
+    model = transformer_recipe(files, arch="flux2_tiny").load(dtype=dtype, device=device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    load_s = time.perf_counter() - begin
+    model_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return {
+        "load_s": round(load_s, 2),
+        "model_bytes": model_bytes,
+        "largest_tensor_bytes": largest,
+        "host_peak_bytes": peak,
+        "host_peak_beyond_model_bytes": peak - (model_bytes if device.type == "cpu" else 0),
+    }
+
+
+def write_random_model(path: Path, *, num_heads: int, num_double: int, num_single: int) -> None:
+    """A bf16 single file with released names and random values, written a tensor at a time."""
+    with torch.device("meta"):
+        model = Flux2Transformer2DModel(
+            num_layers=num_double,
+            num_single_layers=num_single,
+            attention_head_dim=HEAD_DIM,
+            num_attention_heads=num_heads,
+            joint_attention_dim=3 * HEAD_DIM * num_heads,
+            guidance_embeds=False,
+        )
+    _write_random({name: tuple(tensor.shape) for name, tensor in to_single_file(model.state_dict()).items()}, path)
+
+
+def _write_random(shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    generator = torch.Generator().manual_seed(0)
+    block = (0.02 * torch.randn(1 << 23, generator=generator)).bfloat16().view(torch.uint8).numpy().tobytes()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        while end > 0:
+            file.write(block[:end])
+            end -= len(block)
+
+
+def _largest_tensor_bytes(files: ComponentFiles) -> int:
+    from toolkit.weights.tensor_index import index_tensors
+
+    return max(2 * torch.Size(entry.shape).numel() for entry in index_tensors(files.weights).entries.values())
+
+
+def main() -> None:
+    """Write a model, load it in this process, print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--heads", type=int, default=16, help="width / 128 (48: dev, 32: klein 9B, 24: klein 4B)")
+    parser.add_argument("--double", type=int, default=2, help="double blocks")
+    parser.add_argument("--single", type=int, default=6, help="single blocks")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--folder", help="where the model is written for a while; unset: the temporary folder")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        path = Path(folder) / "model.safetensors"
+        write_random_model(path, num_heads=arguments.heads, num_double=arguments.double, num_single=arguments.single)
+        file_bytes = path.stat().st_size
+        dtype = getattr(torch, arguments.dtype)
+        figures = measure(path, dtype=dtype, device=torch.device(arguments.device))
+    setting = {
+        "command": f"heads {arguments.heads}, {arguments.double} + {arguments.single} blocks, {arguments.dtype}",
+        "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "cpu",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "torch": torch.__version__,
+        "file_bytes": file_bytes,
+    }
+    print(json.dumps(setting | figures, indent=2))
+    if arguments.out:
+        write_json(arguments.out, setting | figures)
+
+
+if __name__ == "__main__":
+    main()

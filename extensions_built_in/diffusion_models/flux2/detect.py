@@ -1,0 +1,127 @@
+"""Which FLUX.2 some weights are, told by the shapes of their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.cards import find_cards
+from toolkit.errors import UserError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What tells the FLUX.2 transformers apart; `num_double` and `num_single` are blocks."""
+
+    hidden: int
+    joint_dim: int
+    num_double: int
+    num_single: int
+    has_guidance: bool
+
+
+# Sources: the configurations in Black Forest Labs' reference code.
+RELEASED = {
+    "flux2": Build(hidden=6144, joint_dim=15360, num_double=8, num_single=48, has_guidance=True),
+    "flux2_klein_9b": Build(hidden=4096, joint_dim=12288, num_double=8, num_single=24, has_guidance=False),
+    "flux2_klein_4b": Build(hidden=3072, joint_dim=7680, num_double=5, num_single=20, has_guidance=False),
+}
+
+
+def build_of(shapes: Shapes) -> Build:
+    """The build of a transformer whose tensors have diffusers' names.
+
+    Raises:
+        KeyError: these are not the tensors of a FLUX.2 transformer.
+    """
+    hidden, _ = shapes["x_embedder.weight"]
+    return Build(
+        hidden=hidden,
+        joint_dim=shapes["context_embedder.weight"][1],
+        num_double=_count(shapes, "transformer_blocks"),
+        num_single=_count(shapes, "single_transformer_blocks"),
+        has_guidance="time_guidance_embed.guidance_embedder.linear_1.weight" in shapes,
+    )
+
+
+def check_arch(build: Build, arch: str, *, place: Path) -> None:
+    """Refuse weights of another FLUX.2 than the job names.
+
+    Sizes that were never released pass, if they are of the same kind: tests and pruned models have them.
+
+    Raises:
+        UserError: with the arch to write instead.
+    """
+    cards = find_cards()
+    for other, released in RELEASED.items():
+        if other != arch and (build.hidden, build.joint_dim) == (released.hidden, released.joint_dim):
+            raise UserError(f"{place} is {cards[other].label}, and the job has `arch: {arch}`. Set `arch: {other}`.")
+    needs_guidance = "guidance_embed" in cards[arch].capabilities
+    if build.has_guidance != needs_guidance:
+        kind, archs = _kind(build.has_guidance)
+        raise UserError(f"{place} is of the {kind} kind, and the job has `arch: {arch}`. Set `arch` to {archs}.")
+    own = RELEASED.get(arch)
+    if own is not None and build.hidden == own.hidden and build != own:
+        blocks = f"{build.num_double} + {build.num_single} blocks instead of {own.num_double} + {own.num_single}"
+        raise UserError(f"{place}: has {blocks}. It is not whole, or not {cards[arch].label}: download it again.")
+
+
+def transformer_config(shapes: Shapes) -> dict[str, Any]:
+    """Arguments of diffusers' Flux2Transformer2DModel for tensors with its names."""
+    build = build_of(shapes)
+    block = "transformer_blocks.0." if build.num_double else "single_transformer_blocks.0."
+    (head_dim,) = shapes[f"{block}attn.norm_q.weight"]
+    config = {
+        "in_channels": shapes["x_embedder.weight"][1],
+        "out_channels": shapes["proj_out.weight"][0],
+        "num_layers": build.num_double,
+        "num_single_layers": build.num_single,
+        "attention_head_dim": head_dim,
+        "num_attention_heads": build.hidden // head_dim,
+        "joint_attention_dim": build.joint_dim,
+        "timestep_guidance_channels": shapes["time_guidance_embed.timestep_embedder.linear_1.weight"][1],
+        "axes_dims_rope": (head_dim // 4,) * 4,
+        "guidance_embeds": build.has_guidance,
+    }
+    if build.num_double:
+        config["mlp_ratio"] = shapes["transformer_blocks.0.ff.linear_out.weight"][1] / build.hidden
+    return config
+
+
+def vae_config(shapes: Shapes) -> dict[str, Any]:
+    """Arguments of diffusers' AutoencoderKLFlux2 for tensors with its names.
+
+    Raises:
+        KeyError: these are not the tensors of such a VAE.
+    """
+    widths = _widths(shapes, "encoder.down_blocks")
+    decoder_widths = tuple(reversed(_widths(shapes, "decoder.up_blocks")))
+    return {
+        "block_out_channels": widths,
+        "decoder_block_out_channels": None if decoder_widths == widths else decoder_widths,
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "layers_per_block": _count(shapes, "encoder.down_blocks.0.resnets"),
+        "latent_channels": shapes["decoder.conv_in.weight"][1],
+        "use_quant_conv": "quant_conv.weight" in shapes,
+        "use_post_quant_conv": "post_quant_conv.weight" in shapes,
+    }
+
+
+def _count(shapes: Shapes, blocks: str) -> int:
+    prefix = f"{blocks}."
+    return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
+
+
+def _widths(shapes: Shapes, blocks: str) -> tuple[int, ...]:
+    return tuple(shapes[f"{blocks}.{i}.resnets.0.conv1.weight"][0] for i in range(_count(shapes, blocks)))
+
+
+def _kind(has_guidance: bool) -> tuple[str, str]:
+    if has_guidance:
+        return "dev", "flux2"
+    return "klein", "flux2_klein_4b or flux2_klein_9b"

@@ -1,0 +1,72 @@
+"""toolkit.weights.hub, with a hub on this machine"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.toolkit.weights import fake_hub
+
+UNREACHABLE = "http://127.0.0.1:9"
+
+WITHOUT_TOKEN = {
+    "owner/gated": r"model\.x: owner/gated is gated.*Accept its licence at https://huggingface\.co/owner/gated.*HF_TOKEN",
+    "owner/nothing": r"knows no repository owner/nothing.*Check the spelling",
+    "owner/private": r"knows no repository owner/private, or it is private and HF_TOKEN is not set",
+    "owner/forbidden": r"refuses access to owner/forbidden \(403\).*Make a token",
+    "owner/busy": r"too many requests\. Wait",
+    "owner/broken": r"owner/broken cannot be downloaded.*Try again later, or name a local folder",
+    "owner/huge": r"takes 2000000000\.0 GB, and the drive of .* GB free\. Free some, or set HF_HOME",
+    "owner/diffusers/none.safetensors": r"owner/diffusers has no file none\.safetensors\. It has: ",
+    "owner/encoder/none": r"owner/encoder has no file none",
+    "nowhere": r"model\.x: no such file or folder: nowhere",
+    "owner/not:good": r"neither here nor a hub id",
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    cache = tmp_path_factory.mktemp("cache")
+    with fake_hub.running() as endpoint:
+        cases = [(place, "vae") for place in WITHOUT_TOKEN]
+        found = dict(zip(WITHOUT_TOKEN, fake_hub.find_all(endpoint, cases, cache), strict=True))
+    yield found
+
+
+@pytest.mark.parametrize("place", WITHOUT_TOKEN)
+def test_what_is_out_of_reach_is_explained(place: str, answers: dict[str, str]) -> None:
+    assert re.search(WITHOUT_TOKEN[place], answers[place]), answers[place]
+
+
+def test_only_what_the_component_needs_is_downloaded_and_then_found_offline(tmp_path: Path) -> None:
+    cases = [
+        ("owner/diffusers", "vae"),
+        ("owner/encoder", "text_encoder"),
+        ("owner/encoder", "tokenizer"),
+        ("owner/diffusers/big.safetensors", "transformer"),
+    ]
+    with fake_hub.running() as endpoint:
+        first = fake_hub.find_all(endpoint, cases, tmp_path)
+    assert first[0] == "found config.json diffusion_pytorch_model.safetensors weights"
+    assert "consolidated" not in first[1]
+    assert first[1].endswith("one two")
+    assert first[3] == "found x"
+    assert not list(tmp_path.rglob("*.bin"))
+    assert fake_hub.find_all(UNREACHABLE, cases, tmp_path) == first
+    assert fake_hub.find_all(UNREACHABLE, cases, tmp_path, HF_HUB_OFFLINE="1") == first
+
+
+def test_a_bad_token_is_told_from_a_missing_repository(tmp_path: Path) -> None:
+    with fake_hub.running() as endpoint:
+        (answer,) = fake_hub.find_all(endpoint, [("owner/private", "vae")], tmp_path, HF_TOKEN="hf_bad")
+    assert "refuses the token in HF_TOKEN" in answer
+    assert "hf_bad" not in answer
+
+
+def test_no_network_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (answer,) = fake_hub.find_all(UNREACHABLE, [("owner/diffusers", "vae")], tmp_path)
+    assert "cannot be downloaded" in answer
+    assert "Check the network" in answer
+    (answer,) = fake_hub.find_all(UNREACHABLE, [("owner/diffusers", "vae")], tmp_path, HF_HUB_OFFLINE="1")
+    assert "Unset HF_HUB_OFFLINE" in answer

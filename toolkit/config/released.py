@@ -1,0 +1,74 @@
+"""Which released weights a job names, told by their names alone, before anything is downloaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.cards import ModelCard, Variant
+
+Finding = tuple[tuple[str, ...], str]
+# What a repository or file of the same weights in another number format adds to the name.
+_FORMATS = re.compile(r"(-(fp8|fp8mixed|scaled|bf16|fp16|e4m3fn|nvfp4|mixed|diffusers))+$")
+
+
+def plain_name(name_or_path: str) -> str:
+    """`black-forest-labs/FLUX.2-klein-9B-fp8` -> `flux-2-klein-9b`; the same of a path or a file name."""
+    last = name_or_path.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
+    return _FORMATS.sub("", re.sub(r"[._]", "-", last.removesuffix(".safetensors")))
+
+
+def variant_of(model: Mapping[str, Any], card: ModelCard) -> Variant | None:
+    """The variant of the card that a `model` section names. `model_index.json` of a local folder counts before names.
+
+    Args:
+        model: the section as written.
+        card: of its arch.
+    """
+    place = _place(model)
+    index = _model_index(Path(place).expanduser())
+    for variant in card.variants:
+        if variant.index_key is not None and variant.index_key in index:
+            if index[variant.index_key] is True:
+                return variant
+        elif plain_name(place) in variant.names:
+            return variant
+    return None
+
+
+def wrong_arch(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Finding]:
+    """What is wrong with `arch` where the weights are known by name to be of another one."""
+    arch, name = str(model.get("arch")), plain_name(_place(model))
+    for card in cards.values():
+        names = {*card.names, *(name for variant in card.variants for name in variant.names)}
+        if name in names and arch in cards and card.arch != arch:
+            return [(("model", "arch"), f"{_place(model)} is {card.label}: set `arch: {card.arch}`")]
+    return []
+
+
+def advice(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Finding]:
+    """What the user should know of the weights that the job names, unless the job says that they do."""
+    card = cards.get(str(model.get("arch")))
+    variant = variant_of(model, card) if card else None
+    kwargs = model.get("model_kwargs")
+    if variant is None or (isinstance(kwargs, dict) and kwargs.get(variant.consent) is True):
+        return []
+    key = "`model_kwargs: {" + variant.consent + ": true}`"
+    return [(("model", "name_or_path"), f"this is {variant.label}. {variant.advice} To train it all the same: {key}")]
+
+
+def _place(model: Mapping[str, Any]) -> str:
+    paths = model.get("model_paths")
+    own = paths.get("transformer") if isinstance(paths, dict) else None
+    return str(own or model.get("name_or_path") or "")
+
+
+def _model_index(folder: Path) -> Mapping[str, Any]:
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # what is wrong with the folder is said when it is loaded
+    return index if isinstance(index, dict) else {}

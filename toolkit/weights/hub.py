@@ -1,0 +1,137 @@
+"""Files of a repository of the hub: listed, checked against the free disk, downloaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from httpx2 import HTTPError
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from toolkit.errors import UserError
+
+
+def repository_files(repo: str, *, setting: str) -> dict[str, int]:
+    """Files that a repository has, with their sizes in bytes; those of the local cache if the hub cannot be asked.
+
+    Args:
+        repo: `owner/name`.
+        setting: key of the job file that names it, for messages.
+
+    Raises:
+        UserError: there is no such repository, it is gated, or it is out of reach and not in the cache.
+    """
+    with _explained(repo, setting):
+        try:
+            siblings = HfApi().model_info(repo, files_metadata=True).siblings or ()
+        except (HTTPError, OSError):
+            cached = _cached_files(repo)
+            if not cached:
+                raise
+            return cached
+        return {file.rfilename: file.size or 0 for file in siblings}
+
+
+def download(repo: str, files: Mapping[str, int], *, setting: str) -> Path:
+    """Folder that holds these files of a repository; those that are not in the local cache are downloaded.
+
+    Args:
+        repo: `owner/name`.
+        files: names, with their sizes in bytes.
+        setting: key of the job file that names it, for messages.
+
+    Raises:
+        UserError: see `repository_files`; or the disk of the cache has not enough room.
+    """
+    with _explained(repo, setting):
+        cached = (try_to_load_from_cache(repo, name) for name in files)
+        _check_disk(repo, sum(size for size, path in zip(files.values(), cached, strict=True) if path is None))
+        return Path(snapshot_download(repo, allow_patterns=list(files)))
+
+
+def _cached_files(repo: str) -> dict[str, int]:
+    try:
+        folder = Path(snapshot_download(repo, local_files_only=True, allow_patterns=["no such file"]))
+    except LocalEntryNotFoundError:
+        return {}
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def _check_disk(repo: str, needed: int) -> None:
+    cache = Path(constants.HF_HUB_CACHE)
+    existing = next(path for path in (cache, *cache.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise UserError(
+            f"{repo}: the download takes {needed / 1e9:.1f} GB, and the drive of {cache} has {free / 1e9:.1f} GB free. "
+            "Free some, or set HF_HOME to a folder on a larger drive."
+        )
+
+
+@contextmanager
+def _explained(repo: str, setting: str) -> Iterator[None]:
+    try:
+        yield
+    except HFValidationError as error:
+        raise UserError(f"{setting}: {repo} is neither here nor a hub id such as `owner/name`.") from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"{setting}: {repo} is gated, and this account has no access. Accept its licence at "
+            f"https://huggingface.co/{repo}, then set HF_TOKEN to a token of that account (or run `hf auth login`)."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"{setting}: {_unknown_repository(repo, error)}") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        offline = constants.HF_HUB_OFFLINE
+        what = "Unset HF_HUB_OFFLINE" if offline else "Check the network and https://status.huggingface.co"
+        raise UserError(
+            f"{setting}: {repo} cannot be downloaded{' while HF_HUB_OFFLINE is set' if offline else ''}, and what is "
+            f"needed of it is not in the local hub cache. {what}, or name a local folder."
+        ) from error
+    except HfHubHTTPError as error:
+        raise UserError(f"{setting}: {_http_problem(repo, error)}") from error
+    except (HTTPError, OSError) as error:
+        raise UserError(
+            f"{setting}: {repo} cannot be downloaded ({_first_line(error)}). Check the network, or name a local folder."
+        ) from error
+
+
+def _unknown_repository(repo: str, error: RepositoryNotFoundError) -> str:
+    # The hub answers 401, and not 404, to those whom it does not know: it does not say what exists.
+    if error.response is not None and error.response.status_code == 401 and _has_token():
+        return (
+            f"the hub refuses the token in HF_TOKEN ({repo}). Make a new one at https://huggingface.co/settings/tokens."
+        )
+    token = "the token in HF_TOKEN may not read it" if _has_token() else "it is private and HF_TOKEN is not set"
+    return f"the hub knows no repository {repo}, or {token}. Check the spelling; a local path must exist."
+
+
+def _http_problem(repo: str, error: HfHubHTTPError) -> str:
+    status = error.response.status_code if error.response is not None else 0
+    if status in (401, 403):
+        return (
+            f"the hub refuses access to {repo} ({status}): HF_TOKEN is not set, expired, or may not read it. "
+            "Make a token with read access at https://huggingface.co/settings/tokens."
+        )
+    if status == 429:
+        return f"the hub refuses {repo} for now: too many requests. Wait a few minutes and start again."
+    return f"{repo} cannot be downloaded ({_first_line(error)}). Try again later, or name a local folder."
+
+
+def _has_token() -> bool:
+    return bool(os.environ.get("HF_TOKEN")) or Path(constants.HF_TOKEN_PATH).exists()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

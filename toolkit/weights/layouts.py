@@ -1,0 +1,181 @@
+"""Where a component's files are: a folder in diffusers layout, a bare folder, or a single file; here or on the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from toolkit.errors import UserError
+from toolkit.weights import hub
+
+TENSORS = (".safetensors", ".sft")
+PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+INDEX = ".safetensors.index.json"
+_SMALL = (".json", ".txt", ".jinja", ".model")
+_SHARD = re.compile(r"-\d+-of-\d+\.")
+_WITHOUT_WEIGHTS = ("tokenizer", "scheduler")
+_SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json", "scheduler_config.json")
+
+
+@dataclass(frozen=True)
+class ComponentFiles:
+    """The files of one component.
+
+    Attributes:
+        place: what to call it in messages: a folder or a file.
+        folder: holds `config.json` or its like; None for a single file that has none beside it.
+        weights: safetensors files, each tensor in one of them; empty for components without weights.
+    """
+
+    place: Path
+    folder: Path | None
+    weights: tuple[Path, ...]
+
+
+class NotHereError(UserError):
+    """The place exists and is sound, but does not hold the component."""
+
+
+def find_component(place: str, component: str, *, single_files: Sequence[str] = (), setting: str) -> ComponentFiles:
+    """Find the files of a component, downloading them if the place is on the hub.
+
+    Looked for, in this order: the folder `<component>` with its configuration in it; the place itself as such a
+    folder; a single file with a released name; the only safetensors file there, if `single_files` are looked for.
+
+    Args:
+        place: local folder or file, `owner/name` of a hub repository, or `owner/name/file.safetensors`.
+        component: `transformer`, `vae`, `text_encoder`, `tokenizer` or `scheduler`.
+        single_files: names under which the component is released as one file, best first; none if it never is.
+        setting: key of the job file that names the place, for messages.
+
+    Raises:
+        NotHereError: the place does not hold the component.
+        UserError: the place is absent, out of reach, incomplete or in a format that is not read.
+    """
+    local = Path(place).expanduser()
+    if local.is_file():
+        return _of_file(local, component, setting=setting)
+    if not local.is_dir():
+        local = _downloaded(place, component, single_files, setting=setting)
+        if local.is_file():
+            return _of_file(local, component, setting=setting)
+    files = [path.relative_to(local).as_posix() for path in sorted(local.glob("*")) if path.is_file()]
+    files += [f"{component}/{path.name}" for path in sorted((local / component).glob("*")) if path.is_file()]
+    chosen = _choose(files, component, single_files, place=place, setting=setting)
+    if len(chosen) == 1 and chosen[0].endswith(TENSORS):
+        return _of_file(local / chosen[0], component, setting=setting)
+    folder = (local / chosen[0]).parent
+    return ComponentFiles(folder, folder, () if component in _WITHOUT_WEIGHTS else _weights_in(folder))
+
+
+def _choose(
+    files: Sequence[str], component: str, single_files: Sequence[str], *, place: str, setting: str
+) -> tuple[str, ...]:
+    """The files that make up the component, of all that a place has; one file alone is a single file."""
+    inside = tuple(name for name in files if PurePosixPath(name).parent == PurePosixPath(component))
+    if any(PurePosixPath(name).name in _SAYS_WHAT_IT_IS for name in inside):
+        return inside
+    root = tuple(name for name in files if "/" not in name)
+    if "model_index.json" not in root and any(name in _SAYS_WHAT_IT_IS for name in root):
+        return root
+    tensors = [name for name in root if name.endswith(TENSORS)]
+    for name in single_files:
+        if name in tensors:
+            return (name,)
+    if single_files and len(tensors) == 1:
+        return (tensors[0],)
+    pickles = [name for name in (*inside, *root) if name.endswith(PICKLES)]
+    if pickles and not tensors and single_files:
+        raise UserError(_pickle(f"{place}: {pickles[0]}"))
+    found = ", ".join(list(root)[:8]) or "nothing"
+    looked = f"`{component}/config.json`" if single_files else f"`{component}/`"
+    names = f" or one of {', '.join(single_files)}" if single_files else ""
+    several = f" It has {len(tensors)} safetensors files: name one of them." if single_files and tensors else ""
+    raise NotHereError(
+        f"{setting}: {place} holds no {component}: neither {looked}{names} is in it.{several} (It has: {found}.)"
+    )
+
+
+def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
+    if path.name.endswith(INDEX):
+        return ComponentFiles(path, path.parent, _shards(path))
+    if path.suffix in PICKLES:
+        raise UserError(_pickle(f"{setting}: {path}"))
+    if path.suffix not in TENSORS:
+        raise UserError(
+            f"{setting}: {path} is no safetensors file. Name a .safetensors file, or a folder in diffusers layout."
+        )
+    has_config = path.with_name("config.json").is_file()
+    folder = path.parent if has_config and path.parent.name == component else None
+    return ComponentFiles(path, folder, (path,))
+
+
+def _weights_in(folder: Path) -> tuple[Path, ...]:
+    indices = sorted(folder.glob(f"*{INDEX}"))
+    plain = [index for index in indices if ".fp16." not in index.name and ".bf16." not in index.name]
+    if indices:
+        return _shards((plain or indices)[0])
+    files = sorted(path for path in folder.iterdir() if path.suffix in TENSORS)
+    if not files:
+        pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+        if pickles:
+            raise UserError(_pickle(str(pickles[0])))
+        return ()
+    plain = [path for path in files if ".fp16." not in path.name and ".bf16." not in path.name] or files
+    if len(plain) > 1:
+        names = ", ".join(path.name for path in plain[:5])
+        raise UserError(f"{folder}: several safetensors files ({names}) and no index. Name the one to use.")
+    return tuple(plain)
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: is damaged. Download it again.") from error
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{index}: {len(missing)} of {len(names)} files that it names are missing, such as {missing[0]}. "
+            "Download them."
+        )
+    return tuple(index.parent / name for name in names)
+
+
+def _downloaded(place: str, component: str, single_files: Sequence[str], *, setting: str) -> Path:
+    parts = place.split("/")
+    if len(parts) < 2 or place.startswith((".", "/", "~")) or "\\" in place:
+        raise UserError(f"{setting}: no such file or folder: {place}")
+    repo, inner = "/".join(parts[:2]), "/".join(parts[2:])
+    if inner:
+        sizes = hub.repository_files(repo, setting=setting)
+        if inner not in sizes:
+            raise UserError(f"{setting}: {repo} has no file {inner}. It has: {', '.join(list(sizes)[:8])}")
+        return hub.download(repo, {inner: sizes[inner]}, setting=setting) / inner
+    sizes = hub.repository_files(repo, setting=setting)
+    files = [name for name in sizes if name.endswith((*TENSORS, *PICKLES, *_SMALL))]
+    chosen = _needed(_choose(files, component, single_files, place=place, setting=setting), component)
+    wanted = {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
+    return hub.download(repo, wanted, setting=setting)
+
+
+def _needed(chosen: Sequence[str], component: str) -> set[str]:
+    """Without what a folder of the hub often has besides: pickles, and the same weights again in one file."""
+    tensors = [name for name in chosen if name.endswith(TENSORS)]
+    if component in _WITHOUT_WEIGHTS:
+        left_out = {name for name in chosen if name.endswith((*TENSORS, *PICKLES))}
+    else:
+        left_out = {name for name in chosen if tensors and name.endswith(PICKLES)}
+        if any(name.endswith(INDEX) for name in chosen):
+            left_out |= {name for name in tensors if not _SHARD.search(name)}
+    return set(chosen) - left_out
+
+
+def _pickle(what: str) -> str:
+    return (
+        f"{what} is a pickle file: such files can run any code when they are opened, so they are not read. "
+        "Use a .safetensors file of the same weights."
+    )

@@ -1,0 +1,75 @@
+"""Weights stored in 8 bits with a scale beside them, as ComfyUI and others write them, read as plain ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.weights.tensor_index import TensorIndex
+
+# Names beside `<layer>.weight`. Scales of the input serve 8-bit arithmetic only; plain arithmetic needs none.
+_WEIGHT_SCALES = (".weight_scale", ".scale_weight")
+_LEFT_OUT = (".input_scale", ".scale_input", ".comfy_quant")
+_MARKER = "scaled_fp8"
+_FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
+_ROWS_AT_ONCE = 1024
+
+
+class PlainWeights:
+    """The tensors of an index with scales multiplied in and left out of the names."""
+
+    def __init__(self, index: TensorIndex) -> None:
+        self._scales = {
+            f"{name.removesuffix(suffix)}.weight": name
+            for name in index.entries
+            for suffix in _WEIGHT_SCALES
+            if name.endswith(suffix)
+        }
+        beside = {name for name in index.entries if name.endswith(_LEFT_OUT) or name == _MARKER}
+        self._index = index
+        self.entries = index.without({*beside, *self._scales.values()}).entries
+        self._check()
+
+    def read(self, name: str, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """One tensor: with its scale multiplied in, in `dtype` on `device`; without one, as it is in the file."""
+        tensor = self._index.read(name)
+        if name not in self._scales:
+            return tensor
+        scale = self._index.read(self._scales[name]).to(device, torch.float32)
+        return unscaled(tensor.to(device), scale, dtype=dtype)
+
+    def _check(self) -> None:
+        for name, entry in self.entries.items():
+            if name.endswith(".weight_scale_2") or (len(entry.shape) > 1 and entry.dtype not in _FLOATS):
+                raise UserError(
+                    f"{entry.path}: `{entry.name}` is stored in fewer than 8 bits or as integers ({entry.dtype}), "
+                    "which training cannot start from. Use the bf16 or fp8 file; `model.quantize` makes it small."
+                )
+        for weight, name in self._scales.items():
+            scale = self._index.entries[name]
+            if weight not in self.entries:
+                raise UserError(f"{scale.path}: has the scale `{scale.name}` and not its weight. Download it again.")
+            if math.prod(scale.shape) not in (1, self.entries[weight].shape[0]):
+                raise UserError(
+                    f"{scale.path}: `{scale.name}` has the shape {list(scale.shape)}: neither one scale nor one for "
+                    "each row. Use the bf16 file of this model."
+                )
+
+
+def unscaled(weight: Tensor, scale: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """`weight * scale` in `dtype`, a few rows at a time.
+
+    Args:
+        weight: [N, K], 8-bit floats.
+        scale: one for all, or one for each row: [], [1], [N] or [N, 1], fp32.
+        dtype: of the result.
+    """
+    rows = scale.reshape(-1, 1)  # [1 or N, 1]
+    result = torch.empty_like(weight, dtype=dtype)
+    for start in range(0, weight.shape[0], _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        result[part] = weight[part].float() * (rows if rows.shape[0] == 1 else rows[part])
+    return result

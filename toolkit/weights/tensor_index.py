@@ -1,0 +1,126 @@
+"""The tensors of one or more safetensors files: their shapes at once, their values one at a time."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from toolkit.errors import UserError
+
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor.
+
+    Attributes:
+        path: of its file.
+        name: in the file.
+        shape: its shape.
+        dtype: its number format as safetensors spells it, such as `BF16`.
+        offset: of its first byte in the file.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Its size in the file."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+class TensorIndex:
+    """What is in safetensors files, by name, in the order of the bytes."""
+
+    def __init__(self, entries: dict[str, Entry]) -> None:
+        self.entries = entries
+
+    def read(self, name: str) -> Tensor:
+        """One tensor: a view of its bytes in the mapped file, to be copied soon; letting it go frees the memory.
+
+        Only these bytes are mapped. safetensors maps the whole file for writing, which Linux refuses for a file larger
+        than memory, and whose pages stay in the process until the file is closed.
+        """
+        entry = self.entries[name]
+        if not entry.num_bytes:
+            return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+        begin = entry.offset - entry.offset % mmap.ALLOCATIONGRANULARITY
+        before = entry.offset - begin
+        with entry.path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), before + entry.num_bytes, offset=begin, access=mmap.ACCESS_COPY)
+        # Views of uint8 first: a number of eight bytes may stand at any byte.
+        tensor = torch.frombuffer(mapped, dtype=torch.uint8, offset=before)
+        if before % DTYPES[entry.dtype].itemsize:
+            tensor = tensor.clone()
+        return tensor.view(DTYPES[entry.dtype]).reshape(entry.shape)
+
+    def under(self, prefix: str) -> TensorIndex:
+        """Only the tensors whose names begin with `prefix`, without it."""
+        return TensorIndex({k.removeprefix(prefix): v for k, v in self.entries.items() if k.startswith(prefix)})
+
+    def without(self, names: set[str]) -> TensorIndex:
+        """All tensors but these."""
+        return TensorIndex({name: entry for name, entry in self.entries.items() if name not in names})
+
+
+def index_tensors(paths: Sequence[Path]) -> TensorIndex:
+    """Read the headers of safetensors files.
+
+    Raises:
+        UserError: a file is absent, truncated or no safetensors file, or two files have the same tensor.
+    """
+    entries: dict[str, Entry] = {}
+    for path in paths:
+        for entry in _entries_of(path):
+            if entry.name in entries:
+                other = entries[entry.name].path
+                raise UserError(f"{path}: has `{entry.name}`, and so has {other}. Remove one of the files.")
+            entries[entry.name] = entry
+    return TensorIndex(entries)
+
+
+def _entries_of(path: Path) -> list[Entry]:
+    found = []
+    try:
+        with path.open("rb") as raw:
+            offset = 8 + int.from_bytes(raw.read(8), "little")  # of the first tensor: length of the header, header
+        with safe_open(path, framework="np") as file:  # checks that the tensors fill the file without a gap
+            for name in file.offset_keys():
+                view = file.get_slice(name)
+                found.append(Entry(path, name, tuple(view.get_shape()), view.get_dtype(), offset))
+                if found[-1].dtype not in DTYPES:
+                    raise UserError(f"{path}: `{name}` has the number format {found[-1].dtype}, which is not read.")
+                offset += found[-1].num_bytes
+        return found
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file.") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: cannot be read as safetensors ({error}). It is damaged or was not downloaded to the end "
+            f"({path.stat().st_size:,} bytes): download it again."
+        ) from error
