@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from extensions_built_in.diffusion_models.flux2.loading import vae_recipe
 from safetensors.torch import load_file, save_file
-from tests.tiny_text import write_tiny_mistral
-from toolkit.data.reference_sizes import fit_reference
-from toolkit.weights.layouts import find_component
 from torch import Tensor
 from transformers import Mistral3ForConditionalGeneration
 
 from extensions_built_in.diffusion_models.flux2 import latents
 from extensions_built_in.diffusion_models.flux2.card import CARDS
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
+from extensions_built_in.diffusion_models.flux2.loading import vae_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from tests.golden.models import single_file, transformer
 from tests.golden.recipe import numbers, weight
 from tests.tiny import tiny_config
+from tests.tiny_text import write_tiny_mistral
+from toolkit.data.reference_sizes import fit_reference
+from toolkit.weights.layouts import find_component
 
 FOLDER = Path(__file__).parent
 PROMPTS = ["a red circle", "", "two [IMG] lines\nand a word", "long " * 200]

@@ -28,10 +28,11 @@ from extensions_built_in.diffusion_models.flux2 import (
 )
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
-from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
+from extensions_built_in.diffusion_models.flux2.tokenizer import has_tokenizer, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
 from toolkit.config import SampleItem
+from toolkit.config.model import ModelPaths
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
@@ -105,7 +106,12 @@ class Flux2Model(BaseModel):
 
     def files(self, component: str) -> ComponentFiles:
         """Files of a component; downloads them if they are on the hub."""
-        return sources.find(self.model_config, self.card, component)
+        files = sources.find(self.model_config, self.card, component)
+        if component == "tokenizer" and not has_tokenizer(files.folder):
+            # An encoder's own repository may lack one: that of Mistral Small 3.2 has it in Mistral's own format only.
+            own = self.model_config.model_copy(update={"te_name_or_path": None, "model_paths": ModelPaths()})
+            return sources.find(own, self.card, component)
+        return files
 
     def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
         """Quantizes each linear layer of the blocks as soon as its weight is there."""

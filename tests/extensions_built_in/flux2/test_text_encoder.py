@@ -113,6 +113,17 @@ def test_a_long_prompt_of_klein_is_cut_where_the_encoder_stops_reading() -> None
     assert model.tokenizer.decode(read).endswith(cut.kept[-20:])
 
 
+def test_an_encoder_at_the_root_of_its_own_folder_is_read_with_the_models_tokenizer(
+    dev_folder: Path, tmp_path: Path
+) -> None:
+    encoder = shutil.copytree(dev_folder / "text_encoder", tmp_path / "Mistral-Small-3.2")
+    (encoder / "tekken.json").write_text("{}")
+    beside, apart = _dev_model(dev_folder), _dev_model(dev_folder, te_name_or_path=encoder)
+    for model in (beside, apart):
+        model.load("text_encoder")
+    assert torch.equal(beside.get_prompt_embeds(["a dog"]), apart.get_prompt_embeds(["a dog"]))
+
+
 def test_a_folder_of_an_image_processor_gives_its_tokenizer(dev_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(dev_folder, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "tokenizer"
