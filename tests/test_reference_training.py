@@ -79,8 +79,8 @@ def test_a_stopped_and_resumed_run_with_references_repeats_every_loss_bit_for_bi
     whole, parts = (_write(tmp_path / name, dataset) for name in ("whole", "parts"))
     assert _run(whole).status == "done"
     num_examples = 8 if dataset.get("flip_x") else 4
-    # it looks before each caption and each image, and up to twice after each step
-    assert _run(parts, StopAfter(2 * num_examples + 4)).status == "interrupted"
+    # it looks before each of 5 texts and each image, and up to twice after each step
+    assert _run(parts, StopAfter(5 + num_examples + 4)).status == "interrupted"
     outputs = [path.parent / "output" / "job" for path in (whole, parts)]
     assert 0 < len(_losses(outputs[1])) < 6
     assert _run(parts).status == "done"
