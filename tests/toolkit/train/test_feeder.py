@@ -38,7 +38,7 @@ def _feeder(folder: Path, *, rate: float, batch_size: int = 2) -> Feeder:
     )
     examples = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
     model, draws = tiny_model(), Draws(3)
-    encodings = Encodings(print)
+    encodings = Encodings(print, overflow=folder / "overflow")
     prompts, images = PromptEncoder(model, encodings), ImageEncoder(model, encodings, [(0, 0, 0)])
     for example in examples:
         prompts.add([""], folder=None)
