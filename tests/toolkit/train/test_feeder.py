@@ -39,7 +39,7 @@ def _feeder(folder: Path, *, rate: float, batch_size: int = 2) -> Feeder:
     examples = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
     model, draws = tiny_model(), Draws(3)
     encodings = Encodings(print, overflow=folder / "overflow")
-    prompts, images = PromptEncoder(model, encodings), ImageEncoder(model, encodings, [(0, 0, 0)])
+    prompts, images = PromptEncoder(model, encodings, warn=print), ImageEncoder(model, encodings, [(0, 0, 0)])
     for example in examples:
         prompts.add([""], folder=None)
         for picture in (example, *example.references):
