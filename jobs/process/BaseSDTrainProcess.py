@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -136,9 +135,7 @@ class BaseSDTrainProcess(BaseProcess):
         sweep_temporary(self.output_folder)
         write_text(self.output_folder / "config.yaml", self.job.as_written())
         progress = Progress()
-        with contextlib.ExitStack() as stack:
-            events = stack.enter_context(EventLog(self.output_folder / "events.jsonl"))
-            stack.callback(progress.close)
+        with EventLog(self.output_folder / "events.jsonl") as events:
             events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
             stages = Stages(events, progress)
             try:
