@@ -16,7 +16,7 @@ from scripts.flux2_tiny.world import COLORS, Scene, random_scene, render
 
 EDIT_PROMPT = "make it red"
 EDIT_COLOR = "red"
-NUM_PAIRS = 48
+NUM_PAIRS = 144
 NUM_UNSEEN = 3
 MIN_OVERLAP = 0.6
 """Red pixels that picture and target share, over those that either has."""
