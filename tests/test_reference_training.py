@@ -11,26 +11,13 @@ import torch
 from PIL import Image
 
 from jobs.job import Job, JobResult
-from tests.tiny import write_dataset, write_job
+from tests.tiny import StopAfter, write_dataset, write_job
 from toolkit.config import load_job
 from toolkit.events import read_events
 from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors
 
 SIZES = [(64, 64), (96, 64), (64, 64), (70, 130)]
-
-
-class StopAfter(StopRequest):
-    """Asks to stop when the trainer has looked `polls` times."""
-
-    def __init__(self, polls: int) -> None:
-        super().__init__()
-        self.polls = polls
-
-    @property
-    def requested(self) -> bool:
-        self.polls -= 1
-        return self.polls < 0
 
 
 @pytest.fixture

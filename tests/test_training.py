@@ -15,24 +15,11 @@ from PIL import Image
 from safetensors import safe_open
 
 from jobs.job import Job, JobResult
-from tests.tiny import TINY, write_dataset, write_job
+from tests.tiny import TINY, StopAfter, write_dataset, write_job
 from toolkit.config import load_job
 from toolkit.events import read_events
 from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors
-
-
-class StopAfter(StopRequest):
-    """Asks to stop when the trainer has looked `polls` times."""
-
-    def __init__(self, polls: int) -> None:
-        super().__init__()
-        self.polls = polls
-
-    @property
-    def requested(self) -> bool:
-        self.polls -= 1
-        return self.polls < 0
 
 
 def _run(path: Path, stop: StopRequest | None = None, *overrides: str) -> JobResult:

@@ -11,9 +11,23 @@ from PIL import Image
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from toolkit.config import ModelConfig
+from toolkit.stop import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "assets" / "flux2_tiny"
+
+
+class StopAfter(StopRequest):
+    """Asks to stop when the trainer has looked `polls` times."""
+
+    def __init__(self, polls: int) -> None:
+        super().__init__()
+        self.polls = polls
+
+    @property
+    def requested(self) -> bool:
+        self.polls -= 1
+        return self.polls < 0
 
 
 def tiny_config(*, name_or_path: Path | str = TINY, arch: str = "flux2_tiny", **options: Any) -> ModelConfig:

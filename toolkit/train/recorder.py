@@ -26,12 +26,11 @@ class Recorder:
         self.progress = progress
         self.log_dir = log_dir
         self.log_every = log_every
-        self.last_loss = math.nan
         self._pending: list[tuple[int, StepResult]] = []
         self._board: Any = None
 
     def __enter__(self) -> Self:
-        self._flushed_at = self._stepped_at = time.monotonic()
+        self._flushed_at = time.monotonic()
         if self.log_dir is not None:
             from torch.utils.tensorboard import SummaryWriter  # half a second that most jobs need not spend
 
@@ -81,7 +80,6 @@ class Recorder:
                 f"The loss of step {step} is {loss}: training has broken down, and nothing after the last checkpoint "
                 "was saved. Lower train.lr, or look for a damaged image or caption near this step."
             )
-        self.last_loss = loss
         if self._board is not None and step % self.log_every == 0:
             for name, value in {"loss": loss, "lr": lr, "grad_norm": grad_norm}.items():
                 self._board.add_scalar(name, value, step)

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from PIL import Image, ImageDraw
@@ -83,14 +83,14 @@ class Sampler:
         assert transformer is not None, "the transformer is loaded while training"
         with torch.no_grad(), self.ema.swapped_in() if self.ema else contextlib.nullcontext():
             transformer.eval()
-            paths = [self._draw_one(item, index, step) for index, item in enumerate(items)]
+            pipeline = self.model.get_generation_pipeline()
+            pipeline.set_progress_bar_config(disable=True)
+            paths = [self._draw_one(pipeline, item, index, step) for index, item in enumerate(items)]
             transformer.train()
         write_grid(self.folder)
         return paths
 
-    def _draw_one(self, item: SampleItem, index: int, step: int) -> Path:
-        pipeline = self.model.get_generation_pipeline()
-        pipeline.set_progress_bar_config(disable=True)
+    def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int) -> Path:
         generator = torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt] for prompt in self.model.prompts_of(item)}
         with autocast(self.model.device, self.model.dtype), self.trained.multiplied(item.network_multiplier):
