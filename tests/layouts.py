@@ -85,10 +85,10 @@ def released_vae(vae: AutoencoderKLFlux2) -> State:
 
 
 def scaled(state: State, *, weight: str = "weight_scale", per_row: bool = False) -> State:
-    """The block layers in fp8, each with a scale beside it."""
+    """The layers of the blocks in fp8, each with a scale beside it."""
     result = {}
     for name, tensor in state.items():
-        if "_blocks." not in name or tensor.ndim != 2:
+        if not ("_blocks." in name or "layers." in name) or tensor.ndim != 2:
             result[name] = tensor
             continue
         top = tensor.float().abs().amax(dim=1 if per_row else None) / 448

@@ -64,7 +64,7 @@ class ModelCard:
         num_parameters: of the transformer; 0 if unknown.
         prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
         capabilities: what it can do beyond text to image: `true_cfg` (a negative prompt works), `guidance_embed`,
-            `references` (takes reference images).
+            `references` (takes reference images). `fixed_guidance` is a limit: samples are drawn with guidance 1.
         reference_limits: which images it takes as references, if it takes any.
         defaults: job settings that suit it, by section; they stand below what the job file says.
         notes: what a user should know before training it.

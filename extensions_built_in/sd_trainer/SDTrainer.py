@@ -26,5 +26,5 @@ class SDTrainer(BaseSDTrainProcess):
             path = config.pretrained_lora_path
             network.load_state_dict(read_tensors(path), source=str(path), metadata=read_metadata(path))
         # A format that cannot carry these layers is refused now, not at the first save.
-        network.state_dict(torch.float32, self.config.save.lora_format)
-        return TrainedLora(network, file_format=self.config.save.lora_format)
+        network.state_dict(torch.float32, self.config.save.lora_file_format)
+        return TrainedLora(network, file_format=self.config.save.lora_file_format)

@@ -64,7 +64,7 @@ def test_a_card_is_complete(card: ModelCard) -> None:
     assert card.license
     assert card.summary.endswith(".")
     assert card.divisor_px > 0
-    assert card.capabilities <= {"true_cfg", "guidance_embed", "references"}
+    assert card.capabilities <= {"true_cfg", "guidance_embed", "fixed_guidance", "references"}
 
 
 def test_a_cards_defaults_are_settings_that_job_files_know(card: ModelCard) -> None:

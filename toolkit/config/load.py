@@ -16,6 +16,7 @@ from toolkit.config.parse import EXTENSIONS, parse_file
 from toolkit.config.placeholders import expand_variables, fill_name, load_env_file, redact
 from toolkit.config.problems import explain
 from toolkit.config.released import advice, wrong_arch
+from toolkit.config.save import LORA_ONLY
 from toolkit.config.tidy import add_card_defaults, tidy
 from toolkit.errors import JobError, Problem
 
@@ -110,6 +111,11 @@ def _kind_of_job(process: dict[str, Any], location: Location) -> list[Finding]:
         return [((*location, "network"), what)]
     if "network" in process and full_finetune:
         return [((*location, "train", "full_finetune"), "there is a `network` too: keep one of them")]
+    if full_finetune and (name := _save_format(process)) in LORA_ONLY:
+        what = (
+            f"`{name}` is a format of LoRA files. Write `safetensors`, one file with the released names, or `diffusers`"
+        )
+        return [((*location, "save", "save_format"), what)]
     return []
 
 
@@ -124,9 +130,28 @@ def _worth_knowing(process: dict[str, Any], location: Location) -> list[Finding]
     ema = train.get("ema_config") if isinstance(train, dict) else None
     if isinstance(ema, dict) and "use_ema" not in ema:
         notices.append(((*location, "train", "ema_config"), "is off without `use_ema: true`"))
+    if isinstance(network, dict) and (what := _lora_format(process)):
+        notices.append(((*location, "save", "save_format"), what))
     if isinstance(sample, dict) and sample.get("samples") and sample.get("prompts"):
         notices.append(((*location, "sample", "prompts"), "ignored: `samples` is used"))
     return notices
+
+
+def _lora_format(process: dict[str, Any]) -> str:
+    """What `save_format` comes to in a LoRA job; empty where there is nothing to say."""
+    name, save = _save_format(process), process.get("save")
+    if isinstance(save, dict) and "lora_format" in save:
+        return ""
+    if name in LORA_ONLY:
+        return f"taken as `lora_format: {name}`, the key for LoRA files"
+    if name == "diffusers":
+        return "means nothing for a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
+    return ""
+
+
+def _save_format(process: dict[str, Any]) -> str:
+    save = process.get("save")
+    return str(save.get("save_format")).strip().lower() if isinstance(save, dict) else ""
 
 
 def _in_order(findings: Iterable[Finding], written: dict[str, Any]) -> list[Problem]:

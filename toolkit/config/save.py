@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from toolkit.config.section import Section
 from toolkit.config.spellings import Dtype, Spellings
+
+LORA_ONLY = ("bfl", "kohya")  # values of `save_format` that say nothing of a full fine-tune
 
 
 class SaveConfig(Section):
@@ -16,11 +18,27 @@ class SaveConfig(Section):
     save_every: int = Field(250, ge=0, description="Steps between checkpoints. 0: only at the end.")
     dtype: Dtype = Field("bf16", description="Precision of the saved weights.")
     max_step_saves_to_keep: int = Field(4, ge=0, description="Newest checkpoints that are kept. 0: all of them.")
-    save_format: Annotated[Literal["safetensors", "diffusers"], Spellings({})] = Field(
+    save_format: Annotated[Literal["safetensors", "diffusers", "bfl", "kohya"], Spellings({})] = Field(
         "safetensors",
-        description="Layout of a full fine-tune: one file or a diffusers folder. A LoRA is always one file.",
+        description=(
+            "Layout of a full fine-tune: `safetensors`, one file with the released names, or `diffusers`, a folder. In "
+            "a LoRA job `bfl` and `kohya` mean the same as in `lora_format`; the other two mean nothing there, as in "
+            "ai-toolkit."
+        ),
     )
     lora_format: Annotated[Literal["bfl", "diffusers", "kohya"], Spellings({})] = Field(
         "bfl",
         description="How a LoRA file names its layers. bfl: as the released model; read by ComfyUI and diffusers.",
     )
+
+    @property
+    def lora_file_format(self) -> str:
+        """How a LoRA file names its layers, by whichever key says it."""
+        return self.save_format if self.save_format in LORA_ONLY else self.lora_format
+
+    @model_validator(mode="after")
+    def _must_not_say_it_twice(self) -> Self:
+        is_twice = self.save_format in LORA_ONLY and "lora_format" in self.model_fields_set
+        if is_twice and self.save_format != self.lora_format:
+            raise ValueError("`save_format` and `lora_format` name different formats of a LoRA file: keep one of them")
+        return self

@@ -80,6 +80,13 @@ class BaseModel:
             UserError: local files are absent, damaged or of another model.
         """
 
+    def check_access(self) -> None:
+        """Ask the hub whether all that will be downloaded may be, before hours go into something else.
+
+        Raises:
+            UserError: something is absent, gated or out of reach, and not in the local cache.
+        """
+
     def load(self, component: Component) -> None:
         """Load one component to the model's device, in eval mode and frozen; nothing happens if it is there.
 

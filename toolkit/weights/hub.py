@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from httpx2 import HTTPError
-from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -20,6 +21,16 @@ from huggingface_hub.errors import (
 )
 
 from toolkit.errors import UserError
+
+
+def check_access(repo: str, *, setting: str) -> None:
+    """Ask the hub whether files of a repository may be downloaded: one question, and one more if it is gated.
+
+    Raises:
+        UserError: there is no such repository, it is gated and this account has no access, or the hub is out of reach.
+    """
+    with _explained(repo, setting):
+        _ask_for_access(repo)
 
 
 def repository_files(repo: str, *, setting: str) -> dict[str, int]:
@@ -34,13 +45,35 @@ def repository_files(repo: str, *, setting: str) -> dict[str, int]:
     """
     with _explained(repo, setting):
         try:
-            siblings = HfApi().model_info(repo, files_metadata=True).siblings or ()
+            siblings = _describe(repo).siblings or ()
         except (HTTPError, OSError):
-            cached = _cached_files(repo)
-            if not cached:
+            cached = cached_folder(repo)
+            if cached is None:
                 raise
-            return cached
+            files = (path for path in cached.rglob("*") if path.is_file())
+            return {path.relative_to(cached).as_posix(): path.stat().st_size for path in files}
         return {file.rfilename: file.size or 0 for file in siblings}
+
+
+def cached_folder(repo: str) -> Path | None:
+    """Where the local cache keeps the files of a repository; None if it has none of them."""
+    try:
+        folder = Path(snapshot_download(repo, local_files_only=True, allow_patterns=["no such file"]))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return folder if any(path.is_file() for path in folder.rglob("*")) else None
+
+
+@cache
+def _describe(repo: str) -> ModelInfo:
+    return HfApi().model_info(repo, files_metadata=True)
+
+
+@cache
+def _ask_for_access(repo: str) -> None:
+    # The list of files is public also where the files are not.
+    if _describe(repo).gated:
+        HfApi().auth_check(repo)
 
 
 def download(repo: str, files: Mapping[str, int], *, setting: str) -> Path:
@@ -58,14 +91,6 @@ def download(repo: str, files: Mapping[str, int], *, setting: str) -> Path:
         cached = (try_to_load_from_cache(repo, name) for name in files)
         _check_disk(repo, sum(size for size, path in zip(files.values(), cached, strict=True) if path is None))
         return Path(snapshot_download(repo, allow_patterns=list(files)))
-
-
-def _cached_files(repo: str) -> dict[str, int]:
-    try:
-        folder = Path(snapshot_download(repo, local_files_only=True, allow_patterns=["no such file"]))
-    except LocalEntryNotFoundError:
-        return {}
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 def _check_disk(repo: str, needed: int) -> None:

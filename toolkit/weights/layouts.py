@@ -17,7 +17,11 @@ INDEX = ".safetensors.index.json"
 _SMALL = (".json", ".txt", ".jinja", ".model")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 _WITHOUT_WEIGHTS = ("tokenizer", "scheduler")
-_SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json", "scheduler_config.json")
+# A folder holds a component if one of these is in it; of the others than these two, `config.json`.
+_SAYS_WHAT_IT_IS = {
+    "tokenizer": ("tokenizer.json", "tokenizer_config.json"),
+    "scheduler": ("scheduler_config.json", "config.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,20 @@ class NotHereError(UserError):
     """The place exists and is sound, but does not hold the component."""
 
 
-def find_component(place: str, component: str, *, single_files: Sequence[str] = (), setting: str) -> ComponentFiles:
+def find_component(
+    place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+) -> ComponentFiles:
     """Find the files of a component, downloading them if the place is on the hub.
 
     Looked for, in this order: the folder `<component>` with its configuration in it; the place itself as such a
-    folder; a single file with a released name; the only safetensors file there, if `single_files` are looked for.
+    folder; a single file with a released name; the only safetensors file there, if `single_files` are looked for and
+    `any_file` will do.
 
     Args:
         place: local folder or file, `owner/name` of a hub repository, or `owner/name/file.safetensors`.
         component: `transformer`, `vae`, `text_encoder`, `tokenizer` or `scheduler`.
         single_files: names under which the component is released as one file, best first; none if it never is.
+        any_file: whether the only safetensors file of a folder is the component, whatever its name.
         setting: key of the job file that names the place, for messages.
 
     Raises:
@@ -59,43 +67,84 @@ def find_component(place: str, component: str, *, single_files: Sequence[str] = 
     if local.is_file():
         return _of_file(local, component, setting=setting)
     if not local.is_dir():
-        local = _downloaded(place, component, single_files, setting=setting)
+        local = _downloaded(place, component, single_files, any_file, setting=setting)
         if local.is_file():
             return _of_file(local, component, setting=setting)
-    files = [path.relative_to(local).as_posix() for path in sorted(local.glob("*")) if path.is_file()]
-    files += [f"{component}/{path.name}" for path in sorted((local / component).glob("*")) if path.is_file()]
-    chosen = _choose(files, component, single_files, place=place, setting=setting)
+    return _in_folder(local, component, single_files, any_file, place=place, setting=setting)
+
+
+def reach_component(
+    place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+) -> None:
+    """Make sure that `find_component`, with the same arguments, will find the component, and download nothing.
+
+    Raises:
+        NotHereError: the place does not hold the component.
+        UserError: the place is absent, or on the hub out of reach while the component is not in the local cache.
+    """
+    if Path(place).expanduser().exists():
+        find_component(place, component, single_files=single_files, any_file=any_file, setting=setting)
+        return
+    repo, inner = _repository(place, setting=setting)
+    try:
+        hub.check_access(repo, setting=setting)
+        _wanted(repo, inner, component, single_files, any_file, place=place, setting=setting)
+    except NotHereError:
+        raise
+    except UserError as error:
+        cached = hub.cached_folder(repo)
+        if cached is None:
+            raise
+        if inner:
+            if not (cached / inner).is_file():
+                raise
+            return
+        try:
+            found = _in_folder(cached, component, single_files, any_file, place=place, setting=setting)
+        except NotHereError:
+            raise NotHereError(str(error)) from error
+        if not found.weights and component not in _WITHOUT_WEIGHTS:
+            raise
+
+
+def _in_folder(
+    folder: Path, component: str, single_files: Sequence[str], any_file: bool, *, place: str, setting: str
+) -> ComponentFiles:
+    files = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*")) if path.is_file()]
+    files += [f"{component}/{path.name}" for path in sorted((folder / component).glob("*")) if path.is_file()]
+    chosen = _choose(files, component, single_files, any_file, place=place, setting=setting)
     if len(chosen) == 1 and chosen[0].endswith(TENSORS):
-        return _of_file(local / chosen[0], component, setting=setting)
-    folder = (local / chosen[0]).parent
-    return ComponentFiles(folder, folder, () if component in _WITHOUT_WEIGHTS else _weights_in(folder))
+        return _of_file(folder / chosen[0], component, setting=setting)
+    inner = (folder / chosen[0]).parent
+    return ComponentFiles(inner, inner, () if component in _WITHOUT_WEIGHTS else _weights_in(inner))
 
 
 def _choose(
-    files: Sequence[str], component: str, single_files: Sequence[str], *, place: str, setting: str
+    files: Sequence[str], component: str, single_files: Sequence[str], any_file: bool, *, place: str, setting: str
 ) -> tuple[str, ...]:
     """The files that make up the component, of all that a place has; one file alone is a single file."""
+    says_what_it_is = _SAYS_WHAT_IT_IS.get(component, ("config.json",))
     inside = tuple(name for name in files if PurePosixPath(name).parent == PurePosixPath(component))
-    if any(PurePosixPath(name).name in _SAYS_WHAT_IT_IS for name in inside):
+    if any(PurePosixPath(name).name in says_what_it_is for name in inside):
         return inside
     root = tuple(name for name in files if "/" not in name)
-    if "model_index.json" not in root and any(name in _SAYS_WHAT_IT_IS for name in root):
+    if "model_index.json" not in root and any(name in says_what_it_is for name in root):
         return root
     tensors = [name for name in root if name.endswith(TENSORS)]
     for name in single_files:
         if name in tensors:
             return (name,)
-    if single_files and len(tensors) == 1:
+    if single_files and any_file and len(tensors) == 1:
         return (tensors[0],)
     pickles = [name for name in (*inside, *root) if name.endswith(PICKLES)]
     if pickles and not tensors and single_files:
         raise UserError(_pickle(f"{place}: {pickles[0]}"))
     found = ", ".join(list(root)[:8]) or "nothing"
-    looked = f"`{component}/config.json`" if single_files else f"`{component}/`"
+    looked = f"`{component}/config.json`" if component not in _WITHOUT_WEIGHTS else f"`{component}/`"
     names = f" or one of {', '.join(single_files)}" if single_files else ""
     several = f" It has {len(tensors)} safetensors files: name one of them." if single_files and tensors else ""
     raise NotHereError(
-        f"{setting}: {place} holds no {component}: neither {looked}{names} is in it.{several} (It has: {found}.)"
+        f"{setting}: {place} holds no {component}: there is no {looked}{names} in it.{several} (It has: {found}.)"
     )
 
 
@@ -104,6 +153,8 @@ def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
         return ComponentFiles(path, path.parent, _shards(path))
     if path.suffix in PICKLES:
         raise UserError(_pickle(f"{setting}: {path}"))
+    if component in _WITHOUT_WEIGHTS:
+        raise NotHereError(f"{setting}: {path} is a single file, and a {component} is a folder. Name the folder.")
     if path.suffix not in TENSORS:
         raise UserError(
             f"{setting}: {path} is no safetensors file. Name a .safetensors file, or a folder in diffusers layout."
@@ -145,21 +196,32 @@ def _shards(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in names)
 
 
-def _downloaded(place: str, component: str, single_files: Sequence[str], *, setting: str) -> Path:
+def _downloaded(place: str, component: str, single_files: Sequence[str], any_file: bool, *, setting: str) -> Path:
+    repo, inner = _repository(place, setting=setting)
+    wanted = _wanted(repo, inner, component, single_files, any_file, place=place, setting=setting)
+    return hub.download(repo, wanted, setting=setting) / inner
+
+
+def _repository(place: str, *, setting: str) -> tuple[str, str]:
+    """A place on the hub as `owner/name` and the file in it, if it names one."""
     parts = place.split("/")
     if len(parts) < 2 or place.startswith((".", "/", "~")) or "\\" in place:
         raise UserError(f"{setting}: no such file or folder: {place}")
-    repo, inner = "/".join(parts[:2]), "/".join(parts[2:])
+    return "/".join(parts[:2]), "/".join(parts[2:])
+
+
+def _wanted(
+    repo: str, inner: str, component: str, single_files: Sequence[str], any_file: bool, *, place: str, setting: str
+) -> dict[str, int]:
+    """The files to download, with their sizes in bytes."""
+    sizes = hub.repository_files(repo, setting=setting)
     if inner:
-        sizes = hub.repository_files(repo, setting=setting)
         if inner not in sizes:
             raise UserError(f"{setting}: {repo} has no file {inner}. It has: {', '.join(list(sizes)[:8])}")
-        return hub.download(repo, {inner: sizes[inner]}, setting=setting) / inner
-    sizes = hub.repository_files(repo, setting=setting)
+        return {inner: sizes[inner]}
     files = [name for name in sizes if name.endswith((*TENSORS, *PICKLES, *_SMALL))]
-    chosen = _needed(_choose(files, component, single_files, place=place, setting=setting), component)
-    wanted = {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
-    return hub.download(repo, wanted, setting=setting)
+    chosen = _needed(_choose(files, component, single_files, any_file, place=place, setting=setting), component)
+    return {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
 
 
 def _needed(chosen: Sequence[str], component: str) -> set[str]:

@@ -15,5 +15,6 @@ def __getattr__(name: str) -> Any:
         Flux2Model,
         Flux2TinyModel,
     )
+    from extensions_built_in.diffusion_models.flux2.klein_kv_model import Flux2Klein9BKVModel
 
-    return [Flux2Model, Flux2Klein4BModel, Flux2Klein9BModel, Flux2TinyModel]
+    return [Flux2Model, Flux2Klein4BModel, Flux2Klein9BModel, Flux2Klein9BKVModel, Flux2TinyModel]

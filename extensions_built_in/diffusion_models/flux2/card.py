@@ -15,11 +15,14 @@ from toolkit.cards import ModelCard, ReferenceLimits, Variant
 REFERENCES = ReferenceLimits(min_side_px=64, max_aspect=8, max_area_px=2024**2, max_area_each_px=1024**2)
 
 
-def _defaults(*, size_px: int, sample_steps: int, timestep_type: str) -> Mapping[str, Mapping[str, Any]]:
+def _defaults(
+    *, size_px: int, sample_steps: int, timestep_type: str, guidance_scale: float = 4.0
+) -> Mapping[str, Mapping[str, Any]]:
+    sample = {"width": size_px, "height": size_px, "guidance_scale": guidance_scale, "sample_steps": sample_steps}
     return {
         "train": {"lr": 1e-4, "timestep_type": timestep_type},
         "datasets": {"resolution": [size_px], "caption_dropout_rate": 0.05},
-        "sample": {"width": size_px, "height": size_px, "guidance_scale": 4.0, "sample_steps": sample_steps},
+        "sample": sample,
     }
 
 
@@ -109,11 +112,34 @@ CARDS = (
                 base="black-forest-labs/FLUX.2-klein-base-9B",
                 names=("flux-2-klein-9b",),
             ),
+        ),
+    ),
+    ModelCard(
+        arch="flux2_klein_9b_kv",
+        family="flux2",
+        label="FLUX.2 [klein] 9B KV",
+        summary="Klein 9B that reads reference images once instead of at every step: for edits in four quick steps.",
+        source="black-forest-labs/FLUX.2-klein-9b-kv",
+        license="FLUX Non-Commercial",
+        is_gated=True,
+        divisor_px=16,
+        num_parameters=9_078_581_248,
+        prompt_embeds_shape=(512, 12288),
+        capabilities=frozenset({"fixed_guidance", "references"}),
+        reference_limits=REFERENCES,
+        defaults=_defaults(size_px=1024, sample_steps=4, timestep_type="weighted", guidance_scale=1.0),
+        notes=(
+            "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-klein-9b-kv and set HF_TOKEN.",
+            "A LoRA inherits the licence: no commercial training.",
+            "Train it on edits only: for all else train klein base 9B, whose LoRAs work here too.",
+            "Its tensors have the shapes of klein 9B: under another name the two cannot be told apart.",
+        ),
+        variants=(
             _distilled(
                 "FLUX.2 [klein] 9B KV",
                 base="black-forest-labs/FLUX.2-klein-base-9B",
                 names=("flux-2-klein-9b-kv",),
-                why=", and its way to read reference images is not one this trainer trains",
+                why=", and pays only for edits with its own way to read reference images",
             ),
         ),
     ),

@@ -28,6 +28,8 @@ class Build:
 RELEASED = {
     "flux2": Build(hidden=6144, joint_dim=15360, num_double=8, num_single=48, has_guidance=True),
     "flux2_klein_9b": Build(hidden=4096, joint_dim=12288, num_double=8, num_single=24, has_guidance=False),
+    # Its shapes are those of klein 9B: only names tell the two apart.
+    "flux2_klein_9b_kv": Build(hidden=4096, joint_dim=12288, num_double=8, num_single=24, has_guidance=False),
     "flux2_klein_4b": Build(hidden=3072, joint_dim=7680, num_double=5, num_single=20, has_guidance=False),
 }
 
@@ -57,14 +59,14 @@ def check_arch(build: Build, arch: str, *, place: Path) -> None:
         UserError: with the arch to write instead.
     """
     cards = find_cards()
+    own = RELEASED.get(arch)
     for other, released in RELEASED.items():
-        if other != arch and (build.hidden, build.joint_dim) == (released.hidden, released.joint_dim):
+        if released != own and (build.hidden, build.joint_dim) == (released.hidden, released.joint_dim):
             raise UserError(f"{place} is {cards[other].label}, and the job has `arch: {arch}`. Set `arch: {other}`.")
     needs_guidance = "guidance_embed" in cards[arch].capabilities
     if build.has_guidance != needs_guidance:
         kind, archs = _kind(build.has_guidance)
         raise UserError(f"{place} is of the {kind} kind, and the job has `arch: {arch}`. Set `arch` to {archs}.")
-    own = RELEASED.get(arch)
     if own is not None and build.hidden == own.hidden and build != own:
         blocks = f"{build.num_double} + {build.num_single} blocks instead of {own.num_double} + {own.num_single}"
         raise UserError(f"{place}: has {blocks}. It is not whole, or not {cards[arch].label}: download it again.")

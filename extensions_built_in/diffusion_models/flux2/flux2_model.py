@@ -27,13 +27,11 @@ from extensions_built_in.diffusion_models.flux2 import (
     weights,
 )
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
-from extensions_built_in.diffusion_models.flux2.tokenizer import has_tokenizer, load_tokenizer
+from extensions_built_in.diffusion_models.flux2.text_weights import TextRecipe, text_recipe
+from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
 from toolkit.config import SampleItem
-from toolkit.config.model import ModelPaths
-from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
 from toolkit.memory.quantize import quantize_linears
@@ -76,6 +74,13 @@ class Flux2Model(BaseModel):
         vae = sources.find_local(self.model_config, self.card, "vae")
         if vae is not None:
             vae_recipe(vae)
+        encoder = sources.find_local(self.model_config, self.card, "text_encoder")
+        if encoder is not None:
+            self._text_recipe(encoder)
+
+    def check_access(self) -> None:
+        """See BaseModel.check_access."""
+        sources.check_reachable(self.model_config, self.card)
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
@@ -83,35 +88,26 @@ class Flux2Model(BaseModel):
             return
         if component == "text_encoder":
             self._load_tokenizer()
-            files = self.files("text_encoder")
-            module = load_text_encoder(
-                self._folder_of(files, "text encoder"),
-                files.weights,
-                self.text_encoder_kind,
-                num_layers=max(self.text_layers),
-                hidden_size=self._text_width,
-                dtype=self.te_dtype,
-                device=self.device,
-                qtype=self._te_qtype,
-            )
+            recipe = self._text_recipe(self.files("text_encoder"))
+            module = recipe.load(dtype=self.te_dtype, device=self.device, qtype=self._te_qtype)
         elif component == "vae":
             module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)
             module.enable_slicing()  # a batch costs the memory of one picture
         else:
-            recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
-            module = recipe.load(
-                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
+            transformer = transformer_recipe(self.files("transformer"), arch=self.arch)
+            module = transformer.load(
+                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(transformer.module)
             )
         setattr(self, component, module)
 
     def files(self, component: str) -> ComponentFiles:
         """Files of a component; downloads them if they are on the hub."""
-        files = sources.find(self.model_config, self.card, component)
-        if component == "tokenizer" and not has_tokenizer(files.folder):
-            # An encoder's own repository may lack one: that of Mistral Small 3.2 has it in Mistral's own format only.
-            own = self.model_config.model_copy(update={"te_name_or_path": None, "model_paths": ModelPaths()})
-            return sources.find(own, self.card, component)
-        return files
+        return sources.find(self.model_config, self.card, component)
+
+    def _text_recipe(self, files: ComponentFiles) -> TextRecipe:
+        return text_recipe(
+            files, self.text_encoder_kind, num_layers=max(self.text_layers), hidden_size=self._text_width
+        )
 
     def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
         """Quantizes each linear layer of the blocks as soon as its weight is there."""
@@ -303,14 +299,7 @@ class Flux2Model(BaseModel):
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
-            folder = self._folder_of(self.files("tokenizer"), "tokenizer")
-            self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
-
-    @staticmethod
-    def _folder_of(files: ComponentFiles, what: str) -> Path:
-        if files.folder is None:
-            raise UserError(f"{files.place}: is a single file. A {what} is read from a folder with its config.json.")
-        return files.folder
+            self.tokenizer = load_tokenizer(self.files("tokenizer").place, padding_side=self.padding_side)
 
 
 class Flux2Klein4BModel(Flux2Model):

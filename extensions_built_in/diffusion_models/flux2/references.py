@@ -26,6 +26,15 @@ def append_references(tokens: Tensor, image_ids: Tensor, references: Sequence[Te
     """
     if not references:
         return tokens, image_ids
-    packed = [Flux2Pipeline._pack_latents(latents).to(tokens) for latents in references]  # each [B, h_i * w_i, C]
+    packed, places = pack_references(references, like=tokens)
+    return torch.cat([tokens, packed], dim=1), torch.cat([image_ids, places.to(image_ids)], dim=1)
+
+
+def pack_references(references: Sequence[Tensor], *, like: Tensor) -> tuple[Tensor, Tensor]:
+    """References alone as a sequence: tokens [B, sum of h_i * w_i, C], in dtype and place as `like`, and their places.
+
+    Arguments as `append_references`.
+    """
+    packed = [Flux2Pipeline._pack_latents(latents).to(like) for latents in references]  # each [B, h_i * w_i, C]
     places = Flux2Pipeline._prepare_image_ids([latents[:1] for latents in references])  # [1, sum of h_i * w_i, 4]
-    return torch.cat([tokens, *packed], dim=1), torch.cat([image_ids, places.to(image_ids)], dim=1)
+    return torch.cat(packed, dim=1), places

@@ -8,17 +8,20 @@ hence the norm is left out too.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
-from transformers import AutoConfig, MistralModel, Qwen3Model
+from torch import nn
+from transformers import MistralModel, Qwen3Model
 
-from toolkit.errors import UserError
+from extensions_built_in.diffusion_models.flux2.text_config import text_config
 from toolkit.memory.quantize import quantize_linears
+from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.scaled import PlainWeights
+from toolkit.weights.streaming import check_fit, converted_shapes, stream_into, unchanged
+from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 LANGUAGE_MODELS: Mapping[str, Any] = {"qwen3": Qwen3Model, "mistral": MistralModel}
 # What stands before the language model's names in files of: the bare model, a causal model, transformers' Mistral 3
@@ -28,143 +31,71 @@ _NAME = re.compile(
 )
 
 
-def load_text_encoder(
-    folder: Path,
-    files: Sequence[Path],
-    kind: str,
-    *,
-    num_layers: int,
-    hidden_size: int | None,
-    dtype: torch.dtype,
-    device: torch.device,
-    qtype: str | None = None,
-) -> nn.Module:
-    """The first layers of a language model, frozen, in eval mode, on `device`.
+@dataclass(frozen=True)
+class TextRecipe:
+    """All that is needed to load a text encoder; making one reads headers only.
 
-    Its last hidden state is the output of layer `num_layers`, exactly as the whole model's `hidden_states[num_layers]`.
-    Tensors are read one by one; with `qtype`, a layer is quantized before the next one is read.
+    Attributes:
+        config: of its first layers.
+        module: these layers, on the meta device.
+        weights: their tensors.
+    """
+
+    config: Any
+    module: nn.Module
+    weights: PlainWeights
+
+    def load(self, *, dtype: torch.dtype, device: torch.device, qtype: str | None = None) -> nn.Module:
+        """The first layers of the language model, frozen, in eval mode, on `device`.
+
+        Its last hidden state is the output of the last of these layers, exactly as the whole model's.
+
+        Args:
+            dtype: of the weights.
+            device: where they go.
+            qtype: format of the layers' linear weights, see `toolkit.memory.quantize`; each is quantized before the
+                next tensor is read. None leaves them in `dtype`.
+        """
+        module: Any = self.module
+        # Its buffers are computed, not stored.
+        module.rotary_emb = type(module.rotary_emb)(config=self.config).to(device)
+        linears = {f"{name}.weight": name for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+
+        def quantize(placed: str) -> None:
+            if qtype is not None and placed in linears:
+                quantize_linears(module, qtype, names=[linears[placed]])
+
+        stream_into(module, self.weights, convert=unchanged, dtype=dtype, device=device, placed=quantize)
+        return module
+
+
+def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_size: int | None) -> TextRecipe:
+    """How to load the first layers of a text encoder.
 
     Args:
-        folder: holds `config.json` of a language model.
-        files: its safetensors files, with or without head and vision tower; what is not needed is not read.
+        files: a folder with `config.json`, or a single file; with or without head and vision tower.
         kind: key of `LANGUAGE_MODELS`.
         num_layers: how many layers are needed.
         hidden_size: width that the transformer expects; None if that is not known here.
-        dtype: of the weights.
-        device: where they go.
-        qtype: format of the layers' linear weights, see `toolkit.memory.quantize`; None leaves them in `dtype`.
 
     Raises:
         UserError: the files are of another kind of model or another size of it, damaged or incomplete.
     """
-    config = _read_config(folder, kind, num_layers=num_layers, hidden_size=hidden_size)
-    config.num_hidden_layers = num_layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:num_layers]
+    weights = PlainWeights(used_tensors(index_tensors(files.weights), num_layers))
+    shapes = converted_shapes(weights, unchanged)
+    config = text_config(files, shapes, kind, num_layers=num_layers, hidden_size=hidden_size)
     with torch.device("meta"):
-        model = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
-    model.norm = nn.Identity()
-    model.rotary_emb = type(model.rotary_emb)(config=config).to(device)  # its buffers are computed, not stored
-    _fill(model, find_tensors(files, num_layers), dtype=dtype, device=device, qtype=qtype, folder=folder)
-    return model
+        module = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
+    module.norm = nn.Identity()
+    check_fit(module, shapes, place=files.place, kind=f"text encoder ({kind})")
+    return TextRecipe(config, module, weights)
 
 
-def find_tensors(files: Sequence[Path], num_layers: int) -> dict[str, tuple[Path, str]]:
-    """Where each needed tensor is: name in the language model -> file, and name in that file.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    places: dict[str, tuple[Path, str]] = {}
-    for path in files:
-        for key in _keys(path):
-            match = _NAME.fullmatch(key)
-            if match and (match["layer"] is None or int(match["layer"]) < num_layers):
-                places[match["name"]] = (path, key)
-    return places
-
-
-def _read_config(folder: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}).") from error
-    config = config.get_text_config()
-    if config.model_type != kind:
-        raise UserError(
-            f"{folder}: a text encoder of kind `{config.model_type}`; this model was trained with `{kind}`. "
-            "Check model.te_name_or_path and model.arch."
-        )
-    if config.num_hidden_layers < num_layers:
-        raise UserError(
-            f"{folder}: a text encoder of {config.num_hidden_layers} layers; this model reads layer {num_layers}. "
-            "Check model.te_name_or_path and model.arch."
-        )
-    if hidden_size not in (None, config.hidden_size):
-        raise UserError(
-            f"{folder}: a text encoder of width {config.hidden_size}; this model reads width {hidden_size}: the "
-            "encoder is another size of the right kind. Check model.te_name_or_path and model.arch."
-        )
-    return config
-
-
-def _fill(
-    model: nn.Module,
-    places: Mapping[str, tuple[Path, str]],
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    qtype: str | None,
-    folder: Path,
-) -> None:
-    wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
-    missing = [name for name in wanted if name not in places]
-    if missing:
-        raise UserError(
-            f"{folder}: {len(missing)} of {len(wanted)} weights of the text encoder are missing, such as "
-            f"{', '.join(missing[:3])}. Download the folder again."
-        )
-    for part in _parts(wanted):
-        for name, tensor in _read(places, part).items():
-            if tensor.shape != wanted[name]:
-                raise UserError(
-                    f"{places[name][0]}: {places[name][1]} has shape {tuple(tensor.shape)}, but config.json asks for "
-                    f"{tuple(wanted[name])}. The two do not belong together."
-                )
-            owner, _, leaf = name.rpartition(".")
-            value = tensor.to(device=device, dtype=dtype, copy=True)
-            model.get_submodule(owner).register_parameter(leaf, nn.Parameter(value, requires_grad=False))
-        if qtype is not None:
-            quantize_linears(model, qtype, names=_linears(model, part))
-
-
-def _parts(names: Mapping[str, Any]) -> list[list[str]]:
-    """The names, a layer at a time."""
-    parts: dict[str, list[str]] = {}
-    for name in names:
-        parts.setdefault(".".join(name.split(".")[:2]), []).append(name)
-    return list(parts.values())
-
-
-def _linears(model: nn.Module, part: list[str]) -> list[str]:
-    owners = (name.rpartition(".")[0] for name in part)
-    return [name for name in owners if isinstance(model.get_submodule(name), nn.Linear)]
-
-
-def _read(places: Mapping[str, tuple[Path, str]], names: list[str]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in sorted({places[name][0] for name in names}):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {name: file.get_tensor(places[name][1]) for name in names if places[name][0] == path}
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
-    return tensors
-
-
-def _keys(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+def used_tensors(index: TensorIndex, num_layers: int) -> TensorIndex:
+    """The tensors of the embedding and the first `num_layers` layers, by their names in the language model."""
+    used = {}
+    for key, entry in index.entries.items():
+        match = _NAME.fullmatch(key)
+        if match and (match["layer"] is None or int(match["layer"]) < num_layers):
+            used[match["name"]] = entry
+    return TensorIndex(used)

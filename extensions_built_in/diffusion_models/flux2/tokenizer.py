@@ -17,11 +17,6 @@ from toolkit.errors import UserError
 _TEMPLATE_FILES = ("chat_template.json", "processor_config.json")
 
 
-def has_tokenizer(folder: Path | None) -> bool:
-    """Whether a folder holds a tokenizer in a format that is read here."""
-    return folder is not None and any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-
-
 def load_tokenizer(folder: Path, *, padding_side: Literal["left", "right"]) -> Any:
     """The tokenizer of a folder, with its chat template.
 

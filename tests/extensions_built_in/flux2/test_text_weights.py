@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Mistral3ForConditionalGeneration, Qwen3ForCausalLM
 
-from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
+from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
 from tests.tiny import TINY
 from tests.tiny_text import write_tiny_mistral
 from toolkit.errors import UserError
+from toolkit.weights.layouts import ComponentFiles
 
 KLEIN = TINY / "text_encoder"
 
@@ -27,9 +28,9 @@ def mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _load(folder: Path, kind: str = "mistral", num_layers: int = 3, **options: Any) -> nn.Module:
-    files = sorted(folder.glob("*.safetensors"))
-    options = {"hidden_size": None, "dtype": torch.float32, "device": torch.device("cpu"), **options}
-    return load_text_encoder(folder, files, kind, num_layers=num_layers, **options)
+    files = ComponentFiles(folder, folder, tuple(sorted(folder.glob("*.safetensors"))))
+    recipe = text_recipe(files, kind, num_layers=num_layers, hidden_size=options.pop("hidden_size", None))
+    return recipe.load(**{"dtype": torch.float32, "device": torch.device("cpu"), **options})
 
 
 def _hidden_states(model: Any) -> tuple[Tensor, ...]:
@@ -122,9 +123,9 @@ def test_every_linear_layer_is_quantized_and_the_hidden_states_stay_close(
         ("other kind", r"`qwen3`; this model was trained with `mistral`"),
         ("too shallow", r"of 2 layers; this model reads layer 3"),
         ("no config", r"no readable config\.json"),
-        ("missing weights", r"weights of the text encoder are missing, such as layers\.2"),
+        ("missing weights", r"not those of the text encoder \(mistral\)\. 9 missing: layers\.2"),
         ("truncated", r"cannot be read as safetensors"),
-        ("other shapes", r"has shape \(48, 32\), but config\.json asks for \(64, 32\)"),
+        ("other shapes", r"layers\.0\.mlp\.gate_proj\.weight is \[48, 32\] and not \[64, 32\]"),
     ],
 )
 def test_an_encoder_that_cannot_be_used_is_explained(mistral: Path, tmp_path: Path, damage: str, message: str) -> None:

@@ -30,3 +30,13 @@ def test_references_are_refused_where_the_model_takes_none(tmp_path: Path) -> No
 
 def test_references_are_accepted_where_the_model_takes_them(tmp_path: Path) -> None:
     assert beyond_the_model(_process(tmp_path), replace(CARD, capabilities=frozenset({"references"}))) == []
+
+
+def test_guidance_is_refused_where_it_would_be_ignored(tmp_path: Path) -> None:
+    card = replace(CARD, capabilities=frozenset({"fixed_guidance", "references"}))
+    process = _process(tmp_path)
+    problems = beyond_the_model(process, card)
+    assert [problem.where for problem in problems] == [f"sample.samples[{i}].guidance_scale" for i in range(2)]
+    assert all("One draws with guidance 1 only" in problem.what for problem in problems)
+    sample = process.sample.model_copy(update={"guidance_scale": 1.0})
+    assert beyond_the_model(process.model_copy(update={"sample": sample}), card) == []

@@ -106,6 +106,8 @@ def test_the_transformers_own_place_is_the_one_that_counts(tmp_path: Path) -> No
         ("flux2", "black-forest-labs/FLUX.2-klein-4B", "flux2_klein_4b"),
         ("flux2_klein_9b", "black-forest-labs/FLUX.2-klein-base-4B", "flux2_klein_4b"),
         ("flux2_klein_4b", "black-forest-labs/FLUX.2-dev", "flux2"),
+        ("flux2_klein_9b", "black-forest-labs/FLUX.2-klein-9b-kv", "flux2_klein_9b_kv"),
+        ("flux2_klein_9b_kv", "black-forest-labs/FLUX.2-klein-9B", "flux2_klein_9b"),
     ],
 )
 def test_a_repository_of_another_arch_is_an_error_that_says_what_to_write(

@@ -38,6 +38,8 @@ FILES = {
     },
 }
 HUGE_BYTES = 10**18
+GOOD_TOKEN = "hf_good"
+REQUESTS: list[str] = []  # paths that were asked for, by all that ran
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -53,6 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self, *, body: bool) -> None:
+        REQUESTS.append(self.path)
         path = self.path.partition("?")[0].strip("/")
         parts = path.split("/")
         repo = "/".join(parts[2:4]) if parts[:2] == ["api", "models"] else "/".join(parts[:2])
@@ -66,9 +69,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(403, b"{}", {}, body)
         if repo not in FILES:
             return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body)
+        if parts[-1] == "auth-check":
+            with_token = self.headers.get("Authorization") == f"Bearer {GOOD_TOKEN}"
+            refusal = {"X-Error-Code": "GatedRepo"}
+            return self._send(200 if with_token else 403, b"{}", {} if with_token else refusal, body)
         if parts[0] == "api":
             return self._send(200, self._listing(repo, is_tree="tree" in parts), {}, body)
-        if repo == "owner/gated":
+        if repo == "owner/gated" and self.headers.get("Authorization") != f"Bearer {GOOD_TOKEN}":
             return self._send(403, b"{}", {"X-Error-Code": "GatedRepo"}, body)
         content = FILES[repo]["/".join(parts[4:])]
         headers = {"ETag": f'"{abs(hash(content))}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
@@ -79,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         if is_tree:
             return json.dumps([{"type": "file", "path": n, "size": s, "oid": n} for n, s in sizes.items()]).encode()
         siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
-        return json.dumps({"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings}).encode()
+        gated = "auto" if repo == "owner/gated" else False
+        return json.dumps({"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings, "gated": gated}).encode()
 
     def _send(self, status: int, content: bytes, headers: dict[str, str], body: bool) -> None:
         self.send_response(status)
@@ -101,26 +109,38 @@ def running() -> Iterator[str]:
         server.shutdown()
 
 
-def find_all(endpoint: str, cases: list[tuple[str, str]], cache: Path, **environment: str) -> list[str]:
-    """What `find_component` gives for each (place, component), in a process of its own: files found, or the error."""
+def find_all(
+    endpoint: str, cases: list[tuple[str, str]], cache: Path, *, function: str = "find_component", **environment: str
+) -> list[str]:
+    """What `find_component` or `reach_component` gives for each (place, component), in a process of its own.
+
+    Returns:
+        For each: the files found with their content, or the error.
+    """
     script = (
         "import json, sys\n"
         "from toolkit.errors import UserError\n"
-        "from toolkit.weights.layouts import find_component\n"
+        f"from toolkit.weights.layouts import {function}\n"
         "answers = []\n"
         "for place, component in json.loads(sys.argv[1]):\n"
         "    try:\n"
-        "        found = find_component(place, component, single_files=['ae.safetensors'], setting='model.x')\n"
-        "        names = sorted(path.name for path in found.folder.iterdir()) if found.folder else []\n"
-        "        answers.append(' '.join(['found', *names, *(path.read_text() for path in found.weights)]))\n"
+        f"        found = {function}(place, component, single_files=['ae.safetensors'], setting='model.x')\n"
+        "        names = sorted(path.name for path in found.folder.iterdir()) if found and found.folder else []\n"
+        "        contents = [path.read_text() for path in found.weights] if found else []\n"
+        "        answers.append(' '.join(['found', *names, *contents]))\n"
         "    except UserError as error:\n"
         "        answers.append(str(error))\n"
         "print(json.dumps(answers))\n"
     )
+    return run_script(script, endpoint, cache, json.dumps(cases), **environment)
+
+
+def run_script(script: str, endpoint: str, cache: Path, argument: str, **environment: str) -> list[str]:
+    """Run Python code that prints a JSON list last, against a hub, with one argument."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
     settings |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"} | environment
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    command = [sys.executable, "-c", script, json.dumps(cases)]
+    command = [sys.executable, "-c", script, argument]
     done = subprocess.run(command, env=inherited | settings, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout.splitlines()[-1]))

@@ -70,3 +70,71 @@ def test_no_network_is_told_with_what_to_do(tmp_path: Path) -> None:
     assert "Check the network" in answer
     (answer,) = fake_hub.find_all(UNREACHABLE, [("owner/diffusers", "vae")], tmp_path, HF_HUB_OFFLINE="1")
     assert "Unset HF_HUB_OFFLINE" in answer
+
+
+def _reach(endpoint: str, cases: list[tuple[str, str]], cache: Path, **environment: str) -> list[str]:
+    return fake_hub.find_all(endpoint, cases, cache, function="reach_component", **environment)
+
+
+def test_access_is_asked_for_once_per_repository_and_nothing_is_downloaded(tmp_path: Path) -> None:
+    cases = [("owner/diffusers", "vae"), ("owner/diffusers", "transformer"), ("owner/encoder", "text_encoder")]
+    cases += [("owner/gated", "vae"), ("owner/gated", "transformer"), ("owner/diffusers/big.safetensors", "vae")]
+    with fake_hub.running() as endpoint:
+        before = len(fake_hub.REQUESTS)
+        answers = _reach(endpoint, cases, tmp_path, HF_TOKEN=fake_hub.GOOD_TOKEN)
+        asked = [path.partition("?")[0] for path in fake_hub.REQUESTS[before:]]
+    assert [answer for answer in answers if answer != "found"] == [answers[4]]
+    assert "owner/gated holds no transformer" in answers[4]
+    about = {repo: f"/api/models/{repo}" for repo in ("owner/diffusers", "owner/encoder", "owner/gated")}
+    assert asked == [*about.values(), f"{about['owner/gated']}/auth-check"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name.endswith((".json", "tensors"))]
+
+
+@pytest.mark.parametrize(
+    ("place", "token", "message"),
+    [
+        ("owner/gated", "", r"model\.x: owner/gated is gated.*Accept its licence.*HF_TOKEN"),
+        ("owner/gated", "hf_bad", r"owner/gated is gated, and this account has no access"),
+        ("owner/private", "hf_bad", r"refuses the token in HF_TOKEN"),
+        ("owner/nothing", "", r"knows no repository owner/nothing"),
+    ],
+)
+def test_no_access_is_known_before_anything_is_downloaded(place: str, token: str, message: str, tmp_path: Path) -> None:
+    with fake_hub.running() as endpoint:
+        (answer,) = _reach(endpoint, [(place, "vae")], tmp_path, HF_TOKEN=token)
+    assert re.search(message, answer), answer
+
+
+def test_what_is_in_the_cache_needs_neither_network_nor_access(tmp_path: Path) -> None:
+    cases = [("owner/gated", "vae"), ("owner/encoder", "text_encoder"), ("owner/diffusers/big.safetensors", "vae")]
+    not_there = [("owner/gated", "transformer"), ("owner/huge", "vae")]
+    with fake_hub.running() as endpoint:
+        assert "holds" not in "".join(fake_hub.find_all(endpoint, cases, tmp_path, HF_TOKEN=fake_hub.GOOD_TOKEN))
+        assert _reach(endpoint, cases, tmp_path) == ["found"] * 3
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        answers = _reach(UNREACHABLE, [*cases, *not_there], tmp_path, **environment)
+        assert answers[:3] == ["found"] * 3
+        assert all("cannot be downloaded" in answer for answer in answers[3:])
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+from jobs.job import Job
+from toolkit.config import load_job
+from toolkit.stop import StopRequest
+print(json.dumps([Job(load_job(Path(sys.argv[1]))).run(StopRequest()).status]))
+"""
+
+
+def test_a_run_without_access_stops_before_it_encodes_or_downloads_anything(tmp_path: Path) -> None:
+    from tests.tiny import TINY, write_job
+
+    place = {"text_encoder": str(TINY), "vae": "owner/gated", "tokenizer": str(TINY)}
+    job = write_job(tmp_path, model={"model_paths": place})
+    with fake_hub.running() as endpoint:
+        (status,) = fake_hub.run_script(RUN, endpoint, tmp_path / "cache", str(job))
+    assert status == "failed"
+    events = (tmp_path / "output" / "job" / "events.jsonl").read_text()
+    assert "owner/gated is gated" in events
+    assert '"stage"' not in events

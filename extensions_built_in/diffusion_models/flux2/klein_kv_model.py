@@ -1,0 +1,72 @@
+"""FLUX.2 klein 9B KV as a model of the trainer: klein 9B with another way to read reference images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import Flux2KleinKVPipeline
+from PIL import Image
+from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux2 import latents
+from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein9BModel
+from extensions_built_in.diffusion_models.flux2.kv import attend_by_kv, predict_velocity_kv
+from toolkit.config import SampleItem
+from toolkit.models.base_model import Component
+
+
+class Flux2Klein9BKVModel(Flux2Klein9BModel):
+    """FLUX.2 klein 9B KV: without references it is klein 9B; it draws with guidance 1 only."""
+
+    arch: ClassVar[str] = "flux2_klein_9b_kv"
+
+    def load(self, component: Component) -> None:
+        """See BaseModel.load."""
+        is_new = getattr(self, component) is None
+        super().load(component)
+        if component == "transformer" and is_new:
+            attend_by_kv(self.transformer)
+
+    def get_noise_prediction(
+        self,
+        noisy_latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        *,
+        guidance: float = 1.0,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """See BaseModel.get_noise_prediction."""
+        if not references:
+            return super().get_noise_prediction(noisy_latents, timestep, prompt_embeds, guidance=guidance)
+        return predict_velocity_kv(self.transformer, noisy_latents, timestep / 1000, prompt_embeds, references)
+
+    def get_generation_pipeline(self) -> Any:
+        """Flux2KleinKVPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        return Flux2KleinKVPipeline(transformer=self.transformer, is_distilled=True, **self._pipeline_parts())
+
+    def generate_single_image(
+        self,
+        pipeline: Any,
+        item: SampleItem,
+        embeds: Mapping[str, Tensor],
+        generator: torch.Generator,
+        *,
+        references: Sequence[Image.Image] = (),
+    ) -> Image.Image:
+        """See BaseModel.generate_single_image."""
+        with latents.tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
+            images = pipeline(
+                image=list(references) or None,
+                prompt_embeds=self._embeds_of(embeds, item.prompt),
+                height=item.height,
+                width=item.width,
+                num_inference_steps=item.sample_steps,
+                generator=generator,
+            ).images
+        return images[0]
+
+    def _negative_prompt(self, item: SampleItem) -> str | None:
+        return None

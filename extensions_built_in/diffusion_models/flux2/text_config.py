@@ -1,0 +1,94 @@
+"""The configuration of a text encoder: from the `config.json` of its folder, or from the shapes of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, MistralConfig, Qwen3Config
+
+from toolkit.errors import UserError
+from toolkit.weights.layouts import ComponentFiles
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_KINDS: Mapping[str, Any] = {"qwen3": Qwen3Config, "mistral": MistralConfig}
+# What the tensors of the released encoders do not tell. Sources: config.json of Qwen/Qwen3-4B and -8B and of
+# mistralai/Mistral-Small-3.2-24B-Instruct-2506.
+_CONSTANTS: Mapping[str, Mapping[str, Any]] = {
+    "qwen3": {"head_dim": 128, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "max_position_embeddings": 40960},
+    "mistral": {
+        "head_dim": 128,
+        "rope_theta": 1e9,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 131072,
+        "sliding_window": None,
+    },
+}
+_ONLY_QWEN3 = "layers.0.self_attn.q_norm.weight"
+
+
+def text_config(files: ComponentFiles, shapes: Shapes, kind: str, *, num_layers: int, hidden_size: int | None) -> Any:
+    """Configuration of a language model cut to its first `num_layers` layers.
+
+    Args:
+        files: a folder with `config.json`, or a single file without.
+        shapes: of the language model's tensors by name; read only where there is no `config.json`.
+        kind: `qwen3` or `mistral`.
+        num_layers: how many layers are needed.
+        hidden_size: width that the transformer expects; None if that is not known here.
+
+    Raises:
+        UserError: another kind of model or another size of it, or no text encoder at all.
+    """
+    config = _derived(shapes, files.place) if files.folder is None else _stored(files.folder)
+    _check(config, files.place, kind, num_layers=num_layers, hidden_size=hidden_size)
+    config.num_hidden_layers = num_layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:num_layers]
+    return config
+
+
+def _stored(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}).") from error
+
+
+def _derived(shapes: Shapes, place: Path) -> Any:
+    kind = "qwen3" if _ONLY_QWEN3 in shapes else "mistral"
+    (head_dim,) = shapes.get(_ONLY_QWEN3, (_CONSTANTS[kind]["head_dim"],))
+    try:
+        vocab_size, hidden = shapes["embed_tokens.weight"]
+        sizes = {
+            "vocab_size": vocab_size,
+            "hidden_size": hidden,
+            "intermediate_size": shapes["layers.0.mlp.gate_proj.weight"][0],
+            "num_attention_heads": shapes["layers.0.self_attn.q_proj.weight"][0] // head_dim,
+            "num_key_value_heads": shapes["layers.0.self_attn.k_proj.weight"][0] // head_dim,
+            "num_hidden_layers": len({name.split(".")[1] for name in shapes if name.startswith("layers.")}),
+        }
+    except KeyError as error:
+        raise UserError(
+            f"{place}: holds no text encoder of FLUX.2: {error.args[0]} is missing. Name a file of the encoder that "
+            "the model was trained with, or a folder with its config.json."
+        ) from error
+    return _KINDS[kind](**{**_CONSTANTS[kind], **sizes, "head_dim": head_dim})
+
+
+def _check(config: Any, place: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> None:
+    advice = "Check model.te_name_or_path and model.arch."
+    layers = config.num_hidden_layers
+    if config.model_type != kind:
+        raise UserError(
+            f"{place}: a text encoder of kind `{config.model_type}`; this model was trained with `{kind}`. {advice}"
+        )
+    if layers < num_layers:
+        raise UserError(f"{place}: a text encoder of {layers} layers; this model reads layer {num_layers}. {advice}")
+    if hidden_size not in (None, config.hidden_size):
+        raise UserError(
+            f"{place}: a text encoder of width {config.hidden_size}; this model reads width {hidden_size}: the "
+            f"encoder is another size of the right kind. {advice}"
+        )
