@@ -20,7 +20,7 @@ FP8 = torch.float8_e4m3fn
 VAE_WIDTHS = (32, 32, 64, 64)
 
 
-def small_transformer(*, guidance_embeds: bool, joint_dim: int = 96) -> Flux2Transformer2DModel:
+def small_transformer(*, guidance_embeds: bool, joint_dim: int = 96, num_heads: int = 2) -> Flux2Transformer2DModel:
     """A transformer of the dev kind (with guidance) or the klein kind, in bf16."""
     torch.manual_seed(0)
     model = Flux2Transformer2DModel(
@@ -28,7 +28,7 @@ def small_transformer(*, guidance_embeds: bool, joint_dim: int = 96) -> Flux2Tra
         num_layers=2,
         num_single_layers=3,
         attention_head_dim=32,
-        num_attention_heads=2,
+        num_attention_heads=num_heads,
         joint_attention_dim=joint_dim,
         timestep_guidance_channels=32,
         axes_dims_rope=(8, 8, 8, 8),
@@ -160,7 +160,9 @@ SINGLE_FILES: dict[str, Callable[[State], State]] = {
 LAYOUTS = (*SINGLE_FILES, "folder of single files", "diffusers", "diffusers sharded", "diffusers names, one file")
 
 
-def write_model(folder: Path, layout: str, transformer: Flux2Transformer2DModel, *, stem: str) -> Path:
+def write_model(
+    folder: Path, layout: str, transformer: Flux2Transformer2DModel, *, stem: str, is_distilled: bool = False
+) -> Path:
     """Write transformer and VAE in a layout. Returns what a job names in `name_or_path`."""
     folder.mkdir(parents=True, exist_ok=True)
     if layout.startswith("diffusers") and layout != "diffusers names, one file":
@@ -169,7 +171,7 @@ def write_model(folder: Path, layout: str, transformer: Flux2Transformer2DModel,
         )
         small_vae().save_pretrained(folder / "vae")
         klein = not transformer.config.guidance_embeds
-        index = {"_class_name": "Flux2KleinPipeline" if klein else "Flux2Pipeline", "is_distilled": False}
+        index = {"_class_name": "Flux2KleinPipeline" if klein else "Flux2Pipeline", "is_distilled": is_distilled}
         (folder / "model_index.json").write_text(json.dumps(index))
         return folder
     if layout == "diffusers names, one file":
