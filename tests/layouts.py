@@ -20,7 +20,7 @@ FP8 = torch.float8_e4m3fn
 VAE_WIDTHS = (32, 32, 64, 64)
 
 
-def small_transformer(*, guidance_embeds: bool, joint_dim: int = 96, num_heads: int = 2) -> Flux2Transformer2DModel:
+def small_transformer(*, guidance_embeds: bool, joint_dim: int = 96) -> Flux2Transformer2DModel:
     """A transformer of the dev kind (with guidance) or the klein kind, in bf16."""
     torch.manual_seed(0)
     model = Flux2Transformer2DModel(
@@ -28,7 +28,7 @@ def small_transformer(*, guidance_embeds: bool, joint_dim: int = 96, num_heads: 
         num_layers=2,
         num_single_layers=3,
         attention_head_dim=32,
-        num_attention_heads=num_heads,
+        num_attention_heads=2,
         joint_attention_dim=joint_dim,
         timestep_guidance_channels=32,
         axes_dims_rope=(8, 8, 8, 8),

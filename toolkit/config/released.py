@@ -30,22 +30,24 @@ def variant_of(model: Mapping[str, Any], card: ModelCard) -> Variant | None:
     """
     place = _place(model)
     index = _model_index(Path(place).expanduser())
+    names = _names_at(place, card)
     for variant in card.variants:
         if variant.index_key is not None and variant.index_key in index:
             if index[variant.index_key] is True:
                 return variant
-        elif plain_name(place) in variant.names:
+        elif names.intersection(variant.names) and not names.intersection(card.names):
             return variant
     return None
 
 
 def wrong_arch(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Finding]:
     """What is wrong with `arch` where the weights are known by name to be of another one."""
-    arch, name = str(model.get("arch")), plain_name(_place(model))
+    place, own = _place(model), cards.get(str(model.get("arch")))
+    if own is None or _names_at(place, own) & _names_of(own):
+        return []
     for card in cards.values():
-        names = {*card.names, *(name for variant in card.variants for name in variant.names)}
-        if name in names and arch in cards and card.arch != arch:
-            return [(("model", "arch"), f"{_place(model)} is {card.label}: set `arch: {card.arch}`")]
+        if _names_at(place, card) & _names_of(card):
+            return [(("model", "arch"), f"{place} is {card.label}: set `arch: {card.arch}`")]
     return []
 
 
@@ -64,6 +66,17 @@ def _place(model: Mapping[str, Any]) -> str:
     paths = model.get("model_paths")
     own = paths.get("transformer") if isinstance(paths, dict) else None
     return str(own or model.get("name_or_path") or "")
+
+
+def _names_of(card: ModelCard) -> set[str]:
+    return {*card.names, *(name for variant in card.variants for name in variant.names)}
+
+
+def _names_at(place: str, card: ModelCard) -> set[str]:
+    """Names that tell what a place holds: of the card's files in a folder, else of the place itself."""
+    folder = Path(place).expanduser()
+    inside = {plain_name(file.name) for file in folder.glob("*.safetensors")} if folder.is_dir() else set()
+    return inside & _names_of(card) or {plain_name(place)}
 
 
 def _model_index(folder: Path) -> Mapping[str, Any]:

@@ -30,12 +30,11 @@ from toolkit.train.trained import Trained
 
 @dataclass(frozen=True)
 class Variant:
-    """A released model: its arch, the name of its released file, and how its small stand-in differs."""
+    """A released model: its arch, and the name of its released file."""
 
     arch: str
     stem: str
     is_distilled: bool = False
-    num_heads: int = 2
 
     @property
     def is_dev(self) -> bool:
@@ -50,9 +49,9 @@ VARIANTS = {
     "dev": Variant("flux2", "flux2-dev"),
     "klein 4B base": Variant("flux2_klein_4b", "flux-2-klein-base-4b"),
     "klein 4B": Variant("flux2_klein_4b", "flux-2-klein-4b", is_distilled=True),
-    "klein 9B base": Variant("flux2_klein_9b", "flux-2-klein-base-9b", num_heads=3),
-    "klein 9B": Variant("flux2_klein_9b", "flux-2-klein-9b", is_distilled=True, num_heads=3),
-    "klein 9B KV": Variant("flux2_klein_9b_kv", "flux-2-klein-9b-kv", is_distilled=True, num_heads=3),
+    "klein 9B base": Variant("flux2_klein_9b", "flux-2-klein-base-9b"),
+    "klein 9B": Variant("flux2_klein_9b", "flux-2-klein-9b", is_distilled=True),
+    "klein 9B KV": Variant("flux2_klein_9b_kv", "flux-2-klein-9b-kv", is_distilled=True),
 }
 PROMPT = "a red circle"
 

@@ -89,6 +89,28 @@ def test_the_folder_itself_counts_before_its_name(is_distilled: bool, tmp_path: 
     assert bool(job.notices) == is_distilled
 
 
+@pytest.mark.parametrize(
+    ("names", "is_distilled"),
+    [
+        (["flux-2-klein-4b"], True),
+        (["flux-2-klein-4b-fp8"], True),
+        (["flux-2-klein-4b", "flux-2-klein-base-4b"], False),
+    ],
+)
+def test_released_files_tell_what_a_folder_holds(names: list[str], is_distilled: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "FLUX.2-klein-base-4B"
+    folder.mkdir()
+    for name in (*names, "ae"):
+        (folder / f"{name}.safetensors").touch()
+    job = _load(tmp_path, {"name_or_path": str(folder), "arch": "flux2_klein_4b"})
+    assert job.config.process[0].sample.sample_steps == (4 if is_distilled else 25)
+    assert bool(job.notices) == is_distilled
+    (folder / "flux-2-klein-base-4b.safetensors").unlink(missing_ok=True)
+    folder = folder.rename(tmp_path / "models")
+    with pytest.raises(JobError, match=r"models is FLUX\.2 \[klein\] base 4B: set `arch: flux2_klein_4b`"):
+        _load(tmp_path, {"name_or_path": str(folder), "arch": "flux2"})
+
+
 def test_the_transformers_own_place_is_the_one_that_counts(tmp_path: Path) -> None:
     file = tmp_path / "flux-2-klein-4b.safetensors"
     file.touch()
