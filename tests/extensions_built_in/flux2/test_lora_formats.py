@@ -352,3 +352,106 @@ def test_half_a_pair_and_a_layer_given_twice_are_refused() -> None:
         _read(state | write({QKV: _updates()[QKV]}, "diffusers"))
     with pytest.raises(UserError, match="twice"):
         _read(state | write({QKV: _updates()[QKV]}, "kohya"))
+
+
+# What other programs overlook or mistake: why we never write it. If one of these fails, that program was mended.
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        (("lora_A", "lora_down"), ("lora_B", "lora_up")),  # dots with down and up
+        (("diffusion_model.", ""),),
+        (("diffusion_model.", "some_other_model."),),
+    ],
+)
+def test_diffusers_takes_some_spellings_and_loads_nothing(pairs: tuple[tuple[str, str], ...], tmp_path: Path) -> None:
+    state = _renamed(write(_updates(), "bfl"), *pairs)
+    assert torch.equal(_in_diffusers(state, tmp_path), _velocity(transformer("dev")))
+
+
+def test_a_wrapped_file_works_in_diffusers_and_not_in_comfyui(tmp_path: Path) -> None:
+    updates = _updates()
+    state = _renamed(write(updates, "bfl"), ("diffusion_model.", "base_model.model."))
+    assert _error(_in_diffusers(state, tmp_path), _expected(updates)) < 1e-5
+    assert _in_comfy(state)[1] == sorted(state)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "pairs"),
+    [("bfl", (("diffusion_model.", ""),)), ("diffusers", (("transformer.", "diffusion_model."),))],
+)
+def test_comfyui_ignores_other_prefixes(file_format: str, pairs: tuple[tuple[str, str], ...]) -> None:
+    state = _renamed(write(_updates(), file_format), *pairs)
+    assert _in_comfy(state)[1] == sorted(state)
+
+
+def test_alpha_beside_pairs_is_understood_by_comfyui() -> None:
+    updates = _updates()
+    found, unused = _in_comfy(_with_alpha(write(updates, "bfl"), 2.0))
+    assert unused == []
+    assert _error(found, _expected(updates)) < 1e-5
+
+
+def test_diffusers_drops_guidance_and_modulation_from_kohya_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks, outer = _updates(), _updates(outer=True)
+    state = write(blocks, "kohya")
+    for name in ("guidance_in.in_layer", "double_stream_modulation_img.lin"):
+        key = f"lora_unet_{name.replace('.', '_')}"
+        update = outer[name]
+        state |= {f"{key}.lora_down.weight": update.a, f"{key}.lora_up.weight": update.b}
+        state[f"{key}.alpha"] = torch.tensor(float(update.rank))
+    logging.getLogger("diffusers").propagate = True
+    with caplog.at_level(logging.WARNING):
+        found = _in_diffusers(state, tmp_path)
+    assert caplog.records
+    assert _error(found, _expected(blocks)) < 1e-5, "only the blocks are there"
+    assert set(_read(state)) == {*blocks, "guidance_in.in_layer", "double_stream_modulation_img.lin"}
+
+
+def test_diffusers_makes_a_plain_lora_of_a_dora(tmp_path: Path) -> None:
+    updates = _updates()
+    key = f"diffusion_model.{QKV}.dora_scale"
+    state = write(updates, "bfl") | {key: torch.full((192, 1), 3.0)}
+    assert _error(_in_diffusers(state, tmp_path), _expected(updates)) < 1e-5, "as if there were no magnitudes"
+    with pytest.raises(UserError, match="DoRA"):
+        _read(state)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("transformer.", "transformer_blocks.0.attn.to_k"),
+        ("", "transformer_blocks.0.attn.to_k"),
+        ("lycoris_", "transformer_blocks_0_attn_to_k"),
+        ("diffusion_model.", "double_blocks.0.img_attn.qkv"),
+        ("lycoris_", "double_blocks_0_img_attn_qkv"),
+    ],
+)
+def test_lokr_is_read_under_all_of_its_names(prefix: str, name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    is_part = "to_k" in name
+    w1, w2 = _random(4, 4, generator), _random(16 if is_part else 48, 16, generator)
+    state = {f"{prefix}{name}.lokr_w1": w1, f"{prefix}{name}.lokr_w2": w2}
+    expected = torch.zeros(192, 64)
+    expected[slice(64, 128) if is_part else slice(None)] = torch.kron(w1, w2)
+    assert torch.allclose(_read(state)[QKV].delta(), expected, atol=1e-7)
+
+
+def test_alpha_of_lokr_counts_only_where_a_factor_is_of_low_rank() -> None:
+    generator = torch.Generator().manual_seed(0)
+    w1, w2 = _random(4, 4, generator), _random(48, 16, generator)
+    state = {f"diffusion_model.{QKV}.lokr_w1": w1, f"diffusion_model.{QKV}.lokr_w2": w2}
+    with_alpha = state | {f"diffusion_model.{QKV}.alpha": torch.tensor(8.0)}
+    assert torch.equal(_read(with_alpha)[QKV].delta(), _read(state)[QKV].delta())
+
+
+def test_no_file_of_ours_has_a_header_from_which_diffusers_would_rebuild_the_adapter(tmp_path: Path) -> None:
+    updates = _updates(is_split=True)
+    for file_format in FORMATS:
+        state = write(updates, file_format)
+        # Ranks are told from the tensors alone: 4, 5 and 6 in one file, or their sum.
+        assert _error(_in_diffusers(state, tmp_path), _expected(updates)) < 1e-5
+        assert "lora_adapter_metadata" not in read_metadata(tmp_path / "lora.safetensors")
