@@ -35,7 +35,9 @@ class ModelPaths(Section):
     transformer: HubIdOrPath | None = Field(None, description="File, folder or hub id of the transformer.")
     vae: HubIdOrPath | None = Field(None, description="The same for the VAE, as `vae_path`.")
     text_encoder: HubIdOrPath | None = Field(None, description="The same for the text encoder, as `te_name_or_path`.")
-    tokenizer: HubIdOrPath | None = Field(None, description="The same for the tokenizer. Unset: where the encoder is.")
+    tokenizer: HubIdOrPath | None = Field(
+        None, description="Folder or hub id of the tokenizer. Unset: where the encoder is, or else the model."
+    )
 
 
 class ModelConfig(Section):
@@ -53,7 +55,7 @@ class ModelConfig(Section):
         False, description="Spend time to save GPU memory: samples above 1024 x 1024 pixels are decoded in tiles."
     )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
-    te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another text encoder.")
+    te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another text encoder.")
     model_paths: ModelPaths = Field(ModelPaths(), description="Other places for single components.")
     vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`.")
     te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")

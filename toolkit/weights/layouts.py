@@ -17,10 +17,10 @@ INDEX = ".safetensors.index.json"
 _SMALL = (".json", ".txt", ".jinja", ".model")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 _WITHOUT_WEIGHTS = ("tokenizer", "scheduler")
-# A folder holds a component if one of these is in it; of the others than these two, `config.json`.
+# A folder holds a component if one of these is in it; any other component, if `config.json` is.
 _SAYS_WHAT_IT_IS = {
     "tokenizer": ("tokenizer.json", "tokenizer_config.json"),
-    "scheduler": ("scheduler_config.json", "config.json"),
+    "scheduler": ("scheduler_config.json",),
 }
 
 
@@ -93,18 +93,26 @@ def reach_component(
         raise
     except UserError as error:
         cached = hub.cached_folder(repo)
-        if cached is None:
-            raise
-        if inner:
-            if not (cached / inner).is_file():
-                raise
-            return
         try:
-            found = _in_folder(cached, component, single_files, any_file, place=place, setting=setting)
-        except NotHereError:
+            if cached is None or not _is_whole(cached, inner, component, single_files, any_file, setting=setting):
+                raise
+        except NotHereError:  # not in the cache, at least: `find_component` would look elsewhere, too
             raise NotHereError(str(error)) from error
-        if not found.weights and component not in _WITHOUT_WEIGHTS:
-            raise
+
+
+def _is_whole(
+    folder: Path, inner: str, component: str, single_files: Sequence[str], any_file: bool, *, setting: str
+) -> bool:
+    """Whether the cache of a repository has every file of the component that it says it has."""
+    if inner:
+        return (folder / inner).is_file()
+    try:
+        found = _in_folder(folder, component, single_files, any_file, place=str(folder), setting=setting)
+    except NotHereError:
+        raise
+    except UserError:  # a shard is missing
+        return False
+    return bool(found.weights) or component in _WITHOUT_WEIGHTS
 
 
 def _in_folder(

@@ -26,6 +26,7 @@ from toolkit.models.base_model import BaseModel
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.trained import Trained
+from toolkit.weights.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Watched(SDTrainer):
 @cache
 def _transformer(variant: Variant) -> Flux2Transformer2DModel:
     joint_dim = 96 if variant.is_dev else 192
-    return layouts.small_transformer(guidance_embeds=variant.is_dev, joint_dim=joint_dim, num_heads=variant.num_heads)
+    return layouts.small_transformer(guidance_embeds=variant.is_dev, joint_dim=joint_dim)
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +167,9 @@ def test_a_layout_is_loaded_trained_sampled_saved_and_read_back(
     with Image.open(sample) as image:
         assert image.size == (32, 32)
     saved = output / "job.safetensors"
+    assert any(tensor.count_nonzero() for name, tensor in read_tensors(saved).items() if "lora_B" in name)
     found = _reloaded(job, variant, f"network.pretrained_lora_path={saved}")
-    trained = _prediction(process.model, variant)
-    assert torch.equal(found, trained)
-    assert not torch.equal(trained, _reloaded(job, variant)), "two steps change something"
+    assert torch.equal(found, _prediction(process.model, variant))
     table[layout, name] = f"ok {time.monotonic() - started:5.1f} s"
 
 

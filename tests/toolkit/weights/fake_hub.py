@@ -132,15 +132,10 @@ def find_all(
         "        answers.append(str(error))\n"
         "print(json.dumps(answers))\n"
     )
-    return run_script(script, endpoint, cache, json.dumps(cases), **environment)
-
-
-def run_script(script: str, endpoint: str, cache: Path, argument: str, **environment: str) -> list[str]:
-    """Run Python code that prints a JSON list last, against a hub, with one argument."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
     settings |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"} | environment
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    command = [sys.executable, "-c", script, argument]
+    command = [sys.executable, "-c", script, json.dumps(cases)]
     done = subprocess.run(command, env=inherited | settings, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout.splitlines()[-1]))
