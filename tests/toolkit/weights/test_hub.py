@@ -90,19 +90,25 @@ def test_access_is_asked_for_once_per_repository_and_nothing_is_downloaded(tmp_p
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name.endswith((".json", "tensors"))]
 
 
-@pytest.mark.parametrize(
-    ("place", "token", "message"),
-    [
-        ("owner/gated", "", r"model\.x: owner/gated is gated.*Accept its licence.*HF_TOKEN"),
-        ("owner/gated", "hf_bad", r"owner/gated is gated, and this account has no access"),
-        ("owner/private", "hf_bad", r"refuses the token in HF_TOKEN"),
-        ("owner/nothing", "", r"knows no repository owner/nothing"),
-    ],
-)
-def test_no_access_is_known_before_anything_is_downloaded(place: str, token: str, message: str, tmp_path: Path) -> None:
+NO_ACCESS = {
+    "": {
+        "owner/gated": r"model\.x: owner/gated is gated.*Accept its licence.*HF_TOKEN",
+        "owner/nothing": r"knows no repository owner/nothing",
+    },
+    "hf_bad": {
+        "owner/gated": r"owner/gated is gated, and this account has no access",
+        "owner/private": r"refuses the token in HF_TOKEN",
+    },
+}
+
+
+@pytest.mark.parametrize("token", NO_ACCESS)
+def test_no_access_is_known_before_anything_is_downloaded(token: str, tmp_path: Path) -> None:
+    messages = NO_ACCESS[token]
     with fake_hub.running() as endpoint:
-        (answer,) = _reach(endpoint, [(place, "vae")], tmp_path, HF_TOKEN=token)
-    assert re.search(message, answer), answer
+        answers = _reach(endpoint, [(place, "vae") for place in messages], tmp_path, HF_TOKEN=token)
+    for message, answer in zip(messages.values(), answers, strict=True):
+        assert re.search(message, answer), answer
 
 
 def test_what_is_in_the_cache_needs_neither_network_nor_access(tmp_path: Path) -> None:
