@@ -26,7 +26,7 @@ from extensions_built_in.diffusion_models.flux2 import (
     text_encoder,
     weights,
 )
-from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
+from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_weights import TextRecipe, text_recipe
 from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -286,9 +286,12 @@ class Flux2Model(BaseModel):
     def _text_width(self) -> int | None:
         """Width of the text encoder that the transformer was trained with; None where only its weights would tell."""
         width = None
-        config = Path(self.model_config.name_or_path).expanduser() / "transformer" / "config.json"
-        if self.model_config.name_or_path == self.card.source:
+        place = Path(self.model_config.place_of("transformer") or self.model_config.name_or_path).expanduser()
+        config = place / "transformer" / "config.json"
+        if str(place) == self.card.source:
             width = self.card.prompt_embeds_shape[1]
+        elif place.is_file():
+            width = prompt_width(ComponentFiles(place, None, (place,)))
         elif config.is_file():
             width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
         return width // len(self.text_layers) if width else None

@@ -61,6 +61,17 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     return Recipe(module, weights, convert)
 
 
+def prompt_width(files: ComponentFiles) -> int | None:
+    """Width of the prompt embeddings that a transformer takes, by its header; None if it is not whole.
+
+    Raises:
+        UserError: the files are damaged or no transformer of FLUX.2.
+    """
+    index, convert = transformer_tensors(index_tensors(_weights_of(files)), files)
+    embedder = converted_shapes(PlainWeights(index), convert).get("context_embedder.weight")
+    return None if embedder is None else embedder[1]
+
+
 def vae_recipe(files: ComponentFiles) -> Recipe:
     """How to load the VAE, with the full or the small decoder.
 

@@ -221,6 +221,16 @@ def test_the_tokenizer_of_a_models_folder_serves_a_file_beside_it(mistral: Path,
     assert model.files("tokenizer").folder == place / "tokenizer"
 
 
+def test_an_encoder_of_the_wrong_size_is_told_by_the_transformers_file(tmp_path: Path) -> None:
+    transformer = layouts.small_transformer(guidance_embeds=False, joint_dim=3 * 64)
+    place = layouts.write_model(tmp_path / "model", "comfy", transformer, stem="x")
+    file = _write(tmp_path / "qwen_3_4b.safetensors", _whole("qwen3").state_dict())
+    with pytest.raises(
+        UserError, match=r"qwen_3_4b\.safetensors: a text encoder of width 32; this model reads width 64"
+    ):
+        _model("qwen3", place, te_name_or_path=file).check_files()
+
+
 def test_a_tokenizer_that_is_nowhere_is_asked_for_by_key(tmp_path: Path) -> None:
     transformer = layouts.small_transformer(guidance_embeds=False)
     place = layouts.write_model(tmp_path / "model", "released", transformer, stem="x")
