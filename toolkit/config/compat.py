@@ -162,7 +162,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(ModelConfig, "read with `layer_offloading` only", layer_offloading_text_encoder_percent=1),
     _warn(ModelConfig, DEAD, "vae_device te_device in_context extras_name_or_path"),
     _warn(ModelConfig, "caches are found by content", "latent_space_version"),
-    _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter assistant_lora_path inference_lora_path lora_path"),
+    _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter inference_lora_path lora_path"),
     _refuse(ModelConfig, NOT_YET, "unconditional_lora_path quantize_kwargs attn_masking"),
     _refuse(ModelConfig, "layers of a full fine-tune cannot be chosen yet", "ignore_if_contains only_if_contains"),
     _refuse(

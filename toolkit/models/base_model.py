@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,8 +14,11 @@ from torch import Tensor
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update, state_of, updates_of
+from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
+from toolkit.memory.quantize import quantize_linears
+from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.weights.dtypes import DTYPES
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
@@ -66,6 +69,11 @@ class BaseModel:
         """True for every FLUX.2 arch. Derived, never set; kept for users' scripts, ours ask for the capability."""
         return self.card.family == "flux2"
 
+    @property
+    def is_flux(self) -> bool:
+        """The same for every FLUX.1 arch."""
+        return self.card.family == "flux"
+
     # Loading
 
     def load_model(self) -> None:
@@ -101,13 +109,26 @@ class BaseModel:
         """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""
         raise NotImplementedError
 
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
+        if self.model_config.vae_dtype is not None:
+            return DTYPES[self.model_config.vae_dtype]
+        return torch.float32 if self.device.type == "cpu" else self.dtype
+
+    @property
+    def te_dtype(self) -> torch.dtype:
+        """`model.te_dtype`; unset, the model's dtype."""
+        return self.dtype if self.model_config.te_dtype is None else DTYPES[self.model_config.te_dtype]
+
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
         """Encode prompts. Needs the text encoder.
 
         Returns:
-            [B, L, D] in the model's dtype on its device, padded to the length used at inference.
+            [B, L, D] in the model's dtype on its device, padded to the length used at inference. What is in the rows
+            is the model's own affair: they only ever come back to it.
         """
         raise NotImplementedError
 
@@ -122,6 +143,32 @@ class BaseModel:
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
         raise NotImplementedError
+
+    def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
+        """Quantizes each linear layer of the blocks as soon as its weight is there."""
+        if not self.model_config.quantize:
+            return None
+        layers = {f"{name}.weight": name for name in self._block_linears(transformer)}
+        qtype = self.model_config.qtype
+
+        def quantize(placed: str) -> None:
+            if placed in layers:
+                quantize_linears(transformer, qtype, names=[layers[placed]])
+
+        return quantize
+
+    def _block_linears(self, transformer: Any) -> list[str]:
+        """Names of the linear layers inside the blocks of a transformer that is not loaded yet."""
+        raise NotImplementedError
+
+    @property
+    def _te_qtype(self) -> str | None:
+        return self.model_config.qtype_te if self.model_config.quantize_te else None
+
+    @property
+    def _whole_px(self) -> int:
+        """Pictures of more pixels are decoded in tiles."""
+        return WHOLE_LOW_VRAM_PX if self.model_config.low_vram else WHOLE_PX
 
     # Training
 
@@ -184,8 +231,11 @@ class BaseModel:
         raise NotImplementedError
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | None:
-        """Where a layer belongs in the released model by any of its names, dotted or all underscores; None: nowhere."""
+    def locate_layer(cls, name: str) -> Place | Fused | None:
+        """Where a layer belongs by any of its names, dotted or all underscores; None: nowhere.
+
+        A name in `LoraTarget.modules` is always a `Place`; only files of other programs fuse several targets.
+        """
         raise NotImplementedError
 
     @classmethod

@@ -16,7 +16,7 @@ PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 INDEX = ".safetensors.index.json"
 _SMALL = (".json", ".txt", ".jinja", ".model")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
-_WITHOUT_WEIGHTS = ("tokenizer", "scheduler")
+_WITHOUT_WEIGHTS = ("tokenizer", "tokenizer_2", "scheduler")
 _SAYS_WHAT_IT_IS = ("config.json", "tokenizer.json", "tokenizer_config.json", "scheduler_config.json")
 
 
@@ -47,7 +47,7 @@ def find_component(place: str, component: str, *, single_files: Sequence[str] = 
 
     Args:
         place: local folder or file, `owner/name` of a hub repository, or `owner/name/file.safetensors`.
-        component: `transformer`, `vae`, `text_encoder`, `tokenizer` or `scheduler`.
+        component: the name of its folder: `transformer`, `vae`, `text_encoder`, `tokenizer`, `scheduler`, ...
         single_files: names under which the component is released as one file, best first; none if it never is.
         setting: key of the job file that names the place, for messages.
 

@@ -30,18 +30,18 @@ from extensions_built_in.diffusion_models.flux2.loading import transformer_recip
 from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
 from extensions_built_in.diffusion_models.flux2.tokenizer import has_tokenizer, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
-from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
 from toolkit.config import SampleItem
 from toolkit.config.model import ModelPaths
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
-from toolkit.memory.quantize import quantize_linears
+from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.sources import find_scheduler
+from toolkit.weights.vae_identity import encoder_fingerprint
 
 # Came with every released model; single files have none beside them.
 SCHEDULER = {
@@ -113,25 +113,13 @@ class Flux2Model(BaseModel):
             return sources.find(own, self.card, component)
         return files
 
-    def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
-        """Quantizes each linear layer of the blocks as soon as its weight is there."""
-        if not self.model_config.quantize:
-            return None
-        layers = {f"{name}.weight": name for name in self._block_linears(transformer)}
-        qtype = self.model_config.qtype
-
-        def quantize(placed: str) -> None:
-            if placed in layers:
-                quantize_linears(transformer, qtype, names=[layers[placed]])
-
-        return quantize
-
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
         files = self.files(component)
         if component == "vae":
             config = None if files.folder is None else files.folder / "config.json"
-            return sha256_json({"encoder": encoder_fingerprint(files.weights, config), "dtype": str(self.vae_dtype)})
+            encoder = encoder_fingerprint(files.weights, config, settings=latents.ENCODER_SETTINGS)
+            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
         facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             facts |= {
@@ -143,18 +131,6 @@ class Flux2Model(BaseModel):
                 "qtype": self._te_qtype,
             }
         return sha256_json(facts)
-
-    @property
-    def vae_dtype(self) -> torch.dtype:
-        """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
-        if self.model_config.vae_dtype is not None:
-            return DTYPES[self.model_config.vae_dtype]
-        return torch.float32 if self.device.type == "cpu" else self.dtype
-
-    @property
-    def te_dtype(self) -> torch.dtype:
-        """`model.te_dtype`; unset, the model's dtype."""
-        return self.dtype if self.model_config.te_dtype is None else DTYPES[self.model_config.te_dtype]
 
     # Text and images
 
@@ -244,7 +220,7 @@ class Flux2Model(BaseModel):
         negative = self._negative_prompt(item)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
-        with latents.tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
+        with tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
             images = pipeline(
                 height=item.height,
                 width=item.width,
@@ -267,7 +243,7 @@ class Flux2Model(BaseModel):
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        found = sources.find_scheduler(self.model_config, self.card)
+        found = find_scheduler(self.model_config, self.card)
         if found is None or found.folder is None:
             scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULER)
         else:
@@ -283,10 +259,6 @@ class Flux2Model(BaseModel):
         ]
 
     @property
-    def _whole_px(self) -> int:
-        return latents.WHOLE_LOW_VRAM_PX if self.model_config.low_vram else latents.WHOLE_PX
-
-    @property
     def _text_width(self) -> int | None:
         """Width of the text encoder that the transformer was trained with; None where only its weights would tell."""
         width = None
@@ -296,10 +268,6 @@ class Flux2Model(BaseModel):
         elif config.is_file():
             width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
         return width // len(self.text_layers) if width else None
-
-    @property
-    def _te_qtype(self) -> str | None:
-        return self.model_config.qtype_te if self.model_config.quantize_te else None
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
