@@ -123,10 +123,15 @@ def updates_of(state: Mapping[str, Tensor]) -> dict[str, Update]:
 
 def state_of(updates: Mapping[str, Update]) -> dict[str, Tensor]:
     """The inverse of `updates_of`."""
+    return named_pairs(updates, "{}.lora_A.weight", "{}.lora_B.weight")
+
+
+def named_pairs(updates: Mapping[str, Update], a: str, b: str) -> dict[str, Tensor]:
+    """A and B of each update, under names made by `a` and `b` from its own: `"lora_unet_{}.lora_down.weight"`."""
     state = {}
-    for target, update in updates.items():
-        state[f"{target}.lora_A.weight"] = update.a
-        state[f"{target}.lora_B.weight"] = update.b
+    for name, update in updates.items():
+        state[a.format(name)] = update.a
+        state[b.format(name)] = update.b
     return state
 
 

@@ -15,7 +15,7 @@ from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
-from toolkit.memory.quantize import quantize_linears
+from toolkit.memory.quantize import quantizer
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
@@ -44,6 +44,7 @@ class BaseModel:
     """
 
     arch: ClassVar[str]
+    base_model_version: ClassVar[str | None] = None  # where headers of other programs' files do not say the arch
     is_flow_matching: bool = True
     is_transformer: bool = True
     max_text_tokens: ClassVar[int] = 512
@@ -148,14 +149,7 @@ class BaseModel:
         """Quantizes each linear layer of the blocks as soon as its weight is there."""
         if not self.model_config.quantize:
             return None
-        layers = {f"{name}.weight": name for name in self._block_linears(transformer)}
-        qtype = self.model_config.qtype
-
-        def quantize(placed: str) -> None:
-            if placed in layers:
-                quantize_linears(transformer, qtype, names=[layers[placed]])
-
-        return quantize
+        return quantizer(transformer, self.model_config.qtype, names=self._block_linears(transformer))
 
     def _block_linears(self, transformer: Any) -> list[str]:
         """Names of the linear layers inside the blocks of a transformer that is not loaded yet."""
@@ -273,7 +267,7 @@ class BaseModel:
 
     def get_base_model_version(self) -> str:
         """Value of `ss_base_model_version` in the metadata of saved files."""
-        return self.arch
+        return self.base_model_version or self.arch
 
     # Sampling
 

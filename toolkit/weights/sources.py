@@ -85,9 +85,7 @@ def _look(config: ModelConfig, component: str, place: str, single_files: Sequenc
     return find_component(place, component, single_files=single_files, setting=key)
 
 
-def _from_the_card(
-    config: ModelConfig, card: ModelCard, component: str, single_files: Sequence[str]
-) -> ComponentFiles:
+def _from_the_card(config: ModelConfig, card: ModelCard, component: str, single_files: Sequence[str]) -> ComponentFiles:
     key = _OWN_KEYS[component.removesuffix("_2")]
     try:
         return find_component(card.source, component, single_files=single_files, setting=key)

@@ -1,0 +1,95 @@
+"""CLIP and T5 as FLUX.1 reads them, streamed from their files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, CLIPTextModel, T5EncoderModel
+
+from toolkit.errors import UserError
+from toolkit.memory.quantize import quantizer
+from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.recipe import weights_of
+from toolkit.weights.scaled import PlainWeights
+from toolkit.weights.streaming import Convert, check_fit, converted_shapes, stream_into
+from toolkit.weights.tensor_index import index_tensors
+
+
+def load_clip(files: ComponentFiles, *, dtype: torch.dtype, device: torch.device) -> CLIPTextModel:
+    """CLIP's text tower, frozen, in eval mode. It is small: never quantized.
+
+    Raises:
+        UserError: the files are of another model, damaged or not whole.
+    """
+    model = _load(CLIPTextModel, "clip_text_model", files, _of_clip, dtype=dtype, device=device)
+    embeddings = model.embeddings
+    count = embeddings.position_embedding.num_embeddings
+    embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)  # computed, not stored
+    return model
+
+
+def load_t5(
+    files: ComponentFiles, *, dtype: torch.dtype, device: torch.device, qtype: str | None = None
+) -> T5EncoderModel:
+    """T5's encoder, frozen, in eval mode; with `qtype`, each layer is quantized as soon as its weight is there.
+
+    Raises:
+        UserError: the files are of another model, damaged or not whole.
+    """
+    model = _load(T5EncoderModel, "t5", files, _of_t5, dtype=dtype, device=device, qtype=qtype)
+    model.encoder.embed_tokens = model.shared
+    return model
+
+
+def _load(
+    kind: Any,
+    model_type: str,
+    files: ComponentFiles,
+    convert: Convert,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    qtype: str | None = None,
+) -> Any:
+    config = _config(files, model_type)
+    weights = PlainWeights(index_tensors(weights_of(files)))
+    with torch.device("meta"):
+        model = kind(config).requires_grad_(False).eval()
+    check_fit(model, converted_shapes(weights, convert), place=files.place, kind=f"{model_type} text encoder")
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    placed = None if qtype is None else quantizer(model, qtype, names=linears)
+    stream_into(model, weights, convert=convert, dtype=dtype, device=device, placed=placed)
+    return model
+
+
+def _config(files: ComponentFiles, model_type: str) -> Any:
+    if files.folder is None:
+        raise UserError(
+            f"{files.place}: is a single file. A text encoder is read from a folder with its config.json: set "
+            "model.te_name_or_path to a folder with text_encoder, text_encoder_2, tokenizer and tokenizer_2 in it."
+        )
+    try:
+        config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{files.folder}: no readable config.json of a text encoder ({error}).") from error
+    config = getattr(config, "text_config", config) if config.model_type == "clip" else config
+    if config.model_type != model_type:
+        raise UserError(
+            f"{files.folder}: a text encoder of kind `{config.model_type}`; FLUX.1 was trained with `{model_type}` "
+            "there. Check model.te_name_or_path and model.arch."
+        )
+    return config
+
+
+def _of_clip(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    name = name.removeprefix("text_model.")
+    return {} if name in ("embeddings.position_ids", "text_projection.weight") else {name: tensor}
+
+
+def _of_t5(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    embedding = ("shared.weight", "encoder.embed_tokens.weight")  # one and the same; files have the first or both
+    if name == embedding[1]:
+        return {}
+    return dict.fromkeys(embedding, tensor) if name == embedding[0] else {name: tensor}
