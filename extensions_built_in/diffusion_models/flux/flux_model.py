@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,11 +13,10 @@ from torch import Tensor, nn
 from extensions_built_in.diffusion_models.flux import latents, lora_formats, lora_keys, sources, text_encoder, weights
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
-from extensions_built_in.diffusion_models.flux.text_weights import load_clip, load_t5
+from extensions_built_in.diffusion_models.flux.text_weights import folder_of, load_clip, load_t5
 from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find_cut, load_tokenizer
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
-from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.lora.update import Fused, Place, Update
 from toolkit.memory.tiling import tiled_above
@@ -238,14 +236,8 @@ class FluxModel(StableDiffusion):
 
     def _load_tokenizers(self) -> None:
         if self.tokenizer is None:
-            first, second = (load_tokenizer(self._folder(name)) for name in ("tokenizer", "tokenizer_2"))
+            first, second = (load_tokenizer(folder_of(self._files(name))) for name in ("tokenizer", "tokenizer_2"))
             self.tokenizer = Tokenizers(first, second)
-
-    def _folder(self, component: str) -> Path:
-        files = self._files(component)
-        if files.folder is None:
-            raise UserError(f"{files.place}: is a single file. A tokenizer is read from a folder.")
-        return files.folder
 
 
 class FluxKontextModel(FluxModel):

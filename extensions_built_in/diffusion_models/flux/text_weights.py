@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +44,20 @@ def load_t5(
     return model
 
 
+def folder_of(files: ComponentFiles) -> Path:
+    """The folder of a text encoder or tokenizer.
+
+    Raises:
+        UserError: it is a single file, which has no configuration beside it.
+    """
+    if files.folder is None:
+        raise UserError(
+            f"{files.place}: is a single file. Text encoders are read from a folder: set model.te_name_or_path to one "
+            "with text_encoder, text_encoder_2, tokenizer and tokenizer_2 in it, such as that of FLUX.1 [schnell]."
+        )
+    return files.folder
+
+
 def _load(
     kind: Any,
     model_type: str,
@@ -65,19 +80,15 @@ def _load(
 
 
 def _config(files: ComponentFiles, model_type: str) -> Any:
-    if files.folder is None:
-        raise UserError(
-            f"{files.place}: is a single file. A text encoder is read from a folder with its config.json: set "
-            "model.te_name_or_path to a folder with text_encoder, text_encoder_2, tokenizer and tokenizer_2 in it."
-        )
+    folder = folder_of(files)
     try:
-        config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{files.folder}: no readable config.json of a text encoder ({error}).") from error
+        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}).") from error
     config = getattr(config, "text_config", config) if config.model_type == "clip" else config
     if config.model_type != model_type:
         raise UserError(
-            f"{files.folder}: a text encoder of kind `{config.model_type}`; FLUX.1 was trained with `{model_type}` "
+            f"{folder}: a text encoder of kind `{config.model_type}`; FLUX.1 was trained with `{model_type}` "
             "there. Check model.te_name_or_path and model.arch."
         )
     return config
