@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
@@ -19,6 +19,7 @@ from toolkit.memory.quantize import quantizer
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
+from toolkit.weights.recipe import Recipe
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
@@ -97,6 +98,24 @@ class BaseModel:
         """
         raise NotImplementedError
 
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """Names of the linear layers that `quantize` and `quantize_te` hold in few bits.
+
+        Args:
+            component: `transformer` or `text_encoder`.
+            module: the component; may be on the meta device.
+        """
+        raise NotImplementedError
+
+    def load_recipe(self, component: Component, recipe: Recipe, *, dtype: torch.dtype) -> Any:
+        """The module of a recipe with its weights on the model's device, quantized as the job says."""
+        config, quantize_loaded = self.model_config, None
+        qtypes = {"transformer": config.qtype if config.quantize else None, "text_encoder": self._te_qtype}
+        if qtype := qtypes.get(component):
+            layers = self.get_quantizable_layers(component, recipe.module)
+            quantize_loaded = quantizer(recipe.module, qtype, names=layers)
+        return recipe.load(dtype=dtype, device=self.device, placed=quantize_loaded)
+
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""
         setattr(self, component, None)
@@ -143,16 +162,6 @@ class BaseModel:
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
-        raise NotImplementedError
-
-    def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
-        """Quantizes each linear layer of the blocks as soon as its weight is there."""
-        if not self.model_config.quantize:
-            return None
-        return quantizer(transformer, self.model_config.qtype, names=self._block_linears(transformer))
-
-    def _block_linears(self, transformer: Any) -> list[str]:
-        """Names of the linear layers inside the blocks of a transformer that is not loaded yet."""
         raise NotImplementedError
 
     @property

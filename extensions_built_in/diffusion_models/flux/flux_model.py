@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxPipeline, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxPipeline
 from PIL import Image
 from torch import Tensor, nn
 
 from extensions_built_in.diffusion_models.flux import latents, lora_formats, lora_keys, sources, text_encoder, weights
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
-from extensions_built_in.diffusion_models.flux.text_weights import folder_of, load_clip, load_t5
+from extensions_built_in.diffusion_models.flux.text_weights import clip_recipe, folder_of, t5_recipe
 from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find_cut, load_tokenizer
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
@@ -79,20 +79,34 @@ class FluxModel(StableDiffusion):
             return
         if component == "text_encoder":
             self._load_tokenizers()
-            clip, t5 = self._files("text_encoder"), self._files("text_encoder_2")
-            self.text_encoder = text_encoder.TextEncoders(
-                load_clip(clip, dtype=self.te_dtype, device=self.device),
-                load_t5(t5, dtype=self.te_dtype, device=self.device, qtype=self._te_qtype),
+            recipes = (
+                clip_recipe(self._files("text_encoder"), device=self.device),
+                t5_recipe(self._files("text_encoder_2")),
             )
+            clip, t5 = (self.load_recipe(component, recipe, dtype=self.te_dtype) for recipe in recipes)
+            self.text_encoder = text_encoder.TextEncoders(clip, t5)
         elif component == "vae":
-            self.vae = vae_recipe(self._files("vae")).load(dtype=self.vae_dtype, device=self.device)
+            self.vae = self.load_recipe(component, vae_recipe(self._files("vae")), dtype=self.vae_dtype)
             self.vae.enable_slicing()  # a batch costs the memory of one picture
         else:
             recipe = transformer_recipe(self._files("transformer"), arch=self.arch)
-            self.transformer = recipe.load(
-                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
-            )
+            self.transformer = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
             self.load_assistant_lora()
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks of the transformer and of T5.
+
+        CLIP is small: its layers have other names and keep their precision.
+        """
+        blocks = {
+            "transformer": ("transformer_blocks.", "single_transformer_blocks."),
+            "text_encoder": ("encoder.block.",),
+        }
+        return [
+            name
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Linear) and name.startswith(blocks.get(component, ()))
+        ]
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. All archs of the family share a VAE, and so their latents."""
@@ -194,6 +208,7 @@ class FluxModel(StableDiffusion):
         """See BaseModel.generate_single_image. The assistant LoRA is off: the picture is what a user will get."""
         rows = embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)  # [1, L + 1, D]
         text, pooled = from_rows(rows, self.transformer.config.pooled_projection_dim)
+        pipeline.set_progress_bar_config(disable=True)
         whole = tiled_above(self.vae, item.width * item.height, limit=self._whole_px)
         with whole, self.without_assistant_lora():
             return pipeline(
@@ -228,11 +243,6 @@ class FluxModel(StableDiffusion):
 
     def _files(self, component: str) -> ComponentFiles:
         return sources.find(self.model_config, self.card, component)
-
-    def _block_linears(self, transformer: FluxTransformer2DModel) -> list[str]:
-        blocks = tuple(f"{name}." for name in lora_keys.BLOCK_LISTS)
-        names = (name for name, module in transformer.named_modules() if isinstance(module, nn.Linear))
-        return [name for name in names if name.startswith(blocks)]
 
     def _load_tokenizers(self) -> None:
         if self.tokenizer is None:

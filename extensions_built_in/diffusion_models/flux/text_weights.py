@@ -1,4 +1,4 @@
-"""CLIP and T5 as FLUX.1 reads them, streamed from their files."""
+"""CLIP and T5 as FLUX.1 reads them: how they are streamed from their files."""
 
 from __future__ import annotations
 
@@ -6,42 +6,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, CLIPTextModel, T5EncoderModel
 
 from toolkit.errors import UserError
-from toolkit.memory.quantize import quantizer
 from toolkit.weights.layouts import ComponentFiles
-from toolkit.weights.recipe import weights_of
+from toolkit.weights.recipe import Recipe, weights_of
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import Convert, check_fit, converted_shapes, stream_into
+from toolkit.weights.streaming import Convert, check_fit, converted_shapes
 from toolkit.weights.tensor_index import index_tensors
 
 
-def load_clip(files: ComponentFiles, *, dtype: torch.dtype, device: torch.device) -> CLIPTextModel:
-    """CLIP's text tower, frozen, in eval mode. It is small: never quantized.
+def clip_recipe(files: ComponentFiles, *, device: torch.device) -> Recipe:
+    """How to load CLIP's text tower.
 
     Raises:
         UserError: the files are of another model, damaged or not whole.
     """
-    model = _load(CLIPTextModel, "clip_text_model", files, _of_clip, dtype=dtype, device=device)
-    embeddings = model.embeddings
+    recipe = _recipe(CLIPTextModel, "clip_text_model", files, _of_clip)
+    embeddings: Any = recipe.module.embeddings
     count = embeddings.position_embedding.num_embeddings
     embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)  # computed, not stored
-    return model
+    return recipe
 
 
-def load_t5(
-    files: ComponentFiles, *, dtype: torch.dtype, device: torch.device, qtype: str | None = None
-) -> T5EncoderModel:
-    """T5's encoder, frozen, in eval mode; with `qtype`, each layer is quantized as soon as its weight is there.
+def t5_recipe(files: ComponentFiles) -> Recipe:
+    """How to load T5's encoder.
 
     Raises:
         UserError: the files are of another model, damaged or not whole.
     """
-    model = _load(T5EncoderModel, "t5", files, _of_t5, dtype=dtype, device=device, qtype=qtype)
+    recipe = _recipe(T5EncoderModel, "t5", files, _of_t5)
+    model: Any = recipe.module
     model.encoder.embed_tokens = model.shared
-    return model
+    return recipe
 
 
 def folder_of(files: ComponentFiles) -> Path:
@@ -58,25 +56,13 @@ def folder_of(files: ComponentFiles) -> Path:
     return files.folder
 
 
-def _load(
-    kind: Any,
-    model_type: str,
-    files: ComponentFiles,
-    convert: Convert,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    qtype: str | None = None,
-) -> Any:
+def _recipe(kind: Any, model_type: str, files: ComponentFiles, convert: Convert) -> Recipe:
     config = _config(files, model_type)
     weights = PlainWeights(index_tensors(weights_of(files)))
     with torch.device("meta"):
         model = kind(config).requires_grad_(False).eval()
     check_fit(model, converted_shapes(weights, convert), place=files.place, kind=f"{model_type} text encoder")
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    placed = None if qtype is None else quantizer(model, qtype, names=linears)
-    stream_into(model, weights, convert=convert, dtype=dtype, device=device, placed=placed)
-    return model
+    return Recipe(model, weights, convert)
 
 
 def _config(files: ComponentFiles, model_type: str) -> Any:

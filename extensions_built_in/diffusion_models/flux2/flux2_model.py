@@ -12,10 +12,9 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
-    Flux2Transformer2DModel,
 )
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from extensions_built_in.diffusion_models.flux2 import (
     latents,
@@ -95,14 +94,21 @@ class Flux2Model(BaseModel):
                 qtype=self._te_qtype,
             )
         elif component == "vae":
-            module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)
+            module = self.load_recipe(component, vae_recipe(self.files("vae")), dtype=self.vae_dtype)
             module.enable_slicing()  # a batch costs the memory of one picture
         else:
             recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
-            module = recipe.load(
-                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
-            )
+            module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
         setattr(self, component, module)
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
+        blocks = {"transformer": ("transformer_blocks.", "single_transformer_blocks."), "text_encoder": ("layers.",)}
+        return [
+            name
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Linear) and name.startswith(blocks.get(component, ()))
+        ]
 
     def files(self, component: str) -> ComponentFiles:
         """Files of a component; downloads them if they are on the hub."""
@@ -249,14 +255,6 @@ class Flux2Model(BaseModel):
         else:
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
         return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
-
-    def _block_linears(self, transformer: Flux2Transformer2DModel) -> list[str]:
-        return [
-            module
-            for target in lora_keys.targets(transformer)
-            if target.name.startswith(tuple(lora_keys.BLOCK_LISTS))
-            for module in target.modules
-        ]
 
     @property
     def _text_width(self) -> int | None:

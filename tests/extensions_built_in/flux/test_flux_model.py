@@ -173,7 +173,7 @@ def test_quantization_reaches_the_blocks_and_t5_and_stays_close(qtype: str, sect
         sections["dev"], "text_encoder", "transformer", quantize=True, quantize_te=True, qtype=qtype, qtype_te=qtype
     )
     quantized = [name for name, module in small.transformer.named_modules() if type(module).__name__ == "QLinear"]
-    assert set(quantized) == set(plain._block_linears(plain.transformer))
+    assert set(quantized) == set(plain.get_quantizable_layers("transformer", plain.transformer))
     embeds, other = (model.get_prompt_embeds(["a red circle"]) for model in (plain, small))
     limit = 0.1 if qtype == "qfloat8" else 0.6
     assert 0 < (embeds - other).norm() < limit * embeds.norm()
