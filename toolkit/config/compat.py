@@ -109,9 +109,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, "does nothing in ai-toolkit either: `lr` is for all weights", "unet_lr text_encoder_lr"),
     _warn(TrainConfig, "there is nothing that it is for", "adapter_lr embedding_lr refiner_lr"),
     _warn(TrainConfig, "attention is chosen by the trainer", "xformers sdp", attention_backend="native"),
-    _warn(
-        TrainConfig, "does nothing with FLUX.2 in ai-toolkit either", "bypass_guidance_embedding prompt_dropout_prob"
-    ),
+    _warn(TrainConfig, "does nothing with FLUX in ai-toolkit either", "prompt_dropout_prob"),
     _warn(TrainConfig, "`gradient_accumulation` does it", "single_item_batching"),
     _warn(TrainConfig, "changes no weight; not supported yet", "validation_config"),
     _refuse(TrainConfig, "the transformer is what is trained", train_unet=True),

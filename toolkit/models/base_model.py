@@ -55,6 +55,7 @@ class BaseModel:
         self.device = device
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
+        self.bypass_guidance_embedding = False  # in predictions, by models that can do without it; never in samples
         # Classes of the model libraries, each None until it is loaded.
         self.text_encoder: Any = None
         self.tokenizer: Any = None

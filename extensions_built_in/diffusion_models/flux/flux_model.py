@@ -159,7 +159,12 @@ class FluxModel(StableDiffusion):
     ) -> Tensor:
         """See BaseModel.get_noise_prediction."""
         return predict_velocity(
-            self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance, references=references
+            self.transformer,
+            noisy_latents,
+            timestep / 1000,
+            prompt_embeds,
+            guidance=None if self.bypass_guidance_embedding else guidance,
+            references=references,
         )
 
     def enable_gradient_checkpointing(self) -> None:

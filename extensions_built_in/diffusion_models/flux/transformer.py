@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
@@ -17,7 +18,7 @@ def predict_velocity(
     sigma: Tensor,
     prompt_embeds: Tensor,
     *,
-    guidance: float,
+    guidance: float | None,
     references: Sequence[Tensor] = (),
 ) -> Tensor:
     """Velocity `noise - latents` that the model predicts.
@@ -27,7 +28,7 @@ def predict_velocity(
         noisy_latents: [B, C, h, w], h and w even.
         sigma: share of noise, [B], fp32, 0..1. The model casts it to the dtype of its first layer's output.
         prompt_embeds: [B, L + 1, D], see `prompt_rows`; padding is attended to, as in the reference.
-        guidance: value of the guidance embedding; unused by schnell, which has none.
+        guidance: value of the guidance embedding; None leaves the embedding out. Unused by schnell, which has none.
         references: clean latents of the reference image of each sample, [B, C, h_r, w_r], h_r and w_r even.
 
     Returns:
@@ -43,19 +44,34 @@ def predict_velocity(
         places = torch.cat([places, _places(reference, time=1).to(places)])
     embedded_guidance = None
     if transformer.config.guidance_embeds:
-        embedded_guidance = torch.full((batch,), guidance, device=tokens.device, dtype=torch.float32)
-    velocity = transformer(
-        hidden_states=tokens,
-        encoder_hidden_states=text,
-        pooled_projections=pooled,
-        timestep=sigma,
-        guidance=embedded_guidance,
-        img_ids=places,
-        txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
-        return_dict=False,
-    )[0][:, :num_tokens]  # [B, S, 4C]
+        embedded_guidance = torch.full((batch,), guidance or 0.0, device=tokens.device, dtype=torch.float32)
+    with _without_guidance(transformer) if guidance is None else nullcontext():
+        velocity = transformer(
+            hidden_states=tokens,
+            encoder_hidden_states=text,
+            pooled_projections=pooled,
+            timestep=sigma,
+            guidance=embedded_guidance,
+            img_ids=places,
+            txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
+            return_dict=False,
+        )[0][:, :num_tokens]  # [B, S, 4C]
     # The picture's size in pixels, of which this takes an eighth.
     return FluxPipeline._unpack_latents(velocity, 8 * height, 8 * width, vae_scale_factor=8)
+
+
+@contextmanager
+def _without_guidance(transformer: FluxTransformer2DModel) -> Iterator[None]:
+    """Inside the block the guidance embedding, which is added to those of time and text, is zero."""
+    if not transformer.config.guidance_embeds:
+        yield
+        return
+    embedder = transformer.time_text_embed.guidance_embedder
+    handle = embedder.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _tokens(latents: Tensor) -> Tensor:

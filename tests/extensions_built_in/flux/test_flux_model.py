@@ -88,6 +88,27 @@ def test_our_forward_is_that_of_the_pipeline(kind: str, sections: Sections) -> N
     assert times == ([0, 1] if kind == "kontext" else [0])
 
 
+@pytest.mark.parametrize("kind", ["dev", "schnell"])
+def test_the_guidance_embedding_can_be_left_out(kind: str, sections: Sections) -> None:
+    model = tiny_flux(sections[kind], "transformer")
+    noisy, embeds = torch.randn(1, 16, 4, 4), torch.randn(1, 9, 32)
+
+    def predict(guidance: float) -> torch.Tensor:
+        with torch.no_grad():
+            return model.get_noise_prediction(noisy, torch.tensor([500.0]), embeds, guidance=guidance)
+
+    assert torch.equal(predict(1.0), predict(4.0)) == (kind == "schnell")
+    model.bypass_guidance_embedding = True
+    assert torch.equal(predict(1.0), predict(4.0))
+    bypassed = predict(1.0)
+    if kind == "dev":
+        embedder = model.transformer.time_text_embed.guidance_embedder.linear_2
+        torch.nn.init.zeros_(embedder.weight)
+        torch.nn.init.zeros_(embedder.bias)
+    model.bypass_guidance_embedding = False
+    assert torch.allclose(predict(1.0), bypassed, atol=1e-6)
+
+
 def test_a_reference_changes_the_prediction_of_its_own_sample_only(sections: Sections) -> None:
     model = tiny_flux(sections["kontext"], "transformer")
     torch.manual_seed(0)

@@ -37,7 +37,6 @@ def test_a_job_file_of_ai_toolkit_is_read_unchanged(tmp_path: Path) -> None:
         "network.conv",
         "network.conv_alpha",
         "logging.use_ui_logger",
-        "train.bypass_guidance_embedding",
     }
 
 
