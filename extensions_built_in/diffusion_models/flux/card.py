@@ -20,9 +20,7 @@ def _defaults(**sample: Any) -> Mapping[str, Mapping[str, Any]]:
     return {
         "train": {"lr": 1e-4, "timestep_type": "sigmoid"},
         "datasets": {"resolution": [1024], "caption_dropout_rate": 0.05},
-        # What ai-toolkit writes for FLUX.1; diffusers reads LoRA of FLUX.1 under no names of the released model but
-        # kohya's.
-        "save": {"lora_format": "diffusers", "save_format": "diffusers"},
+        "save": {"lora_format": "diffusers"},  # as ai-toolkit; under the released names diffusers would not read it
         "sample": {"width": 1024, "height": 1024, "guidance_scale": 4.0, "sample_steps": 20, **sample},
     }
 

@@ -26,6 +26,7 @@ class TextEncoders(nn.Module):
         super().__init__()
         self.clip = clip
         self.t5 = t5
+        self.eval()
 
 
 @torch.no_grad()

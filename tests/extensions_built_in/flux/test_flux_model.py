@@ -139,6 +139,7 @@ def test_prompts_are_encoded_as_the_pipeline_encodes_them(kind: str, length: int
         text, pooled, _ = pipeline.encode_prompt(prompts, max_sequence_length=length)
     model = tiny_flux(sections[kind], "text_encoder")
     assert model.max_text_tokens == length
+    assert not model.text_encoder.training
     ours = model.get_prompt_embeds(prompts)
     assert ours.shape == (3, length + 1, 32)
     our_text, our_pooled = from_rows(ours, 16)
