@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from toolkit.errors import UserError
 from toolkit.lora.frozen import FrozenLora
@@ -28,11 +27,6 @@ class StableDiffusion(BaseModel):
     """
 
     assistant_lora: FrozenLora | None = None
-
-    @property
-    def unet(self) -> Any:
-        """The transformer, by its older name."""
-        return self.transformer
 
     def check_files(self) -> None:
         """See BaseModel.check_files."""

@@ -61,7 +61,7 @@ def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tu
     if any(".lora_" in name or ".lokr_" in name for name in names):
         what = "is a LoRA and not a model"
     elif any("img_mod.lin" in name or "norm1_context.linear" in name for name in names):
-        what = "is a FLUX.1 model"
+        what = "is a FLUX.1 model: set `arch: flux`, or flux_kontext"
     elif any(name.startswith(("model.layers.", "language_model.")) for name in names):
         what = "is a text encoder: it belongs to model.te_name_or_path"
     else:
