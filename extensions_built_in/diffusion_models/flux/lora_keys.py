@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 
 from diffusers import FluxTransformer2DModel
-from torch import nn
 
 from toolkit.lora.update import Fused, Place
 from toolkit.models.base_model import LoraTarget
@@ -60,8 +59,17 @@ _IN_BLOCK = re.compile(rf"({'|'.join((*_RELEASED_BLOCKS, *BLOCK_LISTS))})_(\d+)_
 
 
 def targets(transformer: FluxTransformer2DModel) -> list[LoraTarget]:
-    """Every linear layer, in model order."""
-    return [LoraTarget(name, (name,)) for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
+    """Every linear layer: 14 of each double block, 6 of each single block, then those outside."""
+    names = [
+        f"{blocks}.{i}.{layer}"
+        for blocks, table in _RELEASED_BLOCKS.values()
+        for i in range(len(transformer.get_submodule(blocks)))
+        for layers in table.values()
+        for layer in layers
+    ]
+    has_guidance = transformer.config.guidance_embeds
+    names += [layer for name, (layer,) in OUTER.items() if has_guidance or "guidance" not in name]
+    return [LoraTarget(name, (name,)) for name in names]
 
 
 def place(name: str) -> Place | Fused | None:

@@ -64,6 +64,9 @@ def test_every_linear_layer_of_the_blocks_is_a_target_by_ai_toolkits_name() -> N
         assert f"transformer.transformer_blocks.0.{name}.lora_A.weight" in state
     for name in ("norm.linear", "proj_mlp", "proj_out", "attn.to_v"):
         assert f"transformer.single_transformer_blocks.1.{name}.lora_B.weight" in state
+    transformer = tiny_transformer(guidance_embeds=False)
+    linears = {name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert {target.name for target in lora_keys.targets(transformer)} == linears
     assert len(_updates()) == 2 * 14 + 2 * 6  # 494 with the 19 and 38 blocks of the released model
 
 
