@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, Flux2Transformer2DModel
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
@@ -57,7 +57,7 @@ def released_transformer(model: Flux2Transformer2DModel) -> State:
     return to_single_file(model.state_dict())
 
 
-def released_vae(vae: AutoencoderKLFlux2) -> State:
+def released_vae(vae: AutoencoderKL | AutoencoderKLFlux2) -> State:
     """The weights under the names of the released file: the reverse of how diffusers renames them."""
     blocks = len(vae.config.block_out_channels)
     state = {}
@@ -80,7 +80,7 @@ def released_vae(vae: AutoencoderKLFlux2) -> State:
             name.partition(".")[0], name.partition(".")[0]
         ) + name[len(name.partition(".")[0]) :]
         state[name] = tensor.contiguous()
-    state.pop("bn.num_batches_tracked")
+    state.pop("bn.num_batches_tracked", None)
     return state
 
 

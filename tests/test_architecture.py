@@ -67,12 +67,10 @@ ANSWERS_AT_ONCE = (
 HEAVY = {"accelerate", "diffusers", "optimum", "peft", "safetensors", "torch", "transformers"}
 
 PRODUCT = "flux2-trainer"
-# Where the name of one model family is a promise to users: the `is_flux2` properties, and old spellings of `arch`.
-MAY_SAY_FLUX2 = {
-    "toolkit/config/model.py",
-    "toolkit/models/base_model.py",
-    "toolkit/stable_diffusion_model.py",
-}
+# Where the name of a model family is a promise to users: the properties `is_flux2` and `is_flux`, and old spellings of
+# `arch`.
+MAY_NAME_A_FAMILY = {"toolkit/config/model.py", "toolkit/models/base_model.py"}
+FAMILY = re.compile(r"flux_?[12]|is_flux\b|[\"']flux[\"']|flux_(kontext|dev|schnell)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -237,13 +235,13 @@ def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
     assert done.stdout.rstrip().endswith("LOADED")
 
 
-def test_only_the_model_folder_knows_flux2() -> None:
+def test_only_the_model_folders_know_a_family() -> None:
     wrong = []
     for name, path in modules().items():
         place = path.relative_to(ROOT).as_posix()
-        if name.split(".")[0] in ("toolkit", "jobs") and place not in MAY_SAY_FLUX2:
+        if name.split(".")[0] in ("toolkit", "jobs") and place not in MAY_NAME_A_FAMILY:
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-                if re.search("flux_?2", line.replace(PRODUCT, ""), re.IGNORECASE):
+                if FAMILY.search(line.replace(PRODUCT, "")):
                     wrong.append(f"{place}:{number}: {line.strip()}")
     assert not wrong, "\n".join(wrong)
 

@@ -341,8 +341,8 @@ def test_an_unknown_process_type_is_refused_with_the_known_ones(run: Run, job: W
 def test_list_models_shows_every_arch(run: Run) -> None:
     code, out, _ = run("--list-models")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()][:6] == [
-        "arch", "flux2", "flux2_klein_4b", "flux2_klein_9b", "flux2_klein_9b_kv", "flux2_tiny",
+    assert [line.split()[0] for line in out.splitlines()][:8] == [
+        "arch", "flux", "flux2", "flux2_klein_4b", "flux2_klein_9b", "flux2_klein_9b_kv", "flux2_tiny", "flux_kontext",
     ]  # fmt: skip
 
 

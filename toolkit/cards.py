@@ -19,12 +19,14 @@ class ReferenceLimits:
         max_aspect: long side over short side; longer images are refused.
         max_area_px: pixels of a single reference; larger ones are scaled down.
         max_area_each_px: pixels of each of several references.
+        max_count: references of one picture.
     """
 
     min_side_px: int = 64
     max_aspect: float = 8.0
     max_area_px: int = 2024 * 2024
     max_area_each_px: int = 1024 * 1024
+    max_count: int = 10
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Variant:
         consent: key of `model.model_kwargs`; true there says that the user knows the advice.
         defaults: job settings that suit it, above the card's.
         index_key: entry of `model_index.json` that is true in folders that hold such weights; None if there is none.
+        remedy: key of `model` that makes their training sound: with it there is nothing to advise.
     """
 
     label: str
@@ -46,6 +49,7 @@ class Variant:
     consent: str
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     index_key: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class ModelCard:
         num_parameters: of the transformer; 0 if unknown.
         prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
         capabilities: what it can do beyond text to image: `true_cfg` (a negative prompt works), `guidance_embed`,
-            `references` (takes reference images). `fixed_guidance` is a limit: samples are drawn with guidance 1.
+            `references` (takes reference images), `assistant_lora` (takes `model.assistant_lora_path`). A limit:
+            `fixed_guidance`, samples are drawn with guidance 1.
         reference_limits: which images it takes as references, if it takes any.
         defaults: job settings that suit it, by section; they stand below what the job file says.
         notes: what a user should know before training it.

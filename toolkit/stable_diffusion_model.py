@@ -1,23 +1,60 @@
-"""The host of models from ai-toolkit's older interface, where the family is asked by flag."""
+"""The host of FLUX.1 under the name that scripts for ai-toolkit know; what it hosts is in the model's own folder."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
 from toolkit.errors import UserError
+from toolkit.lora.frozen import FrozenLora
+from toolkit.lora.parse import parse
+from toolkit.lora.update import Place, Update
 from toolkit.models.base_model import BaseModel
+from toolkit.weights.layouts import find_component
+from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 FLOW_MATCHING_SCHEDULER = "flowmatch"
+ASSISTANT = "model.assistant_lora_path"
+# As diffusers and peft call the file of a LoRA repository.
+_ASSISTANT_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 
 
 class StableDiffusion(BaseModel):
-    """BaseModel under the name that scripts and adapters for ai-toolkit look for.
+    """BaseModel with what the models of ai-toolkit's class of this name share: an assistant LoRA.
 
-    FLUX.1 will be loaded through it; FLUX.2 has a class of its own (see `toolkit.util.get_model`).
+    The assistant is at work while training and off in samples. A distilled model is trained beside one that undoes its
+    distillation: the trained LoRA then need not do that, and works with the distilled model.
     """
 
-    @property
-    def is_flow_matching(self) -> bool:  # type: ignore[override]
-        """True for models that are trained on straight paths from image to noise."""
-        return self.is_flux2
+    assistant_lora: FrozenLora | None = None
+
+    def check_files(self) -> None:
+        """See BaseModel.check_files."""
+        path = self.model_config.assistant_lora_path
+        if path is not None and Path(path).exists():
+            _find(path)
+
+    def load_assistant_lora(self) -> None:
+        """Put `model.assistant_lora_path`, if the job has one, on the transformer that has just been loaded.
+
+        Raises:
+            UserError: there is no such file, or it is of another model.
+        """
+        path = self.model_config.assistant_lora_path
+        if path is None:
+            return
+        file = _find(path)
+        try:
+            updates = parse(read_tensors(file), read_metadata(file), self.locate_layer)
+        except UserError as error:
+            raise UserError(f"{ASSISTANT}: {file}: {error}") from error
+        lora = FrozenLora(self._by_layer(updates))
+        lora.attach(self.transformer, source=f"{ASSISTANT}: {file}", dtype=self.dtype, device=self.device)
+        self.assistant_lora = lora
+
+    def without_assistant_lora(self) -> AbstractContextManager[None]:
+        """For the length of a `with` block the assistant is off."""
+        return nullcontext() if self.assistant_lora is None else self.assistant_lora.off()
 
     def check_noise_scheduler(self, name: str) -> None:
         """Refuse a noise scheduler that the model was not made with.
@@ -31,3 +68,19 @@ class StableDiffusion(BaseModel):
         if self.is_flow_matching != (name == FLOW_MATCHING_SCHEDULER):
             right = FLOW_MATCHING_SCHEDULER if self.is_flow_matching else "ddpm"
             raise UserError(f"train.noise_scheduler: {self.card.label} needs `{right}`, found `{name}`.")
+
+    def _by_layer(self, updates: dict[str, Update]) -> dict[str, Update]:
+        """By name in the loaded model, where a target may be several layers."""
+        found: dict[str, Update] = {}
+        for target in self.get_lora_targets():
+            for module in target.modules if target.name in updates else ():
+                where = self.locate_layer(module)
+                assert isinstance(where, Place), f"the model does not know its own layer {module}"
+                whole = updates[target.name]
+                found[module] = Update(whole.a, where.rows(whole.b))
+        return found
+
+
+def _find(path: str) -> Path:
+    (file,) = find_component(path, "assistant", single_files=_ASSISTANT_FILES, setting=ASSISTANT).weights
+    return file

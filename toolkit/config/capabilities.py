@@ -10,16 +10,18 @@ from toolkit.errors import Problem
 
 def beyond_the_model(process: ProcessConfig, card: ModelCard) -> list[Problem]:
     """What a process asks of its model that the card does not promise."""
-    return [*_references(process, card), *_guidance(process, card)]
+    return [*_references(process, card), *_guidance(process, card), *_assistant_lora(process, card)]
 
 
 def _references(process: ProcessConfig, card: ModelCard) -> list[Problem]:
-    if "references" in card.capabilities:
-        return []
-    what = f"{card.label} takes no reference images. Remove the key, or choose a model that does"
-    places = [f"datasets[{index}].control_path" for index, one in enumerate(process.datasets) if one.control_folders]
-    places += [f"{place}.ctrl_img" for place, item in _samples(process) if item.references]
-    return [Problem(place, what) for place in places]
+    most = card.reference_limits.max_count if "references" in card.capabilities else 0
+    counts = {f"datasets[{index}].control_path": len(one.control_folders) for index, one in enumerate(process.datasets)}
+    counts |= {f"{place}.ctrl_img": len(item.references) for place, item in _samples(process)}
+    if most == 0:
+        what = f"{card.label} takes no reference images. Remove the key, or choose a model that does"
+    else:
+        what = f"{card.label} takes {most} reference image{'s' if most > 1 else ''} for each picture. Name no more"
+    return [Problem(place, what) for place, count in counts.items() if count > most]
 
 
 def _guidance(process: ProcessConfig, card: ModelCard) -> list[Problem]:
@@ -28,6 +30,13 @@ def _guidance(process: ProcessConfig, card: ModelCard) -> list[Problem]:
     what = f"{card.label} draws with guidance 1 only. Remove the key"
     places = [f"{place}.guidance_scale" for place, item in _samples(process) if item.guidance_scale != 1]
     return [Problem(place, what) for place in places]
+
+
+def _assistant_lora(process: ProcessConfig, card: ModelCard) -> list[Problem]:
+    if process.model.assistant_lora_path is None or "assistant_lora" in card.capabilities:
+        return []
+    what = f"{card.label} is trained without an assistant LoRA. Remove the key"
+    return [Problem("model.assistant_lora_path", what)]
 
 
 def _samples(process: ProcessConfig) -> list[tuple[str, SampleItem]]:

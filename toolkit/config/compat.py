@@ -109,9 +109,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, "does nothing in ai-toolkit either: `lr` is for all weights", "unet_lr text_encoder_lr"),
     _warn(TrainConfig, "there is nothing that it is for", "adapter_lr embedding_lr refiner_lr"),
     _warn(TrainConfig, "attention is chosen by the trainer", "xformers sdp", attention_backend="native"),
-    _warn(
-        TrainConfig, "does nothing with FLUX.2 in ai-toolkit either", "bypass_guidance_embedding prompt_dropout_prob"
-    ),
+    _warn(TrainConfig, "does nothing with FLUX in ai-toolkit either", "prompt_dropout_prob"),
     _warn(TrainConfig, "`gradient_accumulation` does it", "single_item_batching"),
     _warn(TrainConfig, "changes no weight; not supported yet", "validation_config"),
     _refuse(TrainConfig, "the transformer is what is trained", train_unet=True),
@@ -162,7 +160,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(ModelConfig, "read with `layer_offloading` only", layer_offloading_text_encoder_percent=1),
     _warn(ModelConfig, DEAD, "vae_device te_device in_context extras_name_or_path"),
     _warn(ModelConfig, "caches are found by content", "latent_space_version"),
-    _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter assistant_lora_path inference_lora_path lora_path"),
+    _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter inference_lora_path lora_path"),
     _refuse(ModelConfig, NOT_YET, "unconditional_lora_path quantize_kwargs attn_masking"),
     _refuse(ModelConfig, "layers of a full fine-tune cannot be chosen yet", "ignore_if_contains only_if_contains"),
     _refuse(

@@ -27,6 +27,9 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure("network.type: unknown", "trains a LoRA", "an error", "Not what was asked for."),
     Departure("save.save_every", "1000", "250", "Little is lost when a run stops."),
     Departure("save.dtype", "float16", "bf16", "The range of bf16 is that of the weights."),
+    Departure(
+        "save.save_format, full fine-tune of FLUX.1", "always diffusers", "as asked; default: one file", "As FLUX.2."
+    ),
     Departure("save.max_step_saves_to_keep", "5", "4", "As ai-toolkit's own UI and examples."),
     Departure("logging.log_every", "100", "10", "A curve that shows something from the start."),
     Departure("datasets[].resolution", "512", "what the model's card says, or 1024", "FLUX.2 is made for 1024."),

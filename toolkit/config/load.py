@@ -61,6 +61,7 @@ def check_job(
         if isinstance(model, dict):
             findings += [(("config", "process", index, *at), what) for at, what in wrong_arch(model, known.cards)]
             notices += [(("config", "process", index, *at), what) for at, what in advice(model, known.cards)]
+        _settle_lora_format(process)
         add_card_defaults(process, known.cards)
     job = None
     try:
@@ -147,6 +148,13 @@ def _lora_format(process: dict[str, Any]) -> str:
     if name == "diffusers":
         return "means nothing for a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
     return ""
+
+
+def _settle_lora_format(process: dict[str, Any]) -> None:
+    """Write `lora_format` where `save_format` means it: what the job says comes before the card's default."""
+    name = _save_format(process)
+    if "network" in process and name in LORA_ONLY:
+        process["save"].setdefault("lora_format", name)
 
 
 def _save_format(process: dict[str, Any]) -> str:

@@ -56,6 +56,11 @@ class ModelConfig(Section):
     )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
     te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another text encoder.")
+    assistant_lora_path: HubIdOrPath | None = Field(
+        None,
+        description="A LoRA that is at work while training and off in samples. FLUX.1 [schnell] needs one: "
+        "ostris/FLUX.1-schnell-training-adapter.",
+    )
     model_paths: ModelPaths = Field(ModelPaths(), description="Other places for single components.")
     vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`.")
     te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")
@@ -67,9 +72,18 @@ class ModelConfig(Section):
         card = find_cards().get(self.arch)
         return card is not None and card.family == "flux2"
 
+    @property
+    def is_flux(self) -> bool:
+        """The same for every FLUX.1 arch."""
+        card = find_cards().get(self.arch)
+        return card is not None and card.family == "flux"
+
     def place_of(self, component: str) -> str | None:
-        """The place that the job names for `transformer`, `vae`, `text_encoder` or `tokenizer` alone, if any."""
-        paths = self.model_paths
+        """The place that the job names for `transformer`, `vae`, `text_encoder` or `tokenizer` alone, if any.
+
+        A second encoder or tokenizer (`text_encoder_2`, `tokenizer_2`) is where the first is.
+        """
+        component, paths = component.removesuffix("_2"), self.model_paths
         if component == "tokenizer":
             return paths.tokenizer or self.place_of("text_encoder")
         shorthand = {"vae": self.vae_path, "text_encoder": self.te_name_or_path}.get(component)

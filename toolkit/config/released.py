@@ -58,6 +58,8 @@ def advice(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Fin
     kwargs = model.get("model_kwargs")
     if variant is None or (isinstance(kwargs, dict) and kwargs.get(variant.consent) is True):
         return []
+    if variant.remedy is not None and model.get(variant.remedy):
+        return []
     key = "`model_kwargs: {" + variant.consent + ": true}`"
     return [(("model", "name_or_path"), f"this is {variant.label}. {variant.advice} To train it all the same: {key}")]
 

@@ -85,6 +85,11 @@ class TrainConfig(Section):
     cfg_scale: float = Field(
         1.0, ge=0, description="Guidance value that models with a guidance embedding get in training."
     )
+    bypass_guidance_embedding: bool = Field(
+        False,
+        description="Train without the guidance embedding, where the model can do without it: FLUX.1 [dev]. For others "
+        "it means nothing, as in ai-toolkit.",
+    )
     reg_weight: float = Field(1.0, ge=0, description="Weight of regularisation sets in the loss.")
     gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass to save memory.")
     ema_config: EmaConfig | None = Field(None, description="Average of the trained weights.")

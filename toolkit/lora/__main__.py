@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--force", action="store_true", help="replace the output if it exists")
         command.add_argument("--arch", help="model whose layers the file names; default: found out")
         if name != "merge":
-            command.add_argument("--format", choices=FORMATS, default="bfl", help="default: %(default)s")
+            command.add_argument("--format", choices=FORMATS, help="default: as a job with this model writes it")
         if name == "resize":
             command.add_argument("--rank", type=_positive, required=True)
         if name == "merge":

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from toolkit.cards import find_cards
+from toolkit.config import SaveConfig
 from toolkit.errors import UserError
 from toolkit.lora.parse import ADAPTER_METADATA, format_of, parse
 from toolkit.lora.update import Update
@@ -55,26 +57,42 @@ def read_lora_file(path: Path, *, arch: str | None = None) -> LoraFile:
 
     Args:
         path: the file.
-        arch: whose names it uses; unset, the model that its header names, else the first that knows all its keys.
+        arch: whose names it uses; unset, the model that its header names, else the family that knows all its keys.
 
     Raises:
-        UserError: it cannot be read, or belongs to no known model.
+        UserError: it cannot be read, belongs to no known model, or may belong to several families.
     """
     tensors, metadata = read_tensors(path), read_metadata(path)
-    arch = arch or metadata.get(ARCH)
-    candidates = {name: model for name, model in model_classes().items() if arch is None or name == arch}
-    if not candidates:  # a header of another program
-        candidates = model_classes()
+    model, updates = _owner(tensors, metadata, arch or metadata.get(ARCH), path)
+    dtype = next(t.dtype for key, t in tensors.items() if not key.endswith(".alpha"))
+    return LoraFile(path, model, updates, metadata, dtype, format_of(tensors), content_hash(tensors))
+
+
+def _owner(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], arch: str | None, path: Path
+) -> tuple[type[BaseModel], dict[str, Update]]:
+    known = model_classes()
+    candidates = {name: model for name, model in known.items() if arch in (None, name, model.base_model_version)}
+    found: dict[str, tuple[type[BaseModel], dict[str, Update]]] = {}
     complaint: UserError | None = None
-    for model in candidates.values():
+    for name, model in (candidates or known).items():  # none: a header of another program
+        family = find_cards()[name].family
         try:
-            updates = parse(tensors, metadata, model.locate_layer)
+            found[family] = found.get(family) or (model, parse(tensors, metadata, model.locate_layer))
         except UserError as error:
             complaint = complaint or error
-            continue
-        dtype = next(t.dtype for key, t in tensors.items() if not key.endswith(".alpha"))
-        return LoraFile(path, model, updates, metadata, dtype, format_of(tensors), content_hash(tensors))
-    raise UserError(f"{path}: {complaint}")
+    if len(found) > 1:
+        archs = " or ".join(model.arch for model, _ in found.values())
+        raise UserError(f"{path}: several models have layers of these names. Say whose LoRA it is: --arch {archs}.")
+    if not found:
+        raise UserError(f"{path}: {complaint}")
+    return next(iter(found.values()))
+
+
+def usual_format(source: LoraFile) -> str:
+    """The format in which jobs with this model write LoRA, if they say nothing of it."""
+    defaults = find_cards()[source.model.arch].defaults
+    return str(defaults.get("save", {}).get("lora_format", SaveConfig().lora_format))
 
 
 def write_updates(path: Path, source: LoraFile, updates: Mapping[str, Update], *, file_format: str) -> None:

@@ -24,7 +24,7 @@ def info(path: Path, *, arch: str | None = None) -> list[str]:
         f"  keys: {file.spelling}, {str(file.dtype).removeprefix('torch.')}",
         f"  {len(file.updates)} layers, rank "
         + ", ".join(f"{rank}" if len(ranks) == 1 else f"{rank} ({count} x)" for rank, count in sorted(ranks.items())),
-        f"  {num_weights / 1e6:.2f} M weights in the released model's layout, norm of the whole change {size:.4g}",
+        f"  {num_weights / 1e6:.2f} M weights, norm of the whole change {size:.4g}",
     ]
     return lines + [f"  {line}" for line in (*_origin(file), _intact(file))]
 

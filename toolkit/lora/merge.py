@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.files import whole_file, whole_folder
 from toolkit.lora.files import LoraFile, read_lora_file
 from toolkit.lora.parse import PREFIXES
-from toolkit.lora.update import Place
+from toolkit.lora.update import Fused, Place
 
 # Number formats of safetensors in which a weight can be added to.
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -52,19 +51,18 @@ def merge(lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: st
     return [f"{output}: {len(source.updates)} layers of {lora} added at weight {weight:g}"]
 
 
-def _add(path: Path, source: LoraFile, weight: float) -> dict[Place, str]:
+def _add(path: Path, source: LoraFile, weight: float) -> dict[Place | Fused, str]:
     """Change a file in place. Returns the changed layers with their names."""
     header, start = _header(path)
-    done: dict[Place, str] = {}
+    done: dict[Place | Fused, str] = {}
     with path.open("r+b") as file:
         for key, entry in header.items():
             place = _place(key, source)
-            if place is None or place.target not in source.updates:
+            delta = None if place is None else place.delta(source.updates)
+            if place is None or delta is None:
                 continue
-            update = source.updates[place.target]
             if entry["dtype"] not in _DTYPES:
                 raise UserError(f"{key}: is stored as {entry['dtype']}. Merge into bf16, fp16 or fp32 weights.")
-            delta = _delta(place, update.a, update.b)
             if list(delta.shape) != entry["shape"]:
                 raise UserError(
                     f"{key}: has shape {entry['shape']}, the LoRA is for {list(delta.shape)}: another model's."
@@ -79,11 +77,7 @@ def _add(path: Path, source: LoraFile, weight: float) -> dict[Place, str]:
     return done
 
 
-def _delta(place: Place, a: Tensor, b: Tensor) -> Tensor:
-    return place.rows(b) @ a
-
-
-def _place(key: str, source: LoraFile) -> Place | None:
+def _place(key: str, source: LoraFile) -> Place | Fused | None:
     if not key.endswith(".weight"):
         return None
     for prefix in PREFIXES:
@@ -92,10 +86,11 @@ def _place(key: str, source: LoraFile) -> Place | None:
     return None
 
 
-def _check_all(changed: list[dict[Place, str]], source: LoraFile, base: Path) -> None:
+def _check_all(changed: list[dict[Place | Fused, str]], source: LoraFile, base: Path) -> None:
     parts: dict[str, float] = {}
     for place in (place for file in changed for place in file):
-        parts[place.target] = parts.get(place.target, 0.0) + 1 / place.num_parts
+        for target, share in place.shares().items():
+            parts[target] = parts.get(target, 0.0) + share
     missing = sorted(target for target in source.updates if round(parts.get(target, 0.0), 6) != 1)
     if missing:
         raise UserError(

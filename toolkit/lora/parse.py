@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.lora import lokr
-from toolkit.lora.update import Place, Update, fuse, swap_halves
+from toolkit.lora.update import Fused, Place, Update, fuse
 
 # What programs write before the name of a layer. Longer ones first.
 PREFIXES = (
@@ -49,9 +49,9 @@ _SHOWN = 5
 
 
 def parse(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], place: Callable[[str], Place | None]
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], place: Callable[[str], Place | Fused | None]
 ) -> dict[str, Update]:
-    """Updates by target, in fp32, alpha folded in; layers that the released model fuses are fused.
+    """Updates by target, in fp32, alpha folded in; layers that a target fuses are fused, and the other way round.
 
     Args:
         tensors: of a file in any format known here.
@@ -62,8 +62,8 @@ def parse(
     Raises:
         UserError: keys are unknown, incomplete or given twice; all such keys are counted and the first are named.
     """
-    found: dict[Place, dict[str, Tensor]] = defaultdict(dict)
-    names: dict[Place, str] = {}
+    found: dict[Place | Fused, dict[str, Tensor]] = defaultdict(dict)
+    names: dict[Place | Fused, str] = {}
     strange = []
     for key, tensor in tensors.items():
         known = _split(key, place)
@@ -80,7 +80,10 @@ def parse(
     adapter = _adapter(metadata)
     parts: dict[str, dict[Place, Update]] = defaultdict(dict)
     for where, roles in found.items():
-        parts[where.target][where] = _update(names[where], where, roles, adapter)
+        for piece, update in where.pieces(_update(names[where], roles, adapter)):
+            if piece in parts[piece.target]:
+                raise UserError(_given_twice(piece.target))
+            parts[piece.target][piece] = update
     return {target: _join(target, given) for target, given in parts.items()}
 
 
@@ -97,7 +100,7 @@ def format_of(tensors: Mapping[str, Tensor]) -> str:
     return f"{prefix}<layer>{suffix}"
 
 
-def _split(key: str, place: Callable[[str], Place | None]) -> tuple[str, Place, str] | None:
+def _split(key: str, place: Callable[[str], Place | Fused | None]) -> tuple[str, Place | Fused, str] | None:
     """Layer name, place and role of a key."""
     suffix = next((suffix for suffix in ROLES if key.endswith(suffix)), None)
     if suffix is None:
@@ -110,7 +113,7 @@ def _split(key: str, place: Callable[[str], Place | None]) -> tuple[str, Place, 
     return None
 
 
-def _update(name: str, place: Place, roles: Mapping[str, Tensor], adapter: Mapping[str, Any]) -> Update:
+def _update(name: str, roles: Mapping[str, Tensor], adapter: Mapping[str, Any]) -> Update:
     alpha = float(roles["alpha"]) if "alpha" in roles else None
     given = set(roles) - {"alpha"}
     if given == {"a", "b"}:
@@ -118,25 +121,27 @@ def _update(name: str, place: Place, roles: Mapping[str, Tensor], adapter: Mappi
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
             raise UserError(f"{name}: A {tuple(a.shape)} and B {tuple(b.shape)} do not fit together.")
         scale = alpha / a.shape[0] if alpha is not None else _scale(adapter, name, a.shape[0])
-        update = Update(a, b * scale)
-    else:
-        try:
-            update = lokr.expand({role: roles[role] for role in given}, alpha)
-        except KeyError as error:
-            raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.") from error
-    return Update(update.a, swap_halves(update.b)) if place.is_swapped else update
+        return Update(a, b * scale)
+    try:
+        return lokr.expand({role: roles[role] for role in given}, alpha)
+    except KeyError as error:
+        raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.") from error
 
 
 def _join(target: str, given: Mapping[Place, Update]) -> Update:
     counts = {place.num_parts for place in given}
     by_part = {place.part: update for place, update in given.items()}
     if len(counts) > 1 or len(by_part) < len(given):
-        raise UserError(f"{target}: given twice, as a whole and in parts, or under two names.")
+        raise UserError(_given_twice(target))
     if counts == {1}:
         return by_part[0]
     if len({(update.a.shape[1], update.b.shape[0]) for update in by_part.values()}) > 1:
         raise UserError(f"{target}: its parts have different shapes.")
     return fuse(by_part, counts.pop())
+
+
+def _given_twice(target: str) -> str:
+    return f"{target}: given twice, as a whole and in parts, or under two names."
 
 
 def _adapter(metadata: Mapping[str, str]) -> dict[str, Any]:

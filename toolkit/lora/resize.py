@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.lora.files import read_lora_file, write_updates
+from toolkit.lora.files import read_lora_file, usual_format, write_updates
 from toolkit.lora.update import norm, resized
 
 
-def resize(path: Path, output: Path, *, rank: int, file_format: str, arch: str | None = None) -> list[str]:
+def resize(path: Path, output: Path, *, rank: int, file_format: str | None, arch: str | None = None) -> list[str]:
     """Write a LoRA file at another rank. Returns what to tell the user: how much of the change was lost.
 
     Raises:
@@ -18,7 +18,7 @@ def resize(path: Path, output: Path, *, rank: int, file_format: str, arch: str |
     updates, lost = {}, {}
     for target, update in source.updates.items():
         updates[target], lost[target] = resized(update, rank)
-    write_updates(output, source, updates, file_format=file_format)
+    write_updates(output, source, updates, file_format=file_format or usual_format(source))
     sizes = {target: norm(update) for target, update in source.updates.items()}
     total = sum(size**2 for size in sizes.values()) ** 0.5
     all_lost = sum((lost[target] * size) ** 2 for target, size in sizes.items()) ** 0.5

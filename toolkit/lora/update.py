@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from toolkit.errors import UserError
 
 # Singular values below this share of the largest are rounding of fp32 factors.
 ROUNDING = 1e-6
@@ -58,6 +60,60 @@ class Place:
         """The layer's rows of something that has the rows of the whole target, in the layer's order."""
         return swap_halves(tensor) if self.is_swapped else tensor.chunk(self.num_parts, dim=0)[self.part]
 
+    def pieces(self, update: Update) -> list[tuple[Place, Update]]:
+        """The layer's update as what it is of its target."""
+        return [(self, Update(update.a, swap_halves(update.b)) if self.is_swapped else update)]
+
+    def delta(self, updates: Mapping[str, Update]) -> Tensor | None:
+        """The change of the layer's weight, fp32, from updates by target; None if there is none."""
+        update = updates.get(self.target)
+        return None if update is None else Update(update.a, self.rows(update.b)).delta()
+
+    def shares(self) -> dict[str, float]:
+        """Of each target the share that the layer holds."""
+        return {self.target: 1 / self.num_parts}
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A layer of a file whose rows are several targets, one below the other.
+
+    Attributes:
+        targets: their names, in order.
+        heights: how their numbers of rows are to each other.
+    """
+
+    targets: tuple[str, ...]
+    heights: tuple[int, ...]
+
+    def pieces(self, update: Update) -> list[tuple[Place, Update]]:
+        """The update of each target that has one.
+
+        Raises:
+            UserError: the rows cannot be these targets'.
+        """
+        if update.b.shape[0] % sum(self.heights):
+            raise UserError(
+                f"{update.b.shape[0]} rows cannot hold {', '.join(self.targets)}, which are as {self.heights}: the "
+                "file is of another model."
+            )
+        parts = zip(self.targets, split(update, len(self.targets), heights=self.heights), strict=True)
+        return [(Place(target), part) for target, part in parts if part is not None]
+
+    def delta(self, updates: Mapping[str, Update]) -> Tensor | None:
+        """See Place.delta."""
+        update = self.joined(updates)
+        return None if update is None else update.delta()
+
+    def joined(self, updates: Mapping[str, Update]) -> Update | None:
+        """The update of the whole layer; rows of targets without one do not change."""
+        parts = {i: updates[target] for i, target in enumerate(self.targets) if target in updates}
+        return fuse(parts, len(self.targets), heights=self.heights) if parts else None
+
+    def shares(self) -> dict[str, float]:
+        """See Place.shares."""
+        return dict.fromkeys(self.targets, 1.0)
+
 
 def updates_of(state: Mapping[str, Tensor]) -> dict[str, Update]:
     """By target, from keys `<target>.lora_A.weight` and `<target>.lora_B.weight`."""
@@ -67,10 +123,15 @@ def updates_of(state: Mapping[str, Tensor]) -> dict[str, Update]:
 
 def state_of(updates: Mapping[str, Update]) -> dict[str, Tensor]:
     """The inverse of `updates_of`."""
+    return named_pairs(updates, "{}.lora_A.weight", "{}.lora_B.weight")
+
+
+def named_pairs(updates: Mapping[str, Update], a: str, b: str) -> dict[str, Tensor]:
+    """A and B of each update, under names made by `a` and `b` from its own: `"lora_unet_{}.lora_down.weight"`."""
     state = {}
-    for target, update in updates.items():
-        state[f"{target}.lora_A.weight"] = update.a
-        state[f"{target}.lora_B.weight"] = update.b
+    for name, update in updates.items():
+        state[a.format(name)] = update.a
+        state[b.format(name)] = update.b
     return state
 
 
@@ -80,23 +141,26 @@ def swap_halves(tensor: Tensor) -> Tensor:
     return torch.cat([second, first], dim=0)
 
 
-def fuse(parts: Mapping[int, Update], num_parts: int) -> Update:
+def fuse(parts: Mapping[int, Update], num_parts: int, *, heights: Sequence[int] | None = None) -> Update:
     """The update of a weight that stacks `num_parts` layers, of which some may have none.
 
-    Layers that share A stay at its rank; else the ranks add up and B is block diagonal.
+    Layers that share A stay at its rank; else the ranks add up and B is block diagonal. `heights` says how the numbers
+    of rows are to each other; unset, they are equal.
     """
-    present = list(parts.values())
-    rows = present[0].b.shape[0]
-    if all(torch.equal(update.a, present[0].a) for update in present):
-        none = torch.zeros_like(present[0].b)
-        return Update(present[0].a, torch.cat([parts[i].b if i in parts else none for i in range(num_parts)]))
-    blocks = [parts[i].b if i in parts else present[0].b.new_zeros(rows, 0) for i in range(num_parts)]
+    heights = heights or [1] * num_parts
+    one, first = next(iter(parts.items()))
+    rows = [first.b.shape[0] * height // heights[one] for height in heights]
+    if all(torch.equal(update.a, first.a) for update in parts.values()):
+        b = [parts[i].b if i in parts else first.b.new_zeros(rows[i], first.rank) for i in range(num_parts)]
+        return Update(first.a, torch.cat(b))
+    blocks = [parts[i].b if i in parts else first.b.new_zeros(rows[i], 0) for i in range(num_parts)]
     return Update(torch.cat([parts[i].a for i in range(num_parts) if i in parts]), torch.block_diag(*blocks))
 
 
-def split(update: Update, num_parts: int) -> list[Update | None]:
+def split(update: Update, num_parts: int, *, heights: Sequence[int] | None = None) -> list[Update | None]:
     """The inverse of `fuse`: one update per layer, None where a layer has none."""
-    parts = update.b.chunk(num_parts, dim=0)
+    heights = heights or [1] * num_parts
+    parts = split_rows(update.b, heights)
     used = [(part != 0).any(dim=0) for part in parts]
     num_users = torch.stack(used).sum(dim=0)  # [rank]
     if int(num_users.max()) != 1:
@@ -105,6 +169,12 @@ def split(update: Update, num_parts: int) -> list[Update | None]:
     return [
         Update(update.a[use], part[:, use]) if bool(use.any()) else None for part, use in zip(parts, used, strict=True)
     ]
+
+
+def split_rows(tensor: Tensor, heights: Sequence[int]) -> tuple[Tensor, ...]:
+    """Parts of a tensor's rows, whose numbers are to each other as `heights`."""
+    unit = tensor.shape[0] // sum(heights)
+    return tensor.split([unit * height for height in heights], dim=0)
 
 
 def truncated(update: Update, rank: int) -> tuple[Update, float]:

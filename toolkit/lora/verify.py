@@ -9,7 +9,7 @@ import torch
 
 from toolkit.errors import UserError
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update, distance, norm
+from toolkit.lora.update import Fused, Place, Update, distance, norm
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 TOLERANCE = 1e-6
@@ -20,7 +20,7 @@ _UNIT = {torch.float32: (2**-24, 0.0), torch.bfloat16: (2**-9, 0.0), torch.float
 def verify(
     path: Path,
     live: Mapping[str, Update],
-    place: Callable[[str], Place | None],
+    place: Callable[[str], Place | Fused | None],
     *,
     dtype: torch.dtype,
 ) -> None:
@@ -42,7 +42,7 @@ def verify(
     seen: set[str] = set()
     for name, update in live.items():
         where = place(name)
-        assert where is not None, f"the model does not know its own layer {name}"
+        assert isinstance(where, Place), f"the model does not know its own layer {name}"
         seen.add(where.target)
         if where.target not in read:
             raise UserError(_failure(f"{name} is missing from the file that was written"))

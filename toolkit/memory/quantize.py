@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from optimum.quanto import QModuleMixin, freeze, qfloat8, qint4, qint8, quantize
 from torch import nn
@@ -34,3 +34,14 @@ def quantize_linears(model: nn.Module, qtype: str, *, names: Sequence[str]) -> N
         if not isinstance(layer, QModuleMixin):
             raise RuntimeError(f"{name}: could not be quantized to {qtype}")
         freeze(layer)
+
+
+def quantizer(model: nn.Module, qtype: str, *, names: Sequence[str]) -> Callable[[str], None]:
+    """What quantizes each of the named linear layers when it is told that the layer's weight has been loaded."""
+    layers = {f"{name}.weight": name for name in names}
+
+    def quantize_loaded(placed: str) -> None:
+        if placed in layers:
+            quantize_linears(model, qtype, names=[layers[placed]])
+
+    return quantize_loaded

@@ -9,13 +9,17 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update, state_of, updates_of
+from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
+from toolkit.memory.quantize import quantizer
+from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.weights.dtypes import DTYPES
+from toolkit.weights.recipe import Recipe
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
@@ -41,6 +45,7 @@ class BaseModel:
     """
 
     arch: ClassVar[str]
+    base_model_version: ClassVar[str | None] = None  # where headers of other programs' files do not say the arch
     is_flow_matching: bool = True
     is_transformer: bool = True
     max_text_tokens: ClassVar[int] = 512
@@ -50,6 +55,7 @@ class BaseModel:
         self.device = device
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
+        self.bypass_guidance_embedding = False  # in predictions, by models that can do without it; never in samples
         # Classes of the model libraries, each None until it is loaded.
         self.text_encoder: Any = None
         self.tokenizer: Any = None
@@ -65,6 +71,11 @@ class BaseModel:
     def is_flux2(self) -> bool:
         """True for every FLUX.2 arch. Derived, never set; kept for users' scripts, ours ask for the capability."""
         return self.card.family == "flux2"
+
+    @property
+    def is_flux(self) -> bool:
+        """The same for every FLUX.1 arch."""
+        return self.card.family == "flux"
 
     # Loading
 
@@ -95,6 +106,25 @@ class BaseModel:
         """
         raise NotImplementedError
 
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """Names of the linear layers that `quantize` and `quantize_te` hold in few bits.
+
+        Args:
+            component: `transformer` or `text_encoder`.
+            module: the component; may be on the meta device.
+        """
+        raise NotImplementedError
+
+    def load_recipe(self, component: Component, recipe: Recipe, *, dtype: torch.dtype) -> Any:
+        """The module of a recipe with its weights on the model's device, quantized as the job says."""
+        config, quantize_loaded = self.model_config, None
+        qtypes = {"transformer": config.qtype if config.quantize else None, "text_encoder": self._te_qtype}
+        if qtype := qtypes.get(component):
+            layers = self.get_quantizable_layers(component, recipe.module)
+            quantize_loaded = quantizer(recipe.module, qtype, names=layers)
+        module = recipe.load(dtype=dtype, device=self.device, placed=quantize_loaded)
+        return module.to(self.device)  # what is computed and not read, such as frequencies of position embeddings
+
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""
         setattr(self, component, None)
@@ -108,13 +138,26 @@ class BaseModel:
         """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""
         raise NotImplementedError
 
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
+        if self.model_config.vae_dtype is not None:
+            return DTYPES[self.model_config.vae_dtype]
+        return torch.float32 if self.device.type == "cpu" else self.dtype
+
+    @property
+    def te_dtype(self) -> torch.dtype:
+        """`model.te_dtype`; unset, the model's dtype."""
+        return self.dtype if self.model_config.te_dtype is None else DTYPES[self.model_config.te_dtype]
+
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
         """Encode prompts. Needs the text encoder.
 
         Returns:
-            [B, L, D] in the model's dtype on its device, padded to the length used at inference.
+            [B, L, D] in the model's dtype on its device, padded to the length used at inference. What is in the rows
+            is the model's own affair: they only ever come back to it.
         """
         raise NotImplementedError
 
@@ -129,6 +172,15 @@ class BaseModel:
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
         raise NotImplementedError
+
+    @property
+    def _te_qtype(self) -> str | None:
+        return self.model_config.qtype_te if self.model_config.quantize_te else None
+
+    @property
+    def _whole_px(self) -> int:
+        """Pictures of more pixels are decoded in tiles."""
+        return WHOLE_LOW_VRAM_PX if self.model_config.low_vram else WHOLE_PX
 
     # Training
 
@@ -191,8 +243,11 @@ class BaseModel:
         raise NotImplementedError
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | None:
-        """Where a layer belongs in the released model by any of its names, dotted or all underscores; None: nowhere."""
+    def locate_layer(cls, name: str) -> Place | Fused | None:
+        """Where a layer belongs by any of its names, dotted or all underscores; None: nowhere.
+
+        A name in `LoraTarget.modules` is always a `Place`; only files of other programs fuse several targets.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -230,7 +285,7 @@ class BaseModel:
 
     def get_base_model_version(self) -> str:
         """Value of `ss_base_model_version` in the metadata of saved files."""
-        return self.arch
+        return self.base_model_version or self.arch
 
     # Sampling
 

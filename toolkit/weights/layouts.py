@@ -16,12 +16,10 @@ PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 INDEX = ".safetensors.index.json"
 _SMALL = (".json", ".txt", ".jinja", ".model")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
-_WITHOUT_WEIGHTS = ("tokenizer", "scheduler")
+_WITHOUT_WEIGHTS = ("tokenizer", "tokenizer_2", "scheduler")
 # A folder holds a component if one of these is in it; any other component, if `config.json` is.
-_SAYS_WHAT_IT_IS = {
-    "tokenizer": ("tokenizer.json", "tokenizer_config.json"),
-    "scheduler": ("scheduler_config.json",),
-}
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+_SAYS_WHAT_IT_IS = {"tokenizer": _TOKENIZER, "tokenizer_2": _TOKENIZER, "scheduler": ("scheduler_config.json",)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def find_component(
 
     Args:
         place: local folder or file, `owner/name` of a hub repository, or `owner/name/file.safetensors`.
-        component: `transformer`, `vae`, `text_encoder`, `tokenizer` or `scheduler`.
+        component: the name of its folder: `transformer`, `vae`, `text_encoder`, `tokenizer`, `scheduler`, ...
         single_files: names under which the component is released as one file, best first; none if it never is.
         any_file: whether the only safetensors file of a folder is the component, whatever its name.
         setting: key of the job file that names the place, for messages.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -10,15 +10,32 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.weights.scaled import PlainWeights
+from toolkit.weights.tensor_index import TensorIndex
 
 # From one tensor of the file to the tensors of the module that it becomes.
 Convert = Callable[[str, Tensor], dict[str, Tensor]]
 _SHOWN = 3
+# What programs write before the names of a component.
+_PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "vae.", "first_stage_model.", "transformer.")
 
 
 def unchanged(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """For files that name their tensors as the module does."""
     return {name: tensor}
+
+
+def recognized(index: TensorIndex, layouts: Mapping[str, Convert]) -> tuple[TensorIndex, Convert] | None:
+    """The part of a file that is a component, and how it is converted; None if the component is not in it.
+
+    Args:
+        index: of the file.
+        layouts: for each layout a tensor that only it has, and its conversion.
+    """
+    for prefix in _PREFIXES:
+        for marker, convert in layouts.items():
+            if f"{prefix}{marker}" in index.entries:
+                return index.under(prefix), convert
+    return None
 
 
 def converted_shapes(weights: PlainWeights, convert: Convert) -> dict[str, tuple[int, ...]]:

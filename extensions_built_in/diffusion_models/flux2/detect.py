@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.cards import find_cards
 from toolkit.errors import UserError
+from toolkit.weights.kl_vae import block_widths, count_blocks, kl_vae_config
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -44,8 +45,8 @@ def build_of(shapes: Shapes) -> Build:
     return Build(
         hidden=hidden,
         joint_dim=shapes["context_embedder.weight"][1],
-        num_double=_count(shapes, "transformer_blocks"),
-        num_single=_count(shapes, "single_transformer_blocks"),
+        num_double=count_blocks(shapes, "transformer_blocks"),
+        num_single=count_blocks(shapes, "single_transformer_blocks"),
         has_guidance="time_guidance_embed.guidance_embedder.linear_1.weight" in shapes,
     )
 
@@ -100,27 +101,10 @@ def vae_config(shapes: Shapes) -> dict[str, Any]:
     Raises:
         KeyError: these are not the tensors of such a VAE.
     """
-    widths = _widths(shapes, "encoder.down_blocks")
-    decoder_widths = tuple(reversed(_widths(shapes, "decoder.up_blocks")))
-    return {
-        "block_out_channels": widths,
-        "decoder_block_out_channels": None if decoder_widths == widths else decoder_widths,
-        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
-        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
-        "layers_per_block": _count(shapes, "encoder.down_blocks.0.resnets"),
-        "latent_channels": shapes["decoder.conv_in.weight"][1],
-        "use_quant_conv": "quant_conv.weight" in shapes,
-        "use_post_quant_conv": "post_quant_conv.weight" in shapes,
-    }
-
-
-def _count(shapes: Shapes, blocks: str) -> int:
-    prefix = f"{blocks}."
-    return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
-
-
-def _widths(shapes: Shapes, blocks: str) -> tuple[int, ...]:
-    return tuple(shapes[f"{blocks}.{i}.resnets.0.conv1.weight"][0] for i in range(_count(shapes, blocks)))
+    config = kl_vae_config(shapes)
+    decoder_widths = tuple(reversed(block_widths(shapes, "decoder.up_blocks")))
+    same = decoder_widths == config["block_out_channels"]
+    return {**config, "decoder_block_out_channels": None if same else decoder_widths}
 
 
 def _kind(has_guidance: bool) -> tuple[str, str]:

@@ -12,34 +12,34 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
-    Flux2Transformer2DModel,
 )
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from extensions_built_in.diffusion_models.flux2 import (
     latents,
     lora_formats,
     lora_keys,
     prompt_template,
-    sources,
     text_encoder,
     weights,
 )
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux2.text_weights import TextRecipe, text_recipe
+from extensions_built_in.diffusion_models.flux2.sources import COMPONENTS, sources_of
+from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
 from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
-from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
-from toolkit.memory.quantize import quantize_linears
+from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.recipe import Recipe
+from toolkit.weights.sources import Sources
+from toolkit.weights.vae_identity import encoder_fingerprint
 
 # Came with every released model; single files have none beside them.
 SCHEDULER = {
@@ -66,21 +66,26 @@ class Flux2Model(BaseModel):
 
     # Loading
 
+    @property
+    def sources(self) -> Sources:
+        """Where the job's components are."""
+        return sources_of(self.model_config, self.card)
+
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
-        transformer = sources.find_local(self.model_config, self.card, "transformer")
+        transformer = self.sources.find_local("transformer")
         if transformer is not None:
             transformer_recipe(transformer, arch=self.arch)
-        vae = sources.find_local(self.model_config, self.card, "vae")
+        vae = self.sources.find_local("vae")
         if vae is not None:
             vae_recipe(vae)
-        encoder = sources.find_local(self.model_config, self.card, "text_encoder")
+        encoder = self.sources.find_local("text_encoder")
         if encoder is not None:
             self._text_recipe(encoder)
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""
-        sources.check_reachable(self.model_config, self.card)
+        self.sources.check_reachable(COMPONENTS)
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
@@ -89,45 +94,40 @@ class Flux2Model(BaseModel):
         if component == "text_encoder":
             self._load_tokenizer()
             recipe = self._text_recipe(self.files("text_encoder"))
-            module = recipe.load(dtype=self.te_dtype, device=self.device, qtype=self._te_qtype)
+            module = self.load_recipe(component, recipe, dtype=self.te_dtype)
         elif component == "vae":
-            module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)
+            module = self.load_recipe(component, vae_recipe(self.files("vae")), dtype=self.vae_dtype)
             module.enable_slicing()  # a batch costs the memory of one picture
         else:
-            transformer = transformer_recipe(self.files("transformer"), arch=self.arch)
-            module = transformer.load(
-                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(transformer.module)
-            )
+            recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
+            module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
         setattr(self, component, module)
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
+        blocks = {"transformer": ("transformer_blocks.", "single_transformer_blocks."), "text_encoder": ("layers.",)}
+        return [
+            name
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Linear) and name.startswith(blocks.get(component, ()))
+        ]
 
     def files(self, component: str) -> ComponentFiles:
         """Files of a component; downloads them if they are on the hub."""
-        return sources.find(self.model_config, self.card, component)
+        return self.sources.find(component)
 
-    def _text_recipe(self, files: ComponentFiles) -> TextRecipe:
+    def _text_recipe(self, files: ComponentFiles) -> Recipe:
         return text_recipe(
             files, self.text_encoder_kind, num_layers=max(self.text_layers), hidden_size=self._text_width
         )
-
-    def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
-        """Quantizes each linear layer of the blocks as soon as its weight is there."""
-        if not self.model_config.quantize:
-            return None
-        layers = {f"{name}.weight": name for name in self._block_linears(transformer)}
-        qtype = self.model_config.qtype
-
-        def quantize(placed: str) -> None:
-            if placed in layers:
-                quantize_linears(transformer, qtype, names=[layers[placed]])
-
-        return quantize
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
         files = self.files(component)
         if component == "vae":
             config = None if files.folder is None else files.folder / "config.json"
-            return sha256_json({"encoder": encoder_fingerprint(files.weights, config), "dtype": str(self.vae_dtype)})
+            encoder = encoder_fingerprint(files.weights, config, settings=latents.ENCODER_SETTINGS)
+            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
         facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             facts |= {
@@ -139,18 +139,6 @@ class Flux2Model(BaseModel):
                 "qtype": self._te_qtype,
             }
         return sha256_json(facts)
-
-    @property
-    def vae_dtype(self) -> torch.dtype:
-        """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
-        if self.model_config.vae_dtype is not None:
-            return DTYPES[self.model_config.vae_dtype]
-        return torch.float32 if self.device.type == "cpu" else self.dtype
-
-    @property
-    def te_dtype(self) -> torch.dtype:
-        """`model.te_dtype`; unset, the model's dtype."""
-        return self.dtype if self.model_config.te_dtype is None else DTYPES[self.model_config.te_dtype]
 
     # Text and images
 
@@ -240,7 +228,7 @@ class Flux2Model(BaseModel):
         negative = self._negative_prompt(item)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
-        with latents.tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
+        with tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
             images = pipeline(
                 height=item.height,
                 width=item.width,
@@ -263,24 +251,12 @@ class Flux2Model(BaseModel):
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        found = sources.find_scheduler(self.model_config, self.card)
+        found = self.sources.find_scheduler()
         if found is None or found.folder is None:
             scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULER)
         else:
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
         return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
-
-    def _block_linears(self, transformer: Flux2Transformer2DModel) -> list[str]:
-        return [
-            module
-            for target in lora_keys.targets(transformer)
-            if target.name.startswith(tuple(lora_keys.BLOCK_LISTS))
-            for module in target.modules
-        ]
-
-    @property
-    def _whole_px(self) -> int:
-        return latents.WHOLE_LOW_VRAM_PX if self.model_config.low_vram else latents.WHOLE_PX
 
     @property
     def _text_width(self) -> int | None:
@@ -295,10 +271,6 @@ class Flux2Model(BaseModel):
         elif config.is_file():
             width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
         return width // len(self.text_layers) if width else None
-
-    @property
-    def _te_qtype(self) -> str | None:
-        return self.model_config.qtype_te if self.model_config.quantize_te else None
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:

@@ -10,10 +10,10 @@ from diffusers import Flux2KleinKVPipeline
 from PIL import Image
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2 import latents
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein9BModel
 from extensions_built_in.diffusion_models.flux2.kv import attend_by_kv, predict_velocity_kv
 from toolkit.config import SampleItem
+from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component
 
 
@@ -57,7 +57,8 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
         references: Sequence[Image.Image] = (),
     ) -> Image.Image:
         """See BaseModel.generate_single_image."""
-        with latents.tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
+        pipeline.set_progress_bar_config(disable=True)
+        with tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
             images = pipeline(
                 image=list(references) or None,
                 prompt_embeds=self._embeds_of(embeds, item.prompt),

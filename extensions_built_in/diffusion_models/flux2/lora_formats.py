@@ -14,7 +14,7 @@ from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.lora_keys import BLOCK_LISTS, FINAL_MODULATION, layers_of
 from toolkit.errors import UserError
-from toolkit.lora.update import Update, split, swap_halves
+from toolkit.lora.update import Update, named_pairs, split, swap_halves
 
 # What diffusers reads outside the blocks of a kohya file; it drops all else with a warning.
 _KOHYA_OUTER = ("img_in", "txt_in", "time_in.in_layer", "time_in.out_layer", "final_layer.linear")
@@ -39,7 +39,7 @@ def _bfl(updates: Mapping[str, Update]) -> dict[str, Tensor]:
         [target for target in updates if target == FINAL_MODULATION[0]],
         "diffusers reads the halves of its update in the wrong order",
     )
-    return _pairs(updates, "diffusion_model.{}.lora_A.weight", "diffusion_model.{}.lora_B.weight")
+    return named_pairs(updates, "diffusion_model.{}.lora_A.weight", "diffusion_model.{}.lora_B.weight")
 
 
 def _diffusers(updates: Mapping[str, Update]) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ def _diffusers(updates: Mapping[str, Update]) -> dict[str, Tensor]:
         else:
             parts = split(update, len(layers)) if len(layers) > 1 else [update]
             named |= {layer: part for layer, part in zip(layers, parts, strict=True) if part is not None}
-    return _pairs(named, "transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight")
+    return named_pairs(named, "transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight")
 
 
 def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
@@ -62,20 +62,12 @@ def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
         "diffusers drops it from such a file",
     )
     underscored = {target.replace(".", "_"): update for target, update in updates.items()}
-    state = _pairs(underscored, "lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight")
+    state = named_pairs(underscored, "lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight")
     # fp32 whatever the weights are: bf16 has no 257. Equal to the rank: the scale is in the weights.
     return state | {f"lora_unet_{name}.alpha": torch.tensor(float(u.rank)) for name, u in underscored.items()}
 
 
 FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}
-
-
-def _pairs(updates: Mapping[str, Update], a: str, b: str) -> dict[str, Tensor]:
-    state = {}
-    for name, update in updates.items():
-        state[a.format(name)] = update.a
-        state[b.format(name)] = update.b
-    return state
 
 
 def _refuse(file_format: str, targets: list[str], reason: str) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
-from diffusers.loaders.single_file_utils import (
-    convert_flux2_transformer_checkpoint_to_diffusers,
-    convert_ldm_vae_checkpoint,
-)
+from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
 from torch import Tensor
 
 from toolkit.errors import UserError
+from toolkit.weights.kl_vae import VAE_LAYOUTS
 from toolkit.weights.layouts import ComponentFiles
-from toolkit.weights.streaming import Convert, unchanged
+from toolkit.weights.streaming import Convert, recognized, unchanged
 from toolkit.weights.tensor_index import TensorIndex
 
-_PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "vae.", "first_stage_model.", "transformer.")
 # A tensor that only the layout has -> how its names are converted.
 _RELEASED_TRANSFORMER = "double_stream_modulation_img.lin.weight"
 _DIFFUSERS_TRANSFORMER = "double_stream_modulation_img.linear.weight"
-_RELEASED_VAE = "encoder.down.0.block.0.conv1.weight"
-_DIFFUSERS_VAE = "encoder.down_blocks.0.resnets.0.conv1.weight"
-_VAE_BLOCKS = {"down_block_types": range(4), "up_block_types": range(4)}  # of which diffusers takes the number
 
 
 def transformer_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex, Convert]:
@@ -31,7 +25,7 @@ def transformer_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[Tens
         UserError: the file has another model, or is something else.
     """
     layouts = {_RELEASED_TRANSFORMER: _transformer_part, _DIFFUSERS_TRANSFORMER: unchanged}
-    return _recognized(index, layouts) or _refuse(index.entries, files, "transformer")
+    return recognized(index, layouts) or _refuse(index.entries, files, "transformer")
 
 
 def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex, Convert]:
@@ -40,7 +34,7 @@ def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex,
     Raises:
         UserError: the file has another VAE, half of one, or is something else.
     """
-    found = _recognized(index, {_RELEASED_VAE: _vae_part, _DIFFUSERS_VAE: unchanged})
+    found = recognized(index, VAE_LAYOUTS)
     if found is None:
         if any("conv_norm_out" in name or "up.0.block.0" in name for name in index.entries):
             raise UserError(
@@ -56,14 +50,6 @@ def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex,
     return found
 
 
-def _recognized(index: TensorIndex, layouts: Mapping[str, Convert]) -> tuple[TensorIndex, Convert] | None:
-    for prefix in _PREFIXES:
-        for marker, convert in layouts.items():
-            if f"{prefix}{marker}" in index.entries:
-                return index.under(prefix), convert
-    return None
-
-
 def _transformer_part(name: str, tensor: Tensor) -> dict[str, Tensor]:
     try:
         return convert_flux2_transformer_checkpoint_to_diffusers({name: tensor})
@@ -71,24 +57,11 @@ def _transformer_part(name: str, tensor: Tensor) -> dict[str, Tensor]:
         return {name: tensor}  # not a name of this model: the comparison with the model reports it
 
 
-def _vae_part(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    if name.startswith("bn."):
-        return {name: tensor}
-    for inner in ("encoder.quant_conv.", "decoder.post_quant_conv."):
-        name = name.replace(inner, inner.partition(".")[2])
-    parts: dict[str, Tensor | None] = {name: tensor}
-    if "sample.conv." in name:  # diffusers takes weight and bias of these together
-        layer, _, kind = name.rpartition(".")
-        parts[f"{layer}.{'bias' if kind == 'weight' else 'weight'}"] = None
-    converted = convert_ldm_vae_checkpoint(parts, _VAE_BLOCKS)
-    return {new: part for new, part in converted.items() if part is not None} or {name: tensor}
-
-
 def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tuple[TensorIndex, Convert]:
     if any(".lora_" in name or ".lokr_" in name for name in names):
         what = "is a LoRA and not a model"
     elif any("img_mod.lin" in name or "norm1_context.linear" in name for name in names):
-        what = "is a FLUX.1 model"
+        what = "is a FLUX.1 model: set `arch: flux`, or flux_kontext"
     elif any(name.startswith(("model.layers.", "language_model.")) for name in names):
         what = "is a text encoder: it belongs to model.te_name_or_path"
     else:

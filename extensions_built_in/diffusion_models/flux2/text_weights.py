@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +16,10 @@ from torch import nn
 from transformers import MistralModel, Qwen3Model
 
 from extensions_built_in.diffusion_models.flux2.text_config import text_config
-from toolkit.memory.quantize import quantize_linears
 from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.recipe import Recipe
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import check_fit, converted_shapes, stream_into, unchanged
+from toolkit.weights.streaming import check_fit, converted_shapes, unchanged
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 LANGUAGE_MODELS: Mapping[str, Any] = {"qwen3": Qwen3Model, "mistral": MistralModel}
@@ -31,46 +30,10 @@ _NAME = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class TextRecipe:
-    """All that is needed to load a text encoder; making one reads headers only.
-
-    Attributes:
-        config: of its first layers.
-        module: these layers, on the meta device.
-        weights: their tensors.
-    """
-
-    config: Any
-    module: nn.Module
-    weights: PlainWeights
-
-    def load(self, *, dtype: torch.dtype, device: torch.device, qtype: str | None = None) -> nn.Module:
-        """The first layers of the language model, frozen, in eval mode, on `device`.
-
-        Its last hidden state is the output of the last of these layers, exactly as the whole model's.
-
-        Args:
-            dtype: of the weights.
-            device: where they go.
-            qtype: format of the layers' linear weights, see `toolkit.memory.quantize`; each is quantized before the
-                next tensor is read. None leaves them in `dtype`.
-        """
-        module: Any = self.module
-        # Its buffers are computed, not stored.
-        module.rotary_emb = type(module.rotary_emb)(config=self.config).to(device)
-        linears = {f"{name}.weight": name for name, part in module.named_modules() if isinstance(part, nn.Linear)}
-
-        def quantize(placed: str) -> None:
-            if qtype is not None and placed in linears:
-                quantize_linears(module, qtype, names=[linears[placed]])
-
-        stream_into(module, self.weights, convert=unchanged, dtype=dtype, device=device, placed=quantize)
-        return module
-
-
-def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_size: int | None) -> TextRecipe:
+def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_size: int | None) -> Recipe:
     """How to load the first layers of a text encoder.
+
+    Its last hidden state is the output of the last of these layers, exactly as the whole model's.
 
     Args:
         files: a folder with `config.json`, or a single file; with or without head and vision tower.
@@ -87,8 +50,9 @@ def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_siz
     with torch.device("meta"):
         module = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
     module.norm = nn.Identity()
+    module.rotary_emb = type(module.rotary_emb)(config=config)  # its buffers are computed, not stored
     check_fit(module, shapes, place=files.place, kind=f"text encoder ({kind})")
-    return TextRecipe(config, module, weights)
+    return Recipe(module, weights, unchanged)
 
 
 def used_tensors(index: TensorIndex, num_layers: int) -> TensorIndex:

@@ -102,7 +102,7 @@ def test_quantized_while_loading_is_what_quantizing_afterwards_gives(tmp_path: P
     model, plain = _model(place, quantize=True, qtype="qint8"), _model(place)
     model.load("transformer")
     plain.load("transformer")
-    quantize_linears(plain.transformer, "qint8", names=plain._block_linears(plain.transformer))
+    quantize_linears(plain.transformer, "qint8", names=plain.get_quantizable_layers("transformer", plain.transformer))
     arguments = (torch.randn(1, 64, 2, 2).bfloat16(), torch.tensor([500.0]), torch.randn(1, 8, 96).bfloat16())
     with torch.no_grad():
         assert torch.equal(model.get_noise_prediction(*arguments), plain.get_noise_prediction(*arguments))

@@ -38,7 +38,6 @@ def test_a_job_file_of_ai_toolkit_is_read_unchanged(tmp_path: Path) -> None:
         "network.conv_alpha",
         "logging.use_ui_logger",
         "save.save_format",
-        "train.bypass_guidance_embedding",
     }
 
 

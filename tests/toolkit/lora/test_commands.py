@@ -12,7 +12,7 @@ from diffusers import Flux2Transformer2DModel
 from extensions_built_in.diffusion_models.flux2.lora_formats import write
 from tests.golden.models import single_file, transformer
 from toolkit.lora.__main__ import main
-from toolkit.lora.files import HASH, read_lora_file
+from toolkit.lora.files import read_lora_file
 from toolkit.lora.update import Update, distance, fuse, norm
 from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
 
@@ -78,7 +78,7 @@ def test_info_says_what_a_file_is(lora: Path, tmp_path: Path, capsys: pytest.Cap
 def test_info_notices_tensors_that_were_changed(lora: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["convert", str(lora), "--output", str(lora), "--force"])
     state = {key: 2 * tensor for key, tensor in read_tensors(lora).items()}
-    write_tensors(lora, state, {HASH: read_metadata(lora)[HASH]})
+    write_tensors(lora, state, read_metadata(lora))
     main(["info", str(lora)])
     assert "they were changed" in capsys.readouterr().out
 

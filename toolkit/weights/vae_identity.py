@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,11 +16,9 @@ from toolkit.files import sha256_json
 
 # A decoder does not touch latents: the VAE with the small decoder shares its cache with the full one.
 _ENCODES = ("encoder.", "quant_conv.", "bn.running_")
-# Settings that are not visible in the weights, with the values of released files that come without config.json.
-_SETTINGS = {"batch_norm_eps": 1e-4, "norm_num_groups": 32, "act_fn": "silu"}
 
 
-def encoder_fingerprint(files: Sequence[Path], config: Path | None) -> str:
+def encoder_fingerprint(files: Sequence[Path], config: Path | None, *, settings: Mapping[str, object]) -> str:
     """Hex digest of the part of a VAE that makes latents.
 
     Equal for all models that come with the same VAE, also under other file names, tensor names (the released
@@ -29,6 +27,8 @@ def encoder_fingerprint(files: Sequence[Path], config: Path | None) -> str:
     Args:
         files: its safetensors files.
         config: its `config.json`; None for a released single file.
+        settings: names of those that shape latents and are not visible in the weights, each with its value in released
+            files that come without `config.json`.
 
     Raises:
         UserError: a file is damaged, or none holds the encoder of a VAE.
@@ -37,7 +37,7 @@ def encoder_fingerprint(files: Sequence[Path], config: Path | None) -> str:
     if not digests:
         found = ", ".join(str(path) for path in files) or f"the folder of {config}"
         raise UserError(f"{found}: no encoder of a VAE in it. Check model.vae_path and model.name_or_path.")
-    return sha256_json({"tensors": digests, "settings": _settings(config)})
+    return sha256_json({"tensors": digests, "settings": _settings(config, settings)})
 
 
 def _digests(path: Path) -> list[str]:
@@ -55,6 +55,6 @@ def _digest(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _settings(config: Path | None) -> dict[str, object]:
+def _settings(config: Path | None, defaults: Mapping[str, object]) -> dict[str, object]:
     stored = {} if config is None else json.loads(config.read_text(encoding="utf-8"))
-    return {key: stored.get(key, default) for key, default in _SETTINGS.items()}
+    return {key: stored.get(key, default) for key, default in defaults.items()}

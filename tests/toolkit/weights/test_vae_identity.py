@@ -1,7 +1,8 @@
-"""extensions_built_in.diffusion_models.flux2.vae_identity"""
+"""toolkit.weights.vae_identity"""
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein9BModel, Flux2Model
-from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
+from extensions_built_in.diffusion_models.flux2.latents import ENCODER_SETTINGS
 from tests.tiny import TINY, tiny_config, tiny_model
 from toolkit.errors import UserError
+from toolkit.weights import vae_identity
 
 WEIGHTS = TINY / "vae" / "diffusion_pytorch_model.safetensors"
 CONFIG = TINY / "vae" / "config.json"
+encoder_fingerprint = partial(vae_identity.encoder_fingerprint, settings=ENCODER_SETTINGS)
 OURS = encoder_fingerprint([WEIGHTS], CONFIG)
 
 

@@ -1,0 +1,82 @@
+"""The FLUX.1 models as plain data.
+
+Sources: Black Forest Labs' model repositories (sizes, licences, steps and guidance). Training defaults are those that
+users' job files for these models agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from toolkit.cards import ModelCard, ReferenceLimits, Variant
+
+_PARAMETERS = 11_901_408_320
+# 512 rows of T5 and one that holds the vector of CLIP.
+_PROMPT_EMBEDS = (513, 4096)
+
+
+def _defaults(**sample: Any) -> Mapping[str, Mapping[str, Any]]:
+    return {
+        "train": {"lr": 1e-4, "timestep_type": "sigmoid"},
+        "datasets": {"resolution": [1024], "caption_dropout_rate": 0.05},
+        "save": {"lora_format": "diffusers"},  # as ai-toolkit; under the released names diffusers would not read it
+        "sample": {"width": 1024, "height": 1024, "guidance_scale": 4.0, "sample_steps": 20, **sample},
+    }
+
+
+CARDS = (
+    ModelCard(
+        arch="flux",
+        family="flux",
+        label="FLUX.1 [dev]",
+        summary="The model before FLUX.2, with the most LoRAs and tools; 12 B parameters, guidance built in.",
+        source="black-forest-labs/FLUX.1-dev",
+        license="FLUX.1 [dev] Non-Commercial",
+        is_gated=True,
+        divisor_px=16,
+        num_parameters=_PARAMETERS,
+        prompt_embeds_shape=_PROMPT_EMBEDS,
+        capabilities=frozenset({"guidance_embed", "assistant_lora"}),
+        defaults=_defaults(),
+        notes=(
+            "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-dev and set HF_TOKEN.",
+            "A LoRA inherits the licence: no commercial training.",
+            "Negative prompts have no effect: the model was distilled with its guidance.",
+            "FLUX.1 [schnell] is trained as this arch, with model.assistant_lora_path; its licence is Apache-2.0.",
+        ),
+        names=("flux-1-dev", "flux1-dev"),
+        variants=(
+            Variant(
+                label="FLUX.1 [schnell]",
+                names=("flux-1-schnell", "flux1-schnell"),
+                advice="Training undoes its distillation to four steps, unless a training adapter takes the damage: "
+                "`model.assistant_lora_path: ostris/FLUX.1-schnell-training-adapter`.",
+                consent="train_distilled",
+                remedy="assistant_lora_path",
+                defaults={"sample": {"guidance_scale": 1.0, "sample_steps": 4}},
+            ),
+        ),
+    ),
+    ModelCard(
+        arch="flux_kontext",
+        family="flux",
+        label="FLUX.1 Kontext [dev]",
+        summary="FLUX.1 [dev] for editing: it is shown a picture and told what to change; 12 B parameters.",
+        source="black-forest-labs/FLUX.1-Kontext-dev",
+        license="FLUX.1 [dev] Non-Commercial",
+        is_gated=True,
+        divisor_px=16,
+        num_parameters=_PARAMETERS,
+        prompt_embeds_shape=_PROMPT_EMBEDS,
+        capabilities=frozenset({"guidance_embed", "assistant_lora", "references"}),
+        reference_limits=ReferenceLimits(max_count=1, max_area_px=1024**2),
+        defaults=_defaults(guidance_scale=2.5, sample_steps=28),
+        notes=(
+            "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev and set HF_TOKEN.",
+            "A LoRA inherits the licence: no commercial training.",
+            "It takes one reference image; images without one can be trained beside those that have one.",
+        ),
+        names=("flux-1-kontext-dev", "flux1-kontext-dev", "flux1-dev-kontext"),
+    ),
+)

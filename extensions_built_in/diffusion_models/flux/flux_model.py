@@ -1,0 +1,281 @@
+"""FLUX.1 as a model of the trainer: dev, schnell and Kontext."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxPipeline
+from PIL import Image
+from torch import Tensor, nn
+
+from extensions_built_in.diffusion_models.flux import latents, lora_formats, lora_keys, text_encoder, weights
+from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
+from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
+from extensions_built_in.diffusion_models.flux.sources import COMPONENTS, sources_of
+from extensions_built_in.diffusion_models.flux.text_weights import clip_recipe, folder_of, t5_recipe
+from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find_cut, load_tokenizer
+from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
+from toolkit.config import SampleItem
+from toolkit.files import sha256_json
+from toolkit.lora.update import Fused, Place, Update
+from toolkit.memory.tiling import tiled_above
+from toolkit.models.base_model import Component, LoraTarget, StateDict
+from toolkit.models.prompt_cut import PromptCut
+from toolkit.stable_diffusion_model import StableDiffusion
+from toolkit.weights.fingerprint import fingerprint
+from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.sources import Sources
+from toolkit.weights.vae_identity import encoder_fingerprint
+
+# Came with the released models; single files have none beside them.
+SCHEDULER = {
+    "shift": 3.0,
+    "use_dynamic_shifting": True,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+}
+SCHNELL_SCHEDULER = {**SCHEDULER, "shift": 1.0, "use_dynamic_shifting": False}
+
+
+class FluxModel(StableDiffusion):
+    """FLUX.1 dev, and schnell: the one without guidance embedding."""
+
+    arch: ClassVar[str] = "flux"
+    base_model_version: ClassVar[str | None] = "flux.1"
+    target_lora_modules: ClassVar[list[str]] = ["FluxTransformer2DModel"]
+    _is_schnell: bool | None = None
+
+    @property
+    def is_schnell(self) -> bool:
+        """Whether the weights have no guidance embedding. Reads the header of the transformer's files, once."""
+        if self._is_schnell is None:
+            module: Any = transformer_recipe(self._files("transformer"), arch=self.arch).module
+            self._is_schnell = not module.config.guidance_embeds
+        return self._is_schnell
+
+    @property
+    def max_text_tokens(self) -> int:  # type: ignore[override]
+        """Length of every prompt for T5: 256 for schnell, 512 for the others."""
+        return 256 if self.is_schnell else 512
+
+    # Loading
+
+    @property
+    def sources(self) -> Sources:
+        """Where the job's components are."""
+        return sources_of(self.model_config, self.card)
+
+    def check_files(self) -> None:
+        """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
+        super().check_files()
+        transformer = self.sources.find_local("transformer")
+        if transformer is not None:
+            transformer_recipe(transformer, arch=self.arch)
+        vae = self.sources.find_local("vae")
+        if vae is not None:
+            vae_recipe(vae)
+
+    def check_access(self) -> None:
+        """See BaseModel.check_access."""
+        self.sources.check_reachable(COMPONENTS)
+
+    def load(self, component: Component) -> None:
+        """See BaseModel.load; `sources` says which layouts are read."""
+        if getattr(self, component) is not None:
+            return
+        if component == "text_encoder":
+            self._load_tokenizers()
+            recipes = (
+                clip_recipe(self._files("text_encoder"), device=self.device),
+                t5_recipe(self._files("text_encoder_2")),
+            )
+            clip, t5 = (self.load_recipe(component, recipe, dtype=self.te_dtype) for recipe in recipes)
+            self.text_encoder = text_encoder.TextEncoders(clip, t5)
+        elif component == "vae":
+            self.vae = self.load_recipe(component, vae_recipe(self._files("vae")), dtype=self.vae_dtype)
+            self.vae.enable_slicing()  # a batch costs the memory of one picture
+        else:
+            recipe = transformer_recipe(self._files("transformer"), arch=self.arch)
+            self.transformer = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
+            self.load_assistant_lora()
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks of the transformer and of T5.
+
+        CLIP is small: its layers have other names and keep their precision.
+        """
+        blocks = {
+            "transformer": ("transformer_blocks.", "single_transformer_blocks."),
+            "text_encoder": ("encoder.block.",),
+        }
+        return [
+            name
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Linear) and name.startswith(blocks.get(component, ()))
+        ]
+
+    def fingerprint(self, component: Component) -> str:
+        """See BaseModel.fingerprint. All archs of the family share a VAE, and so their latents."""
+        files = self._files(component)
+        if component == "vae":
+            config = None if files.folder is None else files.folder / "config.json"
+            encoder = encoder_fingerprint(files.weights, config, settings=latents.ENCODER_SETTINGS)
+            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
+        facts: dict[str, Any] = {"weights": fingerprint(files)}
+        if component == "text_encoder":
+            others = ("text_encoder_2", "tokenizer", "tokenizer_2")
+            facts |= {name: fingerprint(self._files(name)) for name in others}
+            facts |= {
+                "dtype": str(self.te_dtype),
+                "max_tokens": self.max_text_tokens,
+                "encoding": text_encoder.ENCODING_VERSION,
+                "qtype": self._te_qtype,
+            }
+        return sha256_json(facts)
+
+    # Text and images
+
+    def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
+        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompt_rows`)."""
+        return text_encoder.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
+
+    def cut_prompt(self, prompt: str) -> PromptCut | None:
+        """See BaseModel.cut_prompt. CLIP always reads the first 77 tokens only, which goes without saying."""
+        self._load_tokenizers()
+        return find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """See BaseModel.encode_images: [B, 16, H / 8, W / 8]."""
+        return latents.encode(self.vae, pixels)
+
+    def decode_latents(self, latents_: Tensor) -> Tensor:
+        """See BaseModel.decode_latents."""
+        return latents.decode(self.vae, latents_, limit=self._whole_px)
+
+    # Training
+
+    def get_noise_prediction(
+        self,
+        noisy_latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        *,
+        guidance: float = 1.0,
+        references: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """See BaseModel.get_noise_prediction."""
+        return predict_velocity(
+            self.transformer,
+            noisy_latents,
+            timestep / 1000,
+            prompt_embeds,
+            guidance=None if self.bypass_guidance_embedding else guidance,
+            references=references,
+        )
+
+    def enable_gradient_checkpointing(self) -> None:
+        """See BaseModel.enable_gradient_checkpointing."""
+        self.transformer.enable_gradient_checkpointing()
+
+    # LoRA and saving
+
+    def get_transformer_block_names(self) -> list[str]:
+        """`transformer_blocks` and `single_transformer_blocks`."""
+        return list(lora_keys.BLOCK_LISTS)
+
+    def get_lora_targets(self) -> list[LoraTarget]:
+        """See BaseModel.get_lora_targets."""
+        return lora_keys.targets(self.transformer)
+
+    @classmethod
+    def locate_layer(cls, name: str) -> Place | Fused | None:
+        """See BaseModel.locate_layer."""
+        return lora_keys.place(name)
+
+    @classmethod
+    def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
+        """See BaseModel.write_lora."""
+        return lora_formats.write(updates, file_format)
+
+    def model_state_to_save(self) -> StateDict:
+        """The transformer as the released single file names it, readable by ComfyUI."""
+        return weights.to_single_file(self.transformer.state_dict())
+
+    # Sampling
+
+    def get_generation_pipeline(self) -> Any:
+        """FluxPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        return FluxPipeline(transformer=self.transformer, **self._pipeline_parts())
+
+    def generate_single_image(
+        self,
+        pipeline: Any,
+        item: SampleItem,
+        embeds: Mapping[str, Tensor],
+        generator: torch.Generator,
+        *,
+        references: Sequence[Image.Image] = (),
+    ) -> Image.Image:
+        """See BaseModel.generate_single_image. The assistant LoRA is off: the picture is what a user will get."""
+        rows = embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)  # [1, L + 1, D]
+        text, pooled = from_rows(rows, self.transformer.config.pooled_projection_dim)
+        pipeline.set_progress_bar_config(disable=True)
+        whole = tiled_above(self.vae, item.width * item.height, limit=self._whole_px)
+        with whole, self.without_assistant_lora():
+            return pipeline(
+                prompt_embeds=text,
+                pooled_prompt_embeds=pooled,
+                height=item.height,
+                width=item.width,
+                num_inference_steps=item.sample_steps,
+                guidance_scale=item.guidance_scale,
+                generator=generator,
+                **self._pipeline_arguments(item, references),
+            ).images[0]
+
+    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
+        """The prompt: none of these models uses a negative one."""
+        return (item.prompt,)
+
+    def _pipeline_arguments(self, item: SampleItem, references: Sequence[Image.Image]) -> dict[str, Any]:
+        assert not references, "the check refuses references for this model"
+        return {}
+
+    def _pipeline_parts(self) -> dict[str, Any]:
+        found = self.sources.find_scheduler()
+        if found is None or found.folder is None:
+            scheduler = FlowMatchEulerDiscreteScheduler(**(SCHNELL_SCHEDULER if self.is_schnell else SCHEDULER))
+        else:
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
+        absent = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+        return {"scheduler": scheduler, "vae": self.vae, **dict.fromkeys(absent)}
+
+    # Files
+
+    def _files(self, component: str) -> ComponentFiles:
+        return self.sources.find(component)
+
+    def _load_tokenizers(self) -> None:
+        if self.tokenizer is None:
+            first, second = (load_tokenizer(folder_of(self._files(name))) for name in ("tokenizer", "tokenizer_2"))
+            self.tokenizer = Tokenizers(first, second)
+
+
+class FluxKontextModel(FluxModel):
+    """FLUX.1 Kontext: dev that is shown a reference image."""
+
+    arch: ClassVar[str] = "flux_kontext"
+    base_model_version: ClassVar[str | None] = "flux.1_kontext"
+
+    def get_generation_pipeline(self) -> Any:
+        """FluxKontextPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        return FluxKontextPipeline(transformer=self.transformer, **self._pipeline_parts())
+
+    def _pipeline_arguments(self, item: SampleItem, references: Sequence[Image.Image]) -> dict[str, Any]:
+        # The pipeline would otherwise draw about a megapixel whatever was asked, and scale the reference to as much.
+        arguments: dict[str, Any] = {"max_area": item.width * item.height, "_auto_resize": False}
+        return {**arguments, "image": references[0]} if references else arguments

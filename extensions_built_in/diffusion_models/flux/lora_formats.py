@@ -1,0 +1,61 @@
+"""FLUX.1's LoRA files as other programs read them.
+
+`diffusers` uses the names of that library, `transformer.<layer>.lora_A/B.weight`, with alpha / rank folded into B: what
+ai-toolkit writes, read by diffusers and ComfyUI. `kohya` is the spelling of sd-scripts, read by both too. `bfl` uses
+the names of the released single file, which ComfyUI reads and diffusers does not. The last two fuse q, k and v: where
+these were trained apart their ranks add up, and the change stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux.lora_keys import layers_of, place, released_of
+from toolkit.lora.update import Fused, Update, named_pairs, swap_halves
+
+
+def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
+    """Tensors of a file.
+
+    Args:
+        updates: by name in the diffusers model.
+        file_format: a key of `FORMATS`.
+    """
+    return FORMATS[file_format](updates)
+
+
+def _diffusers(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    return named_pairs(updates, "transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight")
+
+
+def _bfl(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    return named_pairs(_released(updates), "diffusion_model.{}.lora_A.weight", "diffusion_model.{}.lora_B.weight")
+
+
+def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    underscored = {name.replace(".", "_"): update for name, update in _released(updates).items()}
+    state = named_pairs(underscored, "lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight")
+    # fp32 whatever the weights are: bf16 has no 257. Equal to the rank: the scale is in the weights.
+    return state | {f"lora_unet_{name}.alpha": torch.tensor(float(u.rank)) for name, u in underscored.items()}
+
+
+FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}
+
+
+def _released(updates: Mapping[str, Update]) -> dict[str, Update]:
+    """By name in the released model."""
+    result: dict[str, Update] = {}
+    for name in dict.fromkeys(released_of(target) for target in updates):
+        where = place(name)
+        if isinstance(where, Fused):
+            joined = where.joined(updates)
+            assert joined is not None, name
+            result[name] = joined
+        else:
+            assert where is not None, name
+            update = updates[layers_of(name)[0]]
+            result[name] = Update(update.a, swap_halves(update.b)) if where.is_swapped else update
+    return result

@@ -1,0 +1,131 @@
+"""FLUX.1's linear layers: which may carry LoRA, and where a layer belongs by any of its names.
+
+LoRA is put on the layers of the diffusers model one by one, as ai-toolkit does: where the released model fuses several
+into one matrix, each has an update of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from diffusers import FluxTransformer2DModel
+
+from toolkit.lora.update import Fused, Place
+from toolkit.models.base_model import LoraTarget
+
+# Released name inside a block -> layers of the diffusers model that it fuses or renames.
+DOUBLE_BLOCK = {
+    "img_mod.lin": ("norm1.linear",),
+    "txt_mod.lin": ("norm1_context.linear",),
+    "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+    "img_attn.proj": ("attn.to_out.0",),
+    "img_mlp.0": ("ff.net.0.proj",),
+    "img_mlp.2": ("ff.net.2",),
+    "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    "txt_attn.proj": ("attn.to_add_out",),
+    "txt_mlp.0": ("ff_context.net.0.proj",),
+    "txt_mlp.2": ("ff_context.net.2",),
+}
+SINGLE_BLOCK = {
+    "modulation.lin": ("norm.linear",),
+    "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
+    "linear2": ("proj_out",),
+}
+# Outside the blocks.
+OUTER = {
+    "img_in": ("x_embedder",),
+    "txt_in": ("context_embedder",),
+    "time_in.in_layer": ("time_text_embed.timestep_embedder.linear_1",),
+    "time_in.out_layer": ("time_text_embed.timestep_embedder.linear_2",),
+    "vector_in.in_layer": ("time_text_embed.text_embedder.linear_1",),
+    "vector_in.out_layer": ("time_text_embed.text_embedder.linear_2",),
+    "guidance_in.in_layer": ("time_text_embed.guidance_embedder.linear_1",),
+    "guidance_in.out_layer": ("time_text_embed.guidance_embedder.linear_2",),
+    "final_layer.linear": ("proj_out",),
+    "final_layer.adaLN_modulation.1": ("norm_out.linear",),
+}
+# The two halves of its rows are swapped between the layouts.
+SWAPPED = "final_layer.adaLN_modulation.1"
+BLOCK_LISTS = ["transformer_blocks", "single_transformer_blocks"]
+
+_RELEASED_BLOCKS = {
+    "double_blocks": ("transformer_blocks", DOUBLE_BLOCK),
+    "single_blocks": ("single_transformer_blocks", SINGLE_BLOCK),
+}
+# Rows of a layer, where a released one fuses several: the MLP of a single block is four times as wide as the model.
+_HEIGHTS = {"proj_mlp": 4}
+_IN_BLOCK = re.compile(rf"({'|'.join((*_RELEASED_BLOCKS, *BLOCK_LISTS))})_(\d+)_(.+)")
+
+
+def targets(transformer: FluxTransformer2DModel) -> list[LoraTarget]:
+    """Every linear layer: 14 of each double block, 6 of each single block, then those outside."""
+    names = [
+        f"{blocks}.{i}.{layer}"
+        for blocks, table in _RELEASED_BLOCKS.values()
+        for i in range(len(transformer.get_submodule(blocks)))
+        for layers in table.values()
+        for layer in layers
+    ]
+    has_guidance = transformer.config.guidance_embeds
+    names += [layer for name, (layer,) in OUTER.items() if has_guidance or "guidance" not in name]
+    return [LoraTarget(name, (name,)) for name in names]
+
+
+def place(name: str) -> Place | Fused | None:
+    """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
+    name = name.replace(".", "_")
+    if match := _IN_BLOCK.fullmatch(name):
+        blocks, index, layer = match.groups()
+        where = _INNER[blocks].get(layer)
+        return None if where is None else _inside(f"{_OURS[blocks]}.{index}.", where)
+    return _OUTER.get(name)
+
+
+def layers_of(released: str) -> tuple[str, ...]:
+    """diffusers' names of the layers that one of the released model fuses or renames.
+
+    Raises:
+        KeyError: the released model has no such layer.
+    """
+    blocks, _, rest = released.partition(".")
+    if blocks not in _RELEASED_BLOCKS:
+        return OUTER[released]
+    index, _, layer = rest.partition(".")
+    ours, table = _RELEASED_BLOCKS[blocks]
+    return tuple(f"{ours}.{index}.{name}" for name in table[layer])
+
+
+def heights_of(layers: tuple[str, ...]) -> tuple[int, ...]:
+    """How the numbers of rows of the parts of a fused layer are to each other."""
+    return tuple(_HEIGHTS.get(layer.rpartition(".")[2], 1) for layer in layers)
+
+
+def released_of(target: str) -> str:
+    """The layer of the released model that holds a layer of diffusers'."""
+    for blocks, (ours, table) in _RELEASED_BLOCKS.items():
+        if target.startswith(f"{ours}."):
+            _, index, layer = target.split(".", 2)
+            return f"{blocks}.{index}.{next(name for name, layers in table.items() if layer in layers)}"
+    return next(name for name, layers in OUTER.items() if target in layers)
+
+
+def _inside(block: str, where: Place | Fused) -> Place | Fused:
+    if isinstance(where, Place):
+        return Place(f"{block}{where.target}")
+    return Fused(tuple(f"{block}{target}" for target in where.targets), where.heights)
+
+
+def _places(table: Mapping[str, tuple[str, ...]]) -> dict[str, Place | Fused]:
+    """Every name of every layer, in underscores, to where it belongs."""
+    places: dict[str, Place | Fused] = {}
+    for released, layers in table.items():
+        places |= {layer.replace(".", "_"): Place(layer) for layer in layers}
+        whole = Place(layers[0], is_swapped=released == SWAPPED)
+        places[released.replace(".", "_")] = whole if len(layers) == 1 else Fused(layers, heights_of(layers))
+    return places
+
+
+_INNER = {name: _places(table) for blocks, (ours, table) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
+_OURS = {name: ours for blocks, (ours, _) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
+_OUTER = _places(OUTER)

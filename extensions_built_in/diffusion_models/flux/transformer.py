@@ -1,0 +1,88 @@
+"""One forward pass of the FLUX.1 transformer, on latents as pictures instead of sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
+
+
+def predict_velocity(
+    transformer: FluxTransformer2DModel,
+    noisy_latents: Tensor,
+    sigma: Tensor,
+    prompt_embeds: Tensor,
+    *,
+    guidance: float | None,
+    references: Sequence[Tensor] = (),
+) -> Tensor:
+    """Velocity `noise - latents` that the model predicts.
+
+    Args:
+        transformer: the model.
+        noisy_latents: [B, C, h, w], h and w even.
+        sigma: share of noise, [B], fp32, 0..1. The model casts it to the dtype of its first layer's output.
+        prompt_embeds: [B, L + 1, D], see `prompt_rows`; padding is attended to, as in the reference.
+        guidance: value of the guidance embedding; None leaves the embedding out. Unused by schnell, which has none.
+        references: clean latents of the reference image of each sample, [B, C, h_r, w_r], h_r and w_r even.
+
+    Returns:
+        [B, C, h, w], in the dtype of the model's last layer.
+    """
+    batch, _, height, width = noisy_latents.shape
+    text, pooled = from_rows(prompt_embeds, transformer.config.pooled_projection_dim)
+    tokens = _tokens(noisy_latents)  # [B, S, 4C]
+    num_tokens = tokens.shape[1]
+    places = _places(noisy_latents, time=0)  # [S, 3]
+    for reference in references:
+        tokens = torch.cat([tokens, _tokens(reference).to(tokens)], dim=1)
+        places = torch.cat([places, _places(reference, time=1).to(places)])
+    embedded_guidance = None
+    if transformer.config.guidance_embeds:
+        embedded_guidance = torch.full((batch,), guidance or 0.0, device=tokens.device, dtype=torch.float32)
+    with _without_guidance(transformer) if guidance is None else nullcontext():
+        velocity = transformer(
+            hidden_states=tokens,
+            encoder_hidden_states=text,
+            pooled_projections=pooled,
+            timestep=sigma,
+            guidance=embedded_guidance,
+            img_ids=places,
+            txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
+            return_dict=False,
+        )[0][:, :num_tokens]  # [B, S, 4C]
+    # The picture's size in pixels, of which this takes an eighth.
+    return FluxPipeline._unpack_latents(velocity, 8 * height, 8 * width, vae_scale_factor=8)
+
+
+@contextmanager
+def _without_guidance(transformer: FluxTransformer2DModel) -> Iterator[None]:
+    """Inside the block the guidance embedding, which is added to those of time and text, is zero."""
+    if not transformer.config.guidance_embeds:
+        yield
+        return
+    embedder = transformer.time_text_embed.guidance_embedder
+    handle = embedder.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _tokens(latents: Tensor) -> Tensor:
+    """Cells of 2 x 2, [B, h / 2 * w / 2, 4C]."""
+    batch, channels, height, width = latents.shape
+    return FluxPipeline._pack_latents(latents, batch, channels, height, width)
+
+
+def _places(latents: Tensor, *, time: int) -> Tensor:
+    """The (t, h, w) of each cell, [h / 2 * w / 2, 3]; t is 0 for the image and 1 for its reference."""
+    height, width = latents.shape[-2:]
+    places = FluxPipeline._prepare_latent_image_ids(1, height // 2, width // 2, latents.device, torch.float32)
+    places[:, 0] = time
+    return places

@@ -1,0 +1,82 @@
+"""How to load one component: an empty module, the files that fill it, and the names between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toolkit.errors import UserError
+from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.scaled import PlainWeights
+from toolkit.weights.streaming import Convert, stream_into
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that is needed to load a component; making one reads headers only.
+
+    Attributes:
+        module: on the meta device.
+        weights: what the files hold.
+        convert: from their names to the module's.
+    """
+
+    module: torch.nn.Module
+    weights: PlainWeights
+    convert: Convert
+
+    def load(self, *, dtype: torch.dtype, device: torch.device, placed: Callable[[str], None] | None = None) -> Any:
+        """The module with its weights, frozen; see `stream_into`."""
+        stream_into(self.module, self.weights, convert=self.convert, dtype=dtype, device=device, placed=placed)
+        return self.module
+
+
+def weights_of(files: ComponentFiles) -> tuple[Path, ...]:
+    """The safetensors files of a component.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not files.weights:
+        raise UserError(f"{files.place}: has no safetensors file. Download the weights.")
+    return files.weights
+
+
+def config_of(files: ComponentFiles) -> dict[str, Any] | None:
+    """Its `config.json`; None for a single file.
+
+    Raises:
+        UserError: it cannot be read, or says that the weights are quantized.
+    """
+    if files.folder is None:
+        return None
+    path = files.folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
+    if "quantization_config" in config:
+        method = config["quantization_config"].get("quant_method", "an unknown method")
+        raise UserError(
+            f"{files.place}: the weights were quantized by {method}, which training cannot start from. Use the bf16 "
+            "weights; `model.quantize` makes them small."
+        )
+    return config
+
+
+def empty_module(kind: Any, config: dict[str, Any], files: ComponentFiles) -> torch.nn.Module:
+    """A diffusers model on the meta device, frozen, in eval mode.
+
+    Raises:
+        UserError: `config` does not fit the class.
+    """
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config).requires_grad_(False).eval()
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{files.place}: no {kind.__name__} can be made of its config.json ({error}).") from error

@@ -1,0 +1,149 @@
+"""Where the components of a model are: in a place of their own, beside the transformer, or where its card says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from toolkit.cards import ModelCard
+from toolkit.config import ModelConfig
+from toolkit.config.model import ModelPaths
+from toolkit.errors import UserError
+from toolkit.weights.layouts import TENSORS, ComponentFiles, NotHereError, find_component, reach_component
+
+_OWN_KEYS = {
+    "transformer": "model.model_paths.transformer",
+    "vae": "model.vae_path",
+    "text_encoder": "model.te_name_or_path",
+    "tokenizer": "model.model_paths.tokenizer",
+}
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Look(Protocol[T_co]):
+    """`find_component`, or `reach_component` for what it would find."""
+
+    def __call__(
+        self, place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+    ) -> T_co: ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the components of one job's model are.
+
+    A place of its own in the job (`vae_path`, `te_name_or_path`, `model_paths`) always wins. What a single file or a
+    folder of single files does not hold comes from the hub repository of the model's card. A tokenizer comes from where
+    the text encoder is; if there is none, as beside a single file, from where it would be without a place for it.
+
+    Components are `transformer`, `vae`, `text_encoder`, `tokenizer`, and the second of a kind, such as `tokenizer_2`.
+
+    Attributes:
+        config: the `model` section.
+        card: of its arch.
+        single_files: component -> names under which it is released as one file, best first; none if it never is.
+    """
+
+    config: ModelConfig
+    card: ModelCard
+    single_files: Callable[[str], Sequence[str]]
+
+    def find(self, component: str) -> ComponentFiles:
+        """The files of a component; what is on the hub is downloaded.
+
+        Raises:
+            UserError: see `toolkit.weights.layouts.find_component`.
+        """
+        return self._find(component, find_component)
+
+    def check_reachable(self, components: Iterable[str]) -> None:
+        """Ask the hub about every repository that `find` would download from, and download nothing.
+
+        Raises:
+            UserError: one is absent, gated or out of reach, and what is needed of it is not in the local cache.
+        """
+        for component in components:
+            self._find(component, reach_component)
+
+    def find_local(self, component: str) -> ComponentFiles | None:
+        """As `find`, without the network; None for what is on the hub."""
+        own = self.config.place_of(component)
+        place = Path(own or self.config.name_or_path).expanduser()
+        if not place.exists():
+            return None
+        if own is None and component != "transformer" and place.suffix in TENSORS:
+            names = self.single_files(component)
+            beside = next((place.with_name(name) for name in names if place.with_name(name).is_file()), None)
+            return None if beside is None else self._look(component, str(beside), find_component)
+        try:
+            return self._look(component, str(place), find_component)
+        except NotHereError:
+            if own is not None or component == "transformer" or (place / "model_index.json").exists():
+                raise
+            return None
+
+    def find_scheduler(self) -> ComponentFiles | None:
+        """The scheduler's settings that came with the model; None for a single file or a folder of single files."""
+        if Path(self.config.name_or_path).suffix in TENSORS:
+            return None
+        try:
+            return find_component(self.config.name_or_path, "scheduler", setting="model.name_or_path")
+        except NotHereError:
+            return None
+
+    def _find(self, component: str, look: _Look[T]) -> ComponentFiles | T:
+        config = self.config
+        is_tokenizer = _first(component) == "tokenizer"
+        if is_tokenizer and config.model_paths.tokenizer is None and config.place_of("text_encoder"):
+            return self._tokenizer_of_encoder(component, look)
+        found = self.find_local(component)
+        if found is not None:
+            return found
+        own = config.place_of(component)
+        place = own or config.name_or_path
+        if not Path(place).expanduser().exists():
+            try:
+                return self._look(component, place, look)
+            except NotHereError:
+                if own is not None or component == "transformer" or place == self.card.source:
+                    raise
+        return self._from_the_card(component, look)
+
+    def _tokenizer_of_encoder(self, component: str, look: _Look[T]) -> ComponentFiles | T:
+        place = str(self.config.place_of("text_encoder"))
+        if Path(place).suffix not in TENSORS:
+            try:
+                return look(place, component, single_files=(), setting=_OWN_KEYS["text_encoder"])
+            except NotHereError:
+                pass  # that of Mistral Small 3.2 has it in Mistral's own format only
+        without = self.config.model_copy(update={"te_name_or_path": None, "model_paths": ModelPaths()})
+        return Sources(without, self.card, self.single_files)._find(component, look)
+
+    def _look(self, component: str, place: str, look: _Look[T]) -> T:
+        first = _first(component)
+        if self.config.place_of(component) is None:
+            key = "model.name_or_path"
+        else:
+            key = f"model.model_paths.{first}" if getattr(self.config.model_paths, first) else _OWN_KEYS[first]
+        # A folder of single files may hold the transformer alone.
+        any_file = component == "transformer" or self.config.place_of(component) is not None
+        return look(place, component, single_files=self.single_files(component), any_file=any_file, setting=key)
+
+    def _from_the_card(self, component: str, look: _Look[T]) -> T:
+        key, names = _OWN_KEYS[_first(component)], self.single_files(component)
+        try:
+            return look(self.card.source, component, single_files=names, any_file=False, setting=key)
+        except UserError as error:
+            raise UserError(
+                f"{self.config.name_or_path} holds no {component}, and {self.card.source}, which does, cannot be used "
+                f"either. {error} Or set {key} to a folder that has it."
+            ) from error
+
+
+def _first(component: str) -> str:
+    """The first of the component's kind, whose settings count for both."""
+    return component.removesuffix("_2")
