@@ -21,8 +21,11 @@ MAX_LINES = 350
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "toolkit",
+        "toolkit.alive",
+        "toolkit.bundles",
         "toolkit.disk",
         "toolkit.duration",
+        "toolkit.environment",
         "toolkit.errors",
         "toolkit.events",
         "toolkit.extension",
@@ -31,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.log_file",
         "toolkit.progress",
         "toolkit.randomness",
+        "toolkit.run_record",
         "toolkit.stop",
         "toolkit.version",
     ),

@@ -19,6 +19,7 @@ from tests.tiny import TINY, StopAfter, write_dataset, write_job
 from toolkit.config import load_job
 from toolkit.events import read_events
 from toolkit.stop import StopRequest
+from toolkit.train.resume import ResumeChoice
 from toolkit.weights.tensor_files import read_tensors
 
 
@@ -252,8 +253,12 @@ def test_tensorboard_gets_the_losses_where_log_dir_is_set(tmp_path: Path) -> Non
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(write_job(tmp_path)).status == "done"
-    assert _run(write_job(tmp_path, network={"linear": 8})).status == "failed"
-    assert "another name" in capsys.readouterr().err
+    job = write_job(tmp_path, network={"linear": 8})
+    assert _run(job).status == "refused"
+    assert "network.linear: 4 -> 8" in capsys.readouterr().err
+    accepting = Job(load_job(job), resume=ResumeChoice(accept_config_change=True))
+    assert accepting.run(StopRequest()).status == "failed"
+    assert "other trained weights" in capsys.readouterr().err
 
 
 def test_a_broken_down_training_stops_with_advice_and_saves_nothing(

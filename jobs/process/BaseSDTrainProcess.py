@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.check import check_training
 from jobs.process.inputs import (
     LATENT_CACHE,
     OVERFLOW_CACHE,
+    TEXT_CACHE,
     cache_folder,
     captions,
     needs_vae,
     reference_rules,
     sample_items,
 )
+from toolkit.bundles import step_folders
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
+from toolkit.data.fingerprint import fingerprint
 from toolkit.data.scan_result import Scan
 from toolkit.errors import Interrupted
 from toolkit.events import EventLog
@@ -31,8 +35,9 @@ from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.optimizers import build_optimizer
-from toolkit.train.precision import pick_device
+from toolkit.train.precision import device_name, pick_device
 from toolkit.train.recorder import Recorder
+from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
 from toolkit.train.sampling import Sampler
 from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
@@ -52,48 +57,60 @@ class BaseSDTrainProcess(BaseProcess):
         raise NotImplementedError
 
     def check(self) -> list[str]:
-        """See BaseProcess.check: reads every image once."""
+        """See BaseProcess.check: reads every image once, and the manifest of the checkpoint to go on from."""
         self._scan, plan = check_training(self.job, self.config, self.output_folder)
+        resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=False)
         self._make_model("cpu").check_files()
-        return plan
+        return [*plan, *(f"  {line}" for line in describe_resume(resume))]
 
     def run(self, stop: StopRequest) -> None:
         """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
         if self._scan is None:
             self.check()
-        self.output_folder.mkdir(parents=True, exist_ok=True)
-        sweep_temporary(self.output_folder)
+        stop.grace_s = self.config.save.term_grace_s
+        resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=True)
+        self._sweep()
         write_text(self.output_folder / "config.yaml", self.job.as_written())
         progress = Progress()
         with EventLog(self.output_folder / "events.jsonl") as events:
             events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
             stages = Stages(events, progress)
             try:
-                self._run_stages(stages, stop)
+                self._run_stages(stages, resume, stop)
             finally:
                 progress.close()
                 for line in stages.report():
                     progress.message(line)
             events.write("done")
 
-    def _run_stages(self, stages: Stages, stop: StopRequest) -> None:
+    def _sweep(self) -> None:
+        """Delete what killed runs left half-written, in the caches too."""
+        own = self.output_folder
+        folders = {own, own / "samples", own / OVERFLOW_CACHE, *step_folders(own)}
+        caches = (LATENT_CACHE, TEXT_CACHE)
+        folders |= {cache_folder(dataset, name, own) for dataset in self.config.datasets for name in caches}
+        for folder in sorted(folders):
+            sweep_temporary(folder)
+
+    def _run_stages(self, stages: Stages, resume: ResumePlan, stop: StopRequest) -> None:
         config = self.config
         model = self._make_model(config.device)
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
-        with stages.stage("encode text"):
+        with stages.stage("encode text"), stop.ends_at_once("Stopped while encoding captions, before the first step."):
             prompts = self._encode_text(model, encodings, stages, stop)
             model.free("text_encoder")
-        with stages.stage("encode images"):
+        with stages.stage("encode images"), stop.ends_at_once("Stopped while encoding images, before the first step."):
             images = self._encode_images(model, encodings, stages, stop)
             if not needs_vae(config):
                 model.free("vae")
         with stages.stage("train"):
-            if needs_vae(config):
-                model.load("vae")
-            if config.network is None:
-                model.transformer_dtype = DTYPES["fp32"]
-            model.load("transformer")
-            self._train(model, prompts, images, stages, stop)
+            with stop.ends_at_once("Stopped while loading the model, before the first step."):
+                if needs_vae(config):
+                    model.load("vae")
+                if config.network is None:
+                    model.transformer_dtype = DTYPES["fp32"]
+                model.load("transformer")
+            self._train(model, prompts, images, stages, resume, stop)
         encodings.remove_overflow()
 
     def _make_model(self, device: str) -> BaseModel:
@@ -128,7 +145,13 @@ class BaseSDTrainProcess(BaseProcess):
         return images
 
     def _train(
-        self, model: BaseModel, prompts: PromptEncoder, images: ImageEncoder, stages: Stages, stop: StopRequest
+        self,
+        model: BaseModel,
+        prompts: PromptEncoder,
+        images: ImageEncoder,
+        stages: Stages,
+        resume: ResumePlan,
+        stop: StopRequest,
     ) -> None:
         """Put the parts of the loop together and run it."""
         config, train, draws = self.config, self.config.train, Draws(self.config.training_seed)
@@ -148,6 +171,10 @@ class BaseSDTrainProcess(BaseProcess):
         use_captions = not train.unload_text_encoder
         has_dropout = config.network is not None and config.network.dropout > 0
         base_weights = BaseWeights(published_name(config.model.name_or_path), model.fingerprint("transformer"))
+        facts = replace(self._facts(), device=device_name(model.device))
+        if self.record is not None:
+            place = str(resume.bundle.folder) if resume.bundle else None
+            self.record.resumed(resume.step, bundle=place, device=facts.device)
         log_dir = config.log_dir / f"{self.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
         with Recorder(stages.events, stages.progress, log_dir=log_dir, log_every=config.logging.log_every) as recorder:
             Loop(
@@ -174,16 +201,26 @@ class BaseSDTrainProcess(BaseProcess):
                     trained,
                     optimizer,
                     ema,
+                    facts=facts,
                     metadata=lambda step: self._metadata(model, step, plan, base_weights),
                 ),
                 recorder=recorder,
                 stages=stages,
+                resume=resume,
             ).run(stop)
 
     @property
     def _examples(self) -> tuple[Example, ...]:
         assert self._scan is not None, "check comes before run"
         return self._scan.examples
+
+    def _facts(self) -> RunFacts:
+        """What bundles say of this run."""
+        return RunFacts(
+            self.job.name,
+            self.job.redacted(self.config.model_dump(mode="json")),
+            fingerprint(self._examples, [dataset.folder_path for dataset in self.config.datasets]),
+        )
 
     def _metadata(self, model: BaseModel, step: int, plan: BatchPlan, base_weights: BaseWeights) -> dict[str, str]:
         return file_metadata(
