@@ -14,7 +14,7 @@ from toolkit.train.feeder import Feeder
 from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumePlan
 from toolkit.train.sampling import Sampler
-from toolkit.train.saver import DiskFull, Saver
+from toolkit.train.saver import DiskFull, Saved, Saver
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 
@@ -55,11 +55,11 @@ class Loop:
             self.recorder.record(step + 1, result)
             self._after(step + 1, stop)
         self.recorder.flush()
-        path = self.saver.save_final(self.train.steps)
-        self._tell_checkpoint(path, self.train.steps)
+        saved = self.saver.save_final(self.train.steps)
+        self._tell_checkpoint(saved, self.train.steps)
         if start < self.train.steps:
             self._draw(self.train.steps, stop)
-        return path
+        return saved.path
 
     def _after(self, done: int, stop: StopRequest) -> None:
         """What is due when `done` steps are done; the end of the run has its own."""
@@ -94,20 +94,22 @@ class Loop:
         self.recorder.flush()
         try:
             with self.stages.progress.paused():
-                path, deleted = self.saver.save_step(step)
+                saved = self.saver.save_step(step)
         except DiskFull as error:
             if self.save.on_disk_full == "stop" or stop.requested:
                 raise
             self.stages.warn(f"{error} Training goes on, and the next checkpoint tries again.")
         else:
-            self._tell_checkpoint(path, step)
-            for old in deleted:
-                self.stages.events.write("checkpoint", state="deleted", path=str(old))
+            self._tell_checkpoint(saved, step)
         self.recorder.resume_clock()
 
-    def _tell_checkpoint(self, path: Path, step: int) -> None:
-        self.stages.progress.message(f"saved {path}")
-        self.stages.events.write("checkpoint", state="written", path=str(path), step=step)
+    def _tell_checkpoint(self, saved: Saved, step: int) -> None:
+        self.stages.progress.message(f"saved {saved.path}")
+        self.stages.events.write("checkpoint", state="written", path=str(saved.path), step=step)
+        for old in saved.deleted:
+            self.stages.events.write("checkpoint", state="deleted", path=str(old))
+        if saved.complaint is not None:
+            self.stages.warn(saved.complaint)
 
     def _draw(self, step: int, stop: StopRequest, *, first: bool = False) -> bool:
         """Draw samples. Returns whether there were any to draw."""

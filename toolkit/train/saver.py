@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,6 +26,21 @@ from toolkit.weights.tensor_files import num_bytes
 
 class DiskFull(UserError):
     """A checkpoint found no room. The ones before it are intact."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was written.
+
+    Attributes:
+        path: the weights for the user.
+        deleted: files of older checkpoints that went.
+        complaint: why they could not.
+    """
+
+    path: Path
+    deleted: tuple[Path, ...] = ()
+    complaint: str | None = None
 
 
 class Saver:
@@ -56,28 +72,24 @@ class Saver:
         self.metadata = metadata
         self.newest: int | None = None
 
-    def save_step(self, step: int) -> tuple[Path, list[Path]]:
+    def save_step(self, step: int) -> Saved:
         """Write the weights of a step and its bundle, then delete what retention no longer keeps.
-
-        Returns:
-            The weights' file, and the files that were deleted.
 
         Raises:
             DiskFull: there is no room.
             UserError: it cannot be written for another reason.
         """
         files = self._write(f"{self.job_name}_{step:09d}", step)
-        return files[0], prune(self.folder, self.config.max_step_saves_to_keep, newest=step)
+        return self._pruned(files[0], self.config.max_step_saves_to_keep, step)
 
-    def save_final(self, step: int) -> Path:
+    def save_final(self, step: int) -> Saved:
         """Write the weights under the job's name, and the bundle of the last step. Raises as `save_step` does.
 
         A run that had nothing left to do has its bundle already: that one is not put at risk.
         """
         files = self._write(self.job_name, step, is_final=True)
         keep = self.config.max_step_saves_to_keep
-        prune(self.folder, keep + 1 if keep else 0, newest=step)  # the last state comes on top of the step saves
-        return files[0]
+        return self._pruned(files[0], keep + 1 if keep else 0, step)  # the last state comes on top of the step saves
 
     @property
     def final_files(self) -> tuple[Path, Path]:
@@ -98,6 +110,13 @@ class Saver:
             self.ema.load([averages[name] for name, _ in self.trained.named_parameters()])
         if bundle.root.resolve() == self.folder.resolve():
             self.newest = bundle.step
+
+    def _pruned(self, path: Path, keep: int, step: int) -> Saved:
+        try:
+            return Saved(path, tuple(prune(self.folder, keep, newest=step)))
+        except OSError as error:  # the checkpoint is written; the next one prunes again
+            what = f"{error.filename or self.folder} ({error.strerror or error})"
+            return Saved(path, complaint=f"old checkpoints could not be deleted: {what}")
 
     def _write(self, name: str, step: int, *, is_final: bool = False) -> tuple[Path, ...]:
         """The weights and then the bundle. The final weights belong to no bundle: retention never deletes them."""
