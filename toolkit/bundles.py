@@ -173,7 +173,7 @@ def find_bundles(output_folder: Path, *, is_thorough: bool = True) -> tuple[list
     return bundles, broken
 
 
-def set_aside(output_folder: Path, bundles: Iterable[Bundle], *, others: Iterable[Path] = ()) -> Path:
+def set_aside(output_folder: Path, bundles: Iterable[Bundle | BrokenBundle], *, others: Iterable[Path] = ()) -> Path:
     """Move bundles with their weights out of the way of a run that will write these steps again.
 
     The folder they go to is laid out like the job's, so that a later start can resume from them. A bundle's state goes
@@ -191,7 +191,8 @@ def set_aside(output_folder: Path, bundles: Iterable[Bundle], *, others: Iterabl
     places = (output_folder / SET_ASIDE / (f"{name}-{number}" if number else name) for number in range(1000))
     place = next(place for place in places if not place.exists())
     for bundle in bundles:
-        for path in (*bundle.output_files, bundle.folder):
+        weights = bundle.output_files if isinstance(bundle, Bundle) else ()
+        for path in (*weights, bundle.folder):
             if path.exists():
                 move(path, place / path.relative_to(output_folder))
     for path in others:

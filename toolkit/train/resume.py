@@ -92,7 +92,7 @@ class ResumePlan:
 
     bundle: Bundle | None
     notices: tuple[str, ...] = ()
-    superseded: tuple[Bundle, ...] = ()
+    superseded: tuple[Bundle | BrokenBundle, ...] = ()
     keeps_optimizer: bool = True
 
     @property
@@ -114,7 +114,7 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
         UserError: there is no such bundle, every one is damaged, or the settings do not fit it.
     """
     if choice.source == "none":
-        return ResumePlan(None, superseded=tuple(find_bundles(output_folder, is_thorough=False)[0]))
+        return ResumePlan(None, superseded=_all_bundles(output_folder))
     root, only = output_folder, choice.step
     if isinstance(choice.source, Path):
         root, only = _place(choice.source, choice.step)
@@ -128,10 +128,15 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
         _refuse_to_lose(root, choice, passed_over)
         return ResumePlan(None, tuple(notices))
     is_ours = root.resolve() == output_folder.resolve()
-    ours = find_bundles(output_folder, is_thorough=False)[0] if only is not None or not is_ours else []
+    ours = _all_bundles(output_folder) if only is not None or not is_ours else ()
     superseded = tuple(
         other for other in ours if other.step > bundle.step or (not is_ours and other.step == bundle.step)
     )
+    if is_ours and bundle.manifest["job"] != facts.job and not choice.accept_config_change:
+        raise UserError(
+            f"{output_folder}: holds the checkpoints of another job, {bundle.manifest['job']}. Give this one another "
+            "`name`, or add --accept-config-change if it is the same under a new name."
+        )
     notices += _changes(bundle, facts, choice)
     before = bundle.manifest.get("config", facts.config)
     keeps_optimizer = before["train"]["optimizer"] == facts.config["train"]["optimizer"]
@@ -147,7 +152,7 @@ def describe_resume(plan: ResumePlan) -> list[str]:
         steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
         lines.append(
             f"checkpoints of steps that will be written again ({steps}) are first moved to "
-            f"{plan.superseded[0].root / SET_ASIDE}: nothing is deleted"
+            f"{plan.superseded[0].folder.parent.parent / SET_ASIDE}: nothing is deleted"
         )
     return lines
 
@@ -171,6 +176,13 @@ def _place(source: Path, step: int | None) -> tuple[Path, int | None]:
     raise UserError(
         f"--resume {source}: needs a job's output folder, or one of the numbered folders in its `{STATE_FOLDER}`."
     )
+
+
+def _all_bundles(output_folder: Path) -> tuple[Bundle | BrokenBundle, ...]:
+    """Bundles by step, the damaged ones too: someone may still want to mend them."""
+    bundles, broken = find_bundles(output_folder, is_thorough=False)
+    damaged = [fault for fault in broken if not fault.is_unfinished]
+    return tuple(sorted([*bundles, *damaged], key=lambda bundle: bundle.step))
 
 
 def _bundle_of_step(root: Path, step: int, *, is_thorough: bool) -> Bundle:
