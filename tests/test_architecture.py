@@ -227,7 +227,7 @@ def test_what_must_answer_at_once_loads_no_model_library() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--list-models"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--list-models"], ["--version"], ["--status", "config"]])
 def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
     script = (
         "import sys, run\n"
