@@ -178,14 +178,15 @@ def sweep_temporary(folder: Path) -> int:
     Where it cannot be seen whether the writer lives (another machine that shares the drive), age decides.
 
     Returns:
-        How many files and folders were deleted.
+        How many files and folders were found.
     """
     leftovers = [path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if _is_abandoned(path)]
     for leftover in leftovers:
         if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may be another user's, in a cache that is shared
+                leftover.unlink()
     return len(leftovers)
 
 

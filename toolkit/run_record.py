@@ -50,12 +50,11 @@ class RunRecord:
         start = f"{self._process.machine}-{self._process.pid}-{self._process.started}"
         line = json.dumps({"kind": kind, "run": start, "time": round(time.time(), 3), **fields}, ensure_ascii=True)
         with contextlib.suppress(OSError):
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            try:
-                torn = os.fstat(handle).st_size and os.pread(handle, 1, os.fstat(handle).st_size - 1) != b"\n"
-                os.write(handle, ("\n" * bool(torn) + line + "\n").encode())
-            finally:
-                os.close(handle)
+            with self.path.open("ab+", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 1))
+                is_torn = size > 0 and file.read(1) != b"\n"
+                file.write(("\n" * is_torn + line + "\n").encode())
 
 
 @dataclass

@@ -132,9 +132,9 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
     superseded = tuple(
         other for other in ours if other.step > bundle.step or (not is_ours and other.step == bundle.step)
     )
-    if is_ours and bundle.manifest["job"] != facts.job and not choice.accept_config_change:
+    if is_ours and bundle.manifest.get("job") != facts.job and not choice.accept_config_change:
         raise UserError(
-            f"{output_folder}: holds the checkpoints of another job, {bundle.manifest['job']}. Give this one another "
+            f"{output_folder}: holds the checkpoints of another job, {bundle.manifest.get('job')}. Give this one another "
             "`name`, or add --accept-config-change if it is the same under a new name."
         )
     notices += _changes(bundle, facts, choice)
@@ -228,8 +228,7 @@ def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]
     notices = [
         f"changed since step {bundle.step}: {difference}{_remark(difference.key, facts)}" for difference in found
     ]
-    saved = json.loads((bundle.folder / f"{DATASET}.json").read_text(encoding="utf-8"))
-    dataset = describe_dataset_change(saved, facts.dataset)
+    dataset = describe_dataset_change(_dataset(bundle, facts), facts.dataset)
     if dataset:
         notices.append(f"the dataset has changed since step {bundle.step}: {dataset}")
     before, now = bundle.manifest["versions"], versions()
@@ -237,6 +236,14 @@ def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]
     if moved:
         notices.append(f"changed since step {bundle.step}: {', '.join(moved)}; figures may differ in their last digits")
     return notices
+
+
+def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:
+    try:
+        saved = json.loads((bundle.folder / f"{DATASET}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # only sizes have been looked at so far: the thorough look will pass this bundle over
+        return facts.dataset
+    return saved if isinstance(saved, dict) else facts.dataset
 
 
 def _remark(key: str, facts: RunFacts) -> str:
