@@ -49,12 +49,11 @@ class RunRecord:
     def _append(self, kind: str, **fields: Any) -> None:
         start = f"{self._process.machine}-{self._process.pid}-{self._process.started}"
         line = json.dumps({"kind": kind, "run": start, "time": round(time.time(), 3), **fields}, ensure_ascii=True)
-        with contextlib.suppress(OSError):
-            with self.path.open("ab+", buffering=0) as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - 1))
-                is_torn = size > 0 and file.read(1) != b"\n"
-                file.write(("\n" * is_torn + line + "\n").encode())
+        with contextlib.suppress(OSError), self.path.open("ab+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            is_torn = size > 0 and file.read(1) != b"\n"
+            file.write(("\n" * is_torn + line + "\n").encode())
 
 
 @dataclass

@@ -78,6 +78,9 @@ class Retention(RuleBasedStateMachine):
             sweep_temporary(folder)
         bundle, _ = newest_bundle(self.folder)
         self.step = bundle.step if bundle else 0
+        # The names of the steps that are made again are the run's own.
+        later = {self.folder / f"{self.name}_{step:09d}.safetensors" for step in range(self.step + 1, 1000)}
+        self.foreign = {path: content for path, content in self.foreign.items() if path not in later}
 
     @rule(name=st.sampled_from(["lora_v2_000000001.safetensors", "lora_best.safetensors", "state/notes.txt", "x.txt"]))
     def the_user_adds_a_file(self, name: str) -> None:

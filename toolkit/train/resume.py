@@ -134,7 +134,7 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
     )
     if is_ours and bundle.manifest.get("job") != facts.job and not choice.accept_config_change:
         raise UserError(
-            f"{output_folder}: holds the checkpoints of another job, {bundle.manifest.get('job')}. Give this one another "
+            f"{output_folder}: belongs to another job, {bundle.manifest.get('job')}. Give this one another "
             "`name`, or add --accept-config-change if it is the same under a new name."
         )
     notices += _changes(bundle, facts, choice)

@@ -137,7 +137,7 @@ def test_a_finished_run_is_not_written_again(folder: Path) -> None:
 
 
 def test_two_jobs_in_one_folder_do_not_share_checkpoints(folder: Path) -> None:
-    with pytest.raises(UserError, match="of another job, job"):
+    with pytest.raises(UserError, match="to another job, job"):
         plan_resume(folder, ResumeChoice(), _facts(job="job_v2"), is_thorough=True)
 
 
