@@ -7,11 +7,13 @@ import importlib.metadata
 import io
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.job import Job, exit_code, run_jobs
+from jobs.status import status
 from jobs.summary import summary
 from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
@@ -19,6 +21,7 @@ from toolkit.errors import JobError, UserError
 from toolkit.extension import read_processes
 from toolkit.log_file import log_to
 from toolkit.stop import StopRequest
+from toolkit.train.resume import ResumeChoice
 from toolkit.version import VERSION
 
 EXIT_CODES = """\
@@ -41,13 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.version:
         print(_version())
         return 0
-    if not options.jobs and not options.list_models:
+    if not options.jobs and not options.list_models and not options.status:
         parser.error("no job file given")
+    if len(options.jobs) > 1 and (options.resume not in ("latest", "none") or options.from_step is not None):
+        parser.error("--from-step and a path in --resume are for one job at a time")
+    if options.resume == "none" and options.from_step is not None:
+        parser.error("--resume none begins at step 0: leave --from-step out")
     try:
         with log_to(options.log):
             _report_broken_extensions()
             if options.list_models:
                 print(_model_table())
+                return 0
+            if options.status:
+                print("\n".join(line for folder in options.status for line in status(folder)))
                 return 0
             return _check(options) if options.check else _run(options)
     except UserError as error:
@@ -76,6 +86,27 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="change a value of the first process, such as train.steps=20 or datasets.0.folder_path=DIR; repeatable",
+    )
+    parser.add_argument(
+        "--resume",
+        default="latest",
+        metavar="PATH|latest|none",
+        help="where to go on from: the newest checkpoint (latest, as without this option), the start (none), or "
+        "another output folder or one of the numbered folders in its state/. Checkpoints that would be written again "
+        "are moved to superseded/, never deleted",
+    )
+    parser.add_argument("--from-step", type=int, metavar="N", help="go on from the checkpoint of step N")
+    parser.add_argument(
+        "--accept-config-change",
+        action="store_true",
+        help="go on from a checkpoint although settings that shape the training have changed since",
+    )
+    parser.add_argument(
+        "--status",
+        action="append",
+        type=Path,
+        metavar="FOLDER",
+        help="print what has happened in an output folder and which of its checkpoints are valid; repeatable",
     )
     parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
     parser.add_argument("-v", "--version", action="store_true", help="print the version and those of the libraries")
@@ -116,10 +147,23 @@ def _load(options: argparse.Namespace) -> list[Job]:
             continue
         for notice in config.notices:
             print(notice)
-        jobs.append(Job(config))
+        jobs.append(Job(config, resume=_resume_choice(options), command=_command(path, options)))
     if mistakes:
         raise UserError("\n".join(map(str, mistakes)))
     return jobs
+
+
+def _resume_choice(options: argparse.Namespace) -> ResumeChoice:
+    source = options.resume if options.resume in ("latest", "none") else Path(options.resume)
+    return ResumeChoice(source, options.from_step, options.accept_config_change)
+
+
+def _command(path: str, options: argparse.Namespace) -> str:
+    """What goes on with one of the jobs. Without --resume and --from-step: they would lead back once more."""
+    name = ["--name", options.name] if options.name else []
+    overrides = [part for override in options.overrides for part in ("--set", override)]
+    accept = ["--accept-config-change"] if options.accept_config_change else []
+    return shlex.join(["python", "run.py", path, *name, *overrides, *accept])
 
 
 def _load_one(path: str, options: argparse.Namespace) -> JobConfig:

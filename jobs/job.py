@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import shutil
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jobs.process.BaseProcess import BaseProcess
+from toolkit.bundles import newest_bundle
 from toolkit.config import JobConfig
+from toolkit.environment import git_commit, versions
 from toolkit.errors import Interrupted, UserError
 from toolkit.events import EventLog
 from toolkit.extension import find_processes
-from toolkit.lock import RunLock
+from toolkit.files import is_disk_full, sha256_json
+from toolkit.lock import FolderInUse, RunLock
+from toolkit.run_record import RunRecord
 from toolkit.stop import StopRequest
+from toolkit.train.resume import ResumeChoice
 
 Status = Literal["done", "failed", "refused", "interrupted", "not started"]
 
@@ -41,10 +48,18 @@ class JobResult:
 
 
 class Job:
-    """What one job file asks for."""
+    """What one job file asks for.
 
-    def __init__(self, config: JobConfig) -> None:
+    Attributes:
+        config: the job file.
+        resume: where the user wants to go on from.
+        command: what goes on with the job after it has ended, for messages.
+    """
+
+    def __init__(self, config: JobConfig, *, resume: ResumeChoice | None = None, command: str = "") -> None:
         self.config = config
+        self.resume = resume or ResumeChoice()
+        self.command = command or f"python run.py {config.path}"
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -54,10 +69,13 @@ class Job:
     def processes(self) -> list[BaseProcess]:
         """The processes, built from the registry. This loads their code."""
         known = find_processes()
-        return [
+        processes = [
             known[entry.type].get_process()(index, self.config, entry)
             for index, entry in enumerate(self.config.config.process)
         ]
+        for process in processes:
+            process.resume = self.resume
+        return processes
 
     def check(self) -> list[str]:
         """The plan of every process.
@@ -88,33 +106,77 @@ class Job:
             with _anomaly_detection():
                 for process in processes:
                     self._run_process(process, stop)
-        except UserError as error:
-            print(self.config.redact(f"\n{error}"), file=sys.stderr)
-            return status
         except Interrupted as reason:
-            print(self.config.redact(f"\n{reason}"), file=sys.stderr)
+            self._tell(str(reason))
             return "interrupted"
-        except Exception:  # the next job may still work; this one's traceback is shown in full
-            print(self.config.redact(f"\n{traceback.format_exc()}"), file=sys.stderr)
-            return "failed"
+        except Exception as error:  # the next job may still work; a fault of ours is shown with its traceback
+            self._tell(_explained(error))
+            if status == "failed" and not isinstance(error, FolderInUse):
+                self._tell("\n".join(self.way_on(error)))
+            return status if isinstance(error, UserError) else "failed"
         return "done"
 
     def _run_process(self, process: BaseProcess, stop: StopRequest) -> None:
         with RunLock(process.output_folder) as lock:
             if lock.notice:
                 print(lock.notice)
-            try:
-                process.run(stop)
-            except Exception as error:
-                if not isinstance(error, Interrupted):
+            with RunRecord(process.output_folder, self._start_facts(process)) as record:
+                process.record = record
+                try:
+                    process.run(stop)
+                except Interrupted as reason:
+                    record.ends("interrupted", error=str(reason))
+                    raise
+                except KeyboardInterrupt:
+                    record.ends("stopped at once")
+                    raise
+                except Exception as error:
+                    record.ends("failed", error=self.config.redact(f"{type(error).__name__}: {error}"))
                     self._write_error(process.output_folder, error)
-                raise
+                    raise
+                record.ends("done")
+
+    def _start_facts(self, process: BaseProcess) -> dict[str, Any]:
+        config = self.config.redacted(process.config.model_dump(mode="json"))
+        return {
+            "job": self.config.name,
+            "command": self.config.redact(shlex.join(sys.argv)),
+            "commit": git_commit(),
+            "versions": versions(),
+            "seed": process.config.training_seed,
+            "config_hash": sha256_json(config),
+        }
+
+    def way_on(self, error: BaseException) -> list[str]:
+        """For whoever finds the run dead: what is safe, and how to go on."""
+        lines = []
+        for folder in self.folders:
+            bundle, _ = newest_bundle(folder, is_thorough=False)
+            what = f"its checkpoint of step {bundle.step} is intact" if bundle else "it has no checkpoint yet"
+            lines.append(f"The run in {folder} has stopped; {what}.")
+        mend = "Once that is mended, go on" if isinstance(error, UserError) or is_disk_full(error) else "To go on"
+        return [*lines, f"{mend} with:  {self.command}"]
+
+    def _tell(self, text: str) -> None:
+        print(self.config.redact(f"\n{text}"), file=sys.stderr)
 
     def _write_error(self, folder: Path, error: Exception) -> None:
         message = self.config.redact(str(error))
         trace = "" if isinstance(error, UserError) else self.config.redact(traceback.format_exc())
         with contextlib.suppress(OSError), EventLog(folder / "events.jsonl") as events:  # a full disk, for one
             events.write("error", error=type(error).__name__, message=message, traceback=trace)
+
+
+def _explained(error: Exception) -> str:
+    """What to print of an error. Called while it is handled."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and is_disk_full(error):
+        place = Path(os.fsdecode(error.filename or "."))
+        existing = next(path for path in (place, *place.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        return f"{place}: cannot be written: the disk is full ({free:,} bytes are free). Make room."
+    return traceback.format_exc()
 
 
 def run_jobs(jobs: Sequence[Job], stop: StopRequest, *, recover: bool) -> list[JobResult]:
@@ -128,8 +190,9 @@ def run_jobs(jobs: Sequence[Job], stop: StopRequest, *, recover: bool) -> list[J
         started = time.monotonic()
         try:
             results.append(job.run(stop))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             print("\nStopped at once. Nothing was saved since the last checkpoint.", file=sys.stderr)
+            print("\n".join(job.way_on(stopped)), file=sys.stderr)
             results.append(JobResult(job.config.name, "interrupted", time.monotonic() - started, job.folders))
     return results
 

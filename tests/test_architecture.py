@@ -21,8 +21,11 @@ MAX_LINES = 350
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "toolkit",
+        "toolkit.alive",
+        "toolkit.bundles",
         "toolkit.disk",
         "toolkit.duration",
+        "toolkit.environment",
         "toolkit.errors",
         "toolkit.events",
         "toolkit.extension",
@@ -31,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.log_file",
         "toolkit.progress",
         "toolkit.randomness",
+        "toolkit.run_record",
         "toolkit.stop",
         "toolkit.version",
     ),
@@ -221,7 +225,7 @@ def test_what_must_answer_at_once_loads_no_model_library() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--list-models"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--list-models"], ["--version"], ["--status", "config"]])
 def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
     script = (
         "import sys, run\n"

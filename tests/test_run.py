@@ -207,6 +207,43 @@ def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write,
     assert "ZeroDivisionError" in event["traceback"]
 
 
+def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_go_on(run: Run, job: Write) -> None:
+    path = job("Crashes")
+    _, _, err = run("--set", "train.steps=20", "--from-step", "3", path)
+    assert f"The run in {Path('out') / 'my_Crashes'} has stopped; it has no checkpoint yet." in err
+    assert err.rstrip().endswith(f"To go on with:  python run.py {path} --set train.steps=20")
+    assert "Once that is mended, go on with:" in run(job("CannotGoOn"))[2]
+
+
+def test_every_start_is_recorded_and_status_shows_how_it_ended(run: Run, job: Write, tmp_path: Path) -> None:
+    secret = {"HF_TOKEN": "hf_verysecret"}
+    for kind in ("Works", "Crashes", "CannotGoOn"):
+        run(job(kind, name="shared", trigger_word="${HF_TOKEN}"), **secret)
+    code, out, _ = run("--status", str(tmp_path / "out" / "shared"))
+    assert code == 0
+    assert [word for word in ("done, ", "failed, ") for line in out.splitlines() if word in line] == [
+        "done, ", "failed, ", "failed, ",
+    ]  # fmt: skip
+    assert "ZeroDivisionError: a fault of ours: ${HF_TOKEN}" in out
+    record = (tmp_path / "out" / "shared" / "runs.jsonl").read_text()
+    assert '"seed": 42' in record
+    assert "hf_verysecret" not in record
+    assert run("--status", "nothing")[0] == 2
+
+
+def test_a_killed_run_is_known_as_such(start: Start, run: Run, job: Write, tmp_path: Path) -> None:
+    process = start(job("Waits"))
+    _wait_for("training", process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert "killed, " in run("--status", str(tmp_path / "out" / "my_Waits"))[1]
+
+
+@pytest.mark.parametrize("arguments", [("--resume", "none", "--from-step", "3"), ("--resume", "a", "other.yaml")])
+def test_wishes_that_contradict_each_other_are_a_usage_error(run: Run, job: Write, arguments: tuple[str, ...]) -> None:
+    assert run(job("Works"), *arguments)[0] == 2
+
+
 def test_a_secret_of_the_job_file_is_not_shown_when_it_fails(run: Run, job: Write, tmp_path: Path) -> None:
     for kind in ("CannotGoOn", "Crashes"):
         _, out, err = run(job(kind, trigger_word="${HF_TOKEN}"), HF_TOKEN="hf_verysecret")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,15 @@ from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from PIL import Image
 from safetensors import safe_open
 
+from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from jobs.job import Job, JobResult
 from tests.tiny import TINY, StopAfter, write_dataset, write_job
+from toolkit.alive import this_machine
 from toolkit.config import load_job
 from toolkit.events import read_events
+from toolkit.run_record import read_runs
 from toolkit.stop import StopRequest
+from toolkit.train.resume import ResumeChoice
 from toolkit.weights.tensor_files import read_tensors
 
 
@@ -252,8 +258,12 @@ def test_tensorboard_gets_the_losses_where_log_dir_is_set(tmp_path: Path) -> Non
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(write_job(tmp_path)).status == "done"
-    assert _run(write_job(tmp_path, network={"linear": 8})).status == "failed"
-    assert "another name" in capsys.readouterr().err
+    job = write_job(tmp_path, network={"linear": 8})
+    assert _run(job).status == "refused"
+    assert "network.linear: 4 -> 8" in capsys.readouterr().err
+    accepting = Job(load_job(job), resume=ResumeChoice(accept_config_change=True))
+    assert accepting.run(StopRequest()).status == "failed"
+    assert "other trained weights" in capsys.readouterr().err
 
 
 def test_a_broken_down_training_stops_with_advice_and_saves_nothing(
@@ -315,3 +325,64 @@ def test_bad_data_is_refused_before_anything_is_loaded(
 def _psnr(one: Image.Image, other: Image.Image) -> float:
     a, b = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (one, other))
     return float(10 * np.log10(255**2 / max(float(np.mean((a - b) ** 2)), 1e-9)))
+
+
+def test_a_signal_while_it_draws_saves_the_step_and_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = {"sample_every": 2, "sample_steps": 50, "prompts": ["a red circle"] * 50}
+    job = write_job(tmp_path, sample=sample, train={"disable_sampling": False, "skip_first_sample": True})
+    stop, drawn = StopRequest(), []
+
+    def draw(*arguments: Any, **options: Any) -> Any:
+        drawn.append(None)
+        signal.raise_signal(signal.SIGINT)
+        return original(*arguments, **options)
+
+    original = Flux2TinyModel.generate_single_image
+    monkeypatch.setattr(Flux2TinyModel, "generate_single_image", draw)
+    with stop.listen():
+        assert _run(job, stop).status == "interrupted"
+    assert len(drawn) == 1, "the picture was given up, and those after it"
+    assert [path.name for path in (tmp_path / "output" / "job" / "state").iterdir()] == ["000000002"]
+
+
+def test_a_signal_while_it_loads_or_encodes_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Flux2TinyModel.load
+    for component in ("text_encoder", "vae", "transformer"):
+
+        def load(model: Any, name: Any, wanted: str = component) -> None:
+            original(model, name)
+            if name == wanted:
+                signal.raise_signal(signal.SIGTERM)
+                pytest.fail("went on")
+
+        monkeypatch.setattr(Flux2TinyModel, "load", load)
+        stop = StopRequest()
+        with stop.listen():
+            assert _run(write_job(tmp_path), stop).status == "interrupted"
+    (run, *_) = read_runs(tmp_path / "output" / "job")
+    assert run.status == "interrupted"
+    assert "before the first step" in run.end["error"]
+
+
+def test_no_secret_reaches_the_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    assert (
+        _run(write_job(tmp_path, log_dir=f"{tmp_path}/${{HF_TOKEN}}", train={"steps": 1}, save={"save_every": 1}))
+        is not None
+    )
+    for path in (tmp_path / "output").rglob("*"):
+        assert not path.is_file() or b"hf_verysecret" not in path.read_bytes(), path
+
+
+def test_what_dead_writers_left_in_caches_is_swept(tmp_path: Path) -> None:
+    images = write_dataset(tmp_path / "images")
+    leftovers = [
+        images / "_latent_cache" / f".part-{this_machine()}-4194305-1-ab",
+        tmp_path / "output" / "job" / ".part-x",
+    ]
+    for path in leftovers:
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    assert _run(write_job(tmp_path, train={"steps": 1})).status == "done"
+    assert not any(path.exists() for path in leftovers)

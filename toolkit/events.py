@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from toolkit.files import is_disk_full
 
 
 class EventLog:
@@ -33,16 +36,19 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with _room_or_not():
+            self._file.close()
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one event. A step costs one short write; nothing is synced or rewritten.
 
-        A number that is not finite is written as null: JSON knows no NaN, and pages could not read the line.
+        A number that is not finite is written as null: JSON knows no NaN, and pages could not read the line. On a full
+        disk lines are lost; a log is not worth the run, and the next checkpoint finds out.
         """
         event = {"time": round(time.time(), 3), "kind": kind, **{key: _finite(value) for key, value in fields.items()}}
         line = json.dumps(event, ensure_ascii=False, default=str)
-        self._file.write(line + "\n")
+        with _room_or_not():
+            self._file.write(line + "\n")
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
@@ -55,6 +61,15 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(event, dict):
                 yield event
+
+
+@contextlib.contextmanager
+def _room_or_not() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
 
 
 def _finite(value: Any) -> Any:

@@ -3,16 +3,67 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.alive import ProcessIdentity, this_process
+
 TEMPORARY_PREFIX = ".part-"
+_WRITER = re.compile(r"\.part-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-")
+_ABANDONED_S = 24 * 3600.0  # no writer on another machine takes that long over one file
+_CHUNK = 1 << 24
+_WINDOWS = os.name == "nt"
+
+
+class Disk:
+    """The calls that change what is on disk, so that tests can let each of them fail."""
+
+    def open(self, path: Path) -> int:
+        """Open a file for writing, empty. Returns its handle."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        return os.open(str(path), flags, 0o666)
+
+    def write(self, handle: int, data: memoryview) -> int:
+        """Write from the beginning of `data`. Returns how many bytes were taken, which may be fewer than all."""
+        return os.write(handle, data)
+
+    def sync(self, handle: int) -> None:
+        """Wait until an open file or folder is on the drive."""
+        os.fsync(handle)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, in place of what stood at `target`."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """Delete a file."""
+        path.unlink()
+
+
+disk = Disk()
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file was given.
+
+    Attributes:
+        num_bytes: its length.
+        sha256: hex digest of its content.
+    """
+
+    num_bytes: int
+    sha256: str
 
 
 @contextlib.contextmanager
@@ -26,18 +77,18 @@ def whole_file(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{path.suffix}"
-    temporary.touch(exist_ok=False)
+    temporary = _temporary(path)
+    os.close(disk.open(temporary))
     mode = (path if path.exists() else temporary).stat().st_mode & 0o777
     try:
         yield temporary
         with temporary.open("rb+") as file:
             temporary.chmod(mode)  # while it is open: the mode may forbid writing
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            disk.sync(file.fileno())
+        disk.rename(temporary, path)
         _sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 @contextlib.contextmanager
@@ -48,24 +99,47 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OSError: the parent cannot be written or the disk is full; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    temporary = _temporary(path).with_suffix("")
     former = temporary.with_name(f"{temporary.name}-former")
     temporary.mkdir()
     try:
         yield temporary
+        _sync_tree(temporary)
         if path.exists():
-            path.rename(former)
-        temporary.rename(path)
+            disk.rename(path, former)
+        disk.rename(temporary, path)
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
 
 
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> Written:
+    """Write `path` chunk by chunk, in place; for use inside `whole_file`.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is set.
+    """
+    digest, num_bytes = hashlib.sha256(), 0
+    try:
+        handle = disk.open(path)
+        try:
+            for chunk in chunks:
+                digest.update(chunk)
+                num_bytes += len(chunk)
+                _write_all(handle, memoryview(chunk))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    return Written(num_bytes, digest.hexdigest())
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file."""
     with whole_file(path) as temporary:
-        temporary.write_bytes(data)
+        write_chunks(temporary, [data])
 
 
 def write_text(path: Path, text: str) -> None:
@@ -78,15 +152,47 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def delete_file(path: Path) -> None:
+    """Delete a file; fine if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(path)
+
+
+def move(source: Path, target: Path) -> None:
+    """Move a file or folder within a drive, as one step; the folders of `target` are made.
+
+    Raises:
+        OSError: it cannot be moved, or something stands at `target`.
+    """
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    disk.rename(source, target)
+    _sync_folder(target.parent)
+    _sync_folder(source.parent)
+
+
 def sweep_temporary(folder: Path) -> int:
-    """Delete what a killed process left half-written in `folder`. Returns how many files."""
-    leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*"))
+    """Delete what killed processes left half-written in `folder`, and nothing that a live one still writes.
+
+    Where it cannot be seen whether the writer lives (another machine that shares the drive), age decides.
+
+    Returns:
+        How many files and folders were found.
+    """
+    leftovers = [path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if _is_abandoned(path)]
     for leftover in leftovers:
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may be another user's, in a cache that is shared
+                leftover.unlink()
     return len(leftovers)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a drive or a quota has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sha256_file(path: Path) -> str:
@@ -100,11 +206,50 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that no other writer has, and that says who writes."""
+    writer = this_process()
+    name = f"{TEMPORARY_PREFIX}{writer.machine}-{writer.pid}-{writer.started}-{secrets.token_hex(8)}"
+    return path.parent / f"{name}{path.suffix}"
+
+
+def _is_abandoned(leftover: Path) -> bool:
+    match = _WRITER.match(leftover.name)
+    if match:
+        is_alive = ProcessIdentity(match["machine"], int(match["pid"]), int(match["started"])).is_alive()
+        if is_alive is not None:
+            return not is_alive
+    try:
+        return time.time() - leftover.lstat().st_mtime > _ABANDONED_S
+    except FileNotFoundError:  # its writer has just finished with it
+        return False
+
+
+def _write_all(handle: int, data: memoryview) -> None:
+    data = data.cast("B")
+    while data:
+        data = data[disk.write(handle, data[:_CHUNK]) :]
+
+
+def _discard(temporary: Path) -> None:
+    with contextlib.suppress(OSError):  # what is left is swept at the next start; the first error matters more
+        disk.unlink(temporary)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            _sync_folder(path)
+        else:
+            with path.open("rb+") as file:
+                disk.sync(file.fileno())
+
+
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; NTFS journals the rename
+    if _WINDOWS:  # it cannot open a folder; NTFS journals the rename
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        disk.sync(handle)
     finally:
         os.close(handle)

@@ -5,18 +5,33 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
+from toolkit.errors import Interrupted
+
+EXIT_CODE = 130
 _FIRST = "\nStopping: the run finishes what it is doing and saves. Once more to stop at once, without saving.\n"
+_TOO_LATE = "\nThe {grace_s:g} s that the run has after SIGTERM (save.term_grace_s) are over: it stops as it is.\n"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LAST_WORDS_S = 1.5
 
 
 class StopRequest:
-    """What a run polls between steps. Nothing but `listen` touches the process's signal handlers."""
+    """What a run polls between steps. Nothing but `listen` touches the process's signal handlers.
+
+    Attributes:
+        grace_s: how long the run may take after SIGTERM; None for as long as it needs.
+    """
 
     def __init__(self) -> None:
+        self.grace_s: float | None = None
         self._requested = False
+        self._has_nothing_to_save = False
 
     @property
     def requested(self) -> bool:
@@ -27,25 +42,80 @@ class StopRequest:
         """Ask the run to stop after its step.
 
         Raises:
-            KeyboardInterrupt: it has been asked before.
+            KeyboardInterrupt: it has been asked before, or has nothing to save.
+        """
+        is_second, self._requested = self._requested, True
+        if is_second or self._has_nothing_to_save:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def ends_at_once(self, reason: str) -> Iterator[None]:
+        """For the length of the block there is nothing to save: a signal need not wait for it to end.
+
+        Raises:
+            Interrupted: with `reason`.
         """
         if self._requested:
-            raise KeyboardInterrupt
-        self._requested = True
+            raise Interrupted(reason)
+        self._has_nothing_to_save = True
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(reason) from None
+        finally:
+            self._has_nothing_to_save = False
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into requests while the block runs. Only the main thread may do this."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._handle) for number in signals]
+        """Turn SIGINT and SIGTERM into requests while the block runs. Only the main thread may do this.
+
+        A second signal, or the end of the grace, ends the process even if it is deep in a call that Python cannot
+        interrupt. Files do not mind: each is whole or not there at any moment.
+        """
+        before = [signal.signal(number, self._handle) for number in _SIGNALS]
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True, name="stop").start()
         try:
             yield
         finally:
-            for number, handler in zip(signals, before, strict=True):
+            signal.set_wakeup_fd(wakeup)
+            writer.close()  # ends the thread
+            for number, handler in zip(_SIGNALS, before, strict=True):
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._requested and not self._has_nothing_to_save:
+            _say(_FIRST)
         self.request()
-        # print() may not be entered twice, and the signal may have come in the middle of one
-        with contextlib.suppress(OSError):
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _FIRST.encode())
+
+    def _watch(self, reader: socket.socket) -> None:
+        """See to it that the process ends. The system writes the number of each signal into `reader`'s other end."""
+        count, deadline = 0, None
+        with reader:
+            while True:
+                reader.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
+                try:
+                    numbers = reader.recv(1)
+                except TimeoutError:
+                    if count < 2:  # the grace is over: ask as a second signal would, then wait no longer
+                        _say(_TOO_LATE.format(grace_s=self.grace_s))
+                        signal.raise_signal(signal.SIGTERM)
+                        continue
+                    os._exit(EXIT_CODE)
+                if not numbers:
+                    return
+                if numbers[0] not in _SIGNALS:
+                    continue
+                count += 1
+                if count >= 2:
+                    deadline = time.monotonic() + _LAST_WORDS_S
+                elif numbers[0] == signal.SIGTERM and self.grace_s is not None:
+                    deadline = time.monotonic() + self.grace_s
+
+
+def _say(text: str) -> None:
+    # print() may not be entered twice, and the signal may have come in the middle of one
+    with contextlib.suppress(OSError):
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())

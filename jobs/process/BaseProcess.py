@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.config import JobConfig, ProcessConfig
+from toolkit.run_record import RunRecord
 from toolkit.stop import StopRequest
+from toolkit.train.resume import ResumeChoice
 
 
 class BaseProcess:
@@ -18,12 +20,17 @@ class BaseProcess:
         process_id: place in the job's list, from 0.
         job: the whole job.
         config: this entry.
+        resume: where the user wants to go on from; set by the job.
+        record: of this start, while `run` goes on; set by the job.
     """
+
+    record: RunRecord | None = None
 
     def __init__(self, process_id: int, job: JobConfig, config: ProcessConfig) -> None:
         self.process_id = process_id
         self.job = job
         self.config = config
+        self.resume = ResumeChoice()
 
     @property
     def output_folder(self) -> Path:

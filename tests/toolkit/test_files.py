@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,11 +85,24 @@ def test_concurrent_writers_of_one_file_leave_one_whole_file(tmp_path: Path) -> 
 
 
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
-    writer = whole_file(tmp_path / "a.txt")
-    writer.__enter__()
+    script = "import os, sys\nfrom pathlib import Path\nfrom toolkit.files import whole_file\n"
+    script += "writer = whole_file(Path(sys.argv[1]))\nwriter.__enter__()\nos._exit(1)"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.txt")])
+    assert len(list(tmp_path.iterdir())) == 1
     write_text(tmp_path / "b.txt", "kept")
-    assert sweep_temporary(tmp_path) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+    with whole_file(tmp_path / "c.txt"):
+        assert sweep_temporary(tmp_path) == 1, "the file of a live writer is left alone"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.txt", "c.txt"]
+
+
+def test_what_another_machine_left_is_swept_when_it_is_old(tmp_path: Path) -> None:
+    old, new, former = tmp_path / ".part-00000000-1-1-ab", tmp_path / ".part-00000000-2-2-cd", tmp_path / ".part-abcdef"
+    for path in (old, new, former):
+        path.touch()
+    for path in (old, former):
+        os.utime(path, (time.time() - 100_000, time.time() - 100_000))
+    assert sweep_temporary(tmp_path) == 2
+    assert list(tmp_path.iterdir()) == [new]
 
 
 def test_hashes_are_those_of_the_content(tmp_path: Path) -> None:

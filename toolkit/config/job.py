@@ -70,3 +70,11 @@ class JobConfig:
     def redact(self, text: str) -> str:
         """`text` with the value of every `${VAR}` of the job replaced by `${VAR}`."""
         return redact(text, self.secrets)
+
+    def redacted(self, value: Any) -> Any:
+        """Plain JSON with every text in it redacted."""
+        if isinstance(value, dict):
+            return {key: self.redacted(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.redacted(inner) for inner in value]
+        return self.redact(value) if isinstance(value, str) else value

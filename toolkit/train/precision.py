@@ -26,6 +26,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """The card's name, or the kind of device where there is no card."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Compute in `dtype` where that is safe; nothing changes for fp32."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.config import SampleConfig, SampleItem
 from toolkit.data.images import Color, load_image
 from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
-from toolkit.files import whole_file
+from toolkit.files import write_bytes
 from toolkit.models.base_model import BaseModel
+from toolkit.stop import StopRequest
 from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.precision import autocast
 from toolkit.train.trained import Trained
@@ -26,6 +28,7 @@ from toolkit.train.trained import Trained
 GRID = "grid.jpg"
 _CELL_PX = 256
 _HEADER_PX = 18
+_FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _NAME = re.compile(r"\d+__(?P<step>\d{9})_(?P<index>\d+)\.(?:jpg|png|webp)")
 
 
@@ -70,23 +73,28 @@ class Sampler:
         every = self.config.sample_every
         return bool(every) and step % every == 0 and step >= self.config.sample_start_step
 
-    def draw(self, step: int, *, first: bool = False) -> list[Path]:
+    def draw(self, step: int, stop: StopRequest, *, first: bool = False) -> list[Path]:
         """Draw every item and renew the grid; with an average of the weights, the average draws.
 
         Returns:
-            The new files, `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`.
+            The new files, `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`. A wish to stop ends the round
+            within one pass of the transformer: then they are fewer.
         """
         items = self.first_items if first else self.items
         if not items:
             return []
         transformer = self.model.transformer
         assert transformer is not None, "the transformer is loaded while training"
-        with torch.no_grad(), self.ema.swapped_in() if self.ema else contextlib.nullcontext():
-            transformer.eval()
+        paths: list[Path] = []
+        with (
+            torch.no_grad(),
+            self.ema.swapped_in() if self.ema else contextlib.nullcontext(),
+            _ends_on(stop, transformer),
+        ):
             pipeline = self.model.get_generation_pipeline()
             pipeline.set_progress_bar_config(disable=True)
-            paths = [self._draw_one(pipeline, item, index, step) for index, item in enumerate(items)]
-            transformer.train()
+            for index, item in enumerate(items):
+                paths.append(self._draw_one(pipeline, item, index, step))
         write_grid(self.folder)
         return paths
 
@@ -110,16 +118,39 @@ class Sampler:
         return [load_image(picture, background=picture.background) for picture in pictures]
 
 
+class _StopDrawing(Exception):
+    """A round of samples that nobody waits for any more."""
+
+
+@contextlib.contextmanager
+def _ends_on(stop: StopRequest, transformer: nn.Module) -> Iterator[None]:
+    """Hold the transformer ready for samples; leave the block when it is called after a wish to stop."""
+
+    def look(*_: Any) -> None:
+        if stop.requested:
+            raise _StopDrawing
+
+    transformer.eval()
+    handle = transformer.register_forward_pre_hook(look)
+    try:
+        with contextlib.suppress(_StopDrawing):
+            yield
+    finally:
+        handle.remove()
+        transformer.train()
+
+
 def save_image(image: Image.Image, path: Path) -> None:
     """Write a whole image file at high quality."""
-    with whole_file(path) as temporary:
-        image.save(temporary, quality=95)
+    content = io.BytesIO()
+    image.save(content, format=_FORMATS[path.suffix], quality=95)
+    write_bytes(path, content.getvalue())
 
 
 def write_grid(folder: Path) -> Path | None:
     """Put all samples of a folder on one sheet: a row for each prompt, a column for each step."""
     latest: dict[tuple[int, int], Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _NAME.fullmatch(path.name)
         if match:
             latest[int(match["index"]), int(match["step"])] = path

@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from toolkit.bundles import Bundle, bundle_folder, discard_unfinished, prune
 from toolkit.config import SaveConfig
 from toolkit.errors import UserError
-from toolkit.train.checkpoint import Bundle, find_bundles, prune, write_bundle
+from toolkit.files import is_disk_full
+from toolkit.train.checkpoint import read_part, write_bundle
 from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.optimizers import load_optimizer_tensors, optimizer_tensors
+from toolkit.train.resume import DATASET, RunFacts
 from toolkit.train.trained import Trained, raw_weights, restore_weights
 from toolkit.weights.dtypes import DTYPES
+from toolkit.weights.tensor_files import num_bytes
+
+
+class DiskFull(UserError):
+    """A checkpoint found no room. The ones before it are intact."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was written.
+
+    Attributes:
+        path: the weights for the user.
+        deleted: files of older checkpoints that went.
+        complaint: why they could not.
+    """
+
+    path: Path
+    deleted: tuple[Path, ...] = ()
+    complaint: str | None = None
 
 
 class Saver:
-    """Writes and reads the checkpoints of one output folder."""
+    """Writes and reads the checkpoints of one output folder.
+
+    Attributes:
+        newest: step of the newest checkpoint that can be resumed; None before the first.
+    """
 
     def __init__(
         self,
@@ -29,6 +59,7 @@ class Saver:
         optimizer: torch.optim.Optimizer,
         ema: ExponentialMovingAverage | None,
         *,
+        facts: RunFacts,
         metadata: Callable[[int], dict[str, str]],
     ) -> None:
         self.folder = folder
@@ -37,72 +68,106 @@ class Saver:
         self.trained = trained
         self.optimizer = optimizer
         self.ema = ema
+        self.facts = facts
         self.metadata = metadata
+        self.newest: int | None = None
 
-    def save_step(self, step: int) -> tuple[Path, list[Path]]:
+    def save_step(self, step: int) -> Saved:
         """Write the weights of a step and its bundle, then delete what retention no longer keeps.
 
-        Returns:
-            The weights' file, and the files that were deleted.
+        Raises:
+            DiskFull: there is no room.
+            UserError: it cannot be written for another reason.
         """
         files = self._write(f"{self.job_name}_{step:09d}", step)
-        return files[0], prune(self.folder, self.config.max_step_saves_to_keep)
+        return self._pruned(files[0], self.config.max_step_saves_to_keep, step)
 
-    def save_final(self, step: int) -> Path:
-        """Write the weights under the job's name, and the bundle of the last step."""
+    def save_final(self, step: int) -> Saved:
+        """Write the weights under the job's name, and the bundle of the last step. Raises as `save_step` does.
+
+        A run that had nothing left to do has its bundle already: that one is not put at risk.
+        """
         files = self._write(self.job_name, step, is_final=True)
         keep = self.config.max_step_saves_to_keep
-        prune(self.folder, keep + 1 if keep else 0)  # the last state comes on top of the step saves
-        return files[0]
+        return self._pruned(files[0], keep + 1 if keep else 0, step)  # the last state comes on top of the step saves
 
-    def resume(self) -> tuple[Bundle | None, list[str]]:
-        """Put back the newest valid bundle, if there is one.
+    @property
+    def final_files(self) -> tuple[Path, Path]:
+        """Where `save_final` writes: a file, or a folder."""
+        return self.folder / f"{self.job_name}.safetensors", self.folder / self.job_name
 
-        Returns:
-            The bundle, and a line for each one that was passed over.
+    def restore(self, bundle: Bundle, *, with_optimizer: bool = True) -> None:
+        """Put back a bundle that has been checked.
 
         Raises:
             UserError: the bundle was made by a job with other trained weights.
         """
-        bundles, passed_over = find_bundles(self.folder)
-        if not bundles:
-            return None, passed_over
-        bundle = bundles[-1]
-        restore_weights(self.trained, bundle.tensors("weights"), source=bundle.folder)
-        load_optimizer_tensors(self.optimizer, bundle.tensors("optimizer"))
+        restore_weights(self.trained, read_part(bundle, "weights"), source=bundle.folder)
+        if with_optimizer:
+            load_optimizer_tensors(self.optimizer, read_part(bundle, "optimizer"))
         if self.ema is not None:
-            averages = bundle.tensors("ema")
-            if averages:
-                names = [name for name, _ in self.trained.named_parameters()]
-                self.ema.load([averages[name] for name in names])
-        return bundle, passed_over
+            averages = read_part(bundle, "ema") or raw_weights(self.trained)  # an average that begins here
+            self.ema.load([averages[name] for name, _ in self.trained.named_parameters()])
+        if bundle.root.resolve() == self.folder.resolve():
+            self.newest = bundle.step
+
+    def _pruned(self, path: Path, keep: int, step: int) -> Saved:
+        try:
+            return Saved(path, tuple(prune(self.folder, keep, newest=step)))
+        except OSError as error:  # the checkpoint is written; the next one prunes again
+            what = f"{error.filename or self.folder} ({error.strerror or error})"
+            return Saved(path, complaint=f"old checkpoints could not be deleted: {what}")
 
     def _write(self, name: str, step: int, *, is_final: bool = False) -> tuple[Path, ...]:
         """The weights and then the bundle. The final weights belong to no bundle: retention never deletes them."""
+        parts = self._parts()
+        files: tuple[Path, ...] = ()
         try:
             with self.ema.swapped_in() if self.ema else contextlib.nullcontext():
                 files = self.trained.save(
                     self.folder / name, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step)
                 )
-            self._write_bundle(step, () if is_final else files)
+            if self.newest != step:
+                write_bundle(
+                    self.folder,
+                    step=step,
+                    parts=parts,
+                    output_files=() if is_final else files,
+                    facts=self.facts.at(step),
+                    documents={DATASET: self.facts.dataset},
+                )
         except OSError as error:
-            raise UserError(
-                f"{self.folder / name}: the checkpoint of step {step} cannot be written ({error.strerror or error}). "
-                "Earlier checkpoints are intact: make room or mend the permissions, then start the same job again."
-            ) from error
+            raise self._explained(error, step, parts, () if is_final else files) from error
+        self.newest = step
         return files
 
-    def _write_bundle(self, step: int, output_files: tuple[Path, ...]) -> None:
+    def _parts(self) -> dict[str, Mapping[str, Tensor]]:
         names = [name for name, _ in self.trained.named_parameters()]
-        averages = dict(zip(names, self.ema.average, strict=True)) if self.ema else {}
-        write_bundle(
-            self.folder,
-            step=step,
-            parts={
-                "weights": raw_weights(self.trained),
-                "optimizer": optimizer_tensors(self.optimizer),
-                "ema": averages,
-            },
-            output_files=output_files,
-            facts={"job": self.job_name},
+        return {
+            "weights": raw_weights(self.trained),
+            "optimizer": optimizer_tensors(self.optimizer),
+            "ema": dict(zip(names, self.ema.average, strict=True)) if self.ema else {},
+        }
+
+    def _explained(
+        self, error: OSError, step: int, parts: Mapping[str, Mapping[str, Tensor]], files: tuple[Path, ...]
+    ) -> UserError:
+        """Free what the attempt took, and say what happened."""
+        if self.newest != step:
+            discard_unfinished(bundle_folder(self.folder, step), files)
+        intact = (
+            "No checkpoint was written before it." if self.newest is None else f"That of step {self.newest} is intact."
+        )
+        where = f"{error.filename or self.folder}: the checkpoint of step {step} cannot be written"
+        if not is_disk_full(error):
+            return UserError(
+                f"{where} ({error.strerror or error}). {intact} Mend what stands in the way, then start the same job "
+                "again."
+            )
+        weights = num_bytes(parts["weights"]) * DTYPES[self.config.dtype].itemsize // 4
+        needed = weights + sum(num_bytes(tensors) for tensors in parts.values())
+        free = shutil.disk_usage(self.folder).free
+        return DiskFull(
+            f"{where}: the disk is full. It needs {needed:,} bytes, and {free:,} are free. {intact} "
+            "Make room, or lower save.max_step_saves_to_keep, then start the same job again."
         )

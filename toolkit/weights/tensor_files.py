@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from toolkit.errors import UserError
-from toolkit.files import whole_file
+from toolkit.files import Written, whole_file, write_chunks
+
+# The format's names, in the order in which the safetensors library lays tensors out: wide types first, so that each
+# tensor starts where its type can be read. Files here are byte for byte what that library writes.
+_TYPES: dict[torch.dtype, str] = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e8m0fnu: "F8_E8M0",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_PLACES = {dtype: place for place, dtype in enumerate(_TYPES)}
 
 
 def write_tensors(
@@ -19,18 +44,24 @@ def write_tensors(
     metadata: Mapping[str, str] | None = None,
     *,
     check: Callable[[Path], None] | None = None,
-) -> None:
+) -> Written:
     """Write a whole safetensors file; tensors may live anywhere and need not be contiguous.
 
     `check` is given the finished file before it takes its place: if it raises, what stood there stays.
 
-    safetensors 0.8 renames but does not sync, and its files are readable by their owner only: hence `whole_file`.
+    Written here and not by the safetensors library, because that one neither syncs nor tells how much was written, and
+    wants a copy of every tensor on the CPU at once.
     """
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as temporary:
-        save_file(contiguous, temporary, metadata=dict(metadata or {}))
+        written = write_chunks(temporary, _chunks(tensors, metadata or {}))
         if check is not None:
             check(temporary)
+    return written
+
+
+def num_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """What tensors take in a file, its header not counted."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -56,3 +87,23 @@ def read_metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+
+
+def _chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    """The file from its first byte to its last: length of the header, header, tensors."""
+    names = sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name))
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in names:
+        start, end = end, end + num_bytes({name: tensors[name]})
+        header[name] = {
+            "dtype": _TYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for name in names:
+        yield tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

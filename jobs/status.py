@@ -1,0 +1,87 @@
+"""`run.py --status FOLDER`: what has happened in an output folder, and what a next start could go on from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from toolkit.bundles import BrokenBundle, read_bundle, step_folders
+from toolkit.errors import UserError
+from toolkit.events import read_events
+from toolkit.lock import holder
+from toolkit.run_record import Run, read_runs
+
+_SHOWN_RUNS = 20
+
+
+def status(folder: Path) -> list[str]:
+    """The record of an output folder, line by line. Reads every bundle whole; changes nothing.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--status {folder}: no such folder. It wants an output folder, such as output/my_job.")
+    runs = read_runs(folder)
+    owner = holder(folder)
+    lines = [f"{folder}: " + (f"in use by {owner}" if owner else "no run is using it")]
+    lines.append(f"last step recorded: {_last_step(folder)}")
+    lines.append("runs:" if runs else "runs: none recorded")
+    if len(runs) > _SHOWN_RUNS:
+        lines.append(f"  ({len(runs) - _SHOWN_RUNS} earlier ones left out)")
+    for run in runs[-_SHOWN_RUNS:]:
+        lines += [f"  {line}" for line in _describe(run)]
+    return [*lines, *_bundles(folder)]
+
+
+def _last_step(folder: Path) -> str:
+    steps = -1
+    try:
+        for event in read_events(folder / "events.jsonl"):
+            if event.get("kind") == "step" and isinstance(event.get("step"), int):
+                steps = event["step"]
+    except OSError:
+        return "none"
+    return str(steps) if steps >= 0 else "none"
+
+
+def _describe(run: Run) -> list[str]:
+    start, resumed, end = run.start, run.resumed, run.end
+    origin = f"from step {resumed.get('step')}" if resumed else "no step reached"
+    ended = f", ended {_moment(end.get('time'))}" if end else ""
+    lines = [f"{_moment(start.get('time'))}  {run.status}, {origin}{ended}", f"    {start.get('command', '')}"]
+    versions = start.get("versions")
+    facts = [
+        f"commit {start.get('commit')}" if start.get("commit") else "",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else "",
+        f"device {resumed['device']}" if "device" in resumed else "",
+        f"seed {start['seed']}" if "seed" in start else "",
+        f"config {str(start['config_hash'])[:12]}" if "config_hash" in start else "",
+    ]
+    lines.append("    " + "; ".join(fact for fact in facts if fact))
+    if end.get("error"):
+        lines.append(f"    {str(end['error']).splitlines()[0]}")
+    return lines
+
+
+def _bundles(folder: Path) -> list[str]:
+    lines = []
+    for place in step_folders(folder):
+        try:
+            bundle = read_bundle(place)
+            bundle.check()
+        except BrokenBundle as broken:
+            lines.append(f"  step {broken.step}: {'unfinished' if broken.is_unfinished else 'BROKEN'}, {broken}")
+        else:
+            size = sum(written.num_bytes for path, written in bundle.files.items() if place in path.parents)
+            gone = [path.name for path in bundle.output_files if not path.exists()]
+            weights = f"; its weights were moved or deleted: {', '.join(gone)}" if gone else ""
+            lines.append(f"  step {bundle.step}: valid, {size:,} bytes{weights}")
+    return [f"bundles in {folder / 'state'}:", *lines] if lines else ["bundles: none"]
+
+
+def _moment(seconds: object) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(seconds))))
+    except (ValueError, OverflowError, OSError):
+        return "(no time)"

@@ -1,0 +1,150 @@
+"""The real loop around a FLUX.2 transformer of next to no size: whole runs in a tenth of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import Flux2Transformer2DModel
+from torch import Tensor
+
+from tests.tiny import tiny_model
+from toolkit.config import NetworkConfig, SampleConfig, SaveConfig, TrainConfig
+from toolkit.data.references import ReferenceRules
+from toolkit.events import EventLog, read_events
+from toolkit.lora_special import LoRASpecialNetwork
+from toolkit.models.base_model import BaseModel
+from toolkit.progress import Progress
+from toolkit.randomness import Draws
+from toolkit.stop import StopRequest
+from toolkit.train.ema import ExponentialMovingAverage
+from toolkit.train.loop import Loop
+from toolkit.train.optimizers import build_optimizer
+from toolkit.train.recorder import Recorder
+from toolkit.train.resume import ResumeChoice, RunFacts, plan_resume
+from toolkit.train.sampling import Sampler
+from toolkit.train.saver import Saver
+from toolkit.train.stages import Stages
+from toolkit.train.step import Batch, Stepper
+from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
+
+STEPS = 6
+TEXT_WIDTH = 12
+
+
+class Crash(Exception):
+    """The run dies before a step."""
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """What shapes a run."""
+
+    train: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] | None = field(default_factory=lambda: {"type": "lora", "linear": 2, "dropout": 0.3})
+    save: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, folder: Path, *, stop_in: int = 0, crash_in: int = 0, resume: ResumeChoice | None = None) -> None:
+        """Run to the end, or ask to stop while step `stop_in` (from 1) is made, or die before `crash_in` is."""
+        train = TrainConfig.model_validate(
+            {"steps": STEPS, "lr": 0.01, "dtype": "fp32", "full_finetune": self.network is None, **self.train}
+        )
+        save = SaveConfig.model_validate({"save_every": 2, "dtype": "fp32", **self.save})
+        draws, model, stop = Draws(3), small_model(), StopRequest()
+        trained = self._trained(model, draws)
+        parameters = [parameter for _, parameter in trained.named_parameters()]
+        optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options={})
+        has_ema = train.ema_config is not None and train.ema_config.use_ema
+        ema = ExponentialMovingAverage(parameters, 0.9) if has_ema else None
+        facts = RunFacts("job", {"training_seed": 3, "train": train.model_dump(mode="json")}, {"image": "hash"})
+        plan = plan_resume(folder, resume or ResumeChoice(), facts, is_thorough=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with EventLog(folder / "events.jsonl") as events:
+            stages = Stages(events, Progress())
+            with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
+                Loop(
+                    train=train,
+                    save=save,
+                    feeder=_Feeder(draws, stop, stop_in, crash_in),  # type: ignore[arg-type]
+                    stepper=Stepper(model, parameters, optimizer, train, draws, ema=ema, has_dropout=True),
+                    sampler=_no_samples(model, trained, ema, folder),
+                    saver=Saver(folder, "job", save, trained, optimizer, ema, facts=facts, metadata=lambda step: {}),
+                    recorder=recorder,
+                    stages=stages,
+                    resume=plan,
+                ).run(stop)
+
+    def _trained(self, model: BaseModel, draws: Draws) -> Trained:
+        if self.network is None:
+            return TrainedTransformer(model, save_format="safetensors")
+        network = LoRASpecialNetwork(model, NetworkConfig.model_validate(self.network), draws)
+        network.apply()
+        return TrainedLora(network)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """The loss of every step, as it was recorded last."""
+    return {event["step"]: event["loss"] for event in read_events(folder / "events.jsonl") if event["kind"] == "step"}
+
+
+def texts(folder: Path) -> list[str]:
+    """What the run told its user."""
+    return [event["text"] for event in read_events(folder / "events.jsonl") if "text" in event]
+
+
+def small_model() -> BaseModel:
+    """Random, the same each time, and in fp32."""
+    torch.manual_seed(0)
+    model = tiny_model()
+    model.transformer = Flux2Transformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT_WIDTH,
+        timestep_guidance_channels=8,
+        axes_dims_rope=(2, 2, 2, 2),
+        guidance_embeds=False,
+    ).requires_grad_(False)
+    return model
+
+
+class _Feeder:
+    """Batches made of nothing but their number."""
+
+    def __init__(self, draws: Draws, stop: StopRequest, stop_in: int, crash_in: int) -> None:
+        self.draws = draws
+        self.stop = stop
+        self.stop_in = stop_in
+        self.crash_in = crash_in
+
+    def batches(self, step: int, accumulation: int) -> list[Batch]:
+        if step + 1 == self.stop_in:
+            self.stop.request()
+        if step + 1 == self.crash_in:
+            raise Crash
+        return [self._batch(step * accumulation + part) for part in range(accumulation)]
+
+    def _batch(self, index: int) -> Batch:
+        latents: Tensor = self.draws.normal((2, 64, 2, 2), "latents", index)
+        embeds = self.draws.normal((2, 3, TEXT_WIDTH), "embeds", index)
+        return Batch(index, latents, embeds, torch.ones(2), num_tokens=4)
+
+
+def _no_samples(model: BaseModel, trained: Trained, ema: ExponentialMovingAverage | None, folder: Path) -> Sampler:
+    return Sampler(
+        model,
+        trained,
+        ema,
+        {},
+        config=SampleConfig(),
+        items=(),
+        first_items=(),
+        folder=folder / "samples",
+        rules=ReferenceRules(model.card.reference_limits, 16, match_target=False),
+        reference_background=(0, 0, 0),
+    )

@@ -1,0 +1,259 @@
+"""Where a start goes on from: which bundle, what has changed since, and what has to make way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from toolkit.bundles import (
+    SET_ASIDE,
+    STATE_FOLDER,
+    BrokenBundle,
+    Bundle,
+    find_bundles,
+    newest_bundle,
+    read_bundle,
+    step_folders,
+)
+from toolkit.config.resume import differences
+from toolkit.environment import git_commit, versions
+from toolkit.errors import UserError
+from toolkit.files import sha256_json
+
+DATASET = "dataset"
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class ResumeChoice:
+    """What the user said of where to go on.
+
+    Attributes:
+        source: `latest` of the job's folder, `none`, or another job's folder or bundle.
+        step: that bundle and no other; None for the newest.
+        accept_config_change: go on although settings that shape the training have changed.
+    """
+
+    source: Path | Literal["latest", "none"] = "latest"
+    step: int | None = None
+    accept_config_change: bool = False
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a bundle says of its run, for a later start to compare itself with.
+
+    Attributes:
+        job: its name.
+        config: dump of its ProcessConfig, without secrets.
+        dataset: a hash of every image with its caption, by name.
+        device: name of the card, or `cpu`; empty before it is known.
+    """
+
+    job: str
+    config: Mapping[str, Any]
+    dataset: Mapping[str, str]
+    device: str = ""
+
+    @property
+    def config_hash(self) -> str:
+        """Hash of all settings."""
+        return sha256_json(self.config)
+
+    def at(self, step: int) -> dict[str, Any]:
+        """The facts of a bundle. Bundles are written between updates: no micro-batch of the next one is done."""
+        return {
+            "job": self.job,
+            "micro_batches_done": step * self.config["train"]["gradient_accumulation"],
+            "accumulation_position": 0,
+            "seed": self.config["training_seed"],
+            "config_hash": self.config_hash,
+            "dataset_hash": sha256_json(self.dataset),
+            "config": self.config,
+            "versions": versions(),
+            "commit": git_commit(),
+            "device": self.device,
+        }
+
+
+@dataclass(frozen=True)
+class ResumePlan:
+    """Where a start goes on from.
+
+    Attributes:
+        bundle: None to begin at step 0.
+        notices: what the user should know, one line each.
+        superseded: bundles of steps that will be written again, to be set aside before the first of them.
+        keeps_optimizer: whether the optimizer is the one whose state the bundle holds.
+    """
+
+    bundle: Bundle | None
+    notices: tuple[str, ...] = ()
+    superseded: tuple[Bundle | BrokenBundle, ...] = ()
+    keeps_optimizer: bool = True
+
+    @property
+    def step(self) -> int:
+        """Updates that are done."""
+        return self.bundle.step if self.bundle else 0
+
+
+def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_thorough: bool) -> ResumePlan:
+    """Find the bundle to go on from, and compare the run with the one that wrote it. Writes nothing.
+
+    Args:
+        output_folder: the job's folder.
+        choice: the user's.
+        facts: of this start.
+        is_thorough: read the bundle's whole state, not only the sizes of its files.
+
+    Raises:
+        UserError: there is no such bundle, every one is damaged, or the settings do not fit it.
+    """
+    if choice.source == "none":
+        return ResumePlan(None, superseded=_all_bundles(output_folder))
+    root, only = output_folder, choice.step
+    if isinstance(choice.source, Path):
+        root, only = _place(choice.source, choice.step)
+    bundle, passed_over = (
+        (_bundle_of_step(root, only, is_thorough=is_thorough), [])
+        if only is not None
+        else newest_bundle(root, is_thorough=is_thorough)
+    )
+    notices = [f"{broken.folder}: passed over, {broken}" for broken in passed_over]
+    if bundle is None:
+        _refuse_to_lose(root, choice, passed_over)
+        return ResumePlan(None, tuple(notices))
+    is_ours = root.resolve() == output_folder.resolve()
+    ours = _all_bundles(output_folder) if only is not None or not is_ours else ()
+    superseded = tuple(
+        other for other in ours if other.step > bundle.step or (not is_ours and other.step == bundle.step)
+    )
+    if is_ours and bundle.manifest.get("job") != facts.job and not choice.accept_config_change:
+        raise UserError(
+            f"{output_folder}: belongs to another job, {bundle.manifest.get('job')}. Give this one another "
+            "`name`, or add --accept-config-change if it is the same under a new name."
+        )
+    notices += _changes(bundle, facts, choice)
+    before = bundle.manifest.get("config", facts.config)
+    keeps_optimizer = before["train"]["optimizer"] == facts.config["train"]["optimizer"]
+    return ResumePlan(bundle, tuple(notices), superseded, keeps_optimizer)
+
+
+def describe_resume(plan: ResumePlan) -> list[str]:
+    """What a start will do, for the plan that is printed before it."""
+    lines = list(plan.notices)
+    if plan.bundle is not None:
+        lines.append(f"resumes from step {plan.step} ({plan.bundle.folder})")
+    if plan.superseded:
+        steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
+        lines.append(
+            f"checkpoints of steps that will be written again ({steps}) are first moved to "
+            f"{plan.superseded[0].folder.parent.parent / SET_ASIDE}: nothing is deleted"
+        )
+    return lines
+
+
+def describe_dataset_change(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """How many files were added, removed and changed, and the first few by name; None if nothing was."""
+    kinds = {
+        "added": [name for name in now if name not in before],
+        "removed": [name for name in before if name not in now],
+        "changed": [name for name in now if before.get(name, now[name]) != now[name]],
+    }
+    return ", ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names) or None
+
+
+def _place(source: Path, step: int | None) -> tuple[Path, int | None]:
+    """The job's folder that a path of the user's is, or is the bundle of, and the step it names."""
+    if (source / STATE_FOLDER).is_dir():
+        return source, step
+    if source.is_dir() and source.name.isdecimal() and source.parent.name == STATE_FOLDER and step is None:
+        return source.parent.parent, int(source.name)
+    raise UserError(
+        f"--resume {source}: needs a job's output folder, or one of the numbered folders in its `{STATE_FOLDER}`."
+    )
+
+
+def _all_bundles(output_folder: Path) -> tuple[Bundle | BrokenBundle, ...]:
+    """Bundles by step, the damaged ones too: someone may still want to mend them."""
+    bundles, broken = find_bundles(output_folder, is_thorough=False)
+    damaged = [fault for fault in broken if not fault.is_unfinished]
+    return tuple(sorted([*bundles, *damaged], key=lambda bundle: bundle.step))
+
+
+def _bundle_of_step(root: Path, step: int, *, is_thorough: bool) -> Bundle:
+    folders = {int(folder.name): folder for folder in step_folders(root)}
+    if step not in folders:
+        known = ", ".join(map(str, folders)) or "none"
+        raise UserError(f"{root}: has no checkpoint of step {step} to go on from. Its checkpoints: {known}.")
+    try:
+        bundle = read_bundle(folders[step])
+        if is_thorough:
+            bundle.check()
+    except BrokenBundle as broken:
+        raise UserError(f"{folders[step]}: cannot be resumed, {broken}. Choose another step.") from broken
+    return bundle
+
+
+def _refuse_to_lose(root: Path, choice: ResumeChoice, passed_over: Sequence[BrokenBundle]) -> None:
+    if isinstance(choice.source, Path):
+        raise UserError(f"--resume {root}: has no checkpoint to go on from.")
+    damaged = [broken for broken in passed_over if not broken.is_unfinished]
+    if damaged:
+        lines = [f"  {broken.folder}: {broken}" for broken in damaged]
+        raise UserError(
+            "\n".join([f"{root}: has checkpoints, but none that can be resumed:", *lines])
+            + "\nNothing was changed. `--resume none` begins at step 0 and moves what is there aside; "
+            "`--resume PATH` goes on from another folder, such as a backup."
+        )
+
+
+def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]:
+    """What has changed since the bundle was written, a line each. Bundles of older versions do not say."""
+    if "config" not in bundle.manifest:
+        return []
+    found = differences(bundle.manifest["config"], facts.config)
+    grave = [difference for difference in found if not difference.is_harmless]
+    if grave and not choice.accept_config_change:
+        lines = [f"  {difference}" for difference in grave]
+        raise UserError(
+            "\n".join([f"{bundle.folder}: was written with other settings of what shapes the training:", *lines])
+            + f"\nUndo the changes, add --accept-config-change to go on from step {bundle.step} with them, "
+            "or give the job another name to begin anew."
+        )
+    notices = [
+        f"changed since step {bundle.step}: {difference}{_remark(difference.key, facts)}" for difference in found
+    ]
+    dataset = describe_dataset_change(_dataset(bundle, facts), facts.dataset)
+    if dataset:
+        notices.append(f"the dataset has changed since step {bundle.step}: {dataset}")
+    before, now = bundle.manifest["versions"], versions()
+    moved = [f"{name} {before[name]} -> {now[name]}" for name in before if now.get(name, before[name]) != before[name]]
+    if moved:
+        notices.append(f"changed since step {bundle.step}: {', '.join(moved)}; figures may differ in their last digits")
+    return notices
+
+
+def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:
+    try:
+        saved = json.loads((bundle.folder / f"{DATASET}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # only sizes have been looked at so far: the thorough look will pass this bundle over
+        return facts.dataset
+    return saved if isinstance(saved, dict) else facts.dataset
+
+
+def _remark(key: str, facts: RunFacts) -> str:
+    if key == "train.steps" and facts.config["train"]["lr_scheduler"] != "constant":
+        return " (the course of the learning rate is that of the new length from here on)"
+    if key == "train.optimizer":
+        return " (the new one begins without the state of the old one)"
+    return ""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
