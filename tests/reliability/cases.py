@@ -14,7 +14,7 @@ from toolkit.config import NetworkConfig
 from toolkit.train.optimizers import OPTIMIZERS
 from toolkit.train.schedules import SCHEDULES
 
-STEPS = 10
+STEPS = 8
 FULL = "full fine-tune"
 NETWORKS = get_args(NetworkConfig.model_fields["type"].annotation)
 
@@ -85,7 +85,7 @@ class Case:
             datasets=[dataset],
             train=self._train_section() | ({"full_finetune": True} if is_full else {}),
             save={"save_every": self.save_every, "max_step_saves_to_keep": self.num_kept},
-            sample={"sample_every": 4, "sample_steps": 1, "prompts": ["a red circle"]},
+            sample={"sample_every": 3, "sample_steps": 1, "prompts": ["a red circle"]},
             model={"name_or_path": str(model)},
         )
 

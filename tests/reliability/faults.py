@@ -102,9 +102,9 @@ class Faults:
             self._happens("remove", arguments[0])
 
     def _on_sync(self, handle: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{handle}")
-        if Path(path).is_file():
-            self._happens("sync", path, torn=handle)
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path.is_file():
+            self._happens("sync", str(path), torn=handle)
         self._sync(handle)
 
     def _on_event(self, log: EventLog, kind: str, fields: dict[str, Any]) -> None:

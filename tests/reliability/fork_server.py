@@ -7,6 +7,7 @@ trainer from `Job.run` on. It is armed and bugged, if asked to be, after the for
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -108,10 +109,13 @@ def _import_everything() -> None:
 
     torch.set_num_threads(1)
 
-    import extensions_built_in.diffusion_models.flux2.flux2_model
-    import extensions_built_in.sd_trainer.SDTrainer
-    import tests.reliability.planted_bugs
-    import tests.reliability.witness  # noqa: F401
+    for name in (
+        "extensions_built_in.diffusion_models.flux2.flux2_model",
+        "extensions_built_in.sd_trainer.SDTrainer",
+        "tests.reliability.planted_bugs",
+        "tests.reliability.witness",
+    ):
+        importlib.import_module(name)
 
     gc.collect()
     gc.freeze()  # what is here stays; a child that collects it again and again would do little else

@@ -27,7 +27,7 @@ from toolkit.events import read_events
 from toolkit.train.checkpoint import find_bundles
 from toolkit.weights.tensor_files import read_tensors
 
-KILLS_PER_RUN = 4
+KILLS_PER_RUN = 6
 AT_A_MOMENT = "at a random moment"
 
 
