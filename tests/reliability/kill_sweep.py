@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from tests.reliability.bundles import valid_steps
 from tests.reliability.cases import Case
 from tests.reliability.faults import Aim
 from tests.reliability.fork_server import ForkServer, Start
@@ -24,7 +25,6 @@ from tests.reliability.planted_bugs import Bug
 from tests.reliability.torn_files import torn_files
 from tests.reliability.witness import read_notes
 from toolkit.events import read_events
-from toolkit.train.checkpoint import find_bundles
 from toolkit.weights.tensor_files import read_tensors
 
 KILLS_PER_RUN = 6
@@ -198,12 +198,11 @@ class KillSweep:
 
     def _judge_end(self, output: Path) -> None:
         whole = self.folder / "whole" / "output" / "job"
-        bundles = [find_bundles(place)[0] for place in (whole, output)]
-        steps = [[bundle.step for bundle in found] for found in bundles]
+        steps = [valid_steps(place) for place in (whole, output)]
         if steps[0] != steps[1]:
             self.report.faults.append(f"{output}: ended with bundles of steps {steps[1]} instead of {steps[0]}")
             return
-        final = bundles[0][-1].folder.relative_to(whole)
+        final = Path("state", f"{self.case.steps:09d}")
         for name in ("job.safetensors", *(str(final / path.name) for path in (whole / final).glob("*.safetensors"))):
             one, other = read_tensors(whole / name), read_tensors(output / name)
             self.report.tensors += len(one)
