@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.files import sha256_file, write_json
+from toolkit.files import json_text, sha256_file, sha256_json, write_json
 from toolkit.version import VERSION
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 STATE_FOLDER = "state"
 MANIFEST = "manifest.json"
+SELF = "sha256"  # key of the manifest's own hash, over everything else in it
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def write_bundle(
         for path in files
     }
     versions = {"trainer": VERSION, "torch": torch.__version__, "python": platform.python_version()}
-    write_json(folder / MANIFEST, {**facts, "step": step, "files": described, "versions": versions})
+    content = {**facts, "step": step, "files": described, "versions": versions}
+    write_json(folder / MANIFEST, {**content, SELF: sha256_json(content)})
     return Bundle(step, folder, output_files)
 
 
@@ -109,12 +111,15 @@ def prune(output_folder: Path, keep: int) -> list[Path]:
 def _fault(output_folder: Path, folder: Path) -> str | None:
     """Why a folder is no valid bundle, or None if it is one."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files, step = dict(manifest["files"]), int(manifest["step"])
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        files, step, own = dict(manifest["files"]), int(manifest["step"]), manifest.pop(SELF)
     except FileNotFoundError:
         return "its manifest was never written"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its manifest is damaged"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"its {MANIFEST} is damaged"
+    if sha256_json(manifest) != own or text != json_text({**manifest, SELF: own}):
+        return f"its {MANIFEST} is damaged"
     if step != int(folder.name):
         return "its manifest is of another step"
     for name, facts in files.items():
