@@ -7,9 +7,9 @@ too: what must show is that being killed makes a difference.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +19,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-import toolkit.data.cache
-import toolkit.files
 import toolkit.train.checkpoint
-import toolkit.train.sampling
 import toolkit.train.saver
 import toolkit.train.step
-import toolkit.weights.tensor_files
 from toolkit.data.cache import TensorCache
+from toolkit.files import whole_file, write_json
 from toolkit.train.checkpoint import Bundle
 from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.feeder import Feeder
+from toolkit.train.loop import Loop
 from toolkit.train.saver import Saver
 from toolkit.train.step import Batch, Stepper
+from toolkit.train.trained import Trained
+from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,12 @@ def _average_not_restored() -> None:
 
 
 def _average_restored_as_the_weights() -> None:
-    tensors = Bundle.tensors
-    _replace(Bundle, "tensors", lambda self, part: (part == "weights" and tensors(self, "ema")) or tensors(self, part))
+    restore = toolkit.train.saver.restore_weights
+
+    def confused(trained: Trained, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+        restore(trained, read_tensors(source / "ema.safetensors"), source=source)
+
+    _replace(toolkit.train.saver, "restore_weights", confused)
 
 
 def _optimizer_state_not_restored() -> None:
@@ -89,13 +93,8 @@ def _optimizer_state_kept_in_bf16() -> None:
 
 
 def _step_off_by_one() -> None:
-    resume = Saver.resume
-
-    def one_too_many(self: Saver) -> Any:
-        bundle, *others = resume(self)
-        return (bundle and dataclasses.replace(bundle, step=bundle.step + 1), *others)
-
-    _replace(Saver, "resume", one_too_many)
+    resume = Loop._resume
+    _replace(Loop, "_resume", lambda self: start + 1 if (start := resume(self)) else 0)
 
 
 # What is drawn, and from where
@@ -155,7 +154,7 @@ def _files_not_written_whole() -> None:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
 
-    for module in (toolkit.files, toolkit.weights.tensor_files, toolkit.train.sampling):
+    for module in [module for module in sys.modules.values() if vars(module).get("whole_file") is whole_file]:
         _replace(module, "whole_file", in_place)
 
 
@@ -170,10 +169,10 @@ def _manifest_written_first() -> None:
     ) -> Bundle:
         folder = output_folder / "state" / f"{step:09d}"
         files = {path.relative_to(output_folder).as_posix(): {} for path in output_files}
-        toolkit.files.write_json(folder / "manifest.json", {**facts, "step": step, "files": files})
+        write_json(folder / "manifest.json", {**facts, "step": step, "files": files})
         for name, tensors in parts.items():
             if tensors:
-                toolkit.weights.tensor_files.write_tensors(folder / f"{name}.safetensors", tensors)
+                write_tensors(folder / f"{name}.safetensors", tensors)
         return Bundle(step, folder, output_files)
 
     _replace(toolkit.train.saver, "write_bundle", write)

@@ -75,7 +75,7 @@ def test_the_program_killed_anywhere_ends_as_if_it_had_not_been(tmp_path: Path, 
 
 
 def _write_job(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     return write_job(
         folder,
         train={"steps": STEPS, "disable_sampling": False, "ema_config": {"use_ema": True, "ema_decay": 0.9}},
