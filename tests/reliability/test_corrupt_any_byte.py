@@ -14,9 +14,10 @@ from tests.reliability.bundles import passed_over, valid_steps
 from tests.reliability.cases import Case
 from tests.reliability.fork_server import ForkServer, Start
 from tests.reliability.results import Results
-from tests.reliability.scale import SEED
+from tests.reliability.scale import SEED, count
 
-CUTS, FLIPPED_BITS, BLANKED_BLOCKS, BLOCK_BYTES = 64, 256, 16, 64
+CUTS, FLIPPED_BITS, BLANKED_BLOCKS = count(24, long=64), count(80, long=256), count(8, long=16)  # in each file
+BLOCK_BYTES = 64
 CASE = Case("lora", "adamw", has_ema=True, accumulation=1, number=2)  # keeps the states of steps 4 and 8
 OLDER, NEWEST = 4, 8
 Damage = tuple[str, bytes]
