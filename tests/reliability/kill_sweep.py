@@ -9,7 +9,7 @@ import queue
 import random
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from toolkit.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
 KILLS_PER_RUN = 6
+MOST_SERVERS = 8  # of half a gigabyte each
 AT_A_MOMENT = "at a random moment"
 
 
@@ -63,8 +64,8 @@ class Report:
 
 def sweep_all(
     cases: Sequence[tuple[Case, Bug | None]], kills: int, *, model: Path, folder: Path, seed: int, stop_at_fault: bool
-) -> list[Report]:
-    """Sweep over several jobs, as many at once as there are processors.
+) -> Iterator[Report]:
+    """Sweep over several jobs, as many at once as there are processors. Yields their reports in order.
 
     Args:
         cases: each with the bug that is planted, or None.
@@ -74,23 +75,25 @@ def sweep_all(
         seed: chooses moments and places.
         stop_at_fault: end a sweep at its first fault.
     """
-    num_servers = max(1, min(len(os.sched_getaffinity(0)), len(cases), 8))
-    with ExitStack() as stack, ThreadPoolExecutor(num_servers) as pool:
-        free: queue.Queue[ForkServer] = queue.Queue()
+    num_servers = min(len(os.sched_getaffinity(0)), len(cases), MOST_SERVERS)
+    free: queue.Queue[ForkServer] = queue.Queue()
+
+    def sweep(number: int) -> Report:
+        case, bug = cases[number]
+        server = free.get()
+        try:
+            place = folder / f"sweep{number}"
+            sweep = KillSweep(server, case, model=model, folder=place, seed=seed, bug=bug)
+            return sweep.run(kills, stop_at_fault=stop_at_fault)
+        finally:
+            free.put(server)
+
+    with ExitStack() as stack:
         for _ in range(num_servers):
             free.put(stack.enter_context(ForkServer()))
-
-        def sweep(number: int) -> Report:
-            case, bug = cases[number]
-            server = free.get()
-            try:
-                place = folder / f"sweep{number}"
-                sweep = KillSweep(server, case, model=model, folder=place, seed=seed, bug=bug)
-                return sweep.run(kills, stop_at_fault=stop_at_fault)
-            finally:
-                free.put(server)
-
-        return list(pool.map(sweep, range(len(cases))))
+        pool = ThreadPoolExecutor(num_servers)
+        stack.callback(pool.shutdown, cancel_futures=True)  # who is interrupted waits for no sweep that has not begun
+        yield from pool.map(sweep, range(len(cases)))
 
 
 class KillSweep:
