@@ -1,5 +1,6 @@
 # make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
 # make test: lint, type check, tests
+# make torture: the long form of tests/reliability, up to an hour; SHARE=0.1 does a tenth of it
 # make clean: remove the virtual environment and what the tools left behind
 
 ifeq ($(OS),Windows_NT)
@@ -8,8 +9,9 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: demo test clean
+.PHONY: demo test torture clean
 .DEFAULT_GOAL := demo
+SHARE := 1
 
 demo:
 	@sh .ci/environment requirements.txt
@@ -23,6 +25,10 @@ test:
 	$(BIN)/mypy
 	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python -m pytest
+
+torture:
+	@sh .ci/environment requirements.txt requirements-dev.txt
+	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

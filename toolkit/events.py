@@ -1,4 +1,13 @@
-"""The event log of a job: one JSON line for everything a terminal, a logger or a page may want to show."""
+"""The event log of a job: one JSON line for everything a terminal, a logger or a page may want to show.
+
+The newest events are in `events.jsonl`. When it is full it becomes `events.1.jsonl`, the next time `events.2.jsonl`,
+and so on, and a new one begins: every event is in one file. When the older files together are too large, steps are
+thinned out in them, first to those divisible by 2, then by 4, ...; all other events stay as long as there is room.
+
+`read_events` gives all of it. Who follows a running job keeps `events.jsonl` open, reads on at its end, and takes only
+lines that end. When the file of that name is no longer the one that is open (another inode), the open one has got its
+last line: read it to its end, then open the new one.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +15,18 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
-from toolkit.files import is_disk_full
+from toolkit.files import is_disk_full, write_bytes
+
+FILE_BYTES = 2_000_000  # about 14,000 steps
+OLDER_BYTES = 8 * FILE_BYTES
+_COARSEST = 1024
 
 
 class EventLog:
@@ -20,56 +34,149 @@ class EventLog:
 
     Each line holds `time` (seconds since 1970), `kind` (`job`, `stage`, `step`, `sample`, `checkpoint`, `warning`,
     `error`, `memory`, `done`) and the fields of that kind.
+
+    Args:
+        path: of the newest events.
+        file_bytes: where a new file begins.
+        older_bytes: limit of all older files together.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, file_bytes: int = FILE_BYTES, older_bytes: int = OLDER_BYTES) -> None:
         self.path = path
+        self.file_bytes = file_bytes
+        self.older_bytes = older_bytes
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A file name that is not UTF-8 holds surrogates; written as \udcxx they are still JSON.
-        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
-        if not _ends_a_line(self.path):  # a crash cut the last line short; it must not take the next one with it
-            self._file.write("\n")
+        self._num_lost = 0
+        self._open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _room_or_not():
-            self._file.close()
+        self._file.close()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one event. A step costs one short write; nothing is synced or rewritten.
+        """Append one event. A step costs one short write; nothing is synced, and rewritten only when a file is full.
 
         A number that is not finite is written as null: JSON knows no NaN, and pages could not read the line. On a full
-        disk lines are lost; a log is not worth the run, and the next checkpoint finds out.
+        disk the event is lost, not the run; the log says so when there is room again.
         """
+        if self._num_lost and self._append("warning", {"text": f"{self._num_lost} events lost: the disk was full"}):
+            self._num_lost = 0
+        if not self._append(kind, fields):
+            self._num_lost += 1
+        if self._room <= 0:
+            self._begin_anew()
+
+    def _open(self) -> None:
+        self._file = self.path.open("ab", buffering=0)  # no buffer: what is written can be read, and survives a kill
+        self._is_cut = not _ends_a_line(self.path)  # by a crash; the cut line must not take the next one with it
+        self._room = self.file_bytes - self.path.stat().st_size
+
+    def _append(self, kind: str, fields: Mapping[str, Any]) -> bool:
+        """Write one line. Returns False if the disk is full."""
         event = {"time": round(time.time(), 3), "kind": kind, **{key: _finite(value) for key, value in fields.items()}}
-        line = json.dumps(event, ensure_ascii=False, default=str)
-        with _room_or_not():
-            self._file.write(line + "\n")
+        text = json.dumps(event, ensure_ascii=False, default=str)
+        # A file name that is not UTF-8 holds surrogates; written as \udcxx they are still JSON.
+        line = (b"\n" if self._is_cut else b"") + text.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            num_written = self._file.write(line)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            num_written = 0
+        self._room -= num_written
+        if num_written == len(line):
+            self._is_cut = False
+            return True
+        self._is_cut |= num_written > 0
+        return False
+
+    def _begin_anew(self) -> None:
+        self._file.close()
+        # Windows renames nothing that a reader has open, a full disk takes no thinned copy: it is tried again later.
+        with contextlib.suppress(OSError):
+            older = _older_files(self.path)
+            number = _number(older[-1]) + 1 if older else 1
+            self.path.rename(self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}"))
+            _thin_out(_older_files(self.path), self.older_bytes)
+        self._open()
+        self._room = self.file_bytes
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a log in order. A line cut short by a crash is passed over."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(event, dict):
-                yield event
+    """The events of a log in order, older files first. A line cut short by a crash is passed over.
+
+    Args:
+        path: `events.jsonl`.
+
+    Raises:
+        FileNotFoundError: there is no such log.
+    """
+    # Opened before the others are listed: if the log begins a new file now, this one is still read, and only once.
+    with _open_newest(path) as newest:
+        for older in _older_files(path):
+            with older.open("rb") as file:
+                if not os.path.samestat(os.fstat(file.fileno()), os.fstat(newest.fileno())):
+                    yield from _events(file.read())
+        yield from _events(newest.read())
 
 
-@contextlib.contextmanager
-def _room_or_not() -> Iterator[None]:
+def _open_newest(path: Path) -> BinaryIO:
     try:
-        yield
-    except OSError as error:
-        if not is_disk_full(error):
+        return path.open("rb")
+    except FileNotFoundError:  # killed, or overtaken, between the end of one file and the beginning of the next
+        older = _older_files(path) if path.parent.is_dir() else []
+        if not older:
             raise
+        return older[-1].open("rb")
+
+
+def _events(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in content.split(b"\n"):
+        try:
+            event = json.loads(line.decode("utf-8", "replace"))
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _thin_out(files: list[Path], limit_bytes: int) -> None:
+    """Drop steps, and in the end whole files, until `files` (the oldest first) take less than the limit."""
+    stride = 2
+    while sum(path.stat().st_size for path in files) > limit_bytes:
+        if stride > _COARSEST:
+            files.pop(0).unlink()
+            continue
+        for path in files[:-1]:  # who follows the log may not have read the last one to its end
+            _keep_every(path, stride)
+        stride *= 2
+
+
+def _keep_every(path: Path, stride: int) -> None:
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    kept = b"".join(line for line in lines if _stays(line, stride))
+    if len(kept) < len(content):
+        write_bytes(path, kept)
+
+
+def _stays(line: bytes, stride: int) -> bool:
+    event = next(_events(line), {})
+    return event.get("kind") != "step" or event.get("step", 0) % stride == 0
+
+
+def _older_files(path: Path) -> list[Path]:
+    """`events.1.jsonl`, `events.2.jsonl`, ... beside `events.jsonl`, the oldest first."""
+    name = re.compile(rf"{re.escape(path.stem)}\.\d+{re.escape(path.suffix)}")
+    return sorted((other for other in path.parent.iterdir() if name.fullmatch(other.name)), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition(".")[2])
 
 
 def _finite(value: Any) -> Any:

@@ -26,6 +26,7 @@ from toolkit.train.precision import autocast
 from toolkit.train.trained import Trained
 
 GRID = "grid.jpg"
+GRID_COLUMNS = 32  # a JPEG ends at 65,500 pixels, and a sheet of hundreds of columns shows nothing at a glance
 _CELL_PX = 256
 _HEADER_PX = 18
 _FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
@@ -148,7 +149,7 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 
 def write_grid(folder: Path) -> Path | None:
-    """Put all samples of a folder on one sheet: a row for each prompt, a column for each step."""
+    """Put samples of a folder on one sheet: a row for each prompt, a column for each step, `GRID_COLUMNS` at most."""
     latest: dict[tuple[int, int], Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _NAME.fullmatch(path.name)
@@ -157,7 +158,7 @@ def write_grid(folder: Path) -> Path | None:
     if not latest:
         return None
     rows = sorted({index for index, _ in latest})
-    columns = sorted({step for _, step in latest})
+    columns = _spread(sorted({step for _, step in latest}), GRID_COLUMNS)
     sheet = Image.new("RGB", (len(columns) * _CELL_PX, _HEADER_PX + len(rows) * _CELL_PX), "white")
     pen = ImageDraw.Draw(sheet)
     for x, step in enumerate(columns):
@@ -170,6 +171,13 @@ def write_grid(folder: Path) -> Path | None:
                 sheet.paste(cell, corner)
     save_image(sheet, folder / GRID)
     return folder / GRID
+
+
+def _spread(steps: list[int], count: int) -> list[int]:
+    """At most `count` of the steps, evenly over all of them, with the first and the last."""
+    if len(steps) <= count:
+        return steps
+    return [steps[round(place * (len(steps) - 1) / (count - 1))] for place in range(count)]
 
 
 def _fit(image: Image.Image) -> Image.Image:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from toolkit.train.sampling import write_grid
+from toolkit.train.sampling import GRID_COLUMNS, write_grid
 
 
 def _sample(folder: Path, step: int, index: int, color: str, *, at_ms: int = 1) -> None:
@@ -42,3 +42,14 @@ def test_without_samples_there_is_no_grid(tmp_path: Path) -> None:
 def test_other_pictures_are_left_alone(tmp_path: Path, name: str) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / name)
     assert write_grid(tmp_path) is None
+
+
+def test_the_grid_of_a_run_with_hundreds_of_samples_shows_its_whole_course(tmp_path: Path) -> None:
+    for step in range(300):
+        Image.new("RGB", (8, 8), (step % 256, 0, 0)).save(tmp_path / f"{step}__{step:09d}_0.png")
+    grid = write_grid(tmp_path)
+    assert grid is not None
+    with Image.open(grid) as sheet:
+        assert sheet.width == GRID_COLUMNS * 256
+        first, last = sheet.getpixel((128, 150)), sheet.getpixel((sheet.width - 128, 150))
+    assert first[0] < 8 and abs(last[0] - 299 % 256) < 8
