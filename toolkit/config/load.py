@@ -12,9 +12,10 @@ from toolkit.config.job import JobConfig, JobFile
 from toolkit.config.known import Known, find_known
 from toolkit.config.locations import Location, name_as_written, order_of, text_of, value_at
 from toolkit.config.overrides import apply_overrides
-from toolkit.config.parse import EXTENSIONS, parse_file
+from toolkit.config.parse import EXTENSIONS, parse_file, shortened
+from toolkit.config.paths import usable
 from toolkit.config.placeholders import expand_variables, fill_name, load_env_file, redact
-from toolkit.config.problems import explain
+from toolkit.config.problems import MOST_EXPLAINED, explain
 from toolkit.config.released import advice, wrong_arch
 from toolkit.config.tidy import add_card_defaults, tidy
 from toolkit.errors import JobError, Problem
@@ -61,12 +62,15 @@ def check_job(
             findings += [(("config", "process", index, *at), what) for at, what in wrong_arch(model, known.cards)]
             notices += [(("config", "process", index, *at), what) for at, what in advice(model, known.cards)]
         add_card_defaults(process, known.cards)
-    job = None
+    job, num_hidden = None, 0
     try:
         job = JobFile.model_validate(expanded, context=known)
     except ValidationError as error:
         findings += explain(error, written)
+        num_hidden = error.error_count() - MOST_EXPLAINED
     problems += _in_order(findings, written)
+    if num_hidden > 0:
+        problems.append(Problem(str(path), f"{num_hidden} more mistakes are not shown. Is it a job file?"))
     if problems or job is None:
         raise JobError(str(path), [Problem(problem.where, redact(problem.what, secrets)) for problem in problems])
     lines = tuple(redact(str(notice), secrets) for notice in _in_order(notices, written))
@@ -79,7 +83,10 @@ def find_job_file(name: str) -> Path:
     Raises:
         JobError: there is none.
     """
-    as_given = Path(name).expanduser()
+    try:
+        as_given = usable(Path(name))
+    except ValueError as error:
+        raise JobError(shortened(name), [Problem("job file", str(error))]) from error
     candidates = [as_given]
     for folder in dict.fromkeys([Path("config"), REPOSITORY / "config"]):
         candidates += [folder / name, *(folder / f"{name}{extension}" for extension in EXTENSIONS)]
