@@ -68,7 +68,7 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, KeyError, AttributeError) as error:  # 0b_, `!!bool maybe`, a number of 5000 digits
             what = f"cannot be read as {node.tag.removeprefix(TAG)}; in quotes it is a text"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
-        if isinstance(value, str) and not _is_whole_text(value):
+        if isinstance(value, str) and not is_whole_text(value):
             raise yaml.constructor.ConstructorError(None, None, HALF_CHARACTER, node.start_mark)
         return value
 
@@ -170,7 +170,7 @@ def _parse_json(path: Path, text: str) -> Any:
         raise _error(path, str(path), "is nested too deeply") from error
     if duplicates:
         raise JobError(str(path), duplicates)
-    if not _is_whole_text(json.dumps(tree, ensure_ascii=False)):
+    if not is_whole_text(json.dumps(tree, ensure_ascii=False)):
         raise _error(path, str(path), HALF_CHARACTER)
     return tree
 
@@ -198,7 +198,7 @@ def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _is_whole_text(text: str) -> bool:
+def is_whole_text(text: str) -> bool:
     """False if it holds half of a surrogate pair, which cannot be written to any file."""
     try:
         text.encode("utf-8")
