@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from toolkit.files import whole_file, whole_folder
 from toolkit.lora.files import LoraFile, read_lora_file
 from toolkit.lora.parse import PREFIXES
 from toolkit.lora.update import Place
+from toolkit.weights.tensor_index import index_tensors
 
 # Number formats of safetensors in which a weight can be added to.
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -30,12 +29,14 @@ def merge(lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: st
         base: a safetensors file in the released layout or in diffusers', or a folder of such files as diffusers
             writes (sharded or not; everything else in it is copied).
         output: file or folder, as the base.
-        weight: strength.
+        weight: strength; finite.
         arch: see `read_lora_file`.
 
     Raises:
         UserError: the base lacks a layer of the LoRA, has it in another shape, or is quantized.
     """
+    if not math.isfinite(weight):
+        raise UserError(f"--weight {weight}: give a number.")
     source = read_lora_file(lora, arch=arch)
     if base.is_dir():
         with whole_folder(output) as temporary:
@@ -54,26 +55,26 @@ def merge(lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: st
 
 def _add(path: Path, source: LoraFile, weight: float) -> dict[Place, str]:
     """Change a file in place. Returns the changed layers with their names."""
-    header, start = _header(path)
     done: dict[Place, str] = {}
+    index = index_tensors([path])
     with path.open("r+b") as file:
-        for key, entry in header.items():
+        for key, entry in index.entries.items():
             place = _place(key, source)
             if place is None or place.target not in source.updates:
                 continue
             update = source.updates[place.target]
-            if entry["dtype"] not in _DTYPES:
-                raise UserError(f"{key}: is stored as {entry['dtype']}. Merge into bf16, fp16 or fp32 weights.")
-            delta = _delta(place, update.a, update.b)
-            if list(delta.shape) != entry["shape"]:
+            if entry.dtype not in _DTYPES:
+                raise UserError(f"{key}: is stored as {entry.dtype}. Merge into bf16, fp16 or fp32 weights.")
+            shape = (update.b.shape[0] // place.num_parts, update.a.shape[1])
+            if shape != entry.shape:
                 raise UserError(
-                    f"{key}: has shape {entry['shape']}, the LoRA is for {list(delta.shape)}: another model's."
+                    f"{key}: has shape {list(entry.shape)}, the LoRA is for {list(shape)}: another model's."
                 )
-            begin, end = entry["data_offsets"]
-            file.seek(start + begin)
-            value = torch.frombuffer(bytearray(file.read(end - begin)), dtype=_DTYPES[entry["dtype"]])
+            delta = _delta(place, update.a, update.b)
+            file.seek(entry.offset)
+            value = torch.frombuffer(bytearray(file.read(entry.num_bytes)), dtype=_DTYPES[entry.dtype])
             merged = (value.view(delta.shape).float() + weight * delta).to(value.dtype)
-            file.seek(start + begin)
+            file.seek(entry.offset)
             file.write(np.ascontiguousarray(merged.view(torch.uint8).numpy()).tobytes())
             done[place] = key
     return done
@@ -102,15 +103,3 @@ def _check_all(changed: list[dict[Place, str]], source: LoraFile, base: Path) ->
             f"{base}: lacks {len(missing)} of the {len(source.updates)} layers that the LoRA changes, such as "
             f"{missing[0]}. Is it the transformer of the model that the LoRA was made for?"
         )
-
-
-def _header(path: Path) -> tuple[Mapping[str, Any], int]:
-    """Entries of a safetensors header, and where the data begins."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, path.stat().st_size)))
-        header.pop("__metadata__", None)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: is no safetensors file ({error}).") from error
-    return header, 8 + length

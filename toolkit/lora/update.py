@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from toolkit.errors import UserError
+
 # Singular values below this share of the largest are rounding of fp32 factors.
 ROUNDING = 1e-6
 
@@ -141,6 +143,16 @@ def exact_rank(update: Update) -> int:
     _, ra = torch.linalg.qr(update.a.double().T)
     s = torch.linalg.svdvals(rb @ ra.T)
     return max(1, int((s > ROUNDING * s[0]).sum()))
+
+
+def must_be_finite(updates: Mapping[str, Update], *, source: str) -> None:
+    """Raises UserError if a change holds NaN or infinity: whatever it is added to would be lost."""
+    for name, update in updates.items():
+        if not bool(update.a.isfinite().all() and update.b.isfinite().all()):
+            raise UserError(
+                f"{source}: {name} holds NaN or infinite numbers: the training that made the file had failed, or the "
+                "file is damaged. Use an earlier checkpoint."
+            )
 
 
 def norm(update: Update) -> float:

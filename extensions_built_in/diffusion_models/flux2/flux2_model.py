@@ -28,7 +28,7 @@ from extensions_built_in.diffusion_models.flux2 import (
 )
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
-from extensions_built_in.diffusion_models.flux2.tokenizer import has_tokenizer, load_tokenizer
+from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, has_tokenizer, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
 from toolkit.config import SampleItem
@@ -305,6 +305,7 @@ class Flux2Model(BaseModel):
         if self.tokenizer is None:
             folder = self._folder_of(self.files("tokenizer"), "tokenizer")
             self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
+            check_template(self.tokenizer, self.render_prompt, folder)
 
     @staticmethod
     def _folder_of(files: ComponentFiles, what: str) -> Path:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, MistralModel, Qwen3Model
 
 from toolkit.errors import UserError
 from toolkit.memory.quantize import quantize_linears
+from toolkit.weights.tensor_files import reading
 
 LANGUAGE_MODELS: Mapping[str, Any] = {"qwen3": Qwen3Model, "mistral": MistralModel}
 # What stands before the language model's names in files of: the bare model, a causal model, transformers' Mistral 3
@@ -61,8 +62,7 @@ def load_text_encoder(
     config.num_hidden_layers = num_layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:num_layers]
-    with torch.device("meta"):
-        model = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
+    model = _empty(kind, config, folder)
     model.norm = nn.Identity()
     model.rotary_emb = type(model.rotary_emb)(config=config).to(device)  # its buffers are computed, not stored
     _fill(model, find_tensors(files, num_layers), dtype=dtype, device=device, qtype=qtype, folder=folder)
@@ -86,10 +86,10 @@ def find_tensors(files: Sequence[Path], num_layers: int) -> dict[str, tuple[Path
 
 def _read_config(folder: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> Any:
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}).") from error
-    config = config.get_text_config()
+        # Without a False it asks on the terminal whether to run code that the folder brings along.
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    except Exception as error:  # what the libraries raise over a damaged file has no common name
+        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}). Download it again.") from error
     if config.model_type != kind:
         raise UserError(
             f"{folder}: a text encoder of kind `{config.model_type}`; this model was trained with `{kind}`. "
@@ -106,6 +106,16 @@ def _read_config(folder: Path, kind: str, *, num_layers: int, hidden_size: int |
             "encoder is another size of the right kind. Check model.te_name_or_path and model.arch."
         )
     return config
+
+
+def _empty(kind: str, config: Any, folder: Path) -> Any:
+    try:
+        with torch.device("meta"):
+            return LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
+    except Exception as error:  # a configuration that makes no sense fails in any layer
+        raise UserError(
+            f"{folder}: no text encoder can be made of its config.json ({error}). Download it again."
+        ) from error
 
 
 def _fill(
@@ -154,17 +164,11 @@ def _linears(model: nn.Module, part: list[str]) -> list[str]:
 def _read(places: Mapping[str, tuple[Path, str]], names: list[str]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in sorted({places[name][0] for name in names}):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {name: file.get_tensor(places[name][1]) for name in names if places[name][0] == path}
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+        with reading(path), safe_open(path, framework="pt") as file:
+            tensors |= {name: file.get_tensor(places[name][1]) for name in names if places[name][0] == path}
     return tensors
 
 
 def _keys(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+    with reading(path), safe_open(path, framework="pt") as file:
+        return list(file.keys())
