@@ -137,7 +137,7 @@ class BaseSDTrainProcess(BaseProcess):
         progress = Progress()
         with EventLog(self.output_folder / "events.jsonl") as events:
             events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
-            stages = Stages(events, progress)
+            stages = Stages(events, progress, redact=self.job.redact)
             try:
                 self._run_stages(stages, stop)
             finally:
@@ -172,7 +172,7 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
-        prompts = PromptEncoder(model, encodings, warn=stages.warn)
+        prompts = PromptEncoder(model, encodings, warn=stages.warn, redact=self.job.redact)
         num_new = 0
         for text, folder in self._captions().items():
             if stop.requested:
@@ -283,7 +283,7 @@ class BaseSDTrainProcess(BaseProcess):
         return folder / name if os.access(folder, os.W_OK) else self.output_folder / name
 
     def _metadata(self, model: BaseModel, step: int, plan: BatchPlan, base_weights: BaseWeights) -> dict[str, str]:
-        return file_metadata(
+        metadata = file_metadata(
             job_name=self.job.name,
             step=step,
             epoch=step * self.config.train.gradient_accumulation // plan.batches_per_epoch,
@@ -295,3 +295,4 @@ class BaseSDTrainProcess(BaseProcess):
             settings=self.config.train.model_dump(mode="json", exclude_defaults=True)
             | {"seed": self.config.training_seed, "num_examples": len(self._examples)},
         )
+        return {key: self.job.redact(value) for key, value in metadata.items()}

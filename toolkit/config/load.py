@@ -14,7 +14,14 @@ from toolkit.config.locations import Location, name_as_written, order_of, text_o
 from toolkit.config.overrides import apply_overrides
 from toolkit.config.parse import EXTENSIONS, parse_file, shortened
 from toolkit.config.paths import usable
-from toolkit.config.placeholders import expand_variables, fill_name, load_env_file, redact
+from toolkit.config.placeholders import (
+    expand_variables,
+    fill_name,
+    load_env_file,
+    redact,
+    secrets_of_environment,
+    written_secrets,
+)
 from toolkit.config.problems import MOST_EXPLAINED, explain
 from toolkit.config.released import advice, wrong_arch
 from toolkit.config.tidy import add_card_defaults, tidy
@@ -52,6 +59,8 @@ def check_job(
     written, name_problems = fill_name(tree, name)
     problems += name_problems
     expanded, secrets, findings = expand_variables(written)
+    secrets = {**secrets_of_environment(), **secrets}
+    findings += written_secrets(written)
     tidy_findings, notices = tidy(expanded, known.cards)
     findings += tidy_findings
     for index, process in _processes(expanded):

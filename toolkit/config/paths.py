@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from toolkit.config.parse import shortened
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a file of a repository, too
+
+
+def _not_empty(value: Any) -> Any:
+    if value == "":  # pathlib would take it for the working folder
+        raise ValueError("is empty: write a path, or leave the key out")
+    return value
 
 
 def usable(path: Path) -> Path:
@@ -60,8 +66,8 @@ def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
     return str(here) if name.startswith("~") else name
 
 
-UserPath = Annotated[Path, AfterValidator(usable)]
-ExistingFolder = Annotated[Path, AfterValidator(usable), AfterValidator(_must_be_folder)]
-ExistingDataset = Annotated[Path, AfterValidator(usable), AfterValidator(_must_be_dataset)]
-ExistingFile = Annotated[Path, AfterValidator(usable), AfterValidator(_must_be_file)]
+UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(usable)]
+ExistingFolder = Annotated[UserPath, AfterValidator(_must_be_folder)]
+ExistingDataset = Annotated[UserPath, AfterValidator(_must_be_dataset)]
+ExistingFile = Annotated[UserPath, AfterValidator(_must_be_file)]
 HubIdOrPath = Annotated[str, AfterValidator(_must_be_hub_id_or_here)]

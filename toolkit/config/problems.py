@@ -14,6 +14,7 @@ from toolkit.config.compat import UNSUPPORTED_VALUES, ignored_in
 from toolkit.config.job import JobFile
 from toolkit.config.locations import Location, name_as_written, section_at, value_at
 from toolkit.config.parse import shortened
+from toolkit.config.placeholders import SECRET_NAME
 from toolkit.config.section import Section, sections
 from toolkit.config.suggest import nearest
 
@@ -107,6 +108,8 @@ def _value(tree: Any, location: Location) -> str | None:
     try:
         value = value_at(tree, location)
     except LookupError:
+        return None
+    if location and SECRET_NAME.search(str(location[-1])):
         return None
     if isinstance(value, dict | list):
         return "a list" if isinstance(value, list) else "keys with values"
