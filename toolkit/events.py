@@ -51,7 +51,7 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 event = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # zeros after a power cut, a number of thousands of digits
                 continue
             if isinstance(event, dict):
                 yield event

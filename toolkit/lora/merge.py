@@ -15,7 +15,7 @@ from toolkit.files import whole_file, whole_folder
 from toolkit.lora.files import LoraFile, read_lora_file
 from toolkit.lora.parse import PREFIXES
 from toolkit.lora.update import Place
-from toolkit.weights.tensor_index import index_tensors
+from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 # Number formats of safetensors in which a weight can be added to.
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -39,24 +39,25 @@ def merge(lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: st
         raise UserError(f"--weight {weight}: give a number.")
     source = read_lora_file(lora, arch=arch)
     if base.is_dir():
+        indices = {path.name: index_tensors([path]) for path in sorted(base.glob("*.safetensors"))}
         with whole_folder(output) as temporary:
             shutil.copytree(base, temporary, dirs_exist_ok=True)
-            changed = [_add(path, source, weight) for path in sorted(temporary.glob("*.safetensors"))]
+            changed = [_add(temporary / name, index, source, weight) for name, index in indices.items()]
             _check_all(changed, source, base)
     elif base.is_file():
+        index = index_tensors([base])
         with whole_file(output) as temporary:
             shutil.copyfile(base, temporary)
-            changed = [_add(temporary, source, weight)]
+            changed = [_add(temporary, index, source, weight)]
             _check_all(changed, source, base)
     else:
         raise UserError(f"{base}: no such file or folder (--base).")
     return [f"{output}: {len(source.updates)} layers of {lora} added at weight {weight:g}"]
 
 
-def _add(path: Path, source: LoraFile, weight: float) -> dict[Place, str]:
-    """Change a file in place. Returns the changed layers with their names."""
+def _add(path: Path, index: TensorIndex, source: LoraFile, weight: float) -> dict[Place, str]:
+    """Change the copy of an indexed file in place. Returns the changed layers with their names."""
     done: dict[Place, str] = {}
-    index = index_tensors([path])
     with path.open("r+b") as file:
         for key, entry in index.entries.items():
             place = _place(key, source)

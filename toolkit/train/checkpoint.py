@@ -109,6 +109,13 @@ def prune(output_folder: Path, keep: int) -> list[Path]:
 def _fault(output_folder: Path, folder: Path) -> str | None:
     """Why a folder is no valid bundle, or None if it is one."""
     try:
+        return _fault_of_content(output_folder, folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "its manifest is damaged"
+
+
+def _fault_of_content(output_folder: Path, folder: Path) -> str | None:
+    try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files, step = dict(manifest["files"]), int(manifest["step"])
     except FileNotFoundError:

@@ -27,6 +27,7 @@ from extensions_built_in.diffusion_models.flux2 import (
     weights,
 )
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
+from extensions_built_in.diffusion_models.flux2.text_check import check_text_files
 from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
 from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, has_tokenizer, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -76,6 +77,7 @@ class Flux2Model(BaseModel):
         vae = sources.find_local(self.model_config, self.card, "vae")
         if vae is not None:
             vae_recipe(vae)
+        check_text_files(self.model_config, self.card, self.text_encoder_kind, num_layers=max(self.text_layers))
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""

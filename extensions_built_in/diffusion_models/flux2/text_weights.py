@@ -69,6 +69,13 @@ def load_text_encoder(
     return model
 
 
+def check_text_encoder(folder: Path, files: Sequence[Path], kind: str, *, num_layers: int) -> None:
+    """Raises UserError if `load_text_encoder` would for what configuration and headers tell."""
+    _read_config(folder, kind, num_layers=num_layers, hidden_size=None)
+    if not find_tensors(files, num_layers):
+        raise UserError(f"{folder}: has no safetensors file of a text encoder. Download the weights.")
+
+
 def find_tensors(files: Sequence[Path], num_layers: int) -> dict[str, tuple[Path, str]]:
     """Where each needed tensor is: name in the language model -> file, and name in that file.
 

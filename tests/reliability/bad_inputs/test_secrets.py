@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import stat
 from pathlib import Path
 
 import pytest
 import yaml
 
+import run
 from tests.reliability.bad_inputs.battery import expect_error
 from tests.tiny import write_job
 from toolkit.config import load_job
 
-ROOT = Path(__file__).resolve().parents[3]
 HUB, WANDB, OWN = "hf_" + "Q7x" * 11, "9f" * 20, "hunter2-of-my-own"
 
 
@@ -24,7 +23,9 @@ def places_of(secret: str, folder: Path) -> list[str]:
     return [str(path) for path in paths if secret.encode() in path.read_bytes() or secret in str(path)]
 
 
-def test_no_secret_is_in_anything_that_a_run_leaves_behind(tmp_path: Path) -> None:
+def test_no_secret_is_in_anything_that_a_run_leaves_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     sections = {
         "trigger_word": "fox${WANDB_API_KEY}",
         "log_dir": str(tmp_path / "output" / "curves"),
@@ -40,15 +41,24 @@ def test_no_secret_is_in_anything_that_a_run_leaves_behind(tmp_path: Path) -> No
     (tmp_path / "images" / "1.txt").write_text("long [trigger] " * 600)  # a notice quotes where it is cut
     path.write_text(yaml.safe_dump(job))
     (tmp_path / ".env").write_text(f"HF_TOKEN={HUB}\n")
-    command = [sys.executable, str(ROOT / "run.py"), str(path), "--log", str(tmp_path / "output" / "log.txt")]
-    environment = {**os.environ, "WANDB_API_KEY": WANDB, "MY_PASSPHRASE": OWN, "HF_HUB_OFFLINE": "1"}
-    environment.pop("HF_TOKEN", None)
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("HF_TOKEN", "to be put back afterwards")
+    monkeypatch.delenv("HF_TOKEN")  # .env sets it
+    monkeypatch.setenv("WANDB_API_KEY", WANDB)
+    monkeypatch.setenv("MY_PASSPHRASE", OWN)
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0)
+    try:
+        assert run.main([str(path), "--log", str(tmp_path / "output" / "log.txt")]) == 0
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "output" / "tiny").rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666}  # the umask is what says who may read
     written = [path.suffix for path in (tmp_path / "output").rglob("*")]
     assert {".safetensors", ".jsonl", ".yaml", ".json", ".jpg", ".txt"} <= set(written)
+    shown = capfd.readouterr()
+    assert "it is cut after" in shown.out + shown.err
     for secret in (HUB, WANDB, OWN):
-        assert secret not in done.stdout + done.stderr
+        assert secret not in shown.out + shown.err
         assert places_of(secret, tmp_path / "output") == []
         assert places_of(secret, tmp_path / "images") == []
     stored = (tmp_path / "output" / "tiny" / "config.yaml").read_text()
