@@ -85,8 +85,8 @@ def train_transformer(work: Path) -> None:
 def measure(work: Path) -> None:
     """Measure the asset and write the figures into its README."""
     shares = measure_model(ASSET, num_prompts=NUM_PROMPTS)
-    exact = held_out_psnr(AutoencoderKLFlux2.from_pretrained(work / "vae", trust_remote_code=False))
-    stored = held_out_psnr(AutoencoderKLFlux2.from_pretrained(ASSET / "vae", trust_remote_code=False))
+    exact = held_out_psnr(AutoencoderKLFlux2.from_pretrained(work / "vae"))
+    stored = held_out_psnr(AutoencoderKLFlux2.from_pretrained(ASSET / "vae"))
     num_bytes = sum(file.stat().st_size for file in ASSET.rglob("*") if file.is_file())
     lines = [
         f"| {NUM_PROMPTS} held-out prompts | share |",
@@ -189,7 +189,7 @@ def _save(folder: Path, work: Path, *, transformer: Flux2Transformer2DModel) -> 
             raise UserError(f"{work / part}: not made yet. Run --stage {stage} first.")
     save_pipeline(
         folder,
-        vae=AutoencoderKLFlux2.from_pretrained(work / "vae", torch_dtype=torch.bfloat16, trust_remote_code=False),
+        vae=AutoencoderKLFlux2.from_pretrained(work / "vae", torch_dtype=torch.bfloat16),
         text_encoder=Qwen3ForCausalLM.from_pretrained(work / "text_encoder"),
         tokenizer=Qwen2TokenizerFast.from_pretrained(work / "tokenizer"),
         transformer=transformer,
