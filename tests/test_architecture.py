@@ -290,7 +290,9 @@ def test_model_libraries_are_told_never_to_run_code_of_a_model_folder() -> None:
     silent = []
     for path in python_files():
         for node in ast.walk(tree_of(path)):
-            if not isinstance(node, ast.Call) or not re.fullmatch(r"Auto[A-Z]\w+\.from_pretrained", ast.unparse(node.func)):
+            if not isinstance(node, ast.Call) or not re.fullmatch(
+                r"Auto[A-Z]\w+\.from_pretrained", ast.unparse(node.func)
+            ):
                 continue
             if not any(keyword.arg == "trust_remote_code" for keyword in node.keywords):  # left out, it asks the user
                 silent.append(f"{path.relative_to(ROOT)}:{node.lineno}: say trust_remote_code=False")

@@ -229,7 +229,9 @@ class BaseSDTrainProcess(BaseProcess):
         plan = BatchPlan(self._examples, train.batch_size, draws)
         use_captions = not train.unload_text_encoder
         has_dropout = config.network is not None and config.network.dropout > 0
-        base_weights = BaseWeights(published_name(config.model.name_or_path), model.fingerprint("transformer"))
+        base_weights = BaseWeights(
+            self.job.redact(published_name(config.model.name_or_path)), model.fingerprint("transformer")
+        )
         log_dir = config.log_dir / f"{self.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
         with Recorder(stages.events, stages.progress, log_dir=log_dir, log_every=config.logging.log_every) as recorder:
             Loop(
@@ -283,16 +285,15 @@ class BaseSDTrainProcess(BaseProcess):
         return folder / name if os.access(folder, os.W_OK) else self.output_folder / name
 
     def _metadata(self, model: BaseModel, step: int, plan: BatchPlan, base_weights: BaseWeights) -> dict[str, str]:
-        metadata = file_metadata(
+        return file_metadata(
             job_name=self.job.name,
             step=step,
             epoch=step * self.config.train.gradient_accumulation // plan.batches_per_epoch,
             base_model=model.get_base_model_version(),
-            trigger_word=self.config.trigger_word,
-            meta=self.job.meta,
+            trigger_word=self.job.redact(self.config.trigger_word or ""),
+            meta=self.job.public_meta(),
             base_weights=base_weights,
             network=self.config.network,
             settings=self.config.train.model_dump(mode="json", exclude_defaults=True)
             | {"seed": self.config.training_seed, "num_examples": len(self._examples)},
         )
-        return {key: self.job.redact(value) for key, value in metadata.items()}

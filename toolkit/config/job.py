@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from toolkit.config.placeholders import redact, secrets_of_environment
+from toolkit.config.placeholders import redact, redact_texts, secrets_of_environment
 from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.section import Section
 from toolkit.config.spellings import Spellings
@@ -65,9 +65,13 @@ class JobConfig:
 
     def as_written(self) -> str:
         """The job as YAML, safe to store: `[name]` and overrides are settled, `${VAR}` is not."""
-        text = yaml.safe_dump(self.written, sort_keys=False, allow_unicode=True, width=120)
-        return redact(text, secrets_of_environment(self.secrets))
+        written = redact_texts(self.written, secrets_of_environment(self.secrets))
+        return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120)
 
     def redact(self, text: str) -> str:
         """`text` with every one of `secrets` replaced by `${ITS_NAME}`."""
         return redact(text, self.secrets)
+
+    def public_meta(self) -> Mapping[str, Any]:
+        """`meta` as others may read it."""
+        return redact_texts(dict(self.meta), self.secrets)

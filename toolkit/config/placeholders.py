@@ -107,6 +107,11 @@ def redact(text: str, secrets: Mapping[str, str]) -> str:
     return text
 
 
+def redact_texts(value: Any, secrets: Mapping[str, str]) -> Any:
+    """A tree with every text in it redacted; keys, numbers and switches stay as they are."""
+    return _map_texts(value, lambda text, _: redact(text, secrets))
+
+
 def _map_texts(value: Any, change: Callable[[str, Location], str], location: Location = ()) -> Any:
     if isinstance(value, str):
         return change(value, location)
