@@ -7,6 +7,7 @@ from extensions_built_in.diffusion_models.flux2.text_weights import check_text_e
 from toolkit.cards import ModelCard
 from toolkit.config import ModelConfig
 from toolkit.errors import UserError
+from toolkit.weights.layouts import NotHereError
 
 
 def check_text_files(config: ModelConfig, card: ModelCard, kind: str, *, num_layers: int) -> None:
@@ -22,7 +23,12 @@ def check_text_files(config: ModelConfig, card: ModelCard, kind: str, *, num_lay
         UserError: the files are absent, damaged or of another kind of model.
     """
     for component in ("text_encoder", "tokenizer"):
-        files = sources.find_local(config, card, component)
+        try:
+            files = sources.find_local(config, card, component)
+        except NotHereError:
+            if config.place_of(component) is not None:
+                raise
+            files = None  # the first stage says so before anything large is read
         if files is None:
             continue
         if files.folder is None:
