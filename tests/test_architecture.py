@@ -70,6 +70,8 @@ ANSWERS_AT_ONCE = (
 )
 HEAVY = {"accelerate", "diffusers", "optimum", "peft", "safetensors", "torch", "transformers"}
 
+UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+
 PRODUCT = "flux2-trainer"
 # Where the name of a model family is a promise to users: the properties `is_flux2` and `is_flux`, and old spellings of
 # `arch`.
@@ -273,13 +275,27 @@ def test_nothing_runs_code_that_is_hidden_in_data() -> None:
 def _runs_data(node: ast.AST) -> str | None:
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        return next((name for name in names if name.split(".")[0] in ("pickle", "marshal", "shelve", "dill")), None)
+        return next((name for name in names if name.split(".")[0] in UNPICKLERS), None)
     if not isinstance(node, ast.Call):
         return None
     called = ast.unparse(node.func)
-    if called in ("eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load", "os.system"):
+    unsafe = ("eval", "exec", "compile", "os.system", "os.popen", "torch.load", "torch.jit.load", "joblib.load")
+    if called in unsafe or re.fullmatch(r"yaml\.(?!safe_)(\w+_)?load(_all)?", called):
         return called
     for keyword in node.keywords:
         if keyword.arg in ("shell", "trust_remote_code", "allow_pickle") and ast.unparse(keyword.value) != "False":
             return f"{called}({keyword.arg}=...)"
     return None
+
+
+def test_model_libraries_are_told_never_to_run_code_of_a_model_folder() -> None:
+    silent = []
+    for path in python_files():
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.Call) or not re.fullmatch(
+                r"Auto[A-Z]\w+\.from_pretrained", ast.unparse(node.func)
+            ):
+                continue
+            if not any(keyword.arg == "trust_remote_code" for keyword in node.keywords):  # left out, it asks the user
+                silent.append(f"{path.relative_to(ROOT)}:{node.lineno}: say trust_remote_code=False")
+    assert not silent, "\n".join(silent)

@@ -138,7 +138,7 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
     for line in content.split(b"\n"):
         try:
             event = json.loads(line.decode("utf-8", "replace"))
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # zeros after a power cut, a number of thousands of digits
             continue
         if isinstance(event, dict):
             yield event

@@ -27,7 +27,8 @@ def log_to(path: Path | None) -> Iterator[None]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8", buffering=1)
+        # A file name that is not UTF-8 holds surrogates; they are written as \udcxx.
+        file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise UserError(f"Cannot write the log {path} ({error.strerror})") from error
     with file, contextlib.redirect_stdout(Tee(sys.stdout, file)), contextlib.redirect_stderr(Tee(sys.stderr, file)):

@@ -74,7 +74,7 @@ class BaseSDTrainProcess(BaseProcess):
         progress = Progress()
         with EventLog(self.output_folder / "events.jsonl") as events:
             events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
-            stages = Stages(events, progress)
+            stages = Stages(events, progress, redact=self.job.redact)
             try:
                 self._run_stages(stages, resume, stop)
             finally:
@@ -120,7 +120,7 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
-        prompts = PromptEncoder(model, encodings, warn=stages.warn)
+        prompts = PromptEncoder(model, encodings, warn=stages.warn, redact=self.job.redact)
         num_new = 0
         for text, folder in captions(self.config, self._examples, self.output_folder).items():
             if stop.requested:
@@ -172,7 +172,9 @@ class BaseSDTrainProcess(BaseProcess):
         plan = BatchPlan(self._examples, train.batch_size, draws)
         use_captions = not train.unload_text_encoder
         has_dropout = config.network is not None and config.network.dropout > 0
-        base_weights = BaseWeights(published_name(config.model.name_or_path), model.fingerprint("transformer"))
+        base_weights = BaseWeights(
+            self.job.redact(published_name(config.model.name_or_path)), model.fingerprint("transformer")
+        )
         facts = replace(self._facts(), device=device_name(model.device))
         if self.record is not None:
             place = str(resume.bundle.folder) if resume.bundle else None
@@ -230,8 +232,8 @@ class BaseSDTrainProcess(BaseProcess):
             step=step,
             epoch=step * self.config.train.gradient_accumulation // plan.batches_per_epoch,
             base_model=model.get_base_model_version(),
-            trigger_word=self.config.trigger_word,
-            meta=self.job.meta,
+            trigger_word=self.job.redact(self.config.trigger_word or ""),
+            meta=self.job.redacted(dict(self.job.meta)),
             base_weights=base_weights,
             network=self.config.network,
             settings=self.config.train.model_dump(mode="json", exclude_defaults=True)

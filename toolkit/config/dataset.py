@@ -23,6 +23,8 @@ def _none_if_empty(value: Any) -> Any:
 
 
 def _with_dot(extension: str) -> str:
+    if extension == "." or any(sign in extension for sign in "/\\\0"):
+        raise ValueError(f'"{extension}" is no extension of a file: write one such as txt')
     return extension if extension.startswith(".") else f".{extension}"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from toolkit.config.placeholders import redact
+from toolkit.config.placeholders import redact, redact_texts, secrets_of_environment
 from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.section import Section
 from toolkit.config.spellings import Spellings
@@ -47,7 +47,7 @@ class JobConfig:
         job, meta, config: its content.
         notices: what the user should know, one line each.
         written: the parsed file with `[name]` and overrides settled, `${VAR}` as written.
-        secrets: the value of every `${VAR}` in it, by name.
+        secrets: the value of every `${VAR}` in it, and of every variable that holds a secret by its name.
     """
 
     path: Path
@@ -65,16 +65,13 @@ class JobConfig:
 
     def as_written(self) -> str:
         """The job as YAML, safe to store: `[name]` and overrides are settled, `${VAR}` is not."""
-        return yaml.safe_dump(self.written, sort_keys=False, allow_unicode=True, width=120)
+        written = redact_texts(self.written, secrets_of_environment(self.secrets))
+        return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120)
 
     def redact(self, text: str) -> str:
-        """`text` with the value of every `${VAR}` of the job replaced by `${VAR}`."""
+        """`text` with every one of `secrets` replaced by `${ITS_NAME}`."""
         return redact(text, self.secrets)
 
     def redacted(self, value: Any) -> Any:
         """Plain JSON with every text in it redacted."""
-        if isinstance(value, dict):
-            return {key: self.redacted(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [self.redacted(inner) for inner in value]
-        return self.redact(value) if isinstance(value, str) else value
+        return redact_texts(value, self.secrets)

@@ -12,9 +12,17 @@ from toolkit.config.job import JobConfig, JobFile
 from toolkit.config.known import Known, find_known
 from toolkit.config.locations import Location, name_as_written, order_of, text_of, value_at
 from toolkit.config.overrides import apply_overrides
-from toolkit.config.parse import EXTENSIONS, parse_file
-from toolkit.config.placeholders import expand_variables, fill_name, load_env_file, redact
-from toolkit.config.problems import explain
+from toolkit.config.parse import EXTENSIONS, parse_file, shortened
+from toolkit.config.paths import usable
+from toolkit.config.placeholders import (
+    expand_variables,
+    fill_name,
+    load_env_file,
+    redact,
+    secrets_of_environment,
+    written_secrets,
+)
+from toolkit.config.problems import MOST_EXPLAINED, explain
 from toolkit.config.released import advice, wrong_arch
 from toolkit.config.save import LORA_ONLY
 from toolkit.config.tidy import add_card_defaults, tidy
@@ -52,6 +60,8 @@ def check_job(
     written, name_problems = fill_name(tree, name)
     problems += name_problems
     expanded, secrets, findings = expand_variables(written)
+    secrets = {**secrets_of_environment(), **secrets}
+    findings += written_secrets(written)
     tidy_findings, notices = tidy(expanded, known.cards)
     findings += tidy_findings
     for index, process in _processes(expanded):
@@ -63,12 +73,15 @@ def check_job(
             notices += [(("config", "process", index, *at), what) for at, what in advice(model, known.cards)]
         _settle_lora_format(process)
         add_card_defaults(process, known.cards)
-    job = None
+    job, num_hidden = None, 0
     try:
         job = JobFile.model_validate(expanded, context=known)
     except ValidationError as error:
         findings += explain(error, written)
+        num_hidden = error.error_count() - MOST_EXPLAINED
     problems += _in_order(findings, written)
+    if num_hidden > 0:
+        problems.append(Problem(str(path), f"{num_hidden} more mistakes are not shown. Is it a job file?"))
     if problems or job is None:
         raise JobError(str(path), [Problem(problem.where, redact(problem.what, secrets)) for problem in problems])
     lines = tuple(redact(str(notice), secrets) for notice in _in_order(notices, written))
@@ -81,7 +94,10 @@ def find_job_file(name: str) -> Path:
     Raises:
         JobError: there is none.
     """
-    as_given = Path(name).expanduser()
+    try:
+        as_given = usable(Path(name))
+    except ValueError as error:
+        raise JobError(shortened(name), [Problem("job file", str(error))]) from error
     candidates = [as_given]
     for folder in dict.fromkeys([Path("config"), REPOSITORY / "config"]):
         candidates += [folder / name, *(folder / f"{name}{extension}" for extension in EXTENSIONS)]

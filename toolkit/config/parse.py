@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,16 @@ import yaml
 from toolkit.errors import JobError, Problem
 
 EXTENSIONS = (".yaml", ".yml", ".json", ".jsonc")
-JSON_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+LARGEST_FILE_BYTES = 250_000  # which takes YAML one to two seconds
+DEEPEST = 50
+MOST_VALUES = 100_000  # with every alias written out
+# A comment that is not closed reaches to the end: looking for its end again from every `/*` in it would take minutes.
+JSON_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 JSON_STRING_OR_LAST_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*"|,(?=\s*[\]}])')
-FLOAT_TAG, TIMESTAMP_TAG, MERGE_TAG = (f"tag:yaml.org,2002:{kind}" for kind in ("float", "timestamp", "merge"))
+TAG = "tag:yaml.org,2002:"
+FLOAT_TAG, TIMESTAMP_TAG, MERGE_TAG = (f"{TAG}{kind}" for kind in ("float", "timestamp", "merge"))
+PLAIN_TAGS = {f"{TAG}{kind}" for kind in ("bool", "float", "int", "map", "null", "seq", "str")}
+HALF_CHARACTER = 'holds half of a character ("\\ud800" and the like): write the character itself'
 # YAML 1.1 reads 1e-4 as text, because it has no point
 FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|nan)$"
@@ -23,11 +31,46 @@ FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number and 2024-01-01 as text, and remembers keys that stand twice."""
+    """Reads 1e-4 as a number and 2024-01-01 as text, remembers keys that stand twice, and knows plain values only."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.duplicates: list[Problem] = []
+        self._depth = 0
+
+    def read(self) -> Any:
+        """The only document.
+
+        Raises:
+            yaml.YAMLError: it is none, or its aliases stand for too much.
+        """
+        node = self.get_single_node()
+        if node is None:
+            return None
+        if _expanded_size(node, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases (*name) stand for more than {MOST_VALUES:,} values: write fewer of them")
+        return self.construct_document(node)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As the parent, which would go on until the stack is full."""
+        self._depth += 1
+        if self._depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, f"is nested more than {DEEPEST} levels deep", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As the parent; a value that its tag cannot be is a YAML error with its place."""
+        try:
+            value = super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, AttributeError) as error:  # 0b_, `!!bool maybe`, a number of 5000 digits
+            what = f"cannot be read as {node.tag.removeprefix(TAG)}; in quotes it is a text"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+        if isinstance(value, str) and not is_whole_text(value):
+            raise yaml.constructor.ConstructorError(None, None, HALF_CHARACTER, node.start_mark)
+        return value
 
     def construct_section(self, node: yaml.MappingNode) -> dict[Hashable, Any]:
         first_lines: dict[Any, int] = {}
@@ -47,7 +90,10 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(FLOAT_TAG, FLOAT, list("-+0123456789."))
-_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_section)
+_Loader.yaml_constructors = {
+    tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in {*PLAIN_TAGS, None}
+}
+_Loader.add_constructor(f"{TAG}map", _Loader.construct_section)
 
 
 def parse_file(path: Path) -> dict[str, Any]:
@@ -59,6 +105,10 @@ def parse_file(path: Path) -> dict[str, Any]:
     if path.suffix.lower() not in EXTENSIONS:
         raise _error(path, "file name", f"must end in {', '.join(EXTENSIONS)}")
     try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE_BYTES:
+            what = f"has {size / 1e6:.1f} MB, and a job file has a few kB: is it the right file?"
+            raise _error(path, str(path), what)
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _error(path, f"byte {error.start}", "is not UTF-8: save the file as UTF-8") from error
@@ -78,15 +128,15 @@ def parse_value(text: str) -> Any:
         ValueError: it is no YAML.
     """
     try:
-        return _plain(_Loader(text).get_single_data())
+        return _plain(_Loader(text).read())
     except yaml.YAMLError as error:
-        raise ValueError(f'"{text}" is no YAML value: {getattr(error, "problem", None) or error}') from error
+        raise ValueError(f'"{shortened(text)}" is no YAML value: {getattr(error, "problem", None) or error}') from error
 
 
 def _parse_yaml(path: Path, text: str) -> Any:
     try:
         loader = _Loader(text)
-        tree = loader.get_single_data()
+        tree = loader.read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
@@ -94,8 +144,6 @@ def _parse_yaml(path: Path, text: str) -> Any:
         raise _error(path, where, f"{context}{error.problem}") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise _error(path, str(path), str(error).partition("\n")[0]) from error
-    except RecursionError as error:
-        raise _error(path, str(path), "is nested too deeply") from error
     if loader.duplicates:
         raise JobError(str(path), loader.duplicates)
     return _plain(tree)
@@ -106,7 +154,7 @@ def _parse_json(path: Path, text: str) -> Any:
 
     def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        twice = sorted(key for key, count in Counter(keys).items() if count > 1)
         duplicates.extend(Problem(f"`{key}`", "stands twice in the same section") for key in twice)
         return dict(pairs)
 
@@ -116,16 +164,47 @@ def _parse_json(path: Path, text: str) -> Any:
         tree = json.loads(text, object_pairs_hook=as_dict)
     except json.JSONDecodeError as error:
         raise _error(path, f"line {error.lineno}, column {error.colno}", error.msg) from error
+    except ValueError as error:  # a number of more digits than python reads
+        raise _error(path, str(path), str(error).partition(":")[0]) from error
     except RecursionError as error:
         raise _error(path, str(path), "is nested too deeply") from error
     if duplicates:
         raise JobError(str(path), duplicates)
+    if not is_whole_text(json.dumps(tree, ensure_ascii=False)):
+        raise _error(path, str(path), HALF_CHARACTER)
     return tree
 
 
 def _blank_unless_string(match: re.Match[str]) -> str:
     found = match[0]
     return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)  # keeps lines and columns
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values below a node when every alias is written out; one that holds itself counts once, and fails later."""
+    if id(node) not in known:
+        known[id(node)] = 1
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        known[id(node)] = 1 + sum(_expanded_size(part, known) for part in parts)
+    return known[id(node)]
+
+
+def is_whole_text(text: str) -> bool:
+    """False if it holds half of a surrogate pair, which cannot be written to any file."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

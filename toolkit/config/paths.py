@@ -5,15 +5,37 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+from toolkit.config.parse import shortened
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a file of a repository, too
 
 
-def _home(path: Path) -> Path:
-    return path.expanduser()
+def _not_empty(value: Any) -> Any:
+    if value == "":  # pathlib would take it for the working folder
+        raise ValueError("is empty: write a path, or leave the key out")
+    return value
+
+
+def usable(path: Path) -> Path:
+    """The path with `~` replaced; whether anything is there is another question.
+
+    Raises:
+        ValueError: no path can be so, or a folder on the way may not be looked into.
+    """
+    try:
+        path = path.expanduser()
+        path.exists()
+    except RuntimeError as error:
+        raise ValueError(f'"{path}": there is no user {path.parts[0]} here. Write the whole path') from error
+    except OSError as error:
+        raise ValueError(f'"{shortened(str(path))}" cannot be a path: {error.strerror}') from error
+    if "\0" in str(path):
+        raise ValueError("a path holds no zero byte (\\0)")
+    return path
 
 
 def _must_be_dataset(path: Path, info: ValidationInfo) -> Path:
@@ -38,14 +60,14 @@ def _must_be_file(path: Path, info: ValidationInfo) -> Path:
 
 
 def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
-    here = Path(name).expanduser()
+    here = usable(Path(name))
     if info.context is not None and not HUB_ID.fullmatch(name) and not here.exists():
         raise ValueError(f'"{name}" is neither here nor a hub id such as owner/name')
     return str(here) if name.startswith("~") else name
 
 
-UserPath = Annotated[Path, AfterValidator(_home)]
-ExistingFolder = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_folder)]
-ExistingDataset = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_dataset)]
-ExistingFile = Annotated[Path, AfterValidator(_home), AfterValidator(_must_be_file)]
+UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(usable)]
+ExistingFolder = Annotated[UserPath, AfterValidator(_must_be_folder)]
+ExistingDataset = Annotated[UserPath, AfterValidator(_must_be_dataset)]
+ExistingFile = Annotated[UserPath, AfterValidator(_must_be_file)]
 HubIdOrPath = Annotated[str, AfterValidator(_must_be_hub_id_or_here)]

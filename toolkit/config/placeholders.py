@@ -11,15 +11,47 @@ from typing import Any
 import dotenv
 
 from toolkit.config.locations import Location
-from toolkit.errors import Problem
+from toolkit.errors import JobError, Problem
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 SHORTEST_SECRET = 4  # replacing shorter values would only make texts unreadable
+SECRET_NAME = re.compile(r"(^|_)(token|api_?key|secret|password)$", re.IGNORECASE)
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 
 
 def load_env_file(folder: Path) -> None:
-    """Set the variables of `.env` in `folder`, if there is one. What is set already stays."""
-    dotenv.load_dotenv(folder / ".env", override=False)
+    """Set the variables of `.env` in `folder`, if there is one. What is set already stays.
+
+    Raises:
+        JobError: it is not UTF-8, or holds a zero byte.
+    """
+    path = folder / ".env"
+    try:
+        dotenv.load_dotenv(path, override=False)
+    except (OSError, ValueError) as error:
+        what = f"cannot be read ({error}); it has lines NAME=value in UTF-8. Mend or remove it"
+        raise JobError(str(path), [Problem(str(path), what)]) from error
+
+
+def secrets_of_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that hold secrets by their names, such as HF_TOKEN and WANDB_API_KEY."""
+    environment = os.environ if environment is None else environment
+    return {name: value for name, value in environment.items() if SECRET_NAME.search(name) and len(value) >= 8}
+
+
+def written_secrets(tree: dict[str, Any]) -> list[tuple[Location, str]]:
+    """Where a job file holds a secret itself, which would be stored with every copy of it."""
+    found: list[tuple[Location, str]] = []
+
+    def look(text: str, location: Location) -> str:
+        is_named_so = bool(location) and SECRET_NAME.search(str(location[-1])) and not VARIABLE.search(text)
+        if HUB_TOKEN.search(text) or (is_named_so and text):
+            what = "looks like a secret, and job files are copied and shared. Set it as a variable, in .env for example"
+            found.append((location, what))
+        return text
+
+    _map_texts(tree, look)
+    return found
 
 
 def fill_name(tree: dict[str, Any], name: str | None) -> tuple[dict[str, Any], list[Problem]]:
@@ -73,6 +105,11 @@ def redact(text: str, secrets: Mapping[str, str]) -> str:
         if len(value) >= SHORTEST_SECRET:
             text = text.replace(value, f"${{{variable}}}")
     return text
+
+
+def redact_texts(value: Any, secrets: Mapping[str, str]) -> Any:
+    """A tree with every text in it redacted; keys, numbers and switches stay as they are."""
+    return _map_texts(value, lambda text, _: redact(text, secrets))
 
 
 def _map_texts(value: Any, change: Callable[[str, Location], str], location: Location = ()) -> Any:

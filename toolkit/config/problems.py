@@ -13,10 +13,13 @@ from pydantic_core import ErrorDetails
 from toolkit.config.compat import UNSUPPORTED_VALUES, ignored_in
 from toolkit.config.job import JobFile
 from toolkit.config.locations import Location, name_as_written, section_at, value_at
+from toolkit.config.parse import shortened
+from toolkit.config.placeholders import SECRET_NAME
 from toolkit.config.section import Section, sections
 from toolkit.config.suggest import nearest
 
 LONGEST_VALUE = 60
+MOST_EXPLAINED = 100  # a file with more mistakes is not a job, and finding the nearest keys takes time
 NEEDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -45,14 +48,14 @@ NEEDS = {
 
 
 def explain(error: ValidationError, written: Mapping[str, Any]) -> list[tuple[Location, str]]:
-    """What is wrong where.
+    """What is wrong where: the first `MOST_EXPLAINED` mistakes.
 
     Args:
         error: what `JobFile` says about the tidied job.
         written: the job as its file has it. Values are shown from here, so that no `${VAR}` is shown expanded.
     """
     found = []
-    for details in error.errors(include_url=False):
+    for details in error.errors(include_url=False)[:MOST_EXPLAINED]:
         if not _follows_from_another(details):
             location = name_as_written(details["loc"], JobFile, written)
             found.append((location, _what(details, _value(written, location))))
@@ -106,7 +109,9 @@ def _value(tree: Any, location: Location) -> str | None:
         value = value_at(tree, location)
     except LookupError:
         return None
+    if location and SECRET_NAME.search(str(location[-1])):
+        return None
     if isinstance(value, dict | list):
         return "a list" if isinstance(value, list) else "keys with values"
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+    return shortened(text, LONGEST_VALUE)

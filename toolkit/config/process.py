@@ -18,6 +18,8 @@ from toolkit.config.section import Section
 from toolkit.config.suggest import did_you_mean
 from toolkit.config.train import TrainConfig
 
+LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step and extension need some
+
 
 class ProcessConfig(Section):
     """One entry of `config.process`."""
@@ -66,6 +68,8 @@ def must_be_folder_name(name: str) -> str:
     Raises:
         ValueError: it cannot.
     """
+    if len(name.encode("utf-8", "replace")) > LONGEST_NAME_BYTES:
+        raise ValueError(f'"{name[:30]}..." becomes a folder name and needs at most {LONGEST_NAME_BYTES} bytes')
     if name.strip() != name or name in (".", "..") or any(sign in '/\\<>:"|?*' or ord(sign) < 32 for sign in name):
         raise ValueError(f'"{name}" becomes a folder name: no / \\ < > : " | ? * and no space at its ends')
     return name

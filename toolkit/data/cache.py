@@ -13,6 +13,7 @@ from torch import Tensor
 
 from toolkit.data.examples import Example, Reference
 from toolkit.data.images import Color
+from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
 
 # Raise one when the same key would name other tensors.
@@ -69,7 +70,11 @@ class TensorCache:
         return self.get(key) is not None
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors of an entry, on the CPU; None when it is not there, or was damaged and is now removed."""
+        """The tensors of an entry, on the CPU; None when it is not there, or was damaged and is now removed.
+
+        Raises:
+            UserError: something is there that cannot be read.
+        """
         path = self.path(key)
         try:
             with safe_open(path, framework="pt") as file:
@@ -77,6 +82,11 @@ class TensorCache:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(
+                f"{path}: the cache entry cannot be read ({error.strerror or error}). Mend its permissions or remove "
+                "it."
+            ) from error
         except SafetensorError as error:
             self._remove(path, str(error))
             return None
@@ -89,11 +99,17 @@ class TensorCache:
         """Write an entry whole.
 
         Raises:
-            OSError: the folder cannot be written or the disk is full; nothing half-written is left.
+            UserError: the folder cannot be written or the disk is full; nothing half-written is left.
         """
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = {**(metadata or {}), "key": key, "checksum": _checksum(plain)}
-        write_bytes(self.path(key), safetensors.torch.save(plain, header))
+        try:
+            write_bytes(self.path(key), safetensors.torch.save(plain, header))
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: the cache cannot be written ({error.strerror or error}). Make room or mend the "
+                "permissions, or do not cache to disk."
+            ) from error
 
     def _remove(self, path: Path, reason: str) -> None:
         path.unlink(missing_ok=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from toolkit.errors import UserError
 
+MAX_BYTES = 100_000  # models read 512 tokens of it
 PLACEHOLDERS = ("[trigger]", "[name]")
 
 
@@ -22,10 +24,15 @@ def read_caption(path: Path) -> str:
     """The text of a caption file on one line; empty for a blank file. A UTF-8 byte order mark is taken off.
 
     Raises:
-        CaptionError: it is not UTF-8; says at which byte.
+        CaptionError: it is no file, far too long, or not UTF-8; says at which byte.
         FileNotFoundError: there is none.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise CaptionError("is not a regular file; write the caption into a text file")
+        if status.st_size > MAX_BYTES:
+            raise CaptionError(f"has {status.st_size:,} bytes, and a caption at most {MAX_BYTES:,}; shorten it")
         data = path.read_bytes()
     except FileNotFoundError:
         raise

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
 import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +20,15 @@ from toolkit.errors import UserError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 MAX_PIXELS = 128_000_000  # takes the 108 megapixels of a phone; a small file can claim billions
+MAX_FILE_BYTES = 600_000_000  # of MAX_PIXELS, uncompressed
 # What pillow's decoders raise on damaged bytes, besides running out of memory.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error)
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # JPEG includes the MPO files of phones
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _OPENING = threading.Lock()
+_DECODING = threading.Condition()
+_pixels_in_work = 0
 
 
 class ImageError(UserError):
@@ -66,28 +72,54 @@ def inspect_image(path: Path) -> ImageInfo:
     """Decode a whole image once and measure it.
 
     Costs one read of the file and one decode (JPEGs at an eighth of their size: 2 ms per megapixel instead of 5;
-    PNG and WebP about 20 ms per megapixel). Neither holds the interpreter's lock, so threads help.
+    PNG and WebP about 20 ms per megapixel). Neither holds the interpreter's lock, so threads help; what they decode at
+    once has at most `MAX_PIXELS` together.
 
     Raises:
         ImageError: the file cannot be read to its end as an image.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise ImageError("it is not a regular file")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(error.strerror or str(error)) from error
+    data = _read(path)
     image = open_image(data)
     width, height = image.size
     try:
         # Entropy decoding still meets every byte, so a cut file is found; only the inverse transform is spared.
         image.draft(None, (max(1, width // 8), max(1, height // 8)))
-        image.load()
+        with _room_for(image.width * image.height):
+            image.load()
         if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
             width, height = height, width
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
     return ImageInfo(width, height, hashlib.sha256(data).hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ImageError("it is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"the file has more than {MAX_FILE_BYTES // 1_000_000} MB; save a smaller copy")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from error
+    except ValueError as error:  # a JSON dataset may name anything
+        raise ImageError("no file can have this name") from error
+
+
+@contextmanager
+def _room_for(num_pixels: int) -> Iterator[None]:
+    """Waits until the pictures being decoded have at most `MAX_PIXELS` with this one."""
+    global _pixels_in_work
+    with _DECODING:
+        _DECODING.wait_for(lambda: _pixels_in_work + num_pixels <= MAX_PIXELS)
+        _pixels_in_work += num_pixels
+    try:
+        yield
+    finally:
+        with _DECODING:
+            _pixels_in_work -= num_pixels
+            _DECODING.notify_all()
 
 
 def _too_large(claim: str) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from toolkit.config.parse import is_whole_text
 from toolkit.data.image_files import EXTENSIONS
 from toolkit.errors import Problem
 
@@ -85,11 +89,12 @@ def _walk(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
 
 def _read_json(source: Path, listing: Listing) -> None:
     try:
-        content: Any = json.loads(source.read_bytes().decode("utf-8-sig"))
+        text = source.read_bytes().decode("utf-8-sig")
+        content: Any = json.loads(text, object_pairs_hook=partial(_object, source=source, listing=listing))
     except UnicodeDecodeError as error:
         listing.problems.append(Problem(str(source), f"byte {error.start} is not UTF-8; save the file as UTF-8"))
         return
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         listing.problems.append(Problem(str(source), f"is not valid JSON: {error}"))
         return
     except OSError as error:
@@ -100,6 +105,16 @@ def _read_json(source: Path, listing: Listing) -> None:
         return
     for name in sorted(content):
         _take_entry(source, name, content[name], listing)
+    for image, count in Counter(listing.images).items():
+        if count > 1:
+            listing.problems.append(Problem(f"{source}: {image}", f"is named by {count} entries; keep one"))
+
+
+def _object(pairs: list[tuple[str, Any]], *, source: Path, listing: Listing) -> dict[str, Any]:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            listing.problems.append(Problem(f"{source}: {name}", f"stands there {count} times; keep one"))
+    return dict(pairs)
 
 
 def _take_entry(source: Path, name: str, entry: Any, listing: Listing) -> None:
@@ -107,14 +122,18 @@ def _take_entry(source: Path, name: str, entry: Any, listing: Listing) -> None:
     if not isinstance(caption, str):
         listing.problems.append(Problem(f"{source}: {name}", 'must be an object with a text: {"caption": "..."}'))
         return
+    if "\0" in caption + name or not is_whole_text(caption + name):
+        what = "holds a zero byte or half of a character (\\ud800 and the like); write the characters themselves"
+        listing.problems.append(Problem(f"{source}: {name!a}", what))
+        return
     if Path(name).suffix.lower() not in EXTENSIONS:
         listing.problems.append(Problem(f"{source}: {name}", f"is not an image file ({_known_extensions()})"))
         return
     beside = source.parent / name  # an absolute name stays as it is
-    image = beside if beside.exists() else Path(name)
-    listing.images.append(image if image.exists() else beside)
+    image = next((path for path in (beside, Path(name)) if os.path.lexists(path)), beside)
+    listing.images.append(image)
     if caption.strip():
-        listing.captions[listing.images[-1]] = caption
+        listing.captions[image] = caption
 
 
 def _known_extensions() -> str:

@@ -17,8 +17,8 @@ from toolkit.cards import find_cards
 from toolkit.config import SaveConfig
 from toolkit.errors import UserError
 from toolkit.lora.parse import ADAPTER_METADATA, format_of, parse
-from toolkit.lora.update import Update
-from toolkit.lora.verify import verify
+from toolkit.lora.update import Update, must_be_finite
+from toolkit.lora.verify import WRITTEN_AS, verify
 from toolkit.util.get_model import model_classes
 from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
 
@@ -60,10 +60,11 @@ def read_lora_file(path: Path, *, arch: str | None = None) -> LoraFile:
         arch: whose names it uses; unset, the model that its header names, else the family that knows all its keys.
 
     Raises:
-        UserError: it cannot be read, belongs to no known model, or may belong to several families.
+        UserError: it cannot be read, belongs to no known model, may belong to several families, or holds NaN.
     """
     tensors, metadata = read_tensors(path), read_metadata(path)
     model, updates = _owner(tensors, metadata, arch or metadata.get(ARCH), path)
+    must_be_finite(updates, source=str(path))
     dtype = next(t.dtype for key, t in tensors.items() if not key.endswith(".alpha"))
     return LoraFile(path, model, updates, metadata, dtype, format_of(tensors), content_hash(tensors))
 
@@ -96,18 +97,19 @@ def usual_format(source: LoraFile) -> str:
 
 
 def write_updates(path: Path, source: LoraFile, updates: Mapping[str, Update], *, file_format: str) -> None:
-    """Write updates made from a file, in its dtype and with its header; the file is read back first.
+    """Write updates made from a file, in its dtype (fp32 for uncommon ones) and with its header, and read it back.
 
     Raises:
         UserError: the format cannot carry a layer, or what was read back differs.
     """
-    tensors = source.model.write_lora({name: u.to(source.dtype) for name, u in updates.items()}, file_format)
+    dtype = source.dtype if source.dtype in WRITTEN_AS else torch.float32
+    tensors = source.model.write_lora({name: u.to(dtype) for name, u in updates.items()}, file_format)
     # Alpha is in the weights now: a header that still tells it would be applied a second time.
     metadata = {key: value for key, value in source.metadata.items() if key != ADAPTER_METADATA} | {"format": "pt"}
     ranks = {update.rank for update in updates.values()}
     metadata |= {"ss_network_dim": str(max(ranks)), "ss_network_alpha": str(max(ranks))}
     place = source.model.locate_layer
-    write_lora_file(path, tensors, metadata, check=lambda file: verify(file, updates, place, dtype=source.dtype))
+    write_lora_file(path, tensors, metadata, check=lambda file: verify(file, updates, place, dtype=dtype))
 
 
 def write_lora_file(

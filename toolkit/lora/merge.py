@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from toolkit.files import whole_file, whole_folder
 from toolkit.lora.files import LoraFile, read_lora_file
 from toolkit.lora.parse import PREFIXES
 from toolkit.lora.update import Fused, Place
+from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 # Number formats of safetensors in which a weight can be added to.
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -29,49 +28,51 @@ def merge(lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: st
         base: a safetensors file in the released layout or in diffusers', or a folder of such files as diffusers
             writes (sharded or not; everything else in it is copied).
         output: file or folder, as the base.
-        weight: strength.
+        weight: strength; finite.
         arch: see `read_lora_file`.
 
     Raises:
         UserError: the base lacks a layer of the LoRA, has it in another shape, or is quantized.
     """
+    if not math.isfinite(weight):
+        raise UserError(f"--weight {weight}: give a number.")
     source = read_lora_file(lora, arch=arch)
     if base.is_dir():
+        indices = {path.name: index_tensors([path]) for path in sorted(base.glob("*.safetensors"))}
         with whole_folder(output) as temporary:
             shutil.copytree(base, temporary, dirs_exist_ok=True)
-            changed = [_add(path, source, weight) for path in sorted(temporary.glob("*.safetensors"))]
+            changed = [_add(temporary / name, index, source, weight) for name, index in indices.items()]
             _check_all(changed, source, base)
     elif base.is_file():
+        index = index_tensors([base])
         with whole_file(output) as temporary:
             shutil.copyfile(base, temporary)
-            changed = [_add(temporary, source, weight)]
+            changed = [_add(temporary, index, source, weight)]
             _check_all(changed, source, base)
     else:
         raise UserError(f"{base}: no such file or folder (--base).")
     return [f"{output}: {len(source.updates)} layers of {lora} added at weight {weight:g}"]
 
 
-def _add(path: Path, source: LoraFile, weight: float) -> dict[Place | Fused, str]:
-    """Change a file in place. Returns the changed layers with their names."""
-    header, start = _header(path)
+def _add(path: Path, index: TensorIndex, source: LoraFile, weight: float) -> dict[Place | Fused, str]:
+    """Change the copy of an indexed file in place. Returns the changed layers with their names."""
     done: dict[Place | Fused, str] = {}
     with path.open("r+b") as file:
-        for key, entry in header.items():
+        for key, entry in index.entries.items():
             place = _place(key, source)
             delta = None if place is None else place.delta(source.updates)
             if place is None or delta is None:
                 continue
-            if entry["dtype"] not in _DTYPES:
-                raise UserError(f"{key}: is stored as {entry['dtype']}. Merge into bf16, fp16 or fp32 weights.")
-            if list(delta.shape) != entry["shape"]:
+            if entry.dtype not in _DTYPES:
+                raise UserError(f"{key}: is stored as {entry.dtype}. Merge into bf16, fp16 or fp32 weights.")
+            if delta.shape != entry.shape:
                 raise UserError(
-                    f"{key}: has shape {entry['shape']}, the LoRA is for {list(delta.shape)}: another model's."
+                    f"{key}: has shape {list(entry.shape)}, the LoRA is for {list(delta.shape)}: another model's."
                 )
-            begin, end = entry["data_offsets"]
-            file.seek(start + begin)
-            value = torch.frombuffer(bytearray(file.read(end - begin)), dtype=_DTYPES[entry["dtype"]])
+            file.seek(entry.offset)
+            value = torch.frombuffer(bytearray(file.read(entry.num_bytes)), dtype=_DTYPES[entry.dtype])
             merged = (value.view(delta.shape).float() + weight * delta).to(value.dtype)
-            file.seek(start + begin)
+            file.seek(entry.offset)
             file.write(np.ascontiguousarray(merged.view(torch.uint8).numpy()).tobytes())
             done[place] = key
     return done
@@ -97,15 +98,3 @@ def _check_all(changed: list[dict[Place | Fused, str]], source: LoraFile, base: 
             f"{base}: lacks {len(missing)} of the {len(source.updates)} layers that the LoRA changes, such as "
             f"{missing[0]}. Is it the transformer of the model that the LoRA was made for?"
         )
-
-
-def _header(path: Path) -> tuple[Mapping[str, Any], int]:
-    """Entries of a safetensors header, and where the data begins."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, path.stat().st_size)))
-        header.pop("__metadata__", None)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: is no safetensors file ({error}).") from error
-    return header, 8 + length

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -44,6 +46,7 @@ OTHER_KINDS = {
     r"\.hada_": "LoHa",
     r"\.diff(_b)?$": "full weight changes",
 }
+LONGEST_PATTERN, MOST_WILDCARDS = 200, 2
 ADAPTER_METADATA = "lora_adapter_metadata"  # where diffusers writes peft's settings
 _SHOWN = 5
 
@@ -114,6 +117,8 @@ def _split(key: str, place: Callable[[str], Place | Fused | None]) -> tuple[str,
 
 
 def _update(name: str, roles: Mapping[str, Tensor], adapter: Mapping[str, Any]) -> Update:
+    if "alpha" in roles and roles["alpha"].numel() != 1:
+        raise UserError(f"{name}: its alpha is no single number but of shape {tuple(roles['alpha'].shape)}.")
     alpha = float(roles["alpha"]) if "alpha" in roles else None
     given = set(roles) - {"alpha"}
     if given == {"a", "b"}:
@@ -126,6 +131,8 @@ def _update(name: str, roles: Mapping[str, Tensor], adapter: Mapping[str, Any]) 
         return lokr.expand({role: roles[role] for role in given}, alpha)
     except KeyError as error:
         raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.") from error
+    except ValueError as error:
+        raise UserError(f"{name}: {error}.") from error
 
 
 def _join(target: str, given: Mapping[Place, Update]) -> Update:
@@ -148,8 +155,10 @@ def _adapter(metadata: Mapping[str, str]) -> dict[str, Any]:
     """peft's settings of the transformer as diffusers stores them, without the component's name."""
     try:
         stored = json.loads(metadata.get(ADAPTER_METADATA, "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the header's {ADAPTER_METADATA} is no JSON ({error}).") from error
+    if not isinstance(stored, dict):
+        raise UserError(f"the header's {ADAPTER_METADATA} is no JSON object.")
     adapter = {key.removeprefix("transformer."): value for key, value in stored.items()}
     if adapter.get("use_dora"):
         raise UserError("the file is a DoRA: its magnitudes cannot be carried by a LoRA.")
@@ -159,13 +168,30 @@ def _adapter(metadata: Mapping[str, str]) -> dict[str, Any]:
 def _scale(adapter: Mapping[str, Any], name: str, rank: int) -> float:
     """alpha / rank as peft reckons it; 1 without settings."""
     alpha = adapter.get("lora_alpha")
-    for pattern, value in (adapter.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
+    patterns = adapter.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise UserError(f"the header's {ADAPTER_METADATA} has an alpha_pattern that is no object.")
+    for pattern, value in patterns.items():
+        if _compiled(pattern).match(name):
             alpha = value
             break
     if alpha is None:
         return 1.0
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise UserError(f"the header's {ADAPTER_METADATA} has the alpha {alpha!r}, which is no number.")
     return float(alpha) / (rank**0.5 if adapter.get("use_rslora") else rank)
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern of peft's. Names do, and a wildcard or two; repeated groups could keep `match` busy for years."""
+    wildcards = sum(pattern.count(sign) for sign in "*+{?")
+    if len(pattern) > LONGEST_PATTERN or wildcards > MOST_WILDCARDS or "(" in pattern:
+        raise UserError(f"the header's {ADAPTER_METADATA} has an alpha_pattern that is no name of a layer: {pattern}.")
+    try:
+        return re.compile(rf"(.*\.)?({pattern})$")
+    except re.error as error:
+        raise UserError(f"the header's {ADAPTER_METADATA} has an alpha_pattern that is wrong: {error}.") from error
 
 
 def _complaint(strange: list[str], total: int) -> str:

@@ -213,6 +213,16 @@ def exact_rank(update: Update) -> int:
     return max(1, int((s > ROUNDING * s[0]).sum()))
 
 
+def must_be_finite(updates: Mapping[str, Update], *, source: str) -> None:
+    """Raises UserError if a change holds NaN or infinity: whatever it is added to would be lost."""
+    for name, update in updates.items():
+        if not bool(update.a.isfinite().all() and update.b.isfinite().all()):
+            raise UserError(
+                f"{source}: {name} holds NaN or infinite numbers: the training that made the file had failed, or the "
+                "file is damaged. Use an earlier checkpoint."
+            )
+
+
 def norm(update: Update) -> float:
     """Frobenius norm of the change, without building it."""
     a, b = update.a.double(), update.b.double()

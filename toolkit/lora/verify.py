@@ -14,7 +14,7 @@ from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 TOLERANCE = 1e-6
 # Share by which rounding to a format moves a number, and the smallest step near zero.
-_UNIT = {torch.float32: (2**-24, 0.0), torch.bfloat16: (2**-9, 0.0), torch.float16: (2**-11, 2**-25)}
+WRITTEN_AS = {torch.float32: (2**-24, 0.0), torch.bfloat16: (2**-9, 0.0), torch.float16: (2**-11, 2**-25)}
 
 
 def verify(
@@ -58,7 +58,7 @@ def verify(
 
 
 def _rounding(update: Update, dtype: torch.dtype) -> float:
-    unit, step = _UNIT[dtype]
+    unit, step = WRITTEN_AS[dtype]
     a, b = update.a.double(), update.b.double()
     error_a = unit * float(a.norm()) + step * a.numel() ** 0.5
     error_b = unit * float(b.norm()) + step * b.numel() ** 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _SHOWN_CHARACTERS = 40
@@ -23,9 +24,11 @@ class PromptCut:
     kept: str
     lost: str
 
-    def describe(self) -> str:
-        """One line that shows the place."""
+    def describe(self, redact: Callable[[str], str] = str) -> str:
+        """One line that shows the place, unless `redact` finds something to hide in the prompt."""
         lengths = f"a prompt has {self.num_tokens} tokens, template included, and {self.max_tokens} are read"
+        if redact(self.kept + self.lost) != self.kept + self.lost:  # a quotation could show half of it
+            return f"{lengths}: it is cut after {len(self.kept.split())} words"
         if not self.lost:
             num_over = self.num_tokens - self.max_tokens
             return f'{lengths}: shorten "{_end(self.kept)}" by {num_over} tokens, or its closing tokens are lost'

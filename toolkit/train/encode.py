@@ -103,12 +103,21 @@ class PromptEncoder:
         model: encodes them.
         encodings: keep them, one entry per distinct text.
         warn: told of each text that is too long, once.
+        redact: takes out of a text what nobody may see.
     """
 
-    def __init__(self, model: BaseModel, encodings: Encodings, *, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        model: BaseModel,
+        encodings: Encodings,
+        *,
+        warn: Callable[[str], None],
+        redact: Callable[[str], str] = str,
+    ) -> None:
         self.model = model
         self.encodings = encodings
         self.warn = warn
+        self.redact = redact
         self._fingerprint = model.fingerprint("text_encoder")
         self._keys: dict[str, str] = {}
 
@@ -119,7 +128,7 @@ class PromptEncoder:
             if prompt not in self._keys:
                 cut = self.model.cut_prompt(prompt)
                 if cut is not None:
-                    self.warn(cut.describe())
+                    self.warn(cut.describe(self.redact))
             encode = partial(self._encode, prompt)
             num_new += self.encodings.add(self._key(prompt), encode, folder=folder, is_packed=True)
         return num_new

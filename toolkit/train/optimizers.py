@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
-from toolkit.train.adamw8bit import AdamW8bit
+from toolkit.train.adamw8bit import BLOCK, AdamW8bit
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -54,11 +54,26 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave. Values keep their own dtype: 8-bit moments stay 8 bit."""
+    """Put back what `optimizer_tensors` gave. Values keep their own dtype: 8-bit moments stay 8 bit.
+
+    Raises:
+        UserError: the state is of other weights.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     optimizer.state.clear()
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        parameter = parameters[int(index)]
+        parameter = parameters[int(index)] if index.isdecimal() and int(index) < len(parameters) else None
+        if parameter is None or not _can_be_state_of(parameter, value):
+            raise UserError(
+                f"the optimizer's state ({key}, of shape {tuple(value.shape)}) is of a job with other trained weights. "
+                "Undo that change, or give this job another name."
+            )
         device = "cpu" if name == "step" else parameter.device
         optimizer.state[parameter][name] = value.to(device, copy=True)
+
+
+def _can_be_state_of(parameter: Tensor, value: Tensor) -> bool:
+    """A count, a value for each weight, or 8-bit blocks of them."""
+    num_blocks = -(-parameter.numel() // BLOCK)
+    return value.numel() == 1 or value.shape in (parameter.shape, (num_blocks, BLOCK), (num_blocks, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,10 +29,17 @@ class StageUse:
 
 
 class Stages:
-    """Runs the stages one after another and remembers what they took."""
+    """Runs the stages one after another and remembers what they took.
 
-    def __init__(self, events: EventLog, progress: Progress) -> None:
+    Args:
+        events: gets every line, too.
+        progress: shows them.
+        redact: takes out of a line what nobody may see.
+    """
+
+    def __init__(self, events: EventLog, progress: Progress, *, redact: Callable[[str], str] = str) -> None:
         self.events = events
+        self.redact = redact
         self.progress = progress
         self.uses: list[StageUse] = []
 
@@ -61,13 +68,13 @@ class Stages:
 
     def tell(self, text: str) -> None:
         """A line for the user."""
-        self.progress.message(text)
-        self.events.write("message", text=text)
+        self.progress.message(self.redact(text))
+        self.events.write("message", text=self.redact(text))
 
     def warn(self, text: str) -> None:
         """A line for the user that is also in the log as a warning."""
-        self.progress.message(f"warning: {text}")
-        self.events.write("warning", text=text)
+        self.progress.message(f"warning: {self.redact(text)}")
+        self.events.write("warning", text=self.redact(text))
 
     def report(self) -> list[str]:
         """One line per stage: time and peak memory."""

@@ -58,10 +58,13 @@ def config_of(files: ComponentFiles) -> dict[str, Any] | None:
     path = files.folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: is no configuration of a model. Download it again.")
     if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "an unknown method")
+        given = config["quantization_config"]
+        method = given.get("quant_method", "an unknown method") if isinstance(given, dict) else given
         raise UserError(
             f"{files.place}: the weights were quantized by {method}, which training cannot start from. Use the bf16 "
             "weights; `model.quantize` makes them small."
@@ -78,5 +81,7 @@ def empty_module(kind: Any, config: dict[str, Any], files: ComponentFiles) -> to
     try:
         with torch.device("meta"):
             return kind.from_config(config).requires_grad_(False).eval()
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"{files.place}: no {kind.__name__} can be made of its config.json ({error}).") from error
+    except Exception as error:  # a configuration that makes no sense fails in any layer
+        raise UserError(
+            f"{files.place}: no {kind.__name__} can be made of its config.json ({error}). Download it again."
+        ) from error

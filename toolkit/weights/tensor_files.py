@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -70,10 +71,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: there is no such file, or it is truncated or no safetensors file.
     """
-    try:
+    with reading(path):
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -82,11 +81,28 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         UserError: there is no such file, or it is truncated or no safetensors file.
     """
+    with reading(path), safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What goes wrong while a safetensors file is read, as a mistake of the user.
+
+    Raises:
+        UserError: there is no such file, or it is truncated or no safetensors file.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file.")
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise UserError(f"{path}: is no file. Name a safetensors file.")
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+        yield
+    except (OSError, SafetensorError, TypeError, OverflowError) as error:  # torch knows no sizes of 2**63 and more
+        raise UserError(
+            f"{path}: cannot be read as safetensors ({str(error).partition(chr(10))[0]}). It is damaged or was not "
+            f"downloaded to the end ({path.stat().st_size:,} bytes): download it again."
+        ) from error
 
 
 def _chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:

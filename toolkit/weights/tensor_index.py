@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from toolkit.errors import UserError
+from toolkit.weights.tensor_files import reading
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -28,6 +29,8 @@ DTYPES = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
+
+LONGEST = 1 << 40  # an empty tensor may claim any length, and torch fails beyond 2**63
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def index_tensors(paths: Sequence[Path]) -> TensorIndex:
 
 def _entries_of(path: Path) -> list[Entry]:
     found = []
-    try:
+    with reading(path):
         with path.open("rb") as raw:
             offset = 8 + int.from_bytes(raw.read(8), "little")  # of the first tensor: length of the header, header
         with safe_open(path, framework="np") as file:  # checks that the tensors fill the file without a gap
@@ -114,13 +117,11 @@ def _entries_of(path: Path) -> list[Entry]:
                 view = file.get_slice(name)
                 found.append(Entry(path, name, tuple(view.get_shape()), view.get_dtype(), offset))
                 if found[-1].dtype not in DTYPES:
-                    raise UserError(f"{path}: `{name}` has the number format {found[-1].dtype}, which is not read.")
+                    raise UserError(
+                        f"{path}: `{name}` has the number format {found[-1].dtype}, which is not read. Use the bf16 "
+                        "file of this model."
+                    )
+                if max(found[-1].shape, default=0) > LONGEST:
+                    raise UserError(f"{path}: `{name}` has the shape {list(found[-1].shape)}: the file is damaged.")
                 offset += found[-1].num_bytes
         return found
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file.") from error
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{path}: cannot be read as safetensors ({error}). It is damaged or was not downloaded to the end "
-            f"({path.stat().st_size:,} bytes): download it again."
-        ) from error

@@ -27,7 +27,7 @@ from extensions_built_in.diffusion_models.flux2 import (
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.sources import COMPONENTS, sources_of
 from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
-from extensions_built_in.diffusion_models.flux2.tokenizer import load_tokenizer
+from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
@@ -274,7 +274,9 @@ class Flux2Model(BaseModel):
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
-            self.tokenizer = load_tokenizer(self.files("tokenizer").place, padding_side=self.padding_side)
+            folder = self.files("tokenizer").place
+            self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
+            check_template(self.tokenizer, self.render_prompt, folder)
 
 
 class Flux2Klein4BModel(Flux2Model):

@@ -52,9 +52,10 @@ def text_config(files: ComponentFiles, shapes: Shapes, kind: str, *, num_layers:
 
 def _stored(folder: Path) -> Any:
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}).") from error
+        # Without a False it asks on the terminal whether to run code that the folder brings along.
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    except Exception as error:  # what the libraries raise over a damaged file has no common name
+        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}). Download it again.") from error
 
 
 def _derived(shapes: Shapes, place: Path) -> Any:

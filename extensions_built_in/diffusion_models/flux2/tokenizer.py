@@ -6,15 +6,18 @@ FLUX.2 dev's tokenizer folder names a PixtralProcessor, which needs torchvision;
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from toolkit.errors import UserError
 
 # Older processors keep the chat template in a file of their own, where the tokenizer does not look for it.
 _TEMPLATE_FILES = ("chat_template.json", "processor_config.json")
+_PROMPT = "a red fox"
 
 
 def load_tokenizer(folder: Path, *, padding_side: Literal["left", "right"]) -> Any:
@@ -24,9 +27,14 @@ def load_tokenizer(folder: Path, *, padding_side: Literal["left", "right"]) -> A
         UserError: no tokenizer there, or none that knows its chat template.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side=padding_side)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"{folder}: no tokenizer can be loaded from it ({error}).") from error
+        # Without a False it asks on the terminal whether to run code that the folder brings along.
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, padding_side=padding_side, trust_remote_code=False
+        )
+    except Exception as error:  # what the libraries raise over a damaged file has no common name
+        raise UserError(
+            f"{folder}: no tokenizer can be loaded from it ({error}). Download the folder again."
+        ) from error
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _template_of_processor(folder)
     if tokenizer.chat_template is None:
@@ -37,11 +45,29 @@ def load_tokenizer(folder: Path, *, padding_side: Literal["left", "right"]) -> A
     return tokenizer
 
 
+def check_template(tokenizer: Any, render: Callable[[Any, str], str], folder: Path) -> None:
+    """Put a prompt into the chat template, which must hold it.
+
+    Raises:
+        UserError: the template is damaged, or leaves the prompt out.
+    """
+    try:
+        rendered = render(tokenizer, _PROMPT)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: the chat template is damaged ({error}). Download the folder again.") from error
+    if _PROMPT not in rendered:
+        raise UserError(f"{folder}: the chat template leaves the prompt out. Download the folder again.")
+
+
 def _template_of_processor(folder: Path) -> str | None:
     for name in _TEMPLATE_FILES:
         path = folder / name
         if path.is_file():
-            template = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
+            template = content.get("chat_template") if isinstance(content, dict) else None
             if isinstance(template, str):
                 return template
     return None

@@ -149,7 +149,7 @@ def test_mistakes_are_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     write_tensors(tmp_path / "foreign.safetensors", {"unet.x.lora_A.weight": torch.ones(1, 1)})
     for name, message in (
-        ("absent.safetensors", "cannot be read"),
+        ("absent.safetensors", "no such file"),
         ("broken.safetensors", "cannot be read"),
         ("foreign.safetensors", "1 of 1 keys"),
     ):
