@@ -84,7 +84,6 @@ class Sampler:
         with torch.no_grad(), self.ema.swapped_in() if self.ema else contextlib.nullcontext():
             transformer.eval()
             pipeline = self.model.get_generation_pipeline()
-            pipeline.set_progress_bar_config(disable=True)
             paths = [self._draw_one(pipeline, item, index, step) for index, item in enumerate(items)]
             transformer.train()
         write_grid(self.folder)
