@@ -1,1 +1,1 @@
-"""Rewrites a job for another model: python -m toolkit.migrate JOB.yaml --to flux2_klein_4b."""
+"""Rewrites a job for another model: python -m toolkit.migrate JOB.yaml --to ARCH."""

@@ -1,4 +1,4 @@
-"""The command line: python -m toolkit.migrate JOB.yaml --to flux2_klein_4b."""
+"""The command line: python -m toolkit.migrate JOB.yaml --to ARCH."""
 
 from __future__ import annotations
 
