@@ -12,6 +12,10 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.pop("SEED", None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--arch", action="append", help="run tests/contract for this model only; repeatable")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needing_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needing_gpu:

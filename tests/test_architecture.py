@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.version",
     ),
     ("toolkit.cards", "toolkit.config", "toolkit.config_modules"),
-    ("toolkit.memory", "toolkit.weights"),
+    ("toolkit.memory", "toolkit.migrate", "toolkit.weights"),
     (
         "toolkit.adapters",
         "toolkit.ip_adapter",

@@ -93,7 +93,6 @@ class Sampler:
             _ends_on(stop, transformer),
         ):
             pipeline = self.model.get_generation_pipeline()
-            pipeline.set_progress_bar_config(disable=True)
             for index, item in enumerate(items):
                 paths.append(self._draw_one(pipeline, item, index, step))
         write_grid(self.folder)

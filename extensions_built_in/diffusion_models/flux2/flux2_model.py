@@ -228,6 +228,7 @@ class Flux2Model(BaseModel):
         negative = self._negative_prompt(item)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
+        pipeline.set_progress_bar_config(disable=True)
         with tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
             images = pipeline(
                 height=item.height,

@@ -1,0 +1,71 @@
+"""Whole jobs: a LoRA and a full fine-tune of every model, stopped and gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from jobs.job import Job
+from tests.tiny import write_job
+from toolkit.config import load_job
+from toolkit.stop import StopRequest
+from toolkit.weights.tensor_files import read_tensors
+
+LORA = {"network": {"type": "lora", "linear": 2}}
+FULL = {"network": None}
+
+
+@pytest.fixture(autouse=True)
+def endless_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check counts with the released sizes; these models are small."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=2**60, used=0, free=2**60))
+
+
+def _write(folder: Path, section: dict[str, Any], kind: dict[str, Any], *, steps: int, **train: Any) -> Path:
+    settings = {"steps": steps, "batch_size": 1, "disable_sampling": True, **train}
+    if kind is FULL:
+        settings["full_finetune"] = True
+    return write_job(folder, model=section, train=settings, save={"save_every": 2}, **kind)
+
+
+def _run(path: Path) -> Path:
+    job = Job(load_job(path))
+    assert job.run(StopRequest()).status == "done"
+    return path.parent / "output" / "job" / "job.safetensors"
+
+
+@pytest.mark.parametrize("kind", [LORA, FULL], ids=["lora", "full"])
+def test_a_job_goes_on_to_where_an_unbroken_one_ends(
+    model_section: dict[str, Any], kind: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "broken").mkdir()
+    unbroken = read_tensors(_run(_write(tmp_path / "unbroken", model_section, kind, steps=4)))
+    _run(_write(tmp_path / "broken", model_section, kind, steps=2))
+    resumed = read_tensors(_run(_write(tmp_path / "broken", model_section, kind, steps=4)))
+    assert unbroken.keys() == resumed.keys()
+    assert all((unbroken[name] == resumed[name]).all() for name in unbroken)
+
+
+def test_a_job_draws_its_samples(model_section: dict[str, Any], tmp_path: Path) -> None:
+    path = write_job(
+        tmp_path,
+        model=model_section,
+        train={"steps": 1, "batch_size": 1, "disable_sampling": False, "skip_first_sample": True},
+        sample={"prompts": ["a red circle"]},
+        **LORA,
+    )
+    _run(path)
+    (sample,) = (tmp_path / "output" / "job" / "samples").glob("*__*.jpg")
+    with Image.open(sample) as image:
+        assert image.size == (32, 32)
+
+
+def test_the_check_of_a_job_names_the_model(model_section: dict[str, Any], tmp_path: Path) -> None:
+    job = Job(load_job(_write(tmp_path, model_section, LORA, steps=1)))
+    assert any("steps" in line for line in job.check())

@@ -1,0 +1,70 @@
+"""A job file as text that can be changed in places and keeps its comments and its order."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from toolkit.config.parse import parse_file
+from toolkit.errors import UserError
+
+WIDTH = 120
+
+
+class JobText:
+    """The content of a job file.
+
+    Attributes:
+        tree: mappings and lists to change in place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read a YAML or JSON job file.
+
+        Raises:
+            JobError: it cannot be read, or is no mapping.
+        """
+        plain = parse_file(path)  # says better than the other reader what is wrong with a file
+        self.is_json = path.suffix.lower().startswith(".json")
+        self.tree: Any = plain if self.is_json else _read_yaml(path)
+
+    def write(self, head: list[str]) -> str:
+        """The text, with `head` as comment lines at the top (JSON has no comments and goes without)."""
+        if self.is_json:
+            return json.dumps(self.tree, indent=2, ensure_ascii=False) + "\n"
+        buffer = io.StringIO()
+        _yaml().dump(self.tree, buffer)
+        return "".join(f"# {line}\n" for line in head) + buffer.getvalue()
+
+
+def plain(tree: Any) -> Any:
+    """The same values as dicts, lists and scalars of Python."""
+    if isinstance(tree, dict | CommentedMap):
+        return {str(key): plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | CommentedSeq):
+        return [plain(value) for value in tree]
+    for kind in (bool, int, float, str):  # ruamel's scalars remember how they were written
+        if isinstance(tree, kind):
+            return kind(tree)
+    return tree
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return _yaml().load(path.read_text(encoding="utf-8-sig"))
+    except YAMLError as error:
+        raise UserError(f"{path}: cannot be rewritten ({error}). Mend the file, then try again.") from error
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = WIDTH
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
