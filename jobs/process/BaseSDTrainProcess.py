@@ -149,6 +149,7 @@ class BaseSDTrainProcess(BaseProcess):
     def _run_stages(self, stages: Stages, stop: StopRequest) -> None:
         config = self.config
         model = self._make_model(config.device)
+        model.tell = stages.tell
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"):
             prompts = self._encode_text(model, encodings, stages, stop)

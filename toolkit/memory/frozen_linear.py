@@ -61,7 +61,7 @@ class _Product(torch.autograd.Function):
         return functional.linear(x, _weight(number_format, names, tensors, x.shape[-1], x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         weight = _weight(ctx.number_format, ctx.names, ctx.saved_tensors, ctx.in_features, gradient.dtype)
         return gradient @ weight, None, None, *(None for _ in ctx.names)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Place, Update, state_of, updates_of
+from toolkit.memory.quantize import Fill, Quantization, fill_frozen
+from toolkit.memory.quantized_cache import cache_folder, entry_path
 from toolkit.models.prompt_cut import PromptCut
 
 Component = Literal["text_encoder", "vae", "transformer"]
@@ -50,6 +52,7 @@ class BaseModel:
         self.device = device
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
+        self.tell: Callable[[str], None] = print  # is given lines for the user while components are loaded
         # Classes of the model libraries, each None until it is loaded.
         self.text_encoder: Any = None
         self.tokenizer: Any = None
@@ -87,6 +90,48 @@ class BaseModel:
             UserError: the weights are missing, damaged or of another model.
         """
         raise NotImplementedError
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """Names of the linear layers that `quantize` and `quantize_te` hold in few bits.
+
+        All others keep their precision: embedders, norms, modulation and the last layer are small, and errors in them
+        reach everything.
+
+        Args:
+            component: `transformer` or `text_encoder`.
+            module: the component; may be on the meta device.
+        """
+        raise NotImplementedError
+
+    def fill(self, component: Component, module: nn.Module, fill: Fill, *, dtype: torch.dtype) -> None:
+        """Bring the weights of a frozen, empty component to the model's device, quantized as the job says.
+
+        Args:
+            component: its name.
+            module: its parameters are on the meta device.
+            fill: see `toolkit.memory.quantize.Fill`; not called where quantized weights are in the cache.
+            dtype: of what is not quantized.
+
+        Raises:
+            UserError: the files are damaged, or cannot be quantized.
+        """
+        quantization = self._quantization(component, module, dtype=dtype)
+        fill_frozen(module, fill, device=self.device, quantization=quantization)
+
+    def _quantization(self, component: Component, module: nn.Module, *, dtype: torch.dtype) -> Quantization | None:
+        config = self.model_config
+        qtype = {
+            "transformer": config.qtype if config.quantize else None,
+            "text_encoder": config.qtype_te if config.quantize_te else None,
+        }.get(component)
+        if qtype is None:
+            return None
+        layers = tuple(self.get_quantizable_layers(component, module))
+        folder, entry = cache_folder(config.quantize_cache), None
+        if folder is not None:
+            weights, label = self.fingerprint(component), f"{self.arch}-{component}"
+            entry = entry_path(folder, weights=weights, qtype=qtype, layers=layers, dtype=dtype, label=label)
+        return Quantization(qtype, layers, entry, on_cpu=config.low_vram, tell=self.tell)
 
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""

@@ -12,10 +12,9 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
-    Flux2Transformer2DModel,
 )
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from extensions_built_in.diffusion_models.flux2 import (
     latents,
@@ -26,8 +25,8 @@ from extensions_built_in.diffusion_models.flux2 import (
     text_encoder,
     weights,
 )
-from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux2.text_weights import load_text_encoder
+from extensions_built_in.diffusion_models.flux2.loading import Recipe, transformer_recipe, vae_recipe
+from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
 from extensions_built_in.diffusion_models.flux2.tokenizer import has_tokenizer, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from extensions_built_in.diffusion_models.flux2.vae_identity import encoder_fingerprint
@@ -36,7 +35,6 @@ from toolkit.config.model import ModelPaths
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
-from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
@@ -84,25 +82,36 @@ class Flux2Model(BaseModel):
         if component == "text_encoder":
             self._load_tokenizer()
             files = self.files("text_encoder")
-            module = load_text_encoder(
+            recipe = text_recipe(
                 self._folder_of(files, "text encoder"),
                 files.weights,
                 self.text_encoder_kind,
                 num_layers=max(self.text_layers),
                 hidden_size=self._text_width,
-                dtype=self.te_dtype,
-                device=self.device,
-                qtype=self._te_qtype,
             )
+            self._load(component, recipe, dtype=self.te_dtype)
         elif component == "vae":
-            module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)
-            module.enable_slicing()  # a batch costs the memory of one picture
+            self._load(component, vae_recipe(self.files("vae")), dtype=self.vae_dtype)
+            self.vae.enable_slicing()  # a batch costs the memory of one picture
         else:
             recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
-            module = recipe.load(
-                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
-            )
-        setattr(self, component, module)
+            self._load(component, recipe, dtype=self.transformer_dtype)
+
+    def _load(self, component: Component, recipe: Recipe, *, dtype: torch.dtype) -> None:
+        def stream(device: torch.device, placed: Callable[[str], None] | None) -> None:
+            recipe.load(dtype=dtype, device=device, placed=placed)
+
+        self.fill(component, recipe.module, stream, dtype=dtype)
+        setattr(self, component, recipe.module)
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
+        blocks = {"transformer": ("transformer_blocks.", "single_transformer_blocks."), "text_encoder": ("layers.",)}
+        return [
+            name
+            for name, layer in module.named_modules()
+            if isinstance(layer, nn.Linear) and name.startswith(blocks.get(component, ()))
+        ]
 
     def files(self, component: str) -> ComponentFiles:
         """Files of a component; downloads them if they are on the hub."""
@@ -112,19 +121,6 @@ class Flux2Model(BaseModel):
             own = self.model_config.model_copy(update={"te_name_or_path": None, "model_paths": ModelPaths()})
             return sources.find(own, self.card, component)
         return files
-
-    def _quantizer(self, transformer: Any) -> Callable[[str], None] | None:
-        """Quantizes each linear layer of the blocks as soon as its weight is there."""
-        if not self.model_config.quantize:
-            return None
-        layers = {f"{name}.weight": name for name in self._block_linears(transformer)}
-        qtype = self.model_config.qtype
-
-        def quantize(placed: str) -> None:
-            if placed in layers:
-                quantize_linears(transformer, qtype, names=[layers[placed]])
-
-        return quantize
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
@@ -273,14 +269,6 @@ class Flux2Model(BaseModel):
         else:
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
         return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
-
-    def _block_linears(self, transformer: Flux2Transformer2DModel) -> list[str]:
-        return [
-            module
-            for target in lora_keys.targets(transformer)
-            if target.name.startswith(tuple(lora_keys.BLOCK_LISTS))
-            for module in target.modules
-        ]
 
     @property
     def _whole_px(self) -> int:

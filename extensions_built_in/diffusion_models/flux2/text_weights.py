@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, MistralModel, Qwen3Model
 
+from extensions_built_in.diffusion_models.flux2.loading import Recipe
 from toolkit.errors import UserError
-from toolkit.memory.quantize import quantize_linears
+from toolkit.weights.scaled import PlainWeights
+from toolkit.weights.streaming import check_fit, converted_shapes
+from toolkit.weights.tensor_index import index_tensors
 
 LANGUAGE_MODELS: Mapping[str, Any] = {"qwen3": Qwen3Model, "mistral": MistralModel}
 # What stands before the language model's names in files of: the bare model, a causal model, transformers' Mistral 3
@@ -28,21 +30,10 @@ _NAME = re.compile(
 )
 
 
-def load_text_encoder(
-    folder: Path,
-    files: Sequence[Path],
-    kind: str,
-    *,
-    num_layers: int,
-    hidden_size: int | None,
-    dtype: torch.dtype,
-    device: torch.device,
-    qtype: str | None = None,
-) -> nn.Module:
-    """The first layers of a language model, frozen, in eval mode, on `device`.
+def text_recipe(folder: Path, files: Sequence[Path], kind: str, *, num_layers: int, hidden_size: int | None) -> Recipe:
+    """How to load the first layers of a language model.
 
     Its last hidden state is the output of layer `num_layers`, exactly as the whole model's `hidden_states[num_layers]`.
-    Tensors are read one by one; with `qtype`, a layer is quantized before the next one is read.
 
     Args:
         folder: holds `config.json` of a language model.
@@ -50,9 +41,6 @@ def load_text_encoder(
         kind: key of `LANGUAGE_MODELS`.
         num_layers: how many layers are needed.
         hidden_size: width that the transformer expects; None if that is not known here.
-        dtype: of the weights.
-        device: where they go.
-        qtype: format of the layers' linear weights, see `toolkit.memory.quantize`; None leaves them in `dtype`.
 
     Raises:
         UserError: the files are of another kind of model or another size of it, damaged or incomplete.
@@ -64,24 +52,11 @@ def load_text_encoder(
     with torch.device("meta"):
         model = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
     model.norm = nn.Identity()
-    model.rotary_emb = type(model.rotary_emb)(config=config).to(device)  # its buffers are computed, not stored
-    _fill(model, find_tensors(files, num_layers), dtype=dtype, device=device, qtype=qtype, folder=folder)
-    return model
-
-
-def find_tensors(files: Sequence[Path], num_layers: int) -> dict[str, tuple[Path, str]]:
-    """Where each needed tensor is: name in the language model -> file, and name in that file.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    places: dict[str, tuple[Path, str]] = {}
-    for path in files:
-        for key in _keys(path):
-            match = _NAME.fullmatch(key)
-            if match and (match["layer"] is None or int(match["layer"]) < num_layers):
-                places[match["name"]] = (path, key)
-    return places
+    model.rotary_emb = type(model.rotary_emb)(config=config)  # its buffers are computed, not stored
+    index = index_tensors(files)
+    weights = PlainWeights(index.without({name for name in index.entries if not _is_needed(name, num_layers)}))
+    check_fit(model, converted_shapes(weights, _bare_name), place=folder, kind="text encoder in its config.json")
+    return Recipe(model, weights, _bare_name)
 
 
 def _read_config(folder: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> Any:
@@ -108,63 +83,12 @@ def _read_config(folder: Path, kind: str, *, num_layers: int, hidden_size: int |
     return config
 
 
-def _fill(
-    model: nn.Module,
-    places: Mapping[str, tuple[Path, str]],
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    qtype: str | None,
-    folder: Path,
-) -> None:
-    wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
-    missing = [name for name in wanted if name not in places]
-    if missing:
-        raise UserError(
-            f"{folder}: {len(missing)} of {len(wanted)} weights of the text encoder are missing, such as "
-            f"{', '.join(missing[:3])}. Download the folder again."
-        )
-    for part in _parts(wanted):
-        for name, tensor in _read(places, part).items():
-            if tensor.shape != wanted[name]:
-                raise UserError(
-                    f"{places[name][0]}: {places[name][1]} has shape {tuple(tensor.shape)}, but config.json asks for "
-                    f"{tuple(wanted[name])}. The two do not belong together."
-                )
-            owner, _, leaf = name.rpartition(".")
-            value = tensor.to(device=device, dtype=dtype, copy=True)
-            model.get_submodule(owner).register_parameter(leaf, nn.Parameter(value, requires_grad=False))
-        if qtype is not None:
-            quantize_linears(model, qtype, names=_linears(model, part))
+def _is_needed(name: str, num_layers: int) -> bool:
+    match = _NAME.fullmatch(name)
+    return match is not None and (match["layer"] is None or int(match["layer"]) < num_layers)
 
 
-def _parts(names: Mapping[str, Any]) -> list[list[str]]:
-    """The names, a layer at a time."""
-    parts: dict[str, list[str]] = {}
-    for name in names:
-        parts.setdefault(".".join(name.split(".")[:2]), []).append(name)
-    return list(parts.values())
-
-
-def _linears(model: nn.Module, part: list[str]) -> list[str]:
-    owners = (name.rpartition(".")[0] for name in part)
-    return [name for name in owners if isinstance(model.get_submodule(name), nn.Linear)]
-
-
-def _read(places: Mapping[str, tuple[Path, str]], names: list[str]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in sorted({places[name][0] for name in names}):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {name: file.get_tensor(places[name][1]) for name in names if places[name][0] == path}
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
-    return tensors
-
-
-def _keys(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
+def _bare_name(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    match = _NAME.fullmatch(name)
+    assert match is not None, "only needed tensors are left"
+    return {match["name"]: tensor}
