@@ -17,7 +17,7 @@ from toolkit.files import TEMPORARY_PREFIX, sha256_json
 from toolkit.memory.formats import VERSION
 from toolkit.memory.frozen_linear import FrozenLinear
 from toolkit.weights.streaming import place
-from toolkit.weights.tensor_files import checksum, read_checksums, stream_tensors
+from toolkit.weights.tensor_files import checksum, read_checksums, read_metadata, stream_tensors
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 _SPARE_BYTES = 1 << 30  # left free on the drive
@@ -74,7 +74,7 @@ def keep_entry(path: Path, module: nn.Module) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent)
-        stream_tensors(path, tensors)
+        stream_tensors(path, tensors, {"name": path.name})
     except OSError as error:
         return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {elsewhere}"
     return f"quantized weights ({size / 1e9:.2f} GB) kept for the next start in {path}"
@@ -92,6 +92,8 @@ def read_entry(path: Path, module: nn.Module, *, qtype: str, layers: Sequence[st
     linears = {name: module.get_submodule(name) for name in layers}
     try:
         index, checksums = index_tensors([path]), read_checksums(path)
+        if read_metadata(path).get("name") != path.name:
+            raise DamagedEntry("it was written under another name")
         for name in layers:
             module.set_submodule(name, _shell(index.under(f"{name}."), linears[name], qtype=qtype))
         if {name: tuple(t.shape) for name, t in module.state_dict().items()} != _shapes(index):

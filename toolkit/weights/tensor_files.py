@@ -40,14 +40,14 @@ def write_tensors(
             check(temporary)
 
 
-def stream_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a whole safetensors file with a checksum of each tensor, holding one tensor in host memory at a time.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; nothing half-written is left.
     """
     checksums = dict.fromkeys(tensors, _NOT_YET)
-    header = _header(tensors, checksums)
+    header = _header(tensors, metadata, checksums)
     with whole_file(path) as temporary, temporary.open("rb+") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for name, tensor in tensors.items():
@@ -55,7 +55,7 @@ def stream_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             checksums[name] = checksum(on_host)
             file.write(_bytes(on_host))
         file.seek(8)
-        file.write(_header(tensors, checksums))
+        file.write(_header(tensors, metadata, checksums))
 
 
 def checksum(tensor: Tensor) -> str:
@@ -98,10 +98,10 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise UserError(f"{path}: cannot be read as safetensors ({error}).") from error
 
 
-def _header(tensors: Mapping[str, Tensor], checksums: Mapping[str, str]) -> bytes:
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], checksums: Mapping[str, str]) -> bytes:
     """Of the same length whatever the checksums are. Source: the format's description in its repository's README."""
     spellings = {dtype: name for name, dtype in DTYPES.items()}
-    header: dict[str, object] = {"__metadata__": {_CHECKSUMS: json.dumps(checksums)}}
+    header: dict[str, object] = {"__metadata__": {**metadata, _CHECKSUMS: json.dumps(checksums)}}
     end = 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.nbytes
