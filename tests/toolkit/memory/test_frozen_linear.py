@@ -1,6 +1,5 @@
 """toolkit.memory.frozen_linear"""
 
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,9 @@
 """toolkit.memory.quantize and toolkit.memory.quantized_cache, with a small module."""
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tiny import ROOT
 from toolkit.errors import UserError
 from toolkit.memory.frozen_linear import FrozenLinear
 from toolkit.memory.qtypes import QTYPES
@@ -150,7 +154,7 @@ def test_weights_that_are_not_numbers_are_an_error_that_names_the_layer() -> Non
 
 
 def test_what_cannot_be_quantized_is_an_error() -> None:
-    with pytest.raises(UserError, match="unknown value `int7`. Known: qfloat8, "):
+    with pytest.raises(UserError, match=r"unknown value `int7`\. Known: qfloat8, "):
         _fill("int7")
     with pytest.raises(RuntimeError, match=r"1 layers were left unquantized, such as blocks\.0"):
         _fill("int8", values={name: value for name, value in _values().items() if name != "blocks.0.weight"})
@@ -163,3 +167,16 @@ def test_the_folder_of_the_cache_follows_the_setting(tmp_path: Path, monkeypatch
     folder = cache_folder(True)
     assert folder is not None
     assert folder.is_relative_to(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's peak from /proc")
+def test_both_starts_of_a_model_of_300_mb_take_the_quantized_model_and_little_more(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks.quantize", "--only", "start", "--heads", "8", "--qtypes", "int8"]
+    subprocess.run([*command, "--out", str(out), "--folder", str(tmp_path)], cwd=ROOT, check=True, timeout=300)
+    figures = json.loads(out.read_text())["start"]
+    assert figures["file_bytes"] > 300e6
+    for which in ("first", "cached"):
+        start = figures["int8"][which]
+        assert start["model_bytes"] < 0.6 * figures["file_bytes"]
+        assert start["peak_beyond_model_bytes"] < start["largest_tensor_bytes"] + 48e6

@@ -10,7 +10,7 @@ from torch import Tensor
 
 Buffers = dict[str, Tensor]
 # Rows that are rounded at once: an fp32 copy of them and a few of their size are all the memory it takes.
-_WEIGHTS_AT_ONCE = 1 << 22
+_WEIGHTS_AT_ONCE = 1 << 20
 
 
 class Format(Protocol):
