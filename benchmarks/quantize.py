@@ -31,7 +31,7 @@ from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.tensor_index import index_tensors
 
 TINY = Path(__file__).parents[1] / "assets" / "flux2_tiny" / "transformer" / "diffusion_pytorch_model.safetensors"
-WIDTH, TOKENS, RANK = 3072, 512, 16
+WIDTH, TOKENS, RANK = 3072, 256, 16
 HEADS = 16  # of the model that is started: its tensors are large, and malloc returns them at once
 
 
@@ -199,6 +199,7 @@ def main() -> None:
     figures: dict[str, Any] = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
+        "shape": {"width": WIDTH, "tokens": TOKENS},
     }
     parts: dict[str, Callable[[], Any]] = {
         "formats": lambda: {qtype: errors(qtype) for qtype in QTYPES},
