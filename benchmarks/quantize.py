@@ -32,12 +32,13 @@ from toolkit.weights.tensor_index import index_tensors
 
 TINY = Path(__file__).parents[1] / "assets" / "flux2_tiny" / "transformer" / "diffusion_pytorch_model.safetensors"
 WIDTH, TOKENS, RANK = 3072, 256, 16
+PLAIN = "bf16"  # not quantized
 HEADS = 16  # of the model that is started: its tensors are large, and malloc returns them at once
 
 
 def errors(qtype: str) -> dict[str, float]:
     """Bits per weight, and relative errors of weights: normally distributed, and those of the trained tiny model."""
-    gaussian = measure(0.02 * _normal(1024, WIDTH), qtype)
+    gaussian = measure((0.02 * _normal(1024, WIDTH)).bfloat16(), qtype)
     tiny = PlainWeights(index_tensors([TINY]))
     cpu = torch.device("cpu")
     losses = [measure(tiny.read(name, device=cpu, dtype=torch.float32), qtype) for name in matrices(tiny)]
@@ -52,7 +53,7 @@ def errors(qtype: str) -> dict[str, float]:
 def speeds(rounds: int) -> dict[str, dict[str, float]]:
     """CPU seconds of forward and backward of one layer in bf16, with the ratio to the plain one in the same rounds."""
     weight = (0.02 * _normal(WIDTH, WIDTH)).bfloat16()
-    arms: dict[str, nn.Module] = {"bf16": _plain(weight)}
+    arms: dict[str, nn.Module] = {PLAIN: _plain(weight)}
     for qtype, facts in QTYPES.items():
         arms[qtype] = _frozen(weight, qtype)
         if facts.source != OURS:
@@ -65,7 +66,7 @@ def speeds(rounds: int) -> dict[str, dict[str, float]]:
             if turn:  # the first warms up
                 times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    return {name: {"cpu_s": round(s, 4), "ratio_to_bf16": round(s / medians["bf16"], 3)} for name, s in medians.items()}
+    return {name: {"cpu_s": round(s, 4), "ratio_to_bf16": round(s / medians[PLAIN], 3)} for name, s in medians.items()}
 
 
 def start(model: Path, qtype: str | None, cache: Path) -> dict[str, Any]:
@@ -99,12 +100,15 @@ def start(model: Path, qtype: str | None, cache: Path) -> dict[str, Any]:
 
 
 def starts(qtypes: list[str], *, num_double: int, num_single: int, folder: str | None) -> dict[str, Any]:
-    """First and second start of a random model with each format, and the start without quantization."""
+    """First and second start of a random model with each format, and its only kind of start with `PLAIN`."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         model = Path(place) / "model.safetensors"
         write_random_model(model, num_heads=HEADS, num_double=num_double, num_single=num_single)
-        result: dict[str, Any] = {"file_bytes": model.stat().st_size, "bf16": _start_apart(model, "none", place)}
+        result: dict[str, Any] = {"file_bytes": model.stat().st_size}
         for qtype in qtypes:
+            if qtype == PLAIN:
+                result[PLAIN] = _start_apart(model, PLAIN, place)
+                continue
             first, cached = (_start_apart(model, qtype, place) for _ in range(2))
             speedup = round(first["load_cpu_s"] / cached["load_cpu_s"], 2)
             result[qtype] = {"first": first, "cached": cached, "first_to_cached": speedup}
@@ -187,14 +191,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of the speed of one layer")
     parser.add_argument("--double", type=int, default=2, help="double blocks of the model that is started")
     parser.add_argument("--single", type=int, default=6, help="single blocks; 2 and 6 make 1.3 GB")
-    parser.add_argument("--qtypes", nargs="*", default=list(QTYPES), help="formats that models are started with")
+    parser.add_argument("--qtypes", nargs="*", default=[PLAIN, *QTYPES], help="formats that models are started with")
     parser.add_argument("--folder", help="where the model is written for a while; unset: the temporary folder")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)  # model, cache and qtype, in a process of its own
     options = parser.parse_args()
     if options.start:
         model, cache, qtype = options.start
-        print(json.dumps(start(Path(model), None if qtype == "none" else qtype, Path(cache))))
+        print(json.dumps(start(Path(model), None if qtype == PLAIN else qtype, Path(cache))))
         return
     figures: dict[str, Any] = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads",
