@@ -26,11 +26,10 @@ model:
 ```
 
 {table}
-*Error*: relative error of normally distributed weights, and of those of the trained tiny model. *Time*: forward and
-backward of a linear layer of {width} x {width} on {tokens} tokens on a CPU, against bf16. *8-bit units*: the GPUs whose
-matrix units could take the stored numbers as they are; for now the weights of a layer are brought to `train.dtype` when
-it is their turn, in forward and again in backward, and nothing in full precision is kept between the two. All formats
-train on a CPU and on any GPU.
+*Error*: relative error of normally distributed weights, and of those of the trained tiny model. *8-bit
+units*: the GPUs whose matrix units could take the stored numbers as they are; for now the weights of a layer are brought
+to `train.dtype` when it is their turn, in forward and again in backward, and nothing in full precision is kept between
+the two. All formats train on a CPU and on any GPU.
 
 - The linear layers inside the blocks are quantized, all of them or the run stops. Embedders, norms, modulation and the
   last layer keep their precision. LoRA weights stay fp32, and their gradients are those of the dequantized weights.
@@ -50,14 +49,13 @@ def quantization_docs() -> str:
     """The text of docs/quantization.md."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
     rows = [_row(qtype, figures) for qtype in QTYPES.values()]
-    head = ["qtype", "by", "a weight is one of", "bits", "error", "tiny model", "time", "8-bit units"]
+    head = ["qtype", "by", "a weight is one of", "bits", "error", "tiny model", "8-bit units"]
     table = "".join("| " + " | ".join(line) + " |\n" for line in [head, ["---"] * len(head), *rows])
-    shape = figures["shape"]
-    return TEXT.format(table=table, width=shape["width"], tokens=shape["tokens"])
+    return TEXT.format(table=table)
 
 
 def _row(qtype: Qtype, figures: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    errors, time = figures["formats"][qtype.name], figures["layer"][qtype.name]["ratio_to_bf16"]
+    errors = figures["formats"][qtype.name]
     return [
         f"`{qtype.name}`",
         qtype.source,
@@ -65,6 +63,5 @@ def _row(qtype: Qtype, figures: dict[str, dict[str, dict[str, float]]]) -> list[
         f"{qtype.bits_per_weight:g}",
         f"{errors['error_gaussian']:.1%}",
         f"{errors['error_tiny_model']:.1%}",
-        f"{time:.2f}",
         qtype.computes_in_8_bit or "",
     ]
