@@ -26,10 +26,10 @@ model:
 ```
 
 {table}
-*Error*: relative error of normally distributed weights, and of those of the trained tiny model. *8-bit
-units*: the GPUs whose matrix units could take the stored numbers as they are; for now the weights of a layer are brought
+*Error*: relative error of normally distributed weights, and of those of the trained tiny model. *8-bit units*: the GPUs
+whose matrix units could take the stored numbers as they are. They are not used yet: the weights of a layer are brought
 to `train.dtype` when it is their turn, in forward and again in backward, and nothing in full precision is kept between
-the two. All formats train on a CPU and on any GPU.
+the two. So no format needs a GPU of a certain generation.
 
 - The linear layers inside the blocks are quantized, all of them or the run stops. Embedders, norms, modulation and the
   last layer keep their precision. LoRA weights stay fp32, and their gradients are those of the dequantized weights.
