@@ -179,5 +179,5 @@ def test_both_starts_of_a_model_of_400_mb_take_the_quantized_model_and_little_mo
     assert figures["file_bytes"] > 400e6
     for which in ("first", "cached"):
         start = figures["int8"][which]
-        assert start["model_bytes"] < 0.6 * figures["file_bytes"]
+        assert start["model_bytes"] < 0.7 * figures["file_bytes"]  # the blocks are two thirds of this one
         assert start["peak_beyond_model_bytes"] < start["largest_tensor_bytes"] + 48e6
