@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="print what has happened in an output folder and which of its checkpoints are valid; repeatable",
     )
+    parser.add_argument("--no-cache", action="store_true", help="keep no quantized weights on disk, and use none")
     parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
     parser.add_argument("-v", "--version", action="store_true", help="print the version and those of the libraries")
     return parser
@@ -167,11 +168,12 @@ def _command(path: str, options: argparse.Namespace) -> str:
 
 
 def _load_one(path: str, options: argparse.Namespace) -> JobConfig:
-    config = load_job(path, options.name, options.overrides)
+    overrides = [*options.overrides, *(["model.quantize_cache=false"] if options.no_cache else [])]
+    config = load_job(path, options.name, overrides)
     seed = os.environ.get("SEED")  # read after load_job, which reads .env
     if seed is None or "training_seed" in config.config.process[0].model_fields_set:
         return config
-    return load_job(path, options.name, [*options.overrides, f"training_seed={seed}"])
+    return load_job(path, options.name, [*overrides, f"training_seed={seed}"])
 
 
 def _report_broken_extensions() -> None:

@@ -1,4 +1,4 @@
-"""Writes docs/config.md and config/job.schema.json from the config classes; --check only says if they are stale."""
+"""Writes docs/config.md, docs/quantization.md and config/job.schema.json; --check only says if they are stale."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from scripts.quantization_docs import quantization_docs  # noqa: E402
 from toolkit.config.docs import config_docs  # noqa: E402
 from toolkit.config.schema import job_schema  # noqa: E402
 from toolkit.files import write_text  # noqa: E402
@@ -19,6 +20,7 @@ def generated() -> dict[Path, str]:
     """The text of each generated file, by its path in the repository."""
     return {
         Path("docs/config.md"): config_docs(),
+        Path("docs/quantization.md"): quantization_docs(),
         Path("config/job.schema.json"): json.dumps(job_schema(), indent=1, ensure_ascii=False) + "\n",
     }
 

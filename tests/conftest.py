@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 
 import pytest
 
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="trainer-cache-")  # what runs keep for the next start
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.pop("SEED", None)

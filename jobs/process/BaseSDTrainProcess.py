@@ -95,6 +95,7 @@ class BaseSDTrainProcess(BaseProcess):
     def _run_stages(self, stages: Stages, resume: ResumePlan, stop: StopRequest) -> None:
         config = self.config
         model = self._make_model(config.device)
+        model.tell = stages.tell
         model.check_access()
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"), stop.ends_at_once("Stopped while encoding captions, before the first step."):

@@ -183,16 +183,21 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(SamplePrompt, ELSEWHERE, num_frames=(0, 1), fps=(0, 1, 16, 24), adapter_conditioning_scale=1),
 )
 
+QTYPES_OF_OTHERS = frozenset(
+    [
+        *["qfloat8_e5m2", "nvfp4", "uint2", "uint3", "uint5", "uint6", "uint7", "uint8"],
+        *["convrot4", "convrot8", "convrotint2", "convrotint3", "convrotint4", "convrotint5", "convrotint6"],
+        *["convrotint7", "convrotint8", "convrotbitnet", "convrotcomfyw4a4"],
+        *["orbit2", "orbit3", "orbit4", "orbitvq2", "orbitvq3", "orbitvq4"],
+    ]
+)
+
 # Values that ai-toolkit knows for a key of ours and we do not: their message says so.
 UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (JobFile, "job"): frozenset(["train", "extract", "mod", "generate"]),
     (NetworkConfig, "type"): frozenset(["lokr", "dora", "fullrank", "locon", "lycoris", "lorm"]),
-    (ModelConfig, "qtype"): frozenset(
-        ["qfloat8_e5m2", "qint2", "float8", "int8", "nvfp4", "uint4", "uint8", "convrot8"]
-    ),
-    (ModelConfig, "qtype_te"): frozenset(
-        ["qfloat8_e5m2", "qint2", "float8", "int8", "nvfp4", "uint4", "uint8", "convrot8"]
-    ),
+    (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
+    (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),
     (TrainConfig, "timestep_type"): frozenset(
         ["lognorm_blend", "next_sample", "one_step", "two_step", "four_step", "eight_step"]

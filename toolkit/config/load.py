@@ -126,6 +126,10 @@ def _kind_of_job(process: dict[str, Any], location: Location) -> list[Finding]:
             "missing. Write `network: {type: lora}` for a LoRA, or `train: {full_finetune: true}` to train all weights"
         )
         return [((*location, "network"), what)]
+    model = process.get("model")
+    if full_finetune and isinstance(model, dict) and model.get("quantize") is True:
+        what = "trained weights cannot be quantized. Remove the key, or train a `network`"
+        return [((*location, "model", "quantize"), what)]
     if "network" in process and full_finetune:
         return [((*location, "train", "full_finetune"), "there is a `network` too: keep one of them")]
     if full_finetune and (name := _save_format(process)) in LORA_ONLY:

@@ -9,12 +9,14 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config.known import Known
-from toolkit.config.paths import HubIdOrPath
+from toolkit.config.paths import HubIdOrPath, UserPath
 from toolkit.config.section import SameAs, Section
 from toolkit.config.spellings import Dtype, Spellings
 from toolkit.config.suggest import did_you_mean
 
-Qtype = Annotated[Literal["qfloat8", "qint8", "qint4"], Spellings({})]
+Qtype = Annotated[
+    Literal["qfloat8", "qint8", "qint4", "qint2", "float8", "int8", "uint4", "int4", "nf4"], Spellings({})
+]
 ARCH_FLAGS = ("is_flux2", "is_flux")  # older files say `is_flux: true` where newer ones say `arch: flux`
 
 
@@ -51,8 +53,14 @@ class ModelConfig(Section):
     )
     qtype: Qtype = Field("qfloat8", description="Number format of the quantized transformer.")
     qtype_te: Qtype = Field("qfloat8", description="Number format of the quantized text encoder.")
+    quantize_cache: bool | UserPath = Field(
+        True,
+        description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder named here.",
+    )
     low_vram: bool = Field(
-        False, description="Spend time to save GPU memory: samples above 1024 x 1024 pixels are decoded in tiles."
+        False,
+        description="Spend time to save GPU memory: weights are quantized on the CPU, and samples above 1024 x 1024 "
+        "pixels are decoded in tiles.",
     )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
     te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another text encoder.")

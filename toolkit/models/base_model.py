@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,8 @@ from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
-from toolkit.memory.quantize import quantizer
+from toolkit.memory.quantize import Quantization, fill_frozen
+from toolkit.memory.quantized_cache import cache_folder, entry_path
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
@@ -56,6 +57,7 @@ class BaseModel:
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
         self.bypass_guidance_embedding = False  # in predictions, by models that can do without it; never in samples
+        self.tell: Callable[[str], None] = print  # is given lines for the user while components are loaded
         # Classes of the model libraries, each None until it is loaded.
         self.text_encoder: Any = None
         self.tokenizer: Any = None
@@ -109,6 +111,9 @@ class BaseModel:
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """Names of the linear layers that `quantize` and `quantize_te` hold in few bits.
 
+        All others keep their precision: embedders, norms, modulation and the last layer are small, and errors in them
+        reach everything.
+
         Args:
             component: `transformer` or `text_encoder`.
             module: the component; may be on the meta device.
@@ -116,14 +121,36 @@ class BaseModel:
         raise NotImplementedError
 
     def load_recipe(self, component: Component, recipe: Recipe, *, dtype: torch.dtype) -> Any:
-        """The module of a recipe with its weights on the model's device, quantized as the job says."""
-        config, quantize_loaded = self.model_config, None
+        """The module of a recipe, frozen, with its weights on the model's device, quantized as the job says.
+
+        Args:
+            component: its name.
+            recipe: where its weights are; not read where quantized weights are in the cache.
+            dtype: of what is not quantized.
+
+        Raises:
+            UserError: the files are damaged, or cannot be quantized.
+        """
+
+        def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
+            recipe.load(dtype=dtype, device=device, placed=placed)
+
+        quantization = self._quantization(component, recipe.module, dtype=dtype)
+        fill_frozen(recipe.module, fill, device=self.device, quantization=quantization)
+        return recipe.module
+
+    def _quantization(self, component: Component, module: nn.Module, *, dtype: torch.dtype) -> Quantization | None:
+        config = self.model_config
         qtypes = {"transformer": config.qtype if config.quantize else None, "text_encoder": self._te_qtype}
-        if qtype := qtypes.get(component):
-            layers = self.get_quantizable_layers(component, recipe.module)
-            quantize_loaded = quantizer(recipe.module, qtype, names=layers)
-        module = recipe.load(dtype=dtype, device=self.device, placed=quantize_loaded)
-        return module.to(self.device)  # what is computed and not read, such as frequencies of position embeddings
+        qtype = qtypes.get(component)
+        layers = tuple(self.get_quantizable_layers(component, module)) if qtype else ()
+        if qtype is None or not layers:
+            return None
+        folder, entry = cache_folder(config.quantize_cache), None
+        if folder is not None:
+            weights, label = self.fingerprint(component), f"{self.arch}-{component}"
+            entry = entry_path(folder, weights=weights, qtype=qtype, layers=layers, dtype=dtype, label=label)
+        return Quantization(qtype, layers, entry, on_cpu=config.low_vram, tell=self.tell)
 
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""

@@ -104,16 +104,17 @@ def stream_into(
     lacking = set(module.state_dict())
     for source in weights.entries:
         for name, part in convert(source, weights.read(source, device=device, dtype=dtype)).items():
-            target = torch.empty(part.shape, dtype=dtype if part.is_floating_point() else part.dtype, device=device)
-            _place(module, name, target.copy_(part))
+            kept_dtype = dtype if part.is_floating_point() else part.dtype
+            place(module, name, torch.empty(part.shape, dtype=kept_dtype, device=device).copy_(part))
             lacking.discard(name)
             if placed is not None:
                 placed(name)
     for name in lacking:
-        _place(module, name, torch.zeros_like(module.get_buffer(name), device=device))
+        place(module, name, torch.zeros_like(module.get_buffer(name), device=device))
 
 
-def _place(module: nn.Module, name: str, value: Tensor) -> None:
+def place(module: nn.Module, name: str, value: Tensor) -> None:
+    """Put a value where a parameter or buffer stands, whatever its device; parameters come frozen."""
     parent_name, _, leaf = name.rpartition(".")
     parent = module.get_submodule(parent_name)
     if leaf in parent._parameters:

@@ -52,9 +52,14 @@ class Entry:
     offset: int
 
     @property
+    def torch_dtype(self) -> torch.dtype:
+        """Its number format."""
+        return DTYPES[self.dtype]
+
+    @property
     def num_bytes(self) -> int:
         """Its size in the file."""
-        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+        return math.prod(self.shape) * self.torch_dtype.itemsize
 
 
 class TensorIndex:

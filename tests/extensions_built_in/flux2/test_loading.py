@@ -95,19 +95,6 @@ def test_shapes_alone_give_the_released_configuration(arch: str) -> None:
     assert {key: released.config[key] for key in config} == config
 
 
-def test_quantized_while_loading_is_what_quantizing_afterwards_gives(tmp_path: Path) -> None:
-    from toolkit.memory.quantize import quantize_linears
-
-    place = _klein(tmp_path / "model")
-    model, plain = _model(place, quantize=True, qtype="qint8"), _model(place)
-    model.load("transformer")
-    plain.load("transformer")
-    quantize_linears(plain.transformer, "qint8", names=plain.get_quantizable_layers("transformer", plain.transformer))
-    arguments = (torch.randn(1, 64, 2, 2).bfloat16(), torch.tensor([500.0]), torch.randn(1, 8, 96).bfloat16())
-    with torch.no_grad():
-        assert torch.equal(model.get_noise_prediction(*arguments), plain.get_noise_prediction(*arguments))
-
-
 def test_a_vae_with_the_small_decoder_is_known_by_its_widths(tmp_path: Path) -> None:
     vae = layouts.small_vae(decoder_widths=(32, 32, 32, 32))
     path = tmp_path / "full_encoder_small_decoder.safetensors"

@@ -1,0 +1,225 @@
+"""What number formats cost, lose and take, and how fast models start with them: `python -m benchmarks.quantize`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from benchmarks.load import write_random_model
+from toolkit.config import ModelConfig
+from toolkit.files import write_json
+from toolkit.memory.formats import FORMATS
+from toolkit.memory.frozen_linear import FrozenLinear
+from toolkit.memory.qtypes import OURS, QTYPES
+from toolkit.memory.quantize import quantize_layer
+from toolkit.memory.quantize_report import matrices, measure, total
+from toolkit.weights.scaled import PlainWeights
+from toolkit.weights.tensor_index import index_tensors
+
+TINY = Path(__file__).parents[1] / "assets" / "flux2_tiny" / "transformer" / "diffusion_pytorch_model.safetensors"
+WIDTH, TOKENS, RANK = 3072, 256, 16
+PLAIN = "bf16"  # not quantized
+HEADS = 16  # of the model that is started: its tensors are large, and malloc returns them at once
+
+
+def errors(qtype: str) -> dict[str, float]:
+    """Bits per weight, and relative errors of weights: normally distributed, and those of the trained tiny model."""
+    gaussian = measure((0.02 * _normal(1024, WIDTH)).bfloat16(), qtype)
+    tiny = PlainWeights(index_tensors([TINY]))
+    cpu = torch.device("cpu")
+    losses = [measure(tiny.read(name, device=cpu, dtype=torch.float32), qtype) for name in matrices(tiny)]
+    return {
+        "bits_per_weight": round(8 * gaussian.num_bytes / (1024 * WIDTH), 3),
+        "error_gaussian": round(gaussian.relative, 5),
+        "error_tiny_model": round(total(losses).relative, 5),
+        "lora_gradient_error_fp32": _gradient_error(qtype),
+    }
+
+
+def speeds(rounds: int) -> dict[str, dict[str, float]]:
+    """CPU seconds of forward and backward of one layer in bf16, with the ratio to the plain one in the same rounds."""
+    weight = (0.02 * _normal(WIDTH, WIDTH)).bfloat16()
+    arms: dict[str, nn.Module] = {PLAIN: _plain(weight)}
+    for qtype, facts in QTYPES.items():
+        arms[qtype] = _frozen(weight, qtype)
+        if facts.source != OURS:
+            arms[f"{qtype} by quanto"] = _quanto(weight, qtype)
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    x = _normal(TOKENS, WIDTH).bfloat16().requires_grad_()
+    for turn in range(rounds + 1):
+        for name, layer in arms.items():
+            seconds = _step_s(layer, x)
+            if turn:  # the first warms up
+                times[name].append(seconds)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {name: {"cpu_s": round(s, 4), "ratio_to_bf16": round(s / medians[PLAIN], 3)} for name, s in medians.items()}
+
+
+def start(model: Path, qtype: str | None, cache: Path) -> dict[str, Any]:
+    """Load a transformer once, as a run does. Memory is that of this process, so call it once in a process.
+
+    Returns:
+        `load_s` and `load_cpu_s`, without imports; `model_bytes`, what the loaded tensors take;
+        `largest_tensor_bytes`, of the file; `peak_beyond_model_bytes`, by which the process grew at its largest,
+        without the loaded tensors.
+    """
+    from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
+
+    config = {"name_or_path": str(model), "arch": "flux2_tiny", "quantize": qtype is not None, "quantize_te": False}
+    settings = ModelConfig.model_validate(config | {"qtype": qtype or "qfloat8", "quantize_cache": str(cache)})
+    loaded = Flux2TinyModel(settings, device=torch.device("cpu"), dtype=torch.bfloat16)
+    _import_everything(qtype)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of the imports
+    before = psutil.Process().memory_info().rss
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    loaded.load("transformer")
+    load_s, load_cpu_s = time.perf_counter() - begin, time.process_time() - cpu_begin
+    size = sum(tensor.nbytes for tensor in loaded.transformer.state_dict().values())
+    largest = max(entry.num_bytes for entry in index_tensors([model]).entries.values())
+    return {
+        "load_s": round(load_s, 2),
+        "load_cpu_s": round(load_cpu_s, 2),
+        "model_bytes": size,
+        "largest_tensor_bytes": largest,
+        "peak_beyond_model_bytes": _peak_bytes() - before - size,
+    }
+
+
+def starts(qtypes: list[str], *, num_double: int, num_single: int, folder: str | None) -> dict[str, Any]:
+    """First and second start of a random model with each format, and its only kind of start with `PLAIN`."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        model = Path(place) / "model.safetensors"
+        write_random_model(model, num_heads=HEADS, num_double=num_double, num_single=num_single)
+        result: dict[str, Any] = {"file_bytes": model.stat().st_size}
+        for qtype in qtypes:
+            if qtype == PLAIN:
+                result[PLAIN] = _start_apart(model, PLAIN, place)
+                continue
+            first, cached = (_start_apart(model, qtype, place) for _ in range(2))
+            speedup = round(first["load_cpu_s"] / cached["load_cpu_s"], 2)
+            result[qtype] = {"first": first, "cached": cached, "first_to_cached": speedup}
+            for entry in Path(place).glob(f"*-{qtype}-*"):
+                entry.unlink()
+        return result
+
+
+def _import_everything(qtype: str | None) -> None:
+    """So that code does not count as memory of the weights."""
+    quantized = nn.Sequential(_plain(_normal(64, 64)))
+    if qtype is not None:
+        quantize_layer(quantized, "0", qtype)
+    quantized(_normal(1, 64))
+
+
+def _start_apart(model: Path, qtype: str, cache: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.quantize", "--start", str(model), cache, qtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _peak_bytes() -> int:
+    # Not ru_maxrss: a new program's begins with that of the one which started it.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def _step_s(layer: nn.Module, x: Tensor) -> float:
+    begin = time.process_time()
+    layer(x).sum().backward()
+    x.grad = None
+    return time.process_time() - begin
+
+
+def _gradient_error(qtype: str) -> float:
+    """Largest relative difference of LoRA gradients in two layers, to the same step on the dequantized weights."""
+    layers = [_frozen(0.05 * _normal(256, 256), qtype) for _ in range(2)]
+    plain = [_plain(layer.dequantize(torch.float32)) for layer in layers]
+    found, expected = _lora_gradients(layers), _lora_gradients(plain)
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
+
+
+def _lora_gradients(layers: list[Any]) -> list[Tensor]:
+    x, loras = _normal(64, 256), []
+    for layer in layers:
+        a, b = ((0.1 * _normal(*shape)).requires_grad_() for shape in ((RANK, 256), (256, RANK)))
+        loras += [a, b]
+        x = layer(x) + x @ a.T @ b.T
+    return list(torch.autograd.grad(x.square().mean(), loras))
+
+
+def _plain(weight: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    return layer
+
+
+def _frozen(weight: Tensor, qtype: str) -> FrozenLinear:
+    return FrozenLinear(FORMATS[qtype].quantize(weight), qtype=qtype, in_features=weight.shape[1], bias=None)
+
+
+def _quanto(weight: Tensor, qtype: str) -> nn.Module:
+    from optimum.quanto import freeze, qtypes, quantize
+
+    model = nn.Sequential(_plain(weight))
+    quantize(model, weights=qtypes[qtype])
+    freeze(model)
+    return model
+
+
+def _normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["formats", "layer", "start"], help="a single part")
+    parser.add_argument("--rounds", type=int, default=5, help="of the speed of one layer")
+    parser.add_argument("--double", type=int, default=2, help="double blocks of the model that is started")
+    parser.add_argument("--single", type=int, default=6, help="single blocks; 2 and 6 make 1.3 GB")
+    parser.add_argument("--qtypes", nargs="*", default=[PLAIN, *QTYPES], help="formats that models are started with")
+    parser.add_argument("--folder", help="where the model is written for a while; unset: the temporary folder")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)  # model, cache and qtype, in a process of its own
+    options = parser.parse_args()
+    if options.start:
+        model, cache, qtype = options.start
+        print(json.dumps(start(Path(model), None if qtype == PLAIN else qtype, Path(cache))))
+        return
+    figures: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "shape": {"width": WIDTH, "tokens": TOKENS},
+    }
+    parts: dict[str, Callable[[], Any]] = {
+        "formats": lambda: {qtype: errors(qtype) for qtype in QTYPES},
+        "layer": lambda: speeds(options.rounds),
+        "start": lambda: starts(
+            options.qtypes, num_double=options.double, num_single=options.single, folder=options.folder
+        ),
+    }
+    for name, part in parts.items():
+        if options.only not in (None, name):
+            continue
+        figures[name] = part()
+        print(json.dumps({name: figures[name]}, indent=2), flush=True)
+    if options.out:
+        write_json(options.out, figures)
+
+
+if __name__ == "__main__":
+    main()
