@@ -1,0 +1,178 @@
+"""What a memory plan is made from: the settings of a job that cost memory, and the sizes of what it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from toolkit.cards import ModelCard
+from toolkit.config import DatasetConfig, ModelConfig, ProcessConfig
+from toolkit.memory.qtypes import QTYPES
+from toolkit.model_size import ModelSize
+
+Device = Literal["cpu", "cuda", "mps"]
+
+WIDTH = {"bf16": 2, "fp16": 2, "fp32": 4}
+# Bytes of state for each trained weight: two fp32 moments, or two of one byte with an fp32 scale for 256 of them.
+MOMENTS = {"adamw": 8.0, "adam": 8.0, "adamw8bit": 2 + 2 * 4 / 256}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The largest things that go through a model, in pixels.
+
+    Attributes:
+        train_px: of one example, its references included.
+        encode_px: of one picture for the VAE.
+        sample_px: of one sample with its references, as the transformer sees them; 0 if none is drawn.
+        decode_px: of one sample.
+        keeps_vae: the VAE stays loaded while training.
+        encodings: bytes of encoded captions and pictures that are kept in memory.
+    """
+
+    train_px: int
+    encode_px: int
+    sample_px: int = 0
+    decode_px: int = 0
+    keeps_vae: bool = False
+    encodings: int = 0
+
+
+@dataclass(frozen=True)
+class PlanInputs:
+    """Everything that decides how much memory a run takes.
+
+    Attributes:
+        size: of the model.
+        work: what goes through it.
+        device: where the model is.
+        width: bytes of a number that is computed with; 4 means no autocast.
+        vae_width: the same for the VAE.
+        te_width: bytes of an unquantized weight of the text encoder.
+        qtype, te_qtype: number formats of the frozen weights; None leaves them as they are.
+        lora_rank: None for a full fine-tune.
+        blocks_only: the LoRA is on the layers of blocks only.
+        trained_width: bytes of a trained weight.
+        optimizer: a key of `MOMENTS`.
+        keeps_average: there is a running average of the trained weights.
+        batch_size: examples that are computed at once.
+        accumulates: gradients are summed over several batches.
+        is_fused: each weight is updated as soon as its gradient is there, so that one gradient is alive at a time.
+        recomputes: activations within blocks are recomputed (gradient checkpointing).
+        offloaded, te_offloaded: share of the block weights that wait in RAM, 0 to 1.
+        offloads_activations: what is kept between blocks waits in RAM.
+        save_width: bytes of a saved weight.
+    """
+
+    size: ModelSize
+    work: Workload
+    device: Device
+    width: int = 2
+    vae_width: int = 2
+    te_width: int = 2
+    qtype: str | None = None
+    te_qtype: str | None = None
+    lora_rank: int | None = 16
+    blocks_only: bool = True
+    trained_width: int = 4
+    optimizer: str = "adamw"
+    keeps_average: bool = False
+    batch_size: int = 1
+    accumulates: bool = False
+    is_fused: bool = False
+    recomputes: bool = True
+    offloaded: float = 0.0
+    te_offloaded: float = 0.0
+    offloads_activations: bool = False
+    save_width: int = 2
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether autocast is on."""
+        return self.width < 4
+
+    @property
+    def num_trained(self) -> int:
+        """Weights that are trained."""
+        transformer = self.size.transformer
+        if self.lora_rank is None:
+            return transformer.parameters
+        return transformer.lora_parameters(self.lora_rank, blocks_only=self.blocks_only)
+
+
+def inputs_of(process: ProcessConfig, size: ModelSize, work: Workload, device: Device) -> PlanInputs:
+    """The inputs that a job's settings give."""
+    model, train, network = process.model, process.train, process.network
+    width = WIDTH[train.dtype]
+    own_vae = 4 if device == "cpu" else width
+    return PlanInputs(
+        size=size,
+        work=work,
+        device=device,
+        width=width,
+        vae_width=own_vae if model.vae_dtype is None else WIDTH[model.vae_dtype],
+        te_width=width if model.te_dtype is None else WIDTH[model.te_dtype],
+        qtype=model.qtype if model.quantize else None,
+        te_qtype=model.qtype_te if model.quantize_te else None,
+        lora_rank=network.linear if network else None,
+        blocks_only=network is None or network.transformer_only,
+        optimizer=train.optimizer,
+        keeps_average=train.ema_config is not None and train.ema_config.use_ema,
+        batch_size=train.batch_size,
+        accumulates=train.gradient_accumulation > 1,
+        recomputes=train.gradient_checkpointing,
+        save_width=WIDTH[process.save.dtype],
+        **_offloading(model),
+    )
+
+
+def workload_of(process: ProcessConfig, card: ModelCard) -> Workload:
+    """The largest work that a job's settings allow, for when its images are not at hand."""
+    largest = max(size_px**2 for dataset in process.datasets for size_px in dataset.resolution)
+    reference_px = max(_reference_px(process, dataset, card) for dataset in process.datasets)
+    return Workload(train_px=largest + reference_px, encode_px=max(largest, reference_px), **sample_work(process, card))
+
+
+def sample_work(process: ProcessConfig, card: ModelCard) -> dict[str, int]:
+    """`sample_px` and `decode_px` of a job."""
+    if process.train.disable_sampling:
+        return {}
+    configs = (process.sample, process.first_sample or process.sample)
+    items = [item for config in configs for item in config.items(process.trigger_word)]
+    most_px = card.reference_limits.max_area_px
+    return {
+        "sample_px": _most(item.width * item.height + (most_px if item.references else 0) for item in items),
+        "decode_px": _most(item.width * item.height for item in items),
+    }
+
+
+def _offloading(model: ModelConfig) -> dict[str, Any]:
+    """The fields of PlanInputs for layers and activations that wait in RAM."""
+    settings = model.model_dump()
+    fields: dict[str, Any] = {"offloads_activations": settings.get("activation_offloading", False)}
+    if settings.get("layer_offloading"):
+        transformer, text = (settings[f"layer_offloading_{part}_percent"] for part in ("transformer", "text_encoder"))
+        fields |= {"offloaded": _share(transformer), "te_offloaded": _share(text)}
+    return fields
+
+
+def _share(value: float | str) -> float:
+    """`auto` begins at none; `toolkit.memory.auto` raises it to what is needed."""
+    return 0.0 if isinstance(value, str) else value
+
+
+def _reference_px(process: ProcessConfig, dataset: DatasetConfig, card: ModelCard) -> int:
+    count, limits = len(dataset.control_folders), card.reference_limits
+    if process.model.model_kwargs.match_target_res:
+        return count * max(dataset.resolution) ** 2
+    return limits.max_area_px if count == 1 else count * limits.max_area_each_px
+
+
+def _most(areas: Iterable[int]) -> int:
+    return max(areas, default=0)
+
+
+def bits_of(qtype: str | None, width: int) -> float:
+    """Bits of one weight in a linear layer that is held in `qtype`, or else in numbers of `width` bytes."""
+    return 8 * width if qtype is None else QTYPES[qtype].bits_per_weight
