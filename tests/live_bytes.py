@@ -20,22 +20,18 @@ from extensions_built_in.diffusion_models.flux2 import lora_keys
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.train.precision import autocast
 
-CONFIGS: dict[str, dict[str, Any]] = {
-    "flux2": {"num_attention_heads": 48, "num_layers": 8, "num_single_layers": 48, "joint_attention_dim": 15360},
-    "flux2_klein_4b": {"num_attention_heads": 24, "num_layers": 5, "num_single_layers": 20, "joint_attention_dim": 7680},
-    "flux2_klein_9b": {
-        "num_attention_heads": 32,
-        "num_layers": 8,
-        "num_single_layers": 24,
-        "joint_attention_dim": 12288,
-    },
-}
+# Heads, double blocks, single blocks and width of the text as released.
+SHAPES = {"flux2": (48, 8, 48, 15360), "flux2_klein_4b": (24, 5, 20, 7680), "flux2_klein_9b": (32, 8, 24, 12288)}
 
 
 def config_of(arch: str) -> dict[str, Any]:
     """The transformer's config as it was released."""
+    heads, double, single, text = SHAPES[arch]
     return {
-        **CONFIGS[arch],
+        "num_attention_heads": heads,
+        "num_layers": double,
+        "num_single_layers": single,
+        "joint_attention_dim": text,
         "attention_head_dim": 128,
         "in_channels": 128,
         "mlp_ratio": 3.0,
@@ -155,10 +151,7 @@ def _transformer(config: dict[str, Any], *, dtype: torch.dtype, rank: int | None
         if rank is not None:
             blocks = tuple(lora_keys.BLOCK_LISTS)
             names = [
-                name
-                for target in lora_keys.targets(model)
-                if target.name.startswith(blocks)
-                for name in target.modules
+                name for target in lora_keys.targets(model) if target.name.startswith(blocks) for name in target.modules
             ]
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), model)
     for module in model.modules():

@@ -62,7 +62,7 @@ class TransformerSize:
         outer_linears: (inputs, outputs) of the layers outside the blocks that may carry a LoRA.
         outer_parameters: all weights outside the blocks.
         outer: kept outside the blocks from the forward to the backward pass; bytes per token and channel.
-        trained: kept more in each block when all layers are trained, or a LoRA is on those outside the blocks; likewise.
+        trained: kept more in each block when all layers are trained or a LoRA is on those outside the blocks.
     """
 
     hidden_size: int
@@ -128,11 +128,13 @@ class VaeSize:
         parameters: all weights.
         encode: most that lives at once per pixel of a picture being encoded; `mixed` is bf16 without autocast.
         decode: the same for decoding, under autocast.
+        latents: bytes of the encoded picture per pixel, in fp32.
     """
 
     parameters: int
     encode: Bytes
     decode: Bytes
+    latents: float
 
 
 @dataclass(frozen=True)

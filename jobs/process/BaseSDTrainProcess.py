@@ -20,13 +20,16 @@ from toolkit.disk import check_output_folder, needed_bytes
 from toolkit.errors import Interrupted, JobError, Problem, UserError
 from toolkit.events import EventLog
 from toolkit.files import sweep_temporary, write_text
+from toolkit.memory.auto import with_settings
+from toolkit.memory.check import MemoryCheck, check_memory
+from toolkit.memory.report import gigabytes
 from toolkit.models.base_model import BaseModel
 from toolkit.progress import Progress
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.encode import Encodings, ImageEncoder, PromptEncoder
-from toolkit.train.encoded_size import describe_captions, overflow_bytes
+from toolkit.train.encoded_size import captions_bytes, describe_captions, overflow_bytes
 from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
@@ -38,6 +41,7 @@ from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.trained import Trained
+from toolkit.train.workload import latents_on_disk, measure_workload
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 
@@ -48,6 +52,7 @@ class BaseSDTrainProcess(BaseProcess):
     """Trains a model on images with captions. A subclass says what is trained (`make_trained`)."""
 
     _scan: Scan | None = None
+    _memory: MemoryCheck | None = None
 
     def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
         """What the optimizer changes. The transformer has been loaded."""
@@ -72,8 +77,9 @@ class BaseSDTrainProcess(BaseProcess):
         self._make_model("cpu").check_files()
         self._scan = scan
         captions, shape = self._captions(), card.prompt_embeds_shape
-        needed = self._needed_bytes(card.num_parameters) + overflow_bytes(captions, shape)
-        check_output_folder(self.output_folder, needed=needed)
+        checkpoints = self._needed_bytes(card.num_parameters)
+        check_output_folder(self.output_folder, needed=checkpoints + overflow_bytes(captions, shape))
+        memory = [*self._check_memory(card), self._disk(card, checkpoints=checkpoints)]
         texts = describe_captions(captions, shape, overflow=self.output_folder / OVERFLOW_CACHE)
         what = "full fine-tune" if self.config.network is None else f"LoRA of rank {self.config.network.linear}"
         datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
@@ -81,8 +87,36 @@ class BaseSDTrainProcess(BaseProcess):
         saves = f", save every {self.config.save.save_every}" if self.config.save.save_every else ""
         return [
             f"{self.job.name}: {what} of {card.label}, {train.steps} steps{samples}{saves} -> {self.output_folder}",
-            *(f"  {line}" for line in (*datasets, texts, *scan.notices, *self._plan())),
+            *(f"  {line}" for line in (*datasets, texts, *scan.notices, *self._plan(), *memory)),
         ]
+
+    def _check_memory(self, card: ModelCard) -> list[str]:
+        """The lines of the memory plan. What `model.memory: auto` chooses is settings of this run from here on."""
+        if card.size is None:
+            return [f"memory: {card.label} does not say how large it is, so nothing is predicted"]
+        items = (*self._sample_items(first=True), *self._sample_items())
+        rules, captions = self._reference_rules(card), self._captions()
+        work = measure_workload(card, self._examples, captions, items, rules=rules, keeps_vae=self._needs_vae())
+        try:
+            device = str(pick_device(self.config.device))
+        except UserError:  # `_plan` says so
+            device = None
+        memory = check_memory(self.config, card.size, work, device=device, vram_gb=self.job.vram_gb)
+        self._memory = memory
+        if memory.settings:
+            self.config = self.config.model_copy(update={"model": with_settings(self.config.model, memory.settings)})
+            self.job = self.job.with_model_settings(self.process_id, memory.settings)
+        return list(memory.lines)
+
+    def _disk(self, card: ModelCard, *, checkpoints: int) -> str:
+        """A line: what the run writes."""
+        on_disk = sum(folder is not None for folder in self._captions().values())
+        sizes = {
+            "checkpoints": checkpoints,
+            "latents": latents_on_disk(self._examples, self.config.datasets, card),
+            "captions": captions_bytes(on_disk, card.prompt_embeds_shape),
+        }
+        return "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size)
 
     def _reference_rules(self, card: ModelCard) -> ReferenceRules:
         match_target = self.config.model.model_kwargs.match_target_res
@@ -137,7 +171,7 @@ class BaseSDTrainProcess(BaseProcess):
         progress = Progress()
         with EventLog(self.output_folder / "events.jsonl") as events:
             events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
-            stages = Stages(events, progress)
+            stages = Stages(events, progress, predicted=self._memory.plan.stage_peaks() if self._memory else {})
             try:
                 self._run_stages(stages, stop)
             finally:

@@ -52,6 +52,11 @@ class ModelConfig(Section):
     low_vram: bool = Field(
         False, description="Spend time to save GPU memory: samples above 1024 x 1024 pixels are decoded in tiles."
     )
+    memory: Annotated[Literal["auto"], Spellings({})] | None = Field(
+        None,
+        description="auto: the memory plan chooses number formats and offloading for the card at hand, as far as the "
+        "keys for them are not given. `--check` shows what it chooses.",
+    )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
     te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id or folder of another text encoder.")
     model_paths: ModelPaths = Field(ModelPaths(), description="Other places for single components.")

@@ -1,4 +1,4 @@
-"""Settings that make a run smaller, with what each costs in quality and speed, and the cheapest ones that make it fit."""
+"""Settings that make a run smaller, with what each costs, and the cheapest ones that make it fit."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
     if inputs.batch_size > 1:
         keys = {"train.batch_size": 1, "train.gradient_accumulation": inputs.batch_size}
         groups.append([Change(keys, {"batch_size": 1, "accumulates": True}, 3)])
-    groups.append(_resolutions(inputs))
+    groups.append(_works(inputs))
     return groups
 
 
@@ -138,12 +138,17 @@ def _activations(inputs: PlanInputs) -> list[Change]:
     return [Change({"model.activation_offloading": True}, {"offloads_activations": True, "recomputes": True}, 2)]
 
 
-def _resolutions(inputs: PlanInputs) -> list[Change]:
-    return [
+def _works(inputs: PlanInputs) -> list[Change]:
+    """Smaller pictures, or no samples, whose decoding can be the largest of all."""
+    changes = [
         Change({"datasets.resolution": size}, {"work": _at_most(inputs, size**2)}, 6 + 4 * index)
         for index, size in enumerate(_SIZES_PX)
         if size**2 < inputs.work.train_px
     ]
+    if inputs.work.sample_px:
+        undrawn = replace(inputs.work, sample_px=0, decode_px=0)
+        changes.append(Change({"train.disable_sampling": True}, {"work": undrawn}, 5))
+    return changes
 
 
 def _at_most(inputs: PlanInputs, px: int) -> Workload:

@@ -14,7 +14,7 @@ CONTEXT_BYTES = 600_000_000
 # Gaps between tensors that come and go. Weights are made once, in large pieces, and leave next to none.
 GAPS_SHARE = 0.05
 # Python, torch, diffusers and transformers; with CUDA's libraries there is more.
-PROCESS_BYTES = {"cpu": 750_000_000, "mps": 750_000_000, "cuda": 3_000_000_000}
+PROCESS_BYTES = {"cpu": 550_000_000, "mps": 550_000_000, "cuda": 3_000_000_000}
 RING_BLOCKS = 2
 _WEIGHTS = ("weights", "VAE", "LoRA", "optimizer", "average", "ring")
 STAGE_TRAIN = "train"
@@ -202,4 +202,3 @@ def _offloaded(inputs: PlanInputs) -> Parts:
 
 def _host(inputs: PlanInputs, parts: Mapping[str, int]) -> Parts:
     return {name: size for name, size in {"encodings": inputs.work.encodings, **parts}.items() if size}
-

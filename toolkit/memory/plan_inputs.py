@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from toolkit.cards import ModelCard
-from toolkit.config import DatasetConfig, ModelConfig, ProcessConfig
+from toolkit.config import DatasetConfig, ModelConfig, ProcessConfig, SampleItem
 from toolkit.memory.qtypes import QTYPES
 from toolkit.model_size import ModelSize
 
@@ -131,20 +130,15 @@ def workload_of(process: ProcessConfig, card: ModelCard) -> Workload:
     """The largest work that a job's settings allow, for when its images are not at hand."""
     largest = max(size_px**2 for dataset in process.datasets for size_px in dataset.resolution)
     reference_px = max(_reference_px(process, dataset, card) for dataset in process.datasets)
-    return Workload(train_px=largest + reference_px, encode_px=max(largest, reference_px), **sample_work(process, card))
-
-
-def sample_work(process: ProcessConfig, card: ModelCard) -> dict[str, int]:
-    """`sample_px` and `decode_px` of a job."""
-    if process.train.disable_sampling:
-        return {}
-    configs = (process.sample, process.first_sample or process.sample)
+    configs = [] if process.train.disable_sampling else [process.sample, process.first_sample or process.sample]
     items = [item for config in configs for item in config.items(process.trigger_word)]
-    most_px = card.reference_limits.max_area_px
-    return {
-        "sample_px": _most(item.width * item.height + (most_px if item.references else 0) for item in items),
-        "decode_px": _most(item.width * item.height for item in items),
-    }
+    return Workload(
+        train_px=largest + reference_px,
+        encode_px=max(largest, reference_px),
+        sample_px=max((_sample_px(process, item, card) for item in items), default=0),
+        decode_px=max((item.width * item.height for item in items), default=0),
+        keeps_vae=any(dataset.random_crop for dataset in process.datasets),
+    )
 
 
 def _offloading(model: ModelConfig) -> dict[str, Any]:
@@ -169,8 +163,10 @@ def _reference_px(process: ProcessConfig, dataset: DatasetConfig, card: ModelCar
     return limits.max_area_px if count == 1 else count * limits.max_area_each_px
 
 
-def _most(areas: Iterable[int]) -> int:
-    return max(areas, default=0)
+def _sample_px(process: ProcessConfig, item: SampleItem, card: ModelCard) -> int:
+    own = item.width * item.height
+    each = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
+    return own + len(item.references) * each
 
 
 def bits_of(qtype: str | None, width: int) -> float:

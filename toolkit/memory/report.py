@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from toolkit.errors import UserError
 from toolkit.memory.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
@@ -23,7 +24,9 @@ def describe_plan(plan: Plan, machine: Machine) -> list[str]:
     there = [_there(machine.gpu_bytes, machine.free_gpu_bytes)] if has_gpu else []
     rows.append((machine.name, *there, _there(machine.ram_bytes, machine.free_ram_bytes), ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:]), row[-1]]).rstrip() for row in rows]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:]), row[-1]]).rstrip() for row in rows
+    ]
 
 
 def refuse_what_does_not_fit(plan: Plan, machine: Machine) -> list[str]:
@@ -44,6 +47,13 @@ def gigabytes(size: int) -> str:
     return f"{size / GB:.1f}" if size >= GB / 20 else f"{size / GB:.2f}"
 
 
+def as_text(settings: Mapping[str, Any]) -> str:
+    """Keys and values as a job file has them."""
+    return ", ".join(
+        f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()
+    )
+
+
 def _refusal(plan: Plan, machine: Machine) -> list[str]:
     gpu, ram = plan.peak_gpu_bytes, plan.peak_ram_bytes
     if machine.gpu_bytes is not None and gpu > machine.gpu_bytes:
@@ -57,14 +67,10 @@ def _refusal(plan: Plan, machine: Machine) -> list[str]:
     groups = [*frozen_weight_changes(plan.inputs), *training_changes(plan.inputs)]
     ways = ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS)
     lines += ["Any of these makes it fit:"] if ways else ["No change of settings makes it fit."]
-    lines += [f"  {_keys(way)}: {_peak(way, machine)}" for way in ways]
+    lines += [f"  {as_text(way.keys)}: {_peak(way, machine)}" for way in ways]
     if plan.inputs.device == "cpu":
         lines.append("The job would run on this machine's CPU. To plan for a card: --check --vram 24")
     return lines
-
-
-def _keys(way: Way) -> str:
-    return ", ".join(f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in way.keys.items())
 
 
 def _peak(way: Way, machine: Machine) -> str:
@@ -84,8 +90,3 @@ def _there(total: int | None, free: int | None) -> str:
     if total is None:
         return "?"
     return gigabytes(total) if free == total or free is None else f"{gigabytes(total)} ({gigabytes(free)} free)"
-
-
-def stage_lines(peaks: Sequence[tuple[str, int, int]]) -> list[str]:
-    """For each stage what was predicted and what was measured."""
-    return [f"{name}: predicted {gigabytes(planned)}, measured {gigabytes(seen)}" for name, planned, seen in peaks]

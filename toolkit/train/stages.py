@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from toolkit.events import EventLog
+from toolkit.memory.report import gigabytes
 from toolkit.progress import Progress
 
 _POLL_S = 0.05
@@ -29,11 +30,18 @@ class StageUse:
 
 
 class Stages:
-    """Runs the stages one after another and remembers what they took."""
+    """Runs the stages one after another and remembers what they took.
 
-    def __init__(self, events: EventLog, progress: Progress) -> None:
+    Args:
+        predicted: peak of the RAM and of tensors on the card that the memory plan expects of each stage, in bytes.
+    """
+
+    def __init__(
+        self, events: EventLog, progress: Progress, *, predicted: Mapping[str, tuple[int, int]] | None = None
+    ) -> None:
         self.events = events
         self.progress = progress
+        self.predicted = predicted or {}
         self.uses: list[StageUse] = []
 
     @contextmanager
@@ -50,6 +58,7 @@ class Stages:
             gc.collect()
         use = StageUse(name, time.monotonic() - started, peak[0], torch.cuda.max_memory_allocated() if has_gpu else 0)
         self.uses.append(use)
+        ram, gpu = self.predicted.get(name, (0, 0))
         self.events.write(
             "stage",
             name=name,
@@ -57,6 +66,8 @@ class Stages:
             duration_s=round(use.duration_s, 2),
             peak_ram_bytes=use.peak_ram_bytes,
             peak_gpu_bytes=use.peak_gpu_bytes,
+            predicted_ram_bytes=ram,
+            predicted_gpu_bytes=gpu,
         )
 
     def tell(self, text: str) -> None:
@@ -70,12 +81,17 @@ class Stages:
         self.events.write("warning", text=text)
 
     def report(self) -> list[str]:
-        """One line per stage: time and peak memory."""
+        """One line per stage: time, and peak memory beside what was predicted."""
         lines = []
         for use in self.uses:
-            gpu = f", GPU peak {use.peak_gpu_bytes / 1e9:.2f} GB" if use.peak_gpu_bytes else ""
-            lines.append(f"{use.name:<14} {use.duration_s:7.1f} s, RAM peak {use.peak_ram_bytes / 1e9:.2f} GB{gpu}")
+            ram, gpu = self.predicted.get(use.name, (0, 0))
+            line = f"{use.name:<14} {use.duration_s:7.1f} s, RAM peak {_beside(use.peak_ram_bytes, ram)}"
+            lines.append(f"{line}, GPU peak {_beside(use.peak_gpu_bytes, gpu)}" if use.peak_gpu_bytes else line)
         return lines
+
+
+def _beside(measured: int, predicted: int) -> str:
+    return f"{gigabytes(measured)} GB" + (f" ({gigabytes(predicted)} predicted)" if predicted else "")
 
 
 @contextmanager

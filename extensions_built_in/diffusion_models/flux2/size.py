@@ -87,7 +87,7 @@ MISTRAL = TextEncoderSize(
     inner_size=32_768,
     num_tokens=512,
 )
-VAE = VaeSize(parameters=84_046_115, encode=Bytes(1280, 2560), decode=Bytes(2561, 3074))
+VAE = VaeSize(parameters=84_046_115, encode=Bytes(1280, 2560), decode=Bytes(2561, 3074), latents=128 * 4 / 256)
 
 DEV = ModelSize(
     transformer_size(hidden_size=6144, num_double=8, num_single=48, text_size=15_360, has_guidance=True),
@@ -116,5 +116,5 @@ TINY = ModelSize(
             num_tokens=48,
         ),
     ),
-    VaeSize(parameters=3_449_395, encode=Bytes(256, 512), decode=Bytes(641, 769)),
+    VaeSize(parameters=3_449_395, encode=Bytes(256, 512), decode=Bytes(641, 769), latents=64 * 4 / 256),
 )
