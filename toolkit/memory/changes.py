@@ -75,6 +75,8 @@ def frozen_weight_changes(inputs: PlanInputs) -> list[list[Change]]:
     if inputs.lora_rank is not None:
         groups += [_qtypes(inputs), _shares(inputs)]
     groups.append(_activations(inputs))
+    if not inputs.low_vram and inputs.work.decode_px > inputs.size.vae.whole_low_vram_px:
+        groups.append([Change({"model.low_vram": True}, {"low_vram": True}, 0.5)])
     return groups
 
 

@@ -14,7 +14,7 @@ CONTEXT_BYTES = 600_000_000
 # Gaps between tensors that come and go. Weights are made once, in large pieces, and leave next to none.
 GAPS_SHARE = 0.05
 # Python, torch, diffusers and transformers; with CUDA's libraries there is more.
-PROCESS_BYTES = {"cpu": 550_000_000, "mps": 550_000_000, "cuda": 3_000_000_000}
+PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 3_000_000_000}
 RING_BLOCKS = 2
 _WEIGHTS = ("weights", "VAE", "LoRA", "optimizer", "average", "ring")
 STAGE_TRAIN = "train"
@@ -134,7 +134,7 @@ def _encode_images(inputs: PlanInputs) -> Phase:
     vae, width = inputs.size.vae, inputs.vae_width
     device = {
         "VAE": vae.parameters * width,
-        "working set": round(vae.encode.at(is_mixed=width < 4) * inputs.work.encode_px),
+        "working set": round(vae.encode.at(is_mixed=width < 4) * min(inputs.work.encode_px, vae.whole_px)),
     }
     return Phase("encode images", "encode images", device, _host(inputs, {}))
 
@@ -156,8 +156,9 @@ def _train(inputs: PlanInputs) -> Phase:
 
 
 def _sample(inputs: PlanInputs) -> Phase:
-    work = inputs.work
-    decode = round(inputs.size.vae.decode.at(is_mixed=inputs.vae_width < 4) * work.decode_px)
+    work, vae = inputs.work, inputs.size.vae
+    whole_px = min(work.decode_px, vae.whole_low_vram_px if inputs.low_vram else vae.whole_px)
+    decode = round(vae.decode.at(is_mixed=inputs.vae_width < 4) * whole_px)
     parts = _resident(inputs) | {"working set": max(forward_bytes(inputs, work.sample_px), decode)}
     if inputs.keeps_average:
         parts["raw weights"] = 4 * inputs.num_trained

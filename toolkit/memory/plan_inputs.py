@@ -61,6 +61,7 @@ class PlanInputs:
         recomputes: activations within blocks are recomputed (gradient checkpointing).
         offloaded, te_offloaded: share of the block weights that wait in RAM, 0 to 1.
         offloads_activations: what is kept between blocks waits in RAM.
+        low_vram: large samples are decoded in tiles.
         save_width: bytes of a saved weight.
     """
 
@@ -84,6 +85,7 @@ class PlanInputs:
     offloaded: float = 0.0
     te_offloaded: float = 0.0
     offloads_activations: bool = False
+    low_vram: bool = False
     save_width: int = 2
 
     @property
@@ -121,6 +123,7 @@ def inputs_of(process: ProcessConfig, size: ModelSize, work: Workload, device: D
         batch_size=train.batch_size,
         accumulates=train.gradient_accumulation > 1,
         recomputes=train.gradient_checkpointing,
+        low_vram=model.low_vram,
         save_width=WIDTH[process.save.dtype],
         **_offloading(model),
     )

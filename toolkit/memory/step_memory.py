@@ -29,8 +29,9 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     blocks = [block for block in inputs.size.transformer.blocks if block.count]
     kept = sum(block.count * kept_of(inputs, block) for block in blocks) + _outer(inputs)
     copies = _autocast_copies(inputs)
-    forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in blocks)
-    yield {"activations": _on_device(inputs, kept), "working set": forward, "bf16 copies": copies}
+    if inputs.recomputes:  # else the backward pass, which has all of it and gradients, is never smaller
+        forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in blocks)
+        yield {"activations": _on_device(inputs, kept), "working set": forward, "bf16 copies": copies}
     gradients = inputs.num_trained * 4 if inputs.accumulates else 0
     for block in reversed(blocks):
         for count in dict.fromkeys((1, block.count)):

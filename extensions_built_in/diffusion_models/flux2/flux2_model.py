@@ -22,6 +22,7 @@ from extensions_built_in.diffusion_models.flux2 import (
     lora_formats,
     lora_keys,
     prompt_template,
+    size,
     sources,
     text_encoder,
     weights,
@@ -284,7 +285,7 @@ class Flux2Model(BaseModel):
 
     @property
     def _whole_px(self) -> int:
-        return latents.WHOLE_LOW_VRAM_PX if self.model_config.low_vram else latents.WHOLE_PX
+        return size.WHOLE_LOW_VRAM_PX if self.model_config.low_vram else size.WHOLE_PX
 
     @property
     def _text_width(self) -> int | None:

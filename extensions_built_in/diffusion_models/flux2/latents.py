@@ -13,12 +13,7 @@ import torch
 from diffusers import AutoencoderKLFlux2, Flux2Pipeline
 from torch import Tensor
 
-# Larger pictures go through the VAE in overlapping tiles, blended where they meet. Tiles do not see each other, so the
-# result differs a little: up to here, where all usual training sizes are, it is exact. A constant and no setting,
-# because cached latents depend on it.
-WHOLE_PX = 2048 * 2048
-# What may be decoded whole beside a transformer when memory is short.
-WHOLE_LOW_VRAM_PX = 1024 * 1024
+from extensions_built_in.diffusion_models.flux2.size import WHOLE_PX
 
 
 @contextmanager

@@ -87,7 +87,21 @@ MISTRAL = TextEncoderSize(
     inner_size=32_768,
     num_tokens=512,
 )
-VAE = VaeSize(parameters=84_046_115, encode=Bytes(1280, 2560), decode=Bytes(2561, 3074), latents=128 * 4 / 256)
+# Larger pictures go through the VAE in overlapping tiles, blended where they meet. Tiles do not see each other, so the
+# result differs a little: up to here, where all usual training sizes are, it is exact. A constant and no setting,
+# because cached latents depend on it.
+WHOLE_PX = 2048 * 2048
+# What may be decoded whole beside a transformer when memory is short.
+WHOLE_LOW_VRAM_PX = 1024 * 1024
+
+VAE = VaeSize(
+    parameters=84_046_115,
+    encode=Bytes(1280, 2560),
+    decode=Bytes(2561, 3074),
+    latents=128 * 4 / 256,
+    whole_px=WHOLE_PX,
+    whole_low_vram_px=WHOLE_LOW_VRAM_PX,
+)
 
 DEV = ModelSize(
     transformer_size(hidden_size=6144, num_double=8, num_single=48, text_size=15_360, has_guidance=True),
@@ -116,5 +130,12 @@ TINY = ModelSize(
             num_tokens=48,
         ),
     ),
-    VaeSize(parameters=3_449_395, encode=Bytes(256, 512), decode=Bytes(641, 769), latents=64 * 4 / 256),
+    VaeSize(
+        parameters=3_449_395,
+        encode=Bytes(256, 512),
+        decode=Bytes(641, 769),
+        latents=64 * 4 / 256,
+        whole_px=WHOLE_PX,
+        whole_low_vram_px=WHOLE_LOW_VRAM_PX,
+    ),
 )
