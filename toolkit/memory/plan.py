@@ -180,7 +180,7 @@ def _resident(inputs: PlanInputs) -> Parts:
     parts = _loaded(inputs)
     if inputs.lora_rank is not None:
         parts["LoRA"] = inputs.trained_width * inputs.num_trained
-    parts["optimizer"] = round(MOMENTS[inputs.optimizer] * inputs.num_trained)
+    parts["optimizer"] = round((MOMENTS[inputs.optimizer] + inputs.spare_width) * inputs.num_trained)
     if inputs.keeps_average:
         parts["average"] = 4 * inputs.num_trained
     return parts

@@ -52,7 +52,8 @@ class PlanInputs:
         qtype, te_qtype: number formats of the frozen weights; None leaves them as they are.
         lora_rank: None for a full fine-tune.
         blocks_only: the LoRA is on the layers of blocks only.
-        trained_width: bytes of a trained weight.
+        trained_width: bytes of a trained weight and of its gradient.
+        spare_width: bytes kept beside each trained weight, such as the other half of one that is held in bf16.
         optimizer: a key of `MOMENTS`.
         keeps_average: there is a running average of the trained weights.
         batch_size: examples that are computed at once.
@@ -76,6 +77,7 @@ class PlanInputs:
     lora_rank: int | None = 16
     blocks_only: bool = True
     trained_width: int = 4
+    spare_width: int = 0
     optimizer: str = "adamw"
     keeps_average: bool = False
     batch_size: int = 1

@@ -32,10 +32,11 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     if inputs.recomputes:  # else the backward pass, which has all of it and gradients, is never smaller
         forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in blocks)
         yield {"activations": _on_device(inputs, kept), "working set": forward, "bf16 copies": copies}
-    gradients = inputs.num_trained * 4 if inputs.accumulates else 0
+    in_steps = not (inputs.is_fused or inputs.accumulates)  # gradients grow in number on the way back
+    gradients = inputs.trained_width * inputs.num_trained if inputs.accumulates else _alive_when_fused(inputs)
     for block in reversed(blocks):
         for count in dict.fromkeys((1, block.count)):
-            grown = 0 if inputs.is_fused or inputs.accumulates else round(4 * _trained_in(inputs, block) * count)
+            grown = inputs.trained_width * _trained_in(inputs, block) * count if in_steps else 0
             yield {
                 "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
@@ -43,8 +44,9 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
                 "bf16 copies": 0 if inputs.recomputes else copies,
             }
         kept -= block.count * kept_of(inputs, block)
-        gradients += 0 if inputs.is_fused or inputs.accumulates else 4 * _trained_in(inputs, block) * block.count
-    yield {"gradients": _all_gradients(inputs), "update": update_bytes(inputs)}
+        gradients += inputs.trained_width * _trained_in(inputs, block) * block.count if in_steps else 0
+    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_trained
+    yield {"gradients": gradients, "update": update_bytes(inputs)}
 
 
 def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
@@ -127,5 +129,5 @@ def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
     return inputs.lora_rank * sum(map(sum, block.linears))
 
 
-def _all_gradients(inputs: PlanInputs) -> int:
-    return 4 * inputs.size.transformer.largest_linear if inputs.is_fused else 4 * inputs.num_trained
+def _alive_when_fused(inputs: PlanInputs) -> int:
+    return inputs.trained_width * inputs.size.transformer.largest_linear if inputs.is_fused else 0
