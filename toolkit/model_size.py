@@ -89,6 +89,11 @@ class TransformerSize:
         return max(inputs * outputs for block in self.blocks for inputs, outputs in block.linears)
 
     @property
+    def widest(self) -> int:
+        """Inputs or outputs of the widest layer of a block."""
+        return max(width for block in self.blocks for linear in block.linears for width in linear)
+
+    @property
     def largest_block(self) -> int:
         """Weights in the linear layers of the largest block."""
         return max(block.linear_parameters for block in self.blocks)

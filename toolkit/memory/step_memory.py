@@ -74,8 +74,8 @@ def forward_bytes(inputs: PlanInputs, px: int) -> int:
 
 def update_bytes(inputs: PlanInputs) -> int:
     """Temporaries of the optimizer. On a GPU torch's own take the root of the second moment of all weights at once."""
-    transformer = inputs.size.transformer
-    largest = transformer.largest_linear if inputs.lora_rank is None else inputs.num_trained // 16
+    transformer, rank = inputs.size.transformer, inputs.lora_rank
+    largest = transformer.largest_linear if rank is None else rank * transformer.widest
     if inputs.optimizer == "adamw8bit" or inputs.is_fused or inputs.device == "cpu":
         return _UPDATE_WIDTH * largest
     return 4 * inputs.num_trained
