@@ -64,9 +64,9 @@ class FlatBlock:
             piece.tensor.data = _view(buffer, piece)
 
 
-def frozen_bytes(block: nn.Module) -> int:
-    """Size of a block's frozen tensors; the block may be on the meta device."""
-    return sum(tensor.nbytes for _, _, tensor in _named_tensors(block))
+def count_frozen(block: nn.Module) -> int:
+    """How many frozen numbers a module holds; it may be on the meta device."""
+    return sum(tensor.numel() for _, _, tensor in _named_tensors(block))
 
 
 def _view(buffer: Tensor, piece: Piece) -> Tensor:

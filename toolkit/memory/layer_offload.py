@@ -129,9 +129,11 @@ class LayerOffload:
         for _ in range(self._ring_size):
             self._ring.append(_Buffer(torch.empty(largest, dtype=torch.uint8, device=self.device)))
         if self._order:
+            end = torch.compiler.disable(self._end)
             for index, block in enumerate(self.blocks):
-                self._hooks.append(block.register_forward_pre_hook(partial(self._begin, index)))
-                self._hooks.append(block.register_forward_hook(self._end, always_call=True))
+                begin = torch.compiler.disable(partial(self._begin, index))
+                self._hooks.append(block.register_forward_pre_hook(begin))
+                self._hooks.append(block.register_forward_hook(end, always_call=True))
 
     def detach(self) -> None:
         """Take the hooks away and free the ring; the streamed blocks stay on the host."""
@@ -157,7 +159,6 @@ class LayerOffload:
 
     # Hooks
 
-    @torch.compiler.disable
     def _begin(self, index: int, module: nn.Module, arguments: Any) -> None:
         # Block 0 is the end of a backward pass as well as the beginning of a forward pass: what follows is a forward.
         down = torch.is_grad_enabled() and 0 < index <= self._previous
@@ -166,7 +167,6 @@ class LayerOffload:
             self._open = saved_tensors_hooks(partial(self._pack, index), self._unpack)
             self._open.__enter__()
 
-    @torch.compiler.disable
     def _end(self, module: nn.Module, arguments: Any, output: Any) -> None:
         if self._open is not None:
             self._open.__exit__()
@@ -221,7 +221,7 @@ class LayerOffload:
         assert buffer is not None, "the block is running"
         if tensor.untyped_storage().data_ptr() != buffer.data.untyped_storage().data_ptr():
             return tensor
-        return _Handle(block, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset())
+        return _Handle(block, tensor.dtype, tensor.shape, tensor.stride(), int(tensor.storage_offset()))
 
     def _unpack(self, kept: Any) -> Tensor:
         if isinstance(kept, _WrapperHandle):

@@ -34,7 +34,9 @@ class PoisonedOffload(LayerOffload):
 class Setup:
     """The tiny model with a LoRA that is not zero, offloaded or not."""
 
-    def __init__(self, share: float, *, checkpointing: bool = False, kind: type[LayerOffload] = PoisonedOffload) -> None:
+    def __init__(
+        self, share: float, *, checkpointing: bool = False, kind: type[LayerOffload] = PoisonedOffload
+    ) -> None:
         self.model: Flux2TinyModel = tiny_model("transformer")
         self.prepare()
         network = LoRASpecialNetwork(self.model, NetworkConfig.model_validate({"linear": 4}), Draws(0))
