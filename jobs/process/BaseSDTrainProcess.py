@@ -42,6 +42,7 @@ from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.trained import Trained
 from toolkit.train.workload import latents_on_disk, measure_workload
+from toolkit.train.weight_update import build_update
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 
@@ -195,8 +196,10 @@ class BaseSDTrainProcess(BaseProcess):
             if self._needs_vae():
                 model.load("vae")
             if config.network is None:
-                model.transformer_dtype = DTYPES["fp32"]
+                model.transformer_dtype = DTYPES["fp32" if config.train.full_finetune_weights == "fp32" else "bf16"]
             model.load("transformer")
+            if (offloading := model.describe_offloading("transformer")) is not None:
+                stages.tell(offloading)
             self._train(model, prompts, images, stages, stop)
         encodings.remove_overflow()
 
@@ -257,6 +260,14 @@ class BaseSDTrainProcess(BaseProcess):
         parameters = [parameter for _, parameter in trained.named_parameters()]
         options = train.optimizer_params.model_dump(exclude_none=True)
         optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
+        update = build_update(
+            optimizer,
+            parameters,
+            max_norm=train.max_grad_norm,
+            weights=train.full_finetune_weights,
+            fused=train.fused_backward_pass,
+            draws=draws,
+        )
         ema = None
         if train.ema_config is not None and train.ema_config.use_ema:
             ema = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
@@ -270,7 +281,9 @@ class BaseSDTrainProcess(BaseProcess):
                 train=train,
                 save=config.save,
                 feeder=Feeder(model, self._examples, plan, prompts, images, draws, use_captions=use_captions),
-                stepper=Stepper(model, parameters, optimizer, train, draws, ema=ema, has_dropout=has_dropout),
+                stepper=Stepper(
+                    model, parameters, optimizer, train, draws, ema=ema, has_dropout=has_dropout, update=update
+                ),
                 sampler=Sampler(
                     model,
                     trained,

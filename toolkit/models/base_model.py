@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Place, Update, state_of, updates_of
+from toolkit.memory.activation_offload import ActivationOffload, checkpointed
+from toolkit.memory.host import give_back
+from toolkit.memory.layer_offload import LayerOffload
+from toolkit.memory.placement import Placement, block_names, choose_placement, share_for_free_memory
 from toolkit.models.prompt_cut import PromptCut
 
 Component = Literal["text_encoder", "vae", "transformer"]
@@ -55,6 +58,10 @@ class BaseModel:
         self.tokenizer: Any = None
         self.vae: Any = None
         self.transformer: Any = None
+        # What `auto` means for a component; without a memory plan, that all of it streams.
+        self.resolve_auto_offload: Callable[[Component], float] = lambda component: 1.0
+        self._placements: dict[Component, Placement] = {}
+        self._offloads: dict[Component, LayerOffload] = {}
 
     @property
     def card(self) -> ModelCard:
@@ -90,16 +97,67 @@ class BaseModel:
 
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""
+        offload = self._offloads.pop(component, None)
+        if offload is not None:
+            offload.detach()
         setattr(self, component, None)
         if component == "text_encoder":
             self.tokenizer = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back()
 
     def fingerprint(self, component: Component) -> str:
         """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""
         raise NotImplementedError
+
+    # Offloading
+
+    def list_blocks(self, module: nn.Module) -> list[str]:
+        """Dotted names of a component's blocks in the order of its forward pass; only whole blocks are offloaded."""
+        return block_names(module)
+
+    def place(
+        self, component: Component, module: nn.Module, *, bits_per_weight: float = 16
+    ) -> Callable[[str], torch.device]:
+        """Decide which blocks of a component will stream from the host, before it is loaded.
+
+        With `low_vram` a text encoder streams as much as it must to fit, also where the job asks for no offloading.
+
+        Args:
+            component: which.
+            module: it, on the meta device.
+            bits_per_weight: of its blocks, once they are loaded; for text encoders.
+
+        Returns:
+            From the name of a tensor to the device that it is to be loaded to.
+        """
+        config, blocks = self.model_config, self.list_blocks(module)
+        percent: float | Literal["auto"] = 0.0
+        if config.layer_offloading and component == "transformer":
+            percent = config.layer_offloading_transformer_percent
+        elif config.layer_offloading and component == "text_encoder":
+            percent = config.layer_offloading_text_encoder_percent
+        elif config.low_vram and component == "text_encoder":
+            percent = share_for_free_memory(module, blocks, bits_per_weight=bits_per_weight, device=self.device)
+        share = self.resolve_auto_offload(component) if percent == "auto" else percent
+        self._placements[component] = choose_placement(module, blocks, share=share, device=self.device)
+        return self._placements[component].device_of
+
+    def start_offloading(self, component: Component) -> None:
+        """Stream the blocks that `place` chose; the component has been loaded, and nothing is added to it yet."""
+        placement = self._placements.pop(component, None)
+        if placement is not None and placement.streamed:
+            self._offloads[component] = placement.offload(getattr(self, component))
+
+    def describe_offloading(self, component: Component) -> str | None:
+        """One line on what streams; None if nothing does."""
+        offload = self._offloads.get(component)
+        return None if offload is None else offload.describe()
+
+    def checkpoint_function(self) -> Callable[..., Any]:
+        """What runs a block under gradient checkpointing: a function of the block and its arguments."""
+        for offload in self._offloads.values():
+            offload.is_recomputed = True
+        return ActivationOffload(self.device) if self.model_config.activation_offloading else checkpointed
 
     # Text and images
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,6 +38,7 @@ from toolkit.config.model import ModelPaths
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
+from toolkit.memory.placement import bits_of
 from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -94,6 +96,7 @@ class Flux2Model(BaseModel):
                 dtype=self.te_dtype,
                 device=self.device,
                 qtype=self._te_qtype,
+                place=partial(self.place, "text_encoder", bits_per_weight=bits_of(self._te_qtype, self.te_dtype)),
             )
         elif component == "vae":
             module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)
@@ -101,9 +104,13 @@ class Flux2Model(BaseModel):
         else:
             recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
             module = recipe.load(
-                dtype=self.transformer_dtype, device=self.device, placed=self._quantizer(recipe.module)
+                dtype=self.transformer_dtype,
+                device=self.device,
+                device_of=self.place("transformer", recipe.module),
+                placed=self._quantizer(recipe.module),
             )
         setattr(self, component, module)
+        self.start_offloading(component)
 
     def files(self, component: str) -> ComponentFiles:
         """Files of a component; downloads them if they are on the hub."""
@@ -197,7 +204,7 @@ class Flux2Model(BaseModel):
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""
-        self.transformer.enable_gradient_checkpointing()
+        self.transformer.enable_gradient_checkpointing(self.checkpoint_function())
 
     # LoRA and saving
 

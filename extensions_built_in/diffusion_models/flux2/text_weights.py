@@ -8,7 +8,7 @@ hence the norm is left out too.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def load_text_encoder(
     dtype: torch.dtype,
     device: torch.device,
     qtype: str | None = None,
+    place: Callable[[nn.Module], Callable[[str], torch.device]] | None = None,
 ) -> nn.Module:
     """The first layers of a language model, frozen, in eval mode, on `device`.
 
@@ -53,6 +54,7 @@ def load_text_encoder(
         dtype: of the weights.
         device: where they go.
         qtype: format of the layers' linear weights, see `toolkit.memory.quantize`; None leaves them in `dtype`.
+        place: told the model without its weights, gives another device for each tensor by its name.
 
     Raises:
         UserError: the files are of another kind of model or another size of it, damaged or incomplete.
@@ -65,7 +67,8 @@ def load_text_encoder(
         model = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
     model.norm = nn.Identity()
     model.rotary_emb = type(model.rotary_emb)(config=config).to(device)  # its buffers are computed, not stored
-    _fill(model, find_tensors(files, num_layers), dtype=dtype, device=device, qtype=qtype, folder=folder)
+    device_of = place(model) if place else lambda name: device
+    _fill(model, find_tensors(files, num_layers), dtype=dtype, device_of=device_of, qtype=qtype, folder=folder)
     return model
 
 
@@ -113,7 +116,7 @@ def _fill(
     places: Mapping[str, tuple[Path, str]],
     *,
     dtype: torch.dtype,
-    device: torch.device,
+    device_of: Callable[[str], torch.device],
     qtype: str | None,
     folder: Path,
 ) -> None:
@@ -132,7 +135,7 @@ def _fill(
                     f"{tuple(wanted[name])}. The two do not belong together."
                 )
             owner, _, leaf = name.rpartition(".")
-            value = tensor.to(device=device, dtype=dtype, copy=True)
+            value = tensor.to(device=device_of(name), dtype=dtype, copy=True)
             model.get_submodule(owner).register_parameter(leaf, nn.Parameter(value, requires_grad=False))
         if qtype is not None:
             quantize_linears(model, qtype, names=_linears(model, part))
