@@ -119,13 +119,13 @@ def _smaller(qtype: str | None, width: int) -> Iterator[tuple[str, float]]:
 
 
 def _shares(inputs: PlanInputs) -> list[Change]:
-    """The more is streamed, the longer a step may wait for it."""
+    """The more is streamed, the longer a step may wait for it. The text encoder then streams as a whole."""
     if inputs.device == "cpu" or "layer_offloading" not in ModelConfig.model_fields:
         return []
     return [
         Change(
             {"model.layer_offloading": True, "model.layer_offloading_transformer_percent": share},
-            {"offloaded": share},
+            {"offloaded": share, "te_offloaded": 1.0},
             1 + 4 * share,
         )
         for share in _SHARES
