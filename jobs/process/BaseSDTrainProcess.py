@@ -41,8 +41,8 @@ from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.trained import Trained
-from toolkit.train.workload import latents_on_disk, measure_workload
 from toolkit.train.weight_update import build_update
+from toolkit.train.workload import latents_on_disk, measure_workload
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 
@@ -205,7 +205,12 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _make_model(self, device: str) -> BaseModel:
         model_class = get_model_class(self.config.model)
-        return model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
+        model = model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
+        if self._memory is not None:
+            inputs = self._memory.plan.inputs
+            shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
+            model.resolve_auto_offload = shares.__getitem__
+        return model
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from toolkit.config import ModelConfig
 from toolkit.errors import UserError
 from toolkit.memory.changes import Change, frozen_weight_changes, ways_to_fit
 from toolkit.memory.machine import Machine
+from toolkit.memory.plan import make_plan
 from toolkit.memory.plan_inputs import PlanInputs
 
 
@@ -30,6 +32,29 @@ def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) ->
             "datasets.resolution)."
         )
     return {key.removeprefix("model."): value for key, value in ways[0].keys.items()}
+
+
+def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> PlanInputs:
+    """The inputs with every share of streamed layers that the job leaves to the plan: the least that fits.
+
+    Where not even everything is enough the share is 1, and the plan will be refused.
+    """
+    if not model.layer_offloading:
+        return inputs
+    if model.layer_offloading_text_encoder_percent == "auto":
+        inputs = _least(inputs, "te_offloaded", machine)
+    if model.layer_offloading_transformer_percent == "auto":
+        inputs = _least(inputs, "offloaded", machine)
+    return inputs
+
+
+def _least(inputs: PlanInputs, name: str, machine: Machine) -> PlanInputs:
+    tenths = [_with_share(inputs, name, tenth / 10) for tenth in range(11)]
+    return next((one for one in tenths if machine.fits(make_plan(one))), tenths[-1])
+
+
+def _with_share(inputs: PlanInputs, name: str, share: float) -> PlanInputs:
+    return replace(inputs, offloaded=share) if name == "offloaded" else replace(inputs, te_offloaded=share)
 
 
 def with_settings(model: ModelConfig, settings: Mapping[str, Any]) -> ModelConfig:

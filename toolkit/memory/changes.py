@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from toolkit.config import ModelConfig
 from toolkit.memory.machine import Machine
 from toolkit.memory.plan import Plan, make_plan
 from toolkit.memory.plan_inputs import PlanInputs, Workload, bits_of
@@ -120,7 +119,7 @@ def _smaller(qtype: str | None, width: int) -> Iterator[tuple[str, float]]:
 
 def _shares(inputs: PlanInputs) -> list[Change]:
     """The more is streamed, the longer a step may wait for it. The text encoder then streams as a whole."""
-    if inputs.device == "cpu" or "layer_offloading" not in ModelConfig.model_fields:
+    if inputs.device == "cpu":
         return []
     return [
         Change(
@@ -134,8 +133,7 @@ def _shares(inputs: PlanInputs) -> list[Change]:
 
 
 def _activations(inputs: PlanInputs) -> list[Change]:
-    is_known = "activation_offloading" in ModelConfig.model_fields
-    if not is_known or inputs.offloads_activations or inputs.device == "cpu":
+    if inputs.offloads_activations or inputs.device == "cpu":
         return []
     return [Change({"model.activation_offloading": True}, {"offloads_activations": True, "recomputes": True}, 2)]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toolkit.config import ProcessConfig
-from toolkit.memory.auto import choose_settings, with_settings
+from toolkit.memory.auto import choose_settings, with_settings, with_shares
 from toolkit.memory.machine import Machine, named_card, this_machine
 from toolkit.memory.plan import Plan, make_plan
 from toolkit.memory.plan_inputs import Device, Workload, inputs_of
@@ -56,7 +56,7 @@ def check_memory(
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": with_settings(process.model, settings)})
         inputs = inputs_of(chosen, size, work, kind)
-    plan = make_plan(inputs)
+    plan = make_plan(with_shares(process.model, inputs, machine))
     lines = [*describe_plan(plan, machine), *refuse_what_does_not_fit(plan, machine)]
     if process.model.memory == "auto":
         lines.append(f"model.memory: auto chose {_chosen(settings)}")

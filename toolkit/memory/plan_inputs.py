@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from toolkit.cards import ModelCard
-from toolkit.config import DatasetConfig, ModelConfig, ProcessConfig, SampleItem
+from toolkit.config import DatasetConfig, ProcessConfig, SampleItem
 from toolkit.memory.qtypes import QTYPES
 from toolkit.model_size import ModelSize
 
@@ -108,6 +108,7 @@ def inputs_of(process: ProcessConfig, size: ModelSize, work: Workload, device: D
     """The inputs that a job's settings give."""
     model, train, network = process.model, process.train, process.network
     width = WIDTH[train.dtype]
+    weights = train.full_finetune_weights
     own_vae = 4 if device == "cpu" else width
     return PlanInputs(
         size=size,
@@ -127,7 +128,12 @@ def inputs_of(process: ProcessConfig, size: ModelSize, work: Workload, device: D
         recomputes=train.gradient_checkpointing,
         low_vram=model.low_vram,
         save_width=WIDTH[process.save.dtype],
-        **_offloading(model),
+        offloaded=_share(model.layer_offloading_transformer_percent, is_on=model.layer_offloading),
+        te_offloaded=_share(model.layer_offloading_text_encoder_percent, is_on=model.layer_offloading),
+        offloads_activations=model.activation_offloading,
+        trained_width=4 if weights == "fp32" else 2,
+        spare_width=2 if weights == "bf16_split" else 0,
+        is_fused=train.fused_backward_pass,
     )
 
 
@@ -146,19 +152,9 @@ def workload_of(process: ProcessConfig, card: ModelCard) -> Workload:
     )
 
 
-def _offloading(model: ModelConfig) -> dict[str, Any]:
-    """The fields of PlanInputs for layers and activations that wait in RAM."""
-    settings = model.model_dump()
-    fields: dict[str, Any] = {"offloads_activations": settings.get("activation_offloading", False)}
-    if settings.get("layer_offloading"):
-        transformer, text = (settings[f"layer_offloading_{part}_percent"] for part in ("transformer", "text_encoder"))
-        fields |= {"offloaded": _share(transformer), "te_offloaded": _share(text)}
-    return fields
-
-
-def _share(value: float | str) -> float:
+def _share(value: float | Literal["auto"], *, is_on: bool) -> float:
     """`auto` begins at none; `toolkit.memory.auto` raises it to what is needed."""
-    return 0.0 if isinstance(value, str) else value
+    return 0.0 if value == "auto" or not is_on else value
 
 
 def _reference_px(process: ProcessConfig, dataset: DatasetConfig, card: ModelCard) -> int:
