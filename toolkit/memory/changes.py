@@ -9,12 +9,14 @@ from typing import Any
 
 from toolkit.config import ModelConfig
 from toolkit.memory.machine import Machine
-from toolkit.memory.plan import Plan, make_plan
+from toolkit.memory.plan import Plan, make_plan, offloaded_bytes
 from toolkit.memory.plan_inputs import PlanInputs, Workload, bits_of
 from toolkit.memory.qtypes import QTYPES
 
 # Formats to try, the best first: what each costs beside a model that is not quantized.
 _QTYPE_COSTS = {"qfloat8": 1.0, "qint4": 4.0, "qint2": 20.0}
+# So many bytes, twice over a bus of 25 GB a second, take 0.4 s: as much of a loss as hardly fewer bits.
+_STREAMED_BYTES = 5e9
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SIZES_PX = (1024, 768, 512)
 
@@ -57,7 +59,7 @@ def ways_to_fit(inputs: PlanInputs, machine: Machine, groups: Iterable[Iterable[
     """
     ways: list[Way] = []
     combinations = itertools.product(*([_NOTHING, *group] for group in groups))
-    for combination in sorted(combinations, key=lambda changes: sum(change.cost for change in changes)):
+    for combination in sorted(combinations, key=lambda changes: _cost(inputs, changes)):
         changes = tuple(change for change in combination if change is not _NOTHING)
         if any(set(way.keys) <= {key for change in changes for key in change.keys} for way in ways):
             continue
@@ -94,6 +96,12 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
     return groups
 
 
+def _cost(inputs: PlanInputs, changes: Iterable[Change]) -> float:
+    """The costs of the changes, and that of the bytes which they let stream twice in every step."""
+    streamed = offloaded_bytes(_changed(inputs, changes))
+    return sum(change.cost for change in changes) + streamed / _STREAMED_BYTES
+
+
 def _changed(inputs: PlanInputs, changes: Iterable[Change]) -> PlanInputs:
     fields = {name: value for change in changes for name, value in change.fields.items()}
     return replace(inputs, **fields) if fields else inputs
@@ -119,14 +127,14 @@ def _smaller(qtype: str | None, width: int) -> Iterator[tuple[str, float]]:
 
 
 def _shares(inputs: PlanInputs) -> list[Change]:
-    """The more is streamed, the longer a step may wait for it. The text encoder then streams as a whole."""
+    """The text encoder then streams as a whole."""
     if inputs.device == "cpu" or "layer_offloading" not in ModelConfig.model_fields:
         return []
     return [
         Change(
             {"model.layer_offloading": True, "model.layer_offloading_transformer_percent": share},
             {"offloaded": share, "te_offloaded": 1.0},
-            1 + 4 * share,
+            1,
         )
         for share in _SHARES
         if share > inputs.offloaded
