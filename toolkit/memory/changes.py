@@ -10,7 +10,7 @@ from typing import Any
 from toolkit.config import ModelConfig
 from toolkit.memory.machine import Machine
 from toolkit.memory.plan import Plan, make_plan, offloaded_bytes
-from toolkit.memory.plan_inputs import PlanInputs, Workload, bits_of
+from toolkit.memory.plan_inputs import PlanInputs, bits_of
 from toolkit.memory.qtypes import QTYPES
 
 # Formats to try, the best first: what each costs beside a model that is not quantized.
@@ -26,7 +26,7 @@ class Change:
     """Something to set otherwise.
 
     Attributes:
-        keys: what to write, by key of the job file; a key without value is advice in words.
+        keys: what to write, by key of the job file.
         fields: the same as fields of PlanInputs.
         cost: what it takes in quality or speed; one is hardly noticed, ten is.
     """
@@ -143,32 +143,24 @@ def _shares(inputs: PlanInputs) -> list[Change]:
 
 def _activations(inputs: PlanInputs) -> list[Change]:
     is_known = "activation_offloading" in ModelConfig.model_fields
-    if not is_known or inputs.offloads_activations or inputs.device == "cpu":
+    if not (is_known and inputs.recomputes) or inputs.offloads_activations or inputs.device == "cpu":
         return []
-    return [Change({"model.activation_offloading": True}, {"offloads_activations": True, "recomputes": True}, 2)]
+    return [Change({"model.activation_offloading": True}, {"offloads_activations": True}, 2)]
 
 
 def _works(inputs: PlanInputs) -> list[Change]:
-    """Smaller pictures, or no samples, whose decoding can be the largest of all."""
+    """Smaller training images, or no samples, whose decoding can be the largest of all."""
+    work = inputs.work
     changes = [
-        Change({"datasets.resolution": size}, {"work": _at_most(inputs, size**2)}, 6 + 4 * index)
+        Change(
+            {"datasets.resolution": size},
+            {"work": replace(work, train_px=size**2 + work.reference_px)},
+            6 + 4 * index,
+        )
         for index, size in enumerate(_SIZES_PX)
-        if size**2 < inputs.work.train_px
+        if size**2 + work.reference_px < work.train_px
     ]
-    if inputs.work.sample_px:
-        undrawn = replace(inputs.work, sample_px=0, decode_px=0)
+    if work.sample_px:
+        undrawn = replace(work, sample_px=0, decode_px=0)
         changes.append(Change({"train.disable_sampling": True}, {"work": undrawn}, 5))
     return changes
-
-
-def _at_most(inputs: PlanInputs, px: int) -> Workload:
-    """The same work with smaller pictures; samples shrink with them."""
-    work = inputs.work
-    share = px / work.train_px
-    return replace(
-        work,
-        train_px=px,
-        encode_px=min(work.encode_px, px),
-        sample_px=round(work.sample_px * min(1.0, share)),
-        decode_px=min(work.decode_px, px),
-    )
