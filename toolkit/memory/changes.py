@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toolkit.memory.machine import Machine
-from toolkit.memory.plan import Plan, make_plan
-from toolkit.memory.plan_inputs import PlanInputs, Workload, bits_of
+from toolkit.memory.plan import Plan, make_plan, offloaded_bytes
+from toolkit.memory.plan_inputs import PlanInputs, bits_of
 from toolkit.memory.qtypes import QTYPES
 
 # Formats to try, the best first: what each costs beside a model that is not quantized.
 _QTYPE_COSTS = {"qfloat8": 1.0, "qint4": 4.0, "qint2": 20.0}
+# So many bytes, twice over a bus of 25 GB a second, take 0.4 s: as much of a loss as hardly fewer bits.
+_STREAMED_BYTES = 5e9
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SIZES_PX = (1024, 768, 512)
 
@@ -23,7 +25,7 @@ class Change:
     """Something to set otherwise.
 
     Attributes:
-        keys: what to write, by key of the job file; a key without value is advice in words.
+        keys: what to write, by key of the job file.
         fields: the same as fields of PlanInputs.
         cost: what it takes in quality or speed; one is hardly noticed, ten is.
     """
@@ -56,7 +58,7 @@ def ways_to_fit(inputs: PlanInputs, machine: Machine, groups: Iterable[Iterable[
     """
     ways: list[Way] = []
     combinations = itertools.product(*([_NOTHING, *group] for group in groups))
-    for combination in sorted(combinations, key=lambda changes: sum(change.cost for change in changes)):
+    for combination in sorted(combinations, key=lambda changes: _cost(inputs, changes)):
         changes = tuple(change for change in combination if change is not _NOTHING)
         if any(set(way.keys) <= {key for change in changes for key in change.keys} for way in ways):
             continue
@@ -93,6 +95,12 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
     return groups
 
 
+def _cost(inputs: PlanInputs, changes: Iterable[Change]) -> float:
+    """The costs of the changes, and that of the bytes which they let stream twice in every step."""
+    streamed = offloaded_bytes(_changed(inputs, changes))
+    return sum(change.cost for change in changes) + streamed / _STREAMED_BYTES
+
+
 def _changed(inputs: PlanInputs, changes: Iterable[Change]) -> PlanInputs:
     fields = {name: value for change in changes for name, value in change.fields.items()}
     return replace(inputs, **fields) if fields else inputs
@@ -118,14 +126,14 @@ def _smaller(qtype: str | None, width: int) -> Iterator[tuple[str, float]]:
 
 
 def _shares(inputs: PlanInputs) -> list[Change]:
-    """The more is streamed, the longer a step may wait for it. The text encoder then streams as a whole."""
+    """The text encoder then streams as a whole."""
     if inputs.device == "cpu":
         return []
     return [
         Change(
             {"model.layer_offloading": True, "model.layer_offloading_transformer_percent": share},
             {"offloaded": share, "te_offloaded": 1.0},
-            1 + 4 * share,
+            1,
         )
         for share in _SHARES
         if share > inputs.offloaded
@@ -133,32 +141,24 @@ def _shares(inputs: PlanInputs) -> list[Change]:
 
 
 def _activations(inputs: PlanInputs) -> list[Change]:
-    if inputs.offloads_activations or inputs.device == "cpu":
+    if not inputs.recomputes or inputs.offloads_activations or inputs.device == "cpu":
         return []
-    return [Change({"model.activation_offloading": True}, {"offloads_activations": True, "recomputes": True}, 2)]
+    return [Change({"model.activation_offloading": True}, {"offloads_activations": True}, 2)]
 
 
 def _works(inputs: PlanInputs) -> list[Change]:
-    """Smaller pictures, or no samples, whose decoding can be the largest of all."""
+    """Smaller training images, or no samples, whose decoding can be the largest of all."""
+    work = inputs.work
     changes = [
-        Change({"datasets.resolution": size}, {"work": _at_most(inputs, size**2)}, 6 + 4 * index)
+        Change(
+            {"datasets.resolution": size},
+            {"work": replace(work, train_px=size**2 + work.reference_px)},
+            6 + 4 * index,
+        )
         for index, size in enumerate(_SIZES_PX)
-        if size**2 < inputs.work.train_px
+        if size**2 + work.reference_px < work.train_px
     ]
-    if inputs.work.sample_px:
-        undrawn = replace(inputs.work, sample_px=0, decode_px=0)
+    if work.sample_px:
+        undrawn = replace(work, sample_px=0, decode_px=0)
         changes.append(Change({"train.disable_sampling": True}, {"work": undrawn}, 5))
     return changes
-
-
-def _at_most(inputs: PlanInputs, px: int) -> Workload:
-    """The same work with smaller pictures; samples shrink with them."""
-    work = inputs.work
-    share = px / work.train_px
-    return replace(
-        work,
-        train_px=px,
-        encode_px=min(work.encode_px, px),
-        sample_px=round(work.sample_px * min(1.0, share)),
-        decode_px=min(work.decode_px, px),
-    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from toolkit.memory.plan_inputs import MOMENTS, PlanInputs, bits_of
-from toolkit.memory.step_memory import Parts, activations_in_ram, forward_bytes, step_moments
+from toolkit.memory.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
 from toolkit.model_size import TextEncoderSize
 
 # What the driver takes for a process, its kernels and the libraries' handles; 0.4 to 0.7 GB on cards of the last years.
@@ -16,6 +16,10 @@ GAPS_SHARE = 0.05
 # Python, torch, diffusers and transformers; with CUDA's libraries there is more.
 PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 3_000_000_000}
 RING_BLOCKS = 2
+# On a CPU the C library keeps what is freed between living tensors: about four times what a block works with, measured
+# on four runs (benchmarks/memory.py). Tensors of 32 MB and more are given back, which bounds it.
+HEAP_FACTOR = 4
+HEAP_LIMIT_BYTES = 1_000_000_000
 _WEIGHTS = ("weights", "VAE", "LoRA", "optimizer", "average", "ring")
 STAGE_TRAIN = "train"
 
@@ -149,10 +153,10 @@ def _load(inputs: PlanInputs) -> Phase:
 def _train(inputs: PlanInputs) -> Phase:
     base = _resident(inputs)
     fullest = max(step_moments(inputs), key=lambda parts: sum(parts.values()))
-    waiting = activations_in_ram(inputs)
-    return Phase(
-        "train", STAGE_TRAIN, base | fullest, _host(inputs, _offloaded(inputs) | {"offloaded activations": waiting})
-    )
+    host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
+    if inputs.device == "cpu":
+        host["heap"] = min(HEAP_FACTOR * working_bytes(inputs), HEAP_LIMIT_BYTES)
+    return Phase("train", STAGE_TRAIN, base | fullest, _host(inputs, host))
 
 
 def _sample(inputs: PlanInputs) -> Phase:

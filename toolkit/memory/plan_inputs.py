@@ -23,6 +23,7 @@ class Workload:
 
     Attributes:
         train_px: of one example, its references included.
+        reference_px: of them, those of its references.
         encode_px: of one picture for the VAE.
         sample_px: of one sample with its references, as the transformer sees them; 0 if none is drawn.
         decode_px: of one sample.
@@ -32,6 +33,7 @@ class Workload:
 
     train_px: int
     encode_px: int
+    reference_px: int = 0
     sample_px: int = 0
     decode_px: int = 0
     keeps_vae: bool = False
@@ -145,6 +147,7 @@ def workload_of(process: ProcessConfig, card: ModelCard) -> Workload:
     items = [item for config in configs for item in config.items(process.trigger_word)]
     return Workload(
         train_px=largest + reference_px,
+        reference_px=reference_px,
         encode_px=max(largest, reference_px),
         sample_px=max((_sample_px(process, item, card) for item in items), default=0),
         decode_px=max((item.width * item.height for item in items), default=0),

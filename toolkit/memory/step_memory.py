@@ -72,6 +72,12 @@ def forward_bytes(inputs: PlanInputs, px: int) -> int:
     return round(max(block.forward.at(is_mixed=inputs.is_mixed) for block in transformer.blocks) * unit)
 
 
+def working_bytes(inputs: PlanInputs) -> int:
+    """The most that a block works with, whether it is recomputed or not."""
+    blocks = inputs.size.transformer.blocks
+    return round(max(block.working.at(is_mixed=inputs.is_mixed) for block in blocks) * _unit(inputs))
+
+
 def update_bytes(inputs: PlanInputs) -> int:
     """Temporaries of the optimizer. On a GPU torch's own take the root of the second moment of all weights at once."""
     transformer, rank = inputs.size.transformer, inputs.lora_rank

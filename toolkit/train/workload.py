@@ -37,8 +37,10 @@ def measure_workload(
     in_memory = sum(folder is None for folder in captions.values())
     latents = 0 if card.size is None else sum(_area(size) for size in _pictures(examples)) * card.size.vae.latents
     kept = captions_bytes(in_memory, card.prompt_embeds_shape) + round(latents)
+    longest = max(examples, key=lambda example: sum(map(_area, example.layout)))
     return Workload(
-        train_px=max(sum(map(_area, example.layout)) for example in examples),
+        train_px=sum(map(_area, longest.layout)),
+        reference_px=sum(map(_area, longest.layout[1:])),
         encode_px=max(_area(size) for example in examples for size in example.layout),
         sample_px=max((_sample_px(item, rules) for item in items), default=0),
         decode_px=max((item.width * item.height for item in items), default=0),
