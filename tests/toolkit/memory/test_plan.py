@@ -16,7 +16,6 @@ from toolkit.memory.changes import frozen_weight_changes, training_changes, ways
 from toolkit.memory.machine import GB, Machine, named_card, this_machine
 from toolkit.memory.plan import make_plan, offloaded_bytes, transformer_bytes
 from toolkit.memory.plan_inputs import MOMENTS, PlanInputs, Workload
-from toolkit.memory.qtypes import QTYPES
 from toolkit.memory.report import describe_plan, refuse_what_does_not_fit
 from toolkit.train.adamw8bit import AdamW8bit
 from toolkit.train.optimizers import OPTIMIZERS
@@ -87,8 +86,6 @@ def test_every_way_offered_fits_and_none_holds_another() -> None:
     ways = ways_to_fit(tight, card, [*frozen_weight_changes(tight), *training_changes(tight)], most=3)
     assert len(ways) in (2, 3)
     assert all(card.fits(way.plan) for way in ways)
-    costs = [sum(change.cost for change in way.changes) for way in ways]
-    assert costs == sorted(costs)
     assert not any(set(one.keys) < set(other.keys) for one in ways for other in ways)
 
 
@@ -138,4 +135,4 @@ def test_auto_changes_no_key_that_the_job_gives(tmp_path: Path) -> None:
     given = tiny_config(memory="auto", quantize=True, qtype="qint8")
     assert "qtype" not in choose_settings(given, wanted, named_card(16))
     with pytest.raises(UserError, match=r"The job gives .*qtype"):
-        choose_settings(given, replace(wanted, te_qtype="qint2" if "qint2" in QTYPES else "qint4"), named_card(6))
+        choose_settings(given, wanted, named_card(2))
