@@ -24,6 +24,7 @@ test:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/write_config_docs.py --check
+	$(BIN)/python scripts/write_vram_docs.py --check
 	$(BIN)/python -m pytest
 
 torture:

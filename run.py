@@ -10,6 +10,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.job import Job, exit_code, run_jobs
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--from-step and a path in --resume are for one job at a time")
     if options.resume == "none" and options.from_step is not None:
         parser.error("--resume none begins at step 0: leave --from-step out")
+    if options.vram is not None and not (options.check and options.vram > 0):
+        parser.error("--vram goes with --check and needs a size above 0")
     try:
         with log_to(options.log):
             _report_broken_extensions()
@@ -79,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-r", "--recover", action="store_true", help="go on with the next job when one fails")
     parser.add_argument("-l", "--log", type=Path, metavar="FILE", help="append everything that is printed to FILE")
     parser.add_argument("--check", action="store_true", help="check job and data, print the plan, train nothing")
+    parser.add_argument(
+        "--vram",
+        type=float,
+        metavar="GB",
+        help="with --check: plan for a card of this size, as its maker counts, instead of this machine",
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -148,7 +157,9 @@ def _load(options: argparse.Namespace) -> list[Job]:
             continue
         for notice in config.notices:
             print(notice)
-        jobs.append(Job(config, resume=_resume_choice(options), command=_command(path, options)))
+        jobs.append(
+            Job(replace(config, vram_gb=options.vram), resume=_resume_choice(options), command=_command(path, options))
+        )
     if mistakes:
         raise UserError("\n".join(map(str, mistakes)))
     return jobs

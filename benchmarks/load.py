@@ -51,7 +51,9 @@ def measure(path: Path, *, dtype: torch.dtype, device: torch.device) -> dict[str
     }
 
 
-def write_random_model(path: Path, *, num_heads: int, num_double: int, num_single: int) -> None:
+def write_random_model(
+    path: Path, *, num_heads: int, num_double: int, num_single: int, text_size: int | None = None, channels: int = 128
+) -> None:
     """A bf16 single file with released names and random values, written a tensor at a time."""
     with torch.device("meta"):
         model = Flux2Transformer2DModel(
@@ -59,7 +61,8 @@ def write_random_model(path: Path, *, num_heads: int, num_double: int, num_singl
             num_single_layers=num_single,
             attention_head_dim=HEAD_DIM,
             num_attention_heads=num_heads,
-            joint_attention_dim=3 * HEAD_DIM * num_heads,
+            joint_attention_dim=text_size or 3 * HEAD_DIM * num_heads,
+            in_channels=channels,
             guidance_embeds=False,
         )
     _write_random({name: tuple(tensor.shape) for name, tensor in to_single_file(model.state_dict()).items()}, path)

@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.stop",
         "toolkit.version",
     ),
-    ("toolkit.cards", "toolkit.config", "toolkit.config_modules"),
+    ("toolkit.cards", "toolkit.config", "toolkit.config_modules", "toolkit.model_size"),
     ("toolkit.memory", "toolkit.migrate", "toolkit.weights"),
     (
         "toolkit.adapters",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,23 @@ import pytest
 from toolkit.cards import find_cards
 from toolkit.config import JobConfig, load_job
 from toolkit.config.released import plain_name
+from toolkit.memory.machine import named_card
+from toolkit.memory.plan import make_plan
+from toolkit.memory.plan_inputs import inputs_of, workload_of
 
-EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "config" / "examples").glob("*.yaml"))
+ROOT = Path(__file__).resolve().parent.parent
+CARD = re.compile(r"_(\d+)gb$")
+EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
 
 
-def _load(path: Path, images: Path) -> JobConfig:
-    """The job with folders that exist."""
+def with_images(path: Path, folder: Path) -> JobConfig:
+    """The job of an example whose user has put images where it says."""
     keys = ["folder_path", *(["control_path"] if "control_path" in path.read_text(encoding="utf-8") else [])]
-    return load_job(path, None, [f"datasets.0.{key}={images}" for key in keys])
+    overrides = [f"datasets.0.{key}={folder}" for key in keys]
+    if "_edit_" in path.stem:
+        picture = ROOT / "assets" / "demo_edit_dataset" / "unseen" / "1.png"
+        overrides.append(f"sample.samples.0.ctrl_img={picture}")
+    return load_job(path, None, overrides)
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)
@@ -25,24 +35,35 @@ def example(request: pytest.FixtureRequest) -> Path:
 
 
 def test_an_example_is_valid_as_soon_as_it_has_images(example: Path, tmp_path: Path) -> None:
-    job = _load(example, tmp_path)
+    job = with_images(example, tmp_path)
     assert job.notices == ()
 
 
 def test_an_examples_samples_have_no_gaps(example: Path, tmp_path: Path) -> None:
-    (process,) = _load(example, tmp_path).config.process
+    (process,) = with_images(example, tmp_path).config.process
     items = process.sample.items(process.trigger_word)
     assert items
     assert not any("[" in item.prompt for item in items)
 
 
 def test_an_example_names_the_weights_that_its_card_names(example: Path, tmp_path: Path) -> None:
-    model = _load(example, tmp_path).config.process[0].model
+    model = with_images(example, tmp_path).config.process[0].model
     card = find_cards()[model.arch]
     variants = [name for variant in card.variants for name in variant.names]
     assert model.name_or_path == card.source or plain_name(model.name_or_path) in variants
 
 
 def test_every_model_has_an_example(tmp_path: Path) -> None:
-    jobs = [_load(path, tmp_path) for path in EXAMPLES]
+    jobs = [with_images(path, tmp_path) for path in EXAMPLES]
     assert {job.config.process[0].model.arch for job in jobs} == set(find_cards())
+
+
+@pytest.mark.parametrize("example", [path for path in EXAMPLES if CARD.search(path.stem)], ids=lambda path: path.stem)
+def test_an_example_fits_the_card_in_its_name(example: Path, tmp_path: Path) -> None:
+    named = CARD.search(example.stem)
+    assert named is not None
+    (process,) = with_images(example, tmp_path).config.process
+    card = find_cards()[process.model.arch]
+    assert card.size is not None
+    plan = make_plan(inputs_of(process, card.size, workload_of(process, card), "cuda"))
+    assert named_card(float(named[1])).fits(plan), f"{plan.peak_gpu_bytes / 1e9:.1f} GB"

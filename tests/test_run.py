@@ -320,6 +320,14 @@ def test_check_prints_the_plan_and_runs_nothing(run: Run, job: Write, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_card_to_plan_for_goes_with_check(run: Run, job: Write) -> None:
+    assert run("--check", "--vram", "24", job("Works"))[0] == 0
+    for arguments in (["--vram", "24"], ["--check", "--vram", "0"]):
+        code, _, err = run(*arguments, job("Works"))
+        assert code == 2
+        assert "--vram goes with --check" in err
+
+
 def test_check_of_data_that_cannot_work_ends_with_2(run: Run, job: Write) -> None:
     code, out, err = run("--check", job("Refuses"), job("Works"))
     assert code == 2

@@ -73,6 +73,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dropout": {"network": {"dropout": 0.3}, "datasets_extra": {"caption_dropout_rate": 0.5}},
     "random crop": {"datasets_extra": {"random_crop": True, "resolution": 16}},
     "full fine-tune": {"network": None, "train": {"full_finetune": True}},
+    "full fine-tune in bf16, during backward": {
+        "network": None,
+        "train": {
+            "full_finetune": True,
+            "full_finetune_weights": "bf16_stochastic",
+            "fused_backward_pass": True,
+            "max_grad_norm": 0,
+            "optimizer": "adamw8bit",
+            "dtype": "bf16",
+        },
+    },
     "bf16": {"train": {"dtype": "bf16", "gradient_checkpointing": False}},
 }
 

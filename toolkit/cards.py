@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from toolkit.extension import ROOTS, Broken, Package, Root, attempt, exported, find_packages, import_package
+from toolkit.model_size import ModelSize
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class ModelCard:
         divisor_px: image sides are multiples of this.
         num_parameters: of the transformer; 0 if unknown.
         prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
+        size: of its parts; None if unknown, and then no memory plan is made.
         capabilities: what it can do beyond text to image: `true_cfg` (a negative prompt works), `guidance_embed`,
             `references` (takes reference images), `assistant_lora` (takes `model.assistant_lora_path`). A limit:
             `fixed_guidance`, samples are drawn with guidance 1.
@@ -87,6 +89,7 @@ class ModelCard:
     divisor_px: int
     num_parameters: int
     prompt_embeds_shape: tuple[int, int] = (0, 0)
+    size: ModelSize | None = None
     capabilities: frozenset[str] = frozenset()
     reference_limits: ReferenceLimits = ReferenceLimits()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

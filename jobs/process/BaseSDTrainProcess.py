@@ -17,6 +17,7 @@ from jobs.process.inputs import (
     reference_rules,
     sample_items,
 )
+from jobs.process.memory import plan_memory
 from toolkit.bundles import step_folders
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
@@ -25,6 +26,8 @@ from toolkit.data.scan_result import Scan
 from toolkit.errors import Interrupted
 from toolkit.events import EventLog
 from toolkit.files import sweep_temporary, write_text
+from toolkit.memory.auto import with_settings
+from toolkit.memory.check import MemoryCheck
 from toolkit.models.base_model import BaseModel
 from toolkit.progress import Progress
 from toolkit.randomness import Draws
@@ -43,6 +46,7 @@ from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.trained import Trained
+from toolkit.train.weight_update import build_update
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 
@@ -51,6 +55,7 @@ class BaseSDTrainProcess(BaseProcess):
     """Trains a model on images with captions. A subclass says what is trained (`make_trained`)."""
 
     _scan: Scan | None = None
+    _memory: MemoryCheck | None = None
 
     def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
         """What the optimizer changes. The transformer has been loaded."""
@@ -59,9 +64,29 @@ class BaseSDTrainProcess(BaseProcess):
     def check(self) -> list[str]:
         """See BaseProcess.check: reads every image once, and the manifest of the checkpoint to go on from."""
         self._scan, plan = check_training(self.job, self.config, self.output_folder)
+        model = self._make_model("cpu")
+        model.check_files()
+        memory = self._check_memory(model)  # first: what it chooses is part of what a checkpoint is compared with
         resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=False)
-        self._make_model("cpu").check_files()
-        return [*plan, *(f"  {line}" for line in describe_resume(resume))]
+        return [*plan, *(f"  {line}" for line in (*memory, *describe_resume(resume)))]
+
+    def _check_memory(self, model: BaseModel) -> list[str]:
+        """Lines of the memory plan. What `model.memory: auto` chooses is settings of this run from here on."""
+        plan = plan_memory(
+            self.config,
+            model.card,
+            self._examples,
+            self.output_folder,
+            vram_gb=self.job.vram_gb,
+            num_weights=model.count_local_weights(),
+        )
+        if isinstance(plan, str):
+            return [plan]
+        self._memory = plan
+        if plan.settings:
+            self.config = self.config.model_copy(update={"model": with_settings(self.config.model, plan.settings)})
+            self.job = self.job.with_model_settings(self.process_id, plan.settings)
+        return list(plan.lines)
 
     def run(self, stop: StopRequest) -> None:
         """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
@@ -74,7 +99,8 @@ class BaseSDTrainProcess(BaseProcess):
         progress = Progress()
         with EventLog(self.output_folder / "events.jsonl") as events:
             events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
-            stages = Stages(events, progress, redact=self.job.redact)
+            predicted = self._memory.plan.stage_peaks() if self._memory else {}
+            stages = Stages(events, progress, redact=self.job.redact, predicted=predicted)
             try:
                 self._run_stages(stages, resume, stop)
             finally:
@@ -95,7 +121,7 @@ class BaseSDTrainProcess(BaseProcess):
     def _run_stages(self, stages: Stages, resume: ResumePlan, stop: StopRequest) -> None:
         config = self.config
         model = self._make_model(config.device)
-        model.tell = stages.tell
+        model.holding.tell = stages.tell
         model.check_access()
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"), stop.ends_at_once("Stopped while encoding captions, before the first step."):
@@ -110,14 +136,21 @@ class BaseSDTrainProcess(BaseProcess):
                 if needs_vae(config):
                     model.load("vae")
                 if config.network is None:
-                    model.transformer_dtype = DTYPES["fp32"]
+                    model.transformer_dtype = DTYPES["fp32" if config.train.full_finetune_weights == "fp32" else "bf16"]
                 model.load("transformer")
+            if (offloading := model.holding.describe("transformer")) is not None:
+                stages.tell(offloading)
             self._train(model, prompts, images, stages, resume, stop)
         encodings.remove_overflow()
 
     def _make_model(self, device: str) -> BaseModel:
         model_class = get_model_class(self.config.model)
-        return model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
+        model = model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
+        if self._memory is not None:
+            inputs = self._memory.plan.inputs
+            shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
+            model.holding.resolve_auto = shares.__getitem__
+        return model
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
@@ -167,6 +200,14 @@ class BaseSDTrainProcess(BaseProcess):
         parameters = [parameter for _, parameter in trained.named_parameters()]
         options = train.optimizer_params.model_dump(exclude_none=True)
         optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
+        update = build_update(
+            optimizer,
+            parameters,
+            max_norm=train.max_grad_norm,
+            weights=train.full_finetune_weights,
+            fused=train.fused_backward_pass,
+            draws=draws,
+        )
         ema = None
         if train.ema_config is not None and train.ema_config.use_ema:
             ema = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
@@ -186,7 +227,9 @@ class BaseSDTrainProcess(BaseProcess):
                 train=train,
                 save=config.save,
                 feeder=Feeder(model, self._examples, plan, prompts, images, draws, use_captions=use_captions),
-                stepper=Stepper(model, parameters, optimizer, train, draws, ema=ema, has_dropout=has_dropout),
+                stepper=Stepper(
+                    model, parameters, optimizer, train, draws, ema=ema, has_dropout=has_dropout, update=update
+                ),
                 sampler=Sampler(
                     model,
                     trained,

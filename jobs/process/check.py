@@ -16,8 +16,10 @@ from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
 from toolkit.disk import check_output_folder, needed_bytes
 from toolkit.errors import JobError, Problem, UserError
-from toolkit.train.encoded_size import describe_captions, overflow_bytes
+from toolkit.memory.report import gigabytes
+from toolkit.train.encoded_size import captions_bytes, describe_captions, overflow_bytes
 from toolkit.train.precision import pick_device
+from toolkit.train.workload import latents_on_disk
 
 
 def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -> tuple[Scan, list[str]]:
@@ -41,14 +43,14 @@ def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -
     if problems:
         raise JobError(str(job.path), problems)
     _check_multipliers(config)
-    texts = _check_disk(config, card, scan.examples, output_folder)
+    disk = _check_disk(config, card, scan.examples, output_folder)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     return scan, [
         f"{job.name}: {what} of {card.label}, {train.steps} steps{samples}{saves} -> {output_folder}",
-        *(f"  {line}" for line in (*datasets, texts, *scan.notices, *_plan(config))),
+        *(f"  {line}" for line in (*datasets, *disk, *scan.notices, *_plan(config))),
     ]
 
 
@@ -64,12 +66,20 @@ def _check_multipliers(config: ProcessConfig) -> None:
         raise UserError("sample.network_multiplier: a full fine-tune has no network to multiply. Remove the key.")
 
 
-def _check_disk(config: ProcessConfig, card: ModelCard, examples: Sequence[Example], output_folder: Path) -> str:
-    """Raises UserError if what will be written does not fit. Returns a line on where encoded captions go."""
+def _check_disk(config: ProcessConfig, card: ModelCard, examples: Sequence[Example], output_folder: Path) -> list[str]:
+    """Raises UserError if what will be written does not fit. Returns lines on what will be written, and where."""
     texts, shape = captions(config, examples, output_folder), card.prompt_embeds_shape
-    needed = _checkpoint_bytes(config, card.num_parameters) + overflow_bytes(texts, shape)
-    check_output_folder(output_folder, needed=needed)
-    return describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE)
+    checkpoints = _checkpoint_bytes(config, card.num_parameters)
+    check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
+    sizes = {
+        "checkpoints": checkpoints,
+        "latents": latents_on_disk(examples, config.datasets, card),
+        "captions": captions_bytes(sum(folder is not None for folder in texts.values()), shape),
+    }
+    return [
+        describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
+        "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
+    ]
 
 
 def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:

@@ -65,6 +65,12 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure("training_folder", "must be given", "output", "A place to start with."),
     Departure("device", "ignored", "honoured; auto", "It is asked for."),
     Departure("model.arch: missing or unknown", "loads Stable Diffusion 1.5", "an error", "Not what was asked for."),
+    Departure(
+        "model.layer_offloading_transformer_percent",
+        "layers are chosen at random",
+        "blocks, spread evenly",
+        "A run can be repeated, and copies hide behind the blocks between.",
+    ),
     Departure("sample.sample_every", "100", "250", "As save.save_every."),
     Departure("sample.width, sample.height", "512", "what the card says, or 1024", "The size of the training."),
     Departure("sample.guidance_scale", "7", "what the card says, or 4", "7 burns FLUX.2."),

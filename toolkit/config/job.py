@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,7 @@ class JobConfig:
         notices: what the user should know, one line each.
         written: the parsed file with `[name]` and overrides settled, `${VAR}` as written.
         secrets: the value of every `${VAR}` in it, and of every variable that holds a secret by its name.
+        vram_gb: plan for a card of this size instead of this machine.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class JobConfig:
     notices: tuple[str, ...] = ()
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    vram_gb: float | None = None
 
     @property
     def name(self) -> str:
@@ -67,6 +70,12 @@ class JobConfig:
         """The job as YAML, safe to store: `[name]` and overrides are settled, `${VAR}` is not."""
         written = redact_texts(self.written, secrets_of_environment(self.secrets))
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120)
+
+    def with_model_settings(self, process_id: int, settings: Mapping[str, Any]) -> JobConfig:
+        """The job with more keys in the `model` section of one of its processes, where it is stored."""
+        written = copy.deepcopy(dict(self.written))
+        written["config"]["process"][process_id]["model"] |= settings
+        return replace(self, written=written)
 
     def redact(self, text: str) -> str:
         """`text` with every one of `secrets` replaced by `${ITS_NAME}`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from toolkit.config.section import SameAs, Section
 from toolkit.config.spellings import Dtype, Spellings
 from toolkit.config.suggest import did_you_mean
 
+Share = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 Qtype = Annotated[
     Literal["qfloat8", "qint8", "qint4", "qint2", "float8", "int8", "uint4", "int4", "nf4"], Spellings({})
 ]
@@ -45,6 +46,8 @@ class ModelPaths(Section):
 class ModelConfig(Section):
     """`model`: the base model."""
 
+    aliases: ClassVar[Mapping[str, str]] = {"auto_memory": "layer_offloading"}
+
     name_or_path: HubIdOrPath = Field(min_length=1, description="Hub id, folder or single file of the model.")
     arch: str = Field(description="Kind of model; `python run.py --list-models` shows them.")
     quantize: bool = Field(False, description="Hold the transformer in fewer bits, see `qtype`.")
@@ -61,6 +64,21 @@ class ModelConfig(Section):
         False,
         description="Spend time to save GPU memory: weights are quantized on the CPU, and samples above 1024 x 1024 "
         "pixels are decoded in tiles.",
+    )
+    memory: Annotated[Literal["auto"], Spellings({})] | None = Field(
+        None,
+        description="auto: the memory plan chooses number formats and offloading for the card at hand, as far as the "
+        "keys for them are not given. `--check` shows what it chooses.",
+    )
+    layer_offloading: bool = Field(
+        False, description="Keep frozen layers in RAM and stream them to the card shortly before they are used."
+    )
+    layer_offloading_transformer_percent: Share = Field(
+        1.0, description="Share of the transformer that streams, 0 to 1; auto: as much as the card needs."
+    )
+    layer_offloading_text_encoder_percent: Share = Field(1.0, description="The same for the text encoder.")
+    activation_offloading: bool = Field(
+        False, description="Keep what gradient checkpointing stores in RAM between forward and backward."
     )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
     te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another text encoder.")

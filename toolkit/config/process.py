@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.known import Known
@@ -47,6 +47,23 @@ class ProcessConfig(Section):
     def output_folder(self, job_name: str) -> Path:
         """Where everything of this process is written."""
         return self.training_folder / (self.name or job_name)
+
+    @model_validator(mode="after")
+    def _memory_settings_fit_the_training(self) -> ProcessConfig:
+        model, train = self.model, self.train
+        if train.full_finetune and model.quantize:
+            raise ValueError("`model.quantize` is for frozen weights, and a full fine-tune has none: remove it")
+        if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
+            raise ValueError(
+                "`model.layer_offloading` is for frozen weights, and the transformer of a full fine-tune has none: set "
+                "`layer_offloading_transformer_percent: 0` to stream the text encoder only, or remove it"
+            )
+        if model.activation_offloading and not train.gradient_checkpointing:
+            raise ValueError(
+                "`model.activation_offloading` is about what gradient checkpointing stores: set "
+                "`train.gradient_checkpointing: true`, or remove it"
+            )
+        return self
 
     @field_validator("type")
     @classmethod

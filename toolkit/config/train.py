@@ -56,6 +56,16 @@ class TrainConfig(Section):
         "adamw", description="Optimizer."
     )
     optimizer_params: OptimizerParams = Field(OptimizerParams(), description="Its settings.")
+    full_finetune_weights: Annotated[Literal["fp32", "bf16_stochastic", "bf16_split"], Spellings({})] = Field(
+        "fp32",
+        description="How a full fine-tune holds the weights. bf16_split computes with bf16 and keeps the other half of "
+        "each fp32 weight beside it: exact. bf16_stochastic rounds at random, right on average: half the memory.",
+    )
+    fused_backward_pass: bool = Field(
+        False,
+        description="Full fine-tune: update each weight as soon as its gradient is known, so that only one gradient "
+        "is held at a time. Needs `max_grad_norm: 0`.",
+    )
     lr_scheduler: Annotated[Literal["constant", "constant_with_warmup", "cosine", "linear"], Spellings({})] = Field(
         "constant", description="Course of lr after warm-up: cosine and linear fall to `min_lr`."
     )
@@ -63,7 +73,7 @@ class TrainConfig(Section):
     batch_size: int = Field(1, ge=1, description="Images per batch.")
     gradient_accumulation: int = Field(1, ge=1, description="Batches per step; their gradients are averaged.")
     max_grad_norm: float = Field(1.0, ge=0, description="Longer gradients are shortened to this. 0: never.")
-    dtype: Dtype = Field("bf16", description="Precision of the frozen model. Trained weights are fp32.")
+    dtype: Dtype = Field("bf16", description="Precision of the frozen model, and of the arithmetic.")
     noise_scheduler: Annotated[Literal["flowmatch"], Spellings({})] = Field(
         "flowmatch", description="Path from image to noise."
     )
@@ -115,4 +125,23 @@ class TrainConfig(Section):
             )
         if self.lr_scheduler_params.min_lr > self.lr:
             raise ValueError(f"lr_scheduler_params.min_lr ({self.lr_scheduler_params.min_lr}) is above lr ({self.lr})")
+        return self
+
+    @model_validator(mode="after")
+    def _full_finetune_fits_together(self) -> TrainConfig:
+        for key in ("full_finetune_weights", "fused_backward_pass"):
+            if not self.full_finetune and getattr(self, key) != TrainConfig.model_fields[key].default:
+                raise ValueError(f"`{key}` is for `full_finetune: true`; a LoRA is small. Remove it")
+        if self.full_finetune_weights != "fp32" and self.dtype != "bf16":
+            raise ValueError(f"`full_finetune_weights: {self.full_finetune_weights}` needs `dtype: bf16`")
+        if self.fused_backward_pass and self.gradient_accumulation > 1:
+            raise ValueError(
+                "`fused_backward_pass` uses a gradient up at once, so there is none to accumulate: set "
+                "`gradient_accumulation: 1`, or remove `fused_backward_pass`"
+            )
+        if self.fused_backward_pass and self.max_grad_norm > 0:
+            raise ValueError(
+                "`fused_backward_pass` never has the whole gradient, whose length `max_grad_norm` limits: set "
+                "`max_grad_norm: 0`, or remove `fused_backward_pass`"
+            )
         return self

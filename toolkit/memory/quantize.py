@@ -16,6 +16,7 @@ from toolkit.memory.quantized_cache import DamagedEntry, keep_entry, read_entry
 from toolkit.weights.streaming import place
 
 Placed = Callable[[str], None]
+DeviceOf = Callable[[str], torch.device]
 # Brings every tensor of a module to a device, and calls back with the name of each when it is there.
 Fill = Callable[[torch.device, Placed | None], object]
 
@@ -39,7 +40,14 @@ class Quantization:
     tell: Callable[[str], None] = print
 
 
-def fill_frozen(module: nn.Module, fill: Fill, *, device: torch.device, quantization: Quantization | None) -> None:
+def fill_frozen(
+    module: nn.Module,
+    fill: Fill,
+    *,
+    device: torch.device,
+    device_of: DeviceOf | None = None,
+    quantization: Quantization | None,
+) -> None:
     """Give an empty module its frozen weights on `device`, quantized if asked.
 
     With quantization, memory holds what is quantized so far and one tensor in full precision; where an entry of the
@@ -48,20 +56,25 @@ def fill_frozen(module: nn.Module, fill: Fill, *, device: torch.device, quantiza
     Args:
         module: its parameters are on the meta device.
         fill: usually `stream_into` with its other arguments bound; its second argument is `placed`.
-        device: where the module is needed.
+        device: where the module is needed, and where it is quantized.
+        device_of: where each of its tensors is kept, by name; unset, on `device`.
         quantization: None leaves the weights as they are.
 
     Raises:
         UserError: unknown qtype, or weights that are not numbers.
         RuntimeError: a layer was left in full precision.
     """
+    where = device_of or (lambda name: device)
     if quantization is None:
         fill(device, None)
-    elif not _from_cache(module, device=device, quantization=quantization):
-        _quantize_while(module, fill, device=device, quantization=quantization)
+    elif not _from_cache(module, device_of=where, quantization=quantization):
+        _quantize_while(module, fill, device=device, device_of=where, quantization=quantization)
         if quantization.entry is not None:
             quantization.tell(keep_entry(quantization.entry, module))
-    module.to(device)  # what is computed and not read, such as the frequencies of position embeddings
+    stored = module.state_dict().keys()
+    for name, buffer in list(module.named_buffers()):
+        if name not in stored:  # computed and not read, such as the frequencies of position embeddings
+            place(module, name, buffer.to(device))
 
 
 def quantize_layer(module: nn.Module, name: str, qtype: str) -> None:
@@ -82,15 +95,17 @@ def quantize_layer(module: nn.Module, name: str, qtype: str) -> None:
     module.set_submodule(name, FrozenLinear(buffers, qtype=qtype, in_features=linear.in_features, bias=bias))
 
 
-def _quantize_while(module: nn.Module, fill: Fill, *, device: torch.device, quantization: Quantization) -> None:
+def _quantize_while(
+    module: nn.Module, fill: Fill, *, device: torch.device, device_of: DeviceOf, quantization: Quantization
+) -> None:
     layers = {f"{name}.weight": name for name in quantization.layers}
 
     def placed(name: str) -> None:
         if name in layers:
             quantize_layer(module, layers[name], quantization.qtype)
-            _move_buffers(module.get_submodule(layers[name]), device)
+            _move_buffers(module.get_submodule(layers[name]), device_of(name))
         else:
-            place(module, name, _tensor(module, name).to(device))
+            place(module, name, _tensor(module, name).to(device_of(name)))
 
     fill(torch.device("cpu") if quantization.on_cpu else device, placed)
     left = [name for name in quantization.layers if not isinstance(module.get_submodule(name), FrozenLinear)]
@@ -98,12 +113,12 @@ def _quantize_while(module: nn.Module, fill: Fill, *, device: torch.device, quan
         raise RuntimeError(f"{len(left)} layers were left unquantized, such as {left[0]}")
 
 
-def _from_cache(module: nn.Module, *, device: torch.device, quantization: Quantization) -> bool:
+def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantization) -> bool:
     entry = quantization.entry
     if entry is None or not entry.exists():
         return False
     try:
-        num_bytes = read_entry(entry, module, qtype=quantization.qtype, layers=quantization.layers, device=device)
+        num_bytes = read_entry(entry, module, qtype=quantization.qtype, layers=quantization.layers, device_of=device_of)
     except DamagedEntry as error:
         entry.unlink(missing_ok=True)
         quantization.tell(f"{entry}: damaged quantized weights removed, they will be made again: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,9 @@ def keep_entry(path: Path, module: nn.Module) -> str:
     return f"quantized weights ({size / 1e9:.2f} GB) kept for the next start in {path}"
 
 
-def read_entry(path: Path, module: nn.Module, *, qtype: str, layers: Sequence[str], device: torch.device) -> int:
+def read_entry(
+    path: Path, module: nn.Module, *, qtype: str, layers: Sequence[str], device_of: Callable[[str], torch.device]
+) -> int:
     """Fill an empty module from a file that `keep_entry` has written, one tensor in host memory at a time.
 
     Returns:
@@ -100,7 +102,7 @@ def read_entry(path: Path, module: nn.Module, *, qtype: str, layers: Sequence[st
             tensor = index.read(name)
             if checksums.get(name) != checksum(tensor):
                 raise DamagedEntry(f"{name} has changed since it was written")
-            place(module, name, tensor.to(device, copy=True))
+            place(module, name, tensor.to(device_of(name), copy=True))
     except (UserError, DamagedEntry) as error:
         for name, linear in linears.items():
             module.set_submodule(name, linear)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,8 +14,9 @@ from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
-from toolkit.memory.quantize import Quantization, fill_frozen
-from toolkit.memory.quantized_cache import cache_folder, entry_path
+from toolkit.memory.holding import Holding
+from toolkit.memory.host import give_back
+from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
@@ -57,7 +57,7 @@ class BaseModel:
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
         self.bypass_guidance_embedding = False  # in predictions, by models that can do without it; never in samples
-        self.tell: Callable[[str], None] = print  # is given lines for the user while components are loaded
+        self.holding = Holding(model_config, device)
         # Classes of the model libraries, each None until it is loaded.
         self.text_encoder: Any = None
         self.tokenizer: Any = None
@@ -100,6 +100,10 @@ class BaseModel:
             UserError: something is absent, gated or out of reach, and not in the local cache.
         """
 
+    def count_local_weights(self) -> int | None:
+        """Weights of the transformer in files that are here, by their headers; None if they are on the hub."""
+        return None
+
     def load(self, component: Component) -> None:
         """Load one component to the model's device, in eval mode and frozen; nothing happens if it is there.
 
@@ -120,8 +124,12 @@ class BaseModel:
         """
         raise NotImplementedError
 
+    def list_blocks(self, module: nn.Module) -> list[str]:
+        """Dotted names of a component's blocks in the order of its forward pass; only whole blocks are offloaded."""
+        return block_names(module)
+
     def load_recipe(self, component: Component, recipe: Recipe, *, dtype: torch.dtype) -> Any:
-        """The module of a recipe, frozen, with its weights on the model's device, quantized as the job says.
+        """The module of a recipe with its weights, frozen, held in memory as the job says.
 
         Args:
             component: its name.
@@ -131,35 +139,23 @@ class BaseModel:
         Raises:
             UserError: the files are damaged, or cannot be quantized.
         """
-
-        def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
-            recipe.load(dtype=dtype, device=device, placed=placed)
-
-        quantization = self._quantization(component, recipe.module, dtype=dtype)
-        fill_frozen(recipe.module, fill, device=self.device, quantization=quantization)
-        return recipe.module
-
-    def _quantization(self, component: Component, module: nn.Module, *, dtype: torch.dtype) -> Quantization | None:
-        config = self.model_config
-        qtypes = {"transformer": config.qtype if config.quantize else None, "text_encoder": self._te_qtype}
-        qtype = qtypes.get(component)
-        layers = tuple(self.get_quantizable_layers(component, module)) if qtype else ()
-        if qtype is None or not layers:
-            return None
-        folder, entry = cache_folder(config.quantize_cache), None
-        if folder is not None:
-            weights, label = self.fingerprint(component), f"{self.arch}-{component}"
-            entry = entry_path(folder, weights=weights, qtype=qtype, layers=layers, dtype=dtype, label=label)
-        return Quantization(qtype, layers, entry, on_cpu=config.low_vram, tell=self.tell)
+        return self.holding.load(
+            component,
+            recipe,
+            dtype=dtype,
+            blocks=self.list_blocks(recipe.module),
+            layers=lambda: self.get_quantizable_layers(component, recipe.module),
+            identify=lambda: self.fingerprint(component),
+            label=f"{self.arch}-{component}",
+        )
 
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""
+        self.holding.free(component)
         setattr(self, component, None)
         if component == "text_encoder":
             self.tokenizer = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back()
 
     def fingerprint(self, component: Component) -> str:
         """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""

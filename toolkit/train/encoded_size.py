@@ -24,9 +24,9 @@ def describe_captions(captions: Mapping[str, Path | None], shape: tuple[int, int
     in_memory = len(captions) - len(on_disk)
     if on_disk:
         folders = ", ".join(str(folder) for folder in dict.fromkeys(on_disk))
-        places.append(f"{_size(_bytes(len(on_disk), shape))} in {folders}")
+        places.append(f"{_size(captions_bytes(len(on_disk), shape))} in {folders}")
     if in_memory:
-        places.append(f"{_size(min(_bytes(in_memory, shape), MEMORY_LIMIT_BYTES))} in memory")
+        places.append(f"{_size(min(captions_bytes(in_memory, shape), MEMORY_LIMIT_BYTES))} in memory")
     if overflow_bytes(captions, shape):
         places.append(f"{_size(overflow_bytes(captions, shape))} in {overflow} until the run is done")
     return f"{len(captions)} distinct captions, each encoded once: up to {', '.join(places)}"
@@ -35,10 +35,10 @@ def describe_captions(captions: Mapping[str, Path | None], shape: tuple[int, int
 def overflow_bytes(captions: Mapping[str, Path | None], shape: tuple[int, int]) -> int:
     """Upper estimate of the disk space for captions that are to be kept in memory and do not fit there."""
     in_memory = sum(folder is None for folder in captions.values())
-    return max(_bytes(in_memory, shape) - MEMORY_LIMIT_BYTES, 0)
+    return max(captions_bytes(in_memory, shape) - MEMORY_LIMIT_BYTES, 0)
 
 
-def _bytes(count: int, shape: tuple[int, int]) -> int:
+def captions_bytes(count: int, shape: tuple[int, int]) -> int:
     """Packed bf16 embeddings; padding that need not be kept makes them smaller still."""
     return round(count * shape[0] * shape[1] * 2 * _PACKED_SHARE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from toolkit.events import EventLog
+from toolkit.memory.report import gigabytes
 from toolkit.progress import Progress
 
 _POLL_S = 0.05
@@ -35,12 +36,21 @@ class Stages:
         events: gets every line, too.
         progress: shows them.
         redact: takes out of a line what nobody may see.
+        predicted: peak of the RAM and of tensors on the card that the memory plan expects of each stage, in bytes.
     """
 
-    def __init__(self, events: EventLog, progress: Progress, *, redact: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        events: EventLog,
+        progress: Progress,
+        *,
+        redact: Callable[[str], str] = str,
+        predicted: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         self.events = events
         self.redact = redact
         self.progress = progress
+        self.predicted = predicted or {}
         self.uses: list[StageUse] = []
 
     @contextmanager
@@ -57,6 +67,7 @@ class Stages:
             gc.collect()
         use = StageUse(name, time.monotonic() - started, peak[0], torch.cuda.max_memory_allocated() if has_gpu else 0)
         self.uses.append(use)
+        ram, gpu = self.predicted.get(name, (0, 0))
         self.events.write(
             "stage",
             name=name,
@@ -64,6 +75,8 @@ class Stages:
             duration_s=round(use.duration_s, 2),
             peak_ram_bytes=use.peak_ram_bytes,
             peak_gpu_bytes=use.peak_gpu_bytes,
+            predicted_ram_bytes=ram,
+            predicted_gpu_bytes=gpu,
         )
 
     def tell(self, text: str) -> None:
@@ -77,12 +90,17 @@ class Stages:
         self.events.write("warning", text=self.redact(text))
 
     def report(self) -> list[str]:
-        """One line per stage: time and peak memory."""
+        """One line per stage: time, and peak memory beside what was predicted."""
         lines = []
         for use in self.uses:
-            gpu = f", GPU peak {use.peak_gpu_bytes / 1e9:.2f} GB" if use.peak_gpu_bytes else ""
-            lines.append(f"{use.name:<14} {use.duration_s:7.1f} s, RAM peak {use.peak_ram_bytes / 1e9:.2f} GB{gpu}")
+            ram, gpu = self.predicted.get(use.name, (0, 0))
+            line = f"{use.name:<14} {use.duration_s:7.1f} s, RAM peak {_beside(use.peak_ram_bytes, ram)}"
+            lines.append(f"{line}, GPU peak {_beside(use.peak_gpu_bytes, gpu)}" if use.peak_gpu_bytes else line)
         return lines
+
+
+def _beside(measured: int, predicted: int) -> str:
+    return f"{gigabytes(measured)} GB" + (f" ({gigabytes(predicted)} predicted)" if predicted else "")
 
 
 @contextmanager

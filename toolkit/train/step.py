@@ -17,6 +17,7 @@ from toolkit.train.optimizers import set_learning_rate
 from toolkit.train.precision import autocast
 from toolkit.train.schedules import learning_rate
 from toolkit.train.timesteps import draw_sigma, sigma_range, sigma_weight
+from toolkit.train.weight_update import AllAtOnce, WeightUpdate
 
 NUM_TIMESTEPS = 1000
 
@@ -81,6 +82,7 @@ class Stepper:
         *,
         ema: ExponentialMovingAverage | None = None,
         has_dropout: bool = False,
+        update: WeightUpdate | None = None,
     ) -> None:
         self.model = model
         self.parameters = list(parameters)
@@ -89,6 +91,7 @@ class Stepper:
         self.draws = draws
         self.ema = ema
         self.has_dropout = has_dropout
+        self.update = update or AllAtOnce(optimizer, self.parameters, max_norm=config.max_grad_norm)
 
     def train_step(self, step: int, batches: Sequence[Batch]) -> StepResult:
         """One update from all of `batches`; the gradient is the mean over their samples.
@@ -99,11 +102,15 @@ class Stepper:
         """
         num_samples = sum(len(batch.latents) for batch in batches)
         total = torch.zeros((), device=self.model.device)
+        lr = self._set_learning_rate(step)
+        self.update.begin(step)
         for batch in batches:
             loss = self.loss(batch).sum() / num_samples
             loss.backward()
             total += loss.detach()
-        grad_norm, lr = self._update(step)
+        grad_norm = self.update.finish(step)
+        if self.ema is not None:
+            self.ema.update()
         return StepResult(total, grad_norm, lr)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -140,10 +147,8 @@ class Stepper:
         )
         return noise.to(batch.latents), sigma.to(batch.latents.device)
 
-    def _update(self, step: int) -> tuple[Tensor, float]:
+    def _set_learning_rate(self, step: int) -> float:
         config = self.config
-        max_norm = config.max_grad_norm or float("inf")
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, max_norm)
         lr = learning_rate(
             config.lr_scheduler,
             step,
@@ -153,8 +158,4 @@ class Stepper:
             min_lr=config.lr_scheduler_params.min_lr,
         )
         set_learning_rate(self.optimizer, lr)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update()
-        return grad_norm.detach(), lr
+        return lr

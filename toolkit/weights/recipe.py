@@ -30,9 +30,24 @@ class Recipe:
     weights: PlainWeights
     convert: Convert
 
-    def load(self, *, dtype: torch.dtype, device: torch.device, placed: Callable[[str], None] | None = None) -> Any:
+    def load(
+        self,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        device_of: Callable[[str], torch.device] | None = None,
+        placed: Callable[[str], None] | None = None,
+    ) -> Any:
         """The module with its weights, frozen; see `stream_into`."""
-        stream_into(self.module, self.weights, convert=self.convert, dtype=dtype, device=device, placed=placed)
+        stream_into(
+            self.module,
+            self.weights,
+            convert=self.convert,
+            dtype=dtype,
+            device=device,
+            device_of=device_of,
+            placed=placed,
+        )
         return self.module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from toolkit.config import ModelConfig
 from toolkit.config.model import ModelPaths
 from toolkit.errors import UserError
 from toolkit.weights.layouts import TENSORS, ComponentFiles, NotHereError, find_component, reach_component
+from toolkit.weights.tensor_index import index_tensors
 
 _OWN_KEYS = {
     "transformer": "model.model_paths.transformer",
@@ -85,6 +87,13 @@ class Sources:
             if own is not None or component == "transformer" or (place / "model_index.json").exists():
                 raise
             return None
+
+    def count_local_weights(self, component: str) -> int | None:
+        """Numbers in a component's files, by their headers; None if they are on the hub."""
+        files = self.find_local(component)
+        if files is None:
+            return None
+        return sum(math.prod(entry.shape) for entry in index_tensors(files.weights).entries.values())
 
     def find_scheduler(self) -> ComponentFiles | None:
         """The scheduler's settings that came with the model; None for a single file or a folder of single files."""

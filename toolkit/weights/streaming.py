@@ -89,6 +89,7 @@ def stream_into(
     convert: Convert,
     dtype: torch.dtype,
     device: torch.device,
+    device_of: Callable[[str], torch.device] | None = None,
     placed: Callable[[str], None] | None = None,
 ) -> None:
     """Fill a module that `check_fit` has accepted. Its parameters come to `device` frozen; floats are cast to `dtype`.
@@ -99,13 +100,16 @@ def stream_into(
         convert: names and parts of the module for each tensor of the files.
         dtype: of floating point parameters and buffers.
         device: where they go.
+        device_of: another device for each tensor of the module, by its name.
         placed: called with the name of each tensor of the module when it is there, for example to quantize it.
     """
     lacking = set(module.state_dict())
     for source in weights.entries:
         for name, part in convert(source, weights.read(source, device=device, dtype=dtype)).items():
             kept_dtype = dtype if part.is_floating_point() else part.dtype
-            place(module, name, torch.empty(part.shape, dtype=kept_dtype, device=device).copy_(part))
+            target = torch.empty(part.shape, dtype=kept_dtype, device=device_of(name) if device_of else device)
+            place(module, name, target.copy_(part))
+            del target  # what `placed` makes of it may be the last to hold it
             lacking.discard(name)
             if placed is not None:
                 placed(name)

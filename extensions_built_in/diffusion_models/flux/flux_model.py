@@ -83,6 +83,10 @@ class FluxModel(StableDiffusion):
         """See BaseModel.check_access."""
         self.sources.check_reachable(COMPONENTS)
 
+    def count_local_weights(self) -> int | None:
+        """See BaseModel.count_local_weights."""
+        return self.sources.count_local_weights("transformer")
+
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
         if getattr(self, component) is not None:
@@ -179,7 +183,7 @@ class FluxModel(StableDiffusion):
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""
-        self.transformer.enable_gradient_checkpointing()
+        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
 
     # LoRA and saving
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from extensions_built_in.diffusion_models.flux2 import size
 from toolkit.cards import ModelCard, ReferenceLimits, Variant
 
 # The limits of Black Forest Labs' reference code; 2024 is no slip for 2048.
@@ -49,6 +50,7 @@ CARDS = (
         divisor_px=16,
         num_parameters=32_223_281_152,
         prompt_embeds_shape=(512, 15360),
+        size=size.DEV,
         capabilities=frozenset({"guidance_embed", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=28, timestep_type="weighted"),
@@ -73,6 +75,7 @@ CARDS = (
         divisor_px=16,
         num_parameters=3_875_544_576,
         prompt_embeds_shape=(512, 7680),
+        size=size.KLEIN_4B,
         capabilities=frozenset({"true_cfg", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
@@ -97,6 +100,7 @@ CARDS = (
         divisor_px=16,
         num_parameters=9_078_581_248,
         prompt_embeds_shape=(512, 12288),
+        size=size.KLEIN_9B,
         capabilities=frozenset({"true_cfg", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
@@ -154,6 +158,7 @@ CARDS = (
         divisor_px=16,
         num_parameters=4_608_512,
         prompt_embeds_shape=(48, 192),
+        size=size.TINY,
         capabilities=frozenset({"true_cfg", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=128, sample_steps=20, timestep_type="sigmoid"),

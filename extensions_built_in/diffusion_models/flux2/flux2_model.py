@@ -87,6 +87,10 @@ class Flux2Model(BaseModel):
         """See BaseModel.check_access."""
         self.sources.check_reachable(COMPONENTS)
 
+    def count_local_weights(self) -> int | None:
+        """See BaseModel.count_local_weights."""
+        return self.sources.count_local_weights("transformer")
+
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
         if getattr(self, component) is not None:
@@ -180,7 +184,7 @@ class Flux2Model(BaseModel):
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""
-        self.transformer.enable_gradient_checkpointing()
+        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
 
     # LoRA and saving
 

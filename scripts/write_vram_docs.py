@@ -1,0 +1,80 @@
+"""Writes docs/vram.md from the memory plan; --check only says if it is stale."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from toolkit.cards import ModelCard, find_cards  # noqa: E402
+from toolkit.files import write_text  # noqa: E402
+from toolkit.memory.changes import frozen_weight_changes, ways_to_fit  # noqa: E402
+from toolkit.memory.machine import named_card  # noqa: E402
+from toolkit.memory.plan_inputs import PlanInputs, Workload  # noqa: E402
+from toolkit.memory.report import as_text, gigabytes  # noqa: E402
+
+DOCUMENT = Path("docs/vram.md")
+SIZES_PX = (512, 768, 1024, 1536)
+CARDS_GB = (8, 12, 16, 24, 32, 48, 80, 141)
+_INTRODUCTION = """\
+# What fits on which card
+
+Written by `python scripts/write_vram_docs.py` from the memory plan; do not edit. Every figure is **computed** and none
+is measured yet. `python run.py JOB --check` makes the same plan for your job and your card, `--check --vram 24` for
+another card.
+
+Each cell is for a LoRA of rank 16 on every layer of the blocks, one image per batch, bf16, gradient checkpointing and
+`adamw8bit`, with a sample of the training size: the settings to add so that it fits with the least cost in quality and
+speed, and the peak on the card. GB are 2^30 bytes, as card makers count; of a card's GB, 97.5 % are taken to be usable,
+and 0.6 GB of them go to the driver. `-`: no settings make it fit.
+"""
+
+
+def document() -> str:
+    """The text of the document."""
+    models = [card for card in find_cards().values() if card.size is not None and card.num_parameters > 1e9]
+    return _INTRODUCTION + "".join(line for card in models for line in _section(card))
+
+
+def _section(card: ModelCard) -> Iterator[str]:
+    yield f"\n## {card.label}\n\n`arch: {card.arch}`\n\n"
+    yield "| card |" + "".join(f" {size_px} x {size_px} |" for size_px in SIZES_PX) + "\n"
+    yield "|---|" + "---|" * len(SIZES_PX) + "\n"
+    for size_gb in CARDS_GB:
+        cells = (_cell(card, size_px, size_gb) for size_px in SIZES_PX)
+        yield f"| {size_gb} GB |" + "".join(f" {cell} |" for cell in cells) + "\n"
+
+
+def _cell(card: ModelCard, size_px: int, size_gb: int) -> str:
+    assert card.size is not None
+    px = size_px**2
+    work = Workload(train_px=px, encode_px=px, sample_px=px, decode_px=px)
+    inputs = PlanInputs(card.size, work, "cuda", optimizer="adamw8bit")
+    ways = ways_to_fit(inputs, named_card(size_gb), frozen_weight_changes(inputs), most=1)
+    if not ways:
+        return "-"
+    settings = as_text({key.removeprefix("model."): value for key, value in ways[0].keys.items()})
+    return f"{gigabytes(ways[0].plan.peak_gpu_bytes)} GB" + (f": {settings}" if settings else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check. Returns the exit code: 1 if a check found the document stale."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the document is stale")
+    check = parser.parse_args(arguments).check
+    path, text = REPOSITORY / DOCUMENT, document()
+    is_current = path.is_file() and path.read_text(encoding="utf-8") == text
+    if check and not is_current:
+        print(f"{DOCUMENT} is stale: run python scripts/write_vram_docs.py")
+    elif not is_current:
+        write_text(path, text)
+        print(f"wrote {DOCUMENT}")
+    return 1 if check and not is_current else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

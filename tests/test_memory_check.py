@@ -1,0 +1,55 @@
+"""The memory plan as a user meets it: in the check of a job and at the end of its run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.job import Job
+from tests.tiny import write_job
+from toolkit.config import JobConfig, load_job
+from toolkit.errors import UserError
+from toolkit.stop import StopRequest
+
+
+def job_for(folder: Path, *, vram_gb: float | None = None, **sections: object) -> JobConfig:
+    job = load_job(write_job(folder, **sections))
+    return replace(job, vram_gb=vram_gb)
+
+
+def test_a_check_shows_the_plan_against_the_machine(tmp_path: Path) -> None:
+    text = "\n".join(Job(job_for(tmp_path)).check())
+    assert "memory, GB" in text
+    assert "this machine" in text
+    assert "disk, GB: up to checkpoints" in text
+
+
+def test_a_check_plans_for_another_card(tmp_path: Path) -> None:
+    assert "a card of 2 GB" in "\n".join(Job(job_for(tmp_path, vram_gb=2)).check())
+
+
+def test_a_card_that_is_too_small_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a card of 0\.5 GB has 0\.5"):
+        Job(job_for(tmp_path, vram_gb=0.5)).check()
+
+
+def test_what_auto_chooses_is_in_the_record_of_the_run(tmp_path: Path) -> None:
+    job = job_for(tmp_path, model={"memory": "auto"})
+    (process,) = Job(job).processes()
+    assert any("auto chose nothing" in line for line in process.check())
+    chosen = process.job.with_model_settings(0, {"quantize": True, "qtype": "qint8"})
+    assert "qtype: qint8" in chosen.as_written()
+    assert "qtype" not in job.as_written()
+
+
+def test_a_run_puts_predicted_beside_measured_peaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = job_for(tmp_path, train={"steps": 1})
+    assert Job(job).run(StopRequest()).status == "done"
+    assert " predicted)" in "".join(capsys.readouterr())
+    events = (tmp_path / "output" / "job" / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    done = [event for event in map(json.loads, events) if event.get("state") == "done"]
+    assert {event["name"] for event in done} == {"encode text", "encode images", "train"}
+    assert all(event["predicted_ram_bytes"] > 0 for event in done)

@@ -1,0 +1,94 @@
+"""Gradient checkpointing, block by block, with or without the blocks' inputs waiting for backward on the host."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+from toolkit.memory.side_stream import SideStream
+
+FETCHED_AHEAD = 2  # a block of two streams has two inputs
+SMALLEST_BYTES = 1 << 20
+
+
+def checkpointed(block: nn.Module, *arguments: Any) -> Any:
+    """Run a block and keep its inputs only; backward runs it again."""
+    return checkpoint(block.__call__, *arguments, use_reentrant=False)
+
+
+class _Kept:
+    """An input of a block, on the host, and on the device again shortly before backward needs it."""
+
+    def __init__(self, tensor: Tensor, stream: SideStream) -> None:
+        self.stream = stream
+        self.device = tensor.device
+        is_cuda = tensor.device.type == "cuda"
+        self.host = torch.empty_like(tensor, device="cpu", pin_memory=is_cuda)
+        self.copied = stream.copy(self.host, tensor)
+        self.fetched: Tensor | None = None
+
+    def fetch(self) -> None:
+        """Queue the copy to the device, once. It comes after the one to the host: both are on the same stream."""
+        if self.fetched is None:
+            self.fetched = torch.empty_like(self.host, device=self.device)
+            self.copied = self.stream.copy(self.fetched, self.host)
+
+    def get(self) -> Tensor:
+        """The input, on the device."""
+        self.fetch()
+        assert self.fetched is not None
+        self.stream.wait(self.copied)
+        return self.fetched
+
+
+class ActivationOffload:
+    """As `checkpointed`, with the inputs that grow with the picture kept on the host.
+
+    The copy to the host runs beside the next block, the copy back beside the backward pass of the block after this one.
+    Values are copied as they are: gradients are the same bit for bit. Only what has a gradient is offloaded: the
+    rest, such as positions, is shared by all blocks.
+
+    Args:
+        device: where the model computes.
+        smallest_bytes: smaller inputs stay on the device.
+    """
+
+    def __init__(self, device: torch.device, *, smallest_bytes: int = SMALLEST_BYTES) -> None:
+        self.smallest_bytes = smallest_bytes
+        self._stream = SideStream(device)
+        self._kept: list[weakref.ref[_Kept]] = []
+
+    def __call__(self, block: nn.Module, *arguments: Any) -> Any:
+        """Run a block."""
+        places = {argument.data_ptr() for argument in arguments if self._is_worth_it(argument)}
+
+        def pack(tensor: Tensor) -> Any:
+            return self._keep(tensor) if tensor.data_ptr() in places else tensor
+
+        # Inside, checkpoint has hooks of its own: these see the inputs only.
+        with saved_tensors_hooks(pack, self._get):
+            return checkpointed(block, *arguments)
+
+    def _is_worth_it(self, argument: Any) -> bool:
+        return isinstance(argument, Tensor) and argument.requires_grad and argument.nbytes >= self.smallest_bytes
+
+    def _keep(self, tensor: Tensor) -> _Kept:
+        kept = _Kept(tensor, self._stream)
+        self._kept.append(weakref.ref(kept))
+        return kept
+
+    def _get(self, kept: Any) -> Tensor:
+        if not isinstance(kept, _Kept):
+            return kept
+        while self._kept and self._kept.pop()() is not kept:
+            pass  # what lies above was let go without a backward pass
+        for earlier in self._kept[-FETCHED_AHEAD:]:
+            other = earlier()
+            if other is not None:
+                other.fetch()
+        return kept.get()

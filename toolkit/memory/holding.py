@@ -1,0 +1,114 @@
+"""How the frozen components of one model are held: as they are, quantized, or streamed from host memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from toolkit.config import ModelConfig
+from toolkit.memory.activation_offload import ActivationOffload, checkpointed
+from toolkit.memory.layer_offload import LayerOffload
+from toolkit.memory.placement import bits_of, choose_placement, share_for_free_memory
+from toolkit.memory.quantize import Quantization, fill_frozen
+from toolkit.memory.quantized_cache import cache_folder, entry_path
+from toolkit.weights.recipe import Recipe
+
+
+class Holding:
+    """Loads components as the `model` section says, and remembers what streams.
+
+    Attributes:
+        tell: is given lines for the user.
+        resolve_auto: component -> share of its blocks that streams where the job says `auto`; the memory plan knows.
+    """
+
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.tell: Callable[[str], None] = print
+        self.resolve_auto: Callable[[str], float] = lambda component: 1.0
+        self._offloads: dict[str, list[LayerOffload]] = {}
+
+    def load(
+        self,
+        component: str,
+        recipe: Recipe,
+        *,
+        dtype: torch.dtype,
+        blocks: Sequence[str],
+        layers: Callable[[], Sequence[str]],
+        identify: Callable[[], str],
+        label: str,
+    ) -> nn.Module:
+        """The module of a recipe with its weights, frozen.
+
+        Args:
+            component: `transformer`, `text_encoder` or `vae`; the latter is always held as it is.
+            recipe: where its weights are; not read where quantized weights are in the cache.
+            dtype: of what is not quantized.
+            blocks: names of its blocks in the order of the forward pass; only whole blocks are streamed.
+            layers: names of the linear layers that may be quantized.
+            identify: fingerprint of its weights.
+            label: what it is, for whoever looks into the cache.
+
+        Raises:
+            UserError: the files are damaged, or cannot be quantized.
+        """
+        module = recipe.module
+        qtype = self._qtype(component)
+        quantization = None
+        if qtype is not None and (names := tuple(layers())):
+            entry, folder = None, cache_folder(self.config.quantize_cache)
+            if folder is not None:
+                entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
+            quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, tell=self.tell)
+        share = self._share(component, module, blocks, bits_per_weight=bits_of(qtype, dtype))
+        placement = choose_placement(module, blocks, share=share, device=self.device)
+
+        def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
+            device_of = placement.device_of if placed is None else None
+            recipe.load(dtype=dtype, device=device, device_of=device_of, placed=placed)
+
+        fill_frozen(module, fill, device=self.device, device_of=placement.device_of, quantization=quantization)
+        if placement.streamed:
+            self._offloads.setdefault(component, []).append(placement.offload(module))
+        return module
+
+    def free(self, component: str) -> None:
+        """Let go of the host's copies of a component's blocks."""
+        while self._offloads.get(component):
+            self._offloads[component].pop().detach()  # no name for it here, which would keep its buffers
+        self._offloads.pop(component, None)
+
+    def describe(self, component: str) -> str | None:
+        """One line on what streams; None if nothing does."""
+        lines = [offload.describe() for offload in self._offloads.get(component, ())]
+        return "; ".join(lines) or None
+
+    def checkpoint_function(self) -> Callable[..., Any]:
+        """What runs a block under gradient checkpointing: a function of the block and its arguments."""
+        for offloads in self._offloads.values():
+            for offload in offloads:
+                offload.is_recomputed = True
+        return ActivationOffload(self.device) if self.config.activation_offloading else checkpointed
+
+    def _qtype(self, component: str) -> str | None:
+        config = self.config
+        if component == "transformer" and config.quantize:
+            return config.qtype
+        return config.qtype_te if component == "text_encoder" and config.quantize_te else None
+
+    def _share(self, component: str, module: nn.Module, blocks: Sequence[str], *, bits_per_weight: float) -> float:
+        """With `low_vram` a text encoder streams as much as it must to fit, also where the job asks for nothing."""
+        config = self.config
+        share: float | Literal["auto"] = 0.0
+        if config.layer_offloading and component == "transformer":
+            share = config.layer_offloading_transformer_percent
+        elif config.layer_offloading and component == "text_encoder":
+            share = config.layer_offloading_text_encoder_percent
+        elif config.low_vram and component == "text_encoder":
+            share = share_for_free_memory(module, blocks, bits_per_weight=bits_per_weight, device=self.device)
+        return self.resolve_auto(component) if share == "auto" else share

@@ -1,0 +1,49 @@
+"""Host memory: buffers that the device can read directly, and memory that goes back to the system when it is freed."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import weakref
+
+import torch
+from torch import Tensor
+
+from toolkit.errors import UserError
+
+
+def host_buffer(num_bytes: int, device: torch.device) -> Tensor:
+    """Uninitialised bytes on the host, [num_bytes], uint8; page-locked if `device` is a CUDA card.
+
+    Only page-locked memory is copied beside the computation. torch's own pinned memory is rounded up to a power of two,
+    so up to twice as large: this one is ordinary memory that is registered with CUDA and is exactly as large.
+
+    Raises:
+        UserError: the system does not lock that much memory.
+    """
+    buffer = torch.empty(num_bytes, dtype=torch.uint8)
+    if device.type == "cuda" and num_bytes:
+        cudart = torch.cuda.cudart()
+        if int(cudart.cudaHostRegister(buffer.data_ptr(), num_bytes, 0)) != 0:
+            raise UserError(
+                f"model.layer_offloading: the system refused to lock {num_bytes / 1e9:.2f} GB more of its memory for "
+                "the card. Free memory, or offload less (model.layer_offloading_transformer_percent)."
+            )
+        weakref.finalize(buffer, cudart.cudaHostUnregister, buffer.data_ptr())
+    return buffer
+
+
+def give_back() -> None:
+    """Return freed memory to the system.
+
+    glibc keeps freed pieces below its threshold for large ones, which grows to 32 MB, for later use: after a text
+    encoder has been freed that can be gigabytes.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)
