@@ -97,9 +97,8 @@ class BaseModel:
 
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""
-        offload = self._offloads.pop(component, None)
-        if offload is not None:
-            offload.detach()
+        if component in self._offloads:
+            self._offloads.pop(component).detach()  # no name for it here, which would keep its buffers
         setattr(self, component, None)
         if component == "text_encoder":
             self.tokenizer = None
