@@ -53,7 +53,9 @@ class ModelConfig(Section):
     qtype: Qtype = Field("qfloat8", description="Number format of the quantized transformer.")
     qtype_te: Qtype = Field("qfloat8", description="Number format of the quantized text encoder.")
     low_vram: bool = Field(
-        False, description="Spend time to save GPU memory: samples above 1024 x 1024 pixels are decoded in tiles."
+        False,
+        description="Spend time to save GPU memory: samples above 1024 x 1024 pixels are decoded in tiles, and a text "
+        "encoder that does not fit streams from RAM.",
     )
     layer_offloading: bool = Field(
         False, description="Keep frozen layers in RAM and stream them to the card shortly before they are used."

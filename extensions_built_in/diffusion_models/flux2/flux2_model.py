@@ -37,7 +37,6 @@ from toolkit.config.model import ModelPaths
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
-from toolkit.memory.placement import bits_of
 from toolkit.memory.quantize import quantize_linears
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -95,7 +94,7 @@ class Flux2Model(BaseModel):
                 dtype=self.te_dtype,
                 device=self.device,
                 qtype=self._te_qtype,
-                place=partial(self.place, "text_encoder", bits_per_weight=bits_of(self._te_qtype, self.te_dtype)),
+                place=partial(self.place, "text_encoder"),
             )
         elif component == "vae":
             module = vae_recipe(self.files("vae")).load(dtype=self.vae_dtype, device=self.device)

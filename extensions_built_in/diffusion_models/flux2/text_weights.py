@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, MistralModel, Qwen3Model
 
 from toolkit.errors import UserError
+from toolkit.memory.placement import bits_of
 from toolkit.memory.quantize import quantize_linears
 
 LANGUAGE_MODELS: Mapping[str, Any] = {"qwen3": Qwen3Model, "mistral": MistralModel}
@@ -38,7 +39,7 @@ def load_text_encoder(
     dtype: torch.dtype,
     device: torch.device,
     qtype: str | None = None,
-    place: Callable[[nn.Module], Callable[[str], torch.device]] | None = None,
+    place: Callable[..., Callable[[str], torch.device]] | None = None,
 ) -> nn.Module:
     """The first layers of a language model, frozen, in eval mode, on `device`.
 
@@ -54,7 +55,7 @@ def load_text_encoder(
         dtype: of the weights.
         device: where they go.
         qtype: format of the layers' linear weights, see `toolkit.memory.quantize`; None leaves them in `dtype`.
-        place: told the model without its weights, gives another device for each tensor by its name.
+        place: told the model without its weights and `bits_per_weight`, gives a device for each tensor by its name.
 
     Raises:
         UserError: the files are of another kind of model or another size of it, damaged or incomplete.
@@ -67,7 +68,7 @@ def load_text_encoder(
         model = LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
     model.norm = nn.Identity()
     model.rotary_emb = type(model.rotary_emb)(config=config).to(device)  # its buffers are computed, not stored
-    device_of = place(model) if place else lambda name: device
+    device_of = place(model, bits_per_weight=bits_of(qtype, dtype)) if place else lambda name: device
     _fill(model, find_tensors(files, num_layers), dtype=dtype, device_of=device_of, qtype=qtype, folder=folder)
     return model
 
