@@ -62,8 +62,8 @@ class ModelConfig(Section):
     )
     low_vram: bool = Field(
         False,
-        description="Spend time to save GPU memory: weights are quantized on the CPU, and samples above 1024 x 1024 "
-        "pixels are decoded in tiles.",
+        description="Spend time to save GPU memory: weights are quantized on the CPU, samples above 1024 x 1024 pixels "
+        "are decoded in tiles, and a text encoder that does not fit streams from RAM.",
     )
     memory: Annotated[Literal["auto"], Spellings({})] | None = Field(
         None,

@@ -184,7 +184,6 @@ def test_up_to_any_block_the_share_of_the_bytes_streams_to_half_a_block(share: f
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
 def test_on_a_card_offloaded_steps_equal_resident_ones(checkpointing: bool) -> None:
     device, results = torch.device("cuda"), []

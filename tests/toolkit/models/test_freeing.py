@@ -1,0 +1,59 @@
+"""What a stage frees is really free: measured in a process of its own, with a model that is large enough to see."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = """
+import json, sys
+import psutil, torch
+from torch import nn
+from tests.tiny import tiny_config
+from toolkit.models.base_model import BaseModel
+
+def resident():
+    return psutil.Process().memory_info().rss
+
+def build():
+    torch.manual_seed(0)
+    # Pieces of very different sizes, as real models have: these end up in glibc's heap, between others.
+    blocks = nn.ModuleList(nn.Sequential(nn.Linear(700, 900), nn.Linear(900, 40)) for _ in range(120))
+    return nn.ModuleDict({"blocks": blocks}).requires_grad_(False)
+
+device = torch.device(sys.argv[1])
+model = BaseModel(tiny_config(layer_offloading=sys.argv[2] == "offloaded"), device=device, dtype=torch.float32)
+sizes = [resident()]
+for component in ("text_encoder", "transformer"):
+    module = build()
+    model.place(component, module)
+    module = module if model._placements[component].streamed else module.to(device)
+    setattr(model, component, module)
+    model.start_offloading(component)
+    sizes.append(resident())
+    del module
+    model.free(component)
+    sizes.append(resident())
+gpu = torch.cuda.memory_allocated() if device.type == "cuda" else 0
+print(json.dumps({"sizes": sizes, "gpu": gpu}))
+"""
+
+
+@pytest.mark.parametrize("how", ["plain", "offloaded"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_freed_component_leaves_nothing_in_memory(how: str, device: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, device, how], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    before, first, after_first, second, after_second = found["sizes"]
+    assert found["gpu"] == 0
+    if device == "cpu":
+        assert min(first, second) - before > 300e6, "large enough to see"
+        assert max(after_first, after_second) - before < 30e6
