@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from jobs.process.BaseProcess import BaseProcess
-from jobs.process.check import check_training
+from jobs.process.check import check_disk, check_training
 from jobs.process.inputs import (
     LATENT_CACHE,
     OVERFLOW_CACHE,
@@ -19,6 +19,7 @@ from jobs.process.inputs import (
 )
 from jobs.process.memory import plan_memory
 from toolkit.bundles import step_folders
+from toolkit.cards import ModelCard
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
 from toolkit.data.fingerprint import fingerprint
@@ -66,19 +67,21 @@ class BaseSDTrainProcess(BaseProcess):
         self._scan, plan = check_training(self.job, self.config, self.output_folder)
         model = self._make_model("cpu")
         model.check_files()
-        memory = self._check_memory(model)  # first: what it chooses is part of what a checkpoint is compared with
+        num_weights = model.count_local_weights()
+        disk = check_disk(self.config, model.card, self._examples, self.output_folder, num_weights=num_weights)
+        memory = self._check_memory(model.card, num_weights)  # may choose settings, which a checkpoint is compared with
         resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=False)
-        return [*plan, *(f"  {line}" for line in (*memory, *describe_resume(resume)))]
+        return [*plan, *(f"  {line}" for line in (*disk, *memory, *describe_resume(resume)))]
 
-    def _check_memory(self, model: BaseModel) -> list[str]:
+    def _check_memory(self, card: ModelCard, num_weights: int | None) -> list[str]:
         """Lines of the memory plan. What `model.memory: auto` chooses is settings of this run from here on."""
         plan = plan_memory(
             self.config,
-            model.card,
+            card,
             self._examples,
             self.output_folder,
             vram_gb=self.job.vram_gb,
-            num_weights=model.count_local_weights(),
+            num_weights=num_weights,
         )
         if isinstance(plan, str):
             return [plan]

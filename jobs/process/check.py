@@ -23,7 +23,7 @@ from toolkit.train.workload import latents_on_disk
 
 
 def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -> tuple[Scan, list[str]]:
-    """Read every image once and find what cannot work.
+    """Read every image once and find what cannot work with this model.
 
     Returns:
         The images, and the plan line by line.
@@ -43,14 +43,42 @@ def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -
     if problems:
         raise JobError(str(job.path), problems)
     _check_multipliers(config)
-    disk = _check_disk(config, card, scan.examples, output_folder)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     return scan, [
         f"{job.name}: {what} of {card.label}, {train.steps} steps{samples}{saves} -> {output_folder}",
-        *(f"  {line}" for line in (*datasets, *disk, *scan.notices, *_plan(config))),
+        *(f"  {line}" for line in (*datasets, *scan.notices, *_plan(config))),
+    ]
+
+
+def check_disk(
+    config: ProcessConfig, card: ModelCard, examples: Sequence[Example], output_folder: Path, *, num_weights: int | None
+) -> list[str]:
+    """Lines on what will be written, and where.
+
+    Args:
+        config: the run.
+        card: of its model.
+        examples: all of them.
+        output_folder: of the job.
+        num_weights: of the transformer; None: as many as the card says.
+
+    Raises:
+        UserError: the folder cannot be written, or its drive has no room for that.
+    """
+    texts, shape = captions(config, examples, output_folder), card.prompt_embeds_shape
+    checkpoints = _checkpoint_bytes(config, card.num_parameters if num_weights is None else num_weights)
+    check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
+    sizes = {
+        "checkpoints": checkpoints,
+        "latents": latents_on_disk(examples, config.datasets, card),
+        "captions": captions_bytes(sum(folder is not None for folder in texts.values()), shape),
+    }
+    return [
+        describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
+        "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
     ]
 
 
@@ -64,22 +92,6 @@ def _check_multipliers(config: ProcessConfig) -> None:
     items = (*sample_items(config), *sample_items(config, first=True))
     if config.network is None and any(item.network_multiplier != 1 for item in items):
         raise UserError("sample.network_multiplier: a full fine-tune has no network to multiply. Remove the key.")
-
-
-def _check_disk(config: ProcessConfig, card: ModelCard, examples: Sequence[Example], output_folder: Path) -> list[str]:
-    """Raises UserError if what will be written does not fit. Returns lines on what will be written, and where."""
-    texts, shape = captions(config, examples, output_folder), card.prompt_embeds_shape
-    checkpoints = _checkpoint_bytes(config, card.num_parameters)
-    check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
-    sizes = {
-        "checkpoints": checkpoints,
-        "latents": latents_on_disk(examples, config.datasets, card),
-        "captions": captions_bytes(sum(folder is not None for folder in texts.values()), shape),
-    }
-    return [
-        describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
-        "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
-    ]
 
 
 def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +16,6 @@ from toolkit.weights.tensor_files import read_tensors
 
 LORA = {"network": {"type": "lora", "linear": 2}}
 FULL = {"network": None}
-
-
-@pytest.fixture(autouse=True)
-def endless_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check counts with the released sizes; these models are small."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=2**60, used=0, free=2**60))
 
 
 def _write(folder: Path, section: dict[str, Any], kind: dict[str, Any], *, steps: int, **train: Any) -> Path:

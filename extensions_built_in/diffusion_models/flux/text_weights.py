@@ -68,9 +68,10 @@ def _recipe(kind: Any, model_type: str, files: ComponentFiles, convert: Convert)
 def _config(files: ComponentFiles, model_type: str) -> Any:
     folder = folder_of(files)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}).") from error
+        # Without a False it asks on the terminal whether to run code that the folder brings along.
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # what the libraries raise over a damaged file has no common name
+        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}). Download it again.") from error
     config = getattr(config, "text_config", config) if config.model_type == "clip" else config
     if config.model_type != model_type:
         raise UserError(

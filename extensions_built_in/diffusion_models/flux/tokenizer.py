@@ -27,9 +27,12 @@ def load_tokenizer(folder: Path) -> Any:
         UserError: there is none.
     """
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"{folder}: no tokenizer can be loaded from it ({error}).") from error
+        # Without a False it asks on the terminal whether to run code that the folder brings along.
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # what the libraries raise over a damaged file has no common name
+        raise UserError(
+            f"{folder}: no tokenizer can be loaded from it ({error}). Download the folder again."
+        ) from error
 
 
 def find_cut(tokenizer: Any, prompt: str, *, max_tokens: int) -> PromptCut | None:

@@ -20,6 +20,7 @@ from tests.tiny import tiny_config
 from tests.tiny_flux import KINDS, tiny_flux
 from toolkit.cards import find_cards
 from toolkit.config import SampleItem
+from toolkit.memory.frozen_linear import FrozenLinear
 from toolkit.stable_diffusion_model import StableDiffusion
 
 ITEM = SampleItem("a red circle", "", 32, 48, 0, 3.5, 2, 1.0)
@@ -194,7 +195,7 @@ def test_quantization_reaches_the_blocks_and_t5_and_stays_close(qtype: str, sect
     small = tiny_flux(
         sections["dev"], "text_encoder", "transformer", quantize=True, quantize_te=True, qtype=qtype, qtype_te=qtype
     )
-    quantized = [name for name, module in small.transformer.named_modules() if type(module).__name__ == "QLinear"]
+    quantized = [name for name, module in small.transformer.named_modules() if isinstance(module, FrozenLinear)]
     assert set(quantized) == set(plain.get_quantizable_layers("transformer", plain.transformer))
     embeds, other = (model.get_prompt_embeds(["a red circle"]) for model in (plain, small))
     limit = 0.1 if qtype == "qfloat8" else 0.6
