@@ -128,6 +128,7 @@ CARDS = (
         is_gated=True,
         divisor_px=16,
         num_parameters=9_078_581_248,
+        size=size.KLEIN_9B,
         prompt_embeds_shape=(512, 12288),
         capabilities=frozenset({"fixed_guidance", "references"}),
         reference_limits=REFERENCES,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from optimum.quanto import QTensor
 from torch import Tensor, nn
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
@@ -10,6 +9,7 @@ from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.memory.layer_offload import LayerOffload, choose_streamed
+from toolkit.memory.quantize import quantize_layer
 from toolkit.randomness import Draws
 
 CPU = torch.device("cpu")
@@ -74,11 +74,8 @@ class Setup:
 
 class QuantizedSetup(Setup):
     def prepare(self) -> None:
-        from toolkit.memory.quantize import quantize_linears
-
-        quantize_linears(self.model.transformer, "qfloat8", names=self.model._block_linears(self.model.transformer))
-        kinds = [type(p.data) for p in self.model.transformer.single_transformer_blocks.parameters()]
-        assert any(issubclass(kind, QTensor) for kind in kinds)
+        for name in self.model.get_quantizable_layers("transformer", self.model.transformer):
+            quantize_layer(self.model.transformer, name, "nf4")
 
 
 def _two_steps_with_samples(setup: Setup) -> list[Tensor]:
