@@ -16,6 +16,7 @@ from toolkit.config import SampleItem
 from toolkit.files import sha256_file
 from toolkit.lora.update import Place, Update, state_of
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
+from toolkit.weights.recipe import Built
 from toolkit.weights.tensor_files import read_tensors
 
 PATCH_PX = 4
@@ -40,13 +41,16 @@ class ExampleModel(BaseModel):
                 module: nn.Module = PixelTransformer()
             if self._file is not None:
                 module.load_state_dict(read_tensors(self._file))
-            module.to(self.device, self.transformer_dtype)
         elif component == "text_encoder":
-            letters = torch.randn(256, 64, generator=torch.Generator().manual_seed(1))
-            module = nn.Embedding.from_pretrained(letters).to(self.device, self.dtype)
+            module = nn.Embedding.from_pretrained(torch.randn(256, 64, generator=torch.Generator().manual_seed(1)))
         else:
             module = nn.PixelUnshuffle(PATCH_PX)
-        setattr(self, component, module.requires_grad_(False).eval())
+        dtype = self.transformer_dtype if component == "transformer" else self.dtype
+        setattr(self, component, self.load_recipe(component, Built(module.eval()), dtype=dtype))
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """See BaseModel.get_quantizable_layers: those of the blocks. The text encoder is a table, and has none."""
+        return [name for name, _ in module.named_modules() if LAYER.fullmatch(name)]
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint."""
@@ -90,7 +94,7 @@ class ExampleModel(BaseModel):
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""
-        self.transformer.gradient_checkpointing = True
+        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
 
     # LoRA and saving
 

@@ -6,7 +6,6 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 
 class PixelTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -34,7 +33,7 @@ class PixelTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         tokens = tokens + time[:, None]
         for block in self.blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, use_reentrant=False)
+                tokens = self._gradient_checkpointing_func(block, tokens)
             else:
                 tokens = block(tokens)
         return self.patch_out(tokens[:, text.shape[1] :]).transpose(1, 2).reshape(latents.shape)

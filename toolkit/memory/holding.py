@@ -14,7 +14,7 @@ from toolkit.memory.layer_offload import LayerOffload
 from toolkit.memory.placement import bits_of, choose_placement, share_for_free_memory
 from toolkit.memory.quantize import Quantization, fill_frozen
 from toolkit.memory.quantized_cache import cache_folder, entry_path
-from toolkit.weights.recipe import Recipe
+from toolkit.weights.recipe import Loadable
 
 
 class Holding:
@@ -35,7 +35,7 @@ class Holding:
     def load(
         self,
         component: str,
-        recipe: Recipe,
+        recipe: Loadable,
         *,
         dtype: torch.dtype,
         blocks: Sequence[str],

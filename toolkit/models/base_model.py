@@ -20,7 +20,7 @@ from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
-from toolkit.weights.recipe import Recipe
+from toolkit.weights.recipe import Loadable
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
@@ -128,8 +128,8 @@ class BaseModel:
         """Dotted names of a component's blocks in the order of its forward pass; only whole blocks are offloaded."""
         return block_names(module)
 
-    def load_recipe(self, component: Component, recipe: Recipe, *, dtype: torch.dtype) -> Any:
-        """The module of a recipe with its weights, frozen, held in memory as the job says.
+    def load_recipe(self, component: Component, recipe: Loadable, *, dtype: torch.dtype) -> Any:
+        """The module of a recipe with its weights, frozen, held in memory as the job says. `load` goes through it.
 
         Args:
             component: its name.

@@ -6,14 +6,61 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import Convert, stream_into
+from toolkit.weights.streaming import Convert, place, stream_into
+
+
+class Loadable(Protocol):
+    """What a component is loaded from."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The component; its weights may still be on the meta device."""
+        ...
+
+    def load(
+        self,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        device_of: Callable[[str], torch.device] | None = None,
+        placed: Callable[[str], None] | None = None,
+    ) -> Any:
+        """Bring its weights, frozen; see `stream_into`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module that has its weights already, such as one that is computed and not read.
+
+    Attributes:
+        module: the component.
+    """
+
+    module: torch.nn.Module
+
+    def load(
+        self,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        device_of: Callable[[str], torch.device] | None = None,
+        placed: Callable[[str], None] | None = None,
+    ) -> Any:
+        """See Loadable."""
+        for name, tensor in list(self.module.state_dict().items()):
+            kept_dtype = dtype if tensor.is_floating_point() else tensor.dtype
+            place(self.module, name, tensor.to(device_of(name) if device_of else device, kept_dtype))
+            if placed is not None:
+                placed(name)
+        return self.module
 
 
 @dataclass(frozen=True)

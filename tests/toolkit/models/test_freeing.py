@@ -16,7 +16,7 @@ import psutil, torch
 from torch import nn
 from tests.tiny import tiny_config
 from toolkit.models.base_model import BaseModel
-from toolkit.weights.recipe import Recipe
+from toolkit.weights.recipe import Built
 
 def resident():
     return psutil.Process().memory_info().rss
@@ -27,11 +27,6 @@ def build():
     blocks = nn.ModuleList(nn.Sequential(nn.Linear(700, 900), nn.Linear(900, 40)) for _ in range(120))
     return nn.ModuleDict({"blocks": blocks}).requires_grad_(False)
 
-class Built(Recipe):
-    def load(self, *, dtype, device, device_of=None, placed=None):
-        for name, parameter in self.module.named_parameters():
-            parameter.data = parameter.data.to(device_of(name))
-
 class Small(BaseModel):
     arch = "small"
 
@@ -39,7 +34,7 @@ device = torch.device(sys.argv[1])
 model = Small(tiny_config(layer_offloading=sys.argv[2] == "offloaded"), device=device, dtype=torch.float32)
 sizes = [resident()]
 for component in ("text_encoder", "transformer"):
-    setattr(model, component, model.load_recipe(component, Built(build(), None, None), dtype=torch.float32))
+    setattr(model, component, model.load_recipe(component, Built(build()), dtype=torch.float32))
     sizes.append(resident())
     model.free(component)
     sizes.append(resident())
