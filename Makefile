@@ -9,6 +9,9 @@ else
 BIN := .venv/bin
 endif
 
+# processes of `make test`; each takes up to 2 GB
+WORKERS ?= 2
+
 .PHONY: demo test torture clean
 .DEFAULT_GOAL := demo
 SHARE := 1
@@ -25,7 +28,7 @@ test:
 	$(BIN)/mypy
 	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python scripts/write_vram_docs.py --check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 torture:
 	@sh .ci/environment requirements.txt requirements-dev.txt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -16,6 +17,10 @@ os.environ.pop("SEED", None)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--arch", action="append", help="run tests/contract for this model only; repeatable")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

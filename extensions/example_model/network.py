@@ -8,12 +8,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 
-class PixelTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class PixelTransformer(ModelMixin, ConfigMixin):
     """Velocity of noisy patches. diffusers' base classes give it a config, and folders that diffusers loads."""
 
     _supports_gradient_checkpointing = True
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, patch_channels: int = 48, text_width: int = 64, width: int = 128, num_blocks: int = 3) -> None:
         super().__init__()
         self.patch_in = nn.Linear(patch_channels, width)
