@@ -156,14 +156,15 @@ def _train(inputs: PlanInputs) -> Phase:
     host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
     if inputs.device == "cpu":
         host["heap"] = min(HEAP_FACTOR * working_bytes(inputs), HEAP_LIMIT_BYTES)
-    return Phase("train", STAGE_TRAIN, base | fullest, _host(inputs, host))
+    return Phase("train", STAGE_TRAIN, base | fullest | _dequantized(inputs), _host(inputs, host))
 
 
 def _sample(inputs: PlanInputs) -> Phase:
     work, vae = inputs.work, inputs.size.vae
     whole_px = min(work.decode_px, vae.whole_low_vram_px if inputs.low_vram else vae.whole_px)
     decode = round(vae.decode.at(is_mixed=inputs.vae_width < 4) * whole_px)
-    parts = _resident(inputs) | {"working set": max(forward_bytes(inputs, work.sample_px), decode)}
+    forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
+    parts = _resident(inputs) | {"working set": max(forward, decode)}
     if inputs.keeps_average:
         parts["raw weights"] = 4 * inputs.num_trained
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4:
@@ -172,11 +173,16 @@ def _sample(inputs: PlanInputs) -> Phase:
 
 
 def _save(inputs: PlanInputs) -> Phase:
-    """Saved weights are cast on the device; what is written goes through the RAM, part by part."""
+    """Saved weights are cast on the device; what is written goes through the RAM, tensor by tensor."""
     count = inputs.num_trained
     parts = _resident(inputs) | {"saved weights": count * inputs.save_width}
-    written = round(count * max(inputs.trained_width, MOMENTS[inputs.optimizer]))
+    written = min(count, inputs.size.transformer.largest_linear) * inputs.trained_width
     return Phase("save", STAGE_TRAIN, parts, _host(inputs, _offloaded(inputs) | {"written": written}))
+
+
+def _dequantized(inputs: PlanInputs) -> Parts:
+    """A quantized layer multiplies with its whole weight, made anew for each pass."""
+    return {} if inputs.qtype is None else {"a layer's weight": inputs.size.transformer.largest_linear * inputs.width}
 
 
 def _resident(inputs: PlanInputs) -> Parts:
