@@ -16,6 +16,7 @@ from toolkit.memory.changes import frozen_weight_changes, ways_to_fit  # noqa: E
 from toolkit.memory.machine import named_card  # noqa: E402
 from toolkit.memory.plan_inputs import PlanInputs, Workload  # noqa: E402
 from toolkit.memory.report import as_text, gigabytes  # noqa: E402
+from toolkit.model_size import ModelSize  # noqa: E402
 
 DOCUMENT = Path("docs/vram.md")
 SIZES_PX = (512, 768, 1024, 1536)
@@ -30,30 +31,33 @@ another card.
 Each cell is for a LoRA of rank 16 on every layer of the blocks, one image per batch, bf16, gradient checkpointing and
 `adamw8bit`, with a sample of the training size: the settings to add so that it fits with the least cost in quality and
 speed, and the peak on the card. GB are 2^30 bytes, as card makers count; of a card's GB, 97.5 % are taken to be usable,
-and 0.6 GB of them go to the driver. `-`: no settings make it fit.
+and 0.6 GB of them go to the driver. `-`: no settings make it fit. Reference images come on top.
 """
 
 
 def document() -> str:
-    """The text of the document."""
-    models = [card for card in find_cards().values() if card.size is not None and card.num_parameters > 1e9]
-    return _INTRODUCTION + "".join(line for card in models for line in _section(card))
+    """The text of the document: one table for all models of the same size."""
+    models: dict[ModelSize, list[ModelCard]] = {}
+    for card in find_cards().values():
+        if card.size is not None and card.num_parameters > 1e9:
+            models.setdefault(card.size, []).append(card)
+    return _INTRODUCTION + "".join(line for size, cards in models.items() for line in _section(size, cards))
 
 
-def _section(card: ModelCard) -> Iterator[str]:
-    yield f"\n## {card.label}\n\n`arch: {card.arch}`\n\n"
+def _section(size: ModelSize, cards: list[ModelCard]) -> Iterator[str]:
+    yield f"\n## {' and '.join(card.label for card in cards)}\n\n"
+    yield " or ".join(f"`arch: {card.arch}`" for card in cards) + "\n\n"
     yield "| card |" + "".join(f" {size_px} x {size_px} |" for size_px in SIZES_PX) + "\n"
     yield "|---|" + "---|" * len(SIZES_PX) + "\n"
     for size_gb in CARDS_GB:
-        cells = (_cell(card, size_px, size_gb) for size_px in SIZES_PX)
+        cells = (_cell(size, size_px, size_gb) for size_px in SIZES_PX)
         yield f"| {size_gb} GB |" + "".join(f" {cell} |" for cell in cells) + "\n"
 
 
-def _cell(card: ModelCard, size_px: int, size_gb: int) -> str:
-    assert card.size is not None
+def _cell(size: ModelSize, size_px: int, size_gb: int) -> str:
     px = size_px**2
     work = Workload(train_px=px, encode_px=px, sample_px=px, decode_px=px)
-    inputs = PlanInputs(card.size, work, "cuda", optimizer="adamw8bit")
+    inputs = PlanInputs(size, work, "cuda", optimizer="adamw8bit")
     ways = ways_to_fit(inputs, named_card(size_gb), frozen_weight_changes(inputs), most=1)
     if not ways:
         return "-"

@@ -3,40 +3,107 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, Flux2Transformer2DModel, FluxTransformer2DModel
 from peft import LoraConfig, inject_adapter_in_model
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from extensions_built_in.diffusion_models.flux2 import lora_keys
-from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from extensions_built_in.diffusion_models.flux import lora_keys as flux_keys
+from extensions_built_in.diffusion_models.flux.transformer import predict_velocity as flux_velocity
+from extensions_built_in.diffusion_models.flux2 import lora_keys as flux2_keys
+from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
+from toolkit.cards import find_cards
 from toolkit.train.precision import autocast
 
+
+@dataclass(frozen=True)
+class Family:
+    """What the models of a family are made of.
+
+    Attributes:
+        transformer, vae: diffusers' classes.
+        lora_keys: module that names the transformer's layers.
+        predict_velocity: the family's forward pass.
+        prompt_rows: of an encoded prompt.
+        cell_px: side of a cell of the latents.
+        config: of every transformer of the family; the rest is in `SHAPES`.
+        vae_config: as released.
+    """
+
+    transformer: Any
+    vae: Any
+    lora_keys: Any
+    predict_velocity: Callable[..., Tensor]
+    prompt_rows: int
+    cell_px: int
+    config: Mapping[str, Any]
+    vae_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+FAMILIES = {
+    "flux": Family(
+        FluxTransformer2DModel,
+        AutoencoderKL,
+        flux_keys,
+        flux_velocity,
+        prompt_rows=513,
+        cell_px=8,
+        config={"in_channels": 64, "axes_dims_rope": (16, 56, 56), "guidance_embeds": True},
+        vae_config={
+            "block_out_channels": (128, 256, 512, 512),
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+            "layers_per_block": 2,
+            "latent_channels": 16,
+            "use_quant_conv": False,
+            "use_post_quant_conv": False,
+        },
+    ),
+    "flux2": Family(
+        Flux2Transformer2DModel,
+        AutoencoderKLFlux2,
+        flux2_keys,
+        flux2_velocity,
+        prompt_rows=512,
+        cell_px=16,
+        config={"in_channels": 128, "mlp_ratio": 3.0, "axes_dims_rope": (32, 32, 32, 32), "guidance_embeds": False},
+    ),
+}
 # Heads, double blocks, single blocks and width of the text as released.
-SHAPES = {"flux2": (48, 8, 48, 15360), "flux2_klein_4b": (24, 5, 20, 7680), "flux2_klein_9b": (32, 8, 24, 12288)}
+SHAPES = {
+    "flux": (24, 19, 38, 4096),
+    "flux2": (48, 8, 48, 15360),
+    "flux2_klein_4b": (24, 5, 20, 7680),
+    "flux2_klein_9b": (32, 8, 24, 12288),
+}
 
 
-def config_of(arch: str) -> dict[str, Any]:
-    """The transformer's config as it was released."""
+def family_of(arch: str) -> Family:
+    """The classes of an arch."""
+    return FAMILIES[find_cards()[arch].family]
+
+
+def config_of(arch: str, *, num_double: int | None = None, num_single: int | None = None) -> dict[str, Any]:
+    """The transformer's config as it was released, or with fewer blocks."""
     heads, double, single, text = SHAPES[arch]
+    own = {"guidance_embeds": True} if arch == "flux2" else {}
     return {
+        **family_of(arch).config,
+        **own,
         "num_attention_heads": heads,
-        "num_layers": double,
-        "num_single_layers": single,
+        "num_layers": double if num_double is None else num_double,
+        "num_single_layers": single if num_single is None else num_single,
         "joint_attention_dim": text,
         "attention_head_dim": 128,
-        "in_channels": 128,
-        "mlp_ratio": 3.0,
-        "axes_dims_rope": (32, 32, 32, 32),
-        "guidance_embeds": arch == "flux2",
     }
 
 
@@ -91,7 +158,7 @@ def norms_as_on_cuda(is_mixed: bool) -> Iterator[None]:
 
 
 def step_bytes(
-    config: dict[str, Any],
+    arch: str,
     *,
     side_px: int,
     dtype: torch.dtype = torch.bfloat16,
@@ -99,41 +166,37 @@ def step_bytes(
     recomputes: bool = True,
     batch_size: int = 1,
     num_references: int = 0,
+    **num_blocks: int,
 ) -> int:
     """The most that a training step adds to weights and LoRA; a full fine-tune's weights are fp32."""
-    cells = side_px // 16
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
-        model = _transformer(config, dtype=dtype, rank=rank)
+        model = _transformer(arch, dtype=dtype, rank=rank, **num_blocks)
         if recomputes:
             model.enable_gradient_checkpointing()
         before = live.peak = live.now
-        latents = [torch.empty(batch_size, config["in_channels"], cells, cells) for _ in range(1 + num_references)]
-        embeds = torch.empty(batch_size, 512, config["joint_attention_dim"], dtype=dtype)
+        latents = [_latents(arch, side_px, batch_size) for _ in range(1 + num_references)]
         with autocast(torch.device("cpu"), dtype):
-            velocity = predict_velocity(
-                model, latents[0], torch.empty(batch_size), embeds, guidance=1.0, references=latents[1:]
-            )
+            velocity = _predict(arch, model, latents, dtype)
         (velocity.float() - latents[0]).square().mean().backward()
         return live.peak - before
 
 
-def forward_bytes(config: dict[str, Any], *, side_px: int, dtype: torch.dtype = torch.bfloat16) -> int:
+def forward_bytes(arch: str, *, side_px: int, dtype: torch.dtype = torch.bfloat16, **num_blocks: int) -> int:
     """The most that a pass without gradients adds to the weights."""
-    cells = side_px // 16
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
-        model = _transformer(config, dtype=dtype, rank=16)
+        model = _transformer(arch, dtype=dtype, rank=16, **num_blocks)
         before = live.peak = live.now
-        latents = torch.empty(1, config["in_channels"], cells, cells)
-        embeds = torch.empty(1, 512, config["joint_attention_dim"], dtype=dtype)
+        latents = _latents(arch, side_px, 1)
         with torch.no_grad(), autocast(torch.device("cpu"), dtype):
-            predict_velocity(model, latents, torch.empty(1), embeds, guidance=1.0)
+            _predict(arch, model, [latents], dtype)
         return live.peak - before
 
 
-def vae_bytes(config: dict[str, Any], *, side_px: int, dtype: torch.dtype) -> tuple[int, int]:
+def vae_bytes(arch: str, *, side_px: int, dtype: torch.dtype) -> tuple[int, int]:
     """The most that encoding a picture, and decoding it under autocast, adds to the weights."""
+    family = family_of(arch)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), LiveBytes() as live:
-        vae = _in_dtype(AutoencoderKLFlux2, config, dtype).eval()
+        vae = _in_dtype(family.vae, family.vae_config, dtype).eval()
         pixels = torch.empty(1, 3, side_px, side_px, dtype=dtype)
         before = live.peak = live.now
         latents = vae.encode(pixels).latent_dist.mode()
@@ -144,15 +207,29 @@ def vae_bytes(config: dict[str, Any], *, side_px: int, dtype: torch.dtype) -> tu
         return encode, live.peak - before
 
 
-def _transformer(config: dict[str, Any], *, dtype: torch.dtype, rank: int | None) -> nn.Module:
+def _latents(arch: str, side_px: int, batch_size: int) -> Tensor:
+    """As many numbers as the transformer's tokens have, which stand for 16 x 16 pixels each."""
+    family = family_of(arch)
+    cells = side_px // family.cell_px
+    return torch.empty(batch_size, family.config["in_channels"] * family.cell_px**2 // 16**2, cells, cells)
+
+
+def _predict(arch: str, model: Any, latents: list[Tensor], dtype: torch.dtype) -> Tensor:
+    family, batch_size = family_of(arch), len(latents[0])
+    embeds = torch.empty(batch_size, family.prompt_rows, model.config.joint_attention_dim, dtype=dtype)
+    sigma = torch.empty(batch_size)
+    return family.predict_velocity(model, latents[0], sigma, embeds, guidance=1.0, references=latents[1:])
+
+
+def _transformer(arch: str, *, dtype: torch.dtype, rank: int | None, **num_blocks: int) -> Any:
+    family = family_of(arch)
     with torch.device("meta"):
         own = dtype if rank is not None else torch.float32
-        model = _in_dtype(Flux2Transformer2DModel, config, own).requires_grad_(rank is None)
+        model = _in_dtype(family.transformer, config_of(arch, **num_blocks), own).requires_grad_(rank is None)
         if rank is not None:
-            blocks = tuple(lora_keys.BLOCK_LISTS)
-            names = [
-                name for target in lora_keys.targets(model) if target.name.startswith(blocks) for name in target.modules
-            ]
+            blocks = tuple(family.lora_keys.BLOCK_LISTS)
+            targets = family.lora_keys.targets(model)
+            names = [name for target in targets if target.name.startswith(blocks) for name in target.modules]
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), model)
     for module in model.modules():
         for name, old in list(module._parameters.items()):
@@ -163,7 +240,7 @@ def _transformer(config: dict[str, Any], *, dtype: torch.dtype, rank: int | None
     return model.train()
 
 
-def _in_dtype(kind: Any, config: dict[str, Any], dtype: torch.dtype) -> Any:
+def _in_dtype(kind: Any, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     usual = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -24,8 +24,8 @@ class BlockSize:
     Attributes:
         name: of the list of blocks.
         count: how many there are.
-        linears: (inputs, outputs) of each linear layer as the released model fuses them. These are quantized, and each
-            may carry a LoRA.
+        linears: (inputs, outputs) of each linear layer, where several are fused for a LoRA as one. These are quantized,
+            and each may carry a LoRA.
         other_parameters: norms and biases, which stay as they are.
         saved: kept of a block for its backward pass if nothing is recomputed and its weights are frozen.
         working: most that lives at once while a block is recomputed and differentiated.
@@ -106,15 +106,16 @@ class TransformerSize:
 
 @dataclass(frozen=True)
 class TextEncoderSize:
-    """The part of a text encoder that is loaded.
+    """The part of a text encoder that is loaded. A model's encoders are loaded together.
 
     Attributes:
         num_layers: layers that are needed.
         layer_parameters: weights of one layer, nearly all in linear layers.
-        embedding_parameters: weights of the token table, which is never quantized.
+        embedding_parameters: weights of the token table and of what else is outside the layers; never quantized.
         hidden_size: channels.
         inner_size: width of the widest layer.
         num_tokens: length of a prompt.
+        is_held_whole: it is too small to be quantized or offloaded.
     """
 
     num_layers: int
@@ -123,6 +124,7 @@ class TextEncoderSize:
     hidden_size: int
     inner_size: int
     num_tokens: int
+    is_held_whole: bool = False
 
 
 @dataclass(frozen=True)

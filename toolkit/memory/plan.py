@@ -92,8 +92,7 @@ class Plan:
 
 def make_plan(inputs: PlanInputs) -> Plan:
     """The plan of a run. Pure arithmetic: no weight is read."""
-    text = max((_encode_text(inputs, size) for size in inputs.size.text_encoders), key=lambda one: one.tensor_bytes)
-    phases = [text, _encode_images(inputs), _load(inputs), _train(inputs)]
+    phases = [_encode_text(inputs), _encode_images(inputs), _load(inputs), _train(inputs)]
     if inputs.work.sample_px:
         phases.append(_sample(inputs))
     return Plan(inputs, (*phases, _save(inputs)))
@@ -116,22 +115,44 @@ def offloaded_bytes(inputs: PlanInputs) -> int:
     return round(inputs.offloaded * inputs.size.transformer.block_parameters * bits / 8)
 
 
-def _encode_text(inputs: PlanInputs, size: TextEncoderSize) -> Phase:
-    """One prompt at a time through the encoder; the hidden state of every layer is kept until the last is done."""
-    layer_bytes = size.layer_parameters * bits_of(inputs.te_qtype, inputs.te_width) / 8
-    table = size.embedding_parameters * inputs.te_width
-    waiting = 0 if inputs.device == "cpu" else round(inputs.te_offloaded * size.num_layers * layer_bytes)
-    states = size.num_tokens * size.num_layers * size.hidden_size * inputs.te_width
-    layer = 4 * size.num_tokens * size.inner_size * inputs.te_width
-    spread_out = 0 if inputs.te_qtype is None else size.hidden_size * size.inner_size * inputs.te_width
+def _encode_text(inputs: PlanInputs) -> Phase:
+    """One prompt at a time through each of the encoders, which are loaded together.
+
+    The hidden state of every layer is kept until the last is done.
+    """
+    encoders, width = inputs.size.text_encoders, inputs.te_width
+    tables = sum(size.embedding_parameters * width for size in encoders)
+    layers = sum(round(size.num_layers * _layer_bytes(inputs, size)) for size in encoders)
+    ring, waiting = map(sum, zip(*(_streamed(inputs, size) for size in encoders), strict=True))
     device = {
-        "weights": table + round(size.num_layers * layer_bytes) - waiting,
-        "activations": states,
-        "working set": layer + spread_out,
+        "weights": tables + layers - waiting,
+        "activations": max(size.num_tokens * size.num_layers * size.hidden_size * width for size in encoders),
+        "working set": max(_text_working(inputs, size) for size in encoders),
     }
     if waiting:
-        device["ring"] = round(RING_BLOCKS * layer_bytes)
-    return Phase("encode text", "encode text", device, _host(inputs, {"offloaded weights": waiting, "loading": table}))
+        device["ring"] = ring
+    return Phase("encode text", "encode text", device, _host(inputs, {"offloaded weights": waiting, "loading": tables}))
+
+
+def _te_qtype(inputs: PlanInputs, size: TextEncoderSize) -> str | None:
+    return None if size.is_held_whole else inputs.te_qtype
+
+
+def _layer_bytes(inputs: PlanInputs, size: TextEncoderSize) -> float:
+    return size.layer_parameters * bits_of(_te_qtype(inputs, size), inputs.te_width) / 8
+
+
+def _streamed(inputs: PlanInputs, size: TextEncoderSize) -> tuple[int, int]:
+    """Bytes of a text encoder's ring on the card, and of its layers that wait in RAM."""
+    if inputs.device == "cpu" or size.is_held_whole or not inputs.te_offloaded:
+        return 0, 0
+    layer = _layer_bytes(inputs, size)
+    return round(RING_BLOCKS * layer), round(inputs.te_offloaded * size.num_layers * layer)
+
+
+def _text_working(inputs: PlanInputs, size: TextEncoderSize) -> int:
+    spread_out = 0 if _te_qtype(inputs, size) is None else size.hidden_size * size.inner_size
+    return (4 * size.num_tokens * size.inner_size + spread_out) * inputs.te_width
 
 
 def _encode_images(inputs: PlanInputs) -> Phase:

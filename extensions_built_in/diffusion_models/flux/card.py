@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from extensions_built_in.diffusion_models.flux import size
 from toolkit.cards import ModelCard, ReferenceLimits, Variant
 
 _PARAMETERS = 11_901_408_320
@@ -37,6 +38,7 @@ CARDS = (
         divisor_px=16,
         num_parameters=_PARAMETERS,
         prompt_embeds_shape=_PROMPT_EMBEDS,
+        size=size.FLUX_1,
         capabilities=frozenset({"guidance_embed", "assistant_lora"}),
         defaults=_defaults(),
         notes=(
@@ -69,6 +71,7 @@ CARDS = (
         divisor_px=16,
         num_parameters=_PARAMETERS,
         prompt_embeds_shape=_PROMPT_EMBEDS,
+        size=size.FLUX_1,
         capabilities=frozenset({"guidance_embed", "assistant_lora", "references"}),
         reference_limits=ReferenceLimits(max_count=1, max_area_px=1024**2),
         defaults=_defaults(guidance_scale=2.5, sample_steps=28),

@@ -9,6 +9,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxPipeline
 from PIL import Image
 from torch import Tensor, nn
+from transformers import T5EncoderModel
 
 from extensions_built_in.diffusion_models.flux import latents, lora_formats, lora_keys, text_encoder, weights
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
@@ -106,6 +107,12 @@ class FluxModel(StableDiffusion):
             recipe = transformer_recipe(self._files("transformer"), arch=self.arch)
             self.transformer = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
             self.load_assistant_lora()
+
+    def list_blocks(self, module: nn.Module) -> list[str]:
+        """See BaseModel.list_blocks: T5's are inside its encoder; CLIP has none and stays on the card."""
+        if isinstance(module, T5EncoderModel):
+            return [f"encoder.{name}" for name in super().list_blocks(module.encoder)]
+        return super().list_blocks(module)
 
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """See BaseModel.get_quantizable_layers: every linear layer inside the blocks of the transformer and of T5.

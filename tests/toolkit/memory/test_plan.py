@@ -62,6 +62,22 @@ def test_weights_are_on_the_card_or_in_ram() -> None:
     assert load.host["offloaded weights"] == offloaded_bytes(half)
 
 
+def test_text_encoders_are_loaded_together_and_the_small_one_stays_whole_on_the_card() -> None:
+    clip, t5 = inputs("flux").size.text_encoders
+    assert clip.is_held_whole and not t5.is_held_whole
+    whole, quantized, streamed = (
+        make_plan(inputs("flux", **options)).phases[0]
+        for options in ({}, {"te_qtype": "qfloat8"}, {"te_offloaded": 1.0})
+    )
+    clip_bytes = 2 * (clip.num_layers * clip.layer_parameters + clip.embedding_parameters)
+    t5_bytes, table = 2 * t5.num_layers * t5.layer_parameters, 2 * t5.embedding_parameters
+    assert whole.device["weights"] == clip_bytes + table + t5_bytes
+    assert quantized.device["weights"] == pytest.approx(clip_bytes + table + t5_bytes / 2, rel=0.01)
+    assert streamed.device["weights"] == clip_bytes + table
+    assert streamed.host["offloaded weights"] == t5_bytes
+    assert streamed.device["ring"] == pytest.approx(2 * t5_bytes / t5.num_layers)
+
+
 def test_a_cpu_has_everything_in_ram() -> None:
     plan = make_plan(inputs("flux2_tiny", device="cpu", width=4))
     assert plan.peak_gpu_bytes == 0

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from tests.live_bytes import config_of, forward_bytes, step_bytes
+from tests.live_bytes import forward_bytes, step_bytes
 from toolkit.cards import find_cards
 from toolkit.memory import step_memory
 from toolkit.memory.plan_inputs import PlanInputs, Workload
 from toolkit.model_size import ModelSize
 
 TOLERANCE = 0.1
+# Double and single blocks. A full fine-tune of FLUX.1 is planned with 0.8 GB too much for one block and batches of 2:
+# too small a share of the whole model to plan by figures of its own, too large a one of very few blocks.
+BLOCKS = {"flux": (4, 6), "flux2_klein_4b": (2, 3)}
 
 
 def size_of(arch: str, *, double: int | None = None, single: int | None = None) -> ModelSize:
@@ -35,11 +38,13 @@ def planned_bytes(size: ModelSize, *, side_px: int, num_references: int = 0, **o
     return max(sum(parts.values()) for parts in step_memory.step_moments(inputs) if "update" not in parts)
 
 
-def test_dev_at_full_size_needs_what_is_planned() -> None:
-    counted = step_bytes(config_of("flux2"), side_px=1024)
-    assert planned_bytes(size_of("flux2"), side_px=1024) == pytest.approx(counted, rel=TOLERANCE)
+@pytest.mark.parametrize("arch", ["flux", "flux2"])
+def test_dev_at_full_size_needs_what_is_planned(arch: str) -> None:
+    counted = step_bytes(arch, side_px=1024)
+    assert planned_bytes(size_of(arch), side_px=1024) == pytest.approx(counted, rel=TOLERANCE)
 
 
+@pytest.mark.parametrize("arch", BLOCKS)
 @pytest.mark.parametrize(
     "options",
     [
@@ -52,18 +57,18 @@ def test_dev_at_full_size_needs_what_is_planned() -> None:
     ],
     ids=str,
 )
-def test_a_step_needs_what_is_planned(options: dict[str, Any]) -> None:
+def test_a_step_needs_what_is_planned(arch: str, options: dict[str, Any]) -> None:
     settings = {"side_px": 1024, "dtype": torch.bfloat16, **options}
-    config = {**config_of("flux2_klein_4b"), "num_layers": 2, "num_single_layers": 3}
-    counted = step_bytes(config, **settings)
+    double, single = BLOCKS[arch]
+    counted = step_bytes(arch, num_double=double, num_single=single, **settings)
     settings["lora_rank"], settings["width"] = settings.pop("rank", 16), settings.pop("dtype").itemsize
-    size = size_of("flux2_klein_4b", double=2, single=3)
+    size = size_of(arch, double=double, single=single)
     assert planned_bytes(size, **settings) == pytest.approx(counted, rel=TOLERANCE)
 
 
+@pytest.mark.parametrize("arch", ["flux", "flux2_klein_9b"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_a_sample_needs_what_is_planned(dtype: torch.dtype) -> None:
-    config = {**config_of("flux2_klein_9b"), "num_layers": 1, "num_single_layers": 2}
-    counted = forward_bytes(config, side_px=1024, dtype=dtype)
-    inputs = PlanInputs(size_of("flux2_klein_9b"), Workload(0, 0), "cuda", width=dtype.itemsize)
+def test_a_sample_needs_what_is_planned(arch: str, dtype: torch.dtype) -> None:
+    counted = forward_bytes(arch, side_px=1024, dtype=dtype, num_double=1, num_single=2)
+    inputs = PlanInputs(size_of(arch), Workload(0, 0), "cuda", width=dtype.itemsize)
     assert step_memory.forward_bytes(inputs, 1024**2) == pytest.approx(counted, rel=TOLERANCE)

@@ -1,0 +1,106 @@
+"""The sizes of FLUX.1's parts, for the memory plan.
+
+Parameter counts follow from the published configurations. Activation figures were counted on the real classes, every
+storage from its making to its release, with the layer norms, RMS norms and group norms in fp32 as CUDA's autocast has
+them; a test counts them again.
+"""
+
+from __future__ import annotations
+
+from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
+from toolkit.model_size import BlockSize, Bytes, ModelSize, TextEncoderSize, TransformerSize, VaeSize
+
+_HIDDEN = 3072
+_HEAD_SIZE = 128
+_TIME_CHANNELS = 256
+_TEXT = 4096
+_POOLED = 768
+_LATENT_CHANNELS = 64
+
+# Of one stream of a double block: modulation, query, key and value, the attention's output, and the MLP.
+_STREAM = (
+    (_HIDDEN, 6 * _HIDDEN),
+    *((_HIDDEN, _HIDDEN),) * 4,
+    (_HIDDEN, 4 * _HIDDEN),
+    (4 * _HIDDEN, _HIDDEN),
+)
+# Modulation, query, key and value, the MLP, and what joins both.
+_SINGLE = (
+    (_HIDDEN, 3 * _HIDDEN),
+    *((_HIDDEN, _HIDDEN),) * 3,
+    (_HIDDEN, 4 * _HIDDEN),
+    (5 * _HIDDEN, _HIDDEN),
+)
+# Time, guidance and CLIP's vector, two layers each; latents and text; the last modulation and the way back to latents.
+_OUTER = (
+    *((_TIME_CHANNELS, _HIDDEN), (_HIDDEN, _HIDDEN)) * 2,
+    *((_POOLED, _HIDDEN), (_HIDDEN, _HIDDEN)),
+    (_LATENT_CHANNELS, _HIDDEN),
+    (_TEXT, _HIDDEN),
+    (_HIDDEN, 2 * _HIDDEN),
+    (_HIDDEN, _LATENT_CHANNELS),
+)
+
+
+def _biases(linears: tuple[tuple[int, int], ...]) -> int:
+    return sum(outputs for _, outputs in linears)
+
+
+_TRANSFORMER = TransformerSize(
+    hidden_size=_HIDDEN,
+    px_per_token=16 * 16,
+    blocks=(
+        BlockSize(
+            "double_blocks",
+            19,
+            _STREAM * 2,
+            saved=Bytes(62.2, 88.2),
+            working=Bytes(89.3, 102.6),
+            forward=Bytes(42.9, 62.9),
+            other_parameters=_biases(_STREAM * 2) + 4 * _HEAD_SIZE,
+        ),
+        BlockSize(
+            "single_blocks",
+            38,
+            _SINGLE,
+            saved=Bytes(52.2, 76.2),
+            working=Bytes(98.5, 111.9),
+            forward=Bytes(56.9, 65.1),
+            other_parameters=_biases(_SINGLE) + 2 * _HEAD_SIZE,
+        ),
+    ),
+    outer_linears=_OUTER,
+    outer_parameters=sum(inputs * outputs for inputs, outputs in _OUTER) + _biases(_OUTER),
+    outer=Bytes(4.1, 4.6),
+    trained=Bytes(8.0, 8.0),
+)
+_CLIP = TextEncoderSize(
+    num_layers=12,
+    layer_parameters=4 * (768 * 768 + 768) + (768 * 3072 + 3072) + (3072 * 768 + 768) + 4 * 768,
+    embedding_parameters=(49_408 + 77) * 768 + 2 * 768,
+    hidden_size=768,
+    inner_size=3072,
+    num_tokens=77,
+    is_held_whole=True,
+)
+# 64 heads of width 64. Beside the table: a bias for each of 32 distances and each head, and the last norm.
+_T5 = TextEncoderSize(
+    num_layers=24,
+    layer_parameters=4 * _TEXT * 64 * 64 + 3 * _TEXT * 10_240 + 2 * _TEXT,
+    embedding_parameters=32_128 * _TEXT + 32 * 64 + _TEXT,
+    hidden_size=_TEXT,
+    inner_size=10_240,
+    num_tokens=512,
+)
+_VAE = VaeSize(
+    parameters=83_819_683,
+    encode=Bytes(1280, 2560),
+    decode=Bytes(2560, 3072),
+    latents=16 * 4 / 64,
+    whole_px=WHOLE_PX,
+    whole_low_vram_px=WHOLE_LOW_VRAM_PX,
+)
+
+# Of dev and Kontext. schnell is planned as dev, which is a little too much: it has no guidance embedding, 0.1 % of the
+# weights, and its prompts have half the tokens.
+FLUX_1 = ModelSize(_TRANSFORMER, (_CLIP, _T5), _VAE)
