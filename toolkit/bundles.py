@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -277,7 +278,8 @@ def _is_as_written(text: str, manifest: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> str:
-    if path.stat().st_size > _LARGEST_MANIFEST:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_MANIFEST:  # a pipe or a device would never end
         raise ValueError
     return path.read_text(encoding="utf-8")
 
