@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import run
-from tests.reliability.bad_inputs.battery import expect_error, expect_result
+from tests.reliability.bad_inputs.battery import expect_error, expect_exit, expect_result
 from tests.reliability.bad_inputs.test_tensor_files import FILES, GOOD, JUNK, Trap
 from tests.tiny import write_job
 from tests.tiny_flux import make_tiny_flux, tiny_flux
@@ -198,7 +198,7 @@ def test_no_assistant_runs_what_a_pickle_says(
     torch.save(Trap(tmp_path / "canary"), trap)
     section = section_of(model, assistant_lora_path=str(trap))
     job = write_job(tmp_path, model=section)
-    assert expect_result("pickles", lambda: run.main([str(job), "--check"]), cpu_limit_s=CPU_LIMIT_S) == 2
+    assert expect_exit("pickles", lambda: run.main([str(job), "--check"]), cpu_limit_s=CPU_LIMIT_S) == 2
     shown = capsys.readouterr()
     assert trap.name in shown.err
     assert "Traceback" not in shown.out + shown.err

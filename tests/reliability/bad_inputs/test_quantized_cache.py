@@ -107,7 +107,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
         {f"t{i}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(100_000)}
     ),
     "another type of the same size": lambda header: header[QWEIGHT].update(dtype="I8"),
-    "another shape of the same size": lambda header: header[QWEIGHT].update(shape=header[QWEIGHT]["shape"][::-1] + [1]),
+    "another shape of the same size": lambda header: header[QWEIGHT].update(shape=[*header[QWEIGHT]["shape"][::-1], 1]),
     "one long row": lambda header: header[QWEIGHT].update(shape=[1, 64 * 32]),
     "a bias of another shape": lambda header: header["layer.bias"].update(shape=[8, 8]),
     "a tensor under another name": lambda header: header.update({"layer.other": header.pop(QWEIGHT)}),

@@ -22,7 +22,7 @@ import run
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe, used_tensors
 from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, load_tokenizer
-from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
+from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_exit, expect_result
 from tests.tiny import TINY, tiny_model, write_job
 from toolkit.errors import UserError
 from toolkit.lora.__main__ import main as lora_command
@@ -248,7 +248,7 @@ def test_a_base_that_is_damaged_is_not_merged_into(tmp_path: Path, capsys: pytes
     for content in (*FILES.values(), GOOD):
         base.write_bytes(content)
         command = ["merge", str(lora), "--base", str(base), "--output", str(output), "--arch", ARCH]
-        assert expect_result("lora files", lambda command=command: lora_command(command)) == 2
+        assert expect_exit("lora files", lambda command=command: lora_command(command)) == 2
         assert "base.safetensors" in capsys.readouterr().err or content == GOOD
         assert not output.exists()
     assert lora_command([*command, "--weight", "nan"]) == 2
@@ -341,7 +341,7 @@ def test_no_path_of_a_job_runs_what_a_pickle_says(
     torch.save(Trap(canary), trap)
     path = write_job(tmp_path, **PATHS[where])
     path.write_text(path.read_text().replace("TRAP", str(trap)))
-    code = expect_result("pickles", lambda: run.main([str(path), "--check"]), cpu_limit_s=5)
+    code = expect_exit("pickles", lambda: run.main([str(path), "--check"]), cpu_limit_s=5)
     assert code == 2
     shown = capsys.readouterr()
     assert trap.name in shown.err
