@@ -83,7 +83,7 @@ def _owner(
         except UnknownKeysError as error:
             complaint = complaint or error
         except UserError as error:  # of a model that has these layers: it says what is wrong with them
-            complaint = error if complaint is None or isinstance(complaint, UnknownKeysError) else complaint
+            complaint = error
     if len(found) > 1:
         archs = " or ".join(model.arch for model, _ in found.values())
         raise UserError(f"{path}: several models have layers of these names. Say whose LoRA it is: --arch {archs}.")

@@ -121,9 +121,7 @@ def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantiz
     try:
         num_bytes = read_entry(entry, module, qtype=quantization.qtype, layers=quantization.layers, device_of=device_of)
     except DamagedEntry as error:
-        with contextlib.suppress(
-            OSError
-        ):  # it makes room; where it cannot go, the new one is not kept and that is told
+        with contextlib.suppress(OSError):  # where it cannot go, a new one cannot be kept, and that is told
             entry.unlink(missing_ok=True)
         quantization.tell(f"{entry}: damaged quantized weights, they will be made again: {error}")
         return False
