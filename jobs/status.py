@@ -20,7 +20,7 @@ def status(folder: Path) -> list[str]:
     Raises:
         UserError: there is no such folder.
     """
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise UserError(f"--status {folder}: no such folder. It wants an output folder, such as output/my_job.")
     runs = read_runs(folder)
     owner = holder(folder)
@@ -32,6 +32,13 @@ def status(folder: Path) -> list[str]:
     for run in runs[-_SHOWN_RUNS:]:
         lines += [f"  {line}" for line in _describe(run)]
     return [*lines, *_bundles(folder)]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _last_step(folder: Path) -> str:

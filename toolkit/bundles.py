@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def read_bundle(folder: Path) -> Bundle:
     if step != bundle.step:
         raise BrokenBundle(folder, "its manifest is of another step")
     for path, written in files.items():
-        if not path.resolve().is_relative_to(bundle.root.resolve()):
+        if not _is_inside(path, bundle.root):
             raise BrokenBundle(folder, "its manifest names files outside the job's folder")
         if folder in path.parents and _size(path) != written.num_bytes:
             raise BrokenBundle(folder, f"{path.name} is missing or cut short")
@@ -277,9 +278,17 @@ def _is_as_written(text: str, manifest: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> str:
-    if path.stat().st_size > _LARGEST_MANIFEST:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_MANIFEST:  # a pipe or a device would never end
         raise ValueError
     return path.read_text(encoding="utf-8")
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except ValueError:  # a zero byte, or half a character: no file can have this name
+        return False
 
 
 def _size(path: Path) -> int | None:

@@ -92,8 +92,9 @@ def read_runs(folder: Path) -> list[Run]:
     """All starts in order. Lines that are damaged are passed over."""
     runs: dict[str, Run] = {}
     order: list[Run] = []
-    try:
-        lines = (folder / RUNS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    path = folder / RUNS_FILE
+    try:  # a pipe or a device would never come to an end
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     except OSError:
         return []
     for line in lines:

@@ -8,7 +8,7 @@ from pathlib import Path
 from toolkit.errors import UserError
 from toolkit.lora.frozen import FrozenLora
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update
+from toolkit.lora.update import Place, Update, must_be_finite
 from toolkit.models.base_model import BaseModel
 from toolkit.weights.layouts import find_component
 from toolkit.weights.tensor_files import read_metadata, read_tensors
@@ -31,8 +31,8 @@ class StableDiffusion(BaseModel):
     def check_files(self) -> None:
         """See BaseModel.check_files."""
         path = self.model_config.assistant_lora_path
-        if path is not None and Path(path).exists():
-            _find(path)
+        if path is not None and Path(path).expanduser().exists():
+            self._read_assistant(path)
 
     def load_assistant_lora(self) -> None:
         """Put `model.assistant_lora_path`, if the job has one, on the transformer that has just been loaded.
@@ -43,11 +43,7 @@ class StableDiffusion(BaseModel):
         path = self.model_config.assistant_lora_path
         if path is None:
             return
-        file = _find(path)
-        try:
-            updates = parse(read_tensors(file), read_metadata(file), self.locate_layer)
-        except UserError as error:
-            raise UserError(f"{ASSISTANT}: {file}: {error}") from error
+        file, updates = self._read_assistant(path)
         lora = FrozenLora(self._by_layer(updates))
         lora.attach(self.transformer, source=f"{ASSISTANT}: {file}", dtype=self.dtype, device=self.device)
         self.assistant_lora = lora
@@ -69,6 +65,19 @@ class StableDiffusion(BaseModel):
             right = FLOW_MATCHING_SCHEDULER if self.is_flow_matching else "ddpm"
             raise UserError(f"train.noise_scheduler: {self.card.label} needs `{right}`, found `{name}`.")
 
+    def _read_assistant(self, path: str) -> tuple[Path, dict[str, Update]]:
+        (file,) = find_component(path, "assistant", single_files=_ASSISTANT_FILES, setting=ASSISTANT).weights
+        try:
+            tensors, metadata = read_tensors(file), read_metadata(file)
+        except UserError as error:  # names the file
+            raise UserError(f"{ASSISTANT}: {error}") from error
+        try:
+            updates = parse(tensors, metadata, self.locate_layer)
+        except UserError as error:
+            raise UserError(f"{ASSISTANT}: {file}: {error}") from error
+        must_be_finite(updates, source=f"{ASSISTANT}: {file}")
+        return file, updates
+
     def _by_layer(self, updates: dict[str, Update]) -> dict[str, Update]:
         """By name in the loaded model, where a target may be several layers."""
         found: dict[str, Update] = {}
@@ -79,8 +88,3 @@ class StableDiffusion(BaseModel):
                 whole = updates[target.name]
                 found[module] = Update(whole.a, where.rows(whole.b))
         return found
-
-
-def _find(path: str) -> Path:
-    (file,) = find_component(path, "assistant", single_files=_ASSISTANT_FILES, setting=ASSISTANT).weights
-    return file

@@ -16,7 +16,7 @@ from torch import Tensor
 from toolkit.cards import find_cards
 from toolkit.config import SaveConfig
 from toolkit.errors import UserError
-from toolkit.lora.parse import ADAPTER_METADATA, format_of, parse
+from toolkit.lora.parse import ADAPTER_METADATA, UnknownKeysError, format_of, parse
 from toolkit.lora.update import Update, must_be_finite
 from toolkit.lora.verify import WRITTEN_AS, verify
 from toolkit.util.get_model import model_classes
@@ -80,8 +80,10 @@ def _owner(
         family = find_cards()[name].family
         try:
             found[family] = found.get(family) or (model, parse(tensors, metadata, model.locate_layer))
-        except UserError as error:
+        except UnknownKeysError as error:
             complaint = complaint or error
+        except UserError as error:  # of a model that has these layers: it says what is wrong with them
+            complaint = error
     if len(found) > 1:
         archs = " or ".join(model.arch for model, _ in found.values())
         raise UserError(f"{path}: several models have layers of these names. Say whose LoRA it is: --arch {archs}.")

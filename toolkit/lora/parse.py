@@ -51,6 +51,10 @@ ADAPTER_METADATA = "lora_adapter_metadata"  # where diffusers writes peft's sett
 _SHOWN = 5
 
 
+class UnknownKeysError(UserError):
+    """Keys that are no LoRA of the model: the file may be of another one."""
+
+
 def parse(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], place: Callable[[str], Place | Fused | None]
 ) -> dict[str, Update]:
@@ -63,7 +67,8 @@ def parse(
             is no layer of the model.
 
     Raises:
-        UserError: keys are unknown, incomplete or given twice; all such keys are counted and the first are named.
+        UnknownKeysError: keys are unknown or given twice; all such keys are counted and the first are named.
+        UserError: a layer is incomplete, given twice, or makes no sense.
     """
     found: dict[Place | Fused, dict[str, Tensor]] = defaultdict(dict)
     names: dict[Place | Fused, str] = {}
@@ -77,7 +82,7 @@ def parse(
             found[where][role] = tensor
             names[where] = name
     if strange:
-        raise UserError(_complaint(strange, len(tensors)))
+        raise UnknownKeysError(_complaint(strange, len(tensors)))
     if not found:
         raise UserError("the file holds no tensors.")
     adapter = _adapter(metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,13 +116,14 @@ def _quantize_while(
 
 def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantization) -> bool:
     entry = quantization.entry
-    if entry is None or not entry.exists():
+    if entry is None or not entry.is_file():
         return False
     try:
         num_bytes = read_entry(entry, module, qtype=quantization.qtype, layers=quantization.layers, device_of=device_of)
     except DamagedEntry as error:
-        entry.unlink(missing_ok=True)
-        quantization.tell(f"{entry}: damaged quantized weights removed, they will be made again: {error}")
+        with contextlib.suppress(OSError):  # where it cannot go, a new one cannot be kept, and that is told
+            entry.unlink(missing_ok=True)
+        quantization.tell(f"{entry}: damaged quantized weights, they will be made again: {error}")
         return False
     quantization.tell(f"quantized weights ({quantization.qtype}, {num_bytes / 1e9:.2f} GB) read from {entry}")
     return True

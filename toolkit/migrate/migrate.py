@@ -8,7 +8,9 @@ from typing import Any
 from toolkit.cards import ModelCard
 from toolkit.config.known import find_known
 from toolkit.config.load import check_job
+from toolkit.config.locations import text_of
 from toolkit.config.model import settle_arch
+from toolkit.config.placeholders import written_secrets
 from toolkit.errors import JobError, Problem
 from toolkit.files import write_text
 from toolkit.migrate.findings import Advice, Finding, Obstacle
@@ -29,10 +31,13 @@ def migrate(source: Path, output: Path, *, to: ModelCard, cards: dict[str, Model
         What was changed, and what the user should think about, in reading order.
 
     Raises:
-        JobError: the file is damaged, names no known model, trains `to` already, or asks for something that cannot
-            carry over; nothing was written.
+        JobError: the file is damaged, holds a secret, names no known model, trains `to` already, or asks for something
+            that cannot carry over; nothing was written.
     """
     text = JobText(source)
+    secrets = written_secrets(plain(text.tree))
+    if secrets:  # neither shown nor written a second time
+        raise JobError(str(source), [Problem(text_of(location), what) for location, what in secrets])
     mistakes = _problems_of(plain(text.tree), source)
     findings: list[Finding] = []
     config = text.tree.get("config")
@@ -65,7 +70,7 @@ def _card_of(process: Any, index: int, cards: dict[str, ModelCard], source: Path
     if conflict:
         raise JobError(str(source), [Problem(f"{where}.arch", conflict)])
     arch = settled.get("arch")
-    if arch not in cards:
+    if not isinstance(arch, str) or arch not in cards:
         what = f"names no model this trainer knows ({arch}). Known: {', '.join(sorted(cards))}"
         raise JobError(str(source), [Problem(f"{where}.arch", what)])
     return cards[arch]

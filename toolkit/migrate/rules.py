@@ -126,8 +126,8 @@ def _samples(process: Section, move: Move) -> Iterator[Finding]:
     defaults = move.target.defaults.get("sample", {})
     for name in ("sample", "first_sample"):
         section = _section(process, name)
-        items = section.get("samples")
-        places = [(name, section), *((f"{name}.samples[{i}]", item) for i, item in enumerate(items or ()))]
+        items = _list(section, "samples")
+        places = [(name, section), *((f"{name}.samples[{i}]", item) for i, item in enumerate(items))]
         for where, place in places:
             for key, why in (("guidance_scale", "guidance"), ("sample_steps", "number of steps")):
                 if isinstance(place, dict) and place.get(key) is not None and key in defaults:
@@ -140,7 +140,7 @@ def _samples(process: Section, move: Move) -> Iterator[Finding]:
 def _references(process: Section, move: Move) -> Iterator[Finding]:
     if "references" in move.target.capabilities:
         return
-    for index, dataset in enumerate(process.get("datasets") or ()):
+    for index, dataset in enumerate(_list(process, "datasets")):
         if isinstance(dataset, dict) and any(key.startswith("control_path") and dataset[key] for key in dataset):
             what = f"{move.target.label} takes no reference images. Remove the key, or choose a model that does"
             yield Obstacle(f"datasets[{index}].control_path", what)
@@ -182,6 +182,11 @@ def _section(parent: Section, key: str) -> Section:
     """The section; where there is none, an empty one that belongs to nothing."""
     found = parent.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def _list(parent: Section, key: str) -> list[Any]:
+    found = parent.get(key)
+    return found if isinstance(found, list) else []
 
 
 def _weight_gb(card: ModelCard, bits: float) -> float:

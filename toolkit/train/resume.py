@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -169,10 +170,11 @@ def describe_dataset_change(before: Mapping[str, str], now: Mapping[str, str]) -
 
 def _place(source: Path, step: int | None) -> tuple[Path, int | None]:
     """The job's folder that a path of the user's is, or is the bundle of, and the step it names."""
-    if (source / STATE_FOLDER).is_dir():
-        return source, step
-    if source.is_dir() and source.name.isdecimal() and source.parent.name == STATE_FOLDER and step is None:
-        return source.parent.parent, int(source.name)
+    with contextlib.suppress(OSError):  # a name that is too long
+        if (source / STATE_FOLDER).is_dir():
+            return source, step
+        if source.is_dir() and source.name.isdecimal() and source.parent.name == STATE_FOLDER and step is None:
+            return source.parent.parent, int(source.name)
     raise UserError(
         f"--resume {source}: needs a job's output folder, or one of the numbered folders in its `{STATE_FOLDER}`."
     )
@@ -231,7 +233,8 @@ def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]
     dataset = describe_dataset_change(_dataset(bundle, facts), facts.dataset)
     if dataset:
         notices.append(f"the dataset has changed since step {bundle.step}: {dataset}")
-    before, now = bundle.manifest["versions"], versions()
+    before, now = bundle.manifest.get("versions"), versions()
+    before = before if isinstance(before, dict) else {}
     moved = [f"{name} {before[name]} -> {now[name]}" for name in before if now.get(name, before[name]) != before[name]]
     if moved:
         notices.append(f"changed since step {bundle.step}: {', '.join(moved)}; figures may differ in their last digits")

@@ -73,6 +73,8 @@ class Sources:
 
     def find_local(self, component: str) -> ComponentFiles | None:
         """As `find`, without the network; None for what is on the hub."""
+        if self._follows_the_encoder(component):
+            return self._tokenizer_of_encoder(component, _find_local)
         own = self.config.place_of(component)
         place = Path(own or self.config.name_or_path).expanduser()
         if not place.exists():
@@ -106,8 +108,7 @@ class Sources:
 
     def _find(self, component: str, look: _Look[T]) -> ComponentFiles | T:
         config = self.config
-        is_tokenizer = _first(component) == "tokenizer"
-        if is_tokenizer and config.model_paths.tokenizer is None and config.place_of("text_encoder"):
+        if self._follows_the_encoder(component):
             return self._tokenizer_of_encoder(component, look)
         found = self.find_local(component)
         if found is not None:
@@ -121,6 +122,10 @@ class Sources:
                 if own is not None or component == "transformer" or place == self.card.source:
                     raise
         return self._from_the_card(component, look)
+
+    def _follows_the_encoder(self, component: str) -> bool:
+        is_tokenizer = _first(component) == "tokenizer"
+        return is_tokenizer and self.config.model_paths.tokenizer is None and bool(self.config.place_of("text_encoder"))
 
     def _tokenizer_of_encoder(self, component: str, look: _Look[T]) -> ComponentFiles | T:
         place = str(self.config.place_of("text_encoder"))
@@ -151,6 +156,14 @@ class Sources:
                 f"{self.config.name_or_path} holds no {component}, and {self.card.source}, which does, cannot be used "
                 f"either. {error} Or set {key} to a folder that has it."
             ) from error
+
+
+def _find_local(
+    place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+) -> ComponentFiles | None:
+    if not Path(place).expanduser().exists():
+        return None
+    return find_component(place, component, single_files=single_files, any_file=any_file, setting=setting)
 
 
 def _first(component: str) -> str:

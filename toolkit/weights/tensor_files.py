@@ -77,7 +77,7 @@ def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
     checksums = dict.fromkeys(tensors, _NOT_YET)
 
     def note(name: str, content: memoryview) -> None:
-        checksums[name] = f"{zlib.crc32(content):08x}"
+        checksums[name] = _checksum(tensors[name], content)
 
     with whole_file(path) as temporary:
         write_chunks(temporary, _chunks(tensors, {**metadata, _CHECKSUMS: json.dumps(checksums)}, note=note))
@@ -86,17 +86,22 @@ def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
 
 
 def checksum(tensor: Tensor) -> str:
-    """CRC-32 of a tensor's bytes, eight hex digits: finds damage at 2 GB/s, no forgery."""
-    return f"{zlib.crc32(_bytes(tensor)):08x}"
+    """CRC-32 of a tensor's type, shape and bytes, eight hex digits: finds damage at 2 GB/s, no forgery."""
+    return _checksum(tensor, _bytes(tensor))
 
 
 def read_checksums(path: Path) -> dict[str, str]:
     """What `stream_tensors` has noted of each tensor; nothing for files of other programs.
 
     Raises:
-        UserError: there is no such file, or it is truncated or no safetensors file.
+        UserError: there is no such file, or it is truncated or no safetensors file, or its checksums are damaged.
     """
-    checksums: dict[str, str] = json.loads(read_metadata(path).get(_CHECKSUMS, "{}"))
+    try:
+        checksums = json.loads(read_metadata(path).get(_CHECKSUMS, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its checksums are damaged ({error}).") from error
+    if not isinstance(checksums, dict):
+        raise UserError(f"{path}: its checksums are damaged.")
     return checksums
 
 
@@ -167,6 +172,11 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes
 
 def _order(tensors: Mapping[str, Tensor]) -> list[str]:
     return sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name))
+
+
+def _checksum(tensor: Tensor, content: memoryview) -> str:
+    kind = f"{_TYPES[tensor.dtype]} {list(tensor.shape)}"
+    return f"{zlib.crc32(content, zlib.crc32(kind.encode())):08x}"
 
 
 def _bytes(tensor: Tensor) -> memoryview:

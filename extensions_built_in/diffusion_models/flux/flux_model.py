@@ -79,6 +79,12 @@ class FluxModel(StableDiffusion):
         vae = self.sources.find_local("vae")
         if vae is not None:
             vae_recipe(vae)
+        clip, t5 = (self.sources.find_local(name) for name in ("text_encoder", "text_encoder_2"))
+        if clip is not None and t5 is not None:
+            clip_recipe(clip, device=self.device)
+            t5_recipe(t5)
+        if all(self.sources.find_local(name) is not None for name in ("tokenizer", "tokenizer_2")):
+            self._load_tokenizers()
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""

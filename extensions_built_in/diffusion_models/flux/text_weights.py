@@ -59,8 +59,13 @@ def folder_of(files: ComponentFiles) -> Path:
 def _recipe(kind: Any, model_type: str, files: ComponentFiles, convert: Convert) -> Recipe:
     config = _config(files, model_type)
     weights = PlainWeights(index_tensors(weights_of(files)))
-    with torch.device("meta"):
-        model = kind(config).requires_grad_(False).eval()
+    try:
+        with torch.device("meta"):
+            model = kind(config).requires_grad_(False).eval()
+    except Exception as error:  # a configuration that makes no sense fails in any layer
+        raise UserError(
+            f"{files.place}: no text encoder can be made of its config.json ({error}). Download it again."
+        ) from error
     check_fit(model, converted_shapes(weights, convert), place=files.place, kind=f"{model_type} text encoder")
     return Recipe(model, weights, convert)
 

@@ -82,6 +82,8 @@ class Flux2Model(BaseModel):
         encoder = self.sources.find_local("text_encoder")
         if encoder is not None:
             self._text_recipe(encoder)
+        if self.sources.find_local("tokenizer") is not None:
+            self._load_tokenizer()
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""

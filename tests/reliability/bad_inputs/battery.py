@@ -59,6 +59,15 @@ def expect_result(kind: str, action: Callable[[], T], *, cpu_limit_s: float = CP
     return outcome
 
 
+def expect_exit(kind: str, action: Callable[[], int], *, cpu_limit_s: float = CPU_LIMIT_S) -> int:
+    """The exit code of a command that must raise nothing; one above 0 counts as an error, whose text is on stderr."""
+    code = expect_result(kind, action, cpu_limit_s=cpu_limit_s)
+    if code:
+        COUNTS.subtract([(kind, "correct result")])
+        COUNTS.update([(kind, "clear error")])
+    return code
+
+
 def table() -> str:
     """Inputs tried and their outcomes, a line for each kind."""
     kinds = sorted({kind for kind, _ in COUNTS})

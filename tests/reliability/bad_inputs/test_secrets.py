@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_no_secret_is_in_anything_that_a_run_leaves_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sections = {
+        "model": {"quantize": True, "qtype": "qfloat8", "quantize_cache": str(tmp_path / "output" / "quantized")},
         "trigger_word": "fox${WANDB_API_KEY}",
         "log_dir": str(tmp_path / "output" / "curves"),
         "train": {"steps": 2, "disable_sampling": False, "cache_text_embeddings": True},
@@ -46,11 +48,18 @@ def test_no_secret_is_in_anything_that_a_run_leaves_behind(
     monkeypatch.setenv("WANDB_API_KEY", WANDB)
     monkeypatch.setenv("MY_PASSPHRASE", OWN)
     monkeypatch.chdir(tmp_path)
+    command = [str(path), "--log", str(tmp_path / "output" / "log.txt")]
+    monkeypatch.setattr(sys, "argv", ["run.py", *command, "--set", f"trigger_word={OWN} {WANDB} {HUB}"])
     before = os.umask(0)
     try:
-        assert run.main([str(path), "--log", str(tmp_path / "output" / "log.txt")]) == 0
+        assert run.main(command) == 0
+        assert run.main([*command, "--from-step", "1"]) == 0
+        assert run.main(["--status", str(tmp_path / "output" / "tiny")]) == 0
     finally:
         os.umask(before)
+    names = [path.name for path in (tmp_path / "output").rglob("*")]
+    assert {"superseded", "runs.jsonl", "manifest.json", "dataset.json", "events.jsonl", "curves"} <= set(names)
+    assert any(name.startswith("flux2_tiny") and "qfloat8" in name for name in names)
     files = [path for path in (tmp_path / "output" / "tiny").rglob("*") if path.is_file()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666}  # the umask is what says who may read
     written = [path.suffix for path in (tmp_path / "output").rglob("*")]

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import run
-from extensions_built_in.diffusion_models.flux2 import text_weights
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
+from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe, used_tensors
 from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, load_tokenizer
-from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
+from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_exit, expect_result
 from tests.tiny import TINY, tiny_model, write_job
 from toolkit.errors import UserError
 from toolkit.lora.__main__ import main as lora_command
@@ -87,7 +87,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "metadata": read_metadata,
     "index": lambda path: converted_shapes(PlainWeights(index_tensors([path])), unchanged),
     "lora": read_lora_file,
-    "text encoder": lambda path: text_weights.find_tensors([path], 4),
+    "text encoder": lambda path: used_tensors(index_tensors([path]), 4),
 }
 
 
@@ -152,6 +152,7 @@ def lora_bytes(folder: Path) -> bytes:
     return path.read_bytes()
 
 
+ARCH = "flux2_tiny"
 A, B = lora_tensors()
 LAYER = A.removesuffix(".lora_A.weight")
 
@@ -201,9 +202,11 @@ def test_a_lora_that_cannot_be_used_is_named_with_the_reason(name: str, tmp_path
     make, words = LORAS[name]
     path = tmp_path / "x.safetensors"
     save_file(make(), path)
-    expect_error("lora files", lambda: read_lora_file(path), str(path), words)
+    expect_error("lora files", lambda: read_lora_file(path, arch=ARCH), str(path), words)
+    text = expect_error("lora files", lambda: read_lora_file(path), str(path))
+    assert words in text or "Say whose LoRA it is" in text
     output = str(tmp_path / "out.safetensors")
-    assert lora_command(["convert", str(path), "--output", output]) == 2
+    assert lora_command(["convert", str(path), "--output", output, "--arch", ARCH]) == 2
     assert not Path(output).exists()
 
 
@@ -233,9 +236,9 @@ def test_a_lora_header_that_makes_no_sense_is_named(name: str, tmp_path: Path) -
 def test_a_lora_in_any_number_format_is_read_and_converted_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
     path, output = tmp_path / "x.safetensors", tmp_path / "out.safetensors"
     save_file({name: tensor.to(dtype) for name, tensor in lora_tensors().items()}, path)
-    expect_result("lora files", lambda: read_lora_file(path))
-    assert lora_command(["convert", str(path), "--output", str(output)]) == 0
-    (update,) = read_lora_file(output).updates.values()
+    expect_result("lora files", lambda: read_lora_file(path, arch=ARCH))
+    assert lora_command(["convert", str(path), "--output", str(output), "--arch", ARCH]) == 0
+    (update,) = read_lora_file(output, arch=ARCH).updates.values()
     assert torch.equal(update.delta(), torch.full((576, 192), 2.0))
 
 
@@ -244,8 +247,8 @@ def test_a_base_that_is_damaged_is_not_merged_into(tmp_path: Path, capsys: pytes
     save_file(lora_tensors(), lora)
     for content in (*FILES.values(), GOOD):
         base.write_bytes(content)
-        command = ["merge", str(lora), "--base", str(base), "--output", str(output)]
-        assert expect_result("lora files", lambda command=command: lora_command(command)) == 2
+        command = ["merge", str(lora), "--base", str(base), "--output", str(output), "--arch", ARCH]
+        assert expect_exit("lora files", lambda command=command: lora_command(command)) == 2
         assert "base.safetensors" in capsys.readouterr().err or content == GOOD
         assert not output.exists()
     assert lora_command([*command, "--weight", "nan"]) == 2
@@ -284,8 +287,7 @@ def test_a_damaged_configuration_is_named(component: str, name: str, tmp_path: P
             return load_tokenizer(place / component, padding_side="right")
         files = find_component(str(place), component, single_files=("x",), setting="model.name_or_path")
         if component == "text_encoder":
-            options = {"num_layers": 4, "hidden_size": None, "dtype": torch.float32, "device": torch.device("cpu")}
-            return text_weights.load_text_encoder(place / component, files.weights, "qwen3", **options)
+            return text_recipe(files, "qwen3", num_layers=4, hidden_size=None)
         return transformer_recipe(files, arch="flux2_tiny") if component == "transformer" else vae_recipe(files)
 
     expect_error("model folders", load, str(place / component), cpu_limit_s=10)
@@ -339,7 +341,7 @@ def test_no_path_of_a_job_runs_what_a_pickle_says(
     torch.save(Trap(canary), trap)
     path = write_job(tmp_path, **PATHS[where])
     path.write_text(path.read_text().replace("TRAP", str(trap)))
-    code = expect_result("pickles", lambda: run.main([str(path), "--check"]), cpu_limit_s=5)
+    code = expect_exit("pickles", lambda: run.main([str(path), "--check"]), cpu_limit_s=5)
     assert code == 2
     shown = capsys.readouterr()
     assert trap.name in shown.err
@@ -375,16 +377,16 @@ def test_code_in_a_model_folder_is_neither_run_nor_asked_about(tmp_path: Path, m
         place = copied(component, tmp_path, file, json.dumps(content).encode()) / component
         (place / "trap.py").write_text(code)
     expect_error("pickles", lambda: load_tokenizer(tmp_path / "tokenizer", padding_side="right"), "tokenizer")
-    options: dict[str, Any] = {"num_layers": 4, "hidden_size": None}
+    encoder = find_component(str(tmp_path), "text_encoder", setting="model.name_or_path")
     expect_error(
-        "pickles", lambda: text_weights._read_config(tmp_path / "text_encoder", "qwen3", **options), "config.json"
+        "pickles", lambda: text_recipe(encoder, "qwen3", num_layers=4, hidden_size=None), "readable config.json"
     )
     assert not canary.exists()
 
 
 def test_a_good_lora_and_the_tiny_model_are_good(tmp_path: Path) -> None:
     save_file(lora_tensors(), tmp_path / "x.safetensors")
-    expect_result("lora files", lambda: read_lora_file(tmp_path / "x.safetensors", arch="flux2_tiny"))
+    expect_result("lora files", lambda: read_lora_file(tmp_path / "x.safetensors", arch=ARCH))
     job = yaml.safe_load(write_job(tmp_path).read_text())
     assert job["config"]["process"][0]["model"]["name_or_path"] == str(TINY)
     assert run.main([str(tmp_path / "job.yaml"), "--check"]) == 0

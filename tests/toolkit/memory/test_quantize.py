@@ -112,7 +112,7 @@ def test_a_damaged_entry_is_found_and_made_again(damage: str, tmp_path: Path) ->
     DAMAGES[damage](entry)
     again = _fill("nf4", entry)
     assert again.was_read
-    assert "damaged quantized weights removed" in again.lines[0]
+    assert "damaged quantized weights" in again.lines[0]
     assert _same(first.module, again.module)
     assert not _fill("nf4", entry).was_read
 
