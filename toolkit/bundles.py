@@ -113,19 +113,22 @@ def read_bundle(folder: Path) -> Bundle:
         manifest = json.loads(text)
         bundle = Bundle(int(folder.name), folder, manifest)
         files, step = bundle.files, manifest["step"]
+        is_as_written = _is_as_written(text, manifest)
+        root = bundle.root.resolve()
+        is_inside = all(path.resolve().is_relative_to(root) for path in files)
     except FileNotFoundError:
         raise BrokenBundle(folder, "its manifest was never written", is_unfinished=True) from None
     except OSError as error:
         raise BrokenBundle(folder, f"its manifest cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:  # Runtime: a loop of links
         raise BrokenBundle(folder, "its manifest is damaged") from error
-    if not _is_as_written(text, manifest):
+    if not is_as_written:
         raise BrokenBundle(folder, "its manifest is damaged")
+    if not is_inside:
+        raise BrokenBundle(folder, "its manifest names files outside the job's folder")
     if step != bundle.step:
         raise BrokenBundle(folder, "its manifest is of another step")
     for path, written in files.items():
-        if not _is_inside(path, bundle.root):
-            raise BrokenBundle(folder, "its manifest names files outside the job's folder")
         if folder in path.parents and _size(path) != written.num_bytes:
             raise BrokenBundle(folder, f"{path.name} is missing or cut short")
     return bundle
@@ -282,13 +285,6 @@ def _read(path: Path) -> str:
     if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_MANIFEST:  # a pipe or a device would never end
         raise ValueError
     return path.read_text(encoding="utf-8")
-
-
-def _is_inside(path: Path, root: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(root.resolve())
-    except ValueError:  # a zero byte, or half a character: no file can have this name
-        return False
 
 
 def _size(path: Path) -> int | None:

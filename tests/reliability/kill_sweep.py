@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import queue
 import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +25,7 @@ from tests.reliability.witness import read_notes
 from toolkit.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
-KILLS_PER_RUN = 6
-MOST_SERVERS = 8  # of half a gigabyte each
+KILLS_PER_RUN = 10
 AT_A_MOMENT = "at a random moment"
 
 
@@ -63,19 +60,26 @@ class Report:
 
 
 def sweep_all(
-    cases: Sequence[tuple[Case, Bug | None]], kills: int, *, model: Path, folder: Path, seed: int, stop_at_fault: bool
+    cases: Sequence[tuple[Case, Bug | None]],
+    kills: int,
+    *,
+    servers: Sequence[ForkServer],
+    model: Path,
+    folder: Path,
+    seed: int,
+    stop_at_fault: bool,
 ) -> Iterator[Report]:
-    """Sweep over several jobs, as many at once as there are processors. Yields their reports in order.
+    """Sweep over several jobs, as many at once as there are servers. Yields their reports in order.
 
     Args:
         cases: each with the bug that is planted, or None.
         kills: in each.
+        servers: start the jobs.
         model: the smallest FLUX.2.
         folder: for everything that is written.
         seed: chooses moments and places.
         stop_at_fault: end a sweep at its first fault.
     """
-    num_servers = min(len(os.sched_getaffinity(0)), len(cases), MOST_SERVERS)
     free: queue.Queue[ForkServer] = queue.Queue()
 
     def sweep(number: int) -> Report:
@@ -88,12 +92,13 @@ def sweep_all(
         finally:
             free.put(server)
 
-    with ExitStack() as stack:
-        for _ in range(num_servers):
-            free.put(stack.enter_context(ForkServer()))
-        pool = ThreadPoolExecutor(num_servers)
-        stack.callback(pool.shutdown, cancel_futures=True)  # who is interrupted waits for no sweep that has not begun
+    for server in servers:
+        free.put(server)
+    pool = ThreadPoolExecutor(len(servers))
+    try:
         yield from pool.map(sweep, range(len(cases)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # who is interrupted waits for no sweep that has not begun
 
 
 class KillSweep:
@@ -148,11 +153,12 @@ class KillSweep:
 
     def _kill_and_finish(self, folder: Path, kills: int) -> None:
         job = self.case.write(folder, self.model)
-        if self._random.random() < 0.5:  # the other half makes its caches, and is killed while it does
+        is_cached = self.bug.place != "cache" if self.bug else self._random.random() < 0.5
+        if is_cached:  # the others make their caches, and are killed while they do
             shutil.copytree(self.folder / "whole" / "images", folder / "images", dirs_exist_ok=True)
         done = 0  # steps that were done before the last kill
         for number in range(kills + 1):
-            aim, moment = self._choose() if number < kills else (None, None)
+            aim, moment = self._choose(done, fills_caches=not (is_cached or number)) if number < kills else (None, None)
             start = Start(
                 job,
                 f"start{number}",
@@ -173,15 +179,21 @@ class KillSweep:
         else:
             self._fault(start, f"ended as {end.how}: {start.file('log').read_text(errors='replace')[-2000:]}")
 
-    def _choose(self) -> tuple[Aim | None, float | None]:
-        """Half of the kills come at some moment, half at some operation; with a bug, where it can show."""
+    def _choose(self, done: int, *, fills_caches: bool) -> tuple[Aim | None, float | None]:
+        """Half of the kills come at some moment, half at some operation; with a bug, where it can show.
+
+        Args:
+            done: steps; what is left is about what follows the last bundle.
+            fills_caches: that is what it does first.
+        """
         if self.bug:
             passes = self._counts[self.bug.place]
             return Aim(self.bug.place, self._random.randint(round(self.bug.after * passes) + 1, passes)), None
-        if self._random.random() < 0.5:
-            return None, self._random.uniform(0, self._seconds)
-        place = self._random.choice(sorted(self._counts))
-        return Aim(place, self._random.randint(1, self._counts[place])), None
+        left = 1 - done // self.case.save_every * self.case.save_every / self.case.steps
+        if self._random.random() < 0.5:  # half of a run is what every start does anew
+            return None, self._random.uniform(0, self._seconds * (1 + left) / 2)
+        place = "cache" if fills_caches else self._random.choice(sorted(self._counts.keys() - {"cache"}))
+        return Aim(place, self._random.randint(1, max(1, round(left * self._counts[place])))), None
 
     def _judge_steps(self, start: Start, done: int) -> int:
         """Look at what one start has computed. Returns the steps done so far."""

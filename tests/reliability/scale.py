@@ -17,7 +17,7 @@ def count(ci: int, *, long: int) -> int:
 
 
 FORK_KILLS = count(200, long=2000)
-FORK_CASES = count(12, long=1000)  # or as many as there are; the first ones show every member of every registry
+FORK_CASES = count(7, long=1000)  # or as many as there are; the first ones show every member of every registry
 PROGRAM_KILLS = count(20, long=200)
-LONG_RUN_STEPS = count(1500, long=20_000)
+LONG_RUN_STEPS = count(1000, long=20_000)
 SEED = int(os.environ.get("TORTURE_SEED", "1"))

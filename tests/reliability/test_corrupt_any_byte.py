@@ -24,11 +24,10 @@ Damage = tuple[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory, smallest_model: Path) -> Path:
+def output(tmp_path_factory: pytest.TempPathFactory, smallest_model: Path, servers: list[ForkServer]) -> Path:
     """The folder of a run that is done."""
     folder = tmp_path_factory.mktemp("done")
-    with ForkServer() as server:
-        assert server.run(Start(CASE.write(folder, smallest_model), "run")).how == "done"
+    assert servers[0].run(Start(CASE.write(folder, smallest_model), "run")).how == "done"
     assert valid_steps(folder / "output" / "job") == [OLDER, NEWEST]
     return folder / "output" / "job"
 

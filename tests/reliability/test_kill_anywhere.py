@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 
 from tests.reliability.cases import cases
+from tests.reliability.fork_server import ForkServer
 from tests.reliability.kill_sweep import Report, sweep_all
 from tests.reliability.results import Results
 from tests.reliability.scale import FORK_CASES, FORK_KILLS, SEED
 
 
 def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
-    tmp_path: Path, smallest_model: Path, results: Results
+    tmp_path: Path, smallest_model: Path, servers: list[ForkServer], results: Results
 ) -> None:
     began = time.monotonic()
     chosen = cases(min(FORK_CASES, FORK_KILLS))
@@ -21,6 +22,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
     reports = sweep_all(
         [(case, None) for case in chosen],
         kills,
+        servers=servers,
         model=smallest_model,
         folder=tmp_path,
         seed=SEED,

@@ -5,20 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.reliability.cases import Case
+from tests.reliability.fork_server import ForkServer
 from tests.reliability.kill_sweep import sweep_all
 from tests.reliability.planted_bugs import BUGS
 from tests.reliability.results import Results
 from tests.reliability.scale import SEED
 
 # Has everything that a bug may spoil: an average, accumulation, dropout, a schedule that moves, samples, caches.
-CASE = Case("lora", "adamw", has_ema=True, accumulation=3, number=2)
+CASE = Case("lora", "adamw", has_ema=True, accumulation=2, number=6, steps=5)
 MOST_KILLS = 40
 
 
-def test_every_planted_bug_turns_the_sweep_red(tmp_path: Path, smallest_model: Path, results: Results) -> None:
+def test_every_planted_bug_turns_the_sweep_red(
+    tmp_path: Path, smallest_model: Path, servers: list[ForkServer], results: Results
+) -> None:
     reports = sweep_all(
         [(CASE, bug) for bug in BUGS.values()],
         MOST_KILLS,
+        servers=servers,
         model=smallest_model,
         folder=tmp_path,
         seed=SEED,

@@ -174,6 +174,19 @@ def test_every_change_to_a_bundle_is_noticed_and_the_one_before_is_used(name: st
     assert newest_bundle(tmp_path)[0] is not None
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "loop/weights.safetensors", "x" * 5000, "../" * 99, "/etc/passwd"])
+def test_a_manifest_with_an_impossible_file_name_is_passed_over(name: str, tmp_path: Path) -> None:
+    folder = _two(tmp_path).folder
+    (folder / "loop").symlink_to("loop")
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["format"], content["sha256"]  # as before manifests had a hash: nothing else gives it away
+    content["files"][f"state/{folder.name}/{name}"] = {"bytes": 1, "sha256": "0"}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    bundle, passed_over = newest_bundle(tmp_path)
+    assert bundle is not None
+    assert (bundle.step, [broken.step for broken in passed_over]) == (1, [2])
+
+
 def test_files_of_two_bundles_that_changed_places_are_noticed(tmp_path: Path) -> None:
     one, two = (_two(tmp_path).folder.parent / f"{step:09d}" / "weights.safetensors" for step in (1, 2))
     first, second = one.read_bytes(), two.read_bytes()
