@@ -158,7 +158,7 @@ class KillSweep:
             shutil.copytree(self.folder / "whole" / "images", folder / "images", dirs_exist_ok=True)
         done = 0  # steps that were done before the last kill
         for number in range(kills + 1):
-            aim, moment = self._choose(done, is_cached=is_cached) if number < kills else (None, None)
+            aim, moment = self._choose(done, fills_caches=not (is_cached or number)) if number < kills else (None, None)
             start = Start(
                 job,
                 f"start{number}",
@@ -179,12 +179,12 @@ class KillSweep:
         else:
             self._fault(start, f"ended as {end.how}: {start.file('log').read_text(errors='replace')[-2000:]}")
 
-    def _choose(self, done: int, *, is_cached: bool) -> tuple[Aim | None, float | None]:
+    def _choose(self, done: int, *, fills_caches: bool) -> tuple[Aim | None, float | None]:
         """Half of the kills come at some moment, half at some operation; with a bug, where it can show.
 
         Args:
             done: steps; what is left is about what follows the last bundle.
-            is_cached: there is nothing to write into the caches.
+            fills_caches: that is what it does first.
         """
         if self.bug:
             passes = self._counts[self.bug.place]
@@ -192,7 +192,7 @@ class KillSweep:
         left = 1 - done // self.case.save_every * self.case.save_every / self.case.steps
         if self._random.random() < 0.5:  # half of a run is what every start does anew
             return None, self._random.uniform(0, self._seconds * (1 + left) / 2)
-        place = self._random.choice(sorted(self._counts.keys() - ({"cache"} if is_cached else set())))
+        place = "cache" if fills_caches else self._random.choice(sorted(self._counts.keys() - {"cache"}))
         return Aim(place, self._random.randint(1, max(1, round(left * self._counts[place])))), None
 
     def _judge_steps(self, start: Start, done: int) -> int:
