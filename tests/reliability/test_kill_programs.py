@@ -27,7 +27,7 @@ from tests.tiny import TINY, write_job
 from toolkit.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
-STEPS, SAVE_EVERY = 12, 3
+STEPS, SAVE_EVERY = 24, 3
 KILLS_PER_RUN = 10
 LIMIT_S = 300
 RESUMING = re.compile(r"resuming from step (\d+)")
@@ -118,7 +118,9 @@ def _kill_and_finish(folder: Path, kills: int, draw: random.Random, whole: Whole
         log = folder / f"start{number}.txt"
         newest = max(valid_steps(output), default=0)
         if number < kills:
-            killed = _start_and_kill(job, log, draw, outcome, whole, share_left=1 - newest / STEPS)
+            # Soon enough for the kills to come to be spread over the steps that are left.
+            share = (1 - newest / STEPS) * min(1, 2 / (kills - number))
+            killed = _start_and_kill(job, log, draw, outcome, whole, share=share)
         else:
             killed = False
             _expect(start(job, log).wait(LIMIT_S), 0, log, outcome)
@@ -129,19 +131,21 @@ def _kill_and_finish(folder: Path, kills: int, draw: random.Random, whole: Whole
     _judge_end(output, whole, outcome)
 
 
-def _start_and_kill(
-    job: Path, log: Path, draw: random.Random, outcome: Outcome, whole: Whole, *, share_left: float
-) -> bool:
-    """Start the job; kill it at some moment once it is at work, or at some operation. Returns whether it was killed."""
+def _start_and_kill(job: Path, log: Path, draw: random.Random, outcome: Outcome, whole: Whole, *, share: float) -> bool:
+    """Start the job; kill it at some moment once it is at work, or at some operation, within a share of a whole run.
+
+    Returns whether it was killed.
+    """
     aim = None
     is_first = not (job.parent / "output").exists()  # which fills the caches, or most of them
     if is_first or draw.random() < 0.6:
-        place = "cache" if is_first else draw.choice(sorted(whole.counts.keys() - {"cache"}))
-        aim = Aim(place, draw.randint(1, max(1, round(share_left * whole.counts[place]))))
+        others = sorted(whole.counts.keys() - {"cache"})
+        place = "cache" if is_first else others[outcome.kills.total() % len(others)]  # each has its turn: kills are few
+        aim = Aim(place, draw.randint(1, max(1, round(share * whole.counts[place]))))
     process = start(job, log, aim=aim, seed=draw.randrange(2**32))
     if aim is None:
         _wait_for_work(log)
-        time.sleep(draw.uniform(0, share_left * whole.training_s))
+        time.sleep(draw.uniform(0, share * whole.training_s))
         process.kill()
     code = process.wait(LIMIT_S)
     if code == 0:
