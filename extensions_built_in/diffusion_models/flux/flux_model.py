@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from transformers import T5EncoderModel
 from extensions_built_in.diffusion_models.flux import latents, lora_formats, lora_keys, text_encoder, weights
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
-from extensions_built_in.diffusion_models.flux.sources import COMPONENTS, sources_of
+from extensions_built_in.diffusion_models.flux.sources import COMPONENTS, single_files
 from extensions_built_in.diffusion_models.flux.text_weights import clip_recipe, folder_of, t5_recipe
 from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find_cut
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
@@ -69,7 +70,7 @@ class FluxModel(StableDiffusion):
     @property
     def sources(self) -> Sources:
         """Where the job's components are."""
-        return sources_of(self.model_config, self.card)
+        return Sources(self.model_config, self.card, partial(single_files, self.arch))
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""

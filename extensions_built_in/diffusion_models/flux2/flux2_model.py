@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +22,7 @@ from extensions_built_in.diffusion_models.flux2 import (
     weights,
 )
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux2.sources import COMPONENTS, sources_of
+from extensions_built_in.diffusion_models.flux2.sources import COMPONENTS, single_files
 from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
 from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -65,7 +66,7 @@ class Flux2Model(BaseModel):
     @property
     def sources(self) -> Sources:
         """Where the job's components are."""
-        return sources_of(self.model_config, self.card)
+        return Sources(self.model_config, self.card, partial(single_files, self.arch))
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -95,23 +96,19 @@ class Flux2Model(BaseModel):
             return
         if component == "text_encoder":
             self._load_tokenizer()
-            recipe = self._text_recipe(self.files("text_encoder"))
+            recipe = self._text_recipe(self.sources.find("text_encoder"))
             module = self.load_recipe(component, recipe, dtype=self.te_dtype)
         elif component == "vae":
-            module = self.load_recipe(component, vae_recipe(self.files("vae")), dtype=self.vae_dtype)
+            module = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
             module.enable_slicing()  # a batch costs the memory of one picture
         else:
-            recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
+            recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
         setattr(self, component, module)
 
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
         return linear_layers(module, self.list_blocks(module))
-
-    def files(self, component: str) -> ComponentFiles:
-        """Files of a component; downloads them if they are on the hub."""
-        return self.sources.find(component)
 
     def _text_recipe(self, files: ComponentFiles) -> Recipe:
         return text_recipe(
@@ -120,14 +117,14 @@ class Flux2Model(BaseModel):
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
-        files = self.files(component)
+        files = self.sources.find(component)
         if component == "vae":
             return vae_fingerprint(files, settings=latents.ENCODER_SETTINGS, dtype=self.vae_dtype)
         facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             facts |= {
                 "dtype": str(self.te_dtype),
-                "tokenizer": fingerprint(self.files("tokenizer")),
+                "tokenizer": fingerprint(self.sources.find("tokenizer")),
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
                 "template": text_encoder.TEMPLATE_VERSION,
@@ -271,7 +268,7 @@ class Flux2Model(BaseModel):
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
-            folder = self.files("tokenizer").place
+            folder = self.sources.find("tokenizer").place
             self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
             check_template(self.tokenizer, self.render_prompt, folder)
 
