@@ -79,7 +79,7 @@ def fill_frozen(
 
 
 def linear_layers(module: nn.Module, blocks: Iterable[str]) -> list[str]:
-    """Names of the linear layers inside these blocks, in the order of the module. They are part of cache keys."""
+    """Names of the linear layers inside these blocks, in the module's order: cache keys depend on both."""
     prefixes = tuple(f"{block}." for block in blocks)
     return [
         name for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and name.startswith(prefixes)

@@ -15,7 +15,6 @@ from torch import Tensor
 # Changes whenever the template or the layers change: part of the cache key of every embedding.
 TEMPLATE_VERSION = 1
 
-
 _ENCODERS: Mapping[str, Callable[..., Tensor]] = {
     # FLUX.2's system message, then the user's turn.
     "mistral": Flux2Pipeline._get_mistral_3_small_prompt_embeds,
