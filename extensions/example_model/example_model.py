@@ -15,6 +15,7 @@ from extensions.example_model.network import PixelTransformer
 from toolkit.config import SampleItem
 from toolkit.files import sha256_file
 from toolkit.lora.update import Place, Update, state_of
+from toolkit.memory.quantize import linear_layers
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.weights.recipe import Built
 from toolkit.weights.tensor_files import read_tensors
@@ -50,7 +51,7 @@ class ExampleModel(BaseModel):
 
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """See BaseModel.get_quantizable_layers: those of the blocks. The text encoder is a table, and has none."""
-        return [name for name, _ in module.named_modules() if LAYER.fullmatch(name)]
+        return linear_layers(module, self.list_blocks(module))
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint."""
@@ -91,10 +92,6 @@ class ExampleModel(BaseModel):
     ) -> Tensor:
         """See BaseModel.get_noise_prediction."""
         return self.transformer(noisy_latents, timestep / 1000, prompt_embeds)
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See BaseModel.enable_gradient_checkpointing."""
-        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
 
     # LoRA and saving
 

@@ -135,6 +135,14 @@ def named_pairs(updates: Mapping[str, Update], a: str, b: str) -> dict[str, Tens
     return state
 
 
+def kohya_pairs(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    """As `named_pairs`, with kohya's names: those of the layers in underscores, each with its alpha."""
+    underscored = {name.replace(".", "_"): update for name, update in updates.items()}
+    state = named_pairs(underscored, "lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight")
+    # fp32 whatever the weights are: bf16 has no 257. Equal to the rank: the scale is in the weights.
+    return state | {f"lora_unet_{name}.alpha": torch.tensor(float(u.rank)) for name, u in underscored.items()}
+
+
 def swap_halves(tensor: Tensor) -> Tensor:
     """First and second half of the rows exchanged."""
     first, second = tensor.chunk(2, dim=0)

@@ -58,7 +58,7 @@ class Holding:
             UserError: the files are damaged, or cannot be quantized.
         """
         module = recipe.module
-        qtype = self._qtype(component)
+        qtype = self.qtype(component)
         quantization = None
         if qtype is not None and (names := tuple(layers())):
             entry, folder = None, cache_folder(self.config.quantize_cache)
@@ -88,18 +88,19 @@ class Holding:
         lines = [offload.describe() for offload in self._offloads.get(component, ())]
         return "; ".join(lines) or None
 
+    def qtype(self, component: str) -> str | None:
+        """The number format of a component's quantized layers; None if it is held as it is."""
+        config = self.config
+        if component == "transformer" and config.quantize:
+            return config.qtype
+        return config.qtype_te if component == "text_encoder" and config.quantize_te else None
+
     def checkpoint_function(self) -> Callable[..., Any]:
         """What runs a block under gradient checkpointing: a function of the block and its arguments."""
         for offloads in self._offloads.values():
             for offload in offloads:
                 offload.is_recomputed = True
         return ActivationOffload(self.device) if self.config.activation_offloading else checkpointed
-
-    def _qtype(self, component: str) -> str | None:
-        config = self.config
-        if component == "transformer" and config.quantize:
-            return config.qtype
-        return config.qtype_te if component == "text_encoder" and config.quantize_te else None
 
     def _share(self, component: str, module: nn.Module, blocks: Sequence[str], *, bits_per_weight: float) -> float:
         """With `low_vram` a text encoder streams as much as it must to fit, also where the job asks for nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,14 @@ def fill_frozen(
     for name, buffer in list(module.named_buffers()):
         if name not in stored:  # computed and not read, such as the frequencies of position embeddings
             place(module, name, buffer.to(device))
+
+
+def linear_layers(module: nn.Module, blocks: Iterable[str]) -> list[str]:
+    """Names of the linear layers inside these blocks, in the module's order: cache keys depend on both."""
+    prefixes = tuple(f"{block}." for block in blocks)
+    return [
+        name for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and name.startswith(prefixes)
+    ]
 
 
 def quantize_layer(module: nn.Module, name: str, qtype: str) -> None:

@@ -197,10 +197,6 @@ class BaseModel:
         raise NotImplementedError
 
     @property
-    def _te_qtype(self) -> str | None:
-        return self.model_config.qtype_te if self.model_config.quantize_te else None
-
-    @property
     def _whole_px(self) -> int:
         """Pictures of more pixels are decoded in tiles."""
         return WHOLE_LOW_VRAM_PX if self.model_config.low_vram else WHOLE_PX
@@ -252,8 +248,8 @@ class BaseModel:
         return self.text_encoder is not None and any(p.requires_grad for p in self.text_encoder.parameters())
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute each block in backward instead of keeping its activations."""
-        raise NotImplementedError
+        """Recompute each block in backward instead of keeping its activations. For transformers of diffusers' kind."""
+        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
 
     # LoRA
 

@@ -5,15 +5,13 @@ Source: diffusers' AutoencoderKL and its descendants; the released layout is tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor
 
-from toolkit.weights.streaming import Convert, unchanged
+from toolkit.weights.streaming import Convert, Shapes, unchanged
 
-Shapes = Mapping[str, tuple[int, ...]]
 _BLOCKS = {"down_block_types": range(4), "up_block_types": range(4)}  # of which diffusers takes the number
 
 

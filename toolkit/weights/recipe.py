@@ -134,16 +134,25 @@ def config_of(files: ComponentFiles) -> dict[str, Any] | None:
     return config
 
 
-def empty_module(kind: Any, config: dict[str, Any], files: ComponentFiles) -> torch.nn.Module:
-    """A diffusers model on the meta device, frozen, in eval mode.
+def empty_module(
+    make: Callable[[Any], Any], config: Any, files: ComponentFiles, *, what: str, source: str = "config.json"
+) -> Any:
+    """A model on the meta device, frozen, in eval mode.
+
+    Args:
+        make: its class, or how that is made of a configuration.
+        config: the configuration.
+        files: where it comes from.
+        what: the model, for messages.
+        source: the configuration, for messages.
 
     Raises:
-        UserError: `config` does not fit the class.
+        UserError: a model cannot be made of `config`.
     """
     try:
         with torch.device("meta"):
-            return kind.from_config(config).requires_grad_(False).eval()
+            return make(config).requires_grad_(False).eval()
     except Exception as error:  # a configuration that makes no sense fails in any layer
         raise UserError(
-            f"{files.place}: no {kind.__name__} can be made of its config.json ({error}). Download it again."
+            f"{files.place}: no {what} can be made of its {source} ({error}). Download it again."
         ) from error

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from toolkit.cards import ModelCard
 from toolkit.config import ModelConfig
@@ -97,14 +100,13 @@ class Sources:
             return None
         return sum(math.prod(entry.shape) for entry in index_tensors(files.weights).entries.values())
 
-    def find_scheduler(self) -> ComponentFiles | None:
-        """The scheduler's settings that came with the model; None for a single file or a folder of single files."""
-        if Path(self.config.name_or_path).suffix in TENSORS:
-            return None
-        try:
-            return find_component(self.config.name_or_path, "scheduler", setting="model.name_or_path")
-        except NotHereError:
-            return None
+    def load_scheduler(self, released: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
+        """The scheduler with the settings that came with the model, or `released` ones beside single files."""
+        if Path(self.config.name_or_path).suffix not in TENSORS:
+            with suppress(NotHereError):
+                files = find_component(self.config.name_or_path, "scheduler", setting="model.name_or_path")
+                return FlowMatchEulerDiscreteScheduler.from_pretrained(files.folder, local_files_only=True)
+        return FlowMatchEulerDiscreteScheduler(**released)
 
     def _find(self, component: str, look: _Look[T]) -> ComponentFiles | T:
         config = self.config

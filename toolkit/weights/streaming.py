@@ -14,6 +14,8 @@ from toolkit.weights.tensor_index import TensorIndex
 
 # From one tensor of the file to the tensors of the module that it becomes.
 Convert = Callable[[str, Tensor], dict[str, Tensor]]
+# Of a module's tensors, by name.
+Shapes = Mapping[str, tuple[int, ...]]
 _SHOWN = 3
 # What programs write before the names of a component.
 _PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "vae.", "first_stage_model.", "transformer.")
@@ -47,9 +49,7 @@ def converted_shapes(weights: PlainWeights, convert: Convert) -> dict[str, tuple
     }
 
 
-def check_fit(
-    module: nn.Module, shapes: dict[str, tuple[int, ...]], *, place: Path, kind: str, optional: Collection[str] = ()
-) -> None:
+def check_fit(module: nn.Module, shapes: Shapes, *, place: Path, kind: str, optional: Collection[str] = ()) -> None:
     """Compare what a module has with what the files will give it.
 
     Args:

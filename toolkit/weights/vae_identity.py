@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,31 +13,34 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
+from toolkit.weights.layouts import ComponentFiles
 
 # A decoder does not touch latents: the VAE with the small decoder shares its cache with the full one.
 _ENCODES = ("encoder.", "quant_conv.", "bn.running_")
 
 
-def encoder_fingerprint(files: Sequence[Path], config: Path | None, *, settings: Mapping[str, object]) -> str:
-    """Hex digest of the part of a VAE that makes latents.
+def vae_fingerprint(files: ComponentFiles, *, settings: Mapping[str, object], dtype: torch.dtype) -> str:
+    """Hex digest of the part of a VAE that makes latents, and of the dtype in which it does.
 
     Equal for all models that come with the same VAE, also under other file names, tensor names (the released
     `ae.safetensors` has its own) and decoders. Reads the encoder: 70 to 140 MB.
 
     Args:
-        files: its safetensors files.
-        config: its `config.json`; None for a released single file.
+        files: a folder with `config.json`, or a released single file.
         settings: names of those that shape latents and are not visible in the weights, each with its value in released
             files that come without `config.json`.
+        dtype: that it runs in.
 
     Raises:
         UserError: a file is damaged, or none holds the encoder of a VAE.
     """
-    digests = sorted(digest for path in files for digest in _digests(path))
+    config = None if files.folder is None else files.folder / "config.json"
+    digests = sorted(digest for path in files.weights for digest in _digests(path))
     if not digests:
-        found = ", ".join(str(path) for path in files) or f"the folder of {config}"
+        found = ", ".join(str(path) for path in files.weights) or f"the folder of {config}"
         raise UserError(f"{found}: no encoder of a VAE in it. Check model.vae_path and model.name_or_path.")
-    return sha256_json({"tensors": digests, "settings": _settings(config, settings)})
+    encoder = sha256_json({"tensors": digests, "settings": _settings(config, settings)})
+    return sha256_json({"encoder": encoder, "dtype": str(dtype)})
 
 
 def _digests(path: Path) -> list[str]:

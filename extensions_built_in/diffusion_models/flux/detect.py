@@ -10,8 +10,7 @@ from extensions_built_in.diffusion_models.flux.latents import NORMALISATION
 from toolkit.cards import find_cards
 from toolkit.errors import UserError
 from toolkit.weights.kl_vae import count_blocks, kl_vae_config
-
-Shapes = Mapping[str, tuple[int, ...]]
+from toolkit.weights.streaming import Shapes
 
 
 def transformer_config(shapes: Shapes) -> dict[str, Any]:

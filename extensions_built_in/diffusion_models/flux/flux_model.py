@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxPipeline
+from diffusers import FluxKontextPipeline, FluxPipeline
 from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
@@ -14,21 +15,22 @@ from transformers import T5EncoderModel
 from extensions_built_in.diffusion_models.flux import latents, lora_formats, lora_keys, text_encoder, weights
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
-from extensions_built_in.diffusion_models.flux.sources import COMPONENTS, sources_of
+from extensions_built_in.diffusion_models.flux.sources import COMPONENTS, single_files
 from extensions_built_in.diffusion_models.flux.text_weights import clip_recipe, folder_of, t5_recipe
-from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find_cut, load_tokenizer
+from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find_cut
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Fused, Place, Update
+from toolkit.memory.quantize import linear_layers
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
-from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.sources import Sources
-from toolkit.weights.vae_identity import encoder_fingerprint
+from toolkit.weights.text_folder import read_tokenizer
+from toolkit.weights.vae_identity import vae_fingerprint
 
 # Came with the released models; single files have none beside them.
 SCHEDULER = {
@@ -54,7 +56,7 @@ class FluxModel(StableDiffusion):
     def is_schnell(self) -> bool:
         """Whether the weights have no guidance embedding. Reads the header of the transformer's files, once."""
         if self._is_schnell is None:
-            module: Any = transformer_recipe(self._files("transformer"), arch=self.arch).module
+            module: Any = transformer_recipe(self.sources.find("transformer"), arch=self.arch).module
             self._is_schnell = not module.config.guidance_embeds
         return self._is_schnell
 
@@ -68,7 +70,7 @@ class FluxModel(StableDiffusion):
     @property
     def sources(self) -> Sources:
         """Where the job's components are."""
-        return sources_of(self.model_config, self.card)
+        return Sources(self.model_config, self.card, partial(single_files, self.arch))
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -101,16 +103,16 @@ class FluxModel(StableDiffusion):
         if component == "text_encoder":
             self._load_tokenizers()
             recipes = (
-                clip_recipe(self._files("text_encoder"), device=self.device),
-                t5_recipe(self._files("text_encoder_2")),
+                clip_recipe(self.sources.find("text_encoder"), device=self.device),
+                t5_recipe(self.sources.find("text_encoder_2")),
             )
             clip, t5 = (self.load_recipe(component, recipe, dtype=self.te_dtype) for recipe in recipes)
             self.text_encoder = text_encoder.TextEncoders(clip, t5)
         elif component == "vae":
-            self.vae = self.load_recipe(component, vae_recipe(self._files("vae")), dtype=self.vae_dtype)
+            self.vae = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
             self.vae.enable_slicing()  # a batch costs the memory of one picture
         else:
-            recipe = transformer_recipe(self._files("transformer"), arch=self.arch)
+            recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             self.transformer = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
             self.load_assistant_lora()
 
@@ -123,34 +125,24 @@ class FluxModel(StableDiffusion):
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """See BaseModel.get_quantizable_layers: every linear layer inside the blocks of the transformer and of T5.
 
-        CLIP is small: its layers have other names and keep their precision.
+        CLIP is small: it has no blocks here and keeps its precision.
         """
-        blocks = {
-            "transformer": ("transformer_blocks.", "single_transformer_blocks."),
-            "text_encoder": ("encoder.block.",),
-        }
-        return [
-            name
-            for name, layer in module.named_modules()
-            if isinstance(layer, nn.Linear) and name.startswith(blocks.get(component, ()))
-        ]
+        return linear_layers(module, self.list_blocks(module))
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. All archs of the family share a VAE, and so their latents."""
-        files = self._files(component)
+        files = self.sources.find(component)
         if component == "vae":
-            config = None if files.folder is None else files.folder / "config.json"
-            encoder = encoder_fingerprint(files.weights, config, settings=latents.ENCODER_SETTINGS)
-            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
+            return vae_fingerprint(files, settings=latents.ENCODER_SETTINGS, dtype=self.vae_dtype)
         facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             others = ("text_encoder_2", "tokenizer", "tokenizer_2")
-            facts |= {name: fingerprint(self._files(name)) for name in others}
+            facts |= {name: fingerprint(self.sources.find(name)) for name in others}
             facts |= {
                 "dtype": str(self.te_dtype),
                 "max_tokens": self.max_text_tokens,
                 "encoding": text_encoder.ENCODING_VERSION,
-                "qtype": self._te_qtype,
+                "qtype": self.holding.qtype(component),
             }
         return sha256_json(facts)
 
@@ -193,10 +185,6 @@ class FluxModel(StableDiffusion):
             guidance=None if self.bypass_guidance_embedding else guidance,
             references=references,
         )
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See BaseModel.enable_gradient_checkpointing."""
-        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
 
     # LoRA and saving
 
@@ -263,23 +251,14 @@ class FluxModel(StableDiffusion):
         return {}
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        found = self.sources.find_scheduler()
-        if found is None or found.folder is None:
-            scheduler = FlowMatchEulerDiscreteScheduler(**(SCHNELL_SCHEDULER if self.is_schnell else SCHEDULER))
-        else:
-            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
+        scheduler = self.sources.load_scheduler(SCHNELL_SCHEDULER if self.is_schnell else SCHEDULER)
         absent = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
         return {"scheduler": scheduler, "vae": self.vae, **dict.fromkeys(absent)}
 
-    # Files
-
-    def _files(self, component: str) -> ComponentFiles:
-        return self.sources.find(component)
-
     def _load_tokenizers(self) -> None:
         if self.tokenizer is None:
-            first, second = (load_tokenizer(folder_of(self._files(name))) for name in ("tokenizer", "tokenizer_2"))
-            self.tokenizer = Tokenizers(first, second)
+            found = (self.sources.find(name) for name in ("tokenizer", "tokenizer_2"))
+            self.tokenizer = Tokenizers(*(read_tokenizer(folder_of(files)) for files in found))
 
 
 class FluxKontextModel(FluxModel):

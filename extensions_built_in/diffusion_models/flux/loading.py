@@ -27,7 +27,7 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     shapes = converted_shapes(weights, convert)
     config = _stored_or_found(files, transformer_config, shapes, "transformer")
     check_arch(config, arch, place=files.place)
-    module = empty_module(FluxTransformer2DModel, config, files)
+    module = empty_module(FluxTransformer2DModel.from_config, config, files, what="FluxTransformer2DModel")
     check_fit(module, shapes, place=files.place, kind=f"transformer of {arch}")
     return Recipe(module, weights, convert)
 
@@ -41,7 +41,8 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
     index, convert = vae_tensors(index_tensors(weights_of(files)), files)
     weights = PlainWeights(index)
     shapes = converted_shapes(weights, convert)
-    module = empty_module(AutoencoderKL, _stored_or_found(files, vae_config, shapes, "VAE"), files)
+    config = _stored_or_found(files, vae_config, shapes, "VAE")
+    module = empty_module(AutoencoderKL.from_config, config, files, what="AutoencoderKL")
     check_fit(module, shapes, place=files.place, kind="VAE of FLUX.1")
     return Recipe(module, weights, convert)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux.lora_keys import layers_of, place, released_of
-from toolkit.lora.update import Fused, Update, named_pairs, swap_halves
+from toolkit.lora.update import Fused, Update, kohya_pairs, named_pairs, swap_halves
 
 
 def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
@@ -36,10 +35,7 @@ def _bfl(updates: Mapping[str, Update]) -> dict[str, Tensor]:
 
 
 def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
-    underscored = {name.replace(".", "_"): update for name, update in _released(updates).items()}
-    state = named_pairs(underscored, "lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight")
-    # fp32 whatever the weights are: bf16 has no 257. Equal to the rank: the scale is in the weights.
-    return state | {f"lora_unet_{name}.alpha": torch.tensor(float(u.rank)) for name, u in underscored.items()}
+    return kohya_pairs(_released(updates))
 
 
 FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}

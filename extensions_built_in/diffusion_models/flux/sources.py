@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from toolkit.cards import ModelCard
-from toolkit.config import ModelConfig
-from toolkit.weights.sources import Sources
-
 COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 # As released; some people's names for the same follow.
 _TRANSFORMERS = {
@@ -24,8 +18,3 @@ def single_files(arch: str, component: str) -> tuple[str, ...]:
     if component != "transformer":
         return ()
     return tuple(f"{stem}.safetensors" for stem in _TRANSFORMERS[arch])
-
-
-def sources_of(config: ModelConfig, card: ModelCard) -> Sources:
-    """Where a job's components are."""
-    return Sources(config, card, partial(single_files, card.arch))

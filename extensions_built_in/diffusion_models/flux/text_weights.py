@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, CLIPTextModel, T5EncoderModel
+from transformers import CLIPTextModel, T5EncoderModel
 
 from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
-from toolkit.weights.recipe import Recipe, weights_of
+from toolkit.weights.recipe import Recipe, empty_module, weights_of
 from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.streaming import Convert, check_fit, converted_shapes
 from toolkit.weights.tensor_index import index_tensors
+from toolkit.weights.text_folder import read_config
 
 
 def clip_recipe(files: ComponentFiles, *, device: torch.device) -> Recipe:
@@ -59,25 +60,14 @@ def folder_of(files: ComponentFiles) -> Path:
 def _recipe(kind: Any, model_type: str, files: ComponentFiles, convert: Convert) -> Recipe:
     config = _config(files, model_type)
     weights = PlainWeights(index_tensors(weights_of(files)))
-    try:
-        with torch.device("meta"):
-            model = kind(config).requires_grad_(False).eval()
-    except Exception as error:  # a configuration that makes no sense fails in any layer
-        raise UserError(
-            f"{files.place}: no text encoder can be made of its config.json ({error}). Download it again."
-        ) from error
+    model = empty_module(kind, config, files, what="text encoder")
     check_fit(model, converted_shapes(weights, convert), place=files.place, kind=f"{model_type} text encoder")
     return Recipe(model, weights, convert)
 
 
 def _config(files: ComponentFiles, model_type: str) -> Any:
     folder = folder_of(files)
-    try:
-        # Without a False it asks on the terminal whether to run code that the folder brings along.
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # what the libraries raise over a damaged file has no common name
-        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}). Download it again.") from error
-    config = getattr(config, "text_config", config) if config.model_type == "clip" else config
+    config = read_config(folder, lambda whole: whole.text_config if whole.model_type == "clip" else whole)
     if config.model_type != model_type:
         raise UserError(
             f"{folder}: a text encoder of kind `{config.model_type}`; FLUX.1 was trained with `{model_type}` "

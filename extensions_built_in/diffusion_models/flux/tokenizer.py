@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
-from toolkit.errors import UserError
 from toolkit.models.prompt_cut import PromptCut
 
 
@@ -18,21 +14,6 @@ class Tokenizers:
 
     clip: Any
     t5: Any
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    try:
-        # Without a False it asks on the terminal whether to run code that the folder brings along.
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # what the libraries raise over a damaged file has no common name
-        raise UserError(
-            f"{folder}: no tokenizer can be loaded from it ({error}). Download the folder again."
-        ) from error
 
 
 def find_cut(tokenizer: Any, prompt: str, *, max_tokens: int) -> PromptCut | None:

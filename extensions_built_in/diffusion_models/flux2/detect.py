@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from toolkit.cards import find_cards
 from toolkit.errors import UserError
 from toolkit.weights.kl_vae import block_widths, count_blocks, kl_vae_config
-
-Shapes = Mapping[str, tuple[int, ...]]
+from toolkit.weights.streaming import Shapes
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from diffusers import (
-    FlowMatchEulerDiscreteScheduler,
-    Flux2KleinPipeline,
-    Flux2Pipeline,
-)
+from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,13 +22,14 @@ from extensions_built_in.diffusion_models.flux2 import (
     weights,
 )
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux2.sources import COMPONENTS, sources_of
+from extensions_built_in.diffusion_models.flux2.sources import COMPONENTS, single_files
 from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
 from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
+from toolkit.memory.quantize import linear_layers
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -39,7 +37,7 @@ from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
 from toolkit.weights.sources import Sources
-from toolkit.weights.vae_identity import encoder_fingerprint
+from toolkit.weights.vae_identity import vae_fingerprint
 
 # Came with every released model; single files have none beside them.
 SCHEDULER = {
@@ -58,7 +56,6 @@ class Flux2Model(BaseModel):
     arch: ClassVar[str] = "flux2"
     text_encoder_kind: ClassVar[str] = "mistral"
     padding_side: ClassVar[Literal["left", "right"]] = "left"
-    encode_text: ClassVar[Callable[..., Tensor]] = staticmethod(text_encoder.encode_dev)
     render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_template.render_dev)
     text_layers: ClassVar[tuple[int, ...]] = (10, 20, 30)
     max_text_tokens: ClassVar[int] = 512
@@ -69,7 +66,7 @@ class Flux2Model(BaseModel):
     @property
     def sources(self) -> Sources:
         """Where the job's components are."""
-        return sources_of(self.model_config, self.card)
+        return Sources(self.model_config, self.card, partial(single_files, self.arch))
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -99,28 +96,19 @@ class Flux2Model(BaseModel):
             return
         if component == "text_encoder":
             self._load_tokenizer()
-            recipe = self._text_recipe(self.files("text_encoder"))
+            recipe = self._text_recipe(self.sources.find("text_encoder"))
             module = self.load_recipe(component, recipe, dtype=self.te_dtype)
         elif component == "vae":
-            module = self.load_recipe(component, vae_recipe(self.files("vae")), dtype=self.vae_dtype)
+            module = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
             module.enable_slicing()  # a batch costs the memory of one picture
         else:
-            recipe = transformer_recipe(self.files("transformer"), arch=self.arch)
+            recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
         setattr(self, component, module)
 
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
-        blocks = {"transformer": ("transformer_blocks.", "single_transformer_blocks."), "text_encoder": ("layers.",)}
-        return [
-            name
-            for name, layer in module.named_modules()
-            if isinstance(layer, nn.Linear) and name.startswith(blocks.get(component, ()))
-        ]
-
-    def files(self, component: str) -> ComponentFiles:
-        """Files of a component; downloads them if they are on the hub."""
-        return self.sources.find(component)
+        return linear_layers(module, self.list_blocks(module))
 
     def _text_recipe(self, files: ComponentFiles) -> Recipe:
         return text_recipe(
@@ -129,20 +117,18 @@ class Flux2Model(BaseModel):
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
-        files = self.files(component)
+        files = self.sources.find(component)
         if component == "vae":
-            config = None if files.folder is None else files.folder / "config.json"
-            encoder = encoder_fingerprint(files.weights, config, settings=latents.ENCODER_SETTINGS)
-            return sha256_json({"encoder": encoder, "dtype": str(self.vae_dtype)})
+            return vae_fingerprint(files, settings=latents.ENCODER_SETTINGS, dtype=self.vae_dtype)
         facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             facts |= {
                 "dtype": str(self.te_dtype),
-                "tokenizer": fingerprint(self.files("tokenizer")),
+                "tokenizer": fingerprint(self.sources.find("tokenizer")),
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
                 "template": text_encoder.TEMPLATE_VERSION,
-                "qtype": self._te_qtype,
+                "qtype": self.holding.qtype(component),
             }
         return sha256_json(facts)
 
@@ -150,8 +136,13 @@ class Flux2Model(BaseModel):
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
         """See BaseModel.get_prompt_embeds: [B, 512, 3 * hidden size of the text encoder]."""
-        return self.encode_text(
-            self.text_encoder, self.tokenizer, prompts, layers=self.text_layers, max_tokens=self.max_text_tokens
+        return text_encoder.encode(
+            self.text_encoder_kind,
+            self.text_encoder,
+            self.tokenizer,
+            prompts,
+            layers=self.text_layers,
+            max_tokens=self.max_text_tokens,
         )
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
@@ -183,10 +174,6 @@ class Flux2Model(BaseModel):
         return predict_velocity(
             self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance, references=references
         )
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See BaseModel.enable_gradient_checkpointing."""
-        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
 
     # LoRA and saving
 
@@ -228,21 +215,14 @@ class Flux2Model(BaseModel):
         references: Sequence[Image.Image] = (),
     ) -> Image.Image:
         """See BaseModel.generate_single_image. diffusers scales references down to 1024 x 1024 pixels."""
-        arguments: dict[str, Any] = {"prompt_embeds": self._embeds_of(embeds, item.prompt)}
-        if references:
-            arguments["image"] = list(references)
-        negative = self._negative_prompt(item)
-        if negative is not None:
-            arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
         pipeline.set_progress_bar_config(disable=True)
         with tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
             images = pipeline(
                 height=item.height,
                 width=item.width,
                 num_inference_steps=item.sample_steps,
-                guidance_scale=item.guidance_scale,
                 generator=generator,
-                **arguments,
+                **self._pipeline_arguments(item, embeds, references),
             ).images
         return images[0]
 
@@ -251,6 +231,17 @@ class Flux2Model(BaseModel):
         negative = self._negative_prompt(item)
         return (item.prompt,) if negative is None else (item.prompt, negative)
 
+    def _pipeline_arguments(
+        self, item: SampleItem, embeds: Mapping[str, Tensor], references: Sequence[Image.Image]
+    ) -> dict[str, Any]:
+        arguments = {"prompt_embeds": self._embeds_of(embeds, item.prompt), "guidance_scale": item.guidance_scale}
+        if references:
+            arguments["image"] = list(references)
+        negative = self._negative_prompt(item)
+        if negative is not None:
+            arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
+        return arguments
+
     def _negative_prompt(self, item: SampleItem) -> str | None:
         return None
 
@@ -258,11 +249,7 @@ class Flux2Model(BaseModel):
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        found = self.sources.find_scheduler()
-        if found is None or found.folder is None:
-            scheduler = FlowMatchEulerDiscreteScheduler(**SCHEDULER)
-        else:
-            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(found.folder, local_files_only=True)
+        scheduler = self.sources.load_scheduler(SCHEDULER)
         return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
 
     @property
@@ -281,7 +268,7 @@ class Flux2Model(BaseModel):
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
-            folder = self.files("tokenizer").place
+            folder = self.sources.find("tokenizer").place
             self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
             check_template(self.tokenizer, self.render_prompt, folder)
 
@@ -292,7 +279,6 @@ class Flux2Klein4BModel(Flux2Model):
     arch: ClassVar[str] = "flux2_klein_4b"
     text_encoder_kind: ClassVar[str] = "qwen3"
     padding_side: ClassVar[Literal["left", "right"]] = "right"
-    encode_text: ClassVar[Callable[..., Tensor]] = staticmethod(text_encoder.encode_klein)
     render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_template.render_klein)
     text_layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
 

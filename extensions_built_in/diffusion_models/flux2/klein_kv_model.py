@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 from diffusers import Flux2KleinKVPipeline
 from PIL import Image
 from torch import Tensor
@@ -13,7 +12,6 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein9BModel
 from extensions_built_in.diffusion_models.flux2.kv import attend_by_kv, predict_velocity_kv
 from toolkit.config import SampleItem
-from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component
 
 
@@ -47,27 +45,10 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
         """Flux2KleinKVPipeline around transformer and VAE, with the scheduler settings that came with the model."""
         return Flux2KleinKVPipeline(transformer=self.transformer, is_distilled=True, **self._pipeline_parts())
 
-    def generate_single_image(
-        self,
-        pipeline: Any,
-        item: SampleItem,
-        embeds: Mapping[str, Tensor],
-        generator: torch.Generator,
-        *,
-        references: Sequence[Image.Image] = (),
-    ) -> Image.Image:
-        """See BaseModel.generate_single_image."""
-        pipeline.set_progress_bar_config(disable=True)
-        with tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
-            images = pipeline(
-                image=list(references) or None,
-                prompt_embeds=self._embeds_of(embeds, item.prompt),
-                height=item.height,
-                width=item.width,
-                num_inference_steps=item.sample_steps,
-                generator=generator,
-            ).images
-        return images[0]
+    def _pipeline_arguments(
+        self, item: SampleItem, embeds: Mapping[str, Tensor], references: Sequence[Image.Image]
+    ) -> dict[str, Any]:
+        return {"image": list(references) or None, "prompt_embeds": self._embeds_of(embeds, item.prompt)}
 
     def _negative_prompt(self, item: SampleItem) -> str | None:
         return None

@@ -30,7 +30,7 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
         raise UserError(
             f"{files.place}: the transformer is not whole: {error.args[0]} is missing. Download it again."
         ) from error
-    module = empty_module(Flux2Transformer2DModel, config, files)
+    module = empty_module(Flux2Transformer2DModel.from_config, config, files, what="Flux2Transformer2DModel")
     check_fit(module, shapes, place=files.place, kind=f"transformer of {arch}")
     return Recipe(module, weights, convert)
 
@@ -61,6 +61,6 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
         raise UserError(
             f"{files.place}: the VAE is not whole: {error.args[0]} is missing. Download it again."
         ) from error
-    module = empty_module(AutoencoderKLFlux2, config, files)
+    module = empty_module(AutoencoderKLFlux2.from_config, config, files, what="AutoencoderKLFlux2")
     check_fit(module, shapes, place=files.place, kind="VAE of FLUX.2", optional=["bn.num_batches_tracked"])
     return Recipe(module, weights, convert)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.lora_keys import BLOCK_LISTS, FINAL_MODULATION, layers_of
 from toolkit.errors import UserError
-from toolkit.lora.update import Update, named_pairs, split, swap_halves
+from toolkit.lora.update import Update, kohya_pairs, named_pairs, split, swap_halves
 
 # What diffusers reads outside the blocks of a kohya file; it drops all else with a warning.
 _KOHYA_OUTER = ("img_in", "txt_in", "time_in.in_layer", "time_in.out_layer", "final_layer.linear")
@@ -61,10 +60,7 @@ def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
         [target for target in updates if not target.startswith(blocks) and target not in _KOHYA_OUTER],
         "diffusers drops it from such a file",
     )
-    underscored = {target.replace(".", "_"): update for target, update in updates.items()}
-    state = named_pairs(underscored, "lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight")
-    # fp32 whatever the weights are: bf16 has no 257. Equal to the rank: the scale is in the weights.
-    return state | {f"lora_unet_{name}.alpha": torch.tensor(float(u.rank)) for name, u in underscored.items()}
+    return kohya_pairs(updates)
 
 
 FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}

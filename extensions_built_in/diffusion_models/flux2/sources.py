@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from toolkit.cards import ModelCard
-from toolkit.config import ModelConfig
-from toolkit.weights.sources import Sources
-
 COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer")
 # As released, first those to train. Their names in 8 bits end in -fp8.
 _TRANSFORMERS = {
@@ -37,8 +31,3 @@ def single_files(arch: str, component: str) -> tuple[str, ...]:
         return ()
     stems = _TRANSFORMERS.get(arch) or tuple(stem for stems in _TRANSFORMERS.values() for stem in stems)
     return tuple(f"{stem}{suffix}.safetensors" for suffix in ("", "-fp8") for stem in stems)
-
-
-def sources_of(config: ModelConfig, card: ModelCard) -> Sources:
-    """Where a job's components are."""
-    return Sources(config, card, partial(single_files, card.arch))

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, MistralConfig, Qwen3Config
+from transformers import MistralConfig, Qwen3Config
 
 from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
-
-Shapes = Mapping[str, tuple[int, ...]]
+from toolkit.weights.streaming import Shapes
+from toolkit.weights.text_folder import read_config
 
 _KINDS: Mapping[str, Any] = {"qwen3": Qwen3Config, "mistral": MistralConfig}
 # What the tensors of the released encoders do not tell. Sources: config.json of Qwen/Qwen3-4B and -8B and of
@@ -42,20 +42,15 @@ def text_config(files: ComponentFiles, shapes: Shapes, kind: str, *, num_layers:
     Raises:
         UserError: another kind of model or another size of it, or no text encoder at all.
     """
-    config = _derived(shapes, files.place) if files.folder is None else _stored(files.folder)
+    if files.folder is None:
+        config = _derived(shapes, files.place)
+    else:
+        config = read_config(files.folder, lambda whole: whole.get_text_config())
     _check(config, files.place, kind, num_layers=num_layers, hidden_size=hidden_size)
     config.num_hidden_layers = num_layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:num_layers]
     return config
-
-
-def _stored(folder: Path) -> Any:
-    try:
-        # Without a False it asks on the terminal whether to run code that the folder brings along.
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
-    except Exception as error:  # what the libraries raise over a damaged file has no common name
-        raise UserError(f"{folder}: no readable config.json of a text encoder ({error}). Download it again.") from error
 
 
 def _derived(shapes: Shapes, place: Path) -> Any:

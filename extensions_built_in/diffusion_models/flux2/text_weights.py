@@ -11,14 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import MistralModel, Qwen3Model
 
 from extensions_built_in.diffusion_models.flux2.text_config import text_config
-from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
-from toolkit.weights.recipe import Recipe
+from toolkit.weights.recipe import Recipe, empty_module
 from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.streaming import check_fit, converted_shapes, unchanged
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
@@ -48,7 +46,7 @@ def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_siz
     weights = PlainWeights(used_tensors(index_tensors(files.weights), num_layers))
     shapes = converted_shapes(weights, unchanged)
     config = text_config(files, shapes, kind, num_layers=num_layers, hidden_size=hidden_size)
-    module = _empty(kind, config, files)
+    module = empty_module(LANGUAGE_MODELS[kind], config, files, what="text encoder", source="configuration")
     module.norm = nn.Identity()
     module.rotary_emb = type(module.rotary_emb)(config=config)  # its buffers are computed, not stored
     check_fit(module, shapes, place=files.place, kind=f"text encoder ({kind})")
@@ -63,13 +61,3 @@ def used_tensors(index: TensorIndex, num_layers: int) -> TensorIndex:
         if match and (match["layer"] is None or int(match["layer"]) < num_layers):
             used[match["name"]] = entry
     return TensorIndex(used)
-
-
-def _empty(kind: str, config: Any, files: ComponentFiles) -> Any:
-    try:
-        with torch.device("meta"):
-            return LANGUAGE_MODELS[kind](config).eval().requires_grad_(False)
-    except Exception as error:  # a configuration that makes no sense fails in any layer
-        raise UserError(
-            f"{files.place}: no text encoder can be made of its configuration ({error}). Download it again."
-        ) from error

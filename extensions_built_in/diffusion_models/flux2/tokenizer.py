@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer
 
 from toolkit.errors import UserError
+from toolkit.weights.text_folder import read_tokenizer
 
 # Older processors keep the chat template in a file of their own, where the tokenizer does not look for it.
 _TEMPLATE_FILES = ("chat_template.json", "processor_config.json")
@@ -26,15 +26,7 @@ def load_tokenizer(folder: Path, *, padding_side: Literal["left", "right"]) -> A
     Raises:
         UserError: no tokenizer there, or none that knows its chat template.
     """
-    try:
-        # Without a False it asks on the terminal whether to run code that the folder brings along.
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, padding_side=padding_side, trust_remote_code=False
-        )
-    except Exception as error:  # what the libraries raise over a damaged file has no common name
-        raise UserError(
-            f"{folder}: no tokenizer can be loaded from it ({error}). Download the folder again."
-        ) from error
+    tokenizer = read_tokenizer(folder, padding_side=padding_side)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _template_of_processor(folder)
     if tokenizer.chat_template is None:

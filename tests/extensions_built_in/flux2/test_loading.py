@@ -128,8 +128,8 @@ def test_the_text_encoder_has_a_place_of_its_own(key: str, tmp_path: Path) -> No
     (folder / "tokenizer.json").write_text("{}")
     place = str(folder) if key == "te_name_or_path" else {"text_encoder": str(folder)}
     model = _model(_klein(tmp_path / "model"), **{key: place})
-    assert model.files("text_encoder").folder == folder / "text_encoder"
-    assert model.files("tokenizer").folder == folder
+    assert model.sources.find("text_encoder").folder == folder / "text_encoder"
+    assert model.sources.find("tokenizer").folder == folder
 
 
 def test_a_single_file_has_the_released_scheduler(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3Fo
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein4BModel, Flux2Model
 from extensions_built_in.diffusion_models.flux2.text_config import text_config
+from extensions_built_in.diffusion_models.flux2.text_encoder import encode
 from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
 from tests import layouts
 from tests.tiny import TINY, tiny_config
@@ -204,8 +205,8 @@ def test_a_file_of_its_own_encodes_prompts_with_the_tokenizer_of_the_model(
     model.load("text_encoder")
     embeds = model.get_prompt_embeds(["a red circle"])
     whole_encoder = whole.model
-    expected = model.encode_text(
-        whole_encoder, model.tokenizer, ["a red circle"], layers=LAYERS, max_tokens=model.max_text_tokens
+    expected = encode(
+        kind, whole_encoder, model.tokenizer, ["a red circle"], layers=LAYERS, max_tokens=model.max_text_tokens
     )
     assert torch.equal(embeds, expected)
     assert len(model.fingerprint("text_encoder")) == 64
@@ -218,7 +219,7 @@ def test_the_tokenizer_of_a_models_folder_serves_a_file_beside_it(mistral: Path,
     )
     file = _write(tmp_path / "encoder.safetensors", _whole("mistral").state_dict())
     model = _model("mistral", place, te_name_or_path=file)
-    assert model.files("tokenizer").folder == place / "tokenizer"
+    assert model.sources.find("tokenizer").folder == place / "tokenizer"
 
 
 def test_an_encoder_of_the_wrong_size_is_told_by_the_transformers_file(tmp_path: Path) -> None:
@@ -251,4 +252,4 @@ def test_a_transformer_alone_in_its_folder_is_no_text_encoder_and_no_vae(tmp_pat
     (place / "ae.safetensors").unlink()
     for component in ("vae", "text_encoder"):
         with pytest.raises(UserError, match=rf"holds no {component}, and black-forest-labs/FLUX\.2-klein-base-4B"):
-            _model("qwen3", place).files(component)
+            _model("qwen3", place).sources.find(component)
