@@ -1,0 +1,174 @@
+"""A pretended graphics card: run.py on a device that is not the CPU, in a process of its own.
+
+Its tensors are those of a CPU underneath, so that results are equal to a CPU's bit for bit, but they say that they are
+on device `card:0`, and an operation that mixes them with tensors in host memory fails as it does on a real card. So
+does reading their memory directly.
+
+    python -m tests.pretend_card job.yaml
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+NAME = "card"
+CPU = torch.device("cpu")
+# What may read one device and write another.
+_COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
+# What autocast computes in 16 bits.
+_LOWERED = ("addmm", "baddbmm", "bmm", "conv2d", "linear", "matmul", "mm", "scaled_dot_product_attention")
+
+
+everything, operators = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
+
+
+class CardTensor(torch.Tensor):
+    """A tensor that is said to be on the card.
+
+    Attributes:
+        held: the tensor that it really is.
+    """
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> CardTensor:
+        tensor: CardTensor = torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=int(held.storage_offset()),
+            dtype=held.dtype,
+            device=torch.device(NAME, 0),
+        )
+        tensor.held = held
+        return tensor
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return _compute(function, args, kwargs or {})
+
+    def tolist(self) -> Any:
+        """Its numbers; torch has this for its own tensors only."""
+        return self.held.tolist()
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"CardTensor({self.held})"
+
+
+class Generator(torch.Generator):
+    """Stands in for torch's own, and knows whether it is said to be on the card."""
+
+    is_on_card: bool
+
+    def __new__(cls, device: torch.device | str = CPU) -> Generator:
+        generator = super().__new__(cls, CPU)
+        generator.is_on_card = torch.device(device).type == NAME
+        return generator
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Begin again."""
+        super().manual_seed(seed)
+        return self
+
+
+class PretendCard(TorchDispatchMode):
+    """Within this, `device="card"` is a device."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return _compute(function, args, kwargs or {})
+
+
+def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    cards = [tensor for tensor in tensors if isinstance(tensor, CardTensor)]
+    # A host tensor of no dimension is a number: real cards take it, too.
+    hosts = [tensor for tensor in tensors if not isinstance(tensor, CardTensor) and tensor.dim() > 0]
+    if cards and hosts and function not in _COPIES:
+        raise RuntimeError(f"{function} mixes tensors on the card and in host memory")
+    asked = kwargs.get("device")
+    is_on_card = bool(cards) if asked is None else torch.device(asked).type == NAME
+    if asked is not None and is_on_card:
+        kwargs = {**kwargs, "device": CPU}
+    own = {id(tensor.held): tensor for tensor in cards}
+
+    def wrap(result: Any) -> Any:
+        if not isinstance(result, Tensor) or isinstance(result, CardTensor):
+            return result
+        if id(result) in own:
+            return own[id(result)]
+        return CardTensor(result) if is_on_card else result
+
+    held_args, held_kwargs = tree_map(_held, (tuple(args), dict(kwargs)))
+    generator = next((value for value in (*args, *kwargs.values()) if isinstance(value, Generator)), None)
+    if generator is not None and generator.is_on_card != is_on_card:
+        raise RuntimeError(f"{function} draws with a generator of another device")
+    result = function(*held_args, **held_kwargs)
+    return args[0] if function is torch.ops.aten.copy_.default else tree_map(wrap, result)
+
+
+def _held(value: Any) -> Any:
+    return value.held if isinstance(value, CardTensor) else value
+
+
+class _Module(_DummyBackendModule):
+    """What torch asks a backend for."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16]
+
+
+@functools.cache
+def register() -> None:
+    """Make the card known to torch, for the rest of the process."""
+    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) begins in host memory
+    _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+    everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    for name in _LOWERED:
+        operators.impl(name, _lowered(getattr(torch.ops.aten, name)), "AutocastPrivateUse1")
+
+
+def _lowered(function: Any) -> Callable[..., Any]:
+    """The operation in autocast's precision."""
+
+    def cast(value: Any) -> Any:
+        is_exact = isinstance(value, Tensor) and value.dtype == torch.float32
+        return value.to(torch.get_autocast_dtype(NAME)) if is_exact else value
+
+    def compute(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):
+            cast_args, cast_kwargs = tree_map(cast, (args, kwargs))
+            return function(*cast_args, **cast_kwargs)
+
+    return compute
+
+
+def main(arguments: Sequence[str]) -> int:
+    """run.py, with `device: auto` and `device: cuda` standing for the card."""
+    register()
+    torch.Generator = Generator  # type: ignore[misc]
+    import run
+    from jobs.process import BaseSDTrainProcess, check, memory
+
+    pick: Callable[[str], torch.device] = lambda name: torch.device(NAME)  # noqa: E731
+    for module in (BaseSDTrainProcess, check, memory):
+        module.pick_device = pick
+    with PretendCard():
+        return run.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
