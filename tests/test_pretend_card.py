@@ -23,8 +23,8 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "references, averages, 8-bit optimizer": lambda folder: {
         "datasets": [
             {
-                "folder_path": str(write_dataset(folder / "after", size_px=SIZE_PX)),
-                "control_path": str(write_dataset(folder / "before", size_px=SIZE_PX)),
+                "folder_path": str(write_dataset(folder / "after", count=1, size_px=SIZE_PX)),
+                "control_path": str(write_dataset(folder / "before", count=1, size_px=SIZE_PX)),
                 "resolution": SIZE_PX,
                 "cache_latents_to_disk": True,
                 "cache_text_embeddings": True,
@@ -37,7 +37,7 @@ JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
         "network": {"type": "lora", "linear": 4, "dropout": 0.2},
         "datasets": [
             {
-                "folder_path": str(write_dataset(folder / "large", size_px=48)),
+                "folder_path": str(write_dataset(folder / "large", count=2, size_px=48)),
                 "resolution": 32,
                 "random_crop": True,
                 "caption_dropout_rate": 0.5,
@@ -87,7 +87,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]
     for name, make in makers.items():
         folder = tmp_path_factory.mktemp("job")
         sections = make(folder)
-        train = {"steps": 2, "disable_sampling": False, "skip_first_sample": True, **sections.pop("train", {})}
+        sections.setdefault(
+            "datasets", [{"folder_path": str(write_dataset(folder / "few", count=1)), "resolution": 32}]
+        )
+        train = {"steps": 2, "batch_size": 1, "disable_sampling": False, "skip_first_sample": True}
+        train |= sections.pop("train", {})
         sample = {"sample_every": 2, "sample_steps": 1, "samples": [{"prompt": "red"}], **sections.pop("sample", {})}
         jobs[name] = write_job(folder, train=train, sample=sample, save={"save_every": 2}, **sections)
     command = [sys.executable, "-m", "tests.pretend_card", "--recover", *map(str, jobs.values())]
