@@ -16,6 +16,7 @@ from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
 from toolkit.disk import check_output_folder, needed_bytes
 from toolkit.errors import JobError, Problem, UserError
+from toolkit.memory.plan_inputs import MOMENTS
 from toolkit.memory.report import gigabytes
 from toolkit.train.encoded_size import captions_bytes, describe_captions, overflow_bytes
 from toolkit.train.precision import pick_device
@@ -96,7 +97,6 @@ def _check_multipliers(config: ProcessConfig) -> None:
 
 def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:
     train, save, network = config.train, config.save, config.network
-    moments = 2 if train.optimizer == "adamw8bit" else 8
     average = 4 if train.ema_config and train.ema_config.use_ema else 0
     return needed_bytes(
         num_parameters=num_parameters,
@@ -104,7 +104,7 @@ def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:
         dtype=save.dtype,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
-        bytes_per_state=4 + moments + average,
+        bytes_per_state=4 + MOMENTS[train.optimizer] + average,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from toolkit.memory.machine import Machine
 from toolkit.memory.plan import Plan, make_plan, offloaded_bytes
-from toolkit.memory.plan_inputs import PlanInputs, bits_of
-from toolkit.memory.qtypes import QTYPES
+from toolkit.memory.plan_inputs import PlanInputs
+from toolkit.memory.qtypes import QTYPES, bits_of
 
 # Formats to try, the best first: what each costs beside a model that is not quantized.
 _QTYPE_COSTS = {"qfloat8": 1.0, "qint4": 4.0, "qint2": 20.0}

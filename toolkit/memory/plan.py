@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toolkit.memory.plan_inputs import MOMENTS, PlanInputs, bits_of
+from toolkit.memory.plan_inputs import MOMENTS, PlanInputs
+from toolkit.memory.qtypes import bits_of
 from toolkit.memory.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
 from toolkit.model_size import TextEncoderSize
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 from toolkit.cards import ModelCard
 from toolkit.config import DatasetConfig, ProcessConfig, SampleItem
-from toolkit.memory.qtypes import QTYPES
 from toolkit.model_size import ModelSize
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -171,8 +170,3 @@ def _sample_px(process: ProcessConfig, item: SampleItem, card: ModelCard) -> int
     own = item.width * item.height
     each = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
     return own + len(item.references) * each
-
-
-def bits_of(qtype: str | None, width: int) -> float:
-    """Bits of one weight in a linear layer that is held in `qtype`, or else in numbers of `width` bytes."""
-    return 8 * width if qtype is None else QTYPES[qtype].bits_per_weight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.disk import free_bytes
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, sweep_temporary
 from toolkit.memory.formats import VERSION
@@ -62,8 +62,7 @@ def keep_entry(path: Path, module: nn.Module) -> str:
     tensors = module.state_dict()
     size = sum(tensor.nbytes for tensor in tensors.values())
     elsewhere = "Name another folder in model.quantize_cache, or turn it off with --no-cache."
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(path)
     if free < size + _SPARE_BYTES:
         return (
             f"warning: quantized weights not kept: they take {size / 1e9:.2f} GB, and the drive of {path.parent} has "
