@@ -39,6 +39,11 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(_nearest_existing(path)).free
 
 
+def drive_of(path: Path) -> int:
+    """The number of the file system that `path`, which need not exist yet, is on."""
+    return _nearest_existing(path).stat().st_dev
+
+
 def check_output_folder(folder: Path, *, needed: int) -> None:
     """Raises UserError if `folder` cannot be written or its drive has less than `needed` bytes free."""
     existing = _nearest_existing(folder)

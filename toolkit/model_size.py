@@ -30,6 +30,7 @@ class BlockSize:
         saved: kept of a block for its backward pass if nothing is recomputed and its weights are frozen.
         working: most that lives at once while a block is recomputed and differentiated.
         forward: most that lives at once in a block that keeps nothing.
+        modulation_parameters: of the block's own modulation: the first to be used, and the last to have gradients.
     """
 
     name: str
@@ -39,6 +40,7 @@ class BlockSize:
     working: Bytes
     forward: Bytes
     other_parameters: int = 0
+    modulation_parameters: int = 0
 
     @property
     def linear_parameters(self) -> int:

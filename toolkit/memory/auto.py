@@ -37,10 +37,11 @@ def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) ->
 def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> PlanInputs:
     """The inputs with every share of streamed layers that the job leaves to the plan: the least that fits.
 
-    Where not even everything is enough the share is 1, and the plan will be refused.
+    With `low_vram` that is the text encoder's, whatever the job says (`toolkit.memory.holding`). Where not even
+    everything is enough the share is 1, and the plan will be refused.
     """
     if not model.layer_offloading:
-        return inputs
+        return _least(inputs, "te_offloaded", machine) if model.low_vram and inputs.device == "cuda" else inputs
     if model.layer_offloading_text_encoder_percent == "auto":
         inputs = _least(inputs, "te_offloaded", machine)
     if model.layer_offloading_transformer_percent == "auto":

@@ -21,7 +21,7 @@ RING_BLOCKS = 2
 # on four runs (benchmarks/memory.py). Tensors of 32 MB and more are given back, which bounds it.
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
-_WEIGHTS = ("weights", "VAE", "LoRA", "optimizer", "average", "ring")
+_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring")
 STAGE_TRAIN = "train"
 
 
@@ -106,6 +106,20 @@ def transformer_bytes(inputs: PlanInputs) -> int:
         return size.parameters * inputs.trained_width
     in_blocks = size.block_parameters * bits_of(inputs.qtype, inputs.width) / 8
     return round(in_blocks) + (size.parameters - size.block_parameters) * inputs.width
+
+
+def quantized_bytes(inputs: PlanInputs) -> dict[tuple[str, str], int]:
+    """What is quantized, as (component, number format), with the bytes that it takes."""
+    found = {}
+    if inputs.qtype is not None:
+        found["transformer", inputs.qtype] = transformer_bytes(inputs)
+    if inputs.te_qtype is not None:
+        encoders = [size for size in inputs.size.text_encoders if not size.is_held_whole]
+        found["text_encoder", inputs.te_qtype] = sum(
+            round(size.num_layers * _layer_bytes(inputs, size)) + size.embedding_parameters * inputs.te_width
+            for size in encoders
+        )
+    return found
 
 
 def offloaded_bytes(inputs: PlanInputs) -> int:
@@ -224,6 +238,8 @@ def _loaded(inputs: PlanInputs) -> Parts:
     if waiting:
         bits = bits_of(inputs.qtype, inputs.width)
         parts["ring"] = round(RING_BLOCKS * inputs.size.transformer.largest_block * bits / 8)
+    if inputs.assistant_parameters:
+        parts["assistant LoRA"] = inputs.assistant_parameters * inputs.width
     if inputs.work.keeps_vae or inputs.work.sample_px:
         parts["VAE"] = inputs.size.vae.parameters * inputs.vae_width
     return parts

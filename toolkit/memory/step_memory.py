@@ -36,7 +36,9 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     gradients = inputs.trained_width * inputs.num_trained if inputs.accumulates else _alive_when_fused(inputs)
     for block in reversed(blocks):
         for count in dict.fromkeys((1, block.count)):
-            grown = inputs.trained_width * _trained_in(inputs, block) * count if in_steps else 0
+            grown = (
+                inputs.trained_width * _trained_in(inputs, block) * count - _not_yet(inputs, block) if in_steps else 0
+            )
             yield {
                 "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
@@ -133,6 +135,15 @@ def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
     if inputs.lora_rank is None:
         return block.parameters
     return inputs.lora_rank * sum(map(sum, block.linears))
+
+
+def _not_yet(inputs: PlanInputs, block: BlockSize) -> int:
+    """What the gradients of a block's modulation will take beyond autocast's copies, which are alive until then.
+
+    Modulation is the first to be used. Its gradients come last, when attention and MLP have let go of what they kept.
+    """
+    copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 and inputs.recomputes else 0
+    return (inputs.trained_width - copy) * block.modulation_parameters if inputs.lora_rank is None else 0
 
 
 def _alive_when_fused(inputs: PlanInputs) -> int:
