@@ -63,6 +63,7 @@ class TransformerSize:
         blocks: in the order of the forward pass.
         outer_linears: (inputs, outputs) of the layers outside the blocks that may carry a LoRA.
         outer_parameters: all weights outside the blocks.
+        outer_modulation: of them, those of layers that work on the time and are used by all blocks.
         outer: kept outside the blocks from the forward to the backward pass; bytes per token and channel.
         trained: kept more in each block when all layers are trained or a LoRA is on those outside the blocks.
     """
@@ -72,6 +73,7 @@ class TransformerSize:
     blocks: tuple[BlockSize, ...]
     outer_linears: tuple[tuple[int, int], ...]
     outer_parameters: int
+    outer_modulation: int
     outer: Bytes
     trained: Bytes
 

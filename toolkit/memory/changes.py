@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +19,9 @@ _QTYPE_COSTS = {"qfloat8": 1.0, "qint4": 4.0, "qint2": 20.0}
 _STREAMED_BYTES = 5e9
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SIZES_PX = (1536, 1024, 768, 512)
-_USUAL_RANK = 16
+_RANKS = (256, 128, 64, 32, 16)
+# What costs so much more than the cheapest way is no advice.
+_TOO_DEAR = 12.0
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,15 @@ _NOTHING = Change()
 def ways_to_fit(inputs: PlanInputs, machine: Machine, groups: Iterable[Iterable[Change]], *, most: int) -> list[Way]:
     """The cheapest sets of changes, at most one of each group, with which the run fits.
 
-    A set that holds all changes of a cheaper one is no other way and is left out.
+    A set that holds all changes of a cheaper one is no other way and is left out; so is one that costs far more.
     """
+    limit = math.inf
     ways: list[Way] = []
     combinations = itertools.product(*([_NOTHING, *group] for group in groups))
     for combination in sorted(combinations, key=lambda changes: _cost(inputs, changes)):
         changes = tuple(change for change in combination if change is not _NOTHING)
+        if _cost(inputs, changes) > limit:
+            break
         if any(set(way.keys) <= {key for change in changes for key in change.keys} for way in ways):
             continue
         changed = _changed(inputs, changes)
@@ -71,6 +77,7 @@ def ways_to_fit(inputs: PlanInputs, machine: Machine, groups: Iterable[Iterable[
         plan = make_plan(changed)
         if machine.fits(plan):
             ways.append(Way(changes, plan))
+            limit = min(limit, _cost(inputs, changes) + _TOO_DEAR)
             if len(ways) == most:
                 break
     return ways
@@ -98,8 +105,14 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
         groups.append([Change({"train.ema_config.use_ema": False}, {"keeps_average": False}, cost=4)])
     if inputs.lora_rank is None:
         groups += _full_finetune(inputs)
-    elif inputs.lora_rank > _USUAL_RANK:
-        groups.append([Change({"network.linear": _USUAL_RANK}, {"lora_rank": _USUAL_RANK}, cost=6)])
+    else:
+        smaller = [rank for rank in _RANKS if rank < inputs.lora_rank]
+        groups.append(
+            [
+                Change({"network.linear": rank}, {"lora_rank": rank}, cost=4 + index)
+                for index, rank in enumerate(smaller)
+            ]
+        )
     return [*groups, _batches(inputs), _sizes(inputs), _samples(inputs)]
 
 

@@ -22,7 +22,7 @@ RING_BLOCKS = 2
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
 _WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring")
-STAGE_TRAIN = "train"
+STAGE_TEXT, STAGE_TRAIN = "encode text", "train"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _encode_text(inputs: PlanInputs) -> Phase:
     }
     if waiting:
         device["ring"] = ring
-    return Phase("encode text", "encode text", device, _host(inputs, {"offloaded weights": waiting, "loading": tables}))
+    return Phase("encode text", STAGE_TEXT, device, _host(inputs, {"offloaded weights": waiting, "loading": tables}))
 
 
 def _te_qtype(inputs: PlanInputs, size: TextEncoderSize) -> str | None:
@@ -180,10 +180,15 @@ def _encode_images(inputs: PlanInputs) -> Phase:
 
 
 def _load(inputs: PlanInputs) -> Phase:
-    """Tensor by tensor: beside what stays, one layer as it is in the file, in RAM and on the device."""
+    """Tensor by tensor: beside what stays, one layer as it is in the file, in RAM and where it is quantized."""
     layer = inputs.size.transformer.largest_linear * inputs.width
-    parts = _loaded(inputs) | ({} if inputs.qtype is None else {"working set": 2 * layer})
-    return Phase("load", STAGE_TRAIN, parts, _host(inputs, {"loading": layer} | _offloaded(inputs)))
+    quantizing = {} if inputs.qtype is None else {"working set": 2 * layer}
+    parts, host = _loaded(inputs), {"loading": layer} | _offloaded(inputs)
+    if inputs.low_vram and inputs.device != "cpu":
+        host |= quantizing
+    else:
+        parts |= quantizing
+    return Phase("load", STAGE_TRAIN, parts, _host(inputs, host))
 
 
 def _train(inputs: PlanInputs) -> Phase:

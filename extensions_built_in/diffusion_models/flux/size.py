@@ -73,6 +73,7 @@ _TRANSFORMER = TransformerSize(
     ),
     outer_linears=_OUTER,
     outer_parameters=sum(inputs * outputs for inputs, outputs in _OUTER) + _biases(_OUTER),
+    outer_modulation=3 * _HIDDEN**2,
     outer=Bytes(4.1, 4.6),
     trained=Bytes(8.0, 8.0),
 )
