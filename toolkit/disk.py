@@ -61,4 +61,5 @@ def check_output_folder(folder: Path, *, needed: int) -> None:
 
 
 def _nearest_existing(path: Path) -> Path:
-    return next(place for place in (path, *path.resolve().parents) if place.exists())
+    real = Path(os.path.realpath(path))  # Path.resolve raises where links go round in a circle
+    return next(place for place in (path, *real.parents) if place.exists())

@@ -26,7 +26,7 @@ def plan_memory(
     *,
     vram_gb: float | None,
     num_weights: int | None,
-    num_assistant_weights: int | None = 0,
+    num_assistant_weights: int | None,
 ) -> MemoryCheck | str:
     """The plan of a run, or why there is none.
 

@@ -60,11 +60,12 @@ def check_memory(
     counted = assistant_parameters or 0
     inputs = inputs_of(process, size, work, kind, assistant_parameters=counted)
     settings: dict[str, Any] = {}
+    chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": with_settings(process.model, settings)})
         inputs = inputs_of(chosen, size, work, kind, assistant_parameters=counted)
-    plan = make_plan(with_shares(process.model, inputs, machine))
+    plan = make_plan(with_shares(chosen.model, inputs, machine))
     lines = [*describe_plan(plan, machine), *refuse_what_does_not_fit(plan, machine)]
     if assistant_parameters is None:
         lines.append("memory: model.assistant_lora_path is not here yet, so its weights are not counted")
