@@ -12,7 +12,9 @@ import pytest
 
 from tests.test_examples import with_images
 from toolkit.cards import find_cards
-from toolkit.memory.auto import with_shares
+from toolkit.config import ModelConfig
+from toolkit.errors import UserError
+from toolkit.memory.auto import choose_settings, with_settings, with_shares
 from toolkit.memory.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.memory.machine import GB, Machine, named_card
 from toolkit.memory.plan import Plan, make_plan
@@ -89,3 +91,26 @@ def test_every_change_that_is_offered_makes_the_job_fit_with_the_peak_it_names(j
         assert job.machine.fits(changed), way.keys
         assert changed.peak_gpu_bytes == pytest.approx(way.plan.peak_gpu_bytes, rel=0.02), way.keys
     assert not any(set(one.keys) <= set(other.keys) for one, other in itertools.combinations(ways, 2))
+
+
+@pytest.mark.parametrize("given", [{}, {"low_vram": True}, {"quantize_te": False}, {"qtype": "qint4"}], ids=str)
+@pytest.mark.parametrize("example", ["train_lora_flux2_80gb", "train_lora_flux2_klein_9b_24gb", "train_lora_flux_24gb"])
+@pytest.mark.parametrize(("card_gb", "ram_gb"), [(80, 64), (24, 64), (24, 32), (12, 32), (12, 16)])
+def test_what_auto_chooses_makes_the_job_fit(
+    example: str, given: dict[str, Any], card_gb: float, ram_gb: float, tmp_path: Path
+) -> None:
+    job = TooLarge(example, {}, card_gb, ram_gb)
+    (process,) = with_images(EXAMPLES / f"{example}.yaml", tmp_path).config.process
+    where = {"arch": process.model.arch, "name_or_path": process.model.name_or_path}
+    model = ModelConfig.model_validate({**where, "memory": "auto", **given})
+    card = find_cards()[model.arch]
+    assert card.size is not None
+    work = workload_of(process, card)
+    inputs = inputs_of(process.model_copy(update={"model": model}), card.size, work, "cuda")
+    try:
+        chosen = with_settings(model, choose_settings(model, inputs, job.machine))
+    except UserError:  # dev on a small card, or its encoder as it is, which neither card nor RAM can take whole
+        assert card_gb < 24 or ("quantize_te" in given and ram_gb < 64)
+        return
+    inputs = inputs_of(process.model_copy(update={"model": chosen}), card.size, work, "cuda")
+    assert job.machine.fits(make_plan(with_shares(chosen, inputs, job.machine)))
