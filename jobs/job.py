@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import sys
 import time
 import traceback
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from jobs.process.BaseProcess import BaseProcess
 from toolkit.bundles import newest_bundle
 from toolkit.config import JobConfig
+from toolkit.disk import free_bytes
 from toolkit.environment import git_commit, versions
 from toolkit.errors import Interrupted, UserError
 from toolkit.events import EventLog
@@ -173,9 +173,7 @@ def _explained(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and is_disk_full(error):
         place = Path(os.fsdecode(error.filename or "."))
-        existing = next(path for path in (place, *place.absolute().parents) if path.exists())
-        free = shutil.disk_usage(existing).free
-        return f"{place}: cannot be written: the disk is full ({free:,} bytes are free). Make room."
+        return f"{place}: cannot be written: the disk is full ({free_bytes(place):,} bytes are free). Make room."
     return traceback.format_exc()
 
 

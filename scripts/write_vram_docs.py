@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from scripts.generated import write_or_check  # noqa: E402
 from toolkit.cards import ModelCard, find_cards  # noqa: E402
-from toolkit.files import write_text  # noqa: E402
 from toolkit.memory.changes import frozen_weight_changes, ways_to_fit  # noqa: E402
 from toolkit.memory.machine import named_card  # noqa: E402
 from toolkit.memory.plan_inputs import PlanInputs, Workload  # noqa: E402
@@ -67,17 +66,8 @@ def _cell(size: ModelSize, size_px: int, size_gb: int) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check. Returns the exit code: 1 if a check found the document stale."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the document is stale")
-    check = parser.parse_args(arguments).check
-    path, text = REPOSITORY / DOCUMENT, document()
-    is_current = path.is_file() and path.read_text(encoding="utf-8") == text
-    if check and not is_current:
-        print(f"{DOCUMENT} is stale: run python scripts/write_vram_docs.py")
-    elif not is_current:
-        write_text(path, text)
-        print(f"wrote {DOCUMENT}")
-    return 1 if check and not is_current else 0
+    script = "scripts/write_vram_docs.py"
+    return write_or_check(REPOSITORY, {DOCUMENT: document()}, arguments, script=script, description=__doc__)
 
 
 if __name__ == "__main__":

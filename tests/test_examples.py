@@ -19,14 +19,14 @@ CARD = re.compile(r"_(\d+)gb$")
 EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
 
 
-def with_images(path: Path, folder: Path) -> JobConfig:
-    """The job of an example whose user has put images where it says."""
+def with_images(path: Path, folder: Path, *settings: str) -> JobConfig:
+    """The job of an example whose user has put images where it says, with `key=value` settings."""
     keys = ["folder_path", *(["control_path"] if "control_path" in path.read_text(encoding="utf-8") else [])]
     overrides = [f"datasets.0.{key}={folder}" for key in keys]
     if "_edit_" in path.stem:
         picture = ROOT / "assets" / "demo_edit_dataset" / "unseen" / "1.png"
         overrides.append(f"sample.samples.0.ctrl_img={picture}")
-    return load_job(path, None, overrides)
+    return load_job(path, None, [*overrides, *settings])
 
 
 @pytest.fixture(params=EXAMPLES, ids=lambda path: path.stem)

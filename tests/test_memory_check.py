@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,35 @@ def test_a_check_plans_for_another_card(tmp_path: Path) -> None:
 def test_a_card_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a card of 0\.5 GB has 0\.5"):
         Job(job_for(tmp_path, vram_gb=0.5)).check()
+
+
+def test_quantized_weights_that_will_be_kept_are_counted_until_they_are_there(tmp_path: Path) -> None:
+    folder = tmp_path / "quantized"
+    model = {"quantize": True, "qtype": "qint8", "quantize_cache": str(folder)}
+
+    def lines() -> list[str]:
+        text = "\n".join(Job(job_for(tmp_path, model=model)).check())
+        return [line for line in text.splitlines() if "for later starts" in line]
+
+    (line,) = lines()
+    assert "quantized weights 0.0" in line and str(folder) in line
+    folder.mkdir()
+    for component, qtype in (("transformer", "qint8"), ("text_encoder", "qfloat8")):
+        assert lines() != []
+        (folder / f"flux2_tiny-{component}-{qtype}-0123.safetensors").touch()
+    assert lines() == []
+
+
+def test_a_drive_without_room_for_quantized_weights_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_050_000_000))
+    model = {"quantize": True, "quantize_cache": str(tmp_path / "quantized")}
+    text = "\n".join(Job(job_for(tmp_path, model=model)).check())
+    assert "warning: quantized weights and checkpoints do not fit" in text
+    assert "--no-cache" in text
+    assert "quantized" not in "\n".join(Job(job_for(tmp_path, model=model | {"quantize_cache": False})).check())
 
 
 def test_what_auto_chooses_is_in_the_record_of_the_run(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ _SMALLEST_MODEL = 10_000_000
 
 
 def needed_bytes(
-    *, num_parameters: int, lora_rank: int | None, dtype: str, num_kept: int, num_saves: int, bytes_per_state: int
+    *, num_parameters: int, lora_rank: int | None, dtype: str, num_kept: int, num_saves: int, bytes_per_state: float
 ) -> int:
     """Upper estimate of what a run's checkpoints take.
 
@@ -31,20 +31,35 @@ def needed_bytes(
     trained = size if lora_rank is None else round(size * _LORA_SHARE_PER_RANK * lora_rank)
     # One more than is kept: the new one is whole before an old one goes. One more again for the final file.
     kept = min(num_saves, num_kept + 1 if num_kept else num_saves) + 1
-    return trained * (_BYTES[dtype] + bytes_per_state) * kept
+    return round(trained * (_BYTES[dtype] + bytes_per_state) * kept)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that are free on the drive of `path`, which need not exist yet."""
+    return shutil.disk_usage(_nearest_existing(path)).free
+
+
+def drive_of(path: Path) -> int:
+    """The number of the file system that `path`, which need not exist yet, is on."""
+    return _nearest_existing(path).stat().st_dev
 
 
 def check_output_folder(folder: Path, *, needed: int) -> None:
     """Raises UserError if `folder` cannot be written or its drive has less than `needed` bytes free."""
-    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    existing = _nearest_existing(folder)
     if not existing.is_dir():
         raise UserError(f"training_folder: {existing} is a file, so {folder} cannot be a folder. Choose another one.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"training_folder: {existing} cannot be written by this user. Choose another one.")
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(existing)
     if free < needed:
         raise UserError(
             f"training_folder: {folder} needs up to {needed / 1e9:.1f} GB for checkpoints, but its drive has "
             f"{free / 1e9:.1f} GB free. Free some, choose another training_folder, or lower "
             "save.max_step_saves_to_keep."
         )
+
+
+def _nearest_existing(path: Path) -> Path:
+    real = Path(os.path.realpath(path))  # Path.resolve raises where links go round in a circle
+    return next(place for place in (path, *real.parents) if place.exists())

@@ -30,6 +30,7 @@ class BlockSize:
         saved: kept of a block for its backward pass if nothing is recomputed and its weights are frozen.
         working: most that lives at once while a block is recomputed and differentiated.
         forward: most that lives at once in a block that keeps nothing.
+        modulation_parameters: of the block's own modulation: the first to be used, and the last to have gradients.
     """
 
     name: str
@@ -39,6 +40,7 @@ class BlockSize:
     working: Bytes
     forward: Bytes
     other_parameters: int = 0
+    modulation_parameters: int = 0
 
     @property
     def linear_parameters(self) -> int:
@@ -61,6 +63,7 @@ class TransformerSize:
         blocks: in the order of the forward pass.
         outer_linears: (inputs, outputs) of the layers outside the blocks that may carry a LoRA.
         outer_parameters: all weights outside the blocks.
+        outer_modulation: of them, those of layers that work on the time and are used by all blocks.
         outer: kept outside the blocks from the forward to the backward pass; bytes per token and channel.
         trained: kept more in each block when all layers are trained or a LoRA is on those outside the blocks.
     """
@@ -70,6 +73,7 @@ class TransformerSize:
     blocks: tuple[BlockSize, ...]
     outer_linears: tuple[tuple[int, int], ...]
     outer_parameters: int
+    outer_modulation: int
     outer: Bytes
     trained: Bytes
 

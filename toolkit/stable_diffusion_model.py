@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import math
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -10,8 +11,10 @@ from toolkit.lora.frozen import FrozenLora
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Place, Update, must_be_finite
 from toolkit.models.base_model import BaseModel
-from toolkit.weights.layouts import find_component
+from toolkit.weights.hub import cached_folder
+from toolkit.weights.layouts import NotHereError, find_component
 from toolkit.weights.tensor_files import read_metadata, read_tensors
+from toolkit.weights.tensor_index import index_tensors
 
 FLOW_MATCHING_SCHEDULER = "flowmatch"
 ASSISTANT = "model.assistant_lora_path"
@@ -33,6 +36,19 @@ class StableDiffusion(BaseModel):
         path = self.model_config.assistant_lora_path
         if path is not None and Path(path).expanduser().exists():
             self._read_assistant(path)
+
+    def count_assistant_weights(self) -> int | None:
+        """See BaseModel.count_assistant_weights: by the header of the file, which may be in the hub's cache."""
+        path = self.model_config.assistant_lora_path
+        if path is None:
+            return 0
+        place = path if Path(path).expanduser().exists() else cached_folder(path)
+        if place is None:
+            return None
+        with suppress(NotHereError):  # the cache has other files of that repository
+            entries = index_tensors([_find_assistant(str(place))]).entries.values()
+            return sum(math.prod(entry.shape) for entry in entries)
+        return None
 
     def load_assistant_lora(self) -> None:
         """Put `model.assistant_lora_path`, if the job has one, on the transformer that has just been loaded.
@@ -66,7 +82,7 @@ class StableDiffusion(BaseModel):
             raise UserError(f"train.noise_scheduler: {self.card.label} needs `{right}`, found `{name}`.")
 
     def _read_assistant(self, path: str) -> tuple[Path, dict[str, Update]]:
-        (file,) = find_component(path, "assistant", single_files=_ASSISTANT_FILES, setting=ASSISTANT).weights
+        file = _find_assistant(path)
         try:
             tensors, metadata = read_tensors(file), read_metadata(file)
         except UserError as error:  # names the file
@@ -88,3 +104,8 @@ class StableDiffusion(BaseModel):
                 whole = updates[target.name]
                 found[module] = Update(whole.a, where.rows(whole.b))
         return found
+
+
+def _find_assistant(path: str) -> Path:
+    (file,) = find_component(path, "assistant", single_files=_ASSISTANT_FILES, setting=ASSISTANT).weights
+    return file

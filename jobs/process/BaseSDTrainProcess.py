@@ -19,7 +19,6 @@ from jobs.process.inputs import (
 )
 from jobs.process.memory import plan_memory
 from toolkit.bundles import step_folders
-from toolkit.cards import ModelCard
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
 from toolkit.data.fingerprint import fingerprint
@@ -64,24 +63,28 @@ class BaseSDTrainProcess(BaseProcess):
 
     def check(self) -> list[str]:
         """See BaseProcess.check: reads every image once, and the manifest of the checkpoint to go on from."""
-        self._scan, plan = check_training(self.job, self.config, self.output_folder)
+        self._scan, lines = check_training(self.job, self.config, self.output_folder)
         model = self._make_model("cpu")
         model.check_files()
         num_weights = model.count_local_weights()
-        disk = check_disk(self.config, model.card, self._examples, self.output_folder, num_weights=num_weights)
-        memory = self._check_memory(model.card, num_weights)  # may choose settings, which a checkpoint is compared with
+        memory = self._check_memory(model, num_weights)  # may choose settings, which a checkpoint is compared with
+        plan = self._memory.plan if self._memory else None
+        disk = check_disk(
+            self.config, model.card, self._examples, self.output_folder, num_weights=num_weights, plan=plan
+        )
         resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=False)
-        return [*plan, *(f"  {line}" for line in (*disk, *memory, *describe_resume(resume)))]
+        return [*lines, *(f"  {line}" for line in (*disk, *memory, *describe_resume(resume)))]
 
-    def _check_memory(self, card: ModelCard, num_weights: int | None) -> list[str]:
+    def _check_memory(self, model: BaseModel, num_weights: int | None) -> list[str]:
         """Lines of the memory plan. What `model.memory: auto` chooses is settings of this run from here on."""
         plan = plan_memory(
             self.config,
-            card,
+            model.card,
             self._examples,
             self.output_folder,
             vram_gb=self.job.vram_gb,
             num_weights=num_weights,
+            num_assistant_weights=model.count_assistant_weights(),
         )
         if isinstance(plan, str):
             return [plan]

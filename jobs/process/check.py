@@ -14,8 +14,11 @@ from toolkit.data.references import measure_references
 from toolkit.data.report import describe_scan
 from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
-from toolkit.disk import check_output_folder, needed_bytes
+from toolkit.disk import check_output_folder, drive_of, needed_bytes
 from toolkit.errors import JobError, Problem, UserError
+from toolkit.memory.plan import Plan, quantized_bytes
+from toolkit.memory.plan_inputs import MOMENTS
+from toolkit.memory.quantized_cache import cache_folder, find_similar, lack_of_room
 from toolkit.memory.report import gigabytes
 from toolkit.train.encoded_size import captions_bytes, describe_captions, overflow_bytes
 from toolkit.train.precision import pick_device
@@ -54,7 +57,13 @@ def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -
 
 
 def check_disk(
-    config: ProcessConfig, card: ModelCard, examples: Sequence[Example], output_folder: Path, *, num_weights: int | None
+    config: ProcessConfig,
+    card: ModelCard,
+    examples: Sequence[Example],
+    output_folder: Path,
+    *,
+    num_weights: int | None,
+    plan: Plan | None,
 ) -> list[str]:
     """Lines on what will be written, and where.
 
@@ -64,6 +73,7 @@ def check_disk(
         examples: all of them.
         output_folder: of the job.
         num_weights: of the transformer; None: as many as the card says.
+        plan: of the memory; None if there is none.
 
     Raises:
         UserError: the folder cannot be written, or its drive has no room for that.
@@ -79,6 +89,7 @@ def check_disk(
     return [
         describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
         "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
+        *([] if plan is None else _quantized_weights(config, plan, output_folder, checkpoints)),
     ]
 
 
@@ -96,7 +107,6 @@ def _check_multipliers(config: ProcessConfig) -> None:
 
 def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:
     train, save, network = config.train, config.save, config.network
-    moments = 2 if train.optimizer == "adamw8bit" else 8
     average = 4 if train.ema_config and train.ema_config.use_ema else 0
     return needed_bytes(
         num_parameters=num_parameters,
@@ -104,8 +114,30 @@ def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:
         dtype=save.dtype,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
-        bytes_per_state=4 + moments + average,
+        bytes_per_state=4 + MOMENTS[train.optimizer] + average,
     )
+
+
+def _quantized_weights(config: ProcessConfig, plan: Plan, output_folder: Path, checkpoints: int) -> list[str]:
+    """Lines on the quantized weights that will be kept for later starts, which a run can do without."""
+    folder = cache_folder(config.model.quantize_cache)
+    if folder is None:
+        return []
+    kinds = quantized_bytes(plan.inputs).items()
+    size = sum(
+        size
+        for (component, qtype), size in kinds
+        if find_similar(folder, qtype=qtype, label=f"{config.model.arch}-{component}") is None
+    )
+    if not size:
+        return []
+    lines = [f"disk, GB: up to quantized weights {gigabytes(size)} in {folder}, for later starts"]
+    is_shared = drive_of(folder) == drive_of(output_folder)
+    lacking = lack_of_room(folder, size + checkpoints if is_shared else size)
+    if lacking is not None:
+        what = "quantized weights and checkpoints do not fit" if is_shared else "quantized weights will not be kept"
+        lines.append(f"warning: {what}: {lacking}")
+    return lines
 
 
 def _plan(config: ProcessConfig) -> list[str]:

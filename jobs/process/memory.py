@@ -26,6 +26,7 @@ def plan_memory(
     *,
     vram_gb: float | None,
     num_weights: int | None,
+    num_assistant_weights: int | None,
 ) -> MemoryCheck | str:
     """The plan of a run, or why there is none.
 
@@ -36,6 +37,7 @@ def plan_memory(
         output_folder: of the job.
         vram_gb: plan for a card of this size instead of this machine.
         num_weights: of the transformer, counted in local files; None if they are on the hub.
+        num_assistant_weights: the same for the assistant LoRA; 0: the job has none.
 
     Raises:
         UserError: it does not fit, with the cheapest changes that make it fit.
@@ -59,4 +61,6 @@ def plan_memory(
         device = str(pick_device(config.device))
     except UserError:  # the plan's first line says so
         device = None
-    return check_memory(config, card.size, work, device=device, vram_gb=vram_gb)
+    return check_memory(
+        config, card.size, work, device=device, vram_gb=vram_gb, assistant_parameters=num_assistant_weights
+    )

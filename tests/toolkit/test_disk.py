@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.disk import check_output_folder, needed_bytes
+from toolkit.disk import check_output_folder, free_bytes, needed_bytes
 from toolkit.errors import UserError
 
 
@@ -35,6 +35,12 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_too_small_a_drive_is_refused_with_both_figures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs up to 1000000000\.0 GB .* GB free"):
         check_output_folder(tmp_path, needed=10**18)
+
+
+def test_free_space_is_known_of_places_that_do_not_exist_and_of_links_that_go_round_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path, tmp_path / "a" / "b", tmp_path / "loop", tmp_path / "loop" / "c"):
+        assert free_bytes(path) > 0
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may write everywhere")

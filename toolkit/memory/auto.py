@@ -10,7 +10,7 @@ from toolkit.config import ModelConfig
 from toolkit.errors import UserError
 from toolkit.memory.changes import Change, frozen_weight_changes, ways_to_fit
 from toolkit.memory.machine import Machine
-from toolkit.memory.plan import make_plan
+from toolkit.memory.plan import STAGE_TEXT, Plan, make_plan
 from toolkit.memory.plan_inputs import PlanInputs
 
 
@@ -37,10 +37,11 @@ def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) ->
 def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> PlanInputs:
     """The inputs with every share of streamed layers that the job leaves to the plan: the least that fits.
 
-    Where not even everything is enough the share is 1, and the plan will be refused.
+    With `low_vram` that is the text encoder's, whatever the job says (`toolkit.memory.holding`). Where not even
+    everything is enough the share is 1, and the plan will be refused.
     """
     if not model.layer_offloading:
-        return inputs
+        return _least(inputs, "te_offloaded", machine) if model.low_vram and inputs.device == "cuda" else inputs
     if model.layer_offloading_text_encoder_percent == "auto":
         inputs = _least(inputs, "te_offloaded", machine)
     if model.layer_offloading_transformer_percent == "auto":
@@ -49,12 +50,18 @@ def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> Pla
 
 
 def _least(inputs: PlanInputs, name: str, machine: Machine) -> PlanInputs:
+    """The share decides over the stages that hold its component, so that theirs is the room to look at."""
     tenths = [_with_share(inputs, name, tenth / 10) for tenth in range(11)]
-    return next((one for one in tenths if machine.fits(make_plan(one))), tenths[-1])
+    return next((one for one in tenths if machine.fits(_where_held(make_plan(one), name))), tenths[-1])
 
 
 def _with_share(inputs: PlanInputs, name: str, share: float) -> PlanInputs:
     return replace(inputs, offloaded=share) if name == "offloaded" else replace(inputs, te_offloaded=share)
+
+
+def _where_held(plan: Plan, name: str) -> Plan:
+    phases = [phase for phase in plan.phases if (phase.stage == STAGE_TEXT) == (name == "te_offloaded")]
+    return replace(plan, phases=tuple(phases))
 
 
 def with_settings(model: ModelConfig, settings: Mapping[str, Any]) -> ModelConfig:

@@ -31,7 +31,13 @@ class MemoryCheck:
 
 
 def check_memory(
-    process: ProcessConfig, size: ModelSize, work: Workload, *, device: str | None, vram_gb: float | None
+    process: ProcessConfig,
+    size: ModelSize,
+    work: Workload,
+    *,
+    device: str | None,
+    vram_gb: float | None,
+    assistant_parameters: int | None = 0,
 ) -> MemoryCheck:
     """Plan a job, with `model.memory: auto` also how its model is held.
 
@@ -41,6 +47,7 @@ def check_memory(
         work: what goes through the model.
         device: a torch device name; None if the job's card is not in this machine.
         vram_gb: plan for a card of this size instead.
+        assistant_parameters: weights of the assistant LoRA; None: it is not here, and is not counted.
 
     Raises:
         UserError: it does not fit, with the cheapest changes that make it fit.
@@ -50,14 +57,18 @@ def check_memory(
         kind, machine = "cuda", named_card(vram_gb)
     else:
         machine = Machine("the job's card is not here") if device is None else this_machine(device)
-    inputs = inputs_of(process, size, work, kind)
+    counted = assistant_parameters or 0
+    inputs = inputs_of(process, size, work, kind, assistant_parameters=counted)
     settings: dict[str, Any] = {}
+    chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": with_settings(process.model, settings)})
-        inputs = inputs_of(chosen, size, work, kind)
-    plan = make_plan(with_shares(process.model, inputs, machine))
+        inputs = inputs_of(chosen, size, work, kind, assistant_parameters=counted)
+    plan = make_plan(with_shares(chosen.model, inputs, machine))
     lines = [*describe_plan(plan, machine), *refuse_what_does_not_fit(plan, machine)]
+    if assistant_parameters is None:
+        lines.append("memory: model.assistant_lora_path is not here yet, so its weights are not counted")
     if process.model.memory == "auto":
         lines.append(f"model.memory: auto chose {_chosen(settings)}")
     return MemoryCheck(plan, tuple(lines), settings)

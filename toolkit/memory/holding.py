@@ -11,7 +11,8 @@ from torch import nn
 from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload, checkpointed
 from toolkit.memory.layer_offload import LayerOffload
-from toolkit.memory.placement import bits_of, choose_placement, share_for_free_memory
+from toolkit.memory.placement import choose_placement, share_for_free_memory
+from toolkit.memory.qtypes import bits_of
 from toolkit.memory.quantize import Quantization, fill_frozen
 from toolkit.memory.quantized_cache import cache_folder, entry_path
 from toolkit.weights.recipe import Loadable
@@ -65,7 +66,7 @@ class Holding:
             if folder is not None:
                 entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
             quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, tell=self.tell)
-        share = self._share(component, module, blocks, bits_per_weight=bits_of(qtype, dtype))
+        share = self._share(component, module, blocks, bits_per_weight=bits_of(qtype, dtype.itemsize))
         placement = choose_placement(module, blocks, share=share, device=self.device)
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:

@@ -10,7 +10,6 @@ from torch import nn
 
 from toolkit.memory.flat_block import count_frozen
 from toolkit.memory.layer_offload import RING_SIZE, LayerOffload, choose_streamed
-from toolkit.memory.qtypes import QTYPES
 
 # For what is computed beside the weights of a text encoder, in its passes over single texts.
 TEXT_WORK_BYTES = 1_000_000_000
@@ -96,8 +95,3 @@ def share_that_fits(sizes: Sequence[int], *, rest: int, free: int) -> float:
     # The choice of blocks is right to half a block, and the ring comes on top.
     spare = free - rest - (RING_SIZE + 0.5) * max(sizes)
     return min(1.0, max(0.0, 1 - spare / total))
-
-
-def bits_of(qtype: str | None, dtype: torch.dtype) -> float:
-    """Bits per weight of a quantized block, or of one in `dtype`."""
-    return 8 * dtype.itemsize if qtype is None else QTYPES[qtype].bits_per_weight

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from toolkit.memory.plan_inputs import MOMENTS, PlanInputs, bits_of
+from toolkit.memory.plan_inputs import MOMENTS, PlanInputs
+from toolkit.memory.qtypes import bits_of
 from toolkit.memory.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
 from toolkit.model_size import TextEncoderSize
 
@@ -20,8 +21,8 @@ RING_BLOCKS = 2
 # on four runs (benchmarks/memory.py). Tensors of 32 MB and more are given back, which bounds it.
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
-_WEIGHTS = ("weights", "VAE", "LoRA", "optimizer", "average", "ring")
-STAGE_TRAIN = "train"
+_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring")
+STAGE_TEXT, STAGE_TRAIN = "encode text", "train"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,20 @@ def transformer_bytes(inputs: PlanInputs) -> int:
     return round(in_blocks) + (size.parameters - size.block_parameters) * inputs.width
 
 
+def quantized_bytes(inputs: PlanInputs) -> dict[tuple[str, str], int]:
+    """What is quantized, as (component, number format), with the bytes that it takes."""
+    found = {}
+    if inputs.qtype is not None:
+        found["transformer", inputs.qtype] = transformer_bytes(inputs)
+    if inputs.te_qtype is not None:
+        encoders = [size for size in inputs.size.text_encoders if not size.is_held_whole]
+        found["text_encoder", inputs.te_qtype] = sum(
+            round(size.num_layers * _layer_bytes(inputs, size)) + size.embedding_parameters * inputs.te_width
+            for size in encoders
+        )
+    return found
+
+
 def offloaded_bytes(inputs: PlanInputs) -> int:
     """Block weights that wait in RAM."""
     if inputs.lora_rank is None or inputs.device == "cpu":
@@ -131,7 +146,7 @@ def _encode_text(inputs: PlanInputs) -> Phase:
     }
     if waiting:
         device["ring"] = ring
-    return Phase("encode text", "encode text", device, _host(inputs, {"offloaded weights": waiting, "loading": tables}))
+    return Phase("encode text", STAGE_TEXT, device, _host(inputs, {"offloaded weights": waiting, "loading": tables}))
 
 
 def _te_qtype(inputs: PlanInputs, size: TextEncoderSize) -> str | None:
@@ -165,10 +180,15 @@ def _encode_images(inputs: PlanInputs) -> Phase:
 
 
 def _load(inputs: PlanInputs) -> Phase:
-    """Tensor by tensor: beside what stays, one layer as it is in the file, in RAM and on the device."""
+    """Tensor by tensor: beside what stays, one layer as it is in the file, in RAM and where it is quantized."""
     layer = inputs.size.transformer.largest_linear * inputs.width
-    parts = _loaded(inputs) | ({} if inputs.qtype is None else {"working set": 2 * layer})
-    return Phase("load", STAGE_TRAIN, parts, _host(inputs, {"loading": layer} | _offloaded(inputs)))
+    quantizing = {} if inputs.qtype is None else {"working set": 2 * layer}
+    parts, host = _loaded(inputs), {"loading": layer} | _offloaded(inputs)
+    if inputs.low_vram and inputs.device != "cpu":
+        host |= quantizing
+    else:
+        parts |= quantizing
+    return Phase("load", STAGE_TRAIN, parts, _host(inputs, host))
 
 
 def _train(inputs: PlanInputs) -> Phase:
@@ -223,6 +243,8 @@ def _loaded(inputs: PlanInputs) -> Parts:
     if waiting:
         bits = bits_of(inputs.qtype, inputs.width)
         parts["ring"] = round(RING_BLOCKS * inputs.size.transformer.largest_block * bits / 8)
+    if inputs.assistant_parameters:
+        parts["assistant LoRA"] = inputs.assistant_parameters * inputs.width
     if inputs.work.keeps_vae or inputs.work.sample_px:
         parts["VAE"] = inputs.size.vae.parameters * inputs.vae_width
     return parts

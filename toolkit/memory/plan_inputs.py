@@ -7,7 +7,6 @@ from typing import Literal
 
 from toolkit.cards import ModelCard
 from toolkit.config import DatasetConfig, ProcessConfig, SampleItem
-from toolkit.memory.qtypes import QTYPES
 from toolkit.model_size import ModelSize
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -52,6 +51,7 @@ class PlanInputs:
         vae_width: the same for the VAE.
         te_width: bytes of an unquantized weight of the text encoder.
         qtype, te_qtype: number formats of the frozen weights; None leaves them as they are.
+        te_follows: the job leaves it to `quantize` whether the text encoder is quantized.
         lora_rank: None for a full fine-tune.
         blocks_only: the LoRA is on the layers of blocks only.
         trained_width: bytes of a trained weight and of its gradient.
@@ -59,13 +59,15 @@ class PlanInputs:
         optimizer: a key of `MOMENTS`.
         keeps_average: there is a running average of the trained weights.
         batch_size: examples that are computed at once.
-        accumulates: gradients are summed over several batches.
+        accumulation: batches over which gradients are summed.
         is_fused: each weight is updated as soon as its gradient is there, so that one gradient is alive at a time.
         recomputes: activations within blocks are recomputed (gradient checkpointing).
         offloaded, te_offloaded: share of the block weights that wait in RAM, 0 to 1.
+        te_share: what te_offloaded is as soon as layers are offloaded.
         offloads_activations: what is kept between blocks waits in RAM.
         low_vram: large samples are decoded in tiles.
         save_width: bytes of a saved weight.
+        assistant_parameters: weights of a frozen LoRA that is at work while training.
     """
 
     size: ModelSize
@@ -76,6 +78,7 @@ class PlanInputs:
     te_width: int = 2
     qtype: str | None = None
     te_qtype: str | None = None
+    te_follows: bool = True
     lora_rank: int | None = 16
     blocks_only: bool = True
     trained_width: int = 4
@@ -83,19 +86,26 @@ class PlanInputs:
     optimizer: str = "adamw"
     keeps_average: bool = False
     batch_size: int = 1
-    accumulates: bool = False
+    accumulation: int = 1
     is_fused: bool = False
     recomputes: bool = True
     offloaded: float = 0.0
     te_offloaded: float = 0.0
+    te_share: float = 1.0
     offloads_activations: bool = False
     low_vram: bool = False
     save_width: int = 2
+    assistant_parameters: int = 0
 
     @property
     def is_mixed(self) -> bool:
         """Whether autocast is on."""
         return self.width < 4
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether gradients are summed over several batches."""
+        return self.accumulation > 1
 
     @property
     def num_trained(self) -> int:
@@ -106,11 +116,14 @@ class PlanInputs:
         return transformer.lora_parameters(self.lora_rank, blocks_only=self.blocks_only)
 
 
-def inputs_of(process: ProcessConfig, size: ModelSize, work: Workload, device: Device) -> PlanInputs:
+def inputs_of(
+    process: ProcessConfig, size: ModelSize, work: Workload, device: Device, *, assistant_parameters: int = 0
+) -> PlanInputs:
     """The inputs that a job's settings give."""
     model, train, network = process.model, process.train, process.network
     width = WIDTH[train.dtype]
     weights = train.full_finetune_weights
+    te_share = model.layer_offloading_text_encoder_percent
     own_vae = 4 if device == "cpu" else width
     return PlanInputs(
         size=size,
@@ -121,21 +134,24 @@ def inputs_of(process: ProcessConfig, size: ModelSize, work: Workload, device: D
         te_width=width if model.te_dtype is None else WIDTH[model.te_dtype],
         qtype=model.qtype if model.quantize else None,
         te_qtype=model.qtype_te if model.quantize_te else None,
+        te_follows="quantize_te" not in model.model_fields_set,
         lora_rank=network.linear if network else None,
         blocks_only=network is None or network.transformer_only,
         optimizer=train.optimizer,
         keeps_average=train.ema_config is not None and train.ema_config.use_ema,
         batch_size=train.batch_size,
-        accumulates=train.gradient_accumulation > 1,
+        accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
         low_vram=model.low_vram,
         save_width=WIDTH[process.save.dtype],
         offloaded=_share(model.layer_offloading_transformer_percent, is_on=model.layer_offloading),
-        te_offloaded=_share(model.layer_offloading_text_encoder_percent, is_on=model.layer_offloading),
+        te_offloaded=_share(te_share, is_on=model.layer_offloading),
+        te_share=1.0 if te_share == "auto" else te_share,
         offloads_activations=model.activation_offloading,
         trained_width=4 if weights == "fp32" else 2,
         spare_width=2 if weights == "bf16_split" else 0,
         is_fused=train.fused_backward_pass,
+        assistant_parameters=assistant_parameters,
     )
 
 
@@ -171,8 +187,3 @@ def _sample_px(process: ProcessConfig, item: SampleItem, card: ModelCard) -> int
     own = item.width * item.height
     each = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
     return own + len(item.references) * each
-
-
-def bits_of(qtype: str | None, width: int) -> float:
-    """Bits of one weight in a linear layer that is held in `qtype`, or else in numbers of `width` bytes."""
-    return 8 * width if qtype is None else QTYPES[qtype].bits_per_weight

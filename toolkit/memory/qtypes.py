@@ -45,3 +45,8 @@ QTYPES = {
         Qtype("nf4", OURS, 4.25, "16 steps that suit a normal distribution, a scale for each 64"),
     )
 }
+
+
+def bits_of(qtype: str | None, width: int) -> float:
+    """Bits of one weight in a linear layer that is held in `qtype`, or else in numbers of `width` bytes."""
+    return 8 * width if qtype is None else QTYPES[qtype].bits_per_weight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.disk import free_bytes
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, sweep_temporary
 from toolkit.memory.formats import VERSION
@@ -20,6 +20,7 @@ from toolkit.weights.tensor_files import checksum, read_checksums, read_metadata
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 _SPARE_BYTES = 1 << 30  # left free on the drive
+_ELSEWHERE = "Name another folder in model.quantize_cache, or turn it off with --no-cache."
 
 
 class DamagedEntry(Exception):
@@ -53,6 +54,19 @@ def entry_path(
     return folder / f"{label}-{qtype}-{sha256_json(facts)[:32]}.safetensors"
 
 
+def lack_of_room(folder: Path, size: int) -> str | None:
+    """Why the drive of `folder` cannot take `size` bytes, and what to do; None if it can."""
+    free = free_bytes(folder)
+    if free >= size + _SPARE_BYTES:
+        return None
+    return f"they take {size / 1e9:.2f} GB, and the drive of {folder} has {free / 1e9:.2f} GB free. {_ELSEWHERE}"
+
+
+def find_similar(folder: Path, *, qtype: str, label: str) -> Path | None:
+    """An entry of this kind that is kept already, of whatever weights; None if there is none."""
+    return next(folder.glob(f"{label}-{qtype}-*.safetensors"), None)
+
+
 def keep_entry(path: Path, module: nn.Module) -> str:
     """Write a module; where the drive cannot take it nothing is written, and training does without.
 
@@ -61,20 +75,14 @@ def keep_entry(path: Path, module: nn.Module) -> str:
     """
     tensors = module.state_dict()
     size = sum(tensor.nbytes for tensor in tensors.values())
-    elsewhere = "Name another folder in model.quantize_cache, or turn it off with --no-cache."
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if free < size + _SPARE_BYTES:
-        return (
-            f"warning: quantized weights not kept: they take {size / 1e9:.2f} GB, and the drive of {path.parent} has "
-            f"{free / 1e9:.2f} GB free. {elsewhere}"
-        )
+    if (lacking := lack_of_room(path.parent, size)) is not None:
+        return f"warning: quantized weights not kept: {lacking}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporary(path.parent)
         stream_tensors(path, tensors, {"name": path.name})
     except OSError as error:
-        return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {elsewhere}"
+        return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {_ELSEWHERE}"
     return f"quantized weights ({size / 1e9:.2f} GB) kept for the next start in {path}"
 
 

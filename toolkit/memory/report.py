@@ -68,6 +68,10 @@ def _refusal(plan: Plan, machine: Machine) -> list[str]:
     ways = ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS)
     lines += ["Any of these makes it fit:"] if ways else ["No change of settings makes it fit."]
     lines += [f"  {as_text(way.keys)}: {_peak(way, machine)}" for way in ways]
+    if not ways and plan.inputs.lora_rank is None:
+        lines.append(
+            "A LoRA takes far less than a full fine-tune: remove train.full_finetune, add a `network` section."
+        )
     if plan.inputs.device == "cpu":
         lines.append("The job would run on this machine's CPU. To plan for a card: --check --vram 24")
     return lines

@@ -36,12 +36,14 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     gradients = inputs.trained_width * inputs.num_trained if inputs.accumulates else _alive_when_fused(inputs)
     for block in reversed(blocks):
         for count in dict.fromkeys((1, block.count)):
-            grown = inputs.trained_width * _trained_in(inputs, block) * count if in_steps else 0
+            grown = (
+                inputs.trained_width * _trained_in(inputs, block) * count - _not_yet(inputs, block) if in_steps else 0
+            )
             yield {
                 "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
                 "gradients": gradients + grown,
-                "bf16 copies": 0 if inputs.recomputes else copies,
+                "bf16 copies": _held_copies(inputs) if inputs.recomputes else copies,
             }
         kept -= block.count * kept_of(inputs, block)
         gradients += inputs.trained_width * _trained_in(inputs, block) * block.count if in_steps else 0
@@ -60,9 +62,12 @@ def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
 
 
 def activations_in_ram(inputs: PlanInputs) -> int:
-    """Bytes of activations that wait in RAM."""
-    kept = sum(block.count * kept_of(inputs, block) for block in inputs.size.transformer.blocks)
-    return kept - _on_device(inputs, kept)
+    """Bytes of activations that wait in RAM. torch's page-locked memory comes in powers of two."""
+    if not _waits_in_ram(inputs):
+        return 0
+    return sum(
+        block.count * (1 << (kept_of(inputs, block) - 1).bit_length()) for block in inputs.size.transformer.blocks
+    )
 
 
 def forward_bytes(inputs: PlanInputs, px: int) -> int:
@@ -128,11 +133,26 @@ def _autocast_copies(inputs: PlanInputs) -> int:
     return inputs.width * inputs.num_trained if inputs.is_mixed and inputs.trained_width == 4 else 0
 
 
+def _held_copies(inputs: PlanInputs) -> int:
+    """Of those copies, what recomputed blocks leave: of layers outside them, for their own backward pass at the end."""
+    is_copied = inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4
+    return inputs.width * inputs.size.transformer.outer_modulation if is_copied else 0
+
+
 def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
     """Trained weights of one block."""
     if inputs.lora_rank is None:
         return block.parameters
     return inputs.lora_rank * sum(map(sum, block.linears))
+
+
+def _not_yet(inputs: PlanInputs, block: BlockSize) -> int:
+    """What the gradients of a block's modulation will take beyond autocast's copies, which are alive until then.
+
+    Modulation is the first to be used. Its gradients come last, when attention and MLP have let go of what they kept.
+    """
+    copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 and inputs.recomputes else 0
+    return (inputs.trained_width - copy) * block.modulation_parameters if inputs.lora_rank is None else 0
 
 
 def _alive_when_fused(inputs: PlanInputs) -> int:

@@ -104,6 +104,10 @@ class BaseModel:
         """Weights of the transformer in files that are here, by their headers; None if they are on the hub."""
         return None
 
+    def count_assistant_weights(self) -> int | None:
+        """Weights of the frozen LoRA that is at work in training, 0 if the job has none; None if it is not here."""
+        return 0
+
     def load(self, component: Component) -> None:
         """Load one component to the model's device, in eval mode and frozen; nothing happens if it is there.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from toolkit.bundles import Bundle, bundle_folder, discard_unfinished, prune
 from toolkit.config import SaveConfig
+from toolkit.disk import free_bytes
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
 from toolkit.train.checkpoint import read_part, write_bundle
@@ -166,7 +166,7 @@ class Saver:
             )
         weights = num_bytes(parts["weights"]) * DTYPES[self.config.dtype].itemsize // 4
         needed = weights + sum(num_bytes(tensors) for tensors in parts.values())
-        free = shutil.disk_usage(self.folder).free
+        free = free_bytes(self.folder)
         return DiskFull(
             f"{where}: the disk is full. It needs {needed:,} bytes, and {free:,} are free. {intact} "
             "Make room, or lower save.max_step_saves_to_keep, then start the same job again."

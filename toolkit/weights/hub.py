@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from toolkit.disk import free_bytes
 from toolkit.errors import UserError
 
 
@@ -95,8 +95,7 @@ def download(repo: str, files: Mapping[str, int], *, setting: str) -> Path:
 
 def _check_disk(repo: str, needed: int) -> None:
     cache = Path(constants.HF_HUB_CACHE)
-    existing = next(path for path in (cache, *cache.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(cache)
     if needed > free:
         raise UserError(
             f"{repo}: the download takes {needed / 1e9:.1f} GB, and the drive of {cache} has {free / 1e9:.1f} GB free. "

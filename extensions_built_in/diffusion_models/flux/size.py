@@ -58,6 +58,7 @@ _TRANSFORMER = TransformerSize(
             working=Bytes(89.3, 102.6),
             forward=Bytes(42.9, 62.9),
             other_parameters=_biases(_STREAM * 2) + 4 * _HEAD_SIZE,
+            modulation_parameters=2 * 6 * _HIDDEN**2,
         ),
         BlockSize(
             "single_blocks",
@@ -67,10 +68,12 @@ _TRANSFORMER = TransformerSize(
             working=Bytes(98.5, 111.9),
             forward=Bytes(56.9, 65.1),
             other_parameters=_biases(_SINGLE) + 2 * _HEAD_SIZE,
+            modulation_parameters=3 * _HIDDEN**2,
         ),
     ),
     outer_linears=_OUTER,
     outer_parameters=sum(inputs * outputs for inputs, outputs in _OUTER) + _biases(_OUTER),
+    outer_modulation=3 * _HIDDEN**2,
     outer=Bytes(4.1, 4.6),
     trained=Bytes(8.0, 8.0),
 )

@@ -60,6 +60,7 @@ def transformer_size(
         ),
         outer_linears=outer,
         outer_parameters=sum(inputs * outputs for inputs, outputs in outer) + final_modulation,
+        outer_modulation=sum(inputs * outputs for inputs, outputs in modulation) + len(embedders) // 2 * h * h,
         outer=Bytes(4.2, 4.6),
         trained=Bytes(15.0, 16.6),
     )

@@ -10,15 +10,21 @@ import torch
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux.lora_formats import write
+from extensions_built_in.diffusion_models.flux.size import FLUX_1
 from jobs.job import Job
 from tests.extensions_built_in.flux.test_lora_formats import _updates
+from tests.test_examples import with_images
 from tests.tiny import write_job
 from tests.tiny_flux import tiny_flux
+from toolkit.cards import find_cards
 from toolkit.config import SampleItem, load_job
 from toolkit.errors import JobError, UserError
+from toolkit.memory.check import check_memory
+from toolkit.memory.plan_inputs import workload_of
 from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
+SCHNELL = Path(__file__).resolve().parents[3] / "config" / "examples" / "train_lora_flux_schnell_24gb.yaml"
 ITEM = SampleItem("a red circle", "", 32, 32, 0, 1.0, 2, 1.0)
 Sections = dict[str, dict[str, Any]]
 
@@ -114,3 +120,22 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_named(sections: Sec
 def test_flux_2_takes_no_assistant(tmp_path: Path, adapter: Path) -> None:
     with pytest.raises(JobError, match=r"assistant_lora_path: .* is trained without an assistant LoRA"):
         Job(load_job(write_job(tmp_path, model={"assistant_lora_path": str(adapter)}))).check()
+
+
+def test_the_assistants_weights_are_counted_by_its_header_and_not_while_it_is_on_the_hub(
+    sections: Sections, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = adapter / "pytorch_lora_weights.safetensors"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(adapter.parent / "empty"))
+    counts = [
+        tiny_flux(sections["schnell"], assistant_lora_path=path).count_assistant_weights()
+        for path in (None, str(adapter), "somebody/adapter", "somebody/adapter/file.safetensors")
+    ]
+    assert counts == [0, sum(tensor.numel() for tensor in read_tensors(file).values()), None, None]
+
+
+def test_a_check_says_that_an_assistant_on_the_hub_is_not_counted(sections: Sections) -> None:
+    (process,) = with_images(SCHNELL, SCHNELL.parent).config.process
+    work = workload_of(process, find_cards()["flux"])
+    check = check_memory(process, FLUX_1, work, device=None, vram_gb=24, assistant_parameters=None)
+    assert "memory: model.assistant_lora_path is not here yet, so its weights are not counted" in check.lines

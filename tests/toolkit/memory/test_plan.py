@@ -12,7 +12,7 @@ import pytest
 from tests.tiny import tiny_config
 from toolkit.cards import find_cards
 from toolkit.errors import UserError
-from toolkit.memory.auto import choose_settings, with_settings
+from toolkit.memory.auto import choose_settings, with_settings, with_shares
 from toolkit.memory.changes import frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.memory.machine import GB, Machine, named_card, this_machine
 from toolkit.memory.plan import make_plan, offloaded_bytes, transformer_bytes
@@ -122,6 +122,40 @@ def test_memory_that_others_hold_is_warned_of() -> None:
     busy = Machine("a busy card", gpu_bytes=80 * GB, free_gpu_bytes=1 * GB)
     assert any("other programs" in line for line in refuse_what_does_not_fit(plan, busy))
     assert refuse_what_does_not_fit(plan, named_card(80)) == []
+
+
+def test_a_full_fine_tune_for_which_nothing_helps_is_told_of_loras() -> None:
+    plan = make_plan(inputs("flux2", lora_rank=None))
+    with pytest.raises(UserError, match=r"No change of settings makes it fit\.\nA LoRA"):
+        refuse_what_does_not_fit(plan, named_card(24))
+
+
+def test_an_assistant_lora_is_on_the_card_all_through_training() -> None:
+    plain, assisted = (make_plan(inputs("flux", assistant_parameters=number)) for number in (0, 45_000_000))
+    for one, other in zip(plain.phases, assisted.phases, strict=True):
+        is_held = one.name in {"load", "train", "sample", "save"}
+        assert assisted.gpu_bytes(other) - plain.gpu_bytes(one) == (2 * 45_000_000 if is_held else 0)
+
+
+def test_only_the_text_encoders_own_stage_decides_how_much_of_it_streams() -> None:
+    tight = inputs("flux2", qtype="qfloat8", te_qtype="qint4")
+    auto = {"layer_offloading_transformer_percent": "auto", "layer_offloading_text_encoder_percent": "auto"}
+    settled = with_shares(tiny_config(layer_offloading=True, **auto), tight, named_card(24))
+    assert settled.offloaded > 0
+    assert settled.te_offloaded == 0
+    assert named_card(24).fits(make_plan(settled))
+
+
+def test_with_low_vram_a_text_encoder_that_does_not_fit_streams() -> None:
+    tight, card = inputs("flux2", qtype="qint4", te_qtype=None, low_vram=True), named_card(32)
+    assert not card.fits(make_plan(tight))
+    assert card.fits(make_plan(with_shares(tiny_config(low_vram=True), tight, card)))
+
+
+def test_activations_that_wait_in_ram_take_powers_of_two() -> None:
+    (train,) = (phase for phase in make_plan(inputs(offloads_activations=True)).phases if phase.name == "train")
+    each = train.host["offloaded activations"] / 25
+    assert each == 2**25 >= 4608 * 3072 * 2
 
 
 def test_the_table_names_every_phase_and_the_card() -> None:
