@@ -30,7 +30,8 @@ def host_buffer(num_bytes: int, device: torch.device) -> Tensor:
                 f"model.layer_offloading: the system refused to lock {num_bytes / 1e9:.2f} GB more of its memory for "
                 "the card. Free memory, or offload less (model.layer_offloading_transformer_percent)."
             )
-        weakref.finalize(buffer, cudart.cudaHostUnregister, buffer.data_ptr())
+        # Of the storage: views of it outlive the tensor.
+        weakref.finalize(buffer.untyped_storage(), cudart.cudaHostUnregister, buffer.data_ptr())
     return buffer
 
 
