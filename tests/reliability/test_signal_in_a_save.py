@@ -1,4 +1,4 @@
-"""A wish to stop that comes while a checkpoint is being written: what is on disk is whole, and the run goes on from it."""
+"""A signal that comes while a checkpoint is being written: what is on disk is whole, and the run goes on from it."""
 
 from __future__ import annotations
 

@@ -242,9 +242,7 @@ def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]
     return notices
 
 
-def _require_parts(
-    bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, Any], *, keeps_optimizer: bool
-) -> None:
+def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, Any], *, keeps_optimizer: bool) -> None:
     """What is missing would begin anew without a word. A manifest lists all that was written: none of ours lacks it."""
     needed = ["weights"]
     if bundle.step and keeps_optimizer:  # before its first step an optimizer has no state

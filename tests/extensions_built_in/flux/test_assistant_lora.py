@@ -12,11 +12,10 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux.lora_formats import write
 from jobs.job import Job
 from tests.extensions_built_in.flux.test_lora_formats import _updates
-from tests.tiny import write_job
+from tests.tiny import run_job, write_job
 from tests.tiny_flux import tiny_flux
 from toolkit.config import SampleItem, load_job
 from toolkit.errors import JobError, UserError
-from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 ITEM = SampleItem("a red circle", "", 32, 32, 0, 1.0, 2, 1.0)
@@ -82,7 +81,7 @@ def test_a_run_saves_the_users_update_alone(sections: Sections, adapter: Path, t
         "train": {"steps": 2, "batch_size": 1, "disable_sampling": False, "skip_first_sample": True},
         "sample": {"sample_every": 2, "prompts": ["a red circle"]},
     }
-    assert Job(load_job(write_job(tmp_path, **options))).run(StopRequest()).status == "done"
+    assert run_job(write_job(tmp_path, **options)).status == "done"
     saved = read_tensors(tmp_path / "output" / "job" / "job.safetensors")
     assert all("single_transformer_blocks" in name for name in saved)
     assert {tensor.shape[0] for name, tensor in saved.items() if "lora_A" in name} == {2}

@@ -29,7 +29,7 @@ class _Queued:
 
 
 class LateStream(SideStream):
-    """The same promises, kept to the letter and no further. From `copy` on, the target is garbage until the copy is made.
+    """The same promises, kept to the letter and no further: until a copy is made, its target is garbage.
 
     As on a card, copies are made in the order of the queue. On a card a copy reads its source and fills its target at
     any time between `copy` and `wait`: both must stay as they are in between.

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from tests.toolkit.memory.late_stream import LateStream
-from tests.toolkit.memory.test_layer_offload import QuantizedSetup, Setup, _equal, _two_steps_with_samples
+from tests.toolkit.memory.test_layer_offload import QuantizedSetup, Setup, _equal
+from tests.toolkit.memory.test_side_stream import _one_step
 from toolkit.memory.layer_offload import LayerOffload
 
 
@@ -28,7 +29,7 @@ def _two_compiled_steps(kind: type[Setup], share: float, *, checkpointing: bool)
     setup.offload._stream = LateStream("late")
     for block in setup.blocks:
         block.compile(backend="aot_eager")
-    results = _two_steps_with_samples(setup)
+    results = [*_one_step(setup), *_one_step(setup)]
     assert not counters["graph_break"]
     return results, counters["stats"]["unique_graphs"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_model
-from tests.toolkit.memory.late_stream import LateStream, TornCopy, When
+from tests.toolkit.memory.late_stream import LateStream, TornCopy
 from tests.toolkit.memory.test_layer_offload import QuantizedSetup, Setup, _equal, _two_steps_with_samples
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.layer_offload import LayerOffload
@@ -48,9 +48,7 @@ def _with_inputs_offloaded(setup: Setup, stream: LateStream) -> Setup:
 
 @pytest.mark.parametrize("kind", [Setup, QuantizedSetup], ids=["plain", "quantized"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
-def test_streamed_blocks_learn_the_same_whenever_their_copies_are_made(
-    checkpointing: bool, kind: type[Setup]
-) -> None:
+def test_streamed_blocks_learn_the_same_whenever_their_copies_are_made(checkpointing: bool, kind: type[Setup]) -> None:
     resident = _two_steps_with_samples(kind(0, checkpointing=checkpointing))
     for share, name in ((0.3, "late"), (0.5, "random 0"), *((1, name) for name in STREAMS)):
         setup = _streamed(STREAMS[name](), share=share, checkpointing=checkpointing, kind=kind)

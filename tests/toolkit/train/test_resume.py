@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_run import STEPS, SmallRun, losses, texts
+from tests.small_run import STEPS, SmallRun, texts
+from tests.tiny import losses
 from toolkit.bundles import find_bundles, read_bundle, write_manifest
 from toolkit.errors import Interrupted, UserError
 from toolkit.train.resume import ResumeChoice, RunFacts, describe_dataset_change, describe_resume, plan_resume
