@@ -17,6 +17,8 @@ _SHOWN_RUNS = 20
 def status(folder: Path) -> list[str]:
     """The record of an output folder, line by line. Reads every bundle whole; changes nothing.
 
+    What the files say may hold anything: characters that would steer a terminal are spelled out.
+
     Raises:
         UserError: there is no such folder.
     """
@@ -31,7 +33,11 @@ def status(folder: Path) -> list[str]:
         lines.append(f"  ({len(runs) - _SHOWN_RUNS} earlier ones left out)")
     for run in runs[-_SHOWN_RUNS:]:
         lines += [f"  {line}" for line in _describe(run)]
-    return [*lines, *_bundles(folder)]
+    return [_printable(line) for line in [*lines, *_bundles(folder)]]
+
+
+def _printable(line: str) -> str:
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def _is_folder(path: Path) -> bool:

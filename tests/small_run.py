@@ -85,11 +85,6 @@ class SmallRun:
         return TrainedLora(network)
 
 
-def losses(folder: Path) -> dict[int, float]:
-    """The loss of every step, as it was recorded last."""
-    return {event["step"]: event["loss"] for event in read_events(folder / "events.jsonl") if event["kind"] == "step"}
-
-
 def texts(folder: Path) -> list[str]:
     """What the run told its user."""
     return [event["text"] for event in read_events(folder / "events.jsonl") if "text" in event]

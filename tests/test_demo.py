@@ -4,13 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import Job
 from scripts.flux2_tiny import draw
 from scripts.flux2_tiny.measure import measure_model
 from scripts.flux2_tiny.proof import prove
-from tests.tiny import ROOT, TINY
-from toolkit.config import load_job
-from toolkit.stop import StopRequest
+from tests.tiny import ROOT, TINY, run_job
 
 EXAMPLE = ROOT / "config" / "examples" / "train_lora_flux2_tiny.yaml"
 
@@ -26,7 +23,7 @@ def test_the_tiny_model_is_small() -> None:
 
 def test_a_third_of_the_demo_already_teaches_the_emblem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [f"training_folder={tmp_path}", "train.steps=300", "train.disable_sampling=true", "train.dtype=bf16"]
-    assert Job(load_job(EXAMPLE, overrides=overrides)).run(StopRequest()).status == "done"
+    assert run_job(EXAMPLE, None, *overrides).status == "done"
     monkeypatch.setattr(draw, "NUM_STEPS", 12)
     folder = tmp_path / "flux2_tiny_zorbo"
     proof = prove(folder / "flux2_tiny_zorbo.safetensors", model=TINY, num_prompts=16, grid=tmp_path / "grid.jpg")

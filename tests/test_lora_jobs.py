@@ -8,17 +8,11 @@ from typing import Any
 
 import pytest
 
-from jobs.job import Job, JobResult
-from tests.tiny import write_job
+from tests.tiny import run_job, write_job
 from toolkit.config import load_job
 from toolkit.errors import JobError
 from toolkit.lora.files import read_lora_file
-from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors
-
-
-def _run(path: Path) -> JobResult:
-    return Job(load_job(path)).run(StopRequest())
 
 
 def _short(tmp_path: Path, **sections: Any) -> Path:
@@ -35,7 +29,7 @@ def _short(tmp_path: Path, **sections: Any) -> Path:
     ],
 )
 def test_a_lora_is_written_as_the_job_says(save: dict[str, str], key: str, tmp_path: Path) -> None:
-    assert _run(_short(tmp_path, save={"save_every": 0, **save})).status == "done"
+    assert run_job(_short(tmp_path, save={"save_every": 0, **save})).status == "done"
     path = tmp_path / "output" / "job" / "job.safetensors"
     assert key in read_tensors(path)
     file = read_lora_file(path)
@@ -80,6 +74,6 @@ def test_layers_that_a_format_cannot_carry_are_refused_before_the_first_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = _short(tmp_path, network={"transformer_only": False}, save={"lora_format": "kohya"})
-    assert _run(job).status != "done"
+    assert run_job(job).status != "done"
     assert "cannot be written as `kohya`" in capsys.readouterr().err
     assert not (tmp_path / "output" / "job" / "job.safetensors").exists()

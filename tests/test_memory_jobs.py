@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_training import _equal, _losses, _run
-from tests.tiny import write_job
+from tests.test_training import _equal
+from tests.tiny import losses, run_job, write_job
 from toolkit.config import load_job
 from toolkit.errors import JobError
 from toolkit.events import read_events
@@ -27,10 +27,10 @@ def test_an_offloaded_run_learns_the_same_bit_for_bit(tmp_path: Path, monkeypatc
     for name, model in (("plain", {}), ("offloaded", OFFLOADED)):
         (tmp_path / name).mkdir()
         train = {"disable_sampling": False, "ema_config": {"use_ema": True}, "gradient_accumulation": 2, "steps": 4}
-        assert _run(write_job(tmp_path / name, model=model, sample=sample, train=train)).status == "done"
+        assert run_job(write_job(tmp_path / name, model=model, sample=sample, train=train)).status == "done"
         outputs.append(tmp_path / name / "output" / "job")
     plain, offloaded = outputs
-    assert _losses(plain) == _losses(offloaded)
+    assert losses(plain) == losses(offloaded)
     assert _equal(plain / "job.safetensors", offloaded / "job.safetensors")
     pictures = [sorted((path.name[15:], path.read_bytes()) for path in (o / "samples").glob("*.png")) for o in outputs]
     assert pictures[0] == pictures[1] != []

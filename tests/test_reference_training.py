@@ -10,11 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from jobs.job import Job, JobResult
-from tests.tiny import StopAfter, write_dataset, write_job
-from toolkit.config import load_job
+from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
 from toolkit.events import read_events
-from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors
 
 SIZES = [(64, 64), (96, 64), (64, 64), (70, 130)]
@@ -39,14 +36,6 @@ def _write(folder: Path, dataset: dict[str, Any], **sections: Any) -> Path:
     return write_job(folder, datasets=[dataset], **sections)
 
 
-def _run(path: Path, stop: StopRequest | None = None) -> JobResult:
-    return Job(load_job(path)).run(stop or StopRequest())
-
-
-def _losses(output: Path) -> dict[int, float]:
-    return {event["step"]: event["loss"] for event in read_events(output / "events.jsonl") if event["kind"] == "step"}
-
-
 VARIANTS: dict[str, dict[str, Any]] = {
     "one of several sizes": {"control_dropout_rate": 0.3},
     "two": {"both": True, "caption_dropout_rate": 0.5},
@@ -64,50 +53,50 @@ def test_a_stopped_and_resumed_run_with_references_repeats_every_loss_bit_for_bi
     if dataset.get("allow_missing_control"):
         (Path(controls[1]) / "2.jpg").unlink()
     whole, parts = (_write(tmp_path / name, dataset) for name in ("whole", "parts"))
-    assert _run(whole).status == "done"
+    assert run_job(whole).status == "done"
     num_examples = 8 if dataset.get("flip_x") else 4
     # it looks before each of 5 texts and each image, and up to twice after each step
-    assert _run(parts, StopAfter(5 + num_examples + 4)).status == "interrupted"
+    assert run_job(parts, StopAfter(5 + num_examples + 4)).status == "interrupted"
     outputs = [path.parent / "output" / "job" for path in (whole, parts)]
-    assert 0 < len(_losses(outputs[1])) < 6
-    assert _run(parts).status == "done"
-    assert _losses(outputs[0]) == _losses(outputs[1])
+    assert 0 < len(losses(outputs[1])) < 6
+    assert run_job(parts).status == "done"
+    assert losses(outputs[0]) == losses(outputs[1])
     one, other = (read_tensors(output / "job.safetensors") for output in outputs)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_references_take_part_in_the_training(tmp_path: Path, controls: list[str]) -> None:
-    losses = set()
+    found = set()
     for name in ("none", "one", "matched"):
         dataset = {} if name == "none" else {"control_path": controls[0]}
         more = {"model": {"model_kwargs": {"match_target_res": True}}} if name == "matched" else {}
         path = _write(tmp_path / name, dataset, train={"batch_size": 1, "steps": 1}, **more)
-        assert _run(path).status == "done"
-        losses.add(_losses(path.parent / "output" / "job")[1])
-    assert len(losses) == 3
+        assert run_job(path).status == "done"
+        found.add(losses(path.parent / "output" / "job")[1])
+    assert len(found) == 3
 
 
 def test_cached_references_spare_the_vae_the_second_time(tmp_path: Path, controls: list[str]) -> None:
     dataset = {"control_path": controls, "cache_latents_to_disk": True, "cache_text_embeddings": True}
     job = _write(tmp_path / "run", dataset)
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "run" / "output" / "job"
-    losses = _losses(output)
+    before = losses(output)
     assert len(list((tmp_path / "run" / "images" / "_latent_cache").glob("*.safetensors"))) == 4 + 8
     shutil.rmtree(output)
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     texts = [event.get("text", "") for event in read_events(output / "events.jsonl")]
     assert "all images were cached" in texts
-    assert _losses(output) == losses
+    assert losses(output) == before
 
 
 def test_another_reference_of_the_same_name_is_encoded_anew(tmp_path: Path, controls: list[str]) -> None:
     job = _write(tmp_path / "run", {"control_path": controls[0], "cache_latents_to_disk": True})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "run" / "output" / "job"
     shutil.rmtree(output)
     Image.new("RGB", (64, 64), "yellow").save(Path(controls[0]) / "0.jpg")
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     assert "1 images encoded" in [event.get("text", "") for event in read_events(output / "events.jsonl")]
 
 
@@ -121,7 +110,7 @@ def test_samples_are_drawn_from_their_references(tmp_path: Path, controls: list[
     ]
     sample = {"samples": samples, "format": "png"}
     job = _write(tmp_path / "run", {}, sample=sample, train={"disable_sampling": False, "steps": 1})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     drawn = sorted((tmp_path / "run" / "output" / "job" / "samples").glob("*__000000000_*.png"))
     assert len(drawn) == 4
     assert len({path.read_bytes() for path in drawn}) == 4
@@ -146,6 +135,6 @@ def test_references_that_cannot_be_used_are_refused_before_anything_is_loaded(
         samples = [{"prompt": "a", "ctrl_img": str(tmp_path / "sample.jpg")}]
     dataset = {"control_path": controls[0]}
     job = _write(tmp_path / "run", dataset, sample={"samples": samples}, train={"disable_sampling": not samples})
-    assert _run(job).status == "refused"
+    assert run_job(job).status == "refused"
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "output" / "job").exists()

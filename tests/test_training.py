@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
-from jobs.job import Job, JobResult
-from tests.tiny import TINY, StopAfter, write_dataset, write_job
+from jobs.job import Job
+from tests.tiny import TINY, StopAfter, losses, run_job, write_dataset, write_job
 from toolkit.alive import this_machine
 from toolkit.config import load_job
 from toolkit.events import read_events
@@ -26,14 +26,6 @@ from toolkit.run_record import read_runs
 from toolkit.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
 from toolkit.weights.tensor_files import read_tensors
-
-
-def _run(path: Path, stop: StopRequest | None = None, *overrides: str) -> JobResult:
-    return Job(load_job(path, overrides=overrides)).run(stop or StopRequest())
-
-
-def _losses(output: Path) -> dict[int, float]:
-    return {event["step"]: event["loss"] for event in read_events(output / "events.jsonl") if event["kind"] == "step"}
 
 
 def _equal(one: Path, other: Path) -> bool:
@@ -44,7 +36,7 @@ def _equal(one: Path, other: Path) -> bool:
 def test_a_lora_run_leaves_what_ai_toolkits_users_expect(tmp_path: Path) -> None:
     sample = {"sample_every": 3, "prompts": ["a red circle", "a blue square"]}
     job = write_job(tmp_path, trigger_word="xyz", sample=sample, train={"disable_sampling": False})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "output" / "job"
     names = {path.name for path in output.iterdir()}
     assert {"config.yaml", "events.jsonl", "job.safetensors", "job_000000003.safetensors", "samples", "state"} <= names
@@ -97,23 +89,23 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(variant: str, 
     for folder in (whole, parts):
         folder.mkdir()
         write_job(folder, **options)
-    assert _run(whole / "job.yaml").status == "done"
+    assert run_job(whole / "job.yaml").status == "done"
     # it looks before each of 5 texts and 4 images, and up to twice after each step
-    assert _run(parts / "job.yaml", StopAfter(5 + 4 + 4)).status == "interrupted"
-    first = _losses(parts / "output" / "job")
+    assert run_job(parts / "job.yaml", StopAfter(5 + 4 + 4)).status == "interrupted"
+    first = losses(parts / "output" / "job")
     assert 0 < len(first) < 6
-    assert _run(parts / "job.yaml").status == "done"
-    assert _losses(parts / "output" / "job") == _losses(whole / "output" / "job")
+    assert run_job(parts / "job.yaml").status == "done"
+    assert losses(parts / "output" / "job") == losses(whole / "output" / "job")
     assert _equal(whole / "output" / "job" / "job.safetensors", parts / "output" / "job" / "job.safetensors")
 
 
 def test_a_run_whose_newest_state_is_broken_goes_on_from_the_one_before(tmp_path: Path) -> None:
     job = write_job(tmp_path, save={"save_every": 2})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "output" / "job"
     shutil.copy(output / "job.safetensors", tmp_path / "uninterrupted.safetensors")
     (output / "state" / "000000006" / "weights.safetensors").write_bytes(b"broken")
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     texts = [event.get("text", "") for event in read_events(output / "events.jsonl")]
     assert any("000000006: passed over" in text for text in texts)
     assert any("resuming from step 4" in text for text in texts)
@@ -122,7 +114,7 @@ def test_a_run_whose_newest_state_is_broken_goes_on_from_the_one_before(tmp_path
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     job = write_job(tmp_path, save={"save_every": 1, "max_step_saves_to_keep": 2})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "output" / "job"
     assert sorted(path.name for path in output.glob("job_*")) == [
         "job_000000004.safetensors",
@@ -170,7 +162,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
 def test_diffusers_reproduces_our_sample_from_the_saved_lora(tmp_path: Path) -> None:
     sample = {"prompts": ["a picture of colour 1"], "format": "png", "seed": 5, "sample_steps": 6}
     job = write_job(tmp_path, sample=sample, train={"disable_sampling": False, "steps": 12, "lr": 5e-3})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "output" / "job"
     ours = Image.open(next((output / "samples").glob("*__000000012_0.png")))
     pipeline = Flux2KleinPipeline.from_pretrained(TINY, dtype=torch.float32)
@@ -195,7 +187,7 @@ def test_diffusers_reproduces_our_sample_from_the_saved_lora(tmp_path: Path) -> 
 
 def test_a_full_fine_tune_is_saved_as_the_released_single_file(tmp_path: Path) -> None:
     job = write_job(tmp_path, network=None, train={"full_finetune": True, "steps": 2})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     path = tmp_path / "output" / "job" / "job.safetensors"
     transformer = Flux2Transformer2DModel.from_single_file(
         str(path), config=str(TINY), subfolder="transformer", local_files_only=True, dtype=torch.float32
@@ -214,7 +206,7 @@ def test_a_full_fine_tune_is_saved_as_a_diffusers_folder_if_asked(tmp_path: Path
         train={"full_finetune": True, "steps": 2},
         save={"save_format": "diffusers", "save_every": 1},
     )
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "output" / "job"
     assert (output / "job_000000001" / "transformer").is_dir()
     Flux2Transformer2DModel.from_pretrained(output / "job", subfolder="transformer")
@@ -228,49 +220,49 @@ def test_caches_on_disk_spare_the_encoders_the_second_time(tmp_path: Path) -> No
         "cache_latents_to_disk": True,
         "cache_text_embeddings": True,
     }
-    _run(write_job(tmp_path, datasets=[dataset], name="first"))
-    _run(write_job(tmp_path, datasets=[dataset], name="second"))
+    run_job(write_job(tmp_path, datasets=[dataset], name="first"))
+    run_job(write_job(tmp_path, datasets=[dataset], name="second"))
     texts = [event.get("text", "") for event in read_events(tmp_path / "output" / "second" / "events.jsonl")]
     assert {"all texts were cached", "all images were cached"} <= set(texts)
-    first, second = (_losses(tmp_path / "output" / name) for name in ("first", "second"))
+    first, second = (losses(tmp_path / "output" / name) for name in ("first", "second"))
     assert first == second
     cached = next((images / "_latent_cache").glob("*.safetensors"))
     cached.write_bytes(cached.read_bytes()[:100])
-    _run(write_job(tmp_path, datasets=[dataset], name="third"))
+    run_job(write_job(tmp_path, datasets=[dataset], name="third"))
     events = list(read_events(tmp_path / "output" / "third" / "events.jsonl"))
     assert any(event["kind"] == "warning" and "damaged cache entry" in event["text"] for event in events)
-    assert _losses(tmp_path / "output" / "third") == first
+    assert losses(tmp_path / "output" / "third") == first
 
 
 def test_a_pretrained_lora_is_where_training_starts(tmp_path: Path) -> None:
-    _run(write_job(tmp_path, name="first", train={"lr": 0.01}))
+    run_job(write_job(tmp_path, name="first", train={"lr": 0.01}))
     path = tmp_path / "output" / "first" / "first.safetensors"
     job = write_job(
         tmp_path, name="second", network={"pretrained_lora_path": str(path)}, train={"steps": 1, "lr": 1e-9}
     )
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     before, after = read_tensors(path), read_tensors(tmp_path / "output" / "second" / "second.safetensors")
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
 def test_tensorboard_gets_the_losses_where_log_dir_is_set(tmp_path: Path) -> None:
     job = write_job(tmp_path, log_dir=str(tmp_path / "board"), logging={"log_every": 2})
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (folder,) = (tmp_path / "board").iterdir()
     board = EventAccumulator(str(folder))
     board.Reload()
-    losses = _losses(tmp_path / "output" / "job")
+    logged = losses(tmp_path / "output" / "job")
     assert {entry.step: entry.value for entry in board.Scalars("loss")} == {
-        step: pytest.approx(losses[step]) for step in (2, 4, 6)
+        step: pytest.approx(logged[step]) for step in (2, 4, 6)
     }
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(write_job(tmp_path)).status == "done"
+    assert run_job(write_job(tmp_path)).status == "done"
     job = write_job(tmp_path, network={"linear": 8})
-    assert _run(job).status == "refused"
+    assert run_job(job).status == "refused"
     assert "network.linear: 4 -> 8" in capsys.readouterr().err
     accepting = Job(load_job(job), resume=ResumeChoice(accept_config_change=True))
     assert accepting.run(StopRequest()).status == "failed"
@@ -281,7 +273,7 @@ def test_a_broken_down_training_stops_with_advice_and_saves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = write_job(tmp_path, network=None, train={"full_finetune": True, "lr": 1e30, "max_grad_norm": 0})
-    assert _run(job).status == "failed"
+    assert run_job(job).status == "failed"
     assert "training has broken down" in capsys.readouterr().err
     assert not (tmp_path / "output" / "job" / "job.safetensors").exists()
 
@@ -293,10 +285,10 @@ def test_a_checkpoint_that_cannot_be_written_is_explained_and_the_one_before_is_
     blocked = tmp_path / "output" / "job" / "state" / "000000006"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a folder must be")
-    assert _run(job).status == "failed"
+    assert run_job(job).status == "failed"
     assert "checkpoint of step 6 cannot be written" in capsys.readouterr().err
     blocked.unlink()
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     texts = [event.get("text", "") for event in read_events(tmp_path / "output" / "job" / "events.jsonl")]
     assert any("resuming from step 3" in text for text in texts)
 
@@ -304,7 +296,7 @@ def test_a_checkpoint_that_cannot_be_written_is_explained_and_the_one_before_is_
 def test_a_multiplier_makes_no_sense_for_a_full_fine_tune(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sample = {"prompts": ["a red circle"], "network_multiplier": 0.5}
     train = {"full_finetune": True, "disable_sampling": False}
-    assert _run(write_job(tmp_path, network=None, sample=sample, train=train)).status == "refused"
+    assert run_job(write_job(tmp_path, network=None, sample=sample, train=train)).status == "refused"
     assert "sample.network_multiplier" in capsys.readouterr().err
 
 
@@ -328,7 +320,7 @@ def test_bad_data_is_refused_before_anything_is_loaded(
         (images / "0.png").write_bytes(b"no picture")
     else:
         (images / "0.txt").write_bytes(b"caf\xe9")
-    assert _run(job).status == "refused"
+    assert run_job(job).status == "refused"
     assert message in capsys.readouterr().err
     assert not (tmp_path / "output" / "job").exists()
 
@@ -351,7 +343,7 @@ def test_a_signal_while_it_draws_saves_the_step_and_ends_soon(tmp_path: Path, mo
     original = Flux2TinyModel.generate_single_image
     monkeypatch.setattr(Flux2TinyModel, "generate_single_image", draw)
     with stop.listen():
-        assert _run(job, stop).status == "interrupted"
+        assert run_job(job, stop).status == "interrupted"
     assert len(drawn) == 1, "the picture was given up, and those after it"
     assert [path.name for path in (tmp_path / "output" / "job" / "state").iterdir()] == ["000000002"]
 
@@ -369,7 +361,7 @@ def test_a_signal_while_it_loads_or_encodes_ends_it_at_once(tmp_path: Path, monk
         monkeypatch.setattr(Flux2TinyModel, "load", load)
         stop = StopRequest()
         with stop.listen():
-            assert _run(write_job(tmp_path), stop).status == "interrupted"
+            assert run_job(write_job(tmp_path), stop).status == "interrupted"
     (run, *_) = read_runs(tmp_path / "output" / "job")
     assert run.status == "interrupted"
     assert "before the first step" in run.end["error"]
@@ -378,7 +370,7 @@ def test_a_signal_while_it_loads_or_encodes_ends_it_at_once(tmp_path: Path, monk
 def test_no_secret_reaches_the_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     assert (
-        _run(write_job(tmp_path, log_dir=f"{tmp_path}/${{HF_TOKEN}}", train={"steps": 1}, save={"save_every": 1}))
+        run_job(write_job(tmp_path, log_dir=f"{tmp_path}/${{HF_TOKEN}}", train={"steps": 1}, save={"save_every": 1}))
         is not None
     )
     for path in (tmp_path / "output").rglob("*"):
@@ -395,5 +387,5 @@ def test_what_dead_writers_left_in_caches_is_swept(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.touch()
         os.utime(path, (0, 0))
-    assert _run(write_job(tmp_path, train={"steps": 1})).status == "done"
+    assert run_job(write_job(tmp_path, train={"steps": 1})).status == "done"
     assert not any(path.exists() for path in leftovers)

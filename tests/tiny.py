@@ -10,7 +10,9 @@ import yaml
 from PIL import Image
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
-from toolkit.config import ModelConfig
+from jobs.job import Job, JobResult
+from toolkit.config import ModelConfig, load_job
+from toolkit.events import read_events
 from toolkit.stop import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,3 +79,13 @@ def write_job(folder: Path, *, name: str = "job", **sections: Any) -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"job": "extension", "config": {"name": name, "process": [process]}}))
     return path
+
+
+def run_job(path: Path, stop: StopRequest | None = None, *overrides: str) -> JobResult:
+    """Run a job file to its end; `overrides` as `--set` takes them."""
+    return Job(load_job(path, overrides=overrides)).run(stop or StopRequest())
+
+
+def losses(output: Path) -> dict[int, float]:
+    """The loss of every step in a job's output folder, as it was recorded last."""
+    return {event["step"]: event["loss"] for event in read_events(output / "events.jsonl") if event["kind"] == "step"}

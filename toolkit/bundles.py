@@ -68,6 +68,10 @@ class Bundle:
         """Weights for the user that belong to this step. They may be gone: the state does not need them."""
         return tuple(path for path in self.files if self.folder not in path.parents)
 
+    def part_file(self, part: str) -> Path:
+        """Where the tensors of a part of the state are, such as `weights` or `optimizer`."""
+        return self.folder / f"{part}.safetensors"
+
     def check(self) -> None:
         """Read the whole state.
 

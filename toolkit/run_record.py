@@ -15,6 +15,7 @@ from typing import Any, Self
 from toolkit.alive import ProcessIdentity, this_process
 
 RUNS_FILE = "runs.jsonl"
+_MOST_BYTES = 1 << 24  # more than ten thousand starts
 
 
 class RunRecord:
@@ -89,15 +90,15 @@ class Run:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All starts in order. Lines that are damaged are passed over."""
+    """All starts in order, of a very long record the latest. Lines that are damaged are passed over."""
     runs: dict[str, Run] = {}
     order: list[Run] = []
     path = folder / RUNS_FILE
     try:  # a pipe or a device would never come to an end
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        content = _end_of(path) if path.is_file() else b""
     except OSError:
         return []
-    for line in lines:
+    for line in content.decode(errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             entry = json.loads(line)
             if not isinstance(entry, dict):
@@ -109,3 +110,9 @@ def read_runs(folder: Path) -> list[Run]:
             elif kind in ("resumed", "end") and name in runs:
                 setattr(runs[name], kind, entry)
     return order
+
+
+def _end_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST_BYTES))
+        return file.read(_MOST_BYTES)

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from jobs.job import Job
-from tests.tiny import write_job
+from tests.tiny import run_job, write_job
 from toolkit.config import load_job
-from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors
 
 LORA = {"network": {"type": "lora", "linear": 2}}
@@ -26,8 +25,7 @@ def _write(folder: Path, section: dict[str, Any], kind: dict[str, Any], *, steps
 
 
 def _run(path: Path) -> Path:
-    job = Job(load_job(path))
-    assert job.run(StopRequest()).status == "done"
+    assert run_job(path).status == "done"
     return path.parent / "output" / "job" / "job.safetensors"
 
 

@@ -69,3 +69,12 @@ def test_a_folder_that_is_ruined_or_empty_is_still_described(folder: Path, tmp_p
 def test_what_is_no_folder_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         status(tmp_path / "nothing")
+
+
+def test_what_would_steer_the_terminal_is_spelled_out(folder: Path) -> None:
+    with RunRecord(folder, {"command": "run.py \x1b[2Jjob.yaml\rok \u202e ümlaut 📷"}) as record:
+        record.ends("failed", error="\x07\x9b31m red")
+    text = "\n".join(status(folder))
+    assert r"run.py \x1b[2Jjob.yaml\rok \u202e ümlaut 📷" in text
+    assert r"\x07\x9b31m red" in text
+    assert all(letter.isprintable() for letter in text.replace("\n", ""))

@@ -1,4 +1,4 @@
-"""Where a run is killed: at a moment, or before one of its own file operations.
+"""Where a run is killed or gets signals: at a moment, or before one of its own file operations.
 
 Python announces file operations to audit hooks, so the trainer needs no hook of its own: a run that is to die before
 its fifth checkpoint write is an ordinary run with an audit hook that counts. It is armed in a process that is about to
@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,17 @@ CACHES = ("_latent_cache", "_t_e_cache")
 
 @dataclass(frozen=True)
 class Aim:
-    """Kill at the `nth` operation (from 1) of the kind `place`, a key of `PLACES` or `EVENT_LOG`."""
+    """Strike at the `nth` operation (from 1) of the kind `place`, a key of `PLACES` or `EVENT_LOG`.
+
+    Attributes:
+        place: see above.
+        nth: see above.
+        signals: names of the signals that come there, one after another; none kills.
+    """
 
     place: str
     nth: int
+    signals: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `Aim(**it)` is the aim again."""
@@ -121,10 +128,16 @@ class Faults:
         for name, is_here in PLACES.items():
             if is_here(operation, place):
                 self.counts[name] += 1
-                if self.aim == Aim(name, self.counts[name]):
-                    if torn is not None:
-                        os.ftruncate(torn, self._random.randrange(os.fstat(torn).st_size + 1))
-                    die()
+                if self.aim and (self.aim.place, self.aim.nth) == (name, self.counts[name]):
+                    self._strike(self.aim, torn)
+
+    def _strike(self, aim: Aim, torn: int | None) -> None:
+        for name in aim.signals:
+            os.kill(os.getpid(), signal.Signals[name])
+        if not aim.signals:
+            if torn is not None:
+                os.ftruncate(torn, self._random.randrange(os.fstat(torn).st_size + 1))
+            die()
 
     def write_counts(self, path: Path) -> None:
         """Say how often each place was passed, so that a later run can be aimed."""

@@ -1,7 +1,7 @@
 """A process that has imported everything once, and forks a child for each run: a start costs milliseconds, not seconds.
 
 `ForkServer` is what tests use; `python -m tests.reliability.fork_server` is the process behind it. A child is the real
-trainer from `Job.run` on. It is armed and bugged, if asked to be, after the fork: the server stays clean.
+trainer from `run_jobs` on. It is armed and bugged, if asked to be, after the fork: the server stays clean.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Start:
     Attributes:
         job: the job file.
         name: of this start; its log, notes and counts are files of that name beside the job.
-        aim: where it dies.
+        aim: where it dies, or gets signals.
         kill_after_s: when it is killed from outside.
         bug: a key of `planted_bugs.BUGS`.
         seed: for how much of a torn file is left.
@@ -162,7 +162,7 @@ def _be_the_child(start: Start) -> None:
 
 
 def _run(start: Start) -> Any:
-    from jobs.job import Job
+    from jobs.job import Job, run_jobs
     from tests.reliability.planted_bugs import BUGS
     from tests.reliability.witness import watch_steps
     from toolkit.config import load_job
@@ -173,9 +173,11 @@ def _run(start: Start) -> Any:
     watch_steps(start.file("notes"))
     faults = Faults(start.aim, seed=start.seed)
     faults.arm()
-    status = Job(load_job(start.job)).run(StopRequest()).status
+    stop = StopRequest()
+    with stop.listen():
+        (result,) = run_jobs([Job(load_job(start.job))], stop, recover=False)
     faults.write_counts(start.file("counts"))
-    return status
+    return result.status
 
 
 def _redirect_output(path: Path) -> None:

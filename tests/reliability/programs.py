@@ -28,7 +28,7 @@ def start(
     Args:
         job: the job file.
         log: gets everything that is printed.
-        aim: where it dies.
+        aim: where it dies, or gets signals.
         seed: for how much of a torn file is left.
         counts: gets the number of operations by place when it ends.
     """

@@ -51,3 +51,11 @@ def test_a_record_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     with RunRecord(tmp_path / "no such folder", {}) as record:
         record.resumed(0)
     assert read_runs(tmp_path / "no such folder") == []
+
+
+def test_of_a_very_long_record_the_latest_runs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.run_record._MOST_BYTES", 2000)
+    starts = [{"kind": "start", "run": str(number), "number": number} for number in range(1000)]
+    (tmp_path / RUNS_FILE).write_text("".join(json.dumps(start) + "\n" for start in starts))
+    numbers = [run.start["number"] for run in read_runs(tmp_path)]
+    assert numbers == list(range(1000 - len(numbers), 1000)) and len(numbers) > 10

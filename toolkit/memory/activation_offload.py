@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from toolkit.memory.host import host_twin
 from toolkit.memory.side_stream import SideStream
 
 FETCHED_AHEAD = 2  # a block of two streams has two inputs
@@ -27,8 +28,7 @@ class _Kept:
     def __init__(self, tensor: Tensor, stream: SideStream) -> None:
         self.stream = stream
         self.device = tensor.device
-        is_cuda = tensor.device.type == "cuda"
-        self.host = torch.empty_like(tensor, device="cpu", pin_memory=is_cuda)
+        self.host = host_twin(tensor)
         self.copied = stream.copy(self.host, tensor)
         self.fetched: Tensor | None = None
 

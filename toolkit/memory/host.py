@@ -12,6 +12,8 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 
+_CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+
 
 def host_buffer(num_bytes: int, device: torch.device) -> Tensor:
     """Uninitialised bytes on the host, [num_bytes], uint8; page-locked if `device` is a CUDA card.
@@ -30,8 +32,26 @@ def host_buffer(num_bytes: int, device: torch.device) -> Tensor:
                 f"model.layer_offloading: the system refused to lock {num_bytes / 1e9:.2f} GB more of its memory for "
                 "the card. Free memory, or offload less (model.layer_offloading_transformer_percent)."
             )
-        weakref.finalize(buffer, cudart.cudaHostUnregister, buffer.data_ptr())
+        # Of the storage: views of it outlive the tensor.
+        weakref.finalize(buffer.untyped_storage(), cudart.cudaHostUnregister, buffer.data_ptr())
     return buffer
+
+
+def host_twin(tensor: Tensor) -> Tensor:
+    """Uninitialised memory on the host for a copy of a tensor; page-locked, and kept for reuse, if that is on a card.
+
+    Raises:
+        UserError: the system does not lock that much memory.
+    """
+    try:
+        return torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
+    except torch.AcceleratorError as error:
+        if getattr(error, "error_code", None) != _CUDA_OUT_OF_MEMORY:
+            raise
+        raise UserError(
+            f"model.activation_offloading: the system refused to lock {tensor.nbytes / 1e9:.2f} GB more of its memory "
+            "for the card. Free memory, train on smaller pictures or batches, or turn it off."
+        ) from error
 
 
 def give_back() -> None:

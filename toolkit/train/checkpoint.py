@@ -53,5 +53,5 @@ def write_bundle(
 
 def read_part(bundle: Bundle, part: str) -> dict[str, Tensor]:
     """One part of the state, such as `weights` or `optimizer`; empty if the bundle has none."""
-    path = bundle.folder / f"{part}.safetensors"
+    path = bundle.part_file(part)
     return read_tensors(path) if path in bundle.files else {}

@@ -112,7 +112,7 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
         is_thorough: read the bundle's whole state, not only the sizes of its files.
 
     Raises:
-        UserError: there is no such bundle, every one is damaged, or the settings do not fit it.
+        UserError: there is no such bundle, every one is damaged, it lacks a part, or the settings do not fit it.
     """
     if choice.source == "none":
         return ResumePlan(None, superseded=_all_bundles(output_folder))
@@ -141,6 +141,7 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
     notices += _changes(bundle, facts, choice)
     before = bundle.manifest.get("config", facts.config)
     keeps_optimizer = before["train"]["optimizer"] == facts.config["train"]["optimizer"]
+    _require_parts(bundle, before, facts.config, keeps_optimizer=keeps_optimizer)
     return ResumePlan(bundle, tuple(notices), superseded, keeps_optimizer)
 
 
@@ -239,6 +240,26 @@ def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]
     if moved:
         notices.append(f"changed since step {bundle.step}: {', '.join(moved)}; figures may differ in their last digits")
     return notices
+
+
+def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, Any], *, keeps_optimizer: bool) -> None:
+    """What is missing would begin anew without a word. A manifest lists all that was written: none of ours lacks it."""
+    needed = ["weights"]
+    if bundle.step and keeps_optimizer:  # before its first step an optimizer has no state
+        needed.append("optimizer")
+    if _has_ema(before) and _has_ema(now):
+        needed.append("ema")
+    missing = [bundle.part_file(part).name for part in needed if bundle.part_file(part) not in bundle.files]
+    if missing:
+        raise UserError(
+            f"{bundle.folder}: cannot be resumed, its manifest does not list {', '.join(missing)}. "
+            "Put the whole folder back from a backup, or choose another step with --from-step."
+        )
+
+
+def _has_ema(config: Mapping[str, Any]) -> bool:
+    average = config["train"].get("ema_config")
+    return isinstance(average, Mapping) and bool(average.get("use_ema"))
 
 
 def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:

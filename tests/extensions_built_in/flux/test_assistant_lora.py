@@ -14,14 +14,13 @@ from extensions_built_in.diffusion_models.flux.size import FLUX_1
 from jobs.job import Job
 from tests.extensions_built_in.flux.test_lora_formats import _updates
 from tests.test_examples import with_images
-from tests.tiny import write_job
+from tests.tiny import run_job, write_job
 from tests.tiny_flux import tiny_flux
 from toolkit.cards import find_cards
 from toolkit.config import SampleItem, load_job
 from toolkit.errors import JobError, UserError
 from toolkit.memory.check import check_memory
 from toolkit.memory.plan_inputs import workload_of
-from toolkit.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 SCHNELL = Path(__file__).resolve().parents[3] / "config" / "examples" / "train_lora_flux_schnell_24gb.yaml"
@@ -88,7 +87,7 @@ def test_a_run_saves_the_users_update_alone(sections: Sections, adapter: Path, t
         "train": {"steps": 2, "batch_size": 1, "disable_sampling": False, "skip_first_sample": True},
         "sample": {"sample_every": 2, "prompts": ["a red circle"]},
     }
-    assert Job(load_job(write_job(tmp_path, **options))).run(StopRequest()).status == "done"
+    assert run_job(write_job(tmp_path, **options)).status == "done"
     saved = read_tensors(tmp_path / "output" / "job" / "job.safetensors")
     assert all("single_transformer_blocks" in name for name in saved)
     assert {tensor.shape[0] for name, tensor in saved.items() if "lora_A" in name} == {2}

@@ -10,25 +10,16 @@ import torch
 from PIL import Image
 
 import run
-from jobs.job import Job, JobResult
-from tests.tiny import StopAfter, write_dataset, write_job
+from jobs.job import Job
+from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
 from tests.tiny_flux import KINDS, LAYOUTS, make_tiny_flux, tiny_flux
 from toolkit.config import load_job
 from toolkit.errors import JobError
 from toolkit.events import read_events
-from toolkit.stop import StopRequest
 from toolkit.train.trained import TrainedTransformer
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 Sections = dict[str, dict[str, Any]]
-
-
-def _run(path: Path, stop: StopRequest | None = None) -> JobResult:
-    return Job(load_job(path)).run(stop or StopRequest())
-
-
-def _losses(output: Path) -> dict[int, float]:
-    return {event["step"]: event["loss"] for event in read_events(output / "events.jsonl") if event["kind"] == "step"}
 
 
 def _controlled(folder: Path) -> dict[str, Any]:
@@ -55,7 +46,7 @@ def test_a_layout_can_be_trained_sampled_saved_and_read_back(kind: str, layout: 
         sample={"sample_every": 2, "samples": [sample]},
         **options,
     )
-    assert _run(job).status == "done"
+    assert run_job(job).status == "done"
     output = tmp_path / "output" / "job"
     (drawn,) = (output / "samples").glob("*__*.jpg")
     with Image.open(drawn) as image:
@@ -84,13 +75,13 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(
     for folder in (whole, parts):
         folder.mkdir()
         write_job(folder, model=sections[kind], train=train, datasets=[dataset], save={"save_every": 2})
-    assert _run(whole / "job.yaml").status == "done"
+    assert run_job(whole / "job.yaml").status == "done"
     # it looks before each of 5 texts and 4 images, and up to twice after each step
-    assert _run(parts / "job.yaml", StopAfter(5 + 4 + 2)).status == "interrupted"
+    assert run_job(parts / "job.yaml", StopAfter(5 + 4 + 2)).status == "interrupted"
     outputs = parts / "output" / "job", whole / "output" / "job"
-    assert 0 < len(_losses(outputs[0])) < 4
-    assert _run(parts / "job.yaml").status == "done"
-    assert _losses(outputs[0]) == _losses(outputs[1])
+    assert 0 < len(losses(outputs[0])) < 4
+    assert run_job(parts / "job.yaml").status == "done"
+    assert losses(outputs[0]) == losses(outputs[1])
     one, other = (read_tensors(output / "job.safetensors") for output in outputs)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -115,7 +106,7 @@ def test_a_full_fine_tune_can_be_loaded_again(save_format: str, sections: Sectio
 
 def test_a_lora_of_ai_toolkit_is_where_training_starts(sections: Sections, tmp_path: Path) -> None:
     first = write_job(tmp_path, model=sections["dev"], train={"steps": 1, "batch_size": 1}, save={"save_every": 0})
-    assert _run(first).status == "done"
+    assert run_job(first).status == "done"
     lora = tmp_path / "output" / "job" / "job.safetensors"
     second = write_job(
         tmp_path,
@@ -125,7 +116,7 @@ def test_a_lora_of_ai_toolkit_is_where_training_starts(sections: Sections, tmp_p
         train={"steps": 1, "batch_size": 1, "lr": 1e-30},
         save={"save_every": 0},
     )
-    assert _run(second).status == "done"
+    assert run_job(second).status == "done"
     before, after = read_tensors(lora), read_tensors(tmp_path / "output" / "second" / "second.safetensors")
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 

@@ -14,13 +14,10 @@ from safetensors.torch import load_file, save_file
 from extensions_built_in.diffusion_models.flux2.detect import RELEASED, transformer_config
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model, Flux2TinyModel
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe
-from jobs.job import Job
 from tests import layouts
-from tests.tiny import ROOT, TINY, tiny_config, write_job
-from toolkit.config import load_job
+from tests.tiny import ROOT, TINY, run_job, tiny_config, write_job
 from toolkit.errors import UserError
 from toolkit.events import read_events
-from toolkit.stop import StopRequest
 from toolkit.weights.layouts import ComponentFiles
 
 CPU = torch.device("cpu")
@@ -295,7 +292,7 @@ def test_what_a_single_file_lacks_comes_from_the_hub_or_a_place_of_its_own(tmp_p
 def test_a_run_stops_before_it_encodes_anything_if_a_part_of_the_model_is_out_of_reach(tmp_path: Path) -> None:
     paths = {"text_encoder": str(TINY), "vae": "owner/gated"}
     job = write_job(tmp_path, model={"model_paths": paths})
-    assert Job(load_job(job)).run(StopRequest()).status == "failed"
+    assert run_job(job).status == "failed"
     events = list(read_events(tmp_path / "output" / "job" / "events.jsonl"))
     assert [event["kind"] for event in events] == ["job", "error"]
     assert "model.model_paths.vae: owner/gated cannot be downloaded" in events[1]["message"]

@@ -108,6 +108,7 @@ def rewritten(output: Path, *, facts: dict[str, Any] | None = None, **parts: dic
 WHOLE: dict[str, Callable[[Path], None]] = {
     "weights of another shape": lambda output: rewritten(output, weights={"a": torch.ones(3)}),
     "no weights": lambda output: rewritten(output, weights={}),
+    "no optimizer": lambda output: rewritten(output, optimizer={}),
     "an optimizer of another shape": lambda output: rewritten(
         output, optimizer={"0.step": torch.tensor(4.0), "0.exp_avg": torch.ones(3), "0.exp_avg_sq": torch.ones(3)}
     ),

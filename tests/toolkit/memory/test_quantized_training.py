@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jobs.job import Job, JobResult
-from tests.tiny import StopAfter, tiny_model, write_job
+from tests.tiny import StopAfter, losses, run_job, tiny_model, write_job
 from toolkit.config import NetworkConfig, load_job
 from toolkit.events import read_events
 from toolkit.lora_special import LoRASpecialNetwork
@@ -19,7 +18,6 @@ from toolkit.memory.frozen_linear import FrozenLinear
 from toolkit.memory.qtypes import QTYPES
 from toolkit.models.base_model import BaseModel
 from toolkit.randomness import Draws
-from toolkit.stop import StopRequest
 
 
 def _lora_gradients(model: BaseModel) -> list[Tensor]:
@@ -64,10 +62,6 @@ def test_low_vram_quantizes_to_the_same_bits() -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def _run(path: Path, stop: StopRequest | None = None, *overrides: str) -> JobResult:
-    return Job(load_job(path, overrides=overrides)).run(stop or StopRequest())
-
-
 def _events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(folder / "events.jsonl") if event["kind"] == kind]
 
@@ -80,13 +74,13 @@ def test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses(tmp_path
         "sample": {"prompts": ["a red circle"], "sample_every": 3, "sample_steps": 1},
     }
     whole, parts = (write_job(tmp_path, name=name, **settings) for name in ("whole", "parts"))
-    assert _run(whole).status == "done"
+    assert run_job(whole).status == "done"
     assert len(list(cache.iterdir())) == 2, "transformer and text encoder"
     with contextlib.suppress(KeyboardInterrupt):
-        _run(parts, StopAfter(12))
-    assert _run(parts).status == "done"
+        run_job(parts, StopAfter(12))
+    assert run_job(parts).status == "done"
     folders = [tmp_path / "output" / name for name in ("whole", "parts")]
-    one, other = ({event["step"]: event["loss"] for event in _events(folder, "step")} for folder in folders)
+    one, other = (losses(folder) for folder in folders)
     assert one == other
     assert len(one) == 3
     assert _events(folders[0], "sample")
@@ -104,5 +98,5 @@ def test_a_full_fine_tune_refuses_to_quantize_what_it_trains(tmp_path: Path) -> 
 
 def test_no_cache_leaves_nothing_behind(tmp_path: Path) -> None:
     job = write_job(tmp_path, model={"quantize": True, "qtype": "int8"}, train={"steps": 1})
-    assert _run(job, None, "model.quantize_cache=false").status == "done"
+    assert run_job(job, None, "model.quantize_cache=false").status == "done"
     assert not any("next start" in event["text"] for event in _events(tmp_path / "output" / "job", "message"))

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.small_run import SmallRun, losses, texts
+from tests.small_run import SmallRun, texts
+from tests.tiny import losses
 from tests.toolkit.faults import CODES, FaultyDisk, Killed
 from toolkit import files
 from toolkit.bundles import find_bundles, newest_bundle

@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 import torch
 
-from tests.small_run import STEPS, Crash, SmallRun, losses
+from tests.small_run import STEPS, Crash, SmallRun
+from tests.tiny import losses
 from toolkit.bundles import newest_bundle
 from toolkit.config import NetworkConfig
 from toolkit.errors import Interrupted

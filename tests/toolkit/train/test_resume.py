@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_run import STEPS, SmallRun, losses, texts
-from toolkit.bundles import find_bundles
+from tests.small_run import STEPS, SmallRun, texts
+from tests.tiny import losses
+from toolkit.bundles import find_bundles, read_bundle, write_manifest
 from toolkit.errors import Interrupted, UserError
 from toolkit.train.resume import ResumeChoice, RunFacts, describe_dataset_change, describe_resume, plan_resume
 
@@ -156,3 +157,22 @@ def test_the_plan_says_where_a_run_goes_on_from_and_what_makes_way(folder: Path)
     assert "resumes from step 2" in lines[1]
     assert "(4, 6)" in lines[2]
     assert "nothing is deleted" in lines[2]
+
+
+@pytest.mark.parametrize("part", ["weights", "optimizer", "ema"])
+def test_a_bundle_that_was_made_without_a_part_is_refused(part: str, tmp_path: Path) -> None:
+    run = SmallRun({"ema_config": {"use_ema": True}})
+    run.run(tmp_path)
+    folder = tmp_path / "state" / "000000006"
+    bundle = read_bundle(folder)
+    facts = {key: value for key, value in bundle.manifest.items() if key not in ("format", "step", "files", "sha256")}
+    files = {path: written for path, written in bundle.files.items() if path.stem != part}
+    write_manifest(folder, files=files, facts=facts)
+    with pytest.raises(UserError, match=rf"000000006: cannot be resumed, .* {part}\.safetensors"):
+        run.run(tmp_path)
+
+
+def test_a_run_that_begins_to_average_needs_no_average(folder: Path) -> None:
+    with_average = SmallRun({"ema_config": {"use_ema": True}, "steps": 7}, save=KEEP_ALL)
+    with_average.run(folder, resume=ResumeChoice(accept_config_change=True))
+    assert max(losses(folder)) == 7
