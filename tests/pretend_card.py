@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 NAME = "card"
+TorchGenerator = torch.Generator
 CPU = torch.device("cpu")
 # What may read one device and write another.
 _COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
@@ -66,14 +67,18 @@ class CardTensor(torch.Tensor):
         return f"CardTensor({self.held})"
 
 
-class Generator(torch.Generator):
-    """Stands in for torch's own, and knows whether it is said to be on the card."""
+class Generator(TorchGenerator):
+    """Stands in for torch's own, and remembers of which device each is said to be.
 
-    is_on_card: bool
+    Attributes:
+        is_on_card: by where it lies; operations are given another object for the same one.
+    """
+
+    is_on_card: ClassVar[dict[int, bool]] = {}
 
     def __new__(cls, device: torch.device | str = CPU) -> Generator:
         generator = super().__new__(cls, CPU)
-        generator.is_on_card = torch.device(device).type == NAME
+        cls.is_on_card[generator._cdata] = torch.device(device).type == NAME
         return generator
 
     def manual_seed(self, seed: int) -> Generator:
@@ -111,12 +116,11 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
             return own[id(result)]
         return CardTensor(result) if is_on_card else result
 
-    generator = next((value for value in (*args, *kwargs.values()) if isinstance(value, Generator)), None)
-    if generator is not None and generator.is_on_card != is_on_card:
-        raise RuntimeError(f"{function} draws with a generator of another device")
-    result = function(
-        *(_map(_held, value) for value in args), **{name: _map(_held, value) for name, value in kwargs.items()}
-    )
+    for generator in (value for value in (*args, *kwargs.values()) if isinstance(value, TorchGenerator)):
+        if Generator.is_on_card.get(generator._cdata, False) != is_on_card:
+            raise RuntimeError(f"{function} draws with a generator of another device")
+    held = [_map(_held, value) for value in args]
+    result = function(*held, **{name: _map(_held, value) for name, value in kwargs.items()})
     return args[0] if function is torch.ops.aten.copy_.default else _map(wrap, result)
 
 

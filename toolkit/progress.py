@@ -113,7 +113,7 @@ class Progress:
 
 def memory() -> str:
     """What this process holds now, in RAM and, where there is a card, on the card."""
-    gigabyte = 1e9
+    gigabyte = 2**30  # as in the memory plan
     text = f"RAM {psutil.Process().memory_info().rss / gigabyte:.1f} GB"
     if torch.cuda.is_available():
         text += f"  GPU {torch.cuda.memory_reserved() / gigabyte:.1f} GB"

@@ -28,6 +28,7 @@ from toolkit.events import EventLog
 from toolkit.files import sweep_temporary, write_text
 from toolkit.memory.auto import with_settings
 from toolkit.memory.check import MemoryCheck
+from toolkit.memory.out_of_memory import explained
 from toolkit.models.base_model import BaseModel
 from toolkit.progress import Progress
 from toolkit.randomness import Draws
@@ -38,7 +39,7 @@ from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.optimizers import build_optimizer
-from toolkit.train.precision import device_name, pick_device
+from toolkit.train.precision import device_name, make_current, pick_device
 from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
 from toolkit.train.sampling import Sampler
@@ -105,10 +106,12 @@ class BaseSDTrainProcess(BaseProcess):
         progress = Progress()
         with EventLog(self.output_folder / "events.jsonl") as events:
             events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
-            predicted = self._memory.plan.stage_peaks() if self._memory else {}
+            plan = self._memory.plan if self._memory else None
+            predicted = plan.stage_peaks() if plan else {}
             stages = Stages(events, progress, redact=self.job.redact, predicted=predicted)
             try:
-                self._run_stages(stages, resume, stop)
+                with explained(plan, str(pick_device(self.config.device)), lambda: stages.current):
+                    self._run_stages(stages, resume, stop)
             finally:
                 progress.close()
                 for line in stages.report():
@@ -127,6 +130,7 @@ class BaseSDTrainProcess(BaseProcess):
     def _run_stages(self, stages: Stages, resume: ResumePlan, stop: StopRequest) -> None:
         config = self.config
         model = self._make_model(config.device)
+        make_current(model.device)
         model.holding.tell = stages.tell
         model.check_access()
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)

@@ -11,8 +11,7 @@ from torch import nn
 from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload, checkpointed
 from toolkit.memory.layer_offload import LayerOffload
-from toolkit.memory.placement import choose_placement, share_for_free_memory
-from toolkit.memory.qtypes import bits_of
+from toolkit.memory.placement import choose_placement
 from toolkit.memory.quantize import Quantization, fill_frozen
 from toolkit.memory.quantized_cache import cache_folder, entry_path
 from toolkit.weights.recipe import Loadable
@@ -23,7 +22,8 @@ class Holding:
 
     Attributes:
         tell: is given lines for the user.
-        resolve_auto: component -> share of its blocks that streams where the job says `auto`; the memory plan knows.
+        resolve_auto: component -> share of its blocks that streams where the job leaves it to the memory plan; all of
+            them where there is no plan.
     """
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
@@ -66,8 +66,7 @@ class Holding:
             if folder is not None:
                 entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
             quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, tell=self.tell)
-        share = self._share(component, module, blocks, bits_per_weight=bits_of(qtype, dtype.itemsize))
-        placement = choose_placement(module, blocks, share=share, device=self.device)
+        placement = choose_placement(module, blocks, share=self._share(component), device=self.device)
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
             device_of = placement.device_of if placed is None else None
@@ -103,7 +102,7 @@ class Holding:
                 offload.is_recomputed = True
         return ActivationOffload(self.device) if self.config.activation_offloading else checkpointed
 
-    def _share(self, component: str, module: nn.Module, blocks: Sequence[str], *, bits_per_weight: float) -> float:
+    def _share(self, component: str) -> float:
         """With `low_vram` a text encoder streams as much as it must to fit, also where the job asks for nothing."""
         config = self.config
         share: float | Literal["auto"] = 0.0
@@ -111,6 +110,6 @@ class Holding:
             share = config.layer_offloading_transformer_percent
         elif config.layer_offloading and component == "text_encoder":
             share = config.layer_offloading_text_encoder_percent
-        elif config.low_vram and component == "text_encoder":
-            share = share_for_free_memory(module, blocks, bits_per_weight=bits_per_weight, device=self.device)
+        elif config.low_vram and component == "text_encoder" and self.device.type == "cuda":
+            share = "auto"
         return self.resolve_auto(component) if share == "auto" else share

@@ -9,10 +9,8 @@ import torch
 from torch import nn
 
 from toolkit.memory.flat_block import count_frozen
-from toolkit.memory.layer_offload import RING_SIZE, LayerOffload, choose_streamed
+from toolkit.memory.layer_offload import LayerOffload, choose_streamed
 
-# For what is computed beside the weights of a text encoder, in its passes over single texts.
-TEXT_WORK_BYTES = 1_000_000_000
 _HOST = torch.device("cpu")
 
 
@@ -57,41 +55,3 @@ def block_names(model: nn.Module) -> list[str]:
         if isinstance(layers, nn.ModuleList)
         for index in range(len(layers))
     ]
-
-
-def share_for_free_memory(
-    model: nn.Module, blocks: Sequence[str], *, bits_per_weight: float, device: torch.device
-) -> float:
-    """Share of a text encoder's blocks to stream so that it fits what the card has free now; 0 without a card.
-
-    Args:
-        model: on the meta device.
-        blocks: dotted names of its blocks.
-        bits_per_weight: of the blocks; the rest, which is embeddings, is taken to be in 16 bits.
-        device: where it computes.
-    """
-    if device.type != "cuda":
-        return 0.0
-    free, _ = torch.cuda.mem_get_info(device)
-    counts = [count_frozen(model.get_submodule(name)) for name in blocks]
-    rest = 2 * (count_frozen(model) - sum(counts)) + TEXT_WORK_BYTES
-    return share_that_fits([int(count * bits_per_weight / 8) for count in counts], rest=rest, free=free)
-
-
-def share_that_fits(sizes: Sequence[int], *, rest: int, free: int) -> float:
-    """The smallest share of the blocks to stream so that the model fits.
-
-    Args:
-        sizes: bytes of each block.
-        rest: bytes of everything that is needed beside the blocks.
-        free: bytes of the device that may be used.
-
-    Returns:
-        0..1; 1 also where even that is not enough.
-    """
-    total = sum(sizes)
-    if total + rest <= free:
-        return 0.0
-    # The choice of blocks is right to half a block, and the ring comes on top.
-    spare = free - rest - (RING_SIZE + 0.5) * max(sizes)
-    return min(1.0, max(0.0, 1 - spare / total))

@@ -42,6 +42,13 @@ def refuse_what_does_not_fit(plan: Plan, machine: Machine) -> list[str]:
     return ["warning: other programs hold memory that this run will need: close them first"]
 
 
+def describe_ways(plan: Plan, machine: Machine) -> list[str]:
+    """A line for each of the cheapest sets of changes that make a run fit."""
+    groups = [*frozen_weight_changes(plan.inputs), *training_changes(plan.inputs)]
+    ways = ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS)
+    return [f"  {as_text(way.keys)}: {_peak(way, machine)}" for way in ways]
+
+
 def gigabytes(size: int) -> str:
     """As card makers and drivers count: 1 GB is 2^30 bytes."""
     return f"{size / GB:.1f}" if size >= GB / 20 else f"{size / GB:.2f}"
@@ -64,10 +71,8 @@ def _refusal(plan: Plan, machine: Machine) -> list[str]:
         assert machine.ram_bytes is not None
         what, there = f"{gigabytes(ram)} GB of RAM", f"this machine has {gigabytes(machine.ram_bytes)}"
     lines = [f"memory: the job needs {what} ({phase.name}), and {there}."]
-    groups = [*frozen_weight_changes(plan.inputs), *training_changes(plan.inputs)]
-    ways = ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS)
-    lines += ["Any of these makes it fit:"] if ways else ["No change of settings makes it fit."]
-    lines += [f"  {as_text(way.keys)}: {_peak(way, machine)}" for way in ways]
+    ways = describe_ways(plan, machine)
+    lines += ["Any of these makes it fit:", *ways] if ways else ["No change of settings makes it fit."]
     if not ways and plan.inputs.lora_rank is None:
         lines.append(
             "A LoRA takes far less than a full fine-tune: remove train.full_finetune, add a `network` section."

@@ -26,6 +26,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def make_current(device: torch.device) -> None:
+    """Let everything that names no card, such as figures of its memory, be about this one."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def device_name(device: torch.device) -> str:
     """The card's name, or the kind of device where there is no card."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

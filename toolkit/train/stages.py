@@ -37,6 +37,9 @@ class Stages:
         progress: shows them.
         redact: takes out of a line what nobody may see.
         predicted: peak of the RAM and of tensors on the card that the memory plan expects of each stage, in bytes.
+
+    Attributes:
+        current: name of the last stage that has begun.
     """
 
     def __init__(
@@ -52,10 +55,12 @@ class Stages:
         self.progress = progress
         self.predicted = predicted or {}
         self.uses: list[StageUse] = []
+        self.current = ""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """A `with` block that is one stage."""
+        self.current = name
         self.progress.message(f"\n== {name} ==")
         self.events.write("stage", name=name, state="started")
         has_gpu = torch.cuda.is_available()
