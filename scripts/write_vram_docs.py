@@ -14,7 +14,7 @@ from toolkit.cards import ModelCard, find_cards  # noqa: E402
 from toolkit.memory.changes import frozen_weight_changes, ways_to_fit  # noqa: E402
 from toolkit.memory.machine import named_card  # noqa: E402
 from toolkit.memory.plan_inputs import PlanInputs, Workload  # noqa: E402
-from toolkit.memory.report import as_text, gigabytes  # noqa: E402
+from toolkit.memory.report import gigabytes  # noqa: E402
 from toolkit.model_size import ModelSize  # noqa: E402
 
 DOCUMENT = Path("docs/vram.md")
@@ -31,7 +31,28 @@ Each cell is for a LoRA of rank 16 on every layer of the blocks, one image per b
 `adamw8bit`, with a sample of the training size: the settings to add so that it fits with the least cost in quality and
 speed, and the peak on the card. GB are 2^30 bytes, as card makers count; of a card's GB, 97.5 % are taken to be usable,
 and 0.6 GB of them go to the driver. `-`: no settings make it fit. Reference images come on top.
+
+| in a cell | in the `model` section |
+|---|---|
+| qfloat8, qint4 | `quantize: true`, `qtype: qfloat8` or `qint4`; the text encoder is then quantized, too |
+| te qfloat8, te qint4 | `quantize_te: true`, `qtype_te: qfloat8` or `qint4` |
+| stream 0.6 | `layer_offloading: true`, `layer_offloading_transformer_percent: 0.6` |
+| activations | `activation_offloading: true` |
+| low_vram | `low_vram: true` |
+
+`memory: auto` instead of all of these lets the plan choose on the card at hand.
 """
+# How a cell says what a key of the `model` section is set to; those without a text go with another key.
+_SHORT = {
+    "model.quantize": "",
+    "model.qtype": "{}",
+    "model.quantize_te": "",
+    "model.qtype_te": "te {}",
+    "model.layer_offloading": "",
+    "model.layer_offloading_transformer_percent": "stream {}",
+    "model.activation_offloading": "activations",
+    "model.low_vram": "low_vram",
+}
 
 
 def document() -> str:
@@ -60,8 +81,8 @@ def _cell(size: ModelSize, size_px: int, size_gb: int) -> str:
     ways = ways_to_fit(inputs, named_card(size_gb), frozen_weight_changes(inputs), most=1)
     if not ways:
         return "-"
-    settings = as_text({key.removeprefix("model."): value for key, value in ways[0].keys.items()})
-    return f"{gigabytes(ways[0].plan.peak_gpu_bytes)} GB" + (f": {settings}" if settings else "")
+    settings = [_SHORT[key].format(value) for key, value in ways[0].keys.items() if _SHORT[key]]
+    return f"{gigabytes(ways[0].plan.peak_gpu_bytes)} GB" + (f": {', '.join(settings)}" if settings else "")
 
 
 def main(arguments: list[str] | None = None) -> int:
