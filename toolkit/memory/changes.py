@@ -176,7 +176,7 @@ def _activations(inputs: PlanInputs) -> list[Change]:
 def _full_finetune(inputs: PlanInputs) -> list[list[Change]]:
     """Narrower weights, the exact ones first, and one gradient at a time."""
     held = inputs.trained_width + inputs.spare_width
-    ways = (("bf16_split", 2, 1), ("bf16_stochastic", 0, 3)) if inputs.is_mixed else ()
+    ways = (("bf16_split", 2, 1), ("bf16_stochastic", 0, 3)) if inputs.is_bf16 else ()
     narrower = [
         Change({"train.full_finetune_weights": name}, {"trained_width": 2, "spare_width": spare}, cost=cost)
         for name, spare, cost in ways

@@ -48,6 +48,7 @@ class PlanInputs:
         work: what goes through it.
         device: where the model is.
         width: bytes of a number that is computed with; 4 means no autocast.
+        is_bf16: such a number is a bf16: only then can trained weights be held as such.
         vae_width: the same for the VAE.
         te_width: bytes of an unquantized weight of the text encoder.
         qtype, te_qtype: number formats of the frozen weights; None leaves them as they are.
@@ -74,6 +75,7 @@ class PlanInputs:
     work: Workload
     device: Device
     width: int = 2
+    is_bf16: bool = True
     vae_width: int = 2
     te_width: int = 2
     qtype: str | None = None
@@ -130,6 +132,7 @@ def inputs_of(
         work=work,
         device=device,
         width=width,
+        is_bf16=train.dtype == "bf16",
         vae_width=own_vae if model.vae_dtype is None else WIDTH[model.vae_dtype],
         te_width=width if model.te_dtype is None else WIDTH[model.te_dtype],
         qtype=model.qtype if model.quantize else None,

@@ -58,6 +58,7 @@ JOBS = (
     TooLarge("train_full_flux2_klein_4b_80gb", {}, 48),
     TooLarge("train_full_flux2_klein_4b_80gb", {"train.batch_size": 4}, 24),
     TooLarge("train_full_flux2_klein_4b_24gb", {"train.batch_size": 8}, 24),
+    TooLarge("train_full_flux2_klein_4b_80gb", {"train.dtype": "fp16"}, 48),
     TooLarge("train_lora_flux_24gb", PLAIN, 12, 32),
     TooLarge("train_lora_flux_kontext_24gb", {"train.batch_size": 4, "network.linear": 128}, 24),
     TooLarge("train_lora_flux2_80gb", {"model.low_vram": True}, 32, 64),
