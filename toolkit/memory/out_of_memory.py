@@ -32,8 +32,7 @@ def explained(plan: Plan | None, device: str, stage: Callable[[], str]) -> Itera
     try:
         yield
     except torch.OutOfMemoryError as error:
-        said = str(error).split(" If reserved but unallocated")[0]  # advice on torch's own settings
-        text = f"memory: the card is full, in stage {stage()}. {said}"
+        text = f"memory: the card is full, in stage {stage()}. {error}"
         own_bytes = torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
         raise UserError("\n".join([text, *way_out(plan, this_machine(device), own_bytes)])) from error
 

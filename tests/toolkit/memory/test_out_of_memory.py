@@ -43,7 +43,7 @@ def test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint(
         nonlocal calls
         calls += 1
         if calls > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. If reserved but unallocated")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return predict(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Flux2Model, "get_noise_prediction", fill)
