@@ -169,7 +169,7 @@ def _wait_for_work(log: Path) -> None:
 def _judge_resume(log: Path, newest: int) -> list[str]:
     """A start that came as far as training says from where it goes on, and why not from a newer bundle."""
     text = log.read_text(errors="replace")
-    if "== train ==" not in text or not re.search(r"step \d+/|saved ", text):
+    if "== train ==" not in text or not re.search(r"(?m)^(step \d+/|saved )", text):
         return []
     told = [int(step) for step in RESUMING.findall(text)]
     if told != ([newest] if newest else []):
