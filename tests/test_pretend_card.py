@@ -5,18 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.job import Job
-from tests.contract.models import find_maker
-from tests.tiny import ROOT, TINY, write_dataset, write_job
+from tests.contract.models import MakeTiny, find_maker
+from tests.tiny import ROOT, TINY, losses, run_job, write_dataset, write_job
 from toolkit.cards import find_cards
 from toolkit.config import load_job
-from toolkit.events import read_events
-from toolkit.stop import StopRequest
 
 SIZE_PX = 64  # the smallest reference image
 JOBS: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -72,10 +70,12 @@ def _held(**settings: Any) -> dict[str, Any]:
     return {"name_or_path": str(TINY), "arch": "flux2_tiny", "quantize": True, "quantize_cache": False, **settings}
 
 
-def _model(arch: str, folder: Path) -> dict[str, Any]:
-    make_tiny = find_maker(arch)
-    if make_tiny is None:
-        pytest.skip(f"{arch} has no tiny.py")
+def _jobs_of_models() -> dict[str, Callable[[Path], dict[str, Any]]]:
+    makers = {arch: find_maker(arch) for arch in find_cards()}
+    return {arch: partial(_job_of_model, arch, make) for arch, make in makers.items() if make is not None}
+
+
+def _job_of_model(arch: str, make_tiny: MakeTiny, folder: Path) -> dict[str, Any]:
     return {"model": {"arch": arch, **make_tiny(folder)}}
 
 
@@ -83,8 +83,7 @@ def _model(arch: str, folder: Path) -> dict[str, Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
     """Each job, and what the process said in which the jobs ran on the card."""
     jobs: dict[str, Path] = {}
-    makers = JOBS | {arch: lambda folder, arch=arch: _model(arch, folder) for arch in find_cards() if find_maker(arch)}
-    for name, make in makers.items():
+    for name, make in (JOBS | _jobs_of_models()).items():
         folder = tmp_path_factory.mktemp("job")
         sections = make(folder)
         sections.setdefault(
@@ -107,14 +106,8 @@ def test_a_job_runs_on_a_card_as_it_does_on_the_cpu(
     if name not in runs:
         pytest.skip(f"{name} has no tiny.py: see docs/extensions.md")
     path, said = runs[name]
-    on_card = _losses(path.parent / "output")
+    on_card = losses(path.parent / "output" / "job")
     assert list(on_card) == [1, 2] and list(path.parent.glob("output/job/samples/*__*")), said
-    config = load_job(path, overrides=[f"training_folder={tmp_path}"])
-    assert Job(config).run(StopRequest()).status == "done"
-    tolerance = TOLERANCES[config.config.process[0].train.dtype]
-    assert _losses(tmp_path) == pytest.approx(on_card, rel=tolerance)
-
-
-def _losses(training_folder: Path) -> dict[int, float]:
-    events = read_events(training_folder / "job" / "events.jsonl")
-    return {event["step"]: event["loss"] for event in events if event["kind"] == "step"}
+    assert run_job(path, None, f"training_folder={tmp_path}").status == "done"
+    tolerance = TOLERANCES[load_job(path).config.process[0].train.dtype]
+    assert losses(tmp_path / "job") == pytest.approx(on_card, rel=tolerance)

@@ -140,15 +140,12 @@ class VaeSize:
         encode: most that lives at once per pixel of a picture being encoded; `mixed` is bf16 without autocast.
         decode: the same for decoding, under autocast.
         latents: bytes of the encoded picture per pixel, in fp32.
-        whole_px, whole_low_vram_px: larger pictures go through it in tiles; the second with `low_vram`, in decoding.
     """
 
     parameters: int
     encode: Bytes
     decode: Bytes
     latents: float
-    whole_px: int
-    whole_low_vram_px: int
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from toolkit.memory.machine import Machine
 from toolkit.memory.plan import Plan, make_plan, offloaded_bytes
 from toolkit.memory.plan_inputs import PlanInputs
 from toolkit.memory.qtypes import QTYPES, bits_of
+from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX
 
 # Formats to try, the best first: what each costs beside a model that is not quantized.
 _QTYPE_COSTS = {"qfloat8": 1.0, "qint4": 4.0, "qint2": 20.0}
@@ -89,7 +90,7 @@ def frozen_weight_changes(inputs: PlanInputs) -> list[list[Change]]:
     if inputs.lora_rank is not None:  # before the text encoder's, which has the last word on its own format
         groups += [_qtypes(inputs), _shares(inputs)]
     groups += [_te_qtypes(inputs), _activations(inputs)]
-    if not inputs.low_vram and inputs.work.decode_px > inputs.size.vae.whole_low_vram_px:
+    if not inputs.low_vram and inputs.work.decode_px > WHOLE_LOW_VRAM_PX:
         groups.append([Change({"model.low_vram": True}, {"low_vram": True}, cost=0.5)])
     return groups
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from toolkit.memory.plan_inputs import MOMENTS, PlanInputs
 from toolkit.memory.qtypes import bits_of
 from toolkit.memory.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
+from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
 
 # What the driver takes for a process, its kernels and the libraries' handles; 0.4 to 0.7 GB on cards of the last years.
@@ -174,7 +175,7 @@ def _encode_images(inputs: PlanInputs) -> Phase:
     vae, width = inputs.size.vae, inputs.vae_width
     device = {
         "VAE": vae.parameters * width,
-        "working set": round(vae.encode.at(is_mixed=width < 4) * min(inputs.work.encode_px, vae.whole_px)),
+        "working set": round(vae.encode.at(is_mixed=width < 4) * min(inputs.work.encode_px, WHOLE_PX)),
     }
     return Phase("encode images", "encode images", device, _host(inputs, {}))
 
@@ -202,7 +203,7 @@ def _train(inputs: PlanInputs) -> Phase:
 
 def _sample(inputs: PlanInputs) -> Phase:
     work, vae = inputs.work, inputs.size.vae
-    whole_px = min(work.decode_px, vae.whole_low_vram_px if inputs.low_vram else vae.whole_px)
+    whole_px = min(work.decode_px, WHOLE_LOW_VRAM_PX if inputs.low_vram else WHOLE_PX)
     decode = round(vae.decode.at(is_mixed=inputs.vae_width < 4) * whole_px)
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     parts = _resident(inputs) | {"working set": max(forward, decode)}

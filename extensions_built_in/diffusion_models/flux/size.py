@@ -7,7 +7,6 @@ them; a test counts them again.
 
 from __future__ import annotations
 
-from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import BlockSize, Bytes, ModelSize, TextEncoderSize, TransformerSize, VaeSize
 
 _HIDDEN = 3072
@@ -100,8 +99,6 @@ _VAE = VaeSize(
     encode=Bytes(1280, 2560),
     decode=Bytes(2560, 3072),
     latents=16 * 4 / 64,
-    whole_px=WHOLE_PX,
-    whole_low_vram_px=WHOLE_LOW_VRAM_PX,
 )
 
 # Of dev and Kontext. schnell is planned as dev, which is a little too much: it has no guidance embedding, 0.1 % of the

@@ -7,7 +7,6 @@ them; a test counts them again.
 
 from __future__ import annotations
 
-from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import BlockSize, Bytes, ModelSize, TextEncoderSize, TransformerSize, VaeSize
 
 _HEAD_SIZE = 128
@@ -94,8 +93,6 @@ VAE = VaeSize(
     encode=Bytes(1280, 2560),
     decode=Bytes(2561, 3074),
     latents=128 * 4 / 256,
-    whole_px=WHOLE_PX,
-    whole_low_vram_px=WHOLE_LOW_VRAM_PX,
 )
 
 DEV = ModelSize(
@@ -130,7 +127,5 @@ TINY = ModelSize(
         encode=Bytes(256, 512),
         decode=Bytes(641, 769),
         latents=64 * 4 / 256,
-        whole_px=WHOLE_PX,
-        whole_low_vram_px=WHOLE_LOW_VRAM_PX,
     ),
 )
