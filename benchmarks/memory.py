@@ -26,8 +26,8 @@ from extensions_built_in.diffusion_models.flux2.size import TINY, transformer_si
 from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.files import write_json
-from toolkit.memory.plan import make_plan
-from toolkit.memory.plan_inputs import inputs_of, workload_of
+from toolkit.plan.memory_plan import make_plan
+from toolkit.plan.plan_inputs import inputs_of, workload_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADS, DOUBLE, SINGLE = 10, 2, 8

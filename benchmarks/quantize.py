@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from benchmarks.load import write_random_model
 from toolkit.config import ModelConfig
 from toolkit.files import write_json
-from toolkit.memory.formats import FORMATS
-from toolkit.memory.frozen_linear import FrozenLinear
-from toolkit.memory.qtypes import OURS, QTYPES
-from toolkit.memory.quantize import quantize_layer
-from toolkit.memory.quantize_report import matrices, measure, total
+from toolkit.quantize.error_report import matrices, measure, total
+from toolkit.quantize.fill import quantize_layer
+from toolkit.quantize.formats import FORMATS
+from toolkit.quantize.frozen_linear import FrozenLinear
+from toolkit.quantize.qtypes import OURS, QTYPES
 from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.tensor_index import index_tensors
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs.process.BaseProcess import BaseProcess
-from toolkit.bundles import newest_bundle
 from toolkit.config import JobConfig
-from toolkit.disk import free_bytes
 from toolkit.environment import git_commit, versions
 from toolkit.errors import Interrupted, UserError
-from toolkit.events import EventLog
 from toolkit.extension import find_processes
 from toolkit.files import is_disk_full, sha256_json
-from toolkit.lock import FolderInUse, RunLock
-from toolkit.run_record import RunRecord
+from toolkit.output.bundles import newest_bundle
+from toolkit.output.disk import free_bytes
+from toolkit.output.events import EventLog
+from toolkit.output.lock import FolderInUse, RunLock
+from toolkit.output.run_record import RunRecord
 from toolkit.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from toolkit.bundles import BrokenBundle, read_bundle, step_folders
 from toolkit.errors import UserError
-from toolkit.events import read_events
-from toolkit.lock import holder
-from toolkit.run_record import Run, read_runs
+from toolkit.output.bundles import BrokenBundle, read_bundle, step_folders
+from toolkit.output.events import read_events
+from toolkit.output.lock import holder
+from toolkit.output.run_record import Run, read_runs
 
 _SHOWN_RUNS = 20
 

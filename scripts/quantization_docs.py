@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from toolkit.memory.qtypes import QTYPES, Qtype
+from toolkit.quantize.qtypes import QTYPES, Qtype
 
 FIGURES = Path(__file__).parents[1] / "benchmarks" / "results" / "quantize.json"
 
 TEXT = """# Quantized weights
 
-Written by `python scripts/write_config_docs.py` from `toolkit/memory/qtypes.py` and `benchmarks/results/quantize.json`.
+Written by `python scripts/write_config_docs.py` from `toolkit/quantize/qtypes.py` and
+`benchmarks/results/quantize.json`.
 
 A LoRA does not change the model, so the model can be held in fewer bits:
 
@@ -39,7 +40,7 @@ the two. So no format needs a GPU of a certain generation.
   another folder), under a name made of the model's files, the format and the layers. The next start reads it instead of
   the model; a damaged file is noticed and made again. Path and size are printed; any file there may be deleted.
   `python run.py JOB --no-cache` or `quantize_cache: false` keeps and reads nothing.
-- `python -m toolkit.memory.quantize_report MODEL` prints the error of every layer with every format, where MODEL is a
+- `python -m toolkit.quantize.error_report MODEL` prints the error of every layer with every format, where MODEL is a
   safetensors file or a folder of them.
 - ai-toolkit's `float8`, `int8` and `uint4` are read as the formats of that name here: the same bits, other rounding.
 """

@@ -11,8 +11,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from scripts.generated import write_or_check  # noqa: E402
 from scripts.quantization_docs import quantization_docs  # noqa: E402
-from toolkit.config.docs import config_docs  # noqa: E402
-from toolkit.config.schema import job_schema  # noqa: E402
+from toolkit.config.reference.docs import config_docs  # noqa: E402
+from toolkit.config.reference.schema import job_schema  # noqa: E402
 
 
 def generated() -> dict[Path, str]:

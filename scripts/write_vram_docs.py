@@ -11,11 +11,11 @@ sys.path.insert(0, str(REPOSITORY))
 
 from scripts.generated import write_or_check  # noqa: E402
 from toolkit.cards import ModelCard, find_cards  # noqa: E402
-from toolkit.memory.changes import frozen_weight_changes, ways_to_fit  # noqa: E402
-from toolkit.memory.machine import named_card  # noqa: E402
-from toolkit.memory.plan_inputs import PlanInputs, Workload  # noqa: E402
-from toolkit.memory.report import gigabytes  # noqa: E402
 from toolkit.model_size import ModelSize  # noqa: E402
+from toolkit.plan.changes import frozen_weight_changes, ways_to_fit  # noqa: E402
+from toolkit.plan.machine import named_card  # noqa: E402
+from toolkit.plan.plan_inputs import PlanInputs, Workload  # noqa: E402
+from toolkit.plan.plan_report import gigabytes  # noqa: E402
 
 DOCUMENT = Path("docs/vram.md")
 SIZES_PX = (512, 768, 1024, 1536)

@@ -14,15 +14,15 @@ from torch import Tensor
 from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig, SampleConfig, SaveConfig, TrainConfig
 from toolkit.data.references import ReferenceRules
-from toolkit.events import EventLog, read_events
-from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.models.base_model import BaseModel
+from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.output.events import EventLog, read_events
 from toolkit.progress import Progress
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
-from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.loop import Loop
-from toolkit.train.optimizers import build_optimizer
 from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumeChoice, RunFacts, plan_resume
 from toolkit.train.sampling import Sampler

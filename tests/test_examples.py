@@ -9,10 +9,10 @@ import pytest
 
 from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
-from toolkit.config.released import plain_name
-from toolkit.memory.machine import named_card
-from toolkit.memory.plan import make_plan
-from toolkit.memory.plan_inputs import inputs_of, workload_of
+from toolkit.config.compat.released import plain_name
+from toolkit.plan.machine import named_card
+from toolkit.plan.memory_plan import make_plan
+from toolkit.plan.plan_inputs import inputs_of, workload_of
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = re.compile(r"_(\d+)gb$")

@@ -10,8 +10,8 @@ from tests.test_training import _equal
 from tests.tiny import losses, run_job, write_job
 from toolkit.config import load_job
 from toolkit.errors import JobError
-from toolkit.events import read_events
 from toolkit.memory.activation_offload import ActivationOffload
+from toolkit.output.events import read_events
 
 OFFLOADED = {
     "layer_offloading": True,

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
-from toolkit.events import read_events
+from toolkit.output.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
 SIZES = [(64, 64), (96, 64), (64, 64), (70, 130)]

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from jobs.job import Job
 from tests.tiny import TINY, StopAfter, losses, run_job, write_dataset, write_job
-from toolkit.alive import this_machine
 from toolkit.config import load_job
-from toolkit.events import read_events
-from toolkit.run_record import read_runs
+from toolkit.output.alive import this_machine
+from toolkit.output.events import read_events
+from toolkit.output.run_record import read_runs
 from toolkit.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
 from toolkit.weights.tensor_files import read_tensors

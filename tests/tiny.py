@@ -12,7 +12,7 @@ from PIL import Image
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from jobs.job import Job, JobResult
 from toolkit.config import ModelConfig, load_job
-from toolkit.events import read_events
+from toolkit.output.events import read_events
 from toolkit.stop import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]

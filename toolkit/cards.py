@@ -36,7 +36,8 @@ class Variant:
 
     Attributes:
         label: the name people know.
-        names: hub ids without owner and file names without extension, as `toolkit.config.released.plain_name` has them.
+        names: hub ids without owner and file names without extension, as `plain_name` of
+            `toolkit.config.compat.released` has them.
         advice: why to train something else, and what.
         consent: key of `model.model_kwargs`; true there says that the user knows the advice.
         defaults: job settings that suit it, above the card's.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.alive import ProcessIdentity, this_process
+from toolkit.output.alive import ProcessIdentity, this_process
 
 TEMPORARY_PREFIX = ".part-"
 _WRITER = re.compile(r"\.part-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-")

@@ -15,7 +15,7 @@ from extensions.example_model.network import PixelTransformer
 from toolkit.config import SampleItem
 from toolkit.files import sha256_file
 from toolkit.lora.update import Place, Update, state_of
-from toolkit.memory.quantize import linear_layers
+from toolkit.quantize.fill import linear_layers
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.weights.recipe import Built
 from toolkit.weights.tensor_files import read_tensors

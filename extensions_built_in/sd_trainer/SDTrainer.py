@@ -6,8 +6,8 @@ import torch
 
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
 from toolkit.lora.files import read_lora_file
-from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.models.base_model import BaseModel
+from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
 from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
 from toolkit.weights.tensor_files import read_metadata, read_tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.config import JobConfig, ProcessConfig
-from toolkit.run_record import RunRecord
+from toolkit.output.run_record import RunRecord
 from toolkit.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
 

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 
 from jobs.process.BaseProcess import BaseProcess
-from jobs.process.check import check_disk, check_training
 from jobs.process.inputs import (
     LATENT_CACHE,
     OVERFLOW_CACHE,
@@ -18,27 +17,29 @@ from jobs.process.inputs import (
     sample_items,
 )
 from jobs.process.memory import plan_memory
-from toolkit.bundles import step_folders
+from jobs.process.training_check import check_disk, check_training
 from toolkit.data.batches import BatchPlan
+from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.examples import Example
-from toolkit.data.fingerprint import fingerprint
 from toolkit.data.scan_result import Scan
+from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
 from toolkit.errors import Interrupted
-from toolkit.events import EventLog
 from toolkit.files import sweep_temporary, write_text
-from toolkit.memory.auto import with_settings
-from toolkit.memory.check import MemoryCheck
-from toolkit.memory.out_of_memory import explained
 from toolkit.models.base_model import BaseModel
+from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.optimizers.weight_update import build_update
+from toolkit.output.bundles import step_folders
+from toolkit.output.events import EventLog
+from toolkit.plan.auto import with_settings
+from toolkit.plan.memory_check import MemoryCheck
+from toolkit.plan.out_of_memory import explained
 from toolkit.progress import Progress
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
-from toolkit.train.ema import ExponentialMovingAverage
-from toolkit.train.encode import Encodings, ImageEncoder, PromptEncoder
 from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
-from toolkit.train.optimizers import build_optimizer
 from toolkit.train.precision import device_name, make_current, pick_device
 from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
@@ -47,7 +48,6 @@ from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.trained import Trained
-from toolkit.train.weight_update import build_update
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 

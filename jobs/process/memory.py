@@ -10,9 +10,9 @@ from toolkit.cards import ModelCard
 from toolkit.config import ProcessConfig
 from toolkit.data.examples import Example
 from toolkit.errors import UserError
-from toolkit.memory.check import MemoryCheck, check_memory
+from toolkit.plan.memory_check import MemoryCheck, check_memory
+from toolkit.plan.workload import measure_workload
 from toolkit.train.precision import pick_device
-from toolkit.train.workload import measure_workload
 
 # The weights of a card's model, up to what files of 8 bits have beside them.
 _SAME = 0.03

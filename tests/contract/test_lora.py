@@ -10,8 +10,8 @@ from tests.contract.conftest import Models
 from toolkit.config import NetworkConfig
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Update
-from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.models.base_model import BaseModel
+from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tests.contract.conftest import Models
 from toolkit.config import NetworkConfig
-from toolkit.lora_special import LoRASpecialNetwork
-from toolkit.memory.frozen_linear import FrozenLinear
 from toolkit.models.base_model import BaseModel
+from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.randomness import Draws
 
 TIMESTEP = torch.tensor([300.0, 800.0])

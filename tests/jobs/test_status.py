@@ -10,8 +10,8 @@ import pytest
 from jobs.status import status
 from tests.small_run import SmallRun
 from toolkit.errors import UserError
-from toolkit.lock import RunLock
-from toolkit.run_record import RunRecord
+from toolkit.output.lock import RunLock
+from toolkit.output.run_record import RunRecord
 
 
 @pytest.fixture(scope="module")

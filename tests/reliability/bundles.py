@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.bundles import find_bundles
+from toolkit.output.bundles import find_bundles
 
 
 def valid_steps(output: Path) -> list[int]:

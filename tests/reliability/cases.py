@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 from tests.tiny import write_dataset, write_job
 from toolkit.config import NetworkConfig
-from toolkit.train.optimizers import OPTIMIZERS
-from toolkit.train.schedules import SCHEDULES
+from toolkit.optimizers.optimizers import OPTIMIZERS
+from toolkit.optimizers.schedules import SCHEDULES
 
 STEPS = 8
 FULL = "full fine-tune"

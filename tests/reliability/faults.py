@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.events import EventLog
+from toolkit.output.events import EventLog
 
 CACHES = ("_latent_cache", "_t_e_cache")
 

@@ -22,7 +22,7 @@ from tests.reliability.fork_server import ForkServer, Start
 from tests.reliability.planted_bugs import Bug
 from tests.reliability.torn_files import torn_files
 from tests.reliability.witness import read_notes
-from toolkit.events import read_events
+from toolkit.output.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
 KILLS_PER_RUN = 10

@@ -19,13 +19,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-import toolkit.bundles
+import toolkit.output.bundles
 import toolkit.train.saver
 import toolkit.train.step
-from toolkit.bundles import Bundle
-from toolkit.data.cache import TensorCache
+from toolkit.encode.cache import TensorCache
 from toolkit.files import whole_file
-from toolkit.train.ema import ExponentialMovingAverage
+from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.output.bundles import Bundle
 from toolkit.train.feeder import Feeder
 from toolkit.train.loop import Loop
 from toolkit.train.saver import Saver
@@ -174,7 +174,7 @@ def _manifest_written_first() -> None:
         return Bundle(int(folder.name), folder, json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
 
     _replace(toolkit.train.saver, "write_bundle", reversed_order)
-    _replace(toolkit.bundles, "read_bundle", trusting)
+    _replace(toolkit.output.bundles, "read_bundle", trusting)
     _replace(Bundle, "check", lambda self: None)
 
 

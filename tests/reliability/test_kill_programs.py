@@ -24,7 +24,7 @@ from tests.reliability.results import Results
 from tests.reliability.scale import IS_LONG, PROGRAM_KILLS, SEED
 from tests.reliability.torn_files import torn_files
 from tests.tiny import TINY, write_job
-from toolkit.events import read_events
+from toolkit.output.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS, SAVE_EVERY = 24, 3

@@ -15,7 +15,7 @@ from tests.reliability.programs import start
 from tests.reliability.results import Results
 from tests.reliability.scale import IS_LONG, LONG_RUN_STEPS
 from tests.tiny import write_job
-from toolkit.events import FILE_BYTES, OLDER_BYTES, read_events
+from toolkit.output.events import FILE_BYTES, OLDER_BYTES, read_events
 
 EVERY_S = 0.05
 WARM_UP = 0.25  # share of the run after which everything has been allocated once

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from scripts import write_config_docs
-from toolkit.config.departures import DEPARTURES
-from toolkit.config.docs import config_docs
+from toolkit.config.compat.departures import DEPARTURES
 from toolkit.config.job import JobFile
+from toolkit.config.reference.docs import config_docs
 from toolkit.config.section import sections
 
 

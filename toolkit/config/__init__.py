@@ -2,11 +2,11 @@
 
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobConfig, RunConfig
-from toolkit.config.load import load_job
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig, NetworkKwargs
 from toolkit.config.process import ProcessConfig
+from toolkit.config.reading.load import load_job
 from toolkit.config.sample import SampleConfig, SampleItem
 from toolkit.config.save import SaveConfig
 from toolkit.config.train import EmaConfig, LrSchedulerParams, OptimizerParams, TrainConfig

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from toolkit.config.placeholders import redact, redact_texts, secrets_of_environment
 from toolkit.config.process import ProcessConfig, must_be_folder_name
+from toolkit.config.reading.placeholders import redact, redact_texts, secrets_of_environment
 from toolkit.config.section import Section
 from toolkit.config.spellings import Spellings
 

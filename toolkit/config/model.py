@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.cards import ModelCard, find_cards
-from toolkit.config.known import Known
 from toolkit.config.paths import HubIdOrPath, UserPath
+from toolkit.config.reading.known import Known
+from toolkit.config.reading.suggest import did_you_mean
 from toolkit.config.section import SameAs, Section
 from toolkit.config.spellings import Dtype, Spellings
-from toolkit.config.suggest import did_you_mean
 
 Share = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 Qtype = Annotated[

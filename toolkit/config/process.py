@@ -7,15 +7,15 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.config.dataset import DatasetConfig
-from toolkit.config.known import Known
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
 from toolkit.config.paths import UserPath
+from toolkit.config.reading.known import Known
+from toolkit.config.reading.suggest import did_you_mean
 from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.section import Section
-from toolkit.config.suggest import did_you_mean
 from toolkit.config.train import TrainConfig
 
 LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step and extension need some

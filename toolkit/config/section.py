@@ -16,7 +16,7 @@ class Section(BaseModel):
     """One mapping of a job file. Unknown keys are errors, values cannot change after loading.
 
     Attributes:
-        aliases: other names that job files use for a key; `toolkit.config.tidy` renames them before validation.
+        aliases: other names that job files use for a key; `toolkit.config.reading.tidy` renames them before validation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)

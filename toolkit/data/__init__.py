@@ -1,8 +1,8 @@
 """Data, from folders of captioned images to batches. What needs torch is imported from `images` and `cache`."""
 
 from toolkit.data.batches import BatchPlan, count_batches
+from toolkit.data.dataset_report import describe_scan
 from toolkit.data.examples import Example
-from toolkit.data.report import describe_scan
 from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import DatasetTable, Scan
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toolkit.config.parse import is_whole_text
+from toolkit.config.reading.parse import is_whole_text
 from toolkit.data.image_files import EXTENSIONS
 from toolkit.errors import Problem
 

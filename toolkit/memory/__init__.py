@@ -1,1 +1,1 @@
-"""What fits where: quantized weights today, plans and offloading beside them."""
+"""How a model's components are held: streamed from host memory, offloaded, freed."""

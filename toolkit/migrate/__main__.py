@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.cards import find_cards
-from toolkit.config.load import find_job_file
+from toolkit.config.reading.load import find_job_file
 from toolkit.errors import UserError
 from toolkit.migrate.findings import Change
 from toolkit.migrate.migrate import migrate

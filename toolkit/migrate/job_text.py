@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from toolkit.config.parse import parse_file
+from toolkit.config.reading.parse import parse_file
 from toolkit.errors import UserError
 
 WIDTH = 120

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.cards import ModelCard
-from toolkit.config.known import find_known
-from toolkit.config.load import check_job
-from toolkit.config.locations import text_of
 from toolkit.config.model import settle_arch
-from toolkit.config.placeholders import written_secrets
+from toolkit.config.reading.known import find_known
+from toolkit.config.reading.load import check_job
+from toolkit.config.reading.locations import text_of
+from toolkit.config.reading.placeholders import written_secrets
 from toolkit.errors import JobError, Problem
 from toolkit.files import write_text
 from toolkit.migrate.findings import Advice, Finding, Obstacle

@@ -8,8 +8,8 @@ from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config.model import ARCH_FLAGS
-from toolkit.memory.qtypes import QTYPES
 from toolkit.migrate.findings import Advice, Change, Finding, Obstacle
+from toolkit.quantize.qtypes import QTYPES
 
 Section = dict[str, Any]
 PARTS = ("vae_path", "te_name_or_path", "model_paths", "assistant_lora_path", "inference_lora_path")

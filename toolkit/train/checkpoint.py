@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from toolkit.bundles import MANIFEST, Bundle, bundle_folder, write_manifest
 from toolkit.files import Written, delete_file, sha256_file, whole_file, write_chunks
+from toolkit.output.bundles import MANIFEST, Bundle, bundle_folder, write_manifest
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 

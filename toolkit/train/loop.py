@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.bundles import set_aside
 from toolkit.config import SaveConfig, TrainConfig
 from toolkit.errors import Interrupted
 from toolkit.files import is_disk_full
+from toolkit.output.bundles import set_aside
 from toolkit.stop import StopRequest
 from toolkit.train.feeder import Feeder
 from toolkit.train.recorder import Recorder

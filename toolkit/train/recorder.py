@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 
 from toolkit.errors import UserError
-from toolkit.events import EventLog
+from toolkit.output.events import EventLog
 from toolkit.progress import Progress
 from toolkit.train.step import StepResult
 

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.bundles import (
+from toolkit.config.setting_changes import differences
+from toolkit.environment import git_commit, versions
+from toolkit.errors import UserError
+from toolkit.files import sha256_json
+from toolkit.output.bundles import (
     SET_ASIDE,
     STATE_FOLDER,
     BrokenBundle,
@@ -19,10 +23,6 @@ from toolkit.bundles import (
     read_bundle,
     step_folders,
 )
-from toolkit.config.resume import differences
-from toolkit.environment import git_commit, versions
-from toolkit.errors import UserError
-from toolkit.files import sha256_json
 
 DATASET = "dataset"
 _NAMED = 5

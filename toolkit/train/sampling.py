@@ -20,8 +20,8 @@ from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
 from toolkit.files import write_bytes
 from toolkit.models.base_model import BaseModel
+from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.stop import StopRequest
-from toolkit.train.ema import ExponentialMovingAverage
 from toolkit.train.precision import autocast
 from toolkit.train.trained import Trained
 

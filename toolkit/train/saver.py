@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from toolkit.bundles import Bundle, bundle_folder, discard_unfinished, prune
 from toolkit.config import SaveConfig
-from toolkit.disk import free_bytes
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
+from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tensors
+from toolkit.output.bundles import Bundle, bundle_folder, discard_unfinished, prune
+from toolkit.output.disk import free_bytes
 from toolkit.train.checkpoint import read_part, write_bundle
-from toolkit.train.ema import ExponentialMovingAverage
-from toolkit.train.optimizers import load_optimizer_tensors, optimizer_tensors
 from toolkit.train.resume import DATASET, RunFacts
 from toolkit.train.trained import Trained, raw_weights, restore_weights
 from toolkit.weights.dtypes import DTYPES

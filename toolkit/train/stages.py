@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from toolkit.events import EventLog
-from toolkit.memory.report import gigabytes
+from toolkit.output.events import EventLog
+from toolkit.plan.plan_report import gigabytes
 from toolkit.progress import Progress
 
 _POLL_S = 0.05

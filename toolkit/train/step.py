@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from toolkit.config import TrainConfig
 from toolkit.models.base_model import BaseModel
+from toolkit.objectives.losses import sample_loss
+from toolkit.objectives.timesteps import draw_sigma, sigma_range, sigma_weight
+from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.optimizers import set_learning_rate
+from toolkit.optimizers.schedules import learning_rate
+from toolkit.optimizers.weight_update import AllAtOnce, WeightUpdate
 from toolkit.randomness import Draws
-from toolkit.train.ema import ExponentialMovingAverage
-from toolkit.train.losses import sample_loss
-from toolkit.train.optimizers import set_learning_rate
 from toolkit.train.precision import autocast
-from toolkit.train.schedules import learning_rate
-from toolkit.train.timesteps import draw_sigma, sigma_range, sigma_weight
-from toolkit.train.weight_update import AllAtOnce, WeightUpdate
 
 NUM_TIMESTEPS = 1000
 

@@ -14,8 +14,8 @@ from toolkit.errors import UserError
 from toolkit.files import whole_folder
 from toolkit.lora.files import write_lora_file
 from toolkit.lora.verify import verify
-from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.models.base_model import BaseModel
+from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.weights.tensor_files import write_tensors
 
 

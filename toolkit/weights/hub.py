@@ -19,8 +19,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from toolkit.disk import free_bytes
 from toolkit.errors import UserError
+from toolkit.output.disk import free_bytes
 
 
 def check_access(repo: str, *, setting: str) -> None:

@@ -22,10 +22,10 @@ from extensions_built_in.diffusion_models.flux.transformer import predict_veloci
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Fused, Place, Update
-from toolkit.memory.quantize import linear_layers
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.quantize.fill import linear_layers
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.sources import Sources

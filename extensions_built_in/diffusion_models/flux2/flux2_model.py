@@ -29,10 +29,10 @@ from extensions_built_in.diffusion_models.flux2.transformer import predict_veloc
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
-from toolkit.memory.quantize import linear_layers
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.quantize.fill import linear_layers
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe

@@ -19,8 +19,8 @@ from tests.tiny_flux import tiny_flux
 from toolkit.cards import find_cards
 from toolkit.config import SampleItem, load_job
 from toolkit.errors import JobError, UserError
-from toolkit.memory.check import check_memory
-from toolkit.memory.plan_inputs import workload_of
+from toolkit.plan.memory_check import check_memory
+from toolkit.plan.plan_inputs import workload_of
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 SCHNELL = Path(__file__).resolve().parents[3] / "config" / "examples" / "train_lora_flux_schnell_24gb.yaml"

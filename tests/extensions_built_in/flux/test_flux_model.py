@@ -20,7 +20,7 @@ from tests.tiny import tiny_config
 from tests.tiny_flux import KINDS, tiny_flux
 from toolkit.cards import find_cards
 from toolkit.config import SampleItem
-from toolkit.memory.frozen_linear import FrozenLinear
+from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.stable_diffusion_model import StableDiffusion
 
 ITEM = SampleItem("a red circle", "", 32, 48, 0, 3.5, 2, 1.0)

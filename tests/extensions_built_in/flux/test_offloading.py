@@ -9,7 +9,7 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux.flux_model import FluxModel
 from tests.tiny_flux import tiny_flux
 from toolkit.config import NetworkConfig
-from toolkit.lora_special import LoRASpecialNetwork
+from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
 
 Sections = dict[str, dict[str, Any]]

@@ -15,7 +15,7 @@ from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
 from tests.tiny_flux import KINDS, LAYOUTS, make_tiny_flux, tiny_flux
 from toolkit.config import load_job
 from toolkit.errors import JobError
-from toolkit.events import read_events
+from toolkit.output.events import read_events
 from toolkit.train.trained import TrainedTransformer
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 

@@ -10,8 +10,8 @@ import torch
 from tests.tiny import TINY, tiny_model
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
-from toolkit.memory.frozen_linear import FrozenLinear
-from toolkit.memory.qtypes import QTYPES
+from toolkit.quantize.frozen_linear import FrozenLinear
+from toolkit.quantize.qtypes import QTYPES
 
 ITEM = SampleItem("a red circle", "blurry", 32, 32, 0, 4.0, 2, 1.0)
 

@@ -101,7 +101,7 @@ def test_references_are_read_in_another_way_than_kleins(model: TinyKV) -> None:
 
 def test_a_lora_on_it_learns_the_same_with_and_without_checkpointing() -> None:
     from toolkit.config import NetworkConfig
-    from toolkit.lora_special import LoRASpecialNetwork
+    from toolkit.networks.lora import LoRASpecialNetwork
 
     references, gradients = [torch.ones(2, 64, 3, 2)], []
     for is_checkpointed in (False, True):

@@ -17,7 +17,7 @@ from extensions_built_in.diffusion_models.flux2.loading import transformer_recip
 from tests import layouts
 from tests.tiny import ROOT, TINY, run_job, tiny_config, write_job
 from toolkit.errors import UserError
-from toolkit.events import read_events
+from toolkit.output.events import read_events
 from toolkit.weights.layouts import ComponentFiles
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from extensions_built_in.diffusion_models.flux2.card import CARDS
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
 from tests.tiny import TINY, tiny_config, tiny_model
 from tests.tiny_text import LAYERS, write_tiny_mistral
-from toolkit.data.packing import pack, packed_bytes, unpack
+from toolkit.encode.packing import pack, packed_bytes, unpack
 from toolkit.errors import UserError
 
 PROMPTS = ["a red circle", "", "two [IMG] lines\nand a word", "long " * 200]

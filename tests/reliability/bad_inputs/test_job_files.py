@@ -16,13 +16,13 @@ import run
 from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
 from tests.tiny import write_job
 from toolkit.config import load_job
-from toolkit.config.compat import ignored_in
+from toolkit.config.compat.ignored_keys import ignored_in
 from toolkit.config.job import JobFile
-from toolkit.config.known import find_known
-from toolkit.config.load import check_job
-from toolkit.config.locations import Location, mappings, value_at
+from toolkit.config.reading.known import find_known
+from toolkit.config.reading.load import check_job
+from toolkit.config.reading.locations import Location, mappings, value_at
+from toolkit.config.reading.suggest import nearest
 from toolkit.config.section import Section, section_of, sections
-from toolkit.config.suggest import nearest
 from toolkit.errors import JobError, UserError
 
 KIND = "job files"

@@ -19,7 +19,7 @@ from tests.reliability.bad_inputs.battery import expect_result
 from tests.reliability.bad_inputs.test_stored import DAMAGES
 from tests.reliability.bad_inputs.test_tensor_files import FILES, GOOD, Trap
 from tests.tiny import write_job
-from toolkit.memory.quantize import Quantization, fill_frozen
+from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.weights.streaming import place
 
 KIND = "quantized caches"

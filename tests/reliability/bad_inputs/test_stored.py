@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
-from toolkit.bundles import find_bundles
-from toolkit.data.cache import TensorCache
-from toolkit.data.packing import pack
-from toolkit.events import EventLog, read_events
+from toolkit.encode.cache import TensorCache
+from toolkit.encode.encoders import Encodings
+from toolkit.encode.packing import pack
+from toolkit.optimizers.optimizers import OPTIMIZERS, build_optimizer, load_optimizer_tensors, optimizer_tensors
+from toolkit.output.bundles import find_bundles
+from toolkit.output.events import EventLog, read_events
 from toolkit.train.checkpoint import write_bundle
-from toolkit.train.encode import Encodings
-from toolkit.train.optimizers import OPTIMIZERS, build_optimizer, load_optimizer_tensors, optimizer_tensors
 
 Damage = Callable[[Path], object]
 DAMAGES: dict[str, Damage] = {

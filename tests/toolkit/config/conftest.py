@@ -10,9 +10,9 @@ import yaml
 
 from toolkit.cards import ModelCard
 from toolkit.config import JobConfig
-from toolkit.config.known import Known
-from toolkit.config.load import check_job
-from toolkit.config.parse import parse_file
+from toolkit.config.reading.known import Known
+from toolkit.config.reading.load import check_job
+from toolkit.config.reading.parse import parse_file
 from toolkit.errors import JobError
 
 Check = Callable[..., JobConfig]

@@ -12,7 +12,7 @@ from toolkit.errors import UserError
 from toolkit.lora.files import read_lora_file
 from toolkit.lora.update import Update
 from toolkit.lora.verify import verify
-from toolkit.lora_special import LoRASpecialNetwork
+from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
 from toolkit.train.trained import TrainedLora
 from toolkit.weights.tensor_files import read_tensors, write_tensors

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
-from toolkit.lora_special import LoRASpecialNetwork
 from toolkit.memory.layer_offload import LayerOffload, choose_streamed
-from toolkit.memory.quantize import quantize_layer
+from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.quantize.fill import quantize_layer
 from toolkit.randomness import Draws
 
 CPU = torch.device("cpu")

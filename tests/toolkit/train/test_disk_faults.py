@@ -17,11 +17,11 @@ from tests.small_run import SmallRun, texts
 from tests.tiny import losses
 from tests.toolkit.faults import CODES, FaultyDisk, Killed
 from toolkit import files
-from toolkit.bundles import find_bundles, newest_bundle
 from toolkit.config import SaveConfig
 from toolkit.errors import UserError
+from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.output.bundles import find_bundles, newest_bundle
 from toolkit.train.checkpoint import read_part
-from toolkit.train.optimizers import build_optimizer
 from toolkit.train.resume import RunFacts
 from toolkit.train.saver import DiskFull, Saver
 

@@ -10,13 +10,13 @@ import torch
 
 from tests.small_run import STEPS, Crash, SmallRun
 from tests.tiny import losses
-from toolkit.bundles import newest_bundle
 from toolkit.config import NetworkConfig
 from toolkit.errors import Interrupted
+from toolkit.optimizers.optimizers import OPTIMIZERS
+from toolkit.optimizers.schedules import SCHEDULES
+from toolkit.output.bundles import newest_bundle
 from toolkit.train.checkpoint import read_part
-from toolkit.train.optimizers import OPTIMIZERS
 from toolkit.train.resume import ResumeChoice
-from toolkit.train.schedules import SCHEDULES
 from toolkit.weights.tensor_files import read_tensors
 
 NETWORKS = get_args(NetworkConfig.model_fields["type"].annotation)

@@ -11,8 +11,8 @@ from PIL import Image
 from tests.tiny import tiny_model, write_dataset
 from toolkit.config import DatasetConfig
 from toolkit.data import BatchPlan, scan_datasets
+from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
 from toolkit.randomness import Draws
-from toolkit.train.encode import Encodings, ImageEncoder, PromptEncoder
 from toolkit.train.feeder import Feeder
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.small_run import STEPS, SmallRun, texts
 from tests.tiny import losses
-from toolkit.bundles import find_bundles, read_bundle, write_manifest
 from toolkit.errors import Interrupted, UserError
+from toolkit.output.bundles import find_bundles, read_bundle, write_manifest
 from toolkit.train.resume import ResumeChoice, RunFacts, describe_dataset_change, describe_resume, plan_resume
 
 KEEP_ALL = {"save_every": 2, "max_step_saves_to_keep": 0}

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from toolkit.config.compat.ignored_keys import IGNORED, UNSUPPORTED_VALUES
+from toolkit.config.job import JobFile
+from toolkit.config.section import sections
+
+
+def test_every_key_that_is_left_alone_stands_once_and_is_no_key_of_ours() -> None:
+    counts = Counter((row.section, key) for row in IGNORED for key in row.off)
+    assert [key for key, count in counts.items() if count > 1] == []
+    assert [(row.section, key) for row in IGNORED for key in row.off if key in row.section.model_fields] == []
+    assert {row.section for row in IGNORED} <= set(sections(JobFile).values())
+
+
+def test_values_that_are_not_supported_belong_to_keys_of_ours() -> None:
+    assert all(key in section.model_fields for section, key in UNSUPPORTED_VALUES)
+
+
+def test_a_harmless_key_is_named_in_a_notice(process, check) -> None:
+    process["train"]["attention_backend"] = "flash"
+    assert check().notices == (
+        "config.process[0].train.attention_backend: ignored: attention is chosen by the trainer",
+    )
+
+
+def test_a_key_that_would_change_the_training_is_refused(process, problems) -> None:
+    process["train"] |= {"train_text_encoder": True, "noise_offset": 0.1}
+    process["datasets"][0] |= {"shuffle_tokens": True, "buckets": False, "mask_path": "/masks"}
+    assert set(problems()) == {
+        "train.train_text_encoder",
+        "train.noise_offset",
+        "datasets[0].shuffle_tokens",
+        "datasets[0].buckets",
+        "datasets[0].mask_path",
+    }
+
+
+def test_a_key_that_is_off_is_not_mentioned(process, check) -> None:
+    process["train"] |= {"train_text_encoder": False, "train_unet": True, "noise_offset": 0.0, "max_loss": None}
+    process["datasets"][0] |= {"control_path": None, "network_weight": 1.0, "controls": []}
+    process |= {"adapter": None, "sqlite_db_path": "./aitk_db.db"}
+    assert check().notices == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("network", "type", "lokr"),
+        ("train", "optimizer", "Prodigy"),
+        ("train", "timestep_type", "next_sample"),
+        ("train", "loss_type", "wavelet"),
+        ("train", "noise_scheduler", "ddpm"),
+    ],
+)
+def test_a_value_that_ai_toolkit_knows_is_not_called_a_mistake(section, key, value, process, problems) -> None:
+    process[section][key] = value
+    assert f'"{value}" is not supported yet. ' in problems()[f"{section}.{key}"]

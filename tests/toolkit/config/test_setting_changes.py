@@ -1,0 +1,75 @@
+"""toolkit.config.setting_changes"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from toolkit.config import ProcessConfig
+from toolkit.config.section import section_of, sections
+from toolkit.config.setting_changes import CHANGES_TRAINING, HARMLESS, differences, stands_in
+
+
+def _keys() -> list[str]:
+    """Every key of a process that holds a value, without list indices."""
+    found = []
+    for path, section in sections(ProcessConfig).items():
+        place = path.replace("[]", "")
+        for key, field in section.model_fields.items():
+            if section_of(field.annotation)[0] is None:
+                found.append(f"{place}.{key}".lstrip("."))
+    return found
+
+
+def _dump(**sections: Any) -> dict[str, Any]:
+    process = {
+        "type": "sd_trainer",
+        "model": {"name_or_path": "a/b", "arch": "x"},
+        "network": {"type": "lora"},
+        "datasets": [{"folder_path": "/tmp"}],
+    }
+    return ProcessConfig.model_validate({**process, **sections}).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("key", _keys())
+def test_every_key_says_whether_it_changes_training(key: str) -> None:
+    is_harmless, changes = stands_in(key, HARMLESS), stands_in(key, CHANGES_TRAINING)
+    assert is_harmless or changes, f"put {key} into HARMLESS or CHANGES_TRAINING in toolkit/config/setting_changes.py"
+    assert not (is_harmless and changes), f"{key} stands in both"
+
+
+def test_the_tables_name_no_key_that_is_gone() -> None:
+    known = set(_keys())
+    places = {path.replace("[]", "") for path in sections(ProcessConfig)}
+    for entry in HARMLESS | CHANGES_TRAINING:
+        assert entry.removesuffix(".*") in places if entry.endswith(".*") else entry in known, entry
+
+
+def test_the_same_settings_do_not_differ() -> None:
+    assert differences(_dump(), _dump()) == []
+
+
+def test_differences_are_named_with_their_values() -> None:
+    now = _dump(train={"steps": 2000, "lr": 0.001}, datasets=[{"folder_path": "/tmp", "resolution": 512}])
+    assert {str(difference): difference.is_harmless for difference in differences(_dump(), now)} == {
+        "datasets[0].resolution: [1024] -> [512]": False,
+        "train.steps: 1000 -> 2000": True,
+        "train.lr: 0.0001 -> 0.001": False,
+    }
+
+
+def test_a_section_or_dataset_that_comes_or_goes_is_a_difference() -> None:
+    two = _dump(datasets=[{"folder_path": "/tmp"}, {"folder_path": "/usr"}])
+    for before, now in ((_dump(), two), (two, _dump())):
+        assert any(not difference.is_harmless for difference in differences(before, now))
+    with_ema = _dump(train={"ema_config": {"use_ema": True}})
+    assert [difference.key for difference in differences(_dump(), with_ema)][:1] == ["train.ema_config.use_ema"]
+
+
+def test_a_key_that_did_not_exist_then_had_its_default() -> None:
+    before = _dump()
+    del before["train"]["loss_type"]
+    assert differences(before, _dump()) == []
+    (difference,) = differences(before, _dump(train={"loss_type": "mae"}))
+    assert str(difference) == 'train.loss_type: "mse" -> "mae"'

@@ -1,0 +1,34 @@
+"""toolkit.objectives.losses"""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from toolkit.config import TrainConfig
+from toolkit.objectives.losses import LOSSES, sample_loss
+
+
+def test_config_and_registry_name_the_same_losses() -> None:
+    assert set(get_args(TrainConfig.model_fields["loss_type"].annotation)) == LOSSES.keys()
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_perfect_prediction_costs_nothing(kind: str) -> None:
+    target = torch.randn(2, 3, 4, 4)
+    assert sample_loss(kind, target, target) == pytest.approx([0.0, 0.0], abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_loss_is_per_sample_in_fp32_and_grows_with_the_error(kind: str) -> None:
+    target = torch.zeros(3, 3, 4, 4, dtype=torch.bfloat16)
+    prediction = target + torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1, 1).bfloat16()
+    loss = sample_loss(kind, prediction, target)
+    assert loss.shape == (3,)
+    assert loss.dtype == torch.float32
+    assert loss[0] < loss[1] < loss[2]
+
+
+def test_pseudo_huber_is_absolute_error_far_away() -> None:
+    loss = sample_loss("pseudo_huber", torch.full((1, 1, 1, 1), 5.0), torch.zeros(1, 1, 1, 1))
+    assert loss.item() == pytest.approx(5.0, abs=0.011)

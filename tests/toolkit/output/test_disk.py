@@ -1,0 +1,60 @@
+"""toolkit.output.disk"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from toolkit.output.disk import check_output_folder, free_bytes, needed_bytes
+from toolkit.errors import UserError
+
+
+def _needed(**options: int | str | None) -> int:
+    settings = {
+        "num_parameters": 4_000_000_000,
+        "lora_rank": 16,
+        "dtype": "bf16",
+        "num_kept": 4,
+        "num_saves": 10,
+        "bytes_per_state": 12,
+    }
+    return needed_bytes(**{**settings, **options})  # type: ignore[arg-type]
+
+
+def test_a_folder_that_does_not_exist_yet_is_fine(tmp_path: Path) -> None:
+    check_output_folder(tmp_path / "a" / "b", needed=1)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file is a file"):
+        check_output_folder(tmp_path / "file" / "job", needed=1)
+
+
+def test_too_small_a_drive_is_refused_with_both_figures(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"needs up to 1000000000\.0 GB .* GB free"):
+        check_output_folder(tmp_path, needed=10**18)
+
+
+def test_free_space_is_known_of_places_that_do_not_exist_and_of_links_that_go_round_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path, tmp_path / "a" / "b", tmp_path / "loop", tmp_path / "loop" / "c"):
+        assert free_bytes(path) > 0
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may write everywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(UserError, match="cannot be written"):
+        check_output_folder(tmp_path / "job", needed=1)
+
+
+def test_the_estimate_grows_with_what_is_kept() -> None:
+    assert _needed(num_kept=2) < _needed(num_kept=4) < _needed(num_kept=0)
+    assert _needed(lora_rank=16) < _needed(lora_rank=64) < _needed(lora_rank=None)
+
+
+def test_a_lora_of_klein_4b_at_rank_16_is_about_50_mb_in_bf16() -> None:
+    one = _needed(num_saves=0, bytes_per_state=0)
+    assert 40e6 < one < 60e6

@@ -1,0 +1,39 @@
+"""What images and their references ask of memory, for every model that takes references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.tiny import write_dataset
+from toolkit.cards import ModelCard, find_cards
+from toolkit.config import DatasetConfig
+from toolkit.data import scan_datasets
+from toolkit.data.references import ReferenceRules
+from toolkit.plan.plan_inputs import PlanInputs, Workload
+from toolkit.plan.step_memory import num_tokens
+from toolkit.plan.workload import measure_workload
+
+CARDS = [card for card in find_cards().values() if "references" in card.capabilities]
+
+
+@pytest.mark.parametrize("match_target", [False, True])
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.arch)
+def test_a_reference_counts_in_the_tokens_of_a_step(card: ModelCard, match_target: bool, tmp_path: Path) -> None:
+    images, control = write_dataset(tmp_path / "images", count=1, size_px=64), tmp_path / "control"
+    control.mkdir()
+    Image.new("RGB", (128, 96)).save(control / "0.png")
+    dataset = DatasetConfig.model_validate({"folder_path": images, "control_path": control, "resolution": 64})
+    rules = ReferenceRules(card.reference_limits, card.divisor_px, match_target=match_target)
+    scan = scan_datasets([dataset], divisor_px=card.divisor_px, trigger_word=None, rules=rules)
+    work = measure_workload(card, scan.examples, {}, (), rules=rules, keeps_vae=False)
+    (example,) = scan.examples
+    width, height = example.references[0].fit.bucket
+    assert (work.reference_px, work.train_px) == (width * height, 64 * 64 + width * height)
+    assert work.reference_px <= 64 * 64 if match_target else work.reference_px == 128 * 96
+    assert card.size is not None
+    alone = PlanInputs(card.size, Workload(train_px=64 * 64, encode_px=0), "cpu")
+    added = num_tokens(alone, work.train_px) - num_tokens(alone, alone.work.train_px)
+    assert added == width * height // card.size.transformer.px_per_token

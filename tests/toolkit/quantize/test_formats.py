@@ -1,0 +1,122 @@
+"""toolkit.quantize.formats: what is promised for every number format."""
+
+import typing
+
+import pytest
+import torch
+from torch import Tensor
+
+from toolkit.config import ModelConfig
+from toolkit.quantize.formats import FORMATS, Buffers
+from toolkit.quantize.formats.groups import NORMAL_FLOAT
+from toolkit.quantize.qtypes import QTYPES
+
+# Relative error of normally distributed weights, as the QLoRA paper and the formats' step widths lead one to expect.
+GAUSSIAN_ERROR = {8.0: 0.03, 4.5: 0.10, 4.25: 0.12, 2.25: 0.55}
+RAGGED = [(7, 70), (5, 129), (1, 64), (1, 33), (3, 1)]
+TRUE_QUANTO = ["qfloat8", "qint8", "qint4", "qint2"]
+
+
+def _weight(rows: int, columns: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return (0.02 * torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows + columns))).to(dtype)
+
+
+def _back(qtype: str, buffers: Buffers, in_features: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return FORMATS[qtype].dequantize(buffers, in_features=in_features, dtype=dtype)
+
+
+def _error(found: Tensor, exact: Tensor) -> float:
+    return float((found.float() - exact.float()).norm() / exact.float().norm())
+
+
+def test_jobs_may_name_every_format_and_no_other() -> None:
+    annotation = ModelConfig.model_fields["qtype"].annotation
+    assert set(typing.get_args(annotation)) == set(QTYPES) == set(FORMATS)
+    assert ModelConfig.model_fields["qtype_te"].annotation == annotation
+
+
+@pytest.mark.parametrize("qtype", QTYPES)
+def test_the_error_of_normally_distributed_weights_is_that_of_the_bits(qtype: str) -> None:
+    weight = _weight(256, 1024)
+    error = _error(_back(qtype, FORMATS[qtype].quantize(weight), 1024), weight)
+    assert 0 < error < GAUSSIAN_ERROR[QTYPES[qtype].bits_per_weight]
+
+
+@pytest.mark.parametrize("qtype", QTYPES)
+def test_a_weight_takes_the_bits_that_the_registry_says(qtype: str) -> None:
+    buffers = FORMATS[qtype].quantize(_weight(64, 4096))
+    codebook = buffers.pop("codebook", torch.empty(0))
+    assert codebook.nbytes <= 2048
+    bits = 8 * sum(buffer.nbytes for buffer in buffers.values()) / (64 * 4096)
+    assert bits == pytest.approx(QTYPES[qtype].bits_per_weight, abs=0.01)
+
+
+@pytest.mark.parametrize("qtype", QTYPES)
+@pytest.mark.parametrize("shape", RAGGED)
+def test_any_shape_can_be_held(qtype: str, shape: tuple[int, int]) -> None:
+    weight = _weight(*shape)
+    found = _back(qtype, FORMATS[qtype].quantize(weight), shape[1])
+    assert found.shape == weight.shape
+    assert _error(found, weight) < 0.6
+
+
+@pytest.mark.parametrize("qtype", QTYPES)
+def test_rows_do_not_depend_on_what_is_quantized_with_them(qtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = _weight(64, 192)
+    whole = FORMATS[qtype].quantize(weight)
+    monkeypatch.setattr("toolkit.quantize.formats.format._WEIGHTS_AT_ONCE", 1000)
+    parts = FORMATS[qtype].quantize(weight)
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    monkeypatch.setattr("toolkit.quantize.formats.groups._WEIGHTS_AT_ONCE", 1000)
+    assert torch.equal(_back(qtype, parts, 192), _back(qtype, whole, 192))
+
+
+@pytest.mark.parametrize("qtype", QTYPES)
+def test_zeros_and_outliers_are_held(qtype: str) -> None:
+    weight = torch.zeros(4, 128)
+    assert torch.equal(_back(qtype, FORMATS[qtype].quantize(weight), 128), weight)
+    weight = _weight(4, 128, torch.float32)
+    weight[0, 0] = 3e4
+    found = _back(qtype, FORMATS[qtype].quantize(weight), 128)
+    assert found.isfinite().all()
+    assert found[0, 0] == pytest.approx(3e4, rel=0.01)
+    assert _error(found[1:], weight[1:]) < 0.6, "an outlier spoils its own row only"
+
+
+@pytest.mark.parametrize("qtype", QTYPES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_lower_precision_gives_the_same_weights_but_for_its_rounding(qtype: str, dtype: torch.dtype) -> None:
+    buffers = FORMATS[qtype].quantize(_weight(64, 256))
+    found = _back(qtype, buffers, 256, dtype)
+    assert found.dtype == dtype
+    assert _error(found, _back(qtype, buffers, 256)) < 0.006
+
+
+@pytest.mark.parametrize("qtype", QTYPES)
+def test_casting_a_module_does_not_touch_the_numbers(qtype: str) -> None:
+    buffers = FORMATS[qtype].quantize(_weight(64, 256))
+    floats = {name for name, buffer in buffers.items() if buffer.is_floating_point()}
+    assert floats <= {"scale", "offset"}
+    assert buffers["qweight"].shape[0] == 64
+
+
+@pytest.mark.parametrize("qtype", TRUE_QUANTO)
+@pytest.mark.parametrize("shape", [(64, 512), (7, 70), (64, 320)])
+def test_quantos_formats_give_quantos_weights_bit_for_bit(qtype: str, shape: tuple[int, int]) -> None:
+    from optimum.quanto import freeze, qtypes, quantize
+
+    weight = _weight(*shape, torch.float32)
+    theirs = torch.nn.Sequential(torch.nn.Linear(shape[1], shape[0], bias=False))
+    theirs[0].weight.data = weight.clone()
+    quantize(theirs, weights=qtypes[qtype])
+    freeze(theirs)
+    ours = _back(qtype, FORMATS[qtype].quantize(weight), shape[1])
+    assert torch.equal(ours, theirs[0].weight.dequantize())
+
+
+def test_normal_float_chooses_the_nearest_of_its_values() -> None:
+    values = torch.tensor(NORMAL_FLOAT).bfloat16().float()
+    weight = torch.linspace(-1, 1, 64).unsqueeze(0)  # [1, 64]: one group with scale 1
+    nearest = values[(weight.unsqueeze(-1) - values).abs().argmin(dim=-1)]
+    assert torch.equal(_back("nf4", FORMATS["nf4"].quantize(weight), 64), nearest)

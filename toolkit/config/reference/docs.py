@@ -1,0 +1,139 @@
+"""docs/config.md, written from the sections: every key with type, default, bounds and meaning."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from toolkit.config.compat.departures import DEPARTURES
+from toolkit.config.compat.ignored_keys import UNSUPPORTED_VALUES, ignored_in
+from toolkit.config.job import JobFile
+from toolkit.config.section import SameAs, Section, section_of, sections
+from toolkit.config.spellings import Spellings
+
+INTRODUCTION = """# Job files
+
+Written by `python scripts/write_config_docs.py` from the classes in `toolkit/config/`: change those, not this.
+
+A job file is YAML, JSON, or JSON with comments. Unknown keys are errors; `null` counts as not given.
+
+- `[name]` stands for the name of the job: `config.name`, or what `--name` says.
+- `${VAR}` in a value stands for an environment variable, or one from `.env` in the working directory. Its value is
+  never printed or stored.
+- `[trigger]` in captions and sample prompts stands for the trigger word.
+- `python run.py JOB --set train.steps=20` sets a key below `config.process[0]`; numbers in the path count list entries.
+- Defaults given here stand beneath what the model's card says, and both beneath the job file.
+
+Editors complete and check job files with `config/job.schema.json`. For those that use yaml-language-server, begin the
+file with `# yaml-language-server: $schema=../job.schema.json` (the path from the file to the schema).
+"""
+BOUNDS = {
+    annotated_types.Ge: ("ge", "≥ {}"),
+    annotated_types.Gt: ("gt", "> {}"),
+    annotated_types.Le: ("le", "≤ {}"),
+    annotated_types.Lt: ("lt", "< {}"),
+}
+PLAIN = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", Any: "anything"}
+
+
+def config_docs() -> str:
+    """The text of docs/config.md."""
+    described = dict.fromkeys(sections(JobFile).values())  # a section that stands in two places is described once
+    places = {section: [path for path, other in sections(JobFile).items() if other is section] for section in described}
+    parts = [INTRODUCTION]
+    parts += [_section(section, paths) for section, paths in places.items() if section.model_fields]
+    parts += [_departures(), _left_alone(places), _unsupported(places)]
+    return "\n".join(parts)
+
+
+def _section(section: type[Section], paths: list[str]) -> str:
+    title = ", ".join(f"`{_short(path)}`" for path in paths) if paths[0] else "The file"
+    rows = [_row(section, key, field) for key, field in section.model_fields.items()]
+    return f"## {title}\n\n" + _table(["key", "type", "default", "bounds", "meaning"], rows)
+
+
+def _row(section: type[Section], key: str, field: FieldInfo) -> list[str]:
+    others = [f"`{alias}`" for alias, name in section.aliases.items() if name == key]
+    names = f"`{key}`" + (f" or {', '.join(others)}" if others else "")
+    return [names, _type(field.annotation, field.metadata), _default(field), _bounds(field), field.description or ""]
+
+
+def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    inner, is_list = section_of(annotation)
+    if inner is not None:
+        return "list of sections" if is_list else "section"
+    if origin is Literal:
+        spellings = [other for note in metadata if isinstance(note, Spellings) for other in note.others]
+        return ", ".join(f"`{value}`" for value in (*arguments, *spellings))
+    if origin is typing.Annotated:
+        return _type(arguments[0], arguments[1:])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(argument) for argument in arguments if argument is not type(None))
+    if origin is tuple:
+        kind = _type(arguments[0])
+        return f"{kind}, or a list of them" if arguments[-1] is ... else f"list of {len(arguments)}: {kind}"
+    return "keys with values" if origin is dict else PLAIN[annotation]
+
+
+def _default(field: FieldInfo) -> str:
+    if isinstance(field.default_factory, SameAs):
+        return f"as `{field.default_factory.key}`"
+    if field.is_required():
+        return "**required**"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if default is None or isinstance(default, Section) or default in ((), {}):
+        return ""
+    return f"`{default if isinstance(default, str | Path) else json.dumps(default)}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    notes = [*field.metadata]
+    for argument in typing.get_args(field.annotation):
+        for note in getattr(argument, "__metadata__", ()):  # of the entries of a list
+            notes += note.metadata if isinstance(note, FieldInfo) else ()
+    found = (
+        BOUNDS[type(note)][1].format(getattr(note, BOUNDS[type(note)][0])) for note in notes if type(note) in BOUNDS
+    )
+    return ", ".join(dict.fromkeys(found))
+
+
+def _departures() -> str:
+    rows = [[f"`{row.key}`", row.theirs, row.ours, row.why] for row in DEPARTURES]
+    introduction = "What the file says is honoured; these are different defaults, and repairs.\n\n"
+    return "## Where we depart from ai-toolkit\n\n" + introduction + _table(["key", "ai-toolkit", "here", "why"], rows)
+
+
+def _left_alone(places: dict[type[Section], list[str]]) -> str:
+    rows = []
+    for section, paths in places.items():
+        for key, row in ignored_in(section).items():
+            off = ", ".join(f"`{json.dumps(value)}`" for value in row.off[key])
+            verdict = "ignored, with a notice" if row.verdict == "warn" else "refused"
+            rows.append([f"`{f'{_short(paths[0])}.{key}'.lstrip('.')}`", verdict, f"{row.reason}", off])
+    introduction = "Where such a key has the value in the last column (or null), nothing is said.\n\n"
+    return "## Keys of ai-toolkit that are left alone\n\n" + introduction + _table(["key", "then", "why", "off"], rows)
+
+
+def _unsupported(places: dict[type[Section], list[str]]) -> str:
+    rows = [
+        [f"`{f'{_short(places[section][0])}.{key}'.lstrip('.')}`", ", ".join(f"`{value}`" for value in sorted(values))]
+        for (section, key), values in UNSUPPORTED_VALUES.items()
+    ]
+    return "## Values of ai-toolkit that are not supported yet\n\n" + _table(["key", "values"], rows)
+
+
+def _short(path: str) -> str:
+    return path.removeprefix("config.process[].")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

@@ -1,0 +1,1 @@
+"""Captions and images, encoded once and kept."""

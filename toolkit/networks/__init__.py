@@ -1,0 +1,1 @@
+"""Small trained weights beside the frozen model: one file a kind."""

@@ -1,0 +1,198 @@
+"""LoRA on the layers that the model names: built with peft, saved under the names of the released model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from toolkit.config import NetworkConfig
+from toolkit.errors import UserError
+from toolkit.lora.fit import fit
+from toolkit.lora.update import Update, updates_of
+from toolkit.models.base_model import BaseModel, LoraTarget, StateDict
+from toolkit.randomness import Draws
+
+ADAPTER = "default"
+
+
+def choose_targets(model: BaseModel, config: NetworkConfig) -> list[LoraTarget]:
+    """The layers that get LoRA, in model order.
+
+    `transformer_only` keeps to the blocks; `only_if_contains` and `ignore_if_contains` are searched in
+    `transformer.<name of the released model>`, as ai-toolkit does, and in our library's names of the same layers.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    blocks = tuple(f"{name}." for name in model.get_transformer_block_names())
+    only, ignore = config.network_kwargs.only_if_contains, config.network_kwargs.ignore_if_contains
+
+    def wanted(target: LoraTarget) -> bool:
+        names = [f"transformer.{name}" for name in (target.name, *target.modules)]
+        if config.transformer_only and not target.name.startswith(blocks):
+            return False
+        if only and not any(part in name for part in only for name in names):
+            return False
+        return not any(part in name for part in ignore for name in names)
+
+    known = model.get_lora_targets()
+    chosen = [target for target in known if wanted(target)]
+    if not chosen:
+        raise UserError(
+            "network.network_kwargs: the filters leave no layer to train. Names look like "
+            f"`transformer.{known[0].name}` or `transformer.{known[0].modules[0]}`."
+        )
+    return chosen
+
+
+class LoRASpecialNetwork:
+    """The LoRA of one model. Its weights are fp32 whatever the model's dtype; at the start it changes nothing.
+
+    Where the released model fuses several of our layers into one matrix, they share A: an update of rank r is then of
+    rank r in the file, too.
+    """
+
+    def __init__(self, model: BaseModel, config: NetworkConfig, draws: Draws) -> None:
+        self.model = model
+        self.config = config
+        self.draws = draws
+        self.targets: list[LoraTarget] = []
+        self._layers: dict[str, list[LoraLayer]] = {}
+
+    def apply(self) -> None:
+        """Put the LoRA into the loaded transformer.
+
+        Raises:
+            UserError: the filters of the job leave no layer.
+        """
+        transformer = self.model.transformer
+        assert transformer is not None, "the transformer is loaded before its LoRA"
+        self.targets = choose_targets(self.model, self.config)
+        modules = [module for target in self.targets for module in target.modules]
+        peft_config = LoraConfig(
+            r=self.config.linear,
+            lora_alpha=self.config.scale * self.config.linear,
+            lora_dropout=self.config.dropout,
+            target_modules=modules,
+        )
+        inject_adapter_in_model(peft_config, transformer, adapter_name=ADAPTER)
+        self._layers = {
+            target.name: [transformer.get_submodule(module) for module in target.modules] for target in self.targets
+        }
+        for target in self.targets:
+            self._start(target)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every trained weight once, in target order, A before B."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As `parameters`, with names that no two share."""
+        for target in self.targets:
+            layers = self._layers[target.name]
+            yield f"{target.name}.lora_A", layers[0].lora_A[ADAPTER].weight
+            for index, layer in enumerate(layers):
+                yield f"{target.name}.lora_B.{index}", layer.lora_B[ADAPTER].weight
+
+    def num_parameters(self) -> int:
+        """Count of trained weights."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def state_dict(self, dtype: torch.dtype, file_format: str = "bfl") -> StateDict:
+        """What a LoRA file holds, scale folded into B, with the file's keys.
+
+        Raises:
+            UserError: the format cannot carry one of the layers.
+        """
+        state: StateDict = {}
+        for target in self.targets:
+            layers = self._layers[target.name]
+            stacked = torch.cat([layer.lora_B[ADAPTER].weight.detach() for layer in layers], dim=0)
+            state[f"{target.name}.lora_A.weight"] = layers[0].lora_A[ADAPTER].weight.detach().to(dtype)
+            state[f"{target.name}.lora_B.weight"] = (stacked * self.config.scale).to(dtype)
+        return self.model.convert_lora_weights_before_save(state, file_format)
+
+    def updates(self) -> dict[str, Update]:
+        """What each layer of the loaded model adds now, by the layer's name there; for comparison with files."""
+        return {
+            module: Update(
+                layer.lora_A[ADAPTER].weight.detach().cpu(),
+                layer.lora_B[ADAPTER].weight.detach().cpu() * layer.scaling[ADAPTER],
+            )
+            for target in self.targets
+            for module, layer in zip(target.modules, self._layers[target.name], strict=True)
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, file_state: StateDict, *, source: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Take over the weights of a LoRA file in any format that `toolkit.lora.parse` knows.
+
+        Raises:
+            UserError: the file is of another model, rank or choice of layers.
+        """
+        try:
+            state = self.model.convert_lora_weights_before_load(file_state, metadata)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        updates = updates_of(state)
+        names = {target.name for target in self.targets}
+        if updates.keys() != names:
+            more, missing = sorted(updates.keys() - names), sorted(names - updates.keys())
+            shown = "; ".join(
+                f"{len(some)} {what}, such as {some[0]}"
+                for what, some in (("more", more), ("missing", missing))
+                if some
+            )
+            raise UserError(
+                f"{source}: its layers are not those of this job ({shown}). Check network_kwargs and transformer_only."
+            )
+        for target in self.targets:
+            self._check_shape(target, updates[target.name], source=source)
+        for name, update in fit(updates, self.config.linear, source=source).items():
+            layers = self._layers[name]
+            # Rows that the file does not fill keep their random start: with A and B both zero they would never learn.
+            layers[0].lora_A[ADAPTER].weight[: update.rank] = update.a.to(self.model.device)
+            sizes = [layer.lora_B[ADAPTER].weight.shape[0] for layer in layers]
+            for layer, part in zip(layers, (update.b / self.config.scale).split(sizes, dim=0), strict=True):
+                layer.lora_B[ADAPTER].weight.zero_()[:, : update.rank] = part.to(self.model.device)
+
+    @contextmanager
+    def multiplied(self, factor: float) -> Iterator[None]:
+        """For the length of a `with` block, the LoRA counts `factor` times."""
+        layers = [layer for group in self._layers.values() for layer in group]
+        before = [layer.scaling[ADAPTER] for layer in layers]
+        try:
+            for layer, scale in zip(layers, before, strict=True):
+                layer.scaling[ADAPTER] = scale * factor
+            yield
+        finally:
+            for layer, scale in zip(layers, before, strict=True):
+                layer.scaling[ADAPTER] = scale
+
+    def _start(self, target: LoraTarget) -> None:
+        """A uniform as Kaiming (peft's and Hu et al.'s choice, arXiv 2106.09685), B zero; both fp32."""
+        layers = self._layers[target.name]
+        shared: Any = layers[0].lora_A[ADAPTER]
+        bound = 1 / shared.in_features**0.5
+        start = (self.draws.uniform((shared.out_features, shared.in_features), "lora", target.name) * 2 - 1) * bound
+        shared.weight = nn.Parameter(start.to(self.model.device))
+        for layer in layers:
+            layer.lora_A[ADAPTER] = shared
+            b = layer.lora_B[ADAPTER]
+            b.weight = nn.Parameter(torch.zeros(b.weight.shape, device=self.model.device))
+
+    def _check_shape(self, target: LoraTarget, update: Update, *, source: str) -> None:
+        layers = self._layers[target.name]
+        needed = (sum(layer.lora_B[ADAPTER].weight.shape[0] for layer in layers), layers[0].lora_A[ADAPTER].in_features)
+        found = (update.b.shape[0], update.a.shape[1])
+        if needed != found:
+            raise UserError(
+                f"{source}: {target.name} changes a weight of shape {found}, this model's is {needed}: "
+                "the file was made for another model."
+            )

@@ -1,0 +1,188 @@
+"""How gradients become an update of the weights: all at the end, one after another, or during the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.optimizers.rounding import join, round_stochastically, split
+from toolkit.randomness import Draws
+
+REST = "weight_rest"  # the lower half of a split weight, among its optimizer state, so that it is saved with it
+
+
+class WeightUpdate(Protocol):
+    """An update; the learning rate has been set in the optimizer."""
+
+    def begin(self, step: int) -> None:
+        """Before the backward pass; `step` counts the updates done before."""
+        ...
+
+    def finish(self, step: int) -> Tensor:
+        """After the backward pass: the weights are changed, the gradients gone.
+
+        Returns:
+            Length of the whole gradient before it was shortened, a scalar.
+        """
+        ...
+
+
+def build_update(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    *,
+    max_norm: float,
+    weights: str,
+    fused: bool,
+    draws: Draws,
+) -> WeightUpdate:
+    """The update of a job.
+
+    Args:
+        optimizer: of `parameters`, in one group.
+        parameters: what is trained.
+        max_norm: longer gradients are shortened to this; 0 never.
+        weights: `train.full_finetune_weights`.
+        fused: `train.fused_backward_pass`.
+        draws: of the job.
+    """
+    if weights == "fp32" and not fused:
+        return AllAtOnce(optimizer, parameters, max_norm=max_norm)
+    steps = SingleSteps(optimizer, parameters, is_stochastic=weights == "bf16_stochastic", draws=draws)
+    return DuringBackward(steps) if fused else OneByOne(steps, max_norm=max_norm)
+
+
+class AllAtOnce:
+    """One call of the optimizer for all weights."""
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], *, max_norm: float
+    ) -> None:
+        self.optimizer = optimizer
+        self.parameters = list(parameters)
+        self.max_norm = max_norm
+
+    def begin(self, step: int) -> None:
+        """See WeightUpdate."""
+
+    def finish(self, step: int) -> Tensor:
+        """See WeightUpdate."""
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf")).detach()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return grad_norm
+
+
+class SingleSteps:
+    """Steps an optimizer for one weight at a time; bf16 weights are changed in fp32 and rounded."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        *,
+        is_stochastic: bool,
+        draws: Draws,
+    ) -> None:
+        self.optimizer = optimizer
+        self.parameters = list(parameters)
+        self.is_stochastic = is_stochastic
+        self.draws = draws
+
+    @torch.no_grad()
+    def take(self, index: int, step: int) -> None:
+        """Update weight `index` from its gradient and drop the gradient; `step` counts the updates done before."""
+        parameter = self.parameters[index]
+        if parameter.dtype == torch.bfloat16:
+            self._take_bf16(parameter, index, step)
+        else:
+            self._step_only(parameter)
+        parameter.grad = None
+
+    def _take_bf16(self, parameter: nn.Parameter, index: int, step: int) -> None:
+        """Step an fp32 copy of the weight, which borrows the weight's optimizer state, and round it into the weight."""
+        assert parameter.grad is not None
+        state = self.optimizer.state.pop(parameter, {})
+        rest = state.pop(REST, None)
+        exact = parameter.float() if rest is None else join(parameter.detach(), rest)
+        exact.grad = parameter.grad.float()
+        self.optimizer.state[exact] = state
+        self._step_only(exact)
+        state = self.optimizer.state[parameter] = self.optimizer.state.pop(exact)
+        if self.is_stochastic:
+            seed = self.draws.number("rounding", step, index)
+            rounded = round_stochastically(exact, torch.Generator(parameter.device).manual_seed(seed))
+        else:
+            rounded, state[REST] = split(exact)
+        parameter.copy_(rounded)
+
+    def _step_only(self, weight: Tensor) -> None:
+        group = self.optimizer.param_groups[0]
+        everything, group["params"] = group["params"], [weight]
+        try:
+            self.optimizer.step()
+        finally:
+            group["params"] = everything
+
+
+class OneByOne:
+    """After the backward pass, one weight after another: beyond the weights, memory holds one of them in fp32."""
+
+    def __init__(self, steps: SingleSteps, *, max_norm: float) -> None:
+        self.steps = steps
+        self.max_norm = max_norm
+
+    def begin(self, step: int) -> None:
+        """See WeightUpdate."""
+
+    def finish(self, step: int) -> Tensor:
+        """See WeightUpdate."""
+        parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
+        # In fp32: a length in bf16 would be right to two digits.
+        grad_norm = torch.stack([_squared_length(parameter) for parameter in parameters]).sum().sqrt()
+        nn.utils.clip_grads_with_norm_(parameters, self.max_norm or float("inf"), grad_norm)
+        for index, parameter in enumerate(self.steps.parameters):
+            if parameter.grad is not None:
+                self.steps.take(index, step)
+        return grad_norm
+
+
+class DuringBackward:
+    """Each weight as soon as backward has its gradient, so that about one gradient is held at a time.
+
+    The length of the whole gradient is known when all weights have been changed: it is reported, and limits nothing.
+    """
+
+    def __init__(self, steps: SingleSteps) -> None:
+        self.steps = steps
+        self._step = 0
+        self._squares: list[Tensor] = []
+        self._is_attached = False
+
+    def begin(self, step: int) -> None:
+        """See WeightUpdate; hooks into the backward pass the first time."""
+        if not self._is_attached:
+            for index, parameter in enumerate(self.steps.parameters):
+                parameter.register_post_accumulate_grad_hook(self._hook_of(index))
+            self._is_attached = True
+        self._step = step
+        self._squares.clear()
+
+    def finish(self, step: int) -> Tensor:
+        """See WeightUpdate."""
+        return torch.stack(self._squares).sum().sqrt()
+
+    def _hook_of(self, index: int) -> Callable[[Tensor], None]:
+        def update(parameter: Tensor) -> None:
+            self._squares.append(_squared_length(parameter))
+            self.steps.take(index, self._step)
+
+        return update
+
+
+def _squared_length(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return torch.linalg.vector_norm(parameter.grad, dtype=torch.float32).square()

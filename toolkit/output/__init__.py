@@ -1,0 +1,1 @@
+"""What belongs to an output folder: bundles, the event log, the record of runs, the lock."""

@@ -1,0 +1,180 @@
+"""One live run per output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import secrets
+import socket
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from toolkit.output.alive import ProcessIdentity, this_process
+from toolkit.errors import UserError
+
+LOCK_FILE = ".run.lock"
+CLAIM_FILE = ".run.claim"
+_NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK}
+
+
+class FolderInUse(UserError):
+    """Another live run writes to the folder; nothing in it may be touched."""
+
+
+class RunLock:
+    """Holds a folder while the block runs. The system lets go of it when the process dies, however it dies.
+
+    On a drive without file locks (some network drives) a file that only one process can create stands in for the lock,
+    and a later run looks whether its owner still lives.
+
+    Attributes:
+        notice: a sentence for the user after entering, or None.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notice: str | None = None
+        self._claim: Path | None = None
+
+    def __enter__(self) -> Self:
+        """Create the folder and take it.
+
+        Raises:
+            FolderInUse: another live run has it; the message names the process and its machine.
+            UserError: the folder cannot be written.
+        """
+        path = self.folder / LOCK_FILE
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"Cannot write to the output folder {self.folder} ({error.strerror}). "
+                "Choose another `training_folder`, or mend its permissions."
+            ) from error
+        try:
+            _take(self._file)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_HERE:
+                owner = _read(path)
+                self._file.close()
+                raise FolderInUse(self._refusal(owner)) from error
+            try:
+                owner = self._claim_folder()
+            except BaseException:
+                self._file.close()
+                raise
+        else:
+            owner = _read(path)
+        if owner:
+            self.notice = f"Took over {self.folder}: {_describe(owner)} ended without letting go of it."
+        self._write(json.dumps(_this_process()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # emptied, not deleted: a run that has just opened the old file would lock a file nobody else can see
+        with contextlib.suppress(OSError):
+            self._write("")
+        self._file.close()
+        if self._claim is not None:
+            self._claim.unlink(missing_ok=True)
+
+    def _claim_folder(self) -> dict[str, Any]:
+        """Create the claim. Returns the dead owner of one that was there before; empty if there was none."""
+        claim = self.folder / CLAIM_FILE
+        dead: dict[str, Any] = {}
+        while True:
+            try:
+                with claim.open("x", encoding="utf-8") as file:
+                    file.write(json.dumps(_this_process()))
+            except FileExistsError:
+                dead = _read(claim)
+                if _is_alive(dead) is not False:
+                    remedy = f" If that run is surely dead, delete {claim}."
+                    raise FolderInUse(self._refusal(dead) + remedy) from None
+                _bury(claim, dead)
+            else:
+                self._claim = claim
+                return dead
+
+    def _refusal(self, owner: dict[str, Any]) -> str:
+        return (
+            f"{self.folder} is in use by {_describe(owner)}. Wait for it, stop it, or choose another name "
+            "for this job (`-n NAME`, where the file says `name: [name]`, or `config.name`)."
+        )
+
+    def _write(self, text: str) -> None:
+        self._file.truncate(0)
+        self._file.write(text)
+        self._file.flush()
+
+
+def holder(folder: Path) -> str | None:
+    """The run that holds a folder, in words; None if there is none that lives. Takes no lock."""
+    owner = _read(folder / CLAIM_FILE) or _read(folder / LOCK_FILE)
+    is_alive = _is_alive(owner) if owner else False
+    if is_alive is False:
+        return None
+    return _describe(owner) + ("" if is_alive else ", if that still lives: it is on another machine")
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _FAR_AWAY = 0x7FFF0000  # Windows forbids reading locked bytes, and others must be able to read who we are
+
+    def _take(file: IO[str]) -> None:
+        os.lseek(file.fileno(), _FAR_AWAY, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(file: IO[str]) -> None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _this_process() -> dict[str, Any]:
+    since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    identity = this_process()
+    return {"pid": identity.pid, "host": socket.gethostname(), "since": since, "process": asdict(identity)}
+
+
+def _is_alive(owner: dict[str, Any]) -> bool | None:
+    try:
+        return ProcessIdentity(**owner["process"]).is_alive()
+    except (KeyError, TypeError):  # empty: its owner is writing it just now, or was killed while it did
+        return None
+
+
+def _bury(claim: Path, dead: dict[str, Any]) -> None:
+    """Remove the claim of a dead process, and not one that another start has made in its place meanwhile."""
+    grave = claim.with_name(f"{CLAIM_FILE}-{secrets.token_hex(8)}")
+    with contextlib.suppress(FileNotFoundError):
+        claim.rename(grave)
+        if _read(grave) != dead:
+            with contextlib.suppress(FileExistsError):
+                os.link(grave, claim)
+        grave.unlink()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # empty, or cut short by a crash: nobody to name
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _describe(owner: dict[str, Any]) -> str:
+    if not owner:
+        return "another run"
+    return f"process {owner.get('pid')} on {owner.get('host')} (since {owner.get('since')})"

@@ -1,0 +1,80 @@
+"""`model.memory: auto`: the plan chooses how the model is held, on the card at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from toolkit.config import ModelConfig
+from toolkit.errors import UserError
+from toolkit.plan.changes import Change, frozen_weight_changes, ways_to_fit
+from toolkit.plan.machine import Machine
+from toolkit.plan.memory_plan import STAGE_TEXT, Plan, make_plan
+from toolkit.plan.plan_inputs import PlanInputs
+
+
+def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> dict[str, Any]:
+    """What to add to the `model` section so that the run fits; nothing where it fits as it is.
+
+    The same job on the same machine gets the same settings. Keys that the job gives are never changed.
+
+    Raises:
+        UserError: nothing that may be chosen makes it fit.
+    """
+    groups = [[change for change in group if _may_set(model, change.keys)] for group in frozen_weight_changes(inputs)]
+    ways = ways_to_fit(inputs, machine, groups, most=1)
+    if not ways:
+        given = ", ".join(sorted(model.model_fields_set & _chosen_keys(inputs))) or "none of them is given"
+        raise UserError(
+            f"model.memory: auto: no choice of number format and offloading makes the job fit {machine.name}. The job "
+            f"gives {given}; leave more of them to the plan, or make the training smaller (train.batch_size, "
+            "datasets.resolution)."
+        )
+    return {key.removeprefix("model."): value for key, value in ways[0].keys.items()}
+
+
+def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> PlanInputs:
+    """The inputs with every share of streamed layers that the job leaves to the plan: the least that fits.
+
+    With `low_vram` that is the text encoder's, whatever the job says (`toolkit.memory.holding`). Where not even
+    everything is enough the share is 1, and the plan will be refused.
+    """
+    if not model.layer_offloading:
+        return _least(inputs, "te_offloaded", machine) if model.low_vram and inputs.device == "cuda" else inputs
+    if model.layer_offloading_text_encoder_percent == "auto":
+        inputs = _least(inputs, "te_offloaded", machine)
+    if model.layer_offloading_transformer_percent == "auto":
+        inputs = _least(inputs, "offloaded", machine)
+    return inputs
+
+
+def _least(inputs: PlanInputs, name: str, machine: Machine) -> PlanInputs:
+    """The share decides over the stages that hold its component, so that theirs is the room to look at."""
+    tenths = [_with_share(inputs, name, tenth / 10) for tenth in range(11)]
+    return next((one for one in tenths if machine.fits(_where_held(make_plan(one), name))), tenths[-1])
+
+
+def _with_share(inputs: PlanInputs, name: str, share: float) -> PlanInputs:
+    return replace(inputs, offloaded=share) if name == "offloaded" else replace(inputs, te_offloaded=share)
+
+
+def _where_held(plan: Plan, name: str) -> Plan:
+    phases = [phase for phase in plan.phases if (phase.stage == STAGE_TEXT) == (name == "te_offloaded")]
+    return replace(plan, phases=tuple(phases))
+
+
+def with_settings(model: ModelConfig, settings: Mapping[str, Any]) -> ModelConfig:
+    """The section with more keys set, checked like any other."""
+    return ModelConfig.model_validate({**model.model_dump(exclude_unset=True), **settings})
+
+
+def _may_set(model: ModelConfig, keys: Mapping[str, Any]) -> bool:
+    """Whether a change leaves every key alone that the job gives another value."""
+    names = {key.removeprefix("model."): value for key, value in keys.items()}
+    return all(getattr(model, name) == value for name, value in names.items() if name in model.model_fields_set)
+
+
+def _chosen_keys(inputs: PlanInputs) -> set[str]:
+    changes: list[Change] = [change for group in frozen_weight_changes(inputs) for change in group]
+    return {key.removeprefix("model.") for change in changes for key in change.keys}

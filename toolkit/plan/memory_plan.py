@@ -1,0 +1,259 @@
+"""What a run holds at the fullest moment of each of its phases, computed before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
+from toolkit.model_size import TextEncoderSize
+from toolkit.plan.plan_inputs import MOMENTS, PlanInputs
+from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
+from toolkit.quantize.qtypes import bits_of
+
+# What the driver takes for a process, its kernels and the libraries' handles; 0.4 to 0.7 GB on cards of the last years.
+CONTEXT_BYTES = 600_000_000
+# Gaps between tensors that come and go. Weights are made once, in large pieces, and leave next to none.
+GAPS_SHARE = 0.05
+# Python, torch, diffusers and transformers; with CUDA's libraries there is more.
+PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 3_000_000_000}
+RING_BLOCKS = 2
+# On a CPU the C library keeps what is freed between living tensors: about four times what a block works with, measured
+# on four runs (benchmarks/memory.py). Tensors of 32 MB and more are given back, which bounds it.
+HEAP_FACTOR = 4
+HEAP_LIMIT_BYTES = 1_000_000_000
+_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring")
+STAGE_TEXT, STAGE_TRAIN = "encode text", "train"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run at its fullest moment.
+
+    Attributes:
+        name: what happens.
+        stage: the stage of the run that it belongs to.
+        device: bytes on the computing device by what they are; on a CPU this is RAM.
+        host: bytes in RAM beside them.
+    """
+
+    name: str
+    stage: str
+    device: Mapping[str, int]
+    host: Mapping[str, int]
+
+    @property
+    def tensor_bytes(self) -> int:
+        """All tensors on the device: what torch reports as allocated."""
+        return sum(self.device.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All phases of a run.
+
+    Attributes:
+        inputs: what it was made from.
+        phases: in order.
+    """
+
+    inputs: PlanInputs
+    phases: tuple[Phase, ...]
+
+    def gpu_bytes(self, phase: Phase) -> int:
+        """What a phase takes of the card; 0 on a CPU."""
+        if self.inputs.device == "cpu":
+            return 0
+        gaps = sum(size for name, size in phase.device.items() if name not in _WEIGHTS) * GAPS_SHARE
+        return round(phase.tensor_bytes + gaps + CONTEXT_BYTES)
+
+    def ram_bytes(self, phase: Phase) -> int:
+        """What a phase takes of the RAM."""
+        own = phase.tensor_bytes if self.inputs.device == "cpu" else 0
+        return own + sum(phase.host.values()) + PROCESS_BYTES[self.inputs.device]
+
+    @property
+    def peak_gpu_bytes(self) -> int:
+        """The most that is taken of the card."""
+        return max(map(self.gpu_bytes, self.phases))
+
+    @property
+    def peak_ram_bytes(self) -> int:
+        """The most that is taken of the RAM."""
+        return max(map(self.ram_bytes, self.phases))
+
+    def stage_peaks(self) -> dict[str, tuple[int, int]]:
+        """RAM and tensors on the card of each stage of the run, to be held against what is measured there."""
+        peaks: dict[str, tuple[int, int]] = {}
+        for phase in self.phases:
+            ram, gpu = peaks.get(phase.stage, (0, 0))
+            tensors = 0 if self.inputs.device == "cpu" else phase.tensor_bytes
+            peaks[phase.stage] = (max(ram, self.ram_bytes(phase)), max(gpu, tensors))
+        return peaks
+
+
+def make_plan(inputs: PlanInputs) -> Plan:
+    """The plan of a run. Pure arithmetic: no weight is read."""
+    phases = [_encode_text(inputs), _encode_images(inputs), _load(inputs), _train(inputs)]
+    if inputs.work.sample_px:
+        phases.append(_sample(inputs))
+    return Plan(inputs, (*phases, _save(inputs)))
+
+
+def transformer_bytes(inputs: PlanInputs) -> int:
+    """The weights of the transformer, wherever they are. A full fine-tune's are as wide as trained weights are."""
+    size = inputs.size.transformer
+    if inputs.lora_rank is None:
+        return size.parameters * inputs.trained_width
+    in_blocks = size.block_parameters * bits_of(inputs.qtype, inputs.width) / 8
+    return round(in_blocks) + (size.parameters - size.block_parameters) * inputs.width
+
+
+def quantized_bytes(inputs: PlanInputs) -> dict[tuple[str, str], int]:
+    """What is quantized, as (component, number format), with the bytes that it takes."""
+    found = {}
+    if inputs.qtype is not None:
+        found["transformer", inputs.qtype] = transformer_bytes(inputs)
+    if inputs.te_qtype is not None:
+        encoders = [size for size in inputs.size.text_encoders if not size.is_held_whole]
+        found["text_encoder", inputs.te_qtype] = sum(
+            round(size.num_layers * _layer_bytes(inputs, size)) + size.embedding_parameters * inputs.te_width
+            for size in encoders
+        )
+    return found
+
+
+def offloaded_bytes(inputs: PlanInputs) -> int:
+    """Block weights that wait in RAM."""
+    if inputs.lora_rank is None or inputs.device == "cpu":
+        return 0
+    bits = bits_of(inputs.qtype, inputs.width)
+    return round(inputs.offloaded * inputs.size.transformer.block_parameters * bits / 8)
+
+
+def _encode_text(inputs: PlanInputs) -> Phase:
+    """One prompt at a time through each of the encoders, which are loaded together.
+
+    The hidden state of every layer is kept until the last is done.
+    """
+    encoders, width = inputs.size.text_encoders, inputs.te_width
+    tables = sum(size.embedding_parameters * width for size in encoders)
+    layers = sum(round(size.num_layers * _layer_bytes(inputs, size)) for size in encoders)
+    ring, waiting = map(sum, zip(*(_streamed(inputs, size) for size in encoders), strict=True))
+    device = {
+        "weights": tables + layers - waiting,
+        "activations": max(size.num_tokens * size.num_layers * size.hidden_size * width for size in encoders),
+        "working set": max(_text_working(inputs, size) for size in encoders),
+    }
+    if waiting:
+        device["ring"] = ring
+    return Phase("encode text", STAGE_TEXT, device, _host(inputs, {"offloaded weights": waiting, "loading": tables}))
+
+
+def _te_qtype(inputs: PlanInputs, size: TextEncoderSize) -> str | None:
+    return None if size.is_held_whole else inputs.te_qtype
+
+
+def _layer_bytes(inputs: PlanInputs, size: TextEncoderSize) -> float:
+    return size.layer_parameters * bits_of(_te_qtype(inputs, size), inputs.te_width) / 8
+
+
+def _streamed(inputs: PlanInputs, size: TextEncoderSize) -> tuple[int, int]:
+    """Bytes of a text encoder's ring on the card, and of its layers that wait in RAM."""
+    if inputs.device == "cpu" or size.is_held_whole or not inputs.te_offloaded:
+        return 0, 0
+    layer = _layer_bytes(inputs, size)
+    return round(RING_BLOCKS * layer), round(inputs.te_offloaded * size.num_layers * layer)
+
+
+def _text_working(inputs: PlanInputs, size: TextEncoderSize) -> int:
+    spread_out = 0 if _te_qtype(inputs, size) is None else size.hidden_size * size.inner_size
+    return (4 * size.num_tokens * size.inner_size + spread_out) * inputs.te_width
+
+
+def _encode_images(inputs: PlanInputs) -> Phase:
+    vae, width = inputs.size.vae, inputs.vae_width
+    device = {
+        "VAE": vae.parameters * width,
+        "working set": round(vae.encode.at(is_mixed=width < 4) * min(inputs.work.encode_px, WHOLE_PX)),
+    }
+    return Phase("encode images", "encode images", device, _host(inputs, {}))
+
+
+def _load(inputs: PlanInputs) -> Phase:
+    """Tensor by tensor: beside what stays, one layer as it is in the file, in RAM and where it is quantized."""
+    layer = inputs.size.transformer.largest_linear * inputs.width
+    quantizing = {} if inputs.qtype is None else {"working set": 2 * layer}
+    parts, host = _loaded(inputs), {"loading": layer} | _offloaded(inputs)
+    if inputs.low_vram and inputs.device != "cpu":
+        host |= quantizing
+    else:
+        parts |= quantizing
+    return Phase("load", STAGE_TRAIN, parts, _host(inputs, host))
+
+
+def _train(inputs: PlanInputs) -> Phase:
+    base = _resident(inputs)
+    fullest = max(step_moments(inputs), key=lambda parts: sum(parts.values()))
+    host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
+    if inputs.device == "cpu":
+        host["heap"] = min(HEAP_FACTOR * working_bytes(inputs), HEAP_LIMIT_BYTES)
+    return Phase("train", STAGE_TRAIN, base | fullest | _dequantized(inputs), _host(inputs, host))
+
+
+def _sample(inputs: PlanInputs) -> Phase:
+    work, vae = inputs.work, inputs.size.vae
+    whole_px = min(work.decode_px, WHOLE_LOW_VRAM_PX if inputs.low_vram else WHOLE_PX)
+    decode = round(vae.decode.at(is_mixed=inputs.vae_width < 4) * whole_px)
+    forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
+    parts = _resident(inputs) | {"working set": max(forward, decode)}
+    if inputs.keeps_average:
+        parts["raw weights"] = 4 * inputs.num_trained
+    if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4:
+        parts["bf16 copies"] = inputs.width * inputs.num_trained
+    return Phase("sample", STAGE_TRAIN, parts, _host(inputs, _offloaded(inputs)))
+
+
+def _save(inputs: PlanInputs) -> Phase:
+    """Saved weights are cast on the device; what is written goes through the RAM, tensor by tensor."""
+    count = inputs.num_trained
+    parts = _resident(inputs) | {"saved weights": count * inputs.save_width}
+    written = min(count, inputs.size.transformer.largest_linear) * inputs.trained_width
+    return Phase("save", STAGE_TRAIN, parts, _host(inputs, _offloaded(inputs) | {"written": written}))
+
+
+def _dequantized(inputs: PlanInputs) -> Parts:
+    """A quantized layer multiplies with its whole weight, made anew for each pass."""
+    return {} if inputs.qtype is None else {"a layer's weight": inputs.size.transformer.largest_linear * inputs.width}
+
+
+def _resident(inputs: PlanInputs) -> Parts:
+    """What is on the device all through training."""
+    parts = _loaded(inputs)
+    if inputs.lora_rank is not None:
+        parts["LoRA"] = inputs.trained_width * inputs.num_trained
+    parts["optimizer"] = round((MOMENTS[inputs.optimizer] + inputs.spare_width) * inputs.num_trained)
+    if inputs.keeps_average:
+        parts["average"] = 4 * inputs.num_trained
+    return parts
+
+
+def _loaded(inputs: PlanInputs) -> Parts:
+    waiting = offloaded_bytes(inputs)
+    parts = {"weights": transformer_bytes(inputs) - waiting}
+    if waiting:
+        bits = bits_of(inputs.qtype, inputs.width)
+        parts["ring"] = round(RING_BLOCKS * inputs.size.transformer.largest_block * bits / 8)
+    if inputs.assistant_parameters:
+        parts["assistant LoRA"] = inputs.assistant_parameters * inputs.width
+    if inputs.work.keeps_vae or inputs.work.sample_px:
+        parts["VAE"] = inputs.size.vae.parameters * inputs.vae_width
+    return parts
+
+
+def _offloaded(inputs: PlanInputs) -> Parts:
+    return {"offloaded weights": offloaded_bytes(inputs)}
+
+
+def _host(inputs: PlanInputs, parts: Mapping[str, int]) -> Parts:
+    return {name: size for name, size in {"encodings": inputs.work.encodings, **parts}.items() if size}

@@ -1,0 +1,101 @@
+"""A memory plan as lines of text, and the refusal of a run that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from toolkit.errors import UserError
+from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
+from toolkit.plan.machine import GB, Machine
+from toolkit.plan.memory_plan import Phase, Plan
+
+_MOST_WAYS = 3
+_SMALL_SHARE = 0.01
+
+
+def describe_plan(plan: Plan, machine: Machine) -> list[str]:
+    """A table: each phase with what it takes of the card and of the RAM, and what that is made of."""
+    has_gpu = plan.inputs.device != "cpu"
+    rows = [("memory, GB", *(["GPU"] if has_gpu else []), "RAM", "of which")]
+    for phase in plan.phases:
+        gpu = [gigabytes(plan.gpu_bytes(phase))] if has_gpu else []
+        rows.append((phase.name, *gpu, gigabytes(plan.ram_bytes(phase)), _parts(phase)))
+    there = [_there(machine.gpu_bytes, machine.free_gpu_bytes)] if has_gpu else []
+    rows.append((machine.name, *there, _there(machine.ram_bytes, machine.free_ram_bytes), ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:]), row[-1]]).rstrip() for row in rows
+    ]
+
+
+def refuse_what_does_not_fit(plan: Plan, machine: Machine) -> list[str]:
+    """Lines of warning for a run that has room on the machine, but not beside what else is running there.
+
+    Raises:
+        UserError: it has no room at all; with the cheapest changes that make it fit.
+    """
+    if not machine.fits(plan):
+        raise UserError("\n".join(_refusal(plan, machine)))
+    if machine.fits_now(plan):
+        return []
+    return ["warning: other programs hold memory that this run will need: close them first"]
+
+
+def describe_ways(plan: Plan, machine: Machine) -> list[str]:
+    """A line for each of the cheapest sets of changes that make a run fit."""
+    groups = [*frozen_weight_changes(plan.inputs), *training_changes(plan.inputs)]
+    ways = ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS)
+    return [f"  {as_text(way.keys)}: {_peak(way, machine)}" for way in ways]
+
+
+def gigabytes(size: int) -> str:
+    """As card makers and drivers count: 1 GB is 2^30 bytes."""
+    return f"{size / GB:.1f}" if size >= GB / 20 else f"{size / GB:.2f}"
+
+
+def as_text(settings: Mapping[str, Any]) -> str:
+    """Keys and values as a job file has them."""
+    return ", ".join(
+        f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()
+    )
+
+
+def _refusal(plan: Plan, machine: Machine) -> list[str]:
+    gpu, ram = plan.peak_gpu_bytes, plan.peak_ram_bytes
+    if machine.gpu_bytes is not None and gpu > machine.gpu_bytes:
+        phase = max(plan.phases, key=plan.gpu_bytes)
+        what, there = f"{gigabytes(gpu)} GB on the card", f"{machine.name} has {gigabytes(machine.gpu_bytes)}"
+    else:
+        phase = max(plan.phases, key=plan.ram_bytes)
+        assert machine.ram_bytes is not None
+        what, there = f"{gigabytes(ram)} GB of RAM", f"this machine has {gigabytes(machine.ram_bytes)}"
+    lines = [f"memory: the job needs {what} ({phase.name}), and {there}."]
+    ways = describe_ways(plan, machine)
+    lines += ["Any of these makes it fit:", *ways] if ways else ["No change of settings makes it fit."]
+    if not ways and plan.inputs.lora_rank is None:
+        lines.append(
+            "A LoRA takes far less than a full fine-tune: remove train.full_finetune, add a `network` section."
+        )
+    if plan.inputs.device == "cpu":
+        lines.append("The job would run on this machine's CPU. To plan for a card: --check --vram 24")
+    return lines
+
+
+def _peak(way: Way, machine: Machine) -> str:
+    if machine.gpu_bytes is None:
+        return f"{gigabytes(way.plan.peak_ram_bytes)} GB of RAM"
+    return f"{gigabytes(way.plan.peak_gpu_bytes)} GB on the card, {gigabytes(way.plan.peak_ram_bytes)} GB of RAM"
+
+
+def _parts(phase: Phase) -> str:
+    parts: dict[str, int] = {**phase.device, **phase.host}
+    least = _SMALL_SHARE * max(phase.tensor_bytes, 1)
+    large = sorted(((size, name) for name, size in parts.items() if size > least), reverse=True)
+    return ", ".join(f"{name} {gigabytes(size)}" for size, name in large)
+
+
+def _there(total: int | None, free: int | None) -> str:
+    if total is None:
+        return "?"
+    return gigabytes(total) if free == total or free is None else f"{gigabytes(total)} ({gigabytes(free)} free)"

@@ -1,0 +1,1 @@
+"""Frozen linear layers in few bits: number formats, filling while streaming, and the cache."""

@@ -1,0 +1,73 @@
+"""A linear layer whose weight never changes and is kept in few bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolkit.quantize.formats import FORMATS, Buffers, Format
+
+
+class FrozenLinear(nn.Linear):
+    """`y = x @ weight.T + bias`, the weight dequantized in forward and again in backward.
+
+    It is a Linear for the libraries that look for one, without its `weight`. The weight lives in plain buffers
+    (`qweight`, `scale`, ...), read afresh at every call: they may be moved, packed or replaced between calls. Backward
+    reads those that forward was given, unless the layer is checkpointed. Between forward and backward it holds no copy
+    in full precision, and it knows no gradient of the weight.
+
+    Attributes:
+        qtype: key of `FORMATS`.
+    """
+
+    def __init__(self, buffers: Buffers, *, qtype: str, in_features: int, bias: Tensor | None) -> None:
+        nn.Module.__init__(self)
+        self.qtype = qtype
+        self.in_features = in_features
+        self.out_features = buffers["qweight"].shape[0]
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] to [..., N], in the dtype of x, or in autocast's."""
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        names = tuple(self._buffers)
+        result: Tensor = _Product.apply(x, FORMATS[self.qtype], names, *(self._buffers[name] for name in names))
+        return result if self.bias is None else result + self.bias.to(result.dtype)
+
+    def dequantize(self, dtype: torch.dtype) -> Tensor:
+        """The weight [N, K] that the layer multiplies with."""
+        buffers = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        return FORMATS[self.qtype].dequantize(buffers, in_features=self.in_features, dtype=dtype)
+
+    def extra_repr(self) -> str:
+        """See Module.extra_repr."""
+        return f"{super().extra_repr()}, qtype={self.qtype}"
+
+
+class _Product(torch.autograd.Function):
+    """`x @ weight.T` that keeps the weight's buffers for backward, and neither the weight nor x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, number_format: Format, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
+        ctx.number_format, ctx.names, ctx.in_features = number_format, names, x.shape[-1]
+        ctx.save_for_backward(*tensors)
+        return functional.linear(x, _weight(number_format, names, tensors, x.shape[-1], x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        weight = _weight(ctx.number_format, ctx.names, ctx.saved_tensors, ctx.in_features, gradient.dtype)
+        return gradient @ weight, None, None, *(None for _ in ctx.names)
+
+
+def _weight(
+    number_format: Format, names: tuple[str, ...], tensors: tuple[Tensor, ...], in_features: int, dtype: torch.dtype
+) -> Tensor:
+    buffers = dict(zip(names, tensors, strict=True))
+    return number_format.dequantize(buffers, in_features=in_features, dtype=dtype)

@@ -1,0 +1,134 @@
+"""Quantized modules on disk, under a name that says all that shaped them: the next start reads them as they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.errors import UserError
+from toolkit.files import sha256_json, sweep_temporary
+from toolkit.output.disk import free_bytes
+from toolkit.quantize.formats import VERSION
+from toolkit.quantize.frozen_linear import FrozenLinear
+from toolkit.weights.streaming import place
+from toolkit.weights.tensor_files import checksum, read_checksums, read_metadata, stream_tensors
+from toolkit.weights.tensor_index import TensorIndex, index_tensors
+
+_SPARE_BYTES = 1 << 30  # left free on the drive
+_ELSEWHERE = "Name another folder in model.quantize_cache, or turn it off with --no-cache."
+
+
+class DamagedEntry(Exception):
+    """The file is not what was written under this name."""
+
+
+def cache_folder(setting: bool | Path) -> Path | None:
+    """The folder that `model.quantize_cache` means; None keeps nothing."""
+    if setting is False:
+        return None
+    if isinstance(setting, Path):
+        return setting
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "flux2-trainer" / "quantized"
+
+
+def entry_path(
+    folder: Path, *, weights: str, qtype: str, layers: Sequence[str], dtype: torch.dtype, label: str
+) -> Path:
+    """Where a quantized module is kept.
+
+    Args:
+        folder: from `cache_folder`.
+        weights: fingerprint of the files it is made of.
+        qtype: of its layers.
+        layers: names of the quantized layers.
+        dtype: of everything else.
+        label: what it is, for whoever looks into the folder.
+    """
+    facts = {"version": VERSION, "weights": weights, "qtype": qtype, "layers": list(layers), "dtype": str(dtype)}
+    return folder / f"{label}-{qtype}-{sha256_json(facts)[:32]}.safetensors"
+
+
+def lack_of_room(folder: Path, size: int) -> str | None:
+    """Why the drive of `folder` cannot take `size` bytes, and what to do; None if it can."""
+    free = free_bytes(folder)
+    if free >= size + _SPARE_BYTES:
+        return None
+    return f"they take {size / 1e9:.2f} GB, and the drive of {folder} has {free / 1e9:.2f} GB free. {_ELSEWHERE}"
+
+
+def find_similar(folder: Path, *, qtype: str, label: str) -> Path | None:
+    """An entry of this kind that is kept already, of whatever weights; None if there is none."""
+    return next(folder.glob(f"{label}-{qtype}-*.safetensors"), None)
+
+
+def keep_entry(path: Path, module: nn.Module) -> str:
+    """Write a module; where the drive cannot take it nothing is written, and training does without.
+
+    Returns:
+        What happened, in one line for the user.
+    """
+    tensors = module.state_dict()
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    if (lacking := lack_of_room(path.parent, size)) is not None:
+        return f"warning: quantized weights not kept: {lacking}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporary(path.parent)
+        stream_tensors(path, tensors, {"name": path.name})
+    except OSError as error:
+        return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {_ELSEWHERE}"
+    return f"quantized weights ({size / 1e9:.2f} GB) kept for the next start in {path}"
+
+
+def read_entry(
+    path: Path, module: nn.Module, *, qtype: str, layers: Sequence[str], device_of: Callable[[str], torch.device]
+) -> int:
+    """Fill an empty module from a file that `keep_entry` has written, one tensor in host memory at a time.
+
+    Returns:
+        Bytes of its tensors.
+
+    Raises:
+        DamagedEntry: the file is not whole or not of this module, which is left with its layers unquantized.
+    """
+    linears = {name: module.get_submodule(name) for name in layers}
+    try:
+        index, checksums = index_tensors([path]), read_checksums(path)
+        if read_metadata(path).get("name") != path.name:
+            raise DamagedEntry("it was written under another name")
+        for name in layers:
+            module.set_submodule(name, _shell(index.under(f"{name}."), linears[name], qtype=qtype))
+        if {name: tuple(t.shape) for name, t in module.state_dict().items()} != _shapes(index):
+            raise DamagedEntry("its tensors are not those of this model")
+        for name in index.entries:
+            tensor = index.read(name)
+            if checksums.get(name) != checksum(tensor):
+                raise DamagedEntry(f"{name} has changed since it was written")
+            place(module, name, tensor.to(device_of(name), copy=True))
+    except (UserError, DamagedEntry) as error:
+        for name, linear in linears.items():
+            module.set_submodule(name, linear)
+        raise DamagedEntry(str(error)) from error
+    return sum(entry.num_bytes for entry in index.entries.values())
+
+
+def _shell(index: TensorIndex, linear: Any, *, qtype: str) -> FrozenLinear:
+    """A quantized layer without values, of the shapes that its entries have."""
+    buffers: dict[str, Tensor] = {
+        name: torch.empty(entry.shape, dtype=entry.torch_dtype, device="meta")
+        for name, entry in index.entries.items()
+        if name != "bias"
+    }
+    if "qweight" not in buffers:
+        raise DamagedEntry("a quantized layer is missing")
+    return FrozenLinear(buffers, qtype=qtype, in_features=linear.in_features, bias=linear.bias)
+
+
+def _shapes(index: TensorIndex) -> dict[str, tuple[int, ...]]:
+    return {name: entry.shape for name, entry in index.entries.items()}
