@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.randomness",
         "toolkit.run_record",
         "toolkit.stop",
+        "toolkit.threads",
         "toolkit.version",
     ),
     ("toolkit.cards", "toolkit.config", "toolkit.config_modules", "toolkit.model_size"),
