@@ -9,7 +9,7 @@ from pathlib import Path
 from toolkit.errors import UserError
 from toolkit.lora.frozen import FrozenLora
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update, must_be_finite
+from toolkit.lora.update import LayerLocation, Update, must_be_finite
 from toolkit.models.base_model import BaseModel
 from toolkit.weights.hub import cached_folder
 from toolkit.weights.layouts import NotHereError, find_component
@@ -42,11 +42,11 @@ class StableDiffusion(BaseModel):
         path = self.model_config.assistant_lora_path
         if path is None:
             return 0
-        place = path if Path(path).expanduser().exists() else cached_folder(path)
-        if place is None:
+        source = path if Path(path).expanduser().exists() else cached_folder(path)
+        if source is None:
             return None
         with suppress(NotHereError):  # the cache has other files of that repository
-            entries = index_tensors([_find_assistant(str(place))]).entries.values()
+            entries = index_tensors([_find_assistant(str(source))]).entries.values()
             return sum(math.prod(entry.shape) for entry in entries)
         return None
 
@@ -100,7 +100,7 @@ class StableDiffusion(BaseModel):
         for target in self.get_lora_targets():
             for module in target.modules if target.name in updates else ():
                 where = self.locate_layer(module)
-                assert isinstance(where, Place), f"the model does not know its own layer {module}"
+                assert isinstance(where, LayerLocation), f"the model does not know its own layer {module}"
                 whole = updates[target.name]
                 found[module] = Update(whole.a, where.rows(whole.b))
         return found

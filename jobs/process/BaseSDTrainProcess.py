@@ -131,7 +131,7 @@ class BaseSDTrainProcess(BaseProcess):
         config = self.config
         model = self._make_model(config.device)
         make_current(model.device)
-        model.holding.tell = stages.tell
+        model.loader.tell = stages.tell
         model.check_access()
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"), stop.ends_at_once("Stopped while encoding captions, before the first step."):
@@ -148,7 +148,7 @@ class BaseSDTrainProcess(BaseProcess):
                 if config.network is None:
                     model.transformer_dtype = DTYPES["fp32" if config.train.full_finetune_weights == "fp32" else "bf16"]
                 model.load("transformer")
-            if (offloading := model.holding.describe("transformer")) is not None:
+            if (offloading := model.loader.describe("transformer")) is not None:
                 stages.tell(offloading)
             self._train(model, prompts, images, stages, resume, stop)
         encodings.remove_overflow()
@@ -159,7 +159,7 @@ class BaseSDTrainProcess(BaseProcess):
         if self._memory is not None:
             inputs = self._memory.plan.inputs
             shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
-            model.holding.resolve_auto = shares.__getitem__
+            model.loader.resolve_auto = shares.__getitem__
         return model
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:

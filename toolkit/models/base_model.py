@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
-from toolkit.memory.holding import Holding
-from toolkit.memory.host import give_back
+from toolkit.lora.update import Location, Update, state_of, updates_of
+from toolkit.memory.component_loader import ComponentLoader
+from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
@@ -57,7 +57,7 @@ class BaseModel:
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
         self.bypass_guidance_embedding = False  # in predictions, by models that can do without it; never in samples
-        self.holding = Holding(model_config, device)
+        self.loader = ComponentLoader(model_config, device)
         # Classes of the model libraries, each None until it is loaded.
         self.text_encoder: Any = None
         self.tokenizer: Any = None
@@ -143,7 +143,7 @@ class BaseModel:
         Raises:
             UserError: the files are damaged, or cannot be quantized.
         """
-        return self.holding.load(
+        return self.loader.load(
             component,
             recipe,
             dtype=dtype,
@@ -155,11 +155,11 @@ class BaseModel:
 
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""
-        self.holding.free(component)
+        self.loader.free(component)
         setattr(self, component, None)
         if component == "text_encoder":
             self.tokenizer = None
-        give_back()
+        release_memory()
 
     def fingerprint(self, component: Component) -> str:
         """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""
@@ -253,7 +253,7 @@ class BaseModel:
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. For transformers of diffusers' kind."""
-        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
+        self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
 
     # LoRA
 
@@ -266,10 +266,10 @@ class BaseModel:
         raise NotImplementedError
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | Fused | None:
+    def locate_layer(cls, name: str) -> Location | None:
         """Where a layer belongs by any of its names, dotted or all underscores; None: nowhere.
 
-        A name in `LoraTarget.modules` is always a `Place`; only files of other programs fuse several targets.
+        A name in `LoraTarget.modules` is always a `LayerLocation`; only files of other programs fuse several targets.
         """
         raise NotImplementedError
 

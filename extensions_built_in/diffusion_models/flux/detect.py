@@ -38,7 +38,7 @@ def transformer_config(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def check_arch(config: Mapping[str, Any], arch: str, *, place: Path) -> None:
+def check_arch(config: Mapping[str, Any], arch: str, *, path: Path) -> None:
     """Refuse weights of a FLUX.1 that the job's arch cannot be.
 
     Kontext and dev have the same shapes: between these two only the user knows.
@@ -48,12 +48,12 @@ def check_arch(config: Mapping[str, Any], arch: str, *, place: Path) -> None:
     """
     if config["in_channels"] != (config.get("out_channels") or config["in_channels"]):
         raise UserError(
-            f"{place}: is a FLUX.1 that takes a picture beside the noise (Fill, Depth or Canny), which cannot be "
+            f"{path}: is a FLUX.1 that takes a picture beside the noise (Fill, Depth or Canny), which cannot be "
             "trained here. Use FLUX.1 [dev] or Kontext."
         )
     if arch == "flux_kontext" and not config["guidance_embeds"]:
         label = find_cards()[arch].label
-        raise UserError(f"{place}: has no guidance embedding, as schnell, and is not {label}. Set `arch: flux`.")
+        raise UserError(f"{path}: has no guidance embedding, as schnell, and is not {label}. Set `arch: flux`.")
 
 
 def vae_config(shapes: Shapes) -> dict[str, Any]:

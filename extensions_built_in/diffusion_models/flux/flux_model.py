@@ -21,7 +21,7 @@ from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
-from toolkit.lora.update import Fused, Place, Update
+from toolkit.lora.update import Location, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -142,7 +142,7 @@ class FluxModel(StableDiffusion):
                 "dtype": str(self.te_dtype),
                 "max_tokens": self.max_text_tokens,
                 "encoding": text_encoder.ENCODING_VERSION,
-                "qtype": self.holding.qtype(component),
+                "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
 
@@ -197,9 +197,9 @@ class FluxModel(StableDiffusion):
         return lora_keys.targets(self.transformer)
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | Fused | None:
+    def locate_layer(cls, name: str) -> Location | None:
         """See BaseModel.locate_layer."""
-        return lora_keys.place(name)
+        return lora_keys.locate(name)
 
     @classmethod
     def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:

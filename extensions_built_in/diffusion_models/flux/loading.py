@@ -26,9 +26,9 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     weights = PlainWeights(index)
     shapes = converted_shapes(weights, convert)
     config = _stored_or_found(files, transformer_config, shapes, "transformer")
-    check_arch(config, arch, place=files.place)
+    check_arch(config, arch, path=files.path)
     module = empty_module(FluxTransformer2DModel.from_config, config, files, what="FluxTransformer2DModel")
-    check_fit(module, shapes, place=files.place, kind=f"transformer of {arch}")
+    check_fit(module, shapes, path=files.path, kind=f"transformer of {arch}")
     return Recipe(module, weights, convert)
 
 
@@ -43,7 +43,7 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
     shapes = converted_shapes(weights, convert)
     config = _stored_or_found(files, vae_config, shapes, "VAE")
     module = empty_module(AutoencoderKL.from_config, config, files, what="AutoencoderKL")
-    check_fit(module, shapes, place=files.place, kind="VAE of FLUX.1")
+    check_fit(module, shapes, path=files.path, kind="VAE of FLUX.1")
     return Recipe(module, weights, convert)
 
 
@@ -52,6 +52,6 @@ def _stored_or_found(files: ComponentFiles, find: Any, shapes: Any, what: str) -
         found = find(shapes)
     except KeyError as error:
         raise UserError(
-            f"{files.place}: the {what} is not whole: {error.args[0]} is missing. Download it again."
+            f"{files.path}: the {what} is not whole: {error.args[0]} is missing. Download it again."
         ) from error
     return {**found, **(config_of(files) or {})}

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux.lora_keys import layers_of, place, released_of
-from toolkit.lora.update import Fused, Update, kohya_pairs, named_pairs, swap_halves
+from extensions_built_in.diffusion_models.flux.lora_keys import layers_of, locate, released_of
+from toolkit.lora.update import FusedLocation, Update, kohya_pairs, named_pairs, swap_halves
 
 
 def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
@@ -45,8 +45,8 @@ def _released(updates: Mapping[str, Update]) -> dict[str, Update]:
     """By name in the released model."""
     result: dict[str, Update] = {}
     for name in dict.fromkeys(released_of(target) for target in updates):
-        where = place(name)
-        if isinstance(where, Fused):
+        where = locate(name)
+        if isinstance(where, FusedLocation):
             joined = where.joined(updates)
             assert joined is not None, name
             result[name] = joined

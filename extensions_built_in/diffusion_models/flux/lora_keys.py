@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from diffusers import FluxTransformer2DModel
 
-from toolkit.lora.update import Fused, Place
+from toolkit.lora.update import FusedLocation, LayerLocation, Location
 from toolkit.models.base_model import LoraTarget
 
 # Released name inside a block -> layers of the diffusers model that it fuses or renames.
@@ -72,7 +72,7 @@ def targets(transformer: FluxTransformer2DModel) -> list[LoraTarget]:
     return [LoraTarget(name, (name,)) for name in names]
 
 
-def place(name: str) -> Place | Fused | None:
+def locate(name: str) -> Location | None:
     """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
     name = name.replace(".", "_")
     if match := _IN_BLOCK.fullmatch(name):
@@ -110,22 +110,22 @@ def released_of(target: str) -> str:
     return next(name for name, layers in OUTER.items() if target in layers)
 
 
-def _inside(block: str, where: Place | Fused) -> Place | Fused:
-    if isinstance(where, Place):
-        return Place(f"{block}{where.target}")
-    return Fused(tuple(f"{block}{target}" for target in where.targets), where.heights)
+def _inside(block: str, where: Location) -> Location:
+    if isinstance(where, LayerLocation):
+        return LayerLocation(f"{block}{where.target}")
+    return FusedLocation(tuple(f"{block}{target}" for target in where.targets), where.heights)
 
 
-def _places(table: Mapping[str, tuple[str, ...]]) -> dict[str, Place | Fused]:
+def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, Location]:
     """Every name of every layer, in underscores, to where it belongs."""
-    places: dict[str, Place | Fused] = {}
+    locations: dict[str, Location] = {}
     for released, layers in table.items():
-        places |= {layer.replace(".", "_"): Place(layer) for layer in layers}
-        whole = Place(layers[0], is_swapped=released == SWAPPED)
-        places[released.replace(".", "_")] = whole if len(layers) == 1 else Fused(layers, heights_of(layers))
-    return places
+        locations |= {layer.replace(".", "_"): LayerLocation(layer) for layer in layers}
+        whole = LayerLocation(layers[0], is_swapped=released == SWAPPED)
+        locations[released.replace(".", "_")] = whole if len(layers) == 1 else FusedLocation(layers, heights_of(layers))
+    return locations
 
 
-_INNER = {name: _places(table) for blocks, (ours, table) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
+_INNER = {name: _locations(table) for blocks, (ours, table) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
 _OURS = {name: ours for blocks, (ours, _) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
-_OUTER = _places(OUTER)
+_OUTER = _locations(OUTER)

@@ -38,7 +38,7 @@ def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex,
         return _refuse(index.entries, files, "VAE")
     if "bn.running_mean" in found[0].entries:
         raise UserError(
-            f"{files.place}: is FLUX.2's VAE; its file has the same name as FLUX.1's. Take ae.safetensors of "
+            f"{files.path}: is FLUX.2's VAE; its file has the same name as FLUX.1's. Take ae.safetensors of "
             "black-forest-labs/FLUX.1-dev."
         )
     return found
@@ -54,6 +54,6 @@ def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tu
     else:
         what = f"has other tensors, such as {', '.join(list(names)[:3]) or 'none'}"
     raise UserError(
-        f"{files.place}: holds no {component} of FLUX.1: it {what}. Name a released file, a ComfyUI file of one, or a "
+        f"{files.path}: holds no {component} of FLUX.1: it {what}. Name a released file, a ComfyUI file of one, or a "
         "folder in diffusers layout."
     )

@@ -51,7 +51,7 @@ def folder_of(files: ComponentFiles) -> Path:
     """
     if files.folder is None:
         raise UserError(
-            f"{files.place}: is a single file. Text encoders are read from a folder: set model.te_name_or_path to one "
+            f"{files.path}: is a single file. Text encoders are read from a folder: set model.te_name_or_path to one "
             "with text_encoder, text_encoder_2, tokenizer and tokenizer_2 in it, such as that of FLUX.1 [schnell]."
         )
     return files.folder
@@ -61,7 +61,7 @@ def _recipe(kind: Any, model_type: str, files: ComponentFiles, convert: Convert)
     config = _config(files, model_type)
     weights = PlainWeights(index_tensors(weights_of(files)))
     model = empty_module(kind, config, files, what="text encoder")
-    check_fit(model, converted_shapes(weights, convert), place=files.place, kind=f"{model_type} text encoder")
+    check_fit(model, converted_shapes(weights, convert), path=files.path, kind=f"{model_type} text encoder")
     return Recipe(model, weights, convert)
 
 

@@ -49,7 +49,7 @@ def build_of(shapes: Shapes) -> Build:
     )
 
 
-def check_arch(build: Build, arch: str, *, place: Path) -> None:
+def check_arch(build: Build, arch: str, *, path: Path) -> None:
     """Refuse weights of another FLUX.2 than the job names.
 
     Sizes that were never released pass, if they are of the same kind: tests and pruned models have them.
@@ -61,14 +61,14 @@ def check_arch(build: Build, arch: str, *, place: Path) -> None:
     own = RELEASED.get(arch)
     for other, released in RELEASED.items():
         if released != own and (build.hidden, build.joint_dim) == (released.hidden, released.joint_dim):
-            raise UserError(f"{place} is {cards[other].label}, and the job has `arch: {arch}`. Set `arch: {other}`.")
+            raise UserError(f"{path} is {cards[other].label}, and the job has `arch: {arch}`. Set `arch: {other}`.")
     needs_guidance = "guidance_embed" in cards[arch].capabilities
     if build.has_guidance != needs_guidance:
         kind, archs = _kind(build.has_guidance)
-        raise UserError(f"{place} is of the {kind} kind, and the job has `arch: {arch}`. Set `arch` to {archs}.")
+        raise UserError(f"{path} is of the {kind} kind, and the job has `arch: {arch}`. Set `arch` to {archs}.")
     if own is not None and build.hidden == own.hidden and build != own:
         blocks = f"{build.num_double} + {build.num_single} blocks instead of {own.num_double} + {own.num_single}"
-        raise UserError(f"{place}: has {blocks}. It is not whole, or not {cards[arch].label}: download it again.")
+        raise UserError(f"{path}: has {blocks}. It is not whole, or not {cards[arch].label}: download it again.")
 
 
 def transformer_config(shapes: Shapes) -> dict[str, Any]:

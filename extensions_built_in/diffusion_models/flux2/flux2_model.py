@@ -28,7 +28,7 @@ from extensions_built_in.diffusion_models.flux2.tokenizer import check_template,
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
-from toolkit.lora.update import Place, Update
+from toolkit.lora.update import LayerLocation, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -128,7 +128,7 @@ class Flux2Model(BaseModel):
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
                 "template": text_encoder.TEMPLATE_VERSION,
-                "qtype": self.holding.qtype(component),
+                "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
 
@@ -186,9 +186,9 @@ class Flux2Model(BaseModel):
         return lora_keys.targets(self.transformer)
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | None:
+    def locate_layer(cls, name: str) -> LayerLocation | None:
         """See BaseModel.locate_layer."""
-        return lora_keys.place(name)
+        return lora_keys.locate(name)
 
     @classmethod
     def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
@@ -256,19 +256,19 @@ class Flux2Model(BaseModel):
     def _text_width(self) -> int | None:
         """Width of the text encoder that the transformer was trained with; None where only its weights would tell."""
         width = None
-        place = Path(self.model_config.place_of("transformer") or self.model_config.name_or_path).expanduser()
-        config = place / "transformer" / "config.json"
-        if str(place) == self.card.source:
+        path = Path(self.model_config.source_of("transformer") or self.model_config.name_or_path).expanduser()
+        config = path / "transformer" / "config.json"
+        if str(path) == self.card.source:
             width = self.card.prompt_embeds_shape[1]
-        elif place.is_file():
-            width = prompt_width(ComponentFiles(place, None, (place,)))
+        elif path.is_file():
+            width = prompt_width(ComponentFiles(path, None, (path,)))
         elif config.is_file():
             width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
         return width // len(self.text_layers) if width else None
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
-            folder = self.sources.find("tokenizer").place
+            folder = self.sources.find("tokenizer").path
             self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
             check_template(self.tokenizer, self.render_prompt, folder)
 

@@ -48,13 +48,13 @@ def predict_velocity_kv(
     batch, channels, height, width = noisy_latents.shape
     tokens = Flux2Pipeline._pack_latents(noisy_latents)  # [B, h * w, C]
     image_ids = Flux2Pipeline._prepare_latent_ids(noisy_latents[:1]).to(tokens.device)  # [1, h * w, 4]
-    packed, places = pack_references(references, like=tokens)
+    packed, reference_ids = pack_references(references, like=tokens)
     velocity, _ = transformer(
         hidden_states=torch.cat([packed, tokens], dim=1),  # [B, R + h * w, C]
         encoder_hidden_states=prompt_embeds,
         timestep=sigma,
         guidance=None,
-        img_ids=torch.cat([places.to(image_ids), image_ids], dim=1),
+        img_ids=torch.cat([reference_ids.to(image_ids), image_ids], dim=1),
         txt_ids=Flux2Pipeline._prepare_text_ids(prompt_embeds[:1]).to(tokens.device),
         return_dict=False,
         kv_cache_mode="extract",

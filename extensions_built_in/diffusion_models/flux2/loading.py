@@ -24,14 +24,14 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     weights = PlainWeights(index)
     shapes = converted_shapes(weights, convert)
     try:
-        check_arch(build_of(shapes), arch, place=files.place)
+        check_arch(build_of(shapes), arch, path=files.path)
         config = config_of(files) or transformer_config(shapes)
     except KeyError as error:
         raise UserError(
-            f"{files.place}: the transformer is not whole: {error.args[0]} is missing. Download it again."
+            f"{files.path}: the transformer is not whole: {error.args[0]} is missing. Download it again."
         ) from error
     module = empty_module(Flux2Transformer2DModel.from_config, config, files, what="Flux2Transformer2DModel")
-    check_fit(module, shapes, place=files.place, kind=f"transformer of {arch}")
+    check_fit(module, shapes, path=files.path, kind=f"transformer of {arch}")
     return Recipe(module, weights, convert)
 
 
@@ -59,8 +59,8 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
         config = config_of(files) or vae_config(shapes)
     except KeyError as error:
         raise UserError(
-            f"{files.place}: the VAE is not whole: {error.args[0]} is missing. Download it again."
+            f"{files.path}: the VAE is not whole: {error.args[0]} is missing. Download it again."
         ) from error
     module = empty_module(AutoencoderKLFlux2.from_config, config, files, what="AutoencoderKLFlux2")
-    check_fit(module, shapes, place=files.place, kind="VAE of FLUX.2", optional=["bn.num_batches_tracked"])
+    check_fit(module, shapes, path=files.path, kind="VAE of FLUX.2", optional=["bn.num_batches_tracked"])
     return Recipe(module, weights, convert)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from diffusers import Flux2Transformer2DModel
 
-from toolkit.lora.update import Place
+from toolkit.lora.update import LayerLocation
 from toolkit.models.base_model import LoraTarget
 
 # Released name inside a block -> layers of the diffusers model that it fuses or renames.
@@ -66,17 +66,17 @@ def targets(transformer: Flux2Transformer2DModel) -> list[LoraTarget]:
     return found
 
 
-def place(name: str) -> Place | None:
+def locate(name: str) -> LayerLocation | None:
     """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
     name = name.replace(".", "_")
     if match := _IN_BLOCK.fullmatch(name):
         blocks, index, layer = match.groups()
         blocks = _BLOCK_NAMES[blocks]
         inner = _INNER[blocks].get(layer)
-        return inner and Place(f"{blocks}.{index}.{inner.target}", inner.part, inner.num_parts)
+        return inner and LayerLocation(f"{blocks}.{index}.{inner.target}", inner.part, inner.num_parts)
     released, ours = (layer.replace(".", "_") for layer in FINAL_MODULATION)
     if name in (released, ours):
-        return Place(FINAL_MODULATION[0], is_swapped=name == ours)
+        return LayerLocation(FINAL_MODULATION[0], is_swapped=name == ours)
     return _OUTER.get(name)
 
 
@@ -92,14 +92,14 @@ def layers_of(target: str) -> tuple[str, ...]:
     return tuple(f"single_transformer_blocks.{index}.{name}" for name in SINGLE_BLOCK[layer])
 
 
-def _places(table: Mapping[str, tuple[str, ...]]) -> dict[str, Place]:
+def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, LayerLocation]:
     """Every name of every layer, in underscores, to where it belongs."""
-    places = {target.replace(".", "_"): Place(target) for target in table}
+    locations = {target.replace(".", "_"): LayerLocation(target) for target in table}
     for target, layers in table.items():
         for part, layer in enumerate(layers):
-            places[layer.replace(".", "_")] = Place(target, part, len(layers))
-    return places
+            locations[layer.replace(".", "_")] = LayerLocation(target, part, len(layers))
+    return locations
 
 
-_INNER = {"double_blocks": _places(DOUBLE_BLOCK), "single_blocks": _places(SINGLE_BLOCK)}
-_OUTER = _places(OUTER)
+_INNER = {"double_blocks": _locations(DOUBLE_BLOCK), "single_blocks": _locations(SINGLE_BLOCK)}
+_OUTER = _locations(OUTER)

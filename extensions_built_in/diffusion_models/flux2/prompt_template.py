@@ -39,5 +39,5 @@ def find_cut(tokenizer: Any, prompt: str, rendered: str, *, max_tokens: int) -> 
     # Templates may trim what they wrap, and the system message stands before the prompt.
     start = max(rendered.rfind(prompt.strip()), 0)
     words = prompt.strip() if start else rendered
-    place = min(max(end - start, 0), len(words))
-    return PromptCut(num_tokens, max_tokens, words[:place], words[place:])
+    cut_at = min(max(end - start, 0), len(words))
+    return PromptCut(num_tokens, max_tokens, words[:cut_at], words[cut_at:])

@@ -17,24 +17,29 @@ def append_references(tokens: Tensor, image_ids: Tensor, references: Sequence[Te
 
     Args:
         tokens: of the noisy image, [B, S, C].
-        image_ids: their (t, h, w, l) places, [1, S, 4], t = 0.
+        image_ids: their positions (t, h, w, l), [1, S, 4], t = 0.
         references: clean latents, each [B, C, h_i, w_i]. All samples of a batch share their sizes, because one list of
-            places stands for the whole batch.
+            positions stands for the whole batch.
 
     Returns:
-        tokens [B, S + sum of h_i * w_i, C] and their places, with t = 10, 20, ... for the references.
+        tokens [B, S + sum of h_i * w_i, C] and their positions, with t = 10, 20, ... for the references.
     """
     if not references:
         return tokens, image_ids
-    packed, places = pack_references(references, like=tokens)
-    return torch.cat([tokens, packed], dim=1), torch.cat([image_ids, places.to(image_ids)], dim=1)
+    packed, reference_ids = pack_references(references, like=tokens)
+    return torch.cat([tokens, packed], dim=1), torch.cat([image_ids, reference_ids.to(image_ids)], dim=1)
 
 
 def pack_references(references: Sequence[Tensor], *, like: Tensor) -> tuple[Tensor, Tensor]:
-    """References alone as a sequence: tokens [B, sum of h_i * w_i, C], in dtype and place as `like`, and their places.
+    """References alone as a sequence.
 
-    Arguments as `append_references`.
+    Args:
+        references: as in `append_references`.
+        like: has the dtype and the device of the result.
+
+    Returns:
+        tokens [B, sum of h_i * w_i, C] and their positions, with t = 10, 20, ...
     """
     packed = [Flux2Pipeline._pack_latents(latents).to(like) for latents in references]  # each [B, h_i * w_i, C]
-    places = Flux2Pipeline._prepare_image_ids([latents[:1] for latents in references])  # [1, sum of h_i * w_i, 4]
-    return torch.cat(packed, dim=1), places
+    reference_ids = Flux2Pipeline._prepare_image_ids([latents[:1] for latents in references])  # [1, sum, 4]
+    return torch.cat(packed, dim=1), reference_ids

@@ -38,13 +38,13 @@ def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex,
     if found is None:
         if any("conv_norm_out" in name or "up.0.block.0" in name for name in index.entries):
             raise UserError(
-                f"{files.place}: has the decoder only, and training encodes images. Use the file with both, such as "
+                f"{files.path}: has the decoder only, and training encodes images. Use the file with both, such as "
                 "full_encoder_small_decoder.safetensors."
             )
         return _refuse(index.entries, files, "VAE")
     if "bn.running_mean" not in found[0].entries:
         raise UserError(
-            f"{files.place}: is not FLUX.2's VAE: the statistics of its latents (bn.running_mean) are missing. "
+            f"{files.path}: is not FLUX.2's VAE: the statistics of its latents (bn.running_mean) are missing. "
             "FLUX.1's file has the same name. Take ae.safetensors of black-forest-labs/FLUX.2-dev."
         )
     return found
@@ -67,6 +67,6 @@ def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tu
     else:
         what = f"has other tensors, such as {', '.join(list(names)[:3]) or 'none'}"
     raise UserError(
-        f"{files.place}: holds no {component} of FLUX.2: it {what}. Name a released file, a ComfyUI file of one, or a "
+        f"{files.path}: holds no {component} of FLUX.2: it {what}. Name a released file, a ComfyUI file of one, or a "
         "folder in diffusers layout."
     )

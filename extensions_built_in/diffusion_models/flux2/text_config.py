@@ -43,17 +43,17 @@ def text_config(files: ComponentFiles, shapes: Shapes, kind: str, *, num_layers:
         UserError: another kind of model or another size of it, or no text encoder at all.
     """
     if files.folder is None:
-        config = _derived(shapes, files.place)
+        config = _derived(shapes, files.path)
     else:
         config = read_config(files.folder, lambda whole: whole.get_text_config())
-    _check(config, files.place, kind, num_layers=num_layers, hidden_size=hidden_size)
+    _check(config, files.path, kind, num_layers=num_layers, hidden_size=hidden_size)
     config.num_hidden_layers = num_layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:num_layers]
     return config
 
 
-def _derived(shapes: Shapes, place: Path) -> Any:
+def _derived(shapes: Shapes, path: Path) -> Any:
     kind = "qwen3" if _ONLY_QWEN3 in shapes else "mistral"
     (head_dim,) = shapes.get(_ONLY_QWEN3, (_CONSTANTS[kind]["head_dim"],))
     try:
@@ -68,23 +68,23 @@ def _derived(shapes: Shapes, place: Path) -> Any:
         }
     except KeyError as error:
         raise UserError(
-            f"{place}: holds no text encoder of FLUX.2: {error.args[0]} is missing. Name a file of the encoder that "
+            f"{path}: holds no text encoder of FLUX.2: {error.args[0]} is missing. Name a file of the encoder that "
             "the model was trained with, or a folder with its config.json."
         ) from error
     return _KINDS[kind](**{**_CONSTANTS[kind], **sizes, "head_dim": head_dim})
 
 
-def _check(config: Any, place: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> None:
+def _check(config: Any, path: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> None:
     advice = "Check model.te_name_or_path and model.arch."
     layers = config.num_hidden_layers
     if config.model_type != kind:
         raise UserError(
-            f"{place}: a text encoder of kind `{config.model_type}`; this model was trained with `{kind}`. {advice}"
+            f"{path}: a text encoder of kind `{config.model_type}`; this model was trained with `{kind}`. {advice}"
         )
     if layers < num_layers:
-        raise UserError(f"{place}: a text encoder of {layers} layers; this model reads layer {num_layers}. {advice}")
+        raise UserError(f"{path}: a text encoder of {layers} layers; this model reads layer {num_layers}. {advice}")
     if hidden_size not in (None, config.hidden_size):
         raise UserError(
-            f"{place}: a text encoder of width {config.hidden_size}; this model reads width {hidden_size}: the "
+            f"{path}: a text encoder of width {config.hidden_size}; this model reads width {hidden_size}: the "
             f"encoder is another size of the right kind. {advice}"
         )

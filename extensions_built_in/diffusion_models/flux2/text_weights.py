@@ -49,7 +49,7 @@ def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_siz
     module = empty_module(LANGUAGE_MODELS[kind], config, files, what="text encoder", source="configuration")
     module.norm = nn.Identity()
     module.rotary_emb = type(module.rotary_emb)(config=config)  # its buffers are computed, not stored
-    check_fit(module, shapes, place=files.place, kind=f"text encoder ({kind})")
+    check_fit(module, shapes, path=files.path, kind=f"text encoder ({kind})")
     return Recipe(module, weights, unchanged)
 
 

@@ -21,7 +21,7 @@ from toolkit.errors import UserError
 from toolkit.lora.__main__ import main
 from toolkit.lora.files import read_lora_file
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update, distance, norm
+from toolkit.lora.update import LayerLocation, Update, distance, norm
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 QKV = tuple(f"transformer_blocks.0.attn.to_{one}" for one in "qkv")
@@ -73,13 +73,13 @@ def test_every_linear_layer_of_the_blocks_is_a_target_by_ai_toolkits_name() -> N
 def test_a_target_is_found_by_each_of_its_names() -> None:
     for target in lora_keys.targets(tiny_transformer()):
         for name in (target.name, target.name.replace(".", "_")):
-            assert lora_keys.place(name) == Place(target.name)
-        where = lora_keys.place(lora_keys.released_of(target.name))
+            assert lora_keys.locate(name) == LayerLocation(target.name)
+        where = lora_keys.locate(lora_keys.released_of(target.name))
         assert where is not None
         assert target.name in where.shares()
-        assert lora_keys.place(lora_keys.released_of(target.name).replace(".", "_")) == where
-    assert lora_keys.place("double_blocks.0.img_attn.nothing") is None
-    assert lora_keys.place("double_stream_modulation_img.lin") is None
+        assert lora_keys.locate(lora_keys.released_of(target.name).replace(".", "_")) == where
+    assert lora_keys.locate("double_blocks.0.img_attn.nothing") is None
+    assert lora_keys.locate("double_stream_modulation_img.lin") is None
 
 
 @pytest.mark.parametrize("transformer_only", [True, False])

@@ -7,7 +7,7 @@ from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkp
 
 from extensions_built_in.diffusion_models.flux2 import lora_keys
 from extensions_built_in.diffusion_models.flux2.weights import to_single_file
-from toolkit.lora.update import Place
+from toolkit.lora.update import LayerLocation
 
 
 def _transformer(*, guidance_embeds: bool) -> Flux2Transformer2DModel:
@@ -65,14 +65,14 @@ def test_every_layer_is_found_under_all_of_its_names() -> None:
     for target in lora_keys.targets(transformer):
         assert lora_keys.layers_of(target.name) == target.modules
         for name in (target.name, target.name.replace(".", "_")):
-            assert lora_keys.place(name) == Place(target.name)
+            assert lora_keys.locate(name) == LayerLocation(target.name)
         for part, module in enumerate(target.modules):
             for name in (module, module.replace(".", "_")):
-                assert lora_keys.place(name) == Place(target.name, part, len(target.modules))
+                assert lora_keys.locate(name) == LayerLocation(target.name, part, len(target.modules))
 
 
 @pytest.mark.parametrize(
     "name", ["", "double_blocks.0", "double_blocks.x.img_mlp.0", "transformer_blocks.0.attn.norm_q", "unet.down"]
 )
 def test_what_is_no_layer_has_no_place(name: str) -> None:
-    assert lora_keys.place(name) is None
+    assert lora_keys.locate(name) is None

@@ -17,7 +17,7 @@ from toolkit.quantize.quantized_cache import cache_folder, entry_path
 from toolkit.weights.recipe import Loadable
 
 
-class Holding:
+class ComponentLoader:
     """Loads components as the `model` section says, and remembers what streams.
 
     Attributes:
