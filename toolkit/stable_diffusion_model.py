@@ -16,13 +16,12 @@ from toolkit.weights.layouts import NotHereError, find_component
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 from toolkit.weights.tensor_index import index_tensors
 
-FLOW_MATCHING_SCHEDULER = "flowmatch"
 ASSISTANT = "model.assistant_lora_path"
 # As diffusers and peft call the file of a LoRA repository.
 _ASSISTANT_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 
 
-class StableDiffusion(BaseModel):
+class StableDiffusion(BaseModel, is_abstract=True):
     """BaseModel with what the models of ai-toolkit's class of this name share: an assistant LoRA.
 
     The assistant is at work while training and off in samples. A distilled model is trained beside one that undoes its
@@ -67,19 +66,6 @@ class StableDiffusion(BaseModel):
     def without_assistant_lora(self) -> AbstractContextManager[None]:
         """For the length of a `with` block the assistant is off."""
         return nullcontext() if self.assistant_lora is None else self.assistant_lora.off()
-
-    def check_noise_scheduler(self, name: str) -> None:
-        """Refuse a noise scheduler that the model was not made with.
-
-        Args:
-            name: `train.noise_scheduler`.
-
-        Raises:
-            UserError: a flow-matching model with another scheduler, or the other way round.
-        """
-        if self.is_flow_matching != (name == FLOW_MATCHING_SCHEDULER):
-            right = FLOW_MATCHING_SCHEDULER if self.is_flow_matching else "ddpm"
-            raise UserError(f"train.noise_scheduler: {self.card.label} needs `{right}`, found `{name}`.")
 
     def _read_assistant(self, path: str) -> tuple[Path, dict[str, Update]]:
         file = _find_assistant(path)

@@ -41,6 +41,18 @@ class Update:
 
 
 @dataclass(frozen=True)
+class LoraTarget:
+    """One update B @ A: its name in LoRA files, and the linear layers of the loaded model that it covers.
+
+    Several modules mean that the released model fuses them into one matrix: they share A, and B is stacked in this
+    order. Such an update has the same shape, and the same meaning, in every program that reads the released model.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LayerLocation:
     """Where the update of a layer, by any name a file may use, belongs in the released model.
 
