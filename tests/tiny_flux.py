@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from extensions_built_in.diffusion_models.flux.flux_model import SCHEDULER, SCHNELL_SCHEDULER, FluxModel
-from extensions_built_in.diffusion_models.flux.weights import to_single_file
+from extensions_built_in.diffusion_models.flux.flux_model import FluxModel
+from extensions_built_in.diffusion_models.flux.released_files import SCHEDULER, SCHNELL_SCHEDULER, to_single_file
 from tests.layouts import SINGLE_FILES, VAE_WIDTHS, released_vae
 from tests.tiny import tiny_config
 from toolkit.models.options import ModelOptions

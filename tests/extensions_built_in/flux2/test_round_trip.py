@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein4BModel, Flux2Model
-from extensions_built_in.diffusion_models.flux2.weights import to_single_file
+from extensions_built_in.diffusion_models.flux2.released_files import to_single_file
 from tests import layouts
 from tests.tiny import tiny_config
 from toolkit.models.options import ModelOptions
