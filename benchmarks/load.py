@@ -18,7 +18,7 @@ import torch
 from diffusers import Flux2Transformer2DModel
 
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe
-from extensions_built_in.diffusion_models.flux2.weights import to_single_file
+from extensions_built_in.diffusion_models.flux2.released_files import to_single_file
 from toolkit.files import write_json
 from toolkit.weights.layouts import ComponentFiles, find_component
 

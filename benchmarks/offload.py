@@ -17,7 +17,7 @@ from peft import LoraConfig, inject_adapter_in_model
 
 from toolkit.files import write_json
 from toolkit.memory.activation_offload import ActivationOffload, checkpointed
-from toolkit.memory.host import give_back
+from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names, choose_placement
 
 HEAD_DIM, TEXT_TOKENS, RANK = 128, 512, 16
@@ -135,7 +135,7 @@ def main() -> None:
             if offload is not None:
                 offload.detach()
             del model, offload
-            give_back()
+            release_memory()
     setting = {
         "what": f"heads {heads}, {arguments.double} + {arguments.single} blocks, {dtype}, {side} x {side} pixels",
         "device": torch.cuda.get_device_name() if has_card else "cpu",

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import Mistral3Config, Mistral3ForConditionalGeneration, PreTrainedTokenizerFast
 
-from extensions_built_in.diffusion_models.flux2.weights import to_single_file
+from extensions_built_in.diffusion_models.flux2.released_files import to_single_file
 
 State = dict[str, Tensor]
 FP8 = torch.float8_e4m3fn

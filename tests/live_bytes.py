@@ -17,9 +17,9 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from extensions_built_in.diffusion_models.flux import lora_keys as flux_keys
+from extensions_built_in.diffusion_models.flux import lora_names as flux_keys
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity as flux_velocity
-from extensions_built_in.diffusion_models.flux2 import lora_keys as flux2_keys
+from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
 from toolkit.train.precision import autocast
@@ -31,7 +31,7 @@ class Family:
 
     Attributes:
         transformer, vae: diffusers' classes.
-        lora_keys: module that names the transformer's layers.
+        lora_names: module that names the transformer's layers.
         predict_velocity: the family's forward pass.
         prompt_rows: of an encoded prompt.
         cell_px: side of a cell of the latents.
@@ -41,7 +41,7 @@ class Family:
 
     transformer: Any
     vae: Any
-    lora_keys: Any
+    lora_names: Any
     predict_velocity: Callable[..., Tensor]
     prompt_rows: int
     cell_px: int
@@ -227,8 +227,8 @@ def _transformer(arch: str, *, dtype: torch.dtype, rank: int | None, **num_block
         own = dtype if rank is not None else torch.float32
         model = _in_dtype(family.transformer, config_of(arch, **num_blocks), own).requires_grad_(rank is None)
         if rank is not None:
-            blocks = tuple(family.lora_keys.BLOCK_LISTS)
-            targets = family.lora_keys.targets(model)
+            blocks = tuple(family.lora_names.BLOCK_LISTS)
+            targets = family.lora_names.targets(model)
             names = [name for target in targets if target.name.startswith(blocks) for name in target.modules]
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), model)
     for module in model.modules():

@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from extensions_built_in.diffusion_models.flux.flux_model import SCHEDULER, SCHNELL_SCHEDULER, FluxModel
-from extensions_built_in.diffusion_models.flux.weights import to_single_file
+from extensions_built_in.diffusion_models.flux.flux_model import FluxModel
+from extensions_built_in.diffusion_models.flux.released_files import SCHEDULER, SCHNELL_SCHEDULER, to_single_file
 from tests.layouts import SINGLE_FILES, VAE_WIDTHS, released_vae
 from tests.tiny import tiny_config
+from toolkit.models.options import ModelOptions
 from toolkit.util.get_model import get_model_class
 
 # Kind -> arch, and the name of its released file.
@@ -56,10 +57,13 @@ def make_tiny_flux(folder: Path, kind: str = "dev", layout: str = "diffusers") -
     return {**section, "te_name_or_path": str(encoders)}
 
 
-def tiny_flux(section: dict[str, Any], *components: str, **options: Any) -> FluxModel:
+def tiny_flux(
+    section: dict[str, Any], *components: str, options: ModelOptions | None = None, **settings: Any
+) -> FluxModel:
     """The model of a `model` section in fp32 on the CPU, with some of its components loaded."""
-    config = tiny_config(**{**section, **options})
-    model = get_model_class(config)(config, device=torch.device("cpu"), dtype=torch.float32)
+    config = tiny_config(**{**section, **settings})
+    cpu = torch.device("cpu")
+    model = get_model_class(config)(config, device=cpu, dtype=torch.float32, options=options or ModelOptions())
     assert isinstance(model, FluxModel)
     for component in components:
         model.load(component)  # type: ignore[arg-type]

@@ -9,20 +9,19 @@ from pathlib import Path
 from toolkit.errors import UserError
 from toolkit.lora.frozen import FrozenLora
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update, must_be_finite
+from toolkit.lora.update import LayerLocation, Update, must_be_finite
 from toolkit.models.base_model import BaseModel
 from toolkit.weights.hub import cached_folder
 from toolkit.weights.layouts import NotHereError, find_component
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 from toolkit.weights.tensor_index import index_tensors
 
-FLOW_MATCHING_SCHEDULER = "flowmatch"
 ASSISTANT = "model.assistant_lora_path"
 # As diffusers and peft call the file of a LoRA repository.
 _ASSISTANT_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 
 
-class StableDiffusion(BaseModel):
+class StableDiffusion(BaseModel, is_abstract=True):
     """BaseModel with what the models of ai-toolkit's class of this name share: an assistant LoRA.
 
     The assistant is at work while training and off in samples. A distilled model is trained beside one that undoes its
@@ -42,11 +41,11 @@ class StableDiffusion(BaseModel):
         path = self.model_config.assistant_lora_path
         if path is None:
             return 0
-        place = path if Path(path).expanduser().exists() else cached_folder(path)
-        if place is None:
+        source = path if Path(path).expanduser().exists() else cached_folder(path)
+        if source is None:
             return None
         with suppress(NotHereError):  # the cache has other files of that repository
-            entries = index_tensors([_find_assistant(str(place))]).entries.values()
+            entries = index_tensors([_find_assistant(str(source))]).entries.values()
             return sum(math.prod(entry.shape) for entry in entries)
         return None
 
@@ -68,19 +67,6 @@ class StableDiffusion(BaseModel):
         """For the length of a `with` block the assistant is off."""
         return nullcontext() if self.assistant_lora is None else self.assistant_lora.off()
 
-    def check_noise_scheduler(self, name: str) -> None:
-        """Refuse a noise scheduler that the model was not made with.
-
-        Args:
-            name: `train.noise_scheduler`.
-
-        Raises:
-            UserError: a flow-matching model with another scheduler, or the other way round.
-        """
-        if self.is_flow_matching != (name == FLOW_MATCHING_SCHEDULER):
-            right = FLOW_MATCHING_SCHEDULER if self.is_flow_matching else "ddpm"
-            raise UserError(f"train.noise_scheduler: {self.card.label} needs `{right}`, found `{name}`.")
-
     def _read_assistant(self, path: str) -> tuple[Path, dict[str, Update]]:
         file = _find_assistant(path)
         try:
@@ -100,7 +86,7 @@ class StableDiffusion(BaseModel):
         for target in self.get_lora_targets():
             for module in target.modules if target.name in updates else ():
                 where = self.locate_layer(module)
-                assert isinstance(where, Place), f"the model does not know its own layer {module}"
+                assert isinstance(where, LayerLocation), f"the model does not know its own layer {module}"
                 whole = updates[target.name]
                 found[module] = Update(whole.a, where.rows(whole.b))
         return found

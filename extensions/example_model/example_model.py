@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from extensions.example_model.network import PixelTransformer
 from toolkit.config import SampleItem
 from toolkit.files import sha256_file
-from toolkit.lora.update import Place, Update, state_of
+from toolkit.lora.update import LayerLocation, Update, state_of
 from toolkit.quantize.fill import linear_layers
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.weights.recipe import Built
@@ -105,10 +105,10 @@ class ExampleModel(BaseModel):
         return [LoraTarget(name, (name,)) for name in names]
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | None:
+    def locate_layer(cls, name: str) -> LayerLocation | None:
         """See BaseModel.locate_layer."""
         match = LAYER.fullmatch(name)
-        return match and Place(f"blocks.{match[1]}.{match[2]}")
+        return match and LayerLocation(f"blocks.{match[1]}.{match[2]}")
 
     @classmethod
     def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:

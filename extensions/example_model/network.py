@@ -26,7 +26,7 @@ class PixelTransformer(ModelMixin, ConfigMixin):
     def forward(self, latents: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         """Velocity [B, C, h, w] of latents [B, C, h, w] at sigma [B] for text [B, L, D]."""
         patches = self.patch_in(latents.flatten(2).transpose(1, 2))  # [B, h * w, width]
-        tokens = torch.cat([self.text_in(text), patches + _places(latents, width=patches.shape[2]).to(patches.dtype)], dim=1)
+        tokens = torch.cat([self.text_in(text), patches + _positions(latents, width=patches.shape[2]).to(patches.dtype)], dim=1)
         frequencies = torch.arange(1, 33, device=sigma.device) * torch.pi
         angles = sigma[:, None] * frequencies  # [B, 32]
         time = self.time_in(torch.cat([angles.sin(), angles.cos()], dim=1).to(patches.dtype))
@@ -58,7 +58,7 @@ class Block(nn.Module):
         return tokens + self.mlp_out(nn.functional.gelu(self.mlp_in(self.norm_2(tokens))))
 
 
-def _places(latents: Tensor, *, width: int) -> Tensor:
+def _positions(latents: Tensor, *, width: int) -> Tensor:
     """[1, h * w, width] that tells rows and columns apart."""
     height, columns = latents.shape[-2:]
     rows = torch.arange(height, device=latents.device).repeat_interleave(columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from jobs.process.BaseProcess import BaseProcess
@@ -26,6 +27,7 @@ from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
 from toolkit.errors import Interrupted
 from toolkit.files import sweep_temporary, write_text
 from toolkit.models.base_model import BaseModel
+from toolkit.models.options import ModelOptions
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.optimizers import build_optimizer
 from toolkit.optimizers.weight_update import build_update
@@ -129,9 +131,8 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _run_stages(self, stages: Stages, resume: ResumePlan, stop: StopRequest) -> None:
         config = self.config
-        model = self._make_model(config.device)
+        model = self._make_model(config.device, notify=stages.tell)
         make_current(model.device)
-        model.holding.tell = stages.tell
         model.check_access()
         encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
         with stages.stage("encode text"), stop.ends_at_once("Stopped while encoding captions, before the first step."):
@@ -145,22 +146,26 @@ class BaseSDTrainProcess(BaseProcess):
             with stop.ends_at_once("Stopped while loading the model, before the first step."):
                 if needs_vae(config):
                     model.load("vae")
-                if config.network is None:
-                    model.transformer_dtype = DTYPES["fp32" if config.train.full_finetune_weights == "fp32" else "bf16"]
                 model.load("transformer")
-            if (offloading := model.holding.describe("transformer")) is not None:
+            if (offloading := model.loader.describe("transformer")) is not None:
                 stages.tell(offloading)
             self._train(model, prompts, images, stages, resume, stop)
         encodings.remove_overflow()
 
-    def _make_model(self, device: str) -> BaseModel:
-        model_class = get_model_class(self.config.model)
-        model = model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
+    def _make_model(self, device: str, *, notify: Callable[[str], None] = print) -> BaseModel:
+        config, train, shares = self.config, self.config.train, None
         if self._memory is not None:
             inputs = self._memory.plan.inputs
             shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
-            model.holding.resolve_auto = shares.__getitem__
-        return model
+        trained_dtype = DTYPES["fp32" if train.full_finetune_weights == "fp32" else "bf16"]
+        options = ModelOptions(
+            transformer_dtype=trained_dtype if config.network is None else None,
+            notify=notify,
+            offload_shares=shares,
+            bypass_guidance_embedding=train.bypass_guidance_embedding,
+        )
+        model_class = get_model_class(config.model)
+        return model_class(config.model, device=pick_device(device), dtype=DTYPES[train.dtype], options=options)
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
@@ -206,7 +211,6 @@ class BaseSDTrainProcess(BaseProcess):
             model.enable_gradient_checkpointing()
         assert model.transformer is not None
         model.transformer.train()
-        model.bypass_guidance_embedding = train.bypass_guidance_embedding
         parameters = [parameter for _, parameter in trained.named_parameters()]
         options = train.optimizer_params.model_dump(exclude_none=True)
         optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)

@@ -16,6 +16,7 @@ from diffusers import (
 from torch import nn
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
+from extensions_built_in.diffusion_models.flux2.released_files import SCHEDULER
 from toolkit.files import write_json
 
 TRANSFORMER = {
@@ -27,15 +28,6 @@ TRANSFORMER = {
     "joint_attention_dim": 192,  # three layers of 64 channels
     "axes_dims_rope": (8, 8, 8, 8),
     "guidance_embeds": False,
-}
-# What the released models carry; the pipeline itself chooses the shift from the picture's size.
-SCHEDULER = {
-    "shift": 3.0,
-    "use_dynamic_shifting": True,
-    "base_shift": 0.5,
-    "max_shift": 1.15,
-    "base_image_seq_len": 256,
-    "max_image_seq_len": 4096,
 }
 _ORIGIN = ("_name_or_path", "is_local", "local_files_only")
 _STARTS_AT_ZERO = ("_modulation", "norm_out", "proj_out")
@@ -70,6 +62,7 @@ def save_pipeline(
 ) -> None:
     """Write a klein-type pipeline (true CFG, not distilled); every part in the dtype it has."""
     pipeline = Flux2KleinPipeline(
+        # The pipeline itself chooses the shift from the size of the picture.
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         vae=vae,
         text_encoder=text_encoder,

@@ -15,6 +15,7 @@ from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from safetensors.torch import load_file
 from torch import Tensor
 
+from extensions_built_in.diffusion_models.flux2.released_files import SCHEDULER
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from tests.golden.models import ReferenceSinusoid, reference_transformer, transformer
 from tests.golden.recipe import numbers
@@ -99,15 +100,7 @@ def test_with_the_librarys_sinusoid_the_velocity_is_the_references_as_far_as_its
 
 
 def _scheduler() -> FlowMatchEulerDiscreteScheduler:
-    # As in the released scheduler_config.json.
-    return FlowMatchEulerDiscreteScheduler(
-        shift=3.0,
-        use_dynamic_shifting=True,
-        base_shift=0.5,
-        max_shift=1.15,
-        base_image_seq_len=256,
-        max_image_seq_len=4096,
-    )
+    return FlowMatchEulerDiscreteScheduler(**SCHEDULER)
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def test_a_transformers_layers_are_those_of_the_real_class(arch: str) -> None:
         model = family.transformer(**config_of(arch))
     size = size_of(arch).transformer
     assert size.parameters == count(model.parameters())
-    targets = family.lora_keys.targets(model)
+    targets = family.lora_names.targets(model)
     loras = [(target.name, [model.get_submodule(name) for name in target.modules]) for target in targets]
-    in_blocks = [modules for name, modules in loras if name.startswith(tuple(family.lora_keys.BLOCK_LISTS))]
+    in_blocks = [modules for name, modules in loras if name.startswith(tuple(family.lora_names.BLOCK_LISTS))]
     assert [block.count for block in size.blocks] == [len(layers) for layers in lists_of_layers(model)]
     assert size.block_parameters == sum(module.weight.numel() for modules in in_blocks for module in modules)
     for blocks_only, chosen in ((True, in_blocks), (False, [modules for _, modules in loras])):

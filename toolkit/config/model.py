@@ -88,7 +88,7 @@ class ModelConfig(Section):
         "ostris/FLUX.1-schnell-training-adapter.",
     )
     model_paths: ModelPaths = Field(ModelPaths(), description="Other places for single components.")
-    vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`.")
+    vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`, on a CPU fp32.")
     te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")
     model_kwargs: ModelKwargs = Field(ModelKwargs(), description="Options of one kind of model.")
 
@@ -104,14 +104,14 @@ class ModelConfig(Section):
         card = find_cards().get(self.arch)
         return card is not None and card.family == "flux"
 
-    def place_of(self, component: str) -> str | None:
-        """The place that the job names for `transformer`, `vae`, `text_encoder` or `tokenizer` alone, if any.
+    def source_of(self, component: str) -> str | None:
+        """The path or hub id that the job names for `transformer`, `vae`, `text_encoder` or `tokenizer` alone, if any.
 
         A second encoder or tokenizer (`text_encoder_2`, `tokenizer_2`) is where the first is.
         """
         component, paths = component.removesuffix("_2"), self.model_paths
         if component == "tokenizer":
-            return paths.tokenizer or self.place_of("text_encoder")
+            return paths.tokenizer or self.source_of("text_encoder")
         shorthand = {"vae": self.vae_path, "text_encoder": self.te_name_or_path}.get(component)
         return getattr(paths, component) or shorthand
 

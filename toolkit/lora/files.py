@@ -110,8 +110,8 @@ def write_updates(path: Path, source: LoraFile, updates: Mapping[str, Update], *
     metadata = {key: value for key, value in source.metadata.items() if key != ADAPTER_METADATA} | {"format": "pt"}
     ranks = {update.rank for update in updates.values()}
     metadata |= {"ss_network_dim": str(max(ranks)), "ss_network_alpha": str(max(ranks))}
-    place = source.model.locate_layer
-    write_lora_file(path, tensors, metadata, check=lambda file: verify(file, updates, place, dtype=dtype))
+    locate = source.model.locate_layer
+    write_lora_file(path, tensors, metadata, check=lambda file: verify(file, updates, locate, dtype=dtype))
 
 
 def write_lora_file(

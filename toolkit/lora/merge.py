@@ -13,7 +13,7 @@ from toolkit.errors import UserError
 from toolkit.files import whole_file, whole_folder
 from toolkit.lora.files import LoraFile, read_lora_file
 from toolkit.lora.parse import PREFIXES
-from toolkit.lora.update import Fused, Place
+from toolkit.lora.update import Location
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 # Number formats of safetensors in which a weight can be added to.
@@ -54,14 +54,14 @@ def merge(lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: st
     return [f"{output}: {len(source.updates)} layers of {lora} added at weight {weight:g}"]
 
 
-def _add(path: Path, index: TensorIndex, source: LoraFile, weight: float) -> dict[Place | Fused, str]:
+def _add(path: Path, index: TensorIndex, source: LoraFile, weight: float) -> dict[Location, str]:
     """Change the copy of an indexed file in place. Returns the changed layers with their names."""
-    done: dict[Place | Fused, str] = {}
+    done: dict[Location, str] = {}
     with path.open("r+b") as file:
         for key, entry in index.entries.items():
-            place = _place(key, source)
-            delta = None if place is None else place.delta(source.updates)
-            if place is None or delta is None:
+            where = _locate(key, source)
+            delta = None if where is None else where.delta(source.updates)
+            if where is None or delta is None:
                 continue
             if entry.dtype not in _DTYPES:
                 raise UserError(f"{key}: is stored as {entry.dtype}. Merge into bf16, fp16 or fp32 weights.")
@@ -74,23 +74,23 @@ def _add(path: Path, index: TensorIndex, source: LoraFile, weight: float) -> dic
             merged = (value.view(delta.shape).float() + weight * delta).to(value.dtype)
             file.seek(entry.offset)
             file.write(np.ascontiguousarray(merged.view(torch.uint8).numpy()).tobytes())
-            done[place] = key
+            done[where] = key
     return done
 
 
-def _place(key: str, source: LoraFile) -> Place | Fused | None:
+def _locate(key: str, source: LoraFile) -> Location | None:
     if not key.endswith(".weight"):
         return None
     for prefix in PREFIXES:
-        if key.startswith(prefix) and (place := source.model.locate_layer(key.removeprefix(prefix)[: -len(".weight")])):
-            return place
+        if key.startswith(prefix) and (where := source.model.locate_layer(key.removeprefix(prefix)[: -len(".weight")])):
+            return where
     return None
 
 
-def _check_all(changed: list[dict[Place | Fused, str]], source: LoraFile, base: Path) -> None:
+def _check_all(changed: list[dict[Location, str]], source: LoraFile, base: Path) -> None:
     parts: dict[str, float] = {}
-    for place in (place for file in changed for place in file):
-        for target, share in place.shares().items():
+    for where in (where for file in changed for where in file):
+        for target, share in where.shares().items():
             parts[target] = parts.get(target, 0.0) + share
     missing = sorted(target for target in source.updates if round(parts.get(target, 0.0), 6) != 1)
     if missing:

@@ -7,14 +7,14 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.lora import lokr
-from toolkit.lora.update import Fused, Place, Update, fuse
+from toolkit.lora.update import LayerLocation, Locate, Location, Update, fuse
 
 # What programs write before the name of a layer. Longer ones first.
 PREFIXES = (
@@ -56,25 +56,27 @@ class UnknownKeysError(UserError):
 
 
 def parse(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], place: Callable[[str], Place | Fused | None]
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    locate: Locate,
 ) -> dict[str, Update]:
     """Updates by target, in fp32, alpha folded in; layers that a target fuses are fused, and the other way round.
 
     Args:
         tensors: of a file in any format known here.
         metadata: the file's header; alpha may stand there.
-        place: says where a layer belongs by any of its names, dotted or with underscores, without prefix; None if it
+        locate: says where a layer belongs by any of its names, dotted or with underscores, without prefix; None if it
             is no layer of the model.
 
     Raises:
         UnknownKeysError: keys are unknown or given twice; all such keys are counted and the first are named.
         UserError: a layer is incomplete, given twice, or makes no sense.
     """
-    found: dict[Place | Fused, dict[str, Tensor]] = defaultdict(dict)
-    names: dict[Place | Fused, str] = {}
+    found: dict[Location, dict[str, Tensor]] = defaultdict(dict)
+    names: dict[Location, str] = {}
     strange = []
     for key, tensor in tensors.items():
-        known = _split(key, place)
+        known = _split(key, locate)
         if known is None or known[2] in found[known[1]]:
             strange.append(key)
         else:
@@ -86,7 +88,7 @@ def parse(
     if not found:
         raise UserError("the file holds no tensors.")
     adapter = _adapter(metadata)
-    parts: dict[str, dict[Place, Update]] = defaultdict(dict)
+    parts: dict[str, dict[LayerLocation, Update]] = defaultdict(dict)
     for where, roles in found.items():
         for piece, update in where.pieces(_update(names[where], roles, adapter)):
             if piece in parts[piece.target]:
@@ -108,15 +110,15 @@ def format_of(tensors: Mapping[str, Tensor]) -> str:
     return f"{prefix}<layer>{suffix}"
 
 
-def _split(key: str, place: Callable[[str], Place | Fused | None]) -> tuple[str, Place | Fused, str] | None:
-    """Layer name, place and role of a key."""
+def _split(key: str, locate: Locate) -> tuple[str, Location, str] | None:
+    """Layer name, location and role of a key."""
     suffix = next((suffix for suffix in ROLES if key.endswith(suffix)), None)
     if suffix is None:
         return None
     for prefix in PREFIXES:
         if key.startswith(prefix):
             name = key.removeprefix(prefix).removesuffix(suffix)
-            if where := place(name):
+            if where := locate(name):
                 return name, where, ROLES[suffix]
     return None
 
@@ -140,9 +142,9 @@ def _update(name: str, roles: Mapping[str, Tensor], adapter: Mapping[str, Any]) 
         raise UserError(f"{name}: {error}.") from error
 
 
-def _join(target: str, given: Mapping[Place, Update]) -> Update:
-    counts = {place.num_parts for place in given}
-    by_part = {place.part: update for place, update in given.items()}
+def _join(target: str, given: Mapping[LayerLocation, Update]) -> Update:
+    counts = {where.num_parts for where in given}
+    by_part = {where.part: update for where, update in given.items()}
     if len(counts) > 1 or len(by_part) < len(given):
         raise UserError(_given_twice(target))
     if counts == {1}:

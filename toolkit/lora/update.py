@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +41,19 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Place:
+class LoraTarget:
+    """One update B @ A: its name in LoRA files, and the linear layers of the loaded model that it covers.
+
+    Several modules mean that the released model fuses them into one matrix: they share A, and B is stacked in this
+    order. Such an update has the same shape, and the same meaning, in every program that reads the released model.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerLocation:
     """Where the update of a layer, by any name a file may use, belongs in the released model.
 
     Attributes:
@@ -60,7 +72,7 @@ class Place:
         """The layer's rows of something that has the rows of the whole target, in the layer's order."""
         return swap_halves(tensor) if self.is_swapped else tensor.chunk(self.num_parts, dim=0)[self.part]
 
-    def pieces(self, update: Update) -> list[tuple[Place, Update]]:
+    def pieces(self, update: Update) -> list[tuple[LayerLocation, Update]]:
         """The layer's update as what it is of its target."""
         return [(self, Update(update.a, swap_halves(update.b)) if self.is_swapped else update)]
 
@@ -75,7 +87,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Fused:
+class FusedLocation:
     """A layer of a file whose rows are several targets, one below the other.
 
     Attributes:
@@ -86,7 +98,7 @@ class Fused:
     targets: tuple[str, ...]
     heights: tuple[int, ...]
 
-    def pieces(self, update: Update) -> list[tuple[Place, Update]]:
+    def pieces(self, update: Update) -> list[tuple[LayerLocation, Update]]:
         """The update of each target that has one.
 
         Raises:
@@ -98,10 +110,10 @@ class Fused:
                 "file is of another model."
             )
         parts = zip(self.targets, split(update, len(self.targets), heights=self.heights), strict=True)
-        return [(Place(target), part) for target, part in parts if part is not None]
+        return [(LayerLocation(target), part) for target, part in parts if part is not None]
 
     def delta(self, updates: Mapping[str, Update]) -> Tensor | None:
-        """See Place.delta."""
+        """See LayerLocation.delta."""
         update = self.joined(updates)
         return None if update is None else update.delta()
 
@@ -111,8 +123,13 @@ class Fused:
         return fuse(parts, len(self.targets), heights=self.heights) if parts else None
 
     def shares(self) -> dict[str, float]:
-        """See Place.shares."""
+        """See LayerLocation.shares."""
         return dict.fromkeys(self.targets, 1.0)
+
+
+Location = LayerLocation | FusedLocation
+# From any name that a layer has to where it belongs; None for what is not a layer of the model.
+Locate = Callable[[str], Location | None]
 
 
 def updates_of(state: Mapping[str, Tensor]) -> dict[str, Update]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from toolkit.errors import UserError
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Fused, Place, Update, distance, norm
+from toolkit.lora.update import LayerLocation, Locate, Update, distance, norm
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 TOLERANCE = 1e-6
@@ -20,7 +20,7 @@ WRITTEN_AS = {torch.float32: (2**-24, 0.0), torch.bfloat16: (2**-9, 0.0), torch.
 def verify(
     path: Path,
     live: Mapping[str, Update],
-    place: Callable[[str], Place | Fused | None],
+    locate: Locate,
     *,
     dtype: torch.dtype,
 ) -> None:
@@ -31,18 +31,18 @@ def verify(
 
     Args:
         path: the file.
-        live: the change of every layer, fp32, by any name that `place` knows.
-        place: as in `parse`.
+        live: the change of every layer, fp32, by any name that `locate` knows.
+        locate: as in `parse`.
         dtype: of the file.
 
     Raises:
         UserError: a layer is missing from the file, is there although it is not live, or differs.
     """
-    read = parse(read_tensors(path), read_metadata(path), place)
+    read = parse(read_tensors(path), read_metadata(path), locate)
     seen: set[str] = set()
     for name, update in live.items():
-        where = place(name)
-        assert isinstance(where, Place), f"the model does not know its own layer {name}"
+        where = locate(name)
+        assert isinstance(where, LayerLocation), f"the model does not know its own layer {name}"
         seen.add(where.target)
         if where.target not in read:
             raise UserError(_failure(f"{name} is missing from the file that was written"))

@@ -65,10 +65,10 @@ class ActivationOffload:
 
     def __call__(self, block: nn.Module, *arguments: Any) -> Any:
         """Run a block."""
-        places = {argument.data_ptr() for argument in arguments if self._is_worth_it(argument)}
+        addresses = {argument.data_ptr() for argument in arguments if self._is_worth_it(argument)}
 
         def pack(tensor: Tensor) -> Any:
-            return self._keep(tensor) if tensor.data_ptr() in places else tensor
+            return self._keep(tensor) if tensor.data_ptr() in addresses else tensor
 
         # Inside, checkpoint has hooks of its own: these see the inputs only.
         with saved_tensors_hooks(pack, self._get):

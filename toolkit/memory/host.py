@@ -54,7 +54,7 @@ def host_twin(tensor: Tensor) -> Tensor:
         ) from error
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return freed memory to the system.
 
     glibc keeps freed pieces below its threshold for large ones, which grows to 32 MB, for later use: after a text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,53 +13,56 @@ from torch import Tensor, nn
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
-from toolkit.memory.holding import Holding
-from toolkit.memory.host import give_back
+from toolkit.lora.update import Location, LoraTarget, Update, state_of, updates_of
+from toolkit.memory.component_loader import ComponentLoader
+from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
+from toolkit.models.contract import check_answers
+from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.recipe import Loadable
+
+__all__ = ["BaseModel", "Component", "LoraTarget", "StateDict"]
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class LoraTarget:
-    """One update B @ A: its name in LoRA files, and the linear layers of the loaded model that it covers.
-
-    Several modules mean that the released model fuses them into one matrix: they share A, and B is stacked in this
-    order. Such an update has the same shape, and the same meaning, in every program that reads the released model.
-    """
-
-    name: str
-    modules: tuple[str, ...]
-
-
 class BaseModel:
     """A model that can be trained. Components are loaded one by one, when a stage of the plan needs them.
 
-    A subclass sets `arch` and answers the methods that raise NotImplementedError. Attributes `text_encoder`,
-    `tokenizer`, `vae` and `transformer` are None until loaded.
+    A subclass sets `arch` and answers what is marked abstract; what it forgot is said when the class is made. One whose
+    subclasses are the models is made with `is_abstract=True`. Attributes `text_encoder`, `tokenizer`, `vae` and
+    `transformer` are None until loaded.
     """
 
     arch: ClassVar[str]
     base_model_version: ClassVar[str | None] = None  # where headers of other programs' files do not say the arch
-    is_flow_matching: bool = True
-    is_transformer: bool = True
     max_text_tokens: ClassVar[int] = 512
 
-    def __init__(self, model_config: ModelConfig, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init_subclass__(cls, *, is_abstract: bool = False) -> None:
+        if not is_abstract:
+            check_answers(cls)
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: ModelOptions = ModelOptions(),  # noqa: B008 - frozen
+    ) -> None:
         self.model_config = model_config
         self.device = device
         self.dtype = dtype
-        self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
-        self.bypass_guidance_embedding = False  # in predictions, by models that can do without it; never in samples
-        self.holding = Holding(model_config, device)
-        # Classes of the model libraries, each None until it is loaded.
-        self.text_encoder: Any = None
+        self.transformer_dtype = dtype if options.transformer_dtype is None else options.transformer_dtype
+        self.bypass_guidance_embedding = options.bypass_guidance_embedding
+        self.loader = ComponentLoader(
+            model_config, device, notify=options.notify, offload_shares=options.offload_shares
+        )
+        self.text_encoder: Any = None  # these four are of the model libraries' classes
         self.tokenizer: Any = None
         self.vae: Any = None
         self.transformer: Any = None
@@ -69,22 +72,7 @@ class BaseModel:
         """What this arch says of itself."""
         return find_cards()[self.arch]
 
-    @property
-    def is_flux2(self) -> bool:
-        """True for every FLUX.2 arch. Derived, never set; kept for users' scripts, ours ask for the capability."""
-        return self.card.family == "flux2"
-
-    @property
-    def is_flux(self) -> bool:
-        """The same for every FLUX.1 arch."""
-        return self.card.family == "flux"
-
     # Loading
-
-    def load_model(self) -> None:
-        """Load every component. The trainer loads them one by one instead."""
-        for component in ("text_encoder", "vae", "transformer"):
-            self.load(component)
 
     def check_files(self) -> None:
         """Look at what can be seen of the model's files without reading weights or asking the network.
@@ -108,25 +96,24 @@ class BaseModel:
         """Weights of the frozen LoRA that is at work in training, 0 if the job has none; None if it is not here."""
         return 0
 
+    @abstractmethod
     def load(self, component: Component) -> None:
         """Load one component to the model's device, in eval mode and frozen; nothing happens if it is there.
 
         Raises:
             UserError: the weights are missing, damaged or of another model.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """Names of the linear layers that `quantize` and `quantize_te` hold in few bits.
 
-        All others keep their precision: embedders, norms, modulation and the last layer are small, and errors in them
-        reach everything.
+        Embedders, norms, modulation and the last layer keep their precision: errors in them reach everything.
 
         Args:
             component: `transformer` or `text_encoder`.
             module: the component; may be on the meta device.
         """
-        raise NotImplementedError
 
     def list_blocks(self, module: nn.Module) -> list[str]:
         """Dotted names of a component's blocks in the order of its forward pass; only whole blocks are offloaded."""
@@ -143,7 +130,7 @@ class BaseModel:
         Raises:
             UserError: the files are damaged, or cannot be quantized.
         """
-        return self.holding.load(
+        return self.loader.load(
             component,
             recipe,
             dtype=dtype,
@@ -155,15 +142,15 @@ class BaseModel:
 
     def free(self, component: Component) -> None:
         """Forget a component; its memory is free when the caller holds no reference of its own."""
-        self.holding.free(component)
+        self.loader.free(component)
         setattr(self, component, None)
         if component == "text_encoder":
             self.tokenizer = None
-        give_back()
+        release_memory()
 
+    @abstractmethod
     def fingerprint(self, component: Component) -> str:
         """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""
-        raise NotImplementedError
 
     @property
     def vae_dtype(self) -> torch.dtype:
@@ -179,26 +166,26 @@ class BaseModel:
 
     # Text and images
 
+    @abstractmethod
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
         """Encode prompts. Needs the text encoder.
 
         Returns:
-            [B, L, D] in the model's dtype on its device, padded to the length used at inference. What is in the rows
-            is the model's own affair: they only ever come back to it.
+            [B, L, D] in the model's dtype on its device, padded to the length used at inference; only the model itself
+            reads them.
         """
-        raise NotImplementedError
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
         """Where a prompt that is too long is cut; None where all of it is read. Loads no weights."""
         return None
 
+    @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Clean, normalised latents [B, C, h, w] of pixels [B, 3, H, W] in -1..1. Needs the VAE."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
-        raise NotImplementedError
 
     @property
     def _whole_px(self) -> int:
@@ -207,6 +194,7 @@ class BaseModel:
 
     # Training
 
+    @abstractmethod
     def get_noise_prediction(
         self,
         noisy_latents: Tensor,
@@ -229,7 +217,6 @@ class BaseModel:
         Returns:
             Velocity `noise - latents`, [B, C, h, w].
         """
-        raise NotImplementedError
 
     def get_loss_target(self, latents: Tensor, noise: Tensor) -> Tensor:
         """What the prediction is compared with: the velocity of the straight path (arXiv 2209.03003)."""
@@ -243,37 +230,30 @@ class BaseModel:
         """Length of the sequence that a picture of this size becomes; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
-    def get_model_has_grad(self) -> bool:
-        """Whether anything in the transformer is being trained."""
-        return self.transformer is not None and any(p.requires_grad for p in self.transformer.parameters())
-
-    def get_te_has_grad(self) -> bool:
-        """Whether anything in the text encoder is being trained."""
-        return self.text_encoder is not None and any(p.requires_grad for p in self.text_encoder.parameters())
-
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. For transformers of diffusers' kind."""
-        self.transformer.enable_gradient_checkpointing(self.holding.checkpoint_function())
+        self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
 
     # LoRA
 
+    @abstractmethod
     def get_transformer_block_names(self) -> list[str]:
         """Names of the lists of blocks, as LoRA files spell them; LoRA is put on linear layers inside these."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get_lora_targets(self) -> list[LoraTarget]:
         """Every linear layer that may carry LoRA, in model order."""
-        raise NotImplementedError
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | Fused | None:
+    @abstractmethod
+    def locate_layer(cls, name: str) -> Location | None:
         """Where a layer belongs by any of its names, dotted or all underscores; None: nowhere.
 
-        A name in `LoraTarget.modules` is always a `Place`; only files of other programs fuse several targets.
+        A name in `LoraTarget.modules` is always a `LayerLocation`; only files of other programs fuse several targets.
         """
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
         """The tensors of a LoRA file.
 
@@ -284,7 +264,6 @@ class BaseModel:
         Raises:
             UserError: the format cannot carry one of the layers.
         """
-        raise NotImplementedError
 
     def convert_lora_weights_before_save(self, state_dict: StateDict, file_format: str = "bfl") -> StateDict:
         """From `<LoraTarget.name>.lora_A/B.weight` to the keys of the file."""
@@ -302,9 +281,9 @@ class BaseModel:
 
     # Saving the whole model
 
+    @abstractmethod
     def model_state_to_save(self) -> StateDict:
         """The transformer's weights under the names of the released single file."""
-        raise NotImplementedError
 
     def get_base_model_version(self) -> str:
         """Value of `ss_base_model_version` in the metadata of saved files."""
@@ -312,10 +291,11 @@ class BaseModel:
 
     # Sampling
 
+    @abstractmethod
     def get_generation_pipeline(self) -> Any:
         """The library's pipeline around the loaded transformer and VAE, without text encoder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generate_single_image(
         self,
         pipeline: Any,
@@ -334,8 +314,36 @@ class BaseModel:
             generator: source of the noise, on the CPU.
             references: its reference images, RGB, at the sizes that the model sees.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
         """The texts that must be encoded to draw this sample."""
-        raise NotImplementedError
+
+    # Names that scripts and extensions for ai-toolkit know. The trainer itself asks the questions above.
+
+    is_flow_matching: bool = True
+    is_transformer: bool = True
+    target_lora_modules: ClassVar[list[str]] = []
+
+    @property
+    def is_flux2(self) -> bool:
+        """True for every FLUX.2 arch. Derived, never set; ours ask for the capability."""
+        return self.card.family == "flux2"
+
+    @property
+    def is_flux(self) -> bool:
+        """The same for every FLUX.1 arch."""
+        return self.card.family == "flux"
+
+    def load_model(self) -> None:
+        """Load every component."""
+        for component in ("text_encoder", "vae", "transformer"):
+            self.load(component)
+
+    def get_model_has_grad(self) -> bool:
+        """Whether anything in the transformer is being trained."""
+        return self.transformer is not None and any(p.requires_grad for p in self.transformer.parameters())
+
+    def get_te_has_grad(self) -> bool:
+        """Whether anything in the text encoder is being trained."""
+        return self.text_encoder is not None and any(p.requires_grad for p in self.text_encoder.parameters())

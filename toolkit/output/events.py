@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Literal, Self
 
 from toolkit.files import is_disk_full, write_bytes
 
@@ -28,12 +28,15 @@ FILE_BYTES = 2_000_000  # about 14,000 steps
 OLDER_BYTES = 8 * FILE_BYTES
 _COARSEST = 1024
 
+# What a run writes: itself, its stages (started, done), what it tells and warns of, its steps, files it writes or
+# deletes, and how it ended (`done` or `error`).
+EventKind = Literal["job", "stage", "message", "warning", "step", "sample", "checkpoint", "error", "done"]
+
 
 class EventLog:
     """Appends events to `events.jsonl`; a reader may follow along while the job runs.
 
-    Each line holds `time` (seconds since 1970), `kind` (`job`, `stage`, `step`, `sample`, `checkpoint`, `warning`,
-    `error`, `memory`, `done`) and the fields of that kind.
+    Each line holds `time` (seconds since 1970), `kind` (one of `EventKind`) and the fields of that kind.
 
     Args:
         path: of the newest events.
@@ -57,7 +60,7 @@ class EventLog:
     ) -> None:
         self._file.close()
 
-    def write(self, kind: str, **fields: Any) -> None:
+    def write(self, kind: EventKind, **fields: Any) -> None:
         """Append one event. A step costs one short write; nothing is synced, and rewritten only when a file is full.
 
         A number that is not finite is written as null: JSON knows no NaN, and pages could not read the line. On a full

@@ -37,7 +37,7 @@ def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) ->
 def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> PlanInputs:
     """The inputs with every share of streamed layers that the job leaves to the plan: the least that fits.
 
-    With `low_vram` that is the text encoder's, whatever the job says (`toolkit.memory.holding`). Where not even
+    With `low_vram` that is the text encoder's, whatever the job says (see `ComponentLoader`). Where not even
     everything is enough the share is 1, and the plan will be refused.
     """
     if not model.layer_offloading:

@@ -14,7 +14,7 @@ from toolkit.errors import UserError
 from toolkit.quantize.formats import FORMATS
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.quantized_cache import DamagedEntry, keep_entry, read_entry
-from toolkit.weights.streaming import place
+from toolkit.weights.streaming import set_tensor
 
 Placed = Callable[[str], None]
 DeviceOf = Callable[[str], torch.device]
@@ -75,7 +75,7 @@ def fill_frozen(
     stored = module.state_dict().keys()
     for name, buffer in list(module.named_buffers()):
         if name not in stored:  # computed and not read, such as the frequencies of position embeddings
-            place(module, name, buffer.to(device))
+            set_tensor(module, name, buffer.to(device))
 
 
 def linear_layers(module: nn.Module, blocks: Iterable[str]) -> list[str]:
@@ -114,7 +114,7 @@ def _quantize_while(
             quantize_layer(module, layers[name], quantization.qtype)
             _move_buffers(module.get_submodule(layers[name]), device_of(name))
         else:
-            place(module, name, _tensor(module, name).to(device_of(name)))
+            set_tensor(module, name, _tensor(module, name).to(device_of(name)))
 
     fill(torch.device("cpu") if quantization.on_cpu else device, placed)
     left = [name for name in quantization.layers if not isinstance(module.get_submodule(name), FrozenLinear)]

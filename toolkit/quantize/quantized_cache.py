@@ -15,7 +15,7 @@ from toolkit.files import sha256_json, sweep_temporary
 from toolkit.output.disk import free_bytes
 from toolkit.quantize.formats import VERSION
 from toolkit.quantize.frozen_linear import FrozenLinear
-from toolkit.weights.streaming import place
+from toolkit.weights.streaming import set_tensor
 from toolkit.weights.tensor_files import checksum, read_checksums, read_metadata, stream_tensors
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
@@ -110,7 +110,7 @@ def read_entry(
             tensor = index.read(name)
             if checksums.get(name) != checksum(tensor):
                 raise DamagedEntry(f"{name} has changed since it was written")
-            place(module, name, tensor.to(device_of(name), copy=True))
+            set_tensor(module, name, tensor.to(device_of(name), copy=True))
     except (UserError, DamagedEntry) as error:
         for name, linear in linears.items():
             module.set_submodule(name, linear)

@@ -57,12 +57,12 @@ class TrainedLora:
             UserError: what was read back is not what is being trained, or the format cannot carry it.
         """
         path = base.with_name(f"{base.name}.safetensors")
-        tensors, place = self.network.state_dict(dtype, self.file_format), self.network.model.locate_layer
+        tensors, locate = self.network.state_dict(dtype, self.file_format), self.network.model.locate_layer
         write_lora_file(
             path,
             tensors,
             metadata,
-            check=lambda written: verify(written, self.network.updates(), place, dtype=dtype),
+            check=lambda written: verify(written, self.network.updates(), locate, dtype=dtype),
         )
         return (path,)
 

@@ -27,66 +27,66 @@ class ComponentFiles:
     """The files of one component.
 
     Attributes:
-        place: what to call it in messages: a folder or a file.
+        path: the folder or file, also its name in messages.
         folder: holds `config.json` or its like; None for a single file that has none beside it.
         weights: safetensors files, each tensor in one of them; empty for components without weights.
     """
 
-    place: Path
+    path: Path
     folder: Path | None
     weights: tuple[Path, ...]
 
 
 class NotHereError(UserError):
-    """The place exists and is sound, but does not hold the component."""
+    """The source exists and is sound, but does not hold the component."""
 
 
 def find_component(
-    place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+    source: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
 ) -> ComponentFiles:
-    """Find the files of a component, downloading them if the place is on the hub.
+    """Find the files of a component, downloading them if the source is on the hub.
 
-    Looked for, in this order: the folder `<component>` with its configuration in it; the place itself as such a
+    Looked for, in this order: the folder `<component>` with its configuration in it; the source itself as such a
     folder; a single file with a released name; the only safetensors file there, if `single_files` are looked for and
     `any_file` will do.
 
     Args:
-        place: local folder or file, `owner/name` of a hub repository, or `owner/name/file.safetensors`.
+        source: local folder or file, `owner/name` of a hub repository, or `owner/name/file.safetensors`.
         component: the name of its folder: `transformer`, `vae`, `text_encoder`, `tokenizer`, `scheduler`, ...
         single_files: names under which the component is released as one file, best first; none if it never is.
         any_file: whether the only safetensors file of a folder is the component, whatever its name.
-        setting: key of the job file that names the place, for messages.
+        setting: key of the job file that names the source, for messages.
 
     Raises:
-        NotHereError: the place does not hold the component.
-        UserError: the place is absent, out of reach, incomplete or in a format that is not read.
+        NotHereError: the source does not hold the component.
+        UserError: the source is absent, out of reach, incomplete or in a format that is not read.
     """
-    local = Path(place).expanduser()
+    local = Path(source).expanduser()
     if local.is_file():
         return _of_file(local, component, setting=setting)
     if not local.is_dir():
-        local = _downloaded(place, component, single_files, any_file, setting=setting)
+        local = _downloaded(source, component, single_files, any_file, setting=setting)
         if local.is_file():
             return _of_file(local, component, setting=setting)
-    return _in_folder(local, component, single_files, any_file, place=place, setting=setting)
+    return _in_folder(local, component, single_files, any_file, source=source, setting=setting)
 
 
 def reach_component(
-    place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+    source: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
 ) -> None:
     """Make sure that `find_component`, with the same arguments, will find the component, and download nothing.
 
     Raises:
-        NotHereError: the place does not hold the component.
-        UserError: the place is absent, or on the hub out of reach while the component is not in the local cache.
+        NotHereError: the source does not hold the component.
+        UserError: the source is absent, or on the hub out of reach while the component is not in the local cache.
     """
-    if Path(place).expanduser().exists():
-        find_component(place, component, single_files=single_files, any_file=any_file, setting=setting)
+    if Path(source).expanduser().exists():
+        find_component(source, component, single_files=single_files, any_file=any_file, setting=setting)
         return
-    repo, inner = _repository(place, setting=setting)
+    repo, inner = _repository(source, setting=setting)
     try:
         hub.check_access(repo, setting=setting)
-        _wanted(repo, inner, component, single_files, any_file, place=place, setting=setting)
+        _wanted(repo, inner, component, single_files, any_file, source=source, setting=setting)
     except NotHereError:
         raise
     except UserError as error:
@@ -105,7 +105,7 @@ def _is_whole(
     if inner:
         return (folder / inner).is_file()
     try:
-        found = _in_folder(folder, component, single_files, any_file, place=str(folder), setting=setting)
+        found = _in_folder(folder, component, single_files, any_file, source=str(folder), setting=setting)
     except NotHereError:
         raise
     except UserError:  # a shard is missing
@@ -114,11 +114,11 @@ def _is_whole(
 
 
 def _in_folder(
-    folder: Path, component: str, single_files: Sequence[str], any_file: bool, *, place: str, setting: str
+    folder: Path, component: str, single_files: Sequence[str], any_file: bool, *, source: str, setting: str
 ) -> ComponentFiles:
     files = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*")) if path.is_file()]
     files += [f"{component}/{path.name}" for path in sorted((folder / component).glob("*")) if path.is_file()]
-    chosen = _choose(files, component, single_files, any_file, place=place, setting=setting)
+    chosen = _choose(files, component, single_files, any_file, source=source, setting=setting)
     if len(chosen) == 1 and chosen[0].endswith(TENSORS):
         return _of_file(folder / chosen[0], component, setting=setting)
     inner = (folder / chosen[0]).parent
@@ -126,9 +126,9 @@ def _in_folder(
 
 
 def _choose(
-    files: Sequence[str], component: str, single_files: Sequence[str], any_file: bool, *, place: str, setting: str
+    files: Sequence[str], component: str, single_files: Sequence[str], any_file: bool, *, source: str, setting: str
 ) -> tuple[str, ...]:
-    """The files that make up the component, of all that a place has; one file alone is a single file."""
+    """The files that make up the component, of all that a source has; one file alone is a single file."""
     says_what_it_is = _SAYS_WHAT_IT_IS.get(component, ("config.json",))
     inside = tuple(name for name in files if PurePosixPath(name).parent == PurePosixPath(component))
     if any(PurePosixPath(name).name in says_what_it_is for name in inside):
@@ -144,13 +144,13 @@ def _choose(
         return (tensors[0],)
     pickles = [name for name in (*inside, *root) if name.endswith(PICKLES)]
     if pickles and not tensors and single_files:
-        raise UserError(_pickle(f"{place}: {pickles[0]}"))
+        raise UserError(_pickle(f"{source}: {pickles[0]}"))
     found = ", ".join(list(root)[:8]) or "nothing"
     looked = f"`{component}/config.json`" if component not in _WITHOUT_WEIGHTS else f"`{component}/`"
     names = f" or one of {', '.join(single_files)}" if single_files else ""
     several = f" It has {len(tensors)} safetensors files: name one of them." if single_files and tensors else ""
     raise NotHereError(
-        f"{setting}: {place} holds no {component}: there is no {looked}{names} in it.{several} (It has: {found}.)"
+        f"{setting}: {source} holds no {component}: there is no {looked}{names} in it.{several} (It has: {found}.)"
     )
 
 
@@ -202,22 +202,22 @@ def _shards(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in names)
 
 
-def _downloaded(place: str, component: str, single_files: Sequence[str], any_file: bool, *, setting: str) -> Path:
-    repo, inner = _repository(place, setting=setting)
-    wanted = _wanted(repo, inner, component, single_files, any_file, place=place, setting=setting)
+def _downloaded(source: str, component: str, single_files: Sequence[str], any_file: bool, *, setting: str) -> Path:
+    repo, inner = _repository(source, setting=setting)
+    wanted = _wanted(repo, inner, component, single_files, any_file, source=source, setting=setting)
     return hub.download(repo, wanted, setting=setting) / inner
 
 
-def _repository(place: str, *, setting: str) -> tuple[str, str]:
-    """A place on the hub as `owner/name` and the file in it, if it names one."""
-    parts = place.split("/")
-    if len(parts) < 2 or place.startswith((".", "/", "~")) or "\\" in place:
-        raise UserError(f"{setting}: no such file or folder: {place}")
+def _repository(source: str, *, setting: str) -> tuple[str, str]:
+    """A source on the hub as `owner/name` and the file in it, if it names one."""
+    parts = source.split("/")
+    if len(parts) < 2 or source.startswith((".", "/", "~")) or "\\" in source:
+        raise UserError(f"{setting}: no such file or folder: {source}")
     return "/".join(parts[:2]), "/".join(parts[2:])
 
 
 def _wanted(
-    repo: str, inner: str, component: str, single_files: Sequence[str], any_file: bool, *, place: str, setting: str
+    repo: str, inner: str, component: str, single_files: Sequence[str], any_file: bool, *, source: str, setting: str
 ) -> dict[str, int]:
     """The files to download, with their sizes in bytes."""
     sizes = hub.repository_files(repo, setting=setting)
@@ -226,7 +226,7 @@ def _wanted(
             raise UserError(f"{setting}: {repo} has no file {inner}. It has: {', '.join(list(sizes)[:8])}")
         return {inner: sizes[inner]}
     files = [name for name in sizes if name.endswith((*TENSORS, *PICKLES, *_SMALL))]
-    chosen = _needed(_choose(files, component, single_files, any_file, place=place, setting=setting), component)
+    chosen = _needed(_choose(files, component, single_files, any_file, source=source, setting=setting), component)
     return {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
 
 

@@ -13,7 +13,7 @@ import torch
 from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import Convert, place, stream_into
+from toolkit.weights.streaming import Convert, set_tensor, stream_into
 
 
 class Loadable(Protocol):
@@ -57,7 +57,7 @@ class Built:
         """See Loadable."""
         for name, tensor in list(self.module.state_dict().items()):
             kept_dtype = dtype if tensor.is_floating_point() else tensor.dtype
-            place(self.module, name, tensor.to(device_of(name) if device_of else device, kept_dtype))
+            set_tensor(self.module, name, tensor.to(device_of(name) if device_of else device, kept_dtype))
             if placed is not None:
                 placed(name)
         return self.module
@@ -105,7 +105,7 @@ def weights_of(files: ComponentFiles) -> tuple[Path, ...]:
         UserError: it has none.
     """
     if not files.weights:
-        raise UserError(f"{files.place}: has no safetensors file. Download the weights.")
+        raise UserError(f"{files.path}: has no safetensors file. Download the weights.")
     return files.weights
 
 
@@ -128,7 +128,7 @@ def config_of(files: ComponentFiles) -> dict[str, Any] | None:
         given = config["quantization_config"]
         method = given.get("quant_method", "an unknown method") if isinstance(given, dict) else given
         raise UserError(
-            f"{files.place}: the weights were quantized by {method}, which training cannot start from. Use the bf16 "
+            f"{files.path}: the weights were quantized by {method}, which training cannot start from. Use the bf16 "
             "weights; `model.quantize` makes them small."
         )
     return config
@@ -153,6 +153,4 @@ def empty_module(
         with torch.device("meta"):
             return make(config).requires_grad_(False).eval()
     except Exception as error:  # a configuration that makes no sense fails in any layer
-        raise UserError(
-            f"{files.place}: no {what} can be made of its {source} ({error}). Download it again."
-        ) from error
+        raise UserError(f"{files.path}: no {what} can be made of its {source} ({error}). Download it again.") from error

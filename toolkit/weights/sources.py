@@ -1,4 +1,4 @@
-"""Where the components of a model are: in a place of their own, beside the transformer, or where its card says."""
+"""Where the components of a model are: from a source of their own, beside the transformer, or where its card says."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Look(Protocol[T_co]):
     """`find_component`, or `reach_component` for what it would find."""
 
     def __call__(
-        self, place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+        self, source: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
     ) -> T_co: ...
 
 
@@ -41,9 +41,9 @@ class _Look(Protocol[T_co]):
 class Sources:
     """Where the components of one job's model are.
 
-    A place of its own in the job (`vae_path`, `te_name_or_path`, `model_paths`) always wins. What a single file or a
+    A source of its own in the job (`vae_path`, `te_name_or_path`, `model_paths`) always wins. What a single file or a
     folder of single files does not hold comes from the hub repository of the model's card. A tokenizer comes from where
-    the text encoder is; if there is none, as beside a single file, from where it would be without a place for it.
+    the text encoder is; if there is none, as beside a single file, from where it would be without a source for it.
 
     Components are `transformer`, `vae`, `text_encoder`, `tokenizer`, and the second of a kind, such as `tokenizer_2`.
 
@@ -78,18 +78,18 @@ class Sources:
         """As `find`, without the network; None for what is on the hub."""
         if self._follows_the_encoder(component):
             return self._tokenizer_of_encoder(component, _find_local)
-        own = self.config.place_of(component)
-        place = Path(own or self.config.name_or_path).expanduser()
-        if not place.exists():
+        own = self.config.source_of(component)
+        path = Path(own or self.config.name_or_path).expanduser()
+        if not path.exists():
             return None
-        if own is None and component != "transformer" and place.suffix in TENSORS:
+        if own is None and component != "transformer" and path.suffix in TENSORS:
             names = self.single_files(component)
-            beside = next((place.with_name(name) for name in names if place.with_name(name).is_file()), None)
+            beside = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
             return None if beside is None else self._look(component, str(beside), find_component)
         try:
-            return self._look(component, str(place), find_component)
+            return self._look(component, str(path), find_component)
         except NotHereError:
-            if own is not None or component == "transformer" or (place / "model_index.json").exists():
+            if own is not None or component == "transformer" or (path / "model_index.json").exists():
                 raise
             return None
 
@@ -115,39 +115,41 @@ class Sources:
         found = self.find_local(component)
         if found is not None:
             return found
-        own = config.place_of(component)
-        place = own or config.name_or_path
-        if not Path(place).expanduser().exists():
+        own = config.source_of(component)
+        source = own or config.name_or_path
+        if not Path(source).expanduser().exists():
             try:
-                return self._look(component, place, look)
+                return self._look(component, source, look)
             except NotHereError:
-                if own is not None or component == "transformer" or place == self.card.source:
+                if own is not None or component == "transformer" or source == self.card.source:
                     raise
         return self._from_the_card(component, look)
 
     def _follows_the_encoder(self, component: str) -> bool:
         is_tokenizer = _first(component) == "tokenizer"
-        return is_tokenizer and self.config.model_paths.tokenizer is None and bool(self.config.place_of("text_encoder"))
+        return (
+            is_tokenizer and self.config.model_paths.tokenizer is None and bool(self.config.source_of("text_encoder"))
+        )
 
     def _tokenizer_of_encoder(self, component: str, look: _Look[T]) -> ComponentFiles | T:
-        place = str(self.config.place_of("text_encoder"))
-        if Path(place).suffix not in TENSORS:
+        source = str(self.config.source_of("text_encoder"))
+        if Path(source).suffix not in TENSORS:
             try:
-                return look(place, component, single_files=(), setting=_OWN_KEYS["text_encoder"])
+                return look(source, component, single_files=(), setting=_OWN_KEYS["text_encoder"])
             except NotHereError:
                 pass  # that of Mistral Small 3.2 has it in Mistral's own format only
         without = self.config.model_copy(update={"te_name_or_path": None, "model_paths": ModelPaths()})
         return Sources(without, self.card, self.single_files)._find(component, look)
 
-    def _look(self, component: str, place: str, look: _Look[T]) -> T:
+    def _look(self, component: str, source: str, look: _Look[T]) -> T:
         first = _first(component)
-        if self.config.place_of(component) is None:
+        if self.config.source_of(component) is None:
             key = "model.name_or_path"
         else:
             key = f"model.model_paths.{first}" if getattr(self.config.model_paths, first) else _OWN_KEYS[first]
         # A folder of single files may hold the transformer alone.
-        any_file = component == "transformer" or self.config.place_of(component) is not None
-        return look(place, component, single_files=self.single_files(component), any_file=any_file, setting=key)
+        any_file = component == "transformer" or self.config.source_of(component) is not None
+        return look(source, component, single_files=self.single_files(component), any_file=any_file, setting=key)
 
     def _from_the_card(self, component: str, look: _Look[T]) -> T:
         key, names = _OWN_KEYS[_first(component)], self.single_files(component)
@@ -161,11 +163,11 @@ class Sources:
 
 
 def _find_local(
-    place: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
+    source: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
 ) -> ComponentFiles | None:
-    if not Path(place).expanduser().exists():
+    if not Path(source).expanduser().exists():
         return None
-    return find_component(place, component, single_files=single_files, any_file=any_file, setting=setting)
+    return find_component(source, component, single_files=single_files, any_file=any_file, setting=setting)
 
 
 def _first(component: str) -> str:

@@ -49,13 +49,13 @@ def converted_shapes(weights: PlainWeights, convert: Convert) -> dict[str, tuple
     }
 
 
-def check_fit(module: nn.Module, shapes: Shapes, *, place: Path, kind: str, optional: Collection[str] = ()) -> None:
+def check_fit(module: nn.Module, shapes: Shapes, *, path: Path, kind: str, optional: Collection[str] = ()) -> None:
     """Compare what a module has with what the files will give it.
 
     Args:
         module: the module; may be on the meta device.
         shapes: from `converted_shapes`.
-        place: of the files, for messages.
+        path: of the files, for messages.
         kind: what the module is, for messages: "transformer of FLUX.1".
         optional: names that files may lack.
 
@@ -77,7 +77,7 @@ def check_fit(module: nn.Module, shapes: Shapes, *, place: Path, kind: str, opti
     ]
     if problems:
         raise UserError(
-            f"{place}: its tensors are not those of the {kind}. {'; '.join(problems)}. The file is of another model or "
+            f"{path}: its tensors are not those of the {kind}. {'; '.join(problems)}. The file is of another model or "
             "not whole: check model.arch and the path, or download it again."
         )
 
@@ -108,16 +108,16 @@ def stream_into(
         for name, part in convert(source, weights.read(source, device=device, dtype=dtype)).items():
             kept_dtype = dtype if part.is_floating_point() else part.dtype
             target = torch.empty(part.shape, dtype=kept_dtype, device=device_of(name) if device_of else device)
-            place(module, name, target.copy_(part))
+            set_tensor(module, name, target.copy_(part))
             del target  # what `placed` makes of it may be the last to hold it
             lacking.discard(name)
             if placed is not None:
                 placed(name)
     for name in lacking:
-        place(module, name, torch.zeros_like(module.get_buffer(name), device=device))
+        set_tensor(module, name, torch.zeros_like(module.get_buffer(name), device=device))
 
 
-def place(module: nn.Module, name: str, value: Tensor) -> None:
+def set_tensor(module: nn.Module, name: str, value: Tensor) -> None:
     """Put a value where a parameter or buffer stands, whatever its device; parameters come frozen."""
     parent_name, _, leaf = name.rpartition(".")
     parent = module.get_submodule(parent_name)

@@ -12,16 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from extensions_built_in.diffusion_models.flux import latents, lora_formats, lora_keys, text_encoder, weights
+from extensions_built_in.diffusion_models.flux import latents, lora_names, prompts, released_files
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
-from extensions_built_in.diffusion_models.flux.sources import COMPONENTS, single_files
-from extensions_built_in.diffusion_models.flux.text_weights import clip_recipe, folder_of, t5_recipe
-from extensions_built_in.diffusion_models.flux.tokenizer import Tokenizers, find_cut
+from extensions_built_in.diffusion_models.flux.prompts import from_rows
+from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, folder_of, t5_recipe
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
-from toolkit.lora.update import Fused, Place, Update
+from toolkit.lora.update import Location, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -31,17 +29,6 @@ from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.sources import Sources
 from toolkit.weights.text_folder import read_tokenizer
 from toolkit.weights.vae_identity import vae_fingerprint
-
-# Came with the released models; single files have none beside them.
-SCHEDULER = {
-    "shift": 3.0,
-    "use_dynamic_shifting": True,
-    "base_shift": 0.5,
-    "max_shift": 1.15,
-    "base_image_seq_len": 256,
-    "max_image_seq_len": 4096,
-}
-SCHNELL_SCHEDULER = {**SCHEDULER, "shift": 1.0, "use_dynamic_shifting": False}
 
 
 class FluxModel(StableDiffusion):
@@ -70,7 +57,7 @@ class FluxModel(StableDiffusion):
     @property
     def sources(self) -> Sources:
         """Where the job's components are."""
-        return Sources(self.model_config, self.card, partial(single_files, self.arch))
+        return Sources(self.model_config, self.card, partial(released_files.single_files, self.arch))
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -90,7 +77,7 @@ class FluxModel(StableDiffusion):
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""
-        self.sources.check_reachable(COMPONENTS)
+        self.sources.check_reachable(released_files.COMPONENTS)
 
     def count_local_weights(self) -> int | None:
         """See BaseModel.count_local_weights."""
@@ -107,7 +94,7 @@ class FluxModel(StableDiffusion):
                 t5_recipe(self.sources.find("text_encoder_2")),
             )
             clip, t5 = (self.load_recipe(component, recipe, dtype=self.te_dtype) for recipe in recipes)
-            self.text_encoder = text_encoder.TextEncoders(clip, t5)
+            self.text_encoder = prompts.TextEncoders(clip, t5)
         elif component == "vae":
             self.vae = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
             self.vae.enable_slicing()  # a batch costs the memory of one picture
@@ -141,21 +128,21 @@ class FluxModel(StableDiffusion):
             facts |= {
                 "dtype": str(self.te_dtype),
                 "max_tokens": self.max_text_tokens,
-                "encoding": text_encoder.ENCODING_VERSION,
-                "qtype": self.holding.qtype(component),
+                "encoding": prompts.ENCODING_VERSION,
+                "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
 
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
-        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompt_rows`)."""
-        return text_encoder.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
+        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompts`)."""
+        return prompts.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
         """See BaseModel.cut_prompt. CLIP always reads the first 77 tokens only, which goes without saying."""
         self._load_tokenizers()
-        return find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
+        return prompts.find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See BaseModel.encode_images: [B, 16, H / 8, W / 8]."""
@@ -190,25 +177,25 @@ class FluxModel(StableDiffusion):
 
     def get_transformer_block_names(self) -> list[str]:
         """`transformer_blocks` and `single_transformer_blocks`."""
-        return list(lora_keys.BLOCK_LISTS)
+        return list(lora_names.BLOCK_LISTS)
 
     def get_lora_targets(self) -> list[LoraTarget]:
         """See BaseModel.get_lora_targets."""
-        return lora_keys.targets(self.transformer)
+        return lora_names.targets(self.transformer)
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | Fused | None:
+    def locate_layer(cls, name: str) -> Location | None:
         """See BaseModel.locate_layer."""
-        return lora_keys.place(name)
+        return lora_names.locate(name)
 
     @classmethod
     def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
         """See BaseModel.write_lora."""
-        return lora_formats.write(updates, file_format)
+        return lora_names.write(updates, file_format)
 
     def model_state_to_save(self) -> StateDict:
         """The transformer as the released single file names it, readable by ComfyUI."""
-        return weights.to_single_file(self.transformer.state_dict())
+        return released_files.to_single_file(self.transformer.state_dict())
 
     # Sampling
 
@@ -251,14 +238,14 @@ class FluxModel(StableDiffusion):
         return {}
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        scheduler = self.sources.load_scheduler(SCHNELL_SCHEDULER if self.is_schnell else SCHEDULER)
+        released = released_files.SCHNELL_SCHEDULER if self.is_schnell else released_files.SCHEDULER
         absent = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-        return {"scheduler": scheduler, "vae": self.vae, **dict.fromkeys(absent)}
+        return {"scheduler": self.sources.load_scheduler(released), "vae": self.vae, **dict.fromkeys(absent)}
 
     def _load_tokenizers(self) -> None:
         if self.tokenizer is None:
             found = (self.sources.find(name) for name in ("tokenizer", "tokenizer_2"))
-            self.tokenizer = Tokenizers(*(read_tokenizer(folder_of(files)) for files in found))
+            self.tokenizer = prompts.Tokenizers(*(read_tokenizer(folder_of(files)) for files in found))
 
 
 class FluxKontextModel(FluxModel):

@@ -1,18 +1,22 @@
-"""FLUX.1's transformer and VAE from any of their layouts, streamed into an empty module."""
+"""FLUX.1's transformer and VAE from any of their layouts: which one it is, and how it fills an empty module."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 
-from extensions_built_in.diffusion_models.flux.detect import check_arch, transformer_config, vae_config
-from extensions_built_in.diffusion_models.flux.single_file import transformer_tensors, vae_tensors
+from extensions_built_in.diffusion_models.flux.latents import NORMALISATION
+from extensions_built_in.diffusion_models.flux.released_files import transformer_tensors, vae_tensors
+from toolkit.cards import find_cards
 from toolkit.errors import UserError
+from toolkit.weights.kl_vae import count_blocks, kl_vae_config
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe, config_of, empty_module, weights_of
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import check_fit, converted_shapes
+from toolkit.weights.streaming import Shapes, check_fit, converted_shapes
 from toolkit.weights.tensor_index import index_tensors
 
 
@@ -26,9 +30,9 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     weights = PlainWeights(index)
     shapes = converted_shapes(weights, convert)
     config = _stored_or_found(files, transformer_config, shapes, "transformer")
-    check_arch(config, arch, place=files.place)
+    check_arch(config, arch, path=files.path)
     module = empty_module(FluxTransformer2DModel.from_config, config, files, what="FluxTransformer2DModel")
-    check_fit(module, shapes, place=files.place, kind=f"transformer of {arch}")
+    check_fit(module, shapes, path=files.path, kind=f"transformer of {arch}")
     return Recipe(module, weights, convert)
 
 
@@ -43,8 +47,60 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
     shapes = converted_shapes(weights, convert)
     config = _stored_or_found(files, vae_config, shapes, "VAE")
     module = empty_module(AutoencoderKL.from_config, config, files, what="AutoencoderKL")
-    check_fit(module, shapes, place=files.place, kind="VAE of FLUX.1")
+    check_fit(module, shapes, path=files.path, kind="VAE of FLUX.1")
     return Recipe(module, weights, convert)
+
+
+def transformer_config(shapes: Shapes) -> dict[str, Any]:
+    """Arguments of diffusers' FluxTransformer2DModel for tensors with its names.
+
+    Raises:
+        KeyError: these are not the tensors of a FLUX.1 transformer.
+    """
+    num_double = count_blocks(shapes, "transformer_blocks")
+    hidden, in_channels = shapes["x_embedder.weight"]
+    block = "transformer_blocks.0." if num_double else "single_transformer_blocks.0."
+    (head_dim,) = shapes[f"{block}attn.norm_q.weight"]
+    time_dim = head_dim // 8  # 16 of 128; the places get equal shares of the rest
+    return {
+        "in_channels": in_channels,
+        "out_channels": shapes["proj_out.weight"][0],
+        "num_layers": num_double,
+        "num_single_layers": count_blocks(shapes, "single_transformer_blocks"),
+        "attention_head_dim": head_dim,
+        "num_attention_heads": hidden // head_dim,
+        "joint_attention_dim": shapes["context_embedder.weight"][1],
+        "pooled_projection_dim": shapes["time_text_embed.text_embedder.linear_1.weight"][1],
+        "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in shapes,
+        "axes_dims_rope": (time_dim, (head_dim - time_dim) // 2, (head_dim - time_dim) // 2),
+    }
+
+
+def check_arch(config: Mapping[str, Any], arch: str, *, path: Path) -> None:
+    """Refuse weights of a FLUX.1 that the job's arch cannot be.
+
+    Kontext and dev have the same shapes: between these two only the user knows.
+
+    Raises:
+        UserError: the weights are schnell's and the arch needs a guidance embedding, or they take more than latents.
+    """
+    if config["in_channels"] != (config.get("out_channels") or config["in_channels"]):
+        raise UserError(
+            f"{path}: is a FLUX.1 that takes a picture beside the noise (Fill, Depth or Canny), which cannot be "
+            "trained here. Use FLUX.1 [dev] or Kontext."
+        )
+    if arch == "flux_kontext" and not config["guidance_embeds"]:
+        label = find_cards()[arch].label
+        raise UserError(f"{path}: has no guidance embedding, as schnell, and is not {label}. Set `arch: flux`.")
+
+
+def vae_config(shapes: Shapes) -> dict[str, Any]:
+    """Arguments of diffusers' AutoencoderKL for tensors with its names.
+
+    Raises:
+        KeyError: these are not the tensors of such a VAE.
+    """
+    return {**kl_vae_config(shapes), **NORMALISATION, "force_upcast": True}
 
 
 def _stored_or_found(files: ComponentFiles, find: Any, shapes: Any, what: str) -> dict[str, Any]:
@@ -52,6 +108,6 @@ def _stored_or_found(files: ComponentFiles, find: Any, shapes: Any, what: str) -
         found = find(shapes)
     except KeyError as error:
         raise UserError(
-            f"{files.place}: the {what} is not whole: {error.args[0]} is missing. Download it again."
+            f"{files.path}: the {what} is not whole: {error.args[0]} is missing. Download it again."
         ) from error
     return {**found, **(config_of(files) or {})}

@@ -9,7 +9,7 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux.prompt_rows import from_rows
+from extensions_built_in.diffusion_models.flux.prompts import from_rows
 
 
 def predict_velocity(
@@ -27,7 +27,7 @@ def predict_velocity(
         transformer: the model.
         noisy_latents: [B, C, h, w], h and w even.
         sigma: share of noise, [B], fp32, 0..1. The model casts it to the dtype of its first layer's output.
-        prompt_embeds: [B, L + 1, D], see `prompt_rows`; padding is attended to, as in the reference.
+        prompt_embeds: [B, L + 1, D], see `prompts`; padding is attended to, as in the reference.
         guidance: value of the guidance embedding; None leaves the embedding out. Unused by schnell, which has none.
         references: clean latents of the reference image of each sample, [B, C, h_r, w_r], h_r and w_r even.
 
@@ -38,10 +38,10 @@ def predict_velocity(
     text, pooled = from_rows(prompt_embeds, transformer.config.pooled_projection_dim)
     tokens = _tokens(noisy_latents)  # [B, S, 4C]
     num_tokens = tokens.shape[1]
-    places = _places(noisy_latents, time=0)  # [S, 3]
+    position_ids = _position_ids(noisy_latents, time=0)  # [S, 3]
     for reference in references:
         tokens = torch.cat([tokens, _tokens(reference).to(tokens)], dim=1)
-        places = torch.cat([places, _places(reference, time=1).to(places)])
+        position_ids = torch.cat([position_ids, _position_ids(reference, time=1).to(position_ids)])
     embedded_guidance = None
     if transformer.config.guidance_embeds:
         embedded_guidance = torch.full((batch,), guidance or 0.0, device=tokens.device, dtype=torch.float32)
@@ -52,7 +52,7 @@ def predict_velocity(
             pooled_projections=pooled,
             timestep=sigma,
             guidance=embedded_guidance,
-            img_ids=places,
+            img_ids=position_ids,
             txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
             return_dict=False,
         )[0][:, :num_tokens]  # [B, S, 4C]
@@ -80,9 +80,9 @@ def _tokens(latents: Tensor) -> Tensor:
     return FluxPipeline._pack_latents(latents, batch, channels, height, width)
 
 
-def _places(latents: Tensor, *, time: int) -> Tensor:
+def _position_ids(latents: Tensor, *, time: int) -> Tensor:
     """The (t, h, w) of each cell, [h / 2 * w / 2, 3]; t is 0 for the image and 1 for its reference."""
     height, width = latents.shape[-2:]
-    places = FluxPipeline._prepare_latent_image_ids(1, height // 2, width // 2, latents.device, torch.float32)
-    places[:, 0] = time
-    return places
+    position_ids = FluxPipeline._prepare_latent_image_ids(1, height // 2, width // 2, latents.device, torch.float32)
+    position_ids[:, 0] = time
+    return position_ids

@@ -13,22 +13,13 @@ from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from extensions_built_in.diffusion_models.flux2 import (
-    latents,
-    lora_formats,
-    lora_keys,
-    prompt_template,
-    text_encoder,
-    weights,
-)
+from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompts, released_files
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux2.sources import COMPONENTS, single_files
-from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
-from extensions_built_in.diffusion_models.flux2.tokenizer import check_template, load_tokenizer
+from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
-from toolkit.lora.update import Place, Update
+from toolkit.lora.update import LayerLocation, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
@@ -39,16 +30,6 @@ from toolkit.weights.recipe import Recipe
 from toolkit.weights.sources import Sources
 from toolkit.weights.vae_identity import vae_fingerprint
 
-# Came with every released model; single files have none beside them.
-SCHEDULER = {
-    "shift": 3.0,
-    "use_dynamic_shifting": True,
-    "base_shift": 0.5,
-    "max_shift": 1.15,
-    "base_image_seq_len": 256,
-    "max_image_seq_len": 4096,
-}
-
 
 class Flux2Model(BaseModel):
     """FLUX.2 dev: guidance embedding, Mistral 3 text encoder."""
@@ -56,7 +37,7 @@ class Flux2Model(BaseModel):
     arch: ClassVar[str] = "flux2"
     text_encoder_kind: ClassVar[str] = "mistral"
     padding_side: ClassVar[Literal["left", "right"]] = "left"
-    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_template.render_dev)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompts.render_dev)
     text_layers: ClassVar[tuple[int, ...]] = (10, 20, 30)
     max_text_tokens: ClassVar[int] = 512
     target_lora_modules: ClassVar[list[str]] = ["Flux2Transformer2DModel"]
@@ -66,7 +47,7 @@ class Flux2Model(BaseModel):
     @property
     def sources(self) -> Sources:
         """Where the job's components are."""
-        return Sources(self.model_config, self.card, partial(single_files, self.arch))
+        return Sources(self.model_config, self.card, partial(released_files.single_files, self.arch))
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -84,7 +65,7 @@ class Flux2Model(BaseModel):
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""
-        self.sources.check_reachable(COMPONENTS)
+        self.sources.check_reachable(released_files.COMPONENTS)
 
     def count_local_weights(self) -> int | None:
         """See BaseModel.count_local_weights."""
@@ -127,8 +108,8 @@ class Flux2Model(BaseModel):
                 "tokenizer": fingerprint(self.sources.find("tokenizer")),
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
-                "template": text_encoder.TEMPLATE_VERSION,
-                "qtype": self.holding.qtype(component),
+                "template": prompts.TEMPLATE_VERSION,
+                "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
 
@@ -136,7 +117,7 @@ class Flux2Model(BaseModel):
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
         """See BaseModel.get_prompt_embeds: [B, 512, 3 * hidden size of the text encoder]."""
-        return text_encoder.encode(
+        return prompts.encode(
             self.text_encoder_kind,
             self.text_encoder,
             self.tokenizer,
@@ -149,7 +130,7 @@ class Flux2Model(BaseModel):
         """See BaseModel.cut_prompt."""
         self._load_tokenizer()
         rendered = self.render_prompt(self.tokenizer, prompt)
-        return prompt_template.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
+        return prompts.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See BaseModel.encode_images: [B, 128, H / 16, W / 16]."""
@@ -179,25 +160,25 @@ class Flux2Model(BaseModel):
 
     def get_transformer_block_names(self) -> list[str]:
         """`double_blocks` and `single_blocks`."""
-        return list(lora_keys.BLOCK_LISTS)
+        return list(lora_names.BLOCK_LISTS)
 
     def get_lora_targets(self) -> list[LoraTarget]:
         """See BaseModel.get_lora_targets."""
-        return lora_keys.targets(self.transformer)
+        return lora_names.targets(self.transformer)
 
     @classmethod
-    def locate_layer(cls, name: str) -> Place | None:
+    def locate_layer(cls, name: str) -> LayerLocation | None:
         """See BaseModel.locate_layer."""
-        return lora_keys.place(name)
+        return lora_names.locate(name)
 
     @classmethod
     def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
         """See BaseModel.write_lora."""
-        return lora_formats.write(updates, file_format)
+        return lora_names.write(updates, file_format)
 
     def model_state_to_save(self) -> StateDict:
         """The transformer as the released single file names it, readable by ComfyUI."""
-        return weights.to_single_file(self.transformer.state_dict())
+        return released_files.to_single_file(self.transformer.state_dict())
 
     # Sampling
 
@@ -249,28 +230,28 @@ class Flux2Model(BaseModel):
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        scheduler = self.sources.load_scheduler(SCHEDULER)
+        scheduler = self.sources.load_scheduler(released_files.SCHEDULER)
         return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
 
     @property
     def _text_width(self) -> int | None:
         """Width of the text encoder that the transformer was trained with; None where only its weights would tell."""
         width = None
-        place = Path(self.model_config.place_of("transformer") or self.model_config.name_or_path).expanduser()
-        config = place / "transformer" / "config.json"
-        if str(place) == self.card.source:
+        path = Path(self.model_config.source_of("transformer") or self.model_config.name_or_path).expanduser()
+        config = path / "transformer" / "config.json"
+        if str(path) == self.card.source:
             width = self.card.prompt_embeds_shape[1]
-        elif place.is_file():
-            width = prompt_width(ComponentFiles(place, None, (place,)))
+        elif path.is_file():
+            width = prompt_width(ComponentFiles(path, None, (path,)))
         elif config.is_file():
             width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
         return width // len(self.text_layers) if width else None
 
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
-            folder = self.sources.find("tokenizer").place
-            self.tokenizer = load_tokenizer(folder, padding_side=self.padding_side)
-            check_template(self.tokenizer, self.render_prompt, folder)
+            folder = self.sources.find("tokenizer").path
+            self.tokenizer = prompts.load_tokenizer(folder, padding_side=self.padding_side)
+            prompts.check_template(self.tokenizer, self.render_prompt, folder)
 
 
 class Flux2Klein4BModel(Flux2Model):
@@ -279,7 +260,7 @@ class Flux2Klein4BModel(Flux2Model):
     arch: ClassVar[str] = "flux2_klein_4b"
     text_encoder_kind: ClassVar[str] = "qwen3"
     padding_side: ClassVar[Literal["left", "right"]] = "right"
-    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_template.render_klein)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompts.render_klein)
     text_layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
 
     def get_generation_pipeline(self) -> Any:

@@ -1,16 +1,24 @@
-"""FLUX.2 klein 9B KV as a model of the trainer: klein 9B with another way to read reference images."""
+"""FLUX.2 klein 9B KV: klein 9B that reads references once, so that sampling keeps their keys and values from step one.
+
+The sequence is [text, references, noisy image]. Reference tokens are modulated as at no noise and attend to references
+only; text and image attend to everything. So nothing about them depends on the step.
+
+Source: diffusers' Flux2KleinKVPipeline and the `extract` mode of its Flux2Transformer2DModel.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from diffusers import Flux2KleinKVPipeline
+import torch
+from diffusers import Flux2KleinKVPipeline, Flux2Pipeline, Flux2Transformer2DModel
+from diffusers.models.transformers.transformer_flux2 import Flux2KVAttnProcessor, Flux2KVParallelSelfAttnProcessor
 from PIL import Image
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein9BModel
-from extensions_built_in.diffusion_models.flux2.kv import attend_by_kv, predict_velocity_kv
+from extensions_built_in.diffusion_models.flux2.transformer import pack_references
 from toolkit.config import SampleItem
 from toolkit.models.base_model import Component
 
@@ -52,3 +60,48 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
 
     def _negative_prompt(self, item: SampleItem) -> str | None:
         return None
+
+
+def attend_by_kv(transformer: Flux2Transformer2DModel) -> None:
+    """Give the blocks the attention that knows references; without references it computes what the usual one does."""
+    for block in transformer.transformer_blocks:
+        block.attn.set_processor(Flux2KVAttnProcessor())
+    for block in transformer.single_transformer_blocks:
+        block.attn.set_processor(Flux2KVParallelSelfAttnProcessor())
+
+
+def predict_velocity_kv(
+    transformer: Flux2Transformer2DModel,
+    noisy_latents: Tensor,
+    sigma: Tensor,
+    prompt_embeds: Tensor,
+    references: Sequence[Tensor],
+) -> Tensor:
+    """Velocity `noise - latents` that the model predicts beside references, as in the first step of sampling.
+
+    Args:
+        transformer: after `attend_by_kv`.
+        noisy_latents: [B, C, h, w].
+        sigma: share of noise of the picture, [B], fp32, 0..1; for references it is 0.
+        prompt_embeds: [B, L, D].
+        references: at least one, each [B, C, h_i, w_i].
+
+    Returns:
+        [B, C, h, w], in the dtype of the model's last layer.
+    """
+    batch, channels, height, width = noisy_latents.shape
+    tokens = Flux2Pipeline._pack_latents(noisy_latents)  # [B, h * w, C]
+    image_ids = Flux2Pipeline._prepare_latent_ids(noisy_latents[:1]).to(tokens.device)  # [1, h * w, 4]
+    packed, reference_ids = pack_references(references, like=tokens)
+    velocity, _ = transformer(
+        hidden_states=torch.cat([packed, tokens], dim=1),  # [B, R + h * w, C]
+        encoder_hidden_states=prompt_embeds,
+        timestep=sigma,
+        guidance=None,
+        img_ids=torch.cat([reference_ids.to(image_ids), image_ids], dim=1),
+        txt_ids=Flux2Pipeline._prepare_text_ids(prompt_embeds[:1]).to(tokens.device),
+        return_dict=False,
+        kv_cache_mode="extract",
+        num_ref_tokens=packed.shape[1],
+    )  # [B, h * w, C]: the references are cut off inside
+    return velocity.transpose(1, 2).reshape(batch, channels, height, width)

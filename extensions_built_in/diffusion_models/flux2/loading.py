@@ -1,16 +1,21 @@
-"""FLUX.2's transformer and VAE from any of their layouts, streamed into an empty module."""
+"""FLUX.2's transformer and VAE from any of their layouts: which one it is, and how it fills an empty module."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
-from extensions_built_in.diffusion_models.flux2.detect import build_of, check_arch, transformer_config, vae_config
-from extensions_built_in.diffusion_models.flux2.single_file import transformer_tensors, vae_tensors
+from extensions_built_in.diffusion_models.flux2.released_files import transformer_tensors, vae_tensors
+from toolkit.cards import find_cards
 from toolkit.errors import UserError
+from toolkit.weights.kl_vae import block_widths, count_blocks, kl_vae_config
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe, config_of, empty_module, weights_of
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import check_fit, converted_shapes
+from toolkit.weights.streaming import Shapes, check_fit, converted_shapes
 from toolkit.weights.tensor_index import index_tensors
 
 
@@ -24,14 +29,14 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     weights = PlainWeights(index)
     shapes = converted_shapes(weights, convert)
     try:
-        check_arch(build_of(shapes), arch, place=files.place)
+        check_arch(build_of(shapes), arch, path=files.path)
         config = config_of(files) or transformer_config(shapes)
     except KeyError as error:
         raise UserError(
-            f"{files.place}: the transformer is not whole: {error.args[0]} is missing. Download it again."
+            f"{files.path}: the transformer is not whole: {error.args[0]} is missing. Download it again."
         ) from error
     module = empty_module(Flux2Transformer2DModel.from_config, config, files, what="Flux2Transformer2DModel")
-    check_fit(module, shapes, place=files.place, kind=f"transformer of {arch}")
+    check_fit(module, shapes, path=files.path, kind=f"transformer of {arch}")
     return Recipe(module, weights, convert)
 
 
@@ -59,8 +64,107 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
         config = config_of(files) or vae_config(shapes)
     except KeyError as error:
         raise UserError(
-            f"{files.place}: the VAE is not whole: {error.args[0]} is missing. Download it again."
+            f"{files.path}: the VAE is not whole: {error.args[0]} is missing. Download it again."
         ) from error
     module = empty_module(AutoencoderKLFlux2.from_config, config, files, what="AutoencoderKLFlux2")
-    check_fit(module, shapes, place=files.place, kind="VAE of FLUX.2", optional=["bn.num_batches_tracked"])
+    check_fit(module, shapes, path=files.path, kind="VAE of FLUX.2", optional=["bn.num_batches_tracked"])
     return Recipe(module, weights, convert)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What tells the FLUX.2 transformers apart; `num_double` and `num_single` are blocks."""
+
+    hidden: int
+    joint_dim: int
+    num_double: int
+    num_single: int
+    has_guidance: bool
+
+
+# Sources: the configurations in Black Forest Labs' reference code.
+RELEASED = {
+    "flux2": Build(hidden=6144, joint_dim=15360, num_double=8, num_single=48, has_guidance=True),
+    "flux2_klein_9b": Build(hidden=4096, joint_dim=12288, num_double=8, num_single=24, has_guidance=False),
+    # Its shapes are those of klein 9B: only names tell the two apart.
+    "flux2_klein_9b_kv": Build(hidden=4096, joint_dim=12288, num_double=8, num_single=24, has_guidance=False),
+    "flux2_klein_4b": Build(hidden=3072, joint_dim=7680, num_double=5, num_single=20, has_guidance=False),
+}
+
+
+def build_of(shapes: Shapes) -> Build:
+    """The build of a transformer whose tensors have diffusers' names.
+
+    Raises:
+        KeyError: these are not the tensors of a FLUX.2 transformer.
+    """
+    hidden, _ = shapes["x_embedder.weight"]
+    return Build(
+        hidden=hidden,
+        joint_dim=shapes["context_embedder.weight"][1],
+        num_double=count_blocks(shapes, "transformer_blocks"),
+        num_single=count_blocks(shapes, "single_transformer_blocks"),
+        has_guidance="time_guidance_embed.guidance_embedder.linear_1.weight" in shapes,
+    )
+
+
+def check_arch(build: Build, arch: str, *, path: Path) -> None:
+    """Refuse weights of another FLUX.2 than the job names.
+
+    Sizes that were never released pass, if they are of the same kind: tests and pruned models have them.
+
+    Raises:
+        UserError: with the arch to write instead.
+    """
+    cards = find_cards()
+    own = RELEASED.get(arch)
+    for other, released in RELEASED.items():
+        if released != own and (build.hidden, build.joint_dim) == (released.hidden, released.joint_dim):
+            raise UserError(f"{path} is {cards[other].label}, and the job has `arch: {arch}`. Set `arch: {other}`.")
+    needs_guidance = "guidance_embed" in cards[arch].capabilities
+    if build.has_guidance != needs_guidance:
+        kind, archs = _kind(build.has_guidance)
+        raise UserError(f"{path} is of the {kind} kind, and the job has `arch: {arch}`. Set `arch` to {archs}.")
+    if own is not None and build.hidden == own.hidden and build != own:
+        blocks = f"{build.num_double} + {build.num_single} blocks instead of {own.num_double} + {own.num_single}"
+        raise UserError(f"{path}: has {blocks}. It is not whole, or not {cards[arch].label}: download it again.")
+
+
+def transformer_config(shapes: Shapes) -> dict[str, Any]:
+    """Arguments of diffusers' Flux2Transformer2DModel for tensors with its names."""
+    build = build_of(shapes)
+    block = "transformer_blocks.0." if build.num_double else "single_transformer_blocks.0."
+    (head_dim,) = shapes[f"{block}attn.norm_q.weight"]
+    config = {
+        "in_channels": shapes["x_embedder.weight"][1],
+        "out_channels": shapes["proj_out.weight"][0],
+        "num_layers": build.num_double,
+        "num_single_layers": build.num_single,
+        "attention_head_dim": head_dim,
+        "num_attention_heads": build.hidden // head_dim,
+        "joint_attention_dim": build.joint_dim,
+        "timestep_guidance_channels": shapes["time_guidance_embed.timestep_embedder.linear_1.weight"][1],
+        "axes_dims_rope": (head_dim // 4,) * 4,
+        "guidance_embeds": build.has_guidance,
+    }
+    if build.num_double:
+        config["mlp_ratio"] = shapes["transformer_blocks.0.ff.linear_out.weight"][1] / build.hidden
+    return config
+
+
+def vae_config(shapes: Shapes) -> dict[str, Any]:
+    """Arguments of diffusers' AutoencoderKLFlux2 for tensors with its names.
+
+    Raises:
+        KeyError: these are not the tensors of such a VAE.
+    """
+    config = kl_vae_config(shapes)
+    decoder_widths = tuple(reversed(block_widths(shapes, "decoder.up_blocks")))
+    same = decoder_widths == config["block_out_channels"]
+    return {**config, "decoder_block_out_channels": None if same else decoder_widths}
+
+
+def _kind(has_guidance: bool) -> tuple[str, str]:
+    if has_guidance:
+        return "dev", "flux2"
+    return "klein", "flux2_klein_4b or flux2_klein_9b"

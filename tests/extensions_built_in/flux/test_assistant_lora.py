@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux.lora_formats import write
+from extensions_built_in.diffusion_models.flux.lora_names import write
 from extensions_built_in.diffusion_models.flux.size import FLUX_1
 from jobs.job import Job
 from tests.extensions_built_in.flux.test_lora_formats import _updates

@@ -11,8 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from extensions_built_in.diffusion_models.flux.flux_model import SCHEDULER, SCHNELL_SCHEDULER
-from extensions_built_in.diffusion_models.flux.weights import from_single_file, to_single_file
+from extensions_built_in.diffusion_models.flux.released_files import (
+    SCHEDULER,
+    SCHNELL_SCHEDULER,
+    from_single_file,
+    to_single_file,
+)
 from tests import layouts
 from tests.tiny import TINY, tiny_config, tiny_model
 from tests.tiny_flux import KINDS, LAYOUTS, make_tiny_flux, tiny_flux, tiny_transformer, tiny_vae

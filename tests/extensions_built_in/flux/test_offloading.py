@@ -39,7 +39,7 @@ def test_a_streamed_transformer_trains_the_same_bit_for_bit(checkpointing: bool,
     streamed = tiny_flux(
         sections["dev"], "transformer", layer_offloading=True, layer_offloading_transformer_percent=0.5
     )
-    line = streamed.holding.describe("transformer")
+    line = streamed.loader.describe("transformer")
     assert line is not None and "of 4 blocks" in line and "4 of 4" not in line
     pairs = zip(*(trained(model, checkpointing=checkpointing) for model in (plain, streamed)), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
@@ -50,11 +50,11 @@ def test_a_streamed_t5_encodes_the_same_bit_for_bit(options: dict[str, Any], sec
     prompts = ["a red circle", "two blue squares"]
     plain = tiny_flux(sections["dev"], "text_encoder", **options)
     streamed = tiny_flux(sections["dev"], "text_encoder", layer_offloading=True, **options)
-    line = streamed.holding.describe("text_encoder")
+    line = streamed.loader.describe("text_encoder")
     assert line is not None and "2 of 2 blocks" in line
     assert torch.equal(streamed.get_prompt_embeds(prompts), plain.get_prompt_embeds(prompts))
     streamed.free("text_encoder")
-    assert streamed.holding.describe("text_encoder") is None
+    assert streamed.loader.describe("text_encoder") is None
 
 
 def test_blocks_are_listed_in_the_order_of_the_forward_pass(sections: Sections) -> None:

@@ -11,9 +11,8 @@ import torch
 from diffusers import Flux2Transformer2DModel
 from safetensors.torch import load_file, save_file
 
-from extensions_built_in.diffusion_models.flux2.detect import RELEASED, transformer_config
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model, Flux2TinyModel
-from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe
+from extensions_built_in.diffusion_models.flux2.loading import RELEASED, transformer_config, transformer_recipe
 from tests import layouts
 from tests.tiny import ROOT, TINY, run_job, tiny_config, write_job
 from toolkit.errors import UserError

@@ -143,8 +143,6 @@ def _reloaded(path: Path, variant: Variant, *overrides: str) -> Tensor:
     """The prediction of a fresh start from what was saved, before its first step."""
     process = _process(path, *overrides)
     model = process._make_model("cpu")
-    if process.config.network is None:
-        model.transformer_dtype = torch.float32
     model.load("transformer")
     process.make_trained(model, Draws(1))
     return _prediction(model, variant)

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein4BModel, Flux2Model
-from extensions_built_in.diffusion_models.flux2.weights import to_single_file
+from extensions_built_in.diffusion_models.flux2.released_files import to_single_file
 from tests import layouts
 from tests.tiny import tiny_config
+from toolkit.models.options import ModelOptions
 from toolkit.train.trained import TrainedTransformer
 
 KINDS = {"dev": (Flux2Model, "flux2-dev"), "klein": (Flux2Klein4BModel, "flux-2-klein-base-4b")}
@@ -29,8 +30,8 @@ def _bytes(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size,
 def _full_fine_tune(place: Path, kind: str, save_format: str) -> TrainedTransformer:
     model_class, _ = KINDS[kind]
     config = tiny_config(name_or_path=place, arch=model_class.arch)
-    model = model_class(config, device=torch.device("cpu"), dtype=torch.bfloat16)
-    model.transformer_dtype = torch.float32  # as a full fine-tune trains it
+    options = ModelOptions(transformer_dtype=torch.float32)  # as a full fine-tune trains it
+    model = model_class(config, device=torch.device("cpu"), dtype=torch.bfloat16, options=options)
     model.load("transformer")
     return TrainedTransformer(model, save_format=save_format)
 

@@ -1,167 +1,133 @@
-"""extensions_built_in.diffusion_models.flux2.text_encoder and prompt_template"""
+"""extensions_built_in.diffusion_models.flux2.text_encoder"""
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline, Flux2Pipeline
-from transformers import Mistral3ForConditionalGeneration
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Mistral3ForConditionalGeneration, Qwen3ForCausalLM
 
-from extensions_built_in.diffusion_models.flux2.card import CARDS
-from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
-from tests.tiny import TINY, tiny_config, tiny_model
-from tests.tiny_text import LAYERS, write_tiny_mistral
-from toolkit.encode.packing import pack, packed_bytes, unpack
+from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
+from tests.tiny import TINY
+from tests.tiny_text import write_tiny_mistral
 from toolkit.errors import UserError
+from toolkit.weights.layouts import ComponentFiles
 
-PROMPTS = ["a red circle", "", "two [IMG] lines\nand a word", "long " * 200]
-MAX_TOKENS = 320  # dev's system message alone has 180 of this tokenizer's tokens
+KLEIN = TINY / "text_encoder"
 
 
 @pytest.fixture(scope="module")
-def dev_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_mistral(tmp_path_factory.mktemp("dev"))
+def mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_mistral(tmp_path_factory.mktemp("dev")) / "text_encoder"
 
 
-def _dev_model(folder: Path, *, dtype: torch.dtype = torch.float32, **options: object) -> Flux2Model:
-    class TinyDev(Flux2Model):
-        """Dev with an encoder of five layers."""
-
-        text_layers = LAYERS
-        max_text_tokens = MAX_TOKENS
-
-    config = tiny_config(name_or_path=folder, arch="flux2", **options)
-    return TinyDev(config, device=torch.device("cpu"), dtype=dtype)
+def _load(folder: Path, kind: str = "mistral", num_layers: int = 3, **options: Any) -> nn.Module:
+    files = ComponentFiles(folder, folder, tuple(sorted(folder.glob("*.safetensors"))))
+    recipe = text_recipe(files, kind, num_layers=num_layers, hidden_size=options.pop("hidden_size", None))
+    return recipe.load(**{"dtype": torch.float32, "device": torch.device("cpu"), **options})
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
-def test_dev_encodes_a_prompt_exactly_as_diffusers_with_the_whole_encoder(dev_folder: Path, prompt: str) -> None:
-    model = _dev_model(dev_folder)
-    model.load("text_encoder")
-    whole = Mistral3ForConditionalGeneration.from_pretrained(dev_folder / "text_encoder", dtype=torch.float32).eval()
-    pipeline = Flux2Pipeline(scheduler=None, vae=None, transformer=None, text_encoder=whole, tokenizer=model.tokenizer)
-    expected, _ = pipeline.encode_prompt(prompt, max_sequence_length=MAX_TOKENS, text_encoder_out_layers=LAYERS)
-    embeds = model.get_prompt_embeds([prompt])
-    assert embeds.shape == (1, MAX_TOKENS, 3 * 32)
-    assert torch.equal(embeds, expected)
+def _hidden_states(model: Any) -> tuple[Tensor, ...]:
+    ids = torch.arange(20, 60).unsqueeze(0)
+    mask = (torch.arange(40) < 30).long().unsqueeze(0)
+    with torch.no_grad():
+        out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+    return tuple(out.hidden_states)
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
-def test_klein_encodes_a_prompt_exactly_as_diffusers_with_the_whole_encoder(prompt: str) -> None:
-    model = tiny_model("text_encoder")
-    pipeline = Flux2KleinPipeline.from_pretrained(TINY, transformer=None, vae=None, dtype=torch.float32)
-    expected, _ = pipeline.encode_prompt(prompt, max_sequence_length=model.max_text_tokens)
-    assert torch.equal(model.get_prompt_embeds([prompt]), expected)
+@pytest.mark.parametrize("num_layers", [1, 3, 4])
+def test_the_first_layers_of_mistral_3_alone_give_the_same_hidden_states_bit_for_bit(
+    mistral: Path, num_layers: int
+) -> None:
+    whole = Mistral3ForConditionalGeneration.from_pretrained(mistral, dtype=torch.float32).eval()
+    ours, theirs = _hidden_states(_load(mistral, num_layers=num_layers)), _hidden_states(whole.model.language_model)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=False))
+    assert len(ours) == num_layers + 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_all_padding_of_dev_is_one_row_and_only_the_prompt_is_stored(dev_folder: Path, dtype: torch.dtype) -> None:
-    model = _dev_model(dev_folder, dtype=dtype)
-    model.load("text_encoder")
-    short, long = (model.get_prompt_embeds([prompt])[0] for prompt in ("a dog", "a dog beside a cat"))
-    assert torch.equal(short[0], long[0])
-    assert short[0].count_nonzero() > 0
-    parts = pack(long)
-    num_padding, num_repeated_at_the_end = parts["repeats"].tolist()
-    num_tokens = len(model.tokenizer(model.render_prompt(model.tokenizer, "a dog beside a cat"))["input_ids"])
-    assert (num_padding, num_repeated_at_the_end) == (MAX_TOKENS - num_tokens, 1)
-    assert torch.equal(unpack(parts), long)
-    assert packed_bytes(parts) < 0.95 * (num_tokens + 1) / MAX_TOKENS * long.nbytes + 1000
+def test_the_first_layers_of_qwen_3_alone_give_the_same_hidden_states_bit_for_bit(dtype: torch.dtype) -> None:
+    whole = Qwen3ForCausalLM.from_pretrained(KLEIN, dtype=dtype).eval()
+    ours, theirs = _hidden_states(_load(KLEIN, "qwen3", 27, dtype=dtype)), _hidden_states(whole.model)
+    assert len(theirs) == len(ours) + 1
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=False))
 
 
-def test_padding_of_klein_sees_the_prompt_and_is_stored() -> None:
-    model = tiny_model("text_encoder")
-    one, other = (model.get_prompt_embeds([prompt])[0] for prompt in ("a red circle", "a blue square"))
-    assert not torch.equal(one[-1], other[-1])
-    assert not torch.equal(one[-1], one[-2])
-    assert torch.equal(unpack(pack(one)), one)
+def test_what_is_not_used_is_not_there(mistral: Path) -> None:
+    model = _load(mistral)
+    names = [name for name, _ in model.named_parameters()]
+    assert {".".join(name.split(".")[:2]) for name in names} == {
+        "embed_tokens.weight",
+        *(f"layers.{i}" for i in range(3)),
+    }
+    assert not any(parameter.is_meta or parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("qtype", ["qfloat8", "qint8"])
-def test_a_quantized_encoder_is_close_and_has_cache_entries_of_its_own(qtype: str) -> None:
-    plain = tiny_model("text_encoder")
-    quantized = tiny_model("text_encoder", quantize_te=True, qtype_te=qtype)
-    exact, close = (model.get_prompt_embeds(["a red circle"]) for model in (plain, quantized))
-    assert 0 < (exact - close).norm() < 0.2 * exact.norm()
-    assert plain.fingerprint("text_encoder") != quantized.fingerprint("text_encoder")
+LAYOUTS: dict[str, Callable[[str], str]] = {
+    "transformers before 4.52": lambda name: f"language_model.model.{name}",
+    "transformers since": lambda name: f"model.language_model.{name}",
+    "causal model": lambda name: f"model.{name}",
+    "bare": lambda name: name,
+}
 
 
-def test_a_long_prompt_of_dev_is_cut_where_the_encoder_stops_reading(dev_folder: Path) -> None:
-    model = _dev_model(dev_folder)
-    assert model.cut_prompt("a dog") is None
-    prompt = "".join(f"word{number} " for number in range(60)).strip()
-    cut = model.cut_prompt(prompt)
-    assert cut is not None
-    assert model.text_encoder is None, "no weights are loaded for it"
-    assert cut.kept + cut.lost == prompt
-    rendered = model.render_prompt(model.tokenizer, prompt)
-    read = model.tokenizer(rendered, truncation=True, max_length=MAX_TOKENS, add_special_tokens=False)["input_ids"]
-    assert model.tokenizer.decode(read).endswith(cut.kept[-20:])
-
-
-def test_a_long_prompt_of_klein_is_cut_where_the_encoder_stops_reading() -> None:
-    model = tiny_model()
-    prompt = "a red circle " * 10 + "and a blue square " * 10
-    cut = model.cut_prompt(prompt)
-    assert cut is not None
-    assert cut.kept + cut.lost == prompt.strip()
-    assert cut.max_tokens == 48 < cut.num_tokens
-    rendered = model.render_prompt(model.tokenizer, prompt)
-    read = model.tokenizer(rendered, truncation=True, max_length=48)["input_ids"]
-    assert model.tokenizer.decode(read).endswith(cut.kept[-20:])
-
-
-def test_an_encoder_at_the_root_of_its_own_folder_is_read_with_the_models_tokenizer(
-    dev_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_naming_of_the_weights_is_read_and_only_the_used_ones_need_exist(
+    mistral: Path, tmp_path: Path, layout: str
 ) -> None:
-    encoder = shutil.copytree(dev_folder / "text_encoder", tmp_path / "Mistral-Small-3.2")
-    (encoder / "tekken.json").write_text("{}")
-    beside, apart = _dev_model(dev_folder), _dev_model(dev_folder, te_name_or_path=encoder)
-    for model in (beside, apart):
-        model.load("text_encoder")
-    assert torch.equal(beside.get_prompt_embeds(["a dog"]), apart.get_prompt_embeds(["a dog"]))
+    expected = _load(mistral).state_dict()
+    shutil.copy(mistral / "config.json", tmp_path)
+    save_file({LAYOUTS[layout](name): tensor for name, tensor in expected.items()}, tmp_path / "model.safetensors")
+    loaded = _load(tmp_path).state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
-def test_a_folder_of_an_image_processor_gives_its_tokenizer(dev_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(dev_folder, tmp_path, dirs_exist_ok=True)
-    folder = tmp_path / "tokenizer"
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config |= {"processor_class": "PixtralProcessor", "tokenizer_class": "LlamaTokenizerFast", "padding_side": "right"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "processor_config.json").write_text(json.dumps({"processor_class": "PixtralProcessor"}))
-    processor = {"image_processor_type": "PixtralImageProcessor", "processor_class": "PixtralProcessor"}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    template = folder / "chat_template.jinja"
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}))
-    template.unlink()
-    plain, ours = _dev_model(dev_folder), _dev_model(tmp_path)
-    for model in (plain, ours):
-        model.load("text_encoder")
-    assert ours.tokenizer.padding_side == "left"
-    assert torch.equal(plain.get_prompt_embeds(["a dog"]), ours.get_prompt_embeds(["a dog"]))
-
-
-def test_an_encoder_that_does_not_fit_the_transformer_beside_it_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(TINY, tmp_path / "model")
-    config = tmp_path / "model" / "transformer" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "joint_attention_dim": 3 * 4096}))
+def test_the_right_kind_in_the_wrong_size_is_refused_before_it_is_read() -> None:
     with pytest.raises(UserError, match=r"of width 64; this model reads width 4096"):
-        tiny_model("text_encoder", name_or_path=tmp_path / "model")
+        _load(KLEIN, "qwen3", 27, hidden_size=4096)
+    _load(KLEIN, "qwen3", 27, hidden_size=64)
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.arch)
-def test_the_card_knows_the_size_of_an_encoded_prompt(card: object) -> None:
-    from toolkit.cards import ModelCard
-    from toolkit.config import ModelConfig
-    from toolkit.util.get_model import get_model_class
+def test_shards_are_read_together(mistral: Path, tmp_path: Path) -> None:
+    tensors = load_file(mistral / "model.safetensors")
+    shutil.copy(mistral / "config.json", tmp_path)
+    names = sorted(tensors)
+    for index in range(3):
+        save_file({name: tensors[name] for name in names[index::3]}, tmp_path / f"model-{index + 1}-of-3.safetensors")
+    one, other = _hidden_states(_load(tmp_path)), _hidden_states(_load(mistral))
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
-    assert isinstance(card, ModelCard)
-    config = ModelConfig.model_validate({"name_or_path": card.source, "arch": card.arch})
-    model_class = get_model_class(config)
-    length, width = card.prompt_embeds_shape
-    assert length == model_class.max_text_tokens
-    assert width % 3 == 0
-    if card.arch == "flux2_tiny":
-        assert tiny_model("text_encoder").get_prompt_embeds(["x"]).shape == (1, length, width)
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("other kind", r"`qwen3`; this model was trained with `mistral`"),
+        ("too shallow", r"of 2 layers; this model reads layer 3"),
+        ("no config", r"no readable config\.json"),
+        ("missing weights", r"not those of the text encoder \(mistral\)\. 9 missing: layers\.2"),
+        ("truncated", r"cannot be read as safetensors"),
+        ("other shapes", r"layers\.0\.mlp\.gate_proj\.weight is \[48, 32\] and not \[64, 32\]"),
+    ],
+)
+def test_an_encoder_that_cannot_be_used_is_explained(mistral: Path, tmp_path: Path, damage: str, message: str) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(KLEIN if damage == "other kind" else mistral, folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "no config":
+        config.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:500])
+    elif damage == "missing weights":
+        save_file({name: t for name, t in load_file(weights).items() if "layers.2." not in name}, weights)
+    elif damage in ("too shallow", "other shapes"):
+        values = json.loads(config.read_text())
+        values["text_config"] |= {"num_hidden_layers": 2} if damage == "too shallow" else {"intermediate_size": 64}
+        config.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=message):
+        _load(folder)

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein4BModel, Flux2Model
-from extensions_built_in.diffusion_models.flux2.text_config import text_config
-from extensions_built_in.diffusion_models.flux2.text_encoder import encode
-from extensions_built_in.diffusion_models.flux2.text_weights import text_recipe
+from extensions_built_in.diffusion_models.flux2.prompts import encode
+from extensions_built_in.diffusion_models.flux2.text_encoder import text_config, text_recipe
 from tests import layouts
 from tests.tiny import TINY, tiny_config
 from tests.tiny_text import write_tiny_mistral

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
 
-from extensions_built_in.diffusion_models.flux2.lora_formats import write
+from extensions_built_in.diffusion_models.flux2.lora_names import write
 from tests.golden.models import single_file, transformer
 from toolkit.lora.__main__ import main
 from toolkit.lora.files import read_lora_file

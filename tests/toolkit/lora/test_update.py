@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from toolkit.lora.update import Place, Update, distance, exact_rank, fuse, norm, padded, resized, split, truncated
+from toolkit.lora.update import (
+    LayerLocation,
+    Update,
+    distance,
+    exact_rank,
+    fuse,
+    norm,
+    padded,
+    resized,
+    split,
+    truncated,
+)
 
 
 def _update(out: int = 6, into: int = 5, rank: int = 3, seed: int = 0) -> Update:
@@ -74,5 +85,5 @@ def test_the_exact_rank_sees_through_padding() -> None:
 
 def test_a_place_picks_its_rows_in_its_order() -> None:
     rows = torch.arange(6.0)[:, None]
-    assert Place("x", 1, 3).rows(rows).flatten().tolist() == [2, 3]
-    assert Place("x", is_swapped=True).rows(rows).flatten().tolist() == [3, 4, 5, 0, 1, 2]
+    assert LayerLocation("x", 1, 3).rows(rows).flatten().tolist() == [2, 3]
+    assert LayerLocation("x", is_swapped=True).rows(rows).flatten().tolist() == [3, 4, 5, 0, 1, 2]

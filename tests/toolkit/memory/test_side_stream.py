@@ -68,7 +68,7 @@ def test_a_streamed_text_encoder_writes_the_same_whenever_its_copies_are_made() 
     plain = tiny_model("text_encoder").get_prompt_embeds(prompts)
     for share, name in ((0.3, "late"), (1.0, "late"), (1.0, "random 0")):
         model = tiny_model("text_encoder", layer_offloading=True, layer_offloading_text_encoder_percent=share)
-        (offload,) = model.holding._offloads["text_encoder"]
+        (offload,) = model.loader._offloads["text_encoder"]
         offload._stream = STREAMS[name]()
         for _ in range(2):
             assert torch.equal(model.get_prompt_embeds(prompts), plain), (share, name)

@@ -1,14 +1,30 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-from toolkit.cards import find_cards
+from toolkit.cards import find_cards, read_cards
 from toolkit.config import ModelConfig
 from toolkit.errors import UserError
 from toolkit.extension import ROOTS, Root
-from toolkit.util.get_model import get_model_class
+from toolkit.util.get_model import get_model_class, model_classes
+
+_numbers = itertools.count()
+
+UNFINISHED = """
+from toolkit.models.base_model import BaseModel
+
+class {name}(BaseModel):
+    arch = "{name}".lower()
+
+    def load(self, component):
+        pass
+
+AI_TOOLKIT_MODELS = [{name}]
+"""
+CARD = "family='f', label='l', summary='s', source='a/b', license='x', is_gated=False, divisor_px=16, num_parameters=1"
 
 
 def config_of(arch: str) -> ModelConfig:
@@ -25,12 +41,47 @@ def test_an_unknown_arch_is_refused_with_the_known_ones() -> None:
         get_model_class(config_of("flux_2"))
 
 
-def test_a_users_class_stands_before_ours_of_the_same_arch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "override_extensions" / "mine"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text(
-        'class Mine:\n    arch = "flux2"\n\nAI_TOOLKIT_MODELS = [Mine]\n', encoding="utf-8"
-    )
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
+    """An empty folder for user extensions, under a package name that no other test has used."""
+    name = f"user_models_{next(_numbers)}"
+    (tmp_path / name).mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    root = Root("override_extensions", folder.parent, is_built_in=False)
+    return Root(name, tmp_path / name, is_built_in=False)
+
+
+def add_model(root: Root, code: str, *, card: str = "") -> None:
+    folder = root.folder / "mine"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(code, encoding="utf-8")
+    if card:
+        (folder / "card.py").write_text(card, encoding="utf-8")
+
+
+def test_a_users_class_stands_before_ours_of_the_same_arch(root: Root) -> None:
+    add_model(root, 'class Mine:\n    arch = "flux2"\n\nAI_TOOLKIT_MODELS = [Mine]\n')
     assert get_model_class(config_of("flux2"), roots=(root, *ROOTS)).__name__ == "Mine"
+
+
+def test_a_model_that_forgot_answers_is_skipped_and_each_answer_named(root: Root) -> None:
+    add_model(root, UNFINISHED.format(name="My_model"))
+    assert "my_model" not in read_cards((root,)).cards
+    (broken,) = read_cards((root,)).broken
+    assert f"Extension {root.package}.mine is broken and was skipped. TypeError: " in str(broken)
+    with pytest.raises(UserError, match='no model "my_model"') as refused:
+        get_model_class(config_of("my_model"), roots=(root, *ROOTS))
+    assert str(broken) in str(refused.value)
+    assert "flux2" in model_classes(roots=(root, *ROOTS))
+
+
+def test_a_model_with_a_card_that_forgot_answers_is_named_by_jobs_that_need_it(root: Root) -> None:
+    add_model(
+        root,
+        UNFINISHED.format(name="Carded"),
+        card=f"from toolkit.cards import ModelCard\nCARDS = (ModelCard(arch='carded', {CARD}),)\n",
+    )
+    roots = (root, *ROOTS)
+    with pytest.raises(UserError, match=r'the model "carded" cannot be used\. Extension .*\.mine is broken'):
+        get_model_class(config_of("carded"), roots=roots)
+    assert get_model_class(config_of("flux2"), roots=roots).arch == "flux2"
+    assert "carded" not in model_classes(roots=roots)

@@ -152,4 +152,4 @@ def test_two_places_for_one_component_are_an_error(tmp_path: Path) -> None:
 
 def test_a_file_of_a_repository_can_be_named(tmp_path: Path) -> None:
     model = {"name_or_path": "black-forest-labs/FLUX.2-dev", "arch": "flux2", "vae_path": "a/b/c.safetensors"}
-    assert _load(tmp_path, model).config.process[0].model.place_of("vae") == "a/b/c.safetensors"
+    assert _load(tmp_path, model).config.process[0].model.source_of("vae") == "a/b/c.safetensors"

@@ -1,7 +1,12 @@
-"""FLUX.1's linear layers: which may carry LoRA, and where a layer belongs by any of its names.
+"""FLUX.1's linear layers by all their names: which may carry LoRA, and how LoRA files of other programs spell them.
 
 LoRA is put on the layers of the diffusers model one by one, as ai-toolkit does: where the released model fuses several
 into one matrix, each has an update of its own.
+
+`diffusers` uses the names of that library, `transformer.<layer>.lora_A/B.weight`, with alpha / rank folded into B: what
+ai-toolkit writes, read by diffusers and ComfyUI. `kohya` is the spelling of sd-scripts, read by both too. `bfl` uses
+the names of the released single file, which ComfyUI reads and diffusers does not. The last two fuse q, k and v: where
+these were trained apart their ranks add up, and the change stays the same.
 """
 
 from __future__ import annotations
@@ -10,8 +15,9 @@ import re
 from collections.abc import Mapping
 
 from diffusers import FluxTransformer2DModel
+from torch import Tensor
 
-from toolkit.lora.update import Fused, Place
+from toolkit.lora.update import FusedLocation, LayerLocation, Location, Update, kohya_pairs, named_pairs, swap_halves
 from toolkit.models.base_model import LoraTarget
 
 # Released name inside a block -> layers of the diffusers model that it fuses or renames.
@@ -72,7 +78,7 @@ def targets(transformer: FluxTransformer2DModel) -> list[LoraTarget]:
     return [LoraTarget(name, (name,)) for name in names]
 
 
-def place(name: str) -> Place | Fused | None:
+def locate(name: str) -> Location | None:
     """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
     name = name.replace(".", "_")
     if match := _IN_BLOCK.fullmatch(name):
@@ -110,22 +116,63 @@ def released_of(target: str) -> str:
     return next(name for name, layers in OUTER.items() if target in layers)
 
 
-def _inside(block: str, where: Place | Fused) -> Place | Fused:
-    if isinstance(where, Place):
-        return Place(f"{block}{where.target}")
-    return Fused(tuple(f"{block}{target}" for target in where.targets), where.heights)
+def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
+    """Tensors of a file.
+
+    Args:
+        updates: by name in the diffusers model.
+        file_format: a key of `FORMATS`.
+    """
+    return FORMATS[file_format](updates)
 
 
-def _places(table: Mapping[str, tuple[str, ...]]) -> dict[str, Place | Fused]:
+def _diffusers(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    return named_pairs(updates, "transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight")
+
+
+def _bfl(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    return named_pairs(_released(updates), "diffusion_model.{}.lora_A.weight", "diffusion_model.{}.lora_B.weight")
+
+
+def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    return kohya_pairs(_released(updates))
+
+
+FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}
+
+
+def _released(updates: Mapping[str, Update]) -> dict[str, Update]:
+    """By name in the released model."""
+    result: dict[str, Update] = {}
+    for name in dict.fromkeys(released_of(target) for target in updates):
+        where = locate(name)
+        if isinstance(where, FusedLocation):
+            joined = where.joined(updates)
+            assert joined is not None, name
+            result[name] = joined
+        else:
+            assert where is not None, name
+            update = updates[layers_of(name)[0]]
+            result[name] = Update(update.a, swap_halves(update.b)) if where.is_swapped else update
+    return result
+
+
+def _inside(block: str, where: Location) -> Location:
+    if isinstance(where, LayerLocation):
+        return LayerLocation(f"{block}{where.target}")
+    return FusedLocation(tuple(f"{block}{target}" for target in where.targets), where.heights)
+
+
+def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, Location]:
     """Every name of every layer, in underscores, to where it belongs."""
-    places: dict[str, Place | Fused] = {}
+    locations: dict[str, Location] = {}
     for released, layers in table.items():
-        places |= {layer.replace(".", "_"): Place(layer) for layer in layers}
-        whole = Place(layers[0], is_swapped=released == SWAPPED)
-        places[released.replace(".", "_")] = whole if len(layers) == 1 else Fused(layers, heights_of(layers))
-    return places
+        locations |= {layer.replace(".", "_"): LayerLocation(layer) for layer in layers}
+        whole = LayerLocation(layers[0], is_swapped=released == SWAPPED)
+        locations[released.replace(".", "_")] = whole if len(layers) == 1 else FusedLocation(layers, heights_of(layers))
+    return locations
 
 
-_INNER = {name: _places(table) for blocks, (ours, table) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
+_INNER = {name: _locations(table) for blocks, (ours, table) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
 _OURS = {name: ours for blocks, (ours, _) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
-_OUTER = _places(OUTER)
+_OUTER = _locations(OUTER)

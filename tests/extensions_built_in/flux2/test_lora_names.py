@@ -1,4 +1,4 @@
-"""extensions_built_in.diffusion_models.flux2.lora_formats, with what diffusers and ComfyUI make of the files."""
+"""extensions_built_in.diffusion_models.flux2.lora_names, with what diffusers and ComfyUI make of the files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
-from extensions_built_in.diffusion_models.flux2.lora_formats import FORMATS, write
-from extensions_built_in.diffusion_models.flux2.lora_keys import layers_of, targets
+from extensions_built_in.diffusion_models.flux2.lora_names import FORMATS, layers_of, targets, write
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from tests.comfy import apply_lora
 from tests.golden.models import single_file, transformer

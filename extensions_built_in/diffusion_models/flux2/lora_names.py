@@ -1,4 +1,9 @@
-"""FLUX.2's linear layers: which may carry LoRA, and where a layer belongs by any of its names."""
+"""FLUX.2's linear layers by all their names: which may carry LoRA, and how LoRA files of other programs spell them.
+
+`bfl` uses the names of the released single file, `diffusion_model.<name>.lora_A/B.weight`, with alpha / rank folded
+into B and no alpha of its own: diffusers, ComfyUI old and new and ai-toolkit all read it. `diffusers` uses the names of
+that library (ComfyUI needs a version of 2026 for it). `kohya` is the spelling of sd-scripts and musubi-tuner.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,10 @@ import re
 from collections.abc import Mapping
 
 from diffusers import Flux2Transformer2DModel
+from torch import Tensor
 
-from toolkit.lora.update import Place
+from toolkit.errors import UserError
+from toolkit.lora.update import LayerLocation, Update, kohya_pairs, named_pairs, split, swap_halves
 from toolkit.models.base_model import LoraTarget
 
 # Released name inside a block -> layers of the diffusers model that it fuses or renames.
@@ -47,6 +54,8 @@ _BLOCK_NAMES = {
     "single_transformer_blocks": "single_blocks",
 }
 _IN_BLOCK = re.compile(rf"({'|'.join(_BLOCK_NAMES)})_(\d+)_(.+)")
+# What diffusers reads outside the blocks of a kohya file; it drops all else with a warning.
+_KOHYA_OUTER = ("img_in", "txt_in", "time_in.in_layer", "time_in.out_layer", "final_layer.linear")
 
 
 def targets(transformer: Flux2Transformer2DModel) -> list[LoraTarget]:
@@ -66,17 +75,17 @@ def targets(transformer: Flux2Transformer2DModel) -> list[LoraTarget]:
     return found
 
 
-def place(name: str) -> Place | None:
+def locate(name: str) -> LayerLocation | None:
     """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
     name = name.replace(".", "_")
     if match := _IN_BLOCK.fullmatch(name):
         blocks, index, layer = match.groups()
         blocks = _BLOCK_NAMES[blocks]
         inner = _INNER[blocks].get(layer)
-        return inner and Place(f"{blocks}.{index}.{inner.target}", inner.part, inner.num_parts)
+        return inner and LayerLocation(f"{blocks}.{index}.{inner.target}", inner.part, inner.num_parts)
     released, ours = (layer.replace(".", "_") for layer in FINAL_MODULATION)
     if name in (released, ours):
-        return Place(FINAL_MODULATION[0], is_swapped=name == ours)
+        return LayerLocation(FINAL_MODULATION[0], is_swapped=name == ours)
     return _OUTER.get(name)
 
 
@@ -92,14 +101,70 @@ def layers_of(target: str) -> tuple[str, ...]:
     return tuple(f"single_transformer_blocks.{index}.{name}" for name in SINGLE_BLOCK[layer])
 
 
-def _places(table: Mapping[str, tuple[str, ...]]) -> dict[str, Place]:
+def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
+    """Tensors of a file.
+
+    Args:
+        updates: by name in the released model.
+        file_format: a key of `FORMATS`.
+
+    Raises:
+        UserError: a program that reads this format would read one of the layers wrongly, or not at all.
+    """
+    return FORMATS[file_format](updates)
+
+
+def _bfl(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    _refuse(
+        "bfl",
+        [target for target in updates if target == FINAL_MODULATION[0]],
+        "diffusers reads the halves of its update in the wrong order",
+    )
+    return named_pairs(updates, "diffusion_model.{}.lora_A.weight", "diffusion_model.{}.lora_B.weight")
+
+
+def _diffusers(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    named: dict[str, Update] = {}
+    for target, update in updates.items():
+        layers = layers_of(target)
+        if target == FINAL_MODULATION[0]:
+            named[layers[0]] = Update(update.a, swap_halves(update.b))
+        else:
+            parts = split(update, len(layers)) if len(layers) > 1 else [update]
+            named |= {layer: part for layer, part in zip(layers, parts, strict=True) if part is not None}
+    return named_pairs(named, "transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight")
+
+
+def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
+    blocks = tuple(f"{name}." for name in BLOCK_LISTS)
+    _refuse(
+        "kohya",
+        [target for target in updates if not target.startswith(blocks) and target not in _KOHYA_OUTER],
+        "diffusers drops it from such a file",
+    )
+    return kohya_pairs(updates)
+
+
+FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}
+
+
+def _refuse(file_format: str, targets: list[str], reason: str) -> None:
+    if targets:
+        raise UserError(
+            f"{targets[0]}{f' and {len(targets) - 1} more' if targets[1:] else ''}: cannot be written as "
+            f"`{file_format}`, {reason}. Write the file as `diffusers`, or leave the layer out "
+            "(network.network_kwargs.ignore_if_contains)."
+        )
+
+
+def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, LayerLocation]:
     """Every name of every layer, in underscores, to where it belongs."""
-    places = {target.replace(".", "_"): Place(target) for target in table}
+    locations = {target.replace(".", "_"): LayerLocation(target) for target in table}
     for target, layers in table.items():
         for part, layer in enumerate(layers):
-            places[layer.replace(".", "_")] = Place(target, part, len(layers))
-    return places
+            locations[layer.replace(".", "_")] = LayerLocation(target, part, len(layers))
+    return locations
 
 
-_INNER = {"double_blocks": _places(DOUBLE_BLOCK), "single_blocks": _places(SINGLE_BLOCK)}
-_OUTER = _places(OUTER)
+_INNER = {"double_blocks": _locations(DOUBLE_BLOCK), "single_blocks": _locations(SINGLE_BLOCK)}
+_OUTER = _locations(OUTER)

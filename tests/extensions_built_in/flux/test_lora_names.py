@@ -12,16 +12,16 @@ from diffusers import FluxPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux import lora_keys
+from extensions_built_in.diffusion_models.flux import lora_names
 from extensions_built_in.diffusion_models.flux.flux_model import FluxModel
-from extensions_built_in.diffusion_models.flux.lora_formats import FORMATS, write
-from extensions_built_in.diffusion_models.flux.weights import to_single_file
+from extensions_built_in.diffusion_models.flux.lora_names import FORMATS, write
+from extensions_built_in.diffusion_models.flux.released_files import to_single_file
 from tests.tiny_flux import tiny_transformer
 from toolkit.errors import UserError
 from toolkit.lora.__main__ import main
 from toolkit.lora.files import read_lora_file
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Place, Update, distance, norm
+from toolkit.lora.update import LayerLocation, Update, distance, norm
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 QKV = tuple(f"transformer_blocks.0.attn.to_{one}" for one in "qkv")
@@ -32,8 +32,8 @@ def _updates(*, rank: int = 3, transformer_only: bool = True) -> dict[str, Updat
     generator = torch.Generator().manual_seed(0)
     transformer = tiny_transformer()
     updates = {}
-    for target in lora_keys.targets(transformer):
-        if transformer_only and not target.name.startswith(tuple(lora_keys.BLOCK_LISTS)):
+    for target in lora_names.targets(transformer):
+        if transformer_only and not target.name.startswith(tuple(lora_names.BLOCK_LISTS)):
             continue
         layer: Any = transformer.get_submodule(target.name)
         a = torch.randn(rank, layer.in_features, generator=generator)
@@ -66,20 +66,20 @@ def test_every_linear_layer_of_the_blocks_is_a_target_by_ai_toolkits_name() -> N
         assert f"transformer.single_transformer_blocks.1.{name}.lora_B.weight" in state
     transformer = tiny_transformer(guidance_embeds=False)
     linears = {name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)}
-    assert {target.name for target in lora_keys.targets(transformer)} == linears
+    assert {target.name for target in lora_names.targets(transformer)} == linears
     assert len(_updates()) == 2 * 14 + 2 * 6  # 494 with the 19 and 38 blocks of the released model
 
 
 def test_a_target_is_found_by_each_of_its_names() -> None:
-    for target in lora_keys.targets(tiny_transformer()):
+    for target in lora_names.targets(tiny_transformer()):
         for name in (target.name, target.name.replace(".", "_")):
-            assert lora_keys.place(name) == Place(target.name)
-        where = lora_keys.place(lora_keys.released_of(target.name))
+            assert lora_names.locate(name) == LayerLocation(target.name)
+        where = lora_names.locate(lora_names.released_of(target.name))
         assert where is not None
         assert target.name in where.shares()
-        assert lora_keys.place(lora_keys.released_of(target.name).replace(".", "_")) == where
-    assert lora_keys.place("double_blocks.0.img_attn.nothing") is None
-    assert lora_keys.place("double_stream_modulation_img.lin") is None
+        assert lora_names.locate(lora_names.released_of(target.name).replace(".", "_")) == where
+    assert lora_names.locate("double_blocks.0.img_attn.nothing") is None
+    assert lora_names.locate("double_stream_modulation_img.lin") is None
 
 
 @pytest.mark.parametrize("transformer_only", [True, False])

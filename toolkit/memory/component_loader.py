@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,20 +17,29 @@ from toolkit.quantize.quantized_cache import cache_folder, entry_path
 from toolkit.weights.recipe import Loadable
 
 
-class Holding:
+class ComponentLoader:
     """Loads components as the `model` section says, and remembers what streams.
 
-    Attributes:
-        tell: is given lines for the user.
-        resolve_auto: component -> share of its blocks that streams where the job leaves it to the memory plan; all of
-            them where there is no plan.
+    Args:
+        config: the `model` section of the job.
+        device: where the model computes.
+        notify: is given lines for the user.
+        offload_shares: component -> share of its blocks that streams, 0 to 1, where the job leaves it to the memory
+            plan; None without a plan: all of them.
     """
 
-    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        device: torch.device,
+        *,
+        notify: Callable[[str], None] = print,
+        offload_shares: Mapping[str, float] | None = None,
+    ) -> None:
         self.config = config
         self.device = device
-        self.tell: Callable[[str], None] = print
-        self.resolve_auto: Callable[[str], float] = lambda component: 1.0
+        self.notify = notify
+        self.offload_shares = offload_shares
         self._offloads: dict[str, list[LayerOffload]] = {}
 
     def load(
@@ -65,7 +74,7 @@ class Holding:
             entry, folder = None, cache_folder(self.config.quantize_cache)
             if folder is not None:
                 entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
-            quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, tell=self.tell)
+            quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, tell=self.notify)
         placement = choose_placement(module, blocks, share=self._share(component), device=self.device)
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
@@ -112,4 +121,6 @@ class Holding:
             share = config.layer_offloading_text_encoder_percent
         elif config.low_vram and component == "text_encoder" and self.device.type == "cuda":
             share = "auto"
-        return self.resolve_auto(component) if share == "auto" else share
+        if share == "auto":
+            return 1.0 if self.offload_shares is None else self.offload_shares[component]
+        return share

@@ -1,0 +1,99 @@
+"""Prompts to FLUX.1's prompt embeddings: T5's hidden states and CLIP's vector of the whole prompt, in one tensor.
+
+diffusers' FluxPipeline does the encoding, so that training and inference cannot drift apart. The rows of the tensor are
+T5's, and below them one that holds CLIP's vector, filled up with zeros: caches and batches handle it as any model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import FluxPipeline
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextModel, T5EncoderModel
+
+from toolkit.models.prompt_cut import PromptCut
+
+# Changes whenever prompts are encoded in another way: part of the cache key of every embedding.
+ENCODING_VERSION = 1
+
+
+class TextEncoders(nn.Module):
+    """CLIP and T5, frozen, in eval mode."""
+
+    def __init__(self, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
+        super().__init__()
+        self.clip = clip
+        self.t5 = t5
+        self.eval()
+
+
+@torch.no_grad()
+def encode(encoders: TextEncoders, tokenizers: Tokenizers, prompts: Sequence[str], *, max_tokens: int) -> Tensor:
+    """Prompt embeddings.
+
+    Args:
+        encoders: loaded.
+        tokenizers: theirs.
+        prompts: B texts.
+        max_tokens: length of every prompt for T5, after padding.
+
+    Returns:
+        [B, max_tokens + 1, width of T5] in the encoders' dtype.
+    """
+    pipeline = FluxPipeline(
+        scheduler=None,
+        vae=None,
+        text_encoder=encoders.clip,
+        tokenizer=tokenizers.clip,
+        text_encoder_2=encoders.t5,
+        tokenizer_2=tokenizers.t5,
+        transformer=None,
+    )
+    rows = [
+        to_rows(*pipeline.encode_prompt(prompt, device=encoders.t5.device, max_sequence_length=max_tokens)[:2])
+        for prompt in prompts
+    ]
+    return torch.cat(rows)
+
+
+@dataclass(frozen=True)
+class Tokenizers:
+    """Of CLIP, which reads the first 77 tokens, and of T5, which reads the prompt."""
+
+    clip: Any
+    t5: Any
+
+
+def find_cut(tokenizer: Any, prompt: str, *, max_tokens: int) -> PromptCut | None:
+    """Where T5's tokenizer cuts a prompt, or None where all of it is read."""
+    encoded = tokenizer(prompt, return_offsets_mapping=True)
+    num_tokens = len(encoded["input_ids"])
+    if num_tokens <= max_tokens:
+        return None
+    end = encoded["offset_mapping"][max_tokens - 2][1]  # the last one read is the end token
+    return PromptCut(num_tokens, max_tokens, prompt[:end], prompt[end:])
+
+
+def to_rows(text: Tensor, pooled: Tensor) -> Tensor:
+    """One tensor of both.
+
+    Args:
+        text: T5's hidden states, [B, L, D].
+        pooled: CLIP's vector, [B, P], P at most D.
+
+    Returns:
+        [B, L + 1, D].
+    """
+    assert pooled.shape[1] <= text.shape[2], f"a vector of {pooled.shape[1]} in rows of {text.shape[2]}"
+    row = functional.pad(pooled, (0, text.shape[2] - pooled.shape[1])).to(text)  # [B, D]
+    return torch.cat([text, row.unsqueeze(1)], dim=1)
+
+
+def from_rows(prompt_embeds: Tensor, pooled_size: int) -> tuple[Tensor, Tensor]:
+    """The inverse of `to_rows`: T5's states [B, L, D] and CLIP's vector [B, pooled_size]."""
+    return prompt_embeds[:, :-1], prompt_embeds[:, -1, :pooled_size]
