@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.files",
         "toolkit.log_file",
         "toolkit.output",
+        "toolkit.parallel",
         "toolkit.progress",
         "toolkit.randomness",
         "toolkit.stop",

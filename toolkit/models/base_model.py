@@ -18,6 +18,7 @@ from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
@@ -58,7 +59,6 @@ class BaseModel:
         self.device = device
         self.dtype = dtype
         self.transformer_dtype = dtype if options.transformer_dtype is None else options.transformer_dtype
-        self.bypass_guidance_embedding = options.bypass_guidance_embedding
         self.loader = ComponentLoader(
             model_config, device, notify=options.notify, offload_shares=options.offload_shares
         )
@@ -195,24 +195,13 @@ class BaseModel:
     # Training
 
     @abstractmethod
-    def get_noise_prediction(
-        self,
-        noisy_latents: Tensor,
-        timestep: Tensor,
-        prompt_embeds: Tensor,
-        *,
-        guidance: float = 1.0,
-        references: Sequence[Tensor] = (),
-    ) -> Tensor:
+    def get_noise_prediction(self, noisy_latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """The model's velocity. Needs the transformer.
 
         Args:
             noisy_latents: [B, C, h, w].
             timestep: [B], fp32, 0..1000.
-            prompt_embeds: [B, L, D].
-            guidance: value of the guidance embedding, for models that have one.
-            references: clean latents of the first, second, ... reference image of each sample, each [B, C, h_i, w_i];
-                none for models without the capability `references`.
+            condition: everything else that the prediction depends on.
 
         Returns:
             Velocity `noise - latents`, [B, C, h, w].
@@ -297,22 +286,15 @@ class BaseModel:
 
     @abstractmethod
     def generate_single_image(
-        self,
-        pipeline: Any,
-        item: SampleItem,
-        embeds: Mapping[str, Tensor],
-        generator: torch.Generator,
-        *,
-        references: Sequence[Image.Image] = (),
+        self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
         """Draw one sample.
 
         Args:
             pipeline: from `get_generation_pipeline`.
             item: what to draw.
-            embeds: prompt -> [L, D]; holds the item's prompt and what `prompts_of` names.
+            condition: the item's prompts and images, encoded or loaded.
             generator: source of the noise, on the CPU.
-            references: its reference images, RGB, at the sizes that the model sees.
         """
 
     @abstractmethod

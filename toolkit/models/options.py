@@ -18,11 +18,8 @@ class ModelOptions:
         notify: is given lines for the user while components are loaded.
         offload_shares: component -> share of its blocks that streams from host memory, 0 to 1, where the job leaves it
             to the memory plan (`auto`); None without a plan: all of them.
-        bypass_guidance_embedding: predictions leave the guidance embedding out, where the model can do without it;
-            samples never do.
     """
 
     transformer_dtype: torch.dtype | None = None
     notify: Callable[[str], None] = print
     offload_shares: Mapping[str, float] | None = None
-    bypass_guidance_embedding: bool = False

@@ -23,9 +23,10 @@ from tests import layouts
 from tests.tiny import TINY, write_job
 from toolkit.config import load_job
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
-from toolkit.train.trained import Trained
+from toolkit.train.trainable import TrainableWeights
 from toolkit.weights.tensor_files import read_tensors
 
 
@@ -62,9 +63,9 @@ class Watched(SDTrainer):
 
     model: BaseModel
 
-    def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
+    def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         self.model = model
-        return super().make_trained(model, draws)
+        return super().make_trainable(model, draws)
 
     def _needed_bytes(self, num_parameters: int) -> int:
         """The small stand-in needs less of the disk than the released model."""
@@ -129,7 +130,7 @@ def _prediction(model: BaseModel, variant: Variant) -> Tensor:
     embeds = torch.randn(1, 12, 96 if variant.is_dev else 192, generator=generator)
     references = [torch.randn(1, 64, 2, 3, generator=generator)] if variant.has_references else []
     with torch.no_grad():
-        return model.get_noise_prediction(noisy, torch.tensor([400.0]), embeds, references=references)
+        return model.get_noise_prediction(noisy, torch.tensor([400.0]), Condition(embeds, references=references))
 
 
 def _run(path: Path) -> tuple[Watched, Path]:
@@ -144,7 +145,7 @@ def _reloaded(path: Path, variant: Variant, *overrides: str) -> Tensor:
     process = _process(path, *overrides)
     model = process._make_model("cpu")
     model.load("transformer")
-    process.make_trained(model, Draws(1))
+    process.make_trainable(model, Draws(1))
     return _prediction(model, variant)
 
 

@@ -4,6 +4,7 @@ import torch
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from tests.tiny import tiny_config, tiny_model
+from toolkit.models.condition import Condition
 from toolkit.models.options import ModelOptions
 
 
@@ -25,7 +26,7 @@ def test_the_transformers_blocks_are_listed_in_the_order_of_its_forward_pass() -
     names = model.list_blocks(model.transformer)
     for name in names:
         model.transformer.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
-    model.get_noise_prediction(torch.randn(1, 64, 2, 2), torch.full((1,), 500.0), torch.randn(1, 48, 192))
+    model.get_noise_prediction(torch.randn(1, 64, 2, 2), torch.full((1,), 500.0), Condition(torch.randn(1, 48, 192)))
     assert called == names
 
 

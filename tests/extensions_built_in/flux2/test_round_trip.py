@@ -15,7 +15,7 @@ from extensions_built_in.diffusion_models.flux2.released_files import to_single_
 from tests import layouts
 from tests.tiny import tiny_config
 from toolkit.models.options import ModelOptions
-from toolkit.train.trained import TrainedTransformer
+from toolkit.train.trainable import TransformerWeights
 
 KINDS = {"dev": (Flux2Model, "flux2-dev"), "klein": (Flux2Klein4BModel, "flux-2-klein-base-4b")}
 
@@ -27,13 +27,13 @@ def _bytes(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size,
     }
 
 
-def _full_fine_tune(place: Path, kind: str, save_format: str) -> TrainedTransformer:
+def _full_fine_tune(place: Path, kind: str, save_format: str) -> TransformerWeights:
     model_class, _ = KINDS[kind]
     config = tiny_config(name_or_path=place, arch=model_class.arch)
     options = ModelOptions(transformer_dtype=torch.float32)  # as a full fine-tune trains it
     model = model_class(config, device=torch.device("cpu"), dtype=torch.bfloat16, options=options)
     model.load("transformer")
-    return TrainedTransformer(model, save_format=save_format)
+    return TransformerWeights(model, save_format=save_format)
 
 
 @pytest.mark.parametrize("save_format", ["safetensors", "diffusers"])
