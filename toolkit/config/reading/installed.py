@@ -101,8 +101,12 @@ def _config_of(extension: type[Any]) -> type[ProcessConfig]:
     if not isinstance(config, type) or not issubclass(config, ProcessConfig):
         what = "must be a subclass of ProcessConfig, or where one is, as `package.module:Class`"
         raise TypeError(f"{extension.__name__}.config {what}; found {config!r}")
-    for key, field in ProcessConfig.model_fields.items():
-        own = config.model_fields[key]
-        if own.annotation != field.annotation or own.is_required() != field.is_required():
+    for key, field in config.model_fields.items():
+        shared = ProcessConfig.model_fields.get(key)
+        if shared is None:
+            is_taken = hasattr(ProcessConfig, key)  # as a method
+        else:
+            is_taken = (field.annotation, field.is_required()) != (shared.annotation, shared.is_required())
+        if is_taken:
             raise TypeError(f"{config.__name__} redefines `{key}`, which every kind of process has: use another name")
     return config

@@ -104,6 +104,7 @@ def test_a_users_process_stands_before_ours_of_the_same_name(root: Root) -> None
         (RAISES, "ZeroDivisionError"),
         (REDEFINES.format(field="type: Literal['bad']"), "Config redefines `type`, which every kind of process has"),
         (REDEFINES.format(field="training_folder: int = 3"), "Config redefines `training_folder`"),
+        (REDEFINES.format(field="output_folder: str"), "Config redefines `output_folder`"),
     ],
 )
 def test_a_broken_extension_is_named_with_its_error_and_the_others_work(root: Root, text: str, reason: str) -> None:

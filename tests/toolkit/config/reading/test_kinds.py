@@ -141,7 +141,7 @@ def test_a_setting_that_a_trainer_gets_later_had_its_default(process, check) -> 
     assert str(difference) == 'text: "none" -> "hello"'
 
 
-def test_a_kind_of_job_has_its_own_processes(job, writer, process, problems, check) -> None:
+def test_a_kind_of_job_has_its_own_processes(job, process, writer, problems, check) -> None:
     job["job"] = "Generate"
     assert check().job == "generate"
     job["config"]["process"] = [writer, process]
