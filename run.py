@@ -18,8 +18,9 @@ from jobs.status import status
 from jobs.summary import summary
 from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
+from toolkit.config.reading.installed import read_processes
+from toolkit.config.section import has_key
 from toolkit.errors import JobError, UserError
-from toolkit.extension import read_processes
 from toolkit.log_file import log_to
 from toolkit.stop import StopRequest
 from toolkit.threads import share_cores
@@ -181,12 +182,15 @@ def _command(path: str, options: argparse.Namespace) -> str:
 
 
 def _load_one(path: str, options: argparse.Namespace) -> JobConfig:
-    overrides = [*options.overrides, *(["model.quantize_cache=false"] if options.no_cache else [])]
-    config = load_job(path, options.name, overrides)
+    config = load_job(path, options.name, options.overrides)
+    first = config.config.process[0]
+    more = []
+    if options.no_cache and has_key(type(first), "model.quantize_cache"):
+        more.append("model.quantize_cache=false")
     seed = os.environ.get("SEED")  # read after load_job, which reads .env
-    if seed is None or "training_seed" in config.config.process[0].model_fields_set:
-        return config
-    return load_job(path, options.name, [*overrides, f"training_seed={seed}"])
+    if seed is not None and has_key(type(first), "training_seed") and "training_seed" not in first.model_fields_set:
+        more.append(f"training_seed={seed}")
+    return load_job(path, options.name, [*options.overrides, *more]) if more else config
 
 
 def _report_broken_extensions() -> None:

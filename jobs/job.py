@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from jobs.process.BaseProcess import BaseProcess
 from toolkit.config import JobConfig
+from toolkit.config.reading.installed import find_processes
 from toolkit.environment import git_commit, versions
 from toolkit.errors import Interrupted, UserError
-from toolkit.extension import find_processes
 from toolkit.files import is_disk_full, sha256_json
 from toolkit.output.bundles import newest_bundle
 from toolkit.output.disk import free_bytes
@@ -70,7 +70,7 @@ class Job:
         """The processes, built from the registry. This loads their code."""
         known = find_processes()
         processes = [
-            known[entry.type].get_process()(index, self.config, entry)
+            known[entry.type].extension.get_process()(index, self.config, entry)
             for index, entry in enumerate(self.config.config.process)
         ]
         for process in processes:
@@ -143,14 +143,18 @@ class Job:
             "command": self.config.redact(shlex.join(sys.argv)),
             "commit": git_commit(),
             "versions": versions(),
-            "seed": process.config.training_seed,
+            **process.config.run_facts(),
             "config_hash": sha256_json(config),
         }
 
     def way_on(self, error: BaseException) -> list[str]:
         """For whoever finds the run dead: what is safe, and how to go on."""
         lines = []
-        for folder in self.folders:
+        for process in self.config.config.process:
+            folder = process.output_folder(self.config.name)
+            if not process.keeps_checkpoints:
+                lines.append(f"The run in {folder} has stopped.")
+                continue
             bundle, _ = newest_bundle(folder, is_thorough=False)
             what = f"its checkpoint of step {bundle.step} is intact" if bundle else "it has no checkpoint yet"
             lines.append(f"The run in {folder} has stopped; {what}.")

@@ -22,7 +22,25 @@ import time
 
 from jobs.process.BaseProcess import BaseProcess
 from toolkit.errors import Interrupted, UserError
+from toolkit.config_modules import ProcessConfig
 from toolkit.extension import Extension
+
+
+class Own(ProcessConfig):
+    text: str
+
+
+class Writes(BaseProcess):
+    def check(self):
+        return [f"plan of {self.job.name}, text {self.config.text}"]
+
+    def run(self, stop):
+        (self.output_folder / self.config.text).touch()
+
+
+class Fails(Writes):
+    def run(self, stop):
+        raise UserError("no paper")
 
 
 class Works(BaseProcess):
@@ -68,6 +86,7 @@ def _extension(process):
     class Named(Extension):
         uid = process.__name__
         name = process.__name__
+        config = Own if issubclass(process, Writes) else Extension.config
 
         @classmethod
         def get_process(cls):
@@ -76,7 +95,7 @@ def _extension(process):
     return Named
 
 
-AI_TOOLKIT_EXTENSIONS = [_extension(p) for p in (Works, Refuses, CannotGoOn, Crashes, Waits, NeverStops)]
+AI_TOOLKIT_EXTENSIONS = [_extension(p) for p in (Writes, Fails, Works, Refuses, CannotGoOn, Crashes, Waits, NeverStops)]
 """
 
 
@@ -155,6 +174,45 @@ def test_a_job_that_works_ends_with_0_and_a_summary(run: Run, job: Write, tmp_pa
     assert "Summary\n  my_Works  done" in out
     assert str(Path("out") / "my_Works") in out
     assert (tmp_path / "out" / "my_Works" / "ran").exists()
+
+
+def _write_own(folder: Path, kind: str, **settings: object) -> str:
+    """A job file for a process that trains nothing."""
+    path = folder / "own.yaml"
+    process = {"type": kind, "training_folder": "out", **settings}
+    path.write_text(yaml.safe_dump({"job": "extension", "config": {"name": "own", "process": [process]}}))
+    return str(path)
+
+
+def test_a_process_that_trains_nothing_needs_no_setting_of_training(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run(_write_own(tmp_path, "Writes", text="hello"), "--no-cache", "--set", "text=bye", SEED="7")
+    assert code == 0
+    assert "plan of own, text bye" in out
+    assert (tmp_path / "out" / "own" / "bye").exists()
+    (start, _) = [json.loads(line) for line in (tmp_path / "out" / "own" / "runs.jsonl").open()]
+    assert "seed" not in start
+
+
+def test_a_process_that_trains_nothing_has_no_checkpoint_to_miss(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(_write_own(tmp_path, "Fails", text="hello"))
+    assert code == 1
+    assert "no paper" in err
+    assert f"The run in {Path('out') / 'own'} has stopped.\n" in err
+
+
+def test_the_settings_of_an_extension_are_checked_as_ours(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(_write_own(tmp_path, "Writes", txt="hello", text=3))
+    assert code == 2
+    assert 'config.process[0].txt: unknown key (found "hello"). Did you mean `text`?' in err
+    assert "config.process[0].text: needs text (quotes make a number a text) (found 3)" in err
+
+
+def test_a_kind_of_job_that_is_not_supported_is_one_line(run: Run, job: Write, tmp_path: Path) -> None:
+    path = Path(job("Works", base_model="a", extract=3))
+    path.write_text(path.read_text().replace("job: extension", "job: extract"))
+    code, _, err = run(str(path))
+    assert code == 2
+    assert f'{path} has 1 mistake\n  job: "extract" is not supported yet. Write extension\n' in err
 
 
 def test_no_job_is_a_usage_error(run: Run) -> None:

@@ -12,6 +12,7 @@ from toolkit.config import (
     SampleItem,
     SaveConfig,
     TrainConfig,
+    TrainingProcessConfig,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "SampleItem",
     "SaveConfig",
     "TrainConfig",
+    "TrainingProcessConfig",
 ]

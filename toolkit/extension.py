@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -15,15 +14,20 @@ T = TypeVar("T")
 
 
 class Extension:
-    """A process type for job files. A package lists its classes in `AI_TOOLKIT_EXTENSIONS`.
+    """A kind of process for job files. A package lists its classes in `AI_TOOLKIT_EXTENSIONS`.
 
     Attributes:
         uid: what job files say under `type`.
         name: what people read.
+        config: its settings, a subclass of `toolkit.config.ProcessConfig`, or where that is, as `package.module:Class`.
+            It is read at every start of the command line, so it must not import torch.
+        jobs: the kinds of job (`job` in the file) that may hold it.
     """
 
     uid: str
     name: str
+    config: type[Any] | str = "toolkit.config.training_process:TrainingProcessConfig"
+    jobs: tuple[str, ...] = ("extension",)
 
     @classmethod
     def get_process(cls) -> type[Any]:
@@ -65,36 +69,11 @@ class Broken:
         return f"Extension {self.package} is broken and was skipped. {self.reason}"
 
 
-@dataclass(frozen=True)
-class Processes:
-    """Process types by uid, and what had to be skipped to find them."""
-
-    by_uid: Mapping[str, type[Extension]]
-    broken: tuple[Broken, ...]
-
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOTS = (
     Root("extensions", REPOSITORY / "extensions", is_built_in=False),
     Root("extensions_built_in", REPOSITORY / "extensions_built_in", is_built_in=True),
 )
-
-
-def find_processes() -> dict[str, type[Extension]]:
-    """Every process type by its uid. Where two have the same, the user's stands."""
-    return dict(read_processes().by_uid)
-
-
-@cache
-def read_processes(roots: tuple[Root, ...] = ROOTS) -> Processes:
-    """The `AI_TOOLKIT_EXTENSIONS` of every package. No `get_process()` is called."""
-    by_uid: dict[str, type[Extension]] = {}
-    broken: list[Broken] = []
-    for package in find_packages(roots):
-        extensions = attempt(_extensions, package, broken)
-        for extension in extensions or ():
-            by_uid.setdefault(extension.uid, extension)
-    return Processes(by_uid, tuple(broken))
 
 
 def find_packages(roots: tuple[Root, ...] = ROOTS) -> list[Package]:
@@ -138,12 +117,3 @@ def exported(package: Package, name: str) -> list[type[Any]]:
 def import_package(package: Package, module: str = "") -> ModuleType:
     """The package, or a module inside it."""
     return importlib.import_module(f"{package.name}.{module}" if module else package.name)
-
-
-def _extensions(package: Package) -> list[type[Extension]]:
-    extensions = exported(package, "AI_TOOLKIT_EXTENSIONS")
-    for extension in extensions:
-        has_uid = isinstance(getattr(extension, "uid", None), str)
-        if not has_uid or not callable(getattr(extension, "get_process", None)):
-            raise TypeError(f"{extension.__name__} in AI_TOOLKIT_EXTENSIONS needs `uid` and `get_process()`")
-    return extensions

@@ -19,6 +19,7 @@ from jobs.process.inputs import (
 )
 from jobs.process.memory import plan_memory
 from jobs.process.training_check import check_disk, check_training
+from toolkit.config import TrainingProcessConfig
 from toolkit.data.batches import BatchPlan
 from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.examples import Example
@@ -58,6 +59,7 @@ from toolkit.weights.dtypes import DTYPES
 class BaseSDTrainProcess(BaseProcess):
     """Trains a model on images with captions. A subclass says what is trained (`make_trainable`)."""
 
+    config: TrainingProcessConfig
     _scan: Scan | None = None
     _memory: MemoryCheck | None = None
 
@@ -279,6 +281,7 @@ class BaseSDTrainProcess(BaseProcess):
             self.job.name,
             self.job.redacted(self.config.model_dump(mode="json")),
             fingerprint(self._examples, [dataset.folder_path for dataset in self.config.datasets]),
+            kind=type(self.config),
         )
 
     def _metadata(self, model: BaseModel, step: int, plan: BatchPlan, base_weights: BaseWeights) -> dict[str, str]:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.cards import ModelCard
-from toolkit.config import DatasetConfig, ProcessConfig, SampleItem
+from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
 from toolkit.data.examples import Example
 from toolkit.data.references import ReferenceRules
 
 LATENT_CACHE, TEXT_CACHE, OVERFLOW_CACHE = "_latent_cache", "_t_e_cache", "_overflow_cache"
 
 
-def sample_items(config: ProcessConfig, *, first: bool = False) -> tuple[SampleItem, ...]:
+def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple[SampleItem, ...]:
     """The samples of one round; with `first`, of the one before the first step."""
     if config.train.disable_sampling:
         return ()
@@ -22,19 +22,19 @@ def sample_items(config: ProcessConfig, *, first: bool = False) -> tuple[SampleI
     return sample.items(config.trigger_word)
 
 
-def needs_vae(config: ProcessConfig) -> bool:
+def needs_vae(config: TrainingProcessConfig) -> bool:
     """Whether training needs the VAE: to encode crops that are new each time, or to decode samples."""
     crops = any(dataset.random_crop for dataset in config.datasets)
     return crops or bool(sample_items(config)) or bool(sample_items(config, first=True))
 
 
-def reference_rules(config: ProcessConfig, card: ModelCard) -> ReferenceRules:
+def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
     """How reference images are fitted."""
     match_target = config.model.model_kwargs.match_target_res
     return ReferenceRules(card.reference_limits, card.divisor_px, match_target=match_target)
 
 
-def captions(config: ProcessConfig, examples: Sequence[Example], output_folder: Path) -> dict[str, Path | None]:
+def captions(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> dict[str, Path | None]:
     """Every distinct caption, and the cache folder that keeps its embeddings; None for memory."""
     use_captions = not config.train.unload_text_encoder
     found: dict[str, Path | None] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.process.inputs import captions, needs_vae, reference_rules, sample_items
 from toolkit.cards import ModelCard
-from toolkit.config import ProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.data.examples import Example
 from toolkit.errors import UserError
 from toolkit.plan.memory_check import MemoryCheck, check_memory
@@ -19,7 +19,7 @@ _SAME = 0.03
 
 
 def plan_memory(
-    config: ProcessConfig,
+    config: TrainingProcessConfig,
     card: ModelCard,
     examples: Sequence[Example],
     output_folder: Path,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.process.inputs import OVERFLOW_CACHE, captions, reference_rules, sample_items
 from toolkit.cards import ModelCard, find_cards
-from toolkit.config import JobConfig, ProcessConfig
+from toolkit.config import JobConfig, TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.data.dataset_report import describe_scan
 from toolkit.data.examples import Example
@@ -25,7 +25,7 @@ from toolkit.quantize.quantized_cache import cache_folder, find_similar, lack_of
 from toolkit.train.precision import pick_device
 
 
-def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -> tuple[Scan, list[str]]:
+def check_training(job: JobConfig, config: TrainingProcessConfig, output_folder: Path) -> tuple[Scan, list[str]]:
     """Read every image once and find what cannot work with this model.
 
     Returns:
@@ -57,7 +57,7 @@ def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -
 
 
 def check_disk(
-    config: ProcessConfig,
+    config: TrainingProcessConfig,
     card: ModelCard,
     examples: Sequence[Example],
     output_folder: Path,
@@ -93,19 +93,19 @@ def check_disk(
     ]
 
 
-def _sample_problems(config: ProcessConfig, card: ModelCard) -> list[Problem]:
+def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     items = (*sample_items(config, first=True), *sample_items(config))
     paths = dict.fromkeys(path for item in items for path in item.references)
     return measure_references(tuple(paths), card.reference_limits)[1]
 
 
-def _check_multipliers(config: ProcessConfig) -> None:
+def _check_multipliers(config: TrainingProcessConfig) -> None:
     items = (*sample_items(config), *sample_items(config, first=True))
     if config.network is None and any(item.network_multiplier != 1 for item in items):
         raise UserError("sample.network_multiplier: a full fine-tune has no network to multiply. Remove the key.")
 
 
-def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:
+def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int) -> int:
     train, save, network = config.train, config.save, config.network
     average = 4 if train.ema_config and train.ema_config.use_ema else 0
     return needed_bytes(
@@ -118,7 +118,7 @@ def _checkpoint_bytes(config: ProcessConfig, num_parameters: int) -> int:
     )
 
 
-def _quantized_weights(config: ProcessConfig, plan: Plan, output_folder: Path, checkpoints: int) -> list[str]:
+def _quantized_weights(config: TrainingProcessConfig, plan: Plan, output_folder: Path, checkpoints: int) -> list[str]:
     """Lines on the quantized weights that will be kept for later starts, which a run can do without."""
     folder = cache_folder(config.model.quantize_cache)
     if folder is None:
@@ -140,7 +140,7 @@ def _quantized_weights(config: ProcessConfig, plan: Plan, output_folder: Path, c
     return lines
 
 
-def _plan(config: ProcessConfig) -> list[str]:
+def _plan(config: TrainingProcessConfig) -> list[str]:
     try:
         lines = [f"device: {pick_device(config.device)}"]
     except UserError as error:  # the job may be meant for another machine; a run says the same and stops

@@ -6,9 +6,8 @@ import pytest
 
 from scripts import write_config_docs
 from toolkit.config.compat.departures import DEPARTURES
-from toolkit.config.job import JobFile
+from toolkit.config.job import job_sections
 from toolkit.config.reference.docs import config_docs
-from toolkit.config.section import sections
 
 
 def test_the_documentation_and_the_schema_are_current() -> None:
@@ -30,12 +29,12 @@ def test_the_check_fails_where_a_file_is_stale(
 
 def test_every_key_stands_in_the_documentation() -> None:
     text = config_docs()
-    keys = {key for section in sections(JobFile).values() for key in section.model_fields}
+    keys = {key for section in job_sections().values() for key in section.model_fields}
     assert [key for key in keys if f"| `{key}`" not in text] == []
 
 
 def test_departures_name_keys_that_exist() -> None:
-    described = {path.removeprefix("config.process[].").removeprefix("config.process[]") for path in sections(JobFile)}
+    described = {path.removeprefix("config.process[].").removeprefix("config.process[]") for path in job_sections()}
     for row in DEPARTURES:
         place, dot, _ = row.key.split(":")[0].split(",")[0].rpartition(".")
         assert not dot or place in described, row.key

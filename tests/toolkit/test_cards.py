@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.cards import ModelCard, find_cards, read_cards
-from toolkit.config import ProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.extension import ROOTS, Root
 
 _numbers = itertools.count()
@@ -69,7 +69,7 @@ def test_a_card_is_complete(card: ModelCard) -> None:
 
 
 def test_a_cards_defaults_are_settings_that_job_files_know(card: ModelCard) -> None:
-    sections = {name: field.annotation for name, field in ProcessConfig.model_fields.items()}
+    sections = {name: field.annotation for name, field in TrainingProcessConfig.model_fields.items()}
     for name, defaults in card.defaults.items():
         assert name in sections
         model = sections[name]

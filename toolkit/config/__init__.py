@@ -10,6 +10,7 @@ from toolkit.config.reading.load import load_job
 from toolkit.config.sample import SampleConfig, SampleItem
 from toolkit.config.save import SaveConfig
 from toolkit.config.train import EmaConfig, LrSchedulerParams, OptimizerParams, TrainConfig
+from toolkit.config.training_process import TrainingProcessConfig
 
 __all__ = [
     "DatasetConfig",
@@ -27,5 +28,6 @@ __all__ = [
     "SampleItem",
     "SaveConfig",
     "TrainConfig",
+    "TrainingProcessConfig",
     "load_job",
 ]

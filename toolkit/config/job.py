@@ -6,22 +6,44 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+from pydantic_core import PydanticKnownError
 
 from toolkit.config.process import ProcessConfig, must_be_folder_name
+from toolkit.config.reading.known import Known
 from toolkit.config.reading.placeholders import redact, redact_texts, secrets_of_environment
-from toolkit.config.section import Section
-from toolkit.config.spellings import Spellings
+from toolkit.config.reading.suggest import nearest
+from toolkit.config.section import Section, sections
+from toolkit.config.training_process import TrainingProcessConfig
+
+
+def _as_its_kind(
+    entry: Any, as_any_kind: ValidatorFunctionWrapHandler, info: ValidationInfo[Known | None]
+) -> ProcessConfig:
+    if not isinstance(entry, dict):
+        return as_any_kind(entry)
+    kind = kind_of(entry, info.context.processes if info.context else {})
+    return kind.model_validate(entry, context=info.context)
+
+
+AnyProcess = Annotated[SerializeAsAny[ProcessConfig], WrapValidator(_as_its_kind)]
 
 
 class RunConfig(Section):
     """`config`: a named list of processes."""
 
     name: str = Field(min_length=1, description="Name of the job: its output folder and the beginning of file names.")
-    process: tuple[ProcessConfig, ...] = Field(min_length=1, description="What to do, one after another.")
+    process: tuple[AnyProcess, ...] = Field(min_length=1, description="What to do, one after another.")
 
     @field_validator("name")
     @classmethod
@@ -32,11 +54,42 @@ class RunConfig(Section):
 class JobFile(Section):
     """The job file."""
 
-    job: Annotated[Literal["extension"], Spellings({})] = Field("extension", description="Kind of job.")
+    job: str = Field("extension", description="Kind of job.")
     config: RunConfig = Field(description="What to do.")
     meta: dict[str, Any] = Field(
         default_factory=dict, description="Free values, copied into the metadata of saved files."
     )
+
+    @field_validator("job", mode="before")
+    @classmethod
+    def _must_be_known(cls, job: Any, info: ValidationInfo[Known | None]) -> Any:
+        job = job.strip().lower() if isinstance(job, str) else job
+        if info.context is not None and job not in list(info.context.jobs):
+            expected = " or ".join(f"'{name}'" for name in info.context.jobs)
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return job
+
+
+def kind_of(entry: Any, processes: Mapping[str, type[ProcessConfig]]) -> type[ProcessConfig]:
+    """The settings that an entry of `process` has by its `type`.
+
+    A type that does not exist stands for the nearest that does, or for training: what else is wrong with the entry is
+    then told together with it.
+
+    Args:
+        entry: the mapping in the job file, not checked yet.
+        processes: the settings of every type.
+    """
+    name = entry.get("type") if isinstance(entry, dict) else None
+    if not isinstance(name, str):
+        return TrainingProcessConfig
+    near = name if name in processes else nearest(name, processes)
+    return TrainingProcessConfig if near is None else processes[near]
+
+
+def job_sections(kind: type[ProcessConfig] = TrainingProcessConfig) -> dict[str, type[Section]]:
+    """Every section of a job with a process of this kind, by its path, such as `config.process[].train`."""
+    return sections(JobFile) | sections(kind, "config.process[]")
 
 
 @dataclass(frozen=True)

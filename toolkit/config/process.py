@@ -1,28 +1,37 @@
-"""One entry of `process`: one training run."""
+"""One entry of `process`: what every kind of process has."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from toolkit.config.dataset import DatasetConfig
-from toolkit.config.logging import LoggingConfig
-from toolkit.config.model import ModelConfig
-from toolkit.config.network import NetworkConfig
+from toolkit.cards import ModelCard
 from toolkit.config.paths import UserPath
-from toolkit.config.reading.known import Known
+from toolkit.config.reading.locations import Location
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.config.sample import SampleConfig
-from toolkit.config.save import SaveConfig
 from toolkit.config.section import Section
-from toolkit.config.train import TrainConfig
 
 LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step and extension need some
 
 
+class Settled(NamedTuple):
+    """What is found in an entry before its values are checked, each with its location below the entry."""
+
+    problems: list[tuple[Location, str]]
+    notices: list[tuple[Location, str]]
+
+
 class ProcessConfig(Section):
-    """One entry of `config.process`."""
+    """One entry of `config.process`. Each kind of process has a subclass with its own settings.
+
+    Attributes:
+        keeps_checkpoints: a run that has stopped is gone on with from what it has saved.
+    """
+
+    keeps_checkpoints: ClassVar[bool] = False
 
     type: str = Field(description="Kind of process, such as sd_trainer.")
     name: str | None = Field(None, min_length=1, description="Name of the output folder. Unset: the name of the job.")
@@ -32,42 +41,29 @@ class ProcessConfig(Section):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto (the best here), cpu, mps, cuda or cuda:N.",
     )
-    trigger_word: str | None = Field(None, description="Word that stands for what is learned; `[trigger]` in captions.")
-    training_seed: int = Field(42, ge=0, description="Seed of every random choice in training.")
-    log_dir: UserPath | None = Field(None, description="Folder for TensorBoard logs. Unset: none.")
-    model: ModelConfig = Field(description="The base model.")
-    network: NetworkConfig | None = Field(None, description="What is trained. Without it: `train.full_finetune: true`.")
-    datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The images.")
-    train: TrainConfig = Field(TrainConfig(), description="The loop.")
-    save: SaveConfig = Field(SaveConfig(), description="Checkpoints.")
-    sample: SampleConfig = Field(SampleConfig(), description="Samples.")
-    first_sample: SampleConfig | None = Field(None, description="Another `sample` for those before the first step.")
-    logging: LoggingConfig = Field(LoggingConfig(), description="Figures.")
+
+    @classmethod
+    def settle(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
+        """Judge an entry as it is written, and put defaults beneath what it says, in place.
+
+        Args:
+            entry: the mapping in the job file. Keys have their own names, and `${VAR}` is replaced; nothing else has
+                been checked yet.
+            cards: the models by arch.
+        """
+        return Settled([], [])
 
     def output_folder(self, job_name: str) -> Path:
         """Where everything of this process is written."""
         return self.training_folder / (self.name or job_name)
 
-    @model_validator(mode="after")
-    def _memory_settings_fit_the_training(self) -> ProcessConfig:
-        model, train = self.model, self.train
-        if train.full_finetune and model.quantize:
-            raise ValueError("`model.quantize` is for frozen weights, and a full fine-tune has none: remove it")
-        if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
-            raise ValueError(
-                "`model.layer_offloading` is for frozen weights, and the transformer of a full fine-tune has none: set "
-                "`layer_offloading_transformer_percent: 0` to stream the text encoder only, or remove it"
-            )
-        if model.activation_offloading and not train.gradient_checkpointing:
-            raise ValueError(
-                "`model.activation_offloading` is about what gradient checkpointing stores: set "
-                "`train.gradient_checkpointing: true`, or remove it"
-            )
-        return self
+    def run_facts(self) -> dict[str, Any]:
+        """What the record of a run says of its settings, beside their hash."""
+        return {}
 
     @field_validator("type")
     @classmethod
-    def _must_be_known(cls, kind: str, info: ValidationInfo[Known | None]) -> str:
+    def _must_be_known(cls, kind: str, info: ValidationInfo) -> str:
         if info.context is not None and kind not in info.context.processes:
             known = sorted(info.context.processes)
             raise ValueError(f'no process type "{kind}".{did_you_mean(kind, known)} Known: {", ".join(known)}')

@@ -54,6 +54,12 @@ def sections(root: type[Section], path: str = "") -> dict[str, type[Section]]:
     return found
 
 
+def has_key(root: type[Section], path: str) -> bool:
+    """Whether there is a key below a section, such as `train.lr`."""
+    section, _, key = path.rpartition(".")
+    return key in sections(root).get(section, Section).model_fields
+
+
 def section_of(annotation: Any) -> tuple[type[Section] | None, bool]:
     """The section that an annotation holds, if any, and whether it is a list of them."""
     if isinstance(annotation, type) and issubclass(annotation, Section):

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from toolkit.config.process import ProcessConfig
-from toolkit.config.section import section_of
+from toolkit.config.section import Section, section_of
+from toolkit.config.training_process import TrainingProcessConfig
 
 # Keys below one entry of `process`. `section.*` is every key of a section. Those below change what is looked at, where
 # it is written, or how long the run is, and no step's numbers; a key that stands nowhere counts as one that does.
@@ -145,15 +146,22 @@ def stands_in(key: str, table: frozenset[str]) -> bool:
     return key in table or bool(sections & table)
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """How two dumps of a ProcessConfig (`mode="json"`) differ, in the order of the keys.
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], kind: type[ProcessConfig] = TrainingProcessConfig
+) -> list[Difference]:
+    """How two dumps of a process's settings (`mode="json"`) differ, in the order of the keys.
 
     A key that an older version of this program did not know counts as having had its default.
+
+    Args:
+        before: the earlier dump.
+        now: the later dump.
+        kind: the section that was dumped; it knows the defaults.
     """
     old, new = dict(_leaves(before)), dict(_leaves(now))
     found = []
     for key in dict.fromkeys([*new, *old]):
-        was = old.get(key, _default(key) if key in new and not _is_in_new_section(key, old) else _UNSET)
+        was = old.get(key, _default(key, kind) if key in new and not _is_in_new_section(key, old) else _UNSET)
         if was != new.get(key, _UNSET):
             found.append(Difference(key, _text(was), _text(new.get(key, _UNSET))))
     return found
@@ -176,14 +184,15 @@ def _is_in_new_section(key: str, old: Mapping[str, Any]) -> bool:
     return bool(section) and not any(other.startswith(f"{section}.") for other in old)
 
 
-def _default(key: str) -> Any:
+def _default(key: str, kind: type[ProcessConfig]) -> Any:
     """The default of a key; `_UNSET` if it has none or computes it."""
-    section: Any = ProcessConfig
+    section: type[Section] | None = kind
     *outer, last = _INDEX.sub("", key).split(".")
     for name in outer:
-        section = section_of(section.model_fields[name].annotation)[0]
-    field = section.model_fields[last]
-    if field.default is PydanticUndefined:
+        around = None if section is None else section.model_fields.get(name)
+        section = None if around is None else section_of(around.annotation)[0]
+    field = None if section is None else section.model_fields.get(last)
+    if section is None or field is None or field.default is PydanticUndefined:
         return _UNSET
     return section.model_construct(**{last: field.default}).model_dump(mode="json", include={last})[last]
 

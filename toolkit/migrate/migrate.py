@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config.model import settle_arch
-from toolkit.config.reading.known import find_known
+from toolkit.config.reading.installed import find_known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.locations import text_of
 from toolkit.config.reading.placeholders import written_secrets

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from toolkit.config import ProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.model_size import ModelSize
 from toolkit.plan.auto import choose_settings, with_settings, with_shares
 from toolkit.plan.machine import Machine, named_card, this_machine
@@ -31,7 +31,7 @@ class MemoryCheck:
 
 
 def check_memory(
-    process: ProcessConfig,
+    process: TrainingProcessConfig,
     size: ModelSize,
     work: Workload,
     *,

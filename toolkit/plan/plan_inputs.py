@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkit.cards import ModelCard
-from toolkit.config import DatasetConfig, ProcessConfig, SampleItem
+from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
 from toolkit.model_size import ModelSize
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -119,7 +119,7 @@ class PlanInputs:
 
 
 def inputs_of(
-    process: ProcessConfig, size: ModelSize, work: Workload, device: Device, *, assistant_parameters: int = 0
+    process: TrainingProcessConfig, size: ModelSize, work: Workload, device: Device, *, assistant_parameters: int = 0
 ) -> PlanInputs:
     """The inputs that a job's settings give."""
     model, train, network = process.model, process.train, process.network
@@ -158,7 +158,7 @@ def inputs_of(
     )
 
 
-def workload_of(process: ProcessConfig, card: ModelCard) -> Workload:
+def workload_of(process: TrainingProcessConfig, card: ModelCard) -> Workload:
     """The largest work that a job's settings allow, for when its images are not at hand."""
     largest = max(size_px**2 for dataset in process.datasets for size_px in dataset.resolution)
     reference_px = max(_reference_px(process, dataset, card) for dataset in process.datasets)
@@ -179,14 +179,14 @@ def _share(value: float | Literal["auto"], *, is_on: bool) -> float:
     return 0.0 if value == "auto" or not is_on else value
 
 
-def _reference_px(process: ProcessConfig, dataset: DatasetConfig, card: ModelCard) -> int:
+def _reference_px(process: TrainingProcessConfig, dataset: DatasetConfig, card: ModelCard) -> int:
     count, limits = len(dataset.control_folders), card.reference_limits
     if process.model.model_kwargs.match_target_res:
         return count * max(dataset.resolution) ** 2
     return limits.max_area_px if count == 1 else count * limits.max_area_each_px
 
 
-def _sample_px(process: ProcessConfig, item: SampleItem, card: ModelCard) -> int:
+def _sample_px(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> int:
     own = item.width * item.height
     each = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
     return own + len(item.references) * each

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.config.setting_changes import differences
+from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.environment import git_commit, versions
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
@@ -49,15 +50,17 @@ class RunFacts:
 
     Attributes:
         job: its name.
-        config: dump of its ProcessConfig, without secrets.
+        config: dump of its settings, without secrets.
         dataset: a hash of every image with its caption, by name.
         device: name of the card, or `cpu`; empty before it is known.
+        kind: the section that `config` was made from.
     """
 
     job: str
     config: Mapping[str, Any]
     dataset: Mapping[str, str]
     device: str = ""
+    kind: type[TrainingProcessConfig] = TrainingProcessConfig
 
     @property
     def config_hash(self) -> str:
@@ -219,7 +222,7 @@ def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]
     """What has changed since the bundle was written, a line each. Bundles of older versions do not say."""
     if "config" not in bundle.manifest:
         return []
-    found = differences(bundle.manifest["config"], facts.config)
+    found = differences(bundle.manifest["config"], facts.config, facts.kind)
     grave = [difference for difference in found if not difference.is_harmless]
     if grave and not choice.accept_config_change:
         lines = [f"  {difference}" for difference in grave]

@@ -15,14 +15,15 @@ import yaml
 import run
 from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
 from tests.tiny import write_job
-from toolkit.config import load_job
+from toolkit.config import ProcessConfig, TrainingProcessConfig, load_job
 from toolkit.config.compat.ignored_keys import ignored_in
-from toolkit.config.job import JobFile
-from toolkit.config.reading.known import find_known
+from toolkit.config.job import JobFile, job_sections
+from toolkit.config.reading.installed import find_known
+from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.load import check_job
-from toolkit.config.reading.locations import Location, mappings, value_at
+from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.suggest import nearest
-from toolkit.config.section import Section, section_of, sections
+from toolkit.config.section import Section, section_of
 from toolkit.errors import JobError, UserError
 
 KIND = "job files"
@@ -281,7 +282,7 @@ def misspellings(key: str, edits: int, draw: random.Random) -> Iterator[str]:
 @pytest.mark.parametrize("edits", [1, 2])
 def test_of_all_keys_misspelt_at_least_95_in_100_are_recognised(edits: int) -> None:
     draw, tried, missed = random.Random(edits), 0, []
-    for section in sections(JobFile).values():
+    for section in job_sections().values():
         known = (*section.model_fields, *section.aliases, *ignored_in(section))
         for key in (*section.model_fields, *section.aliases):
             for typed in misspellings(key, edits, draw):
@@ -300,6 +301,7 @@ def every_place() -> list[tuple[Location, type[Section]]]:
         found.append((location, section))
         for key, field in section.model_fields.items():
             inner, is_list = section_of(field.annotation)
+            inner = TrainingProcessConfig if inner is ProcessConfig else inner
             if inner is not None:
                 walk(inner, (*location, key, 0) if is_list else (*location, key))
 
@@ -375,4 +377,4 @@ def test_a_good_job_is_good(tmp_path: Path, load: Callable[..., Any]) -> None:
     expect_result(KIND, load(GOOD.format(output="output")))
     expect_result(KIND, lambda: load_job(write_job(tmp_path, name="tiny")))
     tree = {"config": {"process": [{"train": {}}]}}
-    assert value_at(tree, next(iter(mappings(tree, JobFile)))[0]) is tree
+    assert value_at(tree, next(iter(Layout().mappings(tree)))[0]) is tree

@@ -21,11 +21,10 @@ from hypothesis import strategies as st
 from tests.reliability.bad_inputs.battery import attempt
 from tests.reliability.bad_inputs.test_stored import bundles_of
 from tests.reliability.bad_inputs.test_tensor_files import lora_bytes
-from toolkit.config.job import JobFile
-from toolkit.config.reading.known import find_known
+from toolkit.config.job import job_sections
+from toolkit.config.reading.installed import find_known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.parse import parse_file, parse_value
-from toolkit.config.section import sections
 from toolkit.data.captions import put_trigger, read_caption
 from toolkit.data.listing import list_images
 from toolkit.errors import JobError, UserError
@@ -35,7 +34,7 @@ from toolkit.weights.tensor_files import read_tensors
 from toolkit.weights.tensor_index import index_tensors
 
 EXAMPLES = int(os.environ.get("BAD_INPUT_EXAMPLES", "60"))
-KEYS = sorted({key for section in sections(JobFile).values() for key in section.model_fields})
+KEYS = sorted({key for section in job_sections().values() for key in section.model_fields})
 KNOWN = find_known()
 
 many = settings(

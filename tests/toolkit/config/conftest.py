@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from toolkit.cards import ModelCard
-from toolkit.config import JobConfig
+from toolkit.config import JobConfig, TrainingProcessConfig
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.parse import parse_file
@@ -32,7 +32,8 @@ def known() -> Known:
         "sample": {"width": 320},
     }
     cards = [card("flux2", "flux2"), card("flux2_small", "flux2", defaults=defaults), card("other", "other")]
-    return Known({card.arch: card for card in cards}, ("sd_trainer", "diffusion_trainer"))
+    types = ("sd_trainer", "diffusion_trainer")
+    return Known({card.arch: card for card in cards}, dict.fromkeys(types, TrainingProcessConfig), {"extension": types})
 
 
 @pytest.fixture

@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from toolkit.config import DatasetConfig, EmaConfig, ModelConfig, NetworkConfig, ProcessConfig, SaveConfig, TrainConfig
-from toolkit.config.job import JobFile
-from toolkit.config.section import Section, sections
+from toolkit.config import (
+    DatasetConfig,
+    EmaConfig,
+    ModelConfig,
+    NetworkConfig,
+    SaveConfig,
+    TrainConfig,
+    TrainingProcessConfig,
+)
+from toolkit.config.job import job_sections
+from toolkit.config.section import Section
 
 
 def test_alpha_is_the_rank_unless_said() -> None:
@@ -102,11 +110,11 @@ def test_a_section_made_in_python_asks_for_no_files() -> None:
 
 def test_the_output_folder_has_the_name_of_the_process_or_the_job() -> None:
     base = {"type": "t", "model": {"name_or_path": "a/b", "arch": "x"}, "datasets": [{"folder_path": "x"}]}
-    assert ProcessConfig(**base).output_folder("cat") == Path("output/cat")
-    assert ProcessConfig(**base, name="dog", training_folder="runs").output_folder("cat") == Path("runs/dog")
+    assert TrainingProcessConfig(**base).output_folder("cat") == Path("output/cat")
+    assert TrainingProcessConfig(**base, name="dog", training_folder="runs").output_folder("cat") == Path("runs/dog")
 
 
-@pytest.mark.parametrize("section", sorted(set(sections(JobFile).values()), key=lambda section: section.__name__))
+@pytest.mark.parametrize("section", sorted(set(job_sections().values()), key=lambda section: section.__name__))
 def test_every_key_is_documented_and_every_alias_leads_to_one(section: type[Section]) -> None:
     assert all(field.description for field in section.model_fields.values())
     assert set(section.aliases.values()) <= set(section.model_fields)

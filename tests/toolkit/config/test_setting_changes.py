@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from toolkit.config import ProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.config.section import section_of, sections
 from toolkit.config.setting_changes import CHANGES_TRAINING, HARMLESS, differences, stands_in
 
@@ -14,7 +14,7 @@ from toolkit.config.setting_changes import CHANGES_TRAINING, HARMLESS, differenc
 def _keys() -> list[str]:
     """Every key of a process that holds a value, without list indices."""
     found = []
-    for path, section in sections(ProcessConfig).items():
+    for path, section in sections(TrainingProcessConfig).items():
         place = path.replace("[]", "")
         for key, field in section.model_fields.items():
             if section_of(field.annotation)[0] is None:
@@ -29,7 +29,7 @@ def _dump(**sections: Any) -> dict[str, Any]:
         "network": {"type": "lora"},
         "datasets": [{"folder_path": "/tmp"}],
     }
-    return ProcessConfig.model_validate({**process, **sections}).model_dump(mode="json")
+    return TrainingProcessConfig.model_validate({**process, **sections}).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("key", _keys())
@@ -41,7 +41,7 @@ def test_every_key_says_whether_it_changes_training(key: str) -> None:
 
 def test_the_tables_name_no_key_that_is_gone() -> None:
     known = set(_keys())
-    places = {path.replace("[]", "") for path in sections(ProcessConfig)}
+    places = {path.replace("[]", "") for path in sections(TrainingProcessConfig)}
     for entry in HARMLESS | CHANGES_TRAINING:
         assert entry.removesuffix(".*") in places if entry.endswith(".*") else entry in known, entry
 

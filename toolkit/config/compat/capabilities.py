@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from toolkit.cards import ModelCard
-from toolkit.config.process import ProcessConfig
 from toolkit.config.sample import SampleItem
+from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import Problem
 
 
-def beyond_the_model(process: ProcessConfig, card: ModelCard) -> list[Problem]:
+def beyond_the_model(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     """What a process asks of its model that the card does not promise."""
     return [*_references(process, card), *_guidance(process, card), *_assistant_lora(process, card)]
 
 
-def _references(process: ProcessConfig, card: ModelCard) -> list[Problem]:
+def _references(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     most = card.reference_limits.max_count if "references" in card.capabilities else 0
     counts = {f"datasets[{index}].control_path": len(one.control_folders) for index, one in enumerate(process.datasets)}
     counts |= {f"{place}.ctrl_img": len(item.references) for place, item in _samples(process)}
@@ -24,7 +24,7 @@ def _references(process: ProcessConfig, card: ModelCard) -> list[Problem]:
     return [Problem(place, what) for place, count in counts.items() if count > most]
 
 
-def _guidance(process: ProcessConfig, card: ModelCard) -> list[Problem]:
+def _guidance(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     if "fixed_guidance" not in card.capabilities:
         return []
     what = f"{card.label} draws with guidance 1 only. Remove the key"
@@ -32,14 +32,14 @@ def _guidance(process: ProcessConfig, card: ModelCard) -> list[Problem]:
     return [Problem(place, what) for place in places]
 
 
-def _assistant_lora(process: ProcessConfig, card: ModelCard) -> list[Problem]:
+def _assistant_lora(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     if process.model.assistant_lora_path is None or "assistant_lora" in card.capabilities:
         return []
     what = f"{card.label} is trained without an assistant LoRA. Remove the key"
     return [Problem("model.assistant_lora_path", what)]
 
 
-def _samples(process: ProcessConfig) -> list[tuple[str, SampleItem]]:
+def _samples(process: TrainingProcessConfig) -> list[tuple[str, SampleItem]]:
     return [
         (f"{name}.samples[{index}]", item)
         for name, sample in (("sample", process.sample), ("first_sample", process.first_sample))

@@ -11,12 +11,12 @@ from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig, NetworkKwargs
-from toolkit.config.process import ProcessConfig
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.save import SaveConfig
 from toolkit.config.section import Section
 from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
+from toolkit.config.training_process import TrainingProcessConfig
 
 EMPTY: tuple[Any, ...] = (False, 0, "", [], {})
 NOT_YET = "not supported yet"
@@ -46,8 +46,15 @@ class Ignored:
 
 
 def ignored_in(section: type[Section]) -> dict[str, Ignored]:
-    """The row of every key of a section that is read and left alone."""
-    return {key: row for row in IGNORED if row.section is section for key in row.off}
+    """The row of every key of a section that is read and left alone. A section has those of the one it extends, too."""
+    return {key: row for row in IGNORED if issubclass(section, row.section) for key in row.off}
+
+
+def unsupported_values(section: type[Section], key: str) -> frozenset[str]:
+    """What ai-toolkit knows for a key of a section and we do not."""
+    return next(
+        (UNSUPPORTED_VALUES[one, key] for one in section.__mro__ if (one, key) in UNSUPPORTED_VALUES), frozenset()
+    )
 
 
 def _warn(section: type[Section], reason: str, keys: str = "", **off: Any) -> Ignored:
@@ -66,11 +73,13 @@ def _off(keys: str, off: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 # `keys` are off when empty, 0 or false; keyword arguments name what asks for nothing instead.
 IGNORED: tuple[Ignored, ...] = (
     _warn(RunConfig, "each process has its own `device`", device=("cpu", "cuda")),
-    _warn(ProcessConfig, "speed and memory are in the progress line and in events.jsonl", "performance_log_every"),
-    _warn(ProcessConfig, "the run is followed through events.jsonl", sqlite_db_path="./aitk_db.db"),
-    _warn(ProcessConfig, NOT_YET, "torch_profiler"),
-    _refuse(ProcessConfig, NOT_YET, "guidance embedding decorator adapter slider do_lorm"),
-    _warn(ProcessConfig, "read with `do_lorm` only", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
+    _warn(
+        TrainingProcessConfig, "speed and memory are in the progress line and in events.jsonl", "performance_log_every"
+    ),
+    _warn(TrainingProcessConfig, "the run is followed through events.jsonl", sqlite_db_path="./aitk_db.db"),
+    _warn(TrainingProcessConfig, NOT_YET, "torch_profiler"),
+    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator adapter slider do_lorm"),
+    _warn(TrainingProcessConfig, "read with `do_lorm` only", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
     _warn(NetworkConfig, "FLUX models have no convolutions", "conv conv_alpha"),
     _warn(NetworkConfig, "for LoKr only", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
     _warn(NetworkConfig, ELSEWHERE, split_multistage_loras=(True, False)),

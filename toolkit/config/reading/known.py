@@ -1,12 +1,12 @@
-"""What a job file may name: the models and process types that are installed."""
+"""What a job file may name: the models, kinds of process and kinds of job that are installed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from toolkit.cards import ModelCard, find_cards
-from toolkit.extension import find_processes
+from toolkit.cards import ModelCard
+from toolkit.config.process import ProcessConfig
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,10 @@ class Known:
 
     Attributes:
         cards: the models by arch.
-        processes: the values that `type` may have.
+        processes: the settings of each kind of process, by the value of `type`.
+        jobs: for each kind of job, the values of `type` that its processes may have.
     """
 
     cards: Mapping[str, ModelCard]
-    processes: Collection[str]
-
-
-def find_known() -> Known:
-    """What is installed here."""
-    return Known(cards=find_cards(), processes=tuple(find_processes()))
+    processes: Mapping[str, type[ProcessConfig]]
+    jobs: Mapping[str, Collection[str]]

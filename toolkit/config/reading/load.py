@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from toolkit.config.compat.released import advice, wrong_arch
 from toolkit.config.job import JobConfig, JobFile
 from toolkit.config.paths import usable
-from toolkit.config.reading.known import Known, find_known
-from toolkit.config.reading.locations import Location, name_as_written, order_of, text_of, value_at
+from toolkit.config.reading.installed import find_known
+from toolkit.config.reading.known import Known
+from toolkit.config.reading.layout import Layout
+from toolkit.config.reading.locations import Location, order_of, text_of
 from toolkit.config.reading.overrides import apply_overrides
 from toolkit.config.reading.parse import EXTENSIONS, parse_file, shortened
 from toolkit.config.reading.placeholders import (
@@ -23,9 +24,8 @@ from toolkit.config.reading.placeholders import (
     secrets_of_environment,
     written_secrets,
 )
-from toolkit.config.reading.problems import MOST_EXPLAINED, explain
-from toolkit.config.reading.tidy import add_card_defaults, tidy
-from toolkit.config.save import LORA_ONLY
+from toolkit.config.reading.problems import MOST_EXPLAINED, explain, misplaced, unsupported_job
+from toolkit.config.reading.tidy import tidy
 from toolkit.errors import JobError, Problem
 from toolkit.extension import REPOSITORY
 
@@ -56,35 +56,34 @@ def check_job(
     Raises:
         JobError: with everything that is wrong.
     """
-    problems = apply_overrides(tree, overrides, JobFile)
+    problems = apply_overrides(tree, overrides, Layout.of(tree, known))
     written, name_problems = fill_name(tree, name)
     problems += name_problems
     expanded, secrets, findings = expand_variables(written)
     secrets = {**secrets_of_environment(), **secrets}
+    if what := unsupported_job(expanded, known):  # its processes are of kinds that are not known: no more to say
+        raise JobError(str(path), [Problem("job", what)])
     findings += written_secrets(written)
-    tidy_findings, notices = tidy(expanded, known.cards)
+    layout = Layout.of(expanded, known)
+    tidy_findings, notices = tidy(expanded, layout, known.cards)
     findings += tidy_findings
-    for index, process in _processes(expanded):
-        findings += _kind_of_job(process, ("config", "process", index))
-        notices += _worth_knowing(process, ("config", "process", index))
-        model = process.get("model")
-        if isinstance(model, dict):
-            findings += [(("config", "process", index, *at), what) for at, what in wrong_arch(model, known.cards)]
-            notices += [(("config", "process", index, *at), what) for at, what in advice(model, known.cards)]
-        _settle_lora_format(process)
-        add_card_defaults(process, known.cards)
+    for location, kind, entry in layout.entries(expanded):
+        settled = kind.settle(entry, known.cards)
+        findings += [((*location, *below), what) for below, what in settled.problems]
+        notices += [((*location, *below), what) for below, what in settled.notices]
+    findings += misplaced(expanded, layout, known)
     job, num_hidden = None, 0
     try:
         job = JobFile.model_validate(expanded, context=known)
     except ValidationError as error:
-        findings += explain(error, written)
+        findings += explain(error, written, layout)
         num_hidden = error.error_count() - MOST_EXPLAINED
-    problems += _in_order(findings, written)
+    problems += _in_order(findings, written, layout)
     if num_hidden > 0:
         problems.append(Problem(str(path), f"{num_hidden} more mistakes are not shown. Is it a job file?"))
     if problems or job is None:
         raise JobError(str(path), [Problem(problem.where, redact(problem.what, secrets)) for problem in problems])
-    lines = tuple(redact(str(notice), secrets) for notice in _in_order(notices, written))
+    lines = tuple(redact(str(notice), secrets) for notice in _in_order(notices, written, layout))
     return JobConfig(path, job.job, job.meta, job.config, lines, written, secrets)
 
 
@@ -108,85 +107,11 @@ def find_job_file(name: str) -> Path:
     raise JobError(name, [Problem(name, f"no such job file, neither here ({Path.cwd()}) nor in config/")])
 
 
-def _processes(tree: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        processes = value_at(tree, ("config", "process"))
-    except LookupError:
-        return
-    for index, process in enumerate(processes if isinstance(processes, list) else ()):
-        if isinstance(process, dict):
-            yield index, process
-
-
-def _kind_of_job(process: dict[str, Any], location: Location) -> list[Finding]:
-    train = process.get("train")
-    full_finetune = train.get("full_finetune") if isinstance(train, dict) else None
-    if "network" not in process and not full_finetune:
-        what = (
-            "missing. Write `network: {type: lora}` for a LoRA, or `train: {full_finetune: true}` to train all weights"
-        )
-        return [((*location, "network"), what)]
-    model = process.get("model")
-    if full_finetune and isinstance(model, dict) and model.get("quantize") is True:
-        what = "trained weights cannot be quantized. Remove the key, or train a `network`"
-        return [((*location, "model", "quantize"), what)]
-    if "network" in process and full_finetune:
-        return [((*location, "train", "full_finetune"), "there is a `network` too: keep one of them")]
-    if full_finetune and (name := _save_format(process)) in LORA_ONLY:
-        what = (
-            f"`{name}` is a format of LoRA files. Write `safetensors`, one file with the released names, or `diffusers`"
-        )
-        return [((*location, "save", "save_format"), what)]
-    return []
-
-
-def _worth_knowing(process: dict[str, Any], location: Location) -> list[Finding]:
-    notices: list[Finding] = []
-    network, train, sample = (process.get(key) for key in ("network", "train", "sample"))
-    if isinstance(network, dict):
-        linear, alpha = network.get("linear"), network.get("linear_alpha")
-        if isinstance(alpha, int | float) and isinstance(linear, int) and linear > 0 and alpha != linear:
-            what = f"the scale is alpha / rank = {alpha / linear:g}; ai-toolkit would have used 1 with FLUX models"
-            notices.append(((*location, "network", "linear_alpha"), what))
-    ema = train.get("ema_config") if isinstance(train, dict) else None
-    if isinstance(ema, dict) and "use_ema" not in ema:
-        notices.append(((*location, "train", "ema_config"), "is off without `use_ema: true`"))
-    if isinstance(network, dict) and (what := _lora_format(process)):
-        notices.append(((*location, "save", "save_format"), what))
-    if isinstance(sample, dict) and sample.get("samples") and sample.get("prompts"):
-        notices.append(((*location, "sample", "prompts"), "ignored: `samples` is used"))
-    return notices
-
-
-def _lora_format(process: dict[str, Any]) -> str:
-    """What `save_format` comes to in a LoRA job; empty where there is nothing to say."""
-    name, save = _save_format(process), process.get("save")
-    if isinstance(save, dict) and "lora_format" in save:
-        return ""
-    if name in LORA_ONLY:
-        return f"taken as `lora_format: {name}`, the key for LoRA files"
-    if name == "diffusers":
-        return "means nothing for a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
-    return ""
-
-
-def _settle_lora_format(process: dict[str, Any]) -> None:
-    """Write `lora_format` where `save_format` means it: what the job says comes before the card's default."""
-    name = _save_format(process)
-    if "network" in process and name in LORA_ONLY:
-        process["save"].setdefault("lora_format", name)
-
-
-def _save_format(process: dict[str, Any]) -> str:
-    save = process.get("save")
-    return str(save.get("save_format")).strip().lower() if isinstance(save, dict) else ""
-
-
-def _in_order(findings: Iterable[Finding], written: dict[str, Any]) -> list[Problem]:
+def _in_order(findings: Iterable[Finding], written: dict[str, Any], layout: Layout) -> list[Problem]:
     """In the order of the file, and one for each place: later ones there follow from the first."""
     first: dict[Location, str] = {}
     for location, what in findings:
-        first.setdefault(name_as_written(location, JobFile, written), what)
+        first.setdefault(layout.name_as_written(location, written), what)
     return [
         Problem(text_of(location), first[location]) for location in sorted(first, key=lambda at: order_of(written, at))
     ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-from toolkit.config.section import Section, section_of
 
 Location = tuple[str | int, ...]
 
@@ -40,45 +38,3 @@ def order_of(tree: Any, location: Location) -> tuple[int, ...]:
         order.append(keys.index(part) if part in keys else len(keys))
         tree = tree[part] if part in keys else None
     return tuple(order)
-
-
-def name_as_written(location: Location, root: type[Section], tree: Any) -> Location:
-    """The location with that name of its key that the tree uses."""
-    section = section_at(root, location[:-1])
-    here = _mapping_at(tree, location[:-1])
-    for alias, key in section.aliases.items() if section else ():
-        if location[-1] == key and alias in here and key not in here:
-            return (*location[:-1], alias)
-    return location
-
-
-def section_at(root: type[Section], location: Location) -> type[Section] | None:
-    """The section class at a location, or None if no section stands there."""
-    section: type[Section] | None = root
-    for part in location:
-        if isinstance(part, int):
-            continue  # an entry of a list of sections is such a section
-        field = None if section is None else section.model_fields.get(part)
-        section = None if field is None else section_of(field.annotation)[0]
-    return section
-
-
-def mappings(tree: Any, root: type[Section], location: Location = ()) -> Iterator[tuple[Location, type[Section], Any]]:
-    """Every mapping of a tree that is a section, outer ones first. Its keys may be changed before going on."""
-    if isinstance(tree, list):
-        for index, entry in enumerate(tree):
-            yield from mappings(entry, root, (*location, index))
-    elif isinstance(tree, dict):
-        yield location, root, tree
-        for key, field in root.model_fields.items():
-            inner, _ = section_of(field.annotation)
-            if inner is not None and key in tree:
-                yield from mappings(tree[key], inner, (*location, key))
-
-
-def _mapping_at(tree: Any, location: Location) -> dict[str, Any]:
-    try:
-        value = value_at(tree, location)
-    except LookupError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from toolkit.config.reading.locations import Location, section_at, value_at
+from toolkit.config.reading.layout import Layout
+from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.parse import parse_value
 from toolkit.config.section import Section
 from toolkit.errors import Problem
@@ -13,13 +14,13 @@ from toolkit.errors import Problem
 PROCESS: Location = ("config", "process", 0)
 
 
-def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], root: type[Section]) -> list[Problem]:
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], layout: Layout) -> list[Problem]:
     """Change `tree` in place. A key that does not exist is written all the same, for validation to find.
 
     Args:
         tree: the parsed job file.
         overrides: `KEY=VALUE` each; KEY is a dotted path in which numbers index lists, VALUE is YAML.
-        root: the section that `tree` is; knows other names of keys.
+        layout: of the job; knows other names of keys.
     """
     try:
         process = value_at(tree, PROCESS)
@@ -28,13 +29,13 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], root: type[S
     problems = []
     for override in overrides:
         try:
-            _apply(process, override, root)
+            _apply(process, override, layout)
         except ValueError as error:
             problems.append(Problem(f"--set {override.partition('=')[0]}", str(error)))
     return problems
 
 
-def _apply(process: Any, override: str, root: type[Section]) -> None:
+def _apply(process: Any, override: str, layout: Layout) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise ValueError("write it as KEY=VALUE, such as train.steps=20")
@@ -47,7 +48,7 @@ def _apply(process: Any, override: str, root: type[Section]) -> None:
     if isinstance(place, list):
         place[_index(place, last)] = parse_value(text)
     elif isinstance(place, dict):
-        for other in _other_names(section_at(root, location), last):
+        for other in _other_names(layout.section_at(location), last):
             place.pop(other, None)
         place[last] = parse_value(text)
     else:

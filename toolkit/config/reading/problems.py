@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from toolkit.config.compat.ignored_keys import UNSUPPORTED_VALUES, ignored_in
+from toolkit.config.compat.ignored_keys import ignored_in, unsupported_values
 from toolkit.config.job import JobFile
-from toolkit.config.reading.locations import Location, name_as_written, section_at, value_at
+from toolkit.config.reading.known import Known
+from toolkit.config.reading.layout import Layout
+from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.parse import shortened
 from toolkit.config.reading.placeholders import SECRET_NAME
 from toolkit.config.reading.suggest import nearest
-from toolkit.config.section import Section, sections
+from toolkit.config.section import Section
 
 LONGEST_VALUE = 60
 MOST_EXPLAINED = 100  # a file with more mistakes is not a job, and finding the nearest keys takes time
@@ -47,18 +50,19 @@ NEEDS = {
 }
 
 
-def explain(error: ValidationError, written: Mapping[str, Any]) -> list[tuple[Location, str]]:
+def explain(error: ValidationError, written: Mapping[str, Any], layout: Layout) -> list[tuple[Location, str]]:
     """What is wrong where: the first `MOST_EXPLAINED` mistakes.
 
     Args:
         error: what `JobFile` says about the tidied job.
         written: the job as its file has it. Values are shown from here, so that no `${VAR}` is shown expanded.
+        layout: which section stands where in it.
     """
     found = []
     for details in error.errors(include_url=False)[:MOST_EXPLAINED]:
         if not _follows_from_another(details):
-            location = name_as_written(details["loc"], JobFile, written)
-            found.append((location, _what(details, _value(written, location))))
+            location = layout.name_as_written(details["loc"], written)
+            found.append((location, _what(details, _value(written, location), layout)))
     return found
 
 
@@ -67,40 +71,72 @@ def _follows_from_another(details: ErrorDetails) -> bool:
     return details["type"] == "default_factory_not_called" or bool(details["type"] == "too_short" and details["input"])
 
 
-def _what(details: ErrorDetails, value: str | None) -> str:
+def _what(details: ErrorDetails, value: str | None, layout: Layout) -> str:
     kind, key = details["type"], details["loc"][-1]
-    section = section_at(JobFile, details["loc"][:-1]) or JobFile
+    section = layout.section_at(details["loc"][:-1])
+    field = None if section is None else section.model_fields.get(str(key))
     found = "" if value is None else f" (found {value})"
     if kind == "extra_forbidden":
-        return f"unknown key{found}.{_right_key(str(key), section)}"
+        homes = layout.sections_around(details["loc"])
+        return f"unknown key{found}.{'' if section is None else _right_key(str(key), section, homes)}"
     if kind == "missing":
-        return "needs one entry more" if isinstance(key, int) else f"missing. {section.model_fields[key].description}"
+        return "needs one entry more" if isinstance(key, int) else f"missing. {_description(field)}".rstrip()
     if kind == "literal_error":
         return _wrong_choice(details, section, value or "")
     if kind == "value_error":
         return str(details["ctx"]["error"])
-    if kind == "string_pattern_mismatch":
-        return f"there is no such value{found}. Choose {section.model_fields[str(key)].description}"
+    if kind == "string_pattern_mismatch" and field is not None:
+        return f"there is no such value{found}. Choose {_description(field)}"
     if kind in NEEDS:
         return f"needs {NEEDS[kind].format(**details.get('ctx', {}))}{found}"
     return f"{details['msg']}{found}"
 
 
-def _right_key(key: str, section: type[Section]) -> str:
+def _description(field: FieldInfo | None) -> str:
+    return "" if field is None else field.description or ""
+
+
+def _right_key(key: str, section: type[Section], sections: Mapping[str, type[Section]]) -> str:
     if name := nearest(key, (*section.model_fields, *section.aliases, *ignored_in(section))):
         return f" Did you mean `{name}`?"
-    homes = [path for path, other in sections(JobFile).items() if key in (*other.model_fields, *other.aliases)]
+    homes = [path for path, other in sections.items() if key in (*other.model_fields, *other.aliases)]
     return f" It belongs in `{homes[0].removeprefix('config.process[].') or 'the file'}`." if homes else ""
 
 
-def _wrong_choice(details: ErrorDetails, section: type[Section], value: str) -> str:
-    choices = re.findall(r"'([^']*)'", details["ctx"]["expected"])
+def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: str) -> str:
+    expected = details["ctx"]["expected"]
+    choices = re.findall(r"'([^']*)'", expected) or [expected]
+    unsupported = frozenset() if section is None else unsupported_values(section, str(details["loc"][-1]))
+    return _choose(value, choices, unsupported)
+
+
+def _choose(value: str, choices: Sequence[str], unsupported: Collection[str]) -> str:
     choose = f"Choose {', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else f"Write {choices[0]}"
     typed = value.strip('"')
-    if typed.lower() in UNSUPPORTED_VALUES.get((section, str(details["loc"][-1])), ()):
+    if typed.lower() in unsupported:
         return f"{value} is not supported yet. {choose}"
     name = nearest(typed, choices)
     return f"there is no {value}.{f' Did you mean `{name}`?' if name else ''} {choose}"
+
+
+def unsupported_job(tree: Mapping[str, Any], known: Known) -> str | None:
+    """What to say of a kind of job that ai-toolkit has and no process here belongs to; None where there is another."""
+    job = str(tree.get("job")).strip().lower()
+    unsupported = unsupported_values(JobFile, "job") - set(known.jobs)
+    return _choose(f'"{job}"', list(known.jobs), unsupported) if job in unsupported else None
+
+
+def misplaced(tree: Mapping[str, Any], layout: Layout, known: Known) -> list[tuple[Location, str]]:
+    """The processes that the job's kind does not have, though another kind of job does."""
+    job = str(tree.get("job", "extension")).strip().lower()
+    found: list[tuple[Location, str]] = []
+    for location, _, entry in layout.entries(tree):
+        kind = entry.get("type")
+        homes = [name for name, kinds in known.jobs.items() if kind in kinds]
+        if job in known.jobs and homes and job not in homes:
+            what = f"`{kind}` belongs in a file with `job: {homes[0]}`; this one has `job: {job}`"
+            found.append(((*location, "type"), what))
+    return found
 
 
 def _value(tree: Any, location: Location) -> str | None:

@@ -1,4 +1,4 @@
-"""What is settled before validation: other names of keys, nulls, keys we leave alone, defaults of the model card."""
+"""What is settled before validation: other names of keys, nulls, keys we leave alone."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config.compat.ignored_keys import ignored_in
-from toolkit.config.compat.released import variant_of
-from toolkit.config.job import JobFile
 from toolkit.config.model import ModelConfig, settle_arch
-from toolkit.config.reading.locations import Location, mappings
+from toolkit.config.reading.layout import Layout
+from toolkit.config.reading.locations import Location
 from toolkit.config.section import Section
 
 Finding = tuple[Location, str]
 
 
-def tidy(tree: dict[str, Any], cards: Mapping[str, ModelCard]) -> tuple[list[Finding], list[Finding]]:
+def tidy(tree: dict[str, Any], layout: Layout, cards: Mapping[str, ModelCard]) -> tuple[list[Finding], list[Finding]]:
     """Rename and remove keys in place, so that what is left is for the sections to judge.
 
     Returns:
@@ -24,7 +23,7 @@ def tidy(tree: dict[str, Any], cards: Mapping[str, ModelCard]) -> tuple[list[Fin
     """
     problems: list[Finding] = []
     notices: list[Finding] = []
-    for location, section, mapping in mappings(tree, JobFile):
+    for location, section, mapping in layout.mappings(tree):
         problems += [((*location, key), what) for key, what in _rename(mapping, section.aliases)]
         if section is ModelConfig and (conflict := settle_arch(mapping, cards)):
             problems.append(((*location, "arch"), conflict))
@@ -32,25 +31,6 @@ def tidy(tree: dict[str, Any], cards: Mapping[str, ModelCard]) -> tuple[list[Fin
         for key in [key for key, value in mapping.items() if value is None and key in section.model_fields]:
             del mapping[key]  # null is "not given"
     return problems, notices
-
-
-def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> None:
-    """Put what the model's card says beneath what the job says, in place."""
-    model = process.get("model")
-    card = cards.get(str(model.get("arch"))) if isinstance(model, dict) else None
-    variant = variant_of(model, card) if card and isinstance(model, dict) else None
-    for section, defaults in (*(variant.defaults if variant else {}).items(), *(card.defaults if card else {}).items()):
-        if section == "datasets":
-            datasets = process.get("datasets")
-            for dataset in datasets if isinstance(datasets, list) else ():
-                _add_below(dataset, defaults)
-        elif section == "network":  # its absence means a full fine-tune
-            _add_below(process.get("network"), defaults)
-        else:
-            _add_below(process.setdefault(section, {}), defaults)
-    for above in (variant, card):
-        if above and "sample" in above.defaults:
-            _add_below(process.get("first_sample"), above.defaults["sample"])
 
 
 def _rename(mapping: dict[str, Any], aliases: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -81,13 +61,3 @@ def _set_aside(
             problems.append(
                 ((*location, key), f"{row.reason}. Remove it, or the training would not be what it asks for")
             )
-
-
-def _add_below(section: Any, defaults: Mapping[str, Any]) -> None:
-    if not isinstance(section, dict):
-        return
-    for key, value in defaults.items():
-        if isinstance(value, Mapping):
-            _add_below(section.setdefault(key, {}), value)
-        else:
-            section.setdefault(key, value)

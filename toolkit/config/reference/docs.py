@@ -14,9 +14,12 @@ from pydantic.fields import FieldInfo
 
 from toolkit.config.compat.departures import DEPARTURES
 from toolkit.config.compat.ignored_keys import UNSUPPORTED_VALUES, ignored_in
-from toolkit.config.job import JobFile
+from toolkit.config.job import JobFile, job_sections
+from toolkit.config.process import ProcessConfig
+from toolkit.config.reading.installed import Processes, built_in_processes
 from toolkit.config.section import SameAs, Section, section_of, sections
 from toolkit.config.spellings import Spellings
+from toolkit.config.training_process import TrainingProcessConfig
 
 INTRODUCTION = """# Job files
 
@@ -43,20 +46,42 @@ BOUNDS = {
 PLAIN = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", Any: "anything"}
 
 
-def config_docs() -> str:
-    """The text of docs/config.md."""
-    described = dict.fromkeys(sections(JobFile).values())  # a section that stands in two places is described once
-    places = {section: [path for path, other in sections(JobFile).items() if other is section] for section in described}
+def config_docs(processes: Processes | None = None) -> str:
+    """The text of docs/config.md.
+
+    Args:
+        processes: the kinds of process to describe; None: those that come with the trainer.
+    """
+    processes = processes or built_in_processes()
+    places = _places(processes)
+    jobs = list(processes.jobs())
     parts = [INTRODUCTION]
-    parts += [_section(section, paths) for section, paths in places.items() if section.model_fields]
-    parts += [_departures(), _left_alone(places), _unsupported(places)]
+    parts += [_section(section, paths, jobs) for section, paths in places.items() if section.model_fields]
+    parts += [_departures(), _left_alone(places), _unsupported(places, jobs)]
     return "\n".join(parts)
 
 
-def _section(section: type[Section], paths: list[str]) -> str:
-    title = ", ".join(f"`{_short(path)}`" for path in paths) if paths[0] else "The file"
+def _places(processes: Processes) -> dict[type[Section], list[str]]:
+    """Every section with all paths at which it stands. Those of training have no more words than their path."""
+    found: dict[type[Section], list[str]] = {}
+    for path, section in job_sections().items():
+        found.setdefault(section, []).append(f"`{_short(path)}`" if path else "The file")
+    others: dict[type[ProcessConfig], list[str]] = {}
+    for uid, kind in processes.by_uid.items():
+        if kind.config is not TrainingProcessConfig:
+            others.setdefault(kind.config, []).append(f"`{uid}`")
+    for config, uids in others.items():
+        for path, section in sections(config, "config.process[]").items():
+            if section not in found:  # one that training has, too, is described there
+                found[section] = [f"`{_short(path)}` of {', '.join(uids)}"]
+    return found
+
+
+def _section(section: type[Section], paths: list[str], jobs: list[str]) -> str:
     rows = [_row(section, key, field) for key, field in section.model_fields.items()]
-    return f"## {title}\n\n" + _table(["key", "type", "default", "bounds", "meaning"], rows)
+    if section is JobFile:
+        rows[0][1] = ", ".join(f"`{job}`" for job in jobs)
+    return f"## {', '.join(paths)}\n\n" + _table(["key", "type", "default", "bounds", "meaning"], rows)
 
 
 def _row(section: type[Section], key: str, field: FieldInfo) -> list[str]:
@@ -117,17 +142,22 @@ def _left_alone(places: dict[type[Section], list[str]]) -> str:
         for key, row in ignored_in(section).items():
             off = ", ".join(f"`{json.dumps(value)}`" for value in row.off[key])
             verdict = "ignored, with a notice" if row.verdict == "warn" else "refused"
-            rows.append([f"`{f'{_short(paths[0])}.{key}'.lstrip('.')}`", verdict, f"{row.reason}", off])
+            rows.append([_key_at(paths[0], key), verdict, f"{row.reason}", off])
     introduction = "Where such a key has the value in the last column (or null), nothing is said.\n\n"
     return "## Keys of ai-toolkit that are left alone\n\n" + introduction + _table(["key", "then", "why", "off"], rows)
 
 
-def _unsupported(places: dict[type[Section], list[str]]) -> str:
-    rows = [
-        [f"`{f'{_short(places[section][0])}.{key}'.lstrip('.')}`", ", ".join(f"`{value}`" for value in sorted(values))]
-        for (section, key), values in UNSUPPORTED_VALUES.items()
-    ]
+def _unsupported(places: dict[type[Section], list[str]], jobs: list[str]) -> str:
+    rows = []
+    for (section, key), values in UNSUPPORTED_VALUES.items():
+        left = sorted(values - set(jobs) if section is JobFile else values)
+        rows.append([_key_at(places[section][0], key), ", ".join(f"`{value}`" for value in left)])
     return "## Values of ai-toolkit that are not supported yet\n\n" + _table(["key", "values"], rows)
+
+
+def _key_at(place: str, key: str) -> str:
+    path, of, uids = place.partition(" of ")
+    return f"`{'' if place == 'The file' else path.strip('`') + '.'}{key}`{of}{uids}"
 
 
 def _short(path: str) -> str:

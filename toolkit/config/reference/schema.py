@@ -4,21 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic.json_schema import models_json_schema
+
 from toolkit.config.compat.ignored_keys import Ignored, ignored_in
-from toolkit.config.job import JobFile
+from toolkit.config.job import JobFile, RunConfig, job_sections
 from toolkit.config.model import ARCH_FLAGS, ModelConfig
-from toolkit.config.section import Section, sections
+from toolkit.config.process import ProcessConfig
+from toolkit.config.reading.installed import Processes, built_in_processes
+from toolkit.config.section import Section
 
 JsonSchema = dict[str, Any]
 
 
-def job_schema() -> JsonSchema:
-    """The schema, with every key and value that a job file may have."""
-    schema = JobFile.model_json_schema()
-    for section in set(sections(JobFile).values()):
-        _complete(schema["$defs"].get(section.__name__, schema), section)
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Job file"}
-    return {**head, **{key: value for key, value in schema.items() if key != "title"}}
+def job_schema(processes: Processes | None = None) -> JsonSchema:
+    """The schema, with every key and value that a job file may have.
+
+    Args:
+        processes: the kinds of process to describe; None: those that come with the trainer. An entry of any other kind
+            passes as it is.
+    """
+    processes = processes or built_in_processes()
+    uids: dict[type[ProcessConfig], list[str]] = {}
+    for uid, kind in processes.by_uid.items():
+        uids.setdefault(kind.config, []).append(uid)
+    sections: dict[type[Section], None] = {ProcessConfig: None}
+    for config in uids:
+        sections |= dict.fromkeys(job_sections(config).values())
+    references, shared = models_json_schema([(section, "validation") for section in sections])
+    definitions = shared["$defs"]
+    names = {section: references[section, "validation"]["$ref"].rpartition("/")[2] for section in sections}
+    for section, name in names.items():
+        _complete(definitions[name], section)
+    own = [
+        {"if": {"properties": {"type": {"enum": sorted(types)}}}, "then": references[config, "validation"]}
+        for config, types in uids.items()
+    ]
+    entries = {"required": ["type"], "type": "object", "allOf": own}
+    definitions[names[RunConfig]]["properties"]["process"]["items"] = entries
+    definitions.pop(names[ProcessConfig])
+    job = definitions.pop(names[JobFile])
+    job["properties"]["job"] |= {"enum": list(processes.jobs())}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Job file", "$defs": definitions}
+    return {**head, **{key: value for key, value in sorted(job.items()) if key != "title"}}
 
 
 def _complete(schema: JsonSchema, section: type[Section]) -> None:

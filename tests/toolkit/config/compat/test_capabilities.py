@@ -4,15 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.cards import ModelCard
-from toolkit.config import ProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 
 CARD = ModelCard("one", "one", "One", "For tests.", "", "none", False, 16, 1)
 
 
-def _process(tmp_path: Path) -> ProcessConfig:
+def _process(tmp_path: Path) -> TrainingProcessConfig:
     dataset = {"folder_path": tmp_path}
-    return ProcessConfig.model_validate(
+    return TrainingProcessConfig.model_validate(
         {
             "type": "sd_trainer",
             "datasets": [dataset, {**dataset, "control_path_2": tmp_path}],

@@ -5,15 +5,14 @@ from collections import Counter
 import pytest
 
 from toolkit.config.compat.ignored_keys import IGNORED, UNSUPPORTED_VALUES
-from toolkit.config.job import JobFile
-from toolkit.config.section import sections
+from toolkit.config.job import job_sections
 
 
 def test_every_key_that_is_left_alone_stands_once_and_is_no_key_of_ours() -> None:
     counts = Counter((row.section, key) for row in IGNORED for key in row.off)
     assert [key for key, count in counts.items() if count > 1] == []
     assert [(row.section, key) for row in IGNORED for key in row.off if key in row.section.model_fields] == []
-    assert {row.section for row in IGNORED} <= set(sections(JobFile).values())
+    assert {row.section for row in IGNORED} <= set(job_sections().values())
 
 
 def test_values_that_are_not_supported_belong_to_keys_of_ours() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from toolkit.cards import find_cards
 from toolkit.config import load_job
-from toolkit.config.reading.known import find_known
+from toolkit.config.reading.installed import find_known
 from toolkit.config.reading.load import REPOSITORY, check_job, find_job_file
 from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.parse import parse_file

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from toolkit.config.compat.ignored_keys import IGNORED
-from toolkit.config.job import JobFile
+from toolkit.config.job import job_sections
 from toolkit.config.reference.schema import job_schema
-from toolkit.config.section import Section, sections
+from toolkit.config.section import Section
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def schema() -> dict[str, Any]:
     return job_schema()
 
 
-@pytest.mark.parametrize("section", sorted(set(sections(JobFile).values()), key=lambda section: section.__name__))
+@pytest.mark.parametrize("section", sorted(set(job_sections().values()), key=lambda section: section.__name__))
 def test_editors_know_every_key_of_a_section_and_no_other(section: type[Section], schema: dict[str, Any]) -> None:
     definition = schema["$defs"].get(section.__name__, schema)
     left_alone = {key for row in IGNORED if row.section is section for key in row.off}

@@ -1,0 +1,90 @@
+"""Which section stands where in one job: an entry of `process` has the settings of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.config.job import JobFile, job_sections, kind_of
+from toolkit.config.process import ProcessConfig
+from toolkit.config.reading.known import Known
+from toolkit.config.reading.locations import Location, value_at
+from toolkit.config.section import Section, section_of
+
+PROCESSES: Location = ("config", "process")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sections of one job.
+
+    Attributes:
+        processes: the settings of each entry of `config.process`.
+    """
+
+    processes: tuple[type[ProcessConfig], ...] = ()
+
+    @classmethod
+    def of(cls, tree: Any, known: Known) -> Layout:
+        """That of a parsed job file, which may have any mistake."""
+        entries = _value_or_none(tree, PROCESSES)
+        return cls(tuple(kind_of(entry, known.processes) for entry in entries) if isinstance(entries, list) else ())
+
+    def section_at(self, location: Location) -> type[Section] | None:
+        """The section at a location, or None if no section stands there."""
+        section: type[Section] | None = JobFile
+        for part in location:
+            if isinstance(part, int):  # an entry of a list of sections is such a section
+                is_known = section is ProcessConfig and part < len(self.processes)
+                section = self.processes[part] if is_known else section
+            else:
+                field = None if section is None else section.model_fields.get(part)
+                section = None if field is None else section_of(field.annotation)[0]
+        return section
+
+    def entries(self, tree: Any) -> Iterator[tuple[Location, type[ProcessConfig], dict[str, Any]]]:
+        """Every entry of `process` that is a mapping, with its location and its settings."""
+        entries = _value_or_none(tree, PROCESSES)
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, dict):
+                yield (*PROCESSES, index), self.processes[index], entry
+
+    def sections_around(self, location: Location) -> dict[str, type[Section]]:
+        """Every section of the job by its path; of its processes only the one that the location is in, or the first."""
+        is_inside = location[:2] == PROCESSES and len(location) > 2
+        section = self.section_at((*PROCESSES, location[2] if is_inside else 0))
+        return job_sections(section if section is not None and issubclass(section, ProcessConfig) else ProcessConfig)
+
+    def mappings(self, tree: Any, location: Location = ()) -> Iterator[tuple[Location, type[Section], dict[str, Any]]]:
+        """Every mapping of a tree that is a section, outer ones first. Its keys may be changed before going on.
+
+        Args:
+            tree: what stands at the location.
+            location: where in the job to begin.
+        """
+        section = self.section_at(location)
+        if isinstance(tree, list):
+            for index, entry in enumerate(tree):
+                yield from self.mappings(entry, (*location, index))
+        elif isinstance(tree, dict) and section is not None:
+            yield location, section, tree
+            for key, field in section.model_fields.items():
+                if section_of(field.annotation)[0] is not None and key in tree:
+                    yield from self.mappings(tree[key], (*location, key))
+
+    def name_as_written(self, location: Location, tree: Any) -> Location:
+        """The location with that name of its key that the tree uses."""
+        section = self.section_at(location[:-1])
+        here = _value_or_none(tree, location[:-1])
+        for alias, key in section.aliases.items() if section and isinstance(here, dict) else ():
+            if location[-1] == key and alias in here and key not in here:
+                return (*location[:-1], alias)
+        return location
+
+
+def _value_or_none(tree: Any, location: Location) -> Any:
+    try:
+        return value_at(tree, location)
+    except LookupError:
+        return None

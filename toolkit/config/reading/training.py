@@ -1,0 +1,119 @@
+"""What is settled in a training process before validation: whether it trains a LoRA, and what its model's card says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from toolkit.cards import ModelCard
+from toolkit.config.compat.released import advice, variant_of, wrong_arch
+from toolkit.config.process import Settled
+from toolkit.config.reading.locations import Location
+from toolkit.config.save import LORA_ONLY
+
+Finding = tuple[Location, str]
+
+
+def settle_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
+    """Judge the settings that decide how the others are read, and put the card's defaults beneath, in place."""
+    problems, notices = _kind_of_job(process), _worth_knowing(process)
+    model = process.get("model")
+    if isinstance(model, dict):
+        problems += wrong_arch(model, cards)
+        notices += advice(model, cards)
+    _settle_lora_format(process)
+    add_card_defaults(process, cards)
+    return Settled(problems, notices)
+
+
+def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> None:
+    """Put what the model's card says beneath what the job says, in place."""
+    model = process.get("model")
+    card = cards.get(str(model.get("arch"))) if isinstance(model, dict) else None
+    variant = variant_of(model, card) if card and isinstance(model, dict) else None
+    for section, defaults in (*(variant.defaults if variant else {}).items(), *(card.defaults if card else {}).items()):
+        if section == "datasets":
+            datasets = process.get("datasets")
+            for dataset in datasets if isinstance(datasets, list) else ():
+                _add_below(dataset, defaults)
+        elif section == "network":  # its absence means a full fine-tune
+            _add_below(process.get("network"), defaults)
+        else:
+            _add_below(process.setdefault(section, {}), defaults)
+    for above in (variant, card):
+        if above and "sample" in above.defaults:
+            _add_below(process.get("first_sample"), above.defaults["sample"])
+
+
+def _kind_of_job(process: dict[str, Any]) -> list[Finding]:
+    train = process.get("train")
+    full_finetune = train.get("full_finetune") if isinstance(train, dict) else None
+    if "network" not in process and not full_finetune:
+        what = (
+            "missing. Write `network: {type: lora}` for a LoRA, or `train: {full_finetune: true}` to train all weights"
+        )
+        return [(("network",), what)]
+    model = process.get("model")
+    if full_finetune and isinstance(model, dict) and model.get("quantize") is True:
+        what = "trained weights cannot be quantized. Remove the key, or train a `network`"
+        return [(("model", "quantize"), what)]
+    if "network" in process and full_finetune:
+        return [(("train", "full_finetune"), "there is a `network` too: keep one of them")]
+    if full_finetune and (name := _save_format(process)) in LORA_ONLY:
+        what = (
+            f"`{name}` is a format of LoRA files. Write `safetensors`, one file with the released names, or `diffusers`"
+        )
+        return [(("save", "save_format"), what)]
+    return []
+
+
+def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
+    notices: list[Finding] = []
+    network, train, sample = (process.get(key) for key in ("network", "train", "sample"))
+    if isinstance(network, dict):
+        linear, alpha = network.get("linear"), network.get("linear_alpha")
+        if isinstance(alpha, int | float) and isinstance(linear, int) and linear > 0 and alpha != linear:
+            what = f"the scale is alpha / rank = {alpha / linear:g}; ai-toolkit would have used 1 with FLUX models"
+            notices.append((("network", "linear_alpha"), what))
+    ema = train.get("ema_config") if isinstance(train, dict) else None
+    if isinstance(ema, dict) and "use_ema" not in ema:
+        notices.append((("train", "ema_config"), "is off without `use_ema: true`"))
+    if isinstance(network, dict) and (what := _lora_format(process)):
+        notices.append((("save", "save_format"), what))
+    if isinstance(sample, dict) and sample.get("samples") and sample.get("prompts"):
+        notices.append((("sample", "prompts"), "ignored: `samples` is used"))
+    return notices
+
+
+def _lora_format(process: dict[str, Any]) -> str:
+    """What `save_format` comes to in a LoRA job; empty where there is nothing to say."""
+    name, save = _save_format(process), process.get("save")
+    if isinstance(save, dict) and "lora_format" in save:
+        return ""
+    if name in LORA_ONLY:
+        return f"taken as `lora_format: {name}`, the key for LoRA files"
+    if name == "diffusers":
+        return "means nothing for a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
+    return ""
+
+
+def _settle_lora_format(process: dict[str, Any]) -> None:
+    """Write `lora_format` where `save_format` means it: what the job says comes before the card's default."""
+    name = _save_format(process)
+    if "network" in process and name in LORA_ONLY:
+        process["save"].setdefault("lora_format", name)
+
+
+def _save_format(process: dict[str, Any]) -> str:
+    save = process.get("save")
+    return str(save.get("save_format")).strip().lower() if isinstance(save, dict) else ""
+
+
+def _add_below(section: Any, defaults: Mapping[str, Any]) -> None:
+    if not isinstance(section, dict):
+        return
+    for key, value in defaults.items():
+        if isinstance(value, Mapping):
+            _add_below(section.setdefault(key, {}), value)
+        else:
+            section.setdefault(key, value)
