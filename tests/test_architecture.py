@@ -21,6 +21,8 @@ MAX_LINES = 350
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "toolkit",
+        "toolkit.choice",
+        "toolkit.dtypes",
         "toolkit.duration",
         "toolkit.environment",
         "toolkit.errors",
@@ -30,10 +32,21 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.output",
         "toolkit.progress",
         "toolkit.randomness",
+        "toolkit.section",
         "toolkit.stop",
+        "toolkit.units",
         "toolkit.version",
     ),
-    ("toolkit.cards", "toolkit.config", "toolkit.config_modules", "toolkit.model_size"),
+    (
+        "toolkit.cards",
+        "toolkit.config",
+        "toolkit.config_modules",
+        "toolkit.model_size",
+        "toolkit.networks.choices",
+        "toolkit.objectives.choices",
+        "toolkit.optimizers.choices",
+        "toolkit.quantize.qtypes",
+    ),
     ("toolkit.memory", "toolkit.migrate", "toolkit.quantize", "toolkit.weights"),
     (
         "toolkit.adapters",

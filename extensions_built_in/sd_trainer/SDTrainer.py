@@ -7,7 +7,7 @@ import torch
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
 from toolkit.lora.files import read_lora_file
 from toolkit.models.base_model import BaseModel
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.choices import NETWORKS
 from toolkit.randomness import Draws
 from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
 from toolkit.weights.tensor_files import read_metadata, read_tensors
@@ -28,7 +28,7 @@ class SDTrainer(BaseSDTrainProcess):
         config = self.config.network
         if config is None:
             return TrainedTransformer(model, save_format=self.config.save.save_format)
-        network = LoRASpecialNetwork(model, config, draws)
+        network = NETWORKS[config.type].load()(model, config, draws)
         network.apply()
         if config.pretrained_lora_path is not None:
             path = config.pretrained_lora_path

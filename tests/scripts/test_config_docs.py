@@ -8,7 +8,7 @@ from scripts import write_config_docs
 from toolkit.config.compat.departures import DEPARTURES
 from toolkit.config.job import JobFile
 from toolkit.config.reference.docs import config_docs
-from toolkit.config.section import sections
+from toolkit.section import sections
 
 
 def test_the_documentation_and_the_schema_are_current() -> None:

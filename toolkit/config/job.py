@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
+from toolkit.choice import Spellings
 from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.reading.placeholders import redact, redact_texts, secrets_of_environment
-from toolkit.config.section import Section
-from toolkit.config.spellings import Spellings
+from toolkit.section import Section
 
 
 class RunConfig(Section):

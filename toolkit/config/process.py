@@ -15,8 +15,8 @@ from toolkit.config.reading.known import Known
 from toolkit.config.reading.suggest import did_you_mean
 from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
-from toolkit.config.section import Section
 from toolkit.config.train import TrainConfig
+from toolkit.section import Harmless, Section
 
 LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step and extension need some
 
@@ -24,25 +24,29 @@ LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step 
 class ProcessConfig(Section):
     """One entry of `config.process`."""
 
-    type: str = Field(description="Kind of process, such as sd_trainer.")
-    name: str | None = Field(None, min_length=1, description="Name of the output folder. Unset: the name of the job.")
-    training_folder: UserPath = Field(Path("output"), description="Folder of all output folders.")
-    device: str = Field(
+    type: Harmless[str] = Field(description="Kind of process, such as sd_trainer.")
+    name: Harmless[str | None] = Field(
+        None, min_length=1, description="Name of the output folder. Unset: the name of the job."
+    )
+    training_folder: Harmless[UserPath] = Field(Path("output"), description="Folder of all output folders.")
+    device: Harmless[str] = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto (the best here), cpu, mps, cuda or cuda:N.",
     )
     trigger_word: str | None = Field(None, description="Word that stands for what is learned; `[trigger]` in captions.")
     training_seed: int = Field(42, ge=0, description="Seed of every random choice in training.")
-    log_dir: UserPath | None = Field(None, description="Folder for TensorBoard logs. Unset: none.")
+    log_dir: Harmless[UserPath | None] = Field(None, description="Folder for TensorBoard logs. Unset: none.")
     model: ModelConfig = Field(description="The base model.")
     network: NetworkConfig | None = Field(None, description="What is trained. Without it: `train.full_finetune: true`.")
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The images.")
     train: TrainConfig = Field(TrainConfig(), description="The loop.")
-    save: SaveConfig = Field(SaveConfig(), description="Checkpoints.")
-    sample: SampleConfig = Field(SampleConfig(), description="Samples.")
-    first_sample: SampleConfig | None = Field(None, description="Another `sample` for those before the first step.")
-    logging: LoggingConfig = Field(LoggingConfig(), description="Figures.")
+    save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
+    sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples.")
+    first_sample: Harmless[SampleConfig | None] = Field(
+        None, description="Another `sample` for those before the first step."
+    )
+    logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Figures.")
 
     def output_folder(self, job_name: str) -> Path:
         """Where everything of this process is written."""

@@ -22,8 +22,8 @@ from toolkit.config.reading.known import find_known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.locations import Location, mappings, value_at
 from toolkit.config.reading.suggest import nearest
-from toolkit.config.section import Section, section_of, sections
 from toolkit.errors import JobError, UserError
+from toolkit.section import Section, section_of, sections
 
 KIND = "job files"
 GOOD = """\

@@ -25,12 +25,12 @@ from toolkit.config.job import JobFile
 from toolkit.config.reading.known import find_known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.parse import parse_file, parse_value
-from toolkit.config.section import sections
 from toolkit.data.captions import put_trigger, read_caption
 from toolkit.data.listing import list_images
 from toolkit.errors import JobError, UserError
 from toolkit.lora.files import read_lora_file
 from toolkit.output.events import read_events
+from toolkit.section import sections
 from toolkit.weights.tensor_files import read_tensors
 from toolkit.weights.tensor_index import index_tensors
 

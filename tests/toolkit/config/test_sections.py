@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from toolkit.config import DatasetConfig, EmaConfig, ModelConfig, NetworkConfig, ProcessConfig, SaveConfig, TrainConfig
 from toolkit.config.job import JobFile
-from toolkit.config.section import Section, sections
+from toolkit.section import Section, sections
 
 
 def test_alpha_is_the_rank_unless_said() -> None:

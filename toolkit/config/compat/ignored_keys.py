@@ -15,8 +15,8 @@ from toolkit.config.process import ProcessConfig
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.save import SaveConfig
-from toolkit.config.section import Section
 from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
+from toolkit.section import Section
 
 EMPTY: tuple[Any, ...] = (False, 0, "", [], {})
 NOT_YET = "not supported yet"

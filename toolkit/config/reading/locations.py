@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from toolkit.config.section import Section, section_of
+from toolkit.section import Section, section_in
 
 Location = tuple[str | int, ...]
 
@@ -44,7 +44,7 @@ def order_of(tree: Any, location: Location) -> tuple[int, ...]:
 
 def name_as_written(location: Location, root: type[Section], tree: Any) -> Location:
     """The location with that name of its key that the tree uses."""
-    section = section_at(root, location[:-1])
+    section = section_at(root, location[:-1], tree)
     here = _mapping_at(tree, location[:-1])
     for alias, key in section.aliases.items() if section else ():
         if location[-1] == key and alias in here and key not in here:
@@ -52,14 +52,14 @@ def name_as_written(location: Location, root: type[Section], tree: Any) -> Locat
     return location
 
 
-def section_at(root: type[Section], location: Location) -> type[Section] | None:
-    """The section class at a location, or None if no section stands there."""
+def section_at(root: type[Section], location: Location, tree: Any) -> type[Section] | None:
+    """The section class at a location of a tree, or None if no section stands there."""
     section: type[Section] | None = root
-    for part in location:
+    for depth, part in enumerate(location):
         if isinstance(part, int):
             continue  # an entry of a list of sections is such a section
         field = None if section is None else section.model_fields.get(part)
-        section = None if field is None else section_of(field.annotation)[0]
+        section = None if field is None else section_in(field, _mapping_at(tree, location[:depth]))
     return section
 
 
@@ -71,7 +71,7 @@ def mappings(tree: Any, root: type[Section], location: Location = ()) -> Iterato
     elif isinstance(tree, dict):
         yield location, root, tree
         for key, field in root.model_fields.items():
-            inner, _ = section_of(field.annotation)
+            inner = section_in(field, tree)
             if inner is not None and key in tree:
                 yield from mappings(tree[key], inner, (*location, key))
 

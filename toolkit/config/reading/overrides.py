@@ -7,8 +7,8 @@ from typing import Any
 
 from toolkit.config.reading.locations import Location, section_at, value_at
 from toolkit.config.reading.parse import parse_value
-from toolkit.config.section import Section
 from toolkit.errors import Problem
+from toolkit.section import Section
 
 PROCESS: Location = ("config", "process", 0)
 
@@ -22,24 +22,24 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], root: type[S
         root: the section that `tree` is; knows other names of keys.
     """
     try:
-        process = value_at(tree, PROCESS)
+        value_at(tree, PROCESS)
     except LookupError:
         return []  # that there is no process is said elsewhere
     problems = []
     for override in overrides:
         try:
-            _apply(process, override, root)
+            _apply(tree, override, root)
         except ValueError as error:
             problems.append(Problem(f"--set {override.partition('=')[0]}", str(error)))
     return problems
 
 
-def _apply(process: Any, override: str, root: type[Section]) -> None:
+def _apply(tree: dict[str, Any], override: str, root: type[Section]) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
         raise ValueError("write it as KEY=VALUE, such as train.steps=20")
     *parents, last = path.strip().split(".")
-    place = process
+    place = value_at(tree, PROCESS)
     location = PROCESS
     for name in parents:
         place, part = _step(place, name)
@@ -47,7 +47,7 @@ def _apply(process: Any, override: str, root: type[Section]) -> None:
     if isinstance(place, list):
         place[_index(place, last)] = parse_value(text)
     elif isinstance(place, dict):
-        for other in _other_names(section_at(root, location), last):
+        for other in _other_names(section_at(root, location, tree), last):
             place.pop(other, None)
         place[last] = parse_value(text)
     else:

@@ -16,7 +16,7 @@ from toolkit.config.reading.locations import Location, name_as_written, section_
 from toolkit.config.reading.parse import shortened
 from toolkit.config.reading.placeholders import SECRET_NAME
 from toolkit.config.reading.suggest import nearest
-from toolkit.config.section import Section, sections
+from toolkit.section import Section, sections
 
 LONGEST_VALUE = 60
 MOST_EXPLAINED = 100  # a file with more mistakes is not a job, and finding the nearest keys takes time
@@ -58,7 +58,7 @@ def explain(error: ValidationError, written: Mapping[str, Any]) -> list[tuple[Lo
     for details in error.errors(include_url=False)[:MOST_EXPLAINED]:
         if not _follows_from_another(details):
             location = name_as_written(details["loc"], JobFile, written)
-            found.append((location, _what(details, _value(written, location))))
+            found.append((location, _what(details, written, _value(written, location))))
     return found
 
 
@@ -67,9 +67,9 @@ def _follows_from_another(details: ErrorDetails) -> bool:
     return details["type"] == "default_factory_not_called" or bool(details["type"] == "too_short" and details["input"])
 
 
-def _what(details: ErrorDetails, value: str | None) -> str:
+def _what(details: ErrorDetails, written: Mapping[str, Any], value: str | None) -> str:
     kind, key = details["type"], details["loc"][-1]
-    section = section_at(JobFile, details["loc"][:-1]) or JobFile
+    section = section_at(JobFile, details["loc"][:-1], written) or JobFile
     found = "" if value is None else f" (found {value})"
     if kind == "extra_forbidden":
         return f"unknown key{found}.{_right_key(str(key), section)}"

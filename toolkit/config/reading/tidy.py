@@ -11,7 +11,7 @@ from toolkit.config.compat.released import variant_of
 from toolkit.config.job import JobFile
 from toolkit.config.model import ModelConfig, settle_arch
 from toolkit.config.reading.locations import Location, mappings
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 Finding = tuple[Location, str]
 

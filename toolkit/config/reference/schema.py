@@ -7,7 +7,7 @@ from typing import Any
 from toolkit.config.compat.ignored_keys import Ignored, ignored_in
 from toolkit.config.job import JobFile
 from toolkit.config.model import ARCH_FLAGS, ModelConfig
-from toolkit.config.section import Section, sections
+from toolkit.section import Section, sections
 
 JsonSchema = dict[str, Any]
 

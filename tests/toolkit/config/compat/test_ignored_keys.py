@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.config.compat.ignored_keys import IGNORED, UNSUPPORTED_VALUES
 from toolkit.config.job import JobFile
-from toolkit.config.section import sections
+from toolkit.section import sections
 
 
 def test_every_key_that_is_left_alone_stands_once_and_is_no_key_of_ours() -> None:

@@ -7,7 +7,7 @@ import pytest
 from toolkit.config.compat.ignored_keys import IGNORED
 from toolkit.config.job import JobFile
 from toolkit.config.reference.schema import job_schema
-from toolkit.config.section import Section, sections
+from toolkit.section import Section, sections
 
 
 @pytest.fixture(scope="module")
