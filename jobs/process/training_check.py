@@ -19,10 +19,10 @@ from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.output.disk import check_output_folder, drive_of, needed_bytes
 from toolkit.plan.encoded_size import captions_bytes, describe_captions, overflow_bytes
 from toolkit.plan.memory_plan import Plan, quantized_bytes
-from toolkit.plan.plan_report import gigabytes
 from toolkit.plan.workload import latents_on_disk
 from toolkit.quantize.quantized_cache import cache_folder, find_similar, lack_of_room
 from toolkit.train.precision import pick_device
+from toolkit.units import gigabytes
 
 
 def check_training(job: JobConfig, config: ProcessConfig, output_folder: Path) -> tuple[Scan, list[str]]:

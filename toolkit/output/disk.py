@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from toolkit.units import as_size
 from toolkit.dtypes import DTYPES
 from toolkit.errors import UserError
 
@@ -54,8 +55,8 @@ def check_output_folder(folder: Path, *, needed: int) -> None:
     free = free_bytes(existing)
     if free < needed:
         raise UserError(
-            f"training_folder: {folder} needs up to {needed / 1e9:.1f} GB for checkpoints, but its drive has "
-            f"{free / 1e9:.1f} GB free. Free some, choose another training_folder, or lower "
+            f"training_folder: {folder} needs up to {as_size(needed)} for checkpoints, but its drive has "
+            f"{as_size(free)} free. Free some, choose another training_folder, or lower "
             "save.max_step_saves_to_keep."
         )
 

@@ -14,11 +14,11 @@ from toolkit.cards import find_cards
 from toolkit.errors import UserError
 from toolkit.plan.auto import choose_settings, with_settings, with_shares
 from toolkit.plan.changes import frozen_weight_changes, training_changes, ways_to_fit
-from toolkit.plan.machine import GB, Machine, named_card, this_machine
+from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import make_plan, offloaded_bytes, transformer_bytes
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 from toolkit.plan.plan_report import describe_plan, refuse_what_does_not_fit
-
+from toolkit.units import GB
 
 PX = 1024**2
 
