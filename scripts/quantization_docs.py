@@ -49,18 +49,18 @@ the two. So no format needs a GPU of a certain generation.
 def quantization_docs() -> str:
     """The text of docs/quantization.md."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    rows = [_row(qtype, figures) for qtype in QTYPES.values()]
+    rows = [_row(name, qtype, figures) for name, qtype in QTYPES.items()]
     head = ["qtype", "by", "a weight is one of", "bits", "error", "tiny model", "8-bit units"]
     table = "".join("| " + " | ".join(line) + " |\n" for line in [head, ["---"] * len(head), *rows])
     return TEXT.format(table=table)
 
 
-def _row(qtype: Qtype, figures: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    errors = figures["formats"][qtype.name]
+def _row(name: str, qtype: Qtype, figures: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    errors = figures["formats"][name]
     return [
-        f"`{qtype.name}`",
+        f"`{name}`",
         qtype.source,
-        qtype.layout,
+        qtype.says,
         f"{qtype.bits_per_weight:g}",
         f"{errors['error_gaussian']:.1%}",
         f"{errors['error_tiny_model']:.1%}",

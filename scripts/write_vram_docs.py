@@ -15,7 +15,7 @@ from toolkit.model_size import ModelSize  # noqa: E402
 from toolkit.plan.changes import frozen_weight_changes, ways_to_fit  # noqa: E402
 from toolkit.plan.machine import named_card  # noqa: E402
 from toolkit.plan.plan_inputs import PlanInputs, Workload  # noqa: E402
-from toolkit.plan.plan_report import gigabytes  # noqa: E402
+from toolkit.units import gigabytes  # noqa: E402
 
 DOCUMENT = Path("docs/vram.md")
 SIZES_PX = (512, 768, 1024, 1536)
@@ -29,8 +29,9 @@ another card.
 
 Each cell is for a LoRA of rank 16 on every layer of the blocks, one image per batch, bf16, gradient checkpointing and
 `adamw8bit`, with a sample of the training size: the settings to add so that it fits with the least cost in quality and
-speed, and the peak on the card. GB are 2^30 bytes, as card makers count; of a card's GB, 97.5 % are taken to be usable,
-and 0.6 GB of them go to the driver. `-`: no settings make it fit. Reference images come on top.
+speed, and the peak on the card. GB are 2^30 bytes, as card makers count, here and in every message of the trainer; of
+a card's GB, 97.5 % are taken to be usable, and 0.6 GB of them go to the driver. `-`: no settings make it fit. Reference
+images come on top.
 
 | in a cell | in the `model` section |
 |---|---|

@@ -21,6 +21,8 @@ MAX_LINES = 350
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "toolkit",
+        "toolkit.choice",
+        "toolkit.dtypes",
         "toolkit.duration",
         "toolkit.environment",
         "toolkit.errors",
@@ -31,11 +33,22 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.parallel",
         "toolkit.progress",
         "toolkit.randomness",
+        "toolkit.section",
         "toolkit.stop",
         "toolkit.threads",
+        "toolkit.units",
         "toolkit.version",
     ),
-    ("toolkit.cards", "toolkit.config", "toolkit.config_modules", "toolkit.model_size"),
+    (
+        "toolkit.cards",
+        "toolkit.config",
+        "toolkit.config_modules",
+        "toolkit.model_size",
+        "toolkit.networks.choices",
+        "toolkit.objectives.choices",
+        "toolkit.optimizers.choices",
+        "toolkit.quantize.qtypes",
+    ),
     ("toolkit.memory", "toolkit.migrate", "toolkit.quantize", "toolkit.weights"),
     (
         "toolkit.adapters",

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from toolkit.duration import duration
+from toolkit.units import gigabytes
 
 _LIVE_EVERY_S = 0.25
 _PLAIN_EVERY_S = 30.0
@@ -113,10 +114,9 @@ class Progress:
 
 def memory() -> str:
     """What this process holds now, in RAM and, where there is a card, on the card."""
-    gigabyte = 2**30  # as in the memory plan
-    text = f"RAM {psutil.Process().memory_info().rss / gigabyte:.1f} GB"
+    text = f"RAM {gigabytes(psutil.Process().memory_info().rss)} GB"
     if torch.cuda.is_available():
-        text += f"  GPU {torch.cuda.memory_reserved() / gigabyte:.1f} GB"
+        text += f"  GPU {gigabytes(torch.cuda.memory_reserved())} GB"
     return text
 
 

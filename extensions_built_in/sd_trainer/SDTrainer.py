@@ -7,7 +7,7 @@ import torch
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
 from toolkit.lora.files import read_lora_file
 from toolkit.models.base_model import BaseModel
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.choices import NETWORKS
 from toolkit.randomness import Draws
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
 from toolkit.weights.tensor_files import read_metadata, read_tensors
@@ -30,7 +30,7 @@ class SDTrainer(BaseSDTrainProcess):
             weights = TransformerWeights(model, save_format=self.config.save.save_format)
             weights.unfreeze()
             return weights
-        network = LoRASpecialNetwork(model, config, draws)
+        network = NETWORKS[config.type].load()(model, config, draws)
         network.apply()
         if config.pretrained_lora_path is not None:
             path = config.pretrained_lora_path

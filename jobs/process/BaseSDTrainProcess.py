@@ -29,7 +29,7 @@ from toolkit.errors import Interrupted
 from toolkit.files import sweep_temporary, write_text
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
-from toolkit.objectives import OBJECTIVES
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.bundles import step_folders
 from toolkit.output.events import EventLog
 from toolkit.parallel.ranks import OneProcess
@@ -214,7 +214,7 @@ class BaseSDTrainProcess(BaseProcess):
         assert model.transformer is not None
         model.transformer.train()
         learner = build_learner(model, weights, train, draws=draws, ranks=ranks)
-        objective = OBJECTIVES["velocity"](train)
+        objective = OBJECTIVES["velocity"].load().from_config(train)
         plan = BatchPlan(self._examples, train.batch_size, draws)
         feed = FeedSettings(
             train.gradient_accumulation,

@@ -15,14 +15,14 @@ from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
 from toolkit.errors import JobError, Problem, UserError
+from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.output.disk import check_output_folder, drive_of, needed_bytes
 from toolkit.plan.encoded_size import captions_bytes, describe_captions, overflow_bytes
 from toolkit.plan.memory_plan import Plan, quantized_bytes
-from toolkit.plan.plan_inputs import MOMENTS
-from toolkit.plan.plan_report import gigabytes
 from toolkit.plan.workload import latents_on_disk
 from toolkit.quantize.quantized_cache import cache_folder, find_similar, lack_of_room
 from toolkit.train.precision import pick_device
+from toolkit.units import gigabytes
 
 
 def check_training(job: JobConfig, config: TrainingProcessConfig, output_folder: Path) -> tuple[Scan, list[str]]:
@@ -114,7 +114,7 @@ def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int) -> int
         dtype=save.dtype,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
-        bytes_per_state=4 + MOMENTS[train.optimizer] + average,
+        bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
     )
 
 

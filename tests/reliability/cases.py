@@ -7,16 +7,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from tests.tiny import write_dataset, write_job
-from toolkit.config import NetworkConfig
-from toolkit.optimizers.optimizers import OPTIMIZERS
-from toolkit.optimizers.schedules import SCHEDULES
+from toolkit.networks.choices import NETWORKS
+from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
 
 STEPS = 8
 FULL = "full fine-tune"
-NETWORKS = get_args(NetworkConfig.model_fields["type"].annotation)
 
 
 @dataclass(frozen=True)

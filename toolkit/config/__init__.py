@@ -9,7 +9,7 @@ from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.load import load_job
 from toolkit.config.sample import SampleConfig, SampleItem
 from toolkit.config.save import SaveConfig
-from toolkit.config.train import EmaConfig, LrSchedulerParams, OptimizerParams, TrainConfig
+from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "ModelConfig",
     "NetworkConfig",
     "NetworkKwargs",
-    "OptimizerParams",
     "ProcessConfig",
     "RunConfig",
     "SampleConfig",

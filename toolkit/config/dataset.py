@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from toolkit.config.paths import ExistingDataset, ExistingFolder
-from toolkit.config.section import Section
+from toolkit.section import Harmless, Section
 
 
 def _as_list(value: Any) -> Any:
@@ -44,7 +44,7 @@ class DatasetConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
 
-    folder_path: ExistingDataset = Field(
+    folder_path: Harmless[ExistingDataset] = Field(  # what is in it is compared file by file
         description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`."
     )
     caption_ext: Annotated[str, AfterValidator(_with_dot)] = Field(
@@ -63,12 +63,14 @@ class DatasetConfig(Section):
     flip_x: bool = Field(False, description="Add a copy of each image mirrored left to right.")
     flip_y: bool = Field(False, description="Add a copy of each image mirrored top to bottom.")
     random_crop: bool = Field(False, description="Crop at a random place instead of the centre.")
-    cache_latents: bool = Field(True, description="Encode each image once and keep the latents in memory.")
-    cache_latents_to_disk: bool = Field(False, description="Keep the latents on disk, for later runs too.")
-    cache_text_embeddings: bool = Field(False, description="Keep encoded captions on disk, for later runs too.")
+    cache_latents: Harmless[bool] = Field(True, description="Encode each image once and keep the latents in memory.")
+    cache_latents_to_disk: Harmless[bool] = Field(False, description="Keep the latents on disk, for later runs too.")
+    cache_text_embeddings: Harmless[bool] = Field(
+        False, description="Keep encoded captions on disk, for later runs too."
+    )
     is_reg: bool = Field(False, description="A regularisation set: its loss is multiplied by `train.reg_weight`.")
     loss_multiplier: float = Field(1.0, ge=0, description="Weight of this dataset in the loss.")
-    skip_unreadable: bool = Field(
+    skip_unreadable: Harmless[bool] = Field(
         False, description="Leave out images that cannot be read instead of refusing to start."
     )
     background_color: Color = Field((255, 255, 255), description="Red, green and blue behind transparent images.")

@@ -23,8 +23,8 @@ from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.placeholders import redact, redact_texts, secrets_of_environment
 from toolkit.config.reading.suggest import nearest
-from toolkit.config.section import Section, sections
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.section import Section, sections
 
 
 def _as_its_kind(

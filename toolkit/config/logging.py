@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 
 class LoggingConfig(Section):

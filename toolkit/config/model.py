@@ -8,16 +8,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.cards import ModelCard, find_cards
+from toolkit.choice import ChoiceOf, Spellings
 from toolkit.config.paths import HubIdOrPath, UserPath
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.config.section import SameAs, Section
-from toolkit.config.spellings import Dtype, Spellings
+from toolkit.dtypes import Dtype
+from toolkit.quantize.qtypes import QTYPES
+from toolkit.section import Harmless, SameAs, Section
 
 Share = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
-Qtype = Annotated[
-    Literal["qfloat8", "qint8", "qint4", "qint2", "float8", "int8", "uint4", "int4", "nf4"], Spellings({})
-]
+Qtype = Annotated[str, ChoiceOf(QTYPES)]
 ARCH_FLAGS = ("is_flux2", "is_flux")  # older files say `is_flux: true` where newer ones say `arch: flux`
 
 
@@ -27,7 +27,7 @@ class ModelKwargs(Section):
     match_target_res: bool = Field(
         False, description="Scale reference images to as many pixels as the image has, keeping their shape."
     )
-    train_distilled: bool = Field(
+    train_distilled: Harmless[bool] = Field(
         False, description="Train distilled weights, such as the four-step klein models, without a warning."
     )
 
@@ -56,28 +56,28 @@ class ModelConfig(Section):
     )
     qtype: Qtype = Field("qfloat8", description="Number format of the quantized transformer.")
     qtype_te: Qtype = Field("qfloat8", description="Number format of the quantized text encoder.")
-    quantize_cache: bool | UserPath = Field(
+    quantize_cache: Harmless[bool | UserPath] = Field(
         True,
         description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder named here.",
     )
-    low_vram: bool = Field(
+    low_vram: Harmless[bool] = Field(
         False,
         description="Spend time to save GPU memory: weights are quantized on the CPU, samples above 1024 x 1024 pixels "
         "are decoded in tiles, and a text encoder that does not fit streams from RAM.",
     )
-    memory: Annotated[Literal["auto"], Spellings({})] | None = Field(
+    memory: Harmless[Annotated[Literal["auto"], Spellings({})] | None] = Field(  # its choices stand in other keys
         None,
         description="auto: the memory plan chooses number formats and offloading for the card at hand, as far as the "
         "keys for them are not given. `--check` shows what it chooses.",
     )
-    layer_offloading: bool = Field(
+    layer_offloading: Harmless[bool] = Field(
         False, description="Keep frozen layers in RAM and stream them to the card shortly before they are used."
     )
-    layer_offloading_transformer_percent: Share = Field(
+    layer_offloading_transformer_percent: Harmless[Share] = Field(
         1.0, description="Share of the transformer that streams, 0 to 1; auto: as much as the card needs."
     )
-    layer_offloading_text_encoder_percent: Share = Field(1.0, description="The same for the text encoder.")
-    activation_offloading: bool = Field(
+    layer_offloading_text_encoder_percent: Harmless[Share] = Field(1.0, description="The same for the text encoder.")
+    activation_offloading: Harmless[bool] = Field(
         False, description="Keep what gradient checkpointing stores in RAM between forward and backward."
     )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from toolkit.choice import ChoiceOf
 from toolkit.config.paths import ExistingFile
-from toolkit.config.section import SameAs, Section
-from toolkit.config.spellings import Spellings
+from toolkit.networks.choices import NETWORKS
+from toolkit.section import SameAs, Section
 
 
 def _as_list(value: Any) -> Any:
@@ -31,7 +32,7 @@ class NetworkConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"rank": "linear", "alpha": "linear_alpha"}
 
-    type: Annotated[Literal["lora"], Spellings({})] = Field("lora", description="Kind of network.")
+    type: Annotated[str, ChoiceOf(NETWORKS)] = Field("lora", description="Kind of network.")
     linear: int = Field(16, ge=1, description="Rank of each update B @ A.")
     linear_alpha: float = Field(
         default_factory=SameAs("linear"), gt=0, description="The update is scaled by linear_alpha / linear."

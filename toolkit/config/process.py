@@ -12,7 +12,7 @@ from toolkit.cards import ModelCard
 from toolkit.config.paths import UserPath
 from toolkit.config.reading.locations import Location
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.config.section import Section
+from toolkit.section import Harmless, Section
 
 LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step and extension need some
 
@@ -33,10 +33,12 @@ class ProcessConfig(Section):
 
     keeps_checkpoints: ClassVar[bool] = False
 
-    type: str = Field(description="Kind of process, such as sd_trainer.")
-    name: str | None = Field(None, min_length=1, description="Name of the output folder. Unset: the name of the job.")
-    training_folder: UserPath = Field(Path("output"), description="Folder of all output folders.")
-    device: str = Field(
+    type: Harmless[str] = Field(description="Kind of process, such as sd_trainer.")
+    name: Harmless[str | None] = Field(
+        None, min_length=1, description="Name of the output folder. Unset: the name of the job."
+    )
+    training_folder: Harmless[UserPath] = Field(Path("output"), description="Folder of all output folders.")
+    device: Harmless[str] = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto (the best here), cpu, mps, cuda or cuda:N.",

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from toolkit.choice import Spellings
 from toolkit.config.sample_prompt import SamplePrompt
-from toolkit.config.section import Section
-from toolkit.config.spellings import Spellings
+from toolkit.section import Section
 
 
 def _false_is_empty(value: Any) -> Any:

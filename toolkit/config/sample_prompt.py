@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from toolkit.config.dataset import MAX_CONTROLS
 from toolkit.config.paths import ExistingFile
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 FLAGS = {
     "w": "width",

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from toolkit.config.section import Section
-from toolkit.config.spellings import Dtype, Spellings
+from toolkit.choice import Spellings
+from toolkit.dtypes import Dtype
+from toolkit.section import Section
 
 LORA_ONLY = ("bfl", "kohya")  # values of `save_format` that say nothing of a full fine-tune
 

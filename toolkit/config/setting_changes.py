@@ -8,106 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from toolkit.config.process import ProcessConfig
-from toolkit.config.section import Section, section_of
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.section import Section, Setting, section_in
 
-# Keys below one entry of `process`. `section.*` is every key of a section. Those below change what is looked at, where
-# it is written, or how long the run is, and no step's numbers; a key that stands nowhere counts as one that does.
-HARMLESS = frozenset(
-    [
-        "type",
-        "name",
-        "training_folder",
-        "device",
-        "log_dir",
-        "logging.*",
-        "save.*",
-        "sample.*",
-        "first_sample.*",
-        "train.steps",
-        "train.gradient_checkpointing",
-        "train.cache_text_embeddings",
-        "train.skip_first_sample",
-        "train.force_first_sample",
-        "train.disable_sampling",
-        "model.low_vram",
-        "model.memory",  # what it chooses stands in the other keys
-        "model.quantize_cache",
-        "model.layer_offloading",
-        "model.layer_offloading_transformer_percent",
-        "model.layer_offloading_text_encoder_percent",
-        "model.activation_offloading",
-        "model.model_kwargs.train_distilled",
-        "datasets.folder_path",  # what is in it is compared file by file
-        "datasets.cache_latents",
-        "datasets.cache_latents_to_disk",
-        "datasets.cache_text_embeddings",
-        "datasets.skip_unreadable",
-    ]
-)
-CHANGES_TRAINING = frozenset(
-    [
-        "trigger_word",
-        "training_seed",
-        "network.*",
-        "datasets.caption_ext",
-        "datasets.default_caption",
-        "datasets.caption_dropout_rate",
-        "datasets.resolution",
-        "datasets.num_repeats",
-        "datasets.trigger_word",
-        "datasets.flip_x",
-        "datasets.flip_y",
-        "datasets.random_crop",
-        "datasets.is_reg",
-        "datasets.loss_multiplier",
-        "datasets.background_color",
-        "datasets.control_path",
-        *(f"datasets.control_path_{number}" for number in range(1, 11)),
-        "datasets.control_transparent_color",
-        "datasets.control_dropout_rate",
-        "datasets.allow_missing_control",
-        "train.lr",
-        "train.full_finetune",
-        "train.full_finetune_weights",
-        "train.fused_backward_pass",
-        "train.bypass_guidance_embedding",
-        "train.optimizer",
-        "train.optimizer_params.*",
-        "train.lr_scheduler",
-        "train.lr_scheduler_params.*",
-        "train.batch_size",
-        "train.gradient_accumulation",
-        "train.max_grad_norm",
-        "train.dtype",
-        "train.noise_scheduler",
-        "train.timestep_type",
-        "train.content_or_style",
-        "train.min_denoising_steps",
-        "train.max_denoising_steps",
-        "train.loss_type",
-        "train.cfg_scale",
-        "train.reg_weight",
-        "train.ema_config.*",
-        "train.unload_text_encoder",
-        "model.name_or_path",
-        "model.arch",
-        "model.quantize",
-        "model.quantize_te",
-        "model.qtype",
-        "model.qtype_te",
-        "model.vae_path",
-        "model.assistant_lora_path",
-        "model.te_name_or_path",
-        "model.model_paths.*",
-        "model.vae_dtype",
-        "model.te_dtype",
-        "model.model_kwargs.match_target_res",
-    ]
-)
 _UNSET = "(not there)"
 _INDEX = re.compile(r"\[\d+\]")
 
@@ -119,31 +26,28 @@ class Difference:
     Attributes:
         key: path below the process, such as `datasets[0].resolution`.
         before, now: its values, as JSON.
+        is_harmless: a run may go on without being asked.
     """
 
     key: str
     before: str
     now: str
-
-    @property
-    def is_harmless(self) -> bool:
-        """Whether a run may go on without being asked."""
-        return is_harmless(_INDEX.sub("", self.key))
+    is_harmless: bool
 
     def __str__(self) -> str:
         return f"{self.key}: {self.before} -> {self.now}"
 
 
-def is_harmless(key: str) -> bool:
-    """Whether a key, without list indices, changes no step's numbers."""
-    return stands_in(key, HARMLESS)
+def is_harmless(key: str, process: Mapping[str, Any], kind: type[ProcessConfig] = TrainingProcessConfig) -> bool:
+    """Whether a key changes no step's numbers: a `Setting` at its field, or at a section around it, says so.
 
-
-def stands_in(key: str, table: frozenset[str]) -> bool:
-    """Whether `key`, or a section around it, stands in a table."""
-    parts = key.split(".")
-    sections = {".".join([*parts[:length], "*"]) for length in range(1, len(parts) + 1)}
-    return key in table or bool(sections & table)
+    Args:
+        key: path below the process, such as `datasets[0].resolution`.
+        process: dump of the process's settings.
+        kind: the section that was dumped.
+    """
+    notes = (note for _, field in _fields(key, process, kind) for note in field.metadata)
+    return any(isinstance(note, Setting) and not note.changes_training for note in notes)
 
 
 def differences(
@@ -161,9 +65,9 @@ def differences(
     old, new = dict(_leaves(before)), dict(_leaves(now))
     found = []
     for key in dict.fromkeys([*new, *old]):
-        was = old.get(key, _default(key, kind) if key in new and not _is_in_new_section(key, old) else _UNSET)
+        was = old.get(key, _default(key, now, kind) if key in new and not _is_in_new_section(key, old) else _UNSET)
         if was != new.get(key, _UNSET):
-            found.append(Difference(key, _text(was), _text(new.get(key, _UNSET))))
+            found.append(Difference(key, _text(was), _text(new.get(key, _UNSET)), is_harmless(key, now, kind)))
     return found
 
 
@@ -184,17 +88,29 @@ def _is_in_new_section(key: str, old: Mapping[str, Any]) -> bool:
     return bool(section) and not any(other.startswith(f"{section}.") for other in old)
 
 
-def _default(key: str, kind: type[ProcessConfig]) -> Any:
-    """The default of a key; `_UNSET` if it has none or computes it."""
-    section: type[Section] | None = kind
-    *outer, last = _INDEX.sub("", key).split(".")
-    for name in outer:
-        around = None if section is None else section.model_fields.get(name)
-        section = None if around is None else section_of(around.annotation)[0]
-    field = None if section is None else section.model_fields.get(last)
-    if section is None or field is None or field.default is PydanticUndefined:
+def _default(key: str, process: Mapping[str, Any], kind: type[ProcessConfig]) -> Any:
+    """The default of a key; `_UNSET` if it has none, computes it or is unknown."""
+    fields = list(_fields(key, process, kind))
+    name = _INDEX.sub("", key).rpartition(".")[2]
+    if len(fields) <= key.count(".") or fields[-1][1].default is PydanticUndefined:
         return _UNSET
-    return section.model_construct(**{last: field.default}).model_dump(mode="json", include={last})[last]
+    section, field = fields[-1]
+    return section.model_construct(**{name: field.default}).model_dump(mode="json", include={name})[name]
+
+
+def _fields(
+    key: str, process: Mapping[str, Any], kind: type[ProcessConfig]
+) -> Iterator[tuple[type[Section], FieldInfo]]:
+    """The fields on the way to a key, outer ones first, each with its section; up to the first that is unknown."""
+    section: type[Section] | None = kind
+    tree: Any = process
+    for name in _INDEX.sub("", key).split("."):
+        if section is None or name not in section.model_fields:
+            return
+        field = section.model_fields[name]
+        yield section, field
+        section = section_in(field, tree)
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
 
 
 def _text(value: Any) -> str:

@@ -7,21 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from toolkit.config.section import Section
-from toolkit.config.spellings import Dtype, Spellings
+from toolkit.choice import ChoiceOf, Spellings, params_of
+from toolkit.dtypes import Dtype
+from toolkit.objectives.choices import BIASES, LOSSES, TIMESTEPS
+from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
+from toolkit.section import Harmless, Section
 
-Share = Annotated[float, Field(ge=0, lt=1)]
 LONGEST_WARMUP = 1000
-
-
-class OptimizerParams(Section):
-    """`train.optimizer_params`."""
-
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay of the first and second moment.")
-    eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
-    weight_decay: float | None = Field(
-        None, ge=0, description="Weight decay. Unset: 0.01 for adamw and adamw8bit, 0 for adam."
-    )
+_OPTIMIZER_PARAMS = params_of("optimizer", OPTIMIZERS)
 
 
 class LrSchedulerParams(Section):
@@ -49,13 +42,13 @@ class TrainConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"gradient_accumulation_steps": "gradient_accumulation"}
 
-    steps: int = Field(1000, ge=1, description="Steps in all, those of earlier runs of the job included.")
+    steps: Harmless[int] = Field(1000, ge=1, description="Steps in all, those of earlier runs of the job included.")
     lr: float = Field(1e-4, gt=0, description="Learning rate.")
     full_finetune: bool = Field(False, description="Train all weights of the transformer. For jobs without `network`.")
-    optimizer: Annotated[Literal["adamw", "adamw8bit", "adam"], Spellings({"adamw_8bit": "adamw8bit"})] = Field(
-        "adamw", description="Optimizer."
+    optimizer: Annotated[str, ChoiceOf(OPTIMIZERS)] = Field("adamw", description="Optimizer.")
+    optimizer_params: Annotated[Section, _OPTIMIZER_PARAMS] = Field(
+        default_factory=_OPTIMIZER_PARAMS.default, description="Its settings."
     )
-    optimizer_params: OptimizerParams = Field(OptimizerParams(), description="Its settings.")
     full_finetune_weights: Annotated[Literal["fp32", "bf16_stochastic", "bf16_split"], Spellings({})] = Field(
         "fp32",
         description="How a full fine-tune holds the weights. bf16_split computes with bf16 and keeps the other half of "
@@ -66,7 +59,7 @@ class TrainConfig(Section):
         description="Full fine-tune: update each weight as soon as its gradient is known, so that only one gradient "
         "is held at a time. Needs `max_grad_norm: 0`.",
     )
-    lr_scheduler: Annotated[Literal["constant", "constant_with_warmup", "cosine", "linear"], Spellings({})] = Field(
+    lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES)] = Field(
         "constant", description="Course of lr after warm-up: cosine and linear fall to `min_lr`."
     )
     lr_scheduler_params: LrSchedulerParams = Field(LrSchedulerParams(), description="Its settings.")
@@ -77,10 +70,10 @@ class TrainConfig(Section):
     noise_scheduler: Annotated[Literal["flowmatch"], Spellings({})] = Field(
         "flowmatch", description="Path from image to noise."
     )
-    timestep_type: Annotated[
-        Literal["sigmoid", "linear", "shift", "weighted"], Spellings({"flux_shift": "shift", "lumina2_shift": "shift"})
-    ] = Field("sigmoid", description="How the noise level of an example is drawn.")
-    content_or_style: Annotated[Literal["balanced", "content", "style"], Spellings({})] = Field(
+    timestep_type: Annotated[str, ChoiceOf(TIMESTEPS)] = Field(
+        "sigmoid", description="How the noise level of an example is drawn."
+    )
+    content_or_style: Annotated[str, ChoiceOf(BIASES)] = Field(
         "balanced", description="Which noise levels are drawn more: content the high ones, style the low ones."
     )
     min_denoising_steps: int = Field(
@@ -89,9 +82,7 @@ class TrainConfig(Section):
     max_denoising_steps: int = Field(
         999, ge=0, le=999, description="Last of 1000 noise levels that are trained; 999 is the image."
     )
-    loss_type: Annotated[Literal["mse", "mae", "pseudo_huber"], Spellings({"l2": "mse", "l1": "mae"})] = Field(
-        "mse", description="Distance between prediction and target."
-    )
+    loss_type: Annotated[str, ChoiceOf(LOSSES)] = Field("mse", description="Distance between prediction and target.")
     cfg_scale: float = Field(
         1.0, ge=0, description="Guidance value that models with a guidance embedding get in training."
     )
@@ -101,20 +92,24 @@ class TrainConfig(Section):
         "it means nothing, as in ai-toolkit.",
     )
     reg_weight: float = Field(1.0, ge=0, description="Weight of regularisation sets in the loss.")
-    gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass to save memory.")
+    gradient_checkpointing: Harmless[bool] = Field(
+        True, description="Recompute activations in the backward pass to save memory."
+    )
     ema_config: EmaConfig | None = Field(None, description="Average of the trained weights.")
-    cache_text_embeddings: bool = Field(False, description="Keep encoded captions on disk, for every dataset.")
+    cache_text_embeddings: Harmless[bool] = Field(
+        False, description="Keep encoded captions on disk, for every dataset."
+    )
     unload_text_encoder: bool = Field(False, description="Train on the trigger word alone and ignore the captions.")
-    skip_first_sample: bool = Field(False, description="No samples before the first step.")
-    force_first_sample: bool = Field(False, description="Samples before the first step of a resumed run too.")
-    disable_sampling: bool = Field(False, description="No samples at all.")
+    skip_first_sample: Harmless[bool] = Field(False, description="No samples before the first step.")
+    force_first_sample: Harmless[bool] = Field(False, description="Samples before the first step of a resumed run too.")
+    disable_sampling: Harmless[bool] = Field(False, description="No samples at all.")
 
     @property
     def warmup_steps(self) -> int:
         """Steps over which lr rises from 0."""
         if self.lr_scheduler_params.warmup_steps is not None:
             return self.lr_scheduler_params.warmup_steps
-        return min(LONGEST_WARMUP, self.steps // 10) if self.lr_scheduler == "constant_with_warmup" else 0
+        return min(LONGEST_WARMUP, int(SCHEDULES[self.lr_scheduler].warmup_share * self.steps))
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

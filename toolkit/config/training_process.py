@@ -18,6 +18,7 @@ from toolkit.config.reading.training import settle_training
 from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.train import TrainConfig
+from toolkit.section import Harmless
 
 
 class TrainingProcessConfig(ProcessConfig):
@@ -27,15 +28,17 @@ class TrainingProcessConfig(ProcessConfig):
 
     trigger_word: str | None = Field(None, description="Word that stands for what is learned; `[trigger]` in captions.")
     training_seed: int = Field(42, ge=0, description="Seed of every random choice in training.")
-    log_dir: UserPath | None = Field(None, description="Folder for TensorBoard logs. Unset: none.")
+    log_dir: Harmless[UserPath | None] = Field(None, description="Folder for TensorBoard logs. Unset: none.")
     model: ModelConfig = Field(description="The base model.")
     network: NetworkConfig | None = Field(None, description="What is trained. Without it: `train.full_finetune: true`.")
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The images.")
     train: TrainConfig = Field(TrainConfig(), description="The loop.")
-    save: SaveConfig = Field(SaveConfig(), description="Checkpoints.")
-    sample: SampleConfig = Field(SampleConfig(), description="Samples.")
-    first_sample: SampleConfig | None = Field(None, description="Another `sample` for those before the first step.")
-    logging: LoggingConfig = Field(LoggingConfig(), description="Figures.")
+    save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
+    sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples.")
+    first_sample: Harmless[SampleConfig | None] = Field(
+        None, description="Another `sample` for those before the first step."
+    )
+    logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Figures.")
 
     @classmethod
     def settle(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:

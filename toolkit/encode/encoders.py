@@ -15,6 +15,7 @@ from toolkit.encode.cache import TensorCache, embeddings_key, latents_key
 from toolkit.encode.packing import pack, packed_bytes, unpack
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
+from toolkit.units import as_size
 
 # Latents and packed embeddings beyond this go to disk: 1000 captions of a large model would take several GB of RAM.
 MEMORY_LIMIT_BYTES = 2_000_000_000
@@ -86,7 +87,7 @@ class Encodings:
             return True
         if self._overflow not in self._on_disk.values():
             self._tell(
-                f"encoded captions and images fill {MEMORY_LIMIT_BYTES / 1e9:g} GB of memory: the rest is kept in "
+                f"encoded captions and images fill {as_size(MEMORY_LIMIT_BYTES)} of memory: the rest is kept in "
                 f"{self._overflow.folder} until the run is done"
             )
         return False

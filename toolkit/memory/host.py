@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.errors import UserError
+from toolkit.units import as_size
 
 _CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 
@@ -29,7 +30,7 @@ def host_buffer(num_bytes: int, device: torch.device) -> Tensor:
         cudart = torch.cuda.cudart()
         if int(cudart.cudaHostRegister(buffer.data_ptr(), num_bytes, 0)) != 0:
             raise UserError(
-                f"model.layer_offloading: the system refused to lock {num_bytes / 1e9:.2f} GB more of its memory for "
+                f"model.layer_offloading: the system refused to lock {as_size(num_bytes)} more of its memory for "
                 "the card. Free memory, or offload less (model.layer_offloading_transformer_percent)."
             )
         # Of the storage: views of it outlive the tensor.
@@ -49,7 +50,7 @@ def host_twin(tensor: Tensor) -> Tensor:
         if getattr(error, "error_code", None) != _CUDA_OUT_OF_MEMORY:
             raise
         raise UserError(
-            f"model.activation_offloading: the system refused to lock {tensor.nbytes / 1e9:.2f} GB more of its memory "
+            f"model.activation_offloading: the system refused to lock {as_size(tensor.nbytes)} more of its memory "
             "for the card. Free memory, train on smaller pictures or batches, or turn it off."
         ) from error
 

@@ -32,6 +32,7 @@ from torch.utils.hooks import RemovableHandle
 
 from toolkit.memory.flat_block import FlatBlock
 from toolkit.memory.side_stream import SideStream
+from toolkit.units import as_size
 
 RING_SIZE = 2
 
@@ -153,8 +154,8 @@ class LayerOffload:
         streamed = sum(flat.num_bytes for flat in self._flat.values())
         ring = sum(buffer.data.numel() for buffer in self._ring)
         return (
-            f"layer offloading: {len(self._order)} of {len(self.blocks)} blocks, {streamed / 1e9:.2f} GB, are kept in "
-            f"RAM and stream through {ring / 1e9:.2f} GB on the device"
+            f"layer offloading: {len(self._order)} of {len(self.blocks)} blocks, {as_size(streamed)}, are kept in "
+            f"RAM and stream through {as_size(ring)} on the device"
         )
 
     # Hooks

@@ -10,6 +10,7 @@ from toolkit.cards import ModelCard
 from toolkit.config.model import ARCH_FLAGS
 from toolkit.migrate.findings import Advice, Change, Finding, Obstacle
 from toolkit.quantize.qtypes import QTYPES
+from toolkit.units import GB
 
 Section = dict[str, Any]
 PARTS = ("vae_path", "te_name_or_path", "model_paths", "assistant_lora_path", "inference_lora_path")
@@ -190,4 +191,4 @@ def _list(parent: Section, key: str) -> list[Any]:
 
 
 def _weight_gb(card: ModelCard, bits: float) -> float:
-    return card.num_parameters * bits / 8 / 1e9
+    return card.num_parameters * bits / 8 / GB

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
+
+from toolkit.objectives.choices import LOSSES
 
 PSEUDO_HUBER_C = 0.01
 
-# Prediction and target [B, C, h, w] -> error per element, same shape.
-Loss = Callable[[Tensor, Tensor], Tensor]
+# A loss takes prediction and target [B, C, h, w] and gives the error per element, in the same shape.
+
+
+def sample_loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean error of each sample in fp32, [B], of prediction and target [B, C, h, w]."""
+    return LOSSES[kind].load()(prediction.float(), target.float()).mean(dim=(1, 2, 3))
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -25,11 +29,3 @@ def mae(prediction: Tensor, target: Tensor) -> Tensor:
 def pseudo_huber(prediction: Tensor, target: Tensor) -> Tensor:
     """sqrt(e² + c²) - c with c = 0.01: squared near 0, absolute far away (Charbonnier et al. 1997)."""
     return ((prediction - target).square() + PSEUDO_HUBER_C**2).sqrt() - PSEUDO_HUBER_C
-
-
-LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "pseudo_huber": pseudo_huber}
-
-
-def sample_loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean error of each sample in fp32, [B], of prediction and target [B, C, h, w]."""
-    return LOSSES[kind](prediction.float(), target.float()).mean(dim=(1, 2, 3))

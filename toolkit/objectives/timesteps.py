@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from toolkit.objectives.choices import BIASES, TIMESTEPS
 
 # The training shift of FLUX, mu linear in the number of tokens: 0.5 at 256, 1.15 at 4096.
 # Source: black-forest-labs/flux, get_lin_function and time_shift.
 _SHIFT_POINTS = ((256, 0.5), (4096, 1.15))
 
-# Standard normal and uniform draws per sample, [B] each, and the number of image tokens -> sigma [B].
-Distribution = Callable[[Tensor, Tensor, int], Tensor]
+# A distribution takes standard normal and uniform draws per sample, [B] each, and the number of image tokens, and
+# gives sigma [B]. A bias takes sigma [B] and gives sigma [B].
 
 
 def sigmoid(normal: Tensor, uniform: Tensor, num_tokens: int) -> Tensor:
@@ -40,32 +40,19 @@ def flux_shift(num_tokens: int) -> float:
     return math.exp(mu_low + (mu_high - mu_low) * (num_tokens - low) / (high - low))
 
 
-@dataclass(frozen=True)
-class TimestepType:
-    """What a job's `timestep_type` stands for.
-
-    Attributes:
-        distribution: how noise levels are drawn.
-        weighting: how much each counts in the loss, a key of `WEIGHTINGS`.
-    """
-
-    distribution: Distribution
-    weighting: str = "even"
+def balanced(sigma: Tensor) -> Tensor:
+    """Sigma as it is."""
+    return sigma
 
 
-TIMESTEPS: dict[str, TimestepType] = {
-    "sigmoid": TimestepType(sigmoid),
-    "linear": TimestepType(linear),
-    "shift": TimestepType(shift),
-    "weighted": TimestepType(linear, weighting="high_noise"),
-}
+def content(sigma: Tensor) -> Tensor:
+    """More noise, by a cubic, as in ai-toolkit."""
+    return 1 - (1 - sigma) ** 3
 
 
-BIASES: dict[str, Callable[[Tensor], Tensor]] = {
-    "balanced": lambda sigma: sigma,
-    "content": lambda sigma: 1 - (1 - sigma) ** 3,
-    "style": lambda sigma: sigma**3,
-}
+def style(sigma: Tensor) -> Tensor:
+    """Less noise, by a cubic, as in ai-toolkit."""
+    return sigma**3
 
 
 def draw_sigma(
@@ -85,13 +72,13 @@ def draw_sigma(
         normal: N(0, 1), [B], fp32.
         uniform: even over [0, 1), [B], fp32.
         num_tokens: image tokens of one sample.
-        bias: a key of `BIASES`: `content` draws more noise, `style` less, by a cubic, as in ai-toolkit.
+        bias: a key of `BIASES`.
         low, high: the range that sigma is squeezed into, within 0..1.
 
     Returns:
         sigma, [B], fp32, strictly between 0 and 1.
     """
-    sigma = BIASES[bias](TIMESTEPS[kind].distribution(normal.float(), uniform.float(), num_tokens))
+    sigma = BIASES[bias].load()(TIMESTEPS[kind].load()(normal.float(), uniform.float(), num_tokens))
     # A draw may round to exactly 0 or 1, where one of data and noise is absent and nothing can be learnt.
     return (low + (high - low) * sigma).clamp(1e-5, 1 - 1e-5)
 

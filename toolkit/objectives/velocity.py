@@ -10,11 +10,11 @@ from torch import Tensor
 
 from toolkit.config import TrainConfig
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.choices import TIMESTEPS, WEIGHTINGS
 from toolkit.objectives.losses import sample_loss
 from toolkit.objectives.objective import ForwardPasses, Predict
 from toolkit.objectives.path import mix
-from toolkit.objectives.timesteps import TIMESTEPS, draw_sigma, sigma_range
-from toolkit.objectives.weightings import WEIGHTINGS
+from toolkit.objectives.timesteps import draw_sigma, sigma_range
 from toolkit.randomness import Draws
 
 
@@ -53,7 +53,7 @@ class VelocityObjective:
         noise, sigma = self.draw(batch, draws)
         velocity = predict(mix(batch.latents, noise, sigma), sigma, batch.condition)  # [B, C, h, w]
         error = sample_loss(self.loss_type, velocity, predict.target(batch.latents, noise))  # [B]
-        return {"velocity": error * WEIGHTINGS[TIMESTEPS[self.timestep_type].weighting](sigma)}
+        return {"velocity": error * WEIGHTINGS[TIMESTEPS[self.timestep_type].weighting].load()(sigma)}
 
     def draw(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Noise [B, C, h, w] and sigma [B] of a batch, functions of its index alone."""

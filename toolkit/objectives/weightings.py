@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-# Sigma [B] -> weight of each sample's loss, [B], mean 1 over even sigma.
-Weighting = Callable[[Tensor], Tensor]
+# A weighting takes sigma [B] and gives the weight of each sample's loss, [B], mean 1 over even sigma.
 
 # Cubic with the value at 0, the peak's place and height, and the mean of ai-toolkit's table for `weighted`.
 _COEFFICIENTS = (0.445, -0.740813, 5.905716, -4.172661)
@@ -26,6 +23,3 @@ def high_noise(sigma: Tensor) -> Tensor:
     """
     a, b, c, d = _COEFFICIENTS
     return a + sigma * (b + sigma * (c + sigma * d))
-
-
-WEIGHTINGS: dict[str, Weighting] = {"even": even, "high_noise": high_noise}

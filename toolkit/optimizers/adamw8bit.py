@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 256
+from toolkit.optimizers.choices import BLOCK
+
 _FORMAT = torch.float8_e4m3fn
 _LARGEST = torch.finfo(_FORMAT).max
 _SMALLEST = 2.0**-9

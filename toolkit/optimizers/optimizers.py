@@ -1,21 +1,15 @@
-"""The optimizers by name, each with its state as named tensors."""
+"""Making an optimizer, and its state as named tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
-from toolkit.optimizers.adamw8bit import BLOCK, AdamW8bit
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "adam": torch.optim.Adam,
-    "adamw8bit": AdamW8bit,
-}
+from toolkit.optimizers.choices import OPTIMIZERS
 
 
 def build_optimizer(
@@ -34,9 +28,10 @@ def build_optimizer(
     """
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     try:
-        return OPTIMIZERS[kind](parameters, lr=lr, **options)
+        optimizer: torch.optim.Optimizer = OPTIMIZERS[kind].load()(parameters, lr=lr, **options)
     except (TypeError, ValueError) as error:
         raise UserError(f"train.optimizer_params: {kind} does not take these ({error}).") from error
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -74,6 +69,6 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
 
 
 def _can_be_state_of(parameter: Tensor, value: Tensor) -> bool:
-    """A count, a value for each weight, or 8-bit blocks of them."""
-    num_blocks = -(-parameter.numel() // BLOCK)
-    return value.numel() == 1 or value.shape in (parameter.shape, (num_blocks, BLOCK), (num_blocks, 1))
+    """One number, or of a shape that an optimizer's state may have beside the weight."""
+    shape = tuple(parameter.shape)
+    return value.numel() == 1 or any(tuple(value.shape) in row.state_shapes(shape) for row in OPTIMIZERS.values())

@@ -3,33 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-# Share of the run after warm-up, 0..1 -> share of the learning rate, 1..0.
-Schedule = Callable[[float], float]
+from toolkit.optimizers.choices import SCHEDULES
 
-
-def constant(progress: float) -> float:
-    """The full rate throughout."""
-    return 1.0
-
-
-def cosine(progress: float) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts)."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def linear(progress: float) -> float:
-    """A straight line from 1 down to 0."""
-    return 1 - progress
-
-
-SCHEDULES: dict[str, Schedule] = {
-    "constant": constant,
-    "constant_with_warmup": constant,
-    "cosine": cosine,
-    "linear": linear,
-}
+# A schedule takes the share of the run after warm-up, 0..1, and gives the share of the learning rate, 1..0.
 
 
 def learning_rate(
@@ -48,4 +25,19 @@ def learning_rate(
     if step < warmup_steps:
         return lr * (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-    return min_lr + (lr - min_lr) * SCHEDULES[kind](min(1.0, progress))
+    return min_lr + (lr - min_lr) * SCHEDULES[kind].load()(min(1.0, progress))
+
+
+def constant(progress: float) -> float:
+    """The full rate throughout."""
+    return 1.0
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine from 1 to 0 (Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts)."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def linear(progress: float) -> float:
+    """A straight line from 1 down to 0."""
+    return 1 - progress

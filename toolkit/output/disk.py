@@ -6,9 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+from toolkit.units import as_size
+from toolkit.dtypes import DTYPES
 from toolkit.errors import UserError
 
-_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 # A LoRA of rank 16 on every block layer has 0.3 % (dev) to 0.6 % (klein 4B) of the model's weights.
 _LORA_SHARE_PER_RANK = 0.006 / 16
 _SMALLEST_MODEL = 10_000_000
@@ -31,7 +32,7 @@ def needed_bytes(
     trained = size if lora_rank is None else round(size * _LORA_SHARE_PER_RANK * lora_rank)
     # One more than is kept: the new one is whole before an old one goes. One more again for the final file.
     kept = min(num_saves, num_kept + 1 if num_kept else num_saves) + 1
-    return round(trained * (_BYTES[dtype] + bytes_per_state) * kept)
+    return round(trained * (DTYPES[dtype].num_bytes + bytes_per_state) * kept)
 
 
 def free_bytes(path: Path) -> int:
@@ -54,8 +55,8 @@ def check_output_folder(folder: Path, *, needed: int) -> None:
     free = free_bytes(existing)
     if free < needed:
         raise UserError(
-            f"training_folder: {folder} needs up to {needed / 1e9:.1f} GB for checkpoints, but its drive has "
-            f"{free / 1e9:.1f} GB free. Free some, choose another training_folder, or lower "
+            f"training_folder: {folder} needs up to {as_size(needed)} for checkpoints, but its drive has "
+            f"{as_size(free)} free. Free some, choose another training_folder, or lower "
             "save.max_step_saves_to_keep."
         )
 

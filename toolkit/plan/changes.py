@@ -14,8 +14,6 @@ from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import QTYPES, bits_of
 
-# Formats to try, the best first: what each costs beside a model that is not quantized.
-_QTYPE_COSTS = {"qfloat8": 1.0, "qint4": 4.0, "qint2": 20.0}
 # So many bytes, twice over a bus of 25 GB a second, take 0.4 s: as much of a loss as hardly fewer bits.
 _STREAMED_BYTES = 5e9
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -150,7 +148,7 @@ def _te_qtypes(inputs: PlanInputs) -> list[Change]:
 
 def _smaller(qtype: str | None, width: int) -> Iterator[tuple[str, float]]:
     bits = bits_of(qtype, width)
-    return ((name, cost) for name, cost in _QTYPE_COSTS.items() if name in QTYPES and bits_of(name, width) < bits)
+    return ((name, row.cost) for name, row in QTYPES.items() if row.cost is not None and row.bits_per_weight < bits)
 
 
 def _shares(inputs: PlanInputs) -> list[Change]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from toolkit.encode.encoders import MEMORY_LIMIT_BYTES
+from toolkit.units import as_size
 
 # Of the 16 bits of a bf16 number about 10.7 remain: sign and exponent are coded (measured on normal numbers).
 _PACKED_SHARE = 0.67
@@ -24,11 +25,11 @@ def describe_captions(captions: Mapping[str, Path | None], shape: tuple[int, int
     in_memory = len(captions) - len(on_disk)
     if on_disk:
         folders = ", ".join(str(folder) for folder in dict.fromkeys(on_disk))
-        places.append(f"{_size(captions_bytes(len(on_disk), shape))} in {folders}")
+        places.append(f"{as_size(captions_bytes(len(on_disk), shape))} in {folders}")
     if in_memory:
-        places.append(f"{_size(min(captions_bytes(in_memory, shape), MEMORY_LIMIT_BYTES))} in memory")
+        places.append(f"{as_size(min(captions_bytes(in_memory, shape), MEMORY_LIMIT_BYTES))} in memory")
     if overflow_bytes(captions, shape):
-        places.append(f"{_size(overflow_bytes(captions, shape))} in {overflow} until the run is done")
+        places.append(f"{as_size(overflow_bytes(captions, shape))} in {overflow} until the run is done")
     return f"{len(captions)} distinct captions, each encoded once: up to {', '.join(places)}"
 
 
@@ -41,7 +42,3 @@ def overflow_bytes(captions: Mapping[str, Path | None], shape: tuple[int, int]) 
 def captions_bytes(count: int, shape: tuple[int, int]) -> int:
     """Packed bf16 embeddings; padding that need not be kept makes them smaller still."""
     return round(count * shape[0] * shape[1] * 2 * _PACKED_SHARE)
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import psutil
 
 from toolkit.plan.memory_plan import Plan
+from toolkit.units import GB
 
-# Card makers, like drivers, count in powers of two.
-GB = 2**30
-# Of that, what drivers leave to programs: torch reports 0.974 (8 GB cards) to 0.992 (141 GB).
+# Of a card's memory, what drivers leave to programs: torch reports 0.974 (8 GB cards) to 0.992 (141 GB).
 _USABLE_SHARE = 0.975
 
 

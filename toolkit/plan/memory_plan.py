@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
-from toolkit.plan.plan_inputs import MOMENTS, PlanInputs
+from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
 from toolkit.quantize.qtypes import bits_of
 
@@ -232,7 +233,7 @@ def _resident(inputs: PlanInputs) -> Parts:
     parts = _loaded(inputs)
     if inputs.lora_rank is not None:
         parts["LoRA"] = inputs.trained_width * inputs.num_trained
-    parts["optimizer"] = round((MOMENTS[inputs.optimizer] + inputs.spare_width) * inputs.num_trained)
+    parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_trained)
     if inputs.keeps_average:
         parts["average"] = 4 * inputs.num_trained
     return parts

@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 
 from toolkit.errors import UserError
-from toolkit.plan.machine import GB, Machine, this_machine
+from toolkit.plan.machine import Machine, this_machine
 from toolkit.plan.memory_plan import Plan
-from toolkit.plan.plan_report import describe_ways, gigabytes
+from toolkit.plan.plan_report import describe_ways
+from toolkit.units import GB, gigabytes
 
 # Of what was planned, or was there: what to aim at the next time.
 _LESS = 0.9

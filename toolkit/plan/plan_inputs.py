@@ -7,13 +7,10 @@ from typing import Literal
 
 from toolkit.cards import ModelCard
 from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
+from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize
 
 Device = Literal["cpu", "cuda", "mps"]
-
-WIDTH = {"bf16": 2, "fp16": 2, "fp32": 4}
-# Bytes of state for each trained weight: two fp32 moments, or two of one byte with an fp32 scale for 256 of them.
-MOMENTS = {"adamw": 8.0, "adam": 8.0, "adamw8bit": 2 + 2 * 4 / 256}
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class PlanInputs:
         blocks_only: the LoRA is on the layers of blocks only.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: bytes kept beside each trained weight, such as the other half of one that is held in bf16.
-        optimizer: a key of `MOMENTS`.
+        optimizer: a key of `OPTIMIZERS`.
         keeps_average: there is a running average of the trained weights.
         batch_size: examples that are computed at once.
         accumulation: batches over which gradients are summed.
@@ -123,7 +120,7 @@ def inputs_of(
 ) -> PlanInputs:
     """The inputs that a job's settings give."""
     model, train, network = process.model, process.train, process.network
-    width = WIDTH[train.dtype]
+    width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
     te_share = model.layer_offloading_text_encoder_percent
     own_vae = 4 if device == "cpu" else width
@@ -133,8 +130,8 @@ def inputs_of(
         device=device,
         width=width,
         is_bf16=train.dtype == "bf16",
-        vae_width=own_vae if model.vae_dtype is None else WIDTH[model.vae_dtype],
-        te_width=width if model.te_dtype is None else WIDTH[model.te_dtype],
+        vae_width=own_vae if model.vae_dtype is None else DTYPES[model.vae_dtype].num_bytes,
+        te_width=width if model.te_dtype is None else DTYPES[model.te_dtype].num_bytes,
         qtype=model.qtype if model.quantize else None,
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
@@ -146,7 +143,7 @@ def inputs_of(
         accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
         low_vram=model.low_vram,
-        save_width=WIDTH[process.save.dtype],
+        save_width=DTYPES[process.save.dtype].num_bytes,
         offloaded=_share(model.layer_offloading_transformer_percent, is_on=model.layer_offloading),
         te_offloaded=_share(te_share, is_on=model.layer_offloading),
         te_share=1.0 if te_share == "auto" else te_share,

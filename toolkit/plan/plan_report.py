@@ -7,8 +7,9 @@ from typing import Any
 
 from toolkit.errors import UserError
 from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
-from toolkit.plan.machine import GB, Machine
+from toolkit.plan.machine import Machine
 from toolkit.plan.memory_plan import Phase, Plan
+from toolkit.units import gigabytes
 
 _MOST_WAYS = 3
 _SMALL_SHARE = 0.01
@@ -47,11 +48,6 @@ def describe_ways(plan: Plan, machine: Machine) -> list[str]:
     groups = [*frozen_weight_changes(plan.inputs), *training_changes(plan.inputs)]
     ways = ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS)
     return [f"  {as_text(way.keys)}: {_peak(way, machine)}" for way in ways]
-
-
-def gigabytes(size: int) -> str:
-    """As card makers and drivers count: 1 GB is 2^30 bytes."""
-    return f"{size / GB:.1f}" if size >= GB / 20 else f"{size / GB:.2f}"
 
 
 def as_text(settings: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from toolkit.errors import UserError
 from toolkit.quantize.formats import FORMATS
 from toolkit.quantize.qtypes import QTYPES
+from toolkit.units import as_size
 from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.tensor_index import index_tensors
 
@@ -77,7 +78,7 @@ def report(weights: PlainWeights, names: Sequence[str], qtypes: Sequence[str], d
         yield _line(name, [f"{losses[qtype][-1].relative:.2%}" for qtype in qtypes], width)
     sums = [total(losses[qtype]) for qtype in qtypes]
     yield _line("all of them", [f"{loss.relative:.2%}" for loss in sums], width)
-    yield _line("size", [f"{loss.num_bytes / 1e9:.3f} GB" for loss in sums], width)
+    yield _line("size", [as_size(loss.num_bytes) for loss in sums], width)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

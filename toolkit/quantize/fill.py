@@ -14,6 +14,7 @@ from toolkit.errors import UserError
 from toolkit.quantize.formats import FORMATS
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.quantized_cache import DamagedEntry, keep_entry, read_entry
+from toolkit.units import as_size
 from toolkit.weights.streaming import set_tensor
 
 Placed = Callable[[str], None]
@@ -133,7 +134,7 @@ def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantiz
             entry.unlink(missing_ok=True)
         quantization.tell(f"{entry}: damaged quantized weights, they will be made again: {error}")
         return False
-    quantization.tell(f"quantized weights ({quantization.qtype}, {num_bytes / 1e9:.2f} GB) read from {entry}")
+    quantization.tell(f"quantized weights ({quantization.qtype}, {as_size(num_bytes)}) read from {entry}")
     return True
 
 

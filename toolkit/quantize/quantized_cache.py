@@ -15,6 +15,7 @@ from toolkit.files import sha256_json, sweep_temporary
 from toolkit.output.disk import free_bytes
 from toolkit.quantize.formats import VERSION
 from toolkit.quantize.frozen_linear import FrozenLinear
+from toolkit.units import as_size
 from toolkit.weights.streaming import set_tensor
 from toolkit.weights.tensor_files import checksum, read_checksums, read_metadata, stream_tensors
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
@@ -59,7 +60,7 @@ def lack_of_room(folder: Path, size: int) -> str | None:
     free = free_bytes(folder)
     if free >= size + _SPARE_BYTES:
         return None
-    return f"they take {size / 1e9:.2f} GB, and the drive of {folder} has {free / 1e9:.2f} GB free. {_ELSEWHERE}"
+    return f"they take {as_size(size)}, and the drive of {folder} has {as_size(free)} free. {_ELSEWHERE}"
 
 
 def find_similar(folder: Path, *, qtype: str, label: str) -> Path | None:
@@ -83,7 +84,7 @@ def keep_entry(path: Path, module: nn.Module) -> str:
         stream_tensors(path, tensors, {"name": path.name})
     except OSError as error:
         return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {_ELSEWHERE}"
-    return f"quantized weights ({size / 1e9:.2f} GB) kept for the next start in {path}"
+    return f"quantized weights ({as_size(size)}) kept for the next start in {path}"
 
 
 def read_entry(

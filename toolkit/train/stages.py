@@ -13,8 +13,8 @@ import psutil
 import torch
 
 from toolkit.output.events import EventLog
-from toolkit.plan.plan_report import gigabytes
 from toolkit.progress import Progress
+from toolkit.units import gigabytes
 
 _POLL_S = 0.05
 

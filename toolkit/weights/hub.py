@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 
 from toolkit.errors import UserError
 from toolkit.output.disk import free_bytes
+from toolkit.units import as_size
 
 
 def check_access(repo: str, *, setting: str) -> None:
@@ -98,7 +99,7 @@ def _check_disk(repo: str, needed: int) -> None:
     free = free_bytes(cache)
     if needed > free:
         raise UserError(
-            f"{repo}: the download takes {needed / 1e9:.1f} GB, and the drive of {cache} has {free / 1e9:.1f} GB free. "
+            f"{repo}: the download takes {as_size(needed)}, and the drive of {cache} has {as_size(free)} free. "
             "Free some, or set HF_HOME to a folder on a larger drive."
         )
 

@@ -23,8 +23,8 @@ from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.suggest import nearest
-from toolkit.config.section import Section, section_of
 from toolkit.errors import JobError, UserError
+from toolkit.section import Section, section_of
 
 KIND = "job files"
 GOOD = """\

@@ -16,7 +16,8 @@ from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_r
 from toolkit.encode.cache import TensorCache
 from toolkit.encode.encoders import Encodings
 from toolkit.encode.packing import pack
-from toolkit.optimizers.optimizers import OPTIMIZERS, build_optimizer, load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from toolkit.output.bundles import find_bundles
 from toolkit.output.events import EventLog, read_events
 from toolkit.train.checkpoint import write_bundle

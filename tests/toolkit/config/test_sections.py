@@ -17,7 +17,7 @@ from toolkit.config import (
     TrainingProcessConfig,
 )
 from toolkit.config.job import job_sections
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 
 def test_alpha_is_the_rank_unless_said() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from toolkit.optimizers.optimizers import OPTIMIZERS, build_optimizer, load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from toolkit.optimizers.rounding import join
 from toolkit.optimizers.weight_update import REST, WeightUpdate, build_update
 from toolkit.randomness import Draws

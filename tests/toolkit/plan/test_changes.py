@@ -16,9 +16,10 @@ from toolkit.config import ModelConfig
 from toolkit.errors import UserError
 from toolkit.plan.auto import choose_settings, with_settings, with_shares
 from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
-from toolkit.plan.machine import GB, Machine, named_card
+from toolkit.plan.machine import Machine, named_card
 from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.plan_inputs import inputs_of, workload_of
+from toolkit.units import GB
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "config" / "examples"
 PLAIN = {

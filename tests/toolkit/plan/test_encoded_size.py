@@ -13,19 +13,19 @@ def test_few_captions_stay_in_memory() -> None:
     captions: dict[str, Path | None] = {f"caption {index}": None for index in range(20)}
     assert overflow_bytes(captions, DEV) == 0
     line = describe_captions(captions, DEV, overflow=OVERFLOW)
-    assert line == "20 distinct captions, each encoded once: up to 210.8 MB in memory"
+    assert line == "20 distinct captions, each encoded once: up to 201.0 MB in memory"
 
 
 def test_a_thousand_captions_are_said_to_overflow_to_disk() -> None:
     captions: dict[str, Path | None] = {f"caption {index}": None for index in range(1000)}
     assert 8e9 < overflow_bytes(captions, DEV) < 15.8e9 - MEMORY_LIMIT_BYTES
     line = describe_captions(captions, DEV, overflow=OVERFLOW)
-    assert "2.0 GB in memory" in line
-    assert f"8.5 GB in {OVERFLOW} until the run is done" in line
+    assert "1.9 GB in memory" in line
+    assert f"8.0 GB in {OVERFLOW} until the run is done" in line
 
 
 def test_what_is_cached_on_disk_takes_no_memory() -> None:
     captions: dict[str, Path | None] = {f"caption {index}": Path("images/_t_e_cache") for index in range(1000)}
     assert overflow_bytes(captions, DEV) == 0
     line = describe_captions(captions, DEV, overflow=OVERFLOW)
-    assert line.endswith("up to 10.5 GB in images/_t_e_cache")
+    assert line.endswith("up to 9.8 GB in images/_t_e_cache")

@@ -11,10 +11,11 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
 from extensions_built_in.diffusion_models.flux2.size import DEV
 from tests.tiny import run_job, write_job
 from toolkit.output.bundles import newest_bundle
-from toolkit.plan.machine import GB, Machine
+from toolkit.plan.machine import Machine
 from toolkit.plan.memory_plan import make_plan
 from toolkit.plan.out_of_memory import way_out
 from toolkit.plan.plan_inputs import PlanInputs, Workload
+from toolkit.units import GB
 
 CARD = Machine("a card", gpu_bytes=24 * GB, free_gpu_bytes=1 * GB)
 PLAN = make_plan(PlanInputs(DEV, Workload(1024**2, 1024**2), "cuda", qtype="qint4", te_qtype="qint4"))

@@ -88,7 +88,7 @@ def test_the_second_start_reads_the_same_bits_and_no_file_of_the_model(qtype: st
     assert torch.equal(first.module.blocks[1](x), second.module.blocks[1](x))
     for lines in (first.lines, second.lines):
         assert str(entry) in lines[0]
-        assert " GB" in lines[0]
+        assert " MB" in lines[0]
 
 
 def _flip(path: Path) -> None:

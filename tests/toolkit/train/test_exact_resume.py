@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 
 from tests.small_run import STEPS, Crash, SmallRun
 from tests.tiny import losses
-from toolkit.config import NetworkConfig
 from toolkit.errors import Interrupted
-from toolkit.optimizers.optimizers import OPTIMIZERS
-from toolkit.optimizers.schedules import SCHEDULES
+from toolkit.networks.choices import NETWORKS
+from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
 from toolkit.output.bundles import newest_bundle
 from toolkit.train.checkpoint import read_part
 from toolkit.train.resume import ResumeChoice
 from toolkit.weights.tensor_files import read_tensors
 
-NETWORKS = get_args(NetworkConfig.model_fields["type"].annotation)
 EMA = {"ema_config": {"use_ema": True, "ema_decay": 0.9}}
 WARMUP = {"lr_scheduler_params": {"warmup_steps": 2}}
 

@@ -17,7 +17,7 @@ WITHOUT_TOKEN = {
     "owner/forbidden": r"refuses access to owner/forbidden \(403\).*Make a token",
     "owner/busy": r"too many requests\. Wait",
     "owner/broken": r"owner/broken cannot be downloaded.*Try again later, or name a local folder",
-    "owner/huge": r"takes 2000000000\.0 GB, and the drive of .* GB free\. Free some, or set HF_HOME",
+    "owner/huge": r"takes 1862645149\.2 GB, and the drive of .* GB free\. Free some, or set HF_HOME",
     "owner/diffusers/none.safetensors": r"owner/diffusers has no file none\.safetensors\. It has: ",
     "owner/encoder/none": r"owner/encoder has no file none",
     "nowhere": r"model\.x: no such file or folder: nowhere",

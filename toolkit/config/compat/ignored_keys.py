@@ -14,9 +14,9 @@ from toolkit.config.network import NetworkConfig, NetworkKwargs
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.save import SaveConfig
-from toolkit.config.section import Section
 from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.section import Section
 
 EMPTY: tuple[Any, ...] = (False, 0, "", [], {})
 NOT_YET = "not supported yet"

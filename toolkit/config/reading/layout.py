@@ -10,7 +10,7 @@ from toolkit.config.job import JobFile, job_sections, kind_of
 from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.locations import Location, value_at
-from toolkit.config.section import Section, section_of
+from toolkit.section import Section, section_in
 
 PROCESSES: Location = ("config", "process")
 
@@ -21,26 +21,29 @@ class Layout:
 
     Attributes:
         processes: the settings of each entry of `config.process`.
+        tree: the parsed job, whose values decide some sections: those of the optimizer that it names, for one.
     """
 
     processes: tuple[type[ProcessConfig], ...] = ()
+    tree: Any = None
 
     @classmethod
     def of(cls, tree: Any, known: Known) -> Layout:
         """That of a parsed job file, which may have any mistake."""
         entries = _value_or_none(tree, PROCESSES)
-        return cls(tuple(kind_of(entry, known.processes) for entry in entries) if isinstance(entries, list) else ())
+        kinds = tuple(kind_of(entry, known.processes) for entry in entries) if isinstance(entries, list) else ()
+        return cls(kinds, tree)
 
     def section_at(self, location: Location) -> type[Section] | None:
         """The section at a location, or None if no section stands there."""
         section: type[Section] | None = JobFile
-        for part in location:
+        for depth, part in enumerate(location):
             if isinstance(part, int):  # an entry of a list of sections is such a section
                 is_known = section is ProcessConfig and part < len(self.processes)
                 section = self.processes[part] if is_known else section
             else:
                 field = None if section is None else section.model_fields.get(part)
-                section = None if field is None else section_of(field.annotation)[0]
+                section = None if field is None else section_in(field, _value_or_none(self.tree, location[:depth]))
         return section
 
     def entries(self, tree: Any) -> Iterator[tuple[Location, type[ProcessConfig], dict[str, Any]]]:
@@ -70,7 +73,7 @@ class Layout:
         elif isinstance(tree, dict) and section is not None:
             yield location, section, tree
             for key, field in section.model_fields.items():
-                if section_of(field.annotation)[0] is not None and key in tree:
+                if key in tree and section_in(field, tree) is not None:
                     yield from self.mappings(tree[key], (*location, key))
 
     def name_as_written(self, location: Location, tree: Any) -> Location:

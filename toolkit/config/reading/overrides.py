@@ -8,8 +8,8 @@ from typing import Any
 from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.parse import parse_value
-from toolkit.config.section import Section
 from toolkit.errors import Problem
+from toolkit.section import Section
 
 PROCESS: Location = ("config", "process", 0)
 

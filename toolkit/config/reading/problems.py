@@ -19,7 +19,7 @@ from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.parse import shortened
 from toolkit.config.reading.placeholders import SECRET_NAME
 from toolkit.config.reading.suggest import nearest
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 LONGEST_VALUE = 60
 MOST_EXPLAINED = 100  # a file with more mistakes is not a job, and finding the nearest keys takes time

@@ -10,7 +10,7 @@ from toolkit.config.compat.ignored_keys import ignored_in
 from toolkit.config.model import ModelConfig, settle_arch
 from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.locations import Location
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 Finding = tuple[Location, str]
 

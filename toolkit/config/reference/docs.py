@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
 import annotated_types
 from pydantic.fields import FieldInfo
 
+from toolkit.choice import Choice, ChoiceOf, Spellings
 from toolkit.config.compat.departures import DEPARTURES
 from toolkit.config.compat.ignored_keys import UNSUPPORTED_VALUES, ignored_in
 from toolkit.config.job import JobFile, job_sections
 from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.installed import Processes, built_in_processes
-from toolkit.config.section import SameAs, Section, section_of, sections
-from toolkit.config.spellings import Spellings
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.section import SameAs, Section, section_of, sections
 
 INTRODUCTION = """# Job files
 
@@ -57,7 +57,7 @@ def config_docs(processes: Processes | None = None) -> str:
     jobs = list(processes.jobs())
     parts = [INTRODUCTION]
     parts += [_section(section, paths, jobs) for section, paths in places.items() if section.model_fields]
-    parts += [_departures(), _left_alone(places), _unsupported(places, jobs)]
+    parts += [_choices(places), _departures(), _left_alone(places), _unsupported(places, jobs)]
     return "\n".join(parts)
 
 
@@ -95,6 +95,8 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     inner, is_list = section_of(annotation)
     if inner is not None:
         return "list of sections" if is_list else "section"
+    if table := _table_of(metadata):
+        return ", ".join(f"`{value}`" for value in (*table, *ChoiceOf(table).spellings.others))
     if origin is Literal:
         spellings = [other for note in metadata if isinstance(note, Spellings) for other in note.others]
         return ", ".join(f"`{value}`" for value in (*arguments, *spellings))
@@ -106,6 +108,40 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         kind = _type(arguments[0])
         return f"{kind}, or a list of them" if arguments[-1] is ... else f"list of {len(arguments)}: {kind}"
     return "keys with values" if origin is dict else PLAIN[annotation]
+
+
+def _table_of(metadata: Iterable[Any]) -> Mapping[str, Choice]:
+    """The table whose rows a key may name; empty if there is none."""
+    return next((note.table for note in metadata if isinstance(note, ChoiceOf)), {})
+
+
+def _tables_in(annotation: Any, metadata: Iterable[Any]) -> Iterator[Mapping[str, Choice]]:
+    if table := _table_of(metadata):
+        yield table
+    for argument in typing.get_args(annotation):
+        yield from _tables_in(argument, getattr(argument, "__metadata__", ()))
+
+
+def _choices(places: dict[type[Section], list[str]]) -> str:
+    """Each table of choices once, with the keys that name its rows."""
+    keys: dict[int, list[str]] = {}
+    tables: dict[int, Mapping[str, Choice]] = {}
+    for section, paths in places.items():
+        for key, field in section.model_fields.items():
+            for table in _tables_in(field.annotation, field.metadata):
+                tables[id(table)] = table
+                keys.setdefault(id(table), []).append(f"`{_short(paths[0])}.{key}`")
+    parts = [f"### {', '.join(keys[number])}\n\n{_choice_table(table)}" for number, table in tables.items()]
+    return "\n".join(["## What the names stand for\n", *parts])
+
+
+def _choice_table(table: Mapping[str, Choice]) -> str:
+    has_memory = any(row.memory for row in table.values())
+    rows = [
+        [", ".join(f"`{each}`" for each in (name, *row.spellings)), row.says, *([row.memory] if has_memory else [])]
+        for name, row in table.items()
+    ]
+    return _table(["name", "meaning", *(["memory"] if has_memory else [])], rows)
 
 
 def _default(field: FieldInfo) -> str:

@@ -11,7 +11,7 @@ from toolkit.config.job import JobFile, RunConfig, job_sections
 from toolkit.config.model import ARCH_FLAGS, ModelConfig
 from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.installed import Processes, built_in_processes
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 JsonSchema = dict[str, Any]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from toolkit.quantize.formats.format import Buffers, by_rows
 from toolkit.quantize.formats.groups import codebook_of_bytes, packed, unpack
-from toolkit.quantize.formats.rows import RowScaled
+from toolkit.quantize.formats.rows import FLOAT8, INT8, RowScaled
 
 
 @dataclass(frozen=True)
@@ -93,3 +93,9 @@ def _group_size(in_features: int) -> int:
     if in_features <= 128:
         return in_features
     return next((size for size in (128, 96, 64, 32) if in_features % size == 0), in_features)
+
+
+QFLOAT8 = QuantoRows("qfloat8", FLOAT8)
+QINT8 = QuantoRows("qint8", INT8)
+QINT4 = QuantoGroups("qint4")
+QINT2 = QuantoGroups("qint2")

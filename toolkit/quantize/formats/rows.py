@@ -46,3 +46,7 @@ class RowScaled:
         if is_integer:
             numbers.round_()
         return {"qweight": self.pack(numbers.to(self.storage)), "scale": scale}
+
+
+FLOAT8 = RowScaled(torch.float8_e4m3fn)
+INT8 = RowScaled(torch.int8)

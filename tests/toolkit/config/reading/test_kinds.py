@@ -16,9 +16,9 @@ from toolkit.config.reading.known import Known
 from toolkit.config.reading.layout import Layout
 from toolkit.config.reference.docs import config_docs
 from toolkit.config.reference.schema import job_schema
-from toolkit.config.section import Section
 from toolkit.config.setting_changes import differences
 from toolkit.extension import Extension
+from toolkit.section import Section
 
 
 class Font(Section):

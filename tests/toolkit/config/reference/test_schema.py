@@ -7,7 +7,7 @@ import pytest
 from toolkit.config.compat.ignored_keys import IGNORED
 from toolkit.config.job import job_sections
 from toolkit.config.reference.schema import job_schema
-from toolkit.config.section import Section
+from toolkit.section import Section
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""Objectives, losses and distributions of noise levels: a row for each name, readable without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.choice import Choice
+
+OBJECTIVES = {
+    "velocity": Choice(
+        "toolkit.objectives.velocity:VelocityObjective", says="Flow matching: the velocity from picture to noise."
+    ),
+}
+
+LOSSES = {
+    "mse": Choice("toolkit.objectives.losses:mse", says="Squared error.", spellings=("l2",)),
+    "mae": Choice("toolkit.objectives.losses:mae", says="Absolute error.", spellings=("l1",)),
+    "pseudo_huber": Choice(
+        "toolkit.objectives.losses:pseudo_huber", says="Squared near 0, absolute far away: outliers weigh less."
+    ),
+}
+
+WEIGHTINGS = {
+    "even": Choice("toolkit.objectives.weightings:even", says="1 for every noise level."),
+    "high_noise": Choice("toolkit.objectives.weightings:high_noise", says="Little at low noise, most at sigma 0.88."),
+}
+
+
+@dataclass(frozen=True)
+class TimestepType(Choice):
+    """What a job's `timestep_type` stands for: the distribution of noise levels, and how much each counts.
+
+    Attributes:
+        weighting: a key of `WEIGHTINGS`.
+    """
+
+    weighting: str = "even"
+
+
+TIMESTEPS = {
+    "sigmoid": TimestepType(
+        "toolkit.objectives.timesteps:sigmoid", says="Logit-normal: middle noise levels most often."
+    ),
+    "linear": TimestepType("toolkit.objectives.timesteps:linear", says="All noise levels alike."),
+    "shift": TimestepType(
+        "toolkit.objectives.timesteps:shift",
+        says="Logit-normal, moved to more noise the larger the picture is.",
+        spellings=("flux_shift", "lumina2_shift"),
+    ),
+    "weighted": TimestepType(
+        "toolkit.objectives.timesteps:linear",
+        says="All noise levels alike; the loss weighs the high ones most and the low ones little.",
+        weighting="high_noise",
+    ),
+}
+
+BIASES = {
+    "balanced": Choice("toolkit.objectives.timesteps:balanced", says="As `timestep_type` draws them."),
+    "content": Choice("toolkit.objectives.timesteps:content", says="High noise levels more often."),
+    "style": Choice("toolkit.objectives.timesteps:style", says="Low noise levels more often."),
+}

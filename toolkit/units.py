@@ -1,0 +1,16 @@
+"""Sizes in messages. 1 GB is 2^30 bytes, as card makers and drivers count; so it is everywhere in this program."""
+
+from __future__ import annotations
+
+GB = 2**30
+MB = 2**20
+
+
+def gigabytes(num_bytes: float) -> str:
+    """The number alone, for tables whose head has the unit."""
+    return f"{num_bytes / GB:.1f}" if num_bytes >= GB / 20 else f"{num_bytes / GB:.2f}"
+
+
+def as_size(num_bytes: float) -> str:
+    """A size with its unit: `1.5 GB`, `20.0 MB`."""
+    return f"{num_bytes / GB:.1f} GB" if num_bytes >= GB else f"{num_bytes / MB:.1f} MB"
