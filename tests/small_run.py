@@ -16,7 +16,7 @@ from toolkit.config import NetworkConfig, SaveConfig, TrainConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
-from toolkit.objectives import OBJECTIVES
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.objectives.batch import Batch
 from toolkit.output.events import EventLog, read_events
 from toolkit.parallel.ranks import OneProcess
@@ -68,7 +68,7 @@ class SmallRun:
                 start = saving.resume(plan, train.steps)
                 Loop(
                     feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]
-                    stepper=Stepper(learner, OBJECTIVES["velocity"](train), draws, ranks),
+                    stepper=Stepper(learner, OBJECTIVES["velocity"].load().from_config(train), draws, ranks),
                     tasks=(saving,),
                     recorder=recorder,
                     progress=stages.progress,
