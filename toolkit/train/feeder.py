@@ -9,7 +9,8 @@ from torch import Tensor
 
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
-from toolkit.encode.encoders import ImageEncoder, PromptEncoder
+from toolkit.encode.pictures import ImageEncoder
+from toolkit.encode.prompts import PromptEncoder
 from toolkit.models.base_model import BaseModel
 from toolkit.randomness import Draws
 from toolkit.train.step import Batch

@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
 from toolkit.encode.cache import TensorCache
-from toolkit.encode.encoders import Encodings
+from toolkit.encode.encodings import Encodings
 from toolkit.encode.packing import pack
 from toolkit.optimizers.optimizers import OPTIMIZERS, build_optimizer, load_optimizer_tensors, optimizer_tensors
 from toolkit.output.bundles import find_bundles
