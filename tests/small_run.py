@@ -16,8 +16,8 @@ from toolkit.config import NetworkConfig, SaveConfig, TrainConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
-from toolkit.objectives.choices import OBJECTIVES
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
 from toolkit.parallel.ranks import OneProcess
 from toolkit.progress import Progress

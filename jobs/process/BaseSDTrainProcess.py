@@ -24,7 +24,9 @@ from toolkit.data.batches import BatchPlan
 from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.examples import Example
 from toolkit.data.scan_result import Scan
-from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
+from toolkit.encode.encodings import Encodings
+from toolkit.encode.pictures import ImageEncoder
+from toolkit.encode.prompts import PromptEncoder
 from toolkit.errors import Interrupted
 from toolkit.files import sweep_temporary, write_text
 from toolkit.models.base_model import BaseModel
@@ -171,20 +173,22 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""
-        prompts = PromptEncoder(model, encodings, warn=stages.warn, redact=self.job.redact)
+        fingerprint = model.fingerprint("text_encoder")
+        prompts = PromptEncoder(model, encodings, fingerprint=fingerprint, warn=stages.warn, redact=self.job.redact)
         num_new = 0
         for text, folder in captions(self.config, self._examples, self.output_folder).items():
             if stop.requested:
                 raise Interrupted("Stopped while encoding captions, before the first step.")
-            num_new += prompts.add([text], folder=folder)
+            num_new += prompts.add(text, folder=folder)
         for item in (*sample_items(self.config, first=True), *sample_items(self.config)):
-            num_new += prompts.add(model.prompts_of(item), folder=None)
+            num_new += sum(prompts.add(text, folder=None) for text in model.prompts_of(item))
         stages.tell(f"{num_new} texts encoded" if num_new else "all texts were cached")
         return prompts
 
     def _encode_images(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> ImageEncoder:
         """Encode every image once, unless it is cropped anew each time."""
-        images = ImageEncoder(model, encodings, [dataset.background_color for dataset in self.config.datasets])
+        backgrounds = [dataset.background_color for dataset in self.config.datasets]
+        images = ImageEncoder(model, encodings, fingerprint=model.fingerprint("vae"), backgrounds=backgrounds)
         num_new = 0
         for example in self._examples:
             if stop.requested:

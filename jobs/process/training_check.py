@@ -17,7 +17,7 @@ from toolkit.data.scan_result import Scan
 from toolkit.errors import JobError, Problem, UserError
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.output.disk import check_output_folder, drive_of, needed_bytes
-from toolkit.plan.encoded_size import captions_bytes, describe_captions, overflow_bytes
+from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
 from toolkit.plan.memory_plan import Plan, quantized_bytes
 from toolkit.plan.workload import latents_on_disk
 from toolkit.quantize.quantized_cache import cache_folder, find_similar, lack_of_room
@@ -84,7 +84,7 @@ def check_disk(
     sizes = {
         "checkpoints": checkpoints,
         "latents": latents_on_disk(examples, config.datasets, card),
-        "captions": captions_bytes(sum(folder is not None for folder in texts.values()), shape),
+        "captions": bytes_on_disk(sum(folder is not None for folder in texts.values()), shape),
     }
     return [
         describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),

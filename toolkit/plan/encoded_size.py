@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from toolkit.encode.encoders import MEMORY_LIMIT_BYTES
+from toolkit.encode.storage import MEMORY_LIMIT_BYTES
 from toolkit.units import as_size
 
-# Of the 16 bits of a bf16 number about 10.7 remain: sign and exponent are coded (measured on normal numbers).
+# Of the 16 bits of a bf16 number about 10.7 remain in a file: sign and exponent are coded (measured on normal numbers).
 _PACKED_SHARE = 0.67
 
 
@@ -25,9 +25,9 @@ def describe_captions(captions: Mapping[str, Path | None], shape: tuple[int, int
     in_memory = len(captions) - len(on_disk)
     if on_disk:
         folders = ", ".join(str(folder) for folder in dict.fromkeys(on_disk))
-        places.append(f"{as_size(captions_bytes(len(on_disk), shape))} in {folders}")
+        places.append(f"{as_size(bytes_on_disk(len(on_disk), shape))} in {folders}")
     if in_memory:
-        places.append(f"{as_size(min(captions_bytes(in_memory, shape), MEMORY_LIMIT_BYTES))} in memory")
+        places.append(f"{as_size(min(bytes_in_memory(in_memory, shape), MEMORY_LIMIT_BYTES))} in memory")
     if overflow_bytes(captions, shape):
         places.append(f"{as_size(overflow_bytes(captions, shape))} in {overflow} until the run is done")
     return f"{len(captions)} distinct captions, each encoded once: up to {', '.join(places)}"
@@ -36,9 +36,14 @@ def describe_captions(captions: Mapping[str, Path | None], shape: tuple[int, int
 def overflow_bytes(captions: Mapping[str, Path | None], shape: tuple[int, int]) -> int:
     """Upper estimate of the disk space for captions that are to be kept in memory and do not fit there."""
     in_memory = sum(folder is None for folder in captions.values())
-    return max(captions_bytes(in_memory, shape) - MEMORY_LIMIT_BYTES, 0)
+    return round(max(bytes_in_memory(in_memory, shape) - MEMORY_LIMIT_BYTES, 0) * _PACKED_SHARE)
 
 
-def captions_bytes(count: int, shape: tuple[int, int]) -> int:
-    """Packed bf16 embeddings; padding that need not be kept makes them smaller still."""
-    return round(count * shape[0] * shape[1] * 2 * _PACKED_SHARE)
+def bytes_in_memory(count: int, shape: tuple[int, int]) -> int:
+    """Upper estimate of the memory for bf16 embeddings; padding that need not be kept makes them smaller."""
+    return count * shape[0] * shape[1] * 2
+
+
+def bytes_on_disk(count: int, shape: tuple[int, int]) -> int:
+    """The same, packed."""
+    return round(bytes_in_memory(count, shape) * _PACKED_SHARE)

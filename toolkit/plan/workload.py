@@ -10,8 +10,8 @@ from toolkit.config import DatasetConfig, SampleItem
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
 from toolkit.data.references import ReferenceRules, measure_references
-from toolkit.encode.encoders import MEMORY_LIMIT_BYTES
-from toolkit.plan.encoded_size import captions_bytes
+from toolkit.encode.storage import MEMORY_LIMIT_BYTES
+from toolkit.plan.encoded_size import bytes_in_memory
 from toolkit.plan.plan_inputs import Workload
 
 
@@ -34,9 +34,8 @@ def measure_workload(
         rules: how reference images are seen.
         keeps_vae: the VAE stays loaded while training.
     """
-    in_memory = sum(folder is None for folder in captions.values())
     latents = 0 if card.size is None else sum(_area(size) for size in _pictures(examples)) * card.size.vae.latents
-    kept = captions_bytes(in_memory, card.prompt_embeds_shape) + round(latents)
+    kept = bytes_in_memory(len(captions), card.prompt_embeds_shape) + round(latents)
     longest = max(examples, key=lambda example: sum(map(_area, example.layout)))
     return Workload(
         train_px=sum(map(_area, longest.layout)),

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
-from toolkit.encode.encoders import ImageEncoder, PromptEncoder
+from toolkit.encode.pictures import ImageEncoder
+from toolkit.encode.prompts import PromptEncoder
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch

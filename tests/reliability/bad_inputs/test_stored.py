@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
 from toolkit.encode.cache import TensorCache
-from toolkit.encode.encoders import Encodings
+from toolkit.encode.encodings import Encodings
 from toolkit.encode.packing import pack
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors

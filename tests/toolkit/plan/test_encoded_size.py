@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from toolkit.encode.encoders import MEMORY_LIMIT_BYTES
+from toolkit.encode.storage import MEMORY_LIMIT_BYTES
 from toolkit.plan.encoded_size import describe_captions, overflow_bytes
 
 DEV = (512, 15360)
@@ -13,7 +13,7 @@ def test_few_captions_stay_in_memory() -> None:
     captions: dict[str, Path | None] = {f"caption {index}": None for index in range(20)}
     assert overflow_bytes(captions, DEV) == 0
     line = describe_captions(captions, DEV, overflow=OVERFLOW)
-    assert line == "20 distinct captions, each encoded once: up to 201.0 MB in memory"
+    assert line == "20 distinct captions, each encoded once: up to 300.0 MB in memory"
 
 
 def test_a_thousand_captions_are_said_to_overflow_to_disk() -> None:
@@ -21,7 +21,7 @@ def test_a_thousand_captions_are_said_to_overflow_to_disk() -> None:
     assert 8e9 < overflow_bytes(captions, DEV) < 15.8e9 - MEMORY_LIMIT_BYTES
     line = describe_captions(captions, DEV, overflow=OVERFLOW)
     assert "1.9 GB in memory" in line
-    assert f"8.0 GB in {OVERFLOW} until the run is done" in line
+    assert f"8.6 GB in {OVERFLOW} until the run is done" in line
 
 
 def test_what_is_cached_on_disk_takes_no_memory() -> None:

@@ -11,7 +11,9 @@ from PIL import Image
 from tests.tiny import tiny_model, write_dataset
 from toolkit.config import DatasetConfig
 from toolkit.data import BatchPlan, scan_datasets
-from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
+from toolkit.encode.encodings import Encodings
+from toolkit.encode.pictures import ImageEncoder
+from toolkit.encode.prompts import PromptEncoder
 from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.randomness import Draws
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
@@ -42,9 +44,10 @@ def _feeder(
     examples = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
     model, draws = tiny_model(), Draws(3)
     encodings = Encodings(print, overflow=folder / "overflow")
-    prompts, images = PromptEncoder(model, encodings, warn=print), ImageEncoder(model, encodings, [(0, 0, 0)])
+    prompts = PromptEncoder(model, encodings, fingerprint=model.fingerprint("text_encoder"), warn=print)
+    images = ImageEncoder(model, encodings, fingerprint=model.fingerprint("vae"), backgrounds=[(0, 0, 0)])
     for example in examples:
-        prompts.add([""], folder=None)
+        prompts.add("", folder=None)
         for picture in (example, *example.references):
             images.add(picture, folder=None)
     model.free("vae")

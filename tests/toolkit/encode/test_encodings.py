@@ -1,4 +1,4 @@
-"""toolkit/encode/encoders.py"""
+"""toolkit.encode.encodings"""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import tiny_model
-from toolkit.encode import encoders
-from toolkit.encode.encoders import Encodings, PromptEncoder
+from toolkit.encode import storage
+from toolkit.encode.encodings import Encodings
+from toolkit.errors import UserError
 
 
 def _ones() -> Tensor:
@@ -18,7 +18,7 @@ def _ones() -> Tensor:
 def test_what_does_not_fit_into_memory_goes_to_the_overflow_folder_until_it_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders, "MEMORY_LIMIT_BYTES", 10_000)
+    monkeypatch.setattr(storage, "MEMORY_LIMIT_BYTES", 10_000)
     told: list[str] = []
     overflow = tmp_path / "overflow"
     encodings = Encodings(told.append, overflow=overflow)
@@ -35,7 +35,7 @@ def test_what_does_not_fit_into_memory_goes_to_the_overflow_folder_until_it_is_r
     assert not overflow.exists()
 
 
-def test_packed_things_take_less_memory_and_come_back_exactly(tmp_path: Path) -> None:
+def test_packed_things_take_less_room_on_disk_and_come_back_exactly(tmp_path: Path) -> None:
     encodings = Encodings(print, overflow=tmp_path / "overflow")
     tensor = torch.randn(64, 256).bfloat16()
     encodings.add("memory", lambda: tensor, folder=None, is_packed=True)
@@ -45,16 +45,20 @@ def test_packed_things_take_less_memory_and_come_back_exactly(tmp_path: Path) ->
     assert next((tmp_path / "cache").iterdir()).stat().st_size < 0.75 * tensor.nbytes
 
 
-def test_equal_captions_are_encoded_and_kept_once_and_a_long_one_is_reported_once(tmp_path: Path) -> None:
-    warnings: list[str] = []
-    prompts = PromptEncoder(
-        tiny_model(), Encodings(warnings.append, overflow=tmp_path / "overflow"), warn=warnings.append
-    )
-    long = "a red circle " * 20
-    texts = ["a red circle", long, "a red circle", long]
-    assert prompts.add(texts, folder=tmp_path / "cache") == 2
-    assert len(list((tmp_path / "cache").iterdir())) == 2
-    assert prompts.add(texts, folder=None) == 0
-    assert len(warnings) == 1
-    assert "it is cut between" in warnings[0]
-    assert prompts[long].shape == (48, 192)
+def test_a_file_of_the_cache_is_read_once_and_kept_while_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MEMORY_LIMIT_BYTES", 5_000)
+    told: list[str] = []
+    encodings, cache = Encodings(told.append, overflow=tmp_path / "overflow"), tmp_path / "cache"
+    for key in ("first", "second"):
+        encodings.add(key, _ones, folder=cache, is_packed=True)
+        assert torch.equal(encodings[key], _ones())
+        (cache / f"{key}.safetensors").unlink()
+    assert torch.equal(encodings["first"], _ones())
+    encodings.add("large", lambda: torch.randn(20, 100), folder=cache)
+    assert encodings["large"].shape == (20, 100)
+    (cache / "large.safetensors").unlink()
+    with pytest.raises(UserError, match="the cache entry is gone"):
+        encodings["large"]
+    assert told == [], "what is on disk anyway is no overflow"

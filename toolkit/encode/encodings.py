@@ -1,0 +1,98 @@
+"""Encoded captions and pictures by their cache key: in memory, or in a cache folder that later runs find again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from toolkit.encode import storage
+from toolkit.encode.cache import TensorCache
+from toolkit.encode.packing import Folded, fold, pack, unpack
+from toolkit.errors import UserError
+from toolkit.units import as_size
+
+
+class Encodings:
+    """Encoded things by their cache key.
+
+    What has been decoded once stays in memory while there is room: a file's checksum and its Huffman code take longer
+    than a small model's step.
+
+    Args:
+        tell: is told of damaged entries, and once of the overflow.
+        overflow: folder for what is to be kept in memory and does not fit under `MEMORY_LIMIT_BYTES`.
+    """
+
+    def __init__(self, tell: Callable[[str], None], *, overflow: Path) -> None:
+        self._tell = tell
+        self._overflow = TensorCache(overflow, on_damage=tell)
+        self._num_bytes = 0
+        self._in_memory: dict[str, Tensor | Folded] = {}
+        self._on_disk: dict[str, TensorCache] = {}
+
+    def __getitem__(self, key: str) -> Tensor:
+        """The tensor of a key that was added.
+
+        Raises:
+            UserError: its cache file was damaged or deleted while the job ran.
+        """
+        kept = self._in_memory.get(key)
+        if kept is None:
+            kept = self._read(key)
+            self._keep(key, kept)
+        return kept.tensor() if isinstance(kept, Folded) else kept
+
+    def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None, is_packed: bool = False) -> bool:
+        """Make sure that a key is there. Returns True if `make` had to be called.
+
+        Args:
+            key: what shaped the tensor, from `toolkit.encode.cache`.
+            make: computes the tensor.
+            folder: where it is kept on disk; None keeps it in memory while there is room.
+            is_packed: keep it in fewer bytes, see `toolkit.encode.packing`.
+        """
+        if key in self._in_memory or key in self._on_disk:
+            return False
+        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._tell)
+        was_there = cache.has(key)
+        if not was_there:
+            tensor = make().cpu()
+            if folder is None:
+                if self._keep(key, fold(tensor) if is_packed else tensor):
+                    return True
+                self._tell_of_the_overflow()
+            cache.put(key, pack(tensor) if is_packed else {"tensor": tensor})
+        self._on_disk[key] = cache
+        return not was_there
+
+    def remove_overflow(self) -> None:
+        """Delete what did not fit into memory; a run that is done needs it no more."""
+        for key in [key for key, cache in self._on_disk.items() if cache is self._overflow]:
+            self._overflow.path(key).unlink(missing_ok=True)
+            del self._on_disk[key]
+        if self._overflow.folder.is_dir() and not any(self._overflow.folder.iterdir()):
+            self._overflow.folder.rmdir()
+
+    def _read(self, key: str) -> Tensor | Folded:
+        cache = self._on_disk[key]
+        entry = cache.get(key)
+        if entry is None:
+            raise UserError(f"{cache.path(key)}: the cache entry is gone. Start the job again; it will be made anew.")
+        return entry["tensor"] if "tensor" in entry else unpack(entry)
+
+    def _keep(self, key: str, kept: Tensor | Folded) -> bool:
+        """Whether there was room in memory."""
+        if self._num_bytes + kept.nbytes > storage.MEMORY_LIMIT_BYTES:
+            return False
+        self._num_bytes += kept.nbytes
+        self._in_memory[key] = kept
+        return True
+
+    def _tell_of_the_overflow(self) -> None:
+        if self._overflow not in self._on_disk.values():
+            self._tell(
+                f"encoded captions and images fill {as_size(storage.MEMORY_LIMIT_BYTES)} of memory: the rest is kept "
+                f"in {self._overflow.folder} until the run is done"
+            )
