@@ -88,6 +88,7 @@ def test_a_users_process_stands_before_ours_of_the_same_name(root: Root) -> None
     assert found["ui_trainer"].extension.__module__ == "extensions_built_in.sd_trainer"
 
 
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")  # pydantic's, of the one that hides a method
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
