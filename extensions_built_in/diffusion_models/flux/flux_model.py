@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from extensions_built_in.diffusion_models.flux import latents, lora_names, prompts, released_files
+from extensions_built_in.diffusion_models.flux import latents, lora_names, prompt_encoding, released_files
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux.prompts import from_rows
+from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
 from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, folder_of, t5_recipe
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
@@ -95,7 +95,7 @@ class FluxModel(StableDiffusion):
                 t5_recipe(self.sources.find("text_encoder_2")),
             )
             clip, t5 = (self.load_recipe(component, recipe, dtype=self.te_dtype) for recipe in recipes)
-            self.text_encoder = prompts.TextEncoders(clip, t5)
+            self.text_encoder = prompt_encoding.TextEncoders(clip, t5)
         elif component == "vae":
             self.vae = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
             self.vae.enable_slicing()  # a batch costs the memory of one picture
@@ -129,7 +129,7 @@ class FluxModel(StableDiffusion):
             facts |= {
                 "dtype": str(self.te_dtype),
                 "max_tokens": self.max_text_tokens,
-                "encoding": prompts.ENCODING_VERSION,
+                "encoding": prompt_encoding.ENCODING_VERSION,
                 "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
@@ -137,13 +137,13 @@ class FluxModel(StableDiffusion):
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
-        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompts`)."""
-        return prompts.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
+        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompt_encoding`)."""
+        return prompt_encoding.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
         """See BaseModel.cut_prompt. CLIP always reads the first 77 tokens only, which goes without saying."""
         self._load_tokenizers()
-        return prompts.find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
+        return prompt_encoding.find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See BaseModel.encode_images: [B, 16, H / 8, W / 8]."""
@@ -232,7 +232,7 @@ class FluxModel(StableDiffusion):
     def _load_tokenizers(self) -> None:
         if self.tokenizer is None:
             found = (self.sources.find(name) for name in ("tokenizer", "tokenizer_2"))
-            self.tokenizer = prompts.Tokenizers(*(read_tokenizer(folder_of(files)) for files in found))
+            self.tokenizer = prompt_encoding.Tokenizers(*(read_tokenizer(folder_of(files)) for files in found))
 
 
 class FluxKontextModel(FluxModel):

@@ -13,7 +13,7 @@ from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompts, released_files
+from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompt_encoding, released_files
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -38,7 +38,7 @@ class Flux2Model(BaseModel):
     arch: ClassVar[str] = "flux2"
     text_encoder_kind: ClassVar[str] = "mistral"
     padding_side: ClassVar[Literal["left", "right"]] = "left"
-    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompts.render_dev)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_encoding.render_dev)
     text_layers: ClassVar[tuple[int, ...]] = (10, 20, 30)
     max_text_tokens: ClassVar[int] = 512
     target_lora_modules: ClassVar[list[str]] = ["Flux2Transformer2DModel"]
@@ -109,7 +109,7 @@ class Flux2Model(BaseModel):
                 "tokenizer": fingerprint(self.sources.find("tokenizer")),
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
-                "template": prompts.TEMPLATE_VERSION,
+                "template": prompt_encoding.TEMPLATE_VERSION,
                 "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
@@ -118,7 +118,7 @@ class Flux2Model(BaseModel):
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
         """See BaseModel.get_prompt_embeds: [B, 512, 3 * hidden size of the text encoder]."""
-        return prompts.encode(
+        return prompt_encoding.encode(
             self.text_encoder_kind,
             self.text_encoder,
             self.tokenizer,
@@ -131,7 +131,7 @@ class Flux2Model(BaseModel):
         """See BaseModel.cut_prompt."""
         self._load_tokenizer()
         rendered = self.render_prompt(self.tokenizer, prompt)
-        return prompts.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
+        return prompt_encoding.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See BaseModel.encode_images: [B, 128, H / 16, W / 16]."""
@@ -241,8 +241,8 @@ class Flux2Model(BaseModel):
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
             folder = self.sources.find("tokenizer").path
-            self.tokenizer = prompts.load_tokenizer(folder, padding_side=self.padding_side)
-            prompts.check_template(self.tokenizer, self.render_prompt, folder)
+            self.tokenizer = prompt_encoding.load_tokenizer(folder, padding_side=self.padding_side)
+            prompt_encoding.check_template(self.tokenizer, self.render_prompt, folder)
 
 
 class Flux2Klein4BModel(Flux2Model):
@@ -251,7 +251,7 @@ class Flux2Klein4BModel(Flux2Model):
     arch: ClassVar[str] = "flux2_klein_4b"
     text_encoder_kind: ClassVar[str] = "qwen3"
     padding_side: ClassVar[Literal["left", "right"]] = "right"
-    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompts.render_klein)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_encoding.render_klein)
     text_layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
 
     def get_generation_pipeline(self) -> Any:
