@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from toolkit.objectives.weightings import WEIGHTINGS, even, high_noise
+from toolkit.objectives.choices import WEIGHTINGS
+from toolkit.objectives.weightings import even, high_noise
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_a_weighting_leaves_the_mean_of_the_loss_over_even_noise_levels(name: str) -> None:
-    weight = WEIGHTINGS[name](torch.linspace(0, 1, 10_001))
+    weight = WEIGHTINGS[name].load()(torch.linspace(0, 1, 10_001))
     assert weight.mean() == pytest.approx(1.0, abs=1e-3)
     assert weight.min() > 0
 
