@@ -218,7 +218,7 @@ class BaseSDTrainProcess(BaseProcess):
         assert model.transformer is not None
         model.transformer.train()
         learner = build_learner(model, weights, train, draws=draws, ranks=ranks)
-        objective = OBJECTIVES["velocity"].load().from_config(train)
+        objective = OBJECTIVES[train.objective].load().from_config(train)
         plan = BatchPlan(self._examples, train.batch_size, draws)
         feed = FeedSettings(
             train.gradient_accumulation,

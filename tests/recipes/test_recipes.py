@@ -1,10 +1,12 @@
 """CONTRIBUTING's recipes, followed to the letter in a copy of the tree: what they add trains.
 
-One subprocess trains two steps with each addition, on the smallest model: about ten seconds.
+One subprocess trains two steps with each addition, on the smallest model: about ten seconds. The recipes of a model and of
+a kind of process are in docs/extensions.md.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.test_extension_docs import FILES
 from tests.tiny import ROOT, losses, write_dataset
 
 PARTS = (
@@ -58,6 +61,7 @@ RECIPES = (
     Recipe("A loss", "huber", {"train": {"loss_type": "huber"}}),
     Recipe("A timestep distribution", "triangle", {"train": {"timestep_type": "triangle"}}),
     Recipe("An optimizer", "sgd", {"train": {"optimizer": "SGD", "optimizer_params": {"momentum": 0.5}}}),
+    Recipe("An objective", "anchored", {"train": {"objective": "anchored"}}),
     Recipe("A learning rate schedule", "square_root", {"train": {"lr_scheduler": "square_root"}}),
 )
 
@@ -74,6 +78,9 @@ class Edit:
     def carry_out(self, tree: Path) -> None:
         """Change the file."""
         file = tree / self.path
+        if not file.exists():
+            file.write_text(self.text, encoding="utf-8")
+            return
         code = file.read_text(encoding="utf-8")
         if self.name is None:
             file.write_text(f"{code.rstrip()}\n\n\n{self.text}", encoding="utf-8")
@@ -112,7 +119,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for edit in edits_of(recipe):
             edit.carry_out(copy)
     dataset = {"folder_path": str(write_dataset(copy / "images")), "resolution": 32}
-    processes = [_process(recipe, copy / "output", dataset) for recipe in RECIPES]
+    for name, text in FILES.items():
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text(text, encoding="utf-8")
+    recipes = [*RECIPES, Recipe("A model", "my_model", {"model": {"arch": "my_model"}})]
+    processes = [_process(recipe, copy / "output", dataset) for recipe in recipes]
+    processes.append({"type": "my_process", "name": "process", "training_folder": str(copy / "output")})
     job = {"job": "extension", "config": {"name": "recipes", "process": processes}}
     (copy / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     _run(copy, "run.py", "job.yaml")
@@ -149,6 +161,20 @@ def test_a_recipe_edits_few_files(recipe: Recipe) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
 def test_what_a_recipe_adds_trains(recipe: Recipe, tree: Path) -> None:
     assert list(losses(tree / "output" / recipe.folder)) == [1, 2]
+
+
+def test_the_model_of_docs_extensions_trains(tree: Path) -> None:
+    assert list(losses(tree / "output" / "a_model")) == [1, 2]
+
+
+def test_the_kind_of_process_of_docs_extensions_runs(tree: Path) -> None:
+    assert (tree / "output" / "process" / "text.txt").is_file()
+
+
+def test_every_term_of_an_objective_is_logged_by_name(tree: Path) -> None:
+    steps = [json.loads(line) for line in (tree / "output" / "an_objective" / "events.jsonl").read_text().splitlines()]
+    terms = [step["terms"] for step in steps if step["kind"] == "step"]
+    assert [set(each) for each in terms] == [{"velocity", "anchor"}] * 2
 
 
 def test_the_generated_files_have_what_was_added(tree: Path) -> None:

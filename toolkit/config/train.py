@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from toolkit.choice import ChoiceOf, Spellings, params_of
 from toolkit.dtypes import Dtype
-from toolkit.objectives.choices import BIASES, LOSSES, TIMESTEPS
+from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS
 from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
 from toolkit.section import Harmless, Section
 
@@ -82,6 +82,7 @@ class TrainConfig(Section):
     max_denoising_steps: int = Field(
         999, ge=0, le=999, description="Last of 1000 noise levels that are trained; 999 is the image."
     )
+    objective: Annotated[str, ChoiceOf(OBJECTIVES)] = Field("velocity", description="What a step minimises.")
     loss_type: Annotated[str, ChoiceOf(LOSSES)] = Field("mse", description="Distance between prediction and target.")
     cfg_scale: float = Field(
         1.0, ge=0, description="Guidance value that models with a guidance embedding get in training."
