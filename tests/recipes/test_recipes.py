@@ -1,7 +1,7 @@
 """CONTRIBUTING's recipes, followed to the letter in a copy of the tree: what they add trains.
 
-One subprocess trains two steps with each addition, on the smallest model: about ten seconds. The recipes of a model and of
-a kind of process are in docs/extensions.md.
+One subprocess trains two steps with each addition, on the smallest model: about ten seconds. The recipes of a model and
+of a kind of process are in docs/extensions.md.
 """
 
 from __future__ import annotations

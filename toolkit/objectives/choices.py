@@ -22,7 +22,9 @@ LOSSES = {
 
 WEIGHTINGS = {
     "even": Choice("toolkit.objectives.weightings:even", says="1 for every noise level."),
-    "high_noise": Choice("toolkit.objectives.weightings:high_noise", says="Little at low noise, most at sigma 0.88."),
+    "high_noise": Choice(
+        "toolkit.objectives.weightings:high_noise", says="Little at low noise, most around sigma 0.87."
+    ),
 }
 
 
@@ -44,8 +46,12 @@ TIMESTEPS = {
     "linear": TimestepType("toolkit.objectives.timesteps:linear", says="All noise levels alike."),
     "shift": TimestepType(
         "toolkit.objectives.timesteps:shift",
-        says="Logit-normal, moved to more noise the larger the picture is.",
+        says="All noise levels alike, moved to more noise the larger the picture is.",
         spellings=("flux_shift", "lumina2_shift"),
+    ),
+    "logit_normal_shift": TimestepType(
+        "toolkit.objectives.timesteps:logit_normal_shift",
+        says="Logit-normal, moved to more noise the larger the picture is. Not in ai-toolkit.",
     ),
     "weighted": TimestepType(
         "toolkit.objectives.timesteps:linear",

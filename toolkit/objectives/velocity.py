@@ -14,7 +14,7 @@ from toolkit.objectives.choices import TIMESTEPS, WEIGHTINGS
 from toolkit.objectives.losses import sample_loss
 from toolkit.objectives.objective import ForwardPasses, Predict
 from toolkit.objectives.path import mix
-from toolkit.objectives.timesteps import draw_sigma, sigma_range
+from toolkit.objectives.timesteps import NUM_LEVELS, draw_sigma
 from toolkit.randomness import Draws
 
 
@@ -26,13 +26,13 @@ class VelocityObjective:
         timestep_type: how noise levels are drawn and weighed, a key of `TIMESTEPS`.
         loss_type: how the error is measured, a key of `LOSSES`.
         bias: which noise levels are drawn more, a key of `BIASES`.
-        sigma_range: lowest and highest sigma that is drawn.
+        steps: first and last of 1,000 sorted noise levels that are drawn, 0 the noisiest.
     """
 
     timestep_type: str
     loss_type: str = "mse"
     bias: str = "balanced"
-    sigma_range: tuple[float, float] = (0.0, 1.0)
+    steps: tuple[int, int] = (0, NUM_LEVELS - 1)
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
@@ -41,7 +41,7 @@ class VelocityObjective:
             timestep_type=train.timestep_type,
             loss_type=train.loss_type,
             bias=train.content_or_style,
-            sigma_range=sigma_range(train.min_denoising_steps, train.max_denoising_steps),
+            steps=(train.min_denoising_steps, train.max_denoising_steps),
         )
 
     def needs(self) -> ForwardPasses:
@@ -58,15 +58,12 @@ class VelocityObjective:
     def draw(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Noise [B, C, h, w] and sigma [B] of a batch, functions of its index alone."""
         count = (len(batch.latents),)
-        low, high = self.sigma_range
         noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index)
         sigma = draw_sigma(
             self.timestep_type,
-            draws.normal(count, "timestep", batch.index),
             draws.uniform(count, "timestep", batch.index, "even"),
             num_tokens=batch.num_tokens,
             bias=self.bias,
-            low=low,
-            high=high,
+            steps=self.steps,
         )
         return noise.to(batch.latents), sigma.to(batch.latents.device)

@@ -7,8 +7,9 @@ from torch import Tensor
 
 # A weighting takes sigma [B] and gives the weight of each sample's loss, [B], mean 1 over even sigma.
 
-# Cubic with the value at 0, the peak's place and height, and the mean of ai-toolkit's table for `weighted`.
-_COEFFICIENTS = (0.445, -0.740813, 5.905716, -4.172661)
+# Least-squares polynomial in sigma through the 1,000 weights that ai-toolkit measured on one model for `weighted`:
+# root mean square error 0.009, mean 1.
+_COEFFICIENTS = (0.3863, 5.7877, -34.2781, 79.1382, -28.4817, -142.7987, 207.6945, -86.5075)
 
 
 def even(sigma: Tensor) -> Tensor:
@@ -17,9 +18,8 @@ def even(sigma: Tensor) -> Tensor:
 
 
 def high_noise(sigma: Tensor) -> Tensor:
-    """Little at low noise, most at sigma 0.88.
-
-    ai-toolkit reads this weight from a table measured on one model; this cubic has the same ends, peak and mean.
-    """
-    a, b, c, d = _COEFFICIENTS
-    return a + sigma * (b + sigma * (c + sigma * d))
+    """Little at low noise, most around sigma 0.87, less again at pure noise: by a polynomial (Horner's rule)."""
+    weight = torch.zeros_like(sigma)
+    for coefficient in reversed(_COEFFICIENTS):
+        weight = weight * sigma + coefficient
+    return weight
