@@ -41,6 +41,7 @@ def check_training(job: JobConfig, config: TrainingProcessConfig, output_folder:
         trigger_word=config.trigger_word,
         reg_weight=train.reg_weight,
         rules=reference_rules(config, card),
+        uses_captions=not train.unload_text_encoder,
     )
     problems = [*beyond_the_model(config, card), *scan.problems, *_sample_problems(config, card)]
     if problems:

@@ -43,10 +43,13 @@ def make_image(folder: Path) -> MakeImage:
 
 @pytest.fixture
 def scan_folder(folder: Path) -> ScanFolder:
-    """Scans the dataset folder with a divisor of 16; `trigger` is the process's, the rest goes to the dataset."""
+    """Scans the dataset folder with a divisor of 16; `trigger` is the process's, the rest goes to the dataset.
+
+    A caption may be missing, unless the test says `default_caption=None`.
+    """
 
     def scan(*, trigger: str | None = None, **fields: Any) -> Scan:
-        fields = {"folder_path": folder, "resolution": 64, **fields}
+        fields = {"folder_path": folder, "resolution": 64, "default_caption": "", **fields}
         return scan_datasets([DatasetConfig.model_validate(fields)], divisor_px=16, trigger_word=trigger)
 
     return scan

@@ -40,17 +40,20 @@ MAX_CONTROLS = 10
 
 
 class DatasetConfig(Section):
-    """One entry of `datasets`: a folder of jpg, png or webp images with a caption file beside each."""
+    """One entry of `datasets`: a folder of images (jpg, png, webp, avif, bmp, tiff) with captions."""
 
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
 
     folder_path: Harmless[ExistingDataset] = Field(  # what is in it is compared file by file
-        description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`."
+        description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`. The caption of "
+        "`x.jpg` is in `x.txt` or `x.jpg.txt`, whatever the letter case, or in a `metadata.jsonl`."
     )
     caption_ext: Annotated[str, AfterValidator(_with_dot)] = Field(
         ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
     )
-    default_caption: str | None = Field(None, description="Caption of images whose caption file is missing or blank.")
+    default_caption: str | None = Field(
+        None, description='Caption of images whose caption file is missing or blank. "": no words.'
+    )
     caption_dropout_rate: float = Field(
         0.05, ge=0, le=1, description="Share of examples trained without their caption, so that guidance keeps working."
     )

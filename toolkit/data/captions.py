@@ -1,8 +1,12 @@
-"""Captions: read from beside the image, put on one line, with the trigger word in its place."""
+"""Captions: found beside the image, read as they were written, with the trigger word in its place."""
 
 from __future__ import annotations
 
+import difflib
+import functools
+import os
 import stat
+import unicodedata
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -15,13 +19,79 @@ class CaptionError(UserError):
     """A caption file that cannot be read as text; the text is the reason and does not name the file."""
 
 
-def caption_file(image: Path, extension: str) -> Path:
-    """Where an image's caption is looked for: the same name with the caption extension (its dot may be left out)."""
-    return image.with_suffix("." + extension.removeprefix("."))
+class CaptionFolder:
+    """The files of one folder, to find captions among them whatever the letter case or Unicode form of their names.
+
+    Copies between Windows, Mac and Linux change both: `A.JPG` comes with `a.txt` or `A.TXT`, and a Mac writes é as two
+    characters.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, image: Path, extension: str) -> Path | None:
+        """The caption file of an image of this folder; None if there is none.
+
+        Looked for are `name.txt` and then `name.jpg.txt`, first as they are written here, then in any other spelling.
+
+        Args:
+            image: a file of the folder.
+            extension: of caption files, with or without its dot.
+
+        Raises:
+            CaptionError: several files differ in letter case or Unicode form only.
+        """
+        for name in _caption_names(image, extension):
+            if os.path.lexists(self.folder / name):
+                return self.folder / name
+            if len(found := self._by_folded_name.get(_folded(name), [])) > 1:
+                raise CaptionError(f"has several captions: {', '.join(found)}. Keep one")
+            if found:
+                return self.folder / found[0]
+        return None
+
+    def near_misses(self, image: Path, extension: str) -> list[str]:
+        """Names of files that may have been meant as the caption of an image that has none."""
+        stem = _folded(image.stem).partition(".")[0]
+        texts = [name for names in self._by_folded_name.values() for name in names if _may_be_caption(name)]
+        same = [name for name in texts if _folded(name).partition(".")[0] == stem]
+        wanted, folded = _folded(_caption_names(image, extension)[0]), {_folded(name): name for name in texts}
+        close = difflib.get_close_matches(wanted, folded, n=2, cutoff=0.85)
+        return list(dict.fromkeys([*same, *(folded[name] for name in close)]))[:3]
+
+    @functools.cached_property
+    def _by_folded_name(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        try:
+            names = sorted(path.name for path in self.folder.iterdir())
+        except OSError:  # whoever lists the images says so
+            names = []
+        for name in names:
+            found.setdefault(_folded(name), []).append(name)
+        return found
+
+
+def looked_for(image: Path, extension: str) -> str:
+    """Where an image's caption was looked for, in words."""
+    first, second = _caption_names(image, extension)
+    return f"{first}, {second} and an entry in metadata.jsonl"
+
+
+def _caption_names(image: Path, extension: str) -> tuple[str, str]:
+    ending = "." + extension.removeprefix(".")
+    return image.with_suffix(ending).name, f"{image.name}{ending}"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _may_be_caption(name: str) -> bool:
+    return Path(name).suffix.lower() in (".txt", ".caption", ".cap", ".tags", ".json", ".md", ".text", ".prompt")
 
 
 def read_caption(path: Path) -> str:
-    """The text of a caption file on one line; empty for a blank file. A UTF-8 byte order mark is taken off.
+    """The text of a caption file, its line breaks kept; empty for a blank file. A byte order mark is taken off.
 
     Raises:
         CaptionError: it is no file, far too long, or not UTF-8; says at which byte.
@@ -46,12 +116,12 @@ def read_caption(path: Path) -> str:
         ) from error
     if "\0" in text:  # what UTF-16 without its mark looks like
         raise CaptionError(f"byte {data.index(0)} is a zero, as in UTF-16; save the file as UTF-8")
-    return one_line(text)
+    return plain(text)
 
 
-def one_line(text: str) -> str:
-    """The words of a text with one space between them."""
-    return " ".join(text.split())
+def plain(text: str) -> str:
+    """A text without the white space around it and at the ends of its lines, whose breaks are all of one kind."""
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
 def put_trigger(caption: str, trigger: str | None, *, must_have: bool) -> str:
@@ -64,7 +134,9 @@ def put_trigger(caption: str, trigger: str | None, *, must_have: bool) -> str:
     """
     trigger = trigger or ""
     for placeholder in PLACEHOLDERS:
+        if not trigger:
+            caption = caption.replace(f"{placeholder} ", "").replace(f" {placeholder}", "")
         caption = caption.replace(placeholder, trigger)
     if must_have and trigger not in caption:
         caption = f"{trigger} {caption}"
-    return one_line(caption)
+    return plain(caption)

@@ -38,8 +38,9 @@ class Example:
     Attributes:
         path: the image file.
         content_hash: sha256 of the file's bytes, hex; the same pixels under another name have the same hash.
-        caption: one line, trigger word already in.
-        dropped_caption: what stands in for the caption when it is dropped: the trigger word, or nothing.
+        caption: trigger word already in; line breaks as written.
+        dropped_caption: what stands in for the caption when it is dropped: the trigger word; nothing for
+            regularisation images, which must not learn it.
         caption_dropout_rate: how often to drop it, 0 to 1.
         fit: bucket, resizing and crop.
         random_crop: crop anew each time instead of at `fit.crop`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import stat
 import struct
 import threading
@@ -16,15 +17,19 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from toolkit.data.color import check_color
 from toolkit.errors import UserError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
+HEIC_REMEDY = "Save a JPEG copy (on an iPhone: Settings, Camera, Formats, Most Compatible)"
 MAX_PIXELS = 128_000_000  # takes the 108 megapixels of a phone; a small file can claim billions
 MAX_FILE_BYTES = 600_000_000  # of MAX_PIXELS, uncompressed
 # What pillow's decoders raise on damaged bytes, besides running out of memory.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error)
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # JPEG includes the MPO files of phones
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")  # JPEG includes the MPO files of phones
+# What can be shown in 8 bits without losing what a picture is: the others hold measurements, or colours of print shops.
+_MODES = re.compile(r"1|L[Aa]?|PA?|RGB[AXa]?|CMYK|YCbCr|I;16.*")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _OPENING = threading.Lock()
 _DECODING = threading.Condition()
@@ -37,11 +42,18 @@ class ImageError(UserError):
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """A readable image: (width, height) in pixels when upright, and the sha256 of the file's bytes."""
+    """A readable image.
+
+    Attributes:
+        width, height: in pixels, when upright.
+        content_hash: sha256 of the file's bytes, hex.
+        num_frames: pictures in the file, of which the first is used: an animation, or pages.
+    """
 
     width: int
     height: int
     content_hash: str
+    num_frames: int = 1
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -60,9 +72,11 @@ def open_image(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large("it claims") + f" ({error})") from error
     except UnidentifiedImageError as error:
-        raise ImageError("it is not a JPEG, PNG, WebP or GIF image, whatever its name says") from error
+        raise ImageError(_what_else(data)) from error
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
+    if not _MODES.fullmatch(image.mode):
+        raise ImageError(f"its pixels are of a kind ({image.mode}) that is not read; save it as 8-bit RGB")
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(_too_large(f"{image.width} x {image.height} is"))
     return image
@@ -88,9 +102,12 @@ def inspect_image(path: Path) -> ImageInfo:
             image.load()
         if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
             width, height = height, width
+        check_color(image, data)
+        # A phone's JPEG holds a preview or a depth map as its second picture: nobody takes that for an animation.
+        num_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
-    return ImageInfo(width, height, hashlib.sha256(data).hexdigest())
+    return ImageInfo(width, height, hashlib.sha256(data).hexdigest(), num_frames)
 
 
 def _read(path: Path) -> bytes:
@@ -120,6 +137,12 @@ def _room_for(num_pixels: int) -> Iterator[None]:
         with _DECODING:
             _pixels_in_work -= num_pixels
             _DECODING.notify_all()
+
+
+def _what_else(data: bytes) -> str:
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis"):
+        return f"it is a HEIC image. {HEIC_REMEDY}"
+    return "it is not a JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF image, whatever its name says"
 
 
 def _too_large(claim: str) -> str:

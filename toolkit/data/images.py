@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from toolkit.data.color import to_srgb
 from toolkit.data.examples import Example, Reference
 from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image
 from toolkit.errors import UserError
@@ -39,8 +40,7 @@ def load_image(picture: Example | Reference, *, background: Color) -> Image.Imag
     if hashlib.sha256(data).hexdigest() != picture.content_hash:
         raise UserError(f"{picture.path}: the image has changed since the job started; start the job again")
     try:
-        image = ImageOps.exif_transpose(open_image(data))
-        image = to_rgb(image, background)
+        image = to_rgb(ImageOps.exif_transpose(open_image(data)), background, data)
     except (ImageError, *DECODE_ERRORS) as error:
         raise UserError(f"{picture.path}: cannot be decoded: {error}") from error
     image = image.resize(picture.fit.resized, Image.Resampling.LANCZOS).crop(picture.fit.crop_box)
@@ -51,15 +51,23 @@ def load_image(picture: Example | Reference, *, background: Color) -> Image.Imag
     return image
 
 
-def to_rgb(image: Image.Image, background: Color) -> Image.Image:
-    """Any mode that JPEG, PNG, WebP and GIF files decode to, as RGB on `background`."""
+def to_rgb(image: Image.Image, background: Color, data: bytes) -> Image.Image:
+    """Any mode that image files decode to, as RGB in sRGB on `background`.
+
+    Args:
+        image: upright.
+        background: red, green, blue (0..255) in sRGB.
+        data: the bytes of its file, which say how its colours are meant.
+    """
     if image.mode.startswith("I;16"):
         image = _to_8_bit(image)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        plain = image if image.mode in ("L", "CMYK", "RGB") else image.convert("RGB")
+        return to_srgb(plain, data).convert("RGB")
     image = image.convert("RGBA")
+    colors = to_srgb(image.convert("RGB"), data)
     flat = Image.new("RGB", image.size, background)
-    flat.paste(image, mask=image.getchannel("A"))
+    flat.paste(colors, mask=image.getchannel("A"))
     return flat
 
 
@@ -67,6 +75,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     """16-bit grey scaled to 8 bits, which pillow's own conversion would clip. A transparent grey value stays so."""
     values = numpy.asarray(image).astype(numpy.uint32)  # [H, W]
     grey = Image.fromarray(((values * 255 + 32767) // 65535).astype(numpy.uint8))
+    grey.info |= {key: value for key, value in image.info.items() if key != "transparency"}
     if "transparency" not in image.info:
         return grey
     opaque = values != image.info["transparency"]

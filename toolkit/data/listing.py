@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config.reading.parse import is_whole_text
-from toolkit.data.image_files import EXTENSIONS
+from toolkit.data.image_files import EXTENSIONS, HEIC_REMEDY
 from toolkit.errors import Problem
 
 SKIPPED_FOLDERS = frozenset({"_controls", "_latent_cache", "_t_e_cache"})
 # Pictures in a dataset that are not trained on: worth a word, since nobody expects it.
-OTHER_PICTURES = frozenset({".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jfif"})
+OTHER_PICTURES = frozenset({".gif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
+METADATA = "metadata.jsonl"
+_CAPTION_FIELDS = ("text", "caption", "prompt")
 
 
 @dataclass
@@ -27,12 +29,14 @@ class Listing:
     Attributes:
         images: image files in a fixed order, whatever order the file system has.
         captions: captions that the JSON file gives, by image.
+        metadata: captions that a `metadata.jsonl` gives, by image: for those without a caption file.
         others: pictures in formats that are not trained on.
         problems: what of it cannot be used.
     """
 
     images: list[Path] = field(default_factory=list)
     captions: dict[Path, str] = field(default_factory=dict)
+    metadata: dict[Path, str] = field(default_factory=dict)
     others: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -56,8 +60,15 @@ def list_images(source: Path, *, leave_out: Collection[Path] = ()) -> Listing:
         listing.problems.append(Problem(str(source), "no such folder or dataset file"))
         return listing
     if not listing.images and not listing.problems:
-        listing.problems.append(Problem(str(source), f"holds no images ({_known_extensions()})"))
+        others = f", only {', '.join(path.name for path in listing.others[:3])}" if listing.others else ""
+        remedy = f". {HEIC_REMEDY}" if any(is_heic(path) for path in listing.others) else ""
+        listing.problems.append(Problem(str(source), f"holds no images ({_known_extensions()}){others}{remedy}"))
     return listing
+
+
+def is_heic(path: Path) -> bool:
+    """Whether a file is one of those that iPhones write, by its name."""
+    return path.suffix.lower() in (".heic", ".heif")
 
 
 def _identities(folders: Iterable[Path]) -> set[tuple[int, int]]:
@@ -85,6 +96,41 @@ def _walk(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
             listing.images.append(entry)
         elif entry.suffix.lower() in OTHER_PICTURES:
             listing.others.append(entry)
+        elif entry.name == METADATA:
+            _read_metadata(entry, listing)
+
+
+def _read_metadata(source: Path, listing: Listing) -> None:
+    """Captions in the layout of Hugging Face's image folders: a line `{"file_name": ..., "text": ...}` per image."""
+    try:
+        lines = source.read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        listing.problems.append(Problem(str(source), f"byte {error.start} is not UTF-8; save the file as UTF-8"))
+        return
+    except OSError as error:
+        listing.problems.append(Problem(str(source), f"cannot be read: {error.strerror or error}"))
+        return
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            _take_line(source, number, line, listing)
+
+
+def _take_line(source: Path, number: int, line: str, listing: Listing) -> None:
+    where = f"{source}: line {number}"
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        listing.problems.append(Problem(where, f"is not valid JSON: {error}"))
+        return
+    name = entry.get("file_name") if isinstance(entry, dict) else None
+    caption = next((entry[key] for key in _CAPTION_FIELDS if entry.get(key) is not None), "") if name else None
+    if not isinstance(name, str) or not isinstance(caption, str):
+        what = 'must be an object with a file name and a text: {"file_name": "a.jpg", "text": "..."}'
+        listing.problems.append(Problem(where, what))
+    elif "\0" in name + caption or not is_whole_text(name + caption):
+        listing.problems.append(Problem(where, "holds a zero byte or half of a character; write the characters"))
+    elif caption.strip():
+        listing.metadata[source.parent / name] = caption
 
 
 def _read_json(source: Path, listing: Listing) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit, fit_to_bucket
-from toolkit.data.captions import CaptionError, caption_file, one_line, put_trigger, read_caption
+from toolkit.data.captions import CaptionError, CaptionFolder, looked_for, plain, put_trigger, read_caption
 from toolkit.data.examples import Example
-from toolkit.data.image_files import ImageError, ImageInfo, inspect_image
-from toolkit.data.listing import list_images
+from toolkit.data.image_files import HEIC_REMEDY, ImageError, ImageInfo, inspect_image
+from toolkit.data.listing import Listing, is_heic, list_images
 from toolkit.data.references import ReferenceRules, match_references, usable_references
-from toolkit.data.scan_result import DatasetTable, Findings, Scan
+from toolkit.data.scan_result import NAMED_FILES, DatasetTable, Findings, Scan
 
 LARGE_CROP = 0.25  # share of an image that a crop may take before it is mentioned
 
@@ -29,6 +29,7 @@ def scan_datasets(
     trigger_word: str | None,
     reg_weight: float = 1.0,
     rules: ReferenceRules | None = None,
+    uses_captions: bool = True,
 ) -> Scan:
     """Read every image and caption of a job once. Each resolution of a dataset makes a copy of it.
 
@@ -38,6 +39,7 @@ def scan_datasets(
         trigger_word: for datasets without their own.
         reg_weight: factor of the loss of regularisation images.
         rules: how reference images are seen; the model says.
+        uses_captions: False if every image is trained on the trigger word alone.
     """
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
@@ -52,12 +54,18 @@ def scan_datasets(
     tables: list[DatasetTable] = []
     for index, (dataset, listing) in enumerate(zip(datasets, listings, strict=True)):
         findings.problems += listing.problems
-        findings.notice(dataset.folder_path, "not used, being neither JPEG, PNG nor WebP", listing.others)
+        _tell_of_others(dataset, listing, findings)
         infos = _readable(dataset, {path: inspected[path] for path in listing.images}, findings)
         references = usable_references(dataset, matched[index], inspected, rules.limits, findings)
         infos = {path: info for path, info in infos.items() if path in references}
         trigger = dataset.trigger_word or trigger_word
-        pictures = _with_captions(dataset, infos, listing.captions, trigger, findings)
+        pictures = _with_captions(dataset, infos, listing, trigger, findings)
+        if uses_captions:
+            _require_captions(dataset, pictures, trigger, findings)
+        several = [path for path, info in infos.items() if info.num_frames > 1]
+        what = "with several pictures (an animation, or pages): the first is used"
+        findings.notice(dataset.folder_path, what, several)
+        _tell_of_small_images(dataset, infos, divisor_px, findings)
         for resolution in dataset.resolution:
             if resolution < divisor_px:
                 what = f"{resolution} is below the smallest image of the model; use {divisor_px} or more"
@@ -65,8 +73,9 @@ def scan_datasets(
                 continue
             fits = _fits(dataset, infos, resolution, divisor_px, findings)
             weight = dataset.loss_multiplier * (reg_weight if dataset.is_reg else 1.0)
+            dropped = "" if dataset.is_reg else trigger or ""  # a regularisation image must not learn the trigger word
             made = _examples(
-                index, dataset, pictures, fits, references, rules, dropped_caption=trigger or "", loss_weight=weight
+                index, dataset, pictures, fits, references, rules, dropped_caption=dropped, loss_weight=weight
             )
             examples += made
             num_skipped = len(listing.images) - len(infos)
@@ -80,6 +89,7 @@ class _Picture:
     info: ImageInfo
     caption: str
     has_own_caption: bool
+    is_blank: bool
 
 
 def _inspect_all(paths: Iterable[Path]) -> dict[Path, ImageInfo | ImageError]:
@@ -110,42 +120,81 @@ def _readable(
     return infos
 
 
+def _tell_of_others(dataset: DatasetConfig, listing: Listing, findings: Findings) -> None:
+    heic = [path for path in listing.others if is_heic(path)]
+    findings.notice(dataset.folder_path, f"not used, being HEIC ({HEIC_REMEDY})", heic)
+    others = [path for path in listing.others if not is_heic(path)]
+    findings.notice(dataset.folder_path, "not used, being of a format that is not trained on", others)
+    absent = [path for path in listing.metadata if not path.exists()]
+    findings.notice(dataset.folder_path, "named in metadata.jsonl, but not there", absent)
+
+
 def _with_captions(
     dataset: DatasetConfig,
     infos: Mapping[Path, ImageInfo],
-    given: Mapping[Path, str],
+    listing: Listing,
     trigger: str | None,
     findings: Findings,
 ) -> list[_Picture]:
     pictures = []
+    folders: dict[Path, CaptionFolder] = {}
     for path, info in infos.items():
-        own = one_line(given[path]) if path in given else _read_own(path, dataset.caption_ext, findings)
+        own: str | None
+        if path in listing.captions:
+            own = plain(listing.captions[path])
+        else:
+            folder = folders.setdefault(path.parent, CaptionFolder(path.parent))
+            own = _read_own(path, folder, dataset.caption_ext, findings)
+            if own is None and path in listing.metadata:
+                own = plain(listing.metadata[path])
         text = put_trigger(own or dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
-        pictures.append(_Picture(path, info, text, has_own_caption=bool(own)))
+        pictures.append(_Picture(path, info, text, has_own_caption=bool(own), is_blank=own == ""))
     missing = [picture.path for picture in pictures if not picture.has_own_caption]
     stand_in = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
     findings.notice(dataset.folder_path, f'without a caption, trained with "{stand_in}"', missing)
     return pictures
 
 
-def _read_own(image: Path, extension: str, findings: Findings) -> str:
-    path = caption_file(image, extension)
+def _require_captions(
+    dataset: DatasetConfig, pictures: Sequence[_Picture], trigger: str | None, findings: Findings
+) -> None:
+    """An image without any words is an accident, unless its caption file is blank or the job says so."""
+    if dataset.default_caption is not None or (trigger and not dataset.is_reg):
+        return
+    bare = [picture.path for picture in pictures if not picture.has_own_caption and not picture.is_blank]
+    if not bare:
+        return
+    extension = dataset.caption_ext
+    near = dict.fromkeys(
+        name for path in bare[:NAMED_FILES] for name in CaptionFolder(path.parent).near_misses(path, extension)
+    )
+    hint = f" There is {', '.join(list(near)[:NAMED_FILES])}." if near else ""
+    names = ", ".join(path.name for path in bare[:NAMED_FILES]) + (", ..." if len(bare) > NAMED_FILES else "")
+    count = "1 image has" if len(bare) == 1 else f"{len(bare)} images have"
+    findings.problem(
+        dataset.folder_path,
+        f"{count} no caption: {names}. Looked for {looked_for(bare[0], extension)}.{hint} Write captions, or set "
+        '`default_caption` ("" trains without words)' + ("" if dataset.is_reg else " or `trigger_word`"),
+    )
+
+
+def _read_own(image: Path, folder: CaptionFolder, extension: str, findings: Findings) -> str | None:
+    """The text of an image's caption file; None if there is none."""
+    path = None
     try:
-        return read_caption(path)
+        path = folder.find(image, extension)
+        return None if path is None else read_caption(path)
     except FileNotFoundError:
-        return ""
+        return None
     except CaptionError as error:
-        findings.problem(path, str(error))
+        findings.problem(path or image, str(error))
         return ""
 
 
 def _fits(
     dataset: DatasetConfig, infos: Mapping[Path, ImageInfo], resolution: int, divisor_px: int, findings: Findings
 ) -> dict[Path, Fit]:
-    fits = {
-        path: fit_to_bucket(info.width, info.height, resolution=resolution, divisor=divisor_px)
-        for path, info in infos.items()
-    }
+    fits = {path: _fit(info, resolution, divisor_px) for path, info in infos.items()}
     enlarged = [path for path, fit in fits.items() if fit.is_enlarged]
     findings.notice(dataset.folder_path, f"smaller than {divisor_px} pixels on a side, scaled up", enlarged)
     cropped = [
@@ -153,6 +202,31 @@ def _fits(
     ]
     findings.notice(dataset.folder_path, f"losing much to the crop at resolution {resolution}", cropped)
     return fits
+
+
+def _tell_of_small_images(
+    dataset: DatasetConfig, infos: Mapping[Path, ImageInfo], divisor_px: int, findings: Findings
+) -> None:
+    """Images are never enlarged to a resolution: several resolutions may then show the same picture several times."""
+    resolutions = sorted(dict.fromkeys(size for size in dataset.resolution if size >= divisor_px))
+    if not resolutions:
+        return
+    smallest, largest = resolutions[0], resolutions[-1]
+    small = [path for path, info in infos.items() if info.width * info.height < smallest**2]
+    findings.notice(
+        dataset.folder_path, f"smaller than {smallest} x {smallest} pixels, trained at the size that they have", small
+    )
+    repeated = [
+        path
+        for path, info in infos.items()
+        if len({_fit(info, size, divisor_px) for size in resolutions}) < len(resolutions)
+    ]
+    what = f"too small for {largest} x {largest} pixels: some of its resolutions show equal copies of them"
+    findings.notice(dataset.folder_path, what, repeated)
+
+
+def _fit(info: ImageInfo, resolution: int, divisor_px: int) -> Fit:
+    return fit_to_bucket(info.width, info.height, resolution=resolution, divisor=divisor_px)
 
 
 def _examples(

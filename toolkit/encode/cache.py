@@ -17,7 +17,7 @@ from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
 
 # Raise one when the same key would name other tensors.
-LATENTS_VERSION = 1
+LATENTS_VERSION = 2
 EMBEDDINGS_VERSION = 2
 
 

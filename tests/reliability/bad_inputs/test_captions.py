@@ -21,7 +21,7 @@ Make = Callable[[Path], object]
 
 def captions_of(source: Path, **options: object) -> dict[str, str]:
     """Captions by file name; the problems of a dataset are an error, as `--check` makes them one."""
-    dataset = DatasetConfig.model_validate({"folder_path": source, "resolution": 64, **options})
+    dataset = DatasetConfig.model_validate({"folder_path": source, "resolution": 64, "default_caption": "", **options})
     found = scan_datasets([dataset], divisor_px=16, trigger_word=None)
     if found.problems:
         raise JobError("job.yaml", found.problems)
@@ -39,9 +39,9 @@ RIGHT: dict[str, tuple[bytes, str]] = {
     "blank": (b" \n\t\r\n ", ""),
     "byte order mark": ("\ufeffa fox".encode(), "a fox"),
     "nothing but a byte order mark": (b"\xef\xbb\xbf", ""),
-    "windows line ends": (b"a fox\r\nin snow\r\n", "a fox in snow"),
-    "old mac line ends": (b"a fox\rin snow", "a fox in snow"),
-    "unicode line ends": ("a fox\u2028in\u0085snow".encode(), "a fox in snow"),
+    "windows line ends": (b"a fox\r\nin snow\r\n", "a fox\nin snow"),
+    "old mac line ends": (b"a fox\rin snow", "a fox\nin snow"),
+    "unicode line ends": ("a fox\u2028in\u0085snow".encode(), "a fox\nin\nsnow"),
     "emoji": ("a 🦊 in ❄️".encode(), "a 🦊 in ❄️"),
     "flags and families": ("👨‍👩‍👧 🇺🇳".encode(), "👨‍👩‍👧 🇺🇳"),
     "right to left": ("ثعلب أحمر".encode(), "ثعلب أحمر"),

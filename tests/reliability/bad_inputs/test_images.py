@@ -74,7 +74,7 @@ def flipped(data: bytes, seed: int, count: int) -> bytes:
 
 
 def scan(folder: Path, **options: object) -> Scan:
-    dataset = {"folder_path": folder, "resolution": SIDE, **options}
+    dataset = {"folder_path": folder, "resolution": SIDE, "default_caption": "", **options}
     return scan_datasets([DatasetConfig.model_validate(dataset)], divisor_px=16, trigger_word=None)
 
 
@@ -207,7 +207,8 @@ RIGHT: dict[str, tuple[str, bytes, Image.Image, int]] = {
         0,
     ),
     "icc profile": ("x.png", encoded(picture(), "PNG", icc_profile=SRGB), picture(), 0),
-    "icc profile of nonsense": ("x.png", encoded(picture(), "PNG", icc_profile=b"\xff" * 500), picture(), 0),
+    "tiff named png": ("x.png", encoded(picture(), "TIFF"), picture(), 0),
+    "bmp named jpg": ("x.jpg", encoded(picture(), "BMP"), picture(), 0),
     "exif of nonsense": (
         "x.jpg",
         encoded(picture(), "JPEG", quality=95, exif=b"Exif\0\0" + b"\xff" * 90),
@@ -276,9 +277,12 @@ WRONG: dict[str, tuple[str, Make, str]] = {
         bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:0"),
         "is not a JPEG",
     ),
-    "tiff named png": ("x.png", bytes_of(encoded(picture(), "TIFF")), "is not a JPEG"),
-    "bmp named jpg": ("x.jpg", bytes_of(encoded(picture(), "BMP")), "is not a JPEG"),
-    "floats named png": ("x.png", bytes_of(encoded(picture("F"), "TIFF")), "is not a JPEG"),
+    "icc profile of nonsense": (
+        "x.png",
+        bytes_of(encoded(picture(), "PNG", icc_profile=b"\xff" * 500)),
+        "its colour profile cannot be used",
+    ),
+    "floats named png": ("x.png", bytes_of(encoded(picture("F"), "TIFF")), "save it as 8-bit RGB"),
     "svg named png": ("x.png", bytes_of(b'<svg xmlns="http://www.w3.org/2000/svg"/>'), "is not a JPEG"),
     "pdf named jpg": ("x.jpg", bytes_of(b"%PDF-1.7\n%"), "is not a JPEG"),
     "eps named png": ("x.png", bytes_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "is not a JPEG"),
@@ -355,7 +359,7 @@ import resource, sys
 from pathlib import Path
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data import scan_datasets
-dataset = DatasetConfig.model_validate({"folder_path": sys.argv[1], "resolution": 64})
+dataset = DatasetConfig.model_validate({"folder_path": sys.argv[1], "resolution": 64, "default_caption": ""})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = scan_datasets([dataset], divisor_px=16, trigger_word=None)
 print(len(found.problems), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

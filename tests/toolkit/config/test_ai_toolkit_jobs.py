@@ -19,6 +19,7 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     for folder in ("images", "control"):
         (tmp_path / folder / "folder").mkdir(parents=True)
         Image.new("RGB", (512, 512)).save(tmp_path / folder / "folder" / "person1.jpg")
+        (tmp_path / folder / "folder" / "person1.txt").write_text("a person")
     path = tmp_path / request.param.name
     text = request.param.read_text(encoding="utf-8").replace("/path/to", str(tmp_path))
     path.write_text(text.replace('training_folder: "output"', f"training_folder: {tmp_path}/output"), encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.data.captions import CaptionError, caption_file, one_line, put_trigger, read_caption
+from toolkit.data.captions import CaptionError, CaptionFolder, plain, put_trigger, read_caption
 
 
 def written(tmp_path: Path, data: bytes) -> Path:
@@ -21,14 +21,14 @@ def written(tmp_path: Path, data: bytes) -> Path:
     [
         (b"a dog, on grass", "a dog, on grass"),
         (b"  a dog,on grass \r\n", "a dog,on grass"),
-        (b"a dog\nsits\r\n\r\non grass\n", "a dog sits on grass"),
+        (b"a dog\nsits \r\n\r\non  grass\n", "a dog\nsits\n\non  grass"),
         ("ein Grünspecht 🐦".encode(), "ein Grünspecht 🐦"),
         (codecs.BOM_UTF8 + b"a dog", "a dog"),
         (b"", ""),
         (b" \n\t\n", ""),
     ],
 )
-def test_a_caption_is_its_text_on_one_line(tmp_path: Path, data: bytes, caption: str) -> None:
+def test_a_caption_is_its_text_with_its_line_breaks(tmp_path: Path, data: bytes, caption: str) -> None:
     assert read_caption(written(tmp_path, data)) == caption
 
 
@@ -52,9 +52,46 @@ def test_a_folder_in_the_place_of_a_caption_is_refused(tmp_path: Path) -> None:
         read_caption(tmp_path)
 
 
-def test_a_caption_file_has_the_images_name_without_its_last_ending() -> None:
-    assert caption_file(Path("x/a.b.jpg"), ".txt") == Path("x/a.b.txt")
-    assert caption_file(Path("x/a.jpg"), "caption") == Path("x/a.caption")
+@pytest.mark.parametrize(
+    ("image", "extension", "caption"),
+    [
+        ("a.b.jpg", ".txt", "a.b.txt"),
+        ("a.jpg", "caption", "a.caption"),
+        ("IMG_1.JPG", ".txt", "IMG_1.TXT"),
+        ("img_1.jpg", ".txt", "IMG_1.txt"),
+        ("a.png", ".txt", "a.png.txt"),
+        ("a.PNG", ".txt", "A.png.Txt"),
+        ("cafe\u0301.png", ".txt", "caf\u00e9.txt"),
+        ("caf\u00e9.png", ".txt", "cafe\u0301.txt"),
+    ],
+)
+def test_a_caption_is_found_whatever_the_spelling_of_its_name(
+    tmp_path: Path, image: str, extension: str, caption: str
+) -> None:
+    (tmp_path / caption).touch()
+    (tmp_path / f"other{extension}").touch()
+    assert CaptionFolder(tmp_path).find(tmp_path / image, extension) == tmp_path / caption
+
+
+def test_the_name_without_the_images_extension_comes_first_and_as_it_is_written(tmp_path: Path) -> None:
+    for name in ("a.txt", "A.TXT", "a.png.txt"):
+        (tmp_path / name).touch()
+    assert CaptionFolder(tmp_path).find(tmp_path / "a.png", ".txt") == tmp_path / "a.txt"
+    assert CaptionFolder(tmp_path).find(tmp_path / "b.png", ".txt") is None
+
+
+def test_two_captions_that_differ_in_letter_case_only_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "A.txt").touch()
+    (tmp_path / "a.TXT").touch()
+    with pytest.raises(CaptionError, match=r"several captions: A\.txt, a\.TXT"):
+        CaptionFolder(tmp_path).find(tmp_path / "a.png", ".txt")
+
+
+def test_files_that_may_have_been_meant_as_a_caption_are_named(tmp_path: Path) -> None:
+    for name in ("a.caption", "imgae_7.txt", "unrelated.txt", "a.png"):
+        (tmp_path / name).touch()
+    assert CaptionFolder(tmp_path).near_misses(tmp_path / "a.png", ".txt") == ["a.caption"]
+    assert CaptionFolder(tmp_path).near_misses(tmp_path / "image_7.png", ".txt") == ["imgae_7.txt"]
 
 
 @pytest.mark.parametrize(
@@ -80,5 +117,5 @@ def test_regularisation_captions_get_no_trigger_word_they_do_not_ask_for() -> No
     assert put_trigger("a [trigger]", "p3r5on", must_have=False) == "a p3r5on"
 
 
-def test_one_line_leaves_no_double_space() -> None:
-    assert one_line(" a,  b\n c ") == "a, b c"
+def test_white_space_around_a_text_and_at_the_ends_of_its_lines_goes() -> None:
+    assert plain(" a,  b \r\n c ") == "a,  b\n c"

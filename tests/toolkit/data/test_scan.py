@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from PIL import Image
 
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data import Scan, describe_scan, scan_datasets
+from toolkit.data.images import load_image
 from toolkit.files import sha256_file
 
 MakeImage = Callable[..., Path]
@@ -23,10 +25,10 @@ def test_each_image_becomes_an_example_with_its_caption_and_bucket(
 ) -> None:
     cat = make_image("cat.png", (128, 64), caption="a cat,\nasleep ")
     make_image("sub/dog.jpg", (64, 64), caption="a dog")
-    scan = scan_folder(resolution=96)
+    scan = scan_folder(resolution=64)
     first, second = scan.examples
-    assert (first.path, first.caption, first.content_hash) == (cat, "a cat, asleep", sha256_file(cat))
-    assert (first.bucket, second.bucket) == ((128, 64), (64, 64))
+    assert (first.path, first.caption, first.content_hash) == (cat, "a cat,\nasleep", sha256_file(cat))
+    assert (first.bucket, second.bucket) == ((80, 48), (64, 64))
     assert (second.caption, second.dropped_caption, second.loss_weight) == ("a dog", "", 1.0)
     assert scan.problems == () and scan.notices == ()
 
@@ -69,7 +71,7 @@ def test_the_datasets_settings_reach_its_examples(make_image: MakeImage, scan_fo
 
 @pytest.mark.parametrize(
     ("default", "trigger", "caption"),
-    [("a thing", None, "a thing"), ("a thing", "tok", "tok a thing"), (None, "tok", "tok"), (None, None, "")],
+    [("a thing", None, "a thing"), ("a thing", "tok", "tok a thing"), (None, "tok", "tok"), ("", None, "")],
 )
 def test_a_missing_or_blank_caption_falls_back_and_is_counted(
     make_image: MakeImage, scan_folder: ScanFolder, default: str | None, trigger: str | None, caption: str
@@ -98,6 +100,82 @@ def test_a_regularisation_set_has_its_weight_and_no_added_trigger(folder: Path, 
     normal, regular = scan.examples
     assert (normal.caption, normal.loss_weight, normal.is_reg, normal.dataset_index) == ("tok a cat", 0.5, False, 0)
     assert (regular.caption, regular.loss_weight, regular.is_reg, regular.dataset_index) == ("a cat", 0.1, True, 1)
+    assert (normal.dropped_caption, regular.dropped_caption) == ("tok", "")
+
+
+@pytest.mark.parametrize(("is_reg", "trigger"), [(False, None), (True, None), (True, "tok")])
+def test_images_without_any_words_are_a_problem_that_names_what_may_have_been_meant(
+    folder: Path, make_image: MakeImage, scan_folder: ScanFolder, is_reg: bool, trigger: str | None
+) -> None:
+    make_image("a.png", caption="a cat")
+    make_image("blank.png", caption="")
+    make_image("b.png")
+    (folder / "b.caption").write_text("a dog")
+    (problem,) = scan_folder(default_caption=None, is_reg=is_reg, trigger=trigger).problems
+    assert "1 image has no caption: b.png" in problem.what and "b.txt, b.png.txt" in problem.what
+    assert "There is b.caption." in problem.what and "default_caption" in problem.what
+    assert ("trigger_word" in problem.what) != is_reg
+
+
+def test_images_need_no_captions_where_every_image_is_trained_on_the_trigger_word(
+    folder: Path, make_image: MakeImage
+) -> None:
+    make_image("a.png")
+    dataset = DatasetConfig.model_validate({"folder_path": folder, "resolution": 64})
+    assert not scan_datasets([dataset], divisor_px=16, trigger_word=None, uses_captions=False).problems
+
+
+def test_a_metadata_file_gives_captions_to_images_that_have_no_caption_file(
+    folder: Path, make_image: MakeImage, scan_folder: ScanFolder
+) -> None:
+    make_image("a.png", caption="from its file")
+    make_image("b.png")
+    make_image("sub/c.png")
+    lines = [
+        {"file_name": "a.png", "text": "x"},
+        {"file_name": "b.png", "prompt": "b"},
+        {"file_name": "gone.png", "text": "x"},
+    ]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    (folder / "sub" / "metadata.jsonl").write_text('{"file_name": "c.png", "caption": "c"}')
+    scan = scan_folder(default_caption=None)
+    assert [example.caption for example in scan.examples] == ["from its file", "b", "c"]
+    assert not scan.problems and scan.tables[0].num_captions == 3
+    assert any("named in metadata.jsonl, but not there: gone.png" in notice for notice in scan.notices)
+
+
+def test_a_broken_line_of_a_metadata_file_is_a_problem_with_its_number(
+    folder: Path, make_image: MakeImage, scan_folder: ScanFolder
+) -> None:
+    make_image("a.png")
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "fine"}\n{"file_name": 5}\n{"file')
+    problems = scan_folder().problems
+    assert [problem.where.rpartition("metadata.jsonl: ")[2] for problem in problems] == ["line 2", "line 3"]
+
+
+def test_animations_heic_files_and_small_images_are_mentioned(
+    folder: Path, make_image: MakeImage, scan_folder: ScanFolder
+) -> None:
+    frames = [Image.new("RGB", (64, 64), (level, 0, 0)) for level in (0, 200)]
+    frames[0].save(folder / "moves.webp", save_all=True, append_images=frames[1:])
+    make_image("small.png", (40, 40))
+    make_image("large.png", (200, 200))
+    (folder / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    notices = "\n".join(scan_folder(resolution=[64, 128]).notices)
+    assert "the first is used: moves.webp" in notices
+    assert "Most Compatible" in notices and "phone.HEIC" in notices
+    assert "1 image smaller than 64 x 64 pixels, trained at the size that they have: small.png" in notices
+    assert "show equal copies of them: moves.webp, small.png" in notices
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jfif", "a.bmp", "a.tif", "a.TIFF"])
+def test_every_common_kind_of_image_file_is_trained_on(folder: Path, scan_folder: ScanFolder, name: str) -> None:
+    kind = {"jfif": "JPEG", "tif": "TIFF", "tiff": "TIFF"}.get(name[2:].lower())
+    Image.new("RGB", (64, 64), (200, 60, 50)).save(folder / name, format=kind)
+    (folder / "a.txt").write_text("a colour")
+    (example,) = scan_folder().examples
+    pixel = load_image(example, background=(0, 0, 0)).getpixel((5, 5))
+    assert all(abs(found - wanted) <= 3 for found, wanted in zip(pixel, (200, 60, 50), strict=True))
 
 
 def test_captions_may_have_another_ending(folder: Path, make_image: MakeImage, scan_folder: ScanFolder) -> None:
