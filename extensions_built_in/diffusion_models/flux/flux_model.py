@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -24,10 +23,8 @@ from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.quantize.fill import linear_layers
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
-from toolkit.weights.sources import Sources
 from toolkit.weights.text_folder import read_tokenizer
 from toolkit.weights.vae_identity import vae_fingerprint
 
@@ -37,6 +34,14 @@ class FluxModel(StableDiffusion):
 
     arch: ClassVar[str] = "flux"
     base_model_version: ClassVar[str | None] = "flux.1"
+    components: ClassVar[tuple[str, ...]] = (
+        "transformer",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+    )
     target_lora_modules: ClassVar[list[str]] = ["FluxTransformer2DModel"]
     _is_schnell: bool | None = None
 
@@ -55,10 +60,10 @@ class FluxModel(StableDiffusion):
 
     # Loading
 
-    @property
-    def sources(self) -> Sources:
-        """Where the job's components are."""
-        return Sources(self.model_config, self.card, partial(released_files.single_files, self.arch))
+    @classmethod
+    def single_files(cls, component: str) -> tuple[str, ...]:
+        """See PublishedModel.single_files."""
+        return released_files.single_files(cls.arch, component)
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -75,14 +80,6 @@ class FluxModel(StableDiffusion):
             t5_recipe(t5)
         if all(self.sources.find_local(name) is not None for name in ("tokenizer", "tokenizer_2")):
             self._load_tokenizers()
-
-    def check_access(self) -> None:
-        """See BaseModel.check_access."""
-        self.sources.check_reachable(released_files.COMPONENTS)
-
-    def count_local_weights(self) -> int | None:
-        """See BaseModel.count_local_weights."""
-        return self.sources.count_local_weights("transformer")
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
@@ -105,17 +102,10 @@ class FluxModel(StableDiffusion):
             self.load_assistant_lora()
 
     def list_blocks(self, module: nn.Module) -> list[str]:
-        """See BaseModel.list_blocks: T5's are inside its encoder; CLIP has none and stays on the card."""
+        """See BaseModel.list_blocks: T5's are inside its encoder; CLIP has none, keeps its precision and stays."""
         if isinstance(module, T5EncoderModel):
             return [f"encoder.{name}" for name in super().list_blocks(module.encoder)]
         return super().list_blocks(module)
-
-    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
-        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks of the transformer and of T5.
-
-        CLIP is small: it has no blocks here and keeps its precision.
-        """
-        return linear_layers(module, self.list_blocks(module))
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. All archs of the family share a VAE, and so their latents."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompt_encoding, released_files
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
@@ -21,18 +20,17 @@ from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, Update
 from toolkit.memory.tiling import tiled_above
-from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
+from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.quantize.fill import linear_layers
+from toolkit.models.published_model import PublishedModel
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
-from toolkit.weights.sources import Sources
 from toolkit.weights.vae_identity import vae_fingerprint
 
 
-class Flux2Model(BaseModel):
+class Flux2Model(PublishedModel):
     """FLUX.2 dev: guidance embedding, Mistral 3 text encoder."""
 
     arch: ClassVar[str] = "flux2"
@@ -45,10 +43,10 @@ class Flux2Model(BaseModel):
 
     # Loading
 
-    @property
-    def sources(self) -> Sources:
-        """Where the job's components are."""
-        return Sources(self.model_config, self.card, partial(released_files.single_files, self.arch))
+    @classmethod
+    def single_files(cls, component: str) -> tuple[str, ...]:
+        """See PublishedModel.single_files."""
+        return released_files.single_files(cls.arch, component)
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -63,14 +61,6 @@ class Flux2Model(BaseModel):
             self._text_recipe(encoder)
         if self.sources.find_local("tokenizer") is not None:
             self._load_tokenizer()
-
-    def check_access(self) -> None:
-        """See BaseModel.check_access."""
-        self.sources.check_reachable(released_files.COMPONENTS)
-
-    def count_local_weights(self) -> int | None:
-        """See BaseModel.count_local_weights."""
-        return self.sources.count_local_weights("transformer")
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
@@ -87,10 +77,6 @@ class Flux2Model(BaseModel):
             recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
         setattr(self, component, module)
-
-    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
-        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
-        return linear_layers(module, self.list_blocks(module))
 
     def _text_recipe(self, files: ComponentFiles) -> Recipe:
         return text_recipe(
