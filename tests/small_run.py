@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from toolkit.train.resume import ResumeChoice, RunFacts, plan_resume
 from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
-from toolkit.train.task import SaveTask
+from toolkit.train.task import SaveTask, Task
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
 
 STEPS = 6
@@ -49,8 +49,19 @@ class SmallRun:
     network: Mapping[str, Any] | None = field(default_factory=lambda: {"type": "lora", "linear": 2, "dropout": 0.3})
     save: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self, folder: Path, *, stop_in: int = 0, crash_in: int = 0, resume: ResumeChoice | None = None) -> None:
-        """Run to the end, or ask to stop while step `stop_in` (from 1) is made, or die before `crash_in` is."""
+    def run(
+        self,
+        folder: Path,
+        *,
+        stop_in: int = 0,
+        crash_in: int = 0,
+        resume: ResumeChoice | None = None,
+        tasks: Sequence[Task] = (),
+    ) -> None:
+        """Run to the end, or ask to stop while step `stop_in` (from 1) is made, or die before `crash_in` is.
+
+        `tasks` come after saving.
+        """
         train = TrainConfig.model_validate(
             {"steps": STEPS, "lr": 0.01, "dtype": "fp32", "full_finetune": self.network is None, **self.train}
         )
@@ -69,7 +80,7 @@ class SmallRun:
                 Loop(
                     feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]
                     stepper=Stepper(learner, OBJECTIVES["velocity"].load().from_config(train), draws, ranks),
-                    tasks=(saving,),
+                    tasks=(saving, *tasks),
                     recorder=recorder,
                     progress=stages.progress,
                     ranks=ranks,

@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_model, write_dataset
+from tests.toolkit.parallel.fake_ranks import FakeRanks
 from toolkit.config import DatasetConfig
 from toolkit.data import BatchPlan, scan_datasets
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
+from toolkit.objectives.batch import Batch
 from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.randomness import Draws
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
@@ -75,3 +77,20 @@ def test_references_are_dropped_as_often_as_asked_and_the_same_each_time(folder:
     assert dropped[50:60] == [not feeder.batch(index).condition.references for index in range(50, 60)]
     always = _feeder(folder, rate=1)
     assert all(not always.batch(index).condition.references for index in range(5))
+
+
+def _same(one: Batch, other: Batch) -> bool:
+    tensors = [(batch.latents, batch.condition.prompt_embeds, *batch.condition.references) for batch in (one, other)]
+    return one.index == other.index and all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_two_ranks_draw_the_batches_that_one_draws_with_twice_the_accumulation(folder: Path, accumulation: int) -> None:
+    one = _feeder(folder, rate=0.5, accumulation=2 * accumulation)
+    two = [_feeder(folder, rate=0.5, accumulation=accumulation, ranks=FakeRanks(rank, 2)) for rank in range(2)]
+    for step in range(3):
+        expected = one.batches(step)
+        parts = zip(*(feeder.batches(step) for feeder in two), strict=True)
+        found = [batch for part in parts for batch in part]
+        assert len(found) == len(expected) == 2 * accumulation
+        assert all(_same(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
