@@ -22,6 +22,7 @@ from toolkit.data.batches import BatchPlan
 from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.examples import Example
 from toolkit.data.scan_result import Scan
+from toolkit.dtypes import torch_dtype
 from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
 from toolkit.errors import Interrupted
 from toolkit.files import sweep_temporary, write_text
@@ -49,7 +50,6 @@ from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.trained import Trained
 from toolkit.util.get_model import get_model_class
-from toolkit.weights.dtypes import DTYPES
 
 
 class BaseSDTrainProcess(BaseProcess):
@@ -146,7 +146,9 @@ class BaseSDTrainProcess(BaseProcess):
                 if needs_vae(config):
                     model.load("vae")
                 if config.network is None:
-                    model.transformer_dtype = DTYPES["fp32" if config.train.full_finetune_weights == "fp32" else "bf16"]
+                    model.transformer_dtype = torch_dtype(
+                        "fp32" if config.train.full_finetune_weights == "fp32" else "bf16"
+                    )
                 model.load("transformer")
             if (offloading := model.holding.describe("transformer")) is not None:
                 stages.tell(offloading)
@@ -155,7 +157,7 @@ class BaseSDTrainProcess(BaseProcess):
 
     def _make_model(self, device: str) -> BaseModel:
         model_class = get_model_class(self.config.model)
-        model = model_class(self.config.model, device=pick_device(device), dtype=DTYPES[self.config.train.dtype])
+        model = model_class(self.config.model, device=pick_device(device), dtype=torch_dtype(self.config.train.dtype))
         if self._memory is not None:
             inputs = self._memory.plan.inputs
             shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}

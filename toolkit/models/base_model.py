@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
+from toolkit.dtypes import torch_dtype
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Fused, Place, Update, state_of, updates_of
 from toolkit.memory.holding import Holding
@@ -19,7 +20,6 @@ from toolkit.memory.host import give_back
 from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.recipe import Loadable
 
 Component = Literal["text_encoder", "vae", "transformer"]
@@ -169,13 +169,13 @@ class BaseModel:
     def vae_dtype(self) -> torch.dtype:
         """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
         if self.model_config.vae_dtype is not None:
-            return DTYPES[self.model_config.vae_dtype]
+            return torch_dtype(self.model_config.vae_dtype)
         return torch.float32 if self.device.type == "cpu" else self.dtype
 
     @property
     def te_dtype(self) -> torch.dtype:
         """`model.te_dtype`; unset, the model's dtype."""
-        return self.dtype if self.model_config.te_dtype is None else DTYPES[self.model_config.te_dtype]
+        return self.dtype if self.model_config.te_dtype is None else torch_dtype(self.model_config.te_dtype)
 
     # Text and images
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.config import SaveConfig
+from toolkit.dtypes import DTYPES, torch_dtype
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
 from toolkit.optimizers.average import ExponentialMovingAverage
@@ -20,7 +21,6 @@ from toolkit.output.disk import free_bytes
 from toolkit.train.checkpoint import read_part, write_bundle
 from toolkit.train.resume import DATASET, RunFacts
 from toolkit.train.trained import Trained, raw_weights, restore_weights
-from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.tensor_files import num_bytes
 
 
@@ -125,7 +125,7 @@ class Saver:
         try:
             with self.ema.swapped_in() if self.ema else contextlib.nullcontext():
                 files = self.trained.save(
-                    self.folder / name, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step)
+                    self.folder / name, dtype=torch_dtype(self.config.dtype), metadata=self.metadata(step)
                 )
             if self.newest != step:
                 write_bundle(
@@ -164,7 +164,7 @@ class Saver:
                 f"{where} ({error.strerror or error}). {intact} Mend what stands in the way, then start the same job "
                 "again."
             )
-        weights = num_bytes(parts["weights"]) * DTYPES[self.config.dtype].itemsize // 4
+        weights = num_bytes(parts["weights"]) * DTYPES[self.config.dtype].num_bytes // 4
         needed = weights + sum(num_bytes(tensors) for tensors in parts.values())
         free = free_bytes(self.folder)
         return DiskFull(
