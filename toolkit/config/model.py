@@ -88,7 +88,7 @@ class ModelConfig(Section):
         "ostris/FLUX.1-schnell-training-adapter.",
     )
     model_paths: ModelPaths = Field(ModelPaths(), description="Other places for single components.")
-    vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`.")
+    vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`; fp32 on a CPU.")
     te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")
     model_kwargs: ModelKwargs = Field(ModelKwargs(), description="Options of one kind of model.")
 
