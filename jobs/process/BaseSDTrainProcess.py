@@ -24,6 +24,7 @@ from toolkit.data.batches import BatchPlan
 from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.examples import Example
 from toolkit.data.scan_result import Scan
+from toolkit.dtypes import torch_dtype
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
@@ -55,7 +56,6 @@ from toolkit.train.step import Stepper
 from toolkit.train.task import SampleTask, SaveTask
 from toolkit.train.trainable import TrainableWeights
 from toolkit.util.get_model import get_model_class
-from toolkit.weights.dtypes import DTYPES
 
 
 class BaseSDTrainProcess(BaseProcess):
@@ -162,14 +162,14 @@ class BaseSDTrainProcess(BaseProcess):
         if self._memory is not None:
             inputs = self._memory.plan.inputs
             shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
-        trained_dtype = DTYPES["fp32" if train.full_finetune_weights == "fp32" else "bf16"]
+        trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
         options = ModelOptions(
             transformer_dtype=trained_dtype if config.network is None else None,
             notify=notify,
             offload_shares=shares,
         )
         model_class = get_model_class(config.model)
-        return model_class(config.model, device=pick_device(device), dtype=DTYPES[train.dtype], options=options)
+        return model_class(config.model, device=pick_device(device), dtype=torch_dtype(train.dtype), options=options)
 
     def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
         """Encode every caption and sample prompt once."""

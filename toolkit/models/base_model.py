@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
+from toolkit.dtypes import torch_dtype
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Location, LoraTarget, Update, state_of, updates_of
 from toolkit.memory.component_loader import ComponentLoader
@@ -22,7 +23,6 @@ from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.recipe import Loadable
 
 __all__ = ["BaseModel", "Component", "LoraTarget", "StateDict"]
@@ -156,13 +156,13 @@ class BaseModel:
     def vae_dtype(self) -> torch.dtype:
         """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
         if self.model_config.vae_dtype is not None:
-            return DTYPES[self.model_config.vae_dtype]
+            return torch_dtype(self.model_config.vae_dtype)
         return torch.float32 if self.device.type == "cpu" else self.dtype
 
     @property
     def te_dtype(self) -> torch.dtype:
         """`model.te_dtype`; unset, the model's dtype."""
-        return self.dtype if self.model_config.te_dtype is None else DTYPES[self.model_config.te_dtype]
+        return self.dtype if self.model_config.te_dtype is None else torch_dtype(self.model_config.te_dtype)
 
     # Text and images
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from toolkit.config import SaveConfig
+from toolkit.dtypes import DTYPES, torch_dtype
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
 from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tensors
@@ -18,7 +19,6 @@ from toolkit.train.checkpoint import read_part, write_bundle
 from toolkit.train.learner import Learner
 from toolkit.train.resume import DATASET, RunFacts
 from toolkit.train.trainable import raw_weights, restore_weights
-from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.tensor_files import num_bytes
 
 
@@ -120,7 +120,7 @@ class Saver:
         try:
             with self.learner.averaged():
                 files = self.learner.weights.save(
-                    self.folder / name, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step)
+                    self.folder / name, dtype=torch_dtype(self.config.dtype), metadata=self.metadata(step)
                 )
             if self.newest != step:
                 write_bundle(
@@ -160,7 +160,7 @@ class Saver:
                 f"{where} ({error.strerror or error}). {intact} Mend what stands in the way, then start the same job "
                 "again."
             )
-        weights = num_bytes(parts["weights"]) * DTYPES[self.config.dtype].itemsize // 4
+        weights = num_bytes(parts["weights"]) * DTYPES[self.config.dtype].num_bytes // 4
         needed = weights + sum(num_bytes(tensors) for tensors in parts.values())
         free = free_bytes(self.folder)
         return DiskFull(

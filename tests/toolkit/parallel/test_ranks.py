@@ -16,8 +16,8 @@ from tests.toolkit.parallel.fake_ranks import FakeRanks, run_ranks
 from toolkit.config import TrainConfig
 from toolkit.errors import Interrupted
 from toolkit.models.condition import Condition
-from toolkit.objectives import OBJECTIVES
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
 from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.progress import Progress
@@ -85,7 +85,7 @@ def _stepper(accumulation: int, ranks: Ranks, **train: Any) -> tuple[Stepper, Tr
     weights = TransformerWeights(model, save_format="safetensors")
     weights.unfreeze()
     learner = build_learner(model, weights, config, draws=DRAWS, ranks=ranks)
-    return Stepper(learner, OBJECTIVES["velocity"](config), DRAWS, ranks), weights
+    return Stepper(learner, OBJECTIVES["velocity"].load().from_config(config), DRAWS, ranks), weights
 
 
 def _trained(accumulation: int, ranks: Ranks, **train: Any) -> tuple[list[Tensor], list[Tensor]]:

@@ -14,8 +14,8 @@ from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
-from toolkit.objectives import OBJECTIVES
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.objectives.objective import Objective, Predict
 from toolkit.objectives.velocity import VelocityObjective
 from toolkit.parallel.ranks import OneProcess
@@ -136,7 +136,7 @@ def test_an_objective_gives_a_loss_for_each_sample_and_makes_the_passes_it_says(
     predict = Prediction(model, _network_weights(model), DRAWS, index=0)
     passes: list[bool] = []
     model.transformer.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    objective = OBJECTIVES[name](TrainConfig(dtype="fp32"))
+    objective = OBJECTIVES[name].load().from_config(TrainConfig(dtype="fp32"))
     terms = objective.loss(Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)
     assert terms
     assert all(term.shape == (2,) and term.isfinite().all() for term in terms.values())
