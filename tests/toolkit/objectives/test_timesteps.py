@@ -1,6 +1,6 @@
 """toolkit.objectives.timesteps"""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from toolkit.randomness import Draws
 NUM = 20_000
 
 
-def _draw(kind: str, *, num_tokens: int = 1024, **options: float | str) -> torch.Tensor:
+def _draw(kind: str, *, num_tokens: int = 1024, **options: Any) -> torch.Tensor:
     draws = Draws(1)
     normal, uniform = draws.normal((NUM,), "normal"), draws.uniform((NUM,), "uniform")
     return draw_sigma(kind, normal, uniform, num_tokens=num_tokens, **options)

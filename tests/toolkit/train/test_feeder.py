@@ -42,8 +42,9 @@ def _feeder(folder: Path, *, rate: float, batch_size: int = 2) -> Feeder:
     prompts, images = PromptEncoder(model, encodings, warn=print), ImageEncoder(model, encodings, [(0, 0, 0)])
     for example in examples:
         prompts.add([""], folder=None)
-        for picture in (example, *example.references):
-            images.add(picture, folder=None)
+        images.add(example, folder=None)
+        for reference in example.references:
+            images.add(reference, folder=None)
     model.free("vae")
     plan = BatchPlan(examples, batch_size, draws)
     return Feeder(model, examples, plan, prompts, images, draws, use_captions=False)
