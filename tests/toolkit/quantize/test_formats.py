@@ -128,6 +128,14 @@ def test_quantos_formats_give_quantos_weights_bit_for_bit(
     assert torch.equal(ours, theirs[0].weight.dequantize())
 
 
+@pytest.mark.parametrize("qtype", TRUE_QUANTO)
+def test_nothing_is_compiled_for_quantos_formats(qtype: str) -> None:
+    from optimum.quanto.library.extensions import get_extension
+
+    _back(qtype, FORMATS[qtype].quantize(_weight(64, 256)), 256)
+    assert get_extension("quanto_cpp")._lib is None, "a job would compile into site-packages, silently, for a minute"
+
+
 def test_normal_float_chooses_the_nearest_of_its_values() -> None:
     values = torch.tensor(NORMAL_FLOAT).bfloat16().float()
     weight = torch.linspace(-1, 1, 64).unsqueeze(0)  # [1, 64]: one group with scale 1
