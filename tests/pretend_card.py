@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
 
     pick: Callable[[str], torch.device] = lambda name: torch.device(NAME)  # noqa: E731
     for module in (BaseSDTrainProcess, training_check, memory):
-        module.pick_device = pick
+        module.pick_device = pick  # type: ignore[attr-defined]
     with PretendCard():
         return run.main(arguments)
 
