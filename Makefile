@@ -1,6 +1,8 @@
 # make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
-# make test: lint, type check, tests
+# make quick: the tests that run no whole job, in two minutes: while you work
+# make test: lint, type check, spelling, all tests, in twelve minutes: before you push; CI runs it
 # make torture: the long form of tests/reliability, up to an hour; SHARE=0.1 does a tenth of it
+# make hooks: let git run the quick checks before each commit
 # make clean: remove the virtual environment and what the tools left behind
 
 ifeq ($(OS),Windows_NT)
@@ -9,10 +11,10 @@ else
 BIN := .venv/bin
 endif
 
-# processes of `make test`; each takes up to 2 GB
+# processes of `make quick` and `make test`; each takes up to 2 GB
 WORKERS ?= 2
 
-.PHONY: demo test torture clean
+.PHONY: demo quick test torture hooks clean
 .DEFAULT_GOAL := demo
 SHARE := 1
 
@@ -21,11 +23,16 @@ demo:
 	$(BIN)/python run.py config/examples/train_lora_flux2_tiny.yaml
 	$(BIN)/python -m scripts.flux2_tiny.proof output/flux2_tiny_zorbo
 
+quick:
+	@sh .ci/environment requirements.txt requirements-dev.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
 test:
 	@sh .ci/environment requirements.txt requirements-dev.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python scripts/write_vram_docs.py --check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -33,6 +40,10 @@ test:
 torture:
 	@sh .ci/environment requirements.txt requirements-dev.txt
 	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
+
+hooks:
+	@sh .ci/environment requirements.txt requirements-dev.txt
+	$(BIN)/pre-commit install
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

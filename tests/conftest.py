@@ -1,4 +1,4 @@
-"""What holds for every test: no network, and GPU tests only where there is one."""
+"""What holds for every test: its tier, no network, no compiler, and GPU tests only where there is a card."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import tempfile
 
 import pytest
 
+from tests import tiers
 from toolkit.threads import share_cores
 
 share_cores()
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="trainer-cache-")  # what runs keep for the next start
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["CXX"] = "no-compiler-in-tests"  # nothing is built into site-packages, or waits for one who builds there
 os.environ.pop("SEED", None)
 
 
@@ -27,6 +29,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tiers.mark(items)
     needing_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needing_gpu:
         return

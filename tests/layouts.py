@@ -91,7 +91,7 @@ def scaled(state: State, *, weight: str = "weight_scale", per_row: bool = False)
         if not ("_blocks." in name or "layers." in name) or tensor.ndim != 2:
             result[name] = tensor
             continue
-        top = tensor.float().abs().amax(dim=1 if per_row else None) / 448
+        top = (tensor.float().abs().amax(dim=1) if per_row else tensor.float().abs().amax()) / 448
         layer = name.removesuffix(".weight")
         result[name] = (tensor.float() / (top[:, None] if per_row else top)).to(FP8)
         result[f"{layer}.{weight}"] = top

@@ -78,7 +78,7 @@ class Generator(TorchGenerator):
 
     def __new__(cls, device: torch.device | str = CPU) -> Generator:
         generator = super().__new__(cls, CPU)
-        cls.is_on_card[generator._cdata] = torch.device(device).type == NAME
+        cls.is_on_card[generator._cdata] = torch.device(device).type == NAME  # type: ignore[attr-defined]
         return generator
 
     def manual_seed(self, seed: int) -> Generator:
@@ -117,7 +117,7 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
         return CardTensor(result) if is_on_card else result
 
     for generator in (value for value in (*args, *kwargs.values()) if isinstance(value, TorchGenerator)):
-        if Generator.is_on_card.get(generator._cdata, False) != is_on_card:
+        if Generator.is_on_card.get(generator._cdata, False) != is_on_card:  # type: ignore[attr-defined]
             raise RuntimeError(f"{function} draws with a generator of another device")
     held = [_map(_held, value) for value in args]
     result = function(*held, **{name: _map(_held, value) for name, value in kwargs.items()})
@@ -167,7 +167,8 @@ def _lowered(function: Any) -> Callable[..., Any]:
         return value.to(torch.get_autocast_dtype(NAME)) if is_exact else value
 
     def compute(*args: Any, **kwargs: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):
+        key = torch._C.DispatchKey.AutocastPrivateUse1  # type: ignore[attr-defined]
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(key)):
             return function(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
 
     return compute
@@ -178,11 +179,11 @@ def main(arguments: Sequence[str]) -> int:
     register()
     torch.Generator = Generator  # type: ignore[misc]
     import run
-    from jobs.process import BaseSDTrainProcess, check, memory
+    from jobs.process import BaseSDTrainProcess, memory, training_check
 
     pick: Callable[[str], torch.device] = lambda name: torch.device(NAME)  # noqa: E731
-    for module in (BaseSDTrainProcess, check, memory):
-        module.pick_device = pick
+    for module in (BaseSDTrainProcess, training_check, memory):
+        module.pick_device = pick  # type: ignore[attr-defined]
     with PretendCard():
         return run.main(arguments)
 

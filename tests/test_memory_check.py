@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from toolkit.errors import UserError
 from toolkit.stop import StopRequest
 
 
-def job_for(folder: Path, *, vram_gb: float | None = None, **sections: object) -> JobConfig:
+def job_for(folder: Path, *, vram_gb: float | None = None, **sections: Any) -> JobConfig:
     job = load_job(write_job(folder, **sections))
     return replace(job, vram_gb=vram_gb)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,9 @@ OFFLOADED = {
 
 
 def test_an_offloaded_run_learns_the_same_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ActivationOffload.__init__.__kwdefaults__, "smallest_bytes", 0)
+    defaults = ActivationOffload.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "smallest_bytes", 0)
     sample = {"sample_every": 3, "prompts": ["a red circle"], "format": "png"}
     outputs = []
     for name, model in (("plain", {}), ("offloaded", OFFLOADED)):
@@ -66,7 +69,7 @@ def test_an_offloaded_run_learns_the_same_bit_for_bit(tmp_path: Path, monkeypatc
         ({"model": {"layer_offloading": True, "layer_offloading_transformer_percent": 70}}, "percent"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(sections: dict, what: str, tmp_path: Path) -> None:
+def test_settings_that_contradict_each_other_are_refused(sections: dict[str, Any], what: str, tmp_path: Path) -> None:
     with pytest.raises(JobError, match=what):
         load_job(write_job(tmp_path, **sections))
 

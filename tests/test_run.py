@@ -251,7 +251,7 @@ def test_a_users_mistake_in_a_run_has_no_traceback(run: Run, job: Write, tmp_pat
     assert "the disk is full" in err
     assert "Traceback" not in err
     assert "my_CannotGoOn  failed" in out
-    (event,) = [json.loads(line) for line in (tmp_path / "out" / "my_CannotGoOn" / "events.jsonl").open()]
+    (event,) = map(json.loads, (tmp_path / "out" / "my_CannotGoOn" / "events.jsonl").read_text().splitlines())
     assert (event["kind"], event["error"], event["traceback"]) == ("error", "UserError", "")
 
 
@@ -260,7 +260,7 @@ def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write,
     assert code == 1
     assert "Traceback" in err
     assert "ZeroDivisionError: a fault of ours" in err
-    (event,) = [json.loads(line) for line in (tmp_path / "out" / "my_Crashes" / "events.jsonl").open()]
+    (event,) = map(json.loads, (tmp_path / "out" / "my_Crashes" / "events.jsonl").read_text().splitlines())
     assert event["kind"] == "error"
     assert "ZeroDivisionError" in event["traceback"]
 

@@ -82,8 +82,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(variant: str, tmp_path: Path) -> None:
-    options = {key: dict(value) if isinstance(value, dict) else value for key, value in VARIANTS[variant].items()}
-    extra = options.pop("datasets_extra", {})
+    options = dict(VARIANTS[variant])
+    extra: dict[str, Any] = options.pop("datasets_extra", {})
     options["datasets"] = [{"folder_path": str(write_dataset(tmp_path / "images")), "resolution": 32, **extra}]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
@@ -156,7 +156,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
         stepper = Stepper(learner, FixedNoise("sigmoid"), draws, ranks)
         batches = [Batch(p.start, latents[p], Condition(embeds[p]), weight[p], 4) for p in parts]
         gradients: list[torch.Tensor] = []
-        handle = optimizer.register_step_pre_hook(lambda *_: gradients.append(parameter.grad.clone()))  # type: ignore[union-attr]
+        handle = optimizer.register_step_pre_hook(lambda *_: gradients.append(parameter.grad.clone()))
         result = stepper.train_step(0, batches)
         handle.remove()
         return gradients[0], result.loss
@@ -342,7 +342,8 @@ def _psnr(one: Image.Image, other: Image.Image) -> float:
 def test_a_signal_while_it_draws_saves_the_step_and_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = {"sample_every": 2, "sample_steps": 50, "prompts": ["a red circle"] * 50}
     job = write_job(tmp_path, sample=sample, train={"disable_sampling": False, "skip_first_sample": True})
-    stop, drawn = StopRequest(), []
+    stop = StopRequest()
+    drawn: list[None] = []
 
     def draw(*arguments: Any, **options: Any) -> Any:
         drawn.append(None)

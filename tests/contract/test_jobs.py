@@ -13,8 +13,8 @@ from tests.tiny import run_job, write_job
 from toolkit.config import load_job
 from toolkit.weights.tensor_files import read_tensors
 
-LORA = {"network": {"type": "lora", "linear": 2}}
-FULL = {"network": None}
+LORA: dict[str, Any] = {"network": {"type": "lora", "linear": 2}}
+FULL: dict[str, Any] = {"network": None}
 
 
 def _write(folder: Path, section: dict[str, Any], kind: dict[str, Any], *, steps: int, **train: Any) -> Path:

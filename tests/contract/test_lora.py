@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,7 +55,7 @@ def test_every_block_list_has_targets(whole: BaseModel) -> None:
 
 def test_a_target_is_found_by_its_own_name_and_by_those_of_its_layers(whole: BaseModel) -> None:
     for target in whole.get_lora_targets():
-        place = whole.locate_layer(target.name)
+        place: Any = whole.locate_layer(target.name)
         assert place is not None and place.target == target.name
         for part, module in enumerate(target.modules):
             for name in (module, module.replace(".", "_")):

@@ -104,10 +104,11 @@ def cases(count: int) -> list[Case]:
     """The first `count` of all cases, in an order that shows every network, optimizer and option as soon as it can."""
     everything = list(itertools.product((*NETWORKS, FULL), OPTIMIZERS, (False, True), (1, 3)))
     random.Random(0).shuffle(everything)
-    return [Case(*values, number=number) for number, values in enumerate(itertools.islice(_newest(everything), count))]
+    chosen = enumerate(itertools.islice(_newest(everything), count))
+    return [Case(*values, number) for number, values in chosen]
 
 
-def _newest(waiting: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+def _newest(waiting: list[tuple[str, str, bool, int]]) -> Iterator[tuple[str, str, bool, int]]:
     seen: set[tuple[int, Any]] = set()
     while waiting:
         best = max(waiting, key=lambda values: len({*enumerate(values)} - seen))

@@ -94,9 +94,9 @@ class Faults:
         """From now on."""
         self._sync, self._write_event = os.fsync, EventLog.write
         sys.addaudithook(self._on_audit)
-        os.fsync = self._on_sync
+        os.fsync = self._on_sync  # type: ignore[assignment]
         faults = self
-        EventLog.write = lambda log, kind, **fields: faults._on_event(log, kind, fields)  # type: ignore[assignment, method-assign]
+        EventLog.write = lambda log, kind, **fields: faults._on_event(log, kind, fields)  # type: ignore[method-assign]
 
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._is_own:

@@ -143,7 +143,8 @@ class KillSweep:
         raise AssertionError("never comes here")
 
     def _run_uninterrupted(self) -> None:
-        start = Start(self.case.write(self.folder / "whole", self.model), "whole", bug=self.bug and self.bug.name)
+        job = self.case.write(self.folder / "whole", self.model)
+        start = Start(job, "whole", bug=self.bug.name if self.bug else None)
         end = self.server.run(start)
         assert end.how == "done", start.file("log").read_text()
         self._seconds = end.seconds
@@ -164,7 +165,7 @@ class KillSweep:
                 f"start{number}",
                 aim=aim,
                 kill_after_s=moment,
-                bug=self.bug and self.bug.name,
+                bug=self.bug.name if self.bug else None,
                 seed=self._random.randrange(2**32),
             )
             end = self.server.run(start)

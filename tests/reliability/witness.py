@@ -18,7 +18,7 @@ def watch_steps(notes: Path) -> None:
 
     def watched(self: Stepper, step: int, batches: Sequence[Batch]) -> StepResult:
         result = train_step(self, step, batches)
-        os.write(handle, f"{step} {result.loss.item().hex()}\n".encode())
+        os.write(handle, f"{step} {float(result.loss).hex()}\n".encode())
         return result
 
     Stepper.train_step = watched  # type: ignore[method-assign]

@@ -49,7 +49,7 @@ def add_package(root: Root, name: str, files: dict[str, str]) -> None:
         (root.folder / name / file).write_text(text, encoding="utf-8")
 
 
-@pytest.fixture(params=sorted(find_cards().values(), key=lambda card: card.arch), ids=lambda card: card.arch)
+@pytest.fixture(params=[card for _, card in sorted(find_cards().items())], ids=lambda card: card.arch)
 def card(request: pytest.FixtureRequest) -> ModelCard:
     return request.param
 

@@ -71,14 +71,14 @@ with stop.listen():
 def test_a_process_deep_in_a_library_ends_too(
     signals: tuple[signal.Signals, ...], grace_s: float, within_s: float
 ) -> None:
-    process = subprocess.Popen([sys.executable, "-c", DEAF, str(grace_s)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    started = time.monotonic()
-    for number in signals:
-        process.send_signal(number)
-        time.sleep(0.1)  # two at once of a kind are one
-    assert process.wait(timeout=60) == 130
+    with subprocess.Popen([sys.executable, "-c", DEAF, str(grace_s)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = time.monotonic()
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.1)  # two at once of a kind are one
+        assert process.wait(timeout=60) == 130
     assert time.monotonic() - started < within_s + 1  # a busy machine
 
 

@@ -26,11 +26,11 @@ def trained(model: FluxModel, *, checkpointing: bool) -> list[Tensor]:
     network.apply()
     with torch.no_grad():
         for index, parameter in enumerate(network.parameters()):
-            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)))
     velocity = model.get_noise_prediction(NOISY, TIMESTEP, Condition(EMBEDS))
     velocity.square().mean().backward()
-    gradients = [parameter.grad for parameter in network.parameters()]
-    assert all(gradient is not None and gradient.any() for gradient in gradients)
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert len(gradients) == len(network.parameters()) and all(gradient.any() for gradient in gradients)
     return [velocity, *gradients]
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,7 +123,7 @@ def test_the_text_encoder_has_a_place_of_its_own(key: str, tmp_path: Path) -> No
     (folder / "text_encoder").mkdir(parents=True)
     (folder / "text_encoder" / "config.json").write_text("{}")
     (folder / "tokenizer.json").write_text("{}")
-    place = str(folder) if key == "te_name_or_path" else {"text_encoder": str(folder)}
+    place: Any = str(folder) if key == "te_name_or_path" else {"text_encoder": str(folder)}
     model = _model(_klein(tmp_path / "model"), **{key: place})
     assert model.sources.find("text_encoder").folder == folder / "text_encoder"
     assert model.sources.find("tokenizer").folder == folder
@@ -158,7 +159,8 @@ def test_weights_of_another_arch_are_named(given: str, asked: str, tmp_path: Pat
     _header_only(path, layouts.released_transformer(_released(given)))
     files = ComponentFiles(path, None, (path,))
     if RELEASED[given] == RELEASED[asked]:
-        assert transformer_recipe(files, arch=asked).module.config.joint_attention_dim == RELEASED[given].joint_dim
+        config: Any = transformer_recipe(files, arch=asked).module.config
+        assert config.joint_attention_dim == RELEASED[given].joint_dim
     else:
         with pytest.raises(UserError, match=rf"mine\.safetensors is FLUX\.2 .*Set `arch: {given[:14]}"):
             transformer_recipe(files, arch=asked)

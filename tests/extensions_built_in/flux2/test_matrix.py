@@ -67,10 +67,6 @@ class Watched(SDTrainer):
         self.model = model
         return super().make_trainable(model, draws)
 
-    def _needed_bytes(self, num_parameters: int) -> int:
-        """The small stand-in needs less of the disk than the released model."""
-        return super()._needed_bytes(num_parameters // 10_000)
-
 
 @cache
 def _transformer(variant: Variant) -> Flux2Transformer2DModel:

@@ -76,7 +76,7 @@ def table() -> str:
         right, refused = COUNTS[kind, "correct result"], COUNTS[kind, "clear error"]
         rows.append((kind, str(right + refused), str(right), str(refused)))
     sums = [sum(int(row[column]) for row in rows[1:]) for column in (1, 2, 3)]
-    rows.append(("all", *map(str, sums)))
+    rows.append(("all", str(sums[0]), str(sums[1]), str(sums[2])))
     return "\n".join(f"{row[0]:<34}{row[1]:>8}{row[2]:>17}{row[3]:>14}" for row in rows)
 
 

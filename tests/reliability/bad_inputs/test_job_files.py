@@ -6,6 +6,7 @@ import contextlib
 import random
 import string
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,9 +334,7 @@ def test_every_key_misspelt_is_an_error_that_names_its_place() -> None:
         typed = f"{key[:1]}q{key[1:]}"
         assert typed not in section.model_fields
         tree = job_with(location, typed, 1)
-        text = expect_error(
-            "misspelt keys", lambda tree=tree: check_job(tree, path=Path("job.yaml"), known=known), typed
-        )
+        text = expect_error("misspelt keys", partial(check_job, tree, path=Path("job.yaml"), known=known), typed)
         assert "unknown key" in text
 
 
@@ -347,7 +346,7 @@ def test_no_key_takes_a_value_of_another_type_without_a_word() -> None:
     for location, section, key in PLACES:
         for value in JUNK:
             tree = job_with(location, key, value)
-            outcome = attempt("wrong types", lambda tree=tree: check_job(tree, path=Path("job.yaml"), known=known))
+            outcome = attempt("wrong types", partial(check_job, tree, path=Path("job.yaml"), known=known))
             if section.model_fields[key].annotation in (int, float, bool) and not isinstance(value, int):
                 assert isinstance(outcome, JobError), (location, key, value)
 
@@ -376,5 +375,5 @@ def test_run_ends_with_2_and_no_traceback(name: str, tmp_path: Path, capsys: pyt
 def test_a_good_job_is_good(tmp_path: Path, load: Callable[..., Any]) -> None:
     expect_result(KIND, load(GOOD.format(output="output")))
     expect_result(KIND, lambda: load_job(write_job(tmp_path, name="tiny")))
-    tree = {"config": {"process": [{"train": {}}]}}
+    tree: dict[str, Any] = {"config": {"process": [{"train": {}}]}}
     assert value_at(tree, next(iter(Layout().mappings(tree)))[0]) is tree

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,6 @@ def test_places_that_are_no_job_files_are_named(tmp_path: Path, capsys: pytest.C
     for name in ("folder.yaml", "loop.yaml", "absent.yaml", "x" * 300, "a\0b"):
         output = tmp_path / "new.yaml"
         command = [str(tmp_path / name), "--to", "flux2", "--output", str(output)]
-        assert expect_exit(KIND, lambda command=command: main(command)) == 2
+        assert expect_exit(KIND, partial(main, command)) == 2
         assert capsys.readouterr().err
         assert not output.exists()

@@ -10,6 +10,7 @@ import os
 import string
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.reliability.bad_inputs.battery import attempt
+from tests.reliability.bad_inputs.battery import attempt, expect_result
 from tests.reliability.bad_inputs.test_stored import bundles_of
 from tests.reliability.bad_inputs.test_tensor_files import lora_bytes
 from toolkit.config.job import job_sections
@@ -74,14 +75,14 @@ def test_any_bytes_are_a_job_or_an_error(content: bytes, suffix: str, tmp_path: 
 def test_any_tree_is_a_job_or_an_error(tree: dict[str, Any], process: Any) -> None:
     wrapped = {**tree, "config": {"name": "x", "process": [process]}}
     for given_tree in (tree, wrapped):
-        outcome = attempt("made by hypothesis", lambda t=given_tree: check_job(t, path=Path("job.yaml"), known=KNOWN))
+        outcome = attempt("made by hypothesis", partial(check_job, given_tree, path=Path("job.yaml"), known=KNOWN))
         assert not isinstance(outcome, UserError) or isinstance(outcome, JobError)
 
 
 @many
 @given(key=names, value=yaml_like | st.text())
 def test_any_override_is_a_value_or_an_error(key: str, value: str) -> None:
-    tree = {"config": {"process": [{"train": {}}]}}
+    tree: dict[str, Any] = {"config": {"process": [{"train": {}}]}}
     job = Path("job.yaml")
     attempt("made by hypothesis", lambda: check_job(tree, path=job, known=KNOWN, overrides=[f"train.{key}={value}"]))
     try:
@@ -124,7 +125,7 @@ def test_any_header_is_a_safetensors_file_or_an_error(
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + data)
     for read in (read_tensors, read_lora_file, lambda p: index_tensors([p])):
-        refused_with(path, lambda read=read: read(path))
+        refused_with(path, partial(read, path))
 
 
 @many
@@ -142,7 +143,7 @@ def test_any_entry_of_a_header_is_read_or_an_error(data: st.DataObject, tmp_path
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(data.draw(st.sampled_from([0, 8, 16]))))
     for read in (read_tensors, lambda p: index_tensors([p])):
-        refused_with(path, lambda read=read: read(path))
+        refused_with(path, partial(read, path))
 
 
 @many
@@ -162,7 +163,7 @@ def test_any_manifest_is_passed_over_or_valid(content: bytes, tmp_path: Path) ->
     folder = tmp_path / "state" / "000000010"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_bytes(content)
-    valid, reasons = attempt("made by hypothesis", lambda: bundles_of(tmp_path))
+    valid, reasons = expect_result("made by hypothesis", lambda: bundles_of(tmp_path))
     assert len(valid) + len(reasons) == 1
 
 
@@ -175,7 +176,7 @@ def test_any_likely_manifest_is_passed_over_or_valid(data: st.DataObject, tmp_pa
     folder = tmp_path / "state" / "000000010"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
-    valid, reasons = attempt("made by hypothesis", lambda: bundles_of(tmp_path))
+    valid, reasons = expect_result("made by hypothesis", lambda: bundles_of(tmp_path))
     assert len(valid) + len(reasons) == 1
 
 

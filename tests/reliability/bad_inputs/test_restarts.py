@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def test_status_of_what_is_no_output_folder_is_a_mistake(tmp_path: Path, capsys:
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nothing", "file", "loop", "x" * 300, "a\0b"):
-        outcome = expect_exit("records and --status", lambda name=name: run.main(["--status", str(tmp_path / name)]))
+        outcome = expect_exit("records and --status", partial(run.main, ["--status", str(tmp_path / name)]))
         assert outcome == 2
         assert "no such folder" in capsys.readouterr().err
     assert run.main(["--status", str(tmp_path)]) == 0

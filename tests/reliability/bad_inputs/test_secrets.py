@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -89,7 +90,7 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("sections", WRITTEN, ids=lambda sections: str(sections)[:30])
-def test_a_secret_written_into_a_job_file_is_refused_and_not_shown(sections: dict[str, object], tmp_path: Path) -> None:
+def test_a_secret_written_into_a_job_file_is_refused_and_not_shown(sections: dict[str, Any], tmp_path: Path) -> None:
     path = write_job(tmp_path, **sections)
     text = expect_error("secrets in job files", lambda: load_job(path), str(path), "looks like a secret", ".env")
     assert HUB not in text

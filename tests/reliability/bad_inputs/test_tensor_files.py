@@ -9,6 +9,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_a_damaged_file_is_named_by_every_reader(name: str, tmp_path: Path) -> N
     for reader, read in READERS.items():
         if name.startswith("empty, but") and reader in ("metadata", "text encoder"):
             continue  # which look at no shape
-        expect_error("safetensors", lambda read=read: read(path), str(path), "damaged")
+        expect_error("safetensors", partial(read, path), str(path), "damaged")
 
 
 def test_places_that_are_no_file_are_named_and_not_waited_for(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_places_that_are_no_file_are_named_and_not_waited_for(tmp_path: Path) ->
     for name in ("pipe", "folder", "loop", "absent"):
         path = tmp_path / f"{name}.safetensors"
         for read in READERS.values():
-            expect_error("safetensors", lambda read=read, path=path: read(path), str(path), "file")
+            expect_error("safetensors", partial(read, path), str(path), "file")
 
 
 @pytest.mark.parametrize("dtype", ["F4", "F8_E8M0", "C64", "U64", "F6_E2M3", "F8_E4M3FNUZ"])
@@ -133,7 +134,7 @@ def test_flipped_bits_of_a_header_are_read_or_named(seed: int, tmp_path: Path) -
     path = tmp_path / "x.safetensors"
     path.write_bytes(data)
     for read in READERS.values():
-        outcome = attempt("safetensors with flipped bits", lambda read=read: read(path))
+        outcome = attempt("safetensors with flipped bits", partial(read, path))
         assert not isinstance(outcome, UserError) or str(path) in str(outcome)
 
 
@@ -248,7 +249,7 @@ def test_a_base_that_is_damaged_is_not_merged_into(tmp_path: Path, capsys: pytes
     for content in (*FILES.values(), GOOD):
         base.write_bytes(content)
         command = ["merge", str(lora), "--base", str(base), "--output", str(output), "--arch", ARCH]
-        assert expect_exit("lora files", lambda command=command: lora_command(command)) == 2
+        assert expect_exit("lora files", partial(lora_command, command)) == 2
         assert "base.safetensors" in capsys.readouterr().err or content == GOOD
         assert not output.exists()
     assert lora_command([*command, "--weight", "nan"]) == 2
@@ -317,7 +318,7 @@ class Trap:
         return Path.touch, (self.canary,)
 
 
-PATHS = {
+PATHS: dict[str, dict[str, Any]] = {
     "model": {"model": {"arch": "flux2_tiny", "name_or_path": "TRAP"}},
     "transformer": {"model": {"model_paths": {"transformer": "TRAP"}}},
     "vae": {"model": {"vae_path": "TRAP"}},

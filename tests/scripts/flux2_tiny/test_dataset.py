@@ -35,7 +35,8 @@ def test_the_world_is_pairs_of_pictures_and_captions_that_repeat(tmp_path: Path)
     pictures = sorted((tmp_path / "one").glob("*.png"))
     assert len(pictures) == 12
     for picture in pictures:
-        assert Image.open(picture).size == (128, 128)
+        with Image.open(picture) as image:
+            assert image.size == (128, 128)
         assert picture.with_suffix(".txt").read_text(encoding="utf-8").strip()
         assert picture.read_bytes() == (tmp_path / "two" / picture.name).read_bytes()
 

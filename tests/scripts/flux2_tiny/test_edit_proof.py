@@ -46,5 +46,6 @@ def test_a_lora_that_learned_nothing_fails_with_figures_and_pictures(
     assert main([str(run), "--model", str(TINY), "--pictures", "2"]) == 1
     figures = json.loads((run / "edit_proof.json").read_text(encoding="utf-8"))
     assert figures["num_pictures"] == 2 and figures["passed"] is False
-    assert Image.open(run / "samples" / "edit_proof.jpg").height > 5 * 128
+    with Image.open(run / "samples" / "edit_proof.jpg") as shown:
+        assert shown.height > 5 * 128
     assert "FAIL" in capsys.readouterr().out

@@ -82,7 +82,8 @@ def test_a_lora_that_learned_nothing_fails_with_figures_and_pictures(
     assert figures["num_prompts"] == 2
     assert figures["emblem_after"] == 0
     assert figures["passed"] is False
-    assert Image.open(run / "samples" / "proof.jpg").height > 4 * 128
+    with Image.open(run / "samples" / "proof.jpg") as shown:
+        assert shown.height > 4 * 128
     printed = capsys.readouterr().out
     assert "FAIL" in printed
     for file in ("demo.safetensors", "grid.jpg", "proof.jpg", "events.jsonl"):

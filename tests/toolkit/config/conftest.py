@@ -9,13 +9,15 @@ import pytest
 import yaml
 
 from toolkit.cards import ModelCard
-from toolkit.config import JobConfig, TrainingProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.parse import parse_file
 from toolkit.errors import JobError
 
-Check = Callable[..., JobConfig]
+Tree = dict[str, Any]
+Check = Callable[..., Any]  # a JobConfig, some of whose sections may be None
+Problems = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def check(job: dict[str, Any], known: Known) -> Check:
 
 
 @pytest.fixture
-def problems(check: Check) -> Callable[..., dict[str, str]]:
+def problems(check: Check) -> Problems:
     """What is wrong with `job` by then, by place; without `config.process[0].`."""
 
     def collect(**options: Any) -> dict[str, str]:

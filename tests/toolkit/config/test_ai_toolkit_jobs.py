@@ -30,6 +30,7 @@ def test_it_is_accepted_and_nothing_that_it_says_is_refused(job: Path) -> None:
     loaded = load_job(job)
     (process,) = loaded.config.process
     assert process.model.is_flux
+    assert process.network is not None
     assert (process.network.linear, process.network.linear_alpha) == (16, 16)
     assert process.save.dtype == "fp16"
     assert process.save.lora_format == "diffusers"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from tests.toolkit.config.conftest import Check, Problems, Tree
 from toolkit.config import SampleConfig, SampleItem
 from toolkit.config.sample_prompt import read_flags
 
@@ -39,14 +40,14 @@ def test_reference_images_stand_in_the_order_of_their_numbers() -> None:
     assert [item.references for item in sample.items()] == [(Path("b b.png"), Path("c.png")), (Path("d.png"),)]
 
 
-def test_the_first_reference_image_has_two_names(process, check, tmp_path: Path) -> None:
+def test_the_first_reference_image_has_two_names(process: Tree, check: Check, tmp_path: Path) -> None:
     picture = tmp_path / "before.png"
     picture.touch()
     process["sample"] = {"samples": [{"prompt": "a", "ctrl_img_1": str(picture)}, f"b --ctrl_img_1 {picture}"]}
     assert [item.references for item in check().config.process[0].sample.items()] == [(picture,)] * 2
 
 
-def test_a_reference_image_that_is_not_there_is_named(process, problems) -> None:
+def test_a_reference_image_that_is_not_there_is_named(process: Tree, problems: Problems) -> None:
     process["sample"] = {"samples": [{"prompt": "a", "ctrl_img": "/nowhere/before.png"}]}
     assert "/nowhere/before.png" in problems()["sample.samples[0].ctrl_img"]
 
@@ -72,7 +73,7 @@ def test_ai_toolkits_neg_false_is_an_empty_prompt() -> None:
     assert SampleConfig(neg=False).neg == ""
 
 
-def test_samples_stand_before_prompts(process, check) -> None:
+def test_samples_stand_before_prompts(process: Tree, check: Check) -> None:
     process["sample"] = {"samples": [{"prompt": "new"}], "prompts": ["old"]}
     checked = check()
     assert [item.prompt for item in checked.config.process[0].sample.items()] == ["new"]

@@ -90,7 +90,7 @@ def test_an_average_is_kept_only_if_asked_for() -> None:
 
 def test_a_section_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        TrainConfig().steps = 3
+        TrainConfig().steps = 3  # type: ignore[misc]
 
 
 def test_numbers_are_not_true_or_false() -> None:

@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from toolkit.data.image_files import MAX_PIXELS, ImageError, inspect_image
 from toolkit.files import sha256_file
 
-SAVERS = {"jpg": {}, "png": {}, "webp": {"lossless": True}}
+SAVERS: dict[str, dict[str, Any]] = {"jpg": {}, "png": {}, "webp": {"lossless": True}}
 
 
 def noise(size: tuple[int, int] = (200, 120)) -> Image.Image:

@@ -126,12 +126,13 @@ def test_a_grey_jpeg_has_its_grey(tmp_path: Path, make_example: MakeExample) -> 
 
 def test_the_first_picture_of_several_is_taken(tmp_path: Path, make_example: MakeExample) -> None:
     first, second = Image.new("RGB", (64, 64), (255, 0, 0)), Image.new("RGB", (64, 64), (0, 0, 255))
-    for ending, options in {
+    savers: dict[str, dict[str, Any]] = {
         "png": {},
         "webp": {"lossless": True},
         "jpg": {"format": "MPO", "quality": 100},
         "jpeg": {"format": "GIF"},
-    }.items():
+    }
+    for ending, options in savers.items():
         path = saved(tmp_path, first, ending, save_all=True, append_images=[second], **options)
         pixels = load_pixels(make_example(path, (64, 64)), background=WHITE)
         assert color_of(pixels)[0] >= 253, ending

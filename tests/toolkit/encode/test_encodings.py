@@ -1,5 +1,6 @@
 """toolkit.encode.encodings"""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_what_does_not_fit_into_memory_goes_to_the_overflow_folder_until_it_is_r
     overflow = tmp_path / "overflow"
     encodings = Encodings(told.append, overflow=overflow)
     for index in range(5):
-        assert encodings.add(f"key{index}", lambda index=index: _ones() * index, folder=None)
+        assert encodings.add(f"key{index}", partial(torch.mul, _ones(), index), folder=None)
         assert not encodings.add(f"key{index}", _ones, folder=None)
     assert sorted(path.stem for path in overflow.iterdir()) == ["key2", "key3", "key4"]
     assert all(torch.equal(encodings[f"key{index}"], _ones() * index) for index in range(5))

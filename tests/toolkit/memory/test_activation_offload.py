@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +27,7 @@ def _blocks() -> nn.ModuleList:
     return nn.ModuleList(TwoStreams() for _ in range(4))
 
 
-def _run(blocks: nn.ModuleList, run, seed: int) -> Tensor:
+def _run(blocks: nn.ModuleList, run: Callable[..., Any], seed: int) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     image, text, shared = (torch.randn(size, 8, generator=draw).requires_grad_() for size in (6, 3, 1))
     for block in blocks:
@@ -61,7 +64,7 @@ def test_inputs_leave_the_device_and_what_blocks_share_stays() -> None:
     kept: list[tuple[int, ...]] = []
 
     class Watched(ActivationOffload):
-        def _keep(self, tensor: Tensor):
+        def _keep(self, tensor: Tensor) -> Any:
             kept.append(tuple(tensor.shape))
             return super()._keep(tensor)
 

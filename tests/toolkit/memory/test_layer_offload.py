@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ SHARES = (0.0, 0.3, 0.5, 1.0)
 class PoisonedOffload(LayerOffload):
     """Forgets every buffer but that of the block that begins, and fills it with NaN: whoever reads it is found out."""
 
-    def _enter(self, index: int, *, down: bool):
+    def _enter(self, index: int, *, down: bool) -> Any:
         for buffer in self._ring:
             if buffer.block not in (None, index) and buffer.block != self._next(index, down=down):
                 self._flat[buffer.block].to_host()
@@ -45,7 +47,7 @@ class Setup:
         self.parameters = network.parameters()
         with torch.no_grad():
             for index, parameter in enumerate(self.parameters):
-                parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)))
         transformer = self.model.transformer
         self.blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
         streamed = choose_streamed([sum(p.numel() for p in block.parameters()) for block in self.blocks], share)
@@ -153,7 +155,7 @@ def test_each_block_is_fetched_once_per_pass() -> None:
     fetched: list[int] = []
 
     class Counting(LayerOffload):
-        def _fetch(self, block, buffer):
+        def _fetch(self, block: int, buffer: Any) -> None:
             fetched.append(block)
             super()._fetch(block, buffer)
 

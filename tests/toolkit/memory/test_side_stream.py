@@ -111,7 +111,9 @@ class Overtakes(LayerOffload):
         current = super()._enter(index, down=down)
         following = self._ahead(index, down=down)[1:]
         if current is not None and following and current.block == index:
-            self._stream.copy(current.data[: self._flat[following[0]].num_bytes], self._flat[following[0]].host)
+            other = self._flat[following[0]]
+            assert other.host is not None
+            self._stream.copy(current.data[: other.num_bytes], other.host)
         return current
 
 

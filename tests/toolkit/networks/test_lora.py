@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def _network(model: BaseModel | None = None, **options: object) -> LoRASpecialNe
     return network
 
 
-def _trained(**options: object) -> LoRASpecialNetwork:
+def _trained(**options: Any) -> LoRASpecialNetwork:
     """A network whose weights are as different from the start as after training."""
     network = _network(**options)
     generator = torch.Generator().manual_seed(0)

@@ -1,6 +1,7 @@
 """toolkit/objectives/timesteps.py"""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from toolkit.randomness import Draws
 NUM = 100_000
 
 
-def _draw(kind: str, *, num_tokens: int = 1024, **options: object) -> Tensor:
-    return draw_sigma(kind, Draws(1).uniform((NUM,), "x"), num_tokens=num_tokens, **options)  # type: ignore[arg-type]
+def _draw(kind: str, *, num_tokens: int = 1024, **options: Any) -> Tensor:
+    return draw_sigma(kind, Draws(1).uniform((NUM,), "x"), num_tokens=num_tokens, **options)
 
 
 def _by_the_rule_of_ai_toolkit(kind: str, *, bias: str, first: int, last: int, num_tokens: int) -> Tensor:

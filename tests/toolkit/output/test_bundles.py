@@ -159,9 +159,9 @@ def test_every_change_to_a_bundle_is_noticed_and_the_one_before_is_used(name: st
     whole, chance = path.read_bytes(), random.Random(0)
     damaged = [whole[:length] for length in chance.sample(range(len(whole)), 64)]
     for place in chance.sample(range(len(whole) * 8), 256):
-        content = bytearray(whole)
-        content[place // 8] ^= 1 << place % 8
-        damaged.append(bytes(content))
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        damaged.append(bytes(flipped))
     damaged += [bytes(len(whole)), whole + b"\n", b"[" * 100_000, b'{"files": null}', b"null", b"\xff\xfe"]
     for content in damaged:
         path.write_bytes(content)

@@ -27,7 +27,7 @@ LAYERS = ("blocks.0", "blocks.1")
 class Filled(NamedTuple):
     """A module, and what was said while it was filled."""
 
-    module: nn.Module
+    module: Any
     lines: list[str]
     was_read: bool  # the files were needed
 
@@ -49,7 +49,9 @@ def _values() -> dict[str, Tensor]:
 
 
 def _fill(qtype: str, entry: Path | None = None, *, values: dict[str, Tensor] | None = None, **options: Any) -> Filled:
-    module, lines, read = _empty(), [], []
+    module = _empty()
+    lines: list[str] = []
+    read: list[str] = []
 
     def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
         for name, value in (values or _values()).items():

@@ -1,5 +1,7 @@
 """toolkit.quantize.formats: what is promised for every number format."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +26,12 @@ def _back(qtype: str, buffers: Buffers, in_features: int, dtype: torch.dtype = t
 
 def _error(found: Tensor, exact: Tensor) -> float:
     return float((found.float() - exact.float()).norm() / exact.float().norm())
+
+
+def _unpacked(packed: Any) -> Tensor:
+    """The numbers of quanto's packed weights, as its own version in Python reads them."""
+    values = torch.cat([packed._data >> shift & 2**packed.bits - 1 for shift in range(0, 8, packed.bits)])
+    return values[: packed.shape[0]]
 
 
 @pytest.mark.parametrize("qtype", QTYPES)
@@ -94,16 +102,30 @@ def test_casting_a_module_does_not_touch_the_numbers(qtype: str) -> None:
 
 @pytest.mark.parametrize("qtype", TRUE_QUANTO)
 @pytest.mark.parametrize("shape", [(64, 512), (7, 70), (64, 320)])
-def test_quantos_formats_give_quantos_weights_bit_for_bit(qtype: str, shape: tuple[int, int]) -> None:
+def test_quantos_formats_give_quantos_weights_bit_for_bit(
+    qtype: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from optimum.quanto import freeze, qtypes, quantize
+    from optimum.quanto.tensor.packed import PackedTensor
+
+    # its own way to read them back compiles an extension into site-packages
+    monkeypatch.setattr(PackedTensor, "unpack", _unpacked)
 
     weight = _weight(*shape, torch.float32)
-    theirs = torch.nn.Sequential(torch.nn.Linear(shape[1], shape[0], bias=False))
+    theirs: Any = torch.nn.Sequential(torch.nn.Linear(shape[1], shape[0], bias=False))
     theirs[0].weight.data = weight.clone()
     quantize(theirs, weights=qtypes[qtype])
     freeze(theirs)
     ours = _back(qtype, FORMATS[qtype].quantize(weight), shape[1])
     assert torch.equal(ours, theirs[0].weight.dequantize())
+
+
+@pytest.mark.parametrize("qtype", TRUE_QUANTO)
+def test_nothing_is_compiled_for_quantos_formats(qtype: str) -> None:
+    from optimum.quanto.library.extensions import get_extension
+
+    _back(qtype, FORMATS[qtype].quantize(_weight(64, 256)), 256)
+    assert get_extension("quanto_cpp")._lib is None, "a job would compile into site-packages, silently, for a minute"
 
 
 def test_normal_float_chooses_the_nearest_of_its_values() -> None:

@@ -1,5 +1,7 @@
 """toolkit.quantize.frozen_linear"""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,8 +44,14 @@ def test_output_and_gradient_are_those_of_the_dequantized_weight(qtype: str, bia
 
 @pytest.mark.parametrize("qtype", QTYPES)
 def test_nothing_in_full_precision_waits_for_backward(qtype: str) -> None:
-    layer, x, kept = _layer(qtype), _input(torch.bfloat16), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+    layer, x = _layer(qtype), _input(torch.bfloat16)
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         layer(x).sum().backward()
     buffers = {buffer.data_ptr() for buffer in layer.buffers()}
     assert {tensor.data_ptr() for tensor in kept} <= buffers
@@ -65,7 +73,7 @@ def test_checkpointed_and_compiled_layers_give_the_same_bits(qtype: str) -> None
 
 def test_buffers_replaced_between_calls_are_what_the_next_call_reads() -> None:
     layer, x = _layer("int8"), _input()
-    layer.qweight = torch.zeros_like(layer.qweight)
+    layer.qweight = torch.zeros_like(layer.get_buffer("qweight"))
     assert not layer(x).any()
 
 
@@ -78,7 +86,7 @@ def test_autocast_decides_the_precision() -> None:
 def test_moving_a_model_to_another_dtype_keeps_the_weight(qtype: str) -> None:
     layer = _layer(qtype)
     before = layer.dequantize(torch.float32)
-    moved = nn.Sequential(layer).to(torch.bfloat16).to(torch.float32)[0]
+    moved: Any = nn.Sequential(layer).to(torch.bfloat16).to(torch.float32)[0]
     assert torch.allclose(moved.dequantize(torch.float32), before, rtol=0.02, atol=2e-3)
 
 

@@ -29,8 +29,14 @@ def test_the_latest_drawing_of_a_step_counts(tmp_path: Path) -> None:
     grid = write_grid(tmp_path)
     assert grid is not None
     with Image.open(grid) as image:
-        red, _, blue = image.getpixel((128, 80))
+        red, _, blue = _pixel(image, 128, 80)
     assert blue > 200 > red
+
+
+def _pixel(image: Image.Image, x: int, y: int) -> tuple[int, ...]:
+    pixel = image.getpixel((x, y))
+    assert isinstance(pixel, tuple)
+    return pixel
 
 
 def test_without_samples_there_is_no_grid(tmp_path: Path) -> None:
@@ -51,5 +57,5 @@ def test_the_grid_of_a_run_with_hundreds_of_samples_shows_its_whole_course(tmp_p
     assert grid is not None
     with Image.open(grid) as sheet:
         assert sheet.width == GRID_COLUMNS * 256
-        first, last = sheet.getpixel((128, 150)), sheet.getpixel((sheet.width - 128, 150))
+        first, last = _pixel(sheet, 128, 150), _pixel(sheet, sheet.width - 128, 150)
     assert first[0] < 8 and abs(last[0] - 299 % 256) < 8

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from tests.toolkit.config.conftest import Check, Problems, Tree
 from toolkit.config.compat.ignored_keys import IGNORED, UNSUPPORTED_VALUES
 from toolkit.config.job import job_sections
 
@@ -19,14 +20,14 @@ def test_values_that_are_not_supported_belong_to_keys_of_ours() -> None:
     assert all(key in section.model_fields for section, key in UNSUPPORTED_VALUES)
 
 
-def test_a_harmless_key_is_named_in_a_notice(process, check) -> None:
+def test_a_harmless_key_is_named_in_a_notice(process: Tree, check: Check) -> None:
     process["train"]["attention_backend"] = "flash"
     assert check().notices == (
         "config.process[0].train.attention_backend: ignored: attention is chosen by the trainer",
     )
 
 
-def test_a_key_that_would_change_the_training_is_refused(process, problems) -> None:
+def test_a_key_that_would_change_the_training_is_refused(process: Tree, problems: Problems) -> None:
     process["train"] |= {"train_text_encoder": True, "noise_offset": 0.1}
     process["datasets"][0] |= {"shuffle_tokens": True, "buckets": False, "mask_path": "/masks"}
     assert set(problems()) == {
@@ -38,7 +39,7 @@ def test_a_key_that_would_change_the_training_is_refused(process, problems) -> N
     }
 
 
-def test_a_key_that_is_off_is_not_mentioned(process, check) -> None:
+def test_a_key_that_is_off_is_not_mentioned(process: Tree, check: Check) -> None:
     process["train"] |= {"train_text_encoder": False, "train_unet": True, "noise_offset": 0.0, "max_loss": None}
     process["datasets"][0] |= {"control_path": None, "network_weight": 1.0, "controls": []}
     process |= {"adapter": None, "sqlite_db_path": "./aitk_db.db"}
@@ -55,6 +56,8 @@ def test_a_key_that_is_off_is_not_mentioned(process, check) -> None:
         ("train", "noise_scheduler", "ddpm"),
     ],
 )
-def test_a_value_that_ai_toolkit_knows_is_not_called_a_mistake(section, key, value, process, problems) -> None:
+def test_a_value_that_ai_toolkit_knows_is_not_called_a_mistake(
+    section: str, key: str, value: str, process: Tree, problems: Problems
+) -> None:
     process[section][key] = value
     assert f'"{value}" is not supported yet. ' in problems()[f"{section}.{key}"]

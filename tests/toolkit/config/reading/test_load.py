@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.toolkit.config.conftest import Check, Problems, Tree
 from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.config.reading.installed import find_known
@@ -41,7 +42,7 @@ def test_a_job_file_of_ai_toolkit_is_read_unchanged(tmp_path: Path) -> None:
     }
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(job, process, problems) -> None:
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(job: Tree, process: Tree, problems: Problems) -> None:
     job["config"]["name"] = "a/b"
     process["type"] = "sd_trianer"
     process["network"] = {"rank": 0, "only_if_contains": ["attn"]}
@@ -68,7 +69,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(job, process, pr
     assert list(problems())[-1] == "tarin"
 
 
-def test_a_job_says_whether_it_trains_a_lora_or_everything(process, problems, check) -> None:
+def test_a_job_says_whether_it_trains_a_lora_or_everything(process: Tree, problems: Problems, check: Check) -> None:
     network = process.pop("network")
     (what,) = problems().values()
     assert "network: {type: lora}" in what
@@ -79,25 +80,25 @@ def test_a_job_says_whether_it_trains_a_lora_or_everything(process, problems, ch
     assert list(problems()) == ["train.full_finetune"]
 
 
-def test_an_empty_network_is_a_missing_one(process, problems) -> None:
+def test_an_empty_network_is_a_missing_one(process: Tree, problems: Problems) -> None:
     process["network"] = None
     assert list(problems()) == ["network"]
 
 
-def test_null_counts_as_not_given(process, check) -> None:
+def test_null_counts_as_not_given(process: Tree, check: Check) -> None:
     process["train"] = {"lr": None, "max_grad_norm": None}
     process["sample"] = None
     train = check().config.process[0].train
     assert (train.lr, train.max_grad_norm) == (1e-4, 1.0)
 
 
-def test_null_does_not_hide_an_unknown_key(process, problems) -> None:
+def test_null_does_not_hide_an_unknown_key(process: Tree, problems: Problems) -> None:
     process["train"]["lrr"] = None
     assert list(problems()) == ["train.lrr"]
 
 
 @pytest.mark.parametrize("missing", ["job", "config"])
-def test_a_job_needs_its_top_keys(missing: str, job, problems, check) -> None:
+def test_a_job_needs_its_top_keys(missing: str, job: Tree, problems: Problems, check: Check) -> None:
     del job[missing]
     if missing == "config":
         assert "missing" in problems()["config"]
@@ -106,18 +107,18 @@ def test_a_job_needs_its_top_keys(missing: str, job, problems, check) -> None:
 
 
 @pytest.mark.parametrize("bad", [5, [], [5], {"a": 1}, None])
-def test_a_process_of_the_wrong_kind_is_told(bad: object, job, problems) -> None:
+def test_a_process_of_the_wrong_kind_is_told(bad: object, job: Tree, problems: Problems) -> None:
     job["config"]["process"] = bad
     assert len(problems()) == 1
 
 
 @pytest.mark.parametrize("section", ["network", "train", "model", "datasets", "sample", "save", "logging"])
-def test_a_section_that_is_a_value_is_told(section: str, process, problems) -> None:
+def test_a_section_that_is_a_value_is_told(section: str, process: Tree, problems: Problems) -> None:
     process[section] = "much"
     assert 'found "much"' in problems()[section]
 
 
-def test_other_names_of_keys_are_understood(process, check) -> None:
+def test_other_names_of_keys_are_understood(process: Tree, check: Check) -> None:
     process["network"] = {"rank": 4, "alpha": 2}
     process["train"]["gradient_accumulation_steps"] = 3
     process["datasets"][0]["dataset_path"] = process["datasets"][0].pop("folder_path")
@@ -125,14 +126,14 @@ def test_other_names_of_keys_are_understood(process, check) -> None:
     assert (checked.network.linear, checked.network.linear_alpha, checked.train.gradient_accumulation) == (4, 2, 3)
 
 
-def test_two_names_of_one_key_may_agree_but_not_differ(process, check, problems) -> None:
+def test_two_names_of_one_key_may_agree_but_not_differ(process: Tree, check: Check, problems: Problems) -> None:
     process["network"] = {"rank": 4, "linear": 4}
     assert check().config.process[0].network.linear == 4
     process["network"]["linear"] = 8
     assert list(problems()) == ["network.rank"]
 
 
-def test_alpha_is_honoured_with_a_notice_where_it_changes_the_scale(process, check) -> None:
+def test_alpha_is_honoured_with_a_notice_where_it_changes_the_scale(process: Tree, check: Check) -> None:
     process["network"]["alpha"] = 8
     assert check().notices == ()
     process["network"]["alpha"] = 1
@@ -141,7 +142,7 @@ def test_alpha_is_honoured_with_a_notice_where_it_changes_the_scale(process, che
     assert check().notices == (f"config.process[0].network.alpha: {what}",)
 
 
-def test_an_average_that_is_not_switched_on_is_mentioned(process, check) -> None:
+def test_an_average_that_is_not_switched_on_is_mentioned(process: Tree, check: Check) -> None:
     process["train"]["ema_config"] = {"ema_decay": 0.9}
     assert check().notices == ("config.process[0].train.ema_config: is off without `use_ema: true`",)
 
@@ -155,18 +156,20 @@ def test_an_average_that_is_not_switched_on_is_mentioned(process, check) -> None
         ({"is_flux": False, "arch": "other"}, "other"),
     ],
 )
-def test_the_arch_is_settled_from_tags_and_flags(model: dict[str, object], arch: str, process, check) -> None:
+def test_the_arch_is_settled_from_tags_and_flags(
+    model: dict[str, object], arch: str, process: Tree, check: Check
+) -> None:
     process["model"] = {"name_or_path": "owner/model"} | model
     assert check().config.process[0].model.arch == arch
 
 
 @pytest.mark.parametrize("model", [{}, {"is_flux": True}, {"is_flux2": True, "arch": "other"}, {"arch": 5}])
-def test_a_model_that_is_not_clear_is_told(model: dict[str, object], process, problems) -> None:
+def test_a_model_that_is_not_clear_is_told(model: dict[str, object], process: Tree, problems: Problems) -> None:
     process["model"] = {"name_or_path": "owner/model"} | model
     assert list(problems()) == ["model.arch"]
 
 
-def test_what_the_models_card_says_stands_beneath_the_job(process, check) -> None:
+def test_what_the_models_card_says_stands_beneath_the_job(process: Tree, check: Check) -> None:
     process["model"]["arch"] = "flux2_small"
     process["network"] = {"type": "lora"}
     process["train"]["optimizer_params"] = {"weight_decay": 0.5}
@@ -179,19 +182,19 @@ def test_what_the_models_card_says_stands_beneath_the_job(process, check) -> Non
     assert (checked.sample.width, checked.first_sample.width) == (640, 320)
 
 
-def test_a_card_makes_no_lora_of_a_full_finetune(process, check) -> None:
+def test_a_card_makes_no_lora_of_a_full_finetune(process: Tree, check: Check) -> None:
     process["model"]["arch"] = "flux2_small"
     del process["network"]
     process["train"]["full_finetune"] = True
     assert check().config.process[0].network is None
 
 
-def test_what_the_card_says_is_not_part_of_the_stored_job(process, check) -> None:
+def test_what_the_card_says_is_not_part_of_the_stored_job(process: Tree, check: Check) -> None:
     process["model"]["arch"] = "flux2_small"
     assert "77" not in check().as_written()
 
 
-def test_files_that_a_job_names_must_be_there(process, problems, tmp_path: Path) -> None:
+def test_files_that_a_job_names_must_be_there(process: Tree, problems: Problems, tmp_path: Path) -> None:
     process["network"]["pretrained_lora_path"] = str(tmp_path / "no.safetensors")
     process["datasets"].append({"folder_path": __file__})
     found = problems()
@@ -199,18 +202,18 @@ def test_files_that_a_job_names_must_be_there(process, problems, tmp_path: Path)
     assert found["datasets[1].folder_path"] == f'"{__file__}" is not a folder'
 
 
-def test_bounds_that_concern_two_keys_are_checked(process, problems) -> None:
+def test_bounds_that_concern_two_keys_are_checked(process: Tree, problems: Problems) -> None:
     process["train"] |= {"min_denoising_steps": 500, "max_denoising_steps": 100}
     assert "no noise level is left" in problems()["train"]
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])
-def test_devices_are_named_as_in_torch(device: str, process, check) -> None:
+def test_devices_are_named_as_in_torch(device: str, process: Tree, check: Check) -> None:
     process["device"] = device
     assert check().config.process[0].device == device
 
 
-def test_a_device_that_does_not_exist_is_told(process, problems) -> None:
+def test_a_device_that_does_not_exist_is_told(process: Tree, problems: Problems) -> None:
     process["device"] = "gpu"
     assert problems() == {
         "device": 'there is no such value (found "gpu"). Choose auto (the best here), cpu, mps, cuda or cuda:N.'
@@ -236,19 +239,19 @@ def test_a_job_file_that_is_not_there_is_told(name: str) -> None:
 
 
 @pytest.mark.parametrize("arch", sorted(find_cards()))
-def test_the_defaults_of_every_model_make_a_job_without_a_word(arch: str, job, process) -> None:
+def test_the_defaults_of_every_model_make_a_job_without_a_word(arch: str, job: Tree, process: Tree) -> None:
     process["model"]["arch"] = arch
     checked = check_job(job, path=Path("job.yaml"), known=find_known())
     assert (checked.config.process[0].model.arch, checked.notices) == (arch, ())
 
 
 @pytest.mark.parametrize("kind", ["sd_trainer", "diffusion_trainer", "ui_trainer"])
-def test_ai_toolkits_names_of_the_trainer_are_known(kind: str, job, process) -> None:
+def test_ai_toolkits_names_of_the_trainer_are_known(kind: str, job: Tree, process: Tree) -> None:
     process["type"] = kind
     assert check_job(job, path=Path("job.yaml"), known=find_known()).config.process[0].type == kind
 
 
-def test_a_job_file_in_json_is_the_same_job(job_file: Path, job) -> None:
+def test_a_job_file_in_json_is_the_same_job(job_file: Path, job: Tree) -> None:
     other = job_file.with_suffix(".jsonc")
     other.write_text("// the same\n" + json.dumps(job))
     assert load_job(other).config == load_job(job_file).config

@@ -1,30 +1,34 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.toolkit.config.conftest import Check, Problems, Tree
 
-def test_an_override_stands_for_what_the_file_says(check) -> None:
+
+def test_an_override_stands_for_what_the_file_says(check: Check) -> None:
     process = check(overrides=["train.lr=1e-5", "train.steps=20", "sample.prompts=[a, b]"]).config.process[0]
     assert (process.train.lr, process.train.steps, len(process.sample.items())) == (1e-5, 20, 2)
 
 
-def test_numbers_in_the_path_count_list_entries(tmp_path, check) -> None:
+def test_numbers_in_the_path_count_list_entries(tmp_path: Path, check: Check) -> None:
     (tmp_path / "more").mkdir()
     checked = check(overrides=[f"datasets.0.folder_path={tmp_path / 'more'}", "datasets.0.resolution=[512, 768]"])
     assert checked.config.process[0].datasets[0].folder_path == tmp_path / "more"
     assert checked.config.process[0].datasets[0].resolution == (512, 768)
 
 
-def test_an_override_is_part_of_the_stored_job(check) -> None:
+def test_an_override_is_part_of_the_stored_job(check: Check) -> None:
     assert "lr: 1.0e-05" in check(overrides=["train.lr=1e-5"]).as_written()
 
 
-def test_an_override_replaces_the_key_under_its_other_name(process, check) -> None:
+def test_an_override_replaces_the_key_under_its_other_name(process: Tree, check: Check) -> None:
     process["network"] = {"rank": 4}
     assert check(overrides=["network.linear=2"]).config.process[0].network.linear == 2
 
 
-def test_an_unknown_key_is_reported_as_if_it_stood_in_the_file(problems) -> None:
+def test_an_unknown_key_is_reported_as_if_it_stood_in_the_file(problems: Problems) -> None:
     assert problems(overrides=["train.lrr=1"]) == {"train.lrr": "unknown key (found 1). Did you mean `lr`?"}
 
 
@@ -39,5 +43,5 @@ def test_an_unknown_key_is_reported_as_if_it_stood_in_the_file(problems) -> None
         ("train.lr=[1", "--set train.lr", "no YAML"),
     ],
 )
-def test_an_override_that_leads_nowhere_is_named(override: str, where: str, what: str, problems) -> None:
+def test_an_override_that_leads_nowhere_is_named(override: str, where: str, what: str, problems: Problems) -> None:
     assert what in problems(overrides=[override])[where]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.toolkit.config.conftest import Check, Problems, Tree
 from toolkit.config.reading.load import load_job
 from toolkit.config.reading.placeholders import expand_variables, load_env_file, redact
 from toolkit.errors import JobError
@@ -13,7 +14,7 @@ from toolkit.errors import JobError
 SECRET = "hf_VerySecretValue_" + "x" * 80
 
 
-def test_the_name_of_the_job_stands_for_its_placeholder_everywhere(job, process, check) -> None:
+def test_the_name_of_the_job_stands_for_its_placeholder_everywhere(job: Tree, process: Tree, check: Check) -> None:
     process["sample"] = {"prompts": ["a [name]"]}
     job["meta"] = {"title": "[name] v1"}
     checked = check()
@@ -21,22 +22,24 @@ def test_the_name_of_the_job_stands_for_its_placeholder_everywhere(job, process,
     assert checked.meta == {"title": "cat v1"}
 
 
-def test_the_given_name_stands_for_the_placeholder(job, check) -> None:
+def test_the_given_name_stands_for_the_placeholder(job: Tree, check: Check) -> None:
     job["config"]["name"] = "[name]_v2"
     assert check(name="dog").name == "dog_v2"
 
 
-def test_a_job_without_a_name_takes_the_given_one(job, check) -> None:
+def test_a_job_without_a_name_takes_the_given_one(job: Tree, check: Check) -> None:
     del job["config"]["name"]
     assert check(name="dog").name == "dog"
 
 
-def test_a_name_that_asks_for_a_name_needs_one(job, problems) -> None:
+def test_a_name_that_asks_for_a_name_needs_one(job: Tree, problems: Problems) -> None:
     job["config"]["name"] = "[name]"
     assert "--name" in problems()["config.name"]
 
 
-def test_a_variable_is_expanded_but_stored_as_written(process, check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_is_expanded_but_stored_as_written(
+    process: Tree, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MY_STEPS", "12")
     monkeypatch.setenv("MY_WORD", SECRET)
     process["train"]["steps"] = "${MY_STEPS}"
@@ -48,7 +51,7 @@ def test_a_variable_is_expanded_but_stored_as_written(process, check, monkeypatc
     assert SECRET not in checked.as_written() + repr(checked.notices)
 
 
-def test_a_variable_that_is_not_set_is_named_with_its_place(process, problems) -> None:
+def test_a_variable_that_is_not_set_is_named_with_its_place(process: Tree, problems: Problems) -> None:
     process["trigger_word"] = "${NO_SUCH_VARIABLE}"
     assert problems() == {"trigger_word": "the environment variable NO_SUCH_VARIABLE is not set"}
 
@@ -62,7 +65,9 @@ def test_a_variable_in_a_comment_is_left_alone(job_file: Path) -> None:
     ("section", "key"),
     [("train", "lrr"), ("train", "steps"), ("train", "optimizer"), ("model", "arch"), ("train", "cfg_scale")],
 )
-def test_no_error_shows_the_value_of_a_variable(section: str, key: str, process, problems, monkeypatch) -> None:
+def test_no_error_shows_the_value_of_a_variable(
+    section: str, key: str, process: Tree, problems: Problems, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MY_TOKEN", SECRET)
     process[section][key] = "${MY_TOKEN}"
     text = str(problems())
@@ -70,7 +75,9 @@ def test_no_error_shows_the_value_of_a_variable(section: str, key: str, process,
     assert "MY_TOKEN" in text
 
 
-def test_no_error_about_a_path_shows_the_value_of_a_variable(process, problems, monkeypatch) -> None:
+def test_no_error_about_a_path_shows_the_value_of_a_variable(
+    process: Tree, problems: Problems, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MY_TOKEN", SECRET)
     process["datasets"][0]["folder_path"] = "/${MY_TOKEN}/images"
     assert problems() == {"datasets[0].folder_path": 'no folder "/${MY_TOKEN}/images"'}
@@ -107,13 +114,13 @@ def test_a_stored_job_is_read_as_the_same_job(job_file: Path, monkeypatch: pytes
     assert again.config.process[0].trigger_word == "a cat"
 
 
-def test_a_missing_variable_is_one_problem_and_hides_no_other(process, problems) -> None:
+def test_a_missing_variable_is_one_problem_and_hides_no_other(process: Tree, problems: Problems) -> None:
     process["datasets"][0]["folder_path"] = "${NO_SUCH_VARIABLE}/images"
     process["train"]["lrr"] = 1
     assert set(problems()) == {"datasets[0].folder_path", "train.lrr"}
 
 
-def test_job_errors_are_user_errors_with_the_file_in_the_first_line(process, check) -> None:
+def test_job_errors_are_user_errors_with_the_file_in_the_first_line(process: Tree, check: Check) -> None:
     process["train"]["lrr"] = 1
     with pytest.raises(JobError, match=r"^job\.yaml has 1 mistake\n  config\.process\[0\]\.train\.lrr: unknown key"):
         check()

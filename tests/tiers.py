@@ -1,0 +1,54 @@
+"""Which tests `make quick` leaves out: those of whole runs, and the few others that take seconds, each with its reason.
+
+A new one stands here or has `@pytest.mark.slow`. Names are those of files from `tests/`, or of a test in a file; a
+renamed one is noticed by `tests/test_tree.py`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# Whole jobs are run in them, stopped, or killed.
+WHOLE_RUNS = (
+    "contract/test_jobs.py",
+    "extensions_built_in/flux/test_whole_runs.py",
+    "extensions_built_in/flux2/test_matrix.py",
+    "reliability/test_corrupt_any_byte.py",
+    "reliability/test_kill_anywhere.py",
+    "reliability/test_kill_programs.py",
+    "reliability/test_long_run.py",
+    "reliability/test_planted_bugs.py",
+    "reliability/test_signal_in_a_save.py",
+    "test_demo.py",
+    "test_lora_jobs.py",
+    "test_memory_jobs.py",
+    "test_pretend_card.py",
+    "test_reference_training.py",
+    "test_training.py",
+    "toolkit/quantize/test_quantized_training.py::test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses",
+    "toolkit/quantize/test_quantized_training.py::test_no_cache_leaves_nothing_behind",
+    "toolkit/plan/test_out_of_memory.py::test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint",
+)
+
+# What takes seconds without being one.
+SLOW = {
+    "toolkit/memory/test_compiled_blocks.py": "torch traces every kind of block, forward and backward",
+    "toolkit/memory/test_side_stream.py": "the tiny model learns once for each moment at which a copy may be made",
+    "toolkit/models/test_freeing.py": "a process of its own fills and frees 300 MB",
+    "toolkit/plan/test_step_memory.py": "every operator of large models is counted, on fake tensors",
+    "toolkit/quantize/test_fill.py::test_both_starts_of_a_model_of_400_mb_take_the_quantized_model_and_little_more": (
+        "writes 400 MB and quantizes them in processes of their own"
+    ),
+    "scripts/test_vram_docs.py::test_the_table_of_cards_is_current": "plans every model for every card",
+    "scripts/flux2_tiny/test_edit_proof.py": "the tiny model draws",
+    "scripts/flux2_tiny/test_proof.py": "the tiny model draws",
+}
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Mark what stands here as slow."""
+    names = (*WHOLE_RUNS, *SLOW)
+    for item in items:
+        place = item.nodeid.partition("[")[0].removeprefix("tests/")
+        if any(place == name or place.startswith(f"{name}::") for name in names):
+            item.add_marker(pytest.mark.slow)
