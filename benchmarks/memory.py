@@ -52,7 +52,7 @@ def run_case(folder: Path, case: dict[str, Any]) -> list[dict[str, Any]]:
     is_large = case.get("large", False)
     job_file = _write_job(folder, case)
     subprocess.run([sys.executable, str(ROOT / "run.py"), str(job_file)], cwd=ROOT, check=True, stdout=sys.stderr)
-    process = load_job(job_file).config.process[0]
+    process = load_job(job_file).training()
     work = replace(workload_of(process, find_cards()["flux2_tiny"]), keeps_vae=True)
     predicted = make_plan(inputs_of(process, LARGE if is_large else TINY, work, "cpu")).stage_peaks()
     lines = (folder / "output" / "case" / "events.jsonl").read_text(encoding="utf-8").splitlines()

@@ -41,14 +41,14 @@ def test_an_example_is_valid_as_soon_as_it_has_images(example: Path, tmp_path: P
 
 
 def test_an_examples_samples_have_no_gaps(example: Path, tmp_path: Path) -> None:
-    (process,) = with_images(example, tmp_path).config.process
+    process = with_images(example, tmp_path).training()
     items = process.sample.items(process.trigger_word)
     assert items
     assert not any("[" in item.prompt for item in items)
 
 
 def test_an_example_names_the_weights_that_its_card_names(example: Path, tmp_path: Path) -> None:
-    model = with_images(example, tmp_path).config.process[0].model
+    model = with_images(example, tmp_path).training().model
     card = find_cards()[model.arch]
     variants = [name for variant in card.variants for name in variant.names]
     assert model.name_or_path == card.source or plain_name(model.name_or_path) in variants
@@ -57,14 +57,14 @@ def test_an_example_names_the_weights_that_its_card_names(example: Path, tmp_pat
 def test_every_model_has_an_example(tmp_path: Path) -> None:
     jobs = [with_images(path, tmp_path) for path in EXAMPLES]
     ours = {arch for arch, package in read_cards().packages.items() if package.is_built_in}
-    assert {job.config.process[0].model.arch for job in jobs} == ours
+    assert {job.training().model.arch for job in jobs} == ours
 
 
 @pytest.mark.parametrize("example", [path for path in EXAMPLES if CARD.search(path.stem)], ids=lambda path: path.stem)
 def test_an_example_fits_the_card_in_its_name(example: Path, tmp_path: Path) -> None:
     named = CARD.search(example.stem)
     assert named is not None
-    (process,) = with_images(example, tmp_path).config.process
+    process = with_images(example, tmp_path).training()
     card = find_cards()[process.model.arch]
     assert card.size is not None
     plan = make_plan(inputs_of(process, card.size, workload_of(process, card), "cuda"))

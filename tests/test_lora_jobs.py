@@ -56,7 +56,7 @@ def test_one_rule_leads_from_two_keys_to_the_format(
     save: dict[str, str], file_format: str, notice: str, tmp_path: Path
 ) -> None:
     job = load_job(_short(tmp_path, save=save))
-    assert job.config.process[0].save.lora_file_format == file_format
+    assert job.training().save.lora_file_format == file_format
     notices = [line for line in job.notices if "save_format" in line]
     assert len(notices) == bool(notice)
     assert notice in "".join(notices)

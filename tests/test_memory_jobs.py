@@ -77,4 +77,4 @@ def test_settings_that_contradict_each_other_are_refused(sections: dict[str, Any
 def test_the_old_name_of_layer_offloading_and_auto_are_understood(tmp_path: Path) -> None:
     model = {"auto_memory": True, "layer_offloading_transformer_percent": "auto"}
     job = load_job(write_job(tmp_path, model=model))
-    assert job.config.process[0].model.layer_offloading
+    assert job.training().model.layer_offloading

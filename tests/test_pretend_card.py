@@ -109,5 +109,5 @@ def test_a_job_runs_on_a_card_as_it_does_on_the_cpu(
     on_card = losses(path.parent / "output" / "job")
     assert list(on_card) == [1, 2] and list(path.parent.glob("output/job/samples/*__*")), said
     assert run_job(path, None, f"training_folder={tmp_path}").status == "done"
-    tolerance = TOLERANCES[load_job(path).config.process[0].train.dtype]
+    tolerance = TOLERANCES[load_job(path).training().train.dtype]
     assert losses(tmp_path / "job") == pytest.approx(on_card, rel=tolerance)

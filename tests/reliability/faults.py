@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.output.events import EventLog
+from toolkit.output.events import EventKind, EventLog
 
 CACHES = ("_latent_cache", "_t_e_cache")
 
@@ -114,7 +114,7 @@ class Faults:
             self._happens("sync", str(path), torn=handle)
         self._sync(handle)
 
-    def _on_event(self, log: EventLog, kind: str, fields: dict[str, Any]) -> None:
+    def _on_event(self, log: EventLog, kind: EventKind, fields: dict[str, Any]) -> None:
         before = log.path.stat().st_size
         self._write_event(log, kind, **fields)
         self.counts[EVENT_LOG] += 1

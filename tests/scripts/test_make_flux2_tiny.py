@@ -18,7 +18,7 @@ def test_its_training_job_is_a_valid_full_finetune(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(training_job(tmp_path)), encoding="utf-8")
     job = load_job(path)
-    process = job.config.process[0]
+    process = job.training()
     assert job.name == JOB_NAME
     assert job.notices == ()
     assert process.train.full_finetune

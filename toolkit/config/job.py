@@ -119,6 +119,17 @@ class JobConfig:
         """The name of the job."""
         return self.config.name
 
+    def training(self, index: int = 0) -> TrainingProcessConfig:
+        """An entry of `process` that is a training run.
+
+        Raises:
+            TypeError: it is of another kind.
+        """
+        process = self.config.process[index]
+        if not isinstance(process, TrainingProcessConfig):
+            raise TypeError(f"process {index} is of the kind {process.type}, which does not train")
+        return process
+
     def as_written(self) -> str:
         """The job as YAML, safe to store: `[name]` and overrides are settled, `${VAR}` is not."""
         written = redact_texts(self.written, secrets_of_environment(self.secrets))

@@ -135,7 +135,7 @@ def test_the_assistants_weights_are_counted_by_its_header_and_not_while_it_is_on
 
 
 def test_a_check_says_that_an_assistant_on_the_hub_is_not_counted(sections: Sections) -> None:
-    (process,) = with_images(SCHNELL, SCHNELL.parent).config.process
+    process = with_images(SCHNELL, SCHNELL.parent).training()
     work = workload_of(process, find_cards()["flux"])
     check = check_memory(process, FLUX_1, work, device=None, vram_gb=24, assistant_parameters=None)
     assert "memory: model.assistant_lora_path is not here yet, so its weights are not counted" in check.lines

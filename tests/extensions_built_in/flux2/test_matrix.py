@@ -117,7 +117,7 @@ def _job(folder: Path, shared: Path, variant: Variant, place: Path, **sections: 
 
 def _process(path: Path, *overrides: str) -> Watched:
     job = load_job(path, overrides=overrides)
-    return Watched(0, job, job.config.process[0])
+    return Watched(0, job, job.training())
 
 
 def _prediction(model: BaseModel, variant: Variant) -> Tensor:

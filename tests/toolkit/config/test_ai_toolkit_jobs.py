@@ -28,7 +28,7 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_it_is_accepted_and_nothing_that_it_says_is_refused(job: Path) -> None:
     loaded = load_job(job)
-    (process,) = loaded.config.process
+    process = loaded.training()
     assert process.model.is_flux
     assert process.network is not None
     assert (process.network.linear, process.network.linear_alpha) == (16, 16)

@@ -24,7 +24,7 @@ def test_numbered_control_folders_stand_in_their_order_before_the_list(
         ({"control_path": [two], "control_path_10": one, "control_path_2": three}, [three, one]),
     ):
         process["datasets"] = [{**dataset, **keys}]
-        assert [*map(str, check().config.process[0].datasets[0].control_folders)] == expected
+        assert [*map(str, check().training().datasets[0].control_folders)] == expected
 
 
 @pytest.mark.parametrize("key", ["control_path", "control_path_3"])

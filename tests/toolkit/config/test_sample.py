@@ -44,7 +44,7 @@ def test_the_first_reference_image_has_two_names(process: Tree, check: Check, tm
     picture = tmp_path / "before.png"
     picture.touch()
     process["sample"] = {"samples": [{"prompt": "a", "ctrl_img_1": str(picture)}, f"b --ctrl_img_1 {picture}"]}
-    assert [item.references for item in check().config.process[0].sample.items()] == [(picture,)] * 2
+    assert [item.references for item in check().training().sample.items()] == [(picture,)] * 2
 
 
 def test_a_reference_image_that_is_not_there_is_named(process: Tree, problems: Problems) -> None:
@@ -76,5 +76,5 @@ def test_ai_toolkits_neg_false_is_an_empty_prompt() -> None:
 def test_samples_stand_before_prompts(process: Tree, check: Check) -> None:
     process["sample"] = {"samples": [{"prompt": "new"}], "prompts": ["old"]}
     checked = check()
-    assert [item.prompt for item in checked.config.process[0].sample.items()] == ["new"]
+    assert [item.prompt for item in checked.training().sample.items()] == ["new"]
     assert checked.notices == ("config.process[0].sample.prompts: ignored: `samples` is used",)

@@ -114,7 +114,7 @@ def test_the_output_folder_has_the_name_of_the_process_or_the_job() -> None:
     assert TrainingProcessConfig(**base, name="dog", training_folder="runs").output_folder("cat") == Path("runs/dog")
 
 
-@pytest.mark.parametrize("section", sorted(set(job_sections().values()), key=lambda section: section.__name__))
+@pytest.mark.parametrize("section", sorted(set(job_sections().values()), key=str))
 def test_every_key_is_documented_and_every_alias_leads_to_one(section: type[Section]) -> None:
     assert all(field.description for field in section.model_fields.values())
     assert set(section.aliases.values()) <= set(section.model_fields)

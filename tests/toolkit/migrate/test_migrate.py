@@ -68,7 +68,7 @@ def _with(job: Path, section: str, line: str) -> Path:
 @pytest.mark.parametrize("arch", ["flux2", "flux2_klein_9b", "flux2_klein_4b"])
 def test_the_new_job_is_valid_and_trains_the_new_model(job: Path, arch: str) -> None:
     assert main([str(job), "--to", arch]) == 0
-    model = load_job(job.with_name(f"old_{arch}.yaml")).config.process[0].model
+    model = load_job(job.with_name(f"old_{arch}.yaml")).training().model
     assert (model.arch, model.name_or_path) == (arch, find_cards()[arch].source)
 
 
@@ -108,8 +108,8 @@ def test_the_name_changes_so_that_two_models_never_share_a_state_folder(job: Pat
 def test_a_larger_model_is_held_in_fewer_bits_and_a_smaller_one_is_not(job: Path) -> None:
     for arch in ("flux2", "flux2_klein_4b"):
         main([str(job), "--to", arch])
-    assert load_job(job.with_name("old_flux2.yaml")).config.process[0].model.qtype == "qint4"
-    assert load_job(job.with_name("old_flux2_klein_4b.yaml")).config.process[0].model.qtype == "qfloat8"
+    assert load_job(job.with_name("old_flux2.yaml")).training().model.qtype == "qint4"
+    assert load_job(job.with_name("old_flux2_klein_4b.yaml")).training().model.qtype == "qfloat8"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from toolkit.optimizers.adamw8bit import BLOCK, AdamW8bit, decode, encode
+from toolkit.optimizers.adamw8bit import AdamW8bit, decode, encode
+from toolkit.optimizers.choices import BLOCK
 
 
 def test_blocks_keep_values_to_within_six_percent() -> None:

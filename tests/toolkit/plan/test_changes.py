@@ -69,7 +69,7 @@ JOBS = (
 def planned(job: TooLarge, settings: dict[str, Any], folder: Path) -> Plan:
     """What `--check` plans; the settings are written as `--set` has them."""
     written = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    (process,) = with_images(EXAMPLES / f"{job.example}.yaml", folder, *written).config.process
+    process = with_images(EXAMPLES / f"{job.example}.yaml", folder, *written).training()
     card = find_cards()[process.model.arch]
     assert card.size is not None
     inputs = inputs_of(process, card.size, workload_of(process, card), "cuda")
@@ -102,7 +102,7 @@ def test_what_auto_chooses_makes_the_job_fit(
     example: str, given: dict[str, Any], card_gb: float, ram_gb: float, tmp_path: Path
 ) -> None:
     job = TooLarge(example, {}, card_gb, ram_gb)
-    (process,) = with_images(EXAMPLES / f"{example}.yaml", tmp_path).config.process
+    process = with_images(EXAMPLES / f"{example}.yaml", tmp_path).training()
     where = {"arch": process.model.arch, "name_or_path": process.model.name_or_path}
     model = ModelConfig.model_validate({**where, "memory": "auto", **given})
     card = find_cards()[model.arch]

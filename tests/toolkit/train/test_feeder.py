@@ -50,8 +50,9 @@ def _feeder(
     images = ImageEncoder(model, encodings, fingerprint=model.fingerprint("vae"), backgrounds=[(0, 0, 0)])
     for example in examples:
         prompts.add("", folder=None)
-        for picture in (example, *example.references):
-            images.add(picture, folder=None)
+        images.add(example, folder=None)
+        for reference in example.references:
+            images.add(reference, folder=None)
     model.free("vae")
     plan = BatchPlan(examples, batch_size, draws)
     settings = FeedSettings(accumulation, use_captions=False)

@@ -47,7 +47,12 @@ def test_however_many_terms_and_steps_there_are_the_device_is_waited_for_once(
 ) -> None:
     fetched: list[Any] = []
     to_list = Tensor.tolist
-    monkeypatch.setattr(Tensor, "tolist", lambda self: fetched.append(to_list(self)) or fetched[-1])
+
+    def fetch(tensor: Tensor) -> Any:
+        fetched.append(to_list(tensor))
+        return fetched[-1]
+
+    monkeypatch.setattr(Tensor, "tolist", fetch)
     for name in ("item", "__float__", "__bool__", "cpu", "numpy"):
         monkeypatch.setattr(Tensor, name, lambda *_: pytest.fail("another wait"))
     for step in range(1, 4):

@@ -56,7 +56,7 @@ def test_no_two_released_weights_have_the_same_name() -> None:
 @pytest.mark.parametrize("name", DISTILLED)
 def test_distilled_weights_are_sampled_in_four_steps_and_warned_of(name: str, tmp_path: Path) -> None:
     job = _load(tmp_path, {"name_or_path": name, "arch": "flux2_klein_4b"})
-    sample = job.config.process[0].sample
+    sample = job.training().sample
     assert (sample.sample_steps, sample.guidance_scale) == (4, 1.0)
     assert sample.width == 1024
     (notice,) = [line for line in job.notices if "name_or_path" in line]
@@ -69,14 +69,14 @@ def test_a_job_may_know_better(tmp_path: Path) -> None:
     model = {"name_or_path": DISTILLED[0], "arch": "flux2_klein_4b", "model_kwargs": {"train_distilled": True}}
     job = _load(tmp_path, model, sample={"sample_steps": 9})
     assert not [line for line in job.notices if "name_or_path" in line]
-    sample = job.config.process[0].sample
+    sample = job.training().sample
     assert (sample.sample_steps, sample.guidance_scale) == (9, 1.0)
 
 
 def test_base_weights_are_not_warned_of(tmp_path: Path) -> None:
     job = _load(tmp_path, {"name_or_path": "black-forest-labs/FLUX.2-klein-base-4B", "arch": "flux2_klein_4b"})
     assert not job.notices
-    assert job.config.process[0].sample.sample_steps == 25
+    assert job.training().sample.sample_steps == 25
 
 
 @pytest.mark.parametrize("is_distilled", [True, False])
@@ -85,7 +85,7 @@ def test_the_folder_itself_counts_before_its_name(is_distilled: bool, tmp_path: 
     folder.mkdir()
     (folder / "model_index.json").write_text(json.dumps({"is_distilled": is_distilled}))
     job = _load(tmp_path, {"name_or_path": str(folder), "arch": "flux2_klein_4b"})
-    assert job.config.process[0].sample.sample_steps == (4 if is_distilled else 25)
+    assert job.training().sample.sample_steps == (4 if is_distilled else 25)
     assert bool(job.notices) == is_distilled
 
 
@@ -103,7 +103,7 @@ def test_released_files_tell_what_a_folder_holds(names: list[str], is_distilled:
     for name in (*names, "ae"):
         (folder / f"{name}.safetensors").touch()
     job = _load(tmp_path, {"name_or_path": str(folder), "arch": "flux2_klein_4b"})
-    assert job.config.process[0].sample.sample_steps == (4 if is_distilled else 25)
+    assert job.training().sample.sample_steps == (4 if is_distilled else 25)
     assert bool(job.notices) == is_distilled
     (folder / "flux-2-klein-base-4b.safetensors").unlink(missing_ok=True)
     folder = folder.rename(tmp_path / "models")
@@ -152,4 +152,4 @@ def test_two_places_for_one_component_are_an_error(tmp_path: Path) -> None:
 
 def test_a_file_of_a_repository_can_be_named(tmp_path: Path) -> None:
     model = {"name_or_path": "black-forest-labs/FLUX.2-dev", "arch": "flux2", "vae_path": "a/b/c.safetensors"}
-    assert _load(tmp_path, model).config.process[0].model.source_of("vae") == "a/b/c.safetensors"
+    assert _load(tmp_path, model).training().model.source_of("vae") == "a/b/c.safetensors"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field
 
+from tests.toolkit.config.conftest import Check, Problems, Tree
 from toolkit.config import ProcessConfig, TrainingProcessConfig
 from toolkit.config.paths import ExistingFolder
 from toolkit.config.reading.installed import Processes, ProcessKind
@@ -55,7 +56,11 @@ class Writer(Extension):
 @pytest.fixture
 def known(known: Known) -> Known:
     """Two trainers, a writer and a trainer of one's own; the writer belongs to `generate`, too."""
-    processes = {**known.processes, "writer": WriterConfig, "own_trainer": OwnTrainerConfig}
+    processes: dict[str, type[ProcessConfig]] = {
+        **known.processes,
+        "writer": WriterConfig,
+        "own_trainer": OwnTrainerConfig,
+    }
     return Known(known.cards, processes, {"extension": list(processes), "generate": ["writer"]})
 
 
@@ -67,7 +72,7 @@ def writer(job: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def test_it_is_read_with_its_own_settings(writer, check) -> None:
+def test_it_is_read_with_its_own_settings(writer: Tree, check: Check) -> None:
     writer["font"] = {"height": 3}
     checked = check()
     (process,) = checked.config.process
@@ -76,13 +81,13 @@ def test_it_is_read_with_its_own_settings(writer, check) -> None:
     assert checked.notices == ()
 
 
-def test_nothing_of_training_is_put_into_it_or_asked_of_it(writer, check) -> None:
+def test_nothing_of_training_is_put_into_it_or_asked_of_it(writer: Tree, check: Check) -> None:
     (process,) = check().config.process
     assert set(process.model_dump()) == {"type", "name", "training_folder", "device", "text", "folder", "font"}
     assert set(check().config.model_dump()["process"][0]) == set(process.model_dump())
 
 
-def test_its_mistakes_are_told_as_those_of_a_training_are(writer, problems) -> None:
+def test_its_mistakes_are_told_as_those_of_a_training_are(writer: Tree, problems: Problems) -> None:
     writer |= {"txt": 1, "text": 5, "folder": "/no/such/folder", "font": {"height": 0, "color": "red"}, "size": 3}
     writer |= {"device": "gpu", "network": {"type": "lora"}}
     assert problems() == {
@@ -97,31 +102,33 @@ def test_its_mistakes_are_told_as_those_of_a_training_are(writer, problems) -> N
     }
 
 
-def test_a_missing_setting_is_told_with_its_meaning(writer, problems) -> None:
+def test_a_missing_setting_is_told_with_its_meaning(writer: Tree, problems: Problems) -> None:
     del writer["text"]
     assert problems() == {"text": "missing. What to write."}
 
 
-def test_a_misspelt_type_is_read_as_the_one_that_was_meant(writer, problems) -> None:
+def test_a_misspelt_type_is_read_as_the_one_that_was_meant(writer: Tree, problems: Problems) -> None:
     writer |= {"type": "writr", "txt": 1}
     assert set(problems()) == {"type", "txt"}
     assert "Did you mean `writer`?" in problems()["type"]
 
 
-def test_processes_of_several_kinds_stand_in_one_job(job, process, problems, check) -> None:
+def test_processes_of_several_kinds_stand_in_one_job(
+    job: Tree, process: Tree, problems: Problems, check: Check
+) -> None:
     job["config"]["process"] = [{"type": "writer", "text": "a"}, process, {"type": "writer"}]
     assert problems() == {"config.process[2].text": "missing. What to write."}
     job["config"]["process"].pop()
     assert [type(entry) for entry in check().config.process] == [WriterConfig, TrainingProcessConfig]
 
 
-def test_settings_from_the_command_line_reach_it(writer, check, problems) -> None:
+def test_settings_from_the_command_line_reach_it(writer: Tree, check: Check, problems: Problems) -> None:
     (process,) = check(overrides=["text=bye", "font.height=4"]).config.process
     assert (process.text, process.font.size) == ("bye", 4)
     assert "Did you mean `text`?" in problems(overrides=["txt=1"])["txt"]
 
 
-def test_a_trainer_with_a_setting_more_is_a_trainer(process, check, problems) -> None:
+def test_a_trainer_with_a_setting_more_is_a_trainer(process: Tree, check: Check, problems: Problems) -> None:
     process |= {"type": "own_trainer", "text": "hello", "sqlite_db_path": "./aitk_db.db"}
     process["model"]["arch"] = "flux2_small"
     (checked,) = check().config.process
@@ -131,7 +138,7 @@ def test_a_trainer_with_a_setting_more_is_a_trainer(process, check, problems) ->
     assert list(problems()) == ["network"]
 
 
-def test_a_setting_that_a_trainer_gets_later_had_its_default(process, check) -> None:
+def test_a_setting_that_a_trainer_gets_later_had_its_default(process: Tree, check: Check) -> None:
     process["type"] = "own_trainer"
     before = check().config.process[0].model_dump(mode="json")
     process["text"] = "hello"
@@ -141,7 +148,9 @@ def test_a_setting_that_a_trainer_gets_later_had_its_default(process, check) -> 
     assert str(difference) == 'text: "none" -> "hello"'
 
 
-def test_a_kind_of_job_has_its_own_processes(job, process, writer, problems, check) -> None:
+def test_a_kind_of_job_has_its_own_processes(
+    job: Tree, process: Tree, writer: Tree, problems: Problems, check: Check
+) -> None:
     job["job"] = "Generate"
     assert check().job == "generate"
     job["config"]["process"] = [writer, process]
@@ -149,13 +158,13 @@ def test_a_kind_of_job_has_its_own_processes(job, process, writer, problems, che
     assert problems() == {"config.process[1].type": what}
 
 
-def test_a_kind_of_job_that_is_not_there_yet_is_one_line(job, process, problems) -> None:
+def test_a_kind_of_job_that_is_not_there_yet_is_one_line(job: Tree, process: Tree, problems: Problems) -> None:
     job["job"] = "extract"
     process |= {"type": "lora", "base_model": "a", "extract_model": "b", "network": {"conv_mode": 3}}
     assert problems() == {"job": '"extract" is not supported yet. Choose extension or generate'}
 
 
-def test_a_misspelt_kind_of_job_hides_no_other_mistake(job, process, problems) -> None:
+def test_a_misspelt_kind_of_job_hides_no_other_mistake(job: Tree, process: Tree, problems: Problems) -> None:
     job["job"] = "extensoin"
     process["train"]["lrr"] = 3
     assert problems() == {

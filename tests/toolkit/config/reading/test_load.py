@@ -15,20 +15,21 @@ from tests.toolkit.config.conftest import Check, Problems, Tree
 from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.config.reading.installed import find_known
-from toolkit.config.reading.load import REPOSITORY, check_job, find_job_file
+from toolkit.config.reading.load import check_job, find_job_file
 from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.parse import parse_file
 from toolkit.errors import JobError
+from toolkit.extension import REPOSITORY
 
 FLUX_JOB = Path(__file__).parent / "flux_job.yaml"
 
 
 def test_a_job_file_of_ai_toolkit_is_read_unchanged(tmp_path: Path) -> None:
     job = load_job(FLUX_JOB, overrides=[f"datasets.0.folder_path={tmp_path}"])
-    process = job.config.process[0]
+    process = job.training()
     assert (job.name, process.model.arch, process.model.is_flux2) == ("porcelain_fox", "flux2_klein_4b", True)
     assert (process.train.steps, process.train.lr, process.train.optimizer) == (3000, 1e-4, "adamw8bit")
-    assert process.train.optimizer_params.weight_decay == 1e-4
+    assert process.train.optimizer_params.model_dump()["weight_decay"] == 1e-4
     assert process.datasets[0].resolution == (512, 768, 1024)
     assert process.datasets[0].caption_ext == ".txt"
     assert [item.prompt for item in process.sample.items("p0rc")][:1] == ["p0rc on a bookshelf, morning light"]
@@ -75,7 +76,7 @@ def test_a_job_says_whether_it_trains_a_lora_or_everything(process: Tree, proble
     assert "network: {type: lora}" in what
     assert "full_finetune: true" in what
     process["train"]["full_finetune"] = True
-    assert check().config.process[0].network is None
+    assert check().training().network is None
     process["network"] = network
     assert list(problems()) == ["train.full_finetune"]
 
@@ -88,7 +89,7 @@ def test_an_empty_network_is_a_missing_one(process: Tree, problems: Problems) ->
 def test_null_counts_as_not_given(process: Tree, check: Check) -> None:
     process["train"] = {"lr": None, "max_grad_norm": None}
     process["sample"] = None
-    train = check().config.process[0].train
+    train = check().training().train
     assert (train.lr, train.max_grad_norm) == (1e-4, 1.0)
 
 
@@ -122,13 +123,13 @@ def test_other_names_of_keys_are_understood(process: Tree, check: Check) -> None
     process["network"] = {"rank": 4, "alpha": 2}
     process["train"]["gradient_accumulation_steps"] = 3
     process["datasets"][0]["dataset_path"] = process["datasets"][0].pop("folder_path")
-    checked = check().config.process[0]
+    checked = check().training()
     assert (checked.network.linear, checked.network.linear_alpha, checked.train.gradient_accumulation) == (4, 2, 3)
 
 
 def test_two_names_of_one_key_may_agree_but_not_differ(process: Tree, check: Check, problems: Problems) -> None:
     process["network"] = {"rank": 4, "linear": 4}
-    assert check().config.process[0].network.linear == 4
+    assert check().training().network.linear == 4
     process["network"]["linear"] = 8
     assert list(problems()) == ["network.rank"]
 
@@ -137,7 +138,7 @@ def test_alpha_is_honoured_with_a_notice_where_it_changes_the_scale(process: Tre
     process["network"]["alpha"] = 8
     assert check().notices == ()
     process["network"]["alpha"] = 1
-    assert check().config.process[0].network.scale == 0.125
+    assert check().training().network.scale == 0.125
     what = "the scale is alpha / rank = 0.125; ai-toolkit would have used 1 with FLUX models"
     assert check().notices == (f"config.process[0].network.alpha: {what}",)
 
@@ -160,7 +161,7 @@ def test_the_arch_is_settled_from_tags_and_flags(
     model: dict[str, object], arch: str, process: Tree, check: Check
 ) -> None:
     process["model"] = {"name_or_path": "owner/model"} | model
-    assert check().config.process[0].model.arch == arch
+    assert check().training().model.arch == arch
 
 
 @pytest.mark.parametrize("model", [{}, {"is_flux": True}, {"is_flux2": True, "arch": "other"}, {"arch": 5}])
@@ -175,7 +176,7 @@ def test_what_the_models_card_says_stands_beneath_the_job(process: Tree, check: 
     process["train"]["optimizer_params"] = {"weight_decay": 0.5}
     process["sample"] = {"width": 640}
     process["first_sample"] = {"height": 640}
-    checked = check().config.process[0]
+    checked = check().training()
     assert (checked.train.steps, checked.train.lr, checked.network.linear) == (77, 2e-4, 5)
     assert (checked.train.optimizer_params.eps, checked.train.optimizer_params.weight_decay) == (1e-5, 0.5)
     assert checked.datasets[0].resolution == (256,)
@@ -186,7 +187,7 @@ def test_a_card_makes_no_lora_of_a_full_finetune(process: Tree, check: Check) ->
     process["model"]["arch"] = "flux2_small"
     del process["network"]
     process["train"]["full_finetune"] = True
-    assert check().config.process[0].network is None
+    assert check().training().network is None
 
 
 def test_what_the_card_says_is_not_part_of_the_stored_job(process: Tree, check: Check) -> None:
@@ -210,7 +211,7 @@ def test_bounds_that_concern_two_keys_are_checked(process: Tree, problems: Probl
 @pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])
 def test_devices_are_named_as_in_torch(device: str, process: Tree, check: Check) -> None:
     process["device"] = device
-    assert check().config.process[0].device == device
+    assert check().training().device == device
 
 
 def test_a_device_that_does_not_exist_is_told(process: Tree, problems: Problems) -> None:
@@ -242,13 +243,13 @@ def test_a_job_file_that_is_not_there_is_told(name: str) -> None:
 def test_the_defaults_of_every_model_make_a_job_without_a_word(arch: str, job: Tree, process: Tree) -> None:
     process["model"]["arch"] = arch
     checked = check_job(job, path=Path("job.yaml"), known=find_known())
-    assert (checked.config.process[0].model.arch, checked.notices) == (arch, ())
+    assert (checked.training().model.arch, checked.notices) == (arch, ())
 
 
 @pytest.mark.parametrize("kind", ["sd_trainer", "diffusion_trainer", "ui_trainer"])
 def test_ai_toolkits_names_of_the_trainer_are_known(kind: str, job: Tree, process: Tree) -> None:
     process["type"] = kind
-    assert check_job(job, path=Path("job.yaml"), known=find_known()).config.process[0].type == kind
+    assert check_job(job, path=Path("job.yaml"), known=find_known()).training().type == kind
 
 
 def test_a_job_file_in_json_is_the_same_job(job_file: Path, job: Tree) -> None:

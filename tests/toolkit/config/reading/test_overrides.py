@@ -8,15 +8,15 @@ from tests.toolkit.config.conftest import Check, Problems, Tree
 
 
 def test_an_override_stands_for_what_the_file_says(check: Check) -> None:
-    process = check(overrides=["train.lr=1e-5", "train.steps=20", "sample.prompts=[a, b]"]).config.process[0]
+    process = check(overrides=["train.lr=1e-5", "train.steps=20", "sample.prompts=[a, b]"]).training()
     assert (process.train.lr, process.train.steps, len(process.sample.items())) == (1e-5, 20, 2)
 
 
 def test_numbers_in_the_path_count_list_entries(tmp_path: Path, check: Check) -> None:
     (tmp_path / "more").mkdir()
     checked = check(overrides=[f"datasets.0.folder_path={tmp_path / 'more'}", "datasets.0.resolution=[512, 768]"])
-    assert checked.config.process[0].datasets[0].folder_path == tmp_path / "more"
-    assert checked.config.process[0].datasets[0].resolution == (512, 768)
+    assert checked.training().datasets[0].folder_path == tmp_path / "more"
+    assert checked.training().datasets[0].resolution == (512, 768)
 
 
 def test_an_override_is_part_of_the_stored_job(check: Check) -> None:
@@ -25,7 +25,7 @@ def test_an_override_is_part_of_the_stored_job(check: Check) -> None:
 
 def test_an_override_replaces_the_key_under_its_other_name(process: Tree, check: Check) -> None:
     process["network"] = {"rank": 4}
-    assert check(overrides=["network.linear=2"]).config.process[0].network.linear == 2
+    assert check(overrides=["network.linear=2"]).training().network.linear == 2
 
 
 def test_an_unknown_key_is_reported_as_if_it_stood_in_the_file(problems: Problems) -> None:

@@ -18,7 +18,7 @@ def test_the_name_of_the_job_stands_for_its_placeholder_everywhere(job: Tree, pr
     process["sample"] = {"prompts": ["a [name]"]}
     job["meta"] = {"title": "[name] v1"}
     checked = check()
-    assert checked.config.process[0].sample.items()[0].prompt == "a cat"
+    assert checked.training().sample.items()[0].prompt == "a cat"
     assert checked.meta == {"title": "cat v1"}
 
 
@@ -45,8 +45,8 @@ def test_a_variable_is_expanded_but_stored_as_written(
     process["train"]["steps"] = "${MY_STEPS}"
     process["trigger_word"] = "a ${MY_WORD}"
     checked = check()
-    assert checked.config.process[0].train.steps == 12
-    assert checked.config.process[0].trigger_word == f"a {SECRET}"
+    assert checked.training().train.steps == 12
+    assert checked.training().trigger_word == f"a {SECRET}"
     assert "trigger_word: a ${MY_WORD}" in checked.as_written()
     assert SECRET not in checked.as_written() + repr(checked.notices)
 
@@ -111,7 +111,7 @@ def test_a_stored_job_is_read_as_the_same_job(job_file: Path, monkeypatch: pytes
     job_file.write_text(first.as_written())
     again = load_job(job_file)
     assert again.config == first.config
-    assert again.config.process[0].trigger_word == "a cat"
+    assert again.training().trigger_word == "a cat"
 
 
 def test_a_missing_variable_is_one_problem_and_hides_no_other(process: Tree, problems: Problems) -> None:
