@@ -219,7 +219,8 @@ class BaseSDTrainProcess(BaseProcess):
         model.transformer.train()
         learner = build_learner(model, weights, train, draws=draws, ranks=ranks)
         objective = OBJECTIVES[train.objective].load().from_config(train)
-        plan = BatchPlan(self._examples, train.batch_size, draws)
+        per_step = train.gradient_accumulation * ranks.world
+        plan = BatchPlan(self._examples, train.batch_size, draws, batches_per_step=per_step)
         feed = FeedSettings(
             train.gradient_accumulation,
             use_captions=not train.unload_text_encoder,
@@ -292,7 +293,7 @@ class BaseSDTrainProcess(BaseProcess):
         return file_metadata(
             job_name=self.job.name,
             step=step,
-            epoch=step * self.config.train.gradient_accumulation // plan.batches_per_epoch,
+            epoch=plan.epochs_done(step),
             base_model=model.get_base_model_version(),
             trigger_word=self.job.redact(self.config.trigger_word or ""),
             meta=self.job.redacted(dict(self.job.meta)),

@@ -71,7 +71,10 @@ class DatasetConfig(Section):
     cache_text_embeddings: Harmless[bool] = Field(
         False, description="Keep encoded captions on disk, for later runs too."
     )
-    is_reg: bool = Field(False, description="A regularisation set: its loss is multiplied by `train.reg_weight`.")
+    is_reg: bool = Field(
+        False,
+        description="Regularisation images: every second step trains on them; their loss counts `reg_weight` times.",
+    )
     loss_multiplier: float = Field(1.0, ge=0, description="Weight of this dataset in the loss.")
     skip_unreadable: Harmless[bool] = Field(
         False, description="Leave out images that cannot be read instead of refusing to start."

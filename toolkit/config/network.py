@@ -37,7 +37,9 @@ class NetworkConfig(Section):
     linear_alpha: float = Field(
         default_factory=SameAs("linear"), gt=0, description="The update is scaled by linear_alpha / linear."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of a LoRA's input that is dropped in training.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of a LoRA's inner values, those of rank r, that are dropped in training."
+    )
     transformer_only: bool = Field(True, description="Only layers inside transformer blocks; off: every linear layer.")
     network_kwargs: NetworkKwargs = Field(NetworkKwargs(), description="Which layers.")
     pretrained_lora_path: ExistingFile | None = Field(None, description="Start from the weights of this LoRA file.")

@@ -28,32 +28,66 @@ class Orders(Protocol):
 class BatchPlan:
     """The batches of a job, without end. Any of them can be asked for at any time, in any order.
 
-    A batch holds examples of one bucket, with references of the same sizes, either regularisation images or not. The
-    last batch of a bucket may be short.
+    A batch holds examples of one bucket, with references of the same sizes. The last batch of a bucket may be short.
+    Regularisation images have every second step, however many of them there are, as in ai-toolkit; without them, or
+    with nothing else, every step is alike.
     """
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, draws: Orders) -> None:
+    def __init__(
+        self, examples: Sequence[Example], batch_size: int, draws: Orders, *, batches_per_step: int = 1
+    ) -> None:
         assert examples and batch_size >= 1, (len(examples), batch_size)
         self.examples = examples
+        self.batches_per_step = batches_per_step
+        places = {is_reg: [n for n, one in enumerate(examples) if one.is_reg == is_reg] for is_reg in (False, True)}
+        kinds = {False: "order", True: "order of regularisation images"}
+        self._streams = [
+            _Epochs(examples, places[is_reg], batch_size, draws, kinds[is_reg]) for is_reg in kinds if places[is_reg]
+        ]
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in which every image comes once; regularisation images are not counted beside others."""
+        return self._streams[0].length
+
+    def batch(self, index: int) -> tuple[int, ...]:
+        """Places in `examples` that make batch `index` (counted from 0 over the whole job)."""
+        step, part = divmod(index, self.batches_per_step)
+        turn, which = divmod(step, len(self._streams))
+        return self._streams[which].batch(turn * self.batches_per_step + part)
+
+    def epochs_done(self, steps: int) -> int:
+        """Whole epochs after so many steps."""
+        turns = -(-steps // len(self._streams))
+        return turns * self.batches_per_step // self.batches_per_epoch
+
+
+class _Epochs:
+    """Batches of some of the examples, epoch after epoch."""
+
+    def __init__(
+        self, examples: Sequence[Example], places: Sequence[int], batch_size: int, draws: Orders, purpose: str
+    ) -> None:
         self.batch_size = batch_size
         self.draws = draws
-        self.batches_per_epoch = count_batches(examples, batch_size)
+        self.purpose = purpose
+        self.length = count_batches([examples[place] for place in places], batch_size)
         self._groups: dict[Group, list[int]] = {}
-        for index, example in enumerate(examples):
-            self._groups.setdefault(_group(example), []).append(index)
+        for place in places:
+            self._groups.setdefault(_group(examples[place]), []).append(place)
         self._epoch = -1
         self._batches: list[tuple[int, ...]] = []
 
     def batch(self, index: int) -> tuple[int, ...]:
-        """Places in `examples` that make micro-batch `index` (counted from 0 over the whole job)."""
-        epoch, place = divmod(index, self.batches_per_epoch)
+        """Batch `index` of these, counted from 0."""
+        epoch, place = divmod(index, self.length)
         if epoch != self._epoch:
             self._batches = self._order(epoch)
             self._epoch = epoch
         return self._batches[place]
 
     def _order(self, epoch: int) -> list[tuple[int, ...]]:
-        random = self.draws.python("order", epoch)
+        random = self.draws.python(self.purpose, epoch)
         batches = []
         for group in sorted(self._groups):
             members = list(self._groups[group])

@@ -9,11 +9,17 @@ from toolkit.data.scan_result import DatasetTable, Scan
 def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1) -> tuple[str, ...]:
     """Lines for `--check` and for the start of a run."""
     lines = [line for table in scan.tables for line in _describe_table(table)]
-    num_batches = count_batches(scan.examples, batch_size)
-    examples = _count(len(scan.examples), "example")
+    regular = [example for example in scan.examples if example.is_reg]
+    images = [example for example in scan.examples if not example.is_reg]
+    has_turns = bool(regular and images)
+    num_batches = count_batches(images or regular, batch_size)
+    examples = _count(len(images or regular), "example")
     batches = _count(num_batches, "batch", "batches")
-    steps = f"{num_batches / gradient_accumulation:.4g} steps"
-    return (*lines, f"one epoch: {examples} in {batches} of up to {batch_size}: {steps}")
+    steps = f"{num_batches * (1 + has_turns) / gradient_accumulation:.4g} steps"
+    lines.append(f"one epoch: {examples} in {batches} of up to {batch_size}: {steps}")
+    if has_turns:
+        lines.append(f"every second step trains on regularisation images, of which there are {len(regular)}")
+    return tuple(lines)
 
 
 def _describe_table(table: DatasetTable) -> list[str]:

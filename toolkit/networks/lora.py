@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
@@ -78,7 +78,6 @@ class LoRASpecialNetwork:
         peft_config = LoraConfig(
             r=self.config.linear,
             lora_alpha=self.config.scale * self.config.linear,
-            lora_dropout=self.config.dropout,
             target_modules=modules,
         )
         inject_adapter_in_model(peft_config, transformer, adapter_name=ADAPTER)
@@ -179,6 +178,8 @@ class LoRASpecialNetwork:
         """A uniform as Kaiming (peft's and Hu et al.'s choice, arXiv 2106.09685), B zero; both fp32."""
         layers = self._layers[target.name]
         shared: Any = layers[0].lora_A[ADAPTER]
+        if self.config.dropout:
+            shared = _DroppedLinear(shared.in_features, shared.out_features, self.config.dropout)
         bound = 1 / shared.in_features**0.5
         start = (self.draws.uniform((shared.out_features, shared.in_features), "lora", target.name) * 2 - 1) * bound
         shared.weight = nn.Parameter(start.to(self.model.device))
@@ -196,3 +197,15 @@ class LoRASpecialNetwork:
                 f"{source}: {target.name} changes a weight of shape {found}, this model's is {needed}: "
                 "the file was made for another model."
             )
+
+
+class _DroppedLinear(nn.Linear):
+    """A whose output, the activation of rank r, is dropped in training; peft would drop its input."""
+
+    def __init__(self, in_features: int, out_features: int, dropout: float) -> None:
+        super().__init__(in_features, out_features, bias=False)
+        self.dropout = dropout
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., in_features] -> [..., out_features]."""
+        return nn.functional.dropout(super().forward(values), self.dropout, self.training)

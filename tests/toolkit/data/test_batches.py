@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,13 @@ SIZES = [(64, 64)] * 7 + [(128, 32)] * 5 + [(32, 128)] * 1
 
 @pytest.fixture
 def examples(make_example: Callable[..., Example]) -> list[Example]:
-    return [make_example(Path(f"{number}.png"), size, is_reg=number % 3 == 0) for number, size in enumerate(SIZES * 2)]
+    return [make_example(Path(f"{number}.png"), size) for number, size in enumerate(SIZES * 2)]
+
+
+@pytest.fixture
+def mixed(examples: list[Example]) -> list[Example]:
+    """Every third of them is a regularisation image."""
+    return [replace(example, is_reg=number % 3 == 0) for number, example in enumerate(examples)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 100])
@@ -30,12 +37,51 @@ def test_every_example_appears_once_in_every_epoch(examples: list[Example], batc
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
-def test_a_batch_has_one_size_and_is_all_or_not_at_all_regularisation(examples: list[Example], batch_size: int) -> None:
+def test_a_batch_has_one_size(examples: list[Example], batch_size: int) -> None:
     plan = BatchPlan(examples, batch_size, Draws(1))
     for number in range(3 * plan.batches_per_epoch):
         batch = [examples[index] for index in plan.batch(number)]
-        assert len({(example.bucket, example.is_reg) for example in batch}) == 1
+        assert len({example.bucket for example in batch}) == 1
         assert 1 <= len(batch) <= batch_size
+
+
+@pytest.mark.parametrize("batches_per_step", [1, 2, 3])
+def test_regularisation_images_have_every_second_step_however_many_they_are(
+    mixed: list[Example], batches_per_step: int
+) -> None:
+    plan = BatchPlan(mixed, 2, Draws(1), batches_per_step=batches_per_step)
+    for step in range(20):
+        for part in range(batches_per_step):
+            members = plan.batch(step * batches_per_step + part)
+            assert {mixed[index].is_reg for index in members} == {step % 2 == 1}
+
+
+def test_every_image_and_every_regularisation_image_comes_once_in_its_own_epoch(mixed: list[Example]) -> None:
+    plan = BatchPlan(mixed, 2, Draws(1))
+    regular = [index for index, example in enumerate(mixed) if example.is_reg]
+    seen = Counter(index for number in range(2 * plan.batches_per_epoch) for index in plan.batch(number))
+    assert all(seen[index] == 1 for index in range(len(mixed)) if index not in regular)
+    num_batches = count_batches([mixed[index] for index in regular], 2)
+    seen = Counter(index for turn in range(num_batches) for index in plan.batch(2 * turn + 1))
+    assert seen == Counter(regular)
+
+
+def test_regularisation_images_alone_are_trained_at_every_step(examples: list[Example]) -> None:
+    alone = [replace(example, is_reg=True) for example in examples]
+    plan = BatchPlan(alone, 2, Draws(1))
+    assert Counter(i for n in range(plan.batches_per_epoch) for i in plan.batch(n)) == Counter(range(len(alone)))
+
+
+def test_epochs_beside_regularisation_images_are_those_of_the_images(mixed: list[Example]) -> None:
+    plan = BatchPlan(mixed, 1, Draws(1))
+    assert plan.batches_per_epoch == 17
+    assert [plan.epochs_done(steps) for steps in (0, 32, 33, 66, 67)] == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(0, 0), (5, 0), (6, 1), (11, 1), (12, 2)])
+def test_epochs_are_counted_in_images(make_example: Callable[..., Example], steps: int, epochs: int) -> None:
+    examples = [make_example(Path(f"{number}.png"), (64, 64)) for number in range(12)]
+    assert BatchPlan(examples, 1, Draws(1), batches_per_step=2).epochs_done(steps) == epochs
 
 
 def test_a_bucket_smaller_than_a_batch_stays_a_short_batch(make_example: Callable[..., Example]) -> None:

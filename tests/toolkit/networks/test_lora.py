@@ -13,7 +13,7 @@ from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork, choose_targets
+from toolkit.networks.lora import ADAPTER, LoRASpecialNetwork, choose_targets
 from toolkit.randomness import Draws
 from toolkit.weights.tensor_files import write_tensors
 
@@ -142,6 +142,20 @@ def test_a_multiplier_of_zero_is_the_base_model_and_goes_away_again() -> None:
     with network.multiplied(0.0):
         assert torch.allclose(_predict(network.model), _predict(tiny_model("transformer")), atol=1e-6)
     assert not torch.allclose(_predict(network.model), _predict(tiny_model("transformer")), atol=1e-3)
+
+
+def test_dropout_is_of_the_inner_values_of_rank_r() -> None:
+    network = _trained(dropout=0.5)
+    layer = next(iter(network._layers.values()))[0]
+    inner = layer.lora_A[ADAPTER]
+    values = torch.randn(1, 4, inner.in_features)
+    whole = values @ inner.weight.T
+    inner.train()
+    dropped = inner(values)
+    kept = dropped != 0
+    assert 0 < kept.sum() < kept.numel()
+    assert torch.allclose(dropped[kept], 2 * whole[kept])
+    assert torch.allclose(inner.eval()(values), whole)
 
 
 def test_dropout_is_off_while_sampling() -> None:

@@ -41,6 +41,18 @@ DEPARTURES: tuple[Departure, ...] = (
         "datasets[].flip_x, flip_y with references", "references are not flipped", "flipped too", "Still a pair."
     ),
     Departure("datasets[].control_path, one reference", "up to 1024² pixels", "up to 2024²", "As FLUX.2's own code."),
+    Departure(
+        "datasets[]: colour profiles", "ignored", "converted to sRGB", "Else photos are trained in wrong colours."
+    ),
+    Departure(
+        "datasets[]: an image without any caption",
+        "trained without words",
+        "an error; `default_caption: ''` allows it",
+        "Mostly a misspelt file name.",
+    ),
+    Departure(
+        "datasets[].is_reg: a dropped caption", "the trigger word", "no words", "They must not learn the trigger word."
+    ),
     Departure("datasets[].cache_latents", "false", "true", "The VAE need not stay in memory beside the transformer."),
     Departure("train.lr", "1e-6", "1e-4", "1e-6 teaches a LoRA nothing."),
     Departure("train.dtype", "fp32", "bf16", "FLUX.2 in fp32 fits on no card."),
@@ -60,6 +72,12 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure("train.loss_type: unknown", "mse", "an error", "Not what was asked for."),
     Departure(
         "train.ema_config.ema_decay", "0.999", "0.99", "0.999 lags behind a run of 1000 steps; as all their examples."
+    ),
+    Departure(
+        "train.timestep_type: weighted",
+        "a table of 1000 weights",
+        "a polynomial through it, rms error 0.009",
+        "As good.",
     ),
     Departure("training_seed", "none", "42", "A run can be repeated."),
     Departure("training_folder", "must be given", "output", "A place to start with."),
