@@ -10,7 +10,6 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from jobs.job import Job, exit_code, run_jobs
@@ -157,9 +156,7 @@ def _load(options: argparse.Namespace) -> list[Job]:
             continue
         for notice in config.notices:
             print(notice)
-        jobs.append(
-            Job(replace(config, vram_gb=options.vram), resume=_resume_choice(options), command=_command(path, options))
-        )
+        jobs.append(Job(config, resume=_resume_choice(options), command=_command(path, options), vram_gb=options.vram))
     if mistakes:
         raise UserError("\n".join(map(str, mistakes)))
     return jobs
