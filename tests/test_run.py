@@ -21,20 +21,23 @@ import os
 import time
 
 from jobs.process.BaseProcess import BaseProcess
+from jobs.process.checked import Checked
 from toolkit.errors import Interrupted, UserError
 from toolkit.extension import Extension
 
 
 class Works(BaseProcess):
-    def check(self):
-        return [f"plan of {self.job.name}, seed {self.config.training_seed}"]
+    @classmethod
+    def check(cls, start):
+        return Checked(start, (f"plan of {start.job.name}, seed {start.config.training_seed}",))
 
     def run(self, stop):
         (self.output_folder / "ran").touch()
 
 
 class Refuses(Works):
-    def check(self):
+    @classmethod
+    def check(cls, start):
         raise UserError("no images in the folder")
 
 

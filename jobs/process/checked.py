@@ -29,15 +29,16 @@ class Checked:
 
     def refused(self, error: UserError) -> Self:
         """The same with the reasons why the process cannot work."""
-        problems = error.problems if isinstance(error, JobError) else (_as_problem(str(error)),)
-        return replace(self, problems=problems, refusal=str(error))
+        return replace(self, problems=problems_of(error), refusal=str(error))
 
     def facts(self) -> dict[str, Any]:
         """What a kind of process adds to `--check --json`: plain JSON by name."""
         return {}
 
 
-def _as_problem(text: str) -> Problem:
-    """A message that says first which key or file it is about, as all of ours do."""
-    where, colon, what = text.partition(": ")
-    return Problem(where, what) if colon and " " not in where else Problem("", text)
+def problems_of(error: UserError) -> tuple[Problem, ...]:
+    """The mistakes that an error is about. Most messages of ours say first which key or file that is."""
+    if isinstance(error, JobError):
+        return error.problems
+    where, colon, what = str(error).partition(": ")
+    return (Problem(where, what) if colon and " " not in where else Problem("", str(error)),)

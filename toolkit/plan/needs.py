@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from toolkit.data.examples import Example, Layout, Reference
+
+Component = Literal["text_encoder", "vae", "transformer"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Resident:
         reason: for the user: what stays loaded, why, and what it costs.
     """
 
-    component: str
+    component: Component
     reason: str
 
 

@@ -57,11 +57,8 @@ def describe_refusal(plan: Plan, machine: Machine, ways: Sequence[Way]) -> str:
         assert machine.ram_bytes is not None
         what, there = f"{gigabytes(ram)} GB of RAM", f"this machine has {gigabytes(machine.ram_bytes)}"
     lines = [f"memory: the job needs {what} ({phase.name}), and {there}."]
-    lines += (
-        ["Any of these makes it fit:", *describe_ways(ways, machine)]
-        if ways
-        else ["No change of settings makes it fit."]
-    )
+    fitting = ["Any of these makes it fit:", *describe_ways(ways, machine)]
+    lines += fitting if ways else ["No change of settings makes it fit."]
     if not ways and plan.inputs.lora_rank is None:
         lines.append(
             "A LoRA takes far less than a full fine-tune: remove train.full_finetune, add a `network` section."

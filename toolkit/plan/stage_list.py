@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from toolkit.plan.needs import Component
+
 Kind = Literal["texts", "pictures"]
 
 
@@ -21,7 +23,7 @@ class Stage:
     """
 
     name: str
-    component: Literal["text_encoder", "vae", "transformer"]
+    component: Component
     label: str
     doing: str
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
+from jobs.process.start import Start
 from tests import layouts
 from tests.tiny import TINY, write_job
 from toolkit.config import load_job
@@ -120,7 +121,7 @@ def _job(folder: Path, shared: Path, variant: Variant, place: Path, **sections: 
 
 def _process(path: Path, *overrides: str) -> Watched:
     job = load_job(path, overrides=overrides)
-    return Watched(0, job, job.config.process[0])
+    return Watched(Watched.check(Start(job, 0, job.config.process[0])))
 
 
 def _prediction(model: BaseModel, variant: Variant) -> Tensor:
@@ -134,7 +135,6 @@ def _prediction(model: BaseModel, variant: Variant) -> Tensor:
 
 def _run(path: Path) -> tuple[Watched, Path]:
     process = _process(path)
-    process.check()
     process.run(StopRequest())
     return process, process.output_folder
 
