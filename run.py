@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import io
+import json
 import os
 import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from jobs.check_json import document, job_facts, unreadable_facts
 from jobs.job import Job, exit_code, run_jobs
 from jobs.status import status
 from jobs.summary import summary
@@ -54,17 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--from-step and a path in --resume are for one job at a time")
     if options.resume == "none" and options.from_step is not None:
         parser.error("--resume none begins at step 0: leave --from-step out")
+    if options.json and not options.check:
+        parser.error("--json goes with --check")
     if options.vram is not None and not (options.check and options.vram > 0):
         parser.error("--vram goes with --check and needs a size above 0")
     try:
         with log_to(options.log):
-            _report_broken_extensions()
+            if not options.json:
+                print("".join(f"{line}\n" for line in _broken_extensions()), end="", file=sys.stderr)
             if options.list_models:
                 print(_model_table())
                 return 0
             if options.status:
                 print("\n".join(line for folder in options.status for line in status(folder)))
                 return 0
+            if options.json:
+                return _check_as_json(options)
             return _check(options) if options.check else _run(options)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -85,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-r", "--recover", action="store_true", help="go on with the next job when one fails")
     parser.add_argument("-l", "--log", type=Path, metavar="FILE", help="append everything that is printed to FILE")
     parser.add_argument("--check", action="store_true", help="check job and data, print the plan, train nothing")
+    parser.add_argument("--json", action="store_true", help="with --check: print what was found as JSON, for programs")
     parser.add_argument(
         "--vram",
         type=float,
@@ -148,24 +156,44 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if is_fine else 2
 
 
+def _check_as_json(options: argparse.Namespace) -> int:
+    """One document on stdout, mistakes included; `jobs.check_json` describes it."""
+    entries = []
+    for path in options.jobs:
+        try:
+            job = _load_job(path, options)
+        except UserError as error:
+            entries.append(unreadable_facts(path, error))
+            continue
+        with contextlib.redirect_stdout(sys.stderr):  # a library that prints must not spoil the document
+            checks = list(job.checks())
+        entries.append(job_facts(job.config, checks))
+    found = document(entries, _broken_extensions())
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+    return 0 if found["ok"] else 2
+
+
 def _load(options: argparse.Namespace) -> list[Job]:
     """All job files, or the mistakes in all of them."""
     jobs: list[Job] = []
     mistakes: list[JobError] = []
     for path in options.jobs:
         try:
-            config = _load_one(path, options)
+            job = _load_job(path, options)
         except JobError as error:
             mistakes.append(error)
             continue
-        for notice in config.notices:
+        for notice in job.config.notices:
             print(notice)
-        jobs.append(
-            Job(replace(config, vram_gb=options.vram), resume=_resume_choice(options), command=_command(path, options))
-        )
+        jobs.append(job)
     if mistakes:
         raise UserError("\n".join(map(str, mistakes)))
     return jobs
+
+
+def _load_job(path: str, options: argparse.Namespace) -> Job:
+    config = _load_one(path, options)
+    return Job(config, resume=_resume_choice(options), command=_command(path, options), vram_gb=options.vram)
 
 
 def _resume_choice(options: argparse.Namespace) -> ResumeChoice:
@@ -193,10 +221,8 @@ def _load_one(path: str, options: argparse.Namespace) -> JobConfig:
     return load_job(path, options.name, [*options.overrides, *more]) if more else config
 
 
-def _report_broken_extensions() -> None:
-    broken = {*read_processes().broken, *read_cards().broken}
-    for line in sorted(map(str, broken)):
-        print(line, file=sys.stderr)
+def _broken_extensions() -> list[str]:
+    return sorted(map(str, {*read_processes().broken, *read_cards().broken}))
 
 
 def _model_table() -> str:

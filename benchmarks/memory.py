@@ -27,7 +27,8 @@ from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.files import write_json
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.plan_inputs import inputs_of, workload_of
+from toolkit.plan.plan_inputs import inputs_of
+from toolkit.plan.workload import assumed_needs, workload_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADS, DOUBLE, SINGLE = 10, 2, 8
@@ -53,7 +54,8 @@ def run_case(folder: Path, case: dict[str, Any]) -> list[dict[str, Any]]:
     job_file = _write_job(folder, case)
     subprocess.run([sys.executable, str(ROOT / "run.py"), str(job_file)], cwd=ROOT, check=True, stdout=sys.stderr)
     process = load_job(job_file).training()
-    work = replace(workload_of(process, find_cards()["flux2_tiny"]), keeps_vae=True)
+    card = find_cards()["flux2_tiny"]
+    work = replace(workload_of(assumed_needs(process, card), card), keeps_vae=True)
     predicted = make_plan(inputs_of(process, LARGE if is_large else TINY, work, "cpu")).stage_peaks()
     lines = (folder / "output" / "case" / "events.jsonl").read_text(encoding="utf-8").splitlines()
     rows = []

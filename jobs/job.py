@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs.process.BaseProcess import BaseProcess
-from toolkit.config import JobConfig
+from jobs.process.checked import Checked
+from jobs.process.start import Start
+from toolkit.config import JobConfig, ProcessConfig
 from toolkit.config.reading.installed import find_processes
 from toolkit.environment import git_commit, versions
 from toolkit.errors import Interrupted, UserError
@@ -54,28 +55,38 @@ class Job:
         config: the job file.
         resume: where the user wants to go on from.
         command: what goes on with the job after it has ended, for messages.
+        vram_gb: plan for a card of this size instead of this machine.
     """
 
-    def __init__(self, config: JobConfig, *, resume: ResumeChoice | None = None, command: str = "") -> None:
+    def __init__(
+        self,
+        config: JobConfig,
+        *,
+        resume: ResumeChoice | None = None,
+        command: str = "",
+        vram_gb: float | None = None,
+    ) -> None:
         self.config = config
         self.resume = resume or ResumeChoice()
         self.command = command or f"python run.py {config.path}"
+        self.vram_gb = vram_gb
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """The output folders of the processes."""
         return tuple(process.output_folder(self.config.name) for process in self.config.config.process)
 
-    def processes(self) -> list[BaseProcess]:
-        """The processes, built from the registry. This loads their code."""
-        known = find_processes()
-        processes = [
-            known[entry.type].extension.get_process()(index, self.config, entry)
-            for index, entry in enumerate(self.config.config.process)
-        ]
-        for process in processes:
-            process.resume = self.resume
-        return processes
+    def checks(self) -> Iterator[Checked]:
+        """What is found out about every process, one after another, up to the first that cannot work."""
+        for index, entry in enumerate(self.config.config.process):
+            start = Start(self.config, index, entry, self.resume, self.vram_gb)
+            try:
+                checked: Checked = find_processes()[entry.type].extension.get_check()(start)
+            except UserError as error:
+                checked = Checked(start).refused(error)
+            yield checked
+            if checked.problems:
+                return
 
     def check(self) -> list[str]:
         """The plan of every process.
@@ -83,7 +94,12 @@ class Job:
         Raises:
             UserError: one of them cannot work.
         """
-        return [line for process in self.processes() for line in process.check()]
+        lines: list[str] = []
+        for checked in self.checks():
+            if checked.problems:
+                raise UserError(checked.refusal)
+            lines += checked.lines
+        return lines
 
     def run(self, stop: StopRequest) -> JobResult:
         """Check and run every process, tell the user what goes wrong, and say how it ended.
@@ -98,14 +114,18 @@ class Job:
     def _run(self, stop: StopRequest) -> Status:
         status: Status = "refused"
         try:
-            processes = self.processes()
-            for process in processes:
-                for line in process.check():
+            checks = []
+            for checked in self.checks():
+                if checked.problems:
+                    self._tell(checked.refusal)
+                    return "refused"
+                for line in checked.lines:
                     print(self.config.redact(line))
+                checks.append(checked)
             status = "failed"
             with _anomaly_detection():
-                for process in processes:
-                    self._run_process(process, stop)
+                for checked in checks:
+                    self._run_process(checked, stop)
         except Interrupted as reason:
             self._tell(str(reason))
             return "interrupted"
@@ -116,14 +136,15 @@ class Job:
             return status if isinstance(error, UserError) else "failed"
         return "done"
 
-    def _run_process(self, process: BaseProcess, stop: StopRequest) -> None:
-        with RunLock(process.output_folder) as lock:
+    def _run_process(self, checked: Checked, stop: StopRequest) -> None:
+        config, folder = checked.start.config, checked.start.output_folder
+        process = find_processes()[config.type].extension.get_process()
+        with RunLock(folder) as lock:
             if lock.notice:
                 print(lock.notice)
-            with RunRecord(process.output_folder, self._start_facts(process)) as record:
-                process.record = record
+            with RunRecord(folder, self._start_facts(config)) as record:
                 try:
-                    process.run(stop)
+                    process(checked, record).run(stop)
                 except Interrupted as reason:
                     record.ends("interrupted", error=str(reason))
                     raise
@@ -132,18 +153,18 @@ class Job:
                     raise
                 except Exception as error:
                     record.ends("failed", error=self.config.redact(f"{type(error).__name__}: {error}"))
-                    self._write_error(process.output_folder, error)
+                    self._write_error(folder, error)
                     raise
                 record.ends("done")
 
-    def _start_facts(self, process: BaseProcess) -> dict[str, Any]:
-        config = self.config.redacted(process.config.model_dump(mode="json"))
+    def _start_facts(self, process: ProcessConfig) -> dict[str, Any]:
+        config = self.config.redacted(process.model_dump(mode="json"))
         return {
             "job": self.config.name,
             "command": self.config.redact(shlex.join(sys.argv)),
             "commit": git_commit(),
             "versions": versions(),
-            **process.config.run_facts(),
+            **process.run_facts(),
             "config_hash": sha256_json(config),
         }
 

@@ -63,7 +63,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "extensions_built_in",
         "extensions_built_in.diffusion_models",
     ),
-    ("toolkit.data", "toolkit.encode"),
+    ("toolkit.data", "toolkit.encode", "toolkit.plan.needs"),
     ("toolkit.objectives", "toolkit.optimizers", "toolkit.plan"),
     ("toolkit.train",),
     ("jobs",),

@@ -12,7 +12,8 @@ from toolkit.config import JobConfig, load_job
 from toolkit.config.compat.released import plain_name
 from toolkit.plan.machine import named_card
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.plan_inputs import inputs_of, workload_of
+from toolkit.plan.plan_inputs import inputs_of
+from toolkit.plan.workload import assumed_needs, workload_of
 from toolkit.units import as_size
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,5 +68,5 @@ def test_an_example_fits_the_card_in_its_name(example: Path, tmp_path: Path) -> 
     process = with_images(example, tmp_path).training()
     card = find_cards()[process.model.arch]
     assert card.size is not None
-    plan = make_plan(inputs_of(process, card.size, workload_of(process, card), "cuda"))
-    assert named_card(float(named[1])).fits(plan), f"{as_size(plan.peak_gpu_bytes)}"
+    plan = make_plan(inputs_of(process, card.size, workload_of(assumed_needs(process, card), card), "cuda"))
+    assert named_card(float(named[1])).fits(plan), as_size(plan.peak_gpu_bytes)

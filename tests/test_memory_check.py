@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from toolkit.errors import UserError
 from toolkit.stop import StopRequest
 
 
-def job_for(folder: Path, *, vram_gb: float | None = None, **sections: Any) -> JobConfig:
-    job = load_job(write_job(folder, **sections))
-    return replace(job, vram_gb=vram_gb)
+def job_for(folder: Path, **sections: Any) -> JobConfig:
+    return load_job(write_job(folder, **sections))
 
 
 def test_a_check_shows_the_plan_against_the_machine(tmp_path: Path) -> None:
@@ -30,12 +28,12 @@ def test_a_check_shows_the_plan_against_the_machine(tmp_path: Path) -> None:
 
 
 def test_a_check_plans_for_another_card(tmp_path: Path) -> None:
-    assert "a card of 2 GB" in "\n".join(Job(job_for(tmp_path, vram_gb=2)).check())
+    assert "a card of 2 GB" in "\n".join(Job(job_for(tmp_path), vram_gb=2).check())
 
 
 def test_a_card_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a card of 0\.5 GB has 0\.5"):
-        Job(job_for(tmp_path, vram_gb=0.5)).check()
+        Job(job_for(tmp_path), vram_gb=0.5).check()
 
 
 def test_quantized_weights_that_will_be_kept_are_counted_until_they_are_there(tmp_path: Path) -> None:
@@ -69,10 +67,11 @@ def test_a_drive_without_room_for_quantized_weights_is_warned_of(
 
 def test_what_auto_chooses_is_in_the_record_of_the_run(tmp_path: Path) -> None:
     job = job_for(tmp_path, model={"memory": "auto"})
-    (process,) = Job(job).processes()
-    assert any("auto chose nothing" in line for line in process.check())
-    chosen = process.job.with_model_settings(0, {"quantize": True, "qtype": "qint8"})
-    assert "qtype: qint8" in chosen.as_written()
+    (checked,) = Job(job).checks()
+    assert any("auto chose nothing" in line for line in checked.lines)
+    chosen = checked.start.with_model_settings({"quantize": True, "qtype": "qint8"})
+    assert "qtype: qint8" in chosen.job.as_written()
+    assert (chosen.training.model.qtype, checked.start.training.model.quantize) == ("qint8", False)
     assert "qtype" not in job.as_written()
 
 

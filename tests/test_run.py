@@ -21,6 +21,7 @@ import os
 import time
 
 from jobs.process.BaseProcess import BaseProcess
+from jobs.process.checked import Checked
 from toolkit.errors import Interrupted, UserError
 from toolkit.config_modules import ProcessConfig
 from toolkit.extension import Extension
@@ -31,8 +32,9 @@ class Own(ProcessConfig):
 
 
 class Writes(BaseProcess):
-    def check(self):
-        return [f"plan of {self.job.name}, text {self.config.text}"]
+    @classmethod
+    def check(cls, start):
+        return Checked(start, (f"plan of {start.job.name}, text {start.config.text}",))
 
     def run(self, stop):
         (self.output_folder / self.config.text).touch()
@@ -44,15 +46,17 @@ class Fails(Writes):
 
 
 class Works(BaseProcess):
-    def check(self):
-        return [f"plan of {self.job.name}, seed {self.config.training_seed}"]
+    @classmethod
+    def check(cls, start):
+        return Checked(start, (f"plan of {start.job.name}, seed {start.config.training_seed}",))
 
     def run(self, stop):
         (self.output_folder / "ran").touch()
 
 
 class Refuses(Works):
-    def check(self):
+    @classmethod
+    def check(cls, start):
         raise UserError("no images in the folder")
 
 

@@ -34,6 +34,15 @@ class Extension:
         """The process class. Called for the type that a job uses only, so import what is heavy in here."""
         raise NotImplementedError
 
+    @classmethod
+    def get_check(cls) -> Callable[[Any], Any]:
+        """What finds out whether a process of this type can work: the `check` of its class.
+
+        A type whose class is slow to import names a function of the same form that is not.
+        """
+        check: Callable[[Any], Any] = cls.get_process().check
+        return check
+
 
 @dataclass(frozen=True)
 class Root:

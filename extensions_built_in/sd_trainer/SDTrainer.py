@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
-from toolkit.lora.files import read_lora_file
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.choices import NETWORKS
 from toolkit.randomness import Draws
@@ -15,13 +14,6 @@ from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 class SDTrainer(BaseSDTrainProcess):
     """LoRA training where the job has a `network`, full fine-tuning where it says `train.full_finetune`."""
-
-    def check(self) -> list[str]:
-        """See BaseSDTrainProcess.check: a LoRA to start from is read, too."""
-        lines = super().check()
-        if self.config.network is not None and self.config.network.pretrained_lora_path is not None:
-            read_lora_file(self.config.network.pretrained_lora_path, arch=self.config.model.arch)
-        return lines
 
     def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         """See BaseSDTrainProcess.make_trainable."""

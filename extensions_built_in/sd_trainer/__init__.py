@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jobs.process.BaseProcess import BaseProcess
+from jobs.process.checked import Checked
+from jobs.process.start import Start
 from toolkit.extension import Extension
 
 
@@ -18,6 +22,13 @@ class SDTrainerExtension(Extension):
         from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
 
         return SDTrainer
+
+    @classmethod
+    def get_check(cls) -> Callable[[Start], Checked]:
+        """The trainer's check; loads no torch."""
+        from jobs.process.training_check import check_training
+
+        return check_training
 
 
 class DiffusionTrainerExtension(SDTrainerExtension):

@@ -4,47 +4,52 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jobs.process.checked import Checked
+from jobs.process.start import Start
 from toolkit.config import JobConfig, ProcessConfig
 from toolkit.output.run_record import RunRecord
 from toolkit.stop import StopRequest
-from toolkit.train.resume import ResumeChoice
 
 
 class BaseProcess:
     """The contract between a job and one of its processes; extensions subclass it.
 
-    The job calls `check`, then `run` on the same object, so `run` may use what `check` has found. While `run` goes on
-    the job holds the lock of `output_folder`; if `run` raises, the job says so to the user and in `events.jsonl`.
+    The job calls `check`, makes the process from what that has found, and calls `run`. Meanwhile the job holds the lock
+    of `output_folder`; if `run` raises, the job says so to the user and in `events.jsonl`.
 
     Attributes:
-        process_id: place in the job's list, from 0.
-        job: the whole job.
-        config: this entry.
-        resume: where the user wants to go on from; set by the job.
-        record: of this start, while `run` goes on; set by the job.
+        checked: what `check` has found.
+        record: of this start; None where nobody keeps one.
     """
 
-    record: RunRecord | None = None
+    def __init__(self, checked: Checked, record: RunRecord | None = None) -> None:
+        self.checked = checked
+        self.record = record
 
-    def __init__(self, process_id: int, job: JobConfig, config: ProcessConfig) -> None:
-        self.process_id = process_id
-        self.job = job
-        self.config = config
-        self.resume = ResumeChoice()
+    @property
+    def job(self) -> JobConfig:
+        """The whole job."""
+        return self.checked.start.job
+
+    @property
+    def config(self) -> ProcessConfig:
+        """This entry."""
+        return self.checked.start.config
 
     @property
     def output_folder(self) -> Path:
         """Where everything goes that this process writes."""
-        return self.config.output_folder(self.job.name)
+        return self.checked.start.output_folder
 
-    def check(self) -> list[str]:
+    @classmethod
+    def check(cls, start: Start) -> Checked:
         """Find out, without reading weights or writing anything, whether this can work.
 
         Returns:
-            The plan, line by line, as the user should read it.
+            The plan, or the problems.
 
         Raises:
-            UserError: it cannot work; a JobError if there are several reasons.
+            UserError: it cannot work; a JobError if there are several reasons. The same as a value with problems.
         """
         raise NotImplementedError
 

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from jobs.process.BaseProcess import BaseProcess
-from jobs.process.inputs import (
-    LATENT_CACHE,
-    OVERFLOW_CACHE,
-    TEXT_CACHE,
-    cache_folder,
-    captions,
-    needs_vae,
-    reference_rules,
-    sample_items,
-)
-from jobs.process.memory import plan_memory
-from jobs.process.training_check import check_disk, check_training
+from jobs.process.output import Output, open_output
+from jobs.process.start import Start
+from jobs.process.training_check import TrainingChecked, check_training, run_facts
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.batches import BatchPlan
-from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.examples import Example
-from toolkit.data.scan_result import Scan
 from toolkit.dtypes import torch_dtype
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
+from toolkit.encode.storage import LATENT_CACHE, OVERFLOW_CACHE, TEXT_CACHE, cache_folder
 from toolkit.errors import Interrupted
-from toolkit.files import sweep_temporary, write_text
+from toolkit.files import sweep_temporary
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.bundles import step_folders
-from toolkit.output.events import EventLog
 from toolkit.parallel.ranks import OneProcess
-from toolkit.plan.auto import with_settings
-from toolkit.plan.memory_check import MemoryCheck
-from toolkit.plan.out_of_memory import explained
-from toolkit.progress import Progress
+from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, TRAIN, EncodeStage, Stage
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
@@ -48,82 +36,61 @@ from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.precision import device_name, make_current, pick_device
 from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
+from toolkit.train.resume import ResumePlan, RunFacts, plan_resume
+from toolkit.train.sample_needs import reference_rules, sample_items
 from toolkit.train.sampling import Sampler, SampleSettings
 from toolkit.train.saver import Saver
-from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
 from toolkit.train.task import SampleTask, SaveTask
 from toolkit.train.trainable import TrainableWeights
 from toolkit.util.get_model import get_model_class
 
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
 
 class BaseSDTrainProcess(BaseProcess):
     """Trains a model on images with captions. A subclass says what is trained (`make_trainable`)."""
 
-    config: TrainingProcessConfig
-    _scan: Scan | None = None
-    _memory: MemoryCheck | None = None
+    checked: TrainingChecked
+
+    @property
+    def config(self) -> TrainingProcessConfig:
+        """This entry."""
+        return self.checked.config
 
     def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         """The weights that the optimizer changes. The transformer has been loaded."""
         raise NotImplementedError
 
-    def check(self) -> list[str]:
-        """See BaseProcess.check: reads every image once, and the manifest of the checkpoint to go on from."""
-        self._scan, lines = check_training(self.job, self.config, self.output_folder)
-        model = self._make_model("cpu")
-        model.check_files()
-        num_weights = model.count_local_weights()
-        memory = self._check_memory(model, num_weights)  # may choose settings, which a checkpoint is compared with
-        plan = self._memory.plan if self._memory else None
-        disk = check_disk(
-            self.config, model.card, self._examples, self.output_folder, num_weights=num_weights, plan=plan
-        )
-        resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=False)
-        return [*lines, *(f"  {line}" for line in (*disk, *memory, *describe_resume(resume)))]
-
-    def _check_memory(self, model: BaseModel, num_weights: int | None) -> list[str]:
-        """Lines of the memory plan. What `model.memory: auto` chooses is settings of this run from here on."""
-        plan = plan_memory(
-            self.config,
-            model.card,
-            self._examples,
-            self.output_folder,
-            vram_gb=self.job.vram_gb,
-            num_weights=num_weights,
-            num_assistant_weights=model.count_assistant_weights(),
-        )
-        if isinstance(plan, str):
-            return [plan]
-        self._memory = plan
-        if plan.settings:
-            self.config = self.config.model_copy(update={"model": with_settings(self.config.model, plan.settings)})
-            self.job = self.job.with_model_settings(self.process_id, plan.settings)
-        return list(plan.lines)
+    @classmethod
+    def check(cls, start: Start) -> TrainingChecked:
+        """See BaseProcess.check."""
+        return check_training(start)
 
     def run(self, stop: StopRequest) -> None:
         """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
-        if self._scan is None:
-            self.check()
-        stop.grace_s = self.config.save.term_grace_s
-        resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=True)
+        checked, config = self.checked, self.config
+        stop.grace_s = config.save.term_grace_s
+        resume = plan_resume(self.output_folder, checked.start.resume, self._facts(), is_thorough=True)
         self._sweep()
-        write_text(self.output_folder / "config.yaml", self.job.as_written())
-        progress = Progress()
-        with EventLog(self.output_folder / "events.jsonl") as events:
-            events.write("job", name=self.job.name, arch=self.config.model.arch, steps=self.config.train.steps)
-            plan = self._memory.plan if self._memory else None
-            predicted = plan.stage_peaks() if plan else {}
-            stages = Stages(events, progress, redact=self.job.redact, predicted=predicted)
-            try:
-                with explained(plan, str(pick_device(self.config.device)), lambda: stages.current):
-                    self._run_stages(stages, resume, stop)
-            finally:
-                progress.close()
-                for line in stages.report():
-                    progress.message(line)
-            events.write("done")
+        plan = checked.memory.plan if checked.memory else None
+        with open_output(checked.start, plan, lambda: str(pick_device(config.device))) as out:
+            model = self._make_model(notify=out.stages.tell)
+            make_current(model.device)
+            model.check_access()
+            encodings = Encodings(out.stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
+            with self._stage(ENCODE_TEXT, out, stop):
+                prompts = self._encode_texts(model, encodings, out, stop)
+                self._free(ENCODE_TEXT, model)
+            with self._stage(ENCODE_IMAGES, out, stop):
+                images = self._encode_pictures(model, encodings, out, stop)
+                self._free(ENCODE_IMAGES, model)
+            with out.stages.stage(TRAIN.name):
+                with stop.ends_at_once(TRAIN.stopped):
+                    self._load(model, out)
+                self._train(model, prompts, images, out, resume, stop)
+            encodings.remove_overflow()
 
     def _sweep(self) -> None:
         """Delete what killed runs left half-written, in the caches too."""
@@ -134,33 +101,20 @@ class BaseSDTrainProcess(BaseProcess):
         for folder in sorted(folders):
             sweep_temporary(folder)
 
-    def _run_stages(self, stages: Stages, resume: ResumePlan, stop: StopRequest) -> None:
-        config = self.config
-        model = self._make_model(config.device, notify=stages.tell)
-        make_current(model.device)
-        model.check_access()
-        encodings = Encodings(stages.warn, overflow=self.output_folder / OVERFLOW_CACHE)
-        with stages.stage("encode text"), stop.ends_at_once("Stopped while encoding captions, before the first step."):
-            prompts = self._encode_text(model, encodings, stages, stop)
-            model.free("text_encoder")
-        with stages.stage("encode images"), stop.ends_at_once("Stopped while encoding images, before the first step."):
-            images = self._encode_images(model, encodings, stages, stop)
-            if not needs_vae(config):
-                model.free("vae")
-        with stages.stage("train"):
-            with stop.ends_at_once("Stopped while loading the model, before the first step."):
-                if needs_vae(config):
-                    model.load("vae")
-                model.load("transformer")
-            if (offloading := model.loader.describe("transformer")) is not None:
-                stages.tell(offloading)
-            self._train(model, prompts, images, stages, resume, stop)
-        encodings.remove_overflow()
+    @contextmanager
+    def _stage(self, stage: Stage, out: Output, stop: StopRequest) -> Iterator[None]:
+        """A stage before the first step: there is nothing to save when it is stopped."""
+        with out.stages.stage(stage.name), stop.ends_at_once(stage.stopped):
+            yield
 
-    def _make_model(self, device: str, *, notify: Callable[[str], None] = print) -> BaseModel:
+    def _free(self, stage: Stage, model: BaseModel) -> None:
+        if not self.checked.needs.keeps(stage.component):
+            model.free(stage.component)
+
+    def _make_model(self, *, notify: Callable[[str], None]) -> BaseModel:
         config, train, shares = self.config, self.config.train, None
-        if self._memory is not None:
-            inputs = self._memory.plan.inputs
+        if self.checked.memory is not None:
+            inputs = self.checked.memory.plan.inputs
             shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
         trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
         options = ModelOptions(
@@ -168,36 +122,31 @@ class BaseSDTrainProcess(BaseProcess):
             notify=notify,
             offload_shares=shares,
         )
-        model_class = get_model_class(config.model)
-        return model_class(config.model, device=pick_device(device), dtype=torch_dtype(train.dtype), options=options)
+        model_class, device = get_model_class(config.model), pick_device(config.device)
+        return model_class(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
 
-    def _encode_text(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> PromptEncoder:
-        """Encode every caption and sample prompt once."""
-        fingerprint = model.fingerprint("text_encoder")
-        prompts = PromptEncoder(model, encodings, fingerprint=fingerprint, warn=stages.warn, redact=self.job.redact)
-        num_new = 0
-        for text, folder in captions(self.config, self._examples, self.output_folder).items():
-            if stop.requested:
-                raise Interrupted("Stopped while encoding captions, before the first step.")
-            num_new += prompts.add(text, folder=folder)
-        for item in (*sample_items(self.config, first=True), *sample_items(self.config)):
-            num_new += sum(prompts.add(text, folder=None) for text in model.prompts_of(item))
-        stages.tell(f"{num_new} texts encoded" if num_new else "all texts were cached")
+    def _load(self, model: BaseModel, out: Output) -> None:
+        """What training needs of the model."""
+        for resident in self.checked.needs.resident:
+            model.load(resident.component)
+        model.load(TRAIN.component)
+        if (offloading := model.loader.describe(TRAIN.component)) is not None:
+            out.stages.tell(offloading)
+
+    def _encode_texts(self, model: BaseModel, encodings: Encodings, out: Output, stop: StopRequest) -> PromptEncoder:
+        """Every caption and sample prompt, once."""
+        fingerprint, redact = model.fingerprint(ENCODE_TEXT.component), self.job.redact
+        prompts = PromptEncoder(model, encodings, fingerprint=fingerprint, warn=out.stages.warn, redact=redact)
+        _encode_all(prompts, self.checked.needs.texts.items(), ENCODE_TEXT, out, stop)
         return prompts
 
-    def _encode_images(self, model: BaseModel, encodings: Encodings, stages: Stages, stop: StopRequest) -> ImageEncoder:
-        """Encode every image once, unless it is cropped anew each time."""
+    def _encode_pictures(self, model: BaseModel, encodings: Encodings, out: Output, stop: StopRequest) -> ImageEncoder:
+        """Every image and reference, once, but for images that are cropped anew each time."""
+        fingerprint = model.fingerprint(ENCODE_IMAGES.component)
         backgrounds = [dataset.background_color for dataset in self.config.datasets]
-        images = ImageEncoder(model, encodings, fingerprint=model.fingerprint("vae"), backgrounds=backgrounds)
-        num_new = 0
-        for example in self._examples:
-            if stop.requested:
-                raise Interrupted("Stopped while encoding images, before the first step.")
-            dataset = self.config.datasets[example.dataset_index]
-            folder = cache_folder(dataset, LATENT_CACHE, self.output_folder) if dataset.cache_latents_to_disk else None
-            own = () if example.random_crop else (example,)
-            num_new += sum(images.add(picture, folder=folder) for picture in (*own, *example.references))
-        stages.tell(f"{num_new} images encoded" if num_new else "all images were cached")
+        images = ImageEncoder(model, encodings, fingerprint=fingerprint, backgrounds=backgrounds)
+        pictures = ((picture.source, picture.folder) for picture in self.checked.needs.pictures)
+        _encode_all(images, pictures, ENCODE_IMAGES, out, stop)
         return images
 
     def _train(
@@ -205,11 +154,12 @@ class BaseSDTrainProcess(BaseProcess):
         model: BaseModel,
         prompts: PromptEncoder,
         images: ImageEncoder,
-        stages: Stages,
+        out: Output,
         resume: ResumePlan,
         stop: StopRequest,
     ) -> None:
         """Put the parts of the loop together and run it."""
+        stages = out.stages
         config, train, draws, ranks = self.config, self.config.train, Draws(self.config.training_seed), OneProcess()
         weights = self.make_trainable(model, draws)
         stages.tell(weights.describe())
@@ -235,15 +185,14 @@ class BaseSDTrainProcess(BaseProcess):
             is_first_skipped=train.skip_first_sample,
             is_first_forced=train.force_first_sample,
         )
-        log_dir = config.log_dir / f"{self.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
-        with Recorder(stages.events, stages.progress, log_dir=log_dir, log_every=config.logging.log_every) as recorder:
+        with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=config.logging.log_every) as recorder:
             start = save.resume(resume, train.steps)
             Loop(
                 feeder=Feeder(model, plan, Encoded(prompts, images), feed, draws, ranks),
                 stepper=Stepper(learner, objective, draws, ranks),
                 tasks=(save, sample),
                 recorder=recorder,
-                progress=stages.progress,
+                progress=out.progress,
                 ranks=ranks,
             ).run(start, train.steps, stop)
 
@@ -277,17 +226,11 @@ class BaseSDTrainProcess(BaseProcess):
 
     @property
     def _examples(self) -> tuple[Example, ...]:
-        assert self._scan is not None, "check comes before run"
-        return self._scan.examples
+        return self.checked.scan.examples
 
     def _facts(self) -> RunFacts:
         """What bundles say of this run."""
-        return RunFacts(
-            self.job.name,
-            self.job.redacted(self.config.model_dump(mode="json")),
-            fingerprint(self._examples, [dataset.folder_path for dataset in self.config.datasets]),
-            kind=type(self.config),
-        )
+        return run_facts(self.checked.start, self.checked.scan)
 
     def _metadata(self, model: BaseModel, step: int, plan: BatchPlan, base_weights: BaseWeights) -> dict[str, str]:
         return file_metadata(
@@ -302,3 +245,19 @@ class BaseSDTrainProcess(BaseProcess):
             settings=self.config.train.model_dump(mode="json", exclude_defaults=True)
             | {"seed": self.config.training_seed, "num_examples": len(self._examples)},
         )
+
+
+class _Encoder(Protocol[T_contra]):
+    def add(self, item: T_contra, /, *, folder: Path | None) -> bool: ...
+
+
+def _encode_all(
+    encoder: _Encoder[T], items: Iterable[tuple[T, Path | None]], stage: EncodeStage, out: Output, stop: StopRequest
+) -> None:
+    """Encode what is not cached, each into its folder."""
+    num_new = 0
+    for item, folder in items:
+        if stop.requested:
+            raise Interrupted(stage.stopped)
+        num_new += encoder.add(item, folder=folder)
+    out.stages.tell(f"{num_new} {stage.counted} encoded" if num_new else f"all {stage.counted} were cached")

@@ -102,7 +102,6 @@ class JobConfig:
         notices: what the user should know, one line each.
         written: the parsed file with `[name]` and overrides settled, `${VAR}` as written.
         secrets: the value of every `${VAR}` in it, and of every variable that holds a secret by its name.
-        vram_gb: plan for a card of this size instead of this machine.
     """
 
     path: Path
@@ -112,7 +111,6 @@ class JobConfig:
     notices: tuple[str, ...] = ()
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    vram_gb: float | None = None
 
     @property
     def name(self) -> str:

@@ -12,8 +12,9 @@ from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload, checkpointed
 from toolkit.memory.layer_offload import LayerOffload
 from toolkit.memory.placement import choose_placement
+from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
-from toolkit.quantize.quantized_cache import cache_folder, entry_path
+from toolkit.quantize.quantized_cache import entry_path
 from toolkit.weights.recipe import Loadable
 
 

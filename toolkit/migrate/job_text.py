@@ -22,17 +22,23 @@ class JobText:
 
     Attributes:
         tree: mappings and lists to change in place.
+        is_json: it is written as JSON, which has no comments.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, tree: Any, *, is_json: bool) -> None:
+        self.tree = tree
+        self.is_json = is_json
+
+    @classmethod
+    def read(cls, path: Path) -> JobText:
         """Read a YAML or JSON job file.
 
         Raises:
             JobError: it cannot be read, or is no mapping.
         """
         plain = parse_file(path)  # says better than the other reader what is wrong with a file
-        self.is_json = path.suffix.lower().startswith(".json")
-        self.tree: Any = plain if self.is_json else _read_yaml(path)
+        is_json = path.suffix.lower().startswith(".json")
+        return cls(plain if is_json else _read_yaml(path), is_json=is_json)
 
     def write(self, head: list[str]) -> str:
         """The text, with `head` as comment lines at the top (JSON has no comments and goes without)."""

@@ -34,7 +34,7 @@ def migrate(source: Path, output: Path, *, to: ModelCard, cards: dict[str, Model
         JobError: the file is damaged, holds a secret, names no known model, trains `to` already, or asks for something
             that cannot carry over; nothing was written.
     """
-    text = JobText(source)
+    text = JobText.read(source)
     secrets = written_secrets(plain(text.tree))
     if secrets:  # neither shown nor written a second time
         raise JobError(str(source), [Problem(text_of(location), what) for location, what in secrets])

@@ -10,8 +10,9 @@ from toolkit.config import ModelConfig
 from toolkit.errors import UserError
 from toolkit.plan.changes import Change, frozen_weight_changes, ways_to_fit
 from toolkit.plan.machine import Machine
-from toolkit.plan.memory_plan import STAGE_TEXT, Plan, make_plan
+from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.plan_inputs import PlanInputs
+from toolkit.plan.stage_list import ENCODE_TEXT
 
 
 def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def _with_share(inputs: PlanInputs, name: str, share: float) -> PlanInputs:
 
 
 def _where_held(plan: Plan, name: str) -> Plan:
-    phases = [phase for phase in plan.phases if (phase.stage == STAGE_TEXT) == (name == "te_offloaded")]
+    phases = [phase for phase in plan.phases if (phase.stage == ENCODE_TEXT.name) == (name == "te_offloaded")]
     return replace(plan, phases=tuple(phases))
 
 

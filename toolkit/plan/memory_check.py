@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from toolkit.config import TrainingProcessConfig
 from toolkit.model_size import ModelSize
 from toolkit.plan.auto import choose_settings, with_settings, with_shares
+from toolkit.plan.changes import Way
 from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.plan_inputs import Device, Workload, inputs_of
-from toolkit.plan.plan_report import as_text, describe_plan, refuse_what_does_not_fit
+from toolkit.plan.plan_report import as_text, describe_plan, describe_refusal, find_ways, warn_of_others
 
 
 @dataclass(frozen=True)
 class MemoryCheck:
-    """A plan that fits.
+    """A plan, held against a machine.
 
     Attributes:
         plan: the plan.
-        lines: for the user.
+        machine: what it is held against.
+        lines: for the user, of a plan that fits.
         settings: keys of the `model` section that the plan has chosen.
+        refusal: why the run cannot work; empty if it fits.
+        ways: what would make it fit, the cheapest first.
     """
 
     plan: Plan
-    lines: tuple[str, ...]
+    machine: Machine
+    lines: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    refusal: str = ""
+    ways: tuple[Way, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON: the phases, the machine, and the ways to fit."""
+        plan = self.plan
+        return {
+            "device": plan.inputs.device,
+            "fits": not self.refusal,
+            "peak_gpu_bytes": plan.peak_gpu_bytes,
+            "peak_ram_bytes": plan.peak_ram_bytes,
+            "phases": [
+                {
+                    "name": phase.name,
+                    "stage": phase.stage,
+                    "gpu_bytes": plan.gpu_bytes(phase),
+                    "ram_bytes": plan.ram_bytes(phase),
+                    "parts": {**phase.device, **phase.host},
+                }
+                for phase in plan.phases
+            ],
+            "machine": asdict(self.machine),
+            "ways": [
+                {
+                    "settings": way.keys,
+                    "peak_gpu_bytes": way.plan.peak_gpu_bytes,
+                    "peak_ram_bytes": way.plan.peak_ram_bytes,
+                }
+                for way in self.ways
+            ],
+        }
 
 
 def check_memory(
@@ -49,8 +85,11 @@ def check_memory(
         vram_gb: plan for a card of this size instead.
         assistant_parameters: weights of the assistant LoRA; None: it is not here, and is not counted.
 
+    Returns:
+        The plan; if it does not fit, with the cheapest changes that make it fit.
+
     Raises:
-        UserError: it does not fit, with the cheapest changes that make it fit.
+        UserError: `model.memory: auto` finds no choice that fits.
     """
     kind: Device = "mps" if device == "mps" else "cpu" if device == "cpu" else "cuda"
     if vram_gb is not None:
@@ -66,12 +105,15 @@ def check_memory(
         chosen = process.model_copy(update={"model": with_settings(process.model, settings)})
         inputs = inputs_of(chosen, size, work, kind, assistant_parameters=counted)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
-    lines = [*describe_plan(plan, machine), *refuse_what_does_not_fit(plan, machine)]
+    if not machine.fits(plan):
+        ways = find_ways(plan, machine)
+        return MemoryCheck(plan, machine, settings=settings, refusal=describe_refusal(plan, machine, ways), ways=ways)
+    lines = [*describe_plan(plan, machine), *warn_of_others(plan, machine)]
     if assistant_parameters is None:
         lines.append("memory: model.assistant_lora_path is not here yet, so its weights are not counted")
     if process.model.memory == "auto":
         lines.append(f"model.memory: auto chose {_chosen(settings)}")
-    return MemoryCheck(plan, tuple(lines), settings)
+    return MemoryCheck(plan, machine, tuple(lines), settings)
 
 
 def _chosen(settings: Mapping[str, Any]) -> str:

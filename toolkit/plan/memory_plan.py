@@ -9,6 +9,7 @@ from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.plan.plan_inputs import PlanInputs
+from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, TRAIN
 from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
 from toolkit.quantize.qtypes import bits_of
 
@@ -24,7 +25,6 @@ RING_BLOCKS = 2
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
 _WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring")
-STAGE_TEXT, STAGE_TRAIN = "encode text", "train"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ def _encode_text(inputs: PlanInputs) -> Phase:
     }
     if waiting:
         device["ring"] = ring
-    return Phase("encode text", STAGE_TEXT, device, _host(inputs, {"offloaded weights": waiting, "loading": tables}))
+    return Phase(
+        ENCODE_TEXT.name, ENCODE_TEXT.name, device, _host(inputs, {"offloaded weights": waiting, "loading": tables})
+    )
 
 
 def _te_qtype(inputs: PlanInputs, size: TextEncoderSize) -> str | None:
@@ -178,7 +180,7 @@ def _encode_images(inputs: PlanInputs) -> Phase:
         "VAE": vae.parameters * width,
         "working set": round(vae.encode.at(is_mixed=width < 4) * min(inputs.work.encode_px, WHOLE_PX)),
     }
-    return Phase("encode images", "encode images", device, _host(inputs, {}))
+    return Phase(ENCODE_IMAGES.name, ENCODE_IMAGES.name, device, _host(inputs, {}))
 
 
 def _load(inputs: PlanInputs) -> Phase:
@@ -190,7 +192,7 @@ def _load(inputs: PlanInputs) -> Phase:
         host |= quantizing
     else:
         parts |= quantizing
-    return Phase("load", STAGE_TRAIN, parts, _host(inputs, host))
+    return Phase("load", TRAIN.name, parts, _host(inputs, host))
 
 
 def _train(inputs: PlanInputs) -> Phase:
@@ -199,7 +201,7 @@ def _train(inputs: PlanInputs) -> Phase:
     host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
     if inputs.device == "cpu":
         host["heap"] = min(HEAP_FACTOR * working_bytes(inputs), HEAP_LIMIT_BYTES)
-    return Phase("train", STAGE_TRAIN, base | fullest | _dequantized(inputs), _host(inputs, host))
+    return Phase("train", TRAIN.name, base | fullest | _dequantized(inputs), _host(inputs, host))
 
 
 def _sample(inputs: PlanInputs) -> Phase:
@@ -212,7 +214,7 @@ def _sample(inputs: PlanInputs) -> Phase:
         parts["raw weights"] = 4 * inputs.num_trained
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4:
         parts["bf16 copies"] = inputs.width * inputs.num_trained
-    return Phase("sample", STAGE_TRAIN, parts, _host(inputs, _offloaded(inputs)))
+    return Phase("sample", TRAIN.name, parts, _host(inputs, _offloaded(inputs)))
 
 
 def _save(inputs: PlanInputs) -> Phase:
@@ -220,7 +222,7 @@ def _save(inputs: PlanInputs) -> Phase:
     count = inputs.num_trained
     parts = _resident(inputs) | {"saved weights": count * inputs.save_width}
     written = min(count, inputs.size.transformer.largest_linear) * inputs.trained_width
-    return Phase("save", STAGE_TRAIN, parts, _host(inputs, _offloaded(inputs) | {"written": written}))
+    return Phase("save", TRAIN.name, parts, _host(inputs, _offloaded(inputs) | {"written": written}))
 
 
 def _dequantized(inputs: PlanInputs) -> Parts:

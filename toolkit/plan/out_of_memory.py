@@ -11,7 +11,7 @@ import torch
 from toolkit.errors import UserError
 from toolkit.plan.machine import Machine, this_machine
 from toolkit.plan.memory_plan import Plan
-from toolkit.plan.plan_report import describe_ways
+from toolkit.plan.plan_report import describe_ways, find_ways
 from toolkit.units import GB, gigabytes
 
 # Of what was planned, or was there: what to aim at the next time.
@@ -55,5 +55,6 @@ def way_out(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
         return [*lines, "There is no plan for this model. docs/vram.md names the settings that make runs smaller."]
     peak = plan.peak_gpu_bytes
     lines.append(f"The plan had predicted {gigabytes(peak)} GB at most, and the card has {gigabytes(total)}.")
-    ways = describe_ways(plan, replace(machine, gpu_bytes=round(_LESS * min(peak, total - others))))
+    smaller = replace(machine, gpu_bytes=round(_LESS * min(peak, total - others)))
+    ways = describe_ways(find_ways(plan, smaller), smaller)
     return [*lines, *(["Any of these makes the run smaller:", *ways] if ways else [])]

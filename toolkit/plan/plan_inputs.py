@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from toolkit.cards import ModelCard
-from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize
 
@@ -155,35 +154,6 @@ def inputs_of(
     )
 
 
-def workload_of(process: TrainingProcessConfig, card: ModelCard) -> Workload:
-    """The largest work that a job's settings allow, for when its images are not at hand."""
-    largest = max(size_px**2 for dataset in process.datasets for size_px in dataset.resolution)
-    reference_px = max(_reference_px(process, dataset, card) for dataset in process.datasets)
-    configs = [] if process.train.disable_sampling else [process.sample, process.first_sample or process.sample]
-    items = [item for config in configs for item in config.items(process.trigger_word)]
-    return Workload(
-        train_px=largest + reference_px,
-        reference_px=reference_px,
-        encode_px=max(largest, reference_px),
-        sample_px=max((_sample_px(process, item, card) for item in items), default=0),
-        decode_px=max((item.width * item.height for item in items), default=0),
-        keeps_vae=any(dataset.random_crop for dataset in process.datasets),
-    )
-
-
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:
     """`auto` begins at none; `toolkit.plan.auto` raises it to what is needed."""
     return 0.0 if value == "auto" or not is_on else value
-
-
-def _reference_px(process: TrainingProcessConfig, dataset: DatasetConfig, card: ModelCard) -> int:
-    count, limits = len(dataset.control_folders), card.reference_limits
-    if process.model.model_kwargs.match_target_res:
-        return count * max(dataset.resolution) ** 2
-    return limits.max_area_px if count == 1 else count * limits.max_area_each_px
-
-
-def _sample_px(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> int:
-    own = item.width * item.height
-    each = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
-    return own + len(item.references) * each

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from toolkit.errors import UserError
 from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine
 from toolkit.plan.memory_plan import Phase, Plan
@@ -30,34 +29,26 @@ def describe_plan(plan: Plan, machine: Machine) -> list[str]:
     ]
 
 
-def refuse_what_does_not_fit(plan: Plan, machine: Machine) -> list[str]:
-    """Lines of warning for a run that has room on the machine, but not beside what else is running there.
-
-    Raises:
-        UserError: it has no room at all; with the cheapest changes that make it fit.
-    """
-    if not machine.fits(plan):
-        raise UserError("\n".join(_refusal(plan, machine)))
+def warn_of_others(plan: Plan, machine: Machine) -> list[str]:
+    """Lines of warning for a run that has room on the machine, but not beside what else is running there."""
     if machine.fits_now(plan):
         return []
     return ["warning: other programs hold memory that this run will need: close them first"]
 
 
-def describe_ways(plan: Plan, machine: Machine) -> list[str]:
-    """A line for each of the cheapest sets of changes that make a run fit."""
+def find_ways(plan: Plan, machine: Machine) -> tuple[Way, ...]:
+    """The cheapest sets of changes that make a run fit."""
     groups = [*frozen_weight_changes(plan.inputs), *training_changes(plan.inputs)]
-    ways = ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS)
+    return tuple(ways_to_fit(plan.inputs, machine, groups, most=_MOST_WAYS))
+
+
+def describe_ways(ways: Iterable[Way], machine: Machine) -> list[str]:
+    """A line for each."""
     return [f"  {as_text(way.keys)}: {_peak(way, machine)}" for way in ways]
 
 
-def as_text(settings: Mapping[str, Any]) -> str:
-    """Keys and values as a job file has them."""
-    return ", ".join(
-        f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()
-    )
-
-
-def _refusal(plan: Plan, machine: Machine) -> list[str]:
+def describe_refusal(plan: Plan, machine: Machine, ways: Sequence[Way]) -> str:
+    """Why a run does not fit a machine, and what would make it fit."""
     gpu, ram = plan.peak_gpu_bytes, plan.peak_ram_bytes
     if machine.gpu_bytes is not None and gpu > machine.gpu_bytes:
         phase = max(plan.phases, key=plan.gpu_bytes)
@@ -67,15 +58,22 @@ def _refusal(plan: Plan, machine: Machine) -> list[str]:
         assert machine.ram_bytes is not None
         what, there = f"{gigabytes(ram)} GB of RAM", f"this machine has {gigabytes(machine.ram_bytes)}"
     lines = [f"memory: the job needs {what} ({phase.name}), and {there}."]
-    ways = describe_ways(plan, machine)
-    lines += ["Any of these makes it fit:", *ways] if ways else ["No change of settings makes it fit."]
+    fitting = ["Any of these makes it fit:", *describe_ways(ways, machine)]
+    lines += fitting if ways else ["No change of settings makes it fit."]
     if not ways and plan.inputs.lora_rank is None:
         lines.append(
             "A LoRA takes far less than a full fine-tune: remove train.full_finetune, add a `network` section."
         )
     if plan.inputs.device == "cpu":
         lines.append("The job would run on this machine's CPU. To plan for a card: --check --vram 24")
-    return lines
+    return "\n".join(lines)
+
+
+def as_text(settings: Mapping[str, Any]) -> str:
+    """Keys and values as a job file has them."""
+    return ", ".join(
+        f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in settings.items()
+    )
 
 
 def _peak(way: Way, machine: Machine) -> str:

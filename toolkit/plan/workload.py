@@ -1,75 +1,82 @@
-"""What a job's images, captions and samples ask of the model's memory."""
+"""What the needs of a run ask of the model's memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from toolkit.cards import ModelCard
-from toolkit.config import DatasetConfig, SampleItem
+from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
 from toolkit.data.buckets import Size
-from toolkit.data.examples import Example
-from toolkit.data.references import ReferenceRules, measure_references
+from toolkit.data.examples import Layout
 from toolkit.encode.storage import MEMORY_LIMIT_BYTES
 from toolkit.plan.encoded_size import bytes_in_memory
+from toolkit.plan.needs import Needs, Picture
 from toolkit.plan.plan_inputs import Workload
 
 
-def measure_workload(
-    card: ModelCard,
-    examples: Sequence[Example],
-    captions: Mapping[str, Path | None],
-    items: Sequence[SampleItem],
-    *,
-    rules: ReferenceRules,
-    keeps_vae: bool,
-) -> Workload:
-    """The largest of everything that goes through the model.
-
-    Args:
-        card: of the model.
-        examples: all of them.
-        captions: each distinct text, and the cache folder that keeps its embeddings; None for memory.
-        items: all samples.
-        rules: how reference images are seen.
-        keeps_vae: the VAE stays loaded while training.
-    """
-    latents = 0 if card.size is None else sum(_area(size) for size in _pictures(examples)) * card.size.vae.latents
-    kept = bytes_in_memory(len(captions), card.prompt_embeds_shape) + round(latents)
-    longest = max(examples, key=lambda example: sum(map(_area, example.layout)))
+def workload_of(needs: Needs, card: ModelCard) -> Workload:
+    """The largest of everything that goes through the model."""
+    latents = 0 if card.size is None else _pixels(needs.pictures) * card.size.vae.latents
+    kept = bytes_in_memory(len(needs.texts), card.prompt_embeds_shape) + round(latents)
+    longest = max(needs.trained, key=_layout_area)
     return Workload(
-        train_px=sum(map(_area, longest.layout)),
-        reference_px=sum(map(_area, longest.layout[1:])),
-        encode_px=max(_area(size) for example in examples for size in example.layout),
-        sample_px=max((_sample_px(item, rules) for item in items), default=0),
-        decode_px=max((item.width * item.height for item in items), default=0),
-        keeps_vae=keeps_vae,
+        train_px=_layout_area(longest),
+        reference_px=_layout_area(longest[1:]),
+        encode_px=max(_area(size) for layout in needs.trained for size in layout),
+        sample_px=max((_sample_px(layout, card) for layout in needs.sampled), default=0),
+        decode_px=max((_area(layout[0]) for layout in needs.sampled), default=0),
+        keeps_vae=needs.keeps("vae"),
         encodings=min(kept, MEMORY_LIMIT_BYTES),
     )
 
 
-def latents_on_disk(examples: Sequence[Example], datasets: Sequence[DatasetConfig], card: ModelCard) -> int:
+def assumed_needs(process: TrainingProcessConfig, card: ModelCard) -> Needs:
+    """The largest sizes that a job's settings allow, for when its images are not at hand."""
+    configs = [] if process.train.disable_sampling else [process.sample, process.first_sample or process.sample]
+    items = [item for config in configs for item in config.items(process.trigger_word)]
+    return Needs(
+        trained=tuple(_largest(process, dataset, card) for dataset in process.datasets),
+        sampled=tuple(_sample(process, item, card) for item in items),
+    )
+
+
+def latents_on_disk(needs: Needs, card: ModelCard) -> int:
     """Bytes of the encoded pictures that are kept for later runs."""
     if card.size is None:
         return 0
-    kept = [example for example in examples if datasets[example.dataset_index].cache_latents_to_disk]
-    return round(sum(_area(size) for size in _pictures(kept)) * card.size.vae.latents)
+    return round(_pixels([picture for picture in needs.pictures if picture.folder]) * card.size.vae.latents)
 
 
-def _pictures(examples: Sequence[Example]) -> list[Size]:
-    """The size of every picture that is encoded; repeats are encoded once."""
-    pictures = {
-        (example.content_hash, example.fit, example.flip_x, example.flip_y): example.layout for example in examples
-    }
-    return [size for layout in pictures.values() for size in layout]
+def _pixels(pictures: Iterable[Picture]) -> int:
+    """Pixels of all distinct pictures; repeats are encoded once."""
+    sources = [picture.source for picture in pictures]
+    distinct = {(one.content_hash, one.fit, one.flip_x, one.flip_y): one.fit.bucket for one in sources}
+    return sum(map(_area, distinct.values()))
 
 
-def _sample_px(item: SampleItem, rules: ReferenceRules) -> int:
-    infos, _ = measure_references(item.references, rules.limits)
-    references = rules.fit(infos, (item.width, item.height), background=(0, 0, 0))
-    # Pipelines scale larger references down to this.
-    seen = (min(_area(reference.fit.bucket), rules.limits.max_area_each_px) for reference in references)
-    return item.width * item.height + sum(seen)
+def _sample_px(layout: Layout, card: ModelCard) -> int:
+    """Pipelines scale larger references down."""
+    most = card.reference_limits.max_area_each_px
+    return _area(layout[0]) + sum(min(_area(size), most) for size in layout[1:])
+
+
+def _largest(process: TrainingProcessConfig, dataset: DatasetConfig, card: ModelCard) -> Layout:
+    side, count, limits = max(dataset.resolution), len(dataset.control_folders), card.reference_limits
+    if process.model.model_kwargs.match_target_res:
+        area = side**2
+    else:
+        area = limits.max_area_px if count == 1 else limits.max_area_each_px
+    return ((side, side), *[(area, 1)] * count)  # only the area of a reference counts
+
+
+def _sample(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> Layout:
+    own = item.width * item.height
+    area = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
+    return ((item.width, item.height), *[(area, 1)] * len(item.references))
+
+
+def _layout_area(sizes: Sequence[Size]) -> int:
+    return sum(map(_area, sizes))
 
 
 def _area(size: Size) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, sweep_temporary
-from toolkit.output.disk import free_bytes
+from toolkit.quantize.cache_folder import ELSEWHERE, lack_of_room
 from toolkit.quantize.formats import VERSION
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.units import as_size
@@ -20,22 +19,9 @@ from toolkit.weights.streaming import set_tensor
 from toolkit.weights.tensor_files import checksum, read_checksums, read_metadata, stream_tensors
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
-_SPARE_BYTES = 1 << 30  # left free on the drive
-_ELSEWHERE = "Name another folder in model.quantize_cache, or turn it off with --no-cache."
-
 
 class DamagedEntry(Exception):
     """The file is not what was written under this name."""
-
-
-def cache_folder(setting: bool | Path) -> Path | None:
-    """The folder that `model.quantize_cache` means; None keeps nothing."""
-    if setting is False:
-        return None
-    if isinstance(setting, Path):
-        return setting
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "flux2-trainer" / "quantized"
 
 
 def entry_path(
@@ -55,19 +41,6 @@ def entry_path(
     return folder / f"{label}-{qtype}-{sha256_json(facts)[:32]}.safetensors"
 
 
-def lack_of_room(folder: Path, size: int) -> str | None:
-    """Why the drive of `folder` cannot take `size` bytes, and what to do; None if it can."""
-    free = free_bytes(folder)
-    if free >= size + _SPARE_BYTES:
-        return None
-    return f"they take {as_size(size)}, and the drive of {folder} has {as_size(free)} free. {_ELSEWHERE}"
-
-
-def find_similar(folder: Path, *, qtype: str, label: str) -> Path | None:
-    """An entry of this kind that is kept already, of whatever weights; None if there is none."""
-    return next(folder.glob(f"{label}-{qtype}-*.safetensors"), None)
-
-
 def keep_entry(path: Path, module: nn.Module) -> str:
     """Write a module; where the drive cannot take it nothing is written, and training does without.
 
@@ -83,7 +56,7 @@ def keep_entry(path: Path, module: nn.Module) -> str:
         sweep_temporary(path.parent)
         stream_tensors(path, tensors, {"name": path.name})
     except OSError as error:
-        return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {_ELSEWHERE}"
+        return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {ELSEWHERE}"
     return f"quantized weights ({as_size(size)}) kept for the next start in {path}"
 
 

@@ -21,7 +21,7 @@ from toolkit.config import SampleItem, load_job
 from toolkit.errors import JobError, UserError
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.plan.memory_check import check_memory
-from toolkit.plan.plan_inputs import workload_of
+from toolkit.plan.workload import assumed_needs, workload_of
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 SCHNELL = Path(__file__).resolve().parents[3] / "config" / "examples" / "train_lora_flux_schnell_24gb.yaml"
@@ -136,6 +136,7 @@ def test_the_assistants_weights_are_counted_by_its_header_and_not_while_it_is_on
 
 def test_a_check_says_that_an_assistant_on_the_hub_is_not_counted(sections: Sections) -> None:
     process = with_images(SCHNELL, SCHNELL.parent).training()
-    work = workload_of(process, find_cards()["flux"])
+    card = find_cards()["flux"]
+    work = workload_of(assumed_needs(process, card), card)
     check = check_memory(process, FLUX_1, work, device=None, vram_gb=24, assistant_parameters=None)
     assert "memory: model.assistant_lora_path is not here yet, so its weights are not counted" in check.lines

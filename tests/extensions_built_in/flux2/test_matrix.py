@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
+from jobs.process.start import Start
 from tests import layouts
 from tests.tiny import TINY, write_job
 from toolkit.config import load_job
@@ -117,7 +118,7 @@ def _job(folder: Path, shared: Path, variant: Variant, place: Path, **sections: 
 
 def _process(path: Path, *overrides: str) -> Watched:
     job = load_job(path, overrides=overrides)
-    return Watched(0, job, job.training())
+    return Watched(Watched.check(Start(job, 0, job.training())))
 
 
 def _prediction(model: BaseModel, variant: Variant) -> Tensor:
@@ -131,7 +132,6 @@ def _prediction(model: BaseModel, variant: Variant) -> Tensor:
 
 def _run(path: Path) -> tuple[Watched, Path]:
     process = _process(path)
-    process.check()
     process.run(StopRequest())
     return process, process.output_folder
 
@@ -139,7 +139,7 @@ def _run(path: Path) -> tuple[Watched, Path]:
 def _reloaded(path: Path, variant: Variant, *overrides: str) -> Tensor:
     """The prediction of a fresh start from what was saved, before its first step."""
     process = _process(path, *overrides)
-    model = process._make_model("cpu")
+    model = process._make_model(notify=print)
     model.load("transformer")
     process.make_trainable(model, Draws(1))
     return _prediction(model, variant)

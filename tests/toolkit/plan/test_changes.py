@@ -18,7 +18,8 @@ from toolkit.plan.auto import choose_settings, with_settings, with_shares
 from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine, named_card
 from toolkit.plan.memory_plan import Plan, make_plan
-from toolkit.plan.plan_inputs import inputs_of, workload_of
+from toolkit.plan.plan_inputs import inputs_of
+from toolkit.plan.workload import assumed_needs, workload_of
 from toolkit.units import GB
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "config" / "examples"
@@ -72,7 +73,7 @@ def planned(job: TooLarge, settings: dict[str, Any], folder: Path) -> Plan:
     process = with_images(EXAMPLES / f"{job.example}.yaml", folder, *written).training()
     card = find_cards()[process.model.arch]
     assert card.size is not None
-    inputs = inputs_of(process, card.size, workload_of(process, card), "cuda")
+    inputs = inputs_of(process, card.size, workload_of(assumed_needs(process, card), card), "cuda")
     return make_plan(with_shares(process.model, inputs, job.machine))
 
 
@@ -107,7 +108,7 @@ def test_what_auto_chooses_makes_the_job_fit(
     model = ModelConfig.model_validate({**where, "memory": "auto", **given})
     card = find_cards()[model.arch]
     assert card.size is not None
-    work = workload_of(process, card)
+    work = workload_of(assumed_needs(process, card), card)
     inputs = inputs_of(process.model_copy(update={"model": model}), card.size, work, "cuda")
     try:
         chosen = with_settings(model, choose_settings(model, inputs, job.machine))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ from toolkit.errors import UserError
 from toolkit.plan.auto import choose_settings, with_settings, with_shares
 from toolkit.plan.changes import frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine, named_card, this_machine
-from toolkit.plan.memory_plan import make_plan, offloaded_bytes, transformer_bytes
+from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes, transformer_bytes
 from toolkit.plan.plan_inputs import PlanInputs, Workload
-from toolkit.plan.plan_report import describe_plan, refuse_what_does_not_fit
+from toolkit.plan.plan_report import describe_plan, describe_refusal, find_ways, warn_of_others
 from toolkit.units import GB
 
 PX = 1024**2
+
+
+def _refusal(plan: Plan, machine: Machine) -> str:
+    assert not machine.fits(plan)
+    return describe_refusal(plan, machine, find_ways(plan, machine))
 
 
 def inputs(arch: str = "flux2_klein_4b", **options: Any) -> PlanInputs:
@@ -86,10 +92,10 @@ def test_a_cpu_has_everything_in_ram() -> None:
 
 def test_a_run_that_cannot_fit_is_refused_with_changes_that_make_it_fit() -> None:
     plan = make_plan(inputs("flux2_klein_9b", recomputes=False))
-    with pytest.raises(UserError, match=r"needs \d+\.\d GB on the card") as refusal:
-        refuse_what_does_not_fit(plan, named_card(24))
-    assert "train.gradient_checkpointing: true" in str(refusal.value)
-    assert len(str(refusal.value).splitlines()) in (2 + 2, 2 + 3)
+    refusal = _refusal(plan, named_card(24))
+    assert re.search(r"needs \d+\.\d GB on the card", refusal)
+    assert "train.gradient_checkpointing: true" in refusal
+    assert len(refusal.splitlines()) in (2 + 2, 2 + 3)
 
 
 def test_every_way_offered_fits_and_holds_no_cheaper_one() -> None:
@@ -107,21 +113,20 @@ def test_a_run_that_fits_needs_no_change() -> None:
 
 def test_too_little_ram_is_refused_too() -> None:
     plan = make_plan(inputs("flux2", device="cpu"))
-    with pytest.raises(UserError, match="--check --vram"):
-        refuse_what_does_not_fit(plan, Machine("this machine", ram_bytes=24 * GB, free_ram_bytes=24 * GB))
+    machine = Machine("this machine", ram_bytes=24 * GB, free_ram_bytes=24 * GB)
+    assert "--check --vram" in _refusal(plan, machine)
 
 
 def test_memory_that_others_hold_is_warned_of() -> None:
     plan = make_plan(inputs())
     busy = Machine("a busy card", gpu_bytes=80 * GB, free_gpu_bytes=1 * GB)
-    assert any("other programs" in line for line in refuse_what_does_not_fit(plan, busy))
-    assert refuse_what_does_not_fit(plan, named_card(80)) == []
+    assert any("other programs" in line for line in warn_of_others(plan, busy))
+    assert warn_of_others(plan, named_card(80)) == []
 
 
 def test_a_full_fine_tune_for_which_nothing_helps_is_told_of_loras() -> None:
     plan = make_plan(inputs("flux2", lora_rank=None))
-    with pytest.raises(UserError, match=r"No change of settings makes it fit\.\nA LoRA"):
-        refuse_what_does_not_fit(plan, named_card(24))
+    assert "No change of settings makes it fit.\nA LoRA" in _refusal(plan, named_card(24))
 
 
 def test_an_assistant_lora_is_on_the_card_all_through_training() -> None:

@@ -12,9 +12,10 @@ from toolkit.cards import ModelCard, find_cards
 from toolkit.config import DatasetConfig
 from toolkit.data import scan_datasets
 from toolkit.data.references import ReferenceRules
+from toolkit.plan.needs import Needs
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 from toolkit.plan.step_memory import num_tokens
-from toolkit.plan.workload import measure_workload
+from toolkit.plan.workload import workload_of
 
 CARDS = [card for card in find_cards().values() if "references" in card.capabilities]
 
@@ -28,8 +29,8 @@ def test_a_reference_counts_in_the_tokens_of_a_step(card: ModelCard, match_targe
     dataset = DatasetConfig.model_validate({"folder_path": images, "control_path": control, "resolution": 64})
     rules = ReferenceRules(card.reference_limits, card.divisor_px, match_target=match_target)
     scan = scan_datasets([dataset], divisor_px=card.divisor_px, trigger_word=None, rules=rules)
-    work = measure_workload(card, scan.examples, {}, (), rules=rules, keeps_vae=False)
     (example,) = scan.examples
+    work = workload_of(Needs(trained=(example.layout,)), card)
     width, height = example.references[0].fit.bucket
     assert (work.reference_px, work.train_px) == (width * height, 64 * 64 + width * height)
     assert work.reference_px <= 64 * 64 if match_target else work.reference_px == 128 * 96

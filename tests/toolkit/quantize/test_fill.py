@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from tests.tiny import ROOT
 from toolkit.errors import UserError
+from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.qtypes import QTYPES
-from toolkit.quantize.quantized_cache import cache_folder, entry_path
+from toolkit.quantize.quantized_cache import entry_path
 from toolkit.weights.streaming import set_tensor
 
 CPU = torch.device("cpu")

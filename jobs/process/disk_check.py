@@ -1,0 +1,110 @@
+"""What a training run will write, where, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit.cards import ModelCard
+from toolkit.config import TrainingProcessConfig
+from toolkit.encode.storage import OVERFLOW_CACHE
+from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.output.disk import check_output_folder, drive_of, needed_bytes
+from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
+from toolkit.plan.memory_plan import Plan, quantized_bytes
+from toolkit.plan.needs import Needs
+from toolkit.plan.workload import latents_on_disk
+from toolkit.quantize.cache_folder import cache_folder, find_similar, lack_of_room
+from toolkit.units import gigabytes
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What will be written.
+
+    Attributes:
+        sizes: upper estimates in bytes, by what it is.
+        lines: for the user.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {f"{name}_bytes": size for name, size in self.sizes.items()}
+
+
+def check_disk(
+    config: TrainingProcessConfig,
+    card: ModelCard,
+    needs: Needs,
+    output_folder: Path,
+    *,
+    num_weights: int | None,
+    plan: Plan | None,
+) -> Disk:
+    """What will be written.
+
+    Args:
+        config: the run.
+        card: of its model.
+        needs: of the run.
+        output_folder: of the job.
+        num_weights: of the transformer; None: as many as the card says.
+        plan: of the memory; None if there is none.
+
+    Raises:
+        UserError: the folder cannot be written, or its drive has no room for that.
+    """
+    texts, shape = needs.caption_folders, card.prompt_embeds_shape
+    checkpoints = _checkpoint_bytes(config, card.num_parameters if num_weights is None else num_weights)
+    check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
+    sizes = {
+        "checkpoints": checkpoints,
+        "latents": latents_on_disk(needs, card),
+        "captions": bytes_on_disk(sum(folder is not None for folder in texts.values()), shape),
+    }
+    lines = (
+        describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
+        "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
+        *([] if plan is None else _quantized_weights(config, plan, output_folder, checkpoints)),
+    )
+    return Disk(sizes, lines)
+
+
+def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int) -> int:
+    train, save, network = config.train, config.save, config.network
+    average = 4 if train.ema_config and train.ema_config.use_ema else 0
+    return needed_bytes(
+        num_parameters=num_parameters,
+        lora_rank=network.linear if network else None,
+        dtype=save.dtype,
+        num_kept=save.max_step_saves_to_keep,
+        num_saves=train.steps // save.save_every if save.save_every else 1,
+        bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
+    )
+
+
+def _quantized_weights(config: TrainingProcessConfig, plan: Plan, output_folder: Path, checkpoints: int) -> list[str]:
+    """Lines on the quantized weights that will be kept for later starts, which a run can do without."""
+    folder = cache_folder(config.model.quantize_cache)
+    if folder is None:
+        return []
+    kinds = quantized_bytes(plan.inputs).items()
+    size = sum(
+        size
+        for (component, qtype), size in kinds
+        if find_similar(folder, qtype=qtype, label=f"{config.model.arch}-{component}") is None
+    )
+    if not size:
+        return []
+    lines = [f"disk, GB: up to quantized weights {gigabytes(size)} in {folder}, for later starts"]
+    is_shared = drive_of(folder) == drive_of(output_folder)
+    lacking = lack_of_room(folder, size + checkpoints if is_shared else size)
+    if lacking is not None:
+        what = "quantized weights and checkpoints do not fit" if is_shared else "quantized weights will not be kept"
+        lines.append(f"warning: {what}: {lacking}")
+    return lines

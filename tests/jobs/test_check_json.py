@@ -1,0 +1,72 @@
+"""`run.py --check --json`: one document for programs, and no model library for a job whose files are known."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run
+from tests.test_architecture import HEAVY, ROOT
+from tests.tiny import write_job
+
+
+def _check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    code = run.main(["--check", "--json", *arguments])
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return code, document
+
+
+def test_a_sound_job_is_told_as_the_value_that_the_run_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document = _check(capsys, str(write_job(tmp_path)))
+    (job,) = document["jobs"]
+    (process,) = job["processes"]
+    assert (code, document["ok"], job["problems"]) == (0, True, [])
+    assert process["memory"]["fits"] and process["memory"]["phases"][0]["stage"] == "encode text"
+    assert process["needs"]["passes"] == {"with_gradient": 1, "without_gradient": 0}
+    assert process["disk"]["checkpoints_bytes"] > 0
+    assert process["resume"]["step"] == 0
+
+
+def test_a_job_that_does_not_fit_comes_with_the_ways_to_make_it_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document = _check(capsys, "--vram", "0.5", str(write_job(tmp_path)))
+    (process,) = document["jobs"][0]["processes"]
+    assert (code, document["ok"], process["memory"]["fits"]) == (2, False, False)
+    assert process["problems"][0]["where"] == "memory"
+    assert "a card of 0.5 GB has 0.5" in process["refusal"]
+
+
+def test_mistakes_of_a_job_file_stand_in_the_document_by_their_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document = _check(capsys, str(write_job(tmp_path)), str(tmp_path / "absent.yaml"), "--set", "train.stepz=3")
+    assert code == 2
+    wrong, absent = document["jobs"]
+    assert wrong["problems"][0]["where"] == "config.process[0].train.stepz"
+    assert "no such job file" in absent["refusal"]
+
+
+def test_a_check_of_known_files_loads_no_model_library(tmp_path: Path) -> None:
+    """Two processes: the first compares the model's files with the real classes, the second remembers."""
+    job = write_job(tmp_path)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    script = f"import sys, run; run.main(sys.argv[1:]); print('LOADED', *sorted({HEAVY!r} & set(sys.modules)))"
+
+    def loaded(*arguments: str) -> list[str]:
+        command = [sys.executable, "-c", script, "--check", str(job), *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1].split()[1:]
+
+    assert "torch" in loaded()
+    assert loaded() == []
+    assert "torch" in loaded("--no-cache")

@@ -1,0 +1,43 @@
+"""toolkit.plan.needs, and the parts that answer with it"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import tiny_config
+from toolkit.cards import ModelCard, find_cards
+from toolkit.config import SampleItem
+from toolkit.plan.needs import Needs, Passes, Resident
+from toolkit.plan.stage_list import STAGES, describe_stages
+from toolkit.train.sample_needs import prompts_of
+from toolkit.util.get_model import model_classes
+
+
+def test_a_union_keeps_order_and_a_text_of_both_goes_where_one_wants_it_kept() -> None:
+    decoder = Resident("vae", "samples are decoded with it")
+    one = Needs(texts={"a": None, "b": None}, captions=frozenset("ab"), passes=Passes(1), resident=(decoder,))
+    other = Needs(texts={"b": Path("cache"), "c": None}, passes=Passes(0, 1), resident=(decoder,))
+    both = one | other
+    assert list(both.texts.items()) == [("a", None), ("b", Path("cache")), ("c", None)]
+    assert both.caption_folders == {"a": None, "b": Path("cache")}
+    assert both.passes == Passes(1, 1)
+    assert both.resident == (decoder,)
+    assert both.keeps("vae") and not both.keeps("text_encoder")
+
+
+def test_the_printed_stages_are_the_list_that_is_run() -> None:
+    line = describe_stages()
+    assert all(f"{stage.name} ({stage.label})" in line for stage in STAGES)
+
+
+@pytest.mark.parametrize("card", find_cards().values(), ids=lambda card: card.arch)
+def test_the_card_says_which_prompts_a_model_reads(card: ModelCard) -> None:
+    model_class = model_classes()[card.arch]
+    config = tiny_config(arch=card.arch)
+    model = model_class(config, device=torch.device("cpu"), dtype=torch.float32)
+    for guidance_scale in (1.0, 4.0):
+        item = SampleItem("a", "b", 64, 64, 1, guidance_scale, 2, 1.0)
+        assert set(model.prompts_of(item)) == set(prompts_of(item, card))

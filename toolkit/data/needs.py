@@ -1,0 +1,53 @@
+"""What the datasets of a run need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.config import TrainingProcessConfig
+from toolkit.data.examples import Example
+from toolkit.encode.storage import LATENT_CACHE, TEXT_CACHE, cache_folder
+from toolkit.plan.needs import Needs, Picture, Resident
+
+_CROPS = Resident("vae", "random_crop: the VAE stays loaded and encodes every batch, so steps take longer")
+
+
+def dataset_needs(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> Needs:
+    """Every caption and picture, and the VAE where pictures are cropped anew each time.
+
+    Args:
+        config: the run.
+        examples: all of them.
+        output_folder: of the job.
+    """
+    texts = _texts(config, examples, output_folder)
+    return Needs(
+        texts=texts,
+        captions=frozenset(texts),
+        pictures=_pictures(config, examples, output_folder),
+        resident=(_CROPS,) if any(dataset.random_crop for dataset in config.datasets) else (),
+        trained=tuple(dict.fromkeys(example.layout for example in examples)),
+    )
+
+
+def _texts(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> dict[str, Path | None]:
+    found: dict[str, Path | None] = {}
+    for example in examples:
+        dataset = config.datasets[example.dataset_index]
+        on_disk = dataset.cache_text_embeddings or config.train.cache_text_embeddings
+        folder = cache_folder(dataset, TEXT_CACHE, output_folder) if on_disk else None
+        has_caption = not config.train.unload_text_encoder
+        for text in (example.caption, example.dropped_caption) if has_caption else (example.dropped_caption,):
+            found[text] = found.get(text) or folder
+    return found
+
+
+def _pictures(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> tuple[Picture, ...]:
+    found: dict[Picture, None] = {}
+    for example in examples:
+        dataset = config.datasets[example.dataset_index]
+        folder = cache_folder(dataset, LATENT_CACHE, output_folder) if dataset.cache_latents_to_disk else None
+        own = () if example.random_crop else (example,)
+        found |= dict.fromkeys(Picture(source, folder) for source in (*own, *example.references))
+    return tuple(found)

@@ -1,0 +1,54 @@
+"""What the samples of a run need, and which they are."""
+
+from __future__ import annotations
+
+from toolkit.cards import ModelCard
+from toolkit.config import SampleItem, TrainingProcessConfig
+from toolkit.data.references import ReferenceRules, measure_references
+from toolkit.plan.needs import Needs, Resident
+
+_DECODER = Resident("vae", "the VAE stays loaded while training: samples are decoded with it")
+
+
+def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple[SampleItem, ...]:
+    """The samples of one round; with `first`, of the one before the first step."""
+    if config.train.disable_sampling:
+        return ()
+    sample = config.first_sample if first and config.first_sample else config.sample
+    return sample.items(config.trigger_word)
+
+
+def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
+    """The samples of both kinds of rounds."""
+    return (*sample_items(config, first=True), *sample_items(config))
+
+
+def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
+    """How reference images are fitted."""
+    match_target = config.model.model_kwargs.match_target_res
+    return ReferenceRules(card.reference_limits, card.divisor_px, match_target=match_target)
+
+
+def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:
+    """The prompts of all samples, their sizes, and the VAE that decodes them."""
+    items, rules = all_items(config), reference_rules(config, card)
+    return Needs(
+        texts={text: None for item in items for text in prompts_of(item, card)},
+        resident=(_DECODER,) if items else (),
+        sampled=tuple((_size(item), *_references(item, rules)) for item in items),
+    )
+
+
+def prompts_of(item: SampleItem, card: ModelCard) -> tuple[str, ...]:
+    """The texts that are encoded to draw a sample: what `BaseModel.prompts_of` says of it, without the model."""
+    has_negative = "true_cfg" in card.capabilities and item.guidance_scale > 1
+    return (item.prompt, item.neg) if has_negative else (item.prompt,)
+
+
+def _size(item: SampleItem) -> tuple[int, int]:
+    return item.width, item.height
+
+
+def _references(item: SampleItem, rules: ReferenceRules) -> list[tuple[int, int]]:
+    infos, _ = measure_references(item.references, rules.limits)
+    return [reference.fit.bucket for reference in rules.fit(infos, _size(item), background=(0, 0, 0))]
