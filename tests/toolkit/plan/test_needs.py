@@ -39,5 +39,5 @@ def test_the_card_says_which_prompts_a_model_reads(card: ModelCard) -> None:
     config = tiny_config(arch=card.arch)
     model = model_class(config, device=torch.device("cpu"), dtype=torch.float32)
     for guidance_scale in (1.0, 4.0):
-        item = SampleItem.model_construct(prompt="a", neg="b", guidance_scale=guidance_scale)
+        item = SampleItem("a", "b", 64, 64, 1, guidance_scale, 2, 1.0)
         assert set(model.prompts_of(item)) == set(prompts_of(item, card))
