@@ -193,7 +193,7 @@ def test_a_process_that_trains_nothing_needs_no_setting_of_training(run: Run, tm
     assert code == 0
     assert "plan of own, text bye" in out
     assert (tmp_path / "out" / "own" / "bye").exists()
-    (start, _) = [json.loads(line) for line in (tmp_path / "out" / "own" / "runs.jsonl").open()]
+    (start, _) = map(json.loads, (tmp_path / "out" / "own" / "runs.jsonl").read_text().splitlines())
     assert "seed" not in start
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config import JobConfig, ProcessConfig, TrainingProcessConfig
-from toolkit.plan.auto import with_settings
 from toolkit.train.resume import ResumeChoice
 
 
@@ -47,6 +46,6 @@ class Start:
             return self
         return replace(
             self,
-            config=self.config.model_copy(update={"model": with_settings(self.training.model, settings)}),
+            config=self.config.model_copy(update={"model": self.training.model.with_settings(settings)}),
             job=self.job.with_model_settings(self.process_id, settings),
         )

@@ -159,7 +159,7 @@ def _room(checked: TrainingChecked) -> TrainingChecked:
     if isinstance(memory, MemoryCheck):
         checked = replace(checked, memory=memory)
         if memory.refusal:
-            raise UserError(memory.refusal)
+            return checked.refused(UserError(memory.refusal))
         start = start.with_model_settings(memory.settings)
     plan = checked.memory.plan if checked.memory else None
     folder, num_weights = start.output_folder, model.num_weights

@@ -123,6 +123,10 @@ class ModelConfig(Section):
                 raise ValueError(f"`{key}` and `model_paths.{component}` name different places: keep one of them")
         return self
 
+    def with_settings(self, settings: Mapping[str, Any]) -> ModelConfig:
+        """The section with more keys set, checked like any other."""
+        return ModelConfig.model_validate({**self.model_dump(exclude_unset=True), **settings})
+
     @field_validator("arch")
     @classmethod
     def _must_be_known(cls, arch: str, info: ValidationInfo[Known | None]) -> str:

@@ -65,11 +65,6 @@ def _where_held(plan: Plan, name: str) -> Plan:
     return replace(plan, phases=tuple(phases))
 
 
-def with_settings(model: ModelConfig, settings: Mapping[str, Any]) -> ModelConfig:
-    """The section with more keys set, checked like any other."""
-    return ModelConfig.model_validate({**model.model_dump(exclude_unset=True), **settings})
-
-
 def _may_set(model: ModelConfig, keys: Mapping[str, Any]) -> bool:
     """Whether a change leaves every key alone that the job gives another value."""
     names = {key.removeprefix("model."): value for key, value in keys.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from toolkit.config import TrainingProcessConfig
 from toolkit.model_size import ModelSize
-from toolkit.plan.auto import choose_settings, with_settings, with_shares
+from toolkit.plan.auto import choose_settings, with_shares
 from toolkit.plan.changes import Way
 from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import Plan, make_plan
@@ -102,7 +102,7 @@ def check_memory(
     chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
-        chosen = process.model_copy(update={"model": with_settings(process.model, settings)})
+        chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
         inputs = inputs_of(chosen, size, work, kind, assistant_parameters=counted)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
     if not machine.fits(plan):

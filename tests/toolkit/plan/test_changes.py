@@ -14,7 +14,7 @@ from tests.test_examples import with_images
 from toolkit.cards import find_cards
 from toolkit.config import ModelConfig
 from toolkit.errors import UserError
-from toolkit.plan.auto import choose_settings, with_settings, with_shares
+from toolkit.plan.auto import choose_settings, with_shares
 from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine, named_card
 from toolkit.plan.memory_plan import Plan, make_plan
@@ -111,7 +111,7 @@ def test_what_auto_chooses_makes_the_job_fit(
     work = workload_of(assumed_needs(process, card), card)
     inputs = inputs_of(process.model_copy(update={"model": model}), card.size, work, "cuda")
     try:
-        chosen = with_settings(model, choose_settings(model, inputs, job.machine))
+        chosen = model.with_settings(choose_settings(model, inputs, job.machine))
     except UserError:  # dev on a small card, or its encoder as it is, which neither card nor RAM can take whole
         assert card_gb < 24 or ("quantize_te" in given and ram_gb < 64)
         return

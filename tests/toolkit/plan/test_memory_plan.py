@@ -13,7 +13,7 @@ import pytest
 from tests.tiny import tiny_config
 from toolkit.cards import find_cards
 from toolkit.errors import UserError
-from toolkit.plan.auto import choose_settings, with_settings, with_shares
+from toolkit.plan.auto import choose_settings, with_shares
 from toolkit.plan.changes import frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes, transformer_bytes
@@ -177,7 +177,7 @@ def test_auto_chooses_what_fits_and_always_the_same() -> None:
     assert choose_settings(model, wanted, named_card(80)) == {}
     chosen = choose_settings(model, wanted, named_card(16))
     assert chosen == choose_settings(model, wanted, named_card(16))
-    assert with_settings(model, chosen).quantize
+    assert model.with_settings(chosen).quantize
 
 
 def test_auto_changes_no_key_that_the_job_gives(tmp_path: Path) -> None:
