@@ -13,6 +13,10 @@ WHOLE_RUNS = (
     "contract/test_jobs.py",
     "extensions_built_in/flux/test_whole_runs.py",
     "extensions_built_in/flux2/test_matrix.py",
+    "reliability/bad_inputs/test_places.py",
+    "reliability/bad_inputs/test_quantized_cache.py",
+    "reliability/bad_inputs/test_restarts.py",
+    "reliability/bad_inputs/test_secrets.py::test_no_secret_is_in_anything_that_a_run_leaves_behind",
     "reliability/test_corrupt_any_byte.py",
     "reliability/test_kill_anywhere.py",
     "reliability/test_kill_programs.py",
@@ -32,7 +36,16 @@ WHOLE_RUNS = (
 
 # What takes seconds without being one.
 SLOW = {
+    "extensions_built_in/flux2/test_loading.py::test_loading_1_gb_takes_no_more_memory_than_the_model_and_one_tensor": (
+        "writes 1 GB, and reads it in a process of its own"
+    ),
+    "reliability/bad_inputs/test_flux_folders.py": "FLUX.1's folders are written and checked for each damage",
+    "reliability/bad_inputs/test_job_files.py::test_no_key_takes_a_value_of_another_type_without_a_word": (
+        "every key of a job, with every odd value"
+    ),
+    "reliability/bad_inputs/test_properties.py": "hypothesis tries thousands of files",
     "toolkit/memory/test_compiled_blocks.py": "torch traces every kind of block, forward and backward",
+    "toolkit/memory/test_layer_offload.py": "the tiny model goes forward and back for each share of it that streams",
     "toolkit/memory/test_side_stream.py": "the tiny model learns once for each moment at which a copy may be made",
     "toolkit/models/test_freeing.py": "a process of its own fills and frees 300 MB",
     "toolkit/plan/test_step_memory.py": "every operator of large models is counted, on fake tensors",
