@@ -17,6 +17,7 @@ from toolkit.files import sha256_file
 from toolkit.lora.update import Place, Update, state_of
 from toolkit.quantize.fill import linear_layers
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.weights.recipe import Built
 from toolkit.weights.tensor_files import read_tensors
 
@@ -81,17 +82,9 @@ class ExampleModel(BaseModel):
 
     # Training
 
-    def get_noise_prediction(
-        self,
-        noisy_latents: Tensor,
-        timestep: Tensor,
-        prompt_embeds: Tensor,
-        *,
-        guidance: float = 1.0,
-        references: Sequence[Tensor] = (),
-    ) -> Tensor:
+    def get_noise_prediction(self, noisy_latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """See BaseModel.get_noise_prediction."""
-        return self.transformer(noisy_latents, timestep / 1000, prompt_embeds)
+        return self.transformer(noisy_latents, timestep / 1000, condition.prompt_embeds)
 
     # LoRA and saving
 
@@ -126,21 +119,15 @@ class ExampleModel(BaseModel):
         return None
 
     def generate_single_image(
-        self,
-        pipeline: Any,
-        item: SampleItem,
-        embeds: Mapping[str, Tensor],
-        generator: torch.Generator,
-        *,
-        references: Sequence[Image.Image] = (),
+        self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
         """See BaseModel.generate_single_image: Euler steps from noise to picture."""
         size = (3 * PATCH_PX**2, item.height // PATCH_PX, item.width // PATCH_PX)
         latents = torch.randn(1, *size, generator=generator).to(self.device)
-        prompt_embeds = embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)
+        embeds = condition.prompt_embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)
         sigmas = torch.linspace(1, 0, item.sample_steps + 1, device=self.device)
         for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-            velocity = self.get_noise_prediction(latents, 1000 * sigma[None], prompt_embeds)
+            velocity = self.get_noise_prediction(latents, 1000 * sigma[None], Condition(embeds))
             latents = latents + (following - sigma) * velocity
         pixels = self.decode_latents(latents)[0].clamp(-1, 1)  # [3, H, W]
         return Image.fromarray(((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())

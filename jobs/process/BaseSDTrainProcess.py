@@ -206,7 +206,6 @@ class BaseSDTrainProcess(BaseProcess):
             model.enable_gradient_checkpointing()
         assert model.transformer is not None
         model.transformer.train()
-        model.bypass_guidance_embedding = train.bypass_guidance_embedding
         parameters = [parameter for _, parameter in trained.named_parameters()]
         options = train.optimizer_params.model_dump(exclude_none=True)
         optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)

@@ -11,6 +11,7 @@ from toolkit.config import NetworkConfig
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Update
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
 
@@ -78,12 +79,14 @@ def test_a_fresh_lora_changes_nothing_and_a_trained_one_does(
 ) -> None:
     model, timestep = make_model("transformer"), torch.tensor([300.0, 800.0])
     with torch.no_grad():
-        before = model.get_noise_prediction(latents, timestep, embeds)
+        before = model.get_noise_prediction(latents, timestep, Condition(embeds))
         network = _apply(model)
-        torch.testing.assert_close(model.get_noise_prediction(latents, timestep, embeds), before)
+        torch.testing.assert_close(model.get_noise_prediction(latents, timestep, Condition(embeds)), before)
         for parameter in network.parameters():
             parameter.add_(0.05)
-        assert not torch.allclose(model.get_noise_prediction(latents, timestep, embeds), before, rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(
+            model.get_noise_prediction(latents, timestep, Condition(embeds)), before, rtol=1e-3, atol=1e-3
+        )
 
 
 def test_only_the_lora_has_gradients_and_every_part_of_it_has_one(
@@ -95,7 +98,7 @@ def test_only_the_lora_has_gradients_and_every_part_of_it_has_one(
         for parameter in network.parameters():
             parameter.add_(0.05)
     model.transformer.train()
-    model.get_noise_prediction(latents, torch.tensor([300.0, 800.0]), embeds).square().mean().backward()
+    model.get_noise_prediction(latents, torch.tensor([300.0, 800.0]), Condition(embeds)).square().mean().backward()
     trained = {id(parameter) for parameter in network.parameters()}
     assert all(parameter.grad is not None for parameter in network.parameters())
     assert all(p.grad is None for p in model.transformer.parameters() if id(p) not in trained)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tests.contract.conftest import Models
 from toolkit.config import NetworkConfig
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.randomness import Draws
@@ -29,7 +30,7 @@ def _trained(model: BaseModel, latents: Tensor, embeds: Tensor, *, is_checkpoint
     if is_checkpointed:
         model.enable_gradient_checkpointing()
     model.transformer.train()
-    velocity = model.get_noise_prediction(latents, TIMESTEP, embeds)
+    velocity = model.get_noise_prediction(latents, TIMESTEP, Condition(embeds))
     velocity.square().mean().backward()
     return [velocity.detach(), *(parameter.grad for parameter in network.parameters() if parameter.grad is not None)]
 
@@ -51,7 +52,7 @@ def test_a_quantized_transformer_predicts_nearly_the_same(
     for name in whole.get_quantizable_layers("transformer", whole.transformer):
         assert isinstance(model.transformer.get_submodule(name), FrozenLinear)
     with torch.no_grad():
-        plain, quantized = (one.get_noise_prediction(latents, TIMESTEP, embeds) for one in (whole, model))
+        plain, quantized = (one.get_noise_prediction(latents, TIMESTEP, Condition(embeds)) for one in (whole, model))
     assert 0 < (quantized - plain).norm() < (0.1 if qtype == "int8" else 0.5) * plain.norm()
 
 

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from tests.contract.conftest import Models
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 
 TIMESTEP = torch.tensor([300.0, 800.0])
 
 
 @torch.no_grad()
 def _predict(model: BaseModel, latents: Tensor, embeds: Tensor, timestep: Tensor = TIMESTEP) -> Tensor:
-    return model.get_noise_prediction(latents, timestep, embeds)
+    return model.get_noise_prediction(latents, timestep, Condition(embeds))
 
 
 def test_the_velocity_has_the_shape_of_the_latents(whole: BaseModel, latents: Tensor, embeds: Tensor) -> None:
@@ -44,7 +45,7 @@ def test_reference_images_change_the_velocity(whole: BaseModel, latents: Tensor,
     if "references" not in whole.card.capabilities:
         pytest.skip(f"{whole.arch} takes no reference images")
     with torch.no_grad():
-        edited = whole.get_noise_prediction(latents, TIMESTEP, embeds, references=[latents.flip(0)])
+        edited = whole.get_noise_prediction(latents, TIMESTEP, Condition(embeds, references=[latents.flip(0)]))
     assert edited.shape == latents.shape
     assert not torch.equal(edited, _predict(whole, latents, embeds))
 
@@ -62,7 +63,7 @@ def test_gradient_checkpointing_changes_no_gradient(make_model: Models, latents:
         if is_checkpointed:
             model.enable_gradient_checkpointing()
         model.transformer.train().requires_grad_(True)
-        model.get_noise_prediction(latents, TIMESTEP, embeds).square().mean().backward()
+        model.get_noise_prediction(latents, TIMESTEP, Condition(embeds)).square().mean().backward()
         gradients.append({name: p.grad for name, p in model.transformer.named_parameters() if p.grad is not None})
     plain, checkpointed = gradients
     assert plain.keys() == checkpointed.keys()

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.contract.conftest import SIZE_PX, Models
 from toolkit.config import SampleConfig, SampleItem
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.weights.tensor_files import write_tensors
 
 
@@ -24,7 +25,7 @@ def _draw(model: BaseModel, item: SampleItem, embeds: Tensor) -> Image.Image:
     named = dict.fromkeys(model.prompts_of(item), embeds[1]) | {item.prompt: embeds[0]}
     generator = torch.Generator().manual_seed(item.seed)
     with torch.no_grad():
-        return model.generate_single_image(model.get_generation_pipeline(), item, named, generator)
+        return model.generate_single_image(model.get_generation_pipeline(), item, SampleCondition(named), generator)
 
 
 def test_saved_weights_are_read_back_as_a_model_that_predicts_the_same(
@@ -34,11 +35,11 @@ def test_saved_weights_are_read_back_as_a_model_that_predicts_the_same(
     with torch.no_grad():
         for parameter in model.transformer.parameters():
             parameter.mul_(1.01)
-        before = model.get_noise_prediction(latents, timestep, embeds)
+        before = model.get_noise_prediction(latents, timestep, Condition(embeds))
         path = tmp_path / "model.safetensors"
         write_tensors(path, {name: tensor.contiguous() for name, tensor in model.model_state_to_save().items()})
         again = make_model("transformer", name_or_path=str(path))
-        assert torch.equal(again.get_noise_prediction(latents, timestep, embeds), before)
+        assert torch.equal(again.get_noise_prediction(latents, timestep, Condition(embeds)), before)
 
 
 def test_a_sample_has_the_size_that_was_asked_for(whole: BaseModel, embeds: Tensor) -> None:

@@ -18,6 +18,7 @@ from toolkit.memory.holding import Holding
 from toolkit.memory.host import give_back
 from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.recipe import Loadable
@@ -56,7 +57,6 @@ class BaseModel:
         self.device = device
         self.dtype = dtype
         self.transformer_dtype = dtype  # fp32 where the whole transformer is trained
-        self.bypass_guidance_embedding = False  # in predictions, by models that can do without it; never in samples
         self.holding = Holding(model_config, device)
         # Classes of the model libraries, each None until it is loaded.
         self.text_encoder: Any = None
@@ -207,24 +207,13 @@ class BaseModel:
 
     # Training
 
-    def get_noise_prediction(
-        self,
-        noisy_latents: Tensor,
-        timestep: Tensor,
-        prompt_embeds: Tensor,
-        *,
-        guidance: float = 1.0,
-        references: Sequence[Tensor] = (),
-    ) -> Tensor:
+    def get_noise_prediction(self, noisy_latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """The model's velocity. Needs the transformer.
 
         Args:
             noisy_latents: [B, C, h, w].
             timestep: [B], fp32, 0..1000.
-            prompt_embeds: [B, L, D].
-            guidance: value of the guidance embedding, for models that have one.
-            references: clean latents of the first, second, ... reference image of each sample, each [B, C, h_i, w_i];
-                none for models without the capability `references`.
+            condition: everything else that the prediction depends on.
 
         Returns:
             Velocity `noise - latents`, [B, C, h, w].
@@ -317,22 +306,15 @@ class BaseModel:
         raise NotImplementedError
 
     def generate_single_image(
-        self,
-        pipeline: Any,
-        item: SampleItem,
-        embeds: Mapping[str, Tensor],
-        generator: torch.Generator,
-        *,
-        references: Sequence[Image.Image] = (),
+        self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
         """Draw one sample.
 
         Args:
             pipeline: from `get_generation_pipeline`.
             item: what to draw.
-            embeds: prompt -> [L, D]; holds the item's prompt and what `prompts_of` names.
+            condition: the item's prompts and images, encoded or loaded.
             generator: source of the noise, on the CPU.
-            references: its reference images, RGB, at the sizes that the model sees.
         """
         raise NotImplementedError
 

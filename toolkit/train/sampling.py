@@ -20,6 +20,7 @@ from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
 from toolkit.files import write_bytes
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import SampleCondition
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.stop import StopRequest
 from toolkit.train.precision import autocast
@@ -102,9 +103,8 @@ class Sampler:
         generator = torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt] for prompt in self.model.prompts_of(item)}
         with autocast(self.model.device, self.model.dtype), self.trained.multiplied(item.network_multiplier):
-            image = self.model.generate_single_image(
-                pipeline, item, embeds, generator, references=self._references(item)
-            )
+            condition = SampleCondition(embeds, references=self._references(item))
+            image = self.model.generate_single_image(pipeline, item, condition, generator)
         path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{self.config.format}"
         save_image(image, path)
         return path

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from toolkit.config import TrainConfig
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.objectives.losses import sample_loss
 from toolkit.objectives.timesteps import draw_sigma, sigma_range, sigma_weight
 from toolkit.optimizers.average import ExponentialMovingAverage
@@ -119,14 +120,14 @@ class Stepper:
         noisy_latents = mix(batch.latents, noise, sigma)
         if self.has_dropout:
             torch.manual_seed(self.draws.number("dropout", batch.index))
+        condition = Condition(
+            batch.prompt_embeds,
+            guidance=self.config.cfg_scale,
+            bypass_guidance_embedding=self.config.bypass_guidance_embedding,
+            references=batch.references,
+        )
         with autocast(self.model.device, self.model.dtype):
-            velocity = self.model.get_noise_prediction(
-                noisy_latents,
-                NUM_TIMESTEPS * sigma,
-                batch.prompt_embeds,
-                guidance=self.config.cfg_scale,
-                references=batch.references,
-            )
+            velocity = self.model.get_noise_prediction(noisy_latents, NUM_TIMESTEPS * sigma, condition)
         target = self.model.get_loss_target(batch.latents, noise)
         loss = sample_loss(self.config.loss_type, velocity, target)  # [B]
         return loss * sigma_weight(self.config.timestep_type, sigma) * batch.loss_weight

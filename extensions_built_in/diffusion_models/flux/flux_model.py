@@ -24,6 +24,7 @@ from toolkit.files import sha256_json
 from toolkit.lora.update import Fused, Place, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.quantize.fill import linear_layers
 from toolkit.stable_diffusion_model import StableDiffusion
@@ -167,23 +168,15 @@ class FluxModel(StableDiffusion):
 
     # Training
 
-    def get_noise_prediction(
-        self,
-        noisy_latents: Tensor,
-        timestep: Tensor,
-        prompt_embeds: Tensor,
-        *,
-        guidance: float = 1.0,
-        references: Sequence[Tensor] = (),
-    ) -> Tensor:
+    def get_noise_prediction(self, noisy_latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """See BaseModel.get_noise_prediction."""
         return predict_velocity(
             self.transformer,
             noisy_latents,
             timestep / 1000,
-            prompt_embeds,
-            guidance=None if self.bypass_guidance_embedding else guidance,
-            references=references,
+            condition.prompt_embeds,
+            guidance=None if condition.bypass_guidance_embedding else condition.guidance,
+            references=condition.references,
         )
 
     # LoRA and saving
@@ -217,16 +210,10 @@ class FluxModel(StableDiffusion):
         return FluxPipeline(transformer=self.transformer, **self._pipeline_parts())
 
     def generate_single_image(
-        self,
-        pipeline: Any,
-        item: SampleItem,
-        embeds: Mapping[str, Tensor],
-        generator: torch.Generator,
-        *,
-        references: Sequence[Image.Image] = (),
+        self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
         """See BaseModel.generate_single_image. The assistant LoRA is off: the picture is what a user will get."""
-        rows = embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)  # [1, L + 1, D]
+        rows = condition.prompt_embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)  # [1, L + 1, D]
         text, pooled = from_rows(rows, self.transformer.config.pooled_projection_dim)
         pipeline.set_progress_bar_config(disable=True)
         whole = tiled_above(self.vae, item.width * item.height, limit=self._whole_px)
@@ -239,7 +226,7 @@ class FluxModel(StableDiffusion):
                 num_inference_steps=item.sample_steps,
                 guidance_scale=item.guidance_scale,
                 generator=generator,
-                **self._pipeline_arguments(item, references),
+                **self._pipeline_arguments(item, condition.references),
             ).images[0]
 
     def prompts_of(self, item: SampleItem) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from toolkit.files import sha256_json
 from toolkit.lora.update import Place, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.quantize.fill import linear_layers
 from toolkit.weights.fingerprint import fingerprint
@@ -161,18 +162,15 @@ class Flux2Model(BaseModel):
 
     # Training
 
-    def get_noise_prediction(
-        self,
-        noisy_latents: Tensor,
-        timestep: Tensor,
-        prompt_embeds: Tensor,
-        *,
-        guidance: float = 1.0,
-        references: Sequence[Tensor] = (),
-    ) -> Tensor:
+    def get_noise_prediction(self, noisy_latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """See BaseModel.get_noise_prediction."""
         return predict_velocity(
-            self.transformer, noisy_latents, timestep / 1000, prompt_embeds, guidance=guidance, references=references
+            self.transformer,
+            noisy_latents,
+            timestep / 1000,
+            condition.prompt_embeds,
+            guidance=condition.guidance,
+            references=condition.references,
         )
 
     # LoRA and saving
@@ -206,13 +204,7 @@ class Flux2Model(BaseModel):
         return Flux2Pipeline(transformer=self.transformer, **self._pipeline_parts())
 
     def generate_single_image(
-        self,
-        pipeline: Any,
-        item: SampleItem,
-        embeds: Mapping[str, Tensor],
-        generator: torch.Generator,
-        *,
-        references: Sequence[Image.Image] = (),
+        self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
         """See BaseModel.generate_single_image. diffusers scales references down to 1024 x 1024 pixels."""
         pipeline.set_progress_bar_config(disable=True)
@@ -222,7 +214,7 @@ class Flux2Model(BaseModel):
                 width=item.width,
                 num_inference_steps=item.sample_steps,
                 generator=generator,
-                **self._pipeline_arguments(item, embeds, references),
+                **self._pipeline_arguments(item, condition),
             ).images
         return images[0]
 
@@ -231,12 +223,11 @@ class Flux2Model(BaseModel):
         negative = self._negative_prompt(item)
         return (item.prompt,) if negative is None else (item.prompt, negative)
 
-    def _pipeline_arguments(
-        self, item: SampleItem, embeds: Mapping[str, Tensor], references: Sequence[Image.Image]
-    ) -> dict[str, Any]:
+    def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
+        embeds = condition.prompt_embeds
         arguments = {"prompt_embeds": self._embeds_of(embeds, item.prompt), "guidance_scale": item.guidance_scale}
-        if references:
-            arguments["image"] = list(references)
+        if condition.references:
+            arguments["image"] = list(condition.references)
         negative = self._negative_prompt(item)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from diffusers import Flux2KleinKVPipeline
-from PIL import Image
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein9BModel
 from extensions_built_in.diffusion_models.flux2.kv import attend_by_kv, predict_velocity_kv
 from toolkit.config import SampleItem
 from toolkit.models.base_model import Component
+from toolkit.models.condition import Condition, SampleCondition
 
 
 class Flux2Klein9BKVModel(Flux2Klein9BModel):
@@ -27,28 +26,21 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
         if component == "transformer" and is_new:
             attend_by_kv(self.transformer)
 
-    def get_noise_prediction(
-        self,
-        noisy_latents: Tensor,
-        timestep: Tensor,
-        prompt_embeds: Tensor,
-        *,
-        guidance: float = 1.0,
-        references: Sequence[Tensor] = (),
-    ) -> Tensor:
+    def get_noise_prediction(self, noisy_latents: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """See BaseModel.get_noise_prediction."""
-        if not references:
-            return super().get_noise_prediction(noisy_latents, timestep, prompt_embeds, guidance=guidance)
-        return predict_velocity_kv(self.transformer, noisy_latents, timestep / 1000, prompt_embeds, references)
+        if not condition.references:
+            return super().get_noise_prediction(noisy_latents, timestep, condition)
+        return predict_velocity_kv(
+            self.transformer, noisy_latents, timestep / 1000, condition.prompt_embeds, condition.references
+        )
 
     def get_generation_pipeline(self) -> Any:
         """Flux2KleinKVPipeline around transformer and VAE, with the scheduler settings that came with the model."""
         return Flux2KleinKVPipeline(transformer=self.transformer, is_distilled=True, **self._pipeline_parts())
 
-    def _pipeline_arguments(
-        self, item: SampleItem, embeds: Mapping[str, Tensor], references: Sequence[Image.Image]
-    ) -> dict[str, Any]:
-        return {"image": list(references) or None, "prompt_embeds": self._embeds_of(embeds, item.prompt)}
+    def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
+        embeds = self._embeds_of(condition.prompt_embeds, item.prompt)
+        return {"image": list(condition.references) or None, "prompt_embeds": embeds}
 
     def _negative_prompt(self, item: SampleItem) -> str | None:
         return None

@@ -19,6 +19,7 @@ from tests.tiny_flux import tiny_flux
 from toolkit.cards import find_cards
 from toolkit.config import SampleItem, load_job
 from toolkit.errors import JobError, UserError
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.plan.memory_check import check_memory
 from toolkit.plan.plan_inputs import workload_of
 from toolkit.weights.tensor_files import read_tensors, write_tensors
@@ -45,7 +46,7 @@ def _predict(model: Any) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     noisy, embeds = torch.randn(1, 16, 4, 4, generator=generator), torch.randn(1, 9, 32, generator=generator)
     with torch.no_grad():
-        velocity: Tensor = model.get_noise_prediction(noisy, torch.tensor([500.0]), embeds)
+        velocity: Tensor = model.get_noise_prediction(noisy, torch.tensor([500.0]), Condition(embeds))
     return velocity
 
 
@@ -53,7 +54,7 @@ def _sample(model: Any) -> Tensor:
     embeds = {ITEM.prompt: torch.randn(9, 32, generator=torch.Generator().manual_seed(3))}
     with torch.no_grad():
         image = model.generate_single_image(
-            model.get_generation_pipeline(), ITEM, embeds, torch.Generator().manual_seed(1)
+            model.get_generation_pipeline(), ITEM, SampleCondition(embeds), torch.Generator().manual_seed(1)
         )
     return torch.tensor(list(image.tobytes()))
 

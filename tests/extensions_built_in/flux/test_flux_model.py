@@ -20,6 +20,7 @@ from tests.tiny import tiny_config
 from tests.tiny_flux import KINDS, tiny_flux
 from toolkit.cards import find_cards
 from toolkit.config import SampleItem
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.stable_diffusion_model import StableDiffusion
 
@@ -63,7 +64,8 @@ def test_our_forward_is_that_of_the_pipeline(kind: str, sections: Sections) -> N
     references = [model.encode_images(torch.tensor(pixels).permute(2, 0, 1)[None] / 127.5 - 1) for _ in shown]
     with torch.no_grad(), _calls(model.transformer) as theirs:
         pipeline = model.get_generation_pipeline()
-        image = model.generate_single_image(pipeline, ITEM, embeds, torch.Generator().manual_seed(1), references=shown)
+        condition = SampleCondition(embeds, references=shown)
+        image = model.generate_single_image(pipeline, ITEM, condition, torch.Generator().manual_seed(1))
     assert image.size == (32, 48)
     assert type(pipeline) is (FluxKontextPipeline if kind == "kontext" else FluxPipeline)
     assert len(theirs) == 2
@@ -73,9 +75,7 @@ def test_our_forward_is_that_of_the_pipeline(kind: str, sections: Sections) -> N
             velocity = model.get_noise_prediction(
                 noisy,
                 1000 * arguments["timestep"],
-                embeds[ITEM.prompt][None],
-                guidance=ITEM.guidance_scale,
-                references=references,
+                Condition(embeds[ITEM.prompt][None], guidance=ITEM.guidance_scale, references=references),
             )
         ((called, _),) = ours
         for name in ("img_ids", "txt_ids", "encoder_hidden_states", "pooled_projections"):
@@ -94,19 +94,18 @@ def test_the_guidance_embedding_can_be_left_out(kind: str, sections: Sections) -
     model = tiny_flux(sections[kind], "transformer")
     noisy, embeds = torch.randn(1, 16, 4, 4), torch.randn(1, 9, 32)
 
-    def predict(guidance: float) -> torch.Tensor:
+    def predict(guidance: float, *, bypass: bool = False) -> torch.Tensor:
+        condition = Condition(embeds, guidance=guidance, bypass_guidance_embedding=bypass)
         with torch.no_grad():
-            return model.get_noise_prediction(noisy, torch.tensor([500.0]), embeds, guidance=guidance)
+            return model.get_noise_prediction(noisy, torch.tensor([500.0]), condition)
 
     assert torch.equal(predict(1.0), predict(4.0)) == (kind == "schnell")
-    model.bypass_guidance_embedding = True
-    assert torch.equal(predict(1.0), predict(4.0))
-    bypassed = predict(1.0)
+    bypassed = predict(1.0, bypass=True)
+    assert torch.equal(bypassed, predict(4.0, bypass=True))
     if kind == "dev":
         embedder = model.transformer.time_text_embed.guidance_embedder.linear_2
         torch.nn.init.zeros_(embedder.weight)
         torch.nn.init.zeros_(embedder.bias)
-    model.bypass_guidance_embedding = False
     assert torch.allclose(predict(1.0), bypassed, atol=1e-6)
 
 
@@ -118,7 +117,8 @@ def test_a_reference_changes_the_prediction_of_its_own_sample_only(sections: Sec
     other[1] += 1
     timestep = torch.tensor([300.0, 700.0])
     with torch.no_grad():
-        one, two = (model.get_noise_prediction(noisy, timestep, embeds, references=[r]) for r in (reference, other))
+        conditions = (Condition(embeds, references=[shown]) for shown in (reference, other))
+        one, two = (model.get_noise_prediction(noisy, timestep, condition) for condition in conditions)
     assert torch.allclose(one[0], two[0], atol=1e-5)
     assert not torch.allclose(one[1], two[1], atol=1e-4)
 
@@ -202,7 +202,7 @@ def test_quantization_reaches_the_blocks_and_t5_and_stays_close(qtype: str, sect
     assert 0 < (embeds - other).norm() < limit * embeds.norm()
     noisy, timestep = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([500.0])
     with torch.no_grad():
-        one, two = (model.get_noise_prediction(noisy, timestep, embeds) for model in (plain, small))
+        one, two = (model.get_noise_prediction(noisy, timestep, Condition(embeds)) for model in (plain, small))
     assert 0 < (one - two).norm() < limit * one.norm()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux.flux_model import FluxModel
 from tests.tiny_flux import tiny_flux
 from toolkit.config import NetworkConfig
+from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
 
@@ -26,7 +27,7 @@ def trained(model: FluxModel, *, checkpointing: bool) -> list[Tensor]:
     with torch.no_grad():
         for index, parameter in enumerate(network.parameters()):
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
-    velocity = model.get_noise_prediction(NOISY, TIMESTEP, EMBEDS)
+    velocity = model.get_noise_prediction(NOISY, TIMESTEP, Condition(EMBEDS))
     velocity.square().mean().backward()
     gradients = [parameter.grad for parameter in network.parameters()]
     assert all(gradient is not None and gradient.any() for gradient in gradients)
@@ -71,5 +72,5 @@ def test_blocks_are_listed_in_the_order_of_the_forward_pass(sections: Sections) 
             )
         model.get_prompt_embeds(["a red circle"])
         with torch.no_grad():
-            model.get_noise_prediction(NOISY, TIMESTEP, EMBEDS)
+            model.get_noise_prediction(NOISY, TIMESTEP, Condition(EMBEDS))
         assert called == names

@@ -10,6 +10,7 @@ import torch
 from tests.tiny import TINY, tiny_model
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.qtypes import QTYPES
 
@@ -63,7 +64,8 @@ def test_a_sample_is_the_same_each_time() -> None:
     embeds = {prompt: model.get_prompt_embeds([prompt])[0] for prompt in model.prompts_of(ITEM)}
     pipeline = model.get_generation_pipeline()
     one, other = (
-        model.generate_single_image(pipeline, ITEM, embeds, torch.Generator().manual_seed(3)) for _ in range(2)
+        model.generate_single_image(pipeline, ITEM, SampleCondition(embeds), torch.Generator().manual_seed(3))
+        for _ in range(2)
     )
     assert one.size == (32, 32)
     assert one.tobytes() == other.tobytes()
@@ -80,7 +82,7 @@ def test_quantization_reaches_every_block_layer_and_stays_close(qtype: str) -> N
     }
     assert layers
     assert all(isinstance(layer, FrozenLinear) for layer in layers.values())
-    arguments = (torch.randn(1, 64, 2, 2), torch.tensor([500.0]), torch.randn(1, 48, 192))
+    arguments = (torch.randn(1, 64, 2, 2), torch.tensor([500.0]), Condition(torch.randn(1, 48, 192)))
     with torch.no_grad():
         exact, close = plain.get_noise_prediction(*arguments), quantized.get_noise_prediction(*arguments)
     assert not torch.equal(exact, close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux2.klein_kv_model import Flux2Klein9BKVModel
 from tests.tiny import tiny_config, tiny_model
 from toolkit.config import SampleItem
+from toolkit.models.condition import Condition, SampleCondition
 from toolkit.randomness import Draws
 
 ITEM = SampleItem("a red circle", "blurry", 32, 48, 0, 1.0, 3, 1.0)
@@ -61,9 +63,8 @@ def test_every_step_of_the_kv_pipeline_is_our_forward(
     pipeline = model.get_generation_pipeline()
     assert isinstance(pipeline, Flux2KleinKVPipeline)
     with torch.no_grad():
-        model.generate_single_image(
-            pipeline, ITEM, embeds, torch.Generator().manual_seed(1), references=_pictures(count)
-        )
+        condition = SampleCondition(embeds, references=_pictures(count))
+        model.generate_single_image(pipeline, ITEM, condition, torch.Generator().manual_seed(1))
     handle.remove()
     assert [arguments["kv_cache_mode"] for arguments, _ in calls] == ["extract", "cached", "cached"]
     references = [_encoded(model, picture) for picture in _pictures(count)]
@@ -71,16 +72,18 @@ def test_every_step_of_the_kv_pipeline_is_our_forward(
         noisy = arguments["hidden_states"][:, -6:].transpose(1, 2).reshape(1, -1, 3, 2)
         with torch.no_grad():
             velocity = model.get_noise_prediction(
-                noisy, 1000 * arguments["timestep"], arguments["encoder_hidden_states"], references=references
+                noisy,
+                1000 * arguments["timestep"],
+                Condition(arguments["encoder_hidden_states"], references=references),
             )
         expected = output.transpose(1, 2).reshape(noisy.shape)
         assert (velocity - expected).norm() <= 1e-5 * expected.norm()
 
 
-def _inputs() -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(references: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor, Condition]:
     generator = torch.Generator().manual_seed(0)
     noisy, embeds = torch.randn(2, 64, 2, 2, generator=generator), torch.randn(2, 48, 192, generator=generator)
-    return noisy, torch.tensor([300.0, 700.0]), embeds
+    return noisy, torch.tensor([300.0, 700.0]), Condition(embeds, references=references)
 
 
 def test_without_references_it_is_klein(model: TinyKV) -> None:
@@ -92,9 +95,9 @@ def test_without_references_it_is_klein(model: TinyKV) -> None:
 def test_references_are_read_in_another_way_than_kleins(model: TinyKV) -> None:
     references = [torch.randn(2, 64, 3, 2), torch.randn(2, 64, 2, 2)]
     with torch.no_grad():
-        found = model.get_noise_prediction(*_inputs(), references=references)
-        usual = tiny_model("transformer").get_noise_prediction(*_inputs(), references=references)
-        first_alone = model.get_noise_prediction(*_inputs(), references=references[:1])
+        found = model.get_noise_prediction(*_inputs(references))
+        usual = tiny_model("transformer").get_noise_prediction(*_inputs(references))
+        first_alone = model.get_noise_prediction(*_inputs(references[:1]))
     assert (found - usual).norm() > 1e-3 * usual.norm()
     assert (found - first_alone).norm() > 1e-3 * usual.norm()
 
@@ -111,7 +114,7 @@ def test_a_lora_on_it_learns_the_same_with_and_without_checkpointing() -> None:
         if is_checkpointed:
             model.enable_gradient_checkpointing()
         model.transformer.train()
-        model.get_noise_prediction(*_inputs(), references=references).square().mean().backward()
+        model.get_noise_prediction(*_inputs(references)).square().mean().backward()
         gradients.append([parameter.grad for parameter in network.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
     assert any(gradient.abs().max() > 0 for gradient in gradients[0] if gradient is not None)

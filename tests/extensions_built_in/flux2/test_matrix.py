@@ -23,6 +23,7 @@ from tests import layouts
 from tests.tiny import TINY, write_job
 from toolkit.config import load_job
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.trained import Trained
@@ -129,7 +130,7 @@ def _prediction(model: BaseModel, variant: Variant) -> Tensor:
     embeds = torch.randn(1, 12, 96 if variant.is_dev else 192, generator=generator)
     references = [torch.randn(1, 64, 2, 3, generator=generator)] if variant.has_references else []
     with torch.no_grad():
-        return model.get_noise_prediction(noisy, torch.tensor([400.0]), embeds, references=references)
+        return model.get_noise_prediction(noisy, torch.tensor([400.0]), Condition(embeds, references=references))
 
 
 def _run(path: Path) -> tuple[Watched, Path]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from tests.tiny import tiny_model
+from toolkit.models.condition import Condition
 
 
 def test_a_streamed_text_encoder_encodes_the_same_bit_for_bit() -> None:
@@ -23,7 +24,7 @@ def test_the_transformers_blocks_are_listed_in_the_order_of_its_forward_pass() -
     names = model.list_blocks(model.transformer)
     for name in names:
         model.transformer.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
-    model.get_noise_prediction(torch.randn(1, 64, 2, 2), torch.full((1,), 500.0), torch.randn(1, 48, 192))
+    model.get_noise_prediction(torch.randn(1, 64, 2, 2), torch.full((1,), 500.0), Condition(torch.randn(1, 48, 192)))
     assert called == names
 
 

@@ -21,6 +21,7 @@ from toolkit.config import SampleItem
 from toolkit.data.image_files import inspect_image
 from toolkit.data.images import load_image, load_pixels
 from toolkit.data.references import ReferenceRules
+from toolkit.models.condition import Condition, SampleCondition
 
 SIZES = [(100, 70), (64, 96), (81, 130)]
 ITEM = SampleItem("a red circle", "blurry", 32, 48, 0, 4.0, 2, 1.0)
@@ -96,7 +97,8 @@ def test_our_forward_is_that_of_the_klein_pipeline(model: Flux2TinyModel, pictur
     shown = [Image.open(path) for path in paths]
     with torch.no_grad(), _calls(model.transformer) as calls:
         pipeline = model.get_generation_pipeline()
-        model.generate_single_image(pipeline, ITEM, embeds, torch.Generator().manual_seed(1), references=shown)
+        condition = SampleCondition(embeds, references=shown)
+        model.generate_single_image(pipeline, ITEM, condition, torch.Generator().manual_seed(1))
     assert len(calls) == 4, "two steps, with and without the prompt"
     for call in calls:
         _assert_equal_forward(model.transformer, call, _latents(model, paths), guidance=1.0)
@@ -109,7 +111,8 @@ def test_both_branches_of_guidance_see_the_references(model: Flux2TinyModel, pic
     shown = [Image.open(pictures[0])]
     with torch.no_grad(), _calls(model.transformer) as calls:
         pipeline = model.get_generation_pipeline()
-        model.generate_single_image(pipeline, ITEM, embeds, torch.Generator().manual_seed(1), references=shown)
+        condition = SampleCondition(embeds, references=shown)
+        model.generate_single_image(pipeline, ITEM, condition, torch.Generator().manual_seed(1))
     with_prompt, without = calls[0][0], calls[1][0]
     assert torch.equal(with_prompt["hidden_states"], without["hidden_states"])
     assert not torch.equal(with_prompt["encoder_hidden_states"], without["encoder_hidden_states"])
@@ -167,6 +170,7 @@ def test_a_reference_changes_the_prediction_of_its_own_sample_only(model: Flux2T
     other[1] += 1
     timestep = torch.tensor([300.0, 700.0])
     with torch.no_grad():
-        one, two = (model.get_noise_prediction(noisy, timestep, embeds, references=[r]) for r in (reference, other))
+        conditions = (Condition(embeds, references=[shown]) for shown in (reference, other))
+        one, two = (model.get_noise_prediction(noisy, timestep, condition) for condition in conditions)
     assert torch.allclose(one[0], two[0], atol=1e-5)
     assert not torch.allclose(one[1], two[1], atol=1e-3)

@@ -8,6 +8,7 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyMode
 from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.memory.layer_offload import LayerOffload, choose_streamed
+from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.quantize.fill import quantize_layer
 from toolkit.randomness import Draws
@@ -62,7 +63,7 @@ class Setup:
         return self.model.get_noise_prediction(
             torch.randn(2, 64, 2, 2, generator=draw),
             1000 * torch.rand(2, generator=draw),
-            torch.randn(2, 48, 192, generator=draw),
+            Condition(torch.randn(2, 48, 192, generator=draw)),
         )
 
     def gradients(self) -> list[Tensor]:

@@ -11,6 +11,7 @@ from tests.tiny import TINY, tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork, choose_targets
 from toolkit.randomness import Draws
 from toolkit.weights.tensor_files import write_tensors
@@ -18,7 +19,7 @@ from toolkit.weights.tensor_files import write_tensors
 ARGUMENTS = (
     torch.randn(1, 64, 2, 3, generator=torch.Generator().manual_seed(0)),
     torch.tensor([400.0]),
-    torch.randn(1, 48, 192, generator=torch.Generator().manual_seed(1)),
+    Condition(torch.randn(1, 48, 192, generator=torch.Generator().manual_seed(1))),
 )
 
 

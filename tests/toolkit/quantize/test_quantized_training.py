@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tests.tiny import StopAfter, losses, run_job, tiny_model, write_job
 from toolkit.config import NetworkConfig, load_job
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.output.events import read_events
 from toolkit.quantize.frozen_linear import FrozenLinear
@@ -29,7 +30,7 @@ def _lora_gradients(model: BaseModel) -> list[Tensor]:
             parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
     latents = torch.randn(2, 64, 2, 2, generator=generator)
     embeds = torch.randn(2, 48, 192, generator=generator)
-    velocity = model.get_noise_prediction(latents, torch.tensor([300.0, 700.0]), embeds)
+    velocity = model.get_noise_prediction(latents, torch.tensor([300.0, 700.0]), Condition(embeds))
     return list(torch.autograd.grad(velocity.square().mean(), network.parameters()))
 
 
