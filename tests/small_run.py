@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,26 @@ from diffusers import Flux2Transformer2DModel
 from torch import Tensor
 
 from tests.tiny import tiny_model
-from toolkit.config import NetworkConfig, SampleConfig, SaveConfig, TrainConfig
-from toolkit.data.references import ReferenceRules
+from toolkit.config import NetworkConfig, SaveConfig, TrainConfig
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
-from toolkit.optimizers.average import ExponentialMovingAverage
-from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.objectives import OBJECTIVES
+from toolkit.objectives.batch import Batch
 from toolkit.output.events import EventLog, read_events
+from toolkit.parallel.ranks import OneProcess
 from toolkit.progress import Progress
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
+from toolkit.train.learner import build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumeChoice, RunFacts, plan_resume
-from toolkit.train.sampling import Sampler
 from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
-from toolkit.train.step import Batch, Stepper
-from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
+from toolkit.train.step import Stepper
+from toolkit.train.task import SaveTask, Task
+from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
 
 STEPS = 6
 TEXT_WIDTH = 12
@@ -47,42 +49,51 @@ class SmallRun:
     network: Mapping[str, Any] | None = field(default_factory=lambda: {"type": "lora", "linear": 2, "dropout": 0.3})
     save: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self, folder: Path, *, stop_in: int = 0, crash_in: int = 0, resume: ResumeChoice | None = None) -> None:
-        """Run to the end, or ask to stop while step `stop_in` (from 1) is made, or die before `crash_in` is."""
+    def run(
+        self,
+        folder: Path,
+        *,
+        stop_in: int = 0,
+        crash_in: int = 0,
+        resume: ResumeChoice | None = None,
+        tasks: Sequence[Task] = (),
+    ) -> None:
+        """Run to the end, or ask to stop while step `stop_in` (from 1) is made, or die before `crash_in` is.
+
+        `tasks` come after saving.
+        """
         train = TrainConfig.model_validate(
             {"steps": STEPS, "lr": 0.01, "dtype": "fp32", "full_finetune": self.network is None, **self.train}
         )
         save = SaveConfig.model_validate({"save_every": 2, "dtype": "fp32", **self.save})
         draws, model, stop = Draws(3), small_model(), StopRequest()
-        trained = self._trained(model, draws)
-        parameters = [parameter for _, parameter in trained.named_parameters()]
-        optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options={})
-        has_ema = train.ema_config is not None and train.ema_config.use_ema
-        ema = ExponentialMovingAverage(parameters, 0.9) if has_ema else None
+        ranks, weights = OneProcess(), self._weights(model, draws)
+        learner = build_learner(model, weights, train, draws=draws, ranks=ranks)
         facts = RunFacts("job", {"training_seed": 3, "train": train.model_dump(mode="json")}, {"image": "hash"})
         plan = plan_resume(folder, resume or ResumeChoice(), facts, is_thorough=True)
         folder.mkdir(parents=True, exist_ok=True)
         with EventLog(folder / "events.jsonl") as events:
             stages = Stages(events, Progress())
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
+                saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=lambda step: {}), stages)
+                start = saving.resume(plan, train.steps)
                 Loop(
-                    train=train,
-                    save=save,
-                    feeder=_Feeder(draws, stop, stop_in, crash_in),  # type: ignore[arg-type]
-                    stepper=Stepper(model, parameters, optimizer, train, draws, ema=ema, has_dropout=True),
-                    sampler=_no_samples(model, trained, ema, folder),
-                    saver=Saver(folder, "job", save, trained, optimizer, ema, facts=facts, metadata=lambda step: {}),
+                    feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]
+                    stepper=Stepper(learner, OBJECTIVES["velocity"](train), draws, ranks),
+                    tasks=(saving, *tasks),
                     recorder=recorder,
-                    stages=stages,
-                    resume=plan,
-                ).run(stop)
+                    progress=stages.progress,
+                    ranks=ranks,
+                ).run(start, train.steps, stop)
 
-    def _trained(self, model: BaseModel, draws: Draws) -> Trained:
+    def _weights(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         if self.network is None:
-            return TrainedTransformer(model, save_format="safetensors")
+            weights = TransformerWeights(model, save_format="safetensors")
+            weights.unfreeze()
+            return weights
         network = LoRASpecialNetwork(model, NetworkConfig.model_validate(self.network), draws)
         network.apply()
-        return TrainedLora(network)
+        return NetworkWeights(network)
 
 
 def texts(folder: Path) -> list[str]:
@@ -111,35 +122,21 @@ def small_model() -> BaseModel:
 class _Feeder:
     """Batches made of nothing but their number."""
 
-    def __init__(self, draws: Draws, stop: StopRequest, stop_in: int, crash_in: int) -> None:
+    def __init__(self, draws: Draws, stop: StopRequest, stop_in: int, crash_in: int, accumulation: int) -> None:
         self.draws = draws
         self.stop = stop
         self.stop_in = stop_in
         self.crash_in = crash_in
+        self.accumulation = accumulation
 
-    def batches(self, step: int, accumulation: int) -> list[Batch]:
+    def batches(self, step: int) -> list[Batch]:
         if step + 1 == self.stop_in:
             self.stop.request()
         if step + 1 == self.crash_in:
             raise Crash
-        return [self._batch(step * accumulation + part) for part in range(accumulation)]
+        return [self._batch(step * self.accumulation + part) for part in range(self.accumulation)]
 
     def _batch(self, index: int) -> Batch:
         latents: Tensor = self.draws.normal((2, 64, 2, 2), "latents", index)
         embeds = self.draws.normal((2, 3, TEXT_WIDTH), "embeds", index)
-        return Batch(index, latents, embeds, torch.ones(2), num_tokens=4)
-
-
-def _no_samples(model: BaseModel, trained: Trained, ema: ExponentialMovingAverage | None, folder: Path) -> Sampler:
-    return Sampler(
-        model,
-        trained,
-        ema,
-        {},
-        config=SampleConfig(),
-        items=(),
-        first_items=(),
-        folder=folder / "samples",
-        rules=ReferenceRules(model.card.reference_limits, 16, match_target=False),
-        reference_background=(0, 0, 0),
-    )
+        return Batch(index, latents, Condition(embeds), torch.ones(2), num_tokens=4)

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("toolkit", "jobs", "extensions_built_in", "scripts", "run.py", "flux_train_ui.py", "run_modal.py", "ui/server")
 MAX_LINES = 350
+MAX_ARGUMENTS = 6
 
 # Who may know whom: a module imports from its own floor and those below. The longest matching name counts.
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -28,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.files",
         "toolkit.log_file",
         "toolkit.output",
+        "toolkit.parallel",
         "toolkit.progress",
         "toolkit.randomness",
         "toolkit.stop",
@@ -253,6 +255,38 @@ def test_no_file_is_long() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
     wrong = [f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > MAX_LINES]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_constructor_takes_many_arguments() -> None:
+    counts = {name: num_arguments(node) for name, node in classes() if not is_record(node)}
+    wrong = [f"{name}: {count} arguments" for name, count in counts.items() if count > MAX_ARGUMENTS]
+    assert not wrong, "pass values that travel together as one:\n" + "\n".join(wrong)
+
+
+def classes() -> Iterator[tuple[str, ast.ClassDef]]:
+    for path in python_files():
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
+
+
+def num_arguments(node: ast.ClassDef) -> int:
+    """What a caller passes to make one: the arguments of its own `__init__`, or the fields of a dataclass."""
+    for child in node.body:
+        if isinstance(child, ast.FunctionDef) and child.name == "__init__":
+            given = child.args
+            return len([*given.posonlyargs, *given.args, *given.kwonlyargs]) - 1
+    return sum(isinstance(child, ast.AnnAssign) for child in node.body) if is_dataclass(node) else 0
+
+
+def is_dataclass(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list)
+
+
+def is_record(node: ast.ClassDef) -> bool:
+    """Whether it is a dataclass that holds facts and does nothing: what methods it has return what the facts say."""
+    methods = [child for child in node.body if isinstance(child, ast.FunctionDef)]
+    return is_dataclass(node) and not any(child.name in ("run", "__call__") for child in methods)
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -125,28 +125,36 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
 
 def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     from tests.tiny import tiny_model
-    from toolkit.config import TrainConfig
+    from toolkit.models.condition import Condition
+    from toolkit.objectives.batch import Batch
+    from toolkit.objectives.velocity import VelocityObjective
+    from toolkit.optimizers.weight_update import AllAtOnce
+    from toolkit.parallel.ranks import OneProcess
     from toolkit.randomness import Draws
-    from toolkit.train.step import Batch, Stepper
+    from toolkit.train.learner import Learner
+    from toolkit.train.step import Stepper
+    from toolkit.train.trainable import TransformerWeights
 
     model = tiny_model("transformer")
     parameter = model.transformer.proj_out.weight.requires_grad_(True)
-    draws = Draws(0)
-    config = TrainConfig.model_validate({"lr": 1e-30, "max_grad_norm": 0})
+    draws, ranks = Draws(0), OneProcess()
     optimizer = torch.optim.SGD([parameter])
+    update = AllAtOnce(optimizer, [parameter], max_norm=0, ranks=ranks)
+    weights = TransformerWeights(model, save_format="safetensors")
+    learner = Learner(model, weights, optimizer, lambda step: 1e-30, update)
 
-    class FixedNoise(Stepper):
+    class FixedNoise(VelocityObjective):
         """The same noise for a sample, whichever batch it is in."""
 
-        def draw(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        def draw(self, batch: Batch, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
             noise = draws.normal((3, 64, 2, 2), "noise")[batch.index : batch.index + len(batch.latents)]
             return noise, torch.tensor([0.3, 0.5, 0.8])[batch.index : batch.index + len(batch.latents)]
 
     latents, embeds, weight = torch.randn(3, 64, 2, 2), torch.randn(3, 48, 192), torch.ones(3)
 
     def gradient(parts: list[slice]) -> tuple[torch.Tensor, torch.Tensor]:
-        stepper = FixedNoise(model, [parameter], optimizer, config, draws)
-        batches = [Batch(p.start, latents[p], embeds[p], weight[p], 4) for p in parts]
+        stepper = Stepper(learner, FixedNoise("sigmoid"), draws, ranks)
+        batches = [Batch(p.start, latents[p], Condition(embeds[p]), weight[p], 4) for p in parts]
         gradients: list[torch.Tensor] = []
         handle = optimizer.register_step_pre_hook(lambda *_: gradients.append(parameter.grad.clone()))  # type: ignore[union-attr]
         result = stepper.train_step(0, batches)
@@ -254,9 +262,10 @@ def test_tensorboard_gets_the_losses_where_log_dir_is_set(tmp_path: Path) -> Non
     board = EventAccumulator(str(folder))
     board.Reload()
     logged = losses(tmp_path / "output" / "job")
-    assert {entry.step: entry.value for entry in board.Scalars("loss")} == {
-        step: pytest.approx(logged[step]) for step in (2, 4, 6)
-    }
+    for name in ("loss", "loss/velocity"):  # the sum, and the only term
+        assert {entry.step: entry.value for entry in board.Scalars(name)} == {
+            step: pytest.approx(logged[step]) for step in (2, 4, 6)
+        }
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from toolkit.lora.files import read_lora_file
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
-from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
+from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 
@@ -23,11 +23,13 @@ class SDTrainer(BaseSDTrainProcess):
             read_lora_file(self.config.network.pretrained_lora_path, arch=self.config.model.arch)
         return lines
 
-    def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
-        """See BaseSDTrainProcess.make_trained."""
+    def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
+        """See BaseSDTrainProcess.make_trainable."""
         config = self.config.network
         if config is None:
-            return TrainedTransformer(model, save_format=self.config.save.save_format)
+            weights = TransformerWeights(model, save_format=self.config.save.save_format)
+            weights.unfreeze()
+            return weights
         network = LoRASpecialNetwork(model, config, draws)
         network.apply()
         if config.pretrained_lora_path is not None:
@@ -35,4 +37,4 @@ class SDTrainer(BaseSDTrainProcess):
             network.load_state_dict(read_tensors(path), source=str(path), metadata=read_metadata(path))
         # A format that cannot carry these layers is refused now, not at the first save.
         network.state_dict(torch.float32, self.config.save.lora_file_format)
-        return TrainedLora(network, file_format=self.config.save.lora_file_format)
+        return NetworkWeights(network, file_format=self.config.save.lora_file_format)

@@ -26,40 +26,41 @@ from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
 from toolkit.errors import Interrupted
 from toolkit.files import sweep_temporary, write_text
 from toolkit.models.base_model import BaseModel
-from toolkit.optimizers.average import ExponentialMovingAverage
-from toolkit.optimizers.optimizers import build_optimizer
-from toolkit.optimizers.weight_update import build_update
+from toolkit.objectives import OBJECTIVES
 from toolkit.output.bundles import step_folders
 from toolkit.output.events import EventLog
+from toolkit.parallel.ranks import OneProcess
 from toolkit.plan.auto import with_settings
 from toolkit.plan.memory_check import MemoryCheck
 from toolkit.plan.out_of_memory import explained
 from toolkit.progress import Progress
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
-from toolkit.train.feeder import Feeder
+from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.train.learner import Learner, build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.precision import device_name, make_current, pick_device
 from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
-from toolkit.train.sampling import Sampler
+from toolkit.train.sampling import Sampler, SampleSettings
 from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
-from toolkit.train.trained import Trained
+from toolkit.train.task import SampleTask, SaveTask
+from toolkit.train.trainable import TrainableWeights
 from toolkit.util.get_model import get_model_class
 from toolkit.weights.dtypes import DTYPES
 
 
 class BaseSDTrainProcess(BaseProcess):
-    """Trains a model on images with captions. A subclass says what is trained (`make_trained`)."""
+    """Trains a model on images with captions. A subclass says what is trained (`make_trainable`)."""
 
     _scan: Scan | None = None
     _memory: MemoryCheck | None = None
 
-    def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
-        """What the optimizer changes. The transformer has been loaded."""
+    def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
+        """The weights that the optimizer changes. The transformer has been loaded."""
         raise NotImplementedError
 
     def check(self) -> list[str]:
@@ -199,72 +200,69 @@ class BaseSDTrainProcess(BaseProcess):
         stop: StopRequest,
     ) -> None:
         """Put the parts of the loop together and run it."""
-        config, train, draws = self.config, self.config.train, Draws(self.config.training_seed)
-        trained = self.make_trained(model, draws)
-        stages.tell(trained.describe())
+        config, train, draws, ranks = self.config, self.config.train, Draws(self.config.training_seed), OneProcess()
+        weights = self.make_trainable(model, draws)
+        stages.tell(weights.describe())
         if train.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         assert model.transformer is not None
         model.transformer.train()
-        parameters = [parameter for _, parameter in trained.named_parameters()]
-        options = train.optimizer_params.model_dump(exclude_none=True)
-        optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
-        update = build_update(
-            optimizer,
-            parameters,
-            max_norm=train.max_grad_norm,
-            weights=train.full_finetune_weights,
-            fused=train.fused_backward_pass,
-            draws=draws,
-        )
-        ema = None
-        if train.ema_config is not None and train.ema_config.use_ema:
-            ema = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
+        learner = build_learner(model, weights, train, draws=draws, ranks=ranks)
+        objective = OBJECTIVES["velocity"](train)
         plan = BatchPlan(self._examples, train.batch_size, draws)
-        use_captions = not train.unload_text_encoder
-        has_dropout = config.network is not None and config.network.dropout > 0
+        feed = FeedSettings(
+            train.gradient_accumulation,
+            use_captions=not train.unload_text_encoder,
+            guidance=train.cfg_scale,
+            bypass_guidance_embedding=train.bypass_guidance_embedding,
+        )
+        save = SaveTask(self._make_saver(learner, plan, resume), stages)
+        sample = SampleTask(
+            self._make_sampler(learner, prompts),
+            config.sample,
+            stages,
+            is_first_skipped=train.skip_first_sample,
+            is_first_forced=train.force_first_sample,
+        )
+        log_dir = config.log_dir / f"{self.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
+        with Recorder(stages.events, stages.progress, log_dir=log_dir, log_every=config.logging.log_every) as recorder:
+            start = save.resume(resume, train.steps)
+            Loop(
+                feeder=Feeder(model, plan, Encoded(prompts, images), feed, draws, ranks),
+                stepper=Stepper(learner, objective, draws, ranks),
+                tasks=(save, sample),
+                recorder=recorder,
+                progress=stages.progress,
+                ranks=ranks,
+            ).run(start, train.steps, stop)
+
+    def _make_saver(self, learner: Learner, plan: BatchPlan, resume: ResumePlan) -> Saver:
+        model = learner.model
         base_weights = BaseWeights(
-            self.job.redact(published_name(config.model.name_or_path)), model.fingerprint("transformer")
+            self.job.redact(published_name(self.config.model.name_or_path)), model.fingerprint("transformer")
         )
         facts = replace(self._facts(), device=device_name(model.device))
         if self.record is not None:
             place = str(resume.bundle.folder) if resume.bundle else None
             self.record.resumed(resume.step, bundle=place, device=facts.device)
-        log_dir = config.log_dir / f"{self.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
-        with Recorder(stages.events, stages.progress, log_dir=log_dir, log_every=config.logging.log_every) as recorder:
-            Loop(
-                train=train,
-                save=config.save,
-                feeder=Feeder(model, self._examples, plan, prompts, images, draws, use_captions=use_captions),
-                stepper=Stepper(
-                    model, parameters, optimizer, train, draws, ema=ema, has_dropout=has_dropout, update=update
-                ),
-                sampler=Sampler(
-                    model,
-                    trained,
-                    ema,
-                    prompts,
-                    config=config.sample,
-                    items=sample_items(config),
-                    first_items=sample_items(config, first=True),
-                    folder=self.output_folder / "samples",
-                    rules=reference_rules(config, model.card),
-                    reference_background=config.datasets[0].control_transparent_color,
-                ),
-                saver=Saver(
-                    self.output_folder,
-                    self.job.name,
-                    config.save,
-                    trained,
-                    optimizer,
-                    ema,
-                    facts=facts,
-                    metadata=lambda step: self._metadata(model, step, plan, base_weights),
-                ),
-                recorder=recorder,
-                stages=stages,
-                resume=resume,
-            ).run(stop)
+        return Saver(
+            self.output_folder,
+            self.job.name,
+            self.config.save,
+            learner,
+            facts=facts,
+            metadata=lambda step: self._metadata(model, step, plan, base_weights),
+        )
+
+    def _make_sampler(self, learner: Learner, prompts: PromptEncoder) -> Sampler:
+        settings = SampleSettings(
+            items=sample_items(self.config),
+            first_items=sample_items(self.config, first=True),
+            rules=reference_rules(self.config, learner.model.card),
+            reference_background=self.config.datasets[0].control_transparent_color,
+            format=self.config.sample.format,
+        )
+        return Sampler(learner, prompts, settings, folder=self.output_folder / "samples")
 
     @property
     def _examples(self) -> tuple[Example, ...]:

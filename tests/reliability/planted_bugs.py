@@ -20,17 +20,20 @@ import torch
 from torch import Tensor
 
 import toolkit.output.bundles
+import toolkit.train.learner
 import toolkit.train.saver
-import toolkit.train.step
 from toolkit.encode.cache import TensorCache
 from toolkit.files import whole_file
+from toolkit.objectives.batch import Batch
+from toolkit.objectives.velocity import VelocityObjective
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.output.bundles import Bundle
+from toolkit.randomness import Draws
 from toolkit.train.feeder import Feeder
-from toolkit.train.loop import Loop
+from toolkit.train.resume import ResumePlan
 from toolkit.train.saver import Saver
-from toolkit.train.step import Batch, Stepper
-from toolkit.train.trained import Trained
+from toolkit.train.task import SaveTask
+from toolkit.train.trainable import NetworkWeights, TrainableWeights
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 
@@ -70,8 +73,8 @@ def _average_not_restored() -> None:
 def _average_restored_as_the_weights() -> None:
     restore = toolkit.train.saver.restore_weights
 
-    def confused(trained: Trained, tensors: Mapping[str, Tensor], *, source: Path) -> None:
-        restore(trained, read_tensors(source / "ema.safetensors"), source=source)
+    def confused(weights: TrainableWeights, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+        restore(weights, read_tensors(source / "ema.safetensors"), source=source)
 
     _replace(toolkit.train.saver, "restore_weights", confused)
 
@@ -93,8 +96,13 @@ def _optimizer_state_kept_in_bf16() -> None:
 
 
 def _step_off_by_one() -> None:
-    resume = Loop._resume
-    _replace(Loop, "_resume", lambda self: start + 1 if (start := resume(self)) else 0)
+    resume = SaveTask.resume
+
+    def one_more(self: SaveTask, plan: ResumePlan, num_steps: int) -> int:
+        start = resume(self, plan, num_steps)
+        return start + 1 if start else 0
+
+    _replace(SaveTask, "resume", one_more)
 
 
 # What is drawn, and from where
@@ -102,13 +110,14 @@ def _step_off_by_one() -> None:
 
 def _data_order_starts_over() -> None:
     batches, done = Feeder.batches, iter(range(10**9))
-    _replace(Feeder, "batches", lambda self, step, accumulation: batches(self, next(done), accumulation))
+    _replace(Feeder, "batches", lambda self, step: batches(self, next(done)))
 
 
 def _accumulation_not_counted_when_resuming() -> None:
     first: list[int] = []
 
-    def batches(self: Feeder, step: int, accumulation: int) -> list[Batch]:
+    def batches(self: Feeder, step: int) -> list[Batch]:
+        accumulation = self.settings.accumulation
         first.append(step)
         start = first[0] + (step - first[0]) * accumulation
         return [self.batch(start + part) for part in range(accumulation)]
@@ -117,29 +126,23 @@ def _accumulation_not_counted_when_resuming() -> None:
 
 
 def _noise_from_the_global_generator() -> None:
-    draw = Stepper.draw
+    draw = VelocityObjective.draw
 
-    def carried(self: Stepper, batch: Batch) -> tuple[Tensor, Tensor]:
-        return torch.randn(batch.latents.shape), draw(self, batch)[1]
+    def carried(self: VelocityObjective, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        return torch.randn(batch.latents.shape), draw(self, batch, draws)[1]
 
     torch.manual_seed(0)
-    _replace(Stepper, "draw", carried)
+    _replace(VelocityObjective, "draw", carried)
 
 
 def _dropout_from_the_global_generator() -> None:
-    loss = Stepper.loss
-
-    def carried(self: Stepper, batch: Batch) -> Tensor:
-        self.has_dropout = False  # which only says that the generator is to be set
-        return loss(self, batch)
-
     torch.manual_seed(0)
-    _replace(Stepper, "loss", carried)
+    _replace(NetworkWeights, "has_dropout", False)  # which only says that the generator is to be set
 
 
 def _schedule_starts_over() -> None:
-    rate, done = toolkit.train.step.learning_rate, iter(range(10**9))
-    _replace(toolkit.train.step, "learning_rate", lambda kind, step, **settings: rate(kind, next(done), **settings))
+    rate, done = toolkit.train.learner.learning_rate, iter(range(10**9))
+    _replace(toolkit.train.learner, "learning_rate", lambda kind, step, **settings: rate(kind, next(done), **settings))
 
 
 # What is on disk

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.train.step import Batch, Stepper, StepResult
+from toolkit.objectives.batch import Batch
+from toolkit.train.step import Stepper, StepResult
 
 
 def watch_steps(notes: Path) -> None:

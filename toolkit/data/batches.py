@@ -34,6 +34,7 @@ class BatchPlan:
 
     def __init__(self, examples: Sequence[Example], batch_size: int, draws: Orders) -> None:
         assert examples and batch_size >= 1, (len(examples), batch_size)
+        self.examples = examples
         self.batch_size = batch_size
         self.draws = draws
         self.batches_per_epoch = count_batches(examples, batch_size)

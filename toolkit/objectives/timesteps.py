@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,8 +12,6 @@ from torch import Tensor
 # The training shift of FLUX, mu linear in the number of tokens: 0.5 at 256, 1.15 at 4096.
 # Source: black-forest-labs/flux, get_lin_function and time_shift.
 _SHIFT_POINTS = ((256, 0.5), (4096, 1.15))
-# Cubic with the value at 0, the peak's place and height, and the mean of ai-toolkit's measured table for `weighted`.
-_WEIGHT_COEFFICIENTS = (0.445, -0.740813, 5.905716, -4.172661)
 
 # Standard normal and uniform draws per sample, [B] each, and the number of image tokens -> sigma [B].
 Distribution = Callable[[Tensor, Tensor, int], Tensor]
@@ -41,7 +40,25 @@ def flux_shift(num_tokens: int) -> float:
     return math.exp(mu_low + (mu_high - mu_low) * (num_tokens - low) / (high - low))
 
 
-TIMESTEPS: dict[str, Distribution] = {"sigmoid": sigmoid, "linear": linear, "shift": shift, "weighted": linear}
+@dataclass(frozen=True)
+class TimestepType:
+    """What a job's `timestep_type` stands for.
+
+    Attributes:
+        distribution: how noise levels are drawn.
+        weighting: how much each counts in the loss, a key of `WEIGHTINGS`.
+    """
+
+    distribution: Distribution
+    weighting: str = "even"
+
+
+TIMESTEPS: dict[str, TimestepType] = {
+    "sigmoid": TimestepType(sigmoid),
+    "linear": TimestepType(linear),
+    "shift": TimestepType(shift),
+    "weighted": TimestepType(linear, weighting="high_noise"),
+}
 
 
 BIASES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -74,7 +91,7 @@ def draw_sigma(
     Returns:
         sigma, [B], fp32, strictly between 0 and 1.
     """
-    sigma = BIASES[bias](TIMESTEPS[kind](normal.float(), uniform.float(), num_tokens))
+    sigma = BIASES[bias](TIMESTEPS[kind].distribution(normal.float(), uniform.float(), num_tokens))
     # A draw may round to exactly 0 or 1, where one of data and noise is absent and nothing can be learnt.
     return (low + (high - low) * sigma).clamp(1e-5, 1 - 1e-5)
 
@@ -82,15 +99,3 @@ def draw_sigma(
 def sigma_range(first: int, last: int) -> tuple[float, float]:
     """Lowest and highest sigma of `min_denoising_steps` to `max_denoising_steps` (0 is pure noise, 999 the image)."""
     return 1 - (last + 1) / 1000, 1 - first / 1000
-
-
-def sigma_weight(kind: str, sigma: Tensor) -> Tensor:
-    """Weight of a sample's loss, [B], mean 1 over even sigma; 1 for every kind but `weighted`.
-
-    `weighted` leaves noise levels evenly drawn and weighs them: little at low noise, most at sigma 0.88. ai-toolkit
-    reads this weight from a table measured on one model; this cubic has the same ends, peak and mean.
-    """
-    if kind != "weighted":
-        return torch.ones_like(sigma)
-    a, b, c, d = _WEIGHT_COEFFICIENTS
-    return a + sigma * (b + sigma * (c + sigma * d))

@@ -8,17 +8,24 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from toolkit.optimizers.optimizers import set_learning_rate
 from toolkit.optimizers.rounding import join, round_stochastically, split
+from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.randomness import Draws
 
 REST = "weight_rest"  # the lower half of a split weight, among its optimizer state, so that it is saved with it
 
 
 class WeightUpdate(Protocol):
-    """An update; the learning rate has been set in the optimizer."""
+    """An update of all trained weights."""
 
-    def begin(self, step: int) -> None:
-        """Before the backward pass; `step` counts the updates done before."""
+    def begin(self, step: int, *, lr: float) -> None:
+        """Before the backward pass.
+
+        Args:
+            step: updates done before.
+            lr: learning rate of this one.
+        """
         ...
 
     def finish(self, step: int) -> Tensor:
@@ -38,6 +45,7 @@ def build_update(
     weights: str,
     fused: bool,
     draws: Draws,
+    ranks: Ranks | None = None,
 ) -> WeightUpdate:
     """The update of a job.
 
@@ -48,28 +56,38 @@ def build_update(
         weights: `train.full_finetune_weights`.
         fused: `train.fused_backward_pass`.
         draws: of the job.
+        ranks: whose gradients are summed; None for one process.
     """
+    ranks = ranks or OneProcess()
     if weights == "fp32" and not fused:
-        return AllAtOnce(optimizer, parameters, max_norm=max_norm)
+        return AllAtOnce(optimizer, parameters, max_norm=max_norm, ranks=ranks)
     steps = SingleSteps(optimizer, parameters, is_stochastic=weights == "bf16_stochastic", draws=draws)
-    return DuringBackward(steps) if fused else OneByOne(steps, max_norm=max_norm)
+    return DuringBackward(steps, ranks=ranks) if fused else OneByOne(steps, max_norm=max_norm, ranks=ranks)
+
+
+def sum_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
+    """Give every rank the gradient of all ranks' samples. The one place where gradients travel between processes."""
+    ranks.sum_tensors([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 class AllAtOnce:
     """One call of the optimizer for all weights."""
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], *, max_norm: float
+        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], *, max_norm: float, ranks: Ranks
     ) -> None:
         self.optimizer = optimizer
         self.parameters = list(parameters)
         self.max_norm = max_norm
+        self.ranks = ranks
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate."""
+        set_learning_rate(self.optimizer, lr)
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
+        sum_gradients(self.parameters, self.ranks)
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf")).detach()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -131,15 +149,18 @@ class SingleSteps:
 class OneByOne:
     """After the backward pass, one weight after another: beyond the weights, memory holds one of them in fp32."""
 
-    def __init__(self, steps: SingleSteps, *, max_norm: float) -> None:
+    def __init__(self, steps: SingleSteps, *, max_norm: float, ranks: Ranks) -> None:
         self.steps = steps
         self.max_norm = max_norm
+        self.ranks = ranks
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate."""
+        set_learning_rate(self.steps.optimizer, lr)
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
+        sum_gradients(self.steps.parameters, self.ranks)
         parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
         # In fp32: a length in bf16 would be right to two digits.
         grad_norm = torch.stack([_squared_length(parameter) for parameter in parameters]).sum().sqrt()
@@ -156,14 +177,16 @@ class DuringBackward:
     The length of the whole gradient is known when all weights have been changed: it is reported, and limits nothing.
     """
 
-    def __init__(self, steps: SingleSteps) -> None:
+    def __init__(self, steps: SingleSteps, *, ranks: Ranks) -> None:
         self.steps = steps
+        self.ranks = ranks
         self._step = 0
         self._squares: list[Tensor] = []
         self._is_attached = False
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate; hooks into the backward pass the first time."""
+        set_learning_rate(self.steps.optimizer, lr)
         if not self._is_attached:
             for index, parameter in enumerate(self.steps.parameters):
                 parameter.register_post_accumulate_grad_hook(self._hook_of(index))
@@ -177,6 +200,7 @@ class DuringBackward:
 
     def _hook_of(self, index: int) -> Callable[[Tensor], None]:
         def update(parameter: Tensor) -> None:
+            sum_gradients([parameter], self.ranks)
             self._squares.append(_squared_length(parameter))
             self.steps.take(index, self._step)
 

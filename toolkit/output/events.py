@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Self
 
 from toolkit.files import is_disk_full, write_bytes
 
-FILE_BYTES = 2_000_000  # about 14,000 steps
+FILE_BYTES = 2_000_000  # about 10,000 steps
 OLDER_BYTES = 8 * FILE_BYTES
 _COARSEST = 1024
 
@@ -33,7 +33,8 @@ class EventLog:
     """Appends events to `events.jsonl`; a reader may follow along while the job runs.
 
     Each line holds `time` (seconds since 1970), `kind` (`job`, `stage`, `step`, `sample`, `checkpoint`, `warning`,
-    `error`, `memory`, `done`) and the fields of that kind.
+    `error`, `memory`, `done`) and the fields of that kind. Of a `step` these are its number, the `loss`, the `terms`
+    whose sum it is, by name, `lr`, `grad_norm` and the seconds it took, `step_s`.
 
     Args:
         path: of the newest events.

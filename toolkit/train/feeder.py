@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,57 +12,81 @@ from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
 from toolkit.encode.encoders import ImageEncoder, PromptEncoder
 from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
+from toolkit.objectives.batch import Batch
+from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
-from toolkit.train.step import Batch
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was encoded before training."""
+
+    prompts: PromptEncoder
+    images: ImageEncoder
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """How batches are made.
+
+    Attributes:
+        accumulation: batches per step and rank.
+        use_captions: False: every example is trained as if its caption were dropped.
+        guidance: value of the guidance embedding.
+        bypass_guidance_embedding: train without it.
+    """
+
+    accumulation: int = 1
+    use_captions: bool = True
+    guidance: float = 1.0
+    bypass_guidance_embedding: bool = False
 
 
 class Feeder:
     """Makes any batch of the job from its number alone."""
 
     def __init__(
-        self,
-        model: BaseModel,
-        examples: Sequence[Example],
-        plan: BatchPlan,
-        prompts: PromptEncoder,
-        images: ImageEncoder,
-        draws: Draws,
-        *,
-        use_captions: bool,
+        self, model: BaseModel, plan: BatchPlan, encoded: Encoded, settings: FeedSettings, draws: Draws, ranks: Ranks
     ) -> None:
         self.model = model
-        self.examples = examples
         self.plan = plan
-        self.prompts = prompts
-        self.images = images
+        self.encoded = encoded
+        self.settings = settings
         self.draws = draws
-        self.use_captions = use_captions
+        self.ranks = ranks
 
-    def batches(self, step: int, accumulation: int) -> list[Batch]:
-        """The micro-batches of a step."""
-        return [self.batch(step * accumulation + part) for part in range(accumulation)]
+    def batches(self, step: int) -> list[Batch]:
+        """This rank's batches of a step. Ranks take turns: n of them draw what one draws with n times as many."""
+        accumulation, world, rank = self.settings.accumulation, self.ranks.world, self.ranks.rank
+        return [self.batch((step * accumulation + part) * world + rank) for part in range(accumulation)]
 
     def batch(self, index: int) -> Batch:
-        """Micro-batch `index` of the job."""
+        """Batch `index` of the job."""
         members = self.plan.batch(index)
-        examples = [self.examples[place] for place in members]
+        examples = [self.plan.examples[place] for place in members]
         latents = [
-            self.images.encode(example.cropped_by(self.draws.python("crop", index, place)))
+            self.encoded.images.encode(example.cropped_by(self.draws.python("crop", index, place)))
             if example.random_crop
-            else self.images[example]
+            else self.encoded.images[example]
             for place, example in zip(members, examples, strict=True)
         ]
         embeds = [
-            self.prompts[self._prompt(example, index, place)] for place, example in zip(members, examples, strict=True)
+            self.encoded.prompts[self._prompt(example, index, place)]
+            for place, example in zip(members, examples, strict=True)
         ]
         device = self.model.device
         return Batch(
             index=index,
             latents=torch.stack(latents).to(device, torch.float32),
-            prompt_embeds=torch.stack(embeds).to(device),
+            condition=Condition(
+                torch.stack(embeds).to(device),
+                guidance=self.settings.guidance,
+                bypass_guidance_embedding=self.settings.bypass_guidance_embedding,
+                references=self._references(examples, index),
+            ),
             loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
-            references=self._references(examples, index),
         )
 
     def _references(self, examples: Sequence[Example], index: int) -> tuple[Tensor, ...]:
@@ -74,12 +99,12 @@ class Feeder:
             return ()
         places = zip(*(example.references for example in examples), strict=True)
         return tuple(
-            torch.stack([self.images[reference] for reference in place]).to(self.model.device, torch.float32)
+            torch.stack([self.encoded.images[reference] for reference in place]).to(self.model.device, torch.float32)
             for place in places
         )
 
     def _prompt(self, example: Example, index: int, place: int) -> str:
-        if not self.use_captions:
+        if not self.settings.use_captions:
             return example.dropped_caption
         drawn = self.draws.python("caption dropout", index, place).random()
         return example.dropped_caption if drawn < example.caption_dropout_rate else example.caption

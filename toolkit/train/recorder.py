@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.output.events import EventLog
@@ -62,10 +64,11 @@ class Recorder:
         now = time.monotonic()
         if not self._pending:
             return
-        figures = torch.stack([torch.stack([r.loss, r.grad_norm.to(r.loss)]) for _, r in self._pending]).tolist()
+        figures = iter(_fetched([tensor for _, result in self._pending for tensor in _tensors(result)]))
         step_s = (now - self._flushed_at) / len(self._pending)
-        for (step, result), (loss, grad_norm) in zip(self._pending, figures, strict=True):
-            self._write(step, loss=loss, grad_norm=grad_norm, lr=result.lr, step_s=step_s)
+        for step, result in self._pending:
+            loss, grad_norm = next(figures), next(figures)
+            self._write(step, loss, {name: next(figures) for name in result.terms}, grad_norm, result.lr, step_s)
         self._pending.clear()
         self._flushed_at = now
 
@@ -73,14 +76,29 @@ class Recorder:
         """Start timing again after something that was not training."""
         self._flushed_at = time.monotonic()
 
-    def _write(self, step: int, *, loss: float, grad_norm: float, lr: float, step_s: float) -> None:
-        self.events.write("step", step=step, loss=loss, lr=lr, grad_norm=grad_norm, step_s=round(step_s, 4))
+    def _write(
+        self, step: int, loss: float, terms: Mapping[str, float], grad_norm: float, lr: float, step_s: float
+    ) -> None:
+        self.events.write(
+            "step", step=step, loss=loss, terms=terms, lr=lr, grad_norm=grad_norm, step_s=round(step_s, 4)
+        )
         if not math.isfinite(loss):
             raise UserError(
                 f"The loss of step {step} is {loss}: training has broken down, and nothing after the last checkpoint "
                 "was saved. Lower train.lr, or look for a damaged image or caption near this step."
             )
         if self._board is not None and step % self.log_every == 0:
-            for name, value in {"loss": loss, "lr": lr, "grad_norm": grad_norm}.items():
+            named = {f"loss/{name}": value for name, value in terms.items()}
+            for name, value in {"loss": loss, **named, "lr": lr, "grad_norm": grad_norm}.items():
                 self._board.add_scalar(name, value, step)
         self.progress.update(step, loss, lr)
+
+
+def _tensors(result: StepResult) -> list[Tensor]:
+    return [result.loss, result.grad_norm, *result.terms.values()]
+
+
+def _fetched(scalars: Sequence[Tensor]) -> list[float]:
+    """Their values, with one wait for the device."""
+    values: list[float] = torch.stack([scalar.to(scalars[0]) for scalar in scalars]).tolist()
+    return values

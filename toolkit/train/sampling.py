@@ -7,6 +7,7 @@ import io
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,17 +15,15 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from toolkit.config import SampleConfig, SampleItem
+from toolkit.config import SampleItem
 from toolkit.data.images import Color, load_image
 from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
 from toolkit.files import write_bytes
-from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import SampleCondition
-from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.stop import StopRequest
+from toolkit.train.learner import Learner
 from toolkit.train.precision import autocast
-from toolkit.train.trained import Trained
 
 GRID = "grid.jpg"
 GRID_COLUMNS = 32  # a JPEG ends at 65,500 pixels, and a sheet of hundreds of columns shows nothing at a glance
@@ -42,38 +41,33 @@ class PromptEmbeds(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SampleSettings:
+    """Which samples are drawn, and how.
+
+    Attributes:
+        items: what to draw after some steps and at the end.
+        first_items: what to draw before the first step.
+        rules: the sizes that reference images are shown at.
+        reference_background: red, green, blue (0..255) behind their transparent pixels.
+        format: `jpg`, `png` or `webp`.
+    """
+
+    items: Sequence[SampleItem]
+    first_items: Sequence[SampleItem]
+    rules: ReferenceRules
+    reference_background: Color = (0, 0, 0)
+    format: str = "jpg"
+
+
 class Sampler:
     """Draws the samples of a job with the model as it is, without disturbing its training."""
 
-    def __init__(
-        self,
-        model: BaseModel,
-        trained: Trained,
-        ema: ExponentialMovingAverage | None,
-        embeds: PromptEmbeds,
-        *,
-        config: SampleConfig,
-        items: Sequence[SampleItem],
-        first_items: Sequence[SampleItem],
-        folder: Path,
-        rules: ReferenceRules,
-        reference_background: Color,
-    ) -> None:
-        self.model = model
-        self.trained = trained
-        self.ema = ema
+    def __init__(self, learner: Learner, embeds: PromptEmbeds, settings: SampleSettings, *, folder: Path) -> None:
+        self.learner = learner
         self.embeds = embeds
-        self.config = config
-        self.items = items
-        self.first_items = first_items
+        self.settings = settings
         self.folder = folder
-        self.rules = rules
-        self.reference_background = reference_background
-
-    def is_due(self, step: int) -> bool:
-        """Whether samples are drawn after `step` steps."""
-        every = self.config.sample_every
-        return bool(every) and step % every == 0 and step >= self.config.sample_start_step
 
     def draw(self, step: int, stop: StopRequest, *, first: bool = False) -> list[Path]:
         """Draw every item and renew the grid; with an average of the weights, the average draws.
@@ -82,39 +76,41 @@ class Sampler:
             The new files, `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`. A wish to stop ends the round
             within one pass of the transformer: then they are fewer.
         """
-        items = self.first_items if first else self.items
+        items = self.settings.first_items if first else self.settings.items
         if not items:
             return []
-        transformer = self.model.transformer
+        model = self.learner.model
+        transformer = model.transformer
         assert transformer is not None, "the transformer is loaded while training"
         paths: list[Path] = []
         with (
             torch.no_grad(),
-            self.ema.swapped_in() if self.ema else contextlib.nullcontext(),
+            self.learner.averaged(),
             _ends_on(stop, transformer),
         ):
-            pipeline = self.model.get_generation_pipeline()
+            pipeline = model.get_generation_pipeline()
             for index, item in enumerate(items):
                 paths.append(self._draw_one(pipeline, item, index, step))
         write_grid(self.folder)
         return paths
 
     def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int) -> Path:
-        generator = torch.Generator().manual_seed(item.seed)
-        embeds = {prompt: self.embeds[prompt] for prompt in self.model.prompts_of(item)}
-        with autocast(self.model.device, self.model.dtype), self.trained.multiplied(item.network_multiplier):
-            condition = SampleCondition(embeds, references=self._references(item))
-            image = self.model.generate_single_image(pipeline, item, condition, generator)
-        path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{self.config.format}"
+        model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
+        embeds = {prompt: self.embeds[prompt] for prompt in model.prompts_of(item)}
+        condition = SampleCondition(embeds, references=self._references(item))
+        with autocast(model.device, model.dtype), self.learner.weights.multiplied(item.network_multiplier):
+            image = model.generate_single_image(pipeline, item, condition, generator)
+        path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{self.settings.format}"
         save_image(image, path)
         return path
 
     def _references(self, item: SampleItem) -> list[Image.Image]:
         """The item's reference images, at the sizes that training would show them at."""
-        infos, problems = measure_references(item.references, self.rules.limits)
+        rules, background = self.settings.rules, self.settings.reference_background
+        infos, problems = measure_references(item.references, rules.limits)
         if problems:
             raise UserError("\n".join(str(problem) for problem in problems))
-        pictures = self.rules.fit(infos, (item.width, item.height), background=self.reference_background)
+        pictures = rules.fit(infos, (item.width, item.height), background=background)
         return [load_image(picture, background=picture.background) for picture in pictures]
 
 

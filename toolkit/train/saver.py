@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from toolkit.config import SaveConfig
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
-from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tensors
 from toolkit.output.bundles import Bundle, bundle_folder, discard_unfinished, prune
 from toolkit.output.disk import free_bytes
 from toolkit.train.checkpoint import read_part, write_bundle
+from toolkit.train.learner import Learner
 from toolkit.train.resume import DATASET, RunFacts
-from toolkit.train.trained import Trained, raw_weights, restore_weights
+from toolkit.train.trainable import raw_weights, restore_weights
 from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.tensor_files import num_bytes
 
@@ -55,9 +53,7 @@ class Saver:
         folder: Path,
         job_name: str,
         config: SaveConfig,
-        trained: Trained,
-        optimizer: torch.optim.Optimizer,
-        ema: ExponentialMovingAverage | None,
+        learner: Learner,
         *,
         facts: RunFacts,
         metadata: Callable[[int], dict[str, str]],
@@ -65,9 +61,7 @@ class Saver:
         self.folder = folder
         self.job_name = job_name
         self.config = config
-        self.trained = trained
-        self.optimizer = optimizer
-        self.ema = ema
+        self.learner = learner
         self.facts = facts
         self.metadata = metadata
         self.newest: int | None = None
@@ -102,12 +96,13 @@ class Saver:
         Raises:
             UserError: the bundle was made by a job with other trained weights.
         """
-        restore_weights(self.trained, read_part(bundle, "weights"), source=bundle.folder)
+        weights, average = self.learner.weights, self.learner.average
+        restore_weights(weights, read_part(bundle, "weights"), source=bundle.folder)
         if with_optimizer:
-            load_optimizer_tensors(self.optimizer, read_part(bundle, "optimizer"))
-        if self.ema is not None:
-            averages = read_part(bundle, "ema") or raw_weights(self.trained)  # an average that begins here
-            self.ema.load([averages[name] for name, _ in self.trained.named_parameters()])
+            load_optimizer_tensors(self.learner.optimizer, read_part(bundle, "optimizer"))
+        if average is not None:
+            averages = read_part(bundle, "ema") or raw_weights(weights)  # an average that begins here
+            average.load([averages[name] for name, _ in weights.named_parameters()])
         if bundle.root.resolve() == self.folder.resolve():
             self.newest = bundle.step
 
@@ -123,8 +118,8 @@ class Saver:
         parts = self._parts()
         files: tuple[Path, ...] = ()
         try:
-            with self.ema.swapped_in() if self.ema else contextlib.nullcontext():
-                files = self.trained.save(
+            with self.learner.averaged():
+                files = self.learner.weights.save(
                     self.folder / name, dtype=DTYPES[self.config.dtype], metadata=self.metadata(step)
                 )
             if self.newest != step:
@@ -142,11 +137,12 @@ class Saver:
         return files
 
     def _parts(self) -> dict[str, Mapping[str, Tensor]]:
-        names = [name for name, _ in self.trained.named_parameters()]
+        weights, average = self.learner.weights, self.learner.average
+        names = [name for name, _ in weights.named_parameters()]
         return {
-            "weights": raw_weights(self.trained),
-            "optimizer": optimizer_tensors(self.optimizer),
-            "ema": dict(zip(names, self.ema.average, strict=True)) if self.ema else {},
+            "weights": raw_weights(weights),
+            "optimizer": optimizer_tensors(self.learner.optimizer),
+            "ema": dict(zip(names, average.average, strict=True)) if average else {},
         }
 
     def _explained(

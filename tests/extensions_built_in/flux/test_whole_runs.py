@@ -16,7 +16,7 @@ from tests.tiny_flux import KINDS, LAYOUTS, make_tiny_flux, tiny_flux
 from toolkit.config import load_job
 from toolkit.errors import JobError
 from toolkit.output.events import read_events
-from toolkit.train.trained import TrainedTransformer
+from toolkit.train.trainable import TransformerWeights
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 Sections = dict[str, dict[str, Any]]
@@ -93,7 +93,7 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(
 @pytest.mark.parametrize("save_format", ["diffusers", "safetensors"])
 def test_a_full_fine_tune_can_be_loaded_again(save_format: str, sections: Sections, tmp_path: Path) -> None:
     model = tiny_flux(sections["dev"], "transformer")
-    trained = TrainedTransformer(model, save_format=save_format)
+    trained = TransformerWeights(model, save_format=save_format)
     for _, parameter in trained.named_parameters():
         parameter.data += 1
     trained.save(tmp_path / "tuned", dtype=torch.float32, metadata={})

@@ -26,7 +26,7 @@ from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
-from toolkit.train.trained import Trained
+from toolkit.train.trainable import TrainableWeights
 from toolkit.weights.tensor_files import read_tensors
 
 
@@ -63,9 +63,9 @@ class Watched(SDTrainer):
 
     model: BaseModel
 
-    def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
+    def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         self.model = model
-        return super().make_trained(model, draws)
+        return super().make_trainable(model, draws)
 
     def _needed_bytes(self, num_parameters: int) -> int:
         """The small stand-in needs less of the disk than the released model."""
@@ -147,7 +147,7 @@ def _reloaded(path: Path, variant: Variant, *overrides: str) -> Tensor:
     if process.config.network is None:
         model.transformer_dtype = torch.float32
     model.load("transformer")
-    process.make_trained(model, Draws(1))
+    process.make_trainable(model, Draws(1))
     return _prediction(model, variant)
 
 

@@ -14,7 +14,7 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein4BM
 from extensions_built_in.diffusion_models.flux2.weights import to_single_file
 from tests import layouts
 from tests.tiny import tiny_config
-from toolkit.train.trained import TrainedTransformer
+from toolkit.train.trainable import TransformerWeights
 
 KINDS = {"dev": (Flux2Model, "flux2-dev"), "klein": (Flux2Klein4BModel, "flux-2-klein-base-4b")}
 
@@ -26,13 +26,13 @@ def _bytes(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size,
     }
 
 
-def _full_fine_tune(place: Path, kind: str, save_format: str) -> TrainedTransformer:
+def _full_fine_tune(place: Path, kind: str, save_format: str) -> TransformerWeights:
     model_class, _ = KINDS[kind]
     config = tiny_config(name_or_path=place, arch=model_class.arch)
     model = model_class(config, device=torch.device("cpu"), dtype=torch.bfloat16)
     model.transformer_dtype = torch.float32  # as a full fine-tune trains it
     model.load("transformer")
-    return TrainedTransformer(model, save_format=save_format)
+    return TransformerWeights(model, save_format=save_format)
 
 
 @pytest.mark.parametrize("save_format", ["safetensors", "diffusers"])

@@ -14,7 +14,7 @@ from toolkit.lora.update import Update
 from toolkit.lora.verify import verify
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
-from toolkit.train.trained import TrainedLora
+from toolkit.train.trainable import NetworkWeights
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 FORMATS = ("bfl", "diffusers", "kohya")
@@ -36,14 +36,14 @@ def _network(*, factor: float = 0.05, **options: object) -> LoRASpecialNetwork:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_what_is_saved_is_what_is_live(file_format: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    trained = TrainedLora(_network(linear_alpha=2), file_format=file_format)
+    trained = NetworkWeights(_network(linear_alpha=2), file_format=file_format)
     (path,) = trained.save(tmp_path / "lora", dtype=dtype, metadata={})
     assert {t.dtype for key, t in read_tensors(path).items() if "alpha" not in key} == {dtype}
     assert read_lora_file(path).updates.keys() == {target.name for target in trained.network.targets}
 
 
 def test_an_untrained_network_is_saved(tmp_path: Path) -> None:
-    TrainedLora(_network(factor=0.0)).save(tmp_path / "lora", dtype=torch.bfloat16, metadata={})
+    NetworkWeights(_network(factor=0.0)).save(tmp_path / "lora", dtype=torch.bfloat16, metadata={})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -69,7 +69,7 @@ def test_a_file_that_says_something_else_is_found_out(fault: str, dtype: torch.d
 
 def test_a_failed_save_keeps_the_file_before(tmp_path: Path) -> None:
     network = _network()
-    trained = TrainedLora(network)
+    trained = NetworkWeights(network)
     (path,) = trained.save(tmp_path / "lora", dtype=torch.float16, metadata={})
     before = path.read_bytes()
     with torch.no_grad():

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from toolkit.config import TrainConfig
-from toolkit.objectives.timesteps import BIASES, TIMESTEPS, draw_sigma, flux_shift, sigma_range, sigma_weight
+from toolkit.objectives.timesteps import BIASES, TIMESTEPS, draw_sigma, flux_shift, sigma_range
+from toolkit.objectives.weightings import WEIGHTINGS
 from toolkit.randomness import Draws
 
 NUM = 20_000
@@ -70,15 +71,11 @@ def test_denoising_steps_count_from_noise() -> None:
     assert sigma.max() < 1
 
 
-def test_weighted_has_the_mean_peak_and_end_of_the_table_it_stands_for() -> None:
-    sigma = torch.linspace(0, 1, 10_001)
-    weight = sigma_weight("weighted", sigma)
-    assert weight.mean() == pytest.approx(1.0, abs=1e-3)
-    assert weight.max() == pytest.approx(1.523, abs=5e-3)
-    assert sigma[weight.argmax()] == pytest.approx(0.876, abs=0.01)
-    assert weight[0] == pytest.approx(0.445)
+@pytest.mark.parametrize("kind", TIMESTEPS)
+def test_every_timestep_type_names_a_weighting(kind: str) -> None:
+    assert TIMESTEPS[kind].weighting in WEIGHTINGS
 
 
-@pytest.mark.parametrize("kind", sorted(TIMESTEPS.keys() - {"weighted"}))
-def test_other_kinds_weigh_every_sigma_alike(kind: str) -> None:
-    assert torch.equal(sigma_weight(kind, torch.rand(5)), torch.ones(5))
+def test_weighted_draws_evenly_and_leaves_the_rest_to_its_weighting() -> None:
+    assert torch.equal(_draw("weighted"), _draw("linear"))
+    assert TIMESTEPS["weighted"].weighting == "high_noise"

@@ -40,7 +40,7 @@ class Toy:
     def steps(self, first: int, last: int) -> list[Tensor]:
         norms = []
         for step in range(first, last):
-            self.update.begin(step)
+            self.update.begin(step, lr=LR)
             self.loss().backward()
             norms.append(self.update.finish(step))
         return norms
@@ -74,7 +74,7 @@ def test_split_weights_follow_fp32_weights_bit_for_bit() -> None:
     """Given the same gradients: with its rest, a weight is an fp32 weight."""
     exact, ours = Toy("fp32"), Toy("bf16_split")
     for step in range(5):
-        exact.update.begin(step)
+        exact.update.begin(step, lr=LR)
         exact.loss().backward()
         for mine, theirs in zip(ours.parameters, exact.parameters, strict=True):
             assert theirs.grad is not None

@@ -8,20 +8,23 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.small_run import SmallRun, texts
+from tests.small_run import SmallRun, small_model, texts
 from tests.tiny import losses
 from tests.toolkit.faults import CODES, FaultyDisk, Killed
 from toolkit import files
-from toolkit.config import SaveConfig
+from toolkit.config import SaveConfig, TrainConfig
 from toolkit.errors import UserError
-from toolkit.optimizers.optimizers import build_optimizer
 from toolkit.output.bundles import find_bundles, newest_bundle
+from toolkit.parallel.ranks import OneProcess
+from toolkit.randomness import Draws
 from toolkit.train.checkpoint import read_part
+from toolkit.train.learner import build_learner
 from toolkit.train.resume import RunFacts
 from toolkit.train.saver import DiskFull, Saver
 
@@ -35,6 +38,8 @@ class _Weights:
     def __init__(self) -> None:
         self.weight = torch.nn.Parameter(torch.zeros(8))
 
+    has_dropout = False
+
     def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [("weight", self.weight)]
 
@@ -43,15 +48,21 @@ class _Weights:
         files.write_bytes(path, self.weight.detach().numpy().tobytes())
         return (path,)
 
+    def multiplied(self, factor: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def describe(self) -> str:
+        return "8 weights"
+
 
 def _saver(folder: Path, step: int, keep: int = 2) -> Saver:
-    trained = _Weights()
-    optimizer = build_optimizer("adamw", [trained.weight], lr=0.1, options={})
-    trained.weight.grad = torch.ones(8)
+    weights = _Weights()
+    learner = build_learner(small_model(), weights, TrainConfig(lr=0.1), draws=Draws(0), ranks=OneProcess())
+    weights.weight.grad = torch.ones(8)
     for _ in range(step):
-        optimizer.step()
+        learner.optimizer.step()
     config = SaveConfig(dtype="fp32", max_step_saves_to_keep=keep)
-    return Saver(folder, "job", config, trained, optimizer, None, facts=FACTS, metadata=lambda _: {})  # type: ignore[arg-type]
+    return Saver(folder, "job", config, learner, facts=FACTS, metadata=lambda _: {})
 
 
 def _weight(folder: Path) -> tuple[int, list[float]]:

@@ -9,11 +9,14 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_model, write_dataset
+from tests.toolkit.parallel.fake_ranks import FakeRanks
 from toolkit.config import DatasetConfig
 from toolkit.data import BatchPlan, scan_datasets
 from toolkit.encode.encoders import Encodings, ImageEncoder, PromptEncoder
+from toolkit.objectives.batch import Batch
+from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.randomness import Draws
-from toolkit.train.feeder import Feeder
+from toolkit.train.feeder import Encoded, Feeder, FeedSettings
 
 
 @pytest.fixture
@@ -27,7 +30,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _feeder(folder: Path, *, rate: float, batch_size: int = 2) -> Feeder:
+def _feeder(
+    folder: Path, *, rate: float, batch_size: int = 2, accumulation: int = 1, ranks: Ranks | None = None
+) -> Feeder:
     dataset = DatasetConfig.model_validate(
         {
             "folder_path": folder / "images",
@@ -46,25 +51,43 @@ def _feeder(folder: Path, *, rate: float, batch_size: int = 2) -> Feeder:
             images.add(picture, folder=None)
     model.free("vae")
     plan = BatchPlan(examples, batch_size, draws)
-    return Feeder(model, examples, plan, prompts, images, draws, use_captions=False)
+    settings = FeedSettings(accumulation, use_captions=False)
+    return Feeder(model, plan, Encoded(prompts, images), settings, draws, ranks or OneProcess())
 
 
 def test_a_batch_has_the_references_of_its_examples_without_the_vae(folder: Path) -> None:
     feeder = _feeder(folder, rate=0)
     batch = feeder.batch(0)
     assert feeder.model.vae is None
-    assert [tuple(latents.shape) for latents in batch.references] == [(2, 64, 4, 6), (2, 64, 4, 4)]
-    examples = [feeder.examples[place] for place in feeder.plan.batch(0)]
+    assert [tuple(latents.shape) for latents in batch.condition.references] == [(2, 64, 4, 6), (2, 64, 4, 4)]
+    examples = [feeder.plan.examples[place] for place in feeder.plan.batch(0)]
     for row, example in enumerate(examples):
-        for latents, reference in zip(batch.references, example.references, strict=True):
-            assert torch.equal(latents[row], feeder.images[reference])
+        for latents, reference in zip(batch.condition.references, example.references, strict=True):
+            assert torch.equal(latents[row], feeder.encoded.images[reference])
     assert batch.num_tokens == 4, "references do not count"
 
 
 def test_references_are_dropped_as_often_as_asked_and_the_same_each_time(folder: Path) -> None:
     feeder = _feeder(folder, rate=0.3)
-    dropped = [not feeder.batch(index).references for index in range(100)]
+    dropped = [not feeder.batch(index).condition.references for index in range(100)]
     assert 0.15 < sum(dropped) / 100 < 0.45
-    assert dropped[50:60] == [not feeder.batch(index).references for index in range(50, 60)]
+    assert dropped[50:60] == [not feeder.batch(index).condition.references for index in range(50, 60)]
     always = _feeder(folder, rate=1)
-    assert all(not always.batch(index).references for index in range(5))
+    assert all(not always.batch(index).condition.references for index in range(5))
+
+
+def _same(one: Batch, other: Batch) -> bool:
+    tensors = [(batch.latents, batch.condition.prompt_embeds, *batch.condition.references) for batch in (one, other)]
+    return one.index == other.index and all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_two_ranks_draw_the_batches_that_one_draws_with_twice_the_accumulation(folder: Path, accumulation: int) -> None:
+    one = _feeder(folder, rate=0.5, accumulation=2 * accumulation)
+    two = [_feeder(folder, rate=0.5, accumulation=accumulation, ranks=FakeRanks(rank, 2)) for rank in range(2)]
+    for step in range(3):
+        expected = one.batches(step)
+        parts = zip(*(feeder.batches(step) for feeder in two), strict=True)
+        found = [batch for part in parts for batch in part]
+        assert len(found) == len(expected) == 2 * accumulation
+        assert all(_same(mine, theirs) for mine, theirs in zip(found, expected, strict=True))

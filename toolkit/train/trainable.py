@@ -1,4 +1,4 @@
-"""What a job trains: a LoRA beside the frozen transformer, or the transformer itself."""
+"""The weights that a job trains: a network beside the frozen transformer, or the transformer itself."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.weights.tensor_files import write_tensors
 
 
-class Trained(Protocol):
-    """The weights that the optimizer changes. They are fp32; what users get is cast when it is saved."""
+class TrainableWeights(Protocol):
+    """The weights that the optimizer changes. What users get is cast when it is saved."""
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether a pass through them draws random numbers."""
+        ...
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Every trained weight once, in a fixed order."""
@@ -31,7 +36,11 @@ class Trained(Protocol):
         ...
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
-        """For the length of a `with` block, what was trained counts `factor` times."""
+        """For the length of a `with` block, what was trained counts `factor` times; 0 is the model without it.
+
+        Raises:
+            UserError: these weights cannot be told from the model's own, and `factor` is not 1.
+        """
         ...
 
     def describe(self) -> str:
@@ -39,15 +48,20 @@ class Trained(Protocol):
         ...
 
 
-class TrainedLora:
-    """The LoRA of a job."""
+class NetworkWeights:
+    """Those of a network beside the model. They are fp32."""
 
     def __init__(self, network: LoRASpecialNetwork, *, file_format: str = "bfl") -> None:
         self.network = network
         self.file_format = file_format
 
+    @property
+    def has_dropout(self) -> bool:
+        """See TrainableWeights."""
+        return self.network.config.dropout > 0
+
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """See Trained."""
+        """See TrainableWeights."""
         return list(self.network.named_parameters())
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
@@ -67,25 +81,31 @@ class TrainedLora:
         return (path,)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
-        """See Trained."""
+        """See TrainableWeights."""
         return self.network.multiplied(factor)
 
     def describe(self) -> str:
-        """See Trained."""
+        """See TrainableWeights."""
         count, layers = self.network.num_parameters(), len(self.network.targets)
         return f"LoRA of rank {self.network.config.linear} on {layers} layers: {count / 1e6:.2f} M weights"
 
 
-class TrainedTransformer:
+class TransformerWeights:
     """All weights of the transformer."""
+
+    has_dropout = False
 
     def __init__(self, model: BaseModel, *, save_format: str) -> None:
         self.model = model
         self.save_format = save_format
-        self.transformer = model.transformer.requires_grad_(True)
+        self.transformer = model.transformer
+
+    def unfreeze(self) -> None:
+        """Let the optimizer change them: components are loaded frozen."""
+        self.transformer.requires_grad_(True)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """See Trained."""
+        """See TrainableWeights."""
         return list(self.transformer.named_parameters())
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
@@ -106,28 +126,29 @@ class TrainedTransformer:
         return tuple(sorted(path for path in base.rglob("*") if path.is_file()))
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
-        """See Trained. There is nothing beside the model to scale: the check refuses any factor but 1."""
-        assert factor == 1, factor
+        """See TrainableWeights. There is nothing beside the model to scale."""
+        if factor != 1:
+            raise UserError("In a full fine-tune there is no network whose strength could be changed.")
         return nullcontext()
 
     def describe(self) -> str:
-        """See Trained."""
+        """See TrainableWeights."""
         return f"the whole transformer: {sum(p.numel() for p in self.transformer.parameters()) / 1e6:.2f} M weights"
 
 
-def raw_weights(trained: Trained) -> dict[str, Tensor]:
+def raw_weights(weights: TrainableWeights) -> dict[str, Tensor]:
     """The trained weights as they are, for a bundle."""
-    return {name: parameter.detach() for name, parameter in trained.named_parameters()}
+    return {name: parameter.detach() for name, parameter in weights.named_parameters()}
 
 
 @torch.no_grad()
-def restore_weights(trained: Trained, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+def restore_weights(weights: TrainableWeights, tensors: Mapping[str, Tensor], *, source: Path) -> None:
     """Put back what `raw_weights` gave.
 
     Raises:
         UserError: the bundle is of another network or model.
     """
-    parameters = dict(trained.named_parameters())
+    parameters = dict(weights.named_parameters())
     if tensors.keys() != parameters.keys() or any(tensors[name].shape != p.shape for name, p in parameters.items()):
         raise UserError(
             f"{source}: was saved by a job with other trained weights (network, rank, layers or model). "

@@ -1,0 +1,65 @@
+"""What an objective is: it says what it needs, and turns a batch into named losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from toolkit.models.condition import Condition
+from toolkit.objectives.batch import Batch
+from toolkit.randomness import Draws
+
+
+@dataclass(frozen=True)
+class ForwardPasses:
+    """Passes of the transformer that a batch costs.
+
+    Attributes:
+        with_gradient: passes that backward goes through; their activations are kept or recomputed.
+        without_gradient: passes of a teacher; they keep nothing.
+    """
+
+    with_gradient: int = 1
+    without_gradient: int = 0
+
+
+class Predict(Protocol):
+    """The model as an objective sees it: precision, dropout and the strength of what is trained are taken care of."""
+
+    def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
+        """The model's prediction, [B, C, h, w].
+
+        Args:
+            noisy_latents: [B, C, h, w].
+            sigma: share of noise, [B], fp32, 0..1.
+            condition: everything else that the prediction depends on.
+            network: strength of the network that is trained; 0 is the model without it. At any other strength than 1
+                the pass is a teacher's: it has no gradient and no dropout, and the other passes are what they would be
+                without it.
+        """
+        ...
+
+    def target(self, latents: Tensor, noise: Tensor) -> Tensor:
+        """What the prediction is compared with, [B, C, h, w]: the velocity `noise - latents`, or the model's own."""
+        ...
+
+
+class Objective(Protocol):
+    """What a training step minimises."""
+
+    def needs(self) -> ForwardPasses:
+        """What a batch costs."""
+        ...
+
+    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+        """The terms of the loss by name, each [B]; their sum is minimised.
+
+        Args:
+            batch: samples of one size.
+            predict: the model.
+            draws: source of randomness; a draw depends on `batch.index` and its purpose alone.
+        """
+        ...

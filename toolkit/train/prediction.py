@@ -1,0 +1,58 @@
+"""The model as an objective sees it, for one batch: precision, dropout and the network's strength are settled here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
+from toolkit.randomness import Draws
+from toolkit.train.precision import autocast
+from toolkit.train.trainable import TrainableWeights
+
+NUM_TIMESTEPS = 1000
+
+
+class Prediction:
+    """Answers `objectives.Predict`. Dropout is a function of the batch's number and of how many passes came before."""
+
+    def __init__(self, model: BaseModel, weights: TrainableWeights, draws: Draws, *, index: int) -> None:
+        self.model = model
+        self.weights = weights
+        self.draws = draws
+        self.index = index
+        self._num_passes = 0
+
+    def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
+        """See Predict."""
+        if network != 1:
+            with self._as_teacher(network):
+                return self._predict(noisy_latents, sigma, condition)
+        if self.weights.has_dropout:
+            counters = (self.index,) if self._num_passes == 0 else (self.index, self._num_passes)
+            torch.manual_seed(self.draws.number("dropout", *counters))
+        self._num_passes += 1
+        return self._predict(noisy_latents, sigma, condition)
+
+    def target(self, latents: Tensor, noise: Tensor) -> Tensor:
+        """See Predict."""
+        return self.model.get_loss_target(latents, noise)
+
+    def _predict(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        with autocast(self.model.device, self.model.dtype):
+            return self.model.get_noise_prediction(noisy_latents, NUM_TIMESTEPS * sigma, condition)
+
+    @contextlib.contextmanager
+    def _as_teacher(self, network: float) -> Iterator[None]:
+        # Without a gradient: backward would run checkpointed blocks again when the strength is no longer this one.
+        transformer = self.model.transformer
+        transformer.eval()
+        try:
+            with torch.no_grad(), self.weights.multiplied(network):
+                yield
+        finally:
+            transformer.train()
