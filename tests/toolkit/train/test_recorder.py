@@ -1,0 +1,63 @@
+"""The figures of a run on their way to its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.output.events import EventLog, read_events
+from toolkit.progress import Progress
+from toolkit.train.recorder import Recorder
+from toolkit.train.step import StepResult
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    progress = Progress()
+    progress.start(10)
+    with (
+        EventLog(tmp_path / "events.jsonl") as events,
+        Recorder(events, progress, log_dir=None, log_every=1) as recorder,
+    ):
+        yield recorder
+
+
+def _result(**terms: float) -> StepResult:
+    return StepResult({name: torch.tensor(value) for name, value in terms.items()}, torch.tensor(0.5), 0.25)
+
+
+def test_each_term_is_logged_by_its_name_beside_their_sum(recorder: Recorder, tmp_path: Path) -> None:
+    recorder.record(1, _result(velocity=1.5))
+    recorder.record(2, _result(velocity=1.5, preservation=2.0))
+    recorder.flush()
+    steps = [event for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "step"]
+    assert [event["loss"] for event in steps] == [1.5, 3.5]
+    assert [event["terms"] for event in steps] == [{"velocity": 1.5}, {"velocity": 1.5, "preservation": 2.0}]
+    assert {(event["grad_norm"], event["lr"]) for event in steps} == {(0.5, 0.25)}
+
+
+def test_however_many_terms_and_steps_there_are_the_device_is_waited_for_once(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[Any] = []
+    to_list = Tensor.tolist
+    monkeypatch.setattr(Tensor, "tolist", lambda self: fetched.append(to_list(self)) or fetched[-1])
+    for name in ("item", "__float__", "__bool__", "cpu", "numpy"):
+        monkeypatch.setattr(Tensor, name, lambda *_: pytest.fail("another wait"))
+    for step in range(1, 4):
+        recorder.record(step, _result(velocity=1.0, preservation=2.0))
+    assert fetched == []
+    recorder.flush()
+    assert len(fetched) == 1
+
+
+def test_a_term_that_is_no_longer_a_number_ends_the_run(recorder: Recorder) -> None:
+    recorder.record(3, _result(velocity=1.0, preservation=float("nan")))
+    with pytest.raises(UserError, match="loss of step 3 is nan"):
+        recorder.flush()
