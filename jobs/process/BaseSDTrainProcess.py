@@ -42,12 +42,13 @@ from toolkit.progress import Progress
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.train.finished import is_finished
 from toolkit.train.learner import Learner, build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.precision import device_name, make_current, pick_device
 from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
+from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, make_way, plan_resume
 from toolkit.train.sampling import Sampler, SampleSettings
 from toolkit.train.saver import Saver
 from toolkit.train.stages import Stages
@@ -81,7 +82,12 @@ class BaseSDTrainProcess(BaseProcess):
             self.config, model.card, self._examples, self.output_folder, num_weights=num_weights, plan=plan
         )
         resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=False)
-        return [*lines, *(f"  {line}" for line in (*disk, *memory, *describe_resume(resume)))]
+        done = self._done_line(resume)
+        return [*lines, *(f"  {line}" for line in (*disk, *memory, *describe_resume(resume), *done))]
+
+    def _done_line(self, resume: ResumePlan) -> list[str]:
+        steps = self.config.train.steps
+        return [f"all {steps} steps are done; raise train.steps to go on"] if resume.step >= steps else []
 
     def _check_memory(self, model: BaseModel, num_weights: int | None) -> list[str]:
         """Lines of the memory plan. What `model.memory: auto` chooses is settings of this run from here on."""
@@ -109,6 +115,7 @@ class BaseSDTrainProcess(BaseProcess):
         stop.grace_s = self.config.save.term_grace_s
         resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=True)
         self._sweep()
+        made_way = make_way(resume, self.output_folder)
         write_text(self.output_folder / "config.yaml", self.job.as_written())
         progress = Progress()
         with EventLog(self.output_folder / "events.jsonl") as events:
@@ -116,6 +123,13 @@ class BaseSDTrainProcess(BaseProcess):
             plan = self._memory.plan if self._memory else None
             predicted = plan.stage_peaks() if plan else {}
             stages = Stages(events, progress, redact=self.job.redact, predicted=predicted)
+            if made_way is not None:
+                stages.warn(made_way)
+            if is_finished(resume, self._facts(), self.output_folder):
+                for line in (*resume.notices, *self._done_line(resume)):
+                    stages.tell(line)
+                events.write("done")
+                return
             try:
                 with explained(plan, str(pick_device(self.config.device)), lambda: stages.current):
                     self._run_stages(stages, resume, stop)

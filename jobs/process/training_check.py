@@ -7,8 +7,9 @@ from pathlib import Path
 
 from jobs.process.inputs import OVERFLOW_CACHE, captions, reference_rules, sample_items
 from toolkit.cards import ModelCard, find_cards
-from toolkit.config import JobConfig, TrainingProcessConfig
+from toolkit.config import JobConfig, SaveConfig, TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
+from toolkit.config.compat.released import label_of
 from toolkit.data.dataset_report import describe_scan
 from toolkit.data.examples import Example
 from toolkit.data.references import measure_references
@@ -47,11 +48,12 @@ def check_training(job: JobConfig, config: TrainingProcessConfig, output_folder:
         raise JobError(str(job.path), problems)
     _check_multipliers(config)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
+    label = label_of(config.model.model_dump(mode="json"), card)
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     return scan, [
-        f"{job.name}: {what} of {card.label}, {train.steps} steps{samples}{saves} -> {output_folder}",
+        f"{job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {output_folder}",
         *(f"  {line}" for line in (*datasets, *scan.notices, *_plan(config))),
     ]
 
@@ -88,9 +90,23 @@ def check_disk(
     }
     return [
         describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
+        _retention(config.save),
         "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
         *([] if plan is None else _quantized_weights(config, plan, output_folder, checkpoints)),
     ]
+
+
+def _retention(save: SaveConfig) -> str:
+    """When checkpoints are deleted. A number of 0 keeps all."""
+    if not save.save_every:
+        return "checkpoints: one, at the end (save.save_every: 0)"
+    weights = f"the newest {save.max_step_saves_to_keep}" if save.max_step_saves_to_keep else "all"
+    states = f"the newest {save.max_states_to_keep}" if save.max_states_to_keep else "all of these"
+    what = "" if weights == "all" and states == "all of these" else "; what is older is deleted when the next is saved"
+    return (
+        f"checkpoints: {weights} stay (save.max_step_saves_to_keep); {states} keep the state that a start goes on from "
+        f"(save.max_states_to_keep){what}"
+    )
 
 
 def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
@@ -114,6 +130,7 @@ def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int) -> int
         dtype=save.dtype,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
+        num_states=save.max_states_to_keep,
         bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
     )
 
