@@ -185,5 +185,7 @@ def _reference_px(process: TrainingProcessConfig, dataset: DatasetConfig, card: 
 
 def _sample_px(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> int:
     own = item.width * item.height
-    each = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
-    return own + len(item.references) * each
+    count, limits = len(item.references), card.reference_limits
+    if process.model.model_kwargs.match_target_res:
+        return own + count * own
+    return own + (limits.max_area_px if count == 1 else count * limits.max_area_each_px)

@@ -67,9 +67,7 @@ def _pictures(examples: Sequence[Example]) -> list[Size]:
 def _sample_px(item: SampleItem, rules: ReferenceRules) -> int:
     infos, _ = measure_references(item.references, rules.limits)
     references = rules.fit(infos, (item.width, item.height), background=(0, 0, 0))
-    # Pipelines scale larger references down to this.
-    seen = (min(_area(reference.fit.bucket), rules.limits.max_area_each_px) for reference in references)
-    return item.width * item.height + sum(seen)
+    return item.width * item.height + sum(_area(reference.fit.bucket) for reference in references)
 
 
 def _area(size: Size) -> int:
