@@ -23,6 +23,7 @@ class Workload:
         encode_px: of one picture for the VAE.
         sample_px: of one sample with its references, as the transformer sees them; 0 if none is drawn.
         decode_px: of one sample.
+        shown_px: of one reference of a sample, which is encoded while the transformer is there.
         keeps_vae: the VAE stays loaded while training.
         encodings: bytes of encoded captions and pictures that are kept in memory.
     """
@@ -32,6 +33,7 @@ class Workload:
     reference_px: int = 0
     sample_px: int = 0
     decode_px: int = 0
+    shown_px: int = 0
     keeps_vae: bool = False
     encodings: int = 0
 
@@ -165,7 +167,8 @@ def workload_of(process: TrainingProcessConfig, card: ModelCard) -> Workload:
         train_px=largest + reference_px,
         reference_px=reference_px,
         encode_px=max(largest, reference_px),
-        sample_px=max((_sample_px(process, item, card) for item in items), default=0),
+        sample_px=max((item.width * item.height + sum(_shown_px(process, item, card)) for item in items), default=0),
+        shown_px=max((px for item in items for px in _shown_px(process, item, card)), default=0),
         decode_px=max((item.width * item.height for item in items), default=0),
         keeps_vae=any(dataset.random_crop for dataset in process.datasets),
     )
@@ -183,9 +186,9 @@ def _reference_px(process: TrainingProcessConfig, dataset: DatasetConfig, card: 
     return limits.max_area_px if count == 1 else count * limits.max_area_each_px
 
 
-def _sample_px(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> int:
-    own = item.width * item.height
+def _shown_px(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> list[int]:
+    """The most that the references of a sample can have."""
     count, limits = len(item.references), card.reference_limits
     if process.model.model_kwargs.match_target_res:
-        return own + count * own
-    return own + (limits.max_area_px if count == 1 else count * limits.max_area_each_px)
+        return count * [item.width * item.height]
+    return [limits.max_area_px] if count == 1 else count * [limits.max_area_each_px]

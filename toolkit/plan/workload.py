@@ -36,12 +36,14 @@ def measure_workload(
     """
     latents = 0 if card.size is None else sum(_area(size) for size in _pictures(examples)) * card.size.vae.latents
     kept = bytes_in_memory(len(captions), card.prompt_embeds_shape) + round(latents)
+    shown = [(item, _shown_px(item, rules)) for item in items]
     longest = max(examples, key=lambda example: sum(map(_area, example.layout)))
     return Workload(
         train_px=sum(map(_area, longest.layout)),
         reference_px=sum(map(_area, longest.layout[1:])),
         encode_px=max(_area(size) for example in examples for size in example.layout),
-        sample_px=max((_sample_px(item, rules) for item in items), default=0),
+        sample_px=max((item.width * item.height + sum(px) for item, px in shown), default=0),
+        shown_px=max((largest for _, px in shown for largest in px), default=0),
         decode_px=max((item.width * item.height for item in items), default=0),
         keeps_vae=keeps_vae,
         encodings=min(kept, MEMORY_LIMIT_BYTES),
@@ -64,10 +66,11 @@ def _pictures(examples: Sequence[Example]) -> list[Size]:
     return [size for layout in pictures.values() for size in layout]
 
 
-def _sample_px(item: SampleItem, rules: ReferenceRules) -> int:
+def _shown_px(item: SampleItem, rules: ReferenceRules) -> list[int]:
+    """Pixels of the references of a sample: as in training."""
     infos, _ = measure_references(item.references, rules.limits)
     references = rules.fit(infos, (item.width, item.height), background=(0, 0, 0))
-    return item.width * item.height + sum(_area(reference.fit.bucket) for reference in references)
+    return [_area(reference.fit.bucket) for reference in references]
 
 
 def _area(size: Size) -> int:
