@@ -89,7 +89,8 @@ def _bundles(folder: Path) -> list[str]:
             size = sum(written.num_bytes for path, written in bundle.files.items() if place in path.parents)
             gone = [path.name for path in bundle.output_files if not path.exists()]
             weights = f"; its weights were moved or deleted: {', '.join(gone)}" if gone else ""
-            lines.append(f"  step {bundle.step}: valid, {size:,} bytes{weights}")
+            what = f"valid, {size:,} bytes" if bundle.has_state else "weights only, its state was not kept"
+            lines.append(f"  step {bundle.step}: {what}{weights}")
     return [f"bundles in {folder / 'state'}:", *lines] if lines else ["bundles: none"]
 
 

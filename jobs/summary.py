@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from jobs.job import JobResult
 from toolkit.duration import duration
 
-_WORTH_A_LOOK = (("weights", "{name}.safetensors"), ("samples", "samples/grid.jpg"), ("log", "events.jsonl"))
+_WORTH_A_LOOK = (
+    ("weights", "{name}.safetensors"),
+    ("weights", "{name}/"),  # a full fine-tune saved as a folder
+    ("samples", "samples/grid.jpg"),
+    ("log", "events.jsonl"),
+)
 
 
 def summary(results: Sequence[JobResult]) -> str:

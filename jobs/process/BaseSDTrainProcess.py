@@ -31,12 +31,13 @@ from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, TRAIN, EncodeSta
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.train.finished import is_finished
 from toolkit.train.learner import Learner, build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.precision import device_name, make_current, pick_device
 from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumePlan, RunFacts, plan_resume
+from toolkit.train.resume import ResumePlan, RunFacts, describe_end, make_way, plan_resume
 from toolkit.train.sample_needs import reference_rules, sample_items
 from toolkit.train.sampling import Sampler, SampleSettings
 from toolkit.train.saver import Saver
@@ -74,8 +75,15 @@ class BaseSDTrainProcess(BaseProcess):
         stop.grace_s = config.save.term_grace_s
         resume = plan_resume(self.output_folder, checked.start.resume, self._facts(), is_thorough=True)
         self._sweep()
+        made_way = make_way(resume, self.output_folder)
         plan = checked.memory.plan if checked.memory else None
         with open_output(checked.start, plan, lambda: str(pick_device(config.device))) as out:
+            if made_way is not None:
+                out.stages.warn(made_way)
+            if is_finished(resume, self._facts(), self.output_folder):
+                for line in (*resume.notices, *describe_end(resume, config.train.steps)):
+                    out.stages.tell(line)
+                return
             model = self._make_model(notify=out.stages.tell)
             make_current(model.device)
             model.check_access()

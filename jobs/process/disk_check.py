@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.cards import ModelCard
-from toolkit.config import TrainingProcessConfig
+from toolkit.config import SaveConfig, TrainingProcessConfig
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.output.disk import check_output_folder, drive_of, needed_bytes
@@ -69,10 +69,24 @@ def check_disk(
     }
     lines = (
         describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
+        _retention(config.save),
         "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
         *([] if plan is None else _quantized_weights(config, plan, output_folder, checkpoints)),
     )
     return Disk(sizes, lines)
+
+
+def _retention(save: SaveConfig) -> str:
+    """When checkpoints are deleted. A number of 0 keeps all."""
+    if not save.save_every:
+        return "checkpoints: one, at the end (save.save_every: 0)"
+    weights = f"the newest {save.max_step_saves_to_keep}" if save.max_step_saves_to_keep else "all"
+    states = f"the newest {save.max_states_to_keep}" if save.max_states_to_keep else "all of these"
+    what = "" if weights == "all" and states == "all of these" else "; what is older is deleted when the next is saved"
+    return (
+        f"checkpoints: {weights} stay (save.max_step_saves_to_keep); {states} keep the state that a start goes on from "
+        f"(save.max_states_to_keep){what}"
+    )
 
 
 def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int) -> int:
@@ -84,6 +98,7 @@ def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int) -> int
         dtype=save.dtype,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
+        num_states=save.max_states_to_keep,
         bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
     )
 

@@ -13,6 +13,7 @@ from jobs.process.start import Start
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
+from toolkit.config.compat.released import label_of
 from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.dataset_report import describe_scan
 from toolkit.data.needs import dataset_needs
@@ -25,7 +26,7 @@ from toolkit.plan.needs import Needs, Passes
 from toolkit.plan.stage_list import describe_stages
 from toolkit.plan.workload import workload_of
 from toolkit.train.device_probe import find_device
-from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
+from toolkit.train.resume import ResumePlan, RunFacts, describe_end, describe_resume, plan_resume
 from toolkit.train.sample_needs import all_items, reference_rules, sample_items, sample_needs
 
 # The weights of a card's model, up to what files of 8 bits have beside them.
@@ -143,10 +144,11 @@ def _datasets(checked: TrainingChecked) -> TrainingChecked:
     _check_multipliers(config)
     needs = training_needs(start, card, scan)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
+    label = label_of(config.model.model_dump(mode="json"), card)
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
-    title = f"{start.job.name}: {what} of {card.label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
+    title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     found = replace(checked, scan=scan, needs=needs, lines=(title,), notices=scan.notices)
     return _add(found, *datasets, *scan.notices, *_plan(config, needs))
 
@@ -195,7 +197,7 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
 def _resume(checked: TrainingChecked) -> TrainingChecked:
     start = checked.start
     resume = plan_resume(start.output_folder, start.resume, run_facts(start, checked.scan), is_thorough=False)
-    lines = describe_resume(resume)
+    lines = [*describe_resume(resume), *describe_end(resume, checked.config.train.steps)]
     return _add(replace(checked, resume=resume, notices=(*checked.notices, *resume.notices)), *lines)
 
 

@@ -19,6 +19,14 @@ class SaveConfig(Section):
     save_every: int = Field(250, ge=0, description="Steps between checkpoints. 0: only at the end.")
     dtype: Dtype = Field("bf16", description="Precision of the saved weights.")
     max_step_saves_to_keep: int = Field(4, ge=0, description="Newest checkpoints that are kept. 0: all of them.")
+    max_states_to_keep: int = Field(
+        2,
+        ge=0,
+        description=(
+            "Newest of these checkpoints that keep their state (raw weights, optimizer, average), which a start goes "
+            "on from; the others keep the weights for the user. 0: all of them."
+        ),
+    )
     on_disk_full: Annotated[Literal["stop", "continue"], Spellings({})] = Field(
         "stop",
         description="When a checkpoint finds no room. continue: train on, and try again when the next one is due.",

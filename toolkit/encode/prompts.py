@@ -49,8 +49,8 @@ class PromptEncoder:
         return self.encodings.add(self._key(prompt), partial(self._encode, prompt), folder=folder, is_packed=True)
 
     def __getitem__(self, prompt: str) -> Tensor:
-        """[L, D], on the CPU, of a text that was added."""
-        return self.encodings[self._key(prompt)]
+        """[L, D], on the CPU, in the model's dtype, of a text that was added."""
+        return self.encodings[self._key(prompt)].to(self.model.dtype)
 
     def _key(self, prompt: str) -> str:
         if prompt not in self._keys:

@@ -1,8 +1,7 @@
-"""Step bundles on disk: found, checked, moved aside and pruned, by their manifests alone."""
+"""Step bundles on disk: found, checked and moved aside, by their manifests alone."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import stat
@@ -12,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.files import TEMPORARY_PREFIX, Written, delete_file, move, sha256_file, sha256_json, write_text
+from toolkit.files import Written, delete_file, move, sha256_file, sha256_json, write_text
 
 STATE_FOLDER = "state"
 MANIFEST = "manifest.json"
+BEGUN = "begun.json"  # from before the first file of a step is written until its manifest is there
 SET_ASIDE = "superseded"
 _FORMAT = 1
+_DELETED = "deleted"
 _LARGEST_MANIFEST = 1 << 26
 _STEP_FOLDER = re.compile(r"\d{1,18}")
 
@@ -40,7 +41,7 @@ class BrokenBundle(Exception):
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything a run needs to go on from a step.
+    """A checkpoint: weights for the user and, unless it has been deleted, the state that a run goes on from.
 
     Attributes:
         step: updates done.
@@ -67,6 +68,11 @@ class Bundle:
     def output_files(self) -> tuple[Path, ...]:
         """Weights for the user that belong to this step. They may be gone: the state does not need them."""
         return tuple(path for path in self.files if self.folder not in path.parents)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a run can go on from it. Retention keeps the state of fewer steps than their weights."""
+        return self.manifest.get("state") != _DELETED
 
     def part_file(self, part: str) -> Path:
         """Where the tensors of a part of the state are, such as `weights` or `optimizer`."""
@@ -103,7 +109,30 @@ def write_manifest(folder: Path, *, files: Mapping[Path, Written], facts: Mappin
     }
     content = {**facts, "format": _FORMAT, "step": int(folder.name), "files": described}
     write_text(folder / MANIFEST, _render({**content, "sha256": sha256_json(content)}))
+    delete_file(folder / BEGUN)
     return read_bundle(folder)
+
+
+def begin_bundle(folder: Path) -> None:
+    """Say that files of a step are being written: should that be cut short, a later start knows them as this run's.
+
+    Args:
+        folder: from `bundle_folder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BEGUN).touch()
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run has written, or has begun to write, a bundle to this folder."""
+    return any((folder / name).exists() for name in (MANIFEST, BEGUN))
+
+
+def without_state(bundle: Bundle) -> Bundle:
+    """Declare that the state of a bundle counts no longer; only then may its files be deleted."""
+    facts = {key: value for key, value in bundle.manifest.items() if key not in ("format", "step", "files", "sha256")}
+    files = {path: bundle.files[path] for path in bundle.output_files}
+    return write_manifest(bundle.folder, files=files, facts={**facts, "state": _DELETED})
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -133,7 +162,7 @@ def read_bundle(folder: Path) -> Bundle:
     if step != bundle.step:
         raise BrokenBundle(folder, "its manifest is of another step")
     for path, written in files.items():
-        if folder in path.parents and _size(path) != written.num_bytes:
+        if folder in path.parents and file_size(path) != written.num_bytes:
             raise BrokenBundle(folder, f"{path.name} is missing or cut short")
     return bundle
 
@@ -146,7 +175,7 @@ def step_folders(output_folder: Path) -> list[Path]:
 
 
 def newest_bundle(output_folder: Path, *, is_thorough: bool = True) -> tuple[Bundle | None, list[BrokenBundle]]:
-    """The valid bundle of the highest step, and the broken ones above it. Reads no further than that.
+    """The valid bundle of the highest step that has a state, and the broken ones above it. Reads no further than that.
 
     Args:
         output_folder: the job's folder.
@@ -161,7 +190,8 @@ def newest_bundle(output_folder: Path, *, is_thorough: bool = True) -> tuple[Bun
         except BrokenBundle as broken:
             passed_over.append(broken)
         else:
-            return bundle, passed_over
+            if bundle.has_state:
+                return bundle, passed_over
     return None, passed_over
 
 
@@ -209,70 +239,6 @@ def set_aside(output_folder: Path, bundles: Iterable[Bundle | BrokenBundle], *, 
     return place
 
 
-def discard_unfinished(folder: Path, output_files: Iterable[Path]) -> None:
-    """Delete what a bundle that could not be finished has taken of the disk, as far as that is possible."""
-    with contextlib.suppress(OSError):
-        for path in output_files:
-            delete_file(path)
-    with contextlib.suppress(OSError):
-        delete_file(folder / MANIFEST)
-        _clear(folder)
-
-
-def prune(output_folder: Path, keep: int, *, newest: int) -> list[Path]:
-    """Delete old bundles and what unfinished ones left, with the weights that their manifests list.
-
-    Trusts manifests and sizes; nothing is hashed. A file of another size than was written is no longer ours: it stays.
-
-    Args:
-        output_folder: the job's folder.
-        keep: how many stay, counted from `newest` down; 0 keeps everything.
-        newest: step of the bundle that was just written. It and those above it stay.
-
-    Returns:
-        The files that the user sees disappear.
-    """
-    bundles, broken = find_bundles(output_folder, is_thorough=False)
-    kept = [bundle.step for bundle in bundles if bundle.step <= newest][-keep:]
-    if not keep or not kept:
-        return []
-    deleted: list[Path] = []
-    for bundle in bundles:
-        if bundle.step < kept[0]:
-            deleted += _delete(bundle)
-    for fault in broken:
-        if fault.step < kept[0] and fault.is_unfinished:
-            _clear(fault.folder)
-    return deleted
-
-
-def _delete(bundle: Bundle) -> list[Path]:
-    """Weights first: as long as the manifest stands, a later prune knows what is left to do."""
-    deleted = []
-    for path in bundle.output_files:
-        if _size(path) == bundle.files[path].num_bytes:
-            delete_file(path)
-            deleted.append(path)
-            _remove_empty(path.parents[: len(path.relative_to(bundle.root).parents) - 1])
-    delete_file(bundle.folder / MANIFEST)
-    _clear(bundle.folder)
-    return deleted
-
-
-def _clear(folder: Path) -> None:
-    """Delete what we write into a bundle's folder, and the folder unless something of the user's is in there."""
-    for path in folder.iterdir():
-        if path.suffix in (".safetensors", ".json") or path.name.startswith(TEMPORARY_PREFIX):
-            delete_file(path)
-    _remove_empty([folder])
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):  # something of the user's is in there
-            folder.rmdir()
-
-
 def _render(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
@@ -291,7 +257,8 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _size(path: Path) -> int | None:
+def file_size(path: Path) -> int | None:
+    """Bytes of a file; None if there is none."""
     try:
         return path.stat().st_size if path.is_file() else None
     except OSError:

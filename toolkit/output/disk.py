@@ -16,7 +16,14 @@ _SMALLEST_MODEL = 10_000_000
 
 
 def needed_bytes(
-    *, num_parameters: int, lora_rank: int | None, dtype: str, num_kept: int, num_saves: int, bytes_per_state: float
+    *,
+    num_parameters: int,
+    lora_rank: int | None,
+    dtype: str,
+    num_kept: int,
+    num_saves: int,
+    bytes_per_state: float,
+    num_states: int = 0,
 ) -> int:
     """Upper estimate of what a run's checkpoints take.
 
@@ -27,12 +34,14 @@ def needed_bytes(
         num_kept: checkpoints that retention keeps; 0 keeps all.
         num_saves: checkpoints that the run writes.
         bytes_per_state: what a bundle holds for each trained weight: raw weight, optimizer state and average.
+        num_states: of the kept checkpoints, those that keep their state; 0: all.
     """
     size = max(num_parameters, _SMALLEST_MODEL)
     trained = size if lora_rank is None else round(size * _LORA_SHARE_PER_RANK * lora_rank)
     # One more than is kept: the new one is whole before an old one goes. One more again for the final file.
     kept = min(num_saves, num_kept + 1 if num_kept else num_saves) + 1
-    return round(trained * (DTYPES[dtype].num_bytes + bytes_per_state) * kept)
+    states = min(kept, num_states + 1) if num_states else kept
+    return round(trained * (DTYPES[dtype].num_bytes * kept + bytes_per_state * states))
 
 
 def free_bytes(path: Path) -> int:
@@ -57,7 +66,7 @@ def check_output_folder(folder: Path, *, needed: int) -> None:
         raise UserError(
             f"training_folder: {folder} needs up to {as_size(needed)} for checkpoints, but its drive has "
             f"{as_size(free)} free. Free some, choose another training_folder, or lower "
-            "save.max_step_saves_to_keep."
+            "save.max_states_to_keep or save.max_step_saves_to_keep."
         )
 
 

@@ -216,4 +216,4 @@ def _samples(inputs: PlanInputs) -> list[Change]:
     """No samples: decoding one can be the largest of all."""
     if not inputs.work.sample_px:
         return []
-    return [Change({"train.disable_sampling": True}, work={"sample_px": 0, "decode_px": 0}, cost=5)]
+    return [Change({"train.disable_sampling": True}, work={"sample_px": 0, "decode_px": 0, "shown_px": 0}, cost=5)]

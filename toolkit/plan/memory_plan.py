@@ -209,7 +209,8 @@ def _sample(inputs: PlanInputs) -> Phase:
     whole_px = min(work.decode_px, WHOLE_LOW_VRAM_PX if inputs.low_vram else WHOLE_PX)
     decode = round(vae.decode.at(is_mixed=inputs.vae_width < 4) * whole_px)
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
-    parts = _resident(inputs) | {"working set": max(forward, decode)}
+    encode = round(vae.encode.at(is_mixed=inputs.vae_width < 4) * min(work.shown_px, WHOLE_PX))
+    parts = _resident(inputs) | {"working set": max(forward, decode, encode)}
     if inputs.keeps_average:
         parts["raw weights"] = 4 * inputs.num_trained
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4:

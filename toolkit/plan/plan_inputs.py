@@ -22,6 +22,7 @@ class Workload:
         encode_px: of one picture for the VAE.
         sample_px: of one sample with its references, as the transformer sees them; 0 if none is drawn.
         decode_px: of one sample.
+        shown_px: of one reference of a sample, which is encoded while the transformer is there.
         keeps_vae: the VAE stays loaded while training.
         encodings: bytes of encoded captions and pictures that are kept in memory.
     """
@@ -31,6 +32,7 @@ class Workload:
     reference_px: int = 0
     sample_px: int = 0
     decode_px: int = 0
+    shown_px: int = 0
     keeps_vae: bool = False
     encodings: int = 0
 

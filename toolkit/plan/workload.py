@@ -23,7 +23,8 @@ def workload_of(needs: Needs, card: ModelCard) -> Workload:
         train_px=_layout_area(longest),
         reference_px=_layout_area(longest[1:]),
         encode_px=max(_area(size) for layout in needs.trained for size in layout),
-        sample_px=max((_sample_px(layout, card) for layout in needs.sampled), default=0),
+        sample_px=max(map(_layout_area, needs.sampled), default=0),
+        shown_px=max((_area(size) for layout in needs.sampled for size in layout[1:]), default=0),
         decode_px=max((_area(layout[0]) for layout in needs.sampled), default=0),
         keeps_vae=needs.keeps("vae"),
         encodings=min(kept, MEMORY_LIMIT_BYTES),
@@ -54,12 +55,6 @@ def _pixels(pictures: Iterable[Picture]) -> int:
     return sum(map(_area, distinct.values()))
 
 
-def _sample_px(layout: Layout, card: ModelCard) -> int:
-    """Pipelines scale larger references down."""
-    most = card.reference_limits.max_area_each_px
-    return _area(layout[0]) + sum(min(_area(size), most) for size in layout[1:])
-
-
 def _largest(process: TrainingProcessConfig, dataset: DatasetConfig, card: ModelCard) -> Layout:
     side, count, limits = max(dataset.resolution), len(dataset.control_folders), card.reference_limits
     if process.model.model_kwargs.match_target_res:
@@ -70,9 +65,12 @@ def _largest(process: TrainingProcessConfig, dataset: DatasetConfig, card: Model
 
 
 def _sample(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> Layout:
-    own = item.width * item.height
-    area = own if process.model.model_kwargs.match_target_res else card.reference_limits.max_area_each_px
-    return ((item.width, item.height), *[(area, 1)] * len(item.references))
+    count, limits = len(item.references), card.reference_limits
+    if process.model.model_kwargs.match_target_res:
+        area = item.width * item.height
+    else:
+        area = limits.max_area_px if count == 1 else limits.max_area_each_px
+    return ((item.width, item.height), *[(area, 1)] * count)
 
 
 def _layout_area(sizes: Sequence[Size]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +22,18 @@ from toolkit.output.bundles import (
     find_bundles,
     newest_bundle,
     read_bundle,
+    set_aside,
     step_folders,
 )
+from toolkit.output.unowned import has_begun, must_not_be_read, unowned_files
 
 DATASET = "dataset"
 _NAMED = 5
+_GO_ON = (
+    "To train on from weights among them, name them as network.pretrained_lora_path (in a full fine-tune as "
+    "model.name_or_path); a start that begins anew, as `--resume none` does, leaves them there"
+)
+_MAKE_WAY = f"it would be overwritten, so it is first moved to `{SET_ASIDE}/`; nothing is deleted. {_GO_ON}"
 
 
 @dataclass(frozen=True)
@@ -92,12 +99,14 @@ class ResumePlan:
         notices: what the user should know, one line each.
         superseded: bundles of steps that will be written again, to be set aside before the first of them.
         keeps_optimizer: whether the optimizer is the one whose state the bundle holds.
+        unowned: files that would be overwritten and belong to no bundle of this run; they make way at once.
     """
 
     bundle: Bundle | None
     notices: tuple[str, ...] = ()
     superseded: tuple[Bundle | BrokenBundle, ...] = ()
     keeps_optimizer: bool = True
+    unowned: tuple[Path, ...] = ()
 
     @property
     def step(self) -> int:
@@ -115,8 +124,25 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
         is_thorough: read the bundle's whole state, not only the sizes of its files.
 
     Raises:
-        UserError: there is no such bundle, every one is damaged, it lacks a part, or the settings do not fit it.
+        UserError: there is no such bundle, every one is damaged, it lacks a part, or the settings do not fit it; or
+            the job reads a file that would have to make way.
     """
+    plan = _choose(output_folder, choice, facts, is_thorough=is_thorough)
+    is_ours = plan.bundle is not None and plan.bundle.root.resolve() == output_folder.resolve()
+    has_none_unfinished = plan.bundle is not None or not has_begun(output_folder)
+    save = facts.config.get("save", {})
+    unowned = unowned_files(
+        output_folder,
+        facts.job,
+        after=plan.step,
+        takes_final=not is_ours and not plan.superseded and has_none_unfinished,
+        writes_folders=facts.config.get("network") is None and save.get("save_format") == "diffusers",
+    )
+    must_not_be_read(facts.config, unowned)
+    return replace(plan, unowned=unowned)
+
+
+def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_thorough: bool) -> ResumePlan:
     if choice.source == "none":
         return ResumePlan(None, superseded=_all_bundles(output_folder))
     root, only = output_folder, choice.step
@@ -159,7 +185,28 @@ def describe_resume(plan: ResumePlan) -> list[str]:
             f"checkpoints of steps that will be written again ({steps}) are first moved to "
             f"{plan.superseded[0].folder.parent.parent / SET_ASIDE}: nothing is deleted"
         )
+    if plan.unowned:
+        lines.append(f"no checkpoint of this job owns {_some([path.name for path in plan.unowned])}: {_MAKE_WAY}")
     return lines
+
+
+def describe_end(plan: ResumePlan, steps: int) -> list[str]:
+    """A line where nothing is left to train.
+
+    Args:
+        plan: where the start goes on from.
+        steps: of the whole run.
+    """
+    return [f"all {steps} steps are done; raise train.steps to go on"] if plan.step >= steps else []
+
+
+def make_way(plan: ResumePlan, output_folder: Path) -> str | None:
+    """Move what no bundle owns out of the way. Returns what to tell the user; None if there is nothing."""
+    if not plan.unowned:
+        return None
+    place = set_aside(output_folder, (), others=plan.unowned)
+    names = _some([path.relative_to(output_folder).as_posix() for path in plan.unowned])
+    return f"no checkpoint of this job owns {names}: moved to {place}, nothing is deleted. {_GO_ON}"
 
 
 def describe_dataset_change(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
@@ -194,23 +241,42 @@ def _all_bundles(output_folder: Path) -> tuple[Bundle | BrokenBundle, ...]:
 def _bundle_of_step(root: Path, step: int, *, is_thorough: bool) -> Bundle:
     folders = {int(folder.name): folder for folder in step_folders(root)}
     if step not in folders:
-        known = ", ".join(map(str, folders)) or "none"
-        raise UserError(f"{root}: has no checkpoint of step {step} to go on from. Its checkpoints: {known}.")
+        raise UserError(f"{root}: has no checkpoint of step {step} to go on from. {_offer(root)}")
     try:
         bundle = read_bundle(folders[step])
         if is_thorough:
             bundle.check()
     except BrokenBundle as broken:
         raise UserError(f"{folders[step]}: cannot be resumed, {broken}. Choose another step.") from broken
+    if not bundle.has_state:
+        raise UserError(
+            f"{root}: of step {step} only the weights were kept, not the state that a run goes on from "
+            f"(save.max_states_to_keep). {_offer(root)}"
+        )
     return bundle
+
+
+def _offer(root: Path) -> str:
+    """The steps that can be gone on from, as far as their manifests say."""
+    bundles, broken = find_bundles(root, is_thorough=False)
+    steps = [bundle.step for bundle in bundles if bundle.has_state]
+    weights_only = [bundle.step for bundle in bundles if not bundle.has_state]
+    kinds = {
+        "Its checkpoints": steps,
+        "With weights only": weights_only,
+        "Damaged": [fault.step for fault in broken if not fault.is_unfinished],
+    }
+    named = [f"{what}: {', '.join(map(str, found))}." for what, found in kinds.items() if found]
+    return " ".join(named) if steps else " ".join(["Its checkpoints: none.", *named])
 
 
 def _refuse_to_lose(root: Path, choice: ResumeChoice, passed_over: Sequence[BrokenBundle]) -> None:
     if isinstance(choice.source, Path):
         raise UserError(f"--resume {root}: has no checkpoint to go on from.")
-    damaged = [broken for broken in passed_over if not broken.is_unfinished]
-    if damaged:
-        lines = [f"  {broken.folder}: {broken}" for broken in damaged]
+    lines = [f"  {broken.folder}: {broken}" for broken in passed_over if not broken.is_unfinished]
+    stateless = [bundle for bundle in find_bundles(root, is_thorough=False)[0] if not bundle.has_state]
+    lines += [f"  {bundle.folder}: only the weights were kept (save.max_states_to_keep)" for bundle in stateless]
+    if lines:
         raise UserError(
             "\n".join([f"{root}: has checkpoints, but none that can be resumed:", *lines])
             + "\nNothing was changed. `--resume none` begins at step 0 and moves what is there aside; "

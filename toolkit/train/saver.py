@@ -13,8 +13,9 @@ from toolkit.dtypes import DTYPES, torch_dtype
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
 from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tensors
-from toolkit.output.bundles import Bundle, bundle_folder, discard_unfinished, prune
+from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder
 from toolkit.output.disk import free_bytes
+from toolkit.output.retention import discard_unfinished, prune
 from toolkit.train.checkpoint import read_part, write_bundle
 from toolkit.train.learner import Learner
 from toolkit.train.resume import DATASET, RunFacts
@@ -32,7 +33,7 @@ class Saved:
 
     Attributes:
         path: the weights for the user.
-        deleted: files of older checkpoints that went.
+        deleted: files of older checkpoints that went, and folders of those whose state went.
         complaint: why they could not.
     """
 
@@ -108,7 +109,8 @@ class Saver:
 
     def _pruned(self, path: Path, keep: int, step: int) -> Saved:
         try:
-            return Saved(path, tuple(prune(self.folder, keep, newest=step)))
+            deleted = prune(self.folder, keep, newest=step, keep_states=self.config.max_states_to_keep)
+            return Saved(path, tuple(deleted))
         except OSError as error:  # the checkpoint is written; the next one prunes again
             what = f"{error.filename or self.folder} ({error.strerror or error})"
             return Saved(path, complaint=f"old checkpoints could not be deleted: {what}")
@@ -118,6 +120,8 @@ class Saver:
         parts = self._parts()
         files: tuple[Path, ...] = ()
         try:
+            if self.newest != step:
+                begin_bundle(bundle_folder(self.folder, step))
             with self.learner.averaged():
                 files = self.learner.weights.save(
                     self.folder / name, dtype=torch_dtype(self.config.dtype), metadata=self.metadata(step)
@@ -165,5 +169,5 @@ class Saver:
         free = free_bytes(self.folder)
         return DiskFull(
             f"{where}: the disk is full. It needs {needed:,} bytes, and {free:,} are free. {intact} "
-            "Make room, or lower save.max_step_saves_to_keep, then start the same job again."
+            "Make room, or lower save.max_states_to_keep or save.max_step_saves_to_keep, then start the same job again."
         )

@@ -114,8 +114,13 @@ class SaveTask:
         self.stages.events.write("checkpoint", state="written", path=str(saved.path), step=step)
         for old in saved.deleted:
             self.stages.events.write("checkpoint", state="deleted", path=str(old))
+        if saved.deleted:
+            self.stages.progress.message(f"deleted by retention: {', '.join(map(self._within, saved.deleted))}")
         if saved.complaint is not None:
             self.stages.warn(saved.complaint)
+
+    def _within(self, path: Path) -> str:
+        return path.relative_to(self.saver.folder).as_posix()
 
 
 class SampleTask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy
 import torch
 from diffusers import FluxKontextPipeline, FluxPipeline
 from PIL import Image
@@ -19,10 +20,10 @@ from extensions_built_in.diffusion_models.flux.transformer import predict_veloci
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Location, Update
-from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.models.vae_precision import vae_precision
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.text_folder import read_tokenizer
@@ -193,9 +194,8 @@ class FluxModel(StableDiffusion):
         rows = condition.prompt_embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)  # [1, L + 1, D]
         text, pooled = from_rows(rows, self.transformer.config.pooled_projection_dim)
         pipeline.set_progress_bar_config(disable=True)
-        whole = tiled_above(self.vae, item.width * item.height, limit=self._whole_px)
-        with whole, self.without_assistant_lora():
-            return pipeline(
+        with torch.no_grad(), self.without_assistant_lora():
+            tokens = pipeline(
                 prompt_embeds=text,
                 pooled_prompt_embeds=pooled,
                 height=item.height,
@@ -203,8 +203,13 @@ class FluxModel(StableDiffusion):
                 num_inference_steps=item.sample_steps,
                 guidance_scale=item.guidance_scale,
                 generator=generator,
+                output_type="latent",
                 **self._pipeline_arguments(item, condition.references),
-            ).images[0]
+            ).images  # [1, S, 4C]
+            drawn = pipeline._unpack_latents(tokens, item.height, item.width, pipeline.vae_scale_factor)
+            with vae_precision(self.vae, self.dtype):
+                pixels = self.decode_latents(drawn)
+        return pipeline.image_processor.postprocess(pixels)[0]
 
     def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
         """The prompt: none of these models uses a negative one."""
@@ -238,4 +243,8 @@ class FluxKontextModel(FluxModel):
     def _pipeline_arguments(self, item: SampleItem, references: Sequence[Image.Image]) -> dict[str, Any]:
         # The pipeline would otherwise draw about a megapixel whatever was asked, and scale the reference to as much.
         arguments: dict[str, Any] = {"max_area": item.width * item.height, "_auto_resize": False}
-        return {**arguments, "image": references[0]} if references else arguments
+        if not references:
+            return arguments
+        pixels = torch.from_numpy(numpy.array(references[0])).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
+        with torch.no_grad(), vae_precision(self.vae):
+            return {**arguments, "image": self.encode_images(pixels.float() / 127.5 - 1)}

@@ -12,14 +12,13 @@ from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from PIL import Image
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompt_encoding, released_files
+from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompt_encoding, released_files, sampling
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, Update
-from toolkit.memory.tiling import tiled_above
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
@@ -173,17 +172,9 @@ class Flux2Model(PublishedModel):
     def generate_single_image(
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
-        """See BaseModel.generate_single_image. diffusers scales references down to 1024 x 1024 pixels."""
-        pipeline.set_progress_bar_config(disable=True)
-        with tiled_above(self.vae, item.width * item.height, limit=self._whole_px):
-            images = pipeline(
-                height=item.height,
-                width=item.width,
-                num_inference_steps=item.sample_steps,
-                generator=generator,
-                **self._pipeline_arguments(item, condition),
-            ).images
-        return images[0]
+        """See BaseModel.generate_single_image."""
+        arguments = self._pipeline_arguments(item, condition)
+        return sampling.draw(pipeline, item, arguments, generator, encode=self.encode_images, limit=self._whole_px)
 
     def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
         """The prompt, and the negative prompt where the model uses one."""

@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.toolkit.faults import CODES, FaultyDisk, Killed
 from toolkit import files
-from toolkit.output.bundles import Bundle, find_bundles, newest_bundle, prune, read_bundle, set_aside, step_folders
 from toolkit.files import sweep_temporary, write_bytes
+from toolkit.output.bundles import Bundle, find_bundles, newest_bundle, read_bundle, set_aside, step_folders
+from toolkit.output.retention import prune
 from toolkit.train.checkpoint import read_part, write_bundle
 
 # RETENTION_EXAMPLES=5000 for the long form
@@ -26,13 +27,13 @@ EXAMPLES = int(os.environ.get("RETENTION_EXAMPLES", "25"))
 NAMES = ("lora", "a [b] job", "x[0-9]{2}", "ümlaut 📷")
 
 
-def save(folder: Path, name: str, step: int, *, keep: int = 0) -> list[Path]:
+def save(folder: Path, name: str, step: int, *, keep: int = 0, keep_states: int = 0) -> list[Path]:
     """A checkpoint as a run writes it."""
     output = folder / f"{name}_{step:09d}.safetensors"
     write_bytes(output, f"weights of {step}".encode())
     parts = {"weights": {"w": torch.full((4,), float(step))}, "optimizer": {"m": torch.zeros(3)}}
     write_bundle(folder, step=step, parts=parts, output_files=(output,), facts={"job": name, "note": "ü"})
-    return prune(folder, keep, newest=step)
+    return prune(folder, keep, newest=step, keep_states=keep_states)
 
 
 class Retention(RuleBasedStateMachine):
@@ -44,30 +45,41 @@ class Retention(RuleBasedStateMachine):
         self.disk = files.disk
         files.disk = FaultyDisk()
         self.step = 0
-        self.valid: set[int] = set()
+        self.valid: set[int] = set()  # steps that can be gone on from
         self.foreign: dict[Path, bytes] = {}
 
-    @initialize(name=st.sampled_from(NAMES), keep=st.integers(0, 3))
-    def begin(self, name: str, keep: int) -> None:
-        self.name, self.keep = name, keep
+    @initialize(name=st.sampled_from(NAMES), keep=st.integers(0, 3), keep_states=st.integers(0, 3))
+    def begin(self, name: str, keep: int, keep_states: int) -> None:
+        self.name, self.keep, self.keep_states = name, keep, keep_states
+
+    def _resumable(self) -> set[int]:
+        return {bundle.step for bundle in find_bundles(self.folder)[0] if bundle.has_state}
+
+    def _save(self, step: int) -> None:
+        save(self.folder, self.name, step, keep=self.keep, keep_states=self.keep_states)
 
     @rule(steps=st.integers(1, 5))
     def save(self, steps: int) -> None:
         self.step += steps
-        save(self.folder, self.name, self.step, keep=self.keep)
-        self.valid = {bundle.step for bundle in find_bundles(self.folder)[0]}
+        self._save(self.step)
+        self.valid = self._resumable()
         assert self.step in self.valid
+        assert not self.keep_states or len(self.valid) <= self.keep_states
+        bundles, _ = find_bundles(self.folder)
+        assert not self.keep or len(bundles) <= self.keep
+        for bundle in bundles:
+            assert bundle.has_state or [path.name for path in bundle.folder.iterdir()] == ["manifest.json"]
 
     @rule(steps=st.integers(1, 5), nth=st.integers(1, 45), code=st.sampled_from([*CODES, "kill"]))
     def save_on_a_bad_disk(self, steps: int, nth: int, code: int | str) -> None:
         files.disk = FaultyDisk(nth, code)
         try:
-            save(self.folder, self.name, self.step + steps, keep=self.keep)
+            self._save(self.step + steps)
         except (OSError, Killed):
             pass
         finally:
             files.disk = FaultyDisk()
-        now = {bundle.step for bundle in find_bundles(self.folder)[0]}
+        now = self._resumable()
         assert self.step + steps in now or now == self.valid
         self.valid = now
         self.restart()

@@ -55,6 +55,12 @@ def test_the_estimate_grows_with_what_is_kept() -> None:
     assert _needed(lora_rank=16) < _needed(lora_rank=64) < _needed(lora_rank=None)
 
 
+def test_states_that_are_not_kept_take_no_room() -> None:
+    many = {"num_kept": 160, "num_saves": 160}
+    assert _needed(**many, num_states=2) < _needed(**many, num_states=0) / 6
+    assert _needed(num_kept=1, num_states=8) == _needed(num_kept=1)
+
+
 def test_a_lora_of_klein_4b_at_rank_16_is_about_50_mb_in_bf16() -> None:
     one = _needed(num_saves=0, bytes_per_state=0)
     assert 40e6 < one < 60e6

@@ -7,17 +7,35 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.tiny import write_dataset
+from tests.tiny import write_dataset, write_job
 from toolkit.cards import ModelCard, find_cards
-from toolkit.config import DatasetConfig
+from toolkit.config import DatasetConfig, load_job
 from toolkit.data import scan_datasets
 from toolkit.data.references import ReferenceRules
+from toolkit.plan.memory_plan import make_plan
 from toolkit.plan.needs import Needs
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 from toolkit.plan.step_memory import num_tokens
 from toolkit.plan.workload import workload_of
+from toolkit.train.sample_needs import sample_needs
 
 CARDS = [card for card in find_cards().values() if "references" in card.capabilities]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.arch)
+def test_a_sample_counts_its_references_as_training_sees_them(card: ModelCard, tmp_path: Path) -> None:
+    Image.new("RGB", (1504, 1200)).save(tmp_path / "large.png")
+    images = [{"folder_path": str(write_dataset(tmp_path / "images", count=1, size_px=64))}]
+    drawn = {"samples": [{"prompt": "x", "ctrl_img": str(tmp_path / "large.png")}], "width": 512, "height": 256}
+    process = load_job(write_job(tmp_path, datasets=images, sample=drawn)).training()
+    work = workload_of(Needs(trained=(((64, 64),),)) | sample_needs(process, card), card)
+    whole = 1504 * 1200 if card.reference_limits.max_area_px > 1024**2 else work.shown_px
+    assert work.shown_px == whole > 1_000_000
+    assert work.sample_px == 512 * 256 + whole
+    assert card.size is not None
+    plan = make_plan(PlanInputs(card.size, work, "cuda"))
+    sample = next(phase for phase in plan.phases if phase.name == "sample")
+    assert sample.device["working set"] >= round(card.size.vae.encode.at(is_mixed=True) * work.shown_px)
 
 
 @pytest.mark.parametrize("match_target", [False, True])

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit.output.bundles import Bundle, find_bundles, newest_bundle, prune
+from toolkit.output.bundles import Bundle, find_bundles, newest_bundle
+from toolkit.output.retention import prune
 from toolkit.train.checkpoint import read_part, write_bundle
 from toolkit.weights.tensor_files import write_tensors
 

@@ -13,7 +13,7 @@ from toolkit.errors import Interrupted, UserError
 from toolkit.output.bundles import find_bundles, read_bundle, write_manifest
 from toolkit.train.resume import ResumeChoice, RunFacts, describe_dataset_change, describe_resume, plan_resume
 
-KEEP_ALL = {"save_every": 2, "max_step_saves_to_keep": 0}
+KEEP_ALL = {"save_every": 2, "max_step_saves_to_keep": 0, "max_states_to_keep": 0}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,28 @@ def _changed(folder: Path) -> RunFacts:
 def test_what_cannot_be_found_is_refused_with_what_there_is(folder: Path, choice: ResumeChoice, message: str) -> None:
     with pytest.raises(UserError, match=message):
         plan_resume(folder, choice, _facts(), is_thorough=True)
+
+
+def test_a_checkpoint_that_kept_only_its_weights_is_offered_to_nobody(tmp_path: Path) -> None:
+    SmallRun(save={"max_step_saves_to_keep": 0, "max_states_to_keep": 2}).run(tmp_path)
+    bundles, broken = find_bundles(tmp_path)
+    assert (_steps(tmp_path), broken) == ([2, 4, 6], [])
+    assert [bundle.has_state for bundle in bundles] == [False, True, True]
+    assert (tmp_path / "job_000000002.safetensors").exists()
+    with pytest.raises(UserError, match=r"step 2 only the weights.*max_states_to_keep.*checkpoints: 4, 6\. With.*: 2"):
+        plan_resume(tmp_path, ResumeChoice(step=2), _facts(), is_thorough=True)
+    for step in (4, 6):
+        shutil.rmtree(tmp_path / "state" / f"{step:09d}")
+    with pytest.raises(UserError, match=r"none that can be resumed:\n.*000000002: only the weights"):
+        plan_resume(tmp_path, ResumeChoice(), _facts(), is_thorough=True)
+    SmallRun().run(tmp_path, resume=ResumeChoice("none"))
+    assert len(list(tmp_path.glob("superseded/*/job_000000002.safetensors"))) == 1
+
+
+def test_many_kept_checkpoints_keep_few_states(tmp_path: Path) -> None:
+    SmallRun(save={"save_every": 1, "max_step_saves_to_keep": 0}).run(tmp_path)
+    assert len(list(tmp_path.glob("job_*.safetensors"))) == 5
+    assert len(list(tmp_path.glob("state/*/optimizer.safetensors"))) == 2
 
 
 def test_where_everything_is_damaged_nothing_is_overwritten(folder: Path) -> None:

@@ -40,6 +40,12 @@ def variant_of(model: Mapping[str, Any], card: ModelCard) -> Variant | None:
     return None
 
 
+def label_of(model: Mapping[str, Any], card: ModelCard) -> str:
+    """The name that people know the weights of a `model` section by."""
+    variant = variant_of(model, card)
+    return card.label if variant is None else variant.label
+
+
 def wrong_arch(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Finding]:
     """What is wrong with `arch` where the weights are known by name to be of another one."""
     place, own = _place(model), cards.get(str(model.get("arch")))

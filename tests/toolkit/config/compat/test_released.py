@@ -9,7 +9,7 @@ import yaml
 
 from toolkit.cards import find_cards
 from toolkit.config import load_job
-from toolkit.config.compat.released import plain_name
+from toolkit.config.compat.released import label_of, plain_name
 from toolkit.config.job import JobConfig
 from toolkit.errors import JobError
 
@@ -63,6 +63,20 @@ def test_distilled_weights_are_sampled_in_four_steps_and_warned_of(name: str, tm
     assert "distilled FLUX.2 [klein] 4B" in notice
     assert "train black-forest-labs/FLUX.2-klein-base-4B" in notice
     assert "model_kwargs: {train_distilled: true}" in notice
+
+
+@pytest.mark.parametrize(
+    ("arch", "place", "label"),
+    [
+        ("flux", "black-forest-labs/FLUX.1-schnell", "FLUX.1 [schnell]"),
+        ("flux", "/models/flux1-schnell.safetensors", "FLUX.1 [schnell]"),
+        ("flux", "black-forest-labs/FLUX.1-dev", "FLUX.1 [dev]"),
+        ("flux2_klein_4b", "black-forest-labs/FLUX.2-klein-4B", "the distilled FLUX.2 [klein] 4B"),
+        ("flux2_klein_4b", "/mine", "FLUX.2 [klein] base 4B"),
+    ],
+)
+def test_a_job_is_headed_with_the_name_of_the_weights_that_it_trains(arch: str, place: str, label: str) -> None:
+    assert label_of({"name_or_path": place}, find_cards()[arch]) == label
 
 
 def test_a_job_may_know_better(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Pictures drawn with diffusers' FLUX.2 pipelines; references and the VAE's precision are those of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
+from PIL import Image
+from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux2.latents import decode
+from toolkit.config import SampleItem
+from toolkit.memory.tiling import tiled_above
+from toolkit.models.vae_precision import vae_precision
+
+
+class _AsGiven(Flux2ImageProcessor):
+    """Leaves references at their size. The usual one scales them down to 1024 x 1024 pixels, a single one too."""
+
+    @staticmethod
+    def _resize_to_target_area(image: Image.Image, target_area: int = 0) -> Image.Image:
+        return image
+
+
+@torch.no_grad()
+def draw(
+    pipeline: Any,
+    item: SampleItem,
+    arguments: Mapping[str, Any],
+    generator: torch.Generator,
+    *,
+    encode: Callable[[Tensor], Tensor],
+    limit: int,
+) -> Image.Image:
+    """Draw one sample.
+
+    Args:
+        pipeline: one of the FLUX.2 pipelines.
+        item: what to draw.
+        arguments: more for the pipeline; references under `image`, at the sizes that the model is to see.
+        generator: source of the noise.
+        encode: latents of pixels, as in training.
+        limit: pictures of more pixels are decoded in tiles.
+    """
+    vae, dtype = pipeline.vae, pipeline.transformer.dtype
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.image_processor = _AsGiven(vae_scale_factor=2 * pipeline.vae_scale_factor)
+
+    def encode_alone(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        with vae_precision(vae):
+            return encode(image).to(dtype)
+
+    pipeline._encode_vae_image = encode_alone
+    drawn = pipeline(
+        height=item.height,
+        width=item.width,
+        num_inference_steps=item.sample_steps,
+        generator=generator,
+        output_type="latent",
+        **arguments,
+    ).images
+    with vae_precision(vae, dtype):
+        if drawn.ndim == 3:  # dev's gives tokens as they are, [1, S, C]; the others what the VAE takes, [1, C / 4, ...]
+            cells = drawn.transpose(1, 2).reshape(1, -1, item.height // 16, item.width // 16)
+            pixels = decode(vae, cells, limit=limit)
+        else:
+            with tiled_above(vae, item.width * item.height, limit=limit):
+                pixels = vae.decode(drawn.to(vae.device, vae.dtype), return_dict=False)[0]
+    return pipeline.image_processor.postprocess(pixels)[0]

@@ -1,0 +1,37 @@
+"""toolkit.train.finished"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import run_job, write_job
+from toolkit.output.events import read_events
+
+
+def _files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".safetensors", ".jpg", ".json")]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in kept}
+
+
+def test_a_finished_job_says_so_before_it_loads_anything_and_touches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole runs: what a second start leaves of the first one."""
+    job, output = write_job(tmp_path, train={"steps": 2}, save={"save_every": 1}), tmp_path / "output" / "job"
+    assert run_job(job).status == "done"
+    before = _files(output)
+    num_events = len(list(read_events(output / "events.jsonl")))
+    capsys.readouterr()
+    assert run_job(job).status == "done"
+    assert "all 2 steps are done; raise train.steps to go on" in capsys.readouterr().out
+    assert _files(output) == before
+    added = list(read_events(output / "events.jsonl"))[num_events:]
+    assert not [event for event in added if event["kind"] == "stage"]
+    # What is not there, or is wanted otherwise, is still written.
+    (output / "job.safetensors").unlink()
+    assert run_job(job).status == "done"
+    assert (output / "job.safetensors").read_bytes() == before["job.safetensors"][1]
+    assert run_job(job, None, "save.dtype=bf16").status == "done"
+    assert (output / "job.safetensors").stat().st_size < len(before["job.safetensors"][1])

@@ -1,0 +1,98 @@
+"""What is deleted of checkpoints: old ones, the state of those that keep only their weights, and unfinished ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from toolkit.files import TEMPORARY_PREFIX, delete_file
+from toolkit.output.bundles import MANIFEST, Bundle, file_size, find_bundles, without_state
+
+
+def prune(output_folder: Path, keep: int, *, newest: int, keep_states: int = 0) -> list[Path]:
+    """Delete old bundles and what unfinished ones left, with the weights that their manifests list; then old states.
+
+    Trusts manifests and sizes; nothing is hashed. A file of another size than was written is no longer ours: it stays.
+    So does the newest bundle that a run can go on from, whatever the numbers say.
+
+    Args:
+        output_folder: the job's folder.
+        keep: how many bundles stay, counted from `newest` down; 0 keeps everything.
+        newest: step of the bundle that was just written. It and those above it stay.
+        keep_states: how many of them keep the state that a run goes on from; 0: all.
+
+    Returns:
+        What the user sees disappear: files of weights, and the folders whose state is gone while their weights stay.
+    """
+    bundles, broken = find_bundles(output_folder, is_thorough=False)
+    known = [bundle for bundle in bundles if bundle.step <= newest]
+    with_state = [bundle.step for bundle in known if bundle.has_state]
+    if not with_state:
+        return []
+    deleted: list[Path] = []
+    if keep:
+        first = min([bundle.step for bundle in known][-keep], with_state[-1]) if len(known) > keep else known[0].step
+        for bundle in known:
+            if bundle.step < first:
+                deleted += _delete(bundle)
+        for fault in broken:
+            if fault.step < first and fault.is_unfinished:
+                _clear(fault.folder)
+        known = [bundle for bundle in known if bundle.step >= first]
+    if keep_states:
+        first = with_state[-keep_states:][0]
+        for bundle in known:
+            if bundle.step < first and _delete_state(bundle):
+                deleted.append(bundle.folder)
+    return deleted
+
+
+def _delete_state(bundle: Bundle) -> bool:
+    """The manifest first: it never lists a file that is not there. Returns whether there was a state until now."""
+    if not bundle.output_files:  # the last step of a run, before it was made longer: its weights have another owner
+        _delete(bundle)
+        return True
+    had_state = bundle.has_state
+    if had_state:
+        without_state(bundle)
+    _clear(bundle.folder, but=MANIFEST)
+    return had_state
+
+
+def discard_unfinished(folder: Path, output_files: Iterable[Path]) -> None:
+    """Delete what a bundle that could not be finished has taken of the disk, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        for path in output_files:
+            delete_file(path)
+    with contextlib.suppress(OSError):
+        delete_file(folder / MANIFEST)
+        _clear(folder)
+
+
+def _delete(bundle: Bundle) -> list[Path]:
+    """Weights first: as long as the manifest stands, a later prune knows what is left to do."""
+    deleted = []
+    for path in bundle.output_files:
+        if file_size(path) == bundle.files[path].num_bytes:
+            delete_file(path)
+            deleted.append(path)
+            _remove_empty(path.parents[: len(path.relative_to(bundle.root).parents) - 1])
+    delete_file(bundle.folder / MANIFEST)
+    _clear(bundle.folder)
+    return deleted
+
+
+def _clear(folder: Path, *, but: str | None = None) -> None:
+    """Delete what we write into a bundle's folder, and the folder unless something else is in there."""
+    for path in folder.iterdir():
+        is_ours = path.suffix in (".safetensors", ".json") or path.name.startswith(TEMPORARY_PREFIX)
+        if is_ours and path.name != but:
+            delete_file(path)
+    _remove_empty([folder])
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # something of the user's is in there
+            folder.rmdir()

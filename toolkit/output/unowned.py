@@ -1,0 +1,89 @@
+"""Files where a run will write that no checkpoint of this run owns: another program's, or left when `state/` went."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import UserError
+from toolkit.output.bundles import bundle_folder, is_begun, step_folders
+
+_STEP = re.compile(r"_(\d{1,18})")
+# Of a run of ours these are written anew by every start.
+_OTHERS = ("config.yaml", "samples/grid.jpg")
+_OPTIMIZER = "optimizer.pt"  # ai-toolkit's, of the weights beside it
+
+
+def unowned_files(
+    folder: Path, job: str, *, after: int, takes_final: bool, writes_folders: bool = False
+) -> tuple[Path, ...]:
+    """What has to make way before a run writes.
+
+    Args:
+        folder: the job's.
+        job: its name.
+        after: the step that the run goes on from; weights of this step and of earlier ones are not written again.
+        takes_final: whether the final weights count; not where a checkpoint of this run is gone on from.
+        writes_folders: whether the run writes weights as folders, in place of any folder.
+    """
+    if not folder.is_dir():
+        return ()
+    found = [path for path in sorted(folder.iterdir()) if _is_weights(path, job, writes_folders=writes_folders)]
+    steps = {path: _step(path, job) for path in found}
+    weights = [
+        path
+        for path, step in steps.items()
+        if (takes_final if step is None else step > after and not is_begun(bundle_folder(folder, step)))
+    ]
+    others = [folder / _OPTIMIZER] if weights else []
+    if weights or not (folder / "events.jsonl").exists():
+        others += [folder / name for name in _OTHERS]
+    return (*weights, *(path for path in others if path.exists()))
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run of ours has come as far as writing a checkpoint, be it unfinished."""
+    return any(map(is_begun, step_folders(folder)))
+
+
+def must_not_be_read(config: Mapping[str, Any], unowned: Sequence[Path]) -> None:
+    """Raises UserError where a setting names one of the files that make way."""
+    places = {path.resolve() for path in unowned}
+    for key, text in _texts(config) if places else ():
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all
+            path = Path(text).expanduser().resolve()
+            if places.intersection((path, *path.parents)):
+                raise UserError(
+                    f"{key}: {text} is where this job writes its own weights. Move or rename that file, or give the "
+                    "job another `name`."
+                )
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a dump of settings, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{key}[{number}]")
+
+
+def _is_weights(path: Path, job: str, *, writes_folders: bool) -> bool:
+    name = path.name if path.is_dir() else path.name.removesuffix(".safetensors")
+    if not path.is_dir() and path.suffix != ".safetensors":
+        return False
+    if not name.startswith(job) or (name != job and not _STEP.fullmatch(name.removeprefix(job))):
+        return False
+    return not path.is_dir() or writes_folders or next(path.rglob("*.safetensors"), None) is not None
+
+
+def _step(path: Path, job: str) -> int | None:
+    """The step in a name; None: final weights."""
+    match = _STEP.fullmatch(path.name.removesuffix(".safetensors").removeprefix(job))
+    return int(match[1]) if match else None
