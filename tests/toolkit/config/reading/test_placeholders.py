@@ -26,6 +26,12 @@ def test_the_given_name_stands_for_the_placeholder(job, check) -> None:
     assert check(name="dog").name == "dog_v2"
 
 
+def test_a_name_that_no_placeholder_asks_for_is_a_mistake(job, problems, check) -> None:
+    job["meta"] = {"name": "[name]"}
+    assert "`--name dog` would change nothing" in problems(name="dog")["config.name"]
+    assert check(name="cat").name == "cat"
+
+
 def test_a_job_without_a_name_takes_the_given_one(job, check) -> None:
     del job["config"]["name"]
     assert check(name="dog").name == "dog"
