@@ -36,13 +36,12 @@ def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> Reference
 
 def captions(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> dict[str, Path | None]:
     """Every distinct caption, and the cache folder that keeps its embeddings; None for memory."""
-    use_captions = not config.train.unload_text_encoder
     found: dict[str, Path | None] = {}
     for example in examples:
         dataset = config.datasets[example.dataset_index]
         on_disk = dataset.cache_text_embeddings or config.train.cache_text_embeddings
         folder = cache_folder(dataset, TEXT_CACHE, output_folder) if on_disk else None
-        for text in (example.caption, example.dropped_caption) if use_captions else (example.dropped_caption,):
+        for text in (example.caption, example.dropped_caption) if config.uses_captions else (example.dropped_caption,):
             found[text] = found.get(text) or folder
     return found
 

@@ -44,7 +44,7 @@ def check_training(job: JobConfig, config: TrainingProcessConfig, output_folder:
     )
     problems = [*beyond_the_model(config, card), *scan.problems, *_sample_problems(config, card)]
     if problems:
-        raise JobError(str(job.path), problems)
+        raise JobError(str(job.path), problems, notices=scan.notices)
     _check_multipliers(config)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
