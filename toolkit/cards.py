@@ -71,6 +71,7 @@ class ModelCard:
         prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
         size: of its parts; None if unknown, and then no memory plan is made.
         capabilities: what it can do beyond text to image: `true_cfg` (a negative prompt works), `guidance_embed`,
+            `guidance_bypass` (it can do without that embedding in training),
             `references` (takes reference images), `assistant_lora` (takes `model.assistant_lora_path`). A limit:
             `fixed_guidance`, samples are drawn with guidance 1.
         reference_limits: which images it takes as references, if it takes any.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -23,12 +23,15 @@ class Choice:
         says: one line of documentation.
         spellings: other names of it that job files have, in lower case.
         params: the section of its own settings.
+        elsewhere: names that other programs have for what this row can do, in lower case, and how it is written here.
+            They are advised, never read.
     """
 
     target: str
     says: str
     spellings: tuple[str, ...] = ()
     params: type[Section] | None = None
+    elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def memory(self) -> str:
@@ -65,14 +68,25 @@ class Spellings:
 
 @dataclass(frozen=True, eq=False)
 class ChoiceOf:
-    """Annotation of a text that names a row of `table`, in any of its spellings."""
+    """Annotation of a text that names a row of `table`, in any of its spellings.
+
+    Attributes:
+        table: the rows by name.
+        besides: what to change with it, for whoever has to choose another row; from the other keys as written.
+    """
 
     table: Mapping[str, Choice]
+    besides: Callable[[Mapping[str, Any]], str] | None = None
 
     @property
     def spellings(self) -> Spellings:
         """The other names of all rows."""
         return Spellings({other: name for name, row in self.table.items() for other in row.spellings})
+
+    def advice(self, name: str) -> str | None:
+        """How to write here what other programs call `name`; None if no row can do it."""
+        found = (row.elsewhere.get(name.strip().lower()) for row in self.table.values())
+        return next((what for what in found if what is not None), None)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(

@@ -27,14 +27,19 @@ class JobError(UserError):
     Attributes:
         source: the job file.
         problems: the mistakes, in file order; never empty.
+        notices: what else the user should know while mending them, one line each; part of the message.
     """
 
-    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, source: str, problems: Sequence[Problem], notices: Sequence[str] = ()) -> None:
         assert problems, "a JobError without problems"
         self.source = source
         self.problems = tuple(problems)
+        self.notices = tuple(notices)
         count = "1 mistake" if len(self.problems) == 1 else f"{len(self.problems)} mistakes"
-        super().__init__("\n".join([f"{source} has {count}", *(f"  {problem}" for problem in self.problems)]))
+        lines = [f"{source} has {count}", *(f"  {problem}" for problem in self.problems)]
+        if self.notices:
+            lines += ["Worth knowing besides", *(f"  {notice}" for notice in self.notices)]
+        super().__init__("\n".join(lines))
 
 
 class Interrupted(Exception):

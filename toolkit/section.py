@@ -20,11 +20,14 @@ class Section(BaseModel):
 
     Attributes:
         aliases: other names that job files use for a key; `toolkit.config.reading.tidy` renames them before validation.
+        off_aliases: of an alias that ai-toolkit has as a key of its own, the value of both that asks for nothing: the
+            other then counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     aliases: ClassVar[Mapping[str, str]] = {}
+    off_aliases: ClassVar[Mapping[str, Any]] = {}
 
     @field_validator("*", mode="before")
     @classmethod

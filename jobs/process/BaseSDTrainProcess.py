@@ -181,7 +181,7 @@ class BaseSDTrainProcess(BaseProcess):
         plan = BatchPlan(self._examples, train.batch_size, draws, batches_per_step=per_step)
         feed = FeedSettings(
             train.gradient_accumulation,
-            use_captions=not train.unload_text_encoder,
+            use_captions=config.uses_captions,
             guidance=train.cfg_scale,
             bypass_guidance_embedding=train.bypass_guidance_embedding,
         )
@@ -229,6 +229,7 @@ class BaseSDTrainProcess(BaseProcess):
             rules=reference_rules(self.config, learner.model.card),
             reference_background=self.config.datasets[0].control_transparent_color,
             format=self.config.sample.format,
+            first_format=(self.config.first_sample or self.config.sample).format,
         )
         return Sampler(learner, prompts, settings, folder=self.output_folder / "samples")
 

@@ -136,11 +136,11 @@ def _datasets(checked: TrainingChecked) -> TrainingChecked:
         trigger_word=config.trigger_word,
         reg_weight=train.reg_weight,
         rules=reference_rules(config, card),
-        uses_captions=not train.unload_text_encoder,
+        uses_captions=config.uses_captions,
     )
     problems = [*beyond_the_model(config, card), *scan.problems, *_sample_problems(config, card)]
     if problems:
-        return replace(checked, scan=scan).refused(JobError(str(start.job.path), problems))
+        return replace(checked, scan=scan).refused(JobError(str(start.job.path), problems, notices=scan.notices))
     _check_multipliers(config)
     needs = training_needs(start, card, scan)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from toolkit.config.paths import ExistingDataset, ExistingFolder
+from toolkit.config.remarks import Around, OnlyWith, Worth
 from toolkit.section import Harmless, Section
 
 
@@ -37,6 +38,16 @@ Sizes = Annotated[
 Folder = Annotated[ExistingFolder | None, BeforeValidator(_none_if_empty)]
 Folders = Annotated[tuple[ExistingFolder, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 MAX_CONTROLS = 10
+_WITH_CAPTIONS = OnlyWith(
+    "where captions are: not with `train.unload_text_encoder: true` alone", lambda around: around.process.uses_captions
+)
+_WITH_REFERENCES = OnlyWith("beside `control_path`", lambda around: bool(around.section.control_folders))
+
+
+def _not_cached(around: Around) -> str | None:
+    if around.section.random_crop:
+        return None
+    return "`false` does nothing: each image is encoded once in any case. `random_crop: true` encodes each crop anew"
 
 
 class DatasetConfig(Section):
@@ -51,10 +62,10 @@ class DatasetConfig(Section):
     caption_ext: Annotated[str, AfterValidator(_with_dot)] = Field(
         ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
     )
-    default_caption: str | None = Field(
+    default_caption: Annotated[str | None, _WITH_CAPTIONS] = Field(
         None, description='Caption of images whose caption file is missing or blank. "": no words.'
     )
-    caption_dropout_rate: float = Field(
+    caption_dropout_rate: Annotated[float, _WITH_CAPTIONS] = Field(
         0.05, ge=0, le=1, description="Share of examples trained without their caption, so that guidance keeps working."
     )
     resolution: Sizes = Field(
@@ -66,8 +77,18 @@ class DatasetConfig(Section):
     flip_x: bool = Field(False, description="Add a copy of each image mirrored left to right.")
     flip_y: bool = Field(False, description="Add a copy of each image mirrored top to bottom.")
     random_crop: bool = Field(False, description="Crop at a random place instead of the centre.")
-    cache_latents: Harmless[bool] = Field(True, description="Encode each image once and keep the latents in memory.")
-    cache_latents_to_disk: Harmless[bool] = Field(False, description="Keep the latents on disk, for later runs too.")
+    cache_latents: Harmless[Annotated[bool, Worth(_not_cached)]] = Field(
+        True, description="Each image is encoded once and its latents are kept, in any case."
+    )
+    cache_latents_to_disk: Harmless[
+        Annotated[
+            bool,
+            OnlyWith(
+                "without `random_crop`, whose crops are new each time, or for reference images",
+                lambda around: not around.section.random_crop or bool(around.section.control_folders),
+            ),
+        ]
+    ] = Field(False, description="Keep the latents on disk, for later runs too.")
     cache_text_embeddings: Harmless[bool] = Field(
         False, description="Keep encoded captions on disk, for later runs too."
     )
@@ -80,7 +101,13 @@ class DatasetConfig(Section):
         False, description="Leave out images that cannot be read instead of refusing to start."
     )
     background_color: Color = Field((255, 255, 255), description="Red, green and blue behind transparent images.")
-    control_path: Folders = Field(
+    control_path: Annotated[
+        Folders,
+        OnlyWith(
+            "without `control_path_1` and the like, which stand in its place, as in ai-toolkit",
+            lambda around: around.section.control_folders == around.section.control_path,
+        ),
+    ] = Field(
         (),
         max_length=MAX_CONTROLS,
         description="Folders of reference images, such as the pictures before an edit, named as the images are.",
@@ -95,13 +122,13 @@ class DatasetConfig(Section):
     control_path_8: Folder = Field(None, description="Folder of each image's reference 8.")
     control_path_9: Folder = Field(None, description="Folder of each image's reference 9.")
     control_path_10: Folder = Field(None, description="Folder of each image's reference 10.")
-    control_transparent_color: Color = Field(
+    control_transparent_color: Annotated[Color, _WITH_REFERENCES] = Field(
         (0, 0, 0), description="Red, green and blue behind transparent reference images."
     )
-    control_dropout_rate: float = Field(
+    control_dropout_rate: Annotated[float, _WITH_REFERENCES] = Field(
         0.0, ge=0, le=1, description="Share of batches trained without their reference images."
     )
-    allow_missing_control: bool = Field(
+    allow_missing_control: Annotated[bool, _WITH_REFERENCES] = Field(
         False, description="Train an image that lacks a reference with those it has, instead of refusing to start."
     )
 

@@ -12,6 +12,7 @@ from toolkit.choice import ChoiceOf, Spellings
 from toolkit.config.paths import HubIdOrPath, UserPath
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.suggest import did_you_mean
+from toolkit.config.remarks import Around, OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.quantize.qtypes import QTYPES
 from toolkit.section import Harmless, SameAs, Section
@@ -21,10 +22,31 @@ Qtype = Annotated[str, ChoiceOf(QTYPES)]
 ARCH_FLAGS = ("is_flux2", "is_flux")  # older files say `is_flux: true` where newer ones say `arch: flux`
 
 
+def _is_chosen(around: Around) -> bool:
+    return around.section.memory == "auto"  # the plan may quantize and offload where the job does not say so
+
+
+def _has_references(around: Around) -> bool:
+    process = around.process
+    items = [item for sample in (process.sample, process.first_sample) if sample for item in sample.items()]
+    return any(dataset.control_folders for dataset in process.datasets) or any(item.references for item in items)
+
+
+_QUANTIZED = OnlyWith("with `quantize: true`", lambda around: around.section.quantize or _is_chosen(around))
+_TE_QUANTIZED = OnlyWith("with `quantize_te: true`", lambda around: around.section.quantize_te or _is_chosen(around))
+_OFFLOADED = OnlyWith(
+    "with `layer_offloading: true`", lambda around: around.section.layer_offloading or _is_chosen(around)
+)
+_SOMETHING_QUANTIZED = OnlyWith(
+    "with `quantize` or `quantize_te`",
+    lambda around: around.section.quantize or around.section.quantize_te or around.value is False or _is_chosen(around),
+)
+
+
 class ModelKwargs(Section):
     """`model.model_kwargs`: options that only some models have."""
 
-    match_target_res: bool = Field(
+    match_target_res: Annotated[bool, OnlyWith("with reference images", _has_references)] = Field(
         False, description="Scale reference images to as many pixels as the image has, keeping their shape."
     )
     train_distilled: Harmless[bool] = Field(
@@ -54,9 +76,11 @@ class ModelConfig(Section):
     quantize_te: bool = Field(
         default_factory=SameAs("quantize"), description="Hold the text encoder in fewer bits, see `qtype_te`."
     )
-    qtype: Qtype = Field("qfloat8", description="Number format of the quantized transformer.")
-    qtype_te: Qtype = Field("qfloat8", description="Number format of the quantized text encoder.")
-    quantize_cache: Harmless[bool | UserPath] = Field(
+    qtype: Annotated[Qtype, _QUANTIZED] = Field("qfloat8", description="Number format of the quantized transformer.")
+    qtype_te: Annotated[Qtype, _TE_QUANTIZED] = Field(
+        "qfloat8", description="Number format of the quantized text encoder."
+    )
+    quantize_cache: Harmless[Annotated[bool | UserPath, _SOMETHING_QUANTIZED]] = Field(
         True,
         description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder named here.",
     )
@@ -73,10 +97,12 @@ class ModelConfig(Section):
     layer_offloading: Harmless[bool] = Field(
         False, description="Keep frozen layers in RAM and stream them to the card shortly before they are used."
     )
-    layer_offloading_transformer_percent: Harmless[Share] = Field(
+    layer_offloading_transformer_percent: Harmless[Annotated[Share, _OFFLOADED]] = Field(
         1.0, description="Share of the transformer that streams, 0 to 1; auto: as much as the card needs."
     )
-    layer_offloading_text_encoder_percent: Harmless[Share] = Field(1.0, description="The same for the text encoder.")
+    layer_offloading_text_encoder_percent: Harmless[Annotated[Share, _OFFLOADED]] = Field(
+        1.0, description="The same for the text encoder."
+    )
     activation_offloading: Harmless[bool] = Field(
         False, description="Keep what gradient checkpointing stores in RAM between forward and backward."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
-from toolkit.config.reading.parse import shortened
+from toolkit.config.reading.parse import BACKSLASHES, shortened
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a file of a repository, too
 
@@ -35,6 +36,8 @@ def usable(path: Path) -> Path:
         raise ValueError(f'"{shortened(str(path))}" cannot be a path: {error.strerror}') from error
     if "\0" in str(path):
         raise ValueError("a path holds no zero byte (\\0)")
+    if any(ord(sign) < 32 for sign in str(path)) and not path.exists():
+        raise ValueError(f"{json.dumps(shortened(str(path)))} holds a special character. {BACKSLASHES}")
     return path
 
 

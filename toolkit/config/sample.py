@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from toolkit.choice import Spellings
+from toolkit.config.remarks import Around, OnlyWith, Worth
 from toolkit.config.sample_prompt import SamplePrompt
+from toolkit.config.seed import Seed
 from toolkit.section import Section
 
 
@@ -30,6 +32,22 @@ Prompts = Annotated[
 ]
 
 
+def _is_avoided(around: Around) -> bool:
+    section = around.section
+    entries = [entry for entry in section.samples or section.prompts if entry.neg is None]
+    scales = [section.guidance_scale if entry.guidance_scale is None else entry.guidance_scale for entry in entries]
+    return around.can("true_cfg") and (not scales or max(scales) > 1)
+
+
+def _is_repeated(around: Around) -> bool:
+    return not around.is_within("first_sample")
+
+
+_NOT_FIRST = OnlyWith("in `sample`: `first_sample` is drawn once, before the first step", _is_repeated)
+
+_NOT_BOTH = OnlyWith("without `samples`", lambda around: not around.section.samples)
+
+
 @dataclass(frozen=True)
 class SampleItem:
     """One image to draw, with nothing left to inherit; `references` are the files of its reference images."""
@@ -48,23 +66,40 @@ class SampleItem:
 INHERITED = tuple(key for key in SampleItem.__annotations__ if key not in ("prompt", "seed", "references"))
 
 
+def _lacks_references(around: Around) -> str | None:
+    process = around.process
+    are_shown = any(item.references for item in around.section.items())
+    if are_shown or process.train.disable_sampling or not any(dataset.control_folders for dataset in process.datasets):
+        return None
+    return (
+        "none of them has a reference image, and the datasets have: they show pictures made from text alone, not the "
+        "edit that is trained. Give them `ctrl_img`"
+    )
+
+
 class SampleConfig(Section):
     """`sample`: when samples are drawn, and of what."""
 
-    sample_every: int = Field(
+    sample_every: Annotated[int, _NOT_FIRST] = Field(
         250, ge=0, description="Steps between samples. 0: only before the first and after the last."
     )
-    sample_start_step: int = Field(0, ge=0, description="No samples before this step, except before the first.")
-    samples: Prompts = Field((), description="What to draw: prompts, each with its own settings if you like.")
-    prompts: Prompts = Field(
-        (), description="The same in short; `--w 512 --seed 3` and the like can stand behind a prompt."
+    sample_start_step: Annotated[
+        int, _NOT_FIRST, OnlyWith("with a `sample_every` above 0", lambda around: around.section.sample_every > 0)
+    ] = Field(0, ge=0, description="No samples before this step, except before the first.")
+    samples: Annotated[Prompts, Worth(_lacks_references)] = Field(
+        (), description="What to draw: prompts, each with its own settings if you like."
     )
-    neg: Annotated[str, BeforeValidator(_false_is_empty)] = Field(
-        "", description="What to avoid; for models with true guidance."
-    )
+    prompts: Annotated[
+        Prompts, OnlyWith("without `samples`", lambda around: not around.section.samples), Worth(_lacks_references)
+    ] = Field((), description="The same in short; `--w 512 --seed 3` and the like can stand behind a prompt.")
+    neg: Annotated[
+        str,
+        BeforeValidator(_false_is_empty),
+        OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided),
+    ] = Field("", description="What to avoid.")
     width: int = Field(1024, ge=16, le=8192, description="Width in pixels, rounded down to what the model takes.")
     height: int = Field(1024, ge=16, le=8192, description="Height in pixels, rounded down to what the model takes.")
-    seed: int = Field(42, ge=0, description="Seed.")
+    seed: Seed = Field(42, description="Seed.")
     walk_seed: bool = Field(False, description="Add the number of the prompt to the seed.")
     guidance_scale: float = Field(4.0, ge=0, description="Guidance.")
     sample_steps: int = Field(25, ge=1, description="Denoising steps.")

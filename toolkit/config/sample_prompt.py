@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from toolkit.config.dataset import MAX_CONTROLS
 from toolkit.config.paths import ExistingFile
 from toolkit.config.reading.suggest import did_you_mean
+from toolkit.config.remarks import Around, OnlyWith
+from toolkit.config.seed import Seed
 from toolkit.section import Section
 
 FLAGS = {
@@ -26,6 +28,7 @@ FLAGS = {
     "s": "sample_steps",
     "steps": "sample_steps",
     "m": "network_multiplier",
+    "network_multiplier": "network_multiplier",
     "ctrl_img": "ctrl_img",
     "ctrl_img_1": "ctrl_img",
     **{f"ctrl_img_{number}": f"ctrl_img_{number}" for number in range(2, MAX_CONTROLS + 1)},
@@ -34,16 +37,23 @@ UNSUPPORTED_FLAGS = frozenset(["ctrl_idx", "p2", "gr", "a", "extra", "num_frames
 FLAG = re.compile(r"(?:^|\s)--([A-Za-z]\w*)(?=\s|$)")
 
 
+def _is_avoided(around: Around) -> bool:
+    own, shared = around.section.guidance_scale, around.parent.guidance_scale
+    return around.can("true_cfg") and (shared if own is None else own) > 1
+
+
 class SamplePrompt(Section):
     """One entry of `sample.samples`. What it leaves out is as `sample` says."""
 
     aliases: ClassVar[Mapping[str, str]] = {"ctrl_img_1": "ctrl_img"}
 
     prompt: str = Field(description="What to draw. `[trigger]` stands for the trigger word.")
-    neg: str | None = Field(None, description="What to avoid; for models with true guidance.")
+    neg: Annotated[
+        str | None, OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided)
+    ] = Field(None, description="What to avoid.")
     width: int | None = Field(None, ge=16, le=8192, description="Width in pixels.")
     height: int | None = Field(None, ge=16, le=8192, description="Height in pixels.")
-    seed: int | None = Field(None, ge=0, description="Seed, of the entries after it too.")
+    seed: Seed | None = Field(None, description="Seed, of the entries after it too.")
     guidance_scale: float | None = Field(None, ge=0, description="Guidance.")
     sample_steps: int | None = Field(None, ge=1, description="Denoising steps.")
     network_multiplier: float | None = Field(None, description="Strength of the network.")

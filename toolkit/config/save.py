@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from toolkit.choice import Spellings
+from toolkit.config.remarks import OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.section import Section
 
@@ -18,7 +19,6 @@ class SaveConfig(Section):
 
     save_every: int = Field(250, ge=0, description="Steps between checkpoints. 0: only at the end.")
     dtype: Dtype = Field("bf16", description="Precision of the saved weights.")
-    max_step_saves_to_keep: int = Field(4, ge=0, description="Newest checkpoints that are kept. 0: all of them.")
     max_states_to_keep: int = Field(
         2,
         ge=0,
@@ -27,6 +27,9 @@ class SaveConfig(Section):
             "on from; the others keep the weights for the user. 0: all of them."
         ),
     )
+    max_step_saves_to_keep: Annotated[
+        int, OnlyWith("with a `save_every` above 0", lambda around: around.section.save_every > 0)
+    ] = Field(4, ge=0, description="Newest checkpoints that are kept. 0: all of them.")
     on_disk_full: Annotated[Literal["stop", "continue"], Spellings({})] = Field(
         "stop",
         description="When a checkpoint finds no room. continue: train on, and try again when the next one is due.",
@@ -44,7 +47,11 @@ class SaveConfig(Section):
             "ai-toolkit."
         ),
     )
-    lora_format: Annotated[Literal["bfl", "diffusers", "kohya"], Spellings({})] = Field(
+    lora_format: Annotated[
+        Literal["bfl", "diffusers", "kohya"],
+        Spellings({}),
+        OnlyWith("with a `network`", lambda around: around.process.network is not None),
+    ] = Field(
         "bfl",
         description="How a LoRA file names its layers. bfl: as the released model; read by ComfyUI and diffusers.",
     )

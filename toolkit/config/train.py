@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from toolkit.choice import ChoiceOf, Spellings, params_of
+from toolkit.config.remarks import Around, OnlyWith, Worth
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS
-from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
+from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES, lr_that_fits
 from toolkit.section import Harmless, Section
 
 LONGEST_WARMUP = 1000
+FALLING = tuple(name for name, row in SCHEDULES.items() if row.falls)
 _OPTIMIZER_PARAMS = params_of("optimizer", OPTIMIZERS)
 
 
@@ -27,25 +29,64 @@ class LrSchedulerParams(Section):
         ge=0,
         description="Steps in which lr rises from 0. Unset: 0; constant_with_warmup: a tenth of the run, at most 1000.",
     )
-    min_lr: float = Field(0.0, ge=0, description="Where cosine and linear end.")
+    min_lr: Annotated[
+        float,
+        OnlyWith(
+            f"with `lr_scheduler: {'` or `'.join(FALLING)}`", lambda around: around.parent.lr_scheduler in FALLING
+        ),
+    ] = Field(0.0, ge=0, description="Where lr ends.")
 
 
 class EmaConfig(Section):
     """`train.ema_config`: a running average of the trained weights, which is what gets saved and sampled."""
 
     use_ema: bool = Field(False, description="Keep the average.")
-    ema_decay: float = Field(0.99, gt=0, lt=1, description="Share of the old average kept at each step.")
+    ema_decay: Annotated[float, OnlyWith("with `use_ema: true`", lambda around: around.section.use_ema)] = Field(
+        0.99, gt=0, lt=1, description="Share of the old average kept at each step."
+    )
+
+
+def _is_guidance_read(around: Around) -> bool:
+    is_left_out = around.section.bypass_guidance_embedding and around.can("guidance_bypass")
+    return around.can("guidance_embed") and not is_left_out
+
+
+def _are_regularised(around: Around) -> bool:
+    return any(dataset.is_reg for dataset in around.process.datasets)
+
+
+def _large_lr(around: Around) -> str | None:
+    row = OPTIMIZERS[around.section.optimizer]
+    if row.largest_lr is None or around.value < row.largest_lr:
+        return None
+    return (
+        f"{around.value:g} is a rate for Prodigy and others that find the size of a step themselves. With "
+        f"{around.section.optimizer} it destroys the weights within a few steps: 1e-4 is usual"
+    )
+
+
+def _without_captions(around: Around) -> str | None:
+    process = around.process
+    if process.uses_captions:
+        return None
+    words = dict.fromkeys(dataset.trigger_word or process.trigger_word or "" for dataset in process.datasets)
+    text = " or ".join(f'"{word}"' if word else "an empty text" for word in words)
+    return (
+        f"CAPTIONS ARE NOT USED: every image is trained with {text} alone. To train with the captions, add "
+        "`cache_text_embeddings: true` or remove the key; the text encoder is freed before training in any case"
+    )
 
 
 class TrainConfig(Section):
     """`train`: how the weights are changed."""
 
     aliases: ClassVar[Mapping[str, str]] = {"gradient_accumulation_steps": "gradient_accumulation"}
+    off_aliases: ClassVar[Mapping[str, Any]] = {"gradient_accumulation_steps": 1}
 
     steps: Harmless[int] = Field(1000, ge=1, description="Steps in all, those of earlier runs of the job included.")
-    lr: float = Field(1e-4, gt=0, description="Learning rate.")
+    lr: Annotated[float, Worth(_large_lr)] = Field(1e-4, gt=0, description="Learning rate.")
     full_finetune: bool = Field(False, description="Train all weights of the transformer. For jobs without `network`.")
-    optimizer: Annotated[str, ChoiceOf(OPTIMIZERS)] = Field("adamw", description="Optimizer.")
+    optimizer: Annotated[str, ChoiceOf(OPTIMIZERS, besides=lr_that_fits)] = Field("adamw", description="Optimizer.")
     optimizer_params: Annotated[Section, _OPTIMIZER_PARAMS] = Field(
         default_factory=_OPTIMIZER_PARAMS.default, description="Its settings."
     )
@@ -84,15 +125,19 @@ class TrainConfig(Section):
     )
     objective: Annotated[str, ChoiceOf(OBJECTIVES)] = Field("velocity", description="What a step minimises.")
     loss_type: Annotated[str, ChoiceOf(LOSSES)] = Field("mse", description="Distance between prediction and target.")
-    cfg_scale: float = Field(
-        1.0, ge=0, description="Guidance value that models with a guidance embedding get in training."
+    cfg_scale: Annotated[
+        float, OnlyWith("by models with a guidance embedding, where it is not bypassed", _is_guidance_read)
+    ] = Field(1.0, ge=0, description="Guidance value that the model gets in training.")
+    bypass_guidance_embedding: Annotated[
+        bool,
+        OnlyWith(
+            "by models that can do without their guidance embedding, FLUX.1 [dev] and its like, as in ai-toolkit",
+            lambda around: around.can("guidance_bypass"),
+        ),
+    ] = Field(False, description="Train without the guidance embedding.")
+    reg_weight: Annotated[float, OnlyWith("beside a dataset with `is_reg: true`", _are_regularised)] = Field(
+        1.0, ge=0, description="Weight of regularisation sets in the loss."
     )
-    bypass_guidance_embedding: bool = Field(
-        False,
-        description="Train without the guidance embedding, where the model can do without it: FLUX.1 [dev]. For others "
-        "it means nothing, as in ai-toolkit.",
-    )
-    reg_weight: float = Field(1.0, ge=0, description="Weight of regularisation sets in the loss.")
     gradient_checkpointing: Harmless[bool] = Field(
         True, description="Recompute activations in the backward pass to save memory."
     )
@@ -100,9 +145,17 @@ class TrainConfig(Section):
     cache_text_embeddings: Harmless[bool] = Field(
         False, description="Keep encoded captions on disk, for every dataset."
     )
-    unload_text_encoder: bool = Field(False, description="Train on the trigger word alone and ignore the captions.")
-    skip_first_sample: Harmless[bool] = Field(False, description="No samples before the first step.")
-    force_first_sample: Harmless[bool] = Field(False, description="Samples before the first step of a resumed run too.")
+    unload_text_encoder: Annotated[bool, Worth(_without_captions)] = Field(
+        False,
+        description="Train on the trigger word alone and ignore the captions. With `cache_text_embeddings: true` they "
+        "are used, as in ai-toolkit; the text encoder is freed before training in any case.",
+    )
+    skip_first_sample: Harmless[
+        Annotated[bool, OnlyWith("without `force_first_sample`", lambda around: not around.section.force_first_sample)]
+    ] = Field(False, description="No samples before the first step.")
+    force_first_sample: Harmless[
+        Annotated[bool, OnlyWith("without `disable_sampling`", lambda around: not around.section.disable_sampling)]
+    ] = Field(False, description="Samples before the first step of a resumed run too.")
     disable_sampling: Harmless[bool] = Field(False, description="No samples at all.")
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -15,10 +15,20 @@ from toolkit.config.network import NetworkConfig
 from toolkit.config.paths import UserPath
 from toolkit.config.process import ProcessConfig, Settled
 from toolkit.config.reading.training import settle_training
+from toolkit.config.remarks import Around, OnlyWith
 from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
+from toolkit.config.seed import Seed
 from toolkit.config.train import TrainConfig
 from toolkit.section import Harmless
+
+
+def _is_drawn(around: Around) -> bool:
+    train = around.process.train
+    return not train.disable_sampling and (not train.skip_first_sample or train.force_first_sample)
+
+
+_FIRST_DRAWN = OnlyWith("without `train.skip_first_sample` and `train.disable_sampling`", _is_drawn)
 
 
 class TrainingProcessConfig(ProcessConfig):
@@ -27,7 +37,7 @@ class TrainingProcessConfig(ProcessConfig):
     keeps_checkpoints: ClassVar[bool] = True
 
     trigger_word: str | None = Field(None, description="Word that stands for what is learned; `[trigger]` in captions.")
-    training_seed: int = Field(42, ge=0, description="Seed of every random choice in training.")
+    training_seed: Seed = Field(42, description="Seed of every random choice in training.")
     log_dir: Harmless[UserPath | None] = Field(None, description="Folder for TensorBoard logs. Unset: none.")
     model: ModelConfig = Field(description="The base model.")
     network: NetworkConfig | None = Field(None, description="What is trained. Without it: `train.full_finetune: true`.")
@@ -35,10 +45,20 @@ class TrainingProcessConfig(ProcessConfig):
     train: TrainConfig = Field(TrainConfig(), description="The loop.")
     save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
     sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples.")
-    first_sample: Harmless[SampleConfig | None] = Field(
+    first_sample: Harmless[Annotated[SampleConfig | None, _FIRST_DRAWN]] = Field(
         None, description="Another `sample` for those before the first step."
     )
     logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Figures.")
+
+    @property
+    def uses_captions(self) -> bool:
+        """Whether images are trained with their captions; else each is trained as if its caption were dropped.
+
+        ai-toolkit unloads the text encoder after caching what it gives: with cached texts their captions are used.
+        """
+        train = self.train
+        is_cached = train.cache_text_embeddings or any(dataset.cache_text_embeddings for dataset in self.datasets)
+        return is_cached or not train.unload_text_encoder
 
     @classmethod
     def settle(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:

@@ -9,6 +9,7 @@ from typing import Any
 from toolkit.cards import ModelCard
 from toolkit.config.model import ARCH_FLAGS
 from toolkit.migrate.findings import Advice, Change, Finding, Obstacle
+from toolkit.optimizers.choices import LARGEST_ADAM_LR, OPTIMIZERS
 from toolkit.quantize.qtypes import QTYPES
 from toolkit.units import GB
 
@@ -149,10 +150,20 @@ def _references(process: Section, move: Move) -> Iterator[Finding]:
 
 def _what_stays(process: Section, move: Move) -> Iterator[Finding]:
     train, network = _section(process, "train"), _section(process, "network")
-    yield Advice(
-        f"Kept: steps, batch size, learning rate ({train.get('lr', 'default')}), rank ({network.get('linear', '-')}). "
-        "They are fair starts; watch the samples and halve the learning rate if they fall apart."
-    )
+    rank, lr = network.get("linear", "-"), train.get("lr", "default")
+    optimizer = OPTIMIZERS.get(str(train.get("optimizer", "adamw")).lower())
+    is_too_large = isinstance(lr, int | float) and lr >= LARGEST_ADAM_LR
+    if is_too_large and (optimizer is None or optimizer.largest_lr is not None):
+        yield Advice(f"Kept: steps, batch size, rank ({rank}). They are fair starts; watch the samples.")
+        yield Advice(
+            f"Not a fair start: the learning rate of {lr}. It is for optimizers that find the size of a step "
+            "themselves, such as Prodigy; with adamw, adamw8bit or adam set `train.lr: 1e-4`."
+        )
+    else:
+        yield Advice(
+            f"Kept: steps, batch size, learning rate ({lr}), rank ({rank}). They are fair starts; watch the samples "
+            "and halve the learning rate if they fall apart."
+        )
     yield Advice(
         "Kept: images and captions. The text encoder reads whole sentences, so captions that were lists of tags gain "
         "from being rewritten. Caches in the image folders are made anew; the old ones are left alone."

@@ -16,7 +16,9 @@ LOSSES = {
     "mse": Choice("toolkit.objectives.losses:mse", says="Squared error.", spellings=("l2",)),
     "mae": Choice("toolkit.objectives.losses:mae", says="Absolute error.", spellings=("l1",)),
     "pseudo_huber": Choice(
-        "toolkit.objectives.losses:pseudo_huber", says="Squared near 0, absolute far away: outliers weigh less."
+        "toolkit.objectives.losses:pseudo_huber",
+        says="Squared near 0, absolute far away: outliers weigh less.",
+        elsewhere=dict.fromkeys(("huber", "smooth_l1"), "`pseudo_huber`"),
     ),
 }
 
@@ -41,9 +43,13 @@ class TimestepType(Choice):
 
 TIMESTEPS = {
     "sigmoid": TimestepType(
-        "toolkit.objectives.timesteps:sigmoid", says="Logit-normal: middle noise levels most often."
+        "toolkit.objectives.timesteps:sigmoid",
+        says="Logit-normal: middle noise levels most often.",
+        elsewhere=dict.fromkeys(("logit_normal", "lognorm", "logit-normal"), "`sigmoid`"),
     ),
-    "linear": TimestepType("toolkit.objectives.timesteps:linear", says="All noise levels alike."),
+    "linear": TimestepType(
+        "toolkit.objectives.timesteps:linear", says="All noise levels alike.", elsewhere={"uniform": "`linear`"}
+    ),
     "shift": TimestepType(
         "toolkit.objectives.timesteps:shift",
         says="All noise levels alike, moved to more noise the larger the picture is.",

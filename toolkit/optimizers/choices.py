@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from toolkit.choice import Choice
 from toolkit.section import Section
 
 BLOCK = 256  # values of an 8-bit state that share an fp32 scale
+LARGEST_ADAM_LR = 1e-2  # each step moves a weight by about lr: from here on a LoRA falls apart in a few steps
 Share = Annotated[float, Field(ge=0, lt=1)]
 Shape = tuple[int, ...]
 
@@ -46,10 +47,12 @@ class OptimizerChoice(Choice):
         state_bytes: bytes of state for each trained weight.
         state_shapes: shapes that a tensor of the state may have beside a weight of this shape. It may always be one
             number, such as a count of steps.
+        largest_lr: a rate from here on is rather that of another kind of optimizer; None: any may be meant.
     """
 
     state_bytes: float
     state_shapes: Callable[[Shape], tuple[Shape, ...]] = as_weight
+    largest_lr: float | None = None
 
     @property
     def memory(self) -> str:
@@ -57,26 +60,39 @@ class OptimizerChoice(Choice):
         return f"{self.state_bytes:.3g} bytes for each trained weight"
 
 
+def lr_that_fits(train: Mapping[str, Any]) -> str:
+    """What to say of `lr` to whoever has to choose one of these optimizers instead of another program's."""
+    lr = train.get("lr")
+    if isinstance(lr, bool) or not isinstance(lr, int | float) or lr < LARGEST_ADAM_LR:
+        return ""
+    return f", and `lr: 1e-4` with it: {lr:g} is for optimizers that find the size of a step themselves"
+
+
 OPTIMIZERS = {
     "adamw": OptimizerChoice(
         "torch.optim:AdamW",
         says="Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).",
+        elsewhere=dict.fromkeys(("adamw_torch", "adamw_fused", "adamw_torch_fused", "adamw_bf16"), "`adamw`"),
         params=AdamParams,
         state_bytes=8.0,
+        largest_lr=LARGEST_ADAM_LR,
     ),
     "adamw8bit": OptimizerChoice(
         "toolkit.optimizers.adamw8bit:AdamW8bit",
         says="AdamW that keeps each of its two moments in one byte per weight.",
         spellings=("adamw_8bit",),
+        elsewhere=dict.fromkeys(("paged_adamw_8bit", "pagedadamw8bit", "adamw_bnb_8bit", "adamw_4bit"), "`adamw8bit`"),
         params=AdamParams,
         state_bytes=2 + 2 * 4 / BLOCK,
         state_shapes=in_blocks,
+        largest_lr=LARGEST_ADAM_LR,
     ),
     "adam": OptimizerChoice(
         "torch.optim:Adam",
         says="Adam (Kingma & Ba 2015, arXiv 1412.6980); weight decay is part of the gradient.",
         params=AdamParams,
         state_bytes=8.0,
+        largest_lr=LARGEST_ADAM_LR,
     ),
 }
 
@@ -87,10 +103,14 @@ class ScheduleChoice(Choice):
 
     Attributes:
         warmup_share: of the run, in which lr rises from 0 where the job does not say how long; at most 1000 steps.
+        falls: it ends at `min_lr`.
     """
 
     warmup_share: float = 0.0
+    falls: bool = False
 
+
+_WARMUP = "`lr_scheduler_params: {warmup_steps: STEPS}`"
 
 SCHEDULES = {
     "constant": ScheduleChoice("toolkit.optimizers.schedules:constant", says="The full rate throughout."),
@@ -98,7 +118,25 @@ SCHEDULES = {
         "toolkit.optimizers.schedules:constant",
         says="The same after a warm-up, by default of a tenth of the run.",
         warmup_share=0.1,
+        elsewhere=dict.fromkeys(("warmup", "constant_warmup", "warmup_constant"), "`constant_with_warmup`"),
     ),
-    "cosine": ScheduleChoice("toolkit.optimizers.schedules:cosine", says="Half a cosine from lr down to `min_lr`."),
-    "linear": ScheduleChoice("toolkit.optimizers.schedules:linear", says="A straight line from lr down to `min_lr`."),
+    "cosine": ScheduleChoice(
+        "toolkit.optimizers.schedules:cosine",
+        says="Half a cosine from lr down to `min_lr`.",
+        falls=True,
+        elsewhere={
+            **dict.fromkeys(
+                ("cosine_with_warmup", "cosine_warmup", "warmup_cosine", "cosine_annealing_with_warmup"),
+                f"`cosine`, and {_WARMUP}",
+            ),
+            **dict.fromkeys(("cosine_annealing", "cosineannealing", "cosineannealinglr"), "`cosine`"),
+            **dict.fromkeys(("cosine_with_min_lr", "cosine_min_lr"), "`cosine`, and its `min_lr`"),
+        },
+    ),
+    "linear": ScheduleChoice(
+        "toolkit.optimizers.schedules:linear",
+        says="A straight line from lr down to `min_lr`.",
+        falls=True,
+        elsewhere=dict.fromkeys(("linear_with_warmup", "linear_warmup", "warmup_linear"), f"`linear`, and {_WARMUP}"),
+    ),
 }

@@ -19,10 +19,11 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
+    auto = "`device: auto` takes the best that is."
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"device: {name} is not there; torch sees {torch.cuda.device_count()} CUDA devices.")
+        raise UserError(f"device: {name} is not there; torch sees {torch.cuda.device_count()} CUDA devices. {auto}")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device: mps is not there.")
+        raise UserError(f"device: mps is not there. {auto}")
     return device
 
 

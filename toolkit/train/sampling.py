@@ -51,6 +51,7 @@ class SampleSettings:
         rules: the sizes that reference images are shown at.
         reference_background: red, green, blue (0..255) behind their transparent pixels.
         format: `jpg`, `png` or `webp`.
+        first_format: the same, of those before the first step.
     """
 
     items: Sequence[SampleItem]
@@ -58,6 +59,7 @@ class SampleSettings:
     rules: ReferenceRules
     reference_background: Color = (0, 0, 0)
     format: str = "jpg"
+    first_format: str = "jpg"
 
 
 class Sampler:
@@ -76,7 +78,9 @@ class Sampler:
             The new files, `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`. A wish to stop ends the round
             within one pass of the transformer: then they are fewer.
         """
-        items = self.settings.first_items if first else self.settings.items
+        settings = self.settings
+        items = settings.first_items if first else settings.items
+        extension = settings.first_format if first else settings.format
         if not items:
             return []
         model = self.learner.model
@@ -90,17 +94,17 @@ class Sampler:
         ):
             pipeline = model.get_generation_pipeline()
             for index, item in enumerate(items):
-                paths.append(self._draw_one(pipeline, item, index, step))
+                paths.append(self._draw_one(pipeline, item, f"{step:09d}_{index}.{extension}"))
         write_grid(self.folder)
         return paths
 
-    def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int) -> Path:
+    def _draw_one(self, pipeline: Any, item: SampleItem, name: str) -> Path:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt] for prompt in model.prompts_of(item)}
         condition = SampleCondition(embeds, references=self._references(item))
         with autocast(model.device, model.dtype), self.learner.weights.multiplied(item.network_multiplier):
             image = model.generate_single_image(pipeline, item, condition, generator)
-        path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{self.settings.format}"
+        path = self.folder / f"{time.time_ns() // 1_000_000}__{name}"
         save_image(image, path)
         return path
 

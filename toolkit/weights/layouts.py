@@ -15,7 +15,7 @@ TENSORS = (".safetensors", ".sft")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 INDEX = ".safetensors.index.json"
 _SMALL = (".json", ".txt", ".jinja", ".model")
-_SHARD = re.compile(r"-\d+-of-\d+\.")
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d+)-of-(?P<count>\d+)(?P<extension>\.[^.]+)")
 _WITHOUT_WEIGHTS = ("tokenizer", "tokenizer_2", "scheduler")
 # A folder holds a component if one of these is in it; any other component, if `config.json` is.
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -28,7 +28,7 @@ class ComponentFiles:
 
     Attributes:
         path: the folder or file, also its name in messages.
-        folder: holds `config.json` or its like; None for a single file that has none beside it.
+        folder: holds `config.json` or its like; None for a file, or shards of one, that have none beside them.
         weights: safetensors files, each tensor in one of them; empty for components without weights.
     """
 
@@ -103,7 +103,7 @@ def _is_whole(
 ) -> bool:
     """Whether the cache of a repository has every file of the component that it says it has."""
     if inner:
-        return (folder / inner).is_file()
+        return all((folder / name).is_file() for name in _all_shards(inner))
     try:
         found = _in_folder(folder, component, single_files, any_file, source=str(folder), setting=setting)
     except NotHereError:
@@ -119,7 +119,7 @@ def _in_folder(
     files = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*")) if path.is_file()]
     files += [f"{component}/{path.name}" for path in sorted((folder / component).glob("*")) if path.is_file()]
     chosen = _choose(files, component, single_files, any_file, source=source, setting=setting)
-    if len(chosen) == 1 and chosen[0].endswith(TENSORS):
+    if all(name.endswith(TENSORS) for name in chosen):  # one file, or its shards
         return _of_file(folder / chosen[0], component, setting=setting)
     inner = (folder / chosen[0]).parent
     return ComponentFiles(inner, inner, () if component in _WITHOUT_WEIGHTS else _weights_in(inner))
@@ -128,7 +128,7 @@ def _in_folder(
 def _choose(
     files: Sequence[str], component: str, single_files: Sequence[str], any_file: bool, *, source: str, setting: str
 ) -> tuple[str, ...]:
-    """The files that make up the component, of all that a source has; one file alone is a single file."""
+    """The files that make up the component, of all that a source has; tensors alone are one file or its shards."""
     says_what_it_is = _SAYS_WHAT_IT_IS.get(component, ("config.json",))
     inside = tuple(name for name in files if PurePosixPath(name).parent == PurePosixPath(component))
     if any(PurePosixPath(name).name in says_what_it_is for name in inside):
@@ -140,8 +140,8 @@ def _choose(
     for name in single_files:
         if name in tensors:
             return (name,)
-    if single_files and any_file and len(tensors) == 1:
-        return (tensors[0],)
+    if single_files and any_file and len({_all_shards(name) for name in tensors}) == 1:
+        return tuple(tensors)
     pickles = [name for name in (*inside, *root) if name.endswith(PICKLES)]
     if pickles and not tensors and single_files:
         raise UserError(_pickle(f"{source}: {pickles[0]}"))
@@ -156,7 +156,7 @@ def _choose(
 
 def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
     if path.name.endswith(INDEX):
-        return ComponentFiles(path, path.parent, _shards(path))
+        return ComponentFiles(path, _folder_of(path), _shards(path))
     if path.suffix in PICKLES:
         raise UserError(_pickle(f"{setting}: {path}"))
     if component in _WITHOUT_WEIGHTS:
@@ -165,9 +165,28 @@ def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
         raise UserError(
             f"{setting}: {path} is no safetensors file. Name a .safetensors file, or a folder in diffusers layout."
         )
-    has_config = path.with_name("config.json").is_file()
-    folder = path.parent if has_config and path.parent.name == component else None
-    return ComponentFiles(path, folder, (path,))
+    weights = tuple(path.with_name(name) for name in _all_shards(path.name))
+    if missing := [shard.name for shard in weights if not shard.is_file()]:
+        what = f"is a part of a model in {len(weights)} files, and {', '.join(missing[:3])} is not beside it"
+        raise UserError(f"{setting}: {path} {what}. Download the others, or name a whole file.")
+    has_own_folder = len(weights) > 1 or path.parent.name == component
+    return ComponentFiles(path, _folder_of(path) if has_own_folder else None, weights)
+
+
+def _all_shards(name: str) -> tuple[str, ...]:
+    """The names of all files of a model that this is one of, such as `model-00001-of-00004.safetensors`."""
+    match = _SHARD.fullmatch(name)
+    if match is None:
+        return (name,)
+    width, count = len(match["number"]), int(match["count"])
+    return tuple(
+        f"{match['stem']}-{number:0{width}}-of-{match['count']}{match['extension']}" for number in range(1, count + 1)
+    )
+
+
+def _folder_of(path: Path) -> Path | None:
+    """The folder of a file, where it says what the file is."""
+    return path.parent if path.with_name("config.json").is_file() else None
 
 
 def _weights_in(folder: Path) -> tuple[Path, ...]:
@@ -224,7 +243,7 @@ def _wanted(
     if inner:
         if inner not in sizes:
             raise UserError(f"{setting}: {repo} has no file {inner}. It has: {', '.join(list(sizes)[:8])}")
-        return {inner: sizes[inner]}
+        return {name: sizes[name] for name in _all_shards(inner) if name in sizes}
     files = [name for name in sizes if name.endswith((*TENSORS, *PICKLES, *_SMALL))]
     chosen = _needed(_choose(files, component, single_files, any_file, source=source, setting=setting), component)
     return {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
@@ -238,7 +257,7 @@ def _needed(chosen: Sequence[str], component: str) -> set[str]:
     else:
         left_out = {name for name in chosen if tensors and name.endswith(PICKLES)}
         if any(name.endswith(INDEX) for name in chosen):
-            left_out |= {name for name in tensors if not _SHARD.search(name)}
+            left_out |= {name for name in tensors if not _SHARD.fullmatch(name)}
     return set(chosen) - left_out
 
 

@@ -39,7 +39,7 @@ CARDS = (
         num_parameters=_PARAMETERS,
         prompt_embeds_shape=_PROMPT_EMBEDS,
         size=size.FLUX_1,
-        capabilities=frozenset({"guidance_embed", "assistant_lora"}),
+        capabilities=frozenset({"guidance_embed", "guidance_bypass", "assistant_lora"}),
         defaults=_defaults(),
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-dev and set HF_TOKEN.",
@@ -72,7 +72,7 @@ CARDS = (
         num_parameters=_PARAMETERS,
         prompt_embeds_shape=_PROMPT_EMBEDS,
         size=size.FLUX_1,
-        capabilities=frozenset({"guidance_embed", "assistant_lora", "references"}),
+        capabilities=frozenset({"guidance_embed", "guidance_bypass", "assistant_lora", "references"}),
         reference_limits=ReferenceLimits(max_count=1, max_area_px=1024**2),
         defaults=_defaults(guidance_scale=2.5, sample_steps=28),
         notes=(

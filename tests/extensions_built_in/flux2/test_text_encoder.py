@@ -16,7 +16,8 @@ from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
 from tests.tiny import TINY
 from tests.tiny_text import write_tiny_mistral
 from toolkit.errors import UserError
-from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.layouts import ComponentFiles, find_component
+from toolkit.weights.tensor_index import index_tensors
 
 KLEIN = TINY / "text_encoder"
 
@@ -102,6 +103,34 @@ def test_shards_are_read_together(mistral: Path, tmp_path: Path) -> None:
         save_file({name: tensors[name] for name in names[index::3]}, tmp_path / f"model-{index + 1}-of-3.safetensors")
     one, other = _hidden_states(_load(tmp_path)), _hidden_states(_load(mistral))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("named", ["model-00002-of-00003.safetensors", "model.safetensors.index.json", ""])
+@pytest.mark.parametrize("has_config", [True, False])
+def test_any_shard_the_index_or_the_folder_stands_for_the_whole_encoder(
+    tmp_path: Path, named: str, has_config: bool
+) -> None:
+    weights = {name: t.clone() for name, t in load_file(KLEIN / "model.safetensors").items()}
+    names, where: dict[str, Any] = sorted(weights), {}
+    for index in range(3):
+        file = f"model-{index + 1:05d}-of-00003.safetensors"
+        save_file({name: weights[name] for name in names[index::3]}, tmp_path / file)
+        where |= dict.fromkeys(names[index::3], file)
+    if named.endswith("json"):
+        (tmp_path / named).write_text(json.dumps({"weight_map": where}))
+    if has_config:
+        shutil.copy(KLEIN / "config.json", tmp_path)
+    files = find_component(str(tmp_path / named), "text_encoder", single_files=("qwen.safetensors",), setting="here")
+    assert len(files.weights) == 3
+    assert files.folder == (tmp_path if has_config else None)
+    entries = index_tensors(files.weights).entries
+    assert entries.keys() == weights.keys()
+
+
+def test_a_shard_whose_siblings_are_missing_names_them(tmp_path: Path) -> None:
+    shutil.copy(KLEIN / "model.safetensors", tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(UserError, match=r"in 2 files, and model-00002-of-00002\.safetensors is not beside it"):
+        find_component(str(tmp_path / "model-00001-of-00002.safetensors"), "text_encoder", setting="here")
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,12 @@ def _flat(tree: object, path: str = "") -> dict[str, object]:
     if not items:
         return {path: tree}
     return {name: leaf for key, value in items for name, leaf in _flat(value, f"{path}.{key}".lstrip(".")).items()}
+
+
+def test_a_rate_for_prodigy_is_not_called_a_fair_start(job: Path, tmp_path: Path) -> None:
+    job.write_text(job.read_text(encoding="utf-8").replace("lr: 1e-4", "lr: 1"), encoding="utf-8")
+    found = [
+        str(finding) for finding in migrate(job, tmp_path / "new.yaml", to=find_cards()["flux2"], cards=find_cards())
+    ]
+    assert any("Not a fair start: the learning rate of 1." in text for text in found)
+    assert not any("learning rate (1)" in text for text in found)

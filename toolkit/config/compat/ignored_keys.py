@@ -120,6 +120,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, "attention is chosen by the trainer", "xformers sdp", attention_backend="native"),
     _warn(TrainConfig, "does nothing with FLUX in ai-toolkit either", "prompt_dropout_prob"),
     _warn(TrainConfig, "`gradient_accumulation` does it", "single_item_batching"),
+    _warn(TrainConfig, DEAD, content_or_style_reg="balanced"),
     _warn(TrainConfig, "changes no weight; not supported yet", "validation_config"),
     _refuse(TrainConfig, "the transformer is what is trained", train_unet=True),
     _refuse(TrainConfig, "the text encoder is not trained", "train_text_encoder"),
@@ -136,8 +137,8 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, "read with its switch only", blank_prompt_preservation_multiplier=1, cfg_rescale=1),
     _warn(TrainConfig, "read with its switch only", inverted_mask_prior_multiplier=0.5, unconditional_prompt=""),
     _warn(TrainConfig, "read with its switch only", guidance_loss_target=3, guidance_loss_schedule="constant"),
-    _warn(TrainConfig, "read with its switch only", "guidance_loss_cfg_zero", differential_guidance_scale=3),
-    _warn(TrainConfig, "read with its switch only", do_signal_correction_noise_scale=1, max_cfg_scale=1),
+    _warn(TrainConfig, "read with its switch only", "do_guidance_loss_cfg_zero", differential_guidance_scale=3),
+    _warn(TrainConfig, "read with its switch only", signal_correction_noise_scale=1, max_cfg_scale=1),
     _refuse(
         TrainConfig, NOT_YET, "do_prior_divergence correct_pred_norm match_noise_norm target_norm_std", pred_scaler=1
     ),
@@ -148,7 +149,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(
         TrainConfig, "read with its switch only", diffusion_feature_extractor_weight=1, merge_network_on_save_strength=1
     ),
-    _warn(TrainConfig, "read with its switch only", latent_feature_extractor_weight=1, paramiter_swapping_factor=0.1),
+    _warn(TrainConfig, "read with its switch only", latent_feature_loss_weight=1, paramiter_swapping_factor=0.1),
     _warn(TrainConfig, "read with its switch only", "max_loss_debug"),
     _refuse(
         TrainConfig, NOT_YET, "prompt_saturation_chance negative_prompt short_and_long_captions do_paramiter_swapping"

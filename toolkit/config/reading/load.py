@@ -26,6 +26,8 @@ from toolkit.config.reading.placeholders import (
 )
 from toolkit.config.reading.problems import MOST_EXPLAINED, explain, misplaced, unsupported_job
 from toolkit.config.reading.tidy import tidy
+from toolkit.config.remarks import given_keys, remarks
+from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import JobError, Problem
 from toolkit.extension import REPOSITORY
 
@@ -67,6 +69,7 @@ def check_job(
     layout = Layout.of(expanded, known)
     tidy_findings, notices = tidy(expanded, layout, known.cards)
     findings += tidy_findings
+    given = given_keys(expanded)
     for location, kind, entry in layout.entries(expanded):
         settled = kind.settle(entry, known.cards)
         findings += [((*location, *below), what) for below, what in settled.problems]
@@ -78,13 +81,28 @@ def check_job(
     except ValidationError as error:
         findings += explain(error, written, layout)
         num_hidden = error.error_count() - MOST_EXPLAINED
+    else:
+        notices += _remarks(job, given_keys(expanded) - given, known)
     problems += _in_order(findings, written, layout)
     if num_hidden > 0:
         problems.append(Problem(str(path), f"{num_hidden} more mistakes are not shown. Is it a job file?"))
-    if problems or job is None:
-        raise JobError(str(path), [Problem(problem.where, redact(problem.what, secrets)) for problem in problems])
     lines = tuple(redact(str(notice), secrets) for notice in _in_order(notices, written, layout))
+    if problems or job is None:
+        told = [Problem(problem.where, redact(problem.what, secrets)) for problem in problems]
+        raise JobError(str(path), told, notices=lines)
     return JobConfig(path, job.job, job.meta, job.config, lines, written, secrets)
+
+
+def _remarks(job: JobFile, from_the_card: frozenset[Location], known: Known) -> list[Finding]:
+    """What is to be said of keys because of the settings around them."""
+    found: list[Finding] = []
+    for index, process in enumerate(job.config.process):
+        if isinstance(process, TrainingProcessConfig):
+            location = ("config", "process", index)
+            own = {where[3:] for where in from_the_card if where[:3] == location}
+            card = known.cards.get(process.model.arch)
+            found += [((*location, *below), what) for below, what in remarks(process, card, from_the_card=own)]
+    return found
 
 
 def find_job_file(name: str) -> Path:

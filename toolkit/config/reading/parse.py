@@ -24,6 +24,9 @@ TAG = "tag:yaml.org,2002:"
 FLOAT_TAG, TIMESTAMP_TAG, MERGE_TAG = (f"{TAG}{kind}" for kind in ("float", "timestamp", "merge"))
 PLAIN_TAGS = {f"{TAG}{kind}" for kind in ("bool", "float", "int", "map", "null", "seq", "str")}
 HALF_CHARACTER = 'holds half of a character ("\\ud800" and the like): write the character itself'
+BACKSLASHES = (
+    "In double quotes a backslash begins a special character: write paths with / instead, or with two backslashes"
+)
 # YAML 1.1 reads 1e-4 as text, because it has no point
 FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|nan)$"
@@ -141,7 +144,7 @@ def _parse_yaml(path: Path, text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         context = f"{error.context}: " if error.context else ""
-        raise _error(path, where, f"{context}{error.problem}") from error
+        raise _error(path, where, f"{context}{error.problem}{_on_backslashes(str(error.problem))}") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise _error(path, str(path), str(error).partition("\n")[0]) from error
     if loader.duplicates:
@@ -163,7 +166,8 @@ def _parse_json(path: Path, text: str) -> Any:
     try:
         tree = json.loads(text, object_pairs_hook=as_dict)
     except json.JSONDecodeError as error:
-        raise _error(path, f"line {error.lineno}, column {error.colno}", error.msg) from error
+        what = f"{error.msg}{_on_backslashes(error.msg)}"
+        raise _error(path, f"line {error.lineno}, column {error.colno}", what) from error
     except ValueError as error:  # a number of more digits than python reads
         raise _error(path, str(path), str(error).partition(":")[0]) from error
     except RecursionError as error:
@@ -178,6 +182,11 @@ def _parse_json(path: Path, text: str) -> Any:
 def _blank_unless_string(match: re.Match[str]) -> str:
     found = match[0]
     return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)  # keeps lines and columns
+
+
+def _on_backslashes(complaint: str) -> str:
+    """Advice for whoever has written a path of Windows in double quotes."""
+    return f". {BACKSLASHES}" if "escape" in complaint else ""
 
 
 def shortened(text: str, length: int = 60) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -57,7 +58,8 @@ def written_secrets(tree: dict[str, Any]) -> list[tuple[Location, str]]:
 def fill_name(tree: dict[str, Any], name: str | None) -> tuple[dict[str, Any], list[Problem]]:
     """Replace `[name]` everywhere by `name`, or by `config.name` where none is given.
 
-    A job without `config.name` takes `name`.
+    A job without `config.name` takes `name`. One that has its own, and `[name]` nowhere but in `meta`, which names no
+    file, would do something else than whoever gives a name expects.
     """
     config = tree.get("config")
     if not isinstance(config, dict):
@@ -65,7 +67,12 @@ def fill_name(tree: dict[str, Any], name: str | None) -> tuple[dict[str, Any], l
     if config.get("name") is None and name is not None:
         config = {"name": name, **{key: value for key, value in config.items() if key != "name"}}
         tree = {**tree, "config": config}
-    name = name if name is not None else config.get("name")
+    own = config.get("name")
+    is_asked = "[name]" in json.dumps({**tree, "meta": None}, ensure_ascii=False, default=str)
+    if name is not None and isinstance(own, str) and not is_asked and name != own:
+        what = f'is "{own}", so that `--name {name}` would change nothing'
+        return tree, [Problem("config.name", f'{what}. Write `name: "[name]"` here, or leave --name out')]
+    name = name if name is not None else own
     if not isinstance(name, str):
         return tree, []
     if name == config.get("name") and "[name]" in name:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from toolkit.choice import ChoiceOf
 from toolkit.config.compat.ignored_keys import ignored_in, unsupported_values
 from toolkit.config.job import JobFile
 from toolkit.config.reading.known import Known
@@ -82,7 +83,7 @@ def _what(details: ErrorDetails, value: str | None, layout: Layout) -> str:
     if kind == "missing":
         return "needs one entry more" if isinstance(key, int) else f"missing. {_description(field)}".rstrip()
     if kind == "literal_error":
-        return _wrong_choice(details, section, value or "")
+        return _wrong_choice(details, section, value or "", layout)
     if kind == "value_error":
         return str(details["ctx"]["error"])
     if kind == "string_pattern_mismatch" and field is not None:
@@ -103,11 +104,18 @@ def _right_key(key: str, section: type[Section], sections: Mapping[str, type[Sec
     return f" It belongs in `{homes[0].removeprefix('config.process[].') or 'the file'}`." if homes else ""
 
 
-def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: str) -> str:
+def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: str, layout: Layout) -> str:
     expected = details["ctx"]["expected"]
     choices = re.findall(r"'([^']*)'", expected) or [expected]
     unsupported = frozenset() if section is None else unsupported_values(section, str(details["loc"][-1]))
-    return _choose(value, choices, unsupported)
+    field = None if section is None else section.model_fields.get(str(details["loc"][-1]))
+    choice = next((note for note in field.metadata if isinstance(note, ChoiceOf)), None) if field else None
+    if choice is None:
+        return _choose(value, choices, unsupported)
+    besides = choice.besides(value_at(layout.tree, details["loc"][:-1])) if choice.besides else ""
+    if advice := choice.advice(str(details["input"])):
+        return f"there is no {value} here. Write {advice}{besides}"
+    return f"{_choose(value, choices, unsupported)}{besides}"
 
 
 def _choose(value: str, choices: Sequence[str], unsupported: Collection[str]) -> str:

@@ -24,7 +24,7 @@ def tidy(tree: dict[str, Any], layout: Layout, cards: Mapping[str, ModelCard]) -
     problems: list[Finding] = []
     notices: list[Finding] = []
     for location, section, mapping in layout.mappings(tree):
-        problems += [((*location, key), what) for key, what in _rename(mapping, section.aliases)]
+        problems += [((*location, key), what) for key, what in _rename(mapping, section)]
         if section is ModelConfig and (conflict := settle_arch(mapping, cards)):
             problems.append(((*location, "arch"), conflict))
         _set_aside(mapping, section, location, problems, notices)
@@ -33,15 +33,15 @@ def tidy(tree: dict[str, Any], layout: Layout, cards: Mapping[str, ModelCard]) -
     return problems, notices
 
 
-def _rename(mapping: dict[str, Any], aliases: Mapping[str, str]) -> list[tuple[str, str]]:
+def _rename(mapping: dict[str, Any], section: type[Section]) -> list[tuple[str, str]]:
     conflicts = []
-    for alias, key in aliases.items():
+    for alias, key in section.aliases.items():
         if alias not in mapping:
             continue
-        value = mapping.pop(alias)
-        if mapping.get(key) is None:
+        value, off = mapping.pop(alias), section.off_aliases.get(alias)
+        if mapping.get(key) in (None, off):
             mapping[key] = value
-        elif value is not None and value != mapping[key]:
+        elif value not in (None, off, mapping[key]):
             conflicts.append((alias, f"means the same as `{key}` and differs from it: keep one of them"))
     return conflicts
 

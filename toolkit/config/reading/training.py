@@ -69,7 +69,7 @@ def _kind_of_job(process: dict[str, Any]) -> list[Finding]:
 
 def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
     notices: list[Finding] = []
-    network, train, sample = (process.get(key) for key in ("network", "train", "sample"))
+    network, train = process.get("network"), process.get("train")
     if isinstance(network, dict):
         linear, alpha = network.get("linear"), network.get("linear_alpha")
         if isinstance(alpha, int | float) and isinstance(linear, int) and linear > 0 and alpha != linear:
@@ -80,8 +80,6 @@ def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
         notices.append((("train", "ema_config"), "is off without `use_ema: true`"))
     if isinstance(network, dict) and (what := _lora_format(process)):
         notices.append((("save", "save_format"), what))
-    if isinstance(sample, dict) and sample.get("samples") and sample.get("prompts"):
-        notices.append((("sample", "prompts"), "ignored: `samples` is used"))
     return notices
 
 

@@ -18,6 +18,7 @@ from toolkit.config.compat.ignored_keys import UNSUPPORTED_VALUES, ignored_in
 from toolkit.config.job import JobFile, job_sections
 from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.installed import Processes, built_in_processes
+from toolkit.config.remarks import conditions
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.section import SameAs, Section, section_of, sections
 
@@ -87,7 +88,11 @@ def _section(section: type[Section], paths: list[str], jobs: list[str]) -> str:
 def _row(section: type[Section], key: str, field: FieldInfo) -> list[str]:
     others = [f"`{alias}`" for alias, name in section.aliases.items() if name == key]
     names = f"`{key}`" + (f" or {', '.join(others)}" if others else "")
-    return [names, _type(field.annotation, field.metadata), _default(field), _bounds(field), field.description or ""]
+    return [names, _type(field.annotation, field.metadata), _default(field), _bounds(field), _meaning(field)]
+
+
+def _meaning(field: FieldInfo) -> str:
+    return f"{field.description or ''} {conditions(field.metadata)}".strip()
 
 
 def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:

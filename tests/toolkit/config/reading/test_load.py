@@ -40,6 +40,7 @@ def test_a_job_file_of_ai_toolkit_is_read_unchanged(tmp_path: Path) -> None:
         "network.conv_alpha",
         "logging.use_ui_logger",
         "save.save_format",
+        "train.bypass_guidance_embedding",
     }
 
 
@@ -277,3 +278,59 @@ def _places(tree: Any, location: Location = ()) -> Iterator[Location]:
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
         yield (*location, key)
         yield from _places(value, (*location, key))
+
+
+def test_notices_stand_beside_the_mistakes(process: Tree, check: Check) -> None:
+    process["train"] |= {"attention_backend": "flash", "lrr": 1}
+    with pytest.raises(JobError) as caught:
+        check()
+    (notice,) = caught.value.notices
+    assert notice.startswith("config.process[0].train.attention_backend: ignored")
+    assert str(caught.value).splitlines()[-2:] == ["Worth knowing besides", f"  {notice}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "advice"),
+    [
+        ("lr_scheduler", "cosine_with_warmup", "Write `cosine`, and `lr_scheduler_params: {warmup_steps: STEPS}`"),
+        ("optimizer", "paged_AdamW_8bit", "Write `adamw8bit`"),
+        ("timestep_type", "logit_normal", "Write `sigmoid`"),
+        ("loss_type", "huber", "Write `pseudo_huber`"),
+    ],
+)
+def test_a_name_of_another_program_is_answered_by_its_meaning(
+    key, name, advice, process: Tree, problems: Problems
+) -> None:
+    process["train"][key] = name
+    assert problems()[f"train.{key}"] == f'there is no "{name}" here. {advice}'
+
+
+@pytest.mark.parametrize(("lr", "is_said"), [(1, True), (1e-4, False)])
+def test_the_advice_on_an_optimizer_fits_the_rate_beside_it(lr, is_said, process: Tree, problems: Problems) -> None:
+    process["train"] = {"optimizer": "Prodigy", "lr": lr}
+    assert ("and `lr: 1e-4` with it: 1 is for" in problems()["train.optimizer"]) == is_said
+
+
+def test_a_random_seed_is_explained(process: Tree, problems: Problems) -> None:
+    process["sample"] = {"seed": -1, "samples": [{"prompt": "a", "seed": -1}]}
+    process["training_seed"] = -1
+    found = problems()
+    assert set(found) == {"training_seed", "sample.seed", "sample.samples[0].seed"}
+    assert all("random seed in other programs" in what for what in found.values())
+
+
+def test_a_path_with_a_special_character_is_shown_escaped_with_the_remedy(process: Tree, problems: Problems) -> None:
+    process["training_folder"] = "C:\temp\new"  # a tab, and a new line
+    what = problems()["training_folder"]
+    assert what.startswith('"C:\\temp\\new" holds a special character')
+    assert "write paths with /" in what
+
+
+@pytest.mark.parametrize(("one", "other", "is_taken"), [(4, 1, 4), (1, 4, 4), (1, 1, 1), (2, 4, None)])
+def test_of_two_accumulations_the_one_that_is_on_counts(one, other, is_taken, process: Tree, check: Check) -> None:
+    process["train"] = {"gradient_accumulation": one, "gradient_accumulation_steps": other}
+    if is_taken is None:
+        with pytest.raises(JobError, match="keep one of them"):
+            check()
+    else:
+        assert check().config.process[0].train.gradient_accumulation == is_taken

@@ -81,3 +81,12 @@ def test_a_value_from_the_command_line_reads_like_one_in_a_file() -> None:
 def test_a_value_that_is_no_yaml_is_refused() -> None:
     with pytest.raises(ValueError, match="no YAML value"):
         parse_value("[1, 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [('a: "C:\\users"\n', "job.yaml"), ('a: "D:\\pictures"\n', "job.yaml"), ('{"a": "C:\\q"}', "job.json")],
+)
+def test_backslashes_in_double_quotes_are_answered_with_advice(text: str, name: str, parse: Parse) -> None:
+    with pytest.raises(JobError, match="write paths with / instead"):
+        parse(text, name)

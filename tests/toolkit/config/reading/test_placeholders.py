@@ -27,6 +27,12 @@ def test_the_given_name_stands_for_the_placeholder(job: Tree, check: Check) -> N
     assert check(name="dog").name == "dog_v2"
 
 
+def test_a_name_that_no_placeholder_asks_for_is_a_mistake(job: Tree, problems: Problems, check: Check) -> None:
+    job["meta"] = {"name": "[name]"}
+    assert "`--name dog` would change nothing" in problems(name="dog")["config.name"]
+    assert check(name="cat").name == "cat"
+
+
 def test_a_job_without_a_name_takes_the_given_one(job: Tree, check: Check) -> None:
     del job["config"]["name"]
     assert check(name="dog").name == "dog"

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+
+from tests.toolkit.config.conftest import Check
+from toolkit.cards import ModelCard
+from toolkit.config.job import job_sections
+from toolkit.config.reading.known import Known
+from toolkit.config.reading.load import check_job
+from toolkit.config.reference.docs import config_docs
+from toolkit.config.remarks import OnlyWith, Worth, remarks
+from toolkit.section import Section
+
+CARD = ModelCard("flux2", "flux2", "One", "For tests.", "", "none", False, 16, 1)
+
+
+class Oven(Section):
+    heat: Annotated[int, OnlyWith("with `is_on: true`", lambda around: around.parent.is_on)] = 1
+    light: Annotated[bool, Worth(lambda around: "pretty" if around.value else None)] = False
+
+
+class Kitchen(Section):
+    is_on: bool = False
+    ovens: tuple[Oven, ...] = Field((), description="Some.")
+
+
+def test_a_key_that_nothing_reads_is_named_with_what_it_depends_on() -> None:
+    kitchen = Kitchen.model_validate({"ovens": [{}, {"heat": 3, "light": True}]})
+    assert remarks(kitchen, None, from_the_card=()) == [
+        (("ovens", 1, "heat"), "does nothing here: it is read only with `is_on: true`"),
+        (("ovens", 1, "light"), "pretty"),
+    ]
+    read = Kitchen.model_validate({"is_on": True, "ovens": [{"heat": 3}]})
+    assert remarks(read, None, from_the_card=()) == []
+
+
+def test_nothing_is_said_of_defaults_and_of_what_the_card_gives() -> None:
+    assert remarks(Kitchen.model_validate({"ovens": [{"heat": 1, "light": False}]}), None, from_the_card=()) == []
+    assert remarks(Kitchen(ovens=(Oven(heat=3),)), None, from_the_card={("ovens", 0, "heat")}) == []
+
+
+def test_the_documentation_says_what_a_key_depends_on() -> None:
+    text = config_docs()
+    notes = [
+        (key, note)
+        for section in job_sections().values()
+        for key, field in section.model_fields.items()
+        for note in field.metadata
+        if isinstance(note, OnlyWith)
+    ]
+    assert len(notes) > 20
+    for key, note in notes:
+        assert any(f"Read only {note.when}." in line for line in text.splitlines() if f"`{key}`" in line), key
+
+
+TOUCHED: list[tuple[str, Any, str, Any]] = [  # a key that does nothing, and what makes it act
+    ("datasets.0.cache_latents", False, "datasets.0.random_crop", True),
+    ("datasets.0.control_dropout_rate", 0.5, "datasets.0.control_path", "images"),
+    ("datasets.0.control_transparent_color", [9, 9, 9], "datasets.0.control_path", "images"),
+    ("datasets.0.allow_missing_control", True, "datasets.0.control_path", "images"),
+    ("datasets.0.caption_dropout_rate", 0.5, "train.unload_text_encoder", False),
+    ("datasets.0.default_caption", "a cat", "train.cache_text_embeddings", True),
+    ("logging.log_every", 100, "log_dir", "logs"),
+    ("train.cfg_scale", 3.5, "card", {"guidance_embed"}),
+    ("train.bypass_guidance_embedding", True, "card", {"guidance_embed", "guidance_bypass"}),
+    ("train.reg_weight", 0.5, "datasets.0.is_reg", True),
+    ("train.lr_scheduler_params.min_lr", 1e-6, "train.lr_scheduler", "cosine"),
+    ("train.ema_config.ema_decay", 0.9, "train.ema_config.use_ema", True),
+    ("train.force_first_sample", True, "train.disable_sampling", False),
+    ("sample.neg", "blurry", "card", {"true_cfg"}),
+    ("sample.samples.0.neg", "blurry", "card", {"true_cfg"}),
+    ("sample.sample_start_step", 50, "sample.sample_every", 10),
+    ("save.max_step_saves_to_keep", 9, "save.save_every", 10),
+    ("model.qtype", "qint4", "model.quantize", True),
+    ("model.qtype_te", "qint4", "model.quantize_te", True),
+    ("model.quantize_cache", "kept", "model.quantize_te", True),
+    ("model.layer_offloading_transformer_percent", 0.5, "model.layer_offloading", True),
+    ("model.model_kwargs.match_target_res", True, "datasets.0.control_path", "images"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "other", "remedy"), TOUCHED)
+def test_a_key_does_nothing_alone_and_acts_with_its_partner(
+    key: str, value: Any, other: str, remedy: Any, job: dict[str, Any], known: Known, tmp_path: Path
+) -> None:
+    job["config"]["process"][0] |= {
+        "train": {"unload_text_encoder": True, "disable_sampling": True, "ema_config": {"use_ema": False}},
+        "sample": {"sample_every": 0, "samples": [{"prompt": "a cat"}]},
+        "save": {"save_every": 0},
+    }
+
+    def notices(overrides: dict[str, Any], capabilities: Collection[str] = ()) -> str:
+        card = replace(CARD, capabilities=frozenset({*capabilities, "references"}))
+        lines = [f"{key}={value if value != 'images' else tmp_path / 'images'}" for key, value in overrides.items()]
+        here = replace(known, cards={**known.cards, "flux2": card})
+        told = check_job(copy.deepcopy(job), path=Path("job.yaml"), known=here, overrides=lines).notices
+        place = "config.process[0]." + key.replace(".0.", "[0].")
+        return "\n".join(line for line in told if line.startswith(f"{place}: "))
+
+    assert "does nothing" in notices({key: value})
+    with_it = notices({key: value}, remedy) if other == "card" else notices({key: value, other: remedy})
+    assert with_it == ""
+
+
+@pytest.mark.parametrize("key", ["sample_every", "sample_start_step"])
+def test_what_is_said_once_of_first_samples_is_not_repeated(key: str, process: dict[str, Any], check: Check) -> None:
+    process["sample"] = process["first_sample"] = {key: 7}
+    (notice,) = check().notices
+    assert notice.startswith(f"config.process[0].first_sample.{key}: does nothing here")
+
+
+def test_flags_behind_a_prompt_count_as_given(process: dict[str, Any], check: Check) -> None:
+    process["sample"] = {"prompts": ["a cat --n blurry"]}
+    (notice,) = check().notices
+    assert notice.startswith("config.process[0].sample.prompts[0].neg: does nothing here")
+
+
+def test_samples_without_a_reference_are_named_in_an_edit_job(
+    process: dict[str, Any], check: Check, tmp_path: Path
+) -> None:
+    process["datasets"][0]["control_path"] = str(tmp_path / "images")
+    process["sample"] = {"prompts": ["a cat"]}
+    (notice,) = check().notices
+    assert "sample.prompts: none of them has a reference image" in notice
+    picture = tmp_path / "cat.png"
+    picture.touch()
+    process["sample"] = {"prompts": ["a cat", f"a cat --ctrl_img {picture}"]}
+    assert check().notices == ()
+
+
+@pytest.mark.parametrize(("lr", "is_said"), [(1e-4, False), (9e-3, False), (1e-2, True), (1, True)])
+def test_a_rate_that_destroys_the_weights_is_named(lr: float, is_said: bool, process: Any, check: Check) -> None:
+    process["train"]["lr"] = lr
+    assert any("it destroys the weights" in notice for notice in check().notices) == is_said
+
+
+@pytest.mark.parametrize("where", ["train", "dataset", None])
+def test_cached_captions_are_used_although_the_encoder_is_unloaded(
+    where: str | None, process: Any, check: Check
+) -> None:
+    process["train"]["unload_text_encoder"] = True
+    process["trigger_word"] = "p0rc"
+    if where is not None:
+        (process["train"] if where == "train" else process["datasets"][0])["cache_text_embeddings"] = True
+    job = check()
+    assert job.config.process[0].uses_captions == (where is not None)
+    told = [notice for notice in job.notices if 'CAPTIONS ARE NOT USED: every image is trained with "p0rc"' in notice]
+    assert bool(told) == (where is None)
