@@ -31,13 +31,13 @@ from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, TRAIN, EncodeSta
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
-from toolkit.train.finished import is_finished
+from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.precision import device_name, make_current, pick_device
 from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumePlan, RunFacts, describe_end, make_way, plan_resume
+from toolkit.train.resume import ResumePlan, RunFacts, make_way, plan_resume
 from toolkit.train.sample_needs import reference_rules, sample_items
 from toolkit.train.sampling import Sampler, SampleSettings
 from toolkit.train.saver import Saver

@@ -26,7 +26,8 @@ from toolkit.plan.needs import Needs, Passes
 from toolkit.plan.stage_list import describe_stages
 from toolkit.plan.workload import workload_of
 from toolkit.train.device_probe import find_device
-from toolkit.train.resume import ResumePlan, RunFacts, describe_end, describe_resume, plan_resume
+from toolkit.train.finished import describe_end
+from toolkit.train.resume import ResumePlan, RunFacts, describe_resume, plan_resume
 from toolkit.train.sample_needs import all_items, reference_rules, sample_items, sample_needs
 
 # The weights of a card's model, up to what files of 8 bits have beside them.

@@ -24,3 +24,13 @@ def is_finished(plan: ResumePlan, facts: RunFacts, folder: Path) -> bool:
     is_folder = facts.config.get("network") is None and save["save_format"] == "diffusers"
     final = folder / (facts.job if is_folder else f"{facts.job}.safetensors")
     return final.exists() and all(before.get(key) == save[key] for key in _SHAPES_FILES)
+
+
+def describe_end(plan: ResumePlan, steps: int) -> list[str]:
+    """A line where nothing is left to train.
+
+    Args:
+        plan: where the start goes on from.
+        steps: of the whole run.
+    """
+    return [f"all {steps} steps are done; raise train.steps to go on"] if plan.step >= steps else []

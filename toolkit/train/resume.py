@@ -190,16 +190,6 @@ def describe_resume(plan: ResumePlan) -> list[str]:
     return lines
 
 
-def describe_end(plan: ResumePlan, steps: int) -> list[str]:
-    """A line where nothing is left to train.
-
-    Args:
-        plan: where the start goes on from.
-        steps: of the whole run.
-    """
-    return [f"all {steps} steps are done; raise train.steps to go on"] if plan.step >= steps else []
-
-
 def make_way(plan: ResumePlan, output_folder: Path) -> str | None:
     """Move what no bundle owns out of the way. Returns what to tell the user; None if there is nothing."""
     if not plan.unowned:

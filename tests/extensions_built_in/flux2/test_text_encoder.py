@@ -111,7 +111,8 @@ def test_any_shard_the_index_or_the_folder_stands_for_the_whole_encoder(
     tmp_path: Path, named: str, has_config: bool
 ) -> None:
     weights = {name: t.clone() for name, t in load_file(KLEIN / "model.safetensors").items()}
-    names, where: dict[str, Any] = sorted(weights), {}
+    names = sorted(weights)
+    where: dict[str, Any] = {}
     for index in range(3):
         file = f"model-{index + 1:05d}-of-00003.safetensors"
         save_file({name: weights[name] for name in names[index::3]}, tmp_path / file)
