@@ -37,11 +37,16 @@ class LrSchedulerParams(Section):
     ] = Field(0.0, ge=0, description="Where lr ends.")
 
 
+def _is_averaged(around: Around) -> bool:
+    ema = around.section
+    return ema.use_ema or "use_ema" not in ema.model_fields_set  # that it is missing is said of the whole section
+
+
 class EmaConfig(Section):
     """`train.ema_config`: a running average of the trained weights, which is what gets saved and sampled."""
 
     use_ema: bool = Field(False, description="Keep the average.")
-    ema_decay: Annotated[float, OnlyWith("with `use_ema: true`", lambda around: around.section.use_ema)] = Field(
+    ema_decay: Annotated[float, OnlyWith("with `use_ema: true`", _is_averaged)] = Field(
         0.99, gt=0, lt=1, description="Share of the old average kept at each step."
     )
 

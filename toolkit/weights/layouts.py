@@ -165,12 +165,18 @@ def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
         raise UserError(
             f"{setting}: {path} is no safetensors file. Name a .safetensors file, or a folder in diffusers layout."
         )
+    weights = _with_siblings(path)
+    has_own_folder = len(weights) > 1 or path.parent.name == component
+    return ComponentFiles(path, _folder_of(path) if has_own_folder else None, weights)
+
+
+def _with_siblings(path: Path) -> tuple[Path, ...]:
+    """A file, or all shards of the model that it is one of."""
     weights = tuple(path.with_name(name) for name in _all_shards(path.name))
     if missing := [shard.name for shard in weights if not shard.is_file()]:
         what = f"is a part of a model in {len(weights)} files, and {', '.join(missing[:3])} is not beside it"
-        raise UserError(f"{setting}: {path} {what}. Download the others, or name a whole file.")
-    has_own_folder = len(weights) > 1 or path.parent.name == component
-    return ComponentFiles(path, _folder_of(path) if has_own_folder else None, weights)
+        raise UserError(f"{path} {what}. Download the others, or name a whole file.")
+    return weights
 
 
 def _all_shards(name: str) -> tuple[str, ...]:
@@ -201,10 +207,10 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
             raise UserError(_pickle(str(pickles[0])))
         return ()
     plain = [path for path in files if ".fp16." not in path.name and ".bf16." not in path.name] or files
-    if len(plain) > 1:
+    if len({_all_shards(path.name) for path in plain}) > 1:
         names = ", ".join(path.name for path in plain[:5])
         raise UserError(f"{folder}: several safetensors files ({names}) and no index. Name the one to use.")
-    return tuple(plain)
+    return _with_siblings(plain[0])
 
 
 def _shards(index: Path) -> tuple[Path, ...]:

@@ -77,4 +77,5 @@ def test_samples_stand_before_prompts(process: Tree, check: Check) -> None:
     process["sample"] = {"samples": [{"prompt": "new"}], "prompts": ["old"]}
     checked = check()
     assert [item.prompt for item in checked.training().sample.items()] == ["new"]
-    assert checked.notices == ("config.process[0].sample.prompts: ignored: `samples` is used",)
+    (notice,) = checked.notices
+    assert notice == "config.process[0].sample.prompts: does nothing here: it is read only without `samples`"
