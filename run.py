@@ -22,6 +22,7 @@ from toolkit.errors import JobError, UserError
 from toolkit.extension import read_processes
 from toolkit.log_file import log_to
 from toolkit.stop import StopRequest
+from toolkit.threads import share_cores
 from toolkit.train.resume import ResumeChoice
 from toolkit.version import VERSION
 
@@ -40,6 +41,7 @@ environment:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments (default: of the process) ask for. Returns the exit code."""
+    share_cores()
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.version:

@@ -9,6 +9,9 @@ import tempfile
 
 import pytest
 
+from toolkit.threads import share_cores
+
+share_cores()
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="trainer-cache-")  # what runs keep for the next start
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

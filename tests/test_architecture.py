@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.progress",
         "toolkit.randomness",
         "toolkit.stop",
+        "toolkit.threads",
         "toolkit.version",
     ),
     ("toolkit.cards", "toolkit.config", "toolkit.config_modules", "toolkit.model_size"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from diffusers import Flux2Transformer2DModel
 from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from tests.golden.recipe import weights
 
@@ -38,3 +40,29 @@ def transformer(kind: str, state: dict[str, Tensor] | None = None) -> Flux2Trans
     model = empty_transformer(kind)
     model.load_state_dict(convert_flux2_transformer_checkpoint_to_diffusers(dict(state or single_file(kind))))
     return model.requires_grad_(False)
+
+
+class ReferenceSinusoid(nn.Module):
+    """Stands for the library's sinusoid: the same features on any processor, from the frequencies of the reference run.
+
+    Attributes:
+        asked: every vector of values, [B], whose features were asked for: 1000 * sigma, 1000 * guidance.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frequencies = load_file(FOLDER / "frequencies.safetensors")["frequencies"]  # [128]
+        self.asked: list[Tensor] = []
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Cosines, then sines, of values [B] at each frequency: [B, 256]."""
+        self.asked.append(values)
+        phase = (values[:, None] * self.frequencies).double()  # one fp32 product, as in the reference: same everywhere
+        return torch.cat([phase.cos(), phase.sin()], dim=-1).to(values.dtype)
+
+
+def reference_transformer(kind: str) -> tuple[Flux2Transformer2DModel, ReferenceSinusoid]:
+    """The transformer of the reference run behind its sinusoid, and that sinusoid."""
+    model, sinusoid = transformer(kind), ReferenceSinusoid()
+    model.time_guidance_embed.time_proj = sinusoid
+    return model, sinusoid

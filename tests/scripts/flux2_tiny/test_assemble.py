@@ -58,7 +58,8 @@ def test_a_picture_depends_on_its_caption_and_seed_alone(folder: Path, monkeypat
     scenes = held_out_emblems(3, seed=0)
     together = draw_scenes(pipeline, scenes, seed=1)
     alone = draw_scenes(pipeline, scenes[2:], seed=3)
-    assert np.abs(together[2].astype(int) - alone[0]).max() <= 12  # bf16 kernels differ with the batch size
+    # bf16 kernels differ with the batch size and the processor: a mean of 0.4 to 0.6; 35 to another scene.
+    assert np.abs(together[2].astype(int) - alone[0]).mean() <= 2
     assert np.abs(together[0].astype(int) - together[1]).max() > 40
 
 
