@@ -5,23 +5,15 @@ from __future__ import annotations
 import torch
 
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
-from toolkit.lora.files import read_lora_file
+from toolkit.lora.settings import read_lora_tensors
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
 from toolkit.train.trained import Trained, TrainedLora, TrainedTransformer
-from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 
 class SDTrainer(BaseSDTrainProcess):
     """LoRA training where the job has a `network`, full fine-tuning where it says `train.full_finetune`."""
-
-    def check(self) -> list[str]:
-        """See BaseSDTrainProcess.check: a LoRA to start from is read, too."""
-        lines = super().check()
-        if self.config.network is not None and self.config.network.pretrained_lora_path is not None:
-            read_lora_file(self.config.network.pretrained_lora_path, arch=self.config.model.arch)
-        return lines
 
     def make_trained(self, model: BaseModel, draws: Draws) -> Trained:
         """See BaseSDTrainProcess.make_trained."""
@@ -32,7 +24,8 @@ class SDTrainer(BaseSDTrainProcess):
         network.apply()
         if config.pretrained_lora_path is not None:
             path = config.pretrained_lora_path
-            network.load_state_dict(read_tensors(path), source=str(path), metadata=read_metadata(path))
+            tensors, metadata = read_lora_tensors(path)
+            network.load_state_dict(tensors, source=str(path), metadata=metadata)
         # A format that cannot carry these layers is refused now, not at the first save.
         network.state_dict(torch.float32, self.config.save.lora_file_format)
         return TrainedLora(network, file_format=self.config.save.lora_file_format)

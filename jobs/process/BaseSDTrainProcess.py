@@ -28,6 +28,7 @@ from toolkit.errors import Interrupted
 from toolkit.files import sweep_temporary, write_text
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
+from toolkit.networks.network_check import check_network
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.optimizers import build_optimizer
 from toolkit.optimizers.weight_update import build_update
@@ -69,16 +70,24 @@ class BaseSDTrainProcess(BaseProcess):
         self._scan, lines = check_training(self.job, self.config, self.output_folder)
         model = self._make_model("cpu")
         model.check_files()
+        layers, notices = check_network(model, self.config, source=str(self.job.path))
         num_weights = model.count_local_weights()
-        memory = self._check_memory(model, num_weights)  # may choose settings, which a checkpoint is compared with
+        # May choose settings, which a checkpoint is compared with.
+        memory = self._check_memory(model, num_weights, layers)
         plan = self._memory.plan if self._memory else None
         disk = check_disk(
-            self.config, model.card, self._examples, self.output_folder, num_weights=num_weights, plan=plan
+            self.config,
+            model.card,
+            self._examples,
+            self.output_folder,
+            num_weights=num_weights,
+            plan=plan,
+            lora_sides=layers,
         )
         resume = plan_resume(self.output_folder, self.resume, self._facts(), is_thorough=False)
-        return [*lines, *(f"  {line}" for line in (*disk, *memory, *describe_resume(resume)))]
+        return [*lines, *(f"  {line}" for line in (*notices, *disk, *memory, *describe_resume(resume)))]
 
-    def _check_memory(self, model: BaseModel, num_weights: int | None) -> list[str]:
+    def _check_memory(self, model: BaseModel, num_weights: int | None, lora_sides: tuple[int, ...] | None) -> list[str]:
         """Lines of the memory plan. What `model.memory: auto` chooses is settings of this run from here on."""
         plan = plan_memory(
             self.config,
@@ -88,6 +97,7 @@ class BaseSDTrainProcess(BaseProcess):
             vram_gb=self.job.vram_gb,
             num_weights=num_weights,
             num_assistant_weights=model.count_assistant_weights(),
+            lora_sides=lora_sides,
         )
         if isinstance(plan, str):
             return [plan]

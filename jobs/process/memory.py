@@ -27,6 +27,7 @@ def plan_memory(
     vram_gb: float | None,
     num_weights: int | None,
     num_assistant_weights: int | None,
+    lora_sides: tuple[int, ...] | None = None,
 ) -> MemoryCheck | str:
     """The plan of a run, or why there is none.
 
@@ -38,6 +39,7 @@ def plan_memory(
         vram_gb: plan for a card of this size instead of this machine.
         num_weights: of the transformer, counted in local files; None if they are on the hub.
         num_assistant_weights: the same for the assistant LoRA; 0: the job has none.
+        lora_sides: see `PlanInputs`.
 
     Raises:
         UserError: it does not fit, with the cheapest changes that make it fit.
@@ -62,5 +64,11 @@ def plan_memory(
     except UserError:  # the plan's first line says so
         device = None
     return check_memory(
-        config, card.size, work, device=device, vram_gb=vram_gb, assistant_parameters=num_assistant_weights
+        config,
+        card.size,
+        work,
+        device=device,
+        vram_gb=vram_gb,
+        assistant_parameters=num_assistant_weights,
+        lora_sides=lora_sides,
     )
