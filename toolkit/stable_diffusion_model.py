@@ -10,7 +10,7 @@ from toolkit.errors import UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.lora.update import LayerLocation, Update, must_be_finite
-from toolkit.models.base_model import BaseModel
+from toolkit.models.published_model import PublishedModel
 from toolkit.networks.frozen import FrozenLora
 from toolkit.weights.hub import cached_folder
 from toolkit.weights.layouts import NotHereError, find_component
@@ -21,8 +21,8 @@ ASSISTANT = "model.assistant_lora_path"
 _ASSISTANT_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 
 
-class StableDiffusion(BaseModel, is_abstract=True):
-    """BaseModel with what the models of ai-toolkit's class of this name share: an assistant LoRA.
+class StableDiffusion(PublishedModel, is_abstract=True):
+    """PublishedModel with what the models of ai-toolkit's class of this name share: an assistant LoRA.
 
     The assistant is at work while training and off in samples. A distilled model is trained beside one that undoes its
     distillation: the trained LoRA then need not do that, and works with the distilled model.

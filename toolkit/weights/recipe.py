@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import Convert, set_tensor, stream_into
+from toolkit.weights.streaming import Convert, Shapes, check_fit, converted_shapes, set_tensor, stream_into
+from toolkit.weights.tensor_index import TensorIndex, index_tensors
+
+T = TypeVar("T")
 
 
 class Loadable(Protocol):
@@ -96,6 +100,75 @@ class Recipe:
             placed=placed,
         )
         return self.module
+
+
+@dataclass(frozen=True)
+class StoredComponent:
+    """A component's tensors in its files, with the names that the module gives them. Making one reads headers only.
+
+    Attributes:
+        files: where they are.
+        weights: what the files hold.
+        convert: from their names to the module's.
+    """
+
+    files: ComponentFiles
+    weights: PlainWeights
+    convert: Convert
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Of the module's tensors, by name."""
+        return converted_shapes(self.weights, self.convert)
+
+    def described(self, describe: Callable[[Shapes], T], what: str) -> T:
+        """What `describe` tells by the shapes; a tensor that it looks for in vain is missing from the files.
+
+        Args:
+            describe: raises KeyError for a tensor that is not there.
+            what: the component, for messages.
+
+        Raises:
+            UserError: a tensor is missing.
+        """
+        try:
+            return describe(self.shapes)
+        except KeyError as error:
+            raise UserError(
+                f"{self.files.path}: the {what} is not whole: {error.args[0]} is missing. Download it again."
+            ) from error
+
+    def recipe(self, kind: Any, config: Any, *, what: str, optional: Collection[str] = ()) -> Recipe:
+        """How to fill a module of a diffusers class.
+
+        Args:
+            kind: the class.
+            config: its configuration.
+            what: the component and its model, for messages: "VAE of FLUX.1".
+            optional: names that files may lack.
+
+        Raises:
+            UserError: the module cannot be made, or its tensors are not those of the files.
+        """
+        module = empty_module(kind.from_config, config, self.files, what=kind.__name__)
+        check_fit(module, self.shapes, path=self.files.path, kind=what, optional=optional)
+        return Recipe(module, self.weights, self.convert)
+
+
+def read_stored(
+    files: ComponentFiles, recognize: Callable[[TensorIndex, ComponentFiles], tuple[TensorIndex, Convert]]
+) -> StoredComponent:
+    """Index a component's files and tell their layout.
+
+    Args:
+        files: the files.
+        recognize: from all tensors to those of the component, and how they are converted.
+
+    Raises:
+        UserError: the files are damaged, have no weights, or are of another model.
+    """
+    index, convert = recognize(index_tensors(weights_of(files)), files)
+    return StoredComponent(files, PlainWeights(index), convert)
 
 
 def weights_of(files: ComponentFiles) -> tuple[Path, ...]:

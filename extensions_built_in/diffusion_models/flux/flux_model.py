@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from extensions_built_in.diffusion_models.flux import latents, lora_names, prompts, released_files
+from extensions_built_in.diffusion_models.flux import latents, lora_names, prompt_encoding, released_files
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux.prompts import from_rows
+from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
 from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, folder_of, t5_recipe
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
@@ -24,10 +23,8 @@ from toolkit.memory.tiling import tiled_above
 from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import Component, LoraTarget, StateDict, sized
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.quantize.fill import linear_layers
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
-from toolkit.weights.sources import Sources
 from toolkit.weights.text_folder import read_tokenizer
 from toolkit.weights.vae_identity import vae_fingerprint
 
@@ -37,6 +34,14 @@ class FluxModel(StableDiffusion):
 
     arch: ClassVar[str] = "flux"
     base_model_version: ClassVar[str | None] = "flux.1"
+    components: ClassVar[tuple[str, ...]] = (
+        "transformer",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+    )
     target_lora_modules: ClassVar[list[str]] = ["FluxTransformer2DModel"]
     _is_schnell: bool | None = None
 
@@ -55,10 +60,10 @@ class FluxModel(StableDiffusion):
 
     # Loading
 
-    @property
-    def sources(self) -> Sources:
-        """Where the job's components are."""
-        return Sources(self.model_config, self.card, partial(released_files.single_files, self.arch))
+    @classmethod
+    def single_files(cls, component: str) -> tuple[str, ...]:
+        """See PublishedModel.single_files."""
+        return released_files.single_files(cls.arch, component)
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -76,14 +81,6 @@ class FluxModel(StableDiffusion):
         if all(self.sources.find_local(name) is not None for name in ("tokenizer", "tokenizer_2")):
             self._load_tokenizers()
 
-    def check_access(self) -> None:
-        """See BaseModel.check_access."""
-        self.sources.check_reachable(released_files.COMPONENTS)
-
-    def count_local_weights(self) -> int | None:
-        """See BaseModel.count_local_weights."""
-        return self.sources.count_local_weights("transformer")
-
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
         if getattr(self, component) is not None:
@@ -95,7 +92,7 @@ class FluxModel(StableDiffusion):
                 t5_recipe(self.sources.find("text_encoder_2")),
             )
             clip, t5 = (self.load_recipe(component, recipe, dtype=self.te_dtype) for recipe in recipes)
-            self.text_encoder = prompts.TextEncoders(clip, t5)
+            self.text_encoder = prompt_encoding.TextEncoders(clip, t5)
         elif component == "vae":
             self.vae = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
             self.vae.enable_slicing()  # a batch costs the memory of one picture
@@ -105,17 +102,10 @@ class FluxModel(StableDiffusion):
             self.load_assistant_lora()
 
     def list_blocks(self, module: nn.Module) -> list[str]:
-        """See BaseModel.list_blocks: T5's are inside its encoder; CLIP has none and stays on the card."""
+        """See BaseModel.list_blocks: T5's are inside its encoder; CLIP has none, keeps its precision and stays."""
         if isinstance(module, T5EncoderModel):
             return [f"encoder.{name}" for name in super().list_blocks(module.encoder)]
         return super().list_blocks(module)
-
-    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
-        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks of the transformer and of T5.
-
-        CLIP is small: it has no blocks here and keeps its precision.
-        """
-        return linear_layers(module, self.list_blocks(module))
 
     def fingerprint(self, component: Component) -> str:
         """See BaseModel.fingerprint. All archs of the family share a VAE, and so their latents."""
@@ -129,7 +119,7 @@ class FluxModel(StableDiffusion):
             facts |= {
                 "dtype": str(self.te_dtype),
                 "max_tokens": self.max_text_tokens,
-                "encoding": prompts.ENCODING_VERSION,
+                "encoding": prompt_encoding.ENCODING_VERSION,
                 "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
@@ -137,13 +127,13 @@ class FluxModel(StableDiffusion):
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
-        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompts`)."""
-        return prompts.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
+        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompt_encoding`)."""
+        return prompt_encoding.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
         """See BaseModel.cut_prompt. CLIP always reads the first 77 tokens only, which goes without saying."""
         self._load_tokenizers()
-        return prompts.find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
+        return prompt_encoding.find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See BaseModel.encode_images: [B, 16, H / 8, W / 8]."""
@@ -259,7 +249,7 @@ class FluxModel(StableDiffusion):
     def _load_tokenizers(self) -> None:
         if self.tokenizer is None:
             found = (self.sources.find(name) for name in ("tokenizer", "tokenizer_2"))
-            self.tokenizer = prompts.Tokenizers(*(read_tokenizer(folder_of(files)) for files in found))
+            self.tokenizer = prompt_encoding.Tokenizers(*(read_tokenizer(folder_of(files)) for files in found))
 
 
 class FluxKontextModel(FluxModel):

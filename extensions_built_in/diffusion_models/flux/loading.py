@@ -14,10 +14,8 @@ from toolkit.cards import find_cards
 from toolkit.errors import UserError
 from toolkit.weights.kl_vae import count_blocks, kl_vae_config
 from toolkit.weights.layouts import ComponentFiles
-from toolkit.weights.recipe import Recipe, config_of, empty_module, weights_of
-from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import Shapes, check_fit, converted_shapes
-from toolkit.weights.tensor_index import index_tensors
+from toolkit.weights.recipe import Recipe, config_of, read_stored
+from toolkit.weights.streaming import Shapes
 
 
 def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
@@ -26,14 +24,10 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     Raises:
         UserError: the files are damaged, not whole, of another model, or of another arch than the job names.
     """
-    index, convert = transformer_tensors(index_tensors(weights_of(files)), files)
-    weights = PlainWeights(index)
-    shapes = converted_shapes(weights, convert)
-    config = _stored_or_found(files, transformer_config, shapes, "transformer")
+    stored = read_stored(files, transformer_tensors)
+    config = {**stored.described(transformer_config, "transformer"), **(config_of(files) or {})}
     check_arch(config, arch, path=files.path)
-    module = empty_module(FluxTransformer2DModel.from_config, config, files, what="FluxTransformer2DModel")
-    check_fit(module, shapes, path=files.path, kind=f"transformer of {arch}")
-    return Recipe(module, weights, convert)
+    return stored.recipe(FluxTransformer2DModel, config, what=f"transformer of {arch}")
 
 
 def vae_recipe(files: ComponentFiles) -> Recipe:
@@ -42,13 +36,9 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
     Raises:
         UserError: the files are damaged, not whole or of another VAE.
     """
-    index, convert = vae_tensors(index_tensors(weights_of(files)), files)
-    weights = PlainWeights(index)
-    shapes = converted_shapes(weights, convert)
-    config = _stored_or_found(files, vae_config, shapes, "VAE")
-    module = empty_module(AutoencoderKL.from_config, config, files, what="AutoencoderKL")
-    check_fit(module, shapes, path=files.path, kind="VAE of FLUX.1")
-    return Recipe(module, weights, convert)
+    stored = read_stored(files, vae_tensors)
+    config = {**stored.described(vae_config, "VAE"), **(config_of(files) or {})}
+    return stored.recipe(AutoencoderKL, config, what="VAE of FLUX.1")
 
 
 def transformer_config(shapes: Shapes) -> dict[str, Any]:
@@ -101,13 +91,3 @@ def vae_config(shapes: Shapes) -> dict[str, Any]:
         KeyError: these are not the tensors of such a VAE.
     """
     return {**kl_vae_config(shapes), **NORMALISATION, "force_upcast": True}
-
-
-def _stored_or_found(files: ComponentFiles, find: Any, shapes: Any, what: str) -> dict[str, Any]:
-    try:
-        found = find(shapes)
-    except KeyError as error:
-        raise UserError(
-            f"{files.path}: the {what} is not whole: {error.args[0]} is missing. Download it again."
-        ) from error
-    return {**found, **(config_of(files) or {})}

@@ -16,7 +16,6 @@ from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.streaming import Convert, recognized, unchanged
 from toolkit.weights.tensor_index import TensorIndex
 
-COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 # As released; some people's names for the same follow.
 _TRANSFORMERS = {
     "flux": ("flux1-dev", "flux1-schnell", "flux1-dev-fp8", "flux1-schnell-fp8"),

@@ -9,7 +9,7 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux.prompts import from_rows
+from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
 
 
 def predict_velocity(
@@ -27,7 +27,7 @@ def predict_velocity(
         transformer: the model.
         noisy_latents: [B, C, h, w], h and w even.
         sigma: share of noise, [B], fp32, 0..1. The model casts it to the dtype of its first layer's output.
-        prompt_embeds: [B, L + 1, D], see `prompts`; padding is attended to, as in the reference.
+        prompt_embeds: [B, L + 1, D], see `prompt_encoding`; padding is attended to, as in the reference.
         guidance: value of the guidance embedding; None leaves the embedding out. Unused by schnell, which has none.
         references: clean latents of the reference image of each sample, [B, C, h_r, w_r], h_r and w_r even.
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompts, released_files
+from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompt_encoding, released_files
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -22,33 +21,32 @@ from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import BaseModel, Component, LoraTarget, StateDict, sized
+from toolkit.models.base_model import Component, LoraTarget, StateDict, sized
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.quantize.fill import linear_layers
+from toolkit.models.published_model import PublishedModel
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
-from toolkit.weights.sources import Sources
 from toolkit.weights.vae_identity import vae_fingerprint
 
 
-class Flux2Model(BaseModel):
+class Flux2Model(PublishedModel):
     """FLUX.2 dev: guidance embedding, Mistral 3 text encoder."""
 
     arch: ClassVar[str] = "flux2"
     text_encoder_kind: ClassVar[str] = "mistral"
     padding_side: ClassVar[Literal["left", "right"]] = "left"
-    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompts.render_dev)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_encoding.render_dev)
     text_layers: ClassVar[tuple[int, ...]] = (10, 20, 30)
     max_text_tokens: ClassVar[int] = 512
     target_lora_modules: ClassVar[list[str]] = ["Flux2Transformer2DModel"]
 
     # Loading
 
-    @property
-    def sources(self) -> Sources:
-        """Where the job's components are."""
-        return Sources(self.model_config, self.card, partial(released_files.single_files, self.arch))
+    @classmethod
+    def single_files(cls, component: str) -> tuple[str, ...]:
+        """See PublishedModel.single_files."""
+        return released_files.single_files(cls.arch, component)
 
     def check_files(self) -> None:
         """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
@@ -63,14 +61,6 @@ class Flux2Model(BaseModel):
             self._text_recipe(encoder)
         if self.sources.find_local("tokenizer") is not None:
             self._load_tokenizer()
-
-    def check_access(self) -> None:
-        """See BaseModel.check_access."""
-        self.sources.check_reachable(released_files.COMPONENTS)
-
-    def count_local_weights(self) -> int | None:
-        """See BaseModel.count_local_weights."""
-        return self.sources.count_local_weights("transformer")
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
@@ -87,10 +77,6 @@ class Flux2Model(BaseModel):
             recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
         setattr(self, component, module)
-
-    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
-        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
-        return linear_layers(module, self.list_blocks(module))
 
     def _text_recipe(self, files: ComponentFiles) -> Recipe:
         return text_recipe(
@@ -109,7 +95,7 @@ class Flux2Model(BaseModel):
                 "tokenizer": fingerprint(self.sources.find("tokenizer")),
                 "layers": self.text_layers,
                 "max_tokens": self.max_text_tokens,
-                "template": prompts.TEMPLATE_VERSION,
+                "template": prompt_encoding.TEMPLATE_VERSION,
                 "qtype": self.loader.qtype(component),
             }
         return sha256_json(facts)
@@ -118,7 +104,7 @@ class Flux2Model(BaseModel):
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
         """See BaseModel.get_prompt_embeds: [B, 512, 3 * hidden size of the text encoder]."""
-        return prompts.encode(
+        return prompt_encoding.encode(
             self.text_encoder_kind,
             self.text_encoder,
             self.tokenizer,
@@ -131,7 +117,7 @@ class Flux2Model(BaseModel):
         """See BaseModel.cut_prompt."""
         self._load_tokenizer()
         rendered = self.render_prompt(self.tokenizer, prompt)
-        return prompts.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
+        return prompt_encoding.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See BaseModel.encode_images: [B, 128, H / 16, W / 16]."""
@@ -264,8 +250,8 @@ class Flux2Model(BaseModel):
     def _load_tokenizer(self) -> None:
         if self.tokenizer is None:
             folder = self.sources.find("tokenizer").path
-            self.tokenizer = prompts.load_tokenizer(folder, padding_side=self.padding_side)
-            prompts.check_template(self.tokenizer, self.render_prompt, folder)
+            self.tokenizer = prompt_encoding.load_tokenizer(folder, padding_side=self.padding_side)
+            prompt_encoding.check_template(self.tokenizer, self.render_prompt, folder)
 
 
 class Flux2Klein4BModel(Flux2Model):
@@ -274,7 +260,7 @@ class Flux2Klein4BModel(Flux2Model):
     arch: ClassVar[str] = "flux2_klein_4b"
     text_encoder_kind: ClassVar[str] = "qwen3"
     padding_side: ClassVar[Literal["left", "right"]] = "right"
-    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompts.render_klein)
+    render_prompt: ClassVar[Callable[..., str]] = staticmethod(prompt_encoding.render_klein)
     text_layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
 
     def get_generation_pipeline(self) -> Any:

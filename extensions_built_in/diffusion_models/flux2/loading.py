@@ -13,10 +13,8 @@ from toolkit.cards import find_cards
 from toolkit.errors import UserError
 from toolkit.weights.kl_vae import block_widths, count_blocks, kl_vae_config
 from toolkit.weights.layouts import ComponentFiles
-from toolkit.weights.recipe import Recipe, config_of, empty_module, weights_of
-from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import Shapes, check_fit, converted_shapes
-from toolkit.weights.tensor_index import index_tensors
+from toolkit.weights.recipe import Recipe, config_of, read_stored
+from toolkit.weights.streaming import Shapes
 
 
 def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
@@ -25,19 +23,10 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     Raises:
         UserError: the files are damaged, not whole, of another model, or of another arch than the job names.
     """
-    index, convert = transformer_tensors(index_tensors(weights_of(files)), files)
-    weights = PlainWeights(index)
-    shapes = converted_shapes(weights, convert)
-    try:
-        check_arch(build_of(shapes), arch, path=files.path)
-        config = config_of(files) or transformer_config(shapes)
-    except KeyError as error:
-        raise UserError(
-            f"{files.path}: the transformer is not whole: {error.args[0]} is missing. Download it again."
-        ) from error
-    module = empty_module(Flux2Transformer2DModel.from_config, config, files, what="Flux2Transformer2DModel")
-    check_fit(module, shapes, path=files.path, kind=f"transformer of {arch}")
-    return Recipe(module, weights, convert)
+    stored = read_stored(files, transformer_tensors)
+    check_arch(stored.described(build_of, "transformer"), arch, path=files.path)
+    config = config_of(files) or stored.described(transformer_config, "transformer")
+    return stored.recipe(Flux2Transformer2DModel, config, what=f"transformer of {arch}")
 
 
 def prompt_width(files: ComponentFiles) -> int | None:
@@ -46,8 +35,7 @@ def prompt_width(files: ComponentFiles) -> int | None:
     Raises:
         UserError: the files are damaged or no transformer of FLUX.2.
     """
-    index, convert = transformer_tensors(index_tensors(weights_of(files)), files)
-    embedder = converted_shapes(PlainWeights(index), convert).get("context_embedder.weight")
+    embedder = read_stored(files, transformer_tensors).shapes.get("context_embedder.weight")
     return None if embedder is None else embedder[1]
 
 
@@ -57,18 +45,9 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
     Raises:
         UserError: the files are damaged, not whole or of another VAE.
     """
-    index, convert = vae_tensors(index_tensors(weights_of(files)), files)
-    weights = PlainWeights(index)
-    shapes = converted_shapes(weights, convert)
-    try:
-        config = config_of(files) or vae_config(shapes)
-    except KeyError as error:
-        raise UserError(
-            f"{files.path}: the VAE is not whole: {error.args[0]} is missing. Download it again."
-        ) from error
-    module = empty_module(AutoencoderKLFlux2.from_config, config, files, what="AutoencoderKLFlux2")
-    check_fit(module, shapes, path=files.path, kind="VAE of FLUX.2", optional=["bn.num_batches_tracked"])
-    return Recipe(module, weights, convert)
+    stored = read_stored(files, vae_tensors)
+    config = config_of(files) or stored.described(vae_config, "VAE")
+    return stored.recipe(AutoencoderKLFlux2, config, what="VAE of FLUX.2", optional=["bn.num_batches_tracked"])
 
 
 @dataclass(frozen=True)

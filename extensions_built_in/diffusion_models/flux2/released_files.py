@@ -16,7 +16,6 @@ from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.streaming import Convert, recognized, unchanged
 from toolkit.weights.tensor_index import TensorIndex
 
-COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer")
 # As released, first those to train. Their names in 8 bits end in -fp8.
 _TRANSFORMERS = {
     "flux2": ("flux2-dev",),

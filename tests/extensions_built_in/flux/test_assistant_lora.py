@@ -13,6 +13,7 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux.lora_names import write
 from extensions_built_in.diffusion_models.flux.size import FLUX_1
 from jobs.job import Job
+from tests.extensions_built_in.flux.test_lora_names import _updates
 from tests.test_examples import with_images
 from tests.tiny import run_job, write_job
 from tests.tiny_flux import tiny_flux

@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
 from extensions_built_in.diffusion_models.flux.flux_model import FluxKontextModel, FluxModel
-from extensions_built_in.diffusion_models.flux.prompts import from_rows, to_rows
+from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows, to_rows
 from tests.tiny import tiny_config
 from tests.tiny_flux import KINDS, tiny_flux
 from toolkit.cards import find_cards

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Klein4BModel, Flux2Model
-from extensions_built_in.diffusion_models.flux2.prompts import encode
+from extensions_built_in.diffusion_models.flux2.prompt_encoding import encode
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_config, text_recipe
 from tests import layouts
 from tests.tiny import TINY, tiny_config

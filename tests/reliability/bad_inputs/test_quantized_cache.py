@@ -20,7 +20,7 @@ from tests.reliability.bad_inputs.test_stored import DAMAGES
 from tests.reliability.bad_inputs.test_tensor_files import FILES, GOOD, Trap
 from tests.tiny import write_job
 from toolkit.quantize.fill import Quantization, fill_frozen
-from toolkit.weights.streaming import place
+from toolkit.weights.streaming import set_tensor
 
 KIND = "quantized caches"
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def start(entry: Path, weights: dict[str, Tensor], qtype: str = "nf4") -> tuple[
 
     def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
         for name, value in weights.items():
-            place(module, name, value.clone())
+            set_tensor(module, name, value.clone())
             if placed is not None:
                 placed(name)
 

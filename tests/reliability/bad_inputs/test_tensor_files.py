@@ -20,7 +20,7 @@ from torch import Tensor
 
 import run
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe, vae_recipe
-from extensions_built_in.diffusion_models.flux2.prompts import check_template, load_tokenizer
+from extensions_built_in.diffusion_models.flux2.prompt_encoding import check_template, load_tokenizer
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe, used_tensors
 from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_exit, expect_result
 from tests.tiny import TINY, tiny_model, write_job

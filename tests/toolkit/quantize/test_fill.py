@@ -18,7 +18,7 @@ from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.qtypes import QTYPES
 from toolkit.quantize.quantized_cache import cache_folder, entry_path
-from toolkit.weights.streaming import place
+from toolkit.weights.streaming import set_tensor
 
 CPU = torch.device("cpu")
 LAYERS = ("blocks.0", "blocks.1")
@@ -54,7 +54,7 @@ def _fill(qtype: str, entry: Path | None = None, *, values: dict[str, Tensor] | 
     def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
         for name, value in (values or _values()).items():
             read.append(name)
-            place(module, name, value.to(device))
+            set_tensor(module, name, value.to(device))
             if placed is not None:
                 placed(name)
 

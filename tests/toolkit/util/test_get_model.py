@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_a_model_that_forgot_answers_is_skipped_and_each_answer_named(root: Root
 def test_a_model_with_a_card_that_forgot_answers_is_named_by_jobs_that_need_it(root: Root) -> None:
     add_model(
         root,
-        UNFINISHED.format(name="Carded"),
+        f"def __getattr__(name):{indent(UNFINISHED.format(name='Carded'), '    ')}    return AI_TOOLKIT_MODELS\n",
         card=f"from toolkit.cards import ModelCard\nCARDS = (ModelCard(arch='carded', {CARD}),)\n",
     )
     roots = (root, *ROOTS)

@@ -1,4 +1,4 @@
-"""extensions_built_in.diffusion_models.flux2.prompts"""
+"""extensions_built_in.diffusion_models.flux2.prompt_encoding"""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from transformers import Mistral3ForConditionalGeneration
 
 from extensions_built_in.diffusion_models.flux2.card import CARDS
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
-from extensions_built_in.diffusion_models.flux2.prompts import load_tokenizer
+from extensions_built_in.diffusion_models.flux2.prompt_encoding import load_tokenizer
 from tests.tiny import TINY, tiny_config, tiny_model
 from tests.tiny_text import LAYERS, write_tiny_mistral
 from toolkit.encode.packing import pack, packed_bytes, unpack

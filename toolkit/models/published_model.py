@@ -1,0 +1,46 @@
+"""A model whose components are published files: here, on the hub, or beside one another."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import nn
+
+from toolkit.models.base_model import BaseModel, Component
+from toolkit.quantize.fill import linear_layers
+from toolkit.weights.sources import Sources
+
+
+class PublishedModel(BaseModel, is_abstract=True):
+    """BaseModel with the answers of all models that are loaded from published files.
+
+    A family says what its files are called and how they are read (`load`).
+
+    Attributes:
+        components: folders of the published repository that the model is loaded from.
+    """
+
+    components: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "tokenizer")
+
+    @classmethod
+    @abstractmethod
+    def single_files(cls, component: str) -> tuple[str, ...]:
+        """Names under which a component is published as one file, best first; none if it never is."""
+
+    @property
+    def sources(self) -> Sources:
+        """Where the job's components are."""
+        return Sources(self.model_config, self.card, self.single_files)
+
+    def check_access(self) -> None:
+        """See BaseModel.check_access."""
+        self.sources.check_reachable(self.components)
+
+    def count_local_weights(self) -> int | None:
+        """See BaseModel.count_local_weights."""
+        return self.sources.count_local_weights("transformer")
+
+    def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
+        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
+        return linear_layers(module, self.list_blocks(module))
