@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def merge(
     else:
         raise UserError(f"{base}: no such file or folder (--base).")
     changes = source.changes
-    count = len({*changes.weights, *changes.biases}) + len(changes.others)
+    count = len(_targets([*changes.weights, *changes.biases, *changes.others]))
     return [f"{output}: {count} layers of {lora} ({', '.join(changes.kinds())}) added at weight {weight:g}"]
 
 
@@ -72,17 +72,18 @@ class _Merge:
         """Change the copies by all that the file says."""
         changes = source.changes
         weights, biases = self._rows(".weight", source), self._rows(".bias", source)
-        places: list[tuple[object, list[Rows], Callable[[Tensor], Tensor]]] = []
+        places: list[tuple[Location | str, list[Rows], Callable[[Tensor], Tensor]]] = []
         for where, change in changes.weights.items():
             places.append((where, weights.find(where), change.delta))
         for where, bias in changes.biases.items():
             places.append((where, biases.find(where), _plain(bias)))
         for name, diff in changes.others.items():
             places.append((name, self._by_name(name), _plain(diff)))
-        if missing := [where for where, rows, _ in places if not rows]:
+        if missing := _targets(where for where, rows, _ in places if not rows):
+            total = _targets(where for where, _, _ in places)
             raise UserError(
-                f"{base}: lacks {len(missing)} of the {len(places)} layers that the LoRA changes, such as "
-                f"{_name(missing[0])}. Is it the transformer of the model that the LoRA was made for?"
+                f"{base}: lacks {len(missing)} of the {len(total)} layers that the LoRA changes, such as "
+                f"{missing[0]}. Is it the transformer of the model that the LoRA was made for?"
             )
         for _, rows, delta_of in places:
             self._change(rows, delta_of)
@@ -143,8 +144,7 @@ def _plain(added: Tensor) -> Callable[[Tensor], Tensor]:
     return delta
 
 
-def _name(where: object) -> str:
-    if isinstance(where, str):
-        return where
-    place: Location = where  # type: ignore[assignment]
-    return next(iter(place.shares()))
+def _targets(places: Iterable[Location | str]) -> list[str]:
+    """The names of the released model's layers that places are of, each once."""
+    names = ((place,) if isinstance(place, str) else place.shares() for place in places)
+    return list(dict.fromkeys(name for group in names for name in group))

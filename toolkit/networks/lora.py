@@ -127,8 +127,9 @@ class LoRASpecialNetwork:
             )
         for target in self.targets:
             self._check_shape(target, updates[target.name], source=source)
-        for name, update in fit(updates, self.config.linear, source=source).items():
-            layers = self._layers[name]
+        fitted = fit(updates, self.config.linear, source=source)
+        for target in self.targets:
+            update, layers = fitted[target.name], self._layers[target.name]
             # Rows that the file does not fill keep their random start: with A and B both zero they would never learn.
             layers[0].lora_A[ADAPTER].weight[: update.rank] = update.a.to(self.model.device)
             sizes = [layer.lora_B[ADAPTER].weight.shape[0] for layer in layers]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.extensions_built_in.flux.test_lora_formats import _updates
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux.lora_names import write
