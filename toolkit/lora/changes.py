@@ -27,6 +27,10 @@ class Change(Protocol):
     def kind(self) -> str:
         """Its name, as in `LoRA`."""
 
+    @property
+    def num_rows(self) -> int | None:
+        """Rows of the weight that it is made for; None: any number."""
+
     def delta(self, weight: Tensor) -> Tensor:
         """W' - W, [out, in], fp32.
 
@@ -45,6 +49,11 @@ class Product:
     update: Update
     kind: str = "LoRA"
 
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.update.b.shape[0]
+
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta: B A."""
         return _fitting(self.update.delta(), weight)
@@ -58,6 +67,11 @@ class Hadamard:
     other: Update
     scale: float
     kind: str = "LoHa"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.one.b.shape[0]
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta: scale * (B1 A1) o (B2 A2)."""
@@ -80,6 +94,11 @@ class Decomposed:
     def kind(self) -> str:
         """See Change.kind."""
         return "DoRA" if self.inner.kind == "LoRA" else f"DoRA of {self.inner.kind}"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.inner.num_rows
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta: m * (W + D) / |W + D| - W."""
@@ -104,6 +123,11 @@ class Generalized:
     scale: float
     kind: str = "GLoRA"
 
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.b.b.shape[0]
+
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta."""
         if self.a.a.shape[1] != weight.shape[1] or self.a.b.shape[0] != weight.shape[1]:
@@ -119,6 +143,11 @@ class Elementwise:
     b: Tensor
     kind: str = "GLoRA"
 
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return max(self.a.shape[0], self.b.shape[0]) if self.a.numel() > 1 else None
+
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta."""
         for part in (self.a, self.b):
@@ -133,6 +162,11 @@ class Difference:
 
     diff: Tensor
     kind: str = "full weight changes"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.diff.shape[0]
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta."""

@@ -12,7 +12,7 @@ from toolkit.errors import UserError
 from toolkit.lora.changes import LOKR, Change, Product, bias_change_of, change_of
 from toolkit.lora.keys import Layers, UnknownKeysError, sort_keys
 from toolkit.lora.settings import AdapterSettings, adapter_settings
-from toolkit.lora.update import LayerLocation, Locate, Location, Update, fuse
+from toolkit.lora.update import FusedLocation, LayerLocation, Locate, Location, Update, fuse
 
 _LORA_ROLES = {"a", "b", "alpha", *LOKR}
 
@@ -85,9 +85,12 @@ def parse_changes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], lo
 
 def _changes(layers: Layers, settings: AdapterSettings) -> Changes:
     _must_be_apart(layers.located)
-    weights, biases = {}, {}
+    weights: dict[Location, Change] = {}
+    biases: dict[Location, Tensor] = {}
     for where, layer in layers.located.items():
         change = change_of(layer.name, layer.roles, settings)
+        if isinstance(where, FusedLocation) and change is not None and change.num_rows is not None:
+            where.check_rows(change.num_rows)
         bias = bias_change_of(layer.name, layer.roles, settings)
         weights |= {} if change is None else {where: change}
         biases |= {} if bias is None else {where: bias}

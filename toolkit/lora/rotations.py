@@ -23,6 +23,11 @@ class RightRotation:
     blocks: Tensor
     kind: str = "OFT"
 
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return None
+
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta: W R^T - W."""
         rows, columns = weight.shape
@@ -48,6 +53,11 @@ class LeftRotation:
     constraint: float
     rescale: Tensor | None
     kind: str = "OFT"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.oft_blocks.shape[0] * self.oft_blocks.shape[1]
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta: rescale * R^T W - W."""

@@ -107,15 +107,19 @@ class FusedLocation:
         """The update of each target that has one.
 
         Raises:
-            UserError: the rows cannot be these targets'.
+            UserError: see `check_rows`.
         """
-        if update.b.shape[0] % sum(self.heights):
-            raise UserError(
-                f"{update.b.shape[0]} rows cannot hold {', '.join(self.targets)}, which are as {self.heights}: the "
-                "file is of another model."
-            )
+        self.check_rows(update.b.shape[0])
         parts = zip(self.targets, split(update, len(self.targets), heights=self.heights), strict=True)
         return [(LayerLocation(target), part) for target, part in parts if part is not None]
+
+    def check_rows(self, num_rows: int) -> None:
+        """Raises UserError if so many rows cannot be these targets'."""
+        if num_rows % sum(self.heights):
+            raise UserError(
+                f"{num_rows} rows cannot hold {', '.join(self.targets)}, which are as {self.heights}: the file is of "
+                "another model."
+            )
 
     def joined(self, updates: Mapping[str, Update]) -> Update | None:
         """The update of the whole layer; rows of targets without one do not change."""

@@ -35,13 +35,14 @@ def check_network(model: BaseModel, config: ProcessConfig, *, source: str) -> tu
     network = config.network
     if network is None:
         return None, []
-    chosen, known = planned_targets(model, network), model.plan_lora_targets()
+    known = model.plan_lora_targets()
+    chosen = planned_targets(model, network, known=known)
     blocks = model.get_transformer_block_names()
     if chosen == []:
         raise JobError(source, [Problem(_KWARGS, why_none(known, blocks, network))])
     problems = [*_format_problems(model, chosen or [], config.save.lora_file_format)]
     if network.pretrained_lora_path is not None:
-        problems += check_start(model, network, chosen)
+        problems += check_start(model, network, chosen, known)
     if problems:
         raise JobError(source, problems)
     if chosen is None:

@@ -22,13 +22,16 @@ from toolkit.util.get_model import model_classes
 _KEY = "network.pretrained_lora_path"
 
 
-def check_start(model: BaseModel, network: NetworkConfig, chosen: Sequence[SizedTarget] | None) -> list[Problem]:
+def check_start(
+    model: BaseModel, network: NetworkConfig, chosen: Sequence[SizedTarget] | None, known: Sequence[SizedTarget]
+) -> list[Problem]:
     """What is wrong with the file that a job starts from. Reads the file, and no model.
 
     Args:
         model: of the job.
         network: of the job, with a `pretrained_lora_path`.
         chosen: the layers that will be trained; None: not known, and then rank and layers are not looked at.
+        known: all that could be.
     """
     path = network.pretrained_lora_path
     assert path is not None, "the caller asks only where there is one"
@@ -40,7 +43,7 @@ def check_start(model: BaseModel, network: NetworkConfig, chosen: Sequence[Sized
             raise UserError(f"{path}: {_whose(tensors, metadata, model) or error}") from error
         must_be_finite(updates, source=str(path))
         if chosen is not None:
-            _must_fit(updates, model, network, chosen, metadata)
+            _must_fit(updates, model, network, chosen, known, metadata)
             fit(updates, network.linear, source=str(path))
     except UserError as error:
         return [Problem(_KEY, str(error))]
@@ -52,9 +55,10 @@ def _must_fit(
     model: BaseModel,
     network: NetworkConfig,
     chosen: Sequence[SizedTarget],
+    known: Sequence[SizedTarget],
     metadata: Mapping[str, str],
 ) -> None:
-    path, known = network.pretrained_lora_path, model.plan_lora_targets()
+    path = network.pretrained_lora_path
     if not _is_of(updates, known):
         owners = _archs_of(updates)
         named = metadata.get(ARCH)

@@ -31,9 +31,17 @@ def choose_targets(model: BaseModel, config: NetworkConfig) -> list[LoraTarget]:
     return chosen
 
 
-def planned_targets(model: BaseModel, config: NetworkConfig) -> list[SizedTarget] | None:
-    """The same of a model that is not loaded, with shapes; None where the model cannot tell. Empty: nothing is left."""
-    known = model.plan_lora_targets()
+def planned_targets(
+    model: BaseModel, config: NetworkConfig, *, known: Sequence[SizedTarget] | None = None
+) -> list[SizedTarget] | None:
+    """The same of a model that is not loaded, with shapes; None where the model cannot tell. Empty: nothing is left.
+
+    Args:
+        model: the model.
+        config: the filters.
+        known: what its `plan_lora_targets`, which reads headers of large files, has answered before.
+    """
+    known = model.plan_lora_targets() if known is None else known
     if not known:
         return None
     return filtered(known, model.get_transformer_block_names(), config, also=start_targets(model, config))

@@ -87,6 +87,12 @@ def test_two_layers_of_klein_9b_are_counted_as_two(tmp_path: Path) -> None:
     assert sides_of(targets, model.get_transformer_block_names()) == (0, 2 * (4 * 4096 + 4096), 0)
 
 
+def test_all_layers_of_dev_at_rank_16_are_its_97_5_million_weights() -> None:
+    config, model = NetworkConfig.model_validate({"linear": 16}), _unloaded("flux2")
+    sides = sides_of(planned_targets(model, config) or [], model.get_transformer_block_names())
+    assert 16 * sum(sides) == pytest.approx(97.5e6, rel=1e-3)
+
+
 def test_disk_and_memory_follow_the_filters(tmp_path: Path) -> None:
     def disk(**network: Any) -> float:
         (line,) = (line for line in _check(tmp_path, linear=64, **network) if "up to checkpoints" in line)
