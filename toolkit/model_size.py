@@ -24,8 +24,8 @@ class BlockSize:
     Attributes:
         name: of the list of blocks.
         count: how many there are.
-        linears: (inputs, outputs) of each linear layer, where several are fused for a LoRA as one. These are quantized,
-            and each may carry a LoRA.
+        linears: (inputs, outputs) of each linear layer, where several are fused for a LoRA as one, in the order of the
+            model's LoRA targets. These are quantized, and each may carry a LoRA.
         other_parameters: norms and biases, which stay as they are.
         saved: kept of a block for its backward pass if nothing is recomputed and its weights are frozen.
         working: most that lives at once while a block is recomputed and differentiated.
@@ -61,7 +61,7 @@ class TransformerSize:
         hidden_size: channels of the residual stream.
         px_per_token: pixels that one image token stands for.
         blocks: in the order of the forward pass.
-        outer_linears: (inputs, outputs) of the layers outside the blocks that may carry a LoRA.
+        outer_linears: (inputs, outputs) of the layers outside the blocks that may carry a LoRA, in that order too.
         outer_parameters: all weights outside the blocks.
         outer_modulation: of them, those of layers that work on the time and are used by all blocks.
         outer: kept outside the blocks from the forward to the backward pass; bytes per token and channel.
@@ -102,10 +102,22 @@ class TransformerSize:
         """Weights in the linear layers of the largest block."""
         return max(block.linear_parameters for block in self.blocks)
 
+    @property
+    def lora_linears(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of every layer that may carry a LoRA, block by block, then those outside."""
+        return [*(linear for block in self.blocks for linear in block.linears * block.count), *self.outer_linears]
+
+    def lora_sides(self, *, blocks_only: bool) -> tuple[int, ...]:
+        """Inputs plus outputs of all layers that may carry a LoRA: of each run of blocks, then of those outside.
+
+        A LoRA of rank r has r weights for each.
+        """
+        sides = [block.count * sum(map(sum, block.linears)) for block in self.blocks]
+        return (*sides, 0 if blocks_only else sum(map(sum, self.outer_linears)))
+
     def lora_parameters(self, rank: int, *, blocks_only: bool) -> int:
-        """Weights of a LoRA on every layer that may carry one: rank * (inputs + outputs) each."""
-        linears = [linear for block in self.blocks for linear in block.linears * block.count]
-        return rank * sum(map(sum, linears if blocks_only else [*linears, *self.outer_linears]))
+        """Weights of a LoRA on every layer that may carry one."""
+        return rank * sum(self.lora_sides(blocks_only=blocks_only))
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from toolkit.errors import UserError
-from toolkit.lora.frozen import FrozenLora
 from toolkit.lora.parse import parse
+from toolkit.lora.settings import read_lora_tensors
 from toolkit.lora.update import LayerLocation, Update, must_be_finite
 from toolkit.models.published_model import PublishedModel
+from toolkit.networks.frozen import FrozenLora
 from toolkit.weights.hub import cached_folder
 from toolkit.weights.layouts import NotHereError, find_component
-from toolkit.weights.tensor_files import read_metadata, read_tensors
 from toolkit.weights.tensor_index import index_tensors
 
 ASSISTANT = "model.assistant_lora_path"
@@ -70,7 +70,7 @@ class StableDiffusion(PublishedModel, is_abstract=True):
     def _read_assistant(self, path: str) -> tuple[Path, dict[str, Update]]:
         file = _find_assistant(path)
         try:
-            tensors, metadata = read_tensors(file), read_metadata(file)
+            tensors, metadata = read_lora_tensors(file)
         except UserError as error:  # names the file
             raise UserError(f"{ASSISTANT}: {error}") from error
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
+from toolkit.lora.settings import read_lora_tensors
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.choices import NETWORKS
 from toolkit.randomness import Draws
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
-from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 
 class SDTrainer(BaseSDTrainProcess):
@@ -26,7 +26,8 @@ class SDTrainer(BaseSDTrainProcess):
         network.apply()
         if config.pretrained_lora_path is not None:
             path = config.pretrained_lora_path
-            network.load_state_dict(read_tensors(path), source=str(path), metadata=read_metadata(path))
+            tensors, metadata = read_lora_tensors(path)
+            network.load_state_dict(tensors, source=str(path), metadata=metadata)
         # A format that cannot carry these layers is refused now, not at the first save.
         network.state_dict(torch.float32, self.config.save.lora_file_format)
         return NetworkWeights(network, file_format=self.config.save.lora_file_format)

@@ -11,7 +11,7 @@ from toolkit.cards import ModelCard
 from toolkit.config import SaveConfig, TrainingProcessConfig
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.optimizers.choices import OPTIMIZERS
-from toolkit.output.disk import check_output_folder, drive_of, needed_bytes
+from toolkit.output.disk import check_output_folder, drive_of, most_trained, needed_bytes
 from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
 from toolkit.plan.memory_plan import Plan, quantized_bytes
 from toolkit.plan.needs import Needs
@@ -45,6 +45,7 @@ def check_disk(
     *,
     num_weights: int | None,
     plan: Plan | None,
+    lora_sides: tuple[int, ...] | None = None,
 ) -> Disk:
     """What will be written.
 
@@ -55,12 +56,14 @@ def check_disk(
         output_folder: of the job.
         num_weights: of the transformer; None: as many as the card says.
         plan: of the memory; None if there is none.
+        lora_sides: see `PlanInputs`; None if the model does not list its layers.
 
     Raises:
         UserError: the folder cannot be written, or its drive has no room for that.
     """
     texts, shape = needs.caption_folders, card.prompt_embeds_shape
-    checkpoints = _checkpoint_bytes(config, card.num_parameters if num_weights is None else num_weights)
+    num_parameters = card.num_parameters if num_weights is None else num_weights
+    checkpoints = _checkpoint_bytes(config, num_parameters, lora_sides=lora_sides)
     check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
     sizes = {
         "checkpoints": checkpoints,
@@ -89,12 +92,15 @@ def _retention(save: SaveConfig) -> str:
     )
 
 
-def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int) -> int:
+def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int, *, lora_sides: tuple[int, ...] | None) -> int:
     train, save, network = config.train, config.save, config.network
+    if network is not None and lora_sides is not None:
+        num_trained = network.linear * sum(lora_sides)
+    else:
+        num_trained = most_trained(num_parameters, network.linear if network else None)
     average = 4 if train.ema_config and train.ema_config.use_ema else 0
     return needed_bytes(
-        num_parameters=num_parameters,
-        lora_rank=network.linear if network else None,
+        num_trained=num_trained,
         dtype=save.dtype,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,

@@ -36,49 +36,69 @@ class ModelFacts:
     Attributes:
         num_weights: of the transformer, counted in local files; None if they are on the hub.
         num_assistant_weights: the same for the assistant LoRA; 0: the job has none.
+        lora_sides: of the layers that the job's network trains, see `PlanInputs`; None if that cannot be told.
+        lines: on that network, for the user.
     """
 
     num_weights: int | None
     num_assistant_weights: int | None
+    lora_sides: tuple[int, ...] | None = None
+    lines: tuple[str, ...] = ()
 
 
-def check_model_files(config: TrainingProcessConfig, card: ModelCard) -> ModelFacts:
-    """Look at the model's files, or remember that they are sound. Imports the model's code only in the first case.
+def check_model_files(config: TrainingProcessConfig, card: ModelCard, *, source: str = "") -> ModelFacts:
+    """Look at the model's files and what is to be trained of it, or remember that both are sound.
+
+    Imports the model's code only in the first case.
+
+    Args:
+        config: the run.
+        card: of its model.
+        source: the job file, for messages.
 
     Raises:
-        UserError: local files are absent, damaged or of another model.
+        UserError: local files are absent, damaged or of another model, or the network does not fit the model.
     """
     if config.model.quantize_cache is False:  # --no-cache
-        return _look(config)
+        return _look(config, source)
     path = trainer_cache() / "checked" / f"{_key(config, card)}.json"
     with suppress(OSError, ValueError, TypeError):
-        return ModelFacts(**json.loads(path.read_text(encoding="utf-8")))
-    facts = _look(config)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        sides = found.pop("lora_sides")
+        return ModelFacts(
+            **found | {"lines": tuple(found["lines"])}, lora_sides=None if sides is None else tuple(sides)
+        )
+    facts = _look(config, source)
     with suppress(OSError):  # a cache that cannot be written costs time, no more
         write_json(path, asdict(facts))
     return facts
 
 
-def _look(config: TrainingProcessConfig) -> ModelFacts:
+def _look(config: TrainingProcessConfig, source: str) -> ModelFacts:
     import torch
 
     from toolkit.dtypes import torch_dtype
+    from toolkit.networks.network_check import check_network
     from toolkit.util.get_model import get_model_class
 
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
     model = model_class(config.model, device=torch.device("cpu"), dtype=dtype)
     model.check_files()
-    return ModelFacts(model.count_local_weights(), model.count_assistant_weights())
+    sides, lines = check_network(model, config, source=source)
+    return ModelFacts(model.count_local_weights(), model.count_assistant_weights(), sides, tuple(lines))
 
 
 def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
     section = config.model.model_dump(mode="json")
-    places = [text for text in (*_texts(section), card.source) if text]
-    code = [REPOSITORY / "toolkit" / folder for folder in ("lora", "models", "quantize", "weights")]
+    network = config.network.model_dump(mode="json") if config.network else None
+    places = [text for text in (*_texts(section), *_texts(network), card.source) if text]
+    code = [REPOSITORY / "toolkit" / folder for folder in ("lora", "models", "networks", "quantize", "weights")]
     code += [REPOSITORY / "toolkit" / "stable_diffusion_model.py", read_cards().packages[config.model.arch].folder]
     return sha256_json(
         {
             "model": section,
+            "network": network,
+            "file_format": config.save.lora_file_format,
             "dtype": config.train.dtype,
             "versions": versions(),
             "code": [_identity(path) for folder in code for path in sorted([folder, *folder.glob("*.py")])],

@@ -101,7 +101,7 @@ def check_training(start: Start) -> TrainingChecked:
     One step after another adds what it has found; the first that finds a reason why the run cannot work is the last.
     """
     checked = TrainingChecked(start)
-    for step in (_datasets, _room, _resume, _first_lora):
+    for step in (_datasets, _room, _resume):
         try:
             checked = step(checked)
         except UserError as error:
@@ -157,7 +157,7 @@ def _datasets(checked: TrainingChecked) -> TrainingChecked:
 def _room(checked: TrainingChecked) -> TrainingChecked:
     """Memory, then disk: `model.memory: auto` chooses settings, which are those of this run from here on."""
     start, config, card = checked.start, checked.config, checked.card
-    model = check_model_files(config, card)
+    model = check_model_files(config, card, source=str(start.job.path))
     memory = _plan_memory(checked, model)
     if isinstance(memory, MemoryCheck):
         checked = replace(checked, memory=memory)
@@ -166,9 +166,10 @@ def _room(checked: TrainingChecked) -> TrainingChecked:
         start = start.with_model_settings(memory.settings)
     plan = checked.memory.plan if checked.memory else None
     folder, num_weights = start.output_folder, model.num_weights
-    disk = check_disk(start.training, card, checked.needs, folder, num_weights=num_weights, plan=plan)
+    sides = model.lora_sides
+    disk = check_disk(start.training, card, checked.needs, folder, num_weights=num_weights, plan=plan, lora_sides=sides)
     lines = memory.lines if isinstance(memory, MemoryCheck) else (memory,)
-    return _add(replace(checked, start=start, disk=disk), *disk.lines, *lines)
+    return _add(replace(checked, start=start, disk=disk), *model.lines, *disk.lines, *lines)
 
 
 def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
@@ -192,6 +193,7 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         device=device,
         vram_gb=start.vram_gb,
         assistant_parameters=model.num_assistant_weights,
+        lora_sides=model.lora_sides,
     )
 
 
@@ -200,16 +202,6 @@ def _resume(checked: TrainingChecked) -> TrainingChecked:
     resume = plan_resume(start.output_folder, start.resume, run_facts(start, checked.scan), is_thorough=False)
     lines = [*describe_resume(resume), *describe_end(resume, checked.config.train.steps)]
     return _add(replace(checked, resume=resume, notices=(*checked.notices, *resume.notices)), *lines)
-
-
-def _first_lora(checked: TrainingChecked) -> TrainingChecked:
-    """A LoRA to start from is read as a whole."""
-    config = checked.config
-    if config.network is not None and config.network.pretrained_lora_path is not None:
-        from toolkit.lora.files import read_lora_file  # loads torch
-
-        read_lora_file(config.network.pretrained_lora_path, arch=config.model.arch)
-    return checked
 
 
 def _add(checked: TrainingChecked, *lines: str) -> TrainingChecked:

@@ -23,6 +23,7 @@ from transformers import (
 from tests.live_bytes import FAMILIES, SHAPES, config_of, family_of, vae_bytes
 from toolkit.cards import ModelCard, find_cards, read_cards
 from toolkit.model_size import ModelSize
+from toolkit.models.base_model import sized
 
 # The configs that came with the text encoders, as far as they give sizes.
 ENCODERS: dict[str, tuple[Any, Any, dict[str, int]]] = {
@@ -69,6 +70,11 @@ def test_a_transformers_layers_are_those_of_the_real_class(arch: str) -> None:
     for blocks_only, chosen in ((True, in_blocks), (False, [modules for _, modules in loras])):
         wanted = sum(modules[0].in_features + sum(module.out_features for module in modules) for modules in chosen)
         assert size.lora_parameters(16, blocks_only=blocks_only) == 16 * wanted
+    planned = [target for target in family.lora_names.targets_of_size(size) if not target.is_optional]
+    assert [(target.name, target.modules) for target in planned] == [
+        (target.name, target.modules) for target in targets
+    ]
+    assert planned == sized(targets, model)
 
 
 def test_schnell_is_planned_with_a_thousandth_too_much() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.errors import UserError
-from toolkit.lora.convert import convert
 from toolkit.lora.info import info
+from toolkit.lora.keys import TEXT_ENCODER
 from toolkit.lora.merge import merge
-from toolkit.lora.resize import resize
+from toolkit.lora.rewrite import convert, resize
 
 FORMATS = ("bfl", "diffusers", "kohya")
 
@@ -29,15 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> list[str]:
+    source = {"arch": given.arch, "without": tuple(given.without)}
     if given.command == "info":
-        return [line for path in given.files for line in info(path, arch=given.arch)]
+        return [line for path in given.files for line in info(path, **source)]
     if given.output.exists() and not given.force:
         raise UserError(f"{given.output} exists. Give another --output, or --force to replace it.")
     if given.command == "convert":
-        return convert(given.file, given.output, file_format=given.format, arch=given.arch)
+        return convert(given.file, given.output, file_format=given.format, **source)
     if given.command == "resize":
-        return resize(given.file, given.output, rank=given.rank, file_format=given.format, arch=given.arch)
-    return merge(given.file, given.base, given.output, weight=given.weight, arch=given.arch)
+        return resize(given.file, given.output, rank=given.rank, file_format=given.format, **source)
+    return merge(given.file, given.base, given.output, weight=given.weight, **source)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,17 +46,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("info", help="print what files are")
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    one.add_argument("--arch", help="model whose layers the file names; default: found out")
+    _add_source(one)
     for name, help_text in (
         ("convert", "write the same LoRA in another format; alpha goes into the weights"),
         ("resize", "change the rank: smaller by SVD, larger exactly"),
-        ("merge", "add a LoRA to the weights of its model"),
+        ("merge", "add a LoRA, or what else changes weights, to its model"),
     ):
         command = commands.add_parser(name, help=help_text)
         command.add_argument("file", type=Path, metavar="FILE")
         command.add_argument("--output", type=Path, required=True)
         command.add_argument("--force", action="store_true", help="replace the output if it exists")
-        command.add_argument("--arch", help="model whose layers the file names; default: found out")
+        _add_source(command)
         if name != "merge":
             command.add_argument("--format", choices=FORMATS, help="default: as a job with this model writes it")
         if name == "resize":
@@ -64,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--base", type=Path, required=True, help="a safetensors file, or a diffusers folder")
             command.add_argument("--weight", type=float, default=1.0, help="strength; default: %(default)s")
     return parser
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arch", help="model whose layers the file names; default: found out")
+    command.add_argument(
+        "--without", action="append", default=[], choices=(TEXT_ENCODER,), help="leave out the parts of a component"
+    )
 
 
 def _positive(text: str) -> int:

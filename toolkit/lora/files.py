@@ -16,11 +16,13 @@ from torch import Tensor
 from toolkit.cards import find_cards
 from toolkit.config import SaveConfig
 from toolkit.errors import UserError
-from toolkit.lora.parse import ADAPTER_METADATA, UnknownKeysError, format_of, parse
-from toolkit.lora.update import Update, must_be_finite
+from toolkit.lora.keys import UnknownKeysError, without_parts
+from toolkit.lora.parse import Changes, parse_changes
+from toolkit.lora.settings import ADAPTER_METADATA, read_lora_tensors
+from toolkit.lora.update import Update, must_be_finite, must_be_finite_tensor
 from toolkit.lora.verify import WRITTEN_AS, verify
 from toolkit.util.get_model import model_classes
-from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
+from toolkit.weights.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from toolkit.models.base_model import BaseModel
@@ -30,63 +32,98 @@ ARCH = "ss_base_model_version"
 
 
 @dataclass(frozen=True)
-class LoraFile:
-    """What a file holds.
+class AdapterFile:
+    """What a file of any kind holds.
 
     Attributes:
         path: the file.
         model: class of the model it belongs to.
-        updates: by target, fp32, alpha folded in.
-        metadata: the header.
+        changes: what it does to the model.
+        metadata: the header, and peft's settings beside the file.
         dtype: of the weights in the file.
-        spelling: how its keys are written.
         hash: of its tensors (`content_hash`).
     """
 
     path: Path
     model: type[BaseModel]
-    updates: Mapping[str, Update]
+    changes: Changes
     metadata: Mapping[str, str]
     dtype: torch.dtype
-    spelling: str
     hash: str
 
 
-def read_lora_file(path: Path, *, arch: str | None = None) -> LoraFile:
-    """Read a LoRA of any known format.
+@dataclass(frozen=True)
+class LoraFile(AdapterFile):
+    """A LoRA, or what can be written as one.
+
+    Attributes:
+        updates: by target, fp32, alpha folded in.
+    """
+
+    updates: Mapping[str, Update]
+
+
+def read_adapter_file(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) -> AdapterFile:
+    """Read a file of any known format and kind.
 
     Args:
         path: the file.
         arch: whose names it uses; unset, the model that its header names, else the family that knows all its keys.
+        without: components whose parts are left out: `text_encoder`.
 
     Raises:
         UserError: it cannot be read, belongs to no known model, may belong to several families, or holds NaN.
     """
-    tensors, metadata = read_tensors(path), read_metadata(path)
-    model, updates = _owner(tensors, metadata, arch or metadata.get(ARCH), path)
-    must_be_finite(updates, source=str(path))
+    tensors, metadata = read_lora_tensors(path)
+    tensors = without_parts(tensors, without)
+    for key, tensor in tensors.items():
+        if not key.endswith(".alpha"):  # ai-toolkit's LoKr has an infinite one that means nothing
+            must_be_finite_tensor(tensor, key, source=str(path))
+    model, changes = _owner(tensors, metadata, arch or metadata.get(ARCH), path)
     dtype = next(t.dtype for key, t in tensors.items() if not key.endswith(".alpha"))
-    return LoraFile(path, model, updates, metadata, dtype, format_of(tensors), content_hash(tensors))
+    return AdapterFile(path, model, changes, metadata, dtype, content_hash(tensors))
+
+
+def read_lora_file(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) -> LoraFile:
+    """As `read_adapter_file`, for a LoRA or a LoKr.
+
+    Raises:
+        UserError: see `read_adapter_file`; or the file is of a kind that no LoRA can carry.
+    """
+    file = read_adapter_file(path, arch=arch, without=without)
+    if not file.changes.is_lora():
+        raise UserError(
+            f"{path}: holds {' and '.join(file.changes.kinds())}, which a LoRA cannot carry: it can be looked at "
+            "(`info`) and added to its model (`merge`), not trained on, converted or resized."
+        )
+    updates = file.changes.updates()
+    must_be_finite(updates, source=str(path))
+    return LoraFile(**vars(file), updates=updates)
 
 
 def _owner(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], arch: str | None, path: Path
-) -> tuple[type[BaseModel], dict[str, Update]]:
+) -> tuple[type[BaseModel], Changes]:
     known = model_classes()
     candidates = {name: model for name, model in known.items() if arch in (None, name, model.base_model_version)}
-    found: dict[str, tuple[type[BaseModel], dict[str, Update]]] = {}
+    found: dict[str, tuple[type[BaseModel], Changes]] = {}
+    unknown: dict[str, UnknownKeysError] = {}
     complaint: UserError | None = None
     for name, model in (candidates or known).items():  # none: a header of another program
         family = find_cards()[name].family
         try:
-            found[family] = found.get(family) or (model, parse(tensors, metadata, model.locate_layer))
+            found[family] = found.get(family) or (model, parse_changes(tensors, metadata, model.locate_layer))
         except UnknownKeysError as error:
-            complaint = complaint or error
+            unknown[name] = error
         except UserError as error:  # of a model that has these layers: it says what is wrong with them
             complaint = error
     if len(found) > 1:
         archs = " or ".join(model.arch for model, _ in found.values())
         raise UserError(f"{path}: several models have layers of these names. Say whose LoRA it is: --arch {archs}.")
+    if not found and complaint is None:
+        best = min(unknown, key=lambda name: unknown[name].count)
+        nearest = f"nearest to a LoRA of {find_cards()[best].label}, but " if len(unknown) > 1 else ""
+        raise UserError(f"{path}: {nearest}{unknown[best]}")
     if not found:
         raise UserError(f"{path}: {complaint}")
     return next(iter(found.values()))

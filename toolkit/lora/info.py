@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from toolkit.lora.files import ARCH, HASH, LoraFile, read_lora_file, stated
-from toolkit.lora.update import norm
+from toolkit.lora.files import ARCH, HASH, AdapterFile, read_adapter_file, stated
+from toolkit.lora.parse import Changes
+from toolkit.lora.update import Update, norm
 
 
-def info(path: Path, *, arch: str | None = None) -> list[str]:
-    """Lines about a file: model, format, ranks, size of the change, where it came from, whether it is as written.
+def info(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) -> list[str]:
+    """Lines about a file: model, kind, format, size of the change, where it came from, whether it is as written.
 
     Raises:
         UserError: it cannot be read, or belongs to no known model.
     """
-    file = read_lora_file(path, arch=arch)
-    ranks = Counter(update.rank for update in file.updates.values())
-    num_weights = sum(update.a.numel() + update.b.numel() for update in file.updates.values())
-    size = sum(norm(update) ** 2 for update in file.updates.values()) ** 0.5
+    file = read_adapter_file(path, arch=arch, without=without)
+    changes = file.changes
+    kind = " and ".join(changes.kinds())
     lines = [
-        f"{path}: LoRA for {file.metadata.get(ARCH, 'a model of the family of ' + file.model.arch)}",
-        f"  keys: {file.spelling}, {str(file.dtype).removeprefix('torch.')}",
-        f"  {len(file.updates)} layers, rank "
-        + ", ".join(f"{rank}" if len(ranks) == 1 else f"{rank} ({count} x)" for rank, count in sorted(ranks.items())),
-        f"  {num_weights / 1e6:.2f} M weights, norm of the whole change {size:.4g}",
+        f"{path}: {kind} for {file.metadata.get(ARCH, 'a model of the family of ' + file.model.arch)}",
+        f"  keys: {changes.spelling}, {str(file.dtype).removeprefix('torch.')}",
+        *(f"  {line}" for line in (_ranks(changes.updates()) if changes.is_lora() else _layers(changes))),
     ]
     return lines + [f"  {line}" for line in (*_origin(file), _intact(file))]
 
 
-def _origin(file: LoraFile) -> list[str]:
+def _ranks(updates: Mapping[str, Update]) -> list[str]:
+    ranks = Counter(update.rank for update in updates.values())
+    num_weights = sum(update.a.numel() + update.b.numel() for update in updates.values())
+    size = sum(norm(update) ** 2 for update in updates.values()) ** 0.5
+    return [
+        f"{len(updates)} layers, rank "
+        + ", ".join(f"{rank}" if len(ranks) == 1 else f"{rank} ({count} x)" for rank, count in sorted(ranks.items())),
+        f"{num_weights / 1e6:.2f} M weights, norm of the whole change {size:.4g}",
+    ]
+
+
+def _layers(changes: Changes) -> list[str]:
+    counts = Counter(change.kind for change in changes.weights.values())
+    counts += Counter({"bias changes": len(changes.biases), "norm changes": len(changes.others)})
+    return [
+        f"{len({*changes.weights, *changes.biases}) + len(changes.others)} layers: "
+        + ", ".join(f"{kind} of {count}" for kind, count in sorted(counts.items())),
+        "more than a LoRA can carry: `merge` adds it to its model; training cannot start from it",
+    ]
+
+
+def _origin(file: AdapterFile) -> list[str]:
     training, base, network = (stated(file.metadata, key) for key in ("training_info", "base_model", "network"))
     lines = []
     if network:
@@ -43,7 +63,7 @@ def _origin(file: LoraFile) -> list[str]:
     return lines
 
 
-def _intact(file: LoraFile) -> str:
+def _intact(file: AdapterFile) -> str:
     if HASH not in file.metadata:
         return f"sha256 of the tensors: {file.hash}"
     if file.metadata[HASH].removeprefix("0x") == file.hash:

@@ -28,11 +28,16 @@ def expand(factors: Mapping[str, Tensor], alpha: float | None) -> Update:
     """
     b1, a1 = _factors(factors, "lokr_w1")
     b2, a2 = _factors(factors, "lokr_w2")
-    low_rank = [factors[role].shape[0] for role in ("lokr_w1_b", "lokr_w2_b") if role in factors]
+    rank = low_rank(factors)
     if max(a1.numel() * a2.numel(), b1.numel() * b2.numel()) > LARGEST:
         raise ValueError(f"its LoKr factors make a matrix of {b1.shape[0] * b2.shape[0]:,} rows, which no model has")
-    scale = 1.0 if alpha is None or not low_rank else alpha / low_rank[0]
+    scale = 1.0 if alpha is None or rank is None else alpha / rank
     return Update(torch.kron(a1, a2), torch.kron(b1, b2) * scale)
+
+
+def low_rank(factors: Mapping[str, Tensor]) -> int | None:
+    """The rank of the first factor that is itself a product; None if both are full."""
+    return next((factors[role].shape[0] for role in ("lokr_w1_b", "lokr_w2_b") if role in factors), None)
 
 
 def _factors(factors: Mapping[str, Tensor], role: str) -> tuple[Tensor, Tensor]:

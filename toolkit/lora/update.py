@@ -46,10 +46,20 @@ class LoraTarget:
 
     Several modules mean that the released model fuses them into one matrix: they share A, and B is stacked in this
     order. Such an update has the same shape, and the same meaning, in every program that reads the released model.
+    An optional one is not trained unless the job or the file that it starts from names it.
     """
 
     name: str
     modules: tuple[str, ...]
+    is_optional: bool = False
+
+
+@dataclass(frozen=True)
+class SizedTarget(LoraTarget):
+    """A target with the shape of its weight, [outputs, inputs]."""
+
+    inputs: int = 0
+    outputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,6 @@ class LayerLocation:
         """The layer's update as what it is of its target."""
         return [(self, Update(update.a, swap_halves(update.b)) if self.is_swapped else update)]
 
-    def delta(self, updates: Mapping[str, Update]) -> Tensor | None:
-        """The change of the layer's weight, fp32, from updates by target; None if there is none."""
-        update = updates.get(self.target)
-        return None if update is None else Update(update.a, self.rows(update.b)).delta()
-
     def shares(self) -> dict[str, float]:
         """Of each target the share that the layer holds."""
         return {self.target: 1 / self.num_parts}
@@ -102,20 +107,19 @@ class FusedLocation:
         """The update of each target that has one.
 
         Raises:
-            UserError: the rows cannot be these targets'.
+            UserError: see `check_rows`.
         """
-        if update.b.shape[0] % sum(self.heights):
-            raise UserError(
-                f"{update.b.shape[0]} rows cannot hold {', '.join(self.targets)}, which are as {self.heights}: the "
-                "file is of another model."
-            )
+        self.check_rows(update.b.shape[0])
         parts = zip(self.targets, split(update, len(self.targets), heights=self.heights), strict=True)
         return [(LayerLocation(target), part) for target, part in parts if part is not None]
 
-    def delta(self, updates: Mapping[str, Update]) -> Tensor | None:
-        """See LayerLocation.delta."""
-        update = self.joined(updates)
-        return None if update is None else update.delta()
+    def check_rows(self, num_rows: int) -> None:
+        """Raises UserError if so many rows cannot be these targets'."""
+        if num_rows % sum(self.heights):
+            raise UserError(
+                f"{num_rows} rows cannot hold {', '.join(self.targets)}, which are as {self.heights}: the file is of "
+                "another model."
+            )
 
     def joined(self, updates: Mapping[str, Update]) -> Update | None:
         """The update of the whole layer; rows of targets without one do not change."""
@@ -241,11 +245,17 @@ def exact_rank(update: Update) -> int:
 def must_be_finite(updates: Mapping[str, Update], *, source: str) -> None:
     """Raises UserError if a change holds NaN or infinity: whatever it is added to would be lost."""
     for name, update in updates.items():
-        if not bool(update.a.isfinite().all() and update.b.isfinite().all()):
-            raise UserError(
-                f"{source}: {name} holds NaN or infinite numbers: the training that made the file had failed, or the "
-                "file is damaged. Use an earlier checkpoint."
-            )
+        for part in (update.a, update.b):
+            must_be_finite_tensor(part, name, source=source)
+
+
+def must_be_finite_tensor(tensor: Tensor, name: str, *, source: str) -> None:
+    """The same for one tensor of a file."""
+    if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
+        raise UserError(
+            f"{source}: {name} holds NaN or infinite numbers: the training that made the file had failed, or the "
+            "file is damaged. Use an earlier checkpoint."
+        )
 
 
 def norm(update: Update) -> float:

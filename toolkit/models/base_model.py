@@ -14,21 +14,32 @@ from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.dtypes import torch_dtype
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Location, LoraTarget, Update, state_of, updates_of
+from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state_of, updates_of
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
+from toolkit.model_size import TransformerSize
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.recipe import Loadable
 
-__all__ = ["BaseModel", "Component", "LoraTarget", "StateDict"]
+__all__ = ["BaseModel", "Component", "LoraTarget", "SizedTarget", "StateDict", "sized"]
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
+
+
+def sized(targets: Sequence[LoraTarget], transformer: nn.Module) -> list[SizedTarget]:
+    """Targets with the shapes of their layers in a transformer, which may be on the meta device."""
+    found = []
+    for target in targets:
+        layers: list[Any] = [transformer.get_submodule(module) for module in target.modules]
+        outputs = sum(layer.out_features for layer in layers)
+        found.append(SizedTarget(target.name, target.modules, target.is_optional, layers[0].in_features, outputs))
+    return found
 
 
 class BaseModel:
@@ -232,6 +243,15 @@ class BaseModel:
     @abstractmethod
     def get_lora_targets(self) -> list[LoraTarget]:
         """Every linear layer that may carry LoRA, in model order."""
+
+    @classmethod
+    def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
+        """What `get_lora_targets` gives of a transformer of a size, which is not loaded; none: it cannot be told."""
+        return []
+
+    def plan_lora_targets(self) -> list[SizedTarget]:
+        """What `get_lora_targets` will give when the job's transformer is loaded; none: it cannot be told."""
+        return [] if self.card.size is None else self.list_lora_targets(self.card.size.transformer)
 
     @classmethod
     @abstractmethod

@@ -13,42 +13,13 @@ from torch import Tensor, nn
 
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
-from toolkit.lora.fit import fit
-from toolkit.lora.update import Update, updates_of
+from toolkit.lora.update import LayerLocation, Update, swap_halves, updates_of
 from toolkit.models.base_model import BaseModel, LoraTarget, StateDict
+from toolkit.networks.fit import fit
+from toolkit.networks.targets import choose_targets
 from toolkit.randomness import Draws
 
 ADAPTER = "default"
-
-
-def choose_targets(model: BaseModel, config: NetworkConfig) -> list[LoraTarget]:
-    """The layers that get LoRA, in model order.
-
-    `transformer_only` keeps to the blocks; `only_if_contains` and `ignore_if_contains` are searched in
-    `transformer.<name of the released model>`, as ai-toolkit does, and in our library's names of the same layers.
-
-    Raises:
-        UserError: nothing is left.
-    """
-    blocks = tuple(f"{name}." for name in model.get_transformer_block_names())
-    only, ignore = config.network_kwargs.only_if_contains, config.network_kwargs.ignore_if_contains
-
-    def wanted(target: LoraTarget) -> bool:
-        names = [f"transformer.{name}" for name in (target.name, *target.modules)]
-        if config.transformer_only and not target.name.startswith(blocks):
-            return False
-        if only and not any(part in name for part in only for name in names):
-            return False
-        return not any(part in name for part in ignore for name in names)
-
-    known = model.get_lora_targets()
-    chosen = [target for target in known if wanted(target)]
-    if not chosen:
-        raise UserError(
-            "network.network_kwargs: the filters leave no layer to train. Names look like "
-            f"`transformer.{known[0].name}` or `transformer.{known[0].modules[0]}`."
-        )
-    return chosen
 
 
 class LoRASpecialNetwork:
@@ -112,7 +83,9 @@ class LoRASpecialNetwork:
         state: StateDict = {}
         for target in self.targets:
             layers = self._layers[target.name]
-            stacked = torch.cat([layer.lora_B[ADAPTER].weight.detach() for layer in layers], dim=0)
+            stacked = self._in_released_order(
+                target, torch.cat([layer.lora_B[ADAPTER].weight.detach() for layer in layers], dim=0)
+            )
             state[f"{target.name}.lora_A.weight"] = layers[0].lora_A[ADAPTER].weight.detach().to(dtype)
             state[f"{target.name}.lora_B.weight"] = (stacked * self.config.scale).to(dtype)
         return self.model.convert_lora_weights_before_save(state, file_format)
@@ -153,12 +126,14 @@ class LoRASpecialNetwork:
             )
         for target in self.targets:
             self._check_shape(target, updates[target.name], source=source)
-        for name, update in fit(updates, self.config.linear, source=source).items():
-            layers = self._layers[name]
+        fitted = fit(updates, self.config.linear, source=source)
+        for target in self.targets:
+            update, layers = fitted[target.name], self._layers[target.name]
             # Rows that the file does not fill keep their random start: with A and B both zero they would never learn.
             layers[0].lora_A[ADAPTER].weight[: update.rank] = update.a.to(self.model.device)
             sizes = [layer.lora_B[ADAPTER].weight.shape[0] for layer in layers]
-            for layer, part in zip(layers, (update.b / self.config.scale).split(sizes, dim=0), strict=True):
+            b = self._in_released_order(target, update.b / self.config.scale)
+            for layer, part in zip(layers, b.split(sizes, dim=0), strict=True):
                 layer.lora_B[ADAPTER].weight.zero_()[:, : update.rank] = part.to(self.model.device)
 
     @contextmanager
@@ -173,6 +148,11 @@ class LoRASpecialNetwork:
         finally:
             for layer, scale in zip(layers, before, strict=True):
                 layer.scaling[ADAPTER] = scale
+
+    def _in_released_order(self, target: LoraTarget, b: Tensor) -> Tensor:
+        """Rows of a target's B, from the loaded model's order to the released one's or back."""
+        where = self.model.locate_layer(target.modules[0])
+        return swap_halves(b) if isinstance(where, LayerLocation) and where.is_swapped else b
 
     def _start(self, target: LoraTarget) -> None:
         """A uniform as Kaiming (peft's and Hu et al.'s choice, arXiv 2106.09685), B zero; both fp32."""

@@ -74,6 +74,7 @@ def check_memory(
     device: str | None,
     vram_gb: float | None,
     assistant_parameters: int | None = 0,
+    lora_sides: tuple[int, ...] | None = None,
 ) -> MemoryCheck:
     """Plan a job, with `model.memory: auto` also how its model is held.
 
@@ -84,6 +85,7 @@ def check_memory(
         device: a torch device name; None if the job's card is not in this machine.
         vram_gb: plan for a card of this size instead.
         assistant_parameters: weights of the assistant LoRA; None: it is not here, and is not counted.
+        lora_sides: see `PlanInputs`.
 
     Returns:
         The plan; if it does not fit, with the cheapest changes that make it fit.
@@ -97,13 +99,13 @@ def check_memory(
     else:
         machine = Machine("the job's card is not here") if device is None else this_machine(device)
     counted = assistant_parameters or 0
-    inputs = inputs_of(process, size, work, kind, assistant_parameters=counted)
+    inputs = inputs_of(process, size, work, kind, assistant_parameters=counted, lora_sides=lora_sides)
     settings: dict[str, Any] = {}
     chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
-        inputs = inputs_of(chosen, size, work, kind, assistant_parameters=counted)
+        inputs = inputs_of(chosen, size, work, kind, assistant_parameters=counted, lora_sides=lora_sides)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
     if not machine.fits(plan):
         ways = find_ways(plan, machine)

@@ -53,6 +53,8 @@ class PlanInputs:
         te_follows: the job leaves it to `quantize` whether the text encoder is quantized.
         lora_rank: None for a full fine-tune.
         blocks_only: the LoRA is on the layers of blocks only.
+        lora_sides: inputs plus outputs of the layers that carry LoRA, of each run of blocks, then of those outside;
+            None: every layer that may carry one does.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: bytes kept beside each trained weight, such as the other half of one that is held in bf16.
         optimizer: a key of `OPTIMIZERS`.
@@ -81,6 +83,7 @@ class PlanInputs:
     te_follows: bool = True
     lora_rank: int | None = 16
     blocks_only: bool = True
+    lora_sides: tuple[int, ...] | None = None
     trained_width: int = 4
     spare_width: int = 0
     optimizer: str = "adamw"
@@ -113,13 +116,26 @@ class PlanInputs:
         transformer = self.size.transformer
         if self.lora_rank is None:
             return transformer.parameters
-        return transformer.lora_parameters(self.lora_rank, blocks_only=self.blocks_only)
+        return self.lora_rank * sum(self.sides)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """`lora_sides`, or those of every layer that may carry a LoRA."""
+        if self.lora_sides is not None:
+            return self.lora_sides
+        return self.size.transformer.lora_sides(blocks_only=self.blocks_only)
 
 
 def inputs_of(
-    process: TrainingProcessConfig, size: ModelSize, work: Workload, device: Device, *, assistant_parameters: int = 0
+    process: TrainingProcessConfig,
+    size: ModelSize,
+    work: Workload,
+    device: Device,
+    *,
+    assistant_parameters: int = 0,
+    lora_sides: tuple[int, ...] | None = None,
 ) -> PlanInputs:
-    """The inputs that a job's settings give."""
+    """The inputs that a job's settings give; `assistant_parameters` and `lora_sides` as in `PlanInputs`."""
     model, train, network = process.model, process.train, process.network
     width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
@@ -137,7 +153,8 @@ def inputs_of(
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
         lora_rank=network.linear if network else None,
-        blocks_only=network is None or network.transformer_only,
+        blocks_only=network is None or (network.transformer_only if lora_sides is None else not lora_sides[-1]),
+        lora_sides=lora_sides,
         optimizer=train.optimizer,
         keeps_average=train.ema_config is not None and train.ema_config.use_ema,
         batch_size=train.batch_size,

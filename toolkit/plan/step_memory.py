@@ -140,10 +140,11 @@ def _held_copies(inputs: PlanInputs) -> int:
 
 
 def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
-    """Trained weights of one block."""
+    """Trained weights of one block; the mean of its run where a LoRA is on some of the blocks."""
     if inputs.lora_rank is None:
         return block.parameters
-    return inputs.lora_rank * sum(map(sum, block.linears))
+    sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
+    return inputs.lora_rank * -(-sides[block.name] // block.count)
 
 
 def _not_yet(inputs: PlanInputs, block: BlockSize) -> int:

@@ -19,8 +19,9 @@ from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, 
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
-from toolkit.lora.update import Location, Update
-from toolkit.models.base_model import Component, LoraTarget, StateDict
+from toolkit.lora.update import Location, SizedTarget, Update
+from toolkit.model_size import TransformerSize
+from toolkit.models.base_model import Component, LoraTarget, StateDict, sized
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.vae_precision import vae_precision
@@ -166,6 +167,19 @@ class FluxModel(StableDiffusion):
     def get_lora_targets(self) -> list[LoraTarget]:
         """See BaseModel.get_lora_targets."""
         return lora_names.targets(self.transformer)
+
+    @classmethod
+    def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
+        """See BaseModel.list_lora_targets."""
+        return lora_names.targets_of_size(size)
+
+    def plan_lora_targets(self) -> list[SizedTarget]:
+        """See BaseModel.plan_lora_targets: by the headers of local files, else by the card."""
+        files = self.sources.find_local("transformer")
+        if files is None:
+            return super().plan_lora_targets()
+        module: Any = transformer_recipe(files, arch=self.arch).module
+        return sized(lora_names.targets(module), module)
 
     @classmethod
     def locate_layer(cls, name: str) -> Location | None:

@@ -17,7 +17,17 @@ from collections.abc import Mapping
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
-from toolkit.lora.update import FusedLocation, LayerLocation, Location, Update, kohya_pairs, named_pairs, swap_halves
+from toolkit.lora.update import (
+    FusedLocation,
+    LayerLocation,
+    Location,
+    SizedTarget,
+    Update,
+    kohya_pairs,
+    named_pairs,
+    swap_halves,
+)
+from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import LoraTarget
 
 # Released name inside a block -> layers of the diffusers model that it fuses or renames.
@@ -66,14 +76,28 @@ _IN_BLOCK = re.compile(rf"({'|'.join((*_RELEASED_BLOCKS, *BLOCK_LISTS))})_(\d+)_
 
 def targets(transformer: FluxTransformer2DModel) -> list[LoraTarget]:
     """Every linear layer: 14 of each double block, 6 of each single block, then those outside."""
+    counts = tuple(len(transformer.get_submodule(blocks)) for blocks in BLOCK_LISTS)
+    return _targets(counts, has_guidance=transformer.config.guidance_embeds)
+
+
+def targets_of_size(size: TransformerSize) -> list[SizedTarget]:
+    """The same of a transformer that is not loaded."""
+    counts = tuple(block.count for block in size.blocks)
+    named = _targets(counts, has_guidance=len(size.outer_linears) == len(OUTER))
+    return [
+        SizedTarget(t.name, t.modules, t.is_optional, *linear)
+        for t, linear in zip(named, size.lora_linears, strict=True)
+    ]
+
+
+def _targets(counts: tuple[int, ...], *, has_guidance: bool) -> list[LoraTarget]:
     names = [
         f"{blocks}.{i}.{layer}"
-        for blocks, table in _RELEASED_BLOCKS.values()
-        for i in range(len(transformer.get_submodule(blocks)))
+        for (blocks, table), count in zip(_RELEASED_BLOCKS.values(), counts, strict=True)
+        for i in range(count)
         for layers in table.values()
         for layer in layers
     ]
-    has_guidance = transformer.config.guidance_embeds
     names += [layer for name, (layer,) in OUTER.items() if has_guidance or "guidance" not in name]
     return [LoraTarget(name, (name,)) for name in names]
 

@@ -16,13 +16,13 @@ _TEXT = 4096
 _POOLED = 768
 _LATENT_CHANNELS = 64
 
-# Of one stream of a double block: modulation, query, key and value, the attention's output, and the MLP.
+# Of one stream of a double block, beside its modulation: query, key and value, the attention's output, and the MLP.
 _STREAM = (
-    (_HIDDEN, 6 * _HIDDEN),
     *((_HIDDEN, _HIDDEN),) * 4,
     (_HIDDEN, 4 * _HIDDEN),
     (4 * _HIDDEN, _HIDDEN),
 )
+_DOUBLE = (*((_HIDDEN, 6 * _HIDDEN),) * 2, *_STREAM * 2)
 # Modulation, query, key and value, the MLP, and what joins both.
 _SINGLE = (
     (_HIDDEN, 3 * _HIDDEN),
@@ -30,14 +30,15 @@ _SINGLE = (
     (_HIDDEN, 4 * _HIDDEN),
     (5 * _HIDDEN, _HIDDEN),
 )
-# Time, guidance and CLIP's vector, two layers each; latents and text; the last modulation and the way back to latents.
+# Latents and text; time, CLIP's vector and guidance, two layers each; the way back to latents and the last modulation.
 _OUTER = (
-    *((_TIME_CHANNELS, _HIDDEN), (_HIDDEN, _HIDDEN)) * 2,
-    *((_POOLED, _HIDDEN), (_HIDDEN, _HIDDEN)),
     (_LATENT_CHANNELS, _HIDDEN),
     (_TEXT, _HIDDEN),
-    (_HIDDEN, 2 * _HIDDEN),
+    *((_TIME_CHANNELS, _HIDDEN), (_HIDDEN, _HIDDEN)),
+    *((_POOLED, _HIDDEN), (_HIDDEN, _HIDDEN)),
+    *((_TIME_CHANNELS, _HIDDEN), (_HIDDEN, _HIDDEN)),
     (_HIDDEN, _LATENT_CHANNELS),
+    (_HIDDEN, 2 * _HIDDEN),
 )
 
 
@@ -52,11 +53,11 @@ _TRANSFORMER = TransformerSize(
         BlockSize(
             "double_blocks",
             19,
-            _STREAM * 2,
+            _DOUBLE,
             saved=Bytes(62.2, 88.2),
             working=Bytes(89.3, 102.6),
             forward=Bytes(42.9, 62.9),
-            other_parameters=_biases(_STREAM * 2) + 4 * _HEAD_SIZE,
+            other_parameters=_biases(_DOUBLE) + 4 * _HEAD_SIZE,
             modulation_parameters=2 * 6 * _HIDDEN**2,
         ),
         BlockSize(

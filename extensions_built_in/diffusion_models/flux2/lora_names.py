@@ -14,7 +14,8 @@ from diffusers import Flux2Transformer2DModel
 from torch import Tensor
 
 from toolkit.errors import UserError
-from toolkit.lora.update import LayerLocation, Update, kohya_pairs, named_pairs, split, swap_halves
+from toolkit.lora.update import LayerLocation, SizedTarget, Update, kohya_pairs, named_pairs, split, swap_halves
+from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import LoraTarget
 
 # Released name inside a block -> layers of the diffusers model that it fuses or renames.
@@ -42,9 +43,10 @@ OUTER = {
     "single_stream_modulation.lin": ("single_stream_modulation.linear",),
     "final_layer.linear": ("proj_out",),
 }
-# Never trained and never written under its released name: its two halves are swapped between the layouts, and
-# diffusers' LoRA converter does not swap them back.
+# Trained only where a job or the file that it starts from names it: its two halves are swapped between the layouts, and
+# diffusers' LoRA converter does not swap them back. ComfyUI and ai-toolkit read its released name as it is meant.
 FINAL_MODULATION = ("final_layer.adaLN_modulation.1", "norm_out.linear")
+OPTIONAL = LoraTarget(FINAL_MODULATION[0], FINAL_MODULATION[1:], is_optional=True)
 BLOCK_LISTS = ["double_blocks", "single_blocks"]
 
 _BLOCK_NAMES = {
@@ -60,17 +62,33 @@ _KOHYA_OUTER = ("img_in", "txt_in", "time_in.in_layer", "time_in.out_layer", "fi
 
 def targets(transformer: Flux2Transformer2DModel) -> list[LoraTarget]:
     """Every linear layer that may carry LoRA: 8 per double block, 2 per single block, then the ones outside."""
+    blocks = (len(transformer.transformer_blocks), len(transformer.single_transformer_blocks))
+    return _targets(*blocks, has_guidance=transformer.config.guidance_embeds)
+
+
+def targets_of_size(size: TransformerSize) -> list[SizedTarget]:
+    """The same of a transformer that is not loaded."""
+    double, single = (block.count for block in size.blocks)
+    named = _targets(double, single, has_guidance=len(size.outer_linears) == len(OUTER))
+    sized = [
+        SizedTarget(t.name, t.modules, t.is_optional, *linear)
+        for t, linear in zip(named, size.lora_linears, strict=True)
+    ]
+    optional = SizedTarget(OPTIONAL.name, OPTIONAL.modules, True, size.hidden_size, 2 * size.hidden_size)
+    return [*sized, optional]
+
+
+def _targets(num_double: int, num_single: int, *, has_guidance: bool) -> list[LoraTarget]:
     found = [
         LoraTarget(f"double_blocks.{i}.{name}", tuple(f"transformer_blocks.{i}.{layer}" for layer in layers))
-        for i in range(len(transformer.transformer_blocks))
+        for i in range(num_double)
         for name, layers in DOUBLE_BLOCK.items()
     ]
     found += [
         LoraTarget(f"single_blocks.{i}.{name}", tuple(f"single_transformer_blocks.{i}.{layer}" for layer in layers))
-        for i in range(len(transformer.single_transformer_blocks))
+        for i in range(num_single)
         for name, layers in SINGLE_BLOCK.items()
     ]
-    has_guidance = transformer.config.guidance_embeds
     found += [LoraTarget(name, layers) for name, layers in OUTER.items() if has_guidance or "guidance" not in name]
     return found
 
@@ -115,11 +133,6 @@ def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
 
 
 def _bfl(updates: Mapping[str, Update]) -> dict[str, Tensor]:
-    _refuse(
-        "bfl",
-        [target for target in updates if target == FINAL_MODULATION[0]],
-        "diffusers reads the halves of its update in the wrong order",
-    )
     return named_pairs(updates, "diffusion_model.{}.lora_A.weight", "diffusion_model.{}.lora_B.weight")
 
 
@@ -137,24 +150,18 @@ def _diffusers(updates: Mapping[str, Update]) -> dict[str, Tensor]:
 
 def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
     blocks = tuple(f"{name}." for name in BLOCK_LISTS)
-    _refuse(
-        "kohya",
-        [target for target in updates if not target.startswith(blocks) and target not in _KOHYA_OUTER],
-        "diffusers drops it from such a file",
-    )
+    lost = [target for target in updates if not target.startswith(blocks) and target not in _KOHYA_OUTER]
+    if lost:
+        raise UserError(
+            f"{lost[0]}{f' and {len(lost) - 1} more' if lost[1:] else ''}: cannot be written as `kohya`, diffusers "
+            "drops it from such a file. Write the file as `bfl`, which carries every layer (of `diffusers`, ComfyUI "
+            "drops modulation and time embedding), or leave the layer out "
+            "(network.network_kwargs.ignore_if_contains)."
+        )
     return kohya_pairs(updates)
 
 
 FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}
-
-
-def _refuse(file_format: str, targets: list[str], reason: str) -> None:
-    if targets:
-        raise UserError(
-            f"{targets[0]}{f' and {len(targets) - 1} more' if targets[1:] else ''}: cannot be written as "
-            f"`{file_format}`, {reason}. Write the file as `diffusers`, or leave the layer out "
-            "(network.network_kwargs.ignore_if_contains)."
-        )
 
 
 def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, LayerLocation]:

@@ -32,7 +32,7 @@ def transformer_size(
     stream = ((h, 3 * h), (h, h), (h, 6 * h), (3 * h, h))
     embedders = ((_TIME_CHANNELS, h), (h, h)) * (2 if has_guidance else 1)
     modulation = ((h, 6 * h), (h, 6 * h), (h, 3 * h))
-    outer = (*embedders, *modulation, (latent_channels, h), (text_size, h), (h, latent_channels))
+    outer = ((latent_channels, h), (text_size, h), *embedders, *modulation, (h, latent_channels))
     final_modulation = 2 * h * h  # never carries a LoRA
     return TransformerSize(
         hidden_size=h,

@@ -166,15 +166,15 @@ def test_layers_that_diffusers_drops_from_kohya_files_are_not_written_there() ->
         write(_updates(outer=True), "kohya")
 
 
-def test_the_final_modulation_is_not_written_where_diffusers_reads_it_wrongly(tmp_path: Path) -> None:
+def test_the_final_modulation_is_right_for_comfyui_in_bfl_and_for_diffusers_in_its_own_names(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     updates = {ADALN: Update(_random(4, 64, generator), _random(128, 4, generator))}
-    for file_format in ("bfl", "kohya"):
-        with pytest.raises(UserError, match="adaLN_modulation"):
-            write(updates, file_format)
+    with pytest.raises(UserError, match=r"adaLN_modulation.*Write the file as `bfl`"):
+        write(updates, "kohya")
     expected = _expected(updates)
     assert _error(_in_diffusers(write(updates, "diffusers"), tmp_path), expected) < 1e-5
-    bfl = {f"diffusion_model.{ADALN}.lora_{part}.weight": getattr(updates[ADALN], part.lower()) for part in "AB"}
+    bfl = write(updates, "bfl")
+    assert _error(_in_comfy(bfl)[0], expected) < 1e-5
     assert _error(_in_diffusers(bfl, tmp_path), expected) > 0.5  # the trap: if this fails, diffusers was mended
     assert _same(_read(bfl), updates)
     assert _same(_read(write(updates, "diffusers")), updates)

@@ -13,7 +13,8 @@ from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import ADAPTER, LoRASpecialNetwork, choose_targets
+from toolkit.networks.lora import ADAPTER, LoRASpecialNetwork
+from toolkit.networks.targets import choose_targets
 from toolkit.randomness import Draws
 from toolkit.weights.tensor_files import write_tensors
 

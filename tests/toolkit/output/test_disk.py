@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.output.disk import check_output_folder, free_bytes, needed_bytes
+from toolkit.output.disk import check_output_folder, free_bytes, most_trained, needed_bytes
 from toolkit.errors import UserError
 
 
-def _needed(**options: int | str | None) -> int:
+def _needed(*, lora_rank: int | None = 16, **options: int | str | None) -> int:
     settings = {
-        "num_parameters": 4_000_000_000,
-        "lora_rank": 16,
+        "num_trained": most_trained(4_000_000_000, lora_rank),
         "dtype": "bf16",
         "num_kept": 4,
         "num_saves": 10,

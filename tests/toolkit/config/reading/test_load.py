@@ -158,13 +158,15 @@ def test_an_average_that_is_not_switched_on_is_mentioned(process: Tree, check: C
         ({"is_flux": False, "arch": "other"}, "other"),
     ],
 )
-def test_the_arch_is_settled_from_tags_and_flags(model: dict[str, object]: Any, arch: str, process: Tree, check: Check) -> None:
+def test_the_arch_is_settled_from_tags_and_flags(
+    model: dict[str, object], arch: str, process: Tree, check: Check
+) -> None:
     process["model"] = {"name_or_path": "owner/model"} | model
     assert check().training().model.arch == arch
 
 
 @pytest.mark.parametrize("model", [{}, {"is_flux": True}, {"is_flux2": True, "arch": "other"}, {"arch": 5}])
-def test_a_model_that_is_not_clear_is_told(model: dict[str, object]: Any, process: Tree, problems: Problems) -> None:
+def test_a_model_that_is_not_clear_is_told(model: dict[str, object], process: Tree, problems: Problems) -> None:
     process["model"] = {"name_or_path": "owner/model"} | model
     assert list(problems()) == ["model.arch"]
 
@@ -220,7 +222,9 @@ def test_a_device_that_does_not_exist_is_told(process: Tree, problems: Problems)
     }
 
 
-def test_a_job_file_is_found_with_and_without_folder_and_extension(job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_file_is_found_with_and_without_folder_and_extension(
+    job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "inner.yml").write_text("a: 1")
@@ -294,13 +298,17 @@ def test_notices_stand_beside_the_mistakes(process: Tree, check: Check) -> None:
         ("loss_type", "huber", "Write `pseudo_huber`"),
     ],
 )
-def test_a_name_of_another_program_is_answered_by_its_meaning(key: str, name: str, advice: str, process: Tree, problems: Problems) -> None:
+def test_a_name_of_another_program_is_answered_by_its_meaning(
+    key: str, name: str, advice: str, process: Tree, problems: Problems
+) -> None:
     process["train"][key] = name
     assert problems()[f"train.{key}"] == f'there is no "{name}" here. {advice}'
 
 
 @pytest.mark.parametrize(("lr", "is_said"), [(1, True), (1e-4, False)])
-def test_the_advice_on_an_optimizer_fits_the_rate_beside_it(lr: Any, is_said: Any, process: Tree, problems: Problems) -> None:
+def test_the_advice_on_an_optimizer_fits_the_rate_beside_it(
+    lr: Any, is_said: Any, process: Tree, problems: Problems
+) -> None:
     process["train"] = {"optimizer": "Prodigy", "lr": lr}
     assert ("and `lr: 1e-4` with it: 1 is for" in problems()["train.optimizer"]) == is_said
 
@@ -321,7 +329,9 @@ def test_a_path_with_a_special_character_is_shown_escaped_with_the_remedy(proces
 
 
 @pytest.mark.parametrize(("one", "other", "is_taken"), [(4, 1, 4), (1, 4, 4), (1, 1, 1), (2, 4, None)])
-def test_of_two_accumulations_the_one_that_is_on_counts(one: Any, other: Any, is_taken: Any, process: Tree, check: Check) -> None:
+def test_of_two_accumulations_the_one_that_is_on_counts(
+    one: Any, other: Any, is_taken: Any, process: Tree, check: Check
+) -> None:
     process["train"] = {"gradient_accumulation": one, "gradient_accumulation_steps": other}
     if is_taken is None:
         with pytest.raises(JobError, match="keep one of them"):

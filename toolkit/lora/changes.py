@@ -1,0 +1,321 @@
+"""What a file of any kind makes of one weight: W' - W, for those kinds that need it from W itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.lora import lokr
+from toolkit.lora.rotations import LeftRotation, RightRotation, cayley_blocks, skew_blocks
+from toolkit.lora.settings import AdapterSettings
+from toolkit.lora.update import Update
+
+LOKR, HADA = lokr.ROLES, ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+_GLORA = ("a1", "a2", "b1", "b2")
+_BESIDE = {"alpha", "magnitude", "bias", "diff_b"}
+
+
+class Change(Protocol):
+    """What becomes of one weight."""
+
+    @property
+    def kind(self) -> str:
+        """Its name, as in `LoRA`."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """Rows of the weight that it is made for; None: any number."""
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """W' - W, [out, in], fp32.
+
+        Args:
+            weight: W, [out, in], fp32.
+
+        Raises:
+            ValueError: it is made for a weight of another shape.
+        """
+
+
+@dataclass(frozen=True)
+class Product:
+    """A LoRA, or a LoKr as one: the change is the same whatever the weight is."""
+
+    update: Update
+    kind: str = "LoRA"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.update.b.shape[0]
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """See Change.delta: B A."""
+        return _fitting(self.update.delta(), weight)
+
+
+@dataclass(frozen=True)
+class Hadamard:
+    """LoHa: two products, multiplied number by number (Hyeon-Woo et al. 2021, arXiv 2108.06098)."""
+
+    one: Update
+    other: Update
+    scale: float
+    kind: str = "LoHa"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.one.b.shape[0]
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """See Change.delta: scale * (B1 A1) o (B2 A2)."""
+        return _fitting(self.one.delta() * self.other.delta() * self.scale, weight)
+
+
+@dataclass(frozen=True)
+class Decomposed:
+    """DoRA: direction and length of each row (or column) apart, Liu et al. 2024 (arXiv 2402.09353).
+
+    Attributes:
+        inner: what changes the direction.
+        magnitude: lengths of the rows, [out] or [out, 1], or of the columns, [1, in].
+    """
+
+    inner: Change
+    magnitude: Tensor
+
+    @property
+    def kind(self) -> str:
+        """See Change.kind."""
+        return "DoRA" if self.inner.kind == "LoRA" else f"DoRA of {self.inner.kind}"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.inner.num_rows
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """See Change.delta: m * (W + D) / |W + D| - W."""
+        inner = self.inner.delta(weight)
+        rows, columns = weight.shape
+        is_by_row = self.magnitude.shape in {(rows,), (rows, 1)}
+        if not is_by_row and self.magnitude.shape != (1, columns):
+            raise ValueError(f"it has {tuple(self.magnitude.shape)} magnitudes for a weight of {tuple(weight.shape)}")
+        turned = weight + inner
+        lengths = turned.norm(dim=1 if is_by_row else 0, keepdim=True)  # [out, 1] or [1, in]
+        factor = self.magnitude.float().view_as(lengths) / lengths
+        # Not turned * factor - weight: near the start that loses the change in the rounding of the weight.
+        return (factor - 1) * weight + factor * inner
+
+
+@dataclass(frozen=True)
+class Generalized:
+    """GLoRA as LyCORIS has it: scale * (W A + B), both of low rank (Chavan et al. 2023, arXiv 2306.07967)."""
+
+    a: Update
+    b: Update
+    scale: float
+    kind: str = "GLoRA"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.b.b.shape[0]
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """See Change.delta."""
+        if self.a.a.shape[1] != weight.shape[1] or self.a.b.shape[0] != weight.shape[1]:
+            raise ValueError(_misfit((weight.shape[0], self.a.a.shape[1]), weight))
+        return _fitting((weight @ self.a.b @ self.a.a + self.b.delta()) * self.scale, weight)
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """GLoRA as peft has it: W o A + B, where A and B are matrices, columns or single numbers."""
+
+    a: Tensor
+    b: Tensor
+    kind: str = "GLoRA"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return max(self.a.shape[0], self.b.shape[0]) if self.a.numel() > 1 else None
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """See Change.delta."""
+        for part in (self.a, self.b):
+            if any(size not in (1, own) for size, own in zip(part.shape, weight.shape, strict=True)):
+                raise ValueError(_misfit(tuple(part.shape), weight))
+        return weight * self.a + self.b
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The whole change of a weight, as it is."""
+
+    diff: Tensor
+    kind: str = "full weight changes"
+
+    @property
+    def num_rows(self) -> int | None:
+        """See Change.num_rows."""
+        return self.diff.shape[0]
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """See Change.delta."""
+        return _fitting(self.diff.float(), weight)
+
+
+def change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSettings) -> Change | None:
+    """What the tensors of one layer do to its weight; None if they are of its bias only.
+
+    Where the scale comes from, by kind: a LoRA's, a LoHa's and a LoKr's from `.alpha`, else from peft's settings, else
+    it is 1; peft scales every LoKr by alpha / rank, LyCORIS only those with a factor of low rank; a LyCORIS GLoRA's
+    from `.alpha`; differences, rotations and peft's GLoRA have none (an OFT's alpha is its constraint).
+
+    Raises:
+        UserError: it is incomplete, of no known kind, or makes no sense.
+    """
+    if "alpha" in roles and roles["alpha"].numel() != 1:
+        raise UserError(f"{name}: its alpha is no single number but of shape {tuple(roles['alpha'].shape)}.")
+    given = {role: tensor for role, tensor in roles.items() if role not in _BESIDE}
+    try:
+        change = _weight_change(name, given, float(roles["alpha"]) if "alpha" in roles else None, settings)
+    except KeyError as error:
+        raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.") from error
+    except ValueError as error:
+        raise UserError(f"{name}: {error}.") from error
+    if change is None and not {"bias", "diff_b"} & roles.keys():
+        raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.")
+    if change is not None and "magnitude" in roles:
+        return Decomposed(change, roles["magnitude"])
+    return change
+
+
+def bias_change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSettings) -> Tensor | None:
+    """What is added to a layer's bias: a difference, or what a LoRA with a bias of its own has, scaled as it is."""
+    if "diff_b" in roles:
+        return roles["diff_b"].float()
+    if "bias" not in roles:
+        return None
+    if "a" not in roles:
+        raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.")
+    alpha, rank = roles.get("alpha"), roles["a"].shape[0]
+    return roles["bias"].float() * (settings.scale_of(name, rank) if alpha is None else float(alpha) / rank)
+
+
+def _weight_change(
+    name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings
+) -> Change | None:
+    for roles, make in _KINDS.items():
+        if given.keys() & set(roles):
+            if others := sorted(given.keys() - set(roles)):
+                raise ValueError(f"it is given in two ways, with {', '.join(others)}")
+            return make(name, given, alpha, settings)
+    if given:
+        raise KeyError(next(iter(given)))
+    return None
+
+
+def _scale(name: str, rank: int, alpha: float | None, settings: AdapterSettings) -> float:
+    return settings.scale_of(name, rank) if alpha is None else alpha / rank
+
+
+def _lora(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    update = _pair(given["b"], given["a"])
+    return Product(Update(update.a, update.b * _scale(name, update.rank, alpha, settings)))
+
+
+def _lokr(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    stated = settings.alpha_of(name)
+    if alpha is not None or stated is None:
+        return Product(lokr.expand(given, alpha), "LoKr")
+    update, rank = lokr.expand(given, None), settings.rank_of(name) or lokr.low_rank(given)
+    if rank is None:
+        raise ValueError(f"its settings say alpha {stated:g}, but not the rank `r` that peft divides it by")
+    return Product(Update(update.a, update.b * (stated / rank)), "LoKr")
+
+
+def _loha(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    w1_a, w1_b, w2_a, w2_b = (given[role] for role in HADA)
+    one, other = _pair(w1_a, w1_b), _pair(w2_a, w2_b)
+    return Hadamard(one, other, _scale(name, one.rank, alpha, settings))
+
+
+def _lycoris_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    a1, a2, b1, b2 = (given[role] for role in _GLORA)
+    if a1.shape[1] == a2.shape[0] == b1.shape[1] == b2.shape[0]:
+        a, b = _pair(a1, a2), _pair(b1, b2)
+    else:  # before LyCORIS 3, with the factors the other way round
+        a, b = _pair(a2, a1), _pair(b2, b1)
+    return Generalized(a, b, 1.0 if alpha is None else alpha / a.rank)
+
+
+def _peft_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    if any(role[:7] in ("glora_C", "glora_D", "glora_E") and not role.endswith(".zeros") for role in given):
+        raise ValueError("it changes the bias by the weight, which is not read")
+
+    def path(side: str) -> Tensor:
+        if f"{side}.X" in given:
+            return given[f"{side}.X"].float().view(-1, 1)  # [out, 1] or [1, 1]
+        if f"{side}.Xd" in given or f"{side}.Xu" in given:
+            return _pair(given[f"{side}.Xd"], given[f"{side}.Xu"]).delta()
+        return torch.zeros(1, 1)
+
+    return Elementwise(path("glora_A"), path("glora_B"))
+
+
+def _peft_oft(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    if not settings.is_known:
+        raise ValueError("how an OFT turns stands in peft's adapter_config.json, which is not beside the file")
+    values = settings.values
+    skew = skew_blocks(given["oft_r"], limit=float(values.get("eps", 6e-5)) if values.get("coft") else None)
+    terms = int(values.get("num_cayley_neumann_terms", 5)) if values.get("use_cayley_neumann", False) else None
+    sign = -1 if terms is None else 1  # peft's exact form is the inverse of its series
+    return RightRotation(cayley_blocks(sign * skew, num_terms=terms))
+
+
+def _lycoris_oft(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    blocks = given["oft_blocks"]
+    if blocks.ndim != 3 or blocks.shape[1] != blocks.shape[2]:
+        raise ValueError(f"its OFT blocks have the shape {tuple(blocks.shape)}, as a BOFT's, which is not read")
+    return LeftRotation(blocks.double(), alpha or 0.0, given.get("rescale"))
+
+
+def _difference(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
+    return Difference(given["diff"])
+
+
+_KINDS = {
+    ("a", "b"): _lora,
+    LOKR: _lokr,
+    HADA: _loha,
+    _GLORA: _lycoris_glora,
+    tuple(f"glora_{side}.{part}" for side in "ABCDE" for part in ("Xd", "Xu", "X", "zeros")): _peft_glora,
+    ("oft_r",): _peft_oft,
+    ("oft_blocks", "rescale"): _lycoris_oft,
+    ("diff",): _difference,
+}
+
+
+def _pair(b: Tensor, a: Tensor) -> Update:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+        raise ValueError(f"A {tuple(a.shape)} and B {tuple(b.shape)} do not fit together")
+    return Update(a.float(), b.float())
+
+
+def _fitting(delta: Tensor, weight: Tensor) -> Tensor:
+    if delta.shape != weight.shape:
+        raise ValueError(_misfit(tuple(delta.shape), weight))
+    return delta
+
+
+def _misfit(shape: tuple[int, ...], weight: Tensor) -> str:
+    return f"has shape {list(weight.shape)}, the file is for {list(shape)}: another model's"

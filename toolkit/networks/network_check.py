@@ -1,0 +1,103 @@
+"""What of a job's `network` can be told to fail, or to mean less than it says, before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from toolkit.config import NetworkConfig, TrainingProcessConfig
+from toolkit.errors import JobError, Problem, UserError
+from toolkit.lora.update import Update
+from toolkit.models.base_model import BaseModel, SizedTarget
+from toolkit.networks.start_check import check_start
+from toolkit.networks.targets import filtered, matches, planned_targets, sides_of, why_none
+
+_KWARGS = "network.network_kwargs"
+
+
+def check_network(
+    model: BaseModel, config: TrainingProcessConfig, *, source: str
+) -> tuple[tuple[int, ...] | None, list[str]]:
+    """Make sure that the network of a job can be built, started from its file and saved. Loads no model.
+
+    Args:
+        model: of the job.
+        config: the job.
+        source: the job file.
+
+    Returns:
+        The sides of the layers that will be trained (`PlanInputs.lora_sides`; None for a full fine-tune, and where the
+        model cannot list its layers), and lines for the user.
+
+    Raises:
+        JobError: it cannot.
+    """
+    network = config.network
+    if network is None:
+        return None, []
+    known = model.plan_lora_targets()
+    chosen = planned_targets(model, network, known=known)
+    blocks = model.get_transformer_block_names()
+    if chosen == []:
+        raise JobError(source, [Problem(_KWARGS, why_none(known, blocks, network))])
+    problems = [*_format_problems(model, chosen or [], config.save.lora_file_format)]
+    if network.pretrained_lora_path is not None:
+        problems += check_start(model, network, chosen, known)
+    if problems:
+        raise JobError(source, problems)
+    if chosen is None:
+        return None, []
+    return sides_of(chosen, blocks), [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
+
+
+def _format_problems(model: BaseModel, chosen: Sequence[SizedTarget], file_format: str) -> list[Problem]:
+    """What the file's format cannot carry."""
+    updates = {t.name: Update(torch.zeros(1, t.inputs), torch.zeros(t.outputs, 1)) for t in chosen}
+    try:
+        model.write_lora(updates, file_format)
+    except UserError as error:
+        return [Problem("save.lora_format", str(error))]
+    return []
+
+
+def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network: NetworkConfig) -> list[str]:
+    """Texts of the filters that name no layer, or only layers that the job leaves out anyway."""
+    reachable = filtered(known, blocks, NetworkConfig(transformer_only=network.transformer_only))
+    kwargs, lines = network.network_kwargs, []
+    for key, patterns in (
+        ("only_if_contains", kwargs.only_if_contains),
+        ("ignore_if_contains", kwargs.ignore_if_contains),
+    ):
+        for pattern in patterns:
+            if not any(matches(target, pattern) for target in known):
+                why = "is part of no layer's name"
+            elif not any(matches(target, pattern) for target in reachable):
+                why = "names only layers outside the blocks, which `network.transformer_only: true` leaves out"
+            else:
+                continue
+            lines.append(f"warning: {_KWARGS}.{key}: `{pattern}` {why}, so it does nothing")
+    return lines
+
+
+def _fused(chosen: Sequence[SizedTarget], network: NetworkConfig) -> list[str]:
+    """Layers that are trained although the filters do not name them: the released model holds them in one matrix."""
+    only, lines = network.network_kwargs.only_if_contains, []
+    for pattern in only:
+        beside: Counter[str] = Counter()
+        for target in chosen:
+            is_named = any(part in f"transformer.{target.name}" for part in only)
+            others = [m for m in target.modules if not any(part in f"transformer.{m}" for part in only)]
+            if others and not is_named and any(pattern in f"transformer.{module}" for module in target.modules):
+                beside[", ".join(map(_last, others))] += 1
+        lines += [
+            f"notice: {_KWARGS}.only_if_contains: `{pattern}` trains {others} too, in {count} layers: the released "
+            "model holds them in one matrix, which gets one LoRA"
+            for others, count in beside.items()
+        ]
+    return lines
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -1,0 +1,115 @@
+"""Which layers of a model get a network: those that the job's filters leave."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+
+from toolkit.config import NetworkConfig
+from toolkit.errors import UserError
+from toolkit.lora.keys import targets_named
+from toolkit.models.base_model import BaseModel, LoraTarget, SizedTarget
+from toolkit.weights.tensor_index import index_tensors
+
+T = TypeVar("T", bound=LoraTarget)
+
+
+def choose_targets(model: BaseModel, config: NetworkConfig) -> list[LoraTarget]:
+    """The layers of the loaded model that get LoRA, in model order.
+
+    `transformer_only` keeps to the blocks; `only_if_contains` and `ignore_if_contains` are searched in
+    `transformer.<name of the released model>`, as ai-toolkit does, and in our library's names of the same layers. An
+    optional target is chosen only where `only_if_contains` or the file to start from names it.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    known = model.get_lora_targets()
+    chosen = filtered(known, model.get_transformer_block_names(), config, also=start_targets(model, config))
+    if not chosen:
+        raise UserError(f"network.network_kwargs: {why_none(known, model.get_transformer_block_names(), config)}")
+    return chosen
+
+
+def planned_targets(
+    model: BaseModel, config: NetworkConfig, *, known: Sequence[SizedTarget] | None = None
+) -> list[SizedTarget] | None:
+    """The same of a model that is not loaded, with shapes; None where the model cannot tell. Empty: nothing is left.
+
+    Args:
+        model: the model.
+        config: the filters.
+        known: what its `plan_lora_targets`, which reads headers of large files, has answered before.
+    """
+    known = model.plan_lora_targets() if known is None else known
+    if not known:
+        return None
+    return filtered(known, model.get_transformer_block_names(), config, also=start_targets(model, config))
+
+
+def start_targets(model: BaseModel, config: NetworkConfig) -> set[str]:
+    """The targets that the file which a job starts from names; none without one. Reads its header."""
+    path = config.pretrained_lora_path
+    return set() if path is None else targets_named(index_tensors([path]).entries, model.locate_layer)
+
+
+def sides_of(targets: Sequence[SizedTarget], block_lists: Sequence[str]) -> tuple[int, ...]:
+    """Inputs plus outputs of layers, summed over each list of blocks, then over the layers outside."""
+    sides = dict.fromkeys([*block_lists, ""], 0)
+    for target in targets:
+        blocks = next((name for name in block_lists if target.name.startswith(f"{name}.")), "")
+        sides[blocks] += target.inputs + target.outputs
+    return tuple(sides.values())
+
+
+def filtered(
+    targets: Sequence[T], block_lists: Sequence[str], config: NetworkConfig, *, also: Collection[str] = ()
+) -> list[T]:
+    """The targets that the filters of a job leave; see `choose_targets`.
+
+    Args:
+        targets: all that there are.
+        block_lists: names of the lists of blocks.
+        config: the filters.
+        also: optional targets that are wanted although no filter names them.
+    """
+    blocks = tuple(f"{name}." for name in block_lists)
+    only, ignore = config.network_kwargs.only_if_contains, config.network_kwargs.ignore_if_contains
+
+    def is_wanted(target: T) -> bool:
+        if target.is_optional and target.name not in also and not any(matches(target, part) for part in only):
+            return False
+        if config.transformer_only and not target.name.startswith(blocks):
+            return False
+        if only and not any(matches(target, part) for part in only):
+            return False
+        return not any(matches(target, part) for part in ignore)
+
+    return [target for target in targets if is_wanted(target)]
+
+
+def matches(target: LoraTarget, pattern: str) -> bool:
+    """Whether a text of the filters is part of one of the layer's names."""
+    return any(pattern in name for name in names_of(target))
+
+
+def names_of(target: LoraTarget) -> list[str]:
+    """The names in which the filters look: the released model's, then those of the layers that it fuses."""
+    return [f"transformer.{name}" for name in (target.name, *target.modules)]
+
+
+def why_none(known: Sequence[LoraTarget], block_lists: Sequence[str], config: NetworkConfig) -> str:
+    """Why the filters leave nothing, and what would change that."""
+    text = "the filters leave no layer to train."
+    everywhere = filtered(known, block_lists, config.model_copy(update={"transformer_only": False}))
+    if config.transformer_only and everywhere:
+        return (
+            f"{text} transformer_only keeps to the blocks, and what the filters name, such as "
+            f"`transformer.{everywhere[0].name}`, is outside them: set `network.transformer_only: false`."
+        )
+    kwargs = config.network_kwargs
+    if kwargs.ignore_if_contains and kwargs.only_if_contains:
+        without = kwargs.model_copy(update={"ignore_if_contains": ()})
+        if filtered(known, block_lists, config.model_copy(update={"network_kwargs": without})):
+            return f"{text} ignore_if_contains takes away all that only_if_contains leaves: remove one of the two."
+    return f"{text} Names look like `transformer.{known[0].name}` or `transformer.{known[0].modules[0]}`."
