@@ -26,20 +26,10 @@ from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.recipe import Loadable
 
-__all__ = ["BaseModel", "Component", "LoraTarget", "SizedTarget", "StateDict", "sized"]
+__all__ = ["BaseModel", "Component", "LoraTarget", "SizedTarget", "StateDict"]
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
-
-
-def sized(targets: Sequence[LoraTarget], transformer: nn.Module) -> list[SizedTarget]:
-    """Targets with the shapes of their layers in a transformer, which may be on the meta device."""
-    found = []
-    for target in targets:
-        layers: list[Any] = [transformer.get_submodule(module) for module in target.modules]
-        outputs = sum(layer.out_features for layer in layers)
-        found.append(SizedTarget(target.name, target.modules, target.is_optional, layers[0].in_features, outputs))
-    return found
 
 
 class BaseModel:

@@ -21,9 +21,10 @@ from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Location, SizedTarget, Update
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import Component, LoraTarget, StateDict, sized
+from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.models.sized_targets import sized
 from toolkit.models.vae_precision import vae_precision
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint

@@ -20,10 +20,11 @@ from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import Component, LoraTarget, StateDict, sized
+from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.published_model import PublishedModel
+from toolkit.models.sized_targets import sized
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe

@@ -12,7 +12,7 @@ from jobs.job import Job
 from tests.tiny import run_job, tiny_model, write_job
 from toolkit.cards import find_cards
 from toolkit.config import ModelConfig, NetworkConfig, load_job
-from toolkit.errors import JobError
+from toolkit.errors import UserError
 from toolkit.lora.update import Update
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.network_check import check_network
@@ -28,7 +28,7 @@ def _check(folder: Path, *, save: dict[str, Any] | None = None, **network: Any) 
 
 
 def _refusal(folder: Path, *, save: dict[str, Any] | None = None, **network: Any) -> str:
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(UserError) as caught:
         _check(folder, save=save, **network)
     return str(caught.value)
 

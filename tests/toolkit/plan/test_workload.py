@@ -27,7 +27,7 @@ def test_a_sample_counts_its_references_as_training_sees_them(card: ModelCard, t
     Image.new("RGB", (1504, 1200)).save(tmp_path / "large.png")
     images = [{"folder_path": str(write_dataset(tmp_path / "images", count=1, size_px=64))}]
     drawn = {"samples": [{"prompt": "x", "ctrl_img": str(tmp_path / "large.png")}], "width": 512, "height": 256}
-    process = load_job(write_job(tmp_path, datasets=images, sample=drawn)).training()
+    process = load_job(write_job(tmp_path, datasets=images, sample=drawn, train={"disable_sampling": False})).training()
     work = workload_of(Needs(trained=(((64, 64),),)) | sample_needs(process, card), card)
     whole = 1504 * 1200 if card.reference_limits.max_area_px > 1024**2 else work.shown_px
     assert work.shown_px == whole > 1_000_000
