@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.output import Output, open_output
 from jobs.process.start import Start
+from jobs.process.train_stage import TrainStage
 from jobs.process.training_check import TrainingChecked, check_training, run_facts
 from toolkit.config import TrainingProcessConfig
-from toolkit.data.batches import BatchPlan
-from toolkit.data.examples import Example
 from toolkit.dtypes import torch_dtype
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
@@ -24,25 +22,16 @@ from toolkit.errors import Interrupted
 from toolkit.files import sweep_temporary
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
-from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.bundles import step_folders
-from toolkit.parallel.ranks import OneProcess
+from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, TRAIN, EncodeStage, Stage
 from toolkit.randomness import Draws
 from toolkit.stop import StopRequest
-from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.train.feeder import Encoded
 from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
-from toolkit.train.loop import Loop
-from toolkit.train.metadata import BaseWeights, file_metadata, published_name
-from toolkit.train.precision import device_name, make_current, pick_device
-from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumePlan, RunFacts, make_way, plan_resume
-from toolkit.train.sample_needs import reference_rules, sample_items
-from toolkit.train.sampling import Sampler, SampleSettings
-from toolkit.train.saver import Saver
-from toolkit.train.step import Stepper
-from toolkit.train.task import SampleTask, SaveTask
+from toolkit.train.precision import make_current, pick_device
+from toolkit.train.resume import RunFacts, make_way, plan_resume
 from toolkit.train.trainable import TrainableWeights
 from toolkit.util.get_model import get_model_class
 
@@ -71,7 +60,7 @@ class BaseSDTrainProcess(BaseProcess):
 
     def run(self, stop: StopRequest) -> None:
         """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
-        checked, config = self.checked, self.config
+        checked, config, ranks = self.checked, self.config, OneProcess()
         stop.grace_s = config.save.term_grace_s
         resume = plan_resume(self.output_folder, checked.start.resume, self._facts(), is_thorough=True)
         self._sweep()
@@ -97,7 +86,8 @@ class BaseSDTrainProcess(BaseProcess):
             with out.stages.stage(TRAIN.name):
                 with stop.ends_at_once(TRAIN.stopped):
                     self._load(model, out)
-                self._train(model, prompts, images, out, resume, stop)
+                learner, encoded = self._learner(model, out, ranks), Encoded(prompts, images)
+                TrainStage(checked, learner, encoded, out, self.record, ranks).run(resume, stop)
             encodings.remove_overflow()
 
     def _sweep(self) -> None:
@@ -157,103 +147,20 @@ class BaseSDTrainProcess(BaseProcess):
         _encode_all(images, pictures, ENCODE_IMAGES, out, stop)
         return images
 
-    def _train(
-        self,
-        model: BaseModel,
-        prompts: PromptEncoder,
-        images: ImageEncoder,
-        out: Output,
-        resume: ResumePlan,
-        stop: StopRequest,
-    ) -> None:
-        """Put the parts of the loop together and run it."""
-        stages = out.stages
-        config, train, draws, ranks = self.config, self.config.train, Draws(self.config.training_seed), OneProcess()
+    def _learner(self, model: BaseModel, out: Output, ranks: Ranks) -> Learner:
+        """The loaded model, ready for its first step."""
+        train, draws = self.config.train, Draws(self.config.training_seed)
         weights = self.make_trainable(model, draws)
-        stages.tell(weights.describe())
+        out.stages.tell(weights.describe())
         if train.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         assert model.transformer is not None
         model.transformer.train()
-        learner = build_learner(model, weights, train, draws=draws, ranks=ranks)
-        objective = OBJECTIVES[train.objective].load().from_config(train)
-        per_step = train.gradient_accumulation * ranks.world
-        plan = BatchPlan(self._examples, train.batch_size, draws, batches_per_step=per_step)
-        feed = FeedSettings(
-            train.gradient_accumulation,
-            use_captions=config.uses_captions,
-            guidance=train.cfg_scale,
-            bypass_guidance_embedding=train.bypass_guidance_embedding,
-        )
-        save = SaveTask(self._make_saver(learner, plan, resume), stages)
-        sample = SampleTask(
-            self._make_sampler(learner, prompts),
-            config.sample,
-            stages,
-            is_first_skipped=train.skip_first_sample,
-            is_first_forced=train.force_first_sample,
-        )
-        with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=config.logging.log_every) as recorder:
-            start = save.resume(resume, train.steps)
-            Loop(
-                feeder=Feeder(model, plan, Encoded(prompts, images), feed, draws, ranks),
-                stepper=Stepper(learner, objective, draws, ranks),
-                tasks=(save, sample),
-                recorder=recorder,
-                progress=out.progress,
-                ranks=ranks,
-            ).run(start, train.steps, stop)
-
-    def _make_saver(self, learner: Learner, plan: BatchPlan, resume: ResumePlan) -> Saver:
-        model = learner.model
-        base_weights = BaseWeights(
-            self.job.redact(published_name(self.config.model.name_or_path)), model.fingerprint("transformer")
-        )
-        facts = replace(self._facts(), device=device_name(model.device))
-        if self.record is not None:
-            place = str(resume.bundle.folder) if resume.bundle else None
-            self.record.resumed(resume.step, bundle=place, device=facts.device)
-        return Saver(
-            self.output_folder,
-            self.job.name,
-            self.config.save,
-            learner,
-            facts=facts,
-            metadata=lambda step: self._metadata(model, step, plan, base_weights),
-        )
-
-    def _make_sampler(self, learner: Learner, prompts: PromptEncoder) -> Sampler:
-        settings = SampleSettings(
-            items=sample_items(self.config),
-            first_items=sample_items(self.config, first=True),
-            rules=reference_rules(self.config, learner.model.card),
-            reference_background=self.config.datasets[0].control_transparent_color,
-            format=self.config.sample.format,
-            first_format=(self.config.first_sample or self.config.sample).format,
-        )
-        return Sampler(learner, prompts, settings, folder=self.output_folder / "samples")
-
-    @property
-    def _examples(self) -> tuple[Example, ...]:
-        return self.checked.scan.examples
+        return build_learner(model, weights, train, draws=draws, ranks=ranks)
 
     def _facts(self) -> RunFacts:
         """What bundles say of this run."""
         return run_facts(self.checked.start, self.checked.scan)
-
-    def _metadata(self, model: BaseModel, step: int, plan: BatchPlan, base_weights: BaseWeights) -> dict[str, str]:
-        return file_metadata(
-            job_name=self.job.name,
-            step=step,
-            epoch=plan.epochs_done(step),
-            base_model=model.get_base_model_version(),
-            trigger_word=self.job.redact(self.config.trigger_word or ""),
-            meta=self.job.redacted(dict(self.job.meta)),
-            base_weights=base_weights,
-            network=self.config.network,
-            settings=self.config.train.model_dump(mode="json", exclude_defaults=True)
-            | {"seed": self.config.training_seed, "num_examples": len(self._examples)},
-        )
 
 
 class _Encoder(Protocol[T_contra]):

@@ -1,0 +1,137 @@
+"""The training stage of a run: the parts of the loop, put together and run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jobs.process.output import Output
+from jobs.process.training_check import TrainingChecked, run_facts
+from toolkit.config import TrainingProcessConfig
+from toolkit.data.batches import BatchPlan
+from toolkit.encode.prompts import PromptEncoder
+from toolkit.objectives.choices import OBJECTIVES
+from toolkit.output.run_record import RunRecord
+from toolkit.parallel.ranks import Ranks
+from toolkit.randomness import Draws
+from toolkit.stop import StopRequest
+from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.train.learner import Learner
+from toolkit.train.loop import Loop
+from toolkit.train.metadata import BaseWeights, file_metadata, published_name
+from toolkit.train.precision import device_name
+from toolkit.train.recorder import Recorder
+from toolkit.train.resume import ResumePlan
+from toolkit.train.sample_needs import reference_rules, sample_items
+from toolkit.train.sampling import Sampler, SampleSettings
+from toolkit.train.saver import Saver
+from toolkit.train.step import Stepper
+from toolkit.train.task import SampleTask, SaveTask
+
+
+@dataclass(frozen=True)
+class TrainStage:
+    """The last stage of a training run.
+
+    Attributes:
+        checked: what the check has found.
+        learner: the loaded model with all that changes it.
+        encoded: what the stages before have made.
+        out: where the run reports to.
+        record: of this start; None where nobody keeps one.
+        ranks: which of several processes this is.
+    """
+
+    checked: TrainingChecked
+    learner: Learner
+    encoded: Encoded
+    out: Output
+    record: RunRecord | None
+    ranks: Ranks
+
+    @property
+    def config(self) -> TrainingProcessConfig:
+        """The settings of the run."""
+        return self.checked.config
+
+    def run(self, resume: ResumePlan, stop: StopRequest) -> None:
+        """Go on from where `resume` says to the last step.
+
+        Raises:
+            Interrupted: asked to stop; a checkpoint has been saved.
+            UserError: the checkpoint is of another job, the loss is no longer a number, or nothing can be saved.
+        """
+        config, train, ranks, out = self.config, self.config.train, self.ranks, self.out
+        draws = Draws(config.training_seed)
+        objective = OBJECTIVES[train.objective].load().from_config(train)
+        per_step = train.gradient_accumulation * ranks.world
+        plan = BatchPlan(self.checked.scan.examples, train.batch_size, draws, batches_per_step=per_step)
+        feed = FeedSettings(
+            train.gradient_accumulation,
+            use_captions=config.uses_captions,
+            guidance=train.cfg_scale,
+            bypass_guidance_embedding=train.bypass_guidance_embedding,
+        )
+        save = SaveTask(self._saver(plan, resume), out.stages)
+        sample = SampleTask(
+            self._sampler(self.encoded.prompts),
+            config.sample,
+            out.stages,
+            is_first_skipped=train.skip_first_sample,
+            is_first_forced=train.force_first_sample,
+        )
+        with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=config.logging.log_every) as recorder:
+            start = save.resume(resume, train.steps)
+            Loop(
+                feeder=Feeder(self.learner.model, plan, self.encoded, feed, draws, ranks),
+                stepper=Stepper(self.learner, objective, draws, ranks),
+                tasks=(save, sample),
+                recorder=recorder,
+                progress=out.progress,
+                ranks=ranks,
+            ).run(start, train.steps, stop)
+
+    def _saver(self, plan: BatchPlan, resume: ResumePlan) -> Saver:
+        start, model = self.checked.start, self.learner.model
+        facts = replace(run_facts(start, self.checked.scan), device=device_name(model.device))
+        base = BaseWeights(
+            start.job.redact(published_name(self.config.model.name_or_path)), model.fingerprint("transformer")
+        )
+        if self.record is not None:
+            bundle = str(resume.bundle.folder) if resume.bundle else None
+            self.record.resumed(resume.step, bundle=bundle, device=facts.device)
+        return Saver(
+            start.output_folder,
+            start.job.name,
+            self.config.save,
+            self.learner,
+            facts=facts,
+            metadata=lambda step: self._metadata(step, plan, base),
+        )
+
+    def _sampler(self, prompts: PromptEncoder) -> Sampler:
+        config = self.config
+        settings = SampleSettings(
+            items=sample_items(config),
+            first_items=sample_items(config, first=True),
+            rules=reference_rules(config, self.checked.card),
+            reference_background=config.datasets[0].control_transparent_color,
+            format=config.sample.format,
+            first_format=(config.first_sample or config.sample).format,
+        )
+        return Sampler(self.learner, prompts, settings, folder=self.checked.start.output_folder / "samples")
+
+    def _metadata(self, step: int, plan: BatchPlan, base: BaseWeights) -> dict[str, str]:
+        job, config = self.checked.start.job, self.config
+        settings = config.train.model_dump(mode="json", exclude_defaults=True)
+        return file_metadata(
+            job_name=job.name,
+            step=step,
+            epoch=plan.epochs_done(step),
+            base_model=self.learner.model.get_base_model_version(),
+            trigger_word=job.redact(config.trigger_word or ""),
+            meta=job.redacted(dict(job.meta)),
+            base_weights=base,
+            network=config.network,
+            settings={key: value for key, value in settings.items() if value != {}}
+            | {"seed": config.training_seed, "num_examples": len(self.checked.scan.examples)},
+        )
