@@ -150,7 +150,7 @@ def _room(checked: TrainingChecked) -> TrainingChecked:
     if isinstance(memory, MemoryCheck):
         checked = replace(checked, memory=memory)
         if memory.refusal:
-            raise UserError(memory.refusal)
+            return checked.refused(UserError(memory.refusal))
         start = start.with_model_settings(memory.settings)
     plan = checked.memory.plan if checked.memory else None
     disk = check_disk(start.config, card, checked.needs, start.output_folder, num_weights=model.num_weights, plan=plan)
