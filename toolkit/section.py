@@ -86,9 +86,13 @@ class SectionBy:
         kind = value if isinstance(value, str) and value in self.kinds else next(iter(self.kinds))
         return self.kinds[kind]
 
-    def default(self, neighbours: dict[str, Any]) -> Section:
-        """A default factory: the section with its own defaults."""
-        return self.given(neighbours)()
+    @property
+    def default(self) -> Section:
+        """The field's default, to be validated: it then becomes the default of the section that is given.
+
+        A default factory would do, too, but pydantic cannot leave out what is made by one (`exclude_defaults`).
+        """
+        return next(iter(self.kinds.values()))()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         inner = [handler.generate_schema(section) for section in dict.fromkeys(self.kinds.values())]
@@ -96,7 +100,8 @@ class SectionBy:
         return core_schema.with_info_wrap_validator_function(self._validate, schema)
 
     def _validate(self, value: Any, handler: Any, info: ValidationInfo) -> Section:
-        return self.given(info.data).model_validate(value, context=info.context)
+        section = self.given(info.data)
+        return section() if value == self.default else section.model_validate(value, context=info.context)
 
 
 def sections(root: type[Section], path: str = "") -> dict[str, type[Section]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from toolkit.choice import Choice, ChoiceOf, params_of
 from toolkit.config import TrainConfig
@@ -36,6 +36,10 @@ class MomentumParams(Section):
     momentum: float = 0.9
 
 
+SGD = Choice("torch.optim:SGD", says="Plain.", spellings=("plain",), params=MomentumParams)
+BY_OPTIMIZER = params_of("optimizer", {**OPTIMIZERS, "sgd": SGD})
+
+
 @pytest.mark.parametrize(("table", "name"), ROWS)
 def test_a_row_stands_for_something_and_says_what(table: str, name: str) -> None:
     row = TABLES[table][name]
@@ -61,11 +65,19 @@ def test_every_spelling_of_a_row_is_read_as_its_name(table: str, name: str) -> N
 
 
 def test_the_settings_are_those_of_what_was_chosen() -> None:
-    row = Choice("torch.optim:SGD", says="Plain.", spellings=("plain",), params=MomentumParams)
-    by = params_of("optimizer", {**OPTIMIZERS, "sgd": row})
-    assert by.given({"optimizer": "Plain"}) is MomentumParams
-    assert by.given({"optimizer": "nonsense"}) is by.given({}) is AdamParams
-    assert by.default({"optimizer": "sgd"}) == MomentumParams()
+    assert BY_OPTIMIZER.given({"optimizer": "Plain"}) is MomentumParams
+    assert BY_OPTIMIZER.given({"optimizer": "nonsense"}) is BY_OPTIMIZER.given({}) is AdamParams
+
+
+def test_settings_that_are_not_given_are_the_defaults_of_what_was_chosen() -> None:
+    class Job(Section):
+        optimizer: str = "adamw"
+        params: Annotated[Section, BY_OPTIMIZER] = Field(BY_OPTIMIZER.default, validate_default=True)
+
+    assert Job().params == AdamParams()
+    assert Job(optimizer="sgd").params == MomentumParams()
+    assert "params" not in Job().model_dump(exclude_defaults=True)
+    assert Job.model_validate({"optimizer": "sgd", "params": {"momentum": 0.5}}).params == MomentumParams(momentum=0.5)
 
 
 def test_a_strange_setting_of_what_was_chosen_is_an_error_at_its_place() -> None:

@@ -93,7 +93,7 @@ class TrainConfig(Section):
     full_finetune: bool = Field(False, description="Train all weights of the transformer. For jobs without `network`.")
     optimizer: Annotated[str, ChoiceOf(OPTIMIZERS, besides=lr_that_fits)] = Field("adamw", description="Optimizer.")
     optimizer_params: Annotated[Section, _OPTIMIZER_PARAMS] = Field(
-        default_factory=_OPTIMIZER_PARAMS.default, description="Its settings."
+        _OPTIMIZER_PARAMS.default, validate_default=True, description="Its settings."
     )
     full_finetune_weights: Annotated[Literal["fp32", "bf16_stochastic", "bf16_split"], Spellings({})] = Field(
         "fp32",
