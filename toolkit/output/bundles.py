@@ -15,7 +15,7 @@ from toolkit.files import Written, delete_file, move, sha256_file, sha256_json, 
 
 STATE_FOLDER = "state"
 MANIFEST = "manifest.json"
-BEGUN = "begun.json"  # from before the first file of a step is written until its manifest is there
+BEGUN = "begun"  # from before the first file of a step is written until its manifest is there
 SET_ASIDE = "superseded"
 _FORMAT = 1
 _DELETED = "deleted"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from toolkit.files import TEMPORARY_PREFIX, delete_file
-from toolkit.output.bundles import MANIFEST, Bundle, file_size, find_bundles, without_state
+from toolkit.output.bundles import BEGUN, MANIFEST, Bundle, file_size, find_bundles, without_state
 
 
 def prune(output_folder: Path, keep: int, *, newest: int, keep_states: int = 0) -> list[Path]:
@@ -86,7 +86,8 @@ def _delete(bundle: Bundle) -> list[Path]:
 def _clear(folder: Path, *, but: str | None = None) -> None:
     """Delete what we write into a bundle's folder, and the folder unless something else is in there."""
     for path in folder.iterdir():
-        is_ours = path.suffix in (".safetensors", ".json") or path.name.startswith(TEMPORARY_PREFIX)
+        is_ours = path.suffix in (".safetensors", ".json") or path.name == BEGUN
+        is_ours |= path.name.startswith(TEMPORARY_PREFIX)
         if is_ours and path.name != but:
             delete_file(path)
     _remove_empty([folder])

@@ -80,7 +80,7 @@ def test_what_a_killed_run_of_ours_left_is_written_again_in_place(tmp_path: Path
         SmallRun().run(tmp_path, crash_in=4)
     folder = tmp_path / "state" / "000000004"  # killed between the weights for the user and the manifest
     folder.mkdir()
-    (folder / "begun.json").touch()
+    (folder / "begun").touch()
     (tmp_path / "job_000000004.safetensors").write_bytes(b"cut")
     SmallRun().run(tmp_path)
     assert not (tmp_path / "superseded").exists()
