@@ -64,7 +64,7 @@ def test_a_card_is_complete(card: ModelCard) -> None:
     assert card.license
     assert card.summary.endswith(".")
     assert card.divisor_px > 0
-    known = {"true_cfg", "guidance_embed", "fixed_guidance", "references", "assistant_lora"}
+    known = {"true_cfg", "guidance_embed", "guidance_bypass", "fixed_guidance", "references", "assistant_lora"}
     assert card.capabilities <= known
 
 

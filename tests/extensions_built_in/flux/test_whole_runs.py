@@ -14,7 +14,7 @@ from jobs.job import Job
 from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
 from tests.tiny_flux import KINDS, LAYOUTS, make_tiny_flux, tiny_flux
 from toolkit.config import load_job
-from toolkit.errors import JobError
+from toolkit.errors import UserError
 from toolkit.output.events import read_events
 from toolkit.train.trainable import TransformerWeights
 from toolkit.weights.tensor_files import read_metadata, read_tensors
@@ -76,8 +76,9 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(
         folder.mkdir()
         write_job(folder, model=sections[kind], train=train, datasets=[dataset], save={"save_every": 2})
     assert run_job(whole / "job.yaml").status == "done"
-    # it looks before each of 5 texts and 4 images, and up to twice after each step
-    assert run_job(parts / "job.yaml", StopAfter(5 + 4 + 2)).status == "interrupted"
+    num_images = 8 if kind == "kontext" else 4  # with the references
+    # it looks before each of 5 texts and every image, and up to twice after each step
+    assert run_job(parts / "job.yaml", StopAfter(5 + num_images + 2)).status == "interrupted"
     outputs = parts / "output" / "job", whole / "output" / "job"
     assert 0 < len(losses(outputs[0])) < 4
     assert run_job(parts / "job.yaml").status == "done"
@@ -132,8 +133,8 @@ def test_check_names_the_model_and_needs_no_weights(
 
 def test_kontext_takes_one_reference_and_dev_none(sections: Sections, tmp_path: Path) -> None:
     dataset = _controlled(tmp_path)
-    with pytest.raises(JobError, match=r"control_path: FLUX\.1 \[dev\] takes no reference images"):
+    with pytest.raises(UserError, match=r"control_path: FLUX\.1 \[dev\] takes no reference images"):
         Job(load_job(write_job(tmp_path, model=sections["dev"], datasets=[dataset]))).check()
     dataset["control_path"] = [dataset["control_path"]] * 2
-    with pytest.raises(JobError, match=r"control_path: FLUX\.1 Kontext \[dev\] takes 1 reference image for each"):
+    with pytest.raises(UserError, match=r"control_path: FLUX\.1 Kontext \[dev\] takes 1 reference image for each"):
         Job(load_job(write_job(tmp_path, model=sections["kontext"], datasets=[dataset]))).check()

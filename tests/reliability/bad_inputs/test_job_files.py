@@ -187,7 +187,7 @@ VALUES: dict[str, tuple[str, str]] = {
     'training_folder: "a\\0b"': ("training_folder", "zero byte"),
     f"training_folder: {'x' * 300}": ("training_folder", "cannot be a path"),
     "training_folder: ~nosuchuser/x": ("training_folder", "Write the whole path"),
-    "training_seed: -1": ("training_seed", "at least 0"),
+    "training_seed: -1": ("training_seed", "a number from 0 on"),
     "device: gpu": ("device", "Choose"),
     f"name: {'x' * 300}": ("name", "at most 200 bytes"),
     "name: ..": ("name", "becomes a folder name"),

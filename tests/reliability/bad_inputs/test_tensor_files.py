@@ -190,7 +190,7 @@ LORAS: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
     "infinity in B": (changed(b=torch.full((576, 2), float("inf"))), "NaN"),
     "NaN alpha": (changed(alpha=torch.tensor(float("nan"))), "NaN"),
     "dora": (lambda: {**lora_tensors(), f"{LAYER}.dora_scale": torch.ones(576)}, "DoRA"),
-    "loha": (lambda: {f"{LAYER}.hada_w1_a": torch.ones(2, 2)}, "LoHa"),
+    "loha": (lambda: {f"{LAYER}.hada_{part}": torch.ones(2, 2) for part in ("w1_a", "w1_b", "w2_a", "w2_b")}, "LoHa"),
     "whole weight changes": (lambda: {f"{LAYER}.diff": torch.ones(2, 2)}, "full weight changes"),
     "lokr vectors": (lokr((4,), (4,)), "no matrix"),
     "lokr with one factor": (lokr((4, 4)), "incomplete"),
