@@ -23,9 +23,10 @@ EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
 
 def with_images(path: Path, folder: Path, *settings: str) -> JobConfig:
     """The job of an example whose user has put images where it says, with `key=value` settings."""
-    keys = ["folder_path", *(["control_path"] if "control_path" in path.read_text(encoding="utf-8") else [])]
+    is_edit = "control_path" in path.read_text(encoding="utf-8")
+    keys = ["folder_path", *(["control_path"] if is_edit else [])]
     overrides = [f"datasets.0.{key}={folder}" for key in keys]
-    if "_edit_" in path.stem:
+    if is_edit:
         picture = ROOT / "assets" / "demo_edit_dataset" / "unseen" / "1.png"
         overrides.append(f"sample.samples.0.ctrl_img={picture}")
     return load_job(path, None, [*overrides, *settings])
