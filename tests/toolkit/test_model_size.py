@@ -23,7 +23,7 @@ from transformers import (
 from tests.live_bytes import FAMILIES, SHAPES, config_of, family_of, vae_bytes
 from toolkit.cards import ModelCard, find_cards, read_cards
 from toolkit.model_size import ModelSize
-from toolkit.models.base_model import sized
+from toolkit.models.sized_targets import sized
 
 # The configs that came with the text encoders, as far as they give sizes.
 ENCODERS: dict[str, tuple[Any, Any, dict[str, int]]] = {

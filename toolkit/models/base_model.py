@@ -17,28 +17,16 @@ from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
-from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
-from toolkit.model_size import TransformerSize
 from toolkit.models.contract import check_answers
 from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.dtypes import DTYPES
 from toolkit.weights.recipe import Loadable
 
-__all__ = ["BaseModel", "Component", "LoraTarget", "SizedTarget", "StateDict", "sized"]
+__all__ = ["BaseModel", "Component", "LoraTarget", "SizedTarget", "StateDict"]
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
-
-
-def sized(targets: Sequence[LoraTarget], transformer: nn.Module) -> list[SizedTarget]:
-    """Targets with the shapes of their layers in a transformer, which may be on the meta device."""
-    found = []
-    for target in targets:
-        layers: list[Any] = [transformer.get_submodule(module) for module in target.modules]
-        outputs = sum(layer.out_features for layer in layers)
-        found.append(SizedTarget(target.name, target.modules, target.is_optional, layers[0].in_features, outputs))
-    return found
 
 
 class BaseModel:
@@ -198,11 +186,6 @@ class BaseModel:
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
 
-    @property
-    def _whole_px(self) -> int:
-        """Pictures of more pixels are decoded in tiles."""
-        return WHOLE_LOW_VRAM_PX if self.model_config.low_vram else WHOLE_PX
-
     # Training
 
     @abstractmethod
@@ -255,14 +238,9 @@ class BaseModel:
     def get_lora_targets(self) -> list[LoraTarget]:
         """Every linear layer that may carry LoRA, in model order."""
 
-    @classmethod
-    def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """What `get_lora_targets` gives of a transformer of a size, which is not loaded; none: it cannot be told."""
-        return []
-
     def plan_lora_targets(self) -> list[SizedTarget]:
         """What `get_lora_targets` will give when the job's transformer is loaded; none: it cannot be told."""
-        return [] if self.card.size is None else self.list_lora_targets(self.card.size.transformer)
+        return []
 
     @classmethod
     @abstractmethod

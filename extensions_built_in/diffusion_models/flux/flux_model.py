@@ -21,8 +21,9 @@ from toolkit.files import sha256_json
 from toolkit.lora.update import Location, SizedTarget, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import Component, LoraTarget, StateDict, sized
+from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.models.sized_targets import sized
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.text_folder import read_tokenizer
@@ -176,7 +177,7 @@ class FluxModel(StableDiffusion):
 
     @classmethod
     def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """See BaseModel.list_lora_targets."""
+        """See PublishedModel.list_lora_targets."""
         return lora_names.targets_of_size(size)
 
     def plan_lora_targets(self) -> list[SizedTarget]:

@@ -21,9 +21,10 @@ from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
 from toolkit.memory.tiling import tiled_above
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import Component, LoraTarget, StateDict, sized
+from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.published_model import PublishedModel
+from toolkit.models.sized_targets import sized
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
@@ -155,7 +156,7 @@ class Flux2Model(PublishedModel):
 
     @classmethod
     def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """See BaseModel.list_lora_targets."""
+        """See PublishedModel.list_lora_targets."""
         return lora_names.targets_of_size(size)
 
     def plan_lora_targets(self) -> list[SizedTarget]:
