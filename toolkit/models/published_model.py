@@ -49,9 +49,9 @@ class PublishedModel(BaseModel, is_abstract=True):
         return linear_layers(module, self.list_blocks(module))
 
     @classmethod
-    @abstractmethod
     def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """What `get_lora_targets` gives of a transformer of a size, which is not loaded."""
+        """What `get_lora_targets` gives of a transformer of a size, which is not loaded; none: it cannot be told."""
+        return []
 
     def plan_lora_targets(self) -> list[SizedTarget]:
         """See BaseModel.plan_lora_targets: by the card."""
