@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.lora import lokr
+from toolkit.lora.keys import kinds_of
 from toolkit.lora.rotations import LeftRotation, RightRotation, cayley_blocks, skew_blocks
 from toolkit.lora.settings import AdapterSettings
 from toolkit.lora.update import Update
@@ -189,11 +190,11 @@ def change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSettings)
     try:
         change = _weight_change(name, given, float(roles["alpha"]) if "alpha" in roles else None, settings)
     except KeyError as error:
-        raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.") from error
+        raise UserError(_incomplete(name, roles)) from error
     except ValueError as error:
         raise UserError(f"{name}: {error}.") from error
     if change is None and not {"bias", "diff_b"} & roles.keys():
-        raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.")
+        raise UserError(_incomplete(name, roles))
     if change is not None and "magnitude" in roles:
         return Decomposed(change, roles["magnitude"])
     return change
@@ -206,9 +207,15 @@ def bias_change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSett
     if "bias" not in roles:
         return None
     if "a" not in roles:
-        raise UserError(f"{name}: the file has only {', '.join(sorted(roles))} of it. It is incomplete.")
+        raise UserError(_incomplete(name, roles))
     alpha, rank = roles.get("alpha"), roles["a"].shape[0]
     return roles["bias"].float() * (settings.scale_of(name, rank) if alpha is None else float(alpha) / rank)
+
+
+def _incomplete(name: str, roles: Mapping[str, Tensor]) -> str:
+    kinds = kinds_of(f".{role}" for role in roles)
+    what = f", a {' and '.join(kinds)}," if kinds else ""
+    return f"{name}{what} is incomplete: the file has only {', '.join(sorted(roles))} of it."
 
 
 def _weight_change(

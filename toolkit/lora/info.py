@@ -8,7 +8,7 @@ from pathlib import Path
 
 from toolkit.lora.files import ARCH, HASH, AdapterFile, read_adapter_file, stated
 from toolkit.lora.parse import Changes
-from toolkit.lora.update import Update, norm
+from toolkit.lora.update import Update, must_be_finite, norm
 
 
 def info(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) -> list[str]:
@@ -20,10 +20,12 @@ def info(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) 
     file = read_adapter_file(path, arch=arch, without=without)
     changes = file.changes
     kind = " and ".join(changes.kinds())
+    updates = changes.updates() if changes.is_lora() else {}
+    must_be_finite(updates, source=str(path))
     lines = [
         f"{path}: {kind} for {file.metadata.get(ARCH, 'a model of the family of ' + file.model.arch)}",
         f"  keys: {changes.spelling}, {str(file.dtype).removeprefix('torch.')}",
-        *(f"  {line}" for line in (_ranks(changes.updates()) if changes.is_lora() else _layers(changes))),
+        *(f"  {line}" for line in (_ranks(updates) if updates else _layers(changes))),
     ]
     return lines + [f"  {line}" for line in (*_origin(file), _intact(file))]
 

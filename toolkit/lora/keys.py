@@ -160,6 +160,11 @@ def strip_prefix(name: str, locate: Locate) -> tuple[str, Location | None]:
         name = name.removeprefix(prefix)
 
 
+def kinds_of(keys: Iterable[str]) -> list[str]:
+    """The kinds, beside LoRA and LoKr, of which keys or their ends are."""
+    return sorted({kind for key in keys for pattern, kind in _KINDS.items() if re.search(pattern, key)})
+
+
 def targets_named(keys: Iterable[str], locate: Locate) -> set[str]:
     """The targets of all layers that keys name."""
     found = (_split(key, locate) for key in keys)
@@ -190,7 +195,7 @@ def _split(key: str, locate: Locate) -> _Key | None:
 
 
 def _complaint(strange: list[str], total: int) -> str:
-    kinds = sorted({kind for key in strange for pattern, kind in _KINDS.items() if re.search(pattern, key)})
+    kinds = kinds_of(strange)
     shown = "\n".join(f"  {key}" for key in strange[:_SHOWN])
     more = f"\n  ... and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
     kind = f" The file holds {' and '.join(kinds)}, which a LoRA cannot carry." if kinds else ""

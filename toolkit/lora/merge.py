@@ -16,7 +16,7 @@ from toolkit.files import whole_file, whole_folder
 from toolkit.lora.files import AdapterFile, read_adapter_file
 from toolkit.lora.keys import strip_prefix
 from toolkit.lora.rows import RowMap, Rows
-from toolkit.lora.update import Location
+from toolkit.lora.update import Location, must_be_finite_tensor
 from toolkit.weights.tensor_index import Entry, index_tensors
 
 # Number formats of safetensors in which a weight can be added to.
@@ -114,6 +114,7 @@ class _Merge:
             delta = self.weight * delta_of(torch.cat([piece.float() for piece in pieces]))
         except ValueError as error:
             raise UserError(f"{keys}: {error}.") from error
+        must_be_finite_tensor(delta, keys, source="the change")
         sizes = [len(piece) for piece in pieces]
         for part, piece, added in zip(rows, pieces, delta.split(sizes), strict=True):
             self._write(part, (piece.float() + added).to(piece.dtype))

@@ -18,8 +18,6 @@ from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
-from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
-from toolkit.model_size import TransformerSize
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.options import ModelOptions
@@ -188,11 +186,6 @@ class BaseModel:
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
 
-    @property
-    def _whole_px(self) -> int:
-        """Pictures of more pixels are decoded in tiles."""
-        return WHOLE_LOW_VRAM_PX if self.model_config.low_vram else WHOLE_PX
-
     # Training
 
     @abstractmethod
@@ -234,14 +227,9 @@ class BaseModel:
     def get_lora_targets(self) -> list[LoraTarget]:
         """Every linear layer that may carry LoRA, in model order."""
 
-    @classmethod
-    def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """What `get_lora_targets` gives of a transformer of a size, which is not loaded; none: it cannot be told."""
-        return []
-
     def plan_lora_targets(self) -> list[SizedTarget]:
         """What `get_lora_targets` will give when the job's transformer is loaded; none: it cannot be told."""
-        return [] if self.card.size is None else self.list_lora_targets(self.card.size.transformer)
+        return []
 
     @classmethod
     @abstractmethod

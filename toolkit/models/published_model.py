@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from torch import nn
 
+from toolkit.lora.update import SizedTarget
+from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
+from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import BaseModel, Component
 from toolkit.quantize.fill import linear_layers
 from toolkit.weights.sources import Sources
@@ -44,3 +47,17 @@ class PublishedModel(BaseModel, is_abstract=True):
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
         """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
         return linear_layers(module, self.list_blocks(module))
+
+    @classmethod
+    def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
+        """What `get_lora_targets` gives of a transformer of a size, which is not loaded; none: it cannot be told."""
+        return []
+
+    def plan_lora_targets(self) -> list[SizedTarget]:
+        """See BaseModel.plan_lora_targets: by the card."""
+        return [] if self.card.size is None else self.list_lora_targets(self.card.size.transformer)
+
+    @property
+    def _whole_px(self) -> int:
+        """Pictures of more pixels are decoded in tiles."""
+        return WHOLE_LOW_VRAM_PX if self.model_config.low_vram else WHOLE_PX

@@ -1,4 +1,4 @@
-"""The layers of a transformer that may carry LoRA, with their shapes."""
+"""The shapes of LoRA targets."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from toolkit.lora.parse import parse, parse_changes
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.lora.update import Update, must_be_finite
 from toolkit.models.base_model import BaseModel, SizedTarget
+from toolkit.models.published_model import PublishedModel
 from toolkit.networks.fit import fit
 from toolkit.networks.targets import filtered
 from toolkit.util.get_model import model_classes
@@ -94,7 +95,10 @@ def _archs_of(updates: Mapping[str, Update]) -> list[str]:
     found: list[str] = []
     sizes: list[object] = []
     for arch, card in find_cards().items():
-        known = [] if card.size is None else model_classes()[arch].list_lora_targets(card.size.transformer)
+        model = model_classes()[arch]
+        if card.size is None or not issubclass(model, PublishedModel):
+            continue
+        known = model.list_lora_targets(card.size.transformer)
         is_whole = {target.name for target in known} >= updates.keys()
         if is_whole and _is_of(updates, known) and card.size not in sizes:
             found.append(arch)

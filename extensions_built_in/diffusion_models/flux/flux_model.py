@@ -171,7 +171,7 @@ class FluxModel(StableDiffusion):
 
     @classmethod
     def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """See BaseModel.list_lora_targets."""
+        """See PublishedModel.list_lora_targets."""
         return lora_names.targets_of_size(size)
 
     def plan_lora_targets(self) -> list[SizedTarget]:

@@ -153,7 +153,7 @@ class Flux2Model(PublishedModel):
 
     @classmethod
     def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """See BaseModel.list_lora_targets."""
+        """See PublishedModel.list_lora_targets."""
         return lora_names.targets_of_size(size)
 
     def plan_lora_targets(self) -> list[SizedTarget]:

@@ -14,7 +14,7 @@ from toolkit.cards import find_cards
 from toolkit.config import ModelConfig, NetworkConfig, load_job
 from toolkit.errors import UserError
 from toolkit.lora.update import Update
-from toolkit.models.base_model import BaseModel
+from toolkit.models.published_model import PublishedModel
 from toolkit.networks.network_check import check_network
 from toolkit.networks.targets import choose_targets, planned_targets, sides_of
 from toolkit.plan.plan_inputs import Workload, inputs_of
@@ -33,10 +33,12 @@ def _refusal(folder: Path, *, save: dict[str, Any] | None = None, **network: Any
     return str(caught.value)
 
 
-def _unloaded(arch: str) -> BaseModel:
+def _unloaded(arch: str) -> PublishedModel:
     card = find_cards()[arch]
     config = ModelConfig.model_validate({"arch": arch, "name_or_path": card.source})
-    return model_classes()[arch](config, device=torch.device("cpu"), dtype=torch.float32)
+    model = model_classes()[arch](config, device=torch.device("cpu"), dtype=torch.float32)
+    assert isinstance(model, PublishedModel)
+    return model
 
 
 def _lora_of(arch: str, path: Path, *, rank: int = 4, header: dict[str, str] | None = None, **network: Any) -> Path:
