@@ -1,6 +1,6 @@
 # make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
-# make quick: the tests that run no whole job, in two minutes: while you work
-# make test: lint, type check, spelling, all tests, in twelve minutes: before you push; CI runs it
+# make quick: the tests that run no whole job, in a few minutes: while you work
+# make test: lint, type check, spelling, all tests, in about twenty minutes: before you push; CI runs it
 # make torture: the long form of tests/reliability, up to an hour; SHARE=0.1 does a tenth of it
 # make hooks: let git run the quick checks before each commit
 # make clean: remove the virtual environment and what the tools left behind
