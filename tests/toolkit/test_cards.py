@@ -37,7 +37,7 @@ AI_TOOLKIT_MODELS = [MyModel]
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
-    name = f"user_models_{next(_numbers)}"
+    name = f"users_of_cards_{next(_numbers)}"
     (tmp_path / name).mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     return Root(name, tmp_path / name, is_built_in=False)

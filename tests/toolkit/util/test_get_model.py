@@ -45,7 +45,7 @@ def test_an_unknown_arch_is_refused_with_the_known_ones() -> None:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
     """An empty folder for user extensions, under a package name that no other test has used."""
-    name = f"user_models_{next(_numbers)}"
+    name = f"users_of_get_model_{next(_numbers)}"
     (tmp_path / name).mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     return Root(name, tmp_path / name, is_built_in=False)
