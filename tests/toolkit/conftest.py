@@ -1,7 +1,8 @@
-"""Small datasets made on the spot."""
+"""Small datasets and folders for user extensions, made on the spot."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from PIL import Image
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data import Example, Scan, scan_datasets
 from toolkit.data.buckets import fit_to_bucket
+from toolkit.extension import Root
 from toolkit.files import sha256_file
 
 MakeImage = Callable[..., Path]
 ScanFolder = Callable[..., Scan]
+_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -77,3 +80,12 @@ def make_example() -> Callable[..., Example]:
         return Example(**{**plain, **fields})
 
     return make
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
+    """An empty folder for user extensions, under a package name that no other test has used."""
+    name = f"user_extensions_{next(_numbers)}"
+    (tmp_path / name).mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Root(name, tmp_path / name, is_built_in=False)

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
-
 import pytest
 
 from toolkit.cards import ModelCard, find_cards, read_cards
 from toolkit.config import TrainingProcessConfig
 from toolkit.extension import ROOTS, Root
-
-_numbers = itertools.count()
 
 CARD = """
 from toolkit.cards import ModelCard
@@ -33,14 +28,6 @@ class MyModel:
 
 AI_TOOLKIT_MODELS = [MyModel]
 '''
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
-    name = f"users_of_cards_{next(_numbers)}"
-    (tmp_path / name).mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return Root(name, tmp_path / name, is_built_in=False)
 
 
 def add_package(root: Root, name: str, files: dict[str, str]) -> None:

@@ -1,29 +1,7 @@
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
-
-import pytest
-
+from tests.toolkit.user_extensions import add_package
 from toolkit.extension import Root, find_packages
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
-    """An empty folder for user extensions, under a package name that no other test has used."""
-    name = f"user_extensions_{next(_numbers)}"
-    (tmp_path / name).mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return Root(name, tmp_path / name, is_built_in=False)
-
-
-def add_package(root: Root, name: str, text: str) -> Path:
-    folder = root.folder / name
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text(text, encoding="utf-8")
-    return folder
 
 
 def test_a_folder_that_is_missing_or_empty_holds_no_extensions(root: Root) -> None:

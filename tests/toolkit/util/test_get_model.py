@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
 from textwrap import indent
 
 import pytest
@@ -11,8 +9,6 @@ from toolkit.config import ModelConfig
 from toolkit.errors import UserError
 from toolkit.extension import ROOTS, Root
 from toolkit.util.get_model import get_model_class, model_classes
-
-_numbers = itertools.count()
 
 UNFINISHED = """
 from toolkit.models.base_model import BaseModel
@@ -40,15 +36,6 @@ def test_every_card_has_a_class(arch: str) -> None:
 def test_an_unknown_arch_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r'no model "flux_2"\. Known: .*flux2, flux2_klein_4b, flux2_klein_9b'):
         get_model_class(config_of("flux_2"))
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
-    """An empty folder for user extensions, under a package name that no other test has used."""
-    name = f"users_of_get_model_{next(_numbers)}"
-    (tmp_path / name).mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return Root(name, tmp_path / name, is_built_in=False)
 
 
 def add_model(root: Root, code: str, *, card: str = "") -> None:

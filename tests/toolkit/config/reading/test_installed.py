@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
-
 import pytest
 
+from tests.toolkit.user_extensions import add_package
 from toolkit.config import ProcessConfig, TrainingProcessConfig
 from toolkit.config.reading.installed import built_in_processes, find_known, find_processes, read_processes
 from toolkit.extension import ROOTS, Root
 
-_numbers = itertools.count()
 TRAINING = "toolkit.config.training_process:TrainingProcessConfig"
 
 GOOD = """
@@ -54,22 +51,6 @@ class Trainer:
 
 AI_TOOLKIT_EXTENSIONS = [Trainer]
 """
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
-    """An empty folder for user extensions, under a package name that no other test has used."""
-    name = f"user_processes_{next(_numbers)}"
-    (tmp_path / name).mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return Root(name, tmp_path / name, is_built_in=False)
-
-
-def add_package(root: Root, name: str, text: str) -> Path:
-    folder = root.folder / name
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text(text, encoding="utf-8")
-    return folder
 
 
 def test_the_trainer_has_all_the_names_that_job_files_use() -> None:
