@@ -31,7 +31,7 @@ from toolkit.train.feeder import Encoded
 from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
 from toolkit.train.precision import make_current, pick_device
-from toolkit.train.resume import RunFacts, make_way, plan_resume
+from toolkit.train.resume import make_way, plan_resume
 from toolkit.train.trainable import TrainableWeights
 from toolkit.util.get_model import get_model_class
 
@@ -61,15 +61,16 @@ class BaseSDTrainProcess(BaseProcess):
     def run(self, stop: StopRequest) -> None:
         """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
         checked, config, ranks = self.checked, self.config, OneProcess()
+        facts = run_facts(checked.start, checked.scan)
         stop.grace_s = config.save.term_grace_s
-        resume = plan_resume(self.output_folder, checked.start.resume, self._facts(), is_thorough=True)
+        resume = plan_resume(self.output_folder, checked.start.resume, facts, is_thorough=True)
         self._sweep()
         made_way = make_way(resume, self.output_folder)
         plan = checked.memory.plan if checked.memory else None
         with open_output(checked.start, plan, lambda: str(pick_device(config.device))) as out:
             if made_way is not None:
                 out.stages.warn(made_way)
-            if is_finished(resume, self._facts(), self.output_folder):
+            if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.tell(line)
                 return
@@ -157,10 +158,6 @@ class BaseSDTrainProcess(BaseProcess):
         assert model.transformer is not None
         model.transformer.train()
         return build_learner(model, weights, train, draws=draws, ranks=ranks)
-
-    def _facts(self) -> RunFacts:
-        """What bundles say of this run."""
-        return run_facts(self.checked.start, self.checked.scan)
 
 
 class _Encoder(Protocol[T_contra]):

@@ -132,6 +132,5 @@ class TrainStage:
             meta=job.redacted(dict(job.meta)),
             base_weights=base,
             network=config.network,
-            settings={key: value for key, value in settings.items() if value != {}}
-            | {"seed": config.training_seed, "num_examples": len(self.checked.scan.examples)},
+            settings=settings | {"seed": config.training_seed, "num_examples": len(self.checked.scan.examples)},
         )
