@@ -21,8 +21,9 @@ from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
 from toolkit.errors import JobError, Problem, UserError
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.memory_check import MemoryCheck, check_memory
-from toolkit.plan.needs import Needs, Passes
+from toolkit.plan.needs import Needs
 from toolkit.plan.stage_list import describe_stages
 from toolkit.plan.workload import workload_of
 from toolkit.train.device_probe import find_device
@@ -124,7 +125,7 @@ def run_facts(start: Start, scan: Scan) -> RunFacts:
 def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
     """The union of what datasets, samples and objective need."""
     datasets = dataset_needs(start.training, scan.examples, start.output_folder)
-    objective = Needs(passes=Passes(with_gradient=1))
+    objective = Needs(passes=OBJECTIVES[start.training.train.objective].passes)
     return datasets | sample_needs(start.training, card) | objective
 
 

@@ -6,8 +6,36 @@ from dataclasses import dataclass
 
 from toolkit.choice import Choice
 
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes through the transformer for each batch.
+
+    Attributes:
+        with_gradient: passes that backward goes through; their activations are kept or recomputed.
+        without_gradient: passes of a teacher; they keep nothing.
+    """
+
+    with_gradient: int = 0
+    without_gradient: int = 0
+
+    def __add__(self, other: Passes) -> Passes:
+        return Passes(self.with_gradient + other.with_gradient, self.without_gradient + other.without_gradient)
+
+
+@dataclass(frozen=True)
+class ObjectiveChoice(Choice):
+    """What a job's `objective` stands for, and what it costs: the check knows it before the objective is made.
+
+    Attributes:
+        passes: what `loss` makes for a batch.
+    """
+
+    passes: Passes = Passes(with_gradient=1)
+
+
 OBJECTIVES = {
-    "velocity": Choice(
+    "velocity": ObjectiveChoice(
         "toolkit.objectives.velocity:VelocityObjective", says="Flow matching: the velocity from picture to noise."
     ),
 }

@@ -1,9 +1,8 @@
-"""What an objective is: it says what it needs, and turns a batch into named losses."""
+"""What an objective is: it turns a batch into named losses. What that costs stands in its row of `OBJECTIVES`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -11,19 +10,6 @@ from torch import Tensor
 from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
 from toolkit.randomness import Draws
-
-
-@dataclass(frozen=True)
-class ForwardPasses:
-    """Passes of the transformer that a batch costs.
-
-    Attributes:
-        with_gradient: passes that backward goes through; their activations are kept or recomputed.
-        without_gradient: passes of a teacher; they keep nothing.
-    """
-
-    with_gradient: int = 1
-    without_gradient: int = 0
 
 
 class Predict(Protocol):
@@ -49,10 +35,6 @@ class Predict(Protocol):
 
 class Objective(Protocol):
     """What a training step minimises."""
-
-    def needs(self) -> ForwardPasses:
-        """What a batch costs."""
-        ...
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
         """The terms of the loss by name, each [B]; their sum is minimised.

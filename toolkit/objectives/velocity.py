@@ -12,7 +12,7 @@ from toolkit.config import TrainConfig
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import TIMESTEPS, WEIGHTINGS
 from toolkit.objectives.losses import sample_loss
-from toolkit.objectives.objective import ForwardPasses, Predict
+from toolkit.objectives.objective import Predict
 from toolkit.objectives.path import mix
 from toolkit.objectives.timesteps import NUM_LEVELS, draw_sigma
 from toolkit.randomness import Draws
@@ -43,10 +43,6 @@ class VelocityObjective:
             bias=train.content_or_style,
             steps=(train.min_denoising_steps, train.max_denoising_steps),
         )
-
-    def needs(self) -> ForwardPasses:
-        """See Objective: one pass, with a gradient."""
-        return ForwardPasses(with_gradient=1)
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
         """See Objective: the term `velocity`, [B]."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolkit.data.examples import Example, Layout, Reference
+from toolkit.objectives.choices import Passes
 
 Component = Literal["text_encoder", "vae", "transformer"]
 
@@ -58,17 +59,6 @@ class Resident:
 
 
 @dataclass(frozen=True)
-class Passes:
-    """Forward passes through the transformer for each batch."""
-
-    with_gradient: int = 0
-    without_gradient: int = 0
-
-    def __add__(self, other: Passes) -> Passes:
-        return Passes(self.with_gradient + other.with_gradient, self.without_gradient + other.without_gradient)
-
-
-@dataclass(frozen=True)
 class Needs:
     """What one part needs, or with `|` several parts together.
 
@@ -88,7 +78,7 @@ class Needs:
     pictures: tuple[Picture, ...] = ()
     views: tuple[View, ...] = ()
     resident: tuple[Resident, ...] = ()
-    passes: Passes = Passes()
+    passes: Passes = field(default_factory=Passes)
     trained: tuple[Layout, ...] = ()
     sampled: tuple[Layout, ...] = ()
 

@@ -10,7 +10,8 @@ import torch
 from tests.tiny import tiny_config
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import SampleItem
-from toolkit.plan.needs import Needs, Passes, Resident
+from toolkit.objectives.choices import Passes
+from toolkit.plan.needs import Needs, Resident
 from toolkit.plan.stage_list import STAGES, describe_stages
 from toolkit.train.sample_needs import prompts_of
 from toolkit.util.get_model import model_classes
