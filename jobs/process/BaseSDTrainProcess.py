@@ -32,6 +32,7 @@ from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
 from toolkit.train.precision import make_current, pick_device
 from toolkit.train.resume import make_way, plan_resume
+from toolkit.train.task import finish_retention
 from toolkit.train.trainable import TrainableWeights
 from toolkit.util.get_model import get_model_class
 
@@ -73,6 +74,7 @@ class BaseSDTrainProcess(BaseProcess):
             if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.tell(line)
+                finish_retention(self.output_folder, config.save, resume.step, out.stages)
                 return
             model = self._make_model(notify=out.stages.tell)
             make_current(model.device)

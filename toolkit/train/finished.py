@@ -10,7 +10,7 @@ _SHAPES_FILES = ("dtype", "save_format", "lora_format")
 
 
 def is_finished(plan: ResumePlan, facts: RunFacts, folder: Path) -> bool:
-    """Whether the run can end before it loads anything, and leave its folder as it is.
+    """Whether the run can end before it loads anything: only retention may have something left to do.
 
     Args:
         plan: where this start goes on from.

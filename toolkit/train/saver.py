@@ -42,6 +42,20 @@ class Saved:
     complaint: str | None = None
 
 
+def apply_retention(
+    folder: Path, config: SaveConfig, step: int, *, is_final: bool = False
+) -> tuple[tuple[Path, ...], str | None]:
+    """Delete what a job no longer keeps when the checkpoint of a step stands: `deleted` and `complaint` of Saved."""
+    keep = config.max_step_saves_to_keep
+    if is_final and keep:
+        keep += 1  # the last state comes on top of the step saves
+    try:
+        return tuple(prune(folder, keep, newest=step, keep_states=config.max_states_to_keep)), None
+    except OSError as error:  # the checkpoint is written; the next one prunes again
+        what = f"{error.filename or folder} ({error.strerror or error})"
+        return (), f"old checkpoints could not be deleted: {what}"
+
+
 class Saver:
     """Writes and reads the checkpoints of one output folder.
 
@@ -75,7 +89,7 @@ class Saver:
             UserError: it cannot be written for another reason.
         """
         files = self._write(f"{self.job_name}_{step:09d}", step)
-        return self._pruned(files[0], self.config.max_step_saves_to_keep, step)
+        return Saved(files[0], *apply_retention(self.folder, self.config, step))
 
     def save_final(self, step: int) -> Saved:
         """Write the weights under the job's name, and the bundle of the last step. Raises as `save_step` does.
@@ -83,8 +97,7 @@ class Saver:
         A run that had nothing left to do has its bundle already: that one is not put at risk.
         """
         files = self._write(self.job_name, step, is_final=True)
-        keep = self.config.max_step_saves_to_keep
-        return self._pruned(files[0], keep + 1 if keep else 0, step)  # the last state comes on top of the step saves
+        return Saved(files[0], *apply_retention(self.folder, self.config, step, is_final=True))
 
     @property
     def final_files(self) -> tuple[Path, Path]:
@@ -106,14 +119,6 @@ class Saver:
             average.load([averages[name] for name, _ in weights.named_parameters()])
         if bundle.root.resolve() == self.folder.resolve():
             self.newest = bundle.step
-
-    def _pruned(self, path: Path, keep: int, step: int) -> Saved:
-        try:
-            deleted = prune(self.folder, keep, newest=step, keep_states=self.config.max_states_to_keep)
-            return Saved(path, tuple(deleted))
-        except OSError as error:  # the checkpoint is written; the next one prunes again
-            what = f"{error.filename or self.folder} ({error.strerror or error})"
-            return Saved(path, complaint=f"old checkpoints could not be deleted: {what}")
 
     def _write(self, name: str, step: int, *, is_final: bool = False) -> tuple[Path, ...]:
         """The weights and then the bundle. The final weights belong to no bundle: retention never deletes them."""

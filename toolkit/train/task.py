@@ -7,13 +7,13 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
-from toolkit.config import SampleConfig
+from toolkit.config import SampleConfig, SaveConfig
 from toolkit.files import is_disk_full
 from toolkit.output.bundles import set_aside
 from toolkit.stop import StopRequest
 from toolkit.train.resume import ResumePlan
 from toolkit.train.sampling import Sampler
-from toolkit.train.saver import DiskFull, Saved, Saver
+from toolkit.train.saver import DiskFull, Saved, Saver, apply_retention
 from toolkit.train.stages import Stages
 
 
@@ -112,15 +112,23 @@ class SaveTask:
             saved = save(step)
         self.stages.progress.message(f"saved {saved.path}")
         self.stages.events.write("checkpoint", state="written", path=str(saved.path), step=step)
-        for old in saved.deleted:
-            self.stages.events.write("checkpoint", state="deleted", path=str(old))
-        if saved.deleted:
-            self.stages.progress.message(f"deleted by retention: {', '.join(map(self._within, saved.deleted))}")
-        if saved.complaint is not None:
-            self.stages.warn(saved.complaint)
+        _tell_retention(self.saver.folder, saved.deleted, saved.complaint, self.stages)
 
-    def _within(self, path: Path) -> str:
-        return path.relative_to(self.saver.folder).as_posix()
+
+def finish_retention(folder: Path, config: SaveConfig, step: int, stages: Stages) -> None:
+    """Delete what is left to delete of a job that has saved its last step: it may have been killed just then."""
+    deleted, complaint = apply_retention(folder, config, step, is_final=True)
+    _tell_retention(folder, deleted, complaint, stages)
+
+
+def _tell_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | None, stages: Stages) -> None:
+    for old in deleted:
+        stages.events.write("checkpoint", state="deleted", path=str(old))
+    if deleted:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in deleted)
+        stages.progress.message(f"deleted by retention: {names}")
+    if complaint is not None:
+        stages.warn(complaint)
 
 
 class SampleTask:

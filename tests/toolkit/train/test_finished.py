@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import run_job, write_job
+from toolkit.output.bundles import step_folders
 from toolkit.output.events import read_events
 
 
@@ -35,3 +36,18 @@ def test_a_finished_job_says_so_before_it_loads_anything_and_touches_nothing(
     assert (output / "job.safetensors").read_bytes() == before["job.safetensors"][1]
     assert run_job(job, None, "save.dtype=bf16").status == "done"
     assert (output / "job.safetensors").stat().st_size < len(before["job.safetensors"][1])
+
+
+def test_a_finished_job_deletes_what_a_start_killed_after_the_last_save_could_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keeping less stands for it: the folder is that of a run whose retention is still to come."""
+    job, output = write_job(tmp_path, train={"steps": 4}, save={"save_every": 1}), tmp_path / "output" / "job"
+    assert run_job(job).status == "done"
+    final = (output / "job.safetensors").read_bytes()
+    assert [int(folder.name) for folder in step_folders(output)] == [1, 2, 3, 4]
+    capsys.readouterr()
+    assert run_job(job, None, "save.max_step_saves_to_keep=1").status == "done"
+    assert [int(folder.name) for folder in step_folders(output)] == [3, 4]
+    assert "deleted by retention: job_000000001.safetensors" in capsys.readouterr().err
+    assert (output / "job.safetensors").read_bytes() == final
