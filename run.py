@@ -22,10 +22,10 @@ from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
 from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
-from toolkit.log_file import log_to
+from toolkit.runtime.log_file import log_to
+from toolkit.runtime.stop import StopRequest
+from toolkit.runtime.threads import share_cores
 from toolkit.section import has_key
-from toolkit.stop import StopRequest
-from toolkit.threads import share_cores
 from toolkit.train.resume import ResumeChoice
 from toolkit.version import VERSION
 

@@ -17,7 +17,6 @@ from jobs.process.checked import Checked
 from jobs.process.start import Start
 from toolkit.config import JobConfig, ProcessConfig
 from toolkit.config.reading.installed import find_processes
-from toolkit.environment import git_commit, versions
 from toolkit.errors import Interrupted, UserError
 from toolkit.files import is_disk_full, sha256_json
 from toolkit.output.bundles import newest_bundle
@@ -25,7 +24,8 @@ from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog
 from toolkit.output.lock import FolderInUse, RunLock
 from toolkit.output.run_record import RunRecord
-from toolkit.stop import StopRequest
+from toolkit.runtime.environment import git_commit, versions
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
 
 Status = Literal["done", "failed", "refused", "interrupted", "not started"]

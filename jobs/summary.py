@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.job import JobResult
-from toolkit.duration import duration
+from toolkit.units import duration
 
 _WORTH_A_LOOK = (
     ("weights", "{name}.safetensors"),

@@ -10,7 +10,7 @@ import tempfile
 import pytest
 
 from tests import tiers
-from toolkit.threads import share_cores
+from toolkit.runtime.threads import share_cores
 
 share_cores()
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="trainer-cache-")  # what runs keep for the next start

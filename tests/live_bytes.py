@@ -22,7 +22,7 @@ from extensions_built_in.diffusion_models.flux.transformer import predict_veloci
 from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
-from toolkit.train.precision import autocast
+from toolkit.runtime.devices import autocast
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,18 @@ from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
 from toolkit.parallel.ranks import OneProcess
-from toolkit.progress import Progress
 from toolkit.randomness import Draws
-from toolkit.stop import StopRequest
+from toolkit.runtime.progress import Progress
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumeChoice, RunFacts, make_way, plan_resume
-from toolkit.train.saver import Saver
+from toolkit.train.resume import ResumeChoice, make_way, plan_resume
+from toolkit.train.run_facts import RunFacts
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
-from toolkit.train.task import SaveTask, Task
+from toolkit.train.tasks.saver import Saver
+from toolkit.train.tasks.task import SaveTask, Task
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
 
 STEPS = 6

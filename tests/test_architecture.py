@@ -7,6 +7,7 @@ import functools
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ("toolkit", "jobs", "extensions_built_in", "scripts", "run.py", "flux_train_ui.py", "run_modal.py", "ui/server")
 MAX_LINES = 350
 MAX_ARGUMENTS = 6
+MAX_IMPORTS = 20
+MAX_MODULES = 15
 
 # Who may know whom: a module imports from its own floor and those below. The longest matching name counts.
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -24,19 +27,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit",
         "toolkit.choice",
         "toolkit.dtypes",
-        "toolkit.duration",
-        "toolkit.environment",
         "toolkit.errors",
         "toolkit.extension",
         "toolkit.files",
-        "toolkit.log_file",
         "toolkit.output",
         "toolkit.parallel",
-        "toolkit.progress",
         "toolkit.randomness",
+        "toolkit.runtime",
         "toolkit.section",
-        "toolkit.stop",
-        "toolkit.threads",
         "toolkit.units",
         "toolkit.version",
     ),
@@ -268,6 +266,18 @@ def test_only_the_model_folders_know_a_family() -> None:
 def test_no_file_is_long() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
     wrong = [f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > MAX_LINES]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_knows_much_of_the_rest() -> None:
+    counts = {name: len({entry.module for entry in imports_of(name)} & set(modules())) for name in modules()}
+    wrong = [f"{name}: {count} imports" for name, count in counts.items() if count > MAX_IMPORTS]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_folder_holds_a_second_idea() -> None:
+    counts = Counter(path.parent for path in python_files() if path.name != "__init__.py")
+    wrong = [f"{path.relative_to(ROOT)}: {count} modules" for path, count in counts.items() if count > MAX_MODULES]
     assert not wrong, "\n".join(wrong)
 
 

@@ -13,7 +13,7 @@ from jobs.job import Job
 from tests.tiny import write_job
 from toolkit.config import JobConfig, load_job
 from toolkit.errors import UserError
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 
 
 def job_for(folder: Path, **sections: Any) -> JobConfig:

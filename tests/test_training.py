@@ -23,7 +23,7 @@ from toolkit.config import load_job
 from toolkit.output.alive import this_machine
 from toolkit.output.events import read_events
 from toolkit.output.run_record import read_runs
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
 from toolkit.weights.tensor_files import read_tensors
 

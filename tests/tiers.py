@@ -52,6 +52,9 @@ SLOW = {
     "toolkit/quantize/test_fill.py::test_both_starts_of_a_model_of_400_mb_take_the_quantized_model_and_little_more": (
         "writes 400 MB and quantizes them in processes of their own"
     ),
+    "jobs/test_check_json.py::test_a_check_of_known_files_loads_no_model_library": "the first check learns the files",
+    "recipes/test_recipes.py": "a copy of the tree gets one of each thing, and trains with it",
+    "test_extension_docs.py": "runs the commands of the document",
     "scripts/test_vram_docs.py::test_the_table_of_cards_is_current": "plans every model for every card",
     "scripts/flux2_tiny/test_edit_proof.py": "the tiny model draws",
     "scripts/flux2_tiny/test_proof.py": "the tiny model draws",

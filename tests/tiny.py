@@ -13,7 +13,7 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyMode
 from jobs.job import Job, JobResult
 from toolkit.config import ModelConfig, load_job
 from toolkit.output.events import read_events
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "assets" / "flux2_tiny"

@@ -1,4 +1,4 @@
-"""Sizes in messages. 1 GB is 2^30 bytes, as card makers and drivers count; so it is everywhere in this program."""
+"""Sizes and durations in messages. 1 GB is 2^30 bytes everywhere here, as card makers and drivers count."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ def gigabytes(num_bytes: float) -> str:
 def as_size(num_bytes: float) -> str:
     """A size with its unit: `1.5 GB`, `20.0 MB`."""
     return f"{num_bytes / GB:.1f} GB" if num_bytes >= GB else f"{num_bytes / MB:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """`42s`, `3m 05s` or `2h 07m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"

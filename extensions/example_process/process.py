@@ -11,7 +11,7 @@ from jobs.process.checked import Checked
 from jobs.process.start import Start
 from toolkit.errors import UserError
 from toolkit.files import write_text
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 
 FILE = "words.txt"
 

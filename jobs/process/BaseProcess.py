@@ -8,7 +8,7 @@ from jobs.process.checked import Checked
 from jobs.process.start import Start
 from toolkit.config import JobConfig, ProcessConfig
 from toolkit.output.run_record import RunRecord
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 
 
 class BaseProcess:

@@ -19,10 +19,10 @@ from typing import Any
 
 from toolkit.cards import ModelCard, read_cards
 from toolkit.config import TrainingProcessConfig
-from toolkit.environment import versions
 from toolkit.extension import REPOSITORY
 from toolkit.files import sha256_json, write_json
 from toolkit.quantize.cache_folder import trainer_cache
+from toolkit.runtime.environment import versions
 
 _WHOLE_BYTES = 1 << 20  # files up to this size are read whole
 _MOST_HEADER_BYTES = 1 << 26

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from toolkit.files import write_text
 from toolkit.output.events import EventLog
 from toolkit.plan.memory_plan import Plan
 from toolkit.plan.out_of_memory import explained
-from toolkit.progress import Progress
+from toolkit.runtime.device_probe import find_device
+from toolkit.runtime.progress import Progress
 from toolkit.train.stages import Stages
 
 
@@ -37,16 +38,15 @@ class Output:
 
 
 @contextmanager
-def open_output(start: Start, plan: Plan | None, device: Callable[[], str]) -> Iterator[Output]:
+def open_output(start: Start, plan: Plan | None) -> Iterator[Output]:
     """A `with` block that is one run. At its end each stage is reported, whichever way it ends.
 
     Args:
         start: of the run; its job file is written as it is carried out.
         plan: of the memory; None if there is none.
-        device: finds that of the run, as torch names it.
 
     Raises:
-        UserError: the card was full.
+        UserError: the card was full, or the device is not there.
     """
     config, folder, redact = start.training, start.output_folder, start.job.redact
     log_dir = config.log_dir / f"{start.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
@@ -56,7 +56,7 @@ def open_output(start: Start, plan: Plan | None, device: Callable[[], str]) -> I
         events.write("job", name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:
-            with explained(plan, device(), lambda: stages.current):
+            with explained(plan, find_device(config.device), lambda: stages.current):
                 yield Output(folder, events, progress, stages, log_dir)
         finally:
             progress.close()

@@ -5,27 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from jobs.process.output import Output
-from jobs.process.training_check import TrainingChecked, run_facts
+from jobs.process.training_checked import TrainingChecked
 from toolkit.config import TrainingProcessConfig
-from toolkit.data.batches import BatchPlan
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.run_record import RunRecord
 from toolkit.parallel.ranks import Ranks
-from toolkit.randomness import Draws
-from toolkit.stop import StopRequest
-from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.runtime.devices import device_name
+from toolkit.runtime.stop import StopRequest
+from toolkit.train.feeder import Encoded, Feeder
 from toolkit.train.learner import Learner
 from toolkit.train.loop import Loop
-from toolkit.train.metadata import BaseWeights, file_metadata, published_name
-from toolkit.train.precision import device_name
 from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumePlan
-from toolkit.train.sample_needs import reference_rules, sample_items
-from toolkit.train.sampling import Sampler, SampleSettings
-from toolkit.train.saver import Saver
 from toolkit.train.step import Stepper
-from toolkit.train.task import SampleTask, SaveTask
+from toolkit.train.tasks.metadata import BaseWeights, file_metadata, published_name
+from toolkit.train.tasks.sample_needs import reference_rules, sample_items
+from toolkit.train.tasks.sampling import Sampler, SampleSettings
+from toolkit.train.tasks.saver import Saver
+from toolkit.train.tasks.task import SampleTask, SaveTask
 
 
 @dataclass(frozen=True)
@@ -61,17 +59,9 @@ class TrainStage:
             UserError: the checkpoint is of another job, the loss is no longer a number, or nothing can be saved.
         """
         config, train, ranks, out = self.config, self.config.train, self.ranks, self.out
-        draws = Draws(config.training_seed)
         objective = OBJECTIVES[train.objective].load().from_config(train)
-        per_step = train.gradient_accumulation * ranks.world
-        plan = BatchPlan(self.checked.scan.examples, train.batch_size, draws, batches_per_step=per_step)
-        feed = FeedSettings(
-            train.gradient_accumulation,
-            use_captions=config.uses_captions,
-            guidance=train.cfg_scale,
-            bypass_guidance_embedding=train.bypass_guidance_embedding,
-        )
-        save = SaveTask(self._saver(plan, resume), out.stages)
+        feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
+        save = SaveTask(self._saver(feeder, resume), out.stages)
         sample = SampleTask(
             self._sampler(self.encoded.prompts),
             config.sample,
@@ -82,17 +72,17 @@ class TrainStage:
         with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=config.logging.log_every) as recorder:
             start = save.resume(resume, train.steps)
             Loop(
-                feeder=Feeder(self.learner.model, plan, self.encoded, feed, draws, ranks),
-                stepper=Stepper(self.learner, objective, draws, ranks),
+                feeder=feeder,
+                stepper=Stepper(self.learner, objective, feeder.draws, ranks),
                 tasks=(save, sample),
                 recorder=recorder,
                 progress=out.progress,
                 ranks=ranks,
             ).run(start, train.steps, stop)
 
-    def _saver(self, plan: BatchPlan, resume: ResumePlan) -> Saver:
+    def _saver(self, feeder: Feeder, resume: ResumePlan) -> Saver:
         start, model = self.checked.start, self.learner.model
-        facts = replace(run_facts(start, self.checked.scan), device=device_name(model.device))
+        facts = replace(self.checked.run_facts(), device=device_name(model.device))
         base = BaseWeights(
             start.job.redact(published_name(self.config.model.name_or_path)), model.fingerprint("transformer")
         )
@@ -105,7 +95,7 @@ class TrainStage:
             self.config.save,
             self.learner,
             facts=facts,
-            metadata=lambda step: self._metadata(step, plan, base),
+            metadata=lambda step: self._metadata(step, feeder.plan.epochs_done(step), base),
         )
 
     def _sampler(self, prompts: PromptEncoder) -> Sampler:
@@ -120,13 +110,13 @@ class TrainStage:
         )
         return Sampler(self.learner, prompts, settings, folder=self.checked.start.output_folder / "samples")
 
-    def _metadata(self, step: int, plan: BatchPlan, base: BaseWeights) -> dict[str, str]:
+    def _metadata(self, step: int, epoch: int, base: BaseWeights) -> dict[str, str]:
         job, config = self.checked.start.job, self.config
         settings = config.train.model_dump(mode="json", exclude_defaults=True)
         return file_metadata(
             job_name=job.name,
             step=step,
-            epoch=plan.epochs_done(step),
+            epoch=epoch,
             base_model=self.learner.model.get_base_model_version(),
             trigger_word=job.redact(config.trigger_word or ""),
             meta=job.redacted(dict(job.meta)),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import JobResult, Status, exit_code
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 
 
 @pytest.mark.parametrize(

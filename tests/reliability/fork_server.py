@@ -166,7 +166,7 @@ def _run(start: Start) -> Any:
     from tests.reliability.planted_bugs import BUGS
     from tests.reliability.witness import watch_steps
     from toolkit.config import load_job
-    from toolkit.stop import StopRequest
+    from toolkit.runtime.stop import StopRequest
 
     if start.bug is not None:
         BUGS[start.bug].plant()

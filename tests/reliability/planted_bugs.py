@@ -21,7 +21,7 @@ from torch import Tensor
 
 import toolkit.output.bundles
 import toolkit.train.learner
-import toolkit.train.saver
+import toolkit.train.tasks.saver
 from toolkit.encode.cache import TensorCache
 from toolkit.files import whole_file
 from toolkit.objectives.batch import Batch
@@ -31,8 +31,8 @@ from toolkit.output.bundles import Bundle
 from toolkit.randomness import Draws
 from toolkit.train.feeder import Feeder
 from toolkit.train.resume import ResumePlan
-from toolkit.train.saver import Saver
-from toolkit.train.task import SaveTask
+from toolkit.train.tasks.saver import Saver
+from toolkit.train.tasks.task import SaveTask
 from toolkit.train.trainable import NetworkWeights, TrainableWeights
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
@@ -71,20 +71,20 @@ def _average_not_restored() -> None:
 
 
 def _average_restored_as_the_weights() -> None:
-    restore = toolkit.train.saver.restore_weights
+    restore = toolkit.train.tasks.saver.restore_weights
 
     def confused(weights: TrainableWeights, tensors: Mapping[str, Tensor], *, source: Path) -> None:
         restore(weights, read_tensors(source / "ema.safetensors"), source=source)
 
-    _replace(toolkit.train.saver, "restore_weights", confused)
+    _replace(toolkit.train.tasks.saver, "restore_weights", confused)
 
 
 def _optimizer_state_not_restored() -> None:
-    _replace(toolkit.train.saver, "load_optimizer_tensors", lambda optimizer, tensors: None)
+    _replace(toolkit.train.tasks.saver, "load_optimizer_tensors", lambda optimizer, tensors: None)
 
 
 def _optimizer_state_kept_in_bf16() -> None:
-    whole = toolkit.train.saver.optimizer_tensors
+    whole = toolkit.train.tasks.saver.optimizer_tensors
 
     def rounded(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         return {
@@ -92,7 +92,7 @@ def _optimizer_state_kept_in_bf16() -> None:
             for name, tensor in whole(optimizer).items()
         }
 
-    _replace(toolkit.train.saver, "optimizer_tensors", rounded)
+    _replace(toolkit.train.tasks.saver, "optimizer_tensors", rounded)
 
 
 def _step_off_by_one() -> None:
@@ -162,7 +162,7 @@ def _files_not_written_whole() -> None:
 
 
 def _manifest_written_first() -> None:
-    write = toolkit.train.saver.write_bundle
+    write = toolkit.train.tasks.saver.write_bundle
 
     def reversed_order(output_folder: Path, *, parts: Mapping[str, Mapping[str, Tensor]], **others: Any) -> Bundle:
         bundle = write(output_folder, parts=parts, **others)
@@ -176,7 +176,7 @@ def _manifest_written_first() -> None:
     def trusting(folder: Path) -> Bundle:
         return Bundle(int(folder.name), folder, json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
 
-    _replace(toolkit.train.saver, "write_bundle", reversed_order)
+    _replace(toolkit.train.tasks.saver, "write_bundle", reversed_order)
     _replace(toolkit.output.bundles, "read_bundle", trusting)
     _replace(Bundle, "check", lambda self: None)
 

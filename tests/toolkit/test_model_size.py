@@ -22,8 +22,8 @@ from transformers import (
 
 from tests.live_bytes import FAMILIES, SHAPES, config_of, family_of, vae_bytes
 from toolkit.cards import ModelCard, find_cards, read_cards
+from toolkit.lora.update import SizedTarget
 from toolkit.model_size import ModelSize
-from toolkit.models.sized_targets import sized
 
 # The configs that came with the text encoders, as far as they give sizes.
 ENCODERS: dict[str, tuple[Any, Any, dict[str, int]]] = {
@@ -74,7 +74,7 @@ def test_a_transformers_layers_are_those_of_the_real_class(arch: str) -> None:
     assert [(target.name, target.modules) for target in planned] == [
         (target.name, target.modules) for target in targets
     ]
-    assert planned == sized(targets, model)
+    assert planned == [SizedTarget.of(target, model) for target in targets]
 
 
 def test_schnell_is_planned_with_a_thousandth_too_much() -> None:

@@ -67,14 +67,6 @@ class Encodings:
         self._on_disk[key] = cache
         return not was_there
 
-    def remove_overflow(self) -> None:
-        """Delete what did not fit into memory; a run that is done needs it no more."""
-        for key in [key for key, cache in self._on_disk.items() if cache is self._overflow]:
-            self._overflow.path(key).unlink(missing_ok=True)
-            del self._on_disk[key]
-        if self._overflow.folder.is_dir() and not any(self._overflow.folder.iterdir()):
-            self._overflow.folder.rmdir()
-
     def _read(self, key: str) -> Tensor | Folded:
         cache = self._on_disk[key]
         entry = cache.get(key)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.errors import UserError
 
@@ -60,6 +61,13 @@ class SizedTarget(LoraTarget):
 
     inputs: int = 0
     outputs: int = 0
+
+    @classmethod
+    def of(cls, target: LoraTarget, transformer: nn.Module) -> Self:
+        """The target with the shape that its layers have in a transformer, which may be on the meta device."""
+        layers: list[Any] = [transformer.get_submodule(module) for module in target.modules]
+        outputs = sum(layer.out_features for layer in layers)
+        return cls(target.name, target.modules, target.is_optional, layers[0].in_features, outputs)
 
 
 @dataclass(frozen=True)

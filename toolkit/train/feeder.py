@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from toolkit.config import TrainingProcessConfig
 from toolkit.data.batches import BatchPlan
 from toolkit.data.examples import Example
 from toolkit.encode.pictures import ImageEncoder
@@ -56,6 +58,35 @@ class Feeder:
         self.settings = settings
         self.draws = draws
         self.ranks = ranks
+
+    @classmethod
+    def of_run(
+        cls,
+        config: TrainingProcessConfig,
+        examples: Sequence[Example],
+        model: BaseModel,
+        encoded: Encoded,
+        ranks: Ranks,
+    ) -> Self:
+        """The feeder of a training run.
+
+        Args:
+            config: settings of the run.
+            examples: all that the scan has found.
+            model: loaded.
+            encoded: of every example.
+            ranks: which of several processes this is.
+        """
+        train, draws = config.train, Draws(config.training_seed)
+        per_step = train.gradient_accumulation * ranks.world
+        settings = FeedSettings(
+            train.gradient_accumulation,
+            use_captions=config.uses_captions,
+            guidance=train.cfg_scale,
+            bypass_guidance_embedding=train.bypass_guidance_embedding,
+        )
+        plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step)
+        return cls(model, plan, encoded, settings, draws, ranks)
 
     def batches(self, step: int) -> list[Batch]:
         """This rank's batches of a step. Ranks take turns: n of them draw what one draws with n times as many."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.train.resume import ResumePlan, RunFacts
+from toolkit.train.resume import ResumePlan
+from toolkit.train.run_facts import RunFacts
 
 _SHAPES_FILES = ("dtype", "save_format", "lora_format")
 

@@ -8,12 +8,12 @@ from functools import partial
 
 from toolkit.errors import Interrupted
 from toolkit.parallel.ranks import Ranks
-from toolkit.progress import Progress
-from toolkit.stop import StopRequest
+from toolkit.runtime.progress import Progress
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Feeder
 from toolkit.train.recorder import Recorder
 from toolkit.train.step import Stepper
-from toolkit.train.task import Ending, Task
+from toolkit.train.tasks.task import Ending, Task
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
-from toolkit.train.precision import autocast
+from toolkit.runtime.devices import autocast
 from toolkit.train.trainable import TrainableWeights
 
 NUM_TIMESTEPS = 1000

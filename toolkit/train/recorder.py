@@ -14,7 +14,7 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.output.events import EventLog
-from toolkit.progress import Progress
+from toolkit.runtime.progress import Progress
 from toolkit.train.step import StepResult
 
 _FLUSH_S = 1.0

@@ -1,19 +1,14 @@
-"""Where a start goes on from: which bundle, what has changed since, and what has to make way."""
+"""Where a start goes on from: which bundle, and what has to make way."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.config.setting_changes import differences
-from toolkit.config.training_process import TrainingProcessConfig
-from toolkit.environment import git_commit, versions
 from toolkit.errors import UserError
-from toolkit.files import sha256_json
 from toolkit.output.bundles import (
     SET_ASIDE,
     STATE_FOLDER,
@@ -26,9 +21,8 @@ from toolkit.output.bundles import (
     step_folders,
 )
 from toolkit.output.unowned import has_begun, must_not_be_read, unowned_files
+from toolkit.train.run_facts import RunFacts, changes_since, some_names
 
-DATASET = "dataset"
-_NAMED = 5
 _GO_ON = (
     "To train on from weights among them, name them as network.pretrained_lora_path (in a full fine-tune as "
     "model.name_or_path); a start that begins anew, as `--resume none` does, leaves them there"
@@ -49,45 +43,6 @@ class ResumeChoice:
     source: Path | Literal["latest", "none"] = "latest"
     step: int | None = None
     accept_config_change: bool = False
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """What a bundle says of its run, for a later start to compare itself with.
-
-    Attributes:
-        job: its name.
-        config: dump of its settings, without secrets.
-        dataset: a hash of every image with its caption, by name.
-        device: name of the card, or `cpu`; empty before it is known.
-        kind: the section that `config` was made from.
-    """
-
-    job: str
-    config: Mapping[str, Any]
-    dataset: Mapping[str, str]
-    device: str = ""
-    kind: type[TrainingProcessConfig] = TrainingProcessConfig
-
-    @property
-    def config_hash(self) -> str:
-        """Hash of all settings."""
-        return sha256_json(self.config)
-
-    def at(self, step: int) -> dict[str, Any]:
-        """The facts of a bundle. Bundles are written between updates: no micro-batch of the next one is done."""
-        return {
-            "job": self.job,
-            "micro_batches_done": step * self.config["train"]["gradient_accumulation"],
-            "accumulation_position": 0,
-            "seed": self.config["training_seed"],
-            "config_hash": self.config_hash,
-            "dataset_hash": sha256_json(self.dataset),
-            "config": self.config,
-            "versions": versions(),
-            "commit": git_commit(),
-            "device": self.device,
-        }
 
 
 @dataclass(frozen=True)
@@ -167,7 +122,7 @@ def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_th
             f"{output_folder}: belongs to another job, {bundle.manifest.get('job')}. Give this one another "
             "`name`, or add --accept-config-change if it is the same under a new name."
         )
-    notices += _changes(bundle, facts, choice)
+    notices += changes_since(bundle, facts, accepts=choice.accept_config_change)
     before = bundle.manifest.get("config", facts.config)
     keeps_optimizer = before["train"]["optimizer"] == facts.config["train"]["optimizer"]
     _require_parts(bundle, before, facts.config, keeps_optimizer=keeps_optimizer)
@@ -186,7 +141,7 @@ def describe_resume(plan: ResumePlan) -> list[str]:
             f"{plan.superseded[0].folder.parent.parent / SET_ASIDE}: nothing is deleted"
         )
     if plan.unowned:
-        lines.append(f"no checkpoint of this job owns {_some([path.name for path in plan.unowned])}: {_MAKE_WAY}")
+        lines.append(f"no checkpoint of this job owns {some_names([path.name for path in plan.unowned])}: {_MAKE_WAY}")
     return lines
 
 
@@ -195,18 +150,8 @@ def make_way(plan: ResumePlan, output_folder: Path) -> str | None:
     if not plan.unowned:
         return None
     place = set_aside(output_folder, (), others=plan.unowned)
-    names = _some([path.relative_to(output_folder).as_posix() for path in plan.unowned])
+    names = some_names([path.relative_to(output_folder).as_posix() for path in plan.unowned])
     return f"no checkpoint of this job owns {names}: moved to {place}, nothing is deleted. {_GO_ON}"
-
-
-def describe_dataset_change(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """How many files were added, removed and changed, and the first few by name; None if nothing was."""
-    kinds = {
-        "added": [name for name in now if name not in before],
-        "removed": [name for name in before if name not in now],
-        "changed": [name for name in now if before.get(name, now[name]) != now[name]],
-    }
-    return ", ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names) or None
 
 
 def _place(source: Path, step: int | None) -> tuple[Path, int | None]:
@@ -274,33 +219,6 @@ def _refuse_to_lose(root: Path, choice: ResumeChoice, passed_over: Sequence[Brok
         )
 
 
-def _changes(bundle: Bundle, facts: RunFacts, choice: ResumeChoice) -> list[str]:
-    """What has changed since the bundle was written, a line each. Bundles of older versions do not say."""
-    if "config" not in bundle.manifest:
-        return []
-    found = differences(bundle.manifest["config"], facts.config, facts.kind)
-    grave = [difference for difference in found if not difference.is_harmless]
-    if grave and not choice.accept_config_change:
-        lines = [f"  {difference}" for difference in grave]
-        raise UserError(
-            "\n".join([f"{bundle.folder}: was written with other settings of what shapes the training:", *lines])
-            + f"\nUndo the changes, add --accept-config-change to go on from step {bundle.step} with them, "
-            "or give the job another name to begin anew."
-        )
-    notices = [
-        f"changed since step {bundle.step}: {difference}{_remark(difference.key, facts)}" for difference in found
-    ]
-    dataset = describe_dataset_change(_dataset(bundle, facts), facts.dataset)
-    if dataset:
-        notices.append(f"the dataset has changed since step {bundle.step}: {dataset}")
-    before, now = bundle.manifest.get("versions"), versions()
-    before = before if isinstance(before, dict) else {}
-    moved = [f"{name} {before[name]} -> {now[name]}" for name in before if now.get(name, before[name]) != before[name]]
-    if moved:
-        notices.append(f"changed since step {bundle.step}: {', '.join(moved)}; figures may differ in their last digits")
-    return notices
-
-
 def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, Any], *, keeps_optimizer: bool) -> None:
     """What is missing would begin anew without a word. A manifest lists all that was written: none of ours lacks it."""
     needed = ["weights"]
@@ -319,24 +237,3 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
 def _has_ema(config: Mapping[str, Any]) -> bool:
     average = config["train"].get("ema_config")
     return isinstance(average, Mapping) and bool(average.get("use_ema"))
-
-
-def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:
-    try:
-        saved = json.loads((bundle.folder / f"{DATASET}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # only sizes have been looked at so far: the thorough look will pass this bundle over
-        return facts.dataset
-    return saved if isinstance(saved, dict) else facts.dataset
-
-
-def _remark(key: str, facts: RunFacts) -> str:
-    if key == "train.steps" and facts.config["train"]["lr_scheduler"] != "constant":
-        return " (the course of the learning rate is that of the new length from here on)"
-    if key == "train.optimizer":
-        return " (the new one begins without the state of the old one)"
-    return ""
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

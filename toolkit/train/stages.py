@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from toolkit.output.events import EventLog
-from toolkit.progress import Progress
+from toolkit.runtime.progress import Progress
 from toolkit.units import gigabytes
 
 _POLL_S = 0.05

@@ -24,7 +24,6 @@ from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
-from toolkit.models.sized_targets import sized
 from toolkit.models.vae_precision import vae_precision
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
@@ -180,7 +179,7 @@ class FluxModel(StableDiffusion):
         if files is None:
             return super().plan_lora_targets()
         module: Any = transformer_recipe(files, arch=self.arch).module
-        return sized(lora_names.targets(module), module)
+        return [SizedTarget.of(target, module) for target in lora_names.targets(module)]
 
     @classmethod
     def locate_layer(cls, name: str) -> Location | None:

@@ -24,7 +24,6 @@ from toolkit.models.base_model import Component, LoraTarget, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.published_model import PublishedModel
-from toolkit.models.sized_targets import sized
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
@@ -162,7 +161,7 @@ class Flux2Model(PublishedModel):
         if files is None:
             return super().plan_lora_targets()
         module: Any = transformer_recipe(files, arch=self.arch).module
-        return sized([*lora_names.targets(module), lora_names.OPTIONAL], module)
+        return [SizedTarget.of(target, module) for target in (*lora_names.targets(module), lora_names.OPTIONAL)]
 
     @classmethod
     def locate_layer(cls, name: str) -> LayerLocation | None:

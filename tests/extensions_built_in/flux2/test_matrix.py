@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
+from jobs.process.make_model import make_model
 from jobs.process.start import Start
 from tests import layouts
 from tests.tiny import TINY, write_job
@@ -26,7 +27,7 @@ from toolkit.config import load_job
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.trainable import TrainableWeights
 from toolkit.weights.tensor_files import read_tensors
 
@@ -139,7 +140,7 @@ def _run(path: Path) -> tuple[Watched, Path]:
 def _reloaded(path: Path, variant: Variant, *overrides: str) -> Tensor:
     """The prediction of a fresh start from what was saved, before its first step."""
     process = _process(path, *overrides)
-    model = process._make_model(notify=print)
+    model = make_model(process.checked, notify=print)
     model.load("transformer")
     process.make_trainable(model, Draws(1))
     return _prediction(model, variant)

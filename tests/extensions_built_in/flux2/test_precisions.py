@@ -18,7 +18,7 @@ from toolkit.dtypes import torch_dtype
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.models.condition import Condition, SampleCondition
-from toolkit.train.precision import autocast
+from toolkit.runtime.devices import autocast
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 ITEM = SampleItem("a red circle", "blurry", 32, 32, 0, 4.0, 1, 1.0)

@@ -22,7 +22,7 @@ from tests.reliability.bad_inputs.test_stored import DAMAGES, LINES
 from tests.reliability.bad_inputs.test_tensor_files import Trap
 from tests.tiny import write_job
 from toolkit.output.bundles import read_bundle
-from toolkit.train.checkpoint import read_part, write_bundle
+from toolkit.train.tasks.checkpoint import read_part, write_bundle
 from toolkit.weights.tensor_files import read_tensors
 
 KIND = "restarts"

@@ -21,7 +21,7 @@ from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from toolkit.output.bundles import find_bundles
 from toolkit.output.events import EventLog, read_events
-from toolkit.train.checkpoint import write_bundle
+from toolkit.train.tasks.checkpoint import write_bundle
 
 Damage = Callable[[Path], object]
 DAMAGES: dict[str, Damage] = {

@@ -20,7 +20,7 @@ from toolkit import files
 from toolkit.files import sweep_temporary, write_bytes
 from toolkit.output.bundles import Bundle, find_bundles, newest_bundle, read_bundle, set_aside, step_folders
 from toolkit.output.retention import prune
-from toolkit.train.checkpoint import read_part, write_bundle
+from toolkit.train.tasks.checkpoint import read_part, write_bundle
 
 # RETENTION_EXAMPLES=5000 for the long form
 EXAMPLES = int(os.environ.get("RETENTION_EXAMPLES", "25"))

@@ -20,14 +20,14 @@ from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
 from toolkit.parallel.ranks import OneProcess, Ranks
-from toolkit.progress import Progress
 from toolkit.randomness import Draws
-from toolkit.stop import StopRequest
+from toolkit.runtime.progress import Progress
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.recorder import Recorder
 from toolkit.train.step import Stepper
-from toolkit.train.task import Ending
+from toolkit.train.tasks.task import Ending
 from toolkit.train.trainable import TransformerWeights
 
 DRAWS = Draws(3)

@@ -13,7 +13,7 @@ from toolkit.config import SampleItem
 from toolkit.objectives.choices import Passes
 from toolkit.plan.needs import Needs, Resident
 from toolkit.plan.stage_list import STAGES, describe_stages
-from toolkit.train.sample_needs import prompts_of
+from toolkit.train.tasks.sample_needs import prompts_of
 from toolkit.util.get_model import model_classes
 
 

@@ -17,7 +17,7 @@ from toolkit.plan.needs import Needs
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 from toolkit.plan.step_memory import num_tokens
 from toolkit.plan.workload import workload_of
-from toolkit.train.sample_needs import sample_needs
+from toolkit.train.tasks.sample_needs import sample_needs
 
 CARDS = [card for card in find_cards().values() if "references" in card.capabilities]
 

@@ -23,10 +23,10 @@ from toolkit.errors import UserError
 from toolkit.output.bundles import find_bundles, newest_bundle
 from toolkit.parallel.ranks import OneProcess
 from toolkit.randomness import Draws
-from toolkit.train.checkpoint import read_part
 from toolkit.train.learner import build_learner
-from toolkit.train.resume import RunFacts
-from toolkit.train.saver import DiskFull, Saver
+from toolkit.train.run_facts import RunFacts
+from toolkit.train.tasks.checkpoint import read_part
+from toolkit.train.tasks.saver import DiskFull, Saver
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks into /proc")
 FACTS = RunFacts("job", {"training_seed": 0, "train": {"gradient_accumulation": 1, "optimizer": "adamw"}}, {"a": "b"})

@@ -13,8 +13,8 @@ from toolkit.errors import Interrupted
 from toolkit.networks.choices import NETWORKS
 from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
 from toolkit.output.bundles import newest_bundle
-from toolkit.train.checkpoint import read_part
 from toolkit.train.resume import ResumeChoice
+from toolkit.train.tasks.checkpoint import read_part
 from toolkit.weights.tensor_files import read_tensors
 
 EMA = {"ema_config": {"use_ema": True, "ema_decay": 0.9}}

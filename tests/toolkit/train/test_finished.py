@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import run_job, write_job
+from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.output.bundles import step_folders
 from toolkit.output.events import read_events
 
@@ -51,3 +52,13 @@ def test_a_finished_job_deletes_what_a_start_killed_after_the_last_save_could_no
     assert [int(folder.name) for folder in step_folders(output)] == [3, 4]
     assert "deleted by retention: job_000000001.safetensors" in capsys.readouterr().err
     assert (output / "job.safetensors").read_bytes() == final
+
+
+def test_a_finished_job_deletes_the_overflow_that_a_start_killed_before_its_end_left(tmp_path: Path) -> None:
+    job, output = write_job(tmp_path, train={"steps": 1}), tmp_path / "output" / "job"
+    assert run_job(job).status == "done"
+    overflow = output / OVERFLOW_CACHE
+    overflow.mkdir()
+    (overflow / "left.safetensors").write_bytes(b"")
+    assert run_job(job).status == "done"
+    assert not overflow.exists()

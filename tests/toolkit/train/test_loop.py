@@ -8,8 +8,8 @@ import pytest
 
 from tests.small_run import STEPS, SmallRun
 from toolkit.errors import Interrupted
-from toolkit.stop import StopRequest
-from toolkit.train.task import Ending
+from toolkit.runtime.stop import StopRequest
+from toolkit.train.tasks.task import Ending
 
 
 class Notes:

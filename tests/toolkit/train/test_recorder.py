@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.output.events import EventLog, read_events
-from toolkit.progress import Progress
+from toolkit.runtime.progress import Progress
 from toolkit.train.recorder import Recorder
 from toolkit.train.step import StepResult
 

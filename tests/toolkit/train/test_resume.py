@@ -11,7 +11,8 @@ from tests.small_run import STEPS, SmallRun, texts
 from tests.tiny import losses
 from toolkit.errors import Interrupted, UserError
 from toolkit.output.bundles import find_bundles, read_bundle, write_manifest
-from toolkit.train.resume import ResumeChoice, RunFacts, describe_dataset_change, describe_resume, plan_resume
+from toolkit.train.resume import ResumeChoice, describe_resume, plan_resume
+from toolkit.train.run_facts import RunFacts, describe_dataset_change
 
 KEEP_ALL = {"save_every": 2, "max_step_saves_to_keep": 0, "max_states_to_keep": 0}
 

@@ -21,9 +21,9 @@ from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
 from toolkit.files import write_bytes
 from toolkit.models.condition import SampleCondition
-from toolkit.stop import StopRequest
+from toolkit.runtime.devices import autocast
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
-from toolkit.train.precision import autocast
 
 GRID = "grid.jpg"
 GRID_COLUMNS = 32  # a JPEG ends at 65,500 pixels, and a sheet of hundreds of columns shows nothing at a glance

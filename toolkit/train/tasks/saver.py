@@ -16,9 +16,9 @@ from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tens
 from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder
 from toolkit.output.disk import free_bytes
 from toolkit.output.retention import discard_unfinished, prune
-from toolkit.train.checkpoint import read_part, write_bundle
 from toolkit.train.learner import Learner
-from toolkit.train.resume import DATASET, RunFacts
+from toolkit.train.run_facts import DATASET, RunFacts
+from toolkit.train.tasks.checkpoint import read_part, write_bundle
 from toolkit.train.trainable import raw_weights, restore_weights
 from toolkit.weights.tensor_files import num_bytes
 

@@ -1,10 +1,10 @@
-"""toolkit.train.metadata"""
+"""toolkit.train.tasks.metadata"""
 
 import json
 from pathlib import Path
 
 from toolkit.config import NetworkConfig
-from toolkit.train.metadata import BaseWeights, file_metadata, published_name
+from toolkit.train.tasks.metadata import BaseWeights, file_metadata, published_name
 
 
 def _metadata() -> dict[str, str]:

@@ -13,8 +13,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from toolkit.duration import duration
-from toolkit.units import gigabytes
+from toolkit.units import duration, gigabytes
 
 _LIVE_EVERY_S = 0.25
 _PLAIN_EVERY_S = 30.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
-from toolkit.log_file import log_to
+from toolkit.runtime.log_file import log_to
 
 
 def test_both_streams_go_to_the_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

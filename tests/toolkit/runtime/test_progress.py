@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import re
 
-from toolkit.progress import Progress
+from toolkit.runtime.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from toolkit.errors import Interrupted
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 
 
 def test_nothing_is_requested_at_first() -> None:
@@ -53,7 +53,7 @@ def test_after_such_a_block_a_signal_is_a_request_again() -> None:
 DEAF = """
 import hashlib, sys
 from toolkit.errors import Interrupted
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 stop = StopRequest()
 stop.grace_s = float(sys.argv[1])
 with stop.listen():

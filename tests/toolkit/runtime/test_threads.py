@@ -1,4 +1,4 @@
-"""toolkit.threads"""
+"""toolkit.runtime.threads"""
 
 import os
 import subprocess
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from toolkit import threads
-from toolkit.threads import SPINS, share_cores
+from toolkit.runtime import threads
+from toolkit.runtime.threads import SPINS, share_cores
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Prints what libgomp will find, at the moment when torch is about to be imported.
 BEFORE_TORCH = """
 import os, sys

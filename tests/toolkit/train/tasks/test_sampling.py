@@ -1,11 +1,11 @@
-"""toolkit.train.sampling"""
+"""toolkit.train.tasks.sampling"""
 
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from toolkit.train.sampling import GRID_COLUMNS, write_grid
+from toolkit.train.tasks.sampling import GRID_COLUMNS, write_grid
 
 
 def _sample(folder: Path, step: int, index: int, color: str, *, at_ms: int = 1) -> None:

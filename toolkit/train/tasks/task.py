@@ -10,11 +10,11 @@ from typing import Protocol
 from toolkit.config import SampleConfig, SaveConfig
 from toolkit.files import is_disk_full
 from toolkit.output.bundles import set_aside
-from toolkit.stop import StopRequest
+from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumePlan
-from toolkit.train.sampling import Sampler
-from toolkit.train.saver import DiskFull, Saved, Saver, apply_retention
 from toolkit.train.stages import Stages
+from toolkit.train.tasks.sampling import Sampler
+from toolkit.train.tasks.saver import DiskFull, Saved, Saver, apply_retention
 
 
 class Ending(Enum):

@@ -21,7 +21,7 @@ def find_device(name: str) -> str:
     """
     if name == "cpu" or (name == "auto" and not may_have_card()):
         return "cpu"
-    from toolkit.train.precision import pick_device  # loads torch, whose word it is
+    from toolkit.runtime.devices import pick_device  # loads torch, whose word it is
 
     return str(pick_device(name))
 

@@ -1,4 +1,4 @@
-"""toolkit.train.checkpoint"""
+"""toolkit.train.tasks.checkpoint"""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from toolkit.output.bundles import Bundle, find_bundles, newest_bundle
 from toolkit.output.retention import prune
-from toolkit.train.checkpoint import read_part, write_bundle
+from toolkit.train.tasks.checkpoint import read_part, write_bundle
 from toolkit.weights.tensor_files import write_tensors
 
 

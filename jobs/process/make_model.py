@@ -1,0 +1,39 @@
+"""The model of a training run, as the check has planned it; nothing of it is loaded yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobs.process.training_checked import TrainingChecked
+from toolkit.dtypes import torch_dtype
+from toolkit.models.base_model import BaseModel
+from toolkit.models.options import ModelOptions
+from toolkit.runtime.devices import make_current, pick_device
+from toolkit.util.get_model import get_model_class
+
+
+def make_model(checked: TrainingChecked, *, notify: Callable[[str], None]) -> BaseModel:
+    """The model on the device of the job.
+
+    Args:
+        checked: what the check has found; its memory plan says how much of the model is offloaded.
+        notify: gets a line for the user on how a component is held.
+
+    Raises:
+        UserError: the device is not there, or the user has no access to the weights.
+    """
+    config, train, shares = checked.config, checked.config.train, None
+    if checked.memory is not None:
+        inputs = checked.memory.plan.inputs
+        shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
+    trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
+    options = ModelOptions(
+        transformer_dtype=trained_dtype if config.network is None else None,
+        notify=notify,
+        offload_shares=shares,
+    )
+    device = pick_device(config.device)
+    model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
+    make_current(device)
+    model.check_access()
+    return model

@@ -1,0 +1,59 @@
+"""Whether a training run finds its model files, and fits into memory and onto the disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jobs.process.disk_check import check_disk
+from jobs.process.model_files import ModelFacts, check_model_files
+from jobs.process.training_checked import TrainingChecked
+from toolkit.errors import UserError
+from toolkit.plan.memory_check import MemoryCheck, check_memory
+from toolkit.plan.workload import workload_of
+from toolkit.runtime.device_probe import find_device
+
+# The weights of a card's model, up to what files of 8 bits have beside them.
+_SAME = 0.03
+
+
+def check_room(checked: TrainingChecked) -> TrainingChecked:
+    """Memory, then disk: `model.memory: auto` chooses settings, which are those of this run from here on."""
+    start, config, card = checked.start, checked.config, checked.card
+    model = check_model_files(config, card, source=str(start.job.path))
+    memory = _plan_memory(checked, model)
+    if isinstance(memory, MemoryCheck):
+        checked = replace(checked, memory=memory)
+        if memory.refusal:
+            return checked.refused(UserError(memory.refusal))
+        start = start.with_model_settings(memory.settings)
+    plan = checked.memory.plan if checked.memory else None
+    folder, num_weights = start.output_folder, model.num_weights
+    sides = model.lora_sides
+    disk = check_disk(start.training, card, checked.needs, folder, num_weights=num_weights, plan=plan, lora_sides=sides)
+    lines = memory.lines if isinstance(memory, MemoryCheck) else (memory,)
+    return replace(checked, start=start, disk=disk).adding(*model.lines, *disk.lines, *lines)
+
+
+def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
+    """The plan, or why there is none."""
+    start, card = checked.start, checked.card
+    if card.size is None:
+        return f"memory: {card.label} does not say how large it is, so nothing is predicted"
+    if model.num_weights is not None and abs(model.num_weights / card.num_parameters - 1) > _SAME:
+        return (
+            f"memory: the weights here ({model.num_weights / 1e9:.2f} B) are not of the size of {card.label} "
+            f"({card.num_parameters / 1e9:.2f} B), so nothing is predicted"
+        )
+    try:
+        device = find_device(start.training.device)
+    except UserError:  # the plan's first line says so
+        device = None
+    return check_memory(
+        start.training,
+        card.size,
+        workload_of(checked.needs, card),
+        device=device,
+        vram_gb=start.vram_gb,
+        assistant_parameters=model.num_assistant_weights,
+        lora_sides=model.lora_sides,
+    )

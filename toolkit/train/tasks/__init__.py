@@ -1,0 +1,1 @@
+"""What a run does between its steps: saving checkpoints and drawing samples."""
