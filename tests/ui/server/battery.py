@@ -88,8 +88,7 @@ def _routes(found: Any) -> Iterator[APIRoute]:
         if isinstance(route, APIRoute):
             yield route
         else:
-            inner = getattr(route, "effective_candidates", None) or getattr(route, "routes", None)
-            yield from _routes(inner() if callable(inner) else inner or ())
+            yield from _routes(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def tree_hash(*folders: Path) -> str:

@@ -115,7 +115,7 @@ class Registry:
                 self._looked = time.monotonic()
             self._tell_rows()
 
-    def run(self, stop: threading.Event, *, also: Callable[[], None] | None = None) -> None:
+    def run(self, stop: threading.Event, also: Callable[[], None] | None = None) -> None:
         """Look until told to stop. What goes wrong with one look is logged, and the next one tries again."""
         while not stop.wait(self.poll_s):
             try:

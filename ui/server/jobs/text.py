@@ -161,7 +161,9 @@ def as_problem(where: str, what: str) -> Problem:
     at = re.fullmatch(r"line (\d+), column (\d+)", where)
     if at:
         return Problem(severity="error", where="", what=clean(what), line=int(at[1]), column=int(at[2]))
-    return Problem(severity="error", where=key_of(where), what=clean(what))
+    meant = re.search(r'Did you mean [`"\']([^`"\']+)[`"\']\?', what)
+    suggestion = clean(meant[1]) if meant else None
+    return Problem(severity="error", where=key_of(where), what=clean(what), suggestion=suggestion)
 
 
 def _texts(value: Any, location: Location) -> Iterator[tuple[Location, str]]:
