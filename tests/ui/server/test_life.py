@@ -62,6 +62,9 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
 
+    def wait(self, id_: str, state: str) -> None:
+        wait_for(lambda: self.ask("GET", f"/api/jobs/{id_}")[1]["state"] == state)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -93,10 +96,10 @@ def test_a_server_killed_again_and_again_tells_the_truth_and_starts_nothing_twic
         id_ = made["id"]
         act = number % 3
         if act:  # kill while it stops, or while it is deleted
-            wait_for(lambda id_=id_: server.ask("GET", f"/api/jobs/{id_}")[1]["state"] == "training")
+            server.wait(id_, "training")
             server.ask("POST", f"/api/jobs/{id_}/stop", {})
         if act == 2:
-            wait_for(lambda id_=id_: server.ask("GET", f"/api/jobs/{id_}")[1]["state"] == "interrupted")
+            server.wait(id_, "interrupted")
             with contextlib.suppress(OSError):
                 server.ask("DELETE", f"/api/jobs/{id_}")
         else:

@@ -23,9 +23,7 @@ from ui.server.schemas import ActionRequest
 
 
 @contextmanager
-def attacked(
-    folder: Path, plant: Callable[[FastAPI, Path], APIRouter | None] = lambda app, folder: None
-) -> Iterator[Target]:
+def attacked(folder: Path, plant: Callable[[FastAPI, Path], APIRouter] | None = None) -> Iterator[Target]:
     """A server with one finished job, a folder that is none of its business, and what a test plants."""
     site, outside = folder / "site", folder / "outside"
     outside.mkdir(parents=True)

@@ -89,7 +89,7 @@ def _is_before_its_work(job: Job) -> bool:
 
 def _sender() -> Callable[..., Any] | None:
     with contextlib.suppress(ModuleNotFoundError):
-        return importlib.import_module("toolkit.runtime.control").send  # type: ignore[no-any-return]
+        return importlib.import_module("toolkit.runtime.control").send
     return None
 
 

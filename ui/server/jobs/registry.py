@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ui.server.jobs.files import file_id
+from ui.server.jobs.files import SAMPLES, file_id
 from ui.server.jobs.folders import FolderFinder, job_id
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Running
@@ -191,7 +191,8 @@ class Registry:
 def _shown(job: Job, event: dict[str, Any]) -> dict[str, Any]:
     """An event as a page can use it: a picture by the id of its file."""
     if event.get("kind") == "sample" and isinstance(event.get("path"), str):
-        return event | {"file": file_id(job, job.folder / event["path"])}
+        name = PurePosixPath(event["path"].replace("\\", "/")).name
+        return event | {"file": file_id(job, job.folder / SAMPLES / name)}
     return event
 
 

@@ -127,8 +127,8 @@ def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str
         return "stopping", f"Asked to stop {since} ago: it finishes its step and saves. {what}".strip()
     if not is_recorded:
         if signs.is_launch_newer:
-            started = signs.launch.time if signs.launch else now
-            return "checking", f"Started {ago(now - started)} ago: job and data are being checked."
+            launched = signs.launch.time if signs.launch else now
+            return "checking", f"Started {ago(now - launched)} ago: job and data are being checked."
         return "stopping", "It has ended its work and is about to leave."
     started = number(signs.run.start.get("time")) if signs.run else None
     process = signs.process
