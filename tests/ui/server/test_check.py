@@ -40,9 +40,11 @@ def test_mistakes_have_line_column_and_key(site: Site) -> None:
 def test_a_text_that_is_no_yaml_is_told_with_its_place(site: Site) -> None:
     report = site.client.post("/api/check", json={"yaml": "job: extension\nconfig: [1,\n"}).json()
     assert not report["ok"] and report["problems"][0]["line"] == 3
-    for text in ("", "null", "- 1", "\ud800", "a: &a [*a]", "{" * 200, "a: !!python/object:os.system x", "\0"):
-        answer = site.client.post("/api/check", json={"yaml": text})
-        assert answer.status_code in (200, 422) and not answer.json().get("ok")
+    for text in ("", "null", "- 1", "\\ud800", "a: &a [*a]", "{" * 200, "a: !!python/object:os.system x", "\0"):
+        for path in ("/api/check", "/api/jobs"):
+            body = json.dumps({"yaml": text}).replace("\\\\ud800", "\\ud800")
+            answer = site.client.post(path, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code in (200, 422) and not answer.json().get("ok")
 
 
 def test_a_job_that_does_not_fit_comes_with_ways_to_fit(site: Site) -> None:

@@ -48,8 +48,8 @@ class Server:
         self.since = time.monotonic()
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            return bool(json.loads(urllib.request.urlopen(f"{self.url}/healthz", timeout=5).read())["ok"])
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=5) as answer:
+            return bool(json.loads(answer.read())["ok"])
         return False
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -60,7 +60,8 @@ class Server:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+            with error:
+                return error.code, json.loads(error.read())
 
     def wait(self, id_: str, state: str) -> None:
         wait_for(lambda: self.ask("GET", f"/api/jobs/{id_}")[1]["state"] == state)
@@ -112,7 +113,8 @@ def test_a_server_killed_again_and_again_tells_the_truth_and_starts_nothing_twic
             _stop(server, id_)
         runs = read_runs(tmp_path / "output" / name)
         assert len(runs) <= 1, f"{name} was started {len(runs)} times"
-    assert sqlite3.connect(tmp_path / "store" / "index.sqlite").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "index.sqlite")) as index:
+        assert index.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     server.kill()
     assert not _orphans(tmp_path)
 
