@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -23,6 +25,7 @@ from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
 from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
+from toolkit.extension import REPOSITORY
 from toolkit.runtime.log_file import log_to
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
@@ -30,12 +33,16 @@ from toolkit.section import has_key
 from toolkit.train.resume import ResumeChoice
 from toolkit.version import VERSION
 
+UI_PACKAGES = ("fastapi", "uvicorn")
 EXIT_CODES = """\
 exit codes:
   0    all jobs done
   1    a job failed (also with --recover)
   2    wrong arguments, or a mistake in a job file or its data; nothing was loaded
   130  stopped on request (Ctrl+C or SIGTERM) after saving
+
+web page:
+  run.py ui [--help]  serves the page on this machine, where jobs are made, queued and watched
 
 environment:
   SEED             training_seed of the first process, where the job file has none
@@ -45,6 +52,9 @@ environment:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments (default: of the process) ask for. Returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "ui":
+        return _ui(arguments[1:])
     share_cores()
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -146,6 +156,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
     parser.add_argument("-v", "--version", action="store_true", help="print the version and those of the libraries")
     return parser
+
+
+def _ui(arguments: Sequence[str]) -> int:
+    """The web page. Its server is a program of its own, with its own options."""
+    missing = [package for package in UI_PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        print(f"The web page needs {' and '.join(missing)}. Install what is missing with:", file=sys.stderr)
+        print(f"  {sys.executable} -m pip install -r {REPOSITORY / 'requirements.txt'}", file=sys.stderr)
+        return 2
+    code: int = importlib.import_module("ui.server.main").main(arguments)
+    return code
 
 
 def _run(options: argparse.Namespace) -> int:

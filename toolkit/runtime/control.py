@@ -33,7 +33,7 @@ def send(output_folder: Path, command: Command) -> Path:
         path = output_folder / CONTROL_FOLDER / f"{time_ns}-{command}.json"
         try:
             write_json(path, {"command": command, "time": time_ns / 1e9})
-        except FileNotFoundError:  # the run has just removed the folder, which was empty
+        except FileNotFoundError:  # a run that begins or ends has just removed the folder, which was empty
             if not tries_left:
                 raise
         else:
@@ -42,7 +42,7 @@ def send(output_folder: Path, command: Command) -> Path:
 
 
 class ControlFolder:
-    """The commands that have been sent to one run. Between commands the folder is not there: a look is one `stat`."""
+    """The commands sent to one run. Before the first one there is no folder, and a look is one `stat`."""
 
     def __init__(self, output_folder: Path) -> None:
         self.folder = output_folder / CONTROL_FOLDER
@@ -65,7 +65,7 @@ class ControlFolder:
         with contextlib.suppress(OSError):
             for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # of a sender that was killed
                 _delete(leftover)
-            self.folder.rmdir()
+            self.folder.rmdir()  # not while somebody is writing a command
 
     def _is_there(self) -> bool:
         try:
@@ -80,9 +80,6 @@ class ControlFolder:
                 if match := _NAME.fullmatch(path.name):
                     command = next(known for known in COMMANDS if known == match["command"])
                     found.append((int(match["time_ns"]), path, command))
-        if not found:
-            with contextlib.suppress(OSError):  # somebody is writing a command just now
-                self.folder.rmdir()
         return sorted(found)
 
 

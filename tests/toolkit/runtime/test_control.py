@@ -19,7 +19,9 @@ def test_commands_come_in_order_once_and_leave_nothing(tmp_path: Path) -> None:
     for command in ("save", "sample", "save", "stop"):
         send(tmp_path, command)  # type: ignore[arg-type]
     assert control.take() == ["save", "sample", "save", "stop"]
-    assert control.take() == [] and not list(tmp_path.iterdir())
+    assert control.take() == [] and not list((tmp_path / CONTROL_FOLDER).iterdir())
+    control.clear(before_ns=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_command_is_let_alone(tmp_path: Path) -> None:
@@ -57,16 +59,19 @@ def test_no_command_is_lost_or_taken_twice_while_several_look(tmp_path: Path) ->
         control = ControlFolder(tmp_path)
         while not done.is_set():
             taken.extend(control.take())
+            time.sleep(0.001)
         taken.extend(control.take())
 
     threads = [threading.Thread(target=look) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(40):
-        send(tmp_path, "save")
-    done.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(40):
+            send(tmp_path, "save")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
     assert taken == ["save"] * 40
 
 
