@@ -1,6 +1,8 @@
+# make ui: the web page, at http://127.0.0.1:8675
 # make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
 # make quick: the tests that run no whole job, in a few minutes: while you work
 # make test: lint, type check, spelling, all tests, in about twenty minutes: before you push; CI runs it
+# make ui-test: of `make test`, what is about the web page
 # make torture: the long form of tests/reliability, up to an hour; SHARE=0.1 does a tenth of it
 # make hooks: let git run the quick checks before each commit
 # make clean: remove the virtual environment and what the tools left behind
@@ -14,9 +16,13 @@ endif
 # processes of `make quick` and `make test`; each takes up to 2 GB
 WORKERS ?= 2
 
-.PHONY: demo quick test torture hooks clean
+.PHONY: ui demo quick test ui-test torture hooks clean
 .DEFAULT_GOAL := demo
 SHARE := 1
+
+ui:
+	@sh .ci/environment requirements.txt
+	$(BIN)/python run.py ui
 
 demo:
 	@sh .ci/environment requirements.txt
@@ -35,7 +41,16 @@ test:
 	$(BIN)/codespell
 	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python scripts/write_vram_docs.py --check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python scripts/write_ui_files.py --check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/ui
+	$(MAKE) ui-test
+
+ui-test:
+	@sh .ci/environment requirements.txt requirements-dev.txt
+	@sh .ci/browser
+	cd ui && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
+	git diff --exit-code --stat ui/dist
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/ui
 
 torture:
 	@sh .ci/environment requirements.txt requirements-dev.txt

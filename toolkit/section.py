@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -60,6 +60,26 @@ class Setting:
     """
 
     changes_training: bool = True
+
+
+Level = Literal["basic", "usual", "expert"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Annotation of a key: how a form shows it.
+
+    Attributes:
+        level: `basic` keys are asked of everybody, `usual` ones stand in the full form, `expert` ones are folded away.
+        unit: of a number, such as `px`.
+        widget: how to ask for a value where its type does not say, such as `prompts`.
+        needs: the capability that a model must have for the key to do anything.
+    """
+
+    level: Level = "usual"
+    unit: str | None = None
+    widget: str | None = None
+    needs: str | None = None
 
 
 Harmless = Annotated[_T, Setting(changes_training=False)]

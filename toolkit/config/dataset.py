@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from toolkit.config.paths import ExistingDataset, ExistingFolder
 from toolkit.config.remarks import Around, OnlyWith, Worth
-from toolkit.section import Harmless, Section
+from toolkit.section import Harmless, Section, Shown
 
 
 def _as_list(value: Any) -> Any:
@@ -55,7 +55,8 @@ class DatasetConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
 
-    folder_path: Harmless[ExistingDataset] = Field(  # what is in it is compared file by file
+    # What is in it is compared file by file.
+    folder_path: Harmless[Annotated[ExistingDataset, Shown(level="basic", widget="folder")]] = Field(
         description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`. The caption of "
         "`x.jpg` is in `x.txt` or `x.jpg.txt`, whatever the letter case, or in a `metadata.jsonl`."
     )
@@ -68,7 +69,7 @@ class DatasetConfig(Section):
     caption_dropout_rate: Annotated[float, _WITH_CAPTIONS] = Field(
         0.05, ge=0, le=1, description="Share of examples trained without their caption, so that guidance keeps working."
     )
-    resolution: Sizes = Field(
+    resolution: Annotated[Sizes, Shown(level="basic", unit="px")] = Field(
         (1024,),
         description="Training sizes: each image is fitted to an area of size x size. A list trains at each size.",
     )
@@ -107,6 +108,7 @@ class DatasetConfig(Section):
             "without `control_path_1` and the like, which stand in its place, as in ai-toolkit",
             lambda around: around.section.control_folders == around.section.control_path,
         ),
+        Shown(needs="references", widget="folder"),
     ] = Field(
         (),
         max_length=MAX_CONTROLS,

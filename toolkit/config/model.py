@@ -15,7 +15,7 @@ from toolkit.config.reading.suggest import did_you_mean
 from toolkit.config.remarks import Around, OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.quantize.qtypes import QTYPES
-from toolkit.section import Harmless, SameAs, Section
+from toolkit.section import Harmless, SameAs, Section, Shown
 
 Share = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 Qtype = Annotated[str, ChoiceOf(QTYPES)]
@@ -46,8 +46,8 @@ _SOMETHING_QUANTIZED = OnlyWith(
 class ModelKwargs(Section):
     """`model.model_kwargs`: options that only some models have."""
 
-    match_target_res: Annotated[bool, OnlyWith("with reference images", _has_references)] = Field(
-        False, description="Scale reference images to as many pixels as the image has, keeping their shape."
+    match_target_res: Annotated[bool, OnlyWith("with reference images", _has_references), Shown(needs="references")] = (
+        Field(False, description="Scale reference images to as many pixels as the image has, keeping their shape.")
     )
     train_distilled: Harmless[bool] = Field(
         False, description="Train distilled weights, such as the four-step klein models, without a warning."
@@ -70,8 +70,12 @@ class ModelConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"auto_memory": "layer_offloading"}
 
-    name_or_path: HubIdOrPath = Field(min_length=1, description="Hub id, folder or single file of the model.")
-    arch: str = Field(description="Kind of model; `python run.py --list-models` shows them.")
+    name_or_path: Annotated[HubIdOrPath, Shown(level="basic")] = Field(
+        min_length=1, description="Hub id, folder or single file of the model."
+    )
+    arch: Annotated[str, Shown(level="basic", widget="arch")] = Field(
+        description="Kind of model; `python run.py --list-models` shows them."
+    )
     quantize: bool = Field(False, description="Hold the transformer in fewer bits, see `qtype`.")
     quantize_te: bool = Field(
         default_factory=SameAs("quantize"), description="Hold the text encoder in fewer bits, see `qtype_te`."
@@ -80,7 +84,7 @@ class ModelConfig(Section):
     qtype_te: Annotated[Qtype, _TE_QUANTIZED] = Field(
         "qfloat8", description="Number format of the quantized text encoder."
     )
-    quantize_cache: Harmless[Annotated[bool | UserPath, _SOMETHING_QUANTIZED]] = Field(
+    quantize_cache: Harmless[Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(level="expert")]] = Field(
         True,
         description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder named here.",
     )
@@ -89,7 +93,8 @@ class ModelConfig(Section):
         description="Spend time to save GPU memory: weights are quantized on the CPU, samples above 1024 x 1024 pixels "
         "are decoded in tiles, and a text encoder that does not fit streams from RAM.",
     )
-    memory: Harmless[Annotated[Literal["auto"], Spellings({})] | None] = Field(  # its choices stand in other keys
+    # Its choices stand in other keys.
+    memory: Harmless[Annotated[Annotated[Literal["auto"], Spellings({})] | None, Shown(level="basic")]] = Field(
         None,
         description="auto: the memory plan chooses number formats and offloading for the card at hand, as far as the "
         "keys for them are not given. `--check` shows what it chooses.",

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from toolkit.choice import ChoiceOf
 from toolkit.config.paths import ExistingFile
 from toolkit.networks.choices import NETWORKS
-from toolkit.section import SameAs, Section
+from toolkit.section import SameAs, Section, Shown
 
 
 def _as_list(value: Any) -> Any:
@@ -33,7 +33,7 @@ class NetworkConfig(Section):
     aliases: ClassVar[Mapping[str, str]] = {"rank": "linear", "alpha": "linear_alpha"}
 
     type: Annotated[str, ChoiceOf(NETWORKS)] = Field("lora", description="Kind of network.")
-    linear: int = Field(16, ge=1, description="Rank of each update B @ A.")
+    linear: Annotated[int, Shown(level="basic")] = Field(16, ge=1, description="Rank of each update B @ A.")
     linear_alpha: float = Field(
         default_factory=SameAs("linear"), gt=0, description="The update is scaled by linear_alpha / linear."
     )
@@ -42,7 +42,9 @@ class NetworkConfig(Section):
     )
     transformer_only: bool = Field(True, description="Only layers inside transformer blocks; off: every linear layer.")
     network_kwargs: NetworkKwargs = Field(NetworkKwargs(), description="Which layers.")
-    pretrained_lora_path: ExistingFile | None = Field(None, description="Start from the weights of this LoRA file.")
+    pretrained_lora_path: Annotated[ExistingFile | None, Shown(widget="file")] = Field(
+        None, description="Start from the weights of this LoRA file."
+    )
 
     @property
     def rank(self) -> int:

@@ -41,11 +41,21 @@ def usable(path: Path) -> Path:
     return path
 
 
-def _must_be_dataset(path: Path, info: ValidationInfo) -> Path:
-    return path if path.suffix == ".json" and path.is_file() else _must_be_folder(path, info)
+def must_be_dataset(path: Path, info: ValidationInfo) -> Path:
+    """A folder, or a JSON file that lists images.
+
+    Raises:
+        ValueError: it is not.
+    """
+    return path if path.suffix == ".json" and path.is_file() else must_be_folder(path, info)
 
 
-def _must_be_folder(path: Path, info: ValidationInfo) -> Path:
+def must_be_folder(path: Path, info: ValidationInfo) -> Path:
+    """A folder that is there and can be read; a section made in Python is not looked at.
+
+    Raises:
+        ValueError: it is not.
+    """
     if info.context is not None:  # a section made in Python is only checked when it is used
         if not path.exists():
             raise ValueError(f'no folder "{path}" in {Path.cwd()}' if not path.is_absolute() else f'no folder "{path}"')
@@ -56,13 +66,23 @@ def _must_be_folder(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
-def _must_be_file(path: Path, info: ValidationInfo) -> Path:
+def must_be_file(path: Path, info: ValidationInfo) -> Path:
+    """A file that is there.
+
+    Raises:
+        ValueError: it is not.
+    """
     if info.context is not None and not path.is_file():
         raise ValueError(f'no file "{path}"')
     return path
 
 
-def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
+def must_be_hub_id_or_path(name: str, info: ValidationInfo) -> str:
+    """A hub id, or a path of something that is there.
+
+    Raises:
+        ValueError: it is not.
+    """
     here = usable(Path(name))
     if info.context is not None and not HUB_ID.fullmatch(name) and not here.exists():
         raise ValueError(f'"{name}" is neither here nor a hub id such as owner/name')
@@ -70,7 +90,7 @@ def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
 
 
 UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(usable)]
-ExistingFolder = Annotated[UserPath, AfterValidator(_must_be_folder)]
-ExistingDataset = Annotated[UserPath, AfterValidator(_must_be_dataset)]
-ExistingFile = Annotated[UserPath, AfterValidator(_must_be_file)]
-HubIdOrPath = Annotated[str, AfterValidator(_must_be_hub_id_or_here)]
+ExistingFolder = Annotated[UserPath, AfterValidator(must_be_folder)]
+ExistingDataset = Annotated[UserPath, AfterValidator(must_be_dataset)]
+ExistingFile = Annotated[UserPath, AfterValidator(must_be_file)]
+HubIdOrPath = Annotated[str, AfterValidator(must_be_hub_id_or_path)]

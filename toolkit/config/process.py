@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -12,7 +12,7 @@ from toolkit.cards import ModelCard
 from toolkit.config.paths import UserPath
 from toolkit.config.reading.locations import Location
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.section import Harmless, Section
+from toolkit.section import Harmless, Section, Shown
 
 LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step and extension need some
 
@@ -33,11 +33,13 @@ class ProcessConfig(Section):
 
     keeps_checkpoints: ClassVar[bool] = False
 
-    type: Harmless[str] = Field(description="Kind of process, such as sd_trainer.")
-    name: Harmless[str | None] = Field(
+    type: Harmless[Annotated[str, Shown(level="expert")]] = Field(description="Kind of process, such as sd_trainer.")
+    name: Harmless[Annotated[str | None, Shown(level="expert")]] = Field(
         None, min_length=1, description="Name of the output folder. Unset: the name of the job."
     )
-    training_folder: Harmless[UserPath] = Field(Path("output"), description="Folder of all output folders.")
+    training_folder: Harmless[Annotated[UserPath, Shown(widget="folder")]] = Field(
+        Path("output"), description="Folder of all output folders."
+    )
     device: Harmless[str] = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",

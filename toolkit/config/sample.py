@@ -12,7 +12,7 @@ from toolkit.choice import Spellings
 from toolkit.config.remarks import Around, OnlyWith, Worth
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.seed import Seed
-from toolkit.section import Section
+from toolkit.section import Section, Shown
 
 
 def _false_is_empty(value: Any) -> Any:
@@ -80,29 +80,40 @@ def _lacks_references(around: Around) -> str | None:
 class SampleConfig(Section):
     """`sample`: when samples are drawn, and of what."""
 
-    sample_every: Annotated[int, _NOT_FIRST] = Field(
+    sample_every: Annotated[int, _NOT_FIRST, Shown(level="basic", unit="steps")] = Field(
         250, ge=0, description="Steps between samples. 0: only before the first and after the last."
     )
     sample_start_step: Annotated[
-        int, _NOT_FIRST, OnlyWith("with a `sample_every` above 0", lambda around: around.section.sample_every > 0)
+        int,
+        _NOT_FIRST,
+        OnlyWith("with a `sample_every` above 0", lambda around: around.section.sample_every > 0),
+        Shown(level="expert", unit="steps"),
     ] = Field(0, ge=0, description="No samples before this step, except before the first.")
     samples: Annotated[Prompts, Worth(_lacks_references)] = Field(
         (), description="What to draw: prompts, each with its own settings if you like."
     )
     prompts: Annotated[
-        Prompts, OnlyWith("without `samples`", lambda around: not around.section.samples), Worth(_lacks_references)
+        Prompts,
+        OnlyWith("without `samples`", lambda around: not around.section.samples),
+        Worth(_lacks_references),
+        Shown(level="basic", widget="prompts"),
     ] = Field((), description="The same in short; `--w 512 --seed 3` and the like can stand behind a prompt.")
     neg: Annotated[
         str,
         BeforeValidator(_false_is_empty),
         OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided),
+        Shown(needs="true_cfg"),
     ] = Field("", description="What to avoid.")
-    width: int = Field(1024, ge=16, le=8192, description="Width in pixels, rounded down to what the model takes.")
-    height: int = Field(1024, ge=16, le=8192, description="Height in pixels, rounded down to what the model takes.")
-    seed: Seed = Field(42, description="Seed.")
+    width: Annotated[int, Shown(unit="px")] = Field(
+        1024, ge=16, le=8192, description="Width in pixels, rounded down to what the model takes."
+    )
+    height: Annotated[int, Shown(unit="px")] = Field(
+        1024, ge=16, le=8192, description="Height in pixels, rounded down to what the model takes."
+    )
+    seed: Annotated[Seed, Shown(widget="seed")] = Field(42, description="Seed.")
     walk_seed: bool = Field(False, description="Add the number of the prompt to the seed.")
     guidance_scale: float = Field(4.0, ge=0, description="Guidance.")
-    sample_steps: int = Field(25, ge=1, description="Denoising steps.")
+    sample_steps: Annotated[int, Shown(unit="steps")] = Field(25, ge=1, description="Denoising steps.")
     network_multiplier: float = Field(1.0, description="Strength of the network.")
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"})] = Field(
         "jpg", description="Kind of image file."

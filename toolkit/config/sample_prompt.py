@@ -14,7 +14,7 @@ from toolkit.config.paths import ExistingFile
 from toolkit.config.reading.suggest import did_you_mean
 from toolkit.config.remarks import Around, OnlyWith
 from toolkit.config.seed import Seed
-from toolkit.section import Section
+from toolkit.section import Section, Shown
 
 FLAGS = {
     "w": "width",
@@ -49,24 +49,46 @@ class SamplePrompt(Section):
 
     prompt: str = Field(description="What to draw. `[trigger]` stands for the trigger word.")
     neg: Annotated[
-        str | None, OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided)
+        str | None,
+        OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided),
+        Shown(needs="true_cfg"),
     ] = Field(None, description="What to avoid.")
-    width: int | None = Field(None, ge=16, le=8192, description="Width in pixels.")
-    height: int | None = Field(None, ge=16, le=8192, description="Height in pixels.")
-    seed: Seed | None = Field(None, description="Seed, of the entries after it too.")
+    width: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Width in pixels.")
+    height: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Height in pixels.")
+    seed: Annotated[Seed | None, Shown(widget="seed")] = Field(None, description="Seed, of the entries after it too.")
     guidance_scale: float | None = Field(None, ge=0, description="Guidance.")
-    sample_steps: int | None = Field(None, ge=1, description="Denoising steps.")
+    sample_steps: Annotated[int | None, Shown(unit="steps")] = Field(None, ge=1, description="Denoising steps.")
     network_multiplier: float | None = Field(None, description="Strength of the network.")
-    ctrl_img: ExistingFile | None = Field(None, description="Reference image.")
-    ctrl_img_2: ExistingFile | None = Field(None, description="Reference image 2.")
-    ctrl_img_3: ExistingFile | None = Field(None, description="Reference image 3.")
-    ctrl_img_4: ExistingFile | None = Field(None, description="Reference image 4.")
-    ctrl_img_5: ExistingFile | None = Field(None, description="Reference image 5.")
-    ctrl_img_6: ExistingFile | None = Field(None, description="Reference image 6.")
-    ctrl_img_7: ExistingFile | None = Field(None, description="Reference image 7.")
-    ctrl_img_8: ExistingFile | None = Field(None, description="Reference image 8.")
-    ctrl_img_9: ExistingFile | None = Field(None, description="Reference image 9.")
-    ctrl_img_10: ExistingFile | None = Field(None, description="Reference image 10.")
+    ctrl_img: Annotated[ExistingFile | None, Shown(needs="references", widget="file")] = Field(
+        None, description="Reference image."
+    )
+    ctrl_img_2: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 2."
+    )
+    ctrl_img_3: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 3."
+    )
+    ctrl_img_4: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 4."
+    )
+    ctrl_img_5: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 5."
+    )
+    ctrl_img_6: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 6."
+    )
+    ctrl_img_7: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 7."
+    )
+    ctrl_img_8: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 8."
+    )
+    ctrl_img_9: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 9."
+    )
+    ctrl_img_10: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
+        None, description="Reference image 10."
+    )
 
     @property
     def references(self) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from toolkit.choice import Spellings
 from toolkit.config.remarks import OnlyWith
 from toolkit.dtypes import Dtype
-from toolkit.section import Section
+from toolkit.section import Section, Shown
 
 LORA_ONLY = ("bfl", "kohya")  # values of `save_format` that say nothing of a full fine-tune
 
@@ -17,7 +17,9 @@ LORA_ONLY = ("bfl", "kohya")  # values of `save_format` that say nothing of a fu
 class SaveConfig(Section):
     """`save`: checkpoints in the output folder."""
 
-    save_every: int = Field(250, ge=0, description="Steps between checkpoints. 0: only at the end.")
+    save_every: Annotated[int, Shown(level="basic", unit="steps")] = Field(
+        250, ge=0, description="Steps between checkpoints. 0: only at the end."
+    )
     dtype: Dtype = Field("bf16", description="Precision of the saved weights.")
     max_states_to_keep: int = Field(
         2,
@@ -30,11 +32,11 @@ class SaveConfig(Section):
     max_step_saves_to_keep: Annotated[
         int, OnlyWith("with a `save_every` above 0", lambda around: around.section.save_every > 0)
     ] = Field(4, ge=0, description="Newest checkpoints that are kept. 0: all of them.")
-    on_disk_full: Annotated[Literal["stop", "continue"], Spellings({})] = Field(
+    on_disk_full: Annotated[Literal["stop", "continue"], Spellings({}), Shown(level="expert")] = Field(
         "stop",
         description="When a checkpoint finds no room. continue: train on, and try again when the next one is due.",
     )
-    term_grace_s: float = Field(
+    term_grace_s: Annotated[float, Shown(level="expert", unit="s")] = Field(
         25.0,
         gt=0,
         description="Seconds that a run has after SIGTERM to finish its step and save; then it stops as it is.",

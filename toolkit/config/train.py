@@ -12,7 +12,7 @@ from toolkit.config.remarks import Around, OnlyWith, Worth
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS
 from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES, lr_that_fits
-from toolkit.section import Harmless, Section
+from toolkit.section import Harmless, Section, Shown
 
 LONGEST_WARMUP = 1000
 FALLING = tuple(name for name, row in SCHEDULES.items() if row.falls)
@@ -24,7 +24,7 @@ class LrSchedulerParams(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"num_warmup_steps": "warmup_steps", "eta_min": "min_lr", "lr_min": "min_lr"}
 
-    warmup_steps: int | None = Field(
+    warmup_steps: Annotated[int | None, Shown(unit="steps")] = Field(
         None,
         ge=0,
         description="Steps in which lr rises from 0. Unset: 0; constant_with_warmup: a tenth of the run, at most 1000.",
@@ -46,7 +46,7 @@ class EmaConfig(Section):
     """`train.ema_config`: a running average of the trained weights, which is what gets saved and sampled."""
 
     use_ema: bool = Field(False, description="Keep the average.")
-    ema_decay: Annotated[float, OnlyWith("with `use_ema: true`", _is_averaged)] = Field(
+    ema_decay: Annotated[float, OnlyWith("with `use_ema: true`", _is_averaged), Shown(level="expert")] = Field(
         0.99, gt=0, lt=1, description="Share of the old average kept at each step."
     )
 
@@ -88,19 +88,25 @@ class TrainConfig(Section):
     aliases: ClassVar[Mapping[str, str]] = {"gradient_accumulation_steps": "gradient_accumulation"}
     off_aliases: ClassVar[Mapping[str, Any]] = {"gradient_accumulation_steps": 1}
 
-    steps: Harmless[int] = Field(1000, ge=1, description="Steps in all, those of earlier runs of the job included.")
-    lr: Annotated[float, Worth(_large_lr)] = Field(1e-4, gt=0, description="Learning rate.")
-    full_finetune: bool = Field(False, description="Train all weights of the transformer. For jobs without `network`.")
+    steps: Harmless[Annotated[int, Shown(level="basic", unit="steps")]] = Field(
+        1000, ge=1, description="Steps in all, those of earlier runs of the job included."
+    )
+    lr: Annotated[float, Worth(_large_lr), Shown(level="basic")] = Field(1e-4, gt=0, description="Learning rate.")
+    full_finetune: Annotated[bool, Shown(level="basic")] = Field(
+        False, description="Train all weights of the transformer. For jobs without `network`."
+    )
     optimizer: Annotated[str, ChoiceOf(OPTIMIZERS, besides=lr_that_fits)] = Field("adamw", description="Optimizer.")
     optimizer_params: Annotated[Section, _OPTIMIZER_PARAMS] = Field(
         _OPTIMIZER_PARAMS.default, validate_default=True, description="Its settings."
     )
-    full_finetune_weights: Annotated[Literal["fp32", "bf16_stochastic", "bf16_split"], Spellings({})] = Field(
+    full_finetune_weights: Annotated[
+        Literal["fp32", "bf16_stochastic", "bf16_split"], Spellings({}), Shown(level="expert")
+    ] = Field(
         "fp32",
         description="How a full fine-tune holds the weights. bf16_split computes with bf16 and keeps the other half of "
         "each fp32 weight beside it: exact. bf16_stochastic rounds at random, right on average: half the memory.",
     )
-    fused_backward_pass: bool = Field(
+    fused_backward_pass: Annotated[bool, Shown(level="expert")] = Field(
         False,
         description="Full fine-tune: update each weight as soon as its gradient is known, so that only one gradient "
         "is held at a time. Needs `max_grad_norm: 0`.",
@@ -109,11 +115,13 @@ class TrainConfig(Section):
         "constant", description="Course of lr after warm-up: cosine and linear fall to `min_lr`."
     )
     lr_scheduler_params: LrSchedulerParams = Field(LrSchedulerParams(), description="Its settings.")
-    batch_size: int = Field(1, ge=1, description="Images per batch.")
+    batch_size: Annotated[int, Shown(level="basic", unit="images")] = Field(1, ge=1, description="Images per batch.")
     gradient_accumulation: int = Field(1, ge=1, description="Batches per step; their gradients are averaged.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Longer gradients are shortened to this. 0: never.")
+    max_grad_norm: Annotated[float, Shown(level="expert")] = Field(
+        1.0, ge=0, description="Longer gradients are shortened to this. 0: never."
+    )
     dtype: Dtype = Field("bf16", description="Precision of the frozen model, and of the arithmetic.")
-    noise_scheduler: Annotated[Literal["flowmatch"], Spellings({})] = Field(
+    noise_scheduler: Annotated[Literal["flowmatch"], Spellings({}), Shown(level="expert")] = Field(
         "flowmatch", description="Path from image to noise."
     )
     timestep_type: Annotated[str, ChoiceOf(TIMESTEPS)] = Field(
@@ -122,16 +130,18 @@ class TrainConfig(Section):
     content_or_style: Annotated[str, ChoiceOf(BIASES)] = Field(
         "balanced", description="Which noise levels are drawn more: content the high ones, style the low ones."
     )
-    min_denoising_steps: int = Field(
+    min_denoising_steps: Annotated[int, Shown(level="expert")] = Field(
         0, ge=0, le=999, description="First of 1000 noise levels that are trained; 0 is pure noise."
     )
-    max_denoising_steps: int = Field(
+    max_denoising_steps: Annotated[int, Shown(level="expert")] = Field(
         999, ge=0, le=999, description="Last of 1000 noise levels that are trained; 999 is the image."
     )
     objective: Annotated[str, ChoiceOf(OBJECTIVES)] = Field("velocity", description="What a step minimises.")
     loss_type: Annotated[str, ChoiceOf(LOSSES)] = Field("mse", description="Distance between prediction and target.")
     cfg_scale: Annotated[
-        float, OnlyWith("by models with a guidance embedding, where it is not bypassed", _is_guidance_read)
+        float,
+        OnlyWith("by models with a guidance embedding, where it is not bypassed", _is_guidance_read),
+        Shown(level="expert", needs="guidance_embed"),
     ] = Field(1.0, ge=0, description="Guidance value that the model gets in training.")
     bypass_guidance_embedding: Annotated[
         bool,
@@ -139,6 +149,7 @@ class TrainConfig(Section):
             "by models that can do without their guidance embedding, FLUX.1 [dev] and its like, as in ai-toolkit",
             lambda around: around.can("guidance_bypass"),
         ),
+        Shown(level="expert", needs="guidance_bypass"),
     ] = Field(False, description="Train without the guidance embedding.")
     reg_weight: Annotated[float, OnlyWith("beside a dataset with `is_reg: true`", _are_regularised)] = Field(
         1.0, ge=0, description="Weight of regularisation sets in the loss."

@@ -20,7 +20,7 @@ from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.seed import Seed
 from toolkit.config.train import TrainConfig
-from toolkit.section import Harmless
+from toolkit.section import Harmless, Shown
 
 
 def _is_drawn(around: Around) -> bool:
@@ -36,9 +36,15 @@ class TrainingProcessConfig(ProcessConfig):
 
     keeps_checkpoints: ClassVar[bool] = True
 
-    trigger_word: str | None = Field(None, description="Word that stands for what is learned; `[trigger]` in captions.")
-    training_seed: Seed = Field(42, description="Seed of every random choice in training.")
-    log_dir: Harmless[UserPath | None] = Field(None, description="Folder for TensorBoard logs. Unset: none.")
+    trigger_word: Annotated[str | None, Shown(level="basic")] = Field(
+        None, description="Word that stands for what is learned; `[trigger]` in captions."
+    )
+    training_seed: Annotated[Seed, Shown(widget="seed")] = Field(
+        42, description="Seed of every random choice in training."
+    )
+    log_dir: Harmless[Annotated[UserPath | None, Shown(level="expert", widget="folder")]] = Field(
+        None, description="Folder for TensorBoard logs. Unset: none."
+    )
     model: ModelConfig = Field(description="The base model.")
     network: NetworkConfig | None = Field(None, description="What is trained. Without it: `train.full_finetune: true`.")
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The images.")
