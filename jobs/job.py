@@ -153,6 +153,9 @@ class Job:
                     print(self.config.redact(line))
                 checks.append(checked)
             ending = {}
+        except KeyboardInterrupt:
+            ending = {"status": "stopped at once"}
+            raise
         finally:
             took = round(time.monotonic() - started, 2)
             for folder in told:

@@ -469,8 +469,13 @@ def _wait_for(word: str, process: subprocess.Popen[str]) -> None:
 
 def test_the_web_page_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
+
+    def main(arguments: list[str]) -> int:
+        given.extend(arguments)
+        return 3
+
     server = types.ModuleType("ui.server.main")
-    server.main = lambda arguments: given.extend(arguments) or 3  # type: ignore[attr-defined]
+    server.main = main  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ui.server.main", server)
     assert command_line.main(["ui", "--port", "9000", "--no-browser"]) == 3
     assert given == ["--port", "9000", "--no-browser"]

@@ -2,7 +2,8 @@
 
 The newest events are in `events.jsonl`. When it is full it becomes `events.1.jsonl`, the next time `events.2.jsonl`,
 and so on, and a new one begins: every event is in one file. When the older files together are too large, steps are
-thinned out in them, first to those divisible by 2, then by 4, ...; all other events stay as long as there is room.
+thinned out in them, first to those divisible by 2, then by 4, ..., and figures of memory to as few; all other events
+stay as long as there is room.
 
 `read_events` gives all of it. Who follows a running job keeps `events.jsonl` open, reads on at its end, and takes only
 lines that end. When the file of that name is no longer the one that is open (another inode), the open one has got its
@@ -29,6 +30,7 @@ FILE_BYTES = 2_000_000  # about 10,000 steps
 OLDER_BYTES = 8 * FILE_BYTES
 _COARSEST = 1024
 _BLOCK_BYTES = 1 << 16
+_MEMORY_EVERY_S = 10
 _KIND_ENDS = 64  # in a line: after its time and kind
 
 EventKind = Literal[
@@ -250,6 +252,9 @@ def _keep_every(path: Path, stride: int) -> None:
 
 def _stays(line: bytes, stride: int) -> bool:
     event = next(_events(line), {})
+    moment = event.get("time")
+    if event.get("kind") == "memory" and isinstance(moment, int | float):
+        return moment // _MEMORY_EVERY_S % stride == 0
     return event.get("kind") != "step" or event.get("step", 0) % stride == 0
 
 

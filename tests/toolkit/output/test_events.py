@@ -195,6 +195,23 @@ def test_an_event_is_added_only_to_a_log_that_is_there_and_never_begins_a_new_fi
     assert len(list(tmp_path.iterdir())) > 2
 
 
+def test_figures_of_memory_leave_room_for_the_course_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+    now = itertools.count(1_000_000, 10)
+    monkeypatch.setattr("toolkit.output.events.time.time", lambda: float(next(now)))
+    with EventLog(path, file_bytes=2_000, older_bytes=4_000) as log:
+        for step in range(400):
+            log.write("memory", ram_bytes=1)
+            log.write("step", step=step, loss=0.5)
+    events = list(read_events(path))
+    steps = [event["step"] for event in events if event["kind"] == "step"]
+    assert steps[0] == 0 and steps[-1] == 399
+    assert 10 < sum(event["kind"] == "memory" for event in events) < 200
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 8_000
+
+
 def test_the_kinds_are_those_that_the_log_describes() -> None:
     described = re.findall(r"^ {8}(\w+) {2,}", EventLog.__doc__ or "", re.MULTILINE)
     assert described == list(get_args(EventKind))

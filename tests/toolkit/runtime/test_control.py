@@ -17,7 +17,7 @@ from toolkit.runtime.control import CONTROL_FOLDER, ControlFolder, Wishes, send
 def test_commands_come_in_order_once_and_leave_nothing(tmp_path: Path) -> None:
     control = ControlFolder(tmp_path)
     for command in ("save", "sample", "save", "stop"):
-        send(tmp_path, command)  # type: ignore[arg-type]
+        send(tmp_path, command)
     assert control.take() == ["save", "sample", "save", "stop"]
     assert control.take() == [] and not list((tmp_path / CONTROL_FOLDER).iterdir())
     control.clear(before_ns=0)
