@@ -479,6 +479,7 @@ class ImportRequest(Body):
     """`POST /api/import`: a job file of ours or ai-toolkit's, or what a LoRA file or a sample picture holds."""
 
     filename: str = Field(max_length=255)
+    to: str | None = Field(None, max_length=128, description="Rewrite a job file for this model.")
     text: str | None = Field(None, max_length=1_000_000)
     base64: str | None = Field(None, max_length=40_000_000)
 
@@ -503,3 +504,30 @@ class Message(Answer):
     jobs: list[JobRow] | None = None
     events: list[dict[str, Any]] | None = None
     machine: Machine | None = None
+
+
+class Star(Body):
+    """`PUT /api/jobs/{id}/samples/{file}/star`."""
+
+    is_starred: bool
+
+
+class Difference(Answer):
+    """A setting that is not what it was.
+
+    Attributes:
+        key: dotted key of the first process.
+        is_harmless: it changes no step's numbers.
+    """
+
+    key: str
+    before: str
+    now: str
+    is_harmless: bool
+
+
+class Differences(Answer):
+    """`GET /api/jobs/{id}/diff`: against its last run, or with `other` against another job."""
+
+    against: str
+    differences: list[Difference]

@@ -1,0 +1,97 @@
+"""What lives as long as the server does, made once and handed to the routes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from ui.server.checks.checker import Checker
+from ui.server.jobs.actions import Actions
+from ui.server.jobs.registry import Registry
+from ui.server.jobs.scheduler import Scheduler
+from ui.server.jobs.text import TextFolder
+from ui.server.machine import Cards
+from ui.server.options import Options
+from ui.server.roots import Roots
+from ui.server.settings import SettingsFile
+from ui.server.store import Store
+from ui.server.stream import Hub
+from ui.server.views.thumbs import Thumbs
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes work with."""
+
+    options: Options
+    roots: Roots
+    store: Store
+    hub: Hub
+    cards: Cards
+    registry: Registry
+    checker: Checker
+    scheduler: Scheduler
+    actions: Actions
+    settings: SettingsFile
+    thumbs: Thumbs
+
+
+def make_services(options: Options) -> Services:
+    """Everything, put together; nothing is opened yet."""
+    roots, hub, cards = Roots(options.roots), Hub(), Cards()
+    store = Store(options.store / "index.sqlite")
+    registry = Registry(roots, store, hub, poll_s=options.poll_s)
+    texts = TextFolder(options.store / "texts")
+    checker = Checker(texts)
+    scheduler = Scheduler(registry, cards, checker, options.program, options.store / "scheduler.lock")
+    settings = SettingsFile(options.store, roots)
+    scheduler.environment = settings.environment
+    actions = Actions(registry, texts, scheduler.kick)
+    return Services(
+        options, roots, store, hub, cards, registry, checker, scheduler, actions, settings, Thumbs(options.store)
+    )
+
+
+class Life:
+    """The threads of a server."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def begin(self) -> None:
+        """Open the index, look at everything once, and begin to watch."""
+        services = self.services
+        services.store.open(is_new=services.options.is_reindexed)
+        services.registry.look(everywhere=True)
+        self._threads = [threading.Thread(target=services.registry.run, args=(self._stop,), name="watch", daemon=True)]
+        if services.options.has_scheduler:
+            self._threads.append(
+                threading.Thread(target=services.scheduler.run, args=(self._stop,), name="schedule", daemon=True)
+            )
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Stop watching. Jobs live on."""
+        self._stop.set()
+        self.services.scheduler.kick()
+        self.services.hub.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self.services.registry.close()
+        self.services.store.close()
+
+
+def services_of(request: Request) -> Services:
+    """The services that the app was made with."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+Here = Annotated[Services, Depends(services_of)]
