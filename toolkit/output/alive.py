@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,8 +36,8 @@ class ProcessIdentity:
     machine: str
     pid: int
     started: int
-    host: str = ""
-    boot: str = ""
+    host: str = field(default="", compare=False)
+    boot: str = field(default="", compare=False)
 
     def is_alive(self) -> bool | None:
         """Whether it still runs; None where that cannot be seen from here.

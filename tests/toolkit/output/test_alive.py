@@ -40,3 +40,7 @@ def test_another_container_of_this_host_cannot_be_seen() -> None:
 def test_records_of_older_versions_are_read() -> None:
     old = {key: value for key, value in asdict(this_process()).items() if key not in ("host", "boot")}
     assert ProcessIdentity(**old).fate == "alive"
+
+
+def test_who_it_is_does_not_depend_on_what_is_known_of_its_host() -> None:
+    assert replace(this_process(), host="", boot="") == this_process()
