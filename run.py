@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import importlib.metadata
 import importlib.util
 import io
@@ -165,8 +164,9 @@ def _ui(arguments: Sequence[str]) -> int:
         print(f"The web page needs {' and '.join(missing)}. Install what is missing with:", file=sys.stderr)
         print(f"  {sys.executable} -m pip install -r {REPOSITORY / 'requirements.txt'}", file=sys.stderr)
         return 2
-    code: int = importlib.import_module("ui.server.main").main(arguments)
-    return code
+    from ui.server.main import main as serve  # no other command needs its packages
+
+    return serve(arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
