@@ -10,8 +10,7 @@ from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Reference
-from toolkit.data.image_cache import IMAGES
-from toolkit.data.image_files import EXTENSIONS, ImageError, ImageInfo
+from toolkit.data.image_files import EXTENSIONS, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import list_images
 from toolkit.data.reference_sizes import fit_reference, reference_problem
 from toolkit.data.scan_result import Findings

@@ -22,7 +22,7 @@ from toolkit.output.bundles import (
     step_folders,
 )
 from toolkit.output.unowned import has_begun, must_not_be_read, unowned_files
-from toolkit.train.run_facts import RunFacts, changes_since, differences_since, some_names
+from toolkit.train.run_facts import RunFacts, SettingsChanged, changes_since, differences_since, some_names
 
 _GO_ON = (
     "To train on from weights among them, name them as network.pretrained_lora_path (in a full fine-tune as "
@@ -131,6 +131,11 @@ def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_th
     _require_parts(bundle, before, facts.config, keeps_optimizer=keeps_optimizer)
     changed = tuple(differences_since(bundle, facts))
     return ResumePlan(bundle, tuple(notices), superseded, keeps_optimizer, differences=changed)
+
+
+def differences_in(error: UserError) -> tuple[Difference, ...]:
+    """The settings that an error of `plan_resume` is about; none if it is about something else."""
+    return error.differences if isinstance(error, SettingsChanged) else ()
 
 
 def describe_resume(plan: ResumePlan) -> list[str]:

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from toolkit.config import DatasetConfig
-from toolkit.data import image_cache
-from toolkit.data.image_cache import ImageCache
-from toolkit.data.image_files import ImageError, ImageInfo, inspect_image
+from toolkit.data import image_files
+from toolkit.data.image_files import ImageCache, ImageError, ImageInfo, inspect_image
 from toolkit.data.scan import scan_datasets
 
 
@@ -25,8 +24,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return inspect_image(path)
 
-    monkeypatch.setattr(image_cache, "inspect_image", inspect)
-    monkeypatch.setattr(image_cache, "_SETTLED_NS", -1)
+    monkeypatch.setattr(image_files, "inspect_image", inspect)
+    monkeypatch.setattr(image_files, "_SETTLED_NS", -1)
     return names
 
 
@@ -59,7 +58,7 @@ def test_a_file_is_read_again_when_it_has_changed_even_at_its_size_and_with_its_
 def test_a_file_that_was_changed_just_now_is_not_trusted(
     tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_cache, "_SETTLED_NS", 3_600 * 10**9)
+    monkeypatch.setattr(image_files, "_SETTLED_NS", 3_600 * 10**9)
     cache, path = ImageCache(), _draw(tmp_path / "a.png")
     cache.inspect(path)
     cache.inspect(path)
@@ -78,7 +77,7 @@ def test_what_cannot_be_read_is_not_remembered(tmp_path: Path, read: list[str]) 
 
 
 def test_the_oldest_are_forgotten(tmp_path: Path, read: list[str]) -> None:
-    cache = ImageCache(most_files=2)
+    cache = ImageCache(most=2)
     paths = [_draw(tmp_path / f"{name}.png") for name in "abc"]
     for path in (*paths, paths[2], paths[0]):
         cache.inspect(path)
