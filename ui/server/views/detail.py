@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from toolkit.errors import Problem as Said
 from toolkit.output.bundles import newest_bundle
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
@@ -92,7 +93,7 @@ def _refused(log: str, reason: str) -> tuple[str, list[Problem]]:
                 where, colon, what = line.strip().partition(": ")
                 if not line.startswith("  ") or not colon:
                     break
-                said.append(as_problem(where, what))
+                said.append(as_problem(Said(where, what)))
             return lines[index].strip(), said
     told = [line for line in lines if line.strip()]
     return (told[-1].strip() if told else reason), []
