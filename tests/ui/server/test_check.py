@@ -75,6 +75,18 @@ def test_our_own_job_and_one_in_json_are_imported(site: Site) -> None:
     assert answer["yaml"].startswith("job: extension\n")
 
 
+def test_a_job_of_another_model_is_rewritten_with_every_change_told(site: Site) -> None:
+    archs = {model["arch"]: model for model in site.client.get("/api/models").json()}
+    former = next(arch for arch, model in archs.items() if model["family"] != archs["flux2_tiny"]["family"])
+    text = site.text(model={"arch": former, "name_or_path": archs[former]["source"]})
+    body = {"filename": "old.yaml", "text": f"# mine\n{text}", "to": "flux2_tiny"}
+    answer = site.client.post("/api/import", json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["changes"] and "arch: flux2_tiny" in found["yaml"] and "# mine" in found["yaml"]
+    assert site.client.post("/api/import", json=body | {"to": "nonsense"}).status_code == 422
+
+
 def test_a_lora_file_is_imported_by_its_metadata(site: Site) -> None:
     metadata = {
         "ss_base_model_version": "flux2_tiny",

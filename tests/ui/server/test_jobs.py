@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
-from tests.ui.server.conftest import ROOT, SCRIPTED, Site, wait_for
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.ui.server.conftest import ROOT, SCRIPTED, TOKEN, Site, options_for, wait_for
+from toolkit import files
+from ui.server.app import create_app
+from ui.server.options import Options
 
 
 def test_a_job_goes_from_draft_to_done(site: Site) -> None:
@@ -227,3 +235,32 @@ def test_a_run_of_a_newer_version_is_said_in_words(site: Site) -> None:
     site.services.registry.look(everywhere=True)
     (row,) = site.client.get("/api/jobs").json()["jobs"]
     assert "teleported" in row["reason"]
+
+
+def test_what_the_trainer_itself_refuses_is_shown_by_key(tmp_path: Path) -> None:
+    """Takes seconds: `run.py` is started."""
+    app = create_app(options_for(tmp_path, program=Options(tmp_path, ()).program))
+    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        site = Site(app, client, tmp_path)
+        id_ = site.make(start=True, train={"lrr": 1})
+        job = site.wait(id_, "refused", "failed", "done")
+        assert job["state"] == "refused"
+        assert [problem["where"] for problem in job["failure"]["problems"]] == ["train.lrr"]
+        assert "1 mistake" in job["failure"]["message"]
+
+
+def test_a_full_disk_is_said_in_words_and_leaves_nothing_behind(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    id_ = site.make("whole")
+
+    def full(handle: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.disk, "write", full)
+        answer = site.client.post("/api/jobs", json={"yaml": site.text()})
+        assert answer.status_code == 409 and "disk is full" in answer.json()["problems"][0]["what"]
+        answer = site.client.put(f"/api/jobs/{id_}", json={"note": "x"})
+        assert answer.status_code == 409
+    assert not (site.output() / "job.yaml").exists()
+    assert site.job(id_)["note"] == ""
+    assert site.client.post("/api/jobs", json={"yaml": site.text()}).status_code == 200

@@ -44,7 +44,7 @@ class Actions:
         """
         folder = self._place(request.yaml)
         with self.registry.lock:
-            if folder.exists():
+            if folder.exists() and any(folder.iterdir()):
                 what = f"{folder} is taken. Give the job another name, or open the job that is there."
                 raise Refusal(409, what, "config.name")
             write_text(folder / JOB_FILE, request.yaml)
