@@ -5,6 +5,7 @@ The routes come from the app's own router, with every parameter that it declares
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator
@@ -283,15 +284,17 @@ def _written(target: Target) -> list[str]:
         ("sample", "samples", 0, "ctrl_img"),
         ("sample", "samples", 0, "prompt"),
     )
+    sound = yaml.safe_load(job_text(target.folder, "planted"))
     for number, payload in enumerate(payloads(target)):
         clean = payload.encode("utf-8", "replace").decode()
         for place in fields:
-            job = yaml.safe_load(job_text(target.folder, f"planted_{number}"))
+            job = copy.deepcopy(sound)
+            job["config"]["name"] = f"planted_{number}"
             entry = job["config"]["process"][0]
             for part in place[:-1]:
                 entry = entry[part]
             entry[place[-1]] = f"a cat --ctrl_img {clean}" if place[-1] == "prompt" else clean
-            text = yaml.safe_dump(job)
+            text = json.dumps(job)  # YAML, too
             says = f"{'.'.join(map(str, place))}={payload!r}"
             findings += _judged(target.send("POST", "/api/jobs", token=TOKEN, body={"yaml": text}), f"job with {says}")
         body = {"training_folder": clean}

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
@@ -28,6 +29,7 @@ from ui.server.jobs.text import TextFolder
 _HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "optimum"}
 _TIMEOUT_S = 180.0
 _KEPT = 64
+_REFUSED_S = 30.0
 
 
 class _NeedsTorch(Exception):
@@ -72,6 +74,7 @@ class Checker:
     def __init__(self, texts: TextFolder) -> None:
         self.texts = texts
         self._answers: dict[str, dict[str, Any]] = {}
+        self._refused: dict[str, tuple[float, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def check(self, asked: Asked) -> Found:
@@ -84,7 +87,8 @@ class Checker:
                     config = load_job(path)
                     facts = job_facts(config, list(self._job(config, asked).checks()))
             except _NeedsTorch:
-                facts = self._elsewhere(path, asked)
+                facts = self._of_model(config) or self._elsewhere(path, asked)
+                self._remember(config, facts)
             except UserError as error:
                 facts = unreadable_facts(str(path), error)
             return Found(_named(facts, str(path)), config)
@@ -96,6 +100,19 @@ class Checker:
             if memory and process["ok"]:
                 return int(memory["peak_gpu_bytes"]), int(memory["peak_ram_bytes"])
         return None
+
+    def _of_model(self, config: JobConfig | None) -> dict[str, Any] | None:
+        """What was found wrong a moment ago with a job of the same model: whoever types on need not wait again."""
+        refused_at, facts = self._refused.get(_model_key(config), (0.0, None))
+        return facts if time.monotonic() - refused_at < _REFUSED_S else None
+
+    def _remember(self, config: JobConfig | None, facts: dict[str, Any]) -> None:
+        if facts["ok"] or config is None:
+            self._refused.pop(_model_key(config), None)
+        elif _model_key(config) not in self._refused or self._of_model(config) is None:
+            self._refused[_model_key(config)] = time.monotonic(), facts
+            while len(self._refused) > _KEPT:
+                self._refused.pop(next(iter(self._refused)), None)
 
     def _job(self, config: JobConfig, asked: Asked) -> Job:
         source: Any = asked.resume
@@ -128,6 +145,14 @@ class Checker:
                 while len(self._answers) > _KEPT:
                     del self._answers[next(iter(self._answers))]
         return facts
+
+
+def _model_key(config: JobConfig | None) -> str:
+    """Equal for jobs whose model files, and what is trained of them, are the same."""
+    if config is None:
+        return ""
+    process = config.config.process[0].model_dump(mode="json")
+    return sha256_json([process.get("model"), process.get("network"), process.get("device")])
 
 
 class _Barrier(MetaPathFinder):
