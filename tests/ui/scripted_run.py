@@ -49,6 +49,7 @@ from toolkit.output.bundles import (  # noqa: E402  # noqa: E402
 from toolkit.output.events import EventLog  # noqa: E402
 from toolkit.output.lock import FolderInUse, RunLock  # noqa: E402
 from toolkit.output.run_record import RunRecord  # noqa: E402
+from toolkit.runtime.control import Command, ControlFolder  # noqa: E402
 
 _GB = 1 << 30
 
@@ -58,10 +59,10 @@ class Asked(Exception):
 
 
 class Control:
-    """Signals, and the files of the control folder."""
+    """Signals, and the control folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / ".run.control"
+        self.folder = ControlFolder(folder)
         self.count = 0
 
     def listen(self) -> None:
@@ -69,14 +70,12 @@ class Control:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._count)
 
-    def take(self) -> list[str]:
+    def take(self, events: EventLog) -> list[Command]:
         """The commands that were sent since the last time."""
-        found = []
-        with contextlib.suppress(OSError):
-            for path in sorted(self.folder.glob("*-*.json")):
-                found.append(path.stem.rpartition("-")[2])
-                path.unlink()
-        return found
+        commands = self.folder.take()
+        for command in commands:
+            events.write("control", command=command)
+        return commands
 
     def _count(self, *_: Any) -> None:
         self.count += 1
@@ -149,9 +148,10 @@ def train(
     steps, step_s = process.train.steps, float(script.get("step_s", 0.02))
     write_text(folder / "config.yaml", config.as_written())
     with EventLog(folder / "events.jsonl") as events:
-        events.write("job", name=config.name, arch=process.model.arch, steps=steps)
+        events.write("job", run=record.run, name=config.name, arch=process.model.arch, steps=steps)
         for name in ("encode text", "encode images"):
             events.write("stage", name=name, state="started")
+            events.write("progress", stage=name, done=4, total=4, unit="texts")
             events.write("stage", name=name, state="done", duration_s=0.1, **_memory())
         events.write("stage", name="train", state="started")
         start = _resume(folder, from_step)
@@ -165,7 +165,7 @@ def train(
             events.write(
                 "step", step=step, loss=loss, terms={"velocity": loss}, lr=1e-4, grad_norm=1 + loss, step_s=step_s
             )
-            commands = control.take()
+            commands = control.take(events)
             if (process.save.save_every and step % process.save.save_every == 0) or "save" in commands:
                 save(config, process, folder, step, events)
             every = process.sample.sample_every
@@ -207,7 +207,8 @@ def save(
         )
     elif is_final:
         write_bytes(weights, _tensors(step))
-    events.write("checkpoint", state="written", path=str(weights), step=step)
+    size = weights.stat().st_size
+    events.write("checkpoint", state="written", path=weights.name, step=step, bytes=size, final=is_final)
 
 
 def draw(events: EventLog, process: TrainingProcessConfig, folder: Path, step: int) -> None:

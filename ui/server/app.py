@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
@@ -16,7 +17,7 @@ from ui.server.schemas import Problems
 from ui.server.services import Life, make_services
 from ui.server.web.guard import Guard
 
-_REFUSALS = {
+_REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problems, "description": what}
     for status, what in {
         401: "No token, or a wrong one",

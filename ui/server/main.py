@@ -63,7 +63,6 @@ def options_of(given: argparse.Namespace, environment: os._Environ[str] | dict[s
         raise ValueError(f"{TOKEN_VARIABLE} has {len(token)} characters and needs {MIN_LISTEN_TOKEN} or more.")
     names = [*_LOOPBACK, *given.host_name, *([given.listen] if given.listen else [])]
     program = environment.get(PROGRAM_VARIABLE)
-    extra = {"program": (sys.executable, program)} if program else {}
     return Options(
         store=store,
         roots=roots,
@@ -71,7 +70,7 @@ def options_of(given: argparse.Namespace, environment: os._Environ[str] | dict[s
         hosts=tuple(dict.fromkeys(name.lower() for name in names)),
         is_reindexed=given.reindex,
         may_run_elsewhere=bool(given.listen),
-        **extra,
+        program=(sys.executable, program or str(REPOSITORY / "run.py")),
     )
 
 

@@ -51,7 +51,10 @@ def explain_errors(app: FastAPI) -> None:
 def from_error(error: UserError) -> list[Problem]:
     """The mistakes that an error of the trainer's is about."""
     if isinstance(error, JobError):
-        return [Problem(severity="error", where=clean(it.where), what=clean(it.what)) for it in error.problems]
+        return [
+            Problem(severity="error", where=clean(it.where), what=clean(it.what), line=it.line, column=it.column)
+            for it in error.problems
+        ]
     return [Problem(severity="error", where="", what=clean(str(error)))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import threading
 from collections import deque
@@ -72,7 +73,7 @@ class Hub:
         key = id(event)
         if len(self._wake) >= _MOST_READERS:
             return
-        self._wake[key] = lambda: loop.call_soon_threadsafe(event.set)
+        self._wake[key] = functools.partial(_wake, loop, event)
         try:
             seen = self._seen(last_id)
             yield f"retry: {RETRY_MS}\n\n".encode()
@@ -119,6 +120,10 @@ class Hub:
 
     def _render(self, sent: Sent) -> bytes:
         return b"id: %s-%d\ndata: %s\n\n" % (self.boot.encode(), sent.number, sent.data)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(event.set)
 
 
 def _is_wanted(topic: str, topics: frozenset[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 from collections.abc import Iterable, Mapping
@@ -11,8 +12,11 @@ from typing import Any
 import psutil
 
 from toolkit.cards import ModelCard, find_cards
+from toolkit.config import load_job
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.errors import UserError
 from ui.server.checks.checker import Found
+from ui.server.jobs.folders import stamp
 from ui.server.jobs.job import CONFIG_FILE, Job
 from ui.server.schemas import Estimate
 
@@ -76,11 +80,10 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
 def _measured(process: TrainingProcessConfig, work: float, jobs: Iterable[Job]) -> list[float]:
     """Seconds a step of runs like this one took here, scaled to its pixels."""
     found: list[float] = []
-    for job in jobs:
-        step_s = job.summary.step_s
-        if step_s is None or job.summary.arch != process.model.arch or len(found) >= _MOST_RUNS:
-            continue
-        facts = _facts_of(job.folder)
+    alike = [job for job in jobs if job.summary.step_s is not None and job.summary.arch == process.model.arch]
+    for job in alike[:_MOST_RUNS]:
+        step_s = job.summary.step_s or 0.0
+        facts = _facts_of(job.folder / CONFIG_FILE, stamp(job.folder / CONFIG_FILE))
         if facts is None or facts.get("kind") != _kind(process):
             continue
         other = float(facts["work"])
@@ -89,13 +92,11 @@ def _measured(process: TrainingProcessConfig, work: float, jobs: Iterable[Job]) 
     return found
 
 
-def _facts_of(folder: Path) -> dict[str, Any] | None:
+@functools.lru_cache(maxsize=256)
+def _facts_of(path: Path, changed: Any) -> dict[str, Any] | None:
     """Of another run: what makes its steps long, from the settings that it was started with."""
-    from toolkit.config import load_job
-    from toolkit.errors import UserError
-
     try:
-        process = load_job(folder / CONFIG_FILE).config.process[0]
+        process = load_job(path).config.process[0]
     except (UserError, OSError):
         return None
     if not isinstance(process, TrainingProcessConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,48 +10,40 @@ from typing import Any
 from toolkit.cards import find_cards
 from toolkit.config import JobConfig
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.errors import Problem as Said
 from toolkit.output.disk import free_bytes
 from ui.server.checks.checker import Found
 from ui.server.checks.download import Download, download_of
-from ui.server.checks.marks import Marks
 from ui.server.jobs.text import as_problem
 from ui.server.schemas import (
     Bucket,
     CheckReport,
     DatasetTable,
     Estimate,
-    Fix,
     MemoryReport,
     Phase,
     Problem,
-    Severity,
     Way,
 )
 from ui.server.words import clean
 
-_NOT_WARNED = "warning: "
 
-
-def report_of(found: Found, text: str, outside: Sequence[Problem], estimate: Estimate | None) -> CheckReport:
+def report_of(found: Found, estimate: Estimate | None) -> CheckReport:
     """All that is to be said of a job before it starts.
 
     Args:
         found: by the trainer's check.
-        text: of the job.
-        outside: paths that lead out of the roots.
         estimate: how long it will take.
     """
     facts = found.facts
     process: Mapping[str, Any] = facts["processes"][0] if facts["processes"] else {}
     download = _download(found.config)
-    marks = Marks(text)
-    problems = [*outside, *_problems(facts, download)]
     resume = process.get("resume") or {}
     folder = process.get("output_folder")
     return CheckReport(
-        ok=bool(facts["ok"]) and not outside,
+        ok=bool(facts["ok"]),
         name=_or_none(facts["name"]),
-        problems=[marks.placed(problem) for problem in problems],
+        problems=list(_problems(facts, download)),
         lines=[clean(line) for it in facts["processes"] for line in it["lines"]],
         datasets=[_table(table) for table in process.get("datasets") or ()],
         memory=_memory(process.get("memory")),
@@ -68,13 +59,12 @@ def report_of(found: Found, text: str, outside: Sequence[Problem], estimate: Est
     )
 
 
-def unchecked(text: str, problems: Sequence[Problem]) -> CheckReport:
+def unchecked(problems: Sequence[Problem]) -> CheckReport:
     """The report of a text that was not looked at further: it names what this server must not read."""
-    marks = Marks(text)
     return CheckReport(
         ok=False,
         name=None,
-        problems=[marks.placed(problem) for problem in problems],
+        problems=list(problems),
         lines=[],
         datasets=[],
         memory=None,
@@ -91,25 +81,16 @@ def unchecked(text: str, problems: Sequence[Problem]) -> CheckReport:
 
 
 def _problems(facts: Mapping[str, Any], download: Download | None) -> Iterable[Problem]:
-    """Errors first, then warnings and notices; of two with the same words one."""
-    yield from (as_problem(it["where"], it["what"]) for it in facts["problems"])
-    notices: list[str] = list(facts["notices"])
-    for process in facts["processes"]:
-        yield from (as_problem(it["where"], it["what"]) for it in process["problems"])
-        notices += process["notices"]
+    """Errors first, then warnings and notices; what is said twice is shown once."""
+    parts = [facts, *facts["processes"]]
+    yield from (as_problem(Said(**it)) for part in parts for it in part["problems"])
+    remarks = [as_problem(Said(**it)) for part in parts for it in part["remarks"]]
     if download is not None and download.gate:
-        notices.append(f"{_NOT_WARNED}{download.gate}")
-    found = [_notice(text) for text in dict.fromkeys(notices)]
-    yield from sorted(found, key=lambda it: it.severity != "warning")
-
-
-def _notice(text: str) -> Problem:
-    severity: Severity = "warning" if text.startswith(_NOT_WARNED) else "notice"
-    text = text.removeprefix(_NOT_WARNED)
-    where, colon, what = text.partition(": ")
-    is_key = bool(colon) and where.startswith("config.") and " " not in where
-    problem = as_problem(where, what) if is_key else as_problem("", text)
-    return problem.model_copy(update={"severity": severity})
+        remarks.append(Problem(severity="warning", where="model.name_or_path", what=clean(download.gate)))
+    first: dict[str, Problem] = {}
+    for problem in remarks:
+        first.setdefault(problem.what, problem)
+    yield from sorted(first.values(), key=lambda it: it.severity != "warning")
 
 
 def _table(table: Mapping[str, Any]) -> DatasetTable:
@@ -151,12 +132,6 @@ def _memory(memory: Mapping[str, Any] | None) -> MemoryReport | None:
         ],
         ways=[Way(**way) for way in memory["ways"]],
     )
-
-
-def fix_of(way: Way) -> Fix:
-    """A way to fit as edits of the job text."""
-    said = ", ".join(f"{key}: {json.dumps(value)}" for key, value in way.settings.items())
-    return Fix(label=said, edits=way.settings)
 
 
 def _download(config: JobConfig | None) -> Download | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from toolkit.files import move, write_text
 from toolkit.output.bundles import BrokenBundle, read_bundle, set_aside, step_folders
 from toolkit.output.lock import FolderInUse, RunLock
+from toolkit.runtime.control import Command
 from ui.server.jobs.control import ask, end_at_once
 from ui.server.jobs.folders import JOB_FILE
 from ui.server.jobs.job import Job
@@ -137,7 +138,7 @@ class Actions:
             self._put(job, wish="kill", wished=time.time(), place="")
             self.registry.refresh(job)
 
-    def tell(self, job: Job, command: str) -> None:
+    def tell(self, job: Job, command: Command) -> None:
         """Let its run save or draw samples now."""
         with self.registry.lock:
             self._see(job)

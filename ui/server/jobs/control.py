@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from toolkit.output.alive import ProcessIdentity
+from toolkit.runtime.control import Command, send
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import process_of
 from ui.server.refusal import Refusal
@@ -20,15 +19,14 @@ _LAST_WORDS_S = 3.0
 _BETWEEN_SIGNALS_S = 0.2
 
 
-def ask(job: Job, command: str) -> None:
+def ask(job: Job, command: Command) -> None:
     """Ask the run of a job for something: `stop`, `save` or `sample`.
 
     Raises:
         Refusal: it cannot be asked.
     """
     is_recorded = job.run is not None and not job.run.end and (job.launch is None or not _is_before_its_work(job))
-    send = _sender()
-    if is_recorded and send is not None:
+    if is_recorded:
         send(job.folder, command)
     elif command == "stop":
         _signal(live_process(job), signal.SIGINT)
@@ -85,12 +83,6 @@ def live_process(job: Job) -> ProcessIdentity:
 def _is_before_its_work(job: Job) -> bool:
     started = job.run.start.get("time") if job.run else None
     return job.launch is not None and isinstance(started, int | float) and job.launch.time > started
-
-
-def _sender() -> Callable[..., Any] | None:
-    with contextlib.suppress(ModuleNotFoundError):
-        return importlib.import_module("toolkit.runtime.control").send  # type: ignore[no-any-return]
-    return None
 
 
 def _signal(process: ProcessIdentity, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,6 +63,24 @@ class Follower:
         except OSError:
             return events
         return events
+
+
+def events_of(path: Path, *kinds: str) -> Iterator[dict[str, Any]]:
+    """The events of some kinds in a whole log, older files first. Only their lines are parsed.
+
+    Args:
+        path: `events.jsonl`.
+        kinds: of events.
+    """
+    marks = [f'"kind": "{kind}"'.encode() for kind in kinds]
+    older = [other for other in path.parent.glob("events.*.jsonl") if other.suffixes[0][1:].isdecimal()]
+    for file in [*sorted(older, key=lambda other: int(other.suffixes[0][1:])), path]:
+        try:
+            content = file.read_bytes()
+        except OSError:
+            continue
+        lines = [line for line in content.split(b"\n") if any(mark in line for mark in marks)]
+        yield from (event for event in parse_lines(lines) if event.get("kind") in kinds)
 
 
 def parse_lines(lines: list[bytes]) -> list[dict[str, Any]]:

@@ -39,7 +39,6 @@ class Job:
         summary: of its events.
         settings: what its job text says, in few words.
         trouble: why the page could not start it; empty if it could.
-        thumb: picture that stands for it, with what that was looked up for.
         version: grows with every change that a page should see.
     """
 
@@ -57,7 +56,6 @@ class Job:
     changed: float = 0.0
     version: int = 0
     trouble: str = ""
-    thumb: tuple[tuple[str | None, int], str | None] | None = None
     _stamps: tuple[Any, ...] = ()
     _follower: Follower | None = None
 

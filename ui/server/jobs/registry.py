@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ui.server.jobs.files import file_id
+from ui.server.jobs.files import SAMPLES, file_id
 from ui.server.jobs.folders import FolderFinder, job_id
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Running
@@ -17,7 +17,7 @@ from ui.server.jobs.rows import row_of
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
 from ui.server.schemas import JobRow, Message
-from ui.server.store import Store
+from ui.server.store import Entry, Store
 from ui.server.stream import Hub
 
 _ALL_S = 1.0
@@ -45,6 +45,7 @@ class Registry:
         self._jobs: dict[str, Job] = {}
         self._finder = FolderFinder(roots)
         self._told: dict[str, int] = {}
+        self._complained: set[str] = set()
         self._found = self._looked = 0.0
 
     def all(self) -> list[Job]:
@@ -110,12 +111,21 @@ class Registry:
             entries = self.store.entries()
             for job in list(self._jobs.values()):
                 if is_all or job.is_live:
-                    self._tell_events(job, job.refresh(entries.get(job.id), self.waits.get(job.id, "")))
+                    self._look_at(job, entries.get(job.id))
             if is_all:
                 self._looked = time.monotonic()
             self._tell_rows()
 
-    def run(self, stop: threading.Event, *, also: Callable[[], None] | None = None) -> None:
+    def _look_at(self, job: Job, entry: Entry | None) -> None:
+        """One folder that cannot be read, or that nobody has foreseen, must not keep others from being looked at."""
+        try:
+            self._tell_events(job, job.refresh(entry, self.waits.get(job.id, "")))
+        except Exception:
+            if job.id not in self._complained:
+                self._complained.add(job.id)
+                log.exception("%s cannot be looked at", job.folder)
+
+    def run(self, stop: threading.Event, also: Callable[[], None] | None = None) -> None:
         """Look until told to stop. What goes wrong with one look is logged, and the next one tries again."""
         while not stop.wait(self.poll_s):
             try:
@@ -191,7 +201,8 @@ class Registry:
 def _shown(job: Job, event: dict[str, Any]) -> dict[str, Any]:
     """An event as a page can use it: a picture by the id of its file."""
     if event.get("kind") == "sample" and isinstance(event.get("path"), str):
-        return event | {"file": file_id(job, job.folder / event["path"])}
+        name = PurePosixPath(event["path"].replace("\\", "/")).name
+        return event | {"file": file_id(job, job.folder / SAMPLES / name)}
     return event
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ui.server.jobs.files import file_id, newest_sample
+from ui.server.jobs.files import newest_sample
 from ui.server.jobs.job import Job
 from ui.server.jobs.summary import whole
 from ui.server.schemas import JobRow, Progress
@@ -16,7 +16,6 @@ def row_of(job: Job, position: int | None) -> JobRow:
         job: the job.
         position: in its queue, from 1; None if it does not wait.
     """
-    sample = _newest(job)
     entry, launch = job.entry, job.launch
     gpu = launch.gpu if launch is not None and job.is_live else entry.gpu if entry is not None else None
     return JobRow(
@@ -30,7 +29,7 @@ def row_of(job: Job, position: int | None) -> JobRow:
         gpu=gpu,
         queue_position=position,
         progress=_progress(job),
-        thumb=sample,
+        thumb=newest_sample(job),
         output_folder=clean(str(job.folder)),
         created=job.notes.created or _started(job) or job.changed,
         updated=job.changed,
@@ -38,17 +37,6 @@ def row_of(job: Job, position: int | None) -> JobRow:
         stars=job.notes.stars,
         note=clean(job.notes.note),
     )
-
-
-def _newest(job: Job) -> str | None:
-    """Looked up once for each change of the job: a list of 500 jobs must not read 500 folders."""
-    cached = job.thumb
-    if cached is not None and cached[0] == (job.summary.sample, job.version):
-        return cached[1]
-    path = newest_sample(job)
-    found = None if path is None else file_id(job, path)
-    job.thumb = (job.summary.sample, job.version), found
-    return found
 
 
 def _progress(job: Job) -> Progress | None:

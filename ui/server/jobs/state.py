@@ -14,7 +14,7 @@ from toolkit.output.alive import ProcessIdentity
 from toolkit.output.lock import CLAIM_FILE, LOCK_FILE
 from toolkit.output.run_record import Run
 from ui.server.jobs.launch import Launch
-from ui.server.jobs.summary import Summary, number
+from ui.server.jobs.summary import Summary, number, whole
 from ui.server.schemas import JobState
 from ui.server.store import Entry
 from ui.server.words import ago, clean, moment
@@ -127,8 +127,8 @@ def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str
         return "stopping", f"Asked to stop {since} ago: it finishes its step and saves. {what}".strip()
     if not is_recorded:
         if signs.is_launch_newer:
-            started = signs.launch.time if signs.launch else now
-            return "checking", f"Started {ago(now - started)} ago: job and data are being checked."
+            launched = signs.launch.time if signs.launch else now
+            return "checking", f"Started {ago(now - launched)} ago: job and data are being checked."
         return "stopping", "It has ended its work and is about to leave."
     started = number(signs.run.start.get("time")) if signs.run else None
     process = signs.process
@@ -167,9 +167,11 @@ def _waiting(entry: Entry, waits: str) -> tuple[JobState, str]:
 
 def _never_began(signs: Signs) -> tuple[JobState, str]:
     """A start by the page that left no record: the job was refused, or its process ended before its work began."""
-    launch = signs.launch
+    launch, end = signs.launch, signs.summary.end or {}
     assert launch is not None
     when, code = moment(launch.time), launch.exit_code
+    if code is None and (number(end.get("time")) or 0.0) >= launch.time:  # nobody saw it end, but it has said how
+        code = whole(end.get("exit_code"))
     if signs.wish or code == 130:
         return "stopped", f"Stopped at {when}, before its work began."
     if code is None or code == 2:
@@ -202,8 +204,8 @@ def _ended(run: Run, summary: Summary) -> tuple[JobState, str]:
 
 def _unseen(signs: Signs) -> tuple[JobState, str]:
     """Its process was of another machine, or of this one before its last boot."""
-    host = signs.owner.get("host")
-    if host == socket.gethostname():
+    host, process = signs.owner.get("host"), signs.process
+    if (process is not None and process.fate == "rebooted") or host == socket.gethostname():
         return "rebooted", f"Ended by a reboot of this machine{_at(signs)}."
     if host is None:
         return "killed", f"Ended without a word{_at(signs)}: on another machine, or by a reboot."

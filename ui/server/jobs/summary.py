@@ -11,7 +11,7 @@ from typing import Any
 
 from ui.server.jobs.follow import parse_lines
 
-_HEAD, _TAIL = 1 << 16, 1 << 18
+_HEAD, _TAIL = 1 << 13, 1 << 15  # a server that starts reads those of every job
 _MOST_WARNINGS = 100
 
 

@@ -18,8 +18,10 @@ from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.reading.locations import Location, text_of, value_at
 from toolkit.config.reading.parse import parse_file
 from toolkit.config.reading.placeholders import expand_variables, fill_name
+from toolkit.config.reading.places import nearest_place, places_of
 from toolkit.config.sample_prompt import FLAG
 from toolkit.errors import JobError, UserError
+from toolkit.errors import Problem as Found
 from ui.server.refusal import Refusal, from_error
 from ui.server.roots import Roots
 from ui.server.schemas import Problem
@@ -88,17 +90,19 @@ def output_folder(tree: dict[str, Any], roots: Roots) -> Path:
     return real
 
 
-def outside(tree: Any, roots: Roots) -> list[Problem]:
-    """Every path in a job that leads out of the roots."""
+def outside(tree: Any, roots: Roots, text: str = "") -> list[Problem]:
+    """Every path in a job that leads out of the roots, with its place in the text."""
     if not isinstance(tree, dict):
         return []
+    places = places_of(text)
     expanded, _, _ = expand_variables(fill_name(tree, None)[0])
     problems = []
     for location, text in _texts(expanded, ()):
         for path in _paths(location, text):
             if not roots.holds(path):
-                what = clean(roots.refusal_of(path))
-                problems.append(Problem(severity="error", where=key_of(text_of(location)), what=what))
+                line, column = nearest_place(location, places) or (None, None)
+                where, what = key_of(text_of(location)), clean(roots.refusal_of(path))
+                problems.append(Problem(severity="error", where=where, what=what, line=line, column=column))
     return problems
 
 
@@ -151,17 +155,22 @@ def parsed(texts: TextFolder, text: str) -> dict[str, Any]:
     try:
         return texts.parse(text)
     except JobError as error:
-        raise Refusal(422, [as_problem(it.where, it.what) for it in error.problems]) from error
+        raise Refusal(422, list(map(as_problem, error.problems))) from error
     except UserError as error:
         raise Refusal(422, from_error(error)) from error
 
 
-def as_problem(where: str, what: str) -> Problem:
-    """A problem of the trainer's. Where it stands in the text is taken from its place, if that says so."""
-    at = re.fullmatch(r"line (\d+), column (\d+)", where)
-    if at:
-        return Problem(severity="error", where="", what=clean(what), line=int(at[1]), column=int(at[2]))
-    return Problem(severity="error", where=key_of(where), what=clean(what))
+def as_problem(found: Found) -> Problem:
+    """A problem of the trainer's as the page names it."""
+    is_place = re.fullmatch(r"line \d+, column \d+", found.where)
+    return Problem(
+        severity=found.severity,
+        where="" if is_place else key_of(found.where),
+        what=clean(found.what),
+        line=found.line,
+        column=found.column,
+        suggestion=None if found.suggestion is None else clean(found.suggestion),
+    )
 
 
 def _texts(value: Any, location: Location) -> Iterator[tuple[Location, str]]:

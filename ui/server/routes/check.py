@@ -50,8 +50,8 @@ def _report(here: Services, body: CheckRequest) -> CheckReport:
         tree = here.actions.texts.parse(body.yaml)
     except (UserError, RecursionError):
         tree = {}
-    problems = outside(tree, here.roots)
+    problems = outside(tree, here.roots, body.yaml)
     if problems:
-        return unchecked(body.yaml, problems)
+        return unchecked(problems)
     found = here.checker.check(Asked(body.yaml, body.vram_gb, body.resume))
-    return report_of(found, body.yaml, (), estimate(found, here.registry.all()))
+    return report_of(found, estimate(found, here.registry.all()))

@@ -7,15 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from toolkit.cards import find_cards, read_cards
-from toolkit.config.reading.installed import read_processes
+from toolkit.cards import find_cards
 from toolkit.extension import REPOSITORY
-from toolkit.version import VERSION
-from ui.server.machine import cpu_load, disks, hostname, ram
 from ui.server.refusal import Refusal
 from ui.server.schemas import Machine, ModelInfo, Settings, SettingsChange, VariantInfo
-from ui.server.services import Here, Services
-from ui.server.web.dist import is_stale
+from ui.server.services import Here, machine_now
 
 router = APIRouter(prefix="/api", tags=["knowledge"])
 FORM = REPOSITORY / "ui" / "src" / "generated" / "form.json"
@@ -69,21 +65,3 @@ def settings(here: Here) -> Settings:
 def change_settings(here: Here, body: SettingsChange) -> Settings:
     """Change settings; what is left out stays."""
     return here.settings.change(body)
-
-
-def machine_now(here: Services) -> Machine:
-    """This machine, with the job on each of its cards."""
-    live = {job.launch.gpu: job.id for job in here.registry.all() if job.is_live and job.launch is not None}
-    total, free = ram()
-    return Machine(
-        version=VERSION,
-        hostname=hostname(),
-        gpus=[card.model_copy(update={"job_id": live.get(card.index)}) for card in here.cards.all()],
-        cpu_load=cpu_load(),
-        ram_bytes=total,
-        free_ram_bytes=free,
-        disks=disks(here.roots.folders),
-        roots=[str(root) for root in here.roots.folders],
-        broken_extensions=sorted(map(str, {*read_processes().broken, *read_cards().broken})),
-        dist_is_stale=is_stale(here.options.dist),
-    )

@@ -23,15 +23,15 @@ def checkpoints_of(job: Job) -> Checkpoints:
         except BrokenBundle as broken:
             found.append(_broken(broken, pictures.get(step)))
         else:
-            found.append(_whole(job, bundle, final, pictures.get(step)))
+            is_final = final.is_file() and not any(it.is_final for it in found) and _time(final) >= _time(place)
+            found.append(_whole(job, bundle, final, pictures.get(step), is_final=is_final))
     if final.is_file() and not any(it.is_final for it in found):
         found.insert(0, _only_weights(job, final))
     return Checkpoints(checkpoints=found)
 
 
-def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None) -> Checkpoint:
+def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final: bool) -> Checkpoint:
     weights = next((path for path in bundle.output_files if path.is_file()), None)
-    is_final = not bundle.output_files and final.is_file()
     shown = final if is_final else weights
     gone = [path.name for path in bundle.output_files if not path.exists()]
     why = f"Its weights were moved or deleted: {', '.join(gone)}." if gone else ""

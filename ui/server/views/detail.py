@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from toolkit.errors import Problem as Said
 from toolkit.output.bundles import newest_bundle
-from toolkit.output.events import read_events
+from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.launch import output_of
 from ui.server.jobs.summary import number, whole
@@ -92,7 +93,7 @@ def _refused(log: str, reason: str) -> tuple[str, list[Problem]]:
                 where, colon, what = line.strip().partition(": ")
                 if not line.startswith("  ") or not colon:
                     break
-                said.append(as_problem(where, what))
+                said.append(as_problem(Said(where, what)))
             return lines[index].strip(), said
     told = [line for line in lines if line.strip()]
     return (told[-1].strip() if told else reason), []
@@ -108,14 +109,11 @@ def _log(job: Job) -> str:
 def _stages(job: Job) -> list[MemoryUse]:
     """What each stage of the last start took; a later event of a stage stands for an earlier one."""
     found: dict[str, dict[str, Any]] = {}
-    try:
-        for event in read_events(job.folder / EVENTS_FILE):
-            if event.get("kind") == "job":
-                found = {}
-            elif event.get("kind") == "stage" and event.get("state") == "done":
-                found[str(event.get("name"))] = event
-    except OSError:
-        return []
+    for event in events_of(job.folder / EVENTS_FILE, "job", "stage"):
+        if event.get("kind") == "job":
+            found = {}
+        elif event.get("state") == "done":
+            found[str(event.get("name"))] = event
     return [
         MemoryUse(
             stage=clean(name),

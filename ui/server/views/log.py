@@ -9,9 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
-from toolkit.output.events import read_events
+from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.launch import LOG_FILE
+from ui.server.jobs.summary import number
 from ui.server.schemas import LogPage
 from ui.server.words import clean, moment, printable
 
@@ -133,15 +134,10 @@ def _messages(job: Job, first: int | None, count: int, query: str) -> LogPage:
 
 
 def _told(job: Job) -> Iterator[str]:
-    try:
-        for event in read_events(job.folder / EVENTS_FILE):
-            kind = event.get("kind")
-            text = event.get("message") if kind == "error" else event.get("text")
-            if kind in ("message", "warning", "error") and isinstance(text, str):
-                mark = "" if kind == "message" else f"{kind}: "
-                time = event.get("time")
-                when = moment(float(time)) if isinstance(time, int | float) else ""
-                for line in f"{mark}{text}".splitlines():
-                    yield clean(printable(f"{when}  {line}"[:_LONGEST_LINE]))
-    except (OSError, OverflowError):
-        return
+    for event in events_of(job.folder / EVENTS_FILE, "message", "warning", "error"):
+        kind = event.get("kind")
+        text = event.get("message") if kind == "error" else event.get("text")
+        if isinstance(text, str):
+            mark = "" if kind == "message" else f"{kind}: "
+            for line in f"{mark}{text}".splitlines():
+                yield clean(printable(f"{moment(number(event.get('time')))}  {line}"[:_LONGEST_LINE]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from toolkit.output.events import read_events
 from ui.server.jobs.files import file_id, sample_files
+from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.summary import whole
 from ui.server.schemas import Sample, Samples
@@ -46,14 +46,11 @@ def samples_of(job: Job) -> Samples:
 
 
 def _told(job: Job) -> dict[str, dict[str, Any]]:
-    try:
-        return {
-            PurePosixPath(str(event.get("path", "")).replace("\\", "/")).name: event
-            for event in read_events(job.folder / EVENTS_FILE)
-            if event.get("kind") == "sample" and "index" in event
-        }
-    except OSError:
-        return {}
+    return {
+        PurePosixPath(str(event.get("path", "")).replace("\\", "/")).name: event
+        for event in events_of(job.folder / EVENTS_FILE, "sample")
+        if "index" in event
+    }
 
 
 def _prompt(job: Job, event: dict[str, Any], index: int) -> str | None:

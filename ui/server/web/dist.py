@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 from fastapi.responses import Response
@@ -48,7 +49,12 @@ def find_asset(dist: Path, path: str, known: str | None) -> Response:
 
 
 def is_stale(dist: Path) -> bool:
-    """Whether the front end was built from other sources than those that lie beside it."""
+    """Whether the front end was built from other sources than those that lie beside it; looked at once a minute."""
+    return _is_stale(dist, int(time.monotonic() // 60))
+
+
+@functools.lru_cache(maxsize=4)
+def _is_stale(dist: Path, minute: int) -> bool:
     try:
         built = json.loads((dist / STAMP).read_text(encoding="ascii"))["sources"]
         return bool(built != source_hash(dist.parent))
@@ -69,14 +75,14 @@ def source_hash(folder: Path) -> str:
 def _files(dist: Path) -> dict[str, Path]:
     """Every file by the path that asks for it: no request can name another."""
     try:
-        time = dist.stat().st_mtime_ns
+        changed = dist.stat().st_mtime_ns
     except OSError:
         return {}
-    return _listed(dist, time)
+    return _listed(dist, changed)
 
 
 @functools.lru_cache(maxsize=4)
-def _listed(dist: Path, time: int) -> dict[str, Path]:
+def _listed(dist: Path, changed: int) -> dict[str, Path]:
     real = Path(os.path.realpath(dist))
     found = {path.relative_to(dist).as_posix(): path for path in dist.rglob("*") if path.is_file()}
     return {name: path for name, path in found.items() if Path(os.path.realpath(path)).is_relative_to(real)}
