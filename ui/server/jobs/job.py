@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ EVENTS_FILE = "events.jsonl"
 _WATCHED = (RUNS_FILE, EVENTS_FILE, LAUNCH_FILE, NOTES_FILE, JOB_FILE, CONFIG_FILE, ".run.lock")
 
 
-@dataclass
 class Job:
     """An output folder.
 
@@ -34,30 +33,34 @@ class Job:
         root: the folder of the server that it lies in.
         folder: the output folder.
         state, reason: as they were judged last.
+        entry: what the index knows of it; None if nothing.
         runs: every start that is recorded.
-        launch: the last start by the page.
+        launch: the last start by the page; None if there was none.
+        notes: what people say of it.
         summary: of its events.
         settings: what its job text says, in few words.
-        trouble: why the page could not start it; empty if it could.
+        changed: when one of its files was changed last, in seconds since 1970.
         version: grows with every change that a page should see.
+        trouble: why the page could not start it; empty if it could.
     """
 
-    id: str
-    root: Path
-    folder: Path
-    state: JobState = "draft"
-    reason: str = ""
-    entry: Entry | None = None
-    runs: list[Run] = field(default_factory=list)
-    launch: Launch | None = None
-    notes: Notes = field(default_factory=Notes)
-    summary: Summary = field(default_factory=Summary)
-    settings: JobSettings = field(default_factory=JobSettings)
-    changed: float = 0.0
-    version: int = 0
-    trouble: str = ""
-    _stamps: tuple[Any, ...] = ()
-    _follower: Follower | None = None
+    def __init__(self, id_: str, root: Path, folder: Path) -> None:
+        self.id = id_
+        self.root = root
+        self.folder = folder
+        self.state: JobState = "draft"
+        self.reason = ""
+        self.entry: Entry | None = None
+        self.runs: list[Run] = []
+        self.launch: Launch | None = None
+        self.notes = Notes()
+        self.summary = Summary()
+        self.settings = JobSettings()
+        self.changed = 0.0
+        self.version = 0
+        self.trouble = ""
+        self._stamps: tuple[Any, ...] = ()
+        self._follower: Follower | None = None
 
     @property
     def is_live(self) -> bool:

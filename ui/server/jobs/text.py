@@ -125,11 +125,11 @@ def edited(text: str, edits: Mapping[str, Any]) -> str:
     Raises:
         Refusal: it cannot be edited.
     """
-    yaml = YAML(typ="rt", pure=True)
-    yaml.preserve_quotes, yaml.width = True, _WIDTH
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    editor = YAML(typ="rt", pure=True)
+    editor.preserve_quotes, editor.width = True, _WIDTH
+    editor.indent(mapping=2, sequence=4, offset=2)
     try:
-        tree = yaml.load(text)
+        tree = editor.load(text)
         for key, value in edits.items():
             place = tree if key.startswith("config.") else value_at(tree, PROCESS)
             *parents, last = key.split(".")
@@ -140,7 +140,7 @@ def edited(text: str, edits: Mapping[str, Any]) -> str:
                 place = place[part]
             place[int(last) if isinstance(place, list) else last] = value
         buffer = io.StringIO()
-        yaml.dump(tree, buffer)
+        editor.dump(tree, buffer)
     except (YAMLError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise Refusal(422, f"The job text cannot be edited ({type(error).__name__}). Mend it first.") from error
     return buffer.getvalue()

@@ -83,7 +83,7 @@ def act(here: Here, id: Id, action: Action, body: ActionRequest) -> JobId:  # no
         actions.pause(job)
     elif action == "kill":
         actions.kill(job)
-    else:
+    elif action in ("save", "sample"):
         actions.tell(job, action)
     return JobId(id=job.id)
 
