@@ -73,10 +73,9 @@ class Life:
         self._told = 0.0
 
     def begin(self) -> None:
-        """Open the index, look at everything once, and begin to watch."""
+        """Open the index, and begin to watch."""
         services = self.services
         services.store.open(is_new=services.options.is_reindexed)
-        services.registry.look(everywhere=True)
         watch = threading.Thread(
             target=services.registry.run,
             args=(self._stop,),
@@ -89,7 +88,9 @@ class Life:
             self._threads.append(
                 threading.Thread(target=services.scheduler.run, args=(self._stop,), name="schedule", daemon=True)
             )
-        for thread in self._threads:
+        self._threads[0].start()
+        services.registry.has_begun.wait()
+        for thread in self._threads[1:]:
             thread.start()
 
     def end(self) -> None:

@@ -32,6 +32,7 @@ class Registry:
 
     Attributes:
         waits: why a waiting job has not been started, by id; the scheduler says so.
+        has_begun: set as soon as `run` holds the lock for its first look.
     """
 
     def __init__(self, roots: Roots, store: Store, hub: Hub, *, poll_s: float) -> None:
@@ -45,6 +46,7 @@ class Registry:
         self._jobs: dict[str, Job] = {}
         self._finder = FolderFinder(roots)
         self._told: dict[str, int] = {}
+        self.has_begun = threading.Event()
         self._complained: set[str] = set()
         self._found = self._looked = 0.0
 
@@ -127,6 +129,9 @@ class Registry:
 
     def run(self, stop: threading.Event, also: Callable[[], None] | None = None) -> None:
         """Look until told to stop. What goes wrong with one look is logged, and the next one tries again."""
+        with self.lock:  # whoever asks for jobs waits until all have been looked at once; the page itself need not
+            self.has_begun.set()
+            self._look_at_all()
         while not stop.wait(self.poll_s):
             try:
                 self.look()
@@ -134,6 +139,12 @@ class Registry:
                     also()
             except Exception:
                 log.exception("looking at the jobs failed")
+
+    def _look_at_all(self) -> None:
+        try:
+            self.look(everywhere=True)
+        except Exception:
+            log.exception("looking at the jobs failed")
 
     def close(self) -> None:
         """Let go of files."""

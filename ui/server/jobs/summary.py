@@ -11,8 +11,7 @@ from typing import Any
 
 from ui.server.jobs.follow import parse_lines
 
-_HEAD, _TAIL = 1 << 13, 1 << 15  # a server that starts reads those of every job
-_MOST_WARNINGS = 100
+_HEAD, _TAIL = 1 << 12, 1 << 13  # a server that starts reads those of every job
 
 
 @dataclass
@@ -29,7 +28,6 @@ class Summary:
         last_kind, last_time: of the last event.
         error: the last `error` event.
         end: the last `end` event.
-        warnings: texts of the last warnings.
         sample: path of the last sample, as written.
         sampled, saved: step of the last sample and checkpoint.
     """
@@ -49,7 +47,6 @@ class Summary:
     last_time: float = 0.0
     error: dict[str, Any] | None = None
     end: dict[str, Any] | None = None
-    warnings: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_WARNINGS))
     sample: str | None = None
     sampled: int | None = None
     saved: int | None = None
@@ -74,8 +71,6 @@ class Summary:
                 self.progress = None
             elif kind == "progress":
                 self.progress = event
-            elif kind == "warning":
-                self.warnings.append(str(event.get("text", "")))
             elif kind == "sample":
                 self.sample, self.sampled = str(event.get("path", "")), whole(event.get("step"))
             elif kind == "checkpoint" and event.get("state") == "written":
@@ -92,7 +87,6 @@ class Summary:
         self.stage, self.progress, self.has_stepped = ("", True), None, False
         self.error = self.end = None
         self.steps_s.clear()
-        self.warnings.clear()
 
     def _step(self, event: dict[str, Any]) -> None:
         self.step = whole(event.get("step")) or 0

@@ -17,17 +17,19 @@ from ui.server.words import clean, printable
 _FAILED = ("failed", "refused", "killed", "rebooted", "unresponsive")
 _LOG_LINES = 60
 _SHOWN_RUNS = 100
+_MOST_WARNINGS = 100
 
 
 def detail_of(job: Job, row: JobRow) -> JobDetail:
     """All of it."""
+    stages, warnings = _told(job)
     return JobDetail(
         **row.model_dump(),
         yaml=_text(job),
         controls=controls_of(job),
         failure=_failure(job) if job.state in _FAILED else None,
-        warnings=list(dict.fromkeys(map(clean, job.summary.warnings))),
-        stages=_stages(job),
+        warnings=warnings,
+        stages=stages,
         runs=[_run(run.start, run.resumed, run.end, run.status) for run in job.runs[-_SHOWN_RUNS:]],
     )
 
@@ -106,15 +108,18 @@ def _log(job: Job) -> str:
     return clean("\n".join(printable(line) for line in lines[-_LOG_LINES:]))
 
 
-def _stages(job: Job) -> list[MemoryUse]:
-    """What each stage of the last start took; a later event of a stage stands for an earlier one."""
+def _told(job: Job) -> tuple[list[MemoryUse], list[str]]:
+    """What each stage of the last start took, and what it has warned of."""
     found: dict[str, dict[str, Any]] = {}
-    for event in events_of(job.folder / EVENTS_FILE, "job", "stage"):
+    warnings: dict[str, None] = {}
+    for event in events_of(job.folder / EVENTS_FILE, "job", "stage", "warning"):
         if event.get("kind") == "job":
-            found = {}
+            found, warnings = {}, {}
+        elif event.get("kind") == "warning":
+            warnings.setdefault(clean(str(event.get("text", ""))))
         elif event.get("state") == "done":
             found[str(event.get("name"))] = event
-    return [
+    stages = [
         MemoryUse(
             stage=clean(name),
             predicted_gpu_bytes=whole(event.get("predicted_gpu_bytes")),
@@ -125,6 +130,7 @@ def _stages(job: Job) -> list[MemoryUse]:
         )
         for name, event in found.items()
     ]
+    return stages, list(warnings)[-_MOST_WARNINGS:]
 
 
 def _run(start: dict[str, Any], resumed: dict[str, Any], end: dict[str, Any], status: str) -> dict[str, Any]:
