@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,7 @@ class SmallRun:
             if made_way is not None:
                 stages.warn(made_way)
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
-                saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=lambda step: {}), stages)
+                saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=_metadata), stages)
                 start = saving.resume(plan, train.steps)
                 Loop(
                     feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]
@@ -121,6 +122,10 @@ def small_model() -> BaseModel:
         guidance_embeds=False,
     ).requires_grad_(False)
     return model
+
+
+def _metadata(step: int) -> dict[str, str]:
+    return {"training_info": json.dumps({"step": step})}
 
 
 class _Feeder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ _STEP = re.compile(r"_(\d{1,18})")
 # Of a run of ours these are written anew by every start.
 _OTHERS = ("config.yaml", "samples/grid.jpg")
 _OPTIMIZER = "optimizer.pt"  # ai-toolkit's, of the weights beside it
+_LARGEST_HEADER = 1 << 26
 
 
 def unowned_files(
@@ -26,7 +28,8 @@ def unowned_files(
         folder: the job's.
         job: its name.
         after: the step that the run goes on from; weights of this step and of earlier ones are not written again.
-        takes_final: whether the final weights count; not where a checkpoint of this run is gone on from.
+        takes_final: whether all final weights count. Where a checkpoint of this run is gone on from, only those do
+            that were made later, by a run whose checkpoints are gone.
         writes_folders: whether the run writes weights as folders, in place of any folder.
     """
     if not folder.is_dir():
@@ -36,7 +39,7 @@ def unowned_files(
     weights = [
         path
         for path, step in steps.items()
-        if (takes_final if step is None else step > after and not is_begun(bundle_folder(folder, step)))
+        if (takes_final and step is None) or _is_lost(folder, _step_inside(path) if step is None else step, after)
     ]
     others = [folder / _OPTIMIZER] if weights else []
     if weights or not (folder / "events.jsonl").exists():
@@ -81,6 +84,22 @@ def _is_weights(path: Path, job: str, *, writes_folders: bool) -> bool:
     if not name.startswith(job) or (name != job and not _STEP.fullmatch(name.removeprefix(job))):
         return False
     return not path.is_dir() or writes_folders or next(path.rglob("*.safetensors"), None) is not None
+
+
+def _is_lost(folder: Path, step: int | None, after: int) -> bool:
+    """Whether nothing is left of the run that wrote the weights of a step; None: the weights do not say of which."""
+    return step is None or (step > after and not is_begun(bundle_folder(folder, step)))
+
+
+def _step_inside(weights: Path) -> int | None:
+    """The step that the header of final weights names."""
+    path = next(iter(sorted(weights.rglob("*.safetensors"))), weights) if weights.is_dir() else weights
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError), path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(length, _LARGEST_HEADER)))
+        step = json.loads(header["__metadata__"]["training_info"])["step"]
+        return step if isinstance(step, int) else None
+    return None
 
 
 def _step(path: Path, job: str) -> int | None:
