@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from toolkit.units import as_size
 from toolkit.dtypes import DTYPES
 from toolkit.errors import UserError
+from toolkit.units import as_size
 
 # Of a model that does not list its layers: a LoRA of rank 16 on all of klein 4B's has 0.6 % of the model's weights, of
 # larger ones less.

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from toolkit.output.alive import ProcessIdentity, this_process
 from toolkit.errors import UserError
+from toolkit.output.alive import ProcessIdentity, this_process
 
 LOCK_FILE = ".run.lock"
 CLAIM_FILE = ".run.claim"
