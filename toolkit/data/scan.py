@@ -60,7 +60,9 @@ def scan_datasets(
         infos = {path: info for path, info in infos.items() if path in references}
         trigger = dataset.trigger_word or trigger_word
         pictures = _with_captions(dataset, infos, listing, trigger, findings)
-        if uses_captions:
+        reads_captions = uses_captions and dataset.caption_dropout_rate < 1
+        if reads_captions:
+            _tell_of_missing(dataset, pictures, trigger, findings)
             _require_captions(dataset, pictures, trigger, findings)
         several = [path for path, info in infos.items() if info.num_frames > 1]
         what = "with several pictures (an animation, or pages): the first is used"
@@ -79,7 +81,8 @@ def scan_datasets(
             )
             examples += made
             num_skipped = len(listing.images) - len(infos)
-            tables.append(_table(dataset, resolution, pictures, made, num_skipped=num_skipped))
+            table = _table(dataset, resolution, pictures, made, num_skipped=num_skipped, uses_captions=reads_captions)
+            tables.append(table)
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
 
 
@@ -149,10 +152,15 @@ def _with_captions(
                 own = plain(listing.metadata[path])
         text = put_trigger(own or dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
         pictures.append(_Picture(path, info, text, has_own_caption=bool(own), is_blank=own == ""))
+    return pictures
+
+
+def _tell_of_missing(
+    dataset: DatasetConfig, pictures: Sequence[_Picture], trigger: str | None, findings: Findings
+) -> None:
     missing = [picture.path for picture in pictures if not picture.has_own_caption]
     stand_in = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
     findings.notice(dataset.folder_path, f'without a caption, trained with "{stand_in}"', missing)
-    return pictures
 
 
 def _require_captions(
@@ -282,12 +290,14 @@ def _table(
     examples: Sequence[Example],
     *,
     num_skipped: int,
+    uses_captions: bool,
 ) -> DatasetTable:
     return DatasetTable(
         source=dataset.folder_path,
         resolution=resolution,
         num_images=len(pictures),
         num_captions=sum(picture.has_own_caption for picture in pictures),
+        uses_captions=uses_captions,
         num_skipped=num_skipped,
         num_copies=dataset.num_repeats * len(_flips(dataset)),
         num_references=max((len(example.references) for example in examples), default=0),

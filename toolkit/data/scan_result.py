@@ -22,6 +22,7 @@ class DatasetTable:
         resolution: side of the square that has the pixel budget.
         num_images: readable images.
         num_captions: images with a caption of their own.
+        uses_captions: whether any image is trained with one.
         num_skipped: images left out because they cannot be read.
         num_copies: examples made of each image: its repeats, times 2 for each kind of flip.
         num_references: the most reference images that one image has.
@@ -33,6 +34,7 @@ class DatasetTable:
     resolution: int
     num_images: int
     num_captions: int
+    uses_captions: bool
     num_skipped: int
     num_copies: int
     num_references: int

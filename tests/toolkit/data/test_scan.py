@@ -307,6 +307,18 @@ def test_the_report_shows_counts_buckets_and_the_length_of_an_epoch(
     assert lines[3] == "one epoch: 8 examples in 3 batches of up to 4: 1.5 steps"
 
 
+@pytest.mark.parametrize(("uses_captions", "rate"), [(False, 0.05), (True, 1)], ids=["unloaded", "all dropped"])
+def test_the_report_says_that_captions_are_not_used_and_how_many_there_are(
+    folder: Path, make_image: MakeImage, uses_captions: bool, rate: float
+) -> None:
+    make_image("a.png", caption="x")
+    make_image("b.png")
+    dataset = DatasetConfig.model_validate({"folder_path": folder, "resolution": 64, "caption_dropout_rate": rate})
+    scan = scan_datasets([dataset], divisor_px=16, trigger_word=None, uses_captions=uses_captions)
+    assert not scan.problems and not scan.notices
+    assert describe_scan(scan, batch_size=1)[0] == f"{folder} at 64: 2 images, CAPTIONS NOT USED (1 caption found)"
+
+
 def test_scanning_does_not_import_torch() -> None:
     code = "import sys, toolkit.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0
