@@ -28,8 +28,8 @@ After a problem the later facts of the process are empty, and later processes of
 
 A training process adds:
 
-    "datasets": [{"source", "resolution", "num_images", "num_captions", "num_skipped", "num_copies", "num_references",
-                  "is_reg", "buckets": [{"width", "height", "examples"}]}]
+    "datasets": [{"source", "resolution", "num_images", "num_captions", "uses_captions", "num_skipped", "num_copies",
+                  "num_references", "is_reg", "buckets": [{"width", "height", "examples"}]}]
     "needs": {"captions", "texts", "pictures", "views": numbers,
               "resident": [{"component", "reason"}], "passes": {"with_gradient", "without_gradient"}}
     "memory": null if nothing is predicted, else {
@@ -48,9 +48,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.process.checked import Checked, problems_of
+from jobs.process.checked import Checked
 from toolkit.config import JobConfig
-from toolkit.errors import Problem, UserError
+from toolkit.errors import Problem, UserError, problems_of
 
 
 def job_facts(config: JobConfig, checks: Sequence[Checked]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The two ways to tell users that something they gave us cannot work."""
+"""How users are told that something they gave us cannot work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -40,6 +41,46 @@ class JobError(UserError):
         if self.notices:
             lines += ["Worth knowing besides", *(f"  {notice}" for notice in self.notices)]
         super().__init__("\n".join(lines))
+
+
+def problems_of(error: UserError) -> tuple[Problem, ...]:
+    """The mistakes that an error is about. Most messages of ours say first which key or file that is."""
+    if isinstance(error, JobError):
+        return error.problems
+    where, colon, what = str(error).partition(": ")
+    return (Problem(where, what) if colon and " " not in where else Problem("", str(error)),)
+
+
+class Mistakes:
+    """What checks that do not depend on one another complain of, so that the user hears of all of it at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[UserError] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.errors)
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """A check in this `with` block may raise UserError; what comes after the block goes on."""
+        try:
+            yield
+        except UserError as error:
+            self.errors.append(error)
+
+    def error(self, source: str, notices: Sequence[str] = ()) -> UserError:
+        """All of them as one. A single one stays as it is, unless there are notices beside it.
+
+        Args:
+            source: the job file, or what else has these mistakes.
+            notices: what else the user should know, one line each.
+        """
+        found = [error for error in self.errors if isinstance(error, JobError)]
+        notices = [*notices, *(notice for error in found for notice in error.notices)]
+        if len(self.errors) == 1 and not notices:
+            return self.errors[0]
+        problems = dict.fromkeys(problem for error in self.errors for problem in problems_of(error))
+        return JobError(source, list(problems), list(dict.fromkeys(notices)))
 
 
 class Interrupted(Exception):

@@ -6,7 +6,7 @@ import math
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from toolkit.errors import UserError
+from toolkit.errors import Mistakes, UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.lora.update import LayerLocation, Update, must_be_finite
@@ -32,9 +32,14 @@ class StableDiffusion(PublishedModel, is_abstract=True):
 
     def check_files(self) -> None:
         """See BaseModel.check_files."""
-        path = self.model_config.assistant_lora_path
+        path, mistakes = self.model_config.assistant_lora_path, Mistakes()
         if path is not None and Path(path).expanduser().exists():
-            self._read_assistant(path)
+            with mistakes.gathered():
+                self._read_assistant(path)
+        with mistakes.gathered():
+            super().check_files()
+        if mistakes:
+            raise mistakes.error(self.model_config.name_or_path)
 
     def count_assistant_weights(self) -> int | None:
         """See BaseModel.count_assistant_weights: by the header of the file, which may be in the hub's cache."""

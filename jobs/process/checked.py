@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from jobs.process.start import Start
-from toolkit.errors import JobError, Problem, UserError
+from toolkit.errors import JobError, Problem, UserError, problems_of
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,9 @@ class Checked:
 
     def refused(self, error: UserError) -> Self:
         """The same with the reasons why the process cannot work."""
-        return replace(self, problems=problems_of(error), refusal=str(error))
+        notices = error.notices if isinstance(error, JobError) else ()
+        return replace(self, problems=problems_of(error), refusal=str(error), notices=(*self.notices, *notices))
 
     def facts(self) -> dict[str, Any]:
         """What a kind of process adds to `--check --json`: plain JSON by name."""
         return {}
-
-
-def problems_of(error: UserError) -> tuple[Problem, ...]:
-    """The mistakes that an error is about. Most messages of ours say first which key or file that is."""
-    if isinstance(error, JobError):
-        return error.problems
-    where, colon, what = str(error).partition(": ")
-    return (Problem(where, what) if colon and " " not in where else Problem("", str(error)),)

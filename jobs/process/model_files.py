@@ -19,6 +19,7 @@ from typing import Any
 
 from toolkit.cards import ModelCard, read_cards
 from toolkit.config import TrainingProcessConfig
+from toolkit.errors import Mistakes
 from toolkit.extension import REPOSITORY
 from toolkit.files import sha256_json, write_json
 from toolkit.quantize.cache_folder import trainer_cache
@@ -57,7 +58,8 @@ def check_model_files(config: TrainingProcessConfig, card: ModelCard, *, source:
         source: the job file, for messages.
 
     Raises:
-        UserError: local files are absent, damaged or of another model, or the network does not fit the model.
+        UserError: local files are absent, damaged or of another model, or the network does not fit the model; all that
+            is wrong at once.
     """
     if config.model.quantize_cache is False:  # --no-cache
         return _look(config, source)
@@ -83,8 +85,13 @@ def _look(config: TrainingProcessConfig, source: str) -> ModelFacts:
 
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
     model = model_class(config.model, device=torch.device("cpu"), dtype=dtype)
-    model.check_files()
-    sides, lines = check_network(model, config, source=source)
+    mistakes = Mistakes()
+    with mistakes.gathered():
+        model.check_files()
+    with mistakes.gathered():
+        sides, lines = check_network(model, config, source=source)
+    if mistakes:
+        raise mistakes.error(source)
     return ModelFacts(model.count_local_weights(), model.count_assistant_weights(), sides, tuple(lines))
 
 

@@ -1,11 +1,11 @@
-"""Whether a training run finds its model files, and fits into memory and onto the disk."""
+"""Whether a training run fits into memory and onto the disk."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from jobs.process.disk_check import check_disk
-from jobs.process.model_files import ModelFacts, check_model_files
+from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
 from toolkit.errors import UserError
 from toolkit.plan.memory_check import MemoryCheck, check_memory
@@ -18,8 +18,7 @@ _SAME = 0.03
 
 def check_room(checked: TrainingChecked) -> TrainingChecked:
     """Memory, then disk: `model.memory: auto` chooses settings, which are those of this run from here on."""
-    start, config, card = checked.start, checked.config, checked.card
-    model = check_model_files(config, card, source=str(start.job.path))
+    start, card, model = checked.start, checked.card, checked.model
     memory = _plan_memory(checked, model)
     if isinstance(memory, MemoryCheck):
         checked = replace(checked, memory=memory)

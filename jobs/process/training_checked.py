@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from jobs.process.checked import Checked
 from jobs.process.disk_check import Disk
+from jobs.process.model_files import ModelFacts
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.dataset_hashes import fingerprint
@@ -24,6 +25,7 @@ class TrainingChecked(Checked):
 
     Attributes:
         scan: the images.
+        model: what the files of the model say.
         needs: of all parts of the run.
         memory: the plan of the memory; None if nothing is predicted.
         disk: what will be written.
@@ -31,6 +33,7 @@ class TrainingChecked(Checked):
     """
 
     scan: Scan = field(default_factory=lambda: Scan((), (), (), ()))
+    model: ModelFacts = field(default_factory=lambda: ModelFacts(None, None))
     needs: Needs = field(default_factory=Needs)
     memory: MemoryCheck | None = None
     disk: Disk = field(default_factory=Disk)

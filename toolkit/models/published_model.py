@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from torch import nn
 
+from toolkit.errors import Mistakes
 from toolkit.lora.update import SizedTarget
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import BaseModel, Component
 from toolkit.quantize.fill import linear_layers
+from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.sources import Sources
 
 
@@ -35,6 +38,21 @@ class PublishedModel(BaseModel, is_abstract=True):
     def sources(self) -> Sources:
         """Where the job's components are."""
         return Sources(self.model_config, self.card, self.single_files)
+
+    @abstractmethod
+    def file_checks(self) -> Mapping[str, Callable[[ComponentFiles], object]]:
+        """What reads the headers of a component's files, by component; each raises UserError where they are wrong."""
+
+    def check_files(self) -> None:
+        """See BaseModel.check_files: all that is wrong at once. What is on the hub is checked when it comes."""
+        mistakes = Mistakes()
+        for component, check in self.file_checks().items():
+            with mistakes.gathered():
+                files = self.sources.find_local(component)
+                if files is not None:
+                    check(files)
+        if mistakes:
+            raise mistakes.error(self.model_config.name_or_path)
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""

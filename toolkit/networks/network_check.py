@@ -32,7 +32,7 @@ def check_network(
         model cannot list its layers), and lines for the user.
 
     Raises:
-        JobError: it cannot.
+        JobError: it cannot; with all reasons.
     """
     network = config.network
     if network is None:
@@ -40,16 +40,14 @@ def check_network(
     known = model.plan_lora_targets()
     chosen = planned_targets(model, network, known=known)
     blocks = model.get_transformer_block_names()
-    if chosen == []:
-        raise JobError(source, [Problem(_KWARGS, why_none(known, blocks, network))])
-    problems = [*_format_problems(model, chosen or [], config.save.lora_file_format)]
+    problems = [Problem(_KWARGS, why_none(known, blocks, network))] if chosen == [] else []
+    problems += _format_problems(model, chosen or [], config.save.lora_file_format)
     if network.pretrained_lora_path is not None:
         problems += check_start(model, network, chosen, known)
+    lines = [] if chosen is None else [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
     if problems:
-        raise JobError(source, problems)
-    if chosen is None:
-        return None, []
-    return sides_of(chosen, blocks), [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
+        raise JobError(source, problems, notices=lines)
+    return None if chosen is None else sides_of(chosen, blocks), lines
 
 
 def _format_problems(model: BaseModel, chosen: Sequence[SizedTarget], file_format: str) -> list[Problem]:

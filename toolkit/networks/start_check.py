@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
 from toolkit.cards import find_cards
 from toolkit.config import NetworkConfig
-from toolkit.errors import Problem, UserError
+from toolkit.errors import Mistakes, Problem, UserError
 from toolkit.lora.files import ARCH
 from toolkit.lora.parse import parse, parse_changes
 from toolkit.lora.settings import read_lora_tensors
@@ -44,29 +45,43 @@ def check_start(
             raise UserError(f"{path}: {_whose(tensors, metadata, model) or error}") from error
         must_be_finite(updates, source=str(path))
         if chosen is not None:
-            _must_fit(updates, model, network, chosen, known, metadata)
-            fit(updates, network.linear, source=str(path))
+            _must_be_of(updates, model, known, metadata, source=path)
     except UserError as error:
         return [Problem(_KEY, str(error))]
-    return []
+    mistakes = Mistakes()
+    if chosen is not None:
+        with mistakes.gathered():
+            _must_have_layers(updates, model, network, chosen, known)
+        with mistakes.gathered():
+            fit(updates, network.linear, source=str(path))
+    return [Problem(_KEY, str(error)) for error in mistakes.errors]
 
 
-def _must_fit(
+def _must_be_of(
     updates: Mapping[str, Update],
     model: BaseModel,
-    network: NetworkConfig,
-    chosen: Sequence[SizedTarget],
     known: Sequence[SizedTarget],
     metadata: Mapping[str, str],
+    *,
+    source: Path,
 ) -> None:
-    path = network.pretrained_lora_path
     if not _is_of(updates, known):
         owners = _archs_of(updates)
         named = metadata.get(ARCH)
         what = named if named in owners else " or ".join(owners)
         if not what:
             what = f"a model with other layers than {model.arch}"
-        raise UserError(f"{path}: is a LoRA of {what}; the job trains {model.arch}.")
+        raise UserError(f"{source}: is a LoRA of {what}; the job trains {model.arch}.")
+
+
+def _must_have_layers(
+    updates: Mapping[str, Update],
+    model: BaseModel,
+    network: NetworkConfig,
+    chosen: Sequence[SizedTarget],
+    known: Sequence[SizedTarget],
+) -> None:
+    path = network.pretrained_lora_path
     names, wanted = updates.keys(), {target.name for target in chosen}
     if names != wanted:
         more, missing = sorted(names - wanted), sorted(wanted - names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy
@@ -27,6 +27,7 @@ from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.vae_precision import vae_precision
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
+from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.text_folder import read_tokenizer
 from toolkit.weights.vae_identity import vae_fingerprint
 
@@ -67,21 +68,15 @@ class FluxModel(StableDiffusion):
         """See PublishedModel.single_files."""
         return released_files.single_files(cls.arch, component)
 
-    def check_files(self) -> None:
-        """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
-        super().check_files()
-        transformer = self.sources.find_local("transformer")
-        if transformer is not None:
-            transformer_recipe(transformer, arch=self.arch)
-        vae = self.sources.find_local("vae")
-        if vae is not None:
-            vae_recipe(vae)
-        clip, t5 = (self.sources.find_local(name) for name in ("text_encoder", "text_encoder_2"))
-        if clip is not None and t5 is not None:
-            clip_recipe(clip, device=self.device)
-            t5_recipe(t5)
-        if all(self.sources.find_local(name) is not None for name in ("tokenizer", "tokenizer_2")):
-            self._load_tokenizers()
+    def file_checks(self) -> Mapping[str, Callable[[ComponentFiles], object]]:
+        """See PublishedModel.file_checks."""
+        return {
+            "transformer": lambda files: transformer_recipe(files, arch=self.arch),
+            "vae": vae_recipe,
+            "text_encoder": lambda files: clip_recipe(files, device=self.device),
+            "text_encoder_2": t5_recipe,
+            **dict.fromkeys(("tokenizer", "tokenizer_2"), lambda files: read_tokenizer(folder_of(files))),
+        }
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""

@@ -48,19 +48,14 @@ class Flux2Model(PublishedModel):
         """See PublishedModel.single_files."""
         return released_files.single_files(cls.arch, component)
 
-    def check_files(self) -> None:
-        """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
-        transformer = self.sources.find_local("transformer")
-        if transformer is not None:
-            transformer_recipe(transformer, arch=self.arch)
-        vae = self.sources.find_local("vae")
-        if vae is not None:
-            vae_recipe(vae)
-        encoder = self.sources.find_local("text_encoder")
-        if encoder is not None:
-            self._text_recipe(encoder)
-        if self.sources.find_local("tokenizer") is not None:
-            self._load_tokenizer()
+    def file_checks(self) -> Mapping[str, Callable[[ComponentFiles], object]]:
+        """See PublishedModel.file_checks."""
+        return {
+            "transformer": lambda files: transformer_recipe(files, arch=self.arch),
+            "vae": vae_recipe,
+            "text_encoder": self._text_recipe,
+            "tokenizer": lambda files: self._load_tokenizer(),
+        }
 
     def load(self, component: Component) -> None:
         """See BaseModel.load; `sources` says which layouts are read."""
