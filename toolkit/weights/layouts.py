@@ -102,9 +102,9 @@ def _is_whole(
     folder: Path, inner: str, component: str, single_files: Sequence[str], any_file: bool, *, setting: str
 ) -> bool:
     """Whether the cache of a repository has every file of the component that it says it has."""
-    if inner:
-        return all((folder / name).is_file() for name in _all_shards(inner))
     try:
+        if inner:
+            return (folder / inner).is_file() and bool(_of_file(folder / inner, component, setting=setting))
         found = _in_folder(folder, component, single_files, any_file, source=str(folder), setting=setting)
     except NotHereError:
         raise
@@ -155,6 +155,8 @@ def _choose(
 
 
 def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
+    if path.name.endswith(INDEX) and component in _WITHOUT_WEIGHTS:
+        return _in_folder(path.parent, component, (), any_file=False, source=str(path.parent), setting=setting)
     if path.name.endswith(INDEX):
         return ComponentFiles(path, _folder_of(path), _shards(path))
     if path.suffix in PICKLES:
@@ -173,10 +175,14 @@ def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
 def _with_siblings(path: Path) -> tuple[Path, ...]:
     """A file, or all shards of the model that it is one of."""
     weights = tuple(path.with_name(name) for name in _all_shards(path.name))
-    if missing := [shard.name for shard in weights if not shard.is_file()]:
-        what = f"is a part of a model in {len(weights)} files, and {', '.join(missing[:3])} is not beside it"
-        raise UserError(f"{path} {what}. Download the others, or name a whole file.")
+    _must_be_there([shard.name for shard in weights if not shard.is_file()], path, len(weights))
     return weights
+
+
+def _must_be_there(missing: Sequence[str], shard: Path | str, count: int) -> None:
+    if missing:
+        what = f"is a part of a model in {count} files, and {', '.join(missing[:3])} is not beside it"
+        raise UserError(f"{shard} {what}. Download the others, or name a whole file.")
 
 
 def _all_shards(name: str) -> tuple[str, ...]:
@@ -249,10 +255,28 @@ def _wanted(
     if inner:
         if inner not in sizes:
             raise UserError(f"{setting}: {repo} has no file {inner}. It has: {', '.join(list(sizes)[:8])}")
-        return {name: sizes[name] for name in _all_shards(inner) if name in sizes}
+        return {name: sizes[name] for name in _named(inner, list(sizes), component)}
     files = [name for name in sizes if name.endswith((*TENSORS, *PICKLES, *_SMALL))]
     chosen = _needed(_choose(files, component, single_files, any_file, source=source, setting=setting), component)
     return {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
+
+
+def _named(inner: str, files: Sequence[str], component: str) -> Sequence[str]:
+    """The files of a repository that one of them stands for: a shard or an index brings all of its model's folder."""
+    is_index = inner.endswith(INDEX)
+    shards = _all_shards(inner)
+    if len(shards) == 1 and not is_index:
+        return shards
+    beside = [name for name in files if PurePosixPath(name).parent == PurePosixPath(inner).parent]
+    says_what_it_is = [name for name in beside if name.endswith(_SMALL) and not name.endswith(INDEX)]
+    if is_index:
+        tensors = [name for name in beside if name.endswith(TENSORS)]
+        stem = inner.removesuffix(INDEX)
+        of_stem = [name for name in tensors if (match := _SHARD.fullmatch(name)) and match["stem"] == stem]
+        shards = () if component in _WITHOUT_WEIGHTS else tuple(of_stem or tensors)
+        return (inner, *says_what_it_is, *shards)
+    _must_be_there([PurePosixPath(name).name for name in shards if name not in beside], inner, len(shards))
+    return (*says_what_it_is, *shards)
 
 
 def _needed(chosen: Sequence[str], component: str) -> set[str]:
