@@ -31,6 +31,23 @@ class ReferenceLimits:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """By what the transformer of a variant is told from that of the weights to train, whatever its place is called.
+
+    Attributes:
+        says: the same for users, such as "have no guidance embedding".
+        config: entry of its `config.json`, with the value there.
+        absent: end of the name of a tensor that only the weights to train have, in a file of the released layout.
+        present: end of the name of one that both have.
+    """
+
+    says: str
+    config: tuple[str, Any]
+    absent: str
+    present: str
+
+
+@dataclass(frozen=True)
 class Variant:
     """Released weights of an arch that are used in another way than the ones to train, such as distilled ones.
 
@@ -43,6 +60,8 @@ class Variant:
         defaults: job settings that suit it, above the card's.
         index_key: entry of `model_index.json` that is true in folders that hold such weights; None if there is none.
         remedy: key of `model` that makes their training sound: with it there is nothing to advise.
+        lacks: capabilities of the card that they do not have.
+        sign: None if a file does not show that it is one.
     """
 
     label: str
@@ -52,6 +71,8 @@ class Variant:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     index_key: str | None = None
     remedy: str | None = None
+    lacks: frozenset[str] = frozenset()
+    sign: Sign | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ TEMPORARY_PREFIX = ".part-"
 _WRITER = re.compile(r"\.part-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-")
 _ABANDONED_S = 24 * 3600.0  # no writer on another machine takes that long over one file
 _CHUNK = 1 << 24
+_LARGEST_HEADER = 1 << 26
 _WINDOWS = os.name == "nt"
 
 
@@ -140,6 +141,23 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file."""
     with whole_file(path) as temporary:
         write_chunks(temporary, [data])
+
+
+def read_safetensors_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file as it stands there: tensors by name, and `__metadata__`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a safetensors file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LARGEST_HEADER:
+            raise ValueError(f"{path}: is not a safetensors file")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: is not a safetensors file")
+    return header
 
 
 def write_text(path: Path, text: str) -> None:

@@ -32,6 +32,10 @@ def _has_references(around: Around) -> bool:
     return any(dataset.control_folders for dataset in process.datasets) or any(item.references for item in items)
 
 
+def _is_distilled(around: Around) -> bool:
+    return around.can("train_distilled")
+
+
 _QUANTIZED = OnlyWith("with `quantize: true`", lambda around: around.section.quantize or _is_chosen(around))
 _TE_QUANTIZED = OnlyWith("with `quantize_te: true`", lambda around: around.section.quantize_te or _is_chosen(around))
 _OFFLOADED = OnlyWith(
@@ -49,9 +53,9 @@ class ModelKwargs(Section):
     match_target_res: Annotated[bool, OnlyWith("with reference images", _has_references)] = Field(
         False, description="Scale reference images to as many pixels as the image has, keeping their shape."
     )
-    train_distilled: Harmless[bool] = Field(
-        False, description="Train distilled weights, such as the four-step klein models, without a warning."
-    )
+    train_distilled: Harmless[
+        Annotated[bool, OnlyWith("for weights that are known to be distilled", _is_distilled)]
+    ] = Field(False, description="Train distilled weights, such as the four-step klein models, without a warning.")
 
 
 class ModelPaths(Section):

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from toolkit.choice import Spellings
 from toolkit.config.remarks import Around, OnlyWith, Worth
-from toolkit.config.sample_prompt import SamplePrompt
+from toolkit.config.sample_prompt import GUIDED, SamplePrompt
 from toolkit.config.seed import Seed
 from toolkit.section import Section
 
@@ -101,7 +101,7 @@ class SampleConfig(Section):
     height: int = Field(1024, ge=16, le=8192, description="Height in pixels, rounded down to what the model takes.")
     seed: Seed = Field(42, description="Seed.")
     walk_seed: bool = Field(False, description="Add the number of the prompt to the seed.")
-    guidance_scale: float = Field(4.0, ge=0, description="Guidance.")
+    guidance_scale: Annotated[float, GUIDED] = Field(4.0, ge=0, description="Guidance.")
     sample_steps: int = Field(25, ge=1, description="Denoising steps.")
     network_multiplier: float = Field(1.0, description="Strength of the network.")
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"})] = Field(

@@ -42,6 +42,14 @@ def _is_avoided(around: Around) -> bool:
     return around.can("true_cfg") and (shared if own is None else own) > 1
 
 
+def _is_guided(around: Around) -> bool:
+    # Guidance 1 is none. A model that draws with no other is asked about it elsewhere.
+    return around.value <= 1 or any(map(around.can, ("true_cfg", "guidance_embed", "fixed_guidance")))
+
+
+GUIDED = OnlyWith("by models with true guidance or a guidance embedding", _is_guided)
+
+
 class SamplePrompt(Section):
     """One entry of `sample.samples`. What it leaves out is as `sample` says."""
 
@@ -54,7 +62,7 @@ class SamplePrompt(Section):
     width: int | None = Field(None, ge=16, le=8192, description="Width in pixels.")
     height: int | None = Field(None, ge=16, le=8192, description="Height in pixels.")
     seed: Seed | None = Field(None, description="Seed, of the entries after it too.")
-    guidance_scale: float | None = Field(None, ge=0, description="Guidance.")
+    guidance_scale: Annotated[float | None, GUIDED] = Field(None, ge=0, description="Guidance.")
     sample_steps: int | None = Field(None, ge=1, description="Denoising steps.")
     network_multiplier: float | None = Field(None, description="Strength of the network.")
     ctrl_img: ExistingFile | None = Field(None, description="Reference image.")

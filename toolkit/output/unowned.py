@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
+from toolkit.files import read_safetensors_header
 from toolkit.output.bundles import bundle_folder, is_begun, step_folders
 
 _STEP = re.compile(r"_(\d{1,18})")
 # Of a run of ours these are written anew by every start.
 _OTHERS = ("config.yaml", "samples/grid.jpg")
 _OPTIMIZER = "optimizer.pt"  # ai-toolkit's, of the weights beside it
-_LARGEST_HEADER = 1 << 26
 
 
 def unowned_files(
@@ -94,10 +94,8 @@ def _is_lost(folder: Path, step: int | None, after: int) -> bool:
 def _step_inside(weights: Path) -> int | None:
     """The step that the header of final weights names."""
     path = next(iter(sorted(weights.rglob("*.safetensors"))), weights) if weights.is_dir() else weights
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError), path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(min(length, _LARGEST_HEADER)))
-        step = json.loads(header["__metadata__"]["training_info"])["step"]
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        step = json.loads(read_safetensors_header(path)["__metadata__"]["training_info"])["step"]
         return step if isinstance(step, int) else None
     return None
 

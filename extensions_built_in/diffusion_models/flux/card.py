@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from extensions_built_in.diffusion_models.flux import size
-from toolkit.cards import ModelCard, ReferenceLimits, Variant
+from toolkit.cards import ModelCard, ReferenceLimits, Sign, Variant
 
 _PARAMETERS = 11_901_408_320
 # 512 rows of T5 and one that holds the vector of CLIP.
@@ -57,6 +57,13 @@ CARDS = (
                 consent="train_distilled",
                 remedy="assistant_lora_path",
                 defaults={"sample": {"guidance_scale": 1.0, "sample_steps": 4}},
+                lacks=frozenset({"guidance_embed", "guidance_bypass"}),
+                sign=Sign(
+                    says="have no guidance embedding",
+                    config=("guidance_embeds", False),
+                    absent="guidance_in.in_layer.weight",
+                    present="time_in.in_layer.weight",
+                ),
             ),
         ),
     ),

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from tests.toolkit.config.conftest import Check
-from toolkit.cards import ModelCard
+from toolkit.cards import ModelCard, Variant
 from toolkit.config.job import job_sections
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.load import check_job
@@ -18,7 +18,8 @@ from toolkit.config.reference.docs import config_docs
 from toolkit.config.remarks import OnlyWith, Worth, remarks
 from toolkit.section import Section
 
-CARD = ModelCard("flux2", "flux2", "One", "For tests.", "", "none", False, 16, 1)
+DISTILLED = Variant("Distilled", ("weights-distilled",), "Train the base.", "train_distilled")
+CARD = ModelCard("flux2", "flux2", "One", "For tests.", "", "none", False, 16, 1, variants=(DISTILLED,))
 
 
 class Oven(Section):
@@ -75,6 +76,10 @@ TOUCHED: list[tuple[str, Any, str, Any]] = [  # a key that does nothing, and wha
     ("train.ema_config.ema_decay", 0.9, "train.ema_config.use_ema", True),
     ("train.force_first_sample", True, "train.disable_sampling", False),
     ("sample.neg", "blurry", "card", {"true_cfg"}),
+    ("sample.guidance_scale", 3.5, "card", {"true_cfg"}),
+    ("sample.guidance_scale", 3.5, "card", {"guidance_embed"}),
+    ("sample.samples.0.guidance_scale", 3.5, "card", {"guidance_embed"}),
+    ("model.model_kwargs.train_distilled", True, "model.name_or_path", "owner/weights-distilled"),
     ("sample.samples.0.neg", "blurry", "card", {"true_cfg"}),
     ("sample.sample_start_step", 50, "sample.sample_every", 10),
     ("save.max_step_saves_to_keep", 9, "save.save_every", 10),

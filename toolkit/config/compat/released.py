@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards import ModelCard, Variant
+from toolkit.cards import ModelCard, Sign, Variant
+from toolkit.files import read_safetensors_header
 
 Finding = tuple[tuple[str, ...], str]
+_TENSORS = ".safetensors"
+_MOST_FILES = 16  # of a folder of single files whose headers are read
 # What a repository or file of the same weights in another number format adds to the name.
 _FORMATS = re.compile(r"(-(fp8|fp8mixed|scaled|bf16|fp16|e4m3fn|nvfp4|mixed|diffusers))+$")
 
@@ -22,22 +26,34 @@ def plain_name(name_or_path: str) -> str:
 
 
 def variant_of(model: Mapping[str, Any], card: ModelCard) -> Variant | None:
-    """The variant of the card that a `model` section names. `model_index.json` of a local folder counts before names.
+    """The variant of the card that a `model` section names. What local files show counts before names.
 
     Args:
         model: the section as written.
         card: of its arch.
     """
     place = _place(model)
-    index = _model_index(Path(place).expanduser())
-    names = _names_at(place, card)
+    index = _read_json(Path(place).expanduser() / "model_index.json")
     for variant in card.variants:
         if variant.index_key is not None and variant.index_key in index:
-            if index[variant.index_key] is True:
-                return variant
-        elif names.intersection(variant.names) and not names.intersection(card.names):
+            is_it = index[variant.index_key] is True
+        else:
+            shown = None if variant.sign is None else _shows(Path(place).expanduser(), variant.sign)
+            is_it = _is_named(variant, place, card) if shown is None else shown
+        if is_it:
             return variant
     return None
+
+
+def card_of(model: Mapping[str, Any], card: ModelCard) -> ModelCard:
+    """The card with the capabilities of the weights that a `model` section names.
+
+    The key that says that the user knows a variant's advice counts as one: only there it has something to do.
+    """
+    variant = variant_of(model, card)
+    if variant is None:
+        return card
+    return replace(card, capabilities=card.capabilities - variant.lacks | {variant.consent})
 
 
 def label_of(model: Mapping[str, Any], card: ModelCard) -> str:
@@ -67,7 +83,10 @@ def advice(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Fin
     if variant.remedy is not None and model.get(variant.remedy):
         return []
     key = "`model_kwargs: {" + variant.consent + ": true}`"
-    return [(("model", "name_or_path"), f"this is {variant.label}. {variant.advice} To train it all the same: {key}")]
+    what = f"this is {variant.label}"
+    if variant.sign is not None and card is not None and not _is_named(variant, _place(model), card):
+        what = f"these weights {variant.sign.says}, as those of {variant.label}"
+    return [(("model", "name_or_path"), f"{what}. {variant.advice} To train it all the same: {key}")]
 
 
 def _place(model: Mapping[str, Any]) -> str:
@@ -87,9 +106,34 @@ def _names_at(place: str, card: ModelCard) -> set[str]:
     return inside & _names_of(card) or {plain_name(place)}
 
 
-def _model_index(folder: Path) -> Mapping[str, Any]:
+def _is_named(variant: Variant, place: str, card: ModelCard) -> bool:
+    names = _names_at(place, card)
+    return bool(names.intersection(variant.names)) and not names.intersection(card.names)
+
+
+def _shows(place: Path, sign: Sign) -> bool | None:
+    """Whether local files have the sign; None if they do not tell."""
+    key, value = sign.config
+    for config in (_read_json(place / "transformer" / "config.json"), _read_json(place / "config.json")):
+        if key in config:
+            return bool(config[key] == value)
+    for file in [place] if place.suffix == _TENSORS else sorted(place.glob(f"*{_TENSORS}"))[:_MOST_FILES]:
+        names = tuple(_tensor_names(file))
+        if any(name.endswith(sign.present) for name in names):
+            return not any(name.endswith(sign.absent) for name in names)
+    return None
+
+
+def _tensor_names(file: Path) -> Iterable[str]:
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_safetensors_header(file)
+    except (OSError, ValueError, RecursionError):
+        return ()  # what is wrong with it is said when it is loaded
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}  # what is wrong with the folder is said when it is loaded
-    return index if isinstance(index, dict) else {}
+    return content if isinstance(content, dict) else {}

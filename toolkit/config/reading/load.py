@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from toolkit.config.compat.released import card_of
 from toolkit.config.job import JobConfig, JobFile
 from toolkit.config.paths import usable
 from toolkit.config.reading.installed import find_known
@@ -101,6 +102,7 @@ def _remarks(job: JobFile, from_the_card: frozenset[Location], known: Known) -> 
             location = ("config", "process", index)
             own = {where[3:] for where in from_the_card if where[:3] == location}
             card = known.cards.get(process.model.arch)
+            card = None if card is None else card_of(process.model.model_dump(mode="json"), card)
             found += [((*location, *below), what) for below, what in remarks(process, card, from_the_card=own)]
     return found
 
