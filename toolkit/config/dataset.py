@@ -44,6 +44,12 @@ _WITH_CAPTIONS = OnlyWith(
 _WITH_REFERENCES = OnlyWith("beside `control_path`", lambda around: bool(around.section.control_folders))
 
 
+def _named_twice(around: Around) -> str | None:
+    if len(set(around.value)) == len(around.value):
+        return None
+    return "a size stands here more than once: each image is trained at it as often, in equal copies. Name it once"
+
+
 def _not_cached(around: Around) -> str | None:
     if around.section.random_crop:
         return None
@@ -68,7 +74,7 @@ class DatasetConfig(Section):
     caption_dropout_rate: Annotated[float, _WITH_CAPTIONS] = Field(
         0.05, ge=0, le=1, description="Share of examples trained without their caption, so that guidance keeps working."
     )
-    resolution: Sizes = Field(
+    resolution: Annotated[Sizes, Worth(_named_twice)] = Field(
         (1024,),
         description="Training sizes: each image is fitted to an area of size x size. A list trains at each size.",
     )

@@ -140,6 +140,12 @@ def test_samples_without_a_reference_are_named_in_an_edit_job(
     assert check().notices == ()
 
 
+@pytest.mark.parametrize(("sizes", "is_said"), [([512, 512], True), ([512, 768], False)])
+def test_a_resolution_that_is_named_twice_is_said(sizes: list[int], is_said: bool, process: Any, check: Check) -> None:
+    process["datasets"][0]["resolution"] = sizes
+    assert any("resolution: a size stands here more than once" in notice for notice in check().notices) == is_said
+
+
 @pytest.mark.parametrize(("lr", "is_said"), [(1e-4, False), (9e-3, False), (1e-2, True), (1, True)])
 def test_a_rate_that_destroys_the_weights_is_named(lr: float, is_said: bool, process: Any, check: Check) -> None:
     process["train"]["lr"] = lr
