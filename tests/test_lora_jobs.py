@@ -44,8 +44,8 @@ def test_a_lora_is_written_as_the_job_says(save: dict[str, str], key: str, tmp_p
     [
         ({}, "bfl", ""),
         ({"lora_format": "kohya"}, "kohya", ""),
-        ({"save_format": "kohya"}, "kohya", "taken as `lora_format: kohya`"),
-        ({"save_format": "BFL"}, "bfl", "taken as `lora_format: bfl`"),
+        ({"save_format": "kohya"}, "kohya", "read as `lora_format: kohya`"),
+        ({"save_format": "BFL"}, "bfl", "read as `lora_format: bfl`"),
         ({"save_format": "bfl", "lora_format": "bfl"}, "bfl", ""),
         ({"save_format": "safetensors"}, "bfl", ""),
         ({"save_format": "diffusers"}, "bfl", "for diffusers' names write `lora_format: diffusers`"),

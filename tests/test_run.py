@@ -208,7 +208,7 @@ def test_the_settings_of_an_extension_are_checked_as_ours(run: Run, tmp_path: Pa
     code, _, err = run(_write_own(tmp_path, "Writes", txt="hello", text=3))
     assert code == 2
     assert 'config.process[0].txt: unknown key (found "hello"). Did you mean `text`?' in err
-    assert "config.process[0].text: needs text (quotes make a number a text) (found 3)" in err
+    assert "config.process[0].text: needs text (put a number in quotes to make it text) (found 3)" in err
 
 
 def test_a_kind_of_job_that_is_not_supported_is_one_line(run: Run, job: Write, tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def laughs(kind: str, depth: int = 12) -> str:
 YAML: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "is empty"),
     "comments only": ("# nothing\n", "is empty"),
-    "list": ("- job\n", "is no mapping"),
-    "word": ("extension", "is no mapping"),
+    "list": ("- job\n", "is not a mapping"),
+    "word": ("extension", "is not a mapping"),
     "utf-16": ("job: extension".encode("utf-16"), "save the file as UTF-8"),
     "latin-1": ("name: Fuß".encode("latin-1"), "save the file as UTF-8"),
     "binary": (bytes(range(256)), "save the file as UTF-8"),
@@ -91,7 +91,7 @@ YAML: dict[str, tuple[str | bytes, str]] = {
     "unclosed bracket": ("config: [1, 2\n", "line"),
     "unclosed quote": ('config: "abc\n', "line"),
     "two documents": ("job: a\n---\njob: b\n", "line 2"),
-    "key twice": ("job: a\njob: b\n", "stands twice"),
+    "key twice": ("job: a\njob: b\n", "is given twice"),
     "key that is a list": ("? [a]\n: 1\n", "unhashable key"),
     "unknown alias": ("job: *x\n", "undefined alias"),
     "alias of itself": ("job: &a [*a]\n", "recursive"),
@@ -125,9 +125,9 @@ JSON: dict[str, tuple[str | bytes, str]] = {
     "number of 5000 digits": ('{"job": ' + "9" * 5000 + "}", "digits"),
     "100,000 brackets": ("[" * 100_000, "nested too deeply"),
     "half a character": ('{"job": "\\ud800"}', "write the character itself"),
-    "key twice": ('{"job": 1, "job": 2}', "stands twice"),
+    "key twice": ('{"job": 1, "job": 2}', "is given twice"),
     "comments without end": ("/* " * 80_000, "line 1"),
-    "20,000 keys twice": ("{" + ",".join(f'"k{i % 10_000}":1' for i in range(20_000)) + "}", "stands twice"),
+    "20,000 keys twice": ("{" + ",".join(f'"k{i % 10_000}":1' for i in range(20_000)) + "}", "is given twice"),
     "bytes": (bytes(range(256)), "save the file as UTF-8"),
 }
 
@@ -190,9 +190,9 @@ VALUES: dict[str, tuple[str, str]] = {
     "training_seed: -1": ("training_seed", "a number from 0 on"),
     "device: gpu": ("device", "Choose"),
     f"name: {'x' * 300}": ("name", "at most 200 bytes"),
-    "name: ..": ("name", "becomes a folder name"),
-    "name: a/b": ("name", "becomes a folder name"),
-    'name: "a\\nb"': ("name", "becomes a folder name"),
+    "name: ..": ("name", "cannot be a folder name"),
+    "name: a/b": ("name", "cannot be a folder name"),
+    'name: "a\\nb"': ("name", "cannot be a folder name"),
     "trigger_word: [a]": ("trigger_word", "text"),
     "trigger_word: ${NO_SUCH_VARIABLE}": ("trigger_word", "is not set"),
     "trigger_word: ${}": ("trigger_word", "is not set"),
@@ -262,7 +262,7 @@ def test_a_broken_env_file_is_named_or_passed_over(content: bytes, load: Callabl
         outcome = attempt(KIND, load(text))
     if isinstance(outcome, UserError):
         assert ".env" in str(outcome)
-        assert "Mend" in str(outcome)
+        assert "Fix or remove it" in str(outcome)
 
 
 # Every key misspelt

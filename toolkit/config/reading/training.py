@@ -1,4 +1,4 @@
-"""What is settled in a training process before validation: whether it trains a LoRA, and what its model's card says."""
+"""Prepares a training process for validation: LoRA or full fine-tune, and the defaults of the model's card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Finding = tuple[Location, str]
 
 
 def settle_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
-    """Judge the settings that decide how the others are read, and put the card's defaults beneath, in place."""
+    """Check the settings that decide how others are read, and fill in the card's defaults, in place."""
     problems, notices = _kind_of_job(process), _worth_knowing(process)
     model = process.get("model")
     if isinstance(model, dict):
@@ -27,7 +27,7 @@ def settle_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> 
 
 
 def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> None:
-    """Put what the model's card says beneath what the job says, in place."""
+    """Fill in the defaults of the model's card for keys the job does not give, in place."""
     model = process.get("model")
     card = cards.get(str(model.get("arch"))) if isinstance(model, dict) else None
     variant = variant_of(model, card) if card and isinstance(model, dict) else None
@@ -58,11 +58,9 @@ def _kind_of_job(process: dict[str, Any]) -> list[Finding]:
         what = "trained weights cannot be quantized. Remove the key, or train a `network`"
         return [(("model", "quantize"), what)]
     if "network" in process and full_finetune:
-        return [(("train", "full_finetune"), "there is a `network` too: keep one of them")]
+        return [(("train", "full_finetune"), "there is also a `network`: keep one of them")]
     if full_finetune and (name := _save_format(process)) in LORA_ONLY:
-        what = (
-            f"`{name}` is a format of LoRA files. Write `safetensors`, one file with the released names, or `diffusers`"
-        )
+        what = f"`{name}` is a LoRA file format. Write `safetensors`, one file with the released names, or `diffusers`"
         return [(("save", "save_format"), what)]
     return []
 
@@ -84,19 +82,19 @@ def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
 
 
 def _lora_format(process: dict[str, Any]) -> str:
-    """What `save_format` comes to in a LoRA job; empty where there is nothing to say."""
+    """A notice on what `save_format` means in a LoRA job; empty if none is needed."""
     name, save = _save_format(process), process.get("save")
     if isinstance(save, dict) and "lora_format" in save:
         return ""
     if name in LORA_ONLY:
-        return f"taken as `lora_format: {name}`, the key for LoRA files"
+        return f"read as `lora_format: {name}`, which is the key for LoRA files"
     if name == "diffusers":
-        return "means nothing for a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
+        return "has no effect on a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
     return ""
 
 
 def _settle_lora_format(process: dict[str, Any]) -> None:
-    """Write `lora_format` where `save_format` means it: what the job says comes before the card's default."""
+    """Set `lora_format` from `save_format` if it means that, so that the job overrides the card's default."""
     name = _save_format(process)
     if "network" in process and name in LORA_ONLY:
         process["save"].setdefault("lora_format", name)
