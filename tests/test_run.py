@@ -387,7 +387,7 @@ def test_a_card_to_plan_for_goes_with_check(run: Run, job: Write) -> None:
     for arguments in (["--vram", "24"], ["--check", "--vram", "0"]):
         code, _, err = run(*arguments, job("Works"))
         assert code == 2
-        assert "--vram goes with --check" in err
+        assert "--vram works only with --check" in err
 
 
 def test_check_of_data_that_cannot_work_ends_with_2(run: Run, job: Write) -> None:

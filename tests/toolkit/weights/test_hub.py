@@ -21,7 +21,7 @@ WITHOUT_TOKEN = {
     "owner/diffusers/none.safetensors": r"owner/diffusers has no file none\.safetensors\. It has: ",
     "owner/encoder/none": r"owner/encoder has no file none",
     "nowhere": r"model\.x: no such file or folder: nowhere",
-    "owner/not:good": r"neither an existing path nor a hub id",
+    "owner/not:good": r"neither here nor a hub id",
 }
 
 
