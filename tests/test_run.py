@@ -354,7 +354,7 @@ def test_a_second_signal_ends_at_once_and_the_folder_is_free_again(start: Start,
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "my_NeverStops  interrupted" in out
-    assert "Once more" in err
+    assert "A second Ctrl+C" in err
     code, out, _ = run(job("Works", name="my_NeverStops"))
     assert code == 0
     assert "Took over" not in out

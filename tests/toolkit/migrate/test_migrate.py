@@ -95,7 +95,7 @@ def test_the_old_file_is_left_alone_and_the_new_one_is_not_replaced_unasked(
     before = job.read_bytes()
     assert main([str(job), "--to", "flux2"]) == 0
     assert main([str(job), "--to", "flux2"]) == 2
-    assert "exists. Give another --output, or --force" in capsys.readouterr().err
+    assert "already exists. Give another --output, or use --force" in capsys.readouterr().err
     assert main([str(job), "--to", "flux2", "--force"]) == 0
     assert job.read_bytes() == before
 
@@ -115,7 +115,7 @@ def test_a_larger_model_is_held_in_fewer_bits_and_a_smaller_one_is_not(job: Path
 @pytest.mark.parametrize(
     ("section", "line", "what"),
     [
-        ("network", "pretrained_lora_path: old.safetensors", "its layers are others"),
+        ("network", "pretrained_lora_path: old.safetensors", "which has other layers"),
         ("network", "network_kwargs: {only_if_contains: [single_transformer_blocks.7]}", "names layers of FLUX.1"),
     ],
 )
