@@ -85,7 +85,7 @@ class ChoiceOf:
         return Spellings({other: name for name, row in self.table.items() for other in row.spellings})
 
     def advice(self, name: str) -> str | None:
-        """How to write here what other programs call `name`; None if no row stands for it."""
+        """How to write what other programs call `name`; None if no row stands for it."""
         found = (row.elsewhere.get(name.strip().lower()) for row in self.table.values())
         return next((spelling for spelling in found if spelling is not None), None)
 

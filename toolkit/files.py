@@ -213,7 +213,7 @@ def sha256_json(value: Any) -> str:
 
 
 def _temporary(path: Path) -> Path:
-    """A unique temporary path beside `path` whose name identifies the writing process."""
+    """A unique temporary path next to `path` whose name identifies the writing process."""
     writer = this_process()
     name = f"{TEMPORARY_PREFIX}{writer.machine}-{writer.pid}-{writer.started}-{secrets.token_hex(8)}"
     return path.parent / f"{name}{path.suffix}"

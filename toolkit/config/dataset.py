@@ -109,7 +109,7 @@ class DatasetConfig(Section):
     ] = Field(
         (),
         max_length=MAX_CONTROLS,
-        description="Folders of reference images, such as pictures before an edit, with the same file names as the "
+        description="Folders of reference images, such as images before an edit, with the same file names as the "
         "images.",
     )
     control_path_1: Folder = Field(None, description="Folder of each image's reference 1.")

@@ -55,7 +55,7 @@ class JobFile(Section):
     """The job file."""
 
     job: str = Field("extension", description="Kind of job.")
-    config: RunConfig = Field(description="What to do.")
+    config: RunConfig = Field(description="The name of the job and its processes.")
     meta: dict[str, Any] = Field(
         default_factory=dict, description="Any keys and values; copied into the metadata of saved files."
     )

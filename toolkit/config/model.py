@@ -168,7 +168,7 @@ class ModelConfig(Section):
         return arch
 
 
-def settle_arch(model: dict[str, Any], cards: Mapping[str, ModelCard]) -> str | None:
+def normalise_arch(model: dict[str, Any], cards: Mapping[str, ModelCard]) -> str | None:
     """Normalise `arch` in place: strip a `:tag`, and set it from a flag such as `is_flux: true`.
 
     Returns:

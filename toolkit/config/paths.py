@@ -21,7 +21,7 @@ def _not_empty(value: Any) -> Any:
     return value
 
 
-def usable(path: Path) -> Path:
+def checked_path(path: Path) -> Path:
     """The path with `~` expanded. It need not exist.
 
     Raises:
@@ -63,13 +63,13 @@ def _must_be_file(path: Path, info: ValidationInfo) -> Path:
 
 
 def _must_be_hub_id_or_here(name: str, info: ValidationInfo) -> str:
-    here = usable(Path(name))
+    here = checked_path(Path(name))
     if info.context is not None and not HUB_ID.fullmatch(name) and not here.exists():
         raise ValueError(f'"{name}" is neither an existing path nor a hub id such as owner/name')
     return str(here) if name.startswith("~") else name
 
 
-UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(usable)]
+UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(checked_path)]
 ExistingFolder = Annotated[UserPath, AfterValidator(_must_be_folder)]
 ExistingDataset = Annotated[UserPath, AfterValidator(_must_be_dataset)]
 ExistingFile = Annotated[UserPath, AfterValidator(_must_be_file)]

@@ -17,7 +17,7 @@ from toolkit.section import Harmless, Section
 LONGEST_NAME_BYTES = 200  # file systems allow 255, and a checkpoint's name adds its step and extension
 
 
-class Settled(NamedTuple):
+class Findings(NamedTuple):
     """Problems and notices found in an entry before its values are checked, with locations relative to the entry."""
 
     problems: list[tuple[Location, str]]
@@ -45,7 +45,7 @@ class ProcessConfig(Section):
     )
 
     @classmethod
-    def settle(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
+    def prepare(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
         """Check an entry before validation, and fill in defaults for keys it does not give, in place.
 
         Args:
@@ -53,7 +53,7 @@ class ProcessConfig(Section):
                 checked yet.
             cards: the model cards by arch.
         """
-        return Settled([], [])
+        return Findings([], [])
 
     def output_folder(self, job_name: str) -> Path:
         """The folder that everything from this process is written to."""

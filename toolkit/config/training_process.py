@@ -13,8 +13,8 @@ from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
 from toolkit.config.paths import UserPath
-from toolkit.config.process import ProcessConfig, Settled
-from toolkit.config.reading.training import settle_training
+from toolkit.config.process import Findings, ProcessConfig
+from toolkit.config.reading.training import prepare_training
 from toolkit.config.remarks import KeyContext, OnlyWith
 from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
@@ -63,9 +63,9 @@ class TrainingProcessConfig(ProcessConfig):
         return is_cached or not train.unload_text_encoder
 
     @classmethod
-    def settle(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
-        """See ProcessConfig.settle. Fills in the defaults of the model's card."""
-        return settle_training(entry, cards)
+    def prepare(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
+        """See ProcessConfig.prepare. Fills in the defaults of the model's card."""
+        return prepare_training(entry, cards)
 
     def run_facts(self) -> dict[str, Any]:
         """See ProcessConfig.run_facts."""

@@ -42,7 +42,7 @@ def _parser(archs: list[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("job", metavar="JOB", help="job file (YAML or JSON), or the name of one in config/")
     parser.add_argument("--to", required=True, choices=archs, help="arch to train instead")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: JOB_ARCH.yaml beside the old file")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: JOB_ARCH.yaml next to the old file")
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
     return parser
 

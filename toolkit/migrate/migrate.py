@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.cards import ModelCard
-from toolkit.config.model import settle_arch
+from toolkit.config.model import normalise_arch
 from toolkit.config.reading.installed import find_known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.locations import text_of
@@ -65,11 +65,11 @@ def _card_of(process: Any, index: int, cards: dict[str, ModelCard], source: Path
     model = process.get("model") if isinstance(process, dict) else None
     if not isinstance(model, dict):
         raise JobError(str(source), [Problem(where, "missing: there is no model to change")])
-    settled = plain(model)
-    conflict = settle_arch(settled, cards)
+    normalised = plain(model)
+    conflict = normalise_arch(normalised, cards)
     if conflict:
         raise JobError(str(source), [Problem(f"{where}.arch", conflict)])
-    arch = settled.get("arch")
+    arch = normalised.get("arch")
     if not isinstance(arch, str) or arch not in cards:
         what = f"is not a known model ({arch}). Known: {', '.join(sorted(cards))}"
         raise JobError(str(source), [Problem(f"{where}.arch", what)])

@@ -34,7 +34,7 @@ DEPARTURES: tuple[Departure, ...] = (
     ),
     Departure("network.type: unknown", "trains a LoRA", "an error", "Not what was asked for."),
     Departure("save.save_every", "1000", "250", "Little is lost when a run stops."),
-    Departure("save.dtype", "float16", "bf16", "bf16 has the range of the weights."),
+    Departure("save.dtype", "float16", "bf16", "fp16 overflows above 65504."),
     Departure(
         "save.save_format, full fine-tune of FLUX.1",
         "always diffusers",

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from toolkit.config.job import JobConfig, JobFile
-from toolkit.config.paths import usable
+from toolkit.config.paths import checked_path
 from toolkit.config.reading.installed import find_known
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.layout import Layout
@@ -71,9 +71,9 @@ def check_job(
     findings += tidy_findings
     given = given_keys(expanded)
     for location, kind, entry in layout.entries(expanded):
-        settled = kind.settle(entry, known.cards)
-        findings += [((*location, *below), what) for below, what in settled.problems]
-        notices += [((*location, *below), what) for below, what in settled.notices]
+        prepared = kind.prepare(entry, known.cards)
+        findings += [((*location, *below), what) for below, what in prepared.problems]
+        notices += [((*location, *below), what) for below, what in prepared.notices]
     findings += misplaced(expanded, layout, known)
     job, num_hidden = None, 0
     try:
@@ -112,7 +112,7 @@ def find_job_file(name: str) -> Path:
         JobError: there is no such file.
     """
     try:
-        as_given = usable(Path(name))
+        as_given = checked_path(Path(name))
     except ValueError as error:
         raise JobError(shortened(name), [Problem("job file", str(error))]) from error
     candidates = [as_given]

@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config.compat.ignored_keys import ignored_in
-from toolkit.config.model import ModelConfig, settle_arch
+from toolkit.config.model import ModelConfig, normalise_arch
 from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.locations import Location
 from toolkit.section import Section
@@ -25,9 +25,9 @@ def tidy(tree: dict[str, Any], layout: Layout, cards: Mapping[str, ModelCard]) -
     notices: list[Finding] = []
     for location, section, mapping in layout.mappings(tree):
         problems += [((*location, key), what) for key, what in _rename(mapping, section)]
-        if section is ModelConfig and (conflict := settle_arch(mapping, cards)):
+        if section is ModelConfig and (conflict := normalise_arch(mapping, cards)):
             problems.append(((*location, "arch"), conflict))
-        _set_aside(mapping, section, location, problems, notices)
+        _remove_unused(mapping, section, location, problems, notices)
         for key in [key for key, value in mapping.items() if value is None and key in section.model_fields]:
             del mapping[key]  # null means "not given"
     return problems, notices
@@ -46,7 +46,7 @@ def _rename(mapping: dict[str, Any], section: type[Section]) -> list[tuple[str, 
     return conflicts
 
 
-def _set_aside(
+def _remove_unused(
     mapping: dict[str, Any], section: type[Section], location: Location, problems: list[Finding], notices: list[Finding]
 ) -> None:
     for key, row in ignored_in(section).items():

@@ -7,23 +7,23 @@ from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config.compat.released import advice, variant_of, wrong_arch
-from toolkit.config.process import Settled
+from toolkit.config.process import Findings
 from toolkit.config.reading.locations import Location
 from toolkit.config.save import LORA_ONLY
 
 Finding = tuple[Location, str]
 
 
-def settle_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
+def prepare_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
     """Check the settings that decide how others are read, and fill in the card's defaults, in place."""
-    problems, notices = _kind_of_job(process), _worth_knowing(process)
+    problems, notices = _check_what_is_trained(process), _notices(process)
     model = process.get("model")
     if isinstance(model, dict):
         problems += wrong_arch(model, cards)
         notices += advice(model, cards)
-    _settle_lora_format(process)
+    _infer_lora_format(process)
     add_card_defaults(process, cards)
-    return Settled(problems, notices)
+    return Findings(problems, notices)
 
 
 def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> None:
@@ -35,17 +35,17 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
         if section == "datasets":
             datasets = process.get("datasets")
             for dataset in datasets if isinstance(datasets, list) else ():
-                _add_below(dataset, defaults)
+                _fill_in(dataset, defaults)
         elif section == "network":  # its absence means a full fine-tune
-            _add_below(process.get("network"), defaults)
+            _fill_in(process.get("network"), defaults)
         else:
-            _add_below(process.setdefault(section, {}), defaults)
+            _fill_in(process.setdefault(section, {}), defaults)
     for above in (variant, card):
         if above and "sample" in above.defaults:
-            _add_below(process.get("first_sample"), above.defaults["sample"])
+            _fill_in(process.get("first_sample"), above.defaults["sample"])
 
 
-def _kind_of_job(process: dict[str, Any]) -> list[Finding]:
+def _check_what_is_trained(process: dict[str, Any]) -> list[Finding]:
     train = process.get("train")
     full_finetune = train.get("full_finetune") if isinstance(train, dict) else None
     if "network" not in process and not full_finetune:
@@ -65,7 +65,7 @@ def _kind_of_job(process: dict[str, Any]) -> list[Finding]:
     return []
 
 
-def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
+def _notices(process: dict[str, Any]) -> list[Finding]:
     notices: list[Finding] = []
     network, train = process.get("network"), process.get("train")
     if isinstance(network, dict):
@@ -76,12 +76,12 @@ def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
     ema = train.get("ema_config") if isinstance(train, dict) else None
     if isinstance(ema, dict) and "use_ema" not in ema:
         notices.append((("train", "ema_config"), "is off without `use_ema: true`"))
-    if isinstance(network, dict) and (what := _lora_format(process)):
+    if isinstance(network, dict) and (what := _lora_format_notice(process)):
         notices.append((("save", "save_format"), what))
     return notices
 
 
-def _lora_format(process: dict[str, Any]) -> str:
+def _lora_format_notice(process: dict[str, Any]) -> str:
     """A notice on what `save_format` means in a LoRA job; empty if none is needed."""
     name, save = _save_format(process), process.get("save")
     if isinstance(save, dict) and "lora_format" in save:
@@ -93,7 +93,7 @@ def _lora_format(process: dict[str, Any]) -> str:
     return ""
 
 
-def _settle_lora_format(process: dict[str, Any]) -> None:
+def _infer_lora_format(process: dict[str, Any]) -> None:
     """Set `lora_format` from `save_format` if it means that, so that the job overrides the card's default."""
     name = _save_format(process)
     if "network" in process and name in LORA_ONLY:
@@ -105,11 +105,11 @@ def _save_format(process: dict[str, Any]) -> str:
     return str(save.get("save_format")).strip().lower() if isinstance(save, dict) else ""
 
 
-def _add_below(section: Any, defaults: Mapping[str, Any]) -> None:
+def _fill_in(section: Any, defaults: Mapping[str, Any]) -> None:
     if not isinstance(section, dict):
         return
     for key, value in defaults.items():
         if isinstance(value, Mapping):
-            _add_below(section.setdefault(key, {}), value)
+            _fill_in(section.setdefault(key, {}), value)
         else:
             section.setdefault(key, value)
