@@ -63,7 +63,7 @@ def test_one_rule_leads_from_two_keys_to_the_format(
 
 
 def test_formats_that_contradict_each_other_or_the_job_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="`save_format` and `lora_format` name different formats"):
+    with pytest.raises(JobError, match="`save_format` and `lora_format` name different LoRA file formats"):
         load_job(_short(tmp_path, save={"save_format": "kohya", "lora_format": "bfl"}))
     full = {"steps": 1, "full_finetune": True}
     with pytest.raises(JobError, match=r"save\.save_format: `kohya` is a format of LoRA files\. Write `safetensors`"):

@@ -15,7 +15,7 @@ from types import FrameType
 from toolkit.errors import Interrupted
 
 EXIT_CODE = 130
-_FIRST = "\nStopping: the run finishes its step and saves. A second Ctrl+C stops it at once, without saving.\n"
+_FIRST = "\nStopping: the run finishes what it is doing and saves. A second Ctrl+C stops it at once, without saving.\n"
 _TOO_LATE = "\nThe run has not finished {grace_s:g} s after SIGTERM (save.term_grace_s): it stops without saving.\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LAST_WORDS_S = 1.5

@@ -118,7 +118,7 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_named(sections: Sec
 
 
 def test_flux_2_takes_no_assistant(tmp_path: Path, adapter: Path) -> None:
-    with pytest.raises(UserError, match=r"assistant_lora_path: .* is trained without an assistant LoRA"):
+    with pytest.raises(UserError, match=r"assistant_lora_path: .* cannot be trained with an assistant LoRA"):
         Job(load_job(write_job(tmp_path, model={"assistant_lora_path": str(adapter)}))).check()
 
 
