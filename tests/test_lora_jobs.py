@@ -66,7 +66,7 @@ def test_formats_that_contradict_each_other_or_the_job_are_errors(tmp_path: Path
     with pytest.raises(JobError, match="`save_format` and `lora_format` name different LoRA file formats"):
         load_job(_short(tmp_path, save={"save_format": "kohya", "lora_format": "bfl"}))
     full = {"steps": 1, "full_finetune": True}
-    with pytest.raises(JobError, match=r"save\.save_format: `kohya` is a format of LoRA files\. Write `safetensors`"):
+    with pytest.raises(JobError, match=r"save\.save_format: `kohya` is a LoRA file format\. Write `safetensors`"):
         load_job(write_job(tmp_path, network=None, train=full, save={"save_format": "kohya"}))
 
 
