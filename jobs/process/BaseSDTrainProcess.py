@@ -19,7 +19,7 @@ from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
-from toolkit.train.resume import make_way, plan_resume
+from toolkit.train.resume import move_unowned_aside, plan_resume
 from toolkit.train.tasks.task import finish_retention
 from toolkit.train.trainable import TrainableWeights
 
@@ -50,11 +50,11 @@ class BaseSDTrainProcess(BaseProcess):
         stop.grace_s = config.save.term_grace_s
         resume = plan_resume(self.output_folder, checked.start.resume, facts, is_thorough=True)
         sweep_half_written(config, self.output_folder)
-        made_way = make_way(resume, self.output_folder)
+        notice = move_unowned_aside(resume, self.output_folder)
         plan = checked.memory.plan if checked.memory else None
         with open_output(checked.start, plan) as out:
-            if made_way is not None:
-                out.stages.warn(made_way)
+            if notice is not None:
+                out.stages.warn(notice)
             if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.tell(line)

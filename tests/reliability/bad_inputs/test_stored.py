@@ -91,7 +91,7 @@ def test_an_entry_that_goes_while_the_run_goes_on_is_named(tmp_path: Path) -> No
 
 
 def bundles_of(folder: Path) -> tuple[list[int], list[str]]:
-    """Steps of the valid bundles, and why others were passed over."""
+    """Steps of the valid bundles, and why others were skipped."""
     valid, passed_over = find_bundles(folder)
     return [bundle.step for bundle in valid], [str(reason) for reason in passed_over]
 
