@@ -1,4 +1,4 @@
-"""The staged plan of a training run, top to bottom: check, encode text, encode images, train."""
+"""The stages of a training run, top to bottom: check, encode text, encode images, train."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from toolkit.train.trainable import TrainableWeights
 
 
 class BaseSDTrainProcess(BaseProcess):
-    """Trains a model on images with captions. A subclass says what is trained (`make_trainable`)."""
+    """Trains a model on images with captions. A subclass decides what is trained (`make_trainable`)."""
 
     checked: TrainingChecked
 
     @property
     def config(self) -> TrainingProcessConfig:
-        """This entry."""
+        """The settings of this process."""
         return self.checked.config
 
     def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
-        """The weights that the optimizer changes. The transformer has been loaded."""
+        """The weights that the optimizer will change. Called once the transformer has been loaded."""
         raise NotImplementedError
 
     @classmethod
@@ -44,7 +44,7 @@ class BaseSDTrainProcess(BaseProcess):
         return check_training(start)
 
     def run(self, stop: StopRequest) -> None:
-        """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
+        """See BaseProcess.run. Runs the stages in order; each loads what it needs and frees it afterwards."""
         checked, config, ranks = self.checked, self.config, OneProcess()
         facts = checked.run_facts()
         stop.grace_s = config.save.term_grace_s
@@ -71,7 +71,7 @@ class BaseSDTrainProcess(BaseProcess):
             remove_overflow(self.output_folder)
 
     def _load(self, model: BaseModel, out: Output) -> None:
-        """What training needs of the model."""
+        """Load the components that training needs."""
         for resident in self.checked.needs.resident:
             model.load(resident.component)
         model.load(TRAIN.component)
