@@ -239,7 +239,7 @@ def test_caches_on_disk_spare_the_encoders_the_second_time(tmp_path: Path) -> No
     cached.write_bytes(cached.read_bytes()[:100])
     run_job(write_job(tmp_path, datasets=[dataset], name="third"))
     events = list(read_events(tmp_path / "output" / "third" / "events.jsonl"))
-    assert any(event["kind"] == "warning" and "damaged cache entry" in event["text"] for event in events)
+    assert any(event["kind"] == "warning" and "the cache entry was damaged" in event["text"] for event in events)
     assert losses(tmp_path / "output" / "third") == first
 
 
