@@ -180,7 +180,8 @@ class Job:
             what = f"its checkpoint of step {bundle.step} is intact" if bundle else "it has no checkpoint yet"
             lines.append(f"The run in {folder} has stopped; {what}.")
         is_fixable = isinstance(error, UserError) or is_disk_full(error)
-        return [*lines, f"{'Once that is fixed, continue' if is_fixable else 'To continue, run'} with:  {self.command}"]
+        hint = "Once that is fixed, continue with" if is_fixable else "To continue, run"
+        return [*lines, f"{hint}:  {self.command}"]
 
     def _tell(self, text: str) -> None:
         print(self.config.redact(f"\n{text}"), file=sys.stderr)

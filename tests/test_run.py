@@ -273,7 +273,7 @@ def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_go_on(run: Run, 
     path = job("Crashes")
     _, _, err = run("--set", "train.steps=20", "--from-step", "3", path)
     assert f"The run in {Path('out') / 'my_Crashes'} has stopped; it has no checkpoint yet." in err
-    assert err.rstrip().endswith(f"To go on with:  python run.py {path} --set train.steps=20")
+    assert err.rstrip().endswith(f"To continue, run:  python run.py {path} --set train.steps=20")
     assert "Once that is fixed, continue with:" in run(job("CannotGoOn"))[2]
 
 

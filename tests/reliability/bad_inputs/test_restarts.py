@@ -175,7 +175,7 @@ def test_a_run_that_cannot_save_ends_with_1_and_says_how_to_go_on(output: Path, 
     assert start(output) == 1
     shown = capsys.readouterr()
     assert "cannot be written" in shown.err
-    assert "go on with:" in shown.err
+    assert "continue with:" in shown.err
     assert "Traceback" not in shown.err
     (output / "cat.safetensors").rmdir()
     (output / "cat_000000006.safetensors").rmdir()
