@@ -55,7 +55,7 @@ class Job:
         config: the settings in the job file.
         resume: what the user wants to resume from.
         command: command that continues the job after it has ended, for messages.
-        vram_gb: plan for a card of this many GB instead of this machine; None for this machine.
+        vram_gb: plan for a card of this many GB; None for this machine.
     """
 
     def __init__(

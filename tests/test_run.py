@@ -269,7 +269,7 @@ def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write,
     assert "ZeroDivisionError" in event["traceback"]
 
 
-def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_go_on(run: Run, job: Write) -> None:
+def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_continue(run: Run, job: Write) -> None:
     path = job("Crashes")
     _, _, err = run("--set", "train.steps=20", "--from-step", "3", path)
     assert f"The run in {Path('out') / 'my_Crashes'} has stopped; it has no checkpoint yet." in err

@@ -12,7 +12,7 @@ from jobs.process.start import Start
 from toolkit.files import write_text
 from toolkit.output.events import EventLog
 from toolkit.plan.memory_plan import Plan
-from toolkit.plan.out_of_memory import explained
+from toolkit.plan.out_of_memory import explain_out_of_memory
 from toolkit.runtime.device_probe import find_device
 from toolkit.runtime.progress import Progress
 from toolkit.train.stages import Stages
@@ -56,7 +56,7 @@ def open_output(start: Start, plan: Plan | None) -> Iterator[Output]:
         events.write("job", name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:
-            with explained(plan, find_device(config.device), lambda: stages.current):
+            with explain_out_of_memory(plan, find_device(config.device), lambda: stages.current):
                 yield Output(folder, events, progress, stages, log_dir)
         finally:
             progress.close()

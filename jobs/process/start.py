@@ -20,7 +20,7 @@ class Start:
         process_id: index of the process in the job's list, from 0.
         config: the settings of the process.
         resume: what the user wants to resume from.
-        vram_gb: plan for a card of this many GB instead of this machine; None for this machine.
+        vram_gb: plan for a card of this many GB; None for this machine.
     """
 
     job: JobConfig

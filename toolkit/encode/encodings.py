@@ -21,13 +21,13 @@ class Encodings:
     takes longer than a step of a small model.
 
     Args:
-        tell: called with lines for the user: on damaged entries, and once if memory overflows.
+        notify: called with lines for the user: on damaged entries, and once if memory overflows.
         overflow: folder for entries that should be in memory but do not fit into `MEMORY_LIMIT_BYTES`.
     """
 
-    def __init__(self, tell: Callable[[str], None], *, overflow: Path) -> None:
-        self._tell = tell
-        self._overflow = TensorCache(overflow, on_damage=tell)
+    def __init__(self, notify: Callable[[str], None], *, overflow: Path) -> None:
+        self._notify = notify
+        self._overflow = TensorCache(overflow, on_damage=notify)
         self._num_bytes = 0
         self._in_memory: dict[str, Tensor | Folded] = {}
         self._on_disk: dict[str, TensorCache] = {}
@@ -55,7 +55,7 @@ class Encodings:
         """
         if key in self._in_memory or key in self._on_disk:
             return False
-        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._tell)
+        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._notify)
         is_cached = cache.has(key)
         if not is_cached:
             tensor = make().cpu()
@@ -84,7 +84,7 @@ class Encodings:
 
     def _report_overflow(self) -> None:
         if self._overflow not in self._on_disk.values():
-            self._tell(
+            self._notify(
                 f"encoded captions and images fill {as_size(storage.MEMORY_LIMIT_BYTES)} of memory: the rest is kept "
                 f"in {self._overflow.folder} until the run is done"
             )

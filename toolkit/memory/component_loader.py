@@ -75,7 +75,7 @@ class ComponentLoader:
             entry, folder = None, cache_folder(self.config.quantize_cache)
             if folder is not None:
                 entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
-            quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, tell=self.notify)
+            quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, notify=self.notify)
         placement = choose_placement(module, blocks, share=self._share(component), device=self.device)
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:

@@ -118,11 +118,11 @@ class LoRASpecialNetwork:
             more, missing = sorted(updates.keys() - names), sorted(names - updates.keys())
             shown = "; ".join(
                 f"{len(some)} {what}, such as {some[0]}"
-                for what, some in (("more", more), ("missing", missing))
+                for what, some in (("extra", more), ("missing", missing))
                 if some
             )
             raise UserError(
-                f"{source}: its layers are not those of this job ({shown}). Check network_kwargs and transformer_only."
+                f"{source}: its layers differ from this job's ({shown}). Check network_kwargs and transformer_only."
             )
         for target in self.targets:
             self._check_shape(target, updates[target.name], source=source)

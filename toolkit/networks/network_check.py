@@ -85,16 +85,16 @@ def _fused(chosen: Sequence[SizedTarget], network: NetworkConfig) -> list[str]:
     """Layers that are trained although no filter matches them: the released model fuses them with one that matches."""
     only, lines = network.network_kwargs.only_if_contains, []
     for pattern in only:
-        beside: Counter[str] = Counter()
+        fused: Counter[str] = Counter()
         for target in chosen:
             is_named = any(part in f"transformer.{target.name}" for part in only)
             others = [m for m in target.modules if not any(part in f"transformer.{m}" for part in only)]
             if others and not is_named and any(pattern in f"transformer.{module}" for module in target.modules):
-                beside[", ".join(map(_last, others))] += 1
+                fused[", ".join(map(_last, others))] += 1
         lines += [
             f"notice: {_KWARGS}.only_if_contains: `{pattern}` also trains {others}, in {count} layers: the released "
             "model fuses them into one matrix, which gets one LoRA"
-            for others, count in beside.items()
+            for others, count in fused.items()
         ]
     return lines
 

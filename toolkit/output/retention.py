@@ -56,7 +56,7 @@ def _delete_state(bundle: Bundle) -> bool:
     had_state = bundle.has_state
     if had_state:
         without_state(bundle)
-    _clear(bundle.folder, but=MANIFEST)
+    _clear(bundle.folder, keep=MANIFEST)
     return had_state
 
 
@@ -83,12 +83,12 @@ def _delete(bundle: Bundle) -> list[Path]:
     return deleted
 
 
-def _clear(folder: Path, *, but: str | None = None) -> None:
+def _clear(folder: Path, *, keep: str | None = None) -> None:
     """Delete the files that we write to a bundle's folder, and the folder if nothing else is in it."""
     for path in folder.iterdir():
         is_ours = path.suffix in (".safetensors", ".json") or path.name == BEGUN
         is_ours |= path.name.startswith(TEMPORARY_PREFIX)
-        if is_ours and path.name != but:
+        if is_ours and path.name != keep:
             delete_file(path)
     _remove_empty([folder])
 

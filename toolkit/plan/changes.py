@@ -174,12 +174,12 @@ def _activations(inputs: PlanInputs) -> list[Change]:
 
 def _full_finetune(inputs: PlanInputs) -> list[list[Change]]:
     """Narrower trained weights, the exact format first; and freeing each gradient after its update."""
-    held = inputs.trained_width + inputs.spare_width
+    current_width = inputs.trained_width + inputs.spare_width
     ways = (("bf16_split", 2, 1), ("bf16_stochastic", 0, 3)) if inputs.is_bf16 else ()
     narrower = [
         Change({"train.full_finetune_weights": name}, {"trained_width": 2, "spare_width": spare}, cost=cost)
         for name, spare, cost in ways
-        if 2 + spare < held or inputs.trained_width == 4
+        if 2 + spare < current_width or inputs.trained_width == 4
     ]
     if inputs.is_fused:
         return [narrower]

@@ -170,8 +170,8 @@ def _streamed(inputs: PlanInputs, size: TextEncoderSize) -> tuple[int, int]:
 
 
 def _text_working(inputs: PlanInputs, size: TextEncoderSize) -> int:
-    spread_out = 0 if _te_qtype(inputs, size) is None else size.hidden_size * size.inner_size
-    return (4 * size.num_tokens * size.inner_size + spread_out) * inputs.te_width
+    dequantized = 0 if _te_qtype(inputs, size) is None else size.hidden_size * size.inner_size
+    return (4 * size.num_tokens * size.inner_size + dequantized) * inputs.te_width
 
 
 def _encode_images(inputs: PlanInputs) -> Phase:

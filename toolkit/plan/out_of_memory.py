@@ -15,11 +15,11 @@ from toolkit.plan.plan_report import describe_ways, find_ways
 from toolkit.units import GB, gigabytes
 
 # Share of the predicted or available memory to aim for in the next run.
-_LESS = 0.9
+_TARGET_SHARE = 0.9
 
 
 @contextmanager
-def explained(plan: Plan | None, device: str, stage: Callable[[], str]) -> Iterator[None]:
+def explain_out_of_memory(plan: Plan | None, device: str, stage: Callable[[], str]) -> Iterator[None]:
     """Within the `with` block, turn torch's out-of-memory error into a message that says what to do.
 
     Args:
@@ -35,10 +35,10 @@ def explained(plan: Plan | None, device: str, stage: Callable[[], str]) -> Itera
     except torch.OutOfMemoryError as error:
         text = f"memory: the card is full, in stage {stage()}. {error}"
         own_bytes = torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
-        raise UserError("\n".join([text, *way_out(plan, this_machine(device), own_bytes)])) from error
+        raise UserError("\n".join([text, *advice(plan, this_machine(device), own_bytes)])) from error
 
 
-def way_out(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
+def advice(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
     """Lines that say what other programs hold, what was predicted, and which changes make the run smaller.
 
     Args:
@@ -55,6 +55,6 @@ def way_out(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
         return [*lines, "There is no memory plan for this model. docs/vram.md lists settings that make runs smaller."]
     peak = plan.peak_gpu_bytes
     lines.append(f"The plan predicted at most {gigabytes(peak)} GB, and the card has {gigabytes(total)} GB.")
-    smaller = replace(machine, gpu_bytes=round(_LESS * min(peak, total - others)))
+    smaller = replace(machine, gpu_bytes=round(_TARGET_SHARE * min(peak, total - others)))
     ways = describe_ways(find_ways(plan, smaller), smaller)
     return [*lines, *(["Any of these makes the run smaller:", *ways] if ways else [])]

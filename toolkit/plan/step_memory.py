@@ -37,13 +37,15 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     for block in reversed(blocks):
         for count in dict.fromkeys((1, block.count)):
             grown = (
-                inputs.trained_width * _trained_in(inputs, block) * count - _not_yet(inputs, block) if in_steps else 0
+                inputs.trained_width * _trained_in(inputs, block) * count - _pending_modulation(inputs, block)
+                if in_steps
+                else 0
             )
             yield {
                 "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
                 "gradients": gradients + grown,
-                "bf16 copies": _held_copies(inputs) if inputs.recomputes else copies,
+                "bf16 copies": _remaining_copies(inputs) if inputs.recomputes else copies,
             }
         kept -= block.count * kept_of(inputs, block)
         gradients += inputs.trained_width * _trained_in(inputs, block) * block.count if in_steps else 0
@@ -121,11 +123,11 @@ def _working(inputs: PlanInputs, block: BlockSize) -> int:
     unit, is_mixed = _unit(inputs), inputs.is_mixed
     saved, working = block.saved.at(is_mixed=is_mixed), block.working.at(is_mixed=is_mixed)
     if not inputs.recomputes:
-        return max(round((working - saved) * unit), _spread_out(inputs, block))
-    return max(round(working * unit), round(saved * unit) + _spread_out(inputs, block))
+        return max(round((working - saved) * unit), _dequantized(inputs, block))
+    return max(round(working * unit), round(saved * unit) + _dequantized(inputs, block))
 
 
-def _spread_out(inputs: PlanInputs, block: BlockSize) -> int:
+def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
     if inputs.qtype is None:
         return 0
     return inputs.width * max(inputs_ * outputs for inputs_, outputs in block.linears)
@@ -136,7 +138,7 @@ def _autocast_copies(inputs: PlanInputs) -> int:
     return inputs.width * inputs.num_trained if inputs.is_mixed and inputs.trained_width == 4 else 0
 
 
-def _held_copies(inputs: PlanInputs) -> int:
+def _remaining_copies(inputs: PlanInputs) -> int:
     """Bytes of autocast copies that remain if blocks are recomputed.
 
     These are the copies for layers outside the blocks, which are needed for the end of the backward pass.
@@ -153,7 +155,7 @@ def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
     return inputs.lora_rank * -(-sides[block.name] // block.count)
 
 
-def _not_yet(inputs: PlanInputs, block: BlockSize) -> int:
+def _pending_modulation(inputs: PlanInputs, block: BlockSize) -> int:
     """Bytes that gradients of a block's modulation will add to autocast's copies, which are alive until then.
 
     Modulation is used first, so its gradients come last, when attention and MLP have freed what they kept.

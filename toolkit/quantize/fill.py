@@ -32,14 +32,14 @@ class Quantization:
         layers: names of the linear layers to quantize; it is an error if one of them cannot be.
         entry: cache file that keeps the quantized module for later starts; None for no cache.
         on_cpu: whether to quantize in host memory, so that no layer is ever on the GPU in full precision.
-        tell: called with lines for the user.
+        notify: called with lines for the user.
     """
 
     qtype: str
     layers: tuple[str, ...]
     entry: Path | None = None
     on_cpu: bool = False
-    tell: Callable[[str], None] = print
+    notify: Callable[[str], None] = print
 
 
 def fill_frozen(
@@ -66,13 +66,13 @@ def fill_frozen(
         UserError: the qtype is unknown, or weights are not finite.
         RuntimeError: a layer was left in full precision.
     """
-    where = device_of or (lambda name: device)
+    device_for = device_of or (lambda name: device)
     if quantization is None:
         fill(device, None)
-    elif not _from_cache(module, device_of=where, quantization=quantization):
-        _quantize_while(module, fill, device=device, device_of=where, quantization=quantization)
+    elif not _from_cache(module, device_of=device_for, quantization=quantization):
+        _quantize_while(module, fill, device=device, device_of=device_for, quantization=quantization)
         if quantization.entry is not None:
-            quantization.tell(keep_entry(quantization.entry, module))
+            quantization.notify(keep_entry(quantization.entry, module))
     stored = module.state_dict().keys()
     for name, buffer in list(module.named_buffers()):
         if name not in stored:  # computed rather than loaded, such as the frequencies of position embeddings
@@ -132,9 +132,9 @@ def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantiz
     except DamagedEntry as error:
         with contextlib.suppress(OSError):  # if it cannot be deleted, keep_entry fails too, and tells the user
             entry.unlink(missing_ok=True)
-        quantization.tell(f"{entry}: the quantized weights are damaged and will be computed again: {error}")
+        quantization.notify(f"{entry}: the quantized weights are damaged and will be computed again: {error}")
         return False
-    quantization.tell(f"quantized weights ({quantization.qtype}, {as_size(num_bytes)}) read from {entry}")
+    quantization.notify(f"quantized weights ({quantization.qtype}, {as_size(num_bytes)}) read from {entry}")
     return True
 
 

@@ -79,7 +79,7 @@ def read_entry(
         for name in layers:
             module.set_submodule(name, _shell(index.under(f"{name}."), linears[name], qtype=qtype))
         if {name: tuple(t.shape) for name, t in module.state_dict().items()} != _shapes(index):
-            raise DamagedEntry("its tensors are not those of this model")
+            raise DamagedEntry("its tensors do not match this model")
         for name in index.entries:
             tensor = index.read(name)
             if checksums.get(name) != checksum(tensor):

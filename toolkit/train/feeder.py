@@ -75,7 +75,7 @@ class Feeder:
             examples: all examples that the dataset scan found.
             model: the loaded model.
             encoded: the encoded captions and images of all examples.
-            ranks: this process's place among those that train together.
+            ranks: the processes that train together, and the rank of this one.
         """
         train, draws = config.train, Draws(config.training_seed)
         per_step = train.gradient_accumulation * ranks.world

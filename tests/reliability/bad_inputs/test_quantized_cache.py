@@ -46,7 +46,7 @@ def start(entry: Path, weights: dict[str, Tensor], qtype: str = "nf4") -> tuple[
             if placed is not None:
                 placed(name)
 
-    fill_frozen(module, fill, device=CPU, quantization=Quantization(qtype, ("layer",), entry, tell=lines.append))
+    fill_frozen(module, fill, device=CPU, quantization=Quantization(qtype, ("layer",), entry, notify=lines.append))
     return module, lines
 
 

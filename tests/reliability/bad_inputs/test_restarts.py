@@ -168,7 +168,7 @@ def test_a_path_without_a_bundle_is_no_place_to_go_on_from(
     assert "2, 4" in capsys.readouterr().err
 
 
-def test_a_run_that_cannot_save_ends_with_1_and_says_how_to_go_on(output: Path, capsys: Capture) -> None:
+def test_a_run_that_cannot_save_ends_with_1_and_says_how_to_continue(output: Path, capsys: Capture) -> None:
     (output / "cat_000000006.safetensors").mkdir()
     (output / "cat.safetensors").unlink()
     (output / "cat.safetensors").mkdir()

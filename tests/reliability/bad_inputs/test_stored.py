@@ -73,7 +73,7 @@ def test_a_flipped_bit_anywhere_in_a_cache_entry_is_found(tmp_path: Path) -> Non
 def test_a_cache_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     cache = TensorCache(tmp_path / "cache")
     cache.path("key").mkdir(parents=True)
-    expect_error("damaged caches", lambda: cache.get("key"), str(cache.path("key")), "remove it")
+    expect_error("damaged caches", lambda: cache.get("key"), str(cache.path("key")), "delete it")
     expect_error("damaged caches", lambda: cache.put("key", TENSORS["latents"]), str(cache.folder), "cannot be written")
     (tmp_path / "file").write_text("")
     blocked = TensorCache(tmp_path / "file" / "cache")

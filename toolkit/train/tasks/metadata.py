@@ -44,7 +44,7 @@ def file_metadata(
         job_name: name of the job.
         step: number of updates done.
         epoch: number of passes over the dataset done.
-        base_model: arch of the model, such as `flux2_klein_4b`.
+        base_model: arch of the model.
         trigger_word: the job's trigger word, if it has one.
         meta: entries that the user adds in the job's `meta` section.
         base_weights: the weights that the training started from.

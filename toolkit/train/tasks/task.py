@@ -112,16 +112,16 @@ class SaveTask:
             saved = save(step)
         self.stages.progress.message(f"saved {saved.path}")
         self.stages.events.write("checkpoint", state="written", path=str(saved.path), step=step)
-        _tell_retention(self.saver.folder, saved.deleted, saved.complaint, self.stages)
+        _report_retention(self.saver.folder, saved.deleted, saved.complaint, self.stages)
 
 
 def finish_retention(folder: Path, config: SaveConfig, step: int, stages: Stages) -> None:
     """Delete the old checkpoints of a job whose last step is saved: a kill may have come before they were deleted."""
     deleted, complaint = apply_retention(folder, config, step, is_final=True)
-    _tell_retention(folder, deleted, complaint, stages)
+    _report_retention(folder, deleted, complaint, stages)
 
 
-def _tell_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | None, stages: Stages) -> None:
+def _report_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | None, stages: Stages) -> None:
     for old in deleted:
         stages.events.write("checkpoint", state="deleted", path=str(old))
     if deleted:
