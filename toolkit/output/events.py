@@ -29,8 +29,8 @@ FILE_BYTES = 2_000_000  # about 10,000 steps
 OLDER_BYTES = 8 * FILE_BYTES
 _COARSEST = 1024
 
-# `job` begins a run; `stage` is a stage that started or is done; `message` and `warning` are lines for the user;
-# `sample` and `checkpoint` are files that were written or deleted; `done` or `error` is how the run ended.
+# `job` begins a run; `stage` is a stage that started or is done; `step` is a training step; `message` and `warning` are
+# lines for the user; `sample` and `checkpoint` are files that were written or deleted; `done` or `error` ends a run.
 EventKind = Literal["job", "stage", "message", "warning", "step", "sample", "checkpoint", "error", "done"]
 
 

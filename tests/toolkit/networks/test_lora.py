@@ -112,7 +112,7 @@ def test_a_file_of_another_rank_is_refused() -> None:
 
 def test_a_file_with_other_layers_is_refused() -> None:
     some = _trained(network_kwargs={"only_if_contains": ["single_blocks"]})
-    with pytest.raises(UserError, match="not those of this job"):
+    with pytest.raises(UserError, match="differ from this job's"):
         _network().load_state_dict(some.state_dict(torch.float32), source="lora.safetensors")
 
 
