@@ -61,7 +61,7 @@ def _fill(qtype: str, entry: Path | None = None, *, values: dict[str, Tensor] | 
             if placed is not None:
                 placed(name)
 
-    options = {"layers": LAYERS, "tell": lines.append, **options}
+    options = {"layers": LAYERS, "notify": lines.append, **options}
     fill_frozen(module, fill, device=CPU, quantization=Quantization(qtype, entry=entry, **options))
     return Filled(module, lines, bool(read))
 
