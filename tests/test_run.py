@@ -269,12 +269,12 @@ def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write,
     assert "ZeroDivisionError" in event["traceback"]
 
 
-def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_go_on(run: Run, job: Write) -> None:
+def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_continue(run: Run, job: Write) -> None:
     path = job("Crashes")
     _, _, err = run("--set", "train.steps=20", "--from-step", "3", path)
     assert f"The run in {Path('out') / 'my_Crashes'} has stopped; it has no checkpoint yet." in err
-    assert err.rstrip().endswith(f"To go on with:  python run.py {path} --set train.steps=20")
-    assert "Once that is mended, go on with:" in run(job("CannotGoOn"))[2]
+    assert err.rstrip().endswith(f"To continue, run:  python run.py {path} --set train.steps=20")
+    assert "Once that is fixed, continue with:" in run(job("CannotGoOn"))[2]
 
 
 def test_every_start_is_recorded_and_status_shows_how_it_ended(run: Run, job: Write, tmp_path: Path) -> None:

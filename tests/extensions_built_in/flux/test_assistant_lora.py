@@ -139,4 +139,4 @@ def test_a_check_says_that_an_assistant_on_the_hub_is_not_counted(sections: Sect
     card = find_cards()["flux"]
     work = workload_of(assumed_needs(process, card), card)
     check = check_memory(process, FLUX_1, work, device=None, vram_gb=24, assistant_parameters=None)
-    assert "memory: model.assistant_lora_path is not here yet, so its weights are not counted" in check.lines
+    assert "memory: model.assistant_lora_path is not on disk yet, so its weights are not counted" in check.lines

@@ -310,7 +310,7 @@ def test_the_advice_on_an_optimizer_fits_the_rate_beside_it(
     lr: Any, is_said: Any, process: Tree, problems: Problems
 ) -> None:
     process["train"] = {"optimizer": "Prodigy", "lr": lr}
-    assert ("and `lr: 1e-4` with it: 1 is for" in problems()["train.optimizer"]) == is_said
+    assert ("and `lr: 1e-4` with it: 1 is meant for" in problems()["train.optimizer"]) == is_said
 
 
 def test_a_random_seed_is_explained(process: Tree, problems: Problems) -> None:
