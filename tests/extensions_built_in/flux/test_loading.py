@@ -107,7 +107,7 @@ def test_schnell_is_no_kontext_and_fill_is_refused(sections: Sections, tmp_path:
     [
         ({"double_blocks.1.img_mod.lin.weight": None}, "1 missing: transformer_blocks.1.norm1.linear.weight"),
         ({"single_blocks.0.linear1.weight": torch.zeros(9 * 64, 64)}, "1 unknown: single_blocks.0.linear1.weight"),
-        ({"txt_in.weight": None}, "not whole: context_embedder.weight is missing"),
+        ({"txt_in.weight": None}, "incomplete: context_embedder.weight is missing"),
         ({"more.weight": torch.zeros(1)}, "1 unknown: more.weight"),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_tokenizer_without_chat_template_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no tokenizer can be loaded"):
+    with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
         load_tokenizer(tmp_path, padding_side="right")
 
 
