@@ -100,7 +100,7 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_named(sections: Sec
     def job(path: Path | str) -> Path:
         return write_job(tmp_path, model={**sections["schnell"], "assistant_lora_path": str(path)})
 
-    with pytest.raises(JobError, match=r"assistant_lora_path: .*neither a local path nor a hub id"):
+    with pytest.raises(JobError, match=r"assistant_lora_path: .*neither here nor a hub id"):
         load_job(job(tmp_path / "nothing.safetensors"))
     with pytest.raises(UserError, match=r"model\.assistant_lora_path.*contains no assistant"):
         Job(load_job(job(tmp_path / "images"))).check()

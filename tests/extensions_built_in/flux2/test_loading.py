@@ -182,7 +182,7 @@ def test_the_other_kind_is_named_where_the_size_was_never_released(tmp_path: Pat
     [
         ("missing", r"1 missing: single_transformer_blocks\.1\.attn\.to_qkv_mlp_proj\.weight"),
         ("unknown", r"1 unknown: double_blocks\.0\.extra\.weight"),
-        ("shape", r"1 of another shape: proj_out\.weight is \[64, 7\] and not \[64, 64\]"),
+        ("shape", r"1 of another shape: proj_out\.weight is \[64, 7\] instead of \[64, 64\]"),
         ("lora", "is a LoRA and not a model"),
         ("flux1", "is a FLUX.1 model"),
         ("text encoder", "belongs to model.te_name_or_path"),

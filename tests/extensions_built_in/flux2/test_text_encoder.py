@@ -130,7 +130,9 @@ def test_any_shard_the_index_or_the_folder_stands_for_the_whole_encoder(
 
 def test_a_shard_whose_siblings_are_missing_names_them(tmp_path: Path) -> None:
     shutil.copy(KLEIN / "model.safetensors", tmp_path / "model-00001-of-00002.safetensors")
-    with pytest.raises(UserError, match=r"in 2 files, and model-00002-of-00002\.safetensors is not beside it"):
+    with pytest.raises(
+        UserError, match=r"one of 2 files of a model, and model-00002-of-00002\.safetensors is not beside it"
+    ):
         find_component(str(tmp_path / "model-00001-of-00002.safetensors"), "text_encoder", setting="here")
 
 
@@ -140,9 +142,9 @@ def test_a_shard_whose_siblings_are_missing_names_them(tmp_path: Path) -> None:
         ("other kind", r"`qwen3`; this model was trained with `mistral`"),
         ("too shallow", r"of 2 layers; this model reads layer 3"),
         ("no config", r"no readable config\.json"),
-        ("missing weights", r"not those of the text encoder \(mistral\)\. 9 missing: layers\.2"),
+        ("missing weights", r"do not match the text encoder \(mistral\)\. 9 missing: layers\.2"),
         ("truncated", r"cannot be read as safetensors"),
-        ("other shapes", r"layers\.0\.mlp\.gate_proj\.weight is \[48, 32\] and not \[64, 32\]"),
+        ("other shapes", r"layers\.0\.mlp\.gate_proj\.weight is \[48, 32\] instead of \[64, 32\]"),
     ],
 )
 def test_an_encoder_that_cannot_be_used_is_explained(mistral: Path, tmp_path: Path, damage: str, message: str) -> None:
