@@ -78,7 +78,7 @@ class Example:
         return self.fit.bucket
 
     def cropped_by(self, random: Random) -> Example:
-        """The example with its crop drawn from `random`; the example itself unless its dataset asks for random crops."""
+        """The example with its crop drawn from `random`, or the example itself if its dataset wants no random crops."""
         if not self.random_crop:
             return self
         return replace(self, fit=self.fit.cropped_at(random.random(), random.random()))

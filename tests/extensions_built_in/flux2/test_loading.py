@@ -172,9 +172,9 @@ def _expect(model: Flux2Model, message: str, component: str = "transformer") -> 
 
 
 def test_the_other_kind_is_named_where_the_size_was_never_released(tmp_path: Path) -> None:
-    _expect(_model(_klein(tmp_path / "model"), "dev"), "of the klein kind.*flux2_klein_4b or flux2_klein_9b")
+    _expect(_model(_klein(tmp_path / "model"), "dev"), "is a klein model.*flux2_klein_4b or flux2_klein_9b")
     dev = layouts.small_transformer(guidance_embeds=True)
-    _expect(_model(layouts.write_model(tmp_path / "dev", "released", dev, stem="x")), "of the dev kind.*to flux2")
+    _expect(_model(layouts.write_model(tmp_path / "dev", "released", dev, stem="x")), "is a dev model.*to flux2")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_other_kind_is_named_where_the_size_was_never_released(tmp_path: Pat
         ("missing", r"1 missing: single_transformer_blocks\.1\.attn\.to_qkv_mlp_proj\.weight"),
         ("unknown", r"1 unknown: double_blocks\.0\.extra\.weight"),
         ("shape", r"1 of another shape: proj_out\.weight is \[64, 7\] instead of \[64, 64\]"),
-        ("lora", "is a LoRA and not a model"),
+        ("lora", "is a LoRA, not a model"),
         ("flux1", "is a FLUX.1 model"),
         ("text encoder", "belongs to model.te_name_or_path"),
         ("other", "has other tensors, such as foo"),
@@ -280,7 +280,7 @@ def test_the_vae_of_flux1_and_half_a_vae_are_told_apart(tmp_path: Path) -> None:
     _expect(_model(path, vae_path=tmp_path / "ae.safetensors"), "FLUX.1's file has the same name", "vae")
     decoder = {name.removeprefix("decoder."): t for name, t in state.items() if name.startswith("decoder.")}
     save_file(decoder, tmp_path / "small_decoder.safetensors")
-    _expect(_model(path, vae_path=tmp_path / "small_decoder.safetensors"), "decoder only", "vae")
+    _expect(_model(path, vae_path=tmp_path / "small_decoder.safetensors"), "only the decoder", "vae")
 
 
 def test_what_a_single_file_lacks_comes_from_the_hub_or_a_place_of_its_own(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_every_naming_of_the_weights_is_read_and_only_the_used_ones_need_exist(
 
 
 def test_the_right_kind_in_the_wrong_size_is_refused_before_it_is_read() -> None:
-    with pytest.raises(UserError, match=r"of width 64; this model reads width 4096"):
+    with pytest.raises(UserError, match=r"of width 64, but this model reads width 4096"):
         _load(KLEIN, "qwen3", 27, hidden_size=4096)
     _load(KLEIN, "qwen3", 27, hidden_size=64)
 
@@ -139,8 +139,8 @@ def test_a_shard_whose_siblings_are_missing_names_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("other kind", r"`qwen3`; this model was trained with `mistral`"),
-        ("too shallow", r"of 2 layers; this model reads layer 3"),
+        ("other kind", r"`qwen3`, but this model was trained with `mistral`"),
+        ("too shallow", r"of 2 layers, but this model reads layer 3"),
         ("no config", r"no readable config\.json"),
         ("missing weights", r"do not match the text encoder \(mistral\)\. 9 missing: layers\.2"),
         ("truncated", r"cannot be read as safetensors"),

@@ -127,10 +127,10 @@ def test_the_shapes_of_released_encoders_give_their_configuration(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("other kind", r"x\.safetensors: a text encoder of kind `qwen3`; this model was trained with `mistral`"),
-        ("too shallow", r"of 2 layers; this model reads layer 3"),
-        ("other size", r"of width 32; this model reads width 2560"),
-        ("transformer", r"holds no text encoder of FLUX\.2: embed_tokens\.weight is missing"),
+        ("other kind", r"x\.safetensors: a text encoder of type `qwen3`, but this model was trained with `mistral`"),
+        ("too shallow", r"of 2 layers, but this model reads layer 3"),
+        ("other size", r"of width 32, but this model reads width 2560"),
+        ("transformer", r"contains no text encoder of FLUX\.2: embed_tokens\.weight is missing"),
         ("incomplete", r"1 missing: layers\.1\.mlp\.up_proj\.weight"),
         ("nvfp4", r"fewer than 8 bits or as integers"),
         ("truncated", r"cannot be read as safetensors.*download it again"),
@@ -226,7 +226,7 @@ def test_an_encoder_of_the_wrong_size_is_told_by_the_transformers_file(tmp_path:
     place = layouts.write_model(tmp_path / "model", "comfy", transformer, stem="x")
     file = _write(tmp_path / "qwen_3_4b.safetensors", _whole("qwen3").state_dict())
     with pytest.raises(
-        UserError, match=r"qwen_3_4b\.safetensors: a text encoder of width 32; this model reads width 64"
+        UserError, match=r"qwen_3_4b\.safetensors: a text encoder of width 32, but this model reads width 64"
     ):
         _model("qwen3", place, te_name_or_path=file).check_files()
 

@@ -284,7 +284,7 @@ def test_pictures_of_other_formats_are_mentioned(folder: Path, make_image: MakeI
     make_image("a.png", caption="x")
     Image.new("RGB", (9, 9)).save(folder / "b.gif")
     (notice,) = scan_folder().notices
-    assert "1 image not used" in notice and "b.gif" in notice
+    assert "1 image in an unsupported format, not used" in notice and "b.gif" in notice
 
 
 def test_a_long_list_of_files_is_shortened(make_image: MakeImage, scan_folder: ScanFolder) -> None:
