@@ -30,7 +30,7 @@ another card.
 Each cell is for a LoRA of rank 16 on every layer of the blocks, one image per batch, bf16, gradient checkpointing and
 `adamw8bit`, with samples of the training size. It gives the peak on the card and the settings that make the job fit at
 the least cost in quality and speed. GB are 2^30 bytes, as card makers count, here and in every message of the trainer.
-97.5 % of a card's memory are assumed to be usable, of which the driver takes 0.6 GB. `-`: no settings make it fit.
+97.5 % of a card's memory is assumed to be usable, of which the driver takes 0.6 GB. `-`: no settings make it fit.
 Reference images need additional memory.
 
 | in a cell | in the `model` section |

@@ -85,8 +85,8 @@ class Sources:
             return None
         if own is None and component != "transformer" and path.suffix in TENSORS:
             names = self.single_files(component)
-            beside = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
-            return None if beside is None else self._look(component, str(beside), find_component)
+            sibling = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+            return None if sibling is None else self._look(component, str(sibling), find_component)
         try:
             return self._look(component, str(path), find_component)
         except NotHereError:
