@@ -1,4 +1,4 @@
-"""Prove that a LoRA taught the tiny FLUX.2 an edit: edit held-out images with and without the LoRA, and count.
+"""Prove that a LoRA taught the tiny FLUX.2 an edit: edit held-out images without and with the LoRA, and count.
 
     python -m scripts.flux2_tiny.edit_proof output/flux2_tiny_edit
 

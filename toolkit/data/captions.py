@@ -102,7 +102,7 @@ def read_caption(path: Path) -> str:
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
             raise CaptionError("is not a regular file; write the caption into a text file")
         if status.st_size > MAX_BYTES:
-            raise CaptionError(f"has {status.st_size:,} bytes, but a caption may have {MAX_BYTES:,}; shorten it")
+            raise CaptionError(f"has {status.st_size:,} bytes, but at most {MAX_BYTES:,} are allowed; shorten it")
         data = path.read_bytes()
     except FileNotFoundError:
         raise

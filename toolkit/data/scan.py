@@ -68,7 +68,7 @@ def scan_datasets(
         _report_small_images(dataset, infos, divisor_px, findings)
         for resolution in dataset.resolution:
             if resolution < divisor_px:
-                what = f"{resolution} is below the smallest size of the model; use {divisor_px} or more"
+                what = f"{resolution} is below the smallest size that the model supports; use {divisor_px} or more"
                 findings.problem(f"datasets[{index}].resolution", what)
                 continue
             fits = _fits(dataset, infos, resolution, divisor_px, findings)
