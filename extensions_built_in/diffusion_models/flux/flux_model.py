@@ -104,7 +104,7 @@ class FluxModel(StableDiffusion):
             self.load_assistant_lora()
 
     def list_blocks(self, module: nn.Module) -> list[str]:
-        """See BaseModel.list_blocks. T5's are in its encoder; CLIP has none, so it is neither quantized nor offloaded."""
+        """See BaseModel.list_blocks. T5's are in its encoder; CLIP has none: it is not quantized or offloaded."""
         if isinstance(module, T5EncoderModel):
             return [f"encoder.{name}" for name in super().list_blocks(module.encoder)]
         return super().list_blocks(module)
