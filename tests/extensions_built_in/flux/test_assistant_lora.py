@@ -102,7 +102,7 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_named(sections: Sec
 
     with pytest.raises(JobError, match=r"assistant_lora_path: .*neither an existing path nor a hub id"):
         load_job(job(tmp_path / "nothing.safetensors"))
-    with pytest.raises(UserError, match=r"model\.assistant_lora_path.*holds no assistant"):
+    with pytest.raises(UserError, match=r"model\.assistant_lora_path.*contains no assistant"):
         Job(load_job(job(tmp_path / "images"))).check()
     foreign = tmp_path / "foreign.safetensors"
     write_tensors(foreign, {"transformer.nowhere.lora_A.weight": torch.ones(1, 1)})
