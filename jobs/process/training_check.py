@@ -1,4 +1,4 @@
-"""What is found out about a training run before any weight is read or anything written; loads no torch itself."""
+"""Checks a training run before any weights are read or anything is written; does not import torch itself."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from toolkit.train.tasks.sample_needs import sample_items, sample_needs
 
 
 def check_training(start: Start) -> TrainingChecked:
-    """Read every image once, the headers of the model's files, and the manifest of the checkpoint to go on from.
+    """Check a training run: its images, the headers of its model files, and the checkpoint to resume from.
 
-    One step after another adds what it has found; the first that finds reasons why the run cannot work is the last. All
-    that can be judged apart is judged in the first one, so that the user hears of all mistakes at once.
+    Each step adds its findings. The first step that finds a reason why the run cannot work ends the check. The first
+    step checks everything that can be checked independently, so that the user sees all those problems at once.
     """
     checked = TrainingChecked(start)
     for step in (check_parts, _plan, check_room, _resume):
@@ -43,7 +43,7 @@ def check_training(start: Start) -> TrainingChecked:
 
 
 def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
-    """The union of what datasets, samples and objective need."""
+    """The combined needs of datasets, samples and objective."""
     datasets = dataset_needs(start.training, scan.examples, start.output_folder)
     objective = Needs(passes=OBJECTIVES[start.training.train.objective].passes)
     return datasets | sample_needs(start.training, card) | objective
@@ -73,7 +73,7 @@ def _resume(checked: TrainingChecked) -> TrainingChecked:
 def _resources(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
     try:
         yield f"device: {find_device(config.device)}"
-    except UserError as error:  # the job may be meant for another machine; a run says the same and stops
+    except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
     yield describe_stages()
     yield from (resident.reason for resident in needs.resident)

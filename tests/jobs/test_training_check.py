@@ -61,7 +61,7 @@ def test_images_samples_model_files_and_network_are_judged_in_one_round(tmp_path
     ):
         assert any(line.startswith(what) for line in told), (what, told)
     start = [line for line in told if line.startswith("network.pretrained_lora_path")]
-    assert len(start) == 2 and "To go on with its layers" in start[0] and "network.linear: 8" in start[1]
+    assert len(start) == 2 and "To train the file's layers" in start[0] and "network.linear: 8" in start[1]
     for what in ("other.gif", "linear9"):
         assert any(what in notice for notice in checked.notices) and what in checked.refusal
 

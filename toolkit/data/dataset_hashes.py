@@ -1,4 +1,4 @@
-"""What a dataset held, file by file, so that a later start can say what has changed."""
+"""Hashes of a dataset's files, so that a resumed run can report what has changed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from toolkit.files import sha256_json
 
 
 def fingerprint(examples: Sequence[Example], sources: Sequence[Path]) -> dict[str, str]:
-    """A short hash of every image with its caption and references, by its name in the dataset.
+    """A short hash of every image together with its caption and references, by the image's name in the dataset.
 
     Args:
-        examples: of a scan; copies of an image share an entry.
-        sources: folder or JSON file of each dataset.
+        examples: the scanned examples; copies of an image share an entry.
+        sources: the folder or JSON file of each dataset.
     """
     found: dict[str, str] = {}
     for example in examples:

@@ -122,18 +122,18 @@ def test_keys_that_mean_nothing_to_weights_without_guidance_are_named(tmp_path: 
     sample = {"guidance_scale": 3.5, "prompts": ["a cat --l 3", "a dog --l 1"]}
     train = {"steps": 1, "cfg_scale": 3.5, "bypass_guidance_embedding": True}
     job = _load(tmp_path, {"name_or_path": str(place), "arch": "flux"}, sample=sample, train=train)
-    told = [line.partition(": ")[0] for line in job.notices if "does nothing here" in line]
+    told = [line.partition(": ")[0] for line in job.notices if "has no effect here" in line]
     keys = ["train.cfg_scale", "train.bypass_guidance_embedding", "sample.guidance_scale"]
     assert sorted(told) == sorted(f"config.process[0].{key}" for key in (*keys, "sample.prompts[0].guidance_scale"))
     (advice,) = [line for line in job.notices if "name_or_path" in line]
-    assert "these weights have no guidance embedding, as those of FLUX.1 [schnell]" in advice
+    assert "these weights have no guidance embedding, like those of FLUX.1 [schnell]" in advice
     assert job.training().sample.sample_steps == 4
 
 
 def test_leave_to_train_distilled_weights_means_nothing_to_base_weights(tmp_path: Path) -> None:
     for name, is_idle in (("FLUX.2-klein-base-4B", True), ("FLUX.2-klein-4B", False)):
         model = {"name_or_path": f"x/{name}", "arch": "flux2_klein_4b", "model_kwargs": {"train_distilled": True}}
-        assert any("train_distilled: does nothing here" in line for line in _load(tmp_path, model).notices) == is_idle
+        assert any("train_distilled: has no effect here" in line for line in _load(tmp_path, model).notices) == is_idle
 
 
 def test_a_job_may_know_better(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_two_places_for_one_component_are_an_error(tmp_path: Path) -> None:
         "vae_path": "a/b",
         "model_paths": {"vae": "c/d"},
     }
-    with pytest.raises(JobError, match=r"`vae_path` and `model_paths\.vae` name different places"):
+    with pytest.raises(JobError, match=r"`vae_path` and `model_paths\.vae` name different sources"):
         _load(tmp_path, model)
 
 
