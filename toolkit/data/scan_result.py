@@ -9,6 +9,7 @@ from pathlib import Path
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
 from toolkit.errors import Problem
+from toolkit.files import sha256_json
 
 NAMED_FILES = 5  # how many files a notice names
 
@@ -55,6 +56,28 @@ class Scan:
     problems: tuple[Problem, ...]
     notices: tuple[str, ...]
     tables: tuple[DatasetTable, ...]
+
+    def fingerprint(self, sources: Sequence[Path]) -> dict[str, str]:
+        """A short hash of every image with its caption and references, by its name in the dataset.
+
+        Copies of an image share an entry. A later start tells from it which files have changed.
+
+        Args:
+            sources: folder or JSON file of each dataset.
+        """
+        found: dict[str, str] = {}
+        for example in self.examples:
+            content = [example.content_hash, example.caption, *(picture.content_hash for picture in example.references)]
+            found[_name(example, sources)] = sha256_json(content)[:16]
+        return found
+
+
+def _name(example: Example, sources: Sequence[Path]) -> str:
+    source = sources[example.dataset_index]
+    folder = source if source.is_dir() else source.parent
+    path = example.path
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+    return name if len(sources) == 1 else f"{example.dataset_index}:{name}"
 
 
 @dataclass
