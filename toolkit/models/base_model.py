@@ -295,10 +295,6 @@ class BaseModel:
             generator: source of the noise, on the CPU.
         """
 
-    @abstractmethod
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """The texts that must be encoded to draw this sample."""
-
     # Names that scripts and extensions for ai-toolkit know. The trainer itself asks the questions above.
 
     is_flow_matching: bool = True

@@ -34,7 +34,7 @@ class SampleCondition:
     """What one sample is drawn from beside its noise.
 
     Attributes:
-        prompt_embeds: prompt -> [L, D]; holds every text that `BaseModel.prompts_of` names.
+        prompt_embeds: prompt -> [L, D]; holds every text that `SampleItem.prompts` names.
         references: the sample's reference images, RGB, at the sizes that the model sees.
         extras: inputs of adapters by name, without a batch dimension.
     """

@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.tiny import tiny_config
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import SampleItem
 from toolkit.objectives.choices import Passes
 from toolkit.plan.needs import Needs, Resident
 from toolkit.plan.stage_list import STAGES, describe_stages
-from toolkit.train.tasks.sample_needs import prompts_of
-from toolkit.util.get_model import model_classes
 
 
 def test_a_union_keeps_order_and_a_text_of_both_goes_where_one_wants_it_kept() -> None:
@@ -35,10 +31,9 @@ def test_the_printed_stages_are_the_list_that_is_run() -> None:
 
 
 @pytest.mark.parametrize("card", find_cards().values(), ids=lambda card: card.arch)
-def test_the_card_says_which_prompts_a_model_reads(card: ModelCard) -> None:
-    model_class = model_classes()[card.arch]
-    config = tiny_config(arch=card.arch)
-    model = model_class(config, device=torch.device("cpu"), dtype=torch.float32)
-    for guidance_scale in (1.0, 4.0):
-        item = SampleItem("a", "b", 64, 64, 1, guidance_scale, 2, 1.0)
-        assert set(model.prompts_of(item)) == set(prompts_of(item, card))
+def test_a_negative_prompt_is_encoded_where_the_card_and_the_guidance_want_one(
+    card: ModelCard,
+) -> None:
+    items = {scale: SampleItem("a", "b", 64, 64, 1, scale, 2, 1.0) for scale in (1.0, 4.0)}
+    assert items[1.0].prompts(card) == ("a",)
+    assert items[4.0].prompts(card) == (("a", "b") if "true_cfg" in card.capabilities else ("a",))
