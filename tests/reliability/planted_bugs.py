@@ -173,12 +173,11 @@ def _manifest_written_first() -> None:
                 write_tensors(bundle.folder / f"{name}.safetensors", tensors)
         return bundle
 
-    def trusting(folder: Path) -> Bundle:
+    def trusting(folder: Path, **_: bool) -> Bundle:
         return Bundle(int(folder.name), folder, json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
 
     _replace(toolkit.train.tasks.saver, "write_bundle", reversed_order)
     _replace(toolkit.output.bundles, "read_bundle", trusting)
-    _replace(Bundle, "check", lambda self: None)
 
 
 def _old_bundles_deleted_before_the_new_one_is_written() -> None:

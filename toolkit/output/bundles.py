@@ -78,16 +78,6 @@ class Bundle:
         """Where the tensors of a part of the state are, such as `weights` or `optimizer`."""
         return self.folder / f"{part}.safetensors"
 
-    def check(self) -> None:
-        """Read the whole state.
-
-        Raises:
-            BrokenBundle: a file is not what was written.
-        """
-        for path, written in self.files.items():
-            if self.folder in path.parents and _hash(path, self.folder) != written.sha256:
-                raise BrokenBundle(self.folder, f"{path.name} is damaged")
-
 
 def bundle_folder(output_folder: Path, step: int) -> Path:
     """Where the state of a step is kept."""
@@ -135,8 +125,12 @@ def without_state(bundle: Bundle) -> Bundle:
     return write_manifest(bundle.folder, files=files, facts={**facts, "state": _DELETED})
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """A bundle whose manifest is whole and whose files have the right sizes; `Bundle.check` reads them too.
+def read_bundle(folder: Path, *, is_thorough: bool = False) -> Bundle:
+    """A bundle whose manifest is whole and whose files have the right sizes.
+
+    Args:
+        folder: from `bundle_folder`.
+        is_thorough: compare the hashes of its state too.
 
     Raises:
         BrokenBundle: it is none.
@@ -161,9 +155,13 @@ def read_bundle(folder: Path) -> Bundle:
         raise BrokenBundle(folder, "its manifest names files outside the job's folder")
     if step != bundle.step:
         raise BrokenBundle(folder, "its manifest is of another step")
-    for path, written in files.items():
-        if folder in path.parents and file_size(path) != written.num_bytes:
+    state = {path: written for path, written in files.items() if folder in path.parents}
+    for path, written in state.items():
+        if file_size(path) != written.num_bytes:
             raise BrokenBundle(folder, f"{path.name} is missing or cut short")
+    for path, written in state.items() if is_thorough else ():
+        if _hash(path, folder) != written.sha256:
+            raise BrokenBundle(folder, f"{path.name} is damaged")
     return bundle
 
 
@@ -184,9 +182,7 @@ def newest_bundle(output_folder: Path, *, is_thorough: bool = True) -> tuple[Bun
     passed_over: list[BrokenBundle] = []
     for folder in reversed(step_folders(output_folder)):
         try:
-            bundle = read_bundle(folder)
-            if is_thorough:
-                bundle.check()
+            bundle = read_bundle(folder, is_thorough=is_thorough)
         except BrokenBundle as broken:
             passed_over.append(broken)
         else:
@@ -201,13 +197,9 @@ def find_bundles(output_folder: Path, *, is_thorough: bool = True) -> tuple[list
     broken: list[BrokenBundle] = []
     for folder in step_folders(output_folder):
         try:
-            bundle = read_bundle(folder)
-            if is_thorough:
-                bundle.check()
+            bundles.append(read_bundle(folder, is_thorough=is_thorough))
         except BrokenBundle as fault:
             broken.append(fault)
-        else:
-            bundles.append(bundle)
     return bundles, broken
 
 
