@@ -64,7 +64,7 @@ def _datasets(checked: TrainingChecked) -> TrainingChecked:
     problems = [*beyond_the_model(config, card), *scan.problems, *_sample_problems(config, card)]
     if problems:
         return replace(checked, scan=scan).refused(JobError(str(start.job.path), problems, notices=scan.notices))
-    _check_multipliers(config)
+    _check_strengths(config)
     needs = training_needs(start, card, scan)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
     label = label_of(config.model.model_dump(mode="json"), card)
@@ -88,9 +88,17 @@ def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Pro
     return measure_references(tuple(paths), card.reference_limits)[1]
 
 
-def _check_multipliers(config: TrainingProcessConfig) -> None:
-    if config.network is None and any(item.network_multiplier != 1 for item in all_items(config)):
+def _check_strengths(config: TrainingProcessConfig) -> None:
+    """Whether anything wants to change the strength of a network that is not there."""
+    if config.network is not None:
+        return
+    if any(item.network_multiplier != 1 for item in all_items(config)):
         raise UserError("sample.network_multiplier: a full fine-tune has no network to multiply. Remove the key.")
+    if OBJECTIVES[config.train.objective].needs_network:
+        raise UserError(
+            f"train.objective: {config.train.objective} compares the model with itself without the network that is "
+            "trained, and a full fine-tune has none. Train a network, or choose another objective."
+        )
 
 
 def _plan(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Gradient checkpointing, block by block, with or without the blocks' inputs waiting for backward on the host."""
+"""Gradient checkpointing with the blocks' inputs waiting for backward on the host."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.checkpoint import checkpoint
 
 from toolkit.memory.host import host_twin
+from toolkit.memory.recompute import checkpointed
 from toolkit.memory.side_stream import SideStream
 
 FETCHED_AHEAD = 2  # a block of two streams has two inputs
 SMALLEST_BYTES = 1 << 20
-
-
-def checkpointed(block: nn.Module, *arguments: Any) -> Any:
-    """Run a block and keep its inputs only; backward runs it again."""
-    return checkpoint(block.__call__, *arguments, use_reentrant=False)
 
 
 class _Kept:

@@ -29,9 +29,11 @@ class ObjectiveChoice(Choice):
 
     Attributes:
         passes: what `loss` makes for a batch.
+        needs_network: some of them are at another strength of the network than 1. A full fine-tune has no network.
     """
 
     passes: Passes = Passes(with_gradient=1)
+    needs_network: bool = False
 
 
 OBJECTIVES = {

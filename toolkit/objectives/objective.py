@@ -22,9 +22,10 @@ class Predict(Protocol):
             noisy_latents: [B, C, h, w].
             sigma: share of noise, [B], fp32, 0..1.
             condition: everything else that the prediction depends on.
-            network: strength of the network that is trained; 0 is the model without it. At any other strength than 1
-                the pass is a teacher's: it has no gradient and no dropout, and the other passes are what they would be
-                without it.
+            network: strength of the network that is trained; 0 is the model without it.
+
+        At strength 0, and inside `torch.no_grad()`, the pass is a teacher's: it has no gradient and no dropout, and the
+        other passes are what they would be without it.
         """
         ...
 

@@ -24,6 +24,7 @@ class Workload:
         decode_px: of one sample.
         shown_px: of one reference of a sample, which is encoded while the transformer is there.
         keeps_vae: the VAE stays loaded while training.
+        passes: forward passes for each batch that keep their activations until backward.
         encodings: bytes of encoded captions and pictures that are kept in memory.
     """
 
@@ -34,6 +35,7 @@ class Workload:
     decode_px: int = 0
     shown_px: int = 0
     keeps_vae: bool = False
+    passes: int = 1
     encodings: int = 0
 
 

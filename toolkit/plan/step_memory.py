@@ -24,31 +24,58 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     """The moments of a step that can be the fullest, each with what is alive then beside weights and optimizer state.
 
     The last block's forward pass; the backward pass of the first and the last block of each kind, with the gradients
-    that are there by then; the update.
+    that are there by then; the update. Of several passes through the model the last is the first to go back, and what
+    the others have kept is alive meanwhile. A pass without a gradient, which keeps nothing, never makes a moment fuller
+    than the forward pass of one that keeps.
     """
-    blocks = [block for block in inputs.size.transformer.blocks if block.count]
-    kept = sum(block.count * kept_of(inputs, block) for block in blocks) + _outer(inputs)
-    copies = _autocast_copies(inputs)
+    kept = sum(block.count * kept_of(inputs, block) for block in _blocks(inputs)) + _outer(inputs)
     if inputs.recomputes:  # else the backward pass, which has all of it and gradients, is never smaller
-        forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in blocks)
-        yield {"activations": _on_device(inputs, kept), "working set": forward, "bf16 copies": copies}
-    in_steps = not (inputs.is_fused or inputs.accumulates)  # gradients grow in number on the way back
-    gradients = inputs.trained_width * inputs.num_trained if inputs.accumulates else _alive_when_fused(inputs)
-    for block in reversed(blocks):
+        forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in _blocks(inputs))
+        copies = _autocast_copies(inputs) + (inputs.work.passes - 1) * _held_copies(inputs)
+        yield {
+            "activations": _on_device(inputs, inputs.work.passes * kept),
+            "working set": forward,
+            "bf16 copies": copies,
+        }
+    for before in reversed(range(inputs.work.passes)):
+        yield from _backward_moments(inputs, kept, before, is_last=before == inputs.work.passes - 1)
+    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_trained
+    yield {"gradients": gradients, "update": update_bytes(inputs)}
+
+
+def _backward_moments(inputs: PlanInputs, kept: int, before: int, *, is_last: bool) -> Iterator[Parts]:
+    """The moments of one pass on its way back.
+
+    Args:
+        inputs: of the plan.
+        kept: bytes that one pass has kept.
+        before: how many passes were made before this one and wait for their turn.
+        is_last: whether it is the first to go back, which meets no gradients of others.
+    """
+    copies = _held_copies(inputs) if inputs.recomputes else _autocast_copies(inputs)
+    waiting = before * kept
+    # Gradients grow in number on the way back, unless they are there from another batch or pass, or never stay.
+    in_steps = is_last and not (inputs.is_fused or inputs.accumulates)
+    are_there = inputs.accumulates or not (is_last or inputs.is_fused)
+    gradients = inputs.trained_width * inputs.num_trained if are_there else _alive_when_fused(inputs)
+    for block in reversed(_blocks(inputs)):
+        arriving = _arriving(inputs, block) if are_there else 0
         for count in dict.fromkeys((1, block.count)):
             grown = (
                 inputs.trained_width * _trained_in(inputs, block) * count - _not_yet(inputs, block) if in_steps else 0
             )
             yield {
-                "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
+                "activations": _on_device(inputs, waiting + kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
-                "gradients": gradients + grown,
-                "bf16 copies": _held_copies(inputs) if inputs.recomputes else copies,
+                "gradients": gradients + grown + arriving,
+                "bf16 copies": (before + 1) * copies,
             }
         kept -= block.count * kept_of(inputs, block)
         gradients += inputs.trained_width * _trained_in(inputs, block) * block.count if in_steps else 0
-    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_trained
-    yield {"gradients": gradients, "update": update_bytes(inputs)}
+
+
+def _blocks(inputs: PlanInputs) -> list[BlockSize]:
+    return [block for block in inputs.size.transformer.blocks if block.count]
 
 
 def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
@@ -65,7 +92,7 @@ def activations_in_ram(inputs: PlanInputs) -> int:
     """Bytes of activations that wait in RAM. torch's page-locked memory comes in powers of two."""
     if not _waits_in_ram(inputs):
         return 0
-    return sum(
+    return inputs.work.passes * sum(
         block.count * (1 << (kept_of(inputs, block) - 1).bit_length()) for block in inputs.size.transformer.blocks
     )
 
@@ -102,7 +129,8 @@ def _outer(inputs: PlanInputs) -> int:
 
 
 def _on_device(inputs: PlanInputs, kept: int) -> int:
-    return min(kept, IN_FLIGHT * inputs.width * _unit(inputs) + _outer(inputs)) if _waits_in_ram(inputs) else kept
+    in_flight = IN_FLIGHT * inputs.width * _unit(inputs) + inputs.work.passes * _outer(inputs)
+    return min(kept, in_flight) if _waits_in_ram(inputs) else kept
 
 
 def _waits_in_ram(inputs: PlanInputs) -> bool:
@@ -145,6 +173,13 @@ def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
         return block.parameters
     sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
     return inputs.lora_rank * -(-sides[block.name] // block.count)
+
+
+def _arriving(inputs: PlanInputs, block: BlockSize) -> int:
+    """A gradient that is about to be added to one that is there: the largest of a block, as computed and as added."""
+    copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 else 0
+    largest = max(inputs_ * outputs for inputs_, outputs in block.linears)
+    return (inputs.trained_width + copy) * largest if inputs.lora_rank is None else 0
 
 
 def _not_yet(inputs: PlanInputs, block: BlockSize) -> int:
