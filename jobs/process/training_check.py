@@ -20,7 +20,7 @@ from toolkit.data.scan_result import Scan
 from toolkit.errors import JobError, Problem, UserError
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.needs import Needs
-from toolkit.plan.stage_list import describe_stages
+from toolkit.plan.stage_list import describe_stages, without_a_stage
 from toolkit.runtime.device_probe import find_device
 from toolkit.train.finished import describe_end
 from toolkit.train.resume import describe_resume, plan_resume
@@ -47,7 +47,9 @@ def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
     """The union of what datasets, samples and objective need."""
     datasets = dataset_needs(start.training, scan.examples, start.output_folder)
     objective = Needs(passes=OBJECTIVES[start.training.train.objective].passes)
-    return datasets | sample_needs(start.training, card) | objective
+    needs = datasets | sample_needs(start.training, card) | objective
+    assert not without_a_stage(needs), f"no stage encodes {without_a_stage(needs)}"
+    return needs
 
 
 def _datasets(checked: TrainingChecked) -> TrainingChecked:
