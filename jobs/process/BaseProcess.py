@@ -19,7 +19,7 @@ class BaseProcess:
 
     Attributes:
         checked: what `check` has found.
-        record: of this start; None where nobody keeps one.
+        record: of this start; None where nobody keeps one, as in processes other than the first of several.
     """
 
     def __init__(self, checked: Checked, record: RunRecord | None = None) -> None:

@@ -15,6 +15,7 @@ from toolkit.encode.prompts import PromptEncoder
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.errors import Interrupted
 from toolkit.models.base_model import BaseModel
+from toolkit.parallel.ranks import first_goes_ahead
 from toolkit.plan.needs import Kind
 from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_STAGES, ENCODE_TEXT, EncodeStage
 from toolkit.runtime.stop import StopRequest
@@ -44,7 +45,8 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
     for stage in ENCODE_STAGES:
         with _stage(stage, checked, model, out, stop):
             made[stage.kind] = _ENCODERS[stage.kind](checked, model, encodings, out)
-            _encode(made[stage.kind], checked.needs.encoded(stage.kind), stage, out, stop)
+            with first_goes_ahead(checked.start.ranks):  # and fills the caches for all
+                _encode(made[stage.kind], checked.needs.encoded(stage.kind), stage, out, stop)
     return Encoded(made["texts"], made["pictures"])
 
 

@@ -70,7 +70,8 @@ def _datasets(checked: TrainingChecked) -> TrainingChecked:
     needs = training_needs(start, card, scan)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
     label = label_of(config.model.model_dump(mode="json"), card)
-    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
+    batches_per_step = train.gradient_accumulation * start.ranks.world
+    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"

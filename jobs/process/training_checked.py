@@ -63,7 +63,8 @@ class TrainingChecked(Checked):
         job, config = self.start.job, self.config
         sources = [dataset.folder_path for dataset in config.datasets]
         settings = job.redacted(config.model_dump(mode="json"))
-        return RunFacts(job.name, settings, self.scan.fingerprint(sources), kind=type(config))
+        dataset, world = self.scan.fingerprint(sources), self.start.ranks.world
+        return RunFacts(job.name, settings, dataset, kind=type(config), world=world)
 
     def facts(self) -> dict[str, Any]:
         """See Checked.facts; `jobs.check_json` describes them."""

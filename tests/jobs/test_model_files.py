@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from jobs.process.model_files import check_model_files
-from tests.test_architecture import HEAVY, ROOT
 from tests.tiny import TINY, write_job
 from toolkit.cards import find_cards
 from toolkit.config import TrainingProcessConfig, load_job
@@ -51,14 +48,3 @@ def test_a_changed_header_of_the_same_size_and_time_is_found(config: TrainingPro
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(UserError):
         check_model_files(config, CARD)
-
-
-def test_a_check_of_files_that_have_been_judged_loads_no_model_library(
-    config: TrainingProcessConfig, tmp_path: Path
-) -> None:
-    check_model_files(config, CARD)
-    script = f"import sys, run; run.main(sys.argv[1:]); print('LOADED', *sorted({HEAVY!r} & set(sys.modules)))"
-    arguments = ["--check", *map(str, tmp_path.glob("*.yaml"))]
-    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert "memory, GB" in done.stdout, done.stderr
-    assert done.stdout.rstrip().endswith("LOADED")

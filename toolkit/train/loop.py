@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from toolkit.errors import Interrupted
-from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.ranks import Ranks, done_by_first
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Feeder
@@ -70,7 +70,6 @@ class Loop:
     def _do(self, work: Callable[[], bool | None]) -> bool:
         """Do a task's work while the clock stands still. The first rank does it, and the others wait."""
         self.recorder.flush()  # first: after a loss that is no number nothing is saved
-        answer = bool(self.ranks.is_first and work())
-        self.ranks.barrier()
+        answer = bool(done_by_first(self.ranks, work))
         self.recorder.resume_clock()
         return answer

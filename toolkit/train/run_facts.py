@@ -28,6 +28,7 @@ class RunFacts:
         dataset: a hash of every image with its caption, by name.
         device: name of the card, or `cpu`; empty before it is known.
         kind: the section that `config` was made from.
+        world: how many processes train together.
     """
 
     job: str
@@ -35,6 +36,7 @@ class RunFacts:
     dataset: Mapping[str, str]
     device: str = ""
     kind: type[TrainingProcessConfig] = TrainingProcessConfig
+    world: int = 1
 
     @property
     def config_hash(self) -> str:
@@ -45,7 +47,8 @@ class RunFacts:
         """The facts of a bundle. Bundles are written between updates: no micro-batch of the next one is done."""
         return {
             "job": self.job,
-            "micro_batches_done": step * self.config["train"]["gradient_accumulation"],
+            "world": self.world,
+            "micro_batches_done": step * self.config["train"]["gradient_accumulation"] * self.world,
             "accumulation_position": 0,
             "seed": self.config["training_seed"],
             "config_hash": self.config_hash,
@@ -70,7 +73,8 @@ def changes_since(bundle: Bundle, facts: RunFacts, *, accepts: bool) -> list[str
     """
     if "config" not in bundle.manifest:
         return []
-    found = differences(bundle.manifest["config"], facts.config, facts.kind)
+    earlier = _as_one_process(bundle.manifest["config"], bundle.manifest.get("world", 1))
+    found = differences(earlier, _as_one_process(facts.config, facts.world), facts.kind)
     grave = [difference for difference in found if not difference.is_harmless]
     if grave and not accepts:
         lines = [f"  {difference}" for difference in grave]
@@ -107,6 +111,12 @@ def some_names(names: Sequence[str]) -> str:
     """The first few of many names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _as_one_process(config: Mapping[str, Any], world: int) -> dict[str, Any]:
+    """The settings with which one process does what so many do together: it accumulates as many times more batches."""
+    train = config["train"]
+    return {**config, "train": {**train, "gradient_accumulation": train["gradient_accumulation"] * world}}
 
 
 def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:
