@@ -22,12 +22,6 @@ from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Encoded
 
 
-class _Encoder(Protocol):
-    def add(self, item: Any, /, *, folder: Path | None) -> bool:
-        """Encode an item if it is not there yet. Returns whether it had to be encoded."""
-        ...
-
-
 def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> Encoded:
     """Every caption, sample prompt, image and reference, but for images that are cropped anew each time.
 
@@ -74,6 +68,12 @@ _ENCODERS: Mapping[Kind, Callable[[TrainingChecked, BaseModel, Encodings, Output
     "texts": _prompt_encoder,
     "pictures": _image_encoder,
 }
+
+
+class _Encoder(Protocol):
+    def add(self, item: Any, /, *, folder: Path | None) -> bool:
+        """Encode an item if it is not there yet. Returns whether it had to be encoded."""
+        ...
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def check_training(start: Start) -> TrainingChecked:
 
 
 def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
-    """The union of what datasets, samples and objective need."""
+    """The union of what datasets, samples and objective need; there is a stage for all that is encoded."""
     datasets = dataset_needs(start.training, scan.examples, start.output_folder)
     objective = Needs(passes=OBJECTIVES[start.training.train.objective].passes)
     needs = datasets | sample_needs(start.training, card) | objective

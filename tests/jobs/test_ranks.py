@@ -67,10 +67,11 @@ def test_the_first_rank_writes_every_file_and_the_second_none(alone: Path, toget
 
 
 def test_every_event_is_there_once(alone: Path, together: Path) -> None:
-    one, two = (list(read_events(folder / "events.jsonl")) for folder in (alone, together))
-    assert [(event["kind"], event.get("step")) for event in one] == [
-        (event["kind"], event.get("step")) for event in two
-    ]
+    one, two = (
+        [(event["kind"], event.get("step")) for event in read_events(folder / "events.jsonl")]
+        for folder in (alone, together)
+    )
+    assert one == two
 
 
 def test_a_bundle_and_a_file_count_the_batches_of_all_ranks(alone: Path, together: Path) -> None:
@@ -102,8 +103,11 @@ def test_another_number_of_batches_for_each_step_is_refused(tmp_path: Path, caps
     assert "train.gradient_accumulation: 2 -> 1" in capsys.readouterr().err
 
 
-def test_steps_that_are_made_again_are_moved_once(tmp_path: Path) -> None:
+def test_steps_that_are_made_again_are_moved_and_spoken_of_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = _job(tmp_path)
     assert _run(path) == ["done", "done"]
     assert _run(path, resume=ResumeChoice("none")) == ["done", "done"]
     assert len(list((tmp_path / "output" / "job" / "superseded").iterdir())) == 1
+    assert capsys.readouterr().err.count("were moved to") == 1

@@ -172,7 +172,11 @@ def test_the_first_rank_goes_ahead_and_the_others_find_what_it_has_done() -> Non
 def test_what_one_rank_does_for_all_is_done_once() -> None:
     done: list[int] = []
 
-    def work(ranks: FakeRanks) -> tuple[bool | None, list[int]]:
-        return done_by_first(ranks, lambda: not done.append(ranks.rank)), list(done)
+    def move(ranks: FakeRanks) -> str:
+        done.append(ranks.rank)
+        return "moved"
 
-    assert run_ranks(3, work) == [(True, [0]), (None, [0]), (None, [0])]
+    def work(ranks: FakeRanks) -> tuple[str | None, list[int]]:
+        return done_by_first(ranks, lambda: move(ranks)), list(done)
+
+    assert run_ranks(3, work) == [("moved", [0]), (None, [0]), (None, [0])]
