@@ -1,4 +1,4 @@
-"""`run.py --check --json`: what a check has found out, as one JSON document for programs; secrets are redacted.
+"""`run.py --check --json`: the result of a check as one JSON document for programs, with secrets redacted.
 
     {
       "ok": true,                       false if any job has problems; the exit code is then 2
@@ -15,7 +15,7 @@
           "output_folder": path,
           "ok": true,
           "lines": [text],              the plan as the command line prints it
-          "notices": [text],            of the lines, those that are worth a second look
+          "notices": [text],            those of the lines that deserve attention
           "problems": [problem],
           "refusal": text,
           ...                           what the kind of process adds
@@ -23,8 +23,9 @@
       }]
     }
 
-A problem is `{"where": text, "what": text}`: a key of the job file, a file, or an empty text, and what to do about it.
-After a problem the later facts of the process are empty, and later processes of its job are not checked.
+A problem is `{"where": text, "what": text}`: where it is (a key of the job file, a file, or empty), and what is wrong
+and what to do about it. After a problem, the later facts of the process are empty, and later processes of its job are
+not checked.
 
 A training process adds:
 
@@ -35,7 +36,7 @@ A training process adds:
     "memory": null if nothing is predicted, else {
         "device", "fits", "peak_gpu_bytes", "peak_ram_bytes",
         "phases": [{"name", "stage", "gpu_bytes", "ram_bytes", "parts": {name: bytes}}],
-        "machine": {"name", "gpu_bytes", "free_gpu_bytes", "ram_bytes", "free_ram_bytes"},   null: not known
+        "machine": {"name", "gpu_bytes", "free_gpu_bytes", "ram_bytes", "free_ram_bytes"},   null: unknown
         "ways": [{"settings": {key: value}, "peak_gpu_bytes", "peak_ram_bytes"}]}            what would make it fit
     "disk": {"checkpoints_bytes", "latents_bytes", "captions_bytes"}    upper estimates
     "resume": {"step", "checkpoint": path or null, "superseded_steps": [numbers]}
@@ -54,7 +55,7 @@ from toolkit.errors import Problem, UserError
 
 
 def job_facts(config: JobConfig, checks: Sequence[Checked]) -> dict[str, Any]:
-    """The entry of a job that could be read."""
+    """The document's entry for a job whose file could be read."""
     facts = {
         "job_file": str(config.path),
         "name": config.name,
@@ -69,7 +70,7 @@ def job_facts(config: JobConfig, checks: Sequence[Checked]) -> dict[str, Any]:
 
 
 def unreadable_facts(path: str, error: UserError) -> dict[str, Any]:
-    """The entry of a job file that has mistakes."""
+    """The document's entry for a job file with mistakes."""
     return {
         "job_file": path,
         "name": None,
@@ -82,7 +83,7 @@ def unreadable_facts(path: str, error: UserError) -> dict[str, Any]:
 
 
 def document(jobs: Sequence[dict[str, Any]], broken_extensions: Sequence[str]) -> dict[str, Any]:
-    """All of it."""
+    """The whole document."""
     is_fine = all(job["ok"] for job in jobs)
     return {"ok": is_fine, "broken_extensions": list(broken_extensions), "jobs": list(jobs)}
 

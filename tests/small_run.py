@@ -26,7 +26,7 @@ from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumeChoice, make_way, plan_resume
+from toolkit.train.resume import ResumeChoice, move_unowned_aside, plan_resume
 from toolkit.train.run_facts import RunFacts
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
@@ -73,11 +73,11 @@ class SmallRun:
         facts = RunFacts("job", {"training_seed": 3, "train": train.model_dump(mode="json")}, {"image": "hash"})
         plan = plan_resume(folder, resume or ResumeChoice(), facts, is_thorough=True)
         folder.mkdir(parents=True, exist_ok=True)
-        made_way = make_way(plan, folder)
+        notice = move_unowned_aside(plan, folder)
         with EventLog(folder / "events.jsonl") as events:
             stages = Stages(events, Progress())
-            if made_way is not None:
-                stages.warn(made_way)
+            if notice is not None:
+                stages.warn(notice)
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
                 saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=lambda step: {}), stages)
                 start = saving.resume(plan, train.steps, ranks)

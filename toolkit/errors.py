@@ -1,4 +1,4 @@
-"""The two ways to tell users that something they gave us cannot work."""
+"""Errors that are shown to users without a traceback, and the exception that ends an interrupted run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """A mistake the user can mend: what was wrong, where, and what to do. Shown without a traceback."""
+    """A mistake the user can fix: what was wrong, where, and what to do. Shown without a traceback."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in one place: `where` is a path in a file or a file, `what` says what to do about it."""
+    """One mistake: `where` is a file, or a key path in one; `what` says what is wrong and what to do about it."""
 
     where: str
     what: str
@@ -27,7 +27,7 @@ class JobError(UserError):
     Attributes:
         source: the job file.
         problems: the mistakes, in file order; never empty.
-        notices: what else the user should know while mending them, one line each; part of the message.
+        notices: what else the user should know while fixing them, one line each; part of the message.
     """
 
     def __init__(self, source: str, problems: Sequence[Problem], notices: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ class JobError(UserError):
         count = "1 mistake" if len(self.problems) == 1 else f"{len(self.problems)} mistakes"
         lines = [f"{source} has {count}", *(f"  {problem}" for problem in self.problems)]
         if self.notices:
-            lines += ["Worth knowing besides", *(f"  {notice}" for notice in self.notices)]
+            lines += ["Also worth knowing", *(f"  {notice}" for notice in self.notices)]
         super().__init__("\n".join(lines))
 
 

@@ -1,4 +1,4 @@
-"""The staged plan of a training run, top to bottom: check, encode text, encode images, train."""
+"""The stages of a training run, top to bottom: check, encode text, encode images, train."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
-from toolkit.train.resume import ResumePlan, make_way, plan_resume
+from toolkit.train.resume import ResumePlan, move_unowned_aside, plan_resume
 from toolkit.train.tasks.task import finish_retention
 from toolkit.train.trainable import TrainableWeights
 
 
 class BaseSDTrainProcess(BaseProcess):
-    """Trains a model on images with captions. A subclass says what is trained (`make_trainable`)."""
+    """Trains a model on images with captions. A subclass decides what is trained (`make_trainable`)."""
 
     checked: TrainingChecked
 
     @property
     def config(self) -> TrainingProcessConfig:
-        """This entry."""
+        """The settings of this process."""
         return self.checked.config
 
     def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
-        """The weights that the optimizer changes. The transformer has been loaded."""
+        """The weights that the optimizer will change. Called once the transformer has been loaded."""
         raise NotImplementedError
 
     @classmethod
@@ -44,18 +44,18 @@ class BaseSDTrainProcess(BaseProcess):
         return check_training(start)
 
     def run(self, stop: StopRequest) -> None:
-        """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
+        """See BaseProcess.run. Runs the stages in order; each loads what it needs and frees it afterwards."""
         checked, config, ranks = self.checked, self.config, self.checked.start.ranks
         facts = checked.run_facts()
         stop.grace_s = config.save.term_grace_s
         resume = plan_resume(self.output_folder, checked.start.resume, facts, is_thorough=True)
-        ranks.barrier()  # all have read the folder before anything in it is moved
+        ranks.barrier()  # every rank has read the folder before anything in it is moved
         done_by_first(ranks, lambda: sweep_half_written(config, self.output_folder))
-        made_way = done_by_first(ranks, lambda: make_way(resume, self.output_folder))
+        notice = done_by_first(ranks, lambda: move_unowned_aside(resume, self.output_folder))
         plan = checked.memory.plan if checked.memory else None
         with open_output(checked.start, plan) as out:
-            if made_way is not None:
-                out.stages.warn(made_way)
+            if notice is not None:
+                out.stages.warn(notice)
             if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.tell(line)
@@ -76,7 +76,7 @@ class BaseSDTrainProcess(BaseProcess):
         remove_overflow(self.output_folder)
 
     def _load(self, model: BaseModel, out: Output) -> None:
-        """What training needs of the model."""
+        """Load the components that training needs."""
         for resident in self.checked.needs.resident:
             model.load(resident.component)
         model.load(TRAIN.component)

@@ -1,4 +1,4 @@
-"""The stages before training: captions and pictures are encoded once, and what encoded them is freed."""
+"""The stages before training: captions and images are encoded once, and then the encoders are freed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from toolkit.train.feeder import Encoded
 
 
 def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> Encoded:
-    """Every caption, sample prompt, image and reference, but for images that are cropped anew each time.
+    """Encode every caption, sample prompt, image and reference, except images that are cropped randomly at each use.
 
     Args:
-        checked: what the check has found.
-        model: nothing of it has been loaded.
-        out: where the run reports to.
-        stop: the user's wish to stop.
+        checked: the result of the check.
+        model: the run's model, with nothing loaded yet.
+        out: the outputs of the run.
+        stop: the user's request to stop.
 
     Raises:
-        Interrupted: asked to stop. What is in a cache folder stays there.
+        Interrupted: a stop was requested. What has been written to cache folders is kept.
     """
     encodings = Encodings(out.stages.warn, overflow=out.folder / OVERFLOW_CACHE)
     made: dict[Kind, Any] = {}
@@ -80,7 +80,7 @@ class _Encoder(Protocol):
 def _stage(
     stage: EncodeStage, checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest
 ) -> Iterator[None]:
-    """A stage before the first step: there is nothing to save when it is stopped."""
+    """Run the block as a stage before the first step, where a stop has nothing to save."""
     with out.stages.stage(stage.name), stop.ends_at_once(stage.stopped):
         yield
         if not checked.needs.keeps(stage.component):
@@ -90,7 +90,7 @@ def _stage(
 def _encode(
     encoder: _Encoder, items: Sequence[tuple[Any, Path | None]], stage: EncodeStage, out: Output, stop: StopRequest
 ) -> None:
-    """Encode what is not cached, each into its folder."""
+    """Encode the items that are not cached, each into its folder."""
     num_new = 0
     for item, folder in items:
         if stop.requested:

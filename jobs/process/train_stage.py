@@ -1,4 +1,4 @@
-"""The training stage of a run: the parts of the loop, put together and run."""
+"""The training stage of a run: builds the parts of the training loop and runs it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class TrainStage:
     """The last stage of a training run.
 
     Attributes:
-        checked: what the check has found.
-        learner: the loaded model with all that changes it.
-        encoded: what the stages before have made.
-        out: where the run reports to.
-        record: of this start; None where nobody keeps one.
+        checked: the result of the check.
+        learner: the loaded model with its trained weights and everything that updates them.
+        encoded: the captions and images that the earlier stages have encoded.
+        out: the outputs of the run.
+        record: the run record of this start; None if none is kept.
     """
 
     checked: TrainingChecked
@@ -49,11 +49,11 @@ class TrainStage:
         return self.checked.config
 
     def run(self, resume: ResumePlan, stop: StopRequest) -> None:
-        """Go on from where `resume` says to the last step.
+        """Train from the step that `resume` starts at to the last step.
 
         Raises:
-            Interrupted: asked to stop; a checkpoint has been saved.
-            UserError: the checkpoint is of another job, the loss is no longer a number, or nothing can be saved.
+            Interrupted: a stop was requested; a checkpoint has been saved.
+            UserError: the checkpoint is from another job, the loss is no longer finite, or saving failed.
         """
         config, train, ranks, out = self.config, self.config.train, self.checked.start.ranks, self.out
         objective = OBJECTIVES[train.objective].load().from_config(train)

@@ -1,4 +1,4 @@
-"""What is found out about a training run before any weight is read or anything written; loads no torch itself."""
+"""Checks a training run before any weights are read or anything is written; does not import torch itself."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from toolkit.train.tasks.sample_needs import all_items, reference_rules, sample_
 
 
 def check_training(start: Start) -> TrainingChecked:
-    """Read every image once, the headers of the model's files, and the manifest of the checkpoint to go on from.
+    """Check a training run: its images, the headers of its model files, and the checkpoint to resume from.
 
-    One step after another adds what it has found; the first that finds a reason why the run cannot work is the last.
+    Each step adds its findings. The first step that finds a reason why the run cannot work ends the check.
     """
     checked = TrainingChecked(start)
     for step in (_datasets, check_room, _resume):
@@ -44,7 +44,7 @@ def check_training(start: Start) -> TrainingChecked:
 
 
 def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
-    """The union of what datasets, samples and objective need; there is a stage for all that is encoded."""
+    """The combined needs of datasets, samples and objective. Everything that must be encoded has a stage."""
     datasets = dataset_needs(start.training, scan.examples, start.output_folder)
     objective = Needs(passes=OBJECTIVES[start.training.train.objective].passes)
     needs = datasets | sample_needs(start.training, card) | objective
@@ -107,7 +107,7 @@ def _check_strengths(config: TrainingProcessConfig) -> None:
 def _plan(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
     try:
         yield f"device: {find_device(config.device)}"
-    except UserError as error:  # the job may be meant for another machine; a run says the same and stops
+    except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
     yield describe_stages()
     yield from (resident.reason for resident in needs.resident)

@@ -1,4 +1,4 @@
-"""The datasets in a few lines of text: images, captions, buckets, and how long an epoch is."""
+"""Summarises the datasets in a few lines: images, captions, buckets, and the length of an epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from toolkit.data.scan_result import DatasetTable, Scan
 
 
 def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1) -> tuple[str, ...]:
-    """Lines for `--check` and for the start of a run."""
+    """Summary lines that `--check` and every start of a run print."""
     lines = [line for table in scan.tables for line in _describe_table(table)]
     regular = [example for example in scan.examples if example.is_reg]
     images = [example for example in scan.examples if not example.is_reg]

@@ -1,4 +1,4 @@
-"""Pixels in sRGB, which is what models are trained on."""
+"""Converts images to sRGB, on which models are trained."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from toolkit.data.color import (
 
 
 def to_srgb(image: Image.Image, data: bytes) -> Image.Image:
-    """The picture with its colours in sRGB; the picture itself where they already are.
+    """Convert an image to sRGB.
 
     Args:
-        image: L, RGB or CMYK, without transparency.
-        data: the bytes of its file.
+        image: an image of mode L, RGB or CMYK, without transparency.
+        data: the bytes of the image's file.
 
     Returns:
-        RGB where something had to be converted.
+        The image itself if its colours already are sRGB, else a converted RGB image.
 
     Raises:
-        ColorError: the profile is damaged, or the picture is high dynamic range.
+        ColorError: the profile is damaged, or the image has a high dynamic range.
     """
     if code_points(data) is None and (profile := image.info.get("icc_profile")):
         mode = profile_mode(profile)
@@ -45,7 +45,7 @@ def to_srgb(image: Image.Image, data: bytes) -> Image.Image:
             converted = ImageCms.applyTransform(image if image.mode == mode else image.convert(mode), transform)
         except ICC_ERRORS as error:
             raise ColorError(icc_text(error)) from error
-        assert converted is not None, "only a conversion in place gives nothing back"
+        assert converted is not None, "only an in-place conversion returns None"
         return converted
     found = named_colors(image, data)
     if found is None or image.mode == "CMYK":
@@ -69,7 +69,7 @@ def _srgb_to_linear(values: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
 
 
 def _to_xyz(chromaticities: Sequence[float]) -> NDArray[numpy.float64]:
-    """Matrix from linear RGB to XYZ, its white scaled to D65 in the manner of von Kries with Bradford's cones."""
+    """Matrix from linear RGB to XYZ, with the white point adapted to D65 by the Bradford transform."""
     pairs = zip(chromaticities[::2], chromaticities[1::2], strict=True)
     white, *primaries = [numpy.array([x / y, 1, (1 - x - y) / y]) for x, y in pairs]
     columns = numpy.stack(primaries, axis=1)

@@ -1,4 +1,4 @@
-"""Who a process is beyond its number, so that a later one can tell whether it still lives."""
+"""Identifies a process by more than its pid, so that a later process can find out whether it is still running."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LINUX = sys.platform == "linux"
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process among all that have ever had its number.
+    """One process, distinguished from all others that have ever had the same pid.
 
     Attributes:
-        machine: 8 hex digits that stand for the host, its last boot and, in a container, the container.
-        pid: its number.
-        started: when it started: clock ticks since boot on Linux, seconds since 1970 elsewhere.
+        machine: 8 hex digits that identify the host, its last boot and, if there is one, the container.
+        pid: the process ID.
+        started: start time of the process: clock ticks since boot on Linux, seconds since 1970 elsewhere.
     """
 
     machine: str
@@ -31,9 +31,9 @@ class ProcessIdentity:
     started: int
 
     def is_alive(self) -> bool | None:
-        """Whether it still runs; None where that cannot be seen from here.
+        """Whether the process is still running; None if that cannot be determined from here.
 
-        A process of this machine before its last boot counts as unseen too: another host may have taken its name.
+        That includes a process from before this machine's last boot: another host may now have the same name.
         """
         if self.machine != this_machine():
             return None
@@ -41,30 +41,30 @@ class ProcessIdentity:
 
 
 def this_process() -> ProcessIdentity:
-    """The process that asks."""
+    """The identity of the current process."""
     started = _started(os.getpid())
-    assert started is not None, "a process that asks is alive"
+    assert started is not None, "the current process is alive"
     return ProcessIdentity(this_machine(), os.getpid(), started)
 
 
 @functools.cache
 def this_machine() -> str:
-    """See ProcessIdentity.machine."""
+    """`ProcessIdentity.machine` of the current process."""
     boot: str = str(int(psutil.boot_time())) if not _LINUX else ""
     namespace = ""
     if _LINUX:
         with contextlib.suppress(OSError):
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-            namespace = str(Path("/proc/self/ns/pid").readlink())  # containers count their processes anew
+            namespace = str(Path("/proc/self/ns/pid").readlink())  # each container has its own pids
     return hashlib.sha256(f"{socket.gethostname()} {boot} {namespace}".encode()).hexdigest()[:8]
 
 
 def _started(pid: int) -> int | None:
-    """When a process started; None if there is none of this number, or only one that waits to be buried."""
+    """Start time of a process; None if no process has this pid, or only a zombie."""
     try:
         if not _LINUX:
             return round(psutil.Process(pid).create_time())
-        # The name in brackets may hold anything. psutil would add the time of boot, which moves when the clock is set.
+        # The name in parentheses may contain anything. psutil would add the boot time, which changes with the clock.
         state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return None if state in "ZX" else int(fields[18])
     except (OSError, psutil.Error):

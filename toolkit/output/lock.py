@@ -1,4 +1,4 @@
-"""One live run per output folder."""
+"""Makes sure that at most one run at a time uses an output folder."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK}
 
 
 class FolderInUse(UserError):
-    """Another live run writes to the folder; nothing in it may be touched."""
+    """Another run is using the folder; nothing in it may be touched."""
 
 
 class RunLock:
-    """Holds a folder while the block runs. The system lets go of it when the process dies, however it dies.
+    """Locks a folder for the duration of the block. The system releases it when the process ends, however it ends.
 
-    On a drive without file locks (some network drives) a file that only one process can create stands in for the lock,
-    and a later run looks whether its owner still lives.
+    On a drive without file locks (some network drives), a file that only one process can create replaces the lock, and
+    a later run checks whether the process that created it is still running.
 
     Attributes:
-        notice: a sentence for the user after entering, or None.
+        notice: a sentence for the user, set on entering; None if there is nothing to report.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,11 +43,11 @@ class RunLock:
         self._claim: Path | None = None
 
     def __enter__(self) -> Self:
-        """Create the folder and take it.
+        """Create the folder and lock it.
 
         Raises:
-            FolderInUse: another live run has it; the message names the process and its machine.
-            UserError: the folder cannot be written.
+            FolderInUse: another run is using the folder; the message names its process and machine.
+            UserError: the folder cannot be written to.
         """
         path = self.folder / LOCK_FILE
         try:
@@ -56,7 +56,7 @@ class RunLock:
         except OSError as error:
             raise UserError(
                 f"Cannot write to the output folder {self.folder} ({error.strerror}). "
-                "Choose another `training_folder`, or mend its permissions."
+                "Choose another `training_folder`, or fix its permissions."
             ) from error
         try:
             _take(self._file)
@@ -73,14 +73,14 @@ class RunLock:
         else:
             owner = _read(path)
         if owner:
-            self.notice = f"Took over {self.folder}: {_describe(owner)} ended without letting go of it."
+            self.notice = f"Took over {self.folder}: {_describe(owner)} ended without releasing it."
         self._write(json.dumps(_this_process()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # emptied, not deleted: a run that has just opened the old file would lock a file nobody else can see
+        # Emptied, not deleted: a run that has just opened the old file would lock a file that nobody else can see.
         with contextlib.suppress(OSError):
             self._write("")
         self._file.close()
@@ -88,7 +88,7 @@ class RunLock:
             self._claim.unlink(missing_ok=True)
 
     def _claim_folder(self) -> dict[str, Any]:
-        """Create the claim. Returns the dead owner of one that was there before; empty if there was none."""
+        """Create the claim file. Returns the dead owner of an earlier claim; empty if there was none."""
         claim = self.folder / CLAIM_FILE
         dead: dict[str, Any] = {}
         while True:
@@ -98,16 +98,16 @@ class RunLock:
             except FileExistsError:
                 dead = _read(claim)
                 if _is_alive(dead) is not False:
-                    remedy = f" If that run is surely dead, delete {claim}."
+                    remedy = f" If you are sure that run has ended, delete {claim}."
                     raise FolderInUse(self._refusal(dead) + remedy) from None
-                _bury(claim, dead)
+                _remove_claim(claim, dead)
             else:
                 self._claim = claim
                 return dead
 
     def _refusal(self, owner: dict[str, Any]) -> str:
         return (
-            f"{self.folder} is in use by {_describe(owner)}. Wait for it, stop it, or choose another name "
+            f"{self.folder} is in use by {_describe(owner)}. Wait for it to end, stop it, or choose another name "
             "for this job (`-n NAME`, where the file says `name: [name]`, or `config.name`)."
         )
 
@@ -118,18 +118,18 @@ class RunLock:
 
 
 def holder(folder: Path) -> str | None:
-    """The run that holds a folder, in words; None if there is none that lives. Takes no lock."""
+    """A description of the run that is using a folder; None if there is none. Does not lock anything."""
     owner = _read(folder / CLAIM_FILE) or _read(folder / LOCK_FILE)
     is_alive = _is_alive(owner) if owner else False
     if is_alive is False:
         return None
-    return _describe(owner) + ("" if is_alive else ", if that still lives: it is on another machine")
+    return _describe(owner) + ("" if is_alive else ", if that is still running: it is on another machine")
 
 
 if sys.platform == "win32":
     import msvcrt
 
-    _FAR_AWAY = 0x7FFF0000  # Windows forbids reading locked bytes, and others must be able to read who we are
+    _FAR_AWAY = 0x7FFF0000  # Windows forbids reading locked bytes, and others must be able to read the owner
 
     def _take(file: IO[str]) -> None:
         os.lseek(file.fileno(), _FAR_AWAY, os.SEEK_SET)
@@ -151,25 +151,25 @@ def _this_process() -> dict[str, Any]:
 def _is_alive(owner: dict[str, Any]) -> bool | None:
     try:
         return ProcessIdentity(**owner["process"]).is_alive()
-    except (KeyError, TypeError):  # empty: its owner is writing it just now, or was killed while it did
+    except (KeyError, TypeError):  # empty: its owner is still writing it, or was killed while writing
         return None
 
 
-def _bury(claim: Path, dead: dict[str, Any]) -> None:
-    """Remove the claim of a dead process, and not one that another start has made in its place meanwhile."""
-    grave = claim.with_name(f"{CLAIM_FILE}-{secrets.token_hex(8)}")
+def _remove_claim(claim: Path, dead: dict[str, Any]) -> None:
+    """Remove the claim of a dead process, but not one that another start has created meanwhile."""
+    removed = claim.with_name(f"{CLAIM_FILE}-{secrets.token_hex(8)}")
     with contextlib.suppress(FileNotFoundError):
-        claim.rename(grave)
-        if _read(grave) != dead:
+        claim.rename(removed)
+        if _read(removed) != dead:
             with contextlib.suppress(FileExistsError):
-                os.link(grave, claim)
-        grave.unlink()
+                os.link(removed, claim)
+        removed.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # empty, or cut short by a crash: nobody to name
+    except (OSError, ValueError):  # empty, or cut short by a crash: the owner is unknown
         return {}
     return owner if isinstance(owner, dict) else {}
 

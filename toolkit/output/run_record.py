@@ -1,4 +1,4 @@
-"""`runs.jsonl`: every start of a job in its output folder, what it was started with and how it ended."""
+"""`runs.jsonl`: a record of every start of a job, what it was started with and how it ended."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MOST_BYTES = 1 << 24  # more than ten thousand starts
 
 
 class RunRecord:
-    """The record of one start. Each entry is one short line in one write: a kill cuts short at most the last.
+    """The record of one start. Each entry is one short line in a single write, so a kill damages at most the last one.
 
-    A record that cannot be written (a full disk, for one) does not stop the run.
+    A record that cannot be written, for example on a full disk, does not stop the run.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -40,11 +40,11 @@ class RunRecord:
         self._append("end", **self._ending)
 
     def resumed(self, step: int, **facts: Any) -> None:
-        """The run is ready for its first step."""
+        """Record that the run is ready for its first step."""
         self._append("resumed", step=step, **facts)
 
     def ends(self, status: str, **facts: Any) -> None:
-        """How the run ends, to be written when the block is left."""
+        """Set how the run ends; this is written when the block is left."""
         self._ending = {"status": status, **facts}
 
     def _append(self, kind: str, **fields: Any) -> None:
@@ -59,12 +59,12 @@ class RunRecord:
 
 @dataclass
 class Run:
-    """One start, read back.
+    """One start, as read from the record.
 
     Attributes:
-        start: facts of the start.
-        resumed: facts of its first step; empty if it never came so far.
-        end: how it ended; empty if it did not say.
+        start: entry written at the start.
+        resumed: entry written before the first step; empty if the run did not get that far.
+        end: entry that says how the run ended; empty if it was not written.
     """
 
     start: dict[str, Any]
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`done`, `failed`, `interrupted`, `running`, or `killed` if it ended without a word."""
+        """`done`, `failed`, `interrupted`, `running`, or `killed` if the run ended without recording how."""
         if self.end:
             return str(self.end.get("status", "unknown"))
         try:
@@ -85,16 +85,16 @@ class Run:
             if is_alive is False
             else "running"
             if is_alive
-            else "no end known (another machine, or before a reboot)"
+            else "end unknown (on another machine, or before a reboot)"
         )
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All starts in order, of a very long record the latest. Lines that are damaged are passed over."""
+    """All starts in order; only the latest if the record is very long. Damaged lines are skipped."""
     runs: dict[str, Run] = {}
     order: list[Run] = []
     path = folder / RUNS_FILE
-    try:  # a pipe or a device would never come to an end
+    try:  # only regular files: a pipe or a device might never end
         content = _end_of(path) if path.is_file() else b""
     except OSError:
         return []

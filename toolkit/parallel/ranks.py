@@ -1,4 +1,4 @@
-"""Which of the processes of a run this is, and what they do together. One process is the usual case."""
+"""The rank of this process in a run, and operations across all ranks. Usually there is only one process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class Ranks(Protocol):
-    """The processes of one run, counted from 0. Every rank makes the same calls in the same order.
+    """The processes of one run, numbered from 0. All ranks must make the same calls in the same order.
 
     Attributes:
         rank: number of this process.
-        world: how many there are.
+        world: number of processes.
     """
 
     rank: int
@@ -30,7 +30,7 @@ class Ranks(Protocol):
         ...
 
     def sum(self, number: int) -> int:
-        """The sum of every rank's number."""
+        """The sum of `number` over all ranks."""
         ...
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
@@ -38,16 +38,16 @@ class Ranks(Protocol):
         ...
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag of at least one rank is True."""
+        """Whether `flag` is True on at least one rank."""
         ...
 
     def barrier(self) -> None:
-        """Wait until every rank has come this far."""
+        """Wait until all ranks have reached this call."""
         ...
 
 
 class OneProcess:
-    """A run of a single process: nothing is sent, and nobody waits."""
+    """A run with a single process: no communication, no waiting."""
 
     rank = 0
     world = 1

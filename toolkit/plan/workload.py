@@ -1,4 +1,4 @@
-"""What the needs of a run ask of the model's memory."""
+"""Turns the needs of a run into the workload that its memory plan is computed from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toolkit.plan.plan_inputs import Workload
 
 
 def workload_of(needs: Needs, card: ModelCard) -> Workload:
-    """The largest of everything that goes through the model."""
+    """The workload of a run: the largest inputs of each kind that go through the model."""
     latents = 0 if card.size is None else _pixels(needs.pictures) * card.size.vae.latents
     kept = bytes_in_memory(len(needs.texts), card.prompt_embeds_shape) + round(latents)
     longest = max(needs.trained, key=_layout_area)
@@ -34,7 +34,7 @@ def workload_of(needs: Needs, card: ModelCard) -> Workload:
 
 
 def assumed_needs(process: TrainingProcessConfig, card: ModelCard) -> Needs:
-    """The largest sizes that a job's settings allow, for when its images are not at hand."""
+    """Needs with the largest sizes that a job's settings allow, for use when its images are not available."""
     configs = [] if process.train.disable_sampling else [process.sample, process.first_sample or process.sample]
     items = [item for config in configs for item in config.items(process.trigger_word)]
     return Needs(
@@ -45,14 +45,14 @@ def assumed_needs(process: TrainingProcessConfig, card: ModelCard) -> Needs:
 
 
 def latents_on_disk(needs: Needs, card: ModelCard) -> int:
-    """Bytes of the encoded pictures that are kept for later runs."""
+    """Bytes of latents that are cached on disk for later runs."""
     if card.size is None:
         return 0
     return round(_pixels([picture for picture in needs.pictures if picture.folder]) * card.size.vae.latents)
 
 
 def _pixels(pictures: Iterable[Picture]) -> int:
-    """Pixels of all distinct pictures; repeats are encoded once."""
+    """Total pixels of all distinct pictures; repeated ones are encoded once."""
     sources = [picture.source for picture in pictures]
     distinct = {(one.content_hash, one.fit, one.flip_x, one.flip_y): one.fit.bucket for one in sources}
     return sum(map(_area, distinct.values()))
@@ -64,7 +64,7 @@ def _largest(process: TrainingProcessConfig, dataset: DatasetConfig, card: Model
         area = side**2
     else:
         area = limits.max_area_px if count == 1 else limits.max_area_each_px
-    return ((side, side), *[(area, 1)] * count)  # only the area of a reference counts
+    return ((side, side), *[(area, 1)] * count)  # for references, only the area matters
 
 
 def _sample(process: TrainingProcessConfig, item: SampleItem, card: ModelCard) -> Layout:

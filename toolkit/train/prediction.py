@@ -1,4 +1,4 @@
-"""The model as an objective sees it, for one batch: precision, dropout and the network's strength are settled here."""
+"""The model as an objective sees it, for one batch: takes care of precision, dropout and the network's strength."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUM_TIMESTEPS = 1000
 
 
 class Prediction:
-    """Answers `objectives.Predict`. Dropout is a function of the batch's number and of how many passes came before."""
+    """Implements `objectives.Predict`. Dropout depends only on the batch's index and the number of earlier passes."""
 
     def __init__(self, model: BaseModel, weights: TrainableWeights, draws: Draws, *, index: int) -> None:
         self.model = model

@@ -142,7 +142,7 @@ def test_a_metadata_file_gives_captions_to_images_that_have_no_caption_file(
     scan = scan_folder(default_caption=None)
     assert [example.caption for example in scan.examples] == ["from its file", "b", "c"]
     assert not scan.problems and scan.tables[0].num_captions == 3
-    assert any("named in metadata.jsonl, but not there: gone.png" in notice for notice in scan.notices)
+    assert any("listed in metadata.jsonl but missing: gone.png" in notice for notice in scan.notices)
 
 
 def test_a_broken_line_of_a_metadata_file_is_a_problem_with_its_number(
@@ -165,8 +165,8 @@ def test_animations_heic_files_and_small_images_are_mentioned(
     notices = "\n".join(scan_folder(resolution=[64, 128]).notices)
     assert "the first is used: moves.webp" in notices
     assert "Most Compatible" in notices and "phone.HEIC" in notices
-    assert "1 image smaller than 64 x 64 pixels, trained at the size that they have: small.png" in notices
-    assert "show equal copies of them: moves.webp, small.png" in notices
+    assert "1 image smaller than 64 x 64 pixels, trained at the original size: small.png" in notices
+    assert "repeated at the same size for several resolutions: moves.webp, small.png" in notices
 
 
 @pytest.mark.parametrize("name", ["a.avif", "a.jfif", "a.bmp", "a.tif", "a.TIFF"])
@@ -277,14 +277,14 @@ def test_images_that_are_enlarged_or_cropped_hard_are_mentioned(make_image: Make
     make_image("stripe.png", (1000, 20), caption="x")
     notices = " / ".join(scan_folder(resolution=64).notices)
     assert "1 image smaller than 16 pixels on a side, scaled up: tiny.png" in notices
-    assert "1 image losing much to the crop at resolution 64: stripe.png" in notices
+    assert "1 image losing a large part to the crop at resolution 64: stripe.png" in notices
 
 
 def test_pictures_of_other_formats_are_mentioned(folder: Path, make_image: MakeImage, scan_folder: ScanFolder) -> None:
     make_image("a.png", caption="x")
     Image.new("RGB", (9, 9)).save(folder / "b.gif")
     (notice,) = scan_folder().notices
-    assert "1 image not used" in notice and "b.gif" in notice
+    assert "1 image in an unsupported format, not used" in notice and "b.gif" in notice
 
 
 def test_a_long_list_of_files_is_shortened(make_image: MakeImage, scan_folder: ScanFolder) -> None:

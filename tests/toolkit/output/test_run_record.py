@@ -35,7 +35,7 @@ def test_a_start_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
     assert read_runs(tmp_path)[0].status == "killed"
     start["process"]["machine"] = "00000000"
     path.write_text(json.dumps(start))
-    assert "no end known" in read_runs(tmp_path)[0].status
+    assert "end unknown" in read_runs(tmp_path)[0].status
 
 
 @pytest.mark.parametrize("junk", ['{"kind": "sta', "null", "[1]", '{"kind": "end", "run": "of nobody"}', "\udcff\x00"])

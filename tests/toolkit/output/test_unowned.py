@@ -40,7 +40,7 @@ def test_a_lora_whose_state_was_deleted_makes_way_and_is_not_lost(tmp_path: Path
 
 
 @pytest.mark.parametrize("choice", [ResumeChoice(), ResumeChoice("none")], ids=["latest", "none"])
-def test_files_of_another_program_make_way(choice: ResumeChoice, tmp_path: Path) -> None:
+def test_files_of_another_program_are_moved_aside(choice: ResumeChoice, tmp_path: Path) -> None:
     names = ["job_000000002.safetensors", "job.safetensors", "optimizer.pt", "config.yaml", "samples/grid.jpg"]
     for name in (*names, "job_v2.safetensors", "job_000000002_x.safetensors", "jobs.safetensors", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def test_files_of_another_program_make_way(choice: ResumeChoice, tmp_path: Path)
     ]  # fmt: skip
 
 
-def test_weights_of_a_later_step_whose_state_was_deleted_make_way_too(tmp_path: Path) -> None:
+def test_weights_of_a_later_step_whose_state_was_deleted_are_moved_aside_too(tmp_path: Path) -> None:
     SmallRun(save={"max_states_to_keep": 0}).run(tmp_path)
     for step in (4, 6):
         shutil.rmtree(tmp_path / "state" / f"{step:09d}")

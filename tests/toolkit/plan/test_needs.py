@@ -16,7 +16,7 @@ from toolkit.plan.stage_list import STAGES, describe_stages, without_a_stage
 
 
 def test_a_union_keeps_order_and_a_text_of_both_goes_where_one_wants_it_kept() -> None:
-    decoder = Resident("vae", "samples are decoded with it")
+    decoder = Resident("vae", "it decodes samples")
     one = Needs(texts={"a": None, "b": None}, captions=frozenset("ab"), passes=Passes(1), resident=(decoder,))
     other = Needs(texts={"b": Path("cache"), "c": None}, passes=Passes(0, 1), resident=(decoder,))
     both = one | other

@@ -160,7 +160,7 @@ def test_two_places_for_one_component_are_an_error(tmp_path: Path) -> None:
         "vae_path": "a/b",
         "model_paths": {"vae": "c/d"},
     }
-    with pytest.raises(JobError, match=r"`vae_path` and `model_paths\.vae` name different places"):
+    with pytest.raises(JobError, match=r"`vae_path` and `model_paths\.vae` name different sources"):
         _load(tmp_path, model)
 
 
