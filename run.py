@@ -22,7 +22,8 @@ from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
 from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
-from toolkit.runtime.log_file import log_to
+from toolkit.parallel.ranks import find_ranks
+from toolkit.runtime.log_file import log_to, silent
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
 from toolkit.section import has_key
@@ -60,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--json works only with --check")
     if options.vram is not None and not (options.check and options.vram > 0):
         parser.error("--vram works only with --check, and needs a size above 0")
+    ranks = find_ranks()
     try:
-        with log_to(options.log):
+        with silent(not ranks.is_first), log_to(options.log if ranks.is_first else None):
             if not options.json:
                 print("".join(f"{line}\n" for line in _broken_extensions()), end="", file=sys.stderr)
             if options.list_models:

@@ -16,9 +16,10 @@ from diffusers import Flux2Transformer2DModel
 from peft import LoraConfig, inject_adapter_in_model
 
 from toolkit.files import write_json
-from toolkit.memory.activation_offload import ActivationOffload, checkpointed
+from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names, choose_placement
+from toolkit.memory.recompute import checkpointed
 
 HEAD_DIM, TEXT_TOKENS, RANK = 128, 512, 16
 

@@ -24,6 +24,7 @@ from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog
 from toolkit.output.lock import FolderInUse, RunLock
 from toolkit.output.run_record import RunRecord
+from toolkit.parallel.ranks import Ranks, find_ranks
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
@@ -56,6 +57,7 @@ class Job:
         resume: what the user wants to resume from.
         command: command that continues the job after it has ended, for messages.
         vram_gb: plan for a card of this many GB; None for this machine.
+        ranks: the processes that run the job together. The first holds the folder's lock and keeps the run record.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class Job:
         resume: ResumeChoice | None = None,
         command: str = "",
         vram_gb: float | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
         self.resume = resume or ResumeChoice()
         self.command = command or f"python run.py {config.path}"
         self.vram_gb = vram_gb
+        self.ranks = ranks or find_ranks()
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -79,7 +83,7 @@ class Job:
     def checks(self) -> Iterator[Checked]:
         """Check the processes one after another, up to the first one that cannot work."""
         for index, entry in enumerate(self.config.config.process):
-            start = Start(self.config, index, entry, self.resume, self.vram_gb)
+            start = Start(self.config, index, entry, self.resume, self.vram_gb, self.ranks)
             try:
                 checked: Checked = find_processes()[entry.type].extension.get_check()(start)
             except UserError as error:
@@ -137,14 +141,21 @@ class Job:
         return "done"
 
     def _run_process(self, checked: Checked, stop: StopRequest) -> None:
-        config, folder = checked.start.config, checked.start.output_folder
-        process = find_processes()[config.type].extension.get_process()
+        process = find_processes()[checked.start.config.type].extension.get_process()
+        with self._recorded(checked.start) if self.ranks.is_first else contextlib.nullcontext() as record:
+            self.ranks.barrier()  # nobody touches the folder before the first rank has its lock
+            process(checked, record).run(stop)
+
+    @contextlib.contextmanager
+    def _recorded(self, start: Start) -> Iterator[RunRecord]:
+        """For the length of a `with` block this run has its folder for itself; how it ends is written down there."""
+        config, folder = start.config, start.output_folder
         with RunLock(folder) as lock:
             if lock.notice:
                 print(lock.notice)
             with RunRecord(folder, self._start_facts(config)) as record:
                 try:
-                    process(checked, record).run(stop)
+                    yield record
                 except Interrupted as reason:
                     record.ends("interrupted", error=str(reason))
                     raise

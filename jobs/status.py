@@ -81,8 +81,7 @@ def _bundles(folder: Path) -> list[str]:
     lines = []
     for step_folder in step_folders(folder):
         try:
-            bundle = read_bundle(step_folder)
-            bundle.check()
+            bundle = read_bundle(step_folder, is_thorough=True)
         except BrokenBundle as broken:
             lines.append(f"  step {broken.step}: {'unfinished' if broken.is_unfinished else 'BROKEN'}, {broken}")
         else:

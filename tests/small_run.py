@@ -81,7 +81,7 @@ class SmallRun:
                 stages.warn(notice)
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
                 saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=_metadata), stages)
-                start = saving.resume(plan, train.steps)
+                start = saving.resume(plan, train.steps, ranks)
                 Loop(
                     feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]
                     stepper=Stepper(learner, OBJECTIVES["velocity"].load().from_config(train), draws, ranks),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyMode
 from jobs.job import Job
 from tests.tiny import TINY, StopAfter, losses, run_job, write_dataset, write_job
 from toolkit.config import load_job
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.alive import this_machine
 from toolkit.output.events import read_events
 from toolkit.output.run_record import read_runs
@@ -308,6 +310,14 @@ def test_a_multiplier_makes_no_sense_for_a_full_fine_tune(tmp_path: Path, capsys
     train = {"full_finetune": True, "disable_sampling": False}
     assert run_job(write_job(tmp_path, network=None, sample=sample, train=train)).status == "refused"
     assert "sample.network_multiplier" in capsys.readouterr().err
+
+
+def test_an_objective_that_switches_the_network_off_is_refused_in_a_full_fine_tune(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "velocity", replace(OBJECTIVES["velocity"], needs_network=True))
+    assert run_job(write_job(tmp_path, network=None, train={"full_finetune": True})).status == "refused"
+    assert "train.objective: velocity compares the model with itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

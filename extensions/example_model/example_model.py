@@ -131,7 +131,3 @@ class ExampleModel(BaseModel):
             latents = latents + (following - sigma) * velocity
         pixels = self.decode_latents(latents)[0].clamp(-1, 1)  # [3, H, W]
         return Image.fromarray(((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
-
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """See BaseModel.prompts_of."""
-        return (item.prompt,)

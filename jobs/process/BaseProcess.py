@@ -19,7 +19,7 @@ class BaseProcess:
 
     Attributes:
         checked: the result of `check`.
-        record: the run record of this start; None if none is kept.
+        record: the run record of this start; None if none is kept, as on every rank but the first.
     """
 
     def __init__(self, checked: Checked, record: RunRecord | None = None) -> None:

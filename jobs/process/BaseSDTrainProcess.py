@@ -13,13 +13,13 @@ from jobs.process.training_check import check_training
 from jobs.process.training_checked import TrainingChecked
 from toolkit.config import TrainingProcessConfig
 from toolkit.models.base_model import BaseModel
-from toolkit.parallel.ranks import OneProcess, Ranks
+from toolkit.parallel.ranks import done_by_first
 from toolkit.plan.stage_list import TRAIN
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
-from toolkit.train.resume import move_unowned_aside, plan_resume
+from toolkit.train.resume import ResumePlan, move_unowned_aside, plan_resume
 from toolkit.train.tasks.task import finish_retention
 from toolkit.train.trainable import TrainableWeights
 
@@ -45,12 +45,13 @@ class BaseSDTrainProcess(BaseProcess):
 
     def run(self, stop: StopRequest) -> None:
         """See BaseProcess.run. Runs the stages in order; each loads what it needs and frees it afterwards."""
-        checked, config, ranks = self.checked, self.config, OneProcess()
+        checked, config, ranks = self.checked, self.config, self.checked.start.ranks
         facts = checked.run_facts()
         stop.grace_s = config.save.term_grace_s
         resume = plan_resume(self.output_folder, checked.start.resume, facts, is_thorough=True)
-        sweep_half_written(config, self.output_folder)
-        notice = move_unowned_aside(resume, self.output_folder)
+        ranks.barrier()  # every rank has read the folder before anything in it is moved
+        done_by_first(ranks, lambda: sweep_half_written(config, self.output_folder))
+        notice = done_by_first(ranks, lambda: move_unowned_aside(resume, self.output_folder))
         plan = checked.memory.plan if checked.memory else None
         with open_output(checked.start, plan) as out:
             if notice is not None:
@@ -58,17 +59,21 @@ class BaseSDTrainProcess(BaseProcess):
             if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.tell(line)
-                finish_retention(self.output_folder, config.save, resume.step, out.stages)
-                remove_overflow(self.output_folder)
+                done_by_first(ranks, lambda: self._tidy(resume, out))
                 return
             model = make_model(checked, notify=out.stages.tell)
             encoded = encode_all(checked, model, out, stop)
             with out.stages.stage(TRAIN.name):
                 with stop.ends_at_once(TRAIN.stopped):
                     self._load(model, out)
-                learner = self._learner(model, out, ranks)
-                TrainStage(checked, learner, encoded, out, self.record, ranks).run(resume, stop)
-            remove_overflow(self.output_folder)
+                learner = self._learner(model, out)
+                TrainStage(checked, learner, encoded, out, self.record).run(resume, stop)
+            done_by_first(ranks, lambda: remove_overflow(self.output_folder))
+
+    def _tidy(self, resume: ResumePlan, out: Output) -> None:
+        """What a run that was killed after its last step has left to do."""
+        finish_retention(self.output_folder, self.config.save, resume.step, out.stages)
+        remove_overflow(self.output_folder)
 
     def _load(self, model: BaseModel, out: Output) -> None:
         """Load the components that training needs."""
@@ -78,7 +83,7 @@ class BaseSDTrainProcess(BaseProcess):
         if (offloading := model.loader.describe(TRAIN.component)) is not None:
             out.stages.tell(offloading)
 
-    def _learner(self, model: BaseModel, out: Output, ranks: Ranks) -> Learner:
+    def _learner(self, model: BaseModel, out: Output) -> Learner:
         """The loaded model, ready for its first step."""
         train, draws = self.config.train, Draws(self.config.training_seed)
         weights = self.make_trainable(model, draws)
@@ -87,4 +92,4 @@ class BaseSDTrainProcess(BaseProcess):
             model.enable_gradient_checkpointing()
         assert model.transformer is not None
         model.transformer.train()
-        return build_learner(model, weights, train, draws=draws, ranks=ranks)
+        return build_learner(model, weights, train, draws=draws, ranks=self.checked.start.ranks)

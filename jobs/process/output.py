@@ -1,16 +1,20 @@
-"""The outputs of a run while it is running: events, progress, stages, and the message if the card is full."""
+"""The outputs of a run while it is running: events, progress, stages, and the message if the card is full.
+
+Of several processes only the first writes and prints. The others get the same parts, but theirs are silent.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.process.start import Start
 from toolkit.files import write_text
-from toolkit.output.events import EventLog
+from toolkit.output.events import EventLog, SilentLog
 from toolkit.plan.memory_plan import Plan
 from toolkit.plan.out_of_memory import explain_out_of_memory
 from toolkit.runtime.device_probe import find_device
@@ -27,7 +31,7 @@ class Output:
         events: the event log, `events.jsonl`.
         progress: the lines on the screen.
         stages: prints a heading for each stage, and measures it.
-        log_dir: folder for TensorBoard logs; None if the job does not ask for them.
+        log_dir: folder for TensorBoard logs; None if the job does not ask for them, or on every rank but the first.
     """
 
     folder: Path
@@ -49,10 +53,16 @@ def open_output(start: Start, plan: Plan | None) -> Iterator[Output]:
         UserError: the card ran out of memory, or the device is not available.
     """
     config, folder, redact = start.training, start.output_folder, start.job.redact
-    log_dir = config.log_dir / f"{start.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
-    write_text(folder / "config.yaml", start.job.as_written())
-    progress = Progress()
-    with EventLog(folder / "events.jsonl") as events:
+    with ExitStack() as stack:
+        log_dir = None
+        if start.ranks.is_first:
+            write_text(folder / "config.yaml", start.job.as_written())
+            events, progress = stack.enter_context(EventLog(folder / "events.jsonl")), Progress()
+            if config.log_dir:
+                log_dir = config.log_dir / f"{start.job.name}_{time.strftime('%Y%m%d-%H%M%S')}"
+        else:
+            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            events, progress = SilentLog(), Progress(nowhere)
         events.write("job", name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:

@@ -12,6 +12,7 @@ from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_datasets
 from toolkit.errors import JobError, Mistakes, Problem
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.train.tasks.sample_needs import all_items, reference_rules
 
 
@@ -28,7 +29,7 @@ def check_parts(checked: TrainingChecked) -> TrainingChecked:
             rules=reference_rules(config, card),
             uses_captions=config.uses_captions,
         )
-    samples = [*_sample_problems(config, card), *_multiplier_problems(config)]
+    samples = [*_sample_problems(config, card), *_strength_problems(config)]
     if problems := [*beyond_the_model(config, card), *scan.problems, *samples]:
         mistakes.errors.append(JobError(source, problems))
     with mistakes.gathered():
@@ -42,7 +43,17 @@ def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Pro
     return measure_references(tuple(paths), card.reference_limits)[1]
 
 
-def _multiplier_problems(config: TrainingProcessConfig) -> list[Problem]:
+def _strength_problems(config: TrainingProcessConfig) -> list[Problem]:
+    """Settings that change the strength of a network, in a job that has none."""
+    found = []
     if config.network is None and any(item.network_multiplier != 1 for item in all_items(config)):
-        return [Problem("sample.network_multiplier", "a full fine-tune has no network to multiply. Remove the key")]
-    return []
+        found.append(
+            Problem("sample.network_multiplier", "a full fine-tune has no network to multiply. Remove the key")
+        )
+    if config.network is None and OBJECTIVES[config.train.objective].needs_network:
+        what = (
+            f"{config.train.objective} compares the model with itself without the network that is trained, and a full "
+            "fine-tune has none. Train a network, or choose another objective"
+        )
+        found.append(Problem("train.objective", what))
+    return found

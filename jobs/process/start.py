@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config import JobConfig, ProcessConfig, TrainingProcessConfig
+from toolkit.parallel.ranks import Ranks, find_ranks
 from toolkit.train.resume import ResumeChoice
 
 
@@ -21,6 +22,7 @@ class Start:
         config: the settings of the process.
         resume: what the user wants to resume from.
         vram_gb: plan for a card of this many GB; None for this machine.
+        ranks: the processes that run the job together.
     """
 
     job: JobConfig
@@ -28,6 +30,7 @@ class Start:
     config: ProcessConfig
     resume: ResumeChoice = field(default_factory=ResumeChoice)
     vram_gb: float | None = None
+    ranks: Ranks = field(default_factory=find_ranks)
 
     @property
     def training(self) -> TrainingProcessConfig:

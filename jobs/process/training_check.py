@@ -18,7 +18,7 @@ from toolkit.data.scan_result import Scan
 from toolkit.errors import UserError
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.needs import Needs
-from toolkit.plan.stage_list import describe_stages
+from toolkit.plan.stage_list import describe_stages, without_a_stage
 from toolkit.runtime.device_probe import find_device
 from toolkit.train.finished import describe_end
 from toolkit.train.resume import describe_resume, plan_resume
@@ -43,10 +43,12 @@ def check_training(start: Start) -> TrainingChecked:
 
 
 def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
-    """The combined needs of datasets, samples and objective."""
+    """The combined needs of datasets, samples and objective. Everything that must be encoded has a stage."""
     datasets = dataset_needs(start.training, scan.examples, start.output_folder)
     objective = Needs(passes=OBJECTIVES[start.training.train.objective].passes)
-    return datasets | sample_needs(start.training, card) | objective
+    needs = datasets | sample_needs(start.training, card) | objective
+    assert not without_a_stage(needs), f"no stage encodes {without_a_stage(needs)}"
+    return needs
 
 
 def _plan(checked: TrainingChecked) -> TrainingChecked:
@@ -55,7 +57,8 @@ def _plan(checked: TrainingChecked) -> TrainingChecked:
     train, needs = config.train, training_needs(start, card, scan)
     what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
     label = label_of(config.model.model_dump(mode="json"), card)
-    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=train.gradient_accumulation)
+    batches_per_step = train.gradient_accumulation * start.ranks.world
+    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"

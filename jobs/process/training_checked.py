@@ -11,7 +11,6 @@ from jobs.process.disk_check import Disk
 from jobs.process.model_files import ModelFacts
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import TrainingProcessConfig
-from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.scan_result import Scan
 from toolkit.plan.memory_check import MemoryCheck
 from toolkit.plan.needs import Needs
@@ -67,7 +66,8 @@ class TrainingChecked(Checked):
         job, config = self.start.job, self.config
         sources = [dataset.folder_path for dataset in config.datasets]
         settings = job.redacted(config.model_dump(mode="json"))
-        return RunFacts(job.name, settings, fingerprint(self.scan.examples, sources), kind=type(config))
+        dataset, world = self.scan.fingerprint(sources), self.start.ranks.world
+        return RunFacts(job.name, settings, dataset, kind=type(config), world=world)
 
     def facts(self) -> dict[str, Any]:
         """See Checked.facts; `jobs.check_json` describes them."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from toolkit.cards import ModelCard
 from toolkit.choice import Spellings
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.config.sample_prompt import GUIDED, SamplePrompt
@@ -61,6 +62,15 @@ class SampleItem:
     sample_steps: int
     network_multiplier: float
     references: tuple[Path, ...] = ()
+
+    def negative_prompt(self, card: ModelCard) -> str | None:
+        """What a model of this card is told to keep away from; None where it is told nothing."""
+        return self.neg if "true_cfg" in card.capabilities and self.guidance_scale > 1 else None
+
+    def prompts(self, card: ModelCard) -> tuple[str, ...]:
+        """The texts that are encoded to draw the sample with a model of this card."""
+        negative = self.negative_prompt(card)
+        return (self.prompt,) if negative is None else (self.prompt, negative)
 
 
 INHERITED = tuple(key for key in SampleItem.__annotations__ if key not in ("prompt", "seed", "references"))

@@ -9,9 +9,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from toolkit.data.color import to_srgb
 from toolkit.data.examples import Example, Reference
 from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image
+from toolkit.data.srgb import to_srgb
 from toolkit.errors import UserError
 
 Color = tuple[int, int, int]

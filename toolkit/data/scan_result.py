@@ -9,6 +9,7 @@ from pathlib import Path
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
 from toolkit.errors import Problem
+from toolkit.files import sha256_json
 
 NAMED_FILES = 5  # number of files that a notice lists by name
 
@@ -57,6 +58,28 @@ class Scan:
     problems: tuple[Problem, ...]
     notices: tuple[str, ...]
     tables: tuple[DatasetTable, ...]
+
+    def fingerprint(self, sources: Sequence[Path]) -> dict[str, str]:
+        """A short hash of every image together with its caption and references, by the image's name in the dataset.
+
+        Copies of an image share an entry. A resumed run compares them to report what has changed.
+
+        Args:
+            sources: the folder or JSON file of each dataset.
+        """
+        found: dict[str, str] = {}
+        for example in self.examples:
+            content = [example.content_hash, example.caption, *(picture.content_hash for picture in example.references)]
+            found[_name(example, sources)] = sha256_json(content)[:16]
+        return found
+
+
+def _name(example: Example, sources: Sequence[Path]) -> str:
+    source = sources[example.dataset_index]
+    folder = source if source.is_dir() else source.parent
+    path = example.path
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+    return name if len(sources) == 1 else f"{example.dataset_index}:{name}"
 
 
 @dataclass

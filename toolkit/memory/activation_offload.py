@@ -1,4 +1,4 @@
-"""Gradient checkpointing block by block, optionally keeping the blocks' inputs on the host until backward."""
+"""Gradient checkpointing that keeps the blocks' inputs on the host until backward."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.checkpoint import checkpoint
 
 from toolkit.memory.host import host_twin
+from toolkit.memory.recompute import checkpointed
 from toolkit.memory.side_stream import SideStream
 
 FETCHED_AHEAD = 2  # a block of two streams has two inputs
 SMALLEST_BYTES = 1 << 20
-
-
-def checkpointed(block: nn.Module, *arguments: Any) -> Any:
-    """Run a block and keep only its inputs; backward runs it again."""
-    return checkpoint(block.__call__, *arguments, use_reentrant=False)
 
 
 class _Kept:

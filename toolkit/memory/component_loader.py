@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from toolkit.config import ModelConfig
-from toolkit.memory.activation_offload import ActivationOffload, checkpointed
+from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.layer_offload import LayerOffload
 from toolkit.memory.placement import choose_placement
+from toolkit.memory.recompute import checkpointed
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.quantized_cache import entry_path

@@ -295,10 +295,6 @@ class BaseModel:
             generator: CPU generator for the noise.
         """
 
-    @abstractmethod
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """The texts that must be encoded to draw this sample."""
-
     # Names that scripts and extensions written for ai-toolkit use. The trainer itself asks the questions above.
 
     is_flow_matching: bool = True

@@ -34,7 +34,7 @@ class SampleCondition:
     """Inputs of one generated sample other than its noise.
 
     Attributes:
-        prompt_embeds: embedding [L, D] of every text that `BaseModel.prompts_of` names, by text.
+        prompt_embeds: embedding [L, D] of every text that `SampleItem.prompts` names, by text.
         references: the sample's reference images, RGB, at the sizes the model sees.
         extras: inputs of adapters by name, without a batch dimension.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.lora.update import LayerLocation, Update, swap_halves, updates_of
+from toolkit.memory.recompute import held_in_backward
 from toolkit.models.base_model import BaseModel, LoraTarget, StateDict
 from toolkit.networks.fit import fit
 from toolkit.networks.targets import choose_targets
@@ -136,9 +138,12 @@ class LoRASpecialNetwork:
             for layer, part in zip(layers, b.split(sizes, dim=0), strict=True):
                 layer.lora_B[ADAPTER].weight.zero_()[:, : update.rank] = part.to(self.model.device)
 
+    def multiplied(self, factor: float) -> AbstractContextManager[None]:
+        """For the length of a `with` block, the LoRA counts `factor` times; so it does in its backward pass."""
+        return held_in_backward(partial(self._scaled, factor))
+
     @contextmanager
-    def multiplied(self, factor: float) -> Iterator[None]:
-        """Scale the LoRA by `factor` within the `with` block."""
+    def _scaled(self, factor: float) -> Iterator[None]:
         layers = [layer for group in self._layers.values() for layer in group]
         before = [layer.scaling[ADAPTER] for layer in layers]
         try:

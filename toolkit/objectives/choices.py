@@ -29,9 +29,11 @@ class ObjectiveChoice(Choice):
 
     Attributes:
         passes: forward passes that `loss` makes per batch.
+        needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
     """
 
     passes: Passes = Passes(with_gradient=1)
+    needs_network: bool = False
 
 
 OBJECTIVES = {

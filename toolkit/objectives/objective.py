@@ -22,8 +22,10 @@ class Predict(Protocol):
             noisy_latents: mix of latents and noise, [B, C, h, w].
             sigma: share of noise, [B], fp32, 0..1.
             condition: everything else that the prediction depends on.
-            network: strength of the trained network; 0 is the model without it. A pass at any strength but 1 is a
-                teacher pass: it has no gradient and no dropout, and does not affect the random draws of other passes.
+            network: strength of the trained network; 0 is the model without it.
+
+        At strength 0, and inside `torch.no_grad()`, it is a teacher pass: it has no gradient and no dropout, and does
+        not affect the random draws of other passes.
         """
         ...
 

@@ -78,16 +78,6 @@ class Bundle:
         """The file with one part of the state, such as `weights` or `optimizer`."""
         return self.folder / f"{part}.safetensors"
 
-    def check(self) -> None:
-        """Read the whole state and compare hashes.
-
-        Raises:
-            BrokenBundle: a file is unreadable or has changed since it was written.
-        """
-        for path, written in self.files.items():
-            if self.folder in path.parents and _hash(path, self.folder) != written.sha256:
-                raise BrokenBundle(self.folder, f"{path.name} is damaged")
-
 
 def bundle_folder(output_folder: Path, step: int) -> Path:
     """The folder for the state of a step."""
@@ -135,8 +125,12 @@ def without_state(bundle: Bundle) -> Bundle:
     return write_manifest(bundle.folder, files=files, facts={**facts, "state": _DELETED})
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle, checking its manifest and the sizes of its files; `Bundle.check` also checks their content.
+def read_bundle(folder: Path, *, is_thorough: bool = False) -> Bundle:
+    """Read a bundle, checking its manifest and the sizes of its files.
+
+    Args:
+        folder: the bundle's folder, as `bundle_folder` names it.
+        is_thorough: whether to compare the hashes of its state, too.
 
     Raises:
         BrokenBundle: the manifest is missing or damaged, or a file is missing or has the wrong size.
@@ -161,9 +155,13 @@ def read_bundle(folder: Path) -> Bundle:
         raise BrokenBundle(folder, "its manifest names files outside the job's folder")
     if step != bundle.step:
         raise BrokenBundle(folder, "its manifest is of another step")
-    for path, written in files.items():
-        if folder in path.parents and file_size(path) != written.num_bytes:
+    state = {path: written for path, written in files.items() if folder in path.parents}
+    for path, written in state.items():
+        if file_size(path) != written.num_bytes:
             raise BrokenBundle(folder, f"{path.name} is missing or cut short")
+    for path, written in state.items() if is_thorough else ():
+        if _hash(path, folder) != written.sha256:
+            raise BrokenBundle(folder, f"{path.name} is damaged")
     return bundle
 
 
@@ -184,9 +182,7 @@ def newest_bundle(output_folder: Path, *, is_thorough: bool = True) -> tuple[Bun
     passed_over: list[BrokenBundle] = []
     for folder in reversed(step_folders(output_folder)):
         try:
-            bundle = read_bundle(folder)
-            if is_thorough:
-                bundle.check()
+            bundle = read_bundle(folder, is_thorough=is_thorough)
         except BrokenBundle as broken:
             passed_over.append(broken)
         else:
@@ -201,13 +197,9 @@ def find_bundles(output_folder: Path, *, is_thorough: bool = True) -> tuple[list
     broken: list[BrokenBundle] = []
     for folder in step_folders(output_folder):
         try:
-            bundle = read_bundle(folder)
-            if is_thorough:
-                bundle.check()
+            bundles.append(read_bundle(folder, is_thorough=is_thorough))
         except BrokenBundle as fault:
             broken.append(fault)
-        else:
-            bundles.append(bundle)
     return bundles, broken
 
 

@@ -112,6 +112,24 @@ class EventLog:
         self._room = self.file_bytes
 
 
+class SilentLog(EventLog):
+    """Takes events and writes none: the log of a process that leaves it to another."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(os.devnull))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def write(self, kind: EventKind, **fields: Any) -> None:
+        """Nothing."""
+
+
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a log in order. A line that a crash cut short is skipped.
 

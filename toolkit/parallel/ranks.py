@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from torch import Tensor
+if TYPE_CHECKING:  # a check knows the ranks, and loads no torch
+    from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Ranks(Protocol):
@@ -61,3 +66,30 @@ class OneProcess:
 
     def barrier(self) -> None:
         """See Ranks."""
+
+
+@cache
+def find_ranks() -> Ranks:
+    """The processes of this run, the same value each time. No launcher is known that would start more than this one."""
+    return OneProcess()
+
+
+def done_by_first(ranks: Ranks, work: Callable[[], T]) -> T | None:
+    """Let the first rank do what is done once for all, such as moving files, while the others wait.
+
+    Returns:
+        What `work` gives; None on the other ranks.
+    """
+    answer = work() if ranks.is_first else None
+    ranks.barrier()
+    return answer
+
+
+@contextmanager
+def first_goes_ahead(ranks: Ranks) -> Iterator[None]:
+    """A `with` block that the first rank carries out before the others, which then find what it has left on disk."""
+    if not ranks.is_first:
+        ranks.barrier()
+    yield
+    if ranks.is_first:
+        ranks.barrier()

@@ -6,15 +6,16 @@ plan and the encode stages all read that one value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from toolkit.data.examples import Example, Layout, Reference
 from toolkit.objectives.choices import Passes
 
 Component = Literal["text_encoder", "vae", "transformer"]
+Kind = Literal["texts", "pictures", "views"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,14 @@ class Needs:
     def keeps(self, component: str) -> bool:
         """Whether a component stays loaded while the transformer trains."""
         return any(resident.component == component for resident in self.resident)
+
+    def encoded(self, kind: Kind) -> Sequence[tuple[Any, Path | None]]:
+        """What is to be encoded of a kind, each with the folder that keeps it; None for memory."""
+        if kind == "texts":
+            return tuple(self.texts.items())
+        if kind == "pictures":
+            return tuple((picture.source, picture.folder) for picture in self.pictures)
+        return tuple((view, view.folder) for view in self.views)
 
     @property
     def caption_folders(self) -> dict[str, Path | None]:

@@ -24,6 +24,7 @@ class Workload:
         decode_px: pixels of the largest sample.
         shown_px: pixels of the largest reference of a sample, which is encoded while the transformer is loaded.
         keeps_vae: whether the VAE stays loaded while training.
+        passes: forward passes per batch that keep their activations until backward.
         encodings: bytes of encoded captions and pictures that are kept in memory.
     """
 
@@ -34,6 +35,7 @@ class Workload:
     decode_px: int = 0
     shown_px: int = 0
     keeps_vae: bool = False
+    passes: int = 1
     encodings: int = 0
 
 

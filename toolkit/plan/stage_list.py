@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
-from toolkit.plan.needs import Component
-
-Kind = Literal["texts", "pictures"]
+from toolkit.plan.needs import Component, Kind, Needs
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class EncodeStage(Stage):
     """A stage that encodes, once, data that training reads in every step.
 
     Attributes:
-        kind: name of the field of `Needs` that lists what to encode.
+        kind: kind of item that the stage encodes.
         counted: plural noun for the encoded items, used in messages.
     """
 
@@ -52,6 +50,12 @@ TRAIN = Stage("train", "transformer", "transformer", "loading the model")
 
 ENCODE_STAGES = (ENCODE_TEXT, ENCODE_IMAGES)
 STAGES: Sequence[Stage] = (*ENCODE_STAGES, TRAIN)
+
+
+def without_a_stage(needs: Needs) -> list[Kind]:
+    """Kinds of which a part of the run needs something, and which no stage encodes: there must be none."""
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    return [kind for kind in kinds if needs.encoded(kind) and all(stage.kind != kind for stage in ENCODE_STAGES)]
 
 
 def describe_stages() -> str:

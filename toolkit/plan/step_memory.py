@@ -24,17 +24,42 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     """The moments of a step that can be its peak, each with what is alive besides weights and optimizer state.
 
     They are the forward pass of the last block; the backward passes of the first and the last block of each kind, with
-    the gradients computed so far; and the update.
+    the gradients computed so far; and the update. Several passes through the model run backward in reverse order, and
+    the activations of those still to come stay alive. A pass without gradient keeps nothing, and needs no more than the
+    forward pass of one with gradient.
     """
-    blocks = [block for block in inputs.size.transformer.blocks if block.count]
-    kept = sum(block.count * kept_of(inputs, block) for block in blocks) + _outer(inputs)
-    copies = _autocast_copies(inputs)
+    kept = sum(block.count * kept_of(inputs, block) for block in _blocks(inputs)) + _outer(inputs)
     if inputs.recomputes:  # otherwise the backward pass has all of this and the gradients too
-        forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in blocks)
-        yield {"activations": _on_device(inputs, kept), "working set": forward, "bf16 copies": copies}
-    in_steps = not (inputs.is_fused or inputs.accumulates)  # gradients accumulate during the backward pass
-    gradients = inputs.trained_width * inputs.num_trained if inputs.accumulates else _alive_when_fused(inputs)
-    for block in reversed(blocks):
+        forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in _blocks(inputs))
+        copies = _autocast_copies(inputs) + (inputs.work.passes - 1) * _remaining_copies(inputs)
+        yield {
+            "activations": _on_device(inputs, inputs.work.passes * kept),
+            "working set": forward,
+            "bf16 copies": copies,
+        }
+    for before in reversed(range(inputs.work.passes)):
+        yield from _backward_moments(inputs, kept, before, is_last=before == inputs.work.passes - 1)
+    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_trained
+    yield {"gradients": gradients, "update": update_bytes(inputs)}
+
+
+def _backward_moments(inputs: PlanInputs, kept: int, before: int, *, is_last: bool) -> Iterator[Parts]:
+    """The moments of the backward pass of one forward pass.
+
+    Args:
+        inputs: the inputs of the memory plan.
+        kept: bytes that one forward pass has kept.
+        before: number of earlier forward passes, whose backward comes later.
+        is_last: whether this was the last forward pass, whose backward finds no gradients of other passes.
+    """
+    copies = _remaining_copies(inputs) if inputs.recomputes else _autocast_copies(inputs)
+    waiting = before * kept
+    # Gradients accumulate during the backward pass, unless those of another batch or pass are there or none are kept.
+    in_steps = is_last and not (inputs.is_fused or inputs.accumulates)
+    are_there = inputs.accumulates or not (is_last or inputs.is_fused)
+    gradients = inputs.trained_width * inputs.num_trained if are_there else _alive_when_fused(inputs)
+    for block in reversed(_blocks(inputs)):
+        arriving = _arriving(inputs, block) if are_there else 0
         for count in dict.fromkeys((1, block.count)):
             grown = (
                 inputs.trained_width * _trained_in(inputs, block) * count - _pending_modulation(inputs, block)
@@ -42,15 +67,17 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
                 else 0
             )
             yield {
-                "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
+                "activations": _on_device(inputs, waiting + kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
-                "gradients": gradients + grown,
-                "bf16 copies": _remaining_copies(inputs) if inputs.recomputes else copies,
+                "gradients": gradients + grown + arriving,
+                "bf16 copies": (before + 1) * copies,
             }
         kept -= block.count * kept_of(inputs, block)
         gradients += inputs.trained_width * _trained_in(inputs, block) * block.count if in_steps else 0
-    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_trained
-    yield {"gradients": gradients, "update": update_bytes(inputs)}
+
+
+def _blocks(inputs: PlanInputs) -> list[BlockSize]:
+    return [block for block in inputs.size.transformer.blocks if block.count]
 
 
 def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
@@ -67,7 +94,7 @@ def activations_in_ram(inputs: PlanInputs) -> int:
     """Bytes of activations offloaded to RAM. torch rounds page-locked memory up to a power of two."""
     if not _waits_in_ram(inputs):
         return 0
-    return sum(
+    return inputs.work.passes * sum(
         block.count * (1 << (kept_of(inputs, block) - 1).bit_length()) for block in inputs.size.transformer.blocks
     )
 
@@ -107,7 +134,8 @@ def _outer(inputs: PlanInputs) -> int:
 
 
 def _on_device(inputs: PlanInputs, kept: int) -> int:
-    return min(kept, IN_FLIGHT * inputs.width * _unit(inputs) + _outer(inputs)) if _waits_in_ram(inputs) else kept
+    in_flight = IN_FLIGHT * inputs.width * _unit(inputs) + inputs.work.passes * _outer(inputs)
+    return min(kept, in_flight) if _waits_in_ram(inputs) else kept
 
 
 def _waits_in_ram(inputs: PlanInputs) -> bool:
@@ -153,6 +181,13 @@ def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
         return block.parameters
     sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
     return inputs.lora_rank * -(-sides[block.name] // block.count)
+
+
+def _arriving(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes of the largest new gradient of a block, as computed and as cast, before it is added to an existing one."""
+    copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 else 0
+    largest = max(inputs_ * outputs for inputs_, outputs in block.linears)
+    return (inputs.trained_width + copy) * largest if inputs.lora_rank is None else 0
 
 
 def _pending_modulation(inputs: PlanInputs, block: BlockSize) -> int:

@@ -9,6 +9,7 @@ from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Layout
 from toolkit.encode.storage import MEMORY_LIMIT_BYTES
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.encoded_size import bytes_in_memory
 from toolkit.plan.needs import Needs, Picture
 from toolkit.plan.plan_inputs import Workload
@@ -27,6 +28,7 @@ def workload_of(needs: Needs, card: ModelCard) -> Workload:
         shown_px=max((_area(size) for layout in needs.sampled for size in layout[1:]), default=0),
         decode_px=max((_area(layout[0]) for layout in needs.sampled), default=0),
         keeps_vae=needs.keeps("vae"),
+        passes=max(1, needs.passes.with_gradient),
         encodings=min(kept, MEMORY_LIMIT_BYTES),
     )
 
@@ -36,6 +38,7 @@ def assumed_needs(process: TrainingProcessConfig, card: ModelCard) -> Needs:
     configs = [] if process.train.disable_sampling else [process.sample, process.first_sample or process.sample]
     items = [item for config in configs for item in config.items(process.trigger_word)]
     return Needs(
+        passes=OBJECTIVES[process.train.objective].passes,
         trained=tuple(_largest(process, dataset, card) for dataset in process.datasets),
         sampled=tuple(_sample(process, item, card) for item in items),
     )

@@ -1,9 +1,10 @@
-"""Copies everything that a run prints to a file."""
+"""Controls where printed text goes: to the terminal, also to a file, or nowhere."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +33,16 @@ def log_to(path: Path | None) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"Cannot write the log {path} ({error.strerror})") from error
     with file, contextlib.redirect_stdout(Tee(sys.stdout, file)), contextlib.redirect_stderr(Tee(sys.stderr, file)):
+        yield
+
+
+@contextlib.contextmanager
+def silent(is_silent: bool) -> Iterator[None]:
+    """While the block runs, print nothing to stdout; with False nothing changes. Errors are still shown."""
+    if not is_silent:
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 

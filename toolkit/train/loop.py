@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from toolkit.errors import Interrupted
-from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.ranks import Ranks, done_by_first
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Feeder
@@ -70,7 +70,6 @@ class Loop:
     def _do(self, work: Callable[[], bool | None]) -> bool:
         """Do a task's work on the first rank while the others wait; it does not count as step time."""
         self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
-        answer = bool(self.ranks.is_first and work())
-        self.ranks.barrier()
+        answer = bool(done_by_first(self.ranks, work))
         self.recorder.resume_clock()
         return answer

@@ -179,9 +179,7 @@ def _bundle_of_step(root: Path, step: int, *, is_thorough: bool) -> Bundle:
     if step not in folders:
         raise UserError(f"{root}: has no checkpoint of step {step} to resume from. {_describe_steps(root)}")
     try:
-        bundle = read_bundle(folders[step])
-        if is_thorough:
-            bundle.check()
+        bundle = read_bundle(folders[step], is_thorough=is_thorough)
     except BrokenBundle as broken:
         raise UserError(f"{folders[step]}: cannot be resumed, {broken}. Choose another step.") from broken
     if not bundle.has_state:

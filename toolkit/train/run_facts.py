@@ -28,6 +28,7 @@ class RunFacts:
         dataset: image name -> hash of the image and its caption.
         device: name of the card, or `cpu`; empty until it is known.
         kind: the config class that `config` was made from.
+        world: number of processes that train together.
     """
 
     job: str
@@ -35,6 +36,7 @@ class RunFacts:
     dataset: Mapping[str, str]
     device: str = ""
     kind: type[TrainingProcessConfig] = TrainingProcessConfig
+    world: int = 1
 
     @property
     def config_hash(self) -> str:
@@ -48,7 +50,8 @@ class RunFacts:
         """
         return {
             "job": self.job,
-            "micro_batches_done": step * self.config["train"]["gradient_accumulation"],
+            "world": self.world,
+            "micro_batches_done": step * self.config["train"]["gradient_accumulation"] * self.world,
             "accumulation_position": 0,
             "seed": self.config["training_seed"],
             "config_hash": self.config_hash,
@@ -73,7 +76,8 @@ def changes_since(bundle: Bundle, facts: RunFacts, *, accepts: bool) -> list[str
     """
     if "config" not in bundle.manifest:
         return []
-    found = differences(bundle.manifest["config"], facts.config, facts.kind)
+    earlier = _as_one_process(bundle.manifest["config"], bundle.manifest.get("world", 1))
+    found = differences(earlier, _as_one_process(facts.config, facts.world), facts.kind)
     blocking = [difference for difference in found if not difference.is_harmless]
     if blocking and not accepts:
         lines = [f"  {difference}" for difference in blocking]
@@ -110,6 +114,12 @@ def shorten_list(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _as_one_process(config: Mapping[str, Any], world: int) -> dict[str, Any]:
+    """The settings with which one process does what so many do together: it accumulates as many times more batches."""
+    train = config["train"]
+    return {**config, "train": {**train, "gradient_accumulation": train["gradient_accumulation"] * world}}
 
 
 def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:

@@ -220,10 +220,6 @@ class FluxModel(StableDiffusion):
                 pixels = self.decode_latents(drawn)
         return pipeline.image_processor.postprocess(pixels)[0]
 
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """The prompt; none of these models uses a negative prompt."""
-        return (item.prompt,)
-
     def _pipeline_arguments(self, item: SampleItem, references: Sequence[Image.Image]) -> dict[str, Any]:
         assert not references, "the check rejects references for this model"
         return {}

@@ -185,23 +185,15 @@ class Flux2Model(PublishedModel):
         arguments = self._pipeline_arguments(item, condition)
         return sampling.draw(pipeline, item, arguments, generator, encode=self.encode_images, limit=self._whole_px)
 
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """The prompt, and the negative prompt if the model uses one."""
-        negative = self._negative_prompt(item)
-        return (item.prompt,) if negative is None else (item.prompt, negative)
-
     def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
         embeds = condition.prompt_embeds
         arguments = {"prompt_embeds": self._embeds_of(embeds, item.prompt), "guidance_scale": item.guidance_scale}
         if condition.references:
             arguments["image"] = list(condition.references)
-        negative = self._negative_prompt(item)
+        negative = item.negative_prompt(self.card)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
         return arguments
-
-    def _negative_prompt(self, item: SampleItem) -> str | None:
-        return None
 
     def _embeds_of(self, embeds: Mapping[str, Tensor], prompt: str) -> Tensor:
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
@@ -243,9 +235,6 @@ class Flux2Klein4BModel(Flux2Model):
     def get_generation_pipeline(self) -> Any:
         """Flux2KleinPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return Flux2KleinPipeline(transformer=self.transformer, is_distilled=False, **self._pipeline_parts())
-
-    def _negative_prompt(self, item: SampleItem) -> str | None:
-        return item.neg if item.guidance_scale > 1 else None
 
 
 class Flux2Klein9BModel(Flux2Klein4BModel):

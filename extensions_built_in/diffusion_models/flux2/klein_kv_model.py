@@ -51,9 +51,6 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
         embeds = self._embeds_of(condition.prompt_embeds, item.prompt)
         return {"image": list(condition.references) or None, "prompt_embeds": embeds}
 
-    def _negative_prompt(self, item: SampleItem) -> str | None:
-        return None
-
 
 def attend_by_kv(transformer: Flux2Transformer2DModel) -> None:
     """Install the attention that handles references; without references it computes the same as the usual one."""

@@ -33,16 +33,10 @@ def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:
     """The prompts and sizes of all samples, and the VAE that decodes them."""
     items, rules = all_items(config), reference_rules(config, card)
     return Needs(
-        texts={text: None for item in items for text in prompts_of(item, card)},
+        texts={text: None for item in items for text in item.prompts(card)},
         resident=(_DECODER,) if items else (),
         sampled=tuple((_size(item), *_references(item, rules)) for item in items),
     )
-
-
-def prompts_of(item: SampleItem, card: ModelCard) -> tuple[str, ...]:
-    """The texts that are encoded to draw a sample: what `BaseModel.prompts_of` returns, but without a model."""
-    has_negative = "true_cfg" in card.capabilities and item.guidance_scale > 1
-    return (item.prompt, item.neg) if has_negative else (item.prompt,)
 
 
 def _size(item: SampleItem) -> tuple[int, int]:

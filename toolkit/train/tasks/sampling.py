@@ -100,7 +100,7 @@ class Sampler:
 
     def _draw_one(self, pipeline: Any, item: SampleItem, name: str) -> Path:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
-        embeds = {prompt: self.embeds[prompt] for prompt in model.prompts_of(item)}
+        embeds = {prompt: self.embeds[prompt] for prompt in item.prompts(model.card)}
         condition = SampleCondition(embeds, references=self._references(item))
         with autocast(model.device, model.dtype), self.learner.weights.multiplied(item.network_multiplier):
             image = model.generate_single_image(pipeline, item, condition, generator)

@@ -10,6 +10,7 @@ from typing import Protocol
 from toolkit.config import SampleConfig, SaveConfig
 from toolkit.files import is_disk_full
 from toolkit.output.bundles import set_aside
+from toolkit.parallel.ranks import Ranks, done_by_first
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumePlan
 from toolkit.train.stages import Stages
@@ -52,12 +53,13 @@ class SaveTask:
         self.saver = saver
         self.stages = stages
 
-    def resume(self, plan: ResumePlan, num_steps: int) -> int:
+    def resume(self, plan: ResumePlan, num_steps: int, ranks: Ranks) -> int:
         """Restore the plan's bundle, and move aside the bundles that will be written again.
 
         Args:
             plan: where to resume from.
             num_steps: total number of steps of the job.
+            ranks: the processes that resume together; only the first moves files.
 
         Returns:
             The number of steps already done.
@@ -71,7 +73,8 @@ class SaveTask:
             self.saver.restore(plan.bundle, with_optimizer=plan.keeps_optimizer)
             self.stages.tell(f"resuming from step {plan.step} ({plan.bundle.folder})")
         if plan.superseded:
-            new_folder = set_aside(self.saver.folder, plan.superseded, others=self.saver.final_files)
+            superseded, final = plan.superseded, self.saver.final_files
+            new_folder = done_by_first(ranks, lambda: set_aside(self.saver.folder, superseded, others=final))
             steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
             self.stages.warn(f"checkpoints of steps that will be trained again ({steps}) were moved to {new_folder}")
         if plan.step >= num_steps:
