@@ -53,7 +53,7 @@ def test_every_pair_of_precisions_trains_and_draws(
     guidance = 1.0 if "fixed_guidance" in model.card.capabilities else 4.0
     item = SampleItem("a red circle", "blurry", 32, 32, 0, guidance, 1, 1.0)
     prompts = PromptEncoder(model, Encodings(print, overflow=tmp_path), fingerprint="", warn=print)
-    for prompt in model.prompts_of(item):
+    for prompt in item.prompts(model.card):
         prompts.add(prompt, folder=None)
     condition = Condition(prompts[item.prompt][None])
     latents = model.encode_images(torch.zeros(1, 3, 32, 32)).float().requires_grad_(True)
@@ -64,7 +64,7 @@ def test_every_pair_of_precisions_trains_and_draws(
     assert latents.grad is not None and latents.grad.isfinite().all()
     has_references = "references" in model.card.capabilities
     references = [Image.new("RGB", (64, 64), "red")] if has_references else []
-    shown = SampleCondition({prompt: prompts[prompt] for prompt in model.prompts_of(item)}, references=references)
+    shown = SampleCondition({prompt: prompts[prompt] for prompt in item.prompts(model.card)}, references=references)
     with torch.no_grad(), autocast(model.device, model.dtype):
         pipeline = model.get_generation_pipeline()
         image = model.generate_single_image(pipeline, item, shown, torch.Generator().manual_seed(0))
