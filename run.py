@@ -1,4 +1,4 @@
-"""The command line: reads job files, runs them one after another, and says how it went."""
+"""The command line: reads job files, runs them one after another, and prints how they ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from toolkit.config import JobConfig, load_job
 from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
 from toolkit.extension import REPOSITORY
-from toolkit.runtime.log_file import log_to
+from toolkit.parallel.ranks import find_ranks
+from toolkit.runtime.log_file import log_to, silent
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
 from toolkit.section import has_key
@@ -38,19 +39,19 @@ exit codes:
   0    all jobs done
   1    a job failed (also with --recover)
   2    wrong arguments, or a mistake in a job file or its data; nothing was loaded
-  130  stopped on request (Ctrl+C or SIGTERM) after saving
+  130  stopped by Ctrl+C or SIGTERM, after saving
 
 web page:
   run.py ui [--help]  serves the page on this machine, where jobs are made, queued and watched
 
 environment:
-  SEED             training_seed of the first process, where the job file has none
-  DEBUG_TOOLKIT=1  find the operation that made a NaN gradient (slow)
+  SEED             training_seed of the first process, if the job file gives none
+  DEBUG_TOOLKIT=1  find the operation that produces a NaN gradient (slow)
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the arguments (default: of the process) ask for. Returns the exit code."""
+    """Run the command line with these arguments (default: `sys.argv`). Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] == "ui":
         return _ui(arguments[1:])
@@ -63,15 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.jobs and not options.list_models and not options.status and not options.tell:
         parser.error("no job file given")
     if len(options.jobs) > 1 and (options.resume not in ("latest", "none") or options.from_step is not None):
-        parser.error("--from-step and a path in --resume are for one job at a time")
+        parser.error("--from-step, and --resume with a path, work with one job at a time")
     if options.resume == "none" and options.from_step is not None:
-        parser.error("--resume none begins at step 0: leave --from-step out")
+        parser.error("--resume none starts at step 0: leave --from-step out")
     if options.json and not options.check and not options.status:
-        parser.error("--json goes with --check or --status")
+        parser.error("--json works only with --check or --status")
     if options.vram is not None and not (options.check and options.vram > 0):
-        parser.error("--vram goes with --check and needs a size above 0")
+        parser.error("--vram works only with --check, and needs a size above 0")
+    ranks = find_ranks()
     try:
-        with log_to(options.log):
+        with silent(not ranks.is_first), log_to(options.log if ranks.is_first else None):
             if not options.json:
                 print("".join(f"{line}\n" for line in _broken_extensions()), end="", file=sys.stderr)
             if options.list_models:
@@ -105,16 +107,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("jobs", metavar="JOB", nargs="*", help="job file (YAML or JSON), or the name of one in config/")
-    parser.add_argument("-n", "--name", help="job name: stands for [name] in the job file")
-    parser.add_argument("-r", "--recover", action="store_true", help="go on with the next job when one fails")
-    parser.add_argument("-l", "--log", type=Path, metavar="FILE", help="append everything that is printed to FILE")
-    parser.add_argument("--check", action="store_true", help="check job and data, print the plan, train nothing")
+    parser.add_argument("-n", "--name", help="job name: replaces [name] in the job file")
+    parser.add_argument("-r", "--recover", action="store_true", help="continue with the next job when one fails")
+    parser.add_argument("-l", "--log", type=Path, metavar="FILE", help="also append everything that is printed to FILE")
+    parser.add_argument("--check", action="store_true", help="check job and data and print the plan, without training")
     parser.add_argument("--json", action="store_true", help="with --check or --status: print JSON, for programs")
     parser.add_argument(
         "--vram",
         type=float,
         metavar="GB",
-        help="with --check: plan for a card of this size, as its maker counts, instead of this machine",
+        help="with --check: plan for a GPU with this much memory, as its maker states it, instead of this machine",
     )
     parser.add_argument(
         "--set",
@@ -122,21 +124,21 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a value of the first process, such as train.steps=20 or datasets.0.folder_path=DIR; repeatable",
+        help="override a value of the first process, such as train.steps=20 or datasets.0.folder_path=DIR; repeatable",
     )
     parser.add_argument(
         "--resume",
         default="latest",
         metavar="PATH|latest|none",
-        help="where to go on from: the newest checkpoint (latest, as without this option), the start (none), or "
-        "another output folder or one of the numbered folders in its state/. Checkpoints that would be written again "
-        "are moved to superseded/, never deleted",
+        help="where to resume from: the newest checkpoint (latest, the default), step 0 (none), another output folder, "
+        "or one of the numbered folders in its state/. Checkpoints that would be overwritten are moved to superseded/, "
+        "never deleted",
     )
-    parser.add_argument("--from-step", type=int, metavar="N", help="go on from the checkpoint of step N")
+    parser.add_argument("--from-step", type=int, metavar="N", help="resume from the checkpoint of step N")
     parser.add_argument(
         "--accept-config-change",
         action="store_true",
-        help="go on from a checkpoint although settings that shape the training have changed since",
+        help="resume even if settings that affect the training have changed since the checkpoint",
     )
     parser.add_argument(
         "--status",
@@ -151,9 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("FOLDER", "COMMAND"),
         help="ask the run that is using an output folder to stop (after saving), save or sample (draw samples now)",
     )
-    parser.add_argument("--no-cache", action="store_true", help="keep no quantized weights on disk, and use none")
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor write the cache of quantized weights")
     parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
-    parser.add_argument("-v", "--version", action="store_true", help="print the version and those of the libraries")
+    parser.add_argument("-v", "--version", action="store_true", help="print the versions of the trainer and libraries")
     return parser
 
 
@@ -181,7 +183,7 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     is_fine = True
     for job in _load(options):
-        print(f"\n{job.config.path}: the settings of {job.config.name} are valid")
+        print(f"\n{job.config.path}: the settings of job {job.config.name} are valid")
         try:
             for line in job.check():
                 print(job.config.redact(line))
@@ -192,7 +194,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_as_json(options: argparse.Namespace) -> int:
-    """One document on stdout, mistakes included; `jobs.check_json` describes it."""
+    """Print one JSON document, mistakes included; `jobs.check_json` describes it."""
     entries = []
     for path in options.jobs:
         try:
@@ -200,7 +202,7 @@ def _check_as_json(options: argparse.Namespace) -> int:
         except UserError as error:
             entries.append(unreadable_facts(path, error))
             continue
-        with contextlib.redirect_stdout(sys.stderr):  # a library that prints must not spoil the document
+        with contextlib.redirect_stdout(sys.stderr):  # what a library prints must not end up in the document
             checks = list(job.checks())
         entries.append(job_facts(job.config, checks))
     found = document(entries, _broken_extensions())
@@ -209,7 +211,11 @@ def _check_as_json(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> list[Job]:
-    """All job files, or the mistakes in all of them."""
+    """Load all job files.
+
+    Raises:
+        UserError: with the mistakes in all of them.
+    """
     jobs: list[Job] = []
     mistakes: list[JobError] = []
     for path in options.jobs:
@@ -237,7 +243,7 @@ def _resume_choice(options: argparse.Namespace) -> ResumeChoice:
 
 
 def _command(path: str, options: argparse.Namespace) -> str:
-    """What goes on with one of the jobs. Without --resume and --from-step: they would lead back once more."""
+    """The command that resumes one of the jobs; without --resume and --from-step, which would go back again."""
     name = ["--name", options.name] if options.name else []
     overrides = [part for override in options.overrides for part in ("--set", override)]
     accept = ["--accept-config-change"] if options.accept_config_change else []
@@ -278,6 +284,6 @@ def _version() -> str:
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whoever reads along through a pipe gets each line when it is printed
+        if isinstance(stream, io.TextIOWrapper):  # a reader at the other end of a pipe gets each line at once
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     sys.exit(main())

@@ -1,1 +1,1 @@
-"""Measurements: each script prints a figure that the docs quote, and says how it was got."""
+"""Measurements: each script prints figures that the docs quote, together with how they were measured."""

@@ -1,4 +1,4 @@
-"""How long a transformer takes to load, and how much memory beyond itself: `python -m benchmarks.load --out FILE`."""
+"""Time and extra memory that loading a transformer takes: `python -m benchmarks.load --out FILE`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ HEAD_DIM = 128
 
 
 def measure(path: Path, *, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """Load the file once and measure. Memory is that of this process, so call it once in a process.
+    """Load the file once and measure. Memory is measured for the whole process, so call this only once per process.
 
     Returns:
-        `load_s`; `model_bytes`, the loaded weights; `largest_tensor_bytes`, of the file; `host_peak_bytes`, by which
-        the process grew at its largest; `host_peak_beyond_model_bytes`, without the weights where host memory has them.
+        `load_s`: time to load. `model_bytes`: size of the loaded weights. `largest_tensor_bytes`: size of the file's
+        largest tensor. `host_peak_bytes`: peak growth of the process. `host_peak_beyond_model_bytes`: the same without
+        the weights, if those are in host memory.
     """
     files = find_component(str(path), "transformer", setting="path")
     largest = _largest_tensor_bytes(files)
@@ -54,7 +55,7 @@ def measure(path: Path, *, dtype: torch.dtype, device: torch.device) -> dict[str
 def write_random_model(
     path: Path, *, num_heads: int, num_double: int, num_single: int, text_size: int | None = None, channels: int = 128
 ) -> None:
-    """A bf16 single file with released names and random values, written a tensor at a time."""
+    """Write a bf16 single file with the released names and random values."""
     with torch.device("meta"):
         model = Flux2Transformer2DModel(
             num_layers=num_double,
@@ -92,14 +93,14 @@ def _largest_tensor_bytes(files: ComponentFiles) -> int:
 
 
 def main() -> None:
-    """Write a model, load it in this process, print the figures."""
+    """Write a model, load it in this process and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heads", type=int, default=16, help="width / 128 (48: dev, 32: klein 9B, 24: klein 4B)")
     parser.add_argument("--double", type=int, default=2, help="double blocks")
     parser.add_argument("--single", type=int, default=6, help="single blocks")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--folder", help="where the model is written for a while; unset: the temporary folder")
+    parser.add_argument("--folder", help="folder for the temporary model file; default: the system's")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -1,7 +1,7 @@
 """How well the memory plan predicts a run's peak: `python -m benchmarks.memory --out FILE`.
 
-Each case is a whole run in a process of its own: two steps of a LoRA and a sample, on the CPU, where the peak is that
-of the resident size. The large model has random weights beside the tiny model's encoders.
+Each case is a whole run in its own process: two steps of a LoRA and a sample, on the CPU, where the peak is that of the
+resident set size. The large model combines random weights with the tiny model's encoders.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def run_case(folder: Path, case: dict[str, Any]) -> list[dict[str, Any]]:
-    """Predicted and measured peak of each stage of one run."""
+    """Run one case. Returns the predicted and measured peak of each stage."""
     is_large = case.get("large", False)
     job_file = _write_job(folder, case)
     subprocess.run([sys.executable, str(ROOT / "run.py"), str(job_file)], cwd=ROOT, check=True, stdout=sys.stderr)
@@ -100,7 +100,7 @@ def _write_job(folder: Path, case: dict[str, Any]) -> Path:
 def main() -> None:
     """Run the cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", action="append", choices=CASES, help="only this one; repeatable")
+    parser.add_argument("--case", action="append", choices=CASES, help="run only this case; repeatable")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     results = {}

@@ -1,4 +1,4 @@
-"""What layer and activation offloading cost in time and save in memory: `python -m benchmarks.offload --out FILE`."""
+"""Time that layer and activation offloading cost, and memory they save: `python -m benchmarks.offload --out FILE`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from diffusers import Flux2Transformer2DModel
 from peft import LoraConfig, inject_adapter_in_model
 
 from toolkit.files import write_json
-from toolkit.memory.activation_offload import ActivationOffload, checkpointed
+from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names, choose_placement
+from toolkit.memory.recompute import checkpointed
 
 HEAD_DIM, TEXT_TOKENS, RANK = 128, 512, 16
 
@@ -26,7 +27,7 @@ HEAD_DIM, TEXT_TOKENS, RANK = 128, 512, 16
 def build(
     *, num_heads: int, num_double: int, num_single: int, share: float, device: torch.device, dtype: torch.dtype
 ) -> tuple[torch.nn.Module, Any]:
-    """A transformer with random weights and a LoRA on every linear layer of its blocks, offloaded as asked."""
+    """A transformer with random weights and LoRA on every linear layer of its blocks, with a share of it offloaded."""
     with torch.device("meta"):
         model = Flux2Transformer2DModel(
             num_layers=num_double,
@@ -55,9 +56,9 @@ def build(
 def measure(
     model: Any, *, side_px: int, steps: int, device: torch.device, dtype: torch.dtype, offload_inputs: bool
 ) -> dict[str, Any]:
-    """Seconds of forward and backward, the median of `steps` after two, and the peak on the card.
+    """Time of forward and backward (median of `steps` after two warm-up steps), and the peak memory on the card.
 
-    Without a card the seconds are those of the processor, which other programs beside this one change little.
+    Without a card, CPU time is measured, because other programs affect it little.
     """
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     run = ActivationOffload(device) if offload_inputs else checkpointed
@@ -67,15 +68,15 @@ def measure(
     draw = torch.Generator(device).manual_seed(0)
     tokens = torch.randn(1, side * side, 128, device=device, generator=draw)
     text = torch.randn(1, TEXT_TOKENS, model.config.joint_attention_dim, device=device, generator=draw)
-    places = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, side, side, 1)))[None].float()
-    text_places = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, 1, 1, TEXT_TOKENS)))[None].float()
+    image_ids = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, side, side, 1)))[None].float()
+    text_ids = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, 1, 1, TEXT_TOKENS)))[None].float()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     times = []
     for _ in range(steps + 2):
         begin = clock()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            velocity = model(tokens, text, torch.full((1,), 0.5, device=device), places, text_places, return_dict=False)
+            velocity = model(tokens, text, torch.full((1,), 0.5, device=device), image_ids, text_ids, return_dict=False)
         velocity[0].float().square().mean().backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -96,12 +97,12 @@ def _spread(times: list[float]) -> list[float]:
 
 
 def main() -> None:
-    """Every share with and without activation offloading, one after another in this process."""
+    """Measure every share with and without activation offloading, one after another in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heads", type=int, help="width / 128 (48: dev, 32: klein 9B, 24: klein 4B)")
     parser.add_argument("--double", type=int, default=2, help="double blocks (8, 8, 5)")
     parser.add_argument("--single", type=int, default=6, help="single blocks (48, 24, 20)")
-    parser.add_argument("--side", type=int, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, help="width and height of the images in pixels")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     parser.add_argument("--out", type=Path, help="JSON file for the figures")

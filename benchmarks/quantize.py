@@ -1,4 +1,4 @@
-"""What number formats cost, lose and take, and how fast models start with them: `python -m benchmarks.quantize`."""
+"""Errors, size and speed of number formats, and how fast models start with them: `python -m benchmarks.quantize`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from toolkit.weights.tensor_index import index_tensors
 TINY = Path(__file__).parents[1] / "assets" / "flux2_tiny" / "transformer" / "diffusion_pytorch_model.safetensors"
 WIDTH, TOKENS, RANK = 3072, 256, 16
 PLAIN = "bf16"  # not quantized
-HEADS = 16  # of the model that is started: its tensors are large, and malloc returns them at once
+HEADS = 16  # of the model that is loaded: its tensors are so large that free() returns their memory at once
 
 
 def errors(qtype: str) -> dict[str, float]:
-    """Bits per weight, and relative errors of weights: normally distributed, and those of the trained tiny model."""
+    """Bits per weight, and relative errors of normally distributed weights and of the trained tiny model's weights."""
     gaussian = measure((0.02 * _normal(1024, WIDTH)).bfloat16(), qtype)
     tiny = PlainWeights(index_tensors([TINY]))
     cpu = torch.device("cpu")
@@ -51,7 +51,7 @@ def errors(qtype: str) -> dict[str, float]:
 
 
 def speeds(rounds: int) -> dict[str, dict[str, float]]:
-    """CPU seconds of forward and backward of one layer in bf16, with the ratio to the plain one in the same rounds."""
+    """CPU time of forward and backward of one layer in bf16, and its ratio to the unquantized layer's time."""
     weight = (0.02 * _normal(WIDTH, WIDTH)).bfloat16()
     arms: dict[str, nn.Module] = {PLAIN: _plain(weight)}
     for qtype, facts in QTYPES.items():
@@ -63,19 +63,19 @@ def speeds(rounds: int) -> dict[str, dict[str, float]]:
     for turn in range(rounds + 1):
         for name, layer in arms.items():
             seconds = _step_s(layer, x)
-            if turn:  # the first warms up
+            if turn:  # the first round is a warm-up
                 times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {name: {"cpu_s": round(s, 4), "ratio_to_bf16": round(s / medians[PLAIN], 3)} for name, s in medians.items()}
 
 
 def start(model: Path, qtype: str | None, cache: Path) -> dict[str, Any]:
-    """Load a transformer once, as a run does. Memory is that of this process, so call it once in a process.
+    """Load a transformer once, as a run does. Memory is measured for the whole process, so call it once per process.
 
     Returns:
-        `load_s` and `load_cpu_s`, without imports; `model_bytes`, what the loaded tensors take;
-        `largest_tensor_bytes`, of the file; `peak_beyond_model_bytes`, by which the process grew at its largest,
-        without the loaded tensors.
+        `load_s` and `load_cpu_s`: time to load, without imports. `model_bytes`: size of the loaded tensors.
+        `largest_tensor_bytes`: size of the file's largest tensor. `peak_beyond_model_bytes`: peak growth of the
+        process, without the loaded tensors.
     """
     from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 
@@ -100,39 +100,39 @@ def start(model: Path, qtype: str | None, cache: Path) -> dict[str, Any]:
 
 
 def starts(qtypes: list[str], *, num_double: int, num_single: int, folder: str | None) -> dict[str, Any]:
-    """First and second start of a random model with each format, and its only kind of start with `PLAIN`."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        model = Path(place) / "model.safetensors"
+    """Time the first and the cached start of a random model with each format; with `PLAIN` there is only one kind."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        model = Path(temporary) / "model.safetensors"
         write_random_model(model, num_heads=HEADS, num_double=num_double, num_single=num_single)
         result: dict[str, Any] = {"file_bytes": model.stat().st_size}
         for qtype in qtypes:
             if qtype == PLAIN:
-                result[PLAIN] = _start_apart(model, PLAIN, place)
+                result[PLAIN] = _start_in_process(model, PLAIN, temporary)
                 continue
-            first, cached = (_start_apart(model, qtype, place) for _ in range(2))
+            first, cached = (_start_in_process(model, qtype, temporary) for _ in range(2))
             speedup = round(first["load_cpu_s"] / cached["load_cpu_s"], 2)
             result[qtype] = {"first": first, "cached": cached, "first_to_cached": speedup}
-            for entry in Path(place).glob(f"*-{qtype}-*"):
+            for entry in Path(temporary).glob(f"*-{qtype}-*"):
                 entry.unlink()
         return result
 
 
 def _import_everything(qtype: str | None) -> None:
-    """So that code does not count as memory of the weights."""
+    """Import and run all code once, so that it does not count as memory of the weights."""
     quantized = nn.Sequential(_plain(_normal(64, 64)))
     if qtype is not None:
         quantize_layer(quantized, "0", qtype)
     quantized(_normal(1, 64))
 
 
-def _start_apart(model: Path, qtype: str, cache: str) -> dict[str, Any]:
+def _start_in_process(model: Path, qtype: str, cache: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.quantize", "--start", str(model), cache, qtype]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _peak_bytes() -> int:
-    # Not ru_maxrss: a new program's begins with that of the one which started it.
+    # Not ru_maxrss: in a new process it starts with the value of the parent process.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
@@ -145,7 +145,7 @@ def _step_s(layer: nn.Module, x: Tensor) -> float:
 
 
 def _gradient_error(qtype: str) -> float:
-    """Largest relative difference of LoRA gradients in two layers, to the same step on the dequantized weights."""
+    """Largest relative difference of LoRA gradients in two layers from those with the dequantized weights."""
     layers = [_frozen(0.05 * _normal(256, 256), qtype) for _ in range(2)]
     plain = [_plain(layer.dequantize(torch.float32)) for layer in layers]
     found, expected = _lora_gradients(layers), _lora_gradients(plain)
@@ -185,16 +185,16 @@ def _normal(*shape: int) -> Tensor:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the selected parts and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["formats", "layer", "start"], help="a single part")
-    parser.add_argument("--rounds", type=int, default=5, help="of the speed of one layer")
-    parser.add_argument("--double", type=int, default=2, help="double blocks of the model that is started")
-    parser.add_argument("--single", type=int, default=6, help="single blocks; 2 and 6 make 1.3 GB")
-    parser.add_argument("--qtypes", nargs="*", default=[PLAIN, *QTYPES], help="formats that models are started with")
+    parser.add_argument("--only", choices=["formats", "layer", "start"], help="measure only this part")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds for the speed of one layer")
+    parser.add_argument("--double", type=int, default=2, help="double blocks of the model that is loaded")
+    parser.add_argument("--single", type=int, default=6, help="single blocks; 2 double and 6 single blocks take 1.3 GB")
+    parser.add_argument("--qtypes", nargs="*", default=[PLAIN, *QTYPES], help="formats to load the model in")
     parser.add_argument("--folder", help="where the model is written for a while; unset: the temporary folder")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)  # model, cache and qtype, in a process of its own
+    parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)  # internal: model, cache and qtype
     options = parser.parse_args()
     if options.start:
         model, cache, qtype = options.start

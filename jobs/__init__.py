@@ -1,1 +1,1 @@
-"""Jobs and their processes: what a job file asks for, carried out."""
+"""Jobs and their processes: checking and running what a job file asks for."""

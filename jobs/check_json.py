@@ -1,4 +1,4 @@
-"""`run.py --check --json`: what a check has found out, as one JSON document for programs; secrets are redacted.
+"""`run.py --check --json`: the result of a check as one JSON document for programs, with secrets redacted.
 
     {
       "ok": true,                       false if any job has problems; the exit code is then 2
@@ -16,7 +16,7 @@
           "output_folder": path,
           "ok": true,
           "lines": [text],              the plan as the command line prints it
-          "notices": [text],            of the lines, those that are worth a second look
+          "notices": [text],            those of the lines that deserve attention
           "remarks": [problem],         the notices as data
           "problems": [problem],
           "refusal": text,
@@ -26,21 +26,21 @@
     }
 
 A problem is `{"where": text, "what": text, "severity": "error", "warning" or "notice", "suggestion": text or null,
-"line": number or null, "column": number or null}`: a key of the job file, a file, or an empty text; what to do about
-it; the nearest valid spelling; its place in the job file, from 1. Keys begin at the top of the file (`config.process`)
-or, in what is found by a process, below its entry (`datasets[0].resolution`).
-After a problem the later facts of the process are empty, and later processes of its job are not checked.
+"line": number or null, "column": number or null}`: where it is (a key of the job file, a file, or empty); what is wrong
+and what to do about it; the nearest valid spelling; its position in the job file, counted from 1. Keys start at the top
+of the file (`config.process`) or, for what a process finds, below its entry (`datasets[0].resolution`). After a
+problem, the later facts of the process are empty, and later processes of its job are not checked.
 
 A training process adds:
 
-    "datasets": [{"source", "resolution", "num_images", "num_captions", "num_skipped", "num_copies", "num_references",
-                  "is_reg", "buckets": [{"width", "height", "examples"}]}]
+    "datasets": [{"source", "resolution", "num_images", "num_captions", "uses_captions", "num_skipped", "num_copies",
+                  "num_references", "is_reg", "buckets": [{"width", "height", "examples"}]}]
     "needs": {"captions", "texts", "pictures", "views": numbers,
               "resident": [{"component", "reason"}], "passes": {"with_gradient", "without_gradient"}}
     "memory": null if nothing is predicted, else {
         "device", "fits", "peak_gpu_bytes", "peak_ram_bytes",
         "phases": [{"name", "stage", "gpu_bytes", "ram_bytes", "parts": {name: bytes}}],
-        "machine": {"name", "gpu_bytes", "free_gpu_bytes", "ram_bytes", "free_ram_bytes"},   null: not known
+        "machine": {"name", "gpu_bytes", "free_gpu_bytes", "ram_bytes", "free_ram_bytes"},   null: unknown
         "ways": [{"settings": {key: value}, "peak_gpu_bytes", "peak_ram_bytes"}]}            what would make it fit
     "disk": {"checkpoints_bytes", "latents_bytes", "captions_bytes"}    upper estimates
     "resume": {"step", "checkpoint": path or null, "superseded_steps": [numbers],
@@ -55,14 +55,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.process.checked import Checked, problems_of, remark
+from jobs.process.checked import Checked, remark
 from toolkit.config import JobConfig
 from toolkit.config.reading.places import located
-from toolkit.errors import Problem, UserError
+from toolkit.errors import Problem, UserError, problems_of
 
 
 def job_facts(config: JobConfig, checks: Sequence[Checked]) -> dict[str, Any]:
-    """The entry of a job that could be read."""
+    """The document's entry for a job whose file could be read."""
     facts = {
         "job_file": str(config.path),
         "name": config.name,
@@ -78,7 +78,7 @@ def job_facts(config: JobConfig, checks: Sequence[Checked]) -> dict[str, Any]:
 
 
 def unreadable_facts(path: str, error: UserError) -> dict[str, Any]:
-    """The entry of a job file that has mistakes."""
+    """The document's entry for a job file with mistakes."""
     return {
         "job_file": path,
         "name": None,
@@ -92,7 +92,7 @@ def unreadable_facts(path: str, error: UserError) -> dict[str, Any]:
 
 
 def document(jobs: Sequence[dict[str, Any]], broken_extensions: Sequence[str]) -> dict[str, Any]:
-    """All of it."""
+    """The whole document."""
     is_fine = all(job["ok"] for job in jobs)
     return {"ok": is_fine, "broken_extensions": list(broken_extensions), "jobs": list(jobs)}
 

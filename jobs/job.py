@@ -25,6 +25,7 @@ from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog, append_event
 from toolkit.output.lock import FolderInUse, RunLock, holder
 from toolkit.output.run_record import RunRecord, start_name, write_end
+from toolkit.parallel.ranks import Ranks, find_ranks
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.watch import Watch
@@ -35,13 +36,13 @@ Status = Literal["done", "failed", "refused", "interrupted", "not started"]
 
 @dataclass(frozen=True)
 class JobResult:
-    """How one job ended.
+    """The outcome of one job.
 
     Attributes:
-        name: the job's.
-        status: `refused` means that its check failed, before anything was loaded or written.
-        seconds: how long it took.
-        folders: the output folders of its processes.
+        name: the job's name.
+        status: how the job ended; `refused` means that its check failed before anything was loaded or written.
+        seconds: how long the job took.
+        folders: the output folders of the job's processes.
     """
 
     name: str
@@ -51,13 +52,14 @@ class JobResult:
 
 
 class Job:
-    """What one job file asks for.
+    """One job: what a job file asks for, and how the user started it.
 
     Attributes:
-        config: the job file.
-        resume: where the user wants to go on from.
-        command: what goes on with the job after it has ended, for messages.
-        vram_gb: plan for a card of this size instead of this machine.
+        config: the settings in the job file.
+        resume: what the user wants to resume from.
+        command: command that continues the job after it has ended, for messages.
+        vram_gb: plan for a card of this many GB; None for this machine.
+        ranks: the processes that run the job together. The first holds the folder's lock and keeps the run record.
     """
 
     def __init__(
@@ -67,21 +69,23 @@ class Job:
         resume: ResumeChoice | None = None,
         command: str = "",
         vram_gb: float | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
         self.resume = resume or ResumeChoice()
         self.command = command or f"python run.py {config.path}"
         self.vram_gb = vram_gb
+        self.ranks = ranks or find_ranks()
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The output folders of the processes."""
+        """The output folders of the job's processes."""
         return tuple(process.output_folder(self.config.name) for process in self.config.config.process)
 
     def checks(self) -> Iterator[Checked]:
-        """What is found out about every process, one after another, up to the first that cannot work."""
+        """Check the processes one after another, up to the first one that cannot work."""
         for index, entry in enumerate(self.config.config.process):
-            start = Start(self.config, index, entry, self.resume, self.vram_gb)
+            start = Start(self.config, index, entry, self.resume, self.vram_gb, self.ranks)
             try:
                 checked: Checked = find_processes()[entry.type].extension.get_check()(start)
             except UserError as error:
@@ -91,10 +95,10 @@ class Job:
                 return
 
     def check(self) -> list[str]:
-        """The plan of every process.
+        """Check every process, and return their plans as lines for the user.
 
         Raises:
-            UserError: one of them cannot work.
+            UserError: one of the processes cannot work.
         """
         lines: list[str] = []
         for checked in self.checks():
@@ -104,10 +108,10 @@ class Job:
         return lines
 
     def run(self, stop: StopRequest) -> JobResult:
-        """Check and run every process, tell the user what goes wrong, and say how it ended.
+        """Check and run every process, and report errors to the user. Returns how the job ended.
 
         Raises:
-            KeyboardInterrupt: asked to stop a second time; nothing has been saved.
+            KeyboardInterrupt: a stop was requested a second time; nothing has been saved.
         """
         started = time.monotonic()
         status = self._run(stop)
@@ -127,19 +131,20 @@ class Job:
         except Interrupted as reason:
             self._tell(str(reason))
             return "interrupted"
-        except Exception as error:  # the next job may still work; a fault of ours is shown with its traceback
+        except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
             self._tell(_explained(error))
             if status == "failed" and not isinstance(error, FolderInUse):
-                self._tell("\n".join(self.way_on(error)))
+                self._tell("\n".join(self.resume_hint(error)))
             return status if isinstance(error, UserError) else "failed"
         return "done"
 
     def _checked(self) -> list[Checked] | None:
-        """The processes, ready to run; None if one of them cannot: then the user has been told."""
+        """Check the processes; None if one of them cannot work, which has then been reported to the user."""
         run = start_name(this_process())
-        # No lock is held yet. A folder without a log is left as it is: a refused start must leave no trace.
-        told = [folder for folder in dict.fromkeys(self.folders) if holder(folder) is None]
-        for folder in told:
+        # Nothing is locked yet. A folder without a log is left alone: a refused start must leave no trace.
+        free = (folder for folder in dict.fromkeys(self.folders) if holder(folder) is None)
+        logged = list(free) if self.ranks.is_first else []
+        for folder in logged:
             append_event(folder / "events.jsonl", "stage", name="check", state="started", run=run)
         checks, started = [], time.monotonic()
         ending: dict[str, Any] = {"status": "failed"}
@@ -158,21 +163,29 @@ class Job:
             raise
         finally:
             took = round(time.monotonic() - started, 2)
-            for folder in told:
+            for folder in logged:
                 append_event(folder / "events.jsonl", "stage", name="check", state="done", run=run, duration_s=took)
                 if ending:
                     write_end(folder, run, **ending)
         return checks
 
     def _run_process(self, checked: Checked, stop: StopRequest, since_ns: int) -> None:
-        config, folder = checked.start.config, checked.start.output_folder
-        process = find_processes()[config.type].extension.get_process()
+        process = find_processes()[checked.start.config.type].extension.get_process()
+        is_first = self.ranks.is_first
+        with self._recorded(checked.start, stop, since_ns) if is_first else contextlib.nullcontext() as record:
+            self.ranks.barrier()  # nobody touches the folder before the first rank has its lock
+            process(checked, record).run(stop)
+
+    @contextlib.contextmanager
+    def _recorded(self, start: Start, stop: StopRequest, since_ns: int) -> Iterator[RunRecord]:
+        """For the length of a `with` block this run has its folder for itself; how it ends is written down there."""
+        config, folder = start.config, start.output_folder
         with RunLock(folder) as lock:
             if lock.notice:
                 print(lock.notice)
             with RunRecord(folder, self._start_facts(config)) as record, Watch(folder, stop, since_ns=since_ns):
                 try:
-                    process(checked, record).run(stop)
+                    yield record
                 except Interrupted as reason:
                     record.ends("interrupted", error=str(reason))
                     raise
@@ -196,8 +209,8 @@ class Job:
             "config_hash": sha256_json(config),
         }
 
-    def way_on(self, error: BaseException) -> list[str]:
-        """For whoever finds the run dead: what is safe, and how to go on."""
+    def resume_hint(self, error: BaseException) -> list[str]:
+        """Lines for the user after a run has failed: which checkpoint is intact, and how to continue."""
         lines = []
         for process in self.config.config.process:
             folder = process.output_folder(self.config.name)
@@ -207,8 +220,9 @@ class Job:
             bundle, _ = newest_bundle(folder, is_thorough=False)
             what = f"its checkpoint of step {bundle.step} is intact" if bundle else "it has no checkpoint yet"
             lines.append(f"The run in {folder} has stopped; {what}.")
-        mend = "Once that is mended, go on" if isinstance(error, UserError) or is_disk_full(error) else "To go on"
-        return [*lines, f"{mend} with:  {self.command}"]
+        is_fixable = isinstance(error, UserError) or is_disk_full(error)
+        hint = "Once that is fixed, continue with" if is_fixable else "To continue, run"
+        return [*lines, f"{hint}:  {self.command}"]
 
     def _tell(self, text: str) -> None:
         print(self.config.redact(f"\n{text}"), file=sys.stderr)
@@ -216,22 +230,22 @@ class Job:
     def _write_error(self, folder: Path, error: Exception) -> None:
         message = self.config.redact(str(error))
         trace = "" if isinstance(error, UserError) else self.config.redact(traceback.format_exc())
-        with contextlib.suppress(OSError), EventLog(folder / "events.jsonl") as events:  # a full disk, for one
+        with contextlib.suppress(OSError), EventLog(folder / "events.jsonl") as events:  # such as a full disk
             events.write("error", error=type(error).__name__, message=message, traceback=trace)
 
 
 def _explained(error: Exception) -> str:
-    """What to print of an error. Called while it is handled."""
+    """The text to print for an error. Must be called while the error is being handled."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and is_disk_full(error):
-        place = Path(os.fsdecode(error.filename or "."))
-        return f"{place}: cannot be written: the disk is full ({free_bytes(place):,} bytes are free). Make room."
+        path = Path(os.fsdecode(error.filename or "."))
+        return f"{path}: cannot be written: the disk is full ({free_bytes(path):,} bytes are free). Free disk space."
     return traceback.format_exc()
 
 
 def run_jobs(jobs: Sequence[Job], stop: StopRequest, *, recover: bool) -> list[JobResult]:
-    """Run jobs in order until one fails, or with `recover` all of them. A wish to stop ends the whole queue."""
+    """Run jobs in order until one fails, or all of them with `recover`. A request to stop ends the whole queue."""
     results: list[JobResult] = []
     for job in jobs:
         ended = bool(results) and results[-1].status != "done" and not recover
@@ -243,13 +257,13 @@ def run_jobs(jobs: Sequence[Job], stop: StopRequest, *, recover: bool) -> list[J
             results.append(job.run(stop))
         except KeyboardInterrupt as stopped:
             print("\nStopped at once. Nothing was saved since the last checkpoint.", file=sys.stderr)
-            print("\n".join(job.way_on(stopped)), file=sys.stderr)
+            print("\n".join(job.resume_hint(stopped)), file=sys.stderr)
             results.append(JobResult(job.config.name, "interrupted", time.monotonic() - started, job.folders))
     return results
 
 
 def exit_code(results: Sequence[JobResult], stop: StopRequest) -> int:
-    """0 all done, 1 one failed, 2 one was refused before anything was loaded, 130 stopped on request."""
+    """0: all done; 1: one failed; 2: one was refused before anything was loaded; 130: stopped on request."""
     statuses = {result.status for result in results}
     if "failed" in statuses:
         return 1

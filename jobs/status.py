@@ -1,6 +1,6 @@
-"""`run.py --status FOLDER`: what has happened in an output folder, and what a next start could go on from.
+"""`run.py --status FOLDER`: what has happened in an output folder, and what the next start could resume from.
 
-With `--json` one document for programs, which compares sizes and hashes nothing:
+With `--json`, one document for programs; it compares file sizes and computes no hashes:
 
     {"folders": [{
         "folder": path,
@@ -36,12 +36,12 @@ _SHOWN_RUNS = 20
 
 
 def status(folder: Path) -> list[str]:
-    """The record of an output folder, line by line. Reads every bundle whole; changes nothing.
+    """The history of an output folder as lines for the user. Reads every bundle completely; changes nothing.
 
-    What the files say may hold anything: characters that would steer a terminal are spelled out.
+    Files can contain anything, so control characters are escaped to keep them from affecting the terminal.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
     _require_folder(folder)
     runs = read_runs(folder)
@@ -74,10 +74,10 @@ def _printable(line: str) -> str:
 def _require_folder(path: Path) -> None:
     try:
         is_folder = path.is_dir()
-    except OSError:  # a name that is too long
+    except OSError:  # the name is too long
         is_folder = False
     if not is_folder:
-        raise UserError(f"--status {path}: no such folder. It wants an output folder, such as output/my_job.")
+        raise UserError(f"--status {path}: no such folder. Give an output folder, such as output/my_job.")
 
 
 def _last_step(folder: Path) -> str:
@@ -108,14 +108,13 @@ def _describe(run: Run) -> list[str]:
 
 def _bundles(folder: Path) -> list[str]:
     lines = []
-    for place in step_folders(folder):
+    for step_folder in step_folders(folder):
         try:
-            bundle = read_bundle(place)
-            bundle.check()
+            bundle = read_bundle(step_folder, is_thorough=True)
         except BrokenBundle as broken:
             lines.append(f"  step {broken.step}: {'unfinished' if broken.is_unfinished else 'BROKEN'}, {broken}")
         else:
-            size = sum(written.num_bytes for path, written in bundle.files.items() if place in path.parents)
+            size = sum(written.num_bytes for path, written in bundle.files.items() if step_folder in path.parents)
             gone = [path.name for path in bundle.output_files if not path.exists()]
             weights = f"; its weights were moved or deleted: {', '.join(gone)}" if gone else ""
             what = f"valid, {size:,} bytes" if bundle.has_state else "weights only, its state was not kept"

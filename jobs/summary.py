@@ -1,4 +1,4 @@
-"""What is printed when all jobs have ended, whichever way."""
+"""The summary that is printed when all jobs have ended, whether or not they succeeded."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _WORTH_A_LOOK = (
 
 
 def summary(results: Sequence[JobResult]) -> str:
-    """A line per job, and under it where its output is."""
+    """One line per job, followed by the locations of its output."""
     width = max(len(result.name) for result in results)
     lines = ["", "Summary"]
     for result in results:
         lines.append(f"  {result.name:<{width}}  {result.status:<11}  {duration(result.seconds)}")
         if result.status in ("done", "failed", "interrupted"):
-            lines += [f"    {line}" for line in _places(result)]
+            lines += [f"    {line}" for line in _locations(result)]
     return "\n".join(lines)
 
 
-def _places(result: JobResult) -> list[str]:
+def _locations(result: JobResult) -> list[str]:
     lines = []
     for folder in result.folders:
         if folder.is_dir():

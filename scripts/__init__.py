@@ -1,5 +1,5 @@
-"""How generated things in this repository were made."""
+"""Scripts that make the generated files of this repository."""
 
 from toolkit.runtime.threads import share_cores
 
-share_cores()  # the tiny model runs on the CPU; before any script here imports torch
+share_cores()  # must come before any script here imports torch; the tiny model runs on the CPU

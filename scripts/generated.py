@@ -1,4 +1,4 @@
-"""Writes files that are made from code, or only says which of them are stale."""
+"""Writes files that are generated from code, or only reports which of them are stale."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from toolkit.files import write_text
 def write_or_check(
     repository: Path, texts: Mapping[Path, str], arguments: list[str] | None, *, script: str, description: str | None
 ) -> int:
-    """Write what is stale, or with `--check` name it.
+    """Write the files that are stale, or with `--check` only report them.
 
     Args:
-        repository: where the files are.
-        texts: what each should have, by its path in the repository.
-        arguments: of the command line; None takes the process's own.
-        script: what to run to have the files written, for messages.
-        description: of the script, for `--help`.
+        repository: root folder of the repository.
+        texts: expected content of each file, by its path in the repository.
+        arguments: command-line arguments; None means those of this process.
+        script: path of the script that writes the files, for messages.
+        description: description of the script, for `--help`.
 
     Returns:
         The exit code: 1 if a check found a stale file.

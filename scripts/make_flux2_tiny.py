@@ -1,9 +1,9 @@
-"""Make `assets/flux2_tiny` from nothing: VAE, text side, dataset, transformer, measurement.
+"""Make `assets/flux2_tiny` from scratch: VAE, text encoder, dataset, transformer, measurement.
 
     python -m scripts.make_flux2_tiny --work /tmp/tiny                   # everything; hours on two cores
     python -m scripts.make_flux2_tiny --work /tmp/tiny --stage text --stage initial
 
-Every stage reads what earlier ones left in the work folder, and makes its own part anew.
+Each stage reads the results of earlier stages from the work folder and makes its own part again.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ FIGURES = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTA
 
 
 def make_vae(work: Path) -> None:
-    """WORK/vae: the trained VAE in fp32."""
+    """Write WORK/vae: the trained VAE in fp32."""
     train_vae().save_pretrained(work / "vae")
 
 
 def make_text(work: Path) -> None:
-    """WORK/tokenizer and WORK/text_encoder."""
+    """Write WORK/tokenizer and WORK/text_encoder."""
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(work / "tokenizer")
     make_text_encoder(tokenizer).save_pretrained(work / "text_encoder")
 
 
 def make_datasets(work: Path) -> None:
-    """WORK/world: pictures and captions of the world. The demos' datasets go to their places in the repository."""
+    """Write WORK/world, the images and captions of the world, and the demos' datasets in the repository."""
     write_world_dataset(work / "world", num_pictures=NUM_PICTURES)
     write_demo_dataset(DEMO_DATASET)
     write_regularization_dataset(DEMO_REGULARIZATION)
@@ -63,12 +63,12 @@ def make_datasets(work: Path) -> None:
 
 
 def make_initial(work: Path) -> None:
-    """WORK/initial: the whole model with an untrained transformer in fp32, the rest in bf16."""
+    """Write WORK/initial: the whole model with an untrained transformer in fp32, everything else in bf16."""
     _save(work / "initial", work, transformer=make_transformer())
 
 
 def train_transformer(work: Path) -> None:
-    """The asset: WORK/initial with its transformer trained by this project's full fine-tune, all in bf16."""
+    """Write the asset: WORK/initial after a full fine-tune of its transformer with this trainer, all in bf16."""
     job = work / f"{JOB_NAME}.yaml"
     write_text(job, yaml.safe_dump(training_job(work), sort_keys=False))
     subprocess.run([sys.executable, str(ROOT / "run.py"), str(job)], cwd=ROOT, check=True)
@@ -83,7 +83,7 @@ def train_transformer(work: Path) -> None:
 
 
 def measure(work: Path) -> None:
-    """Measure the asset and write the figures into its README."""
+    """Measure the asset and write the results into its README."""
     shares = measure_model(ASSET, num_prompts=NUM_PROMPTS)
     exact = held_out_psnr(AutoencoderKLFlux2.from_pretrained(work / "vae"))
     stored = held_out_psnr(AutoencoderKLFlux2.from_pretrained(ASSET / "vae"))
@@ -106,7 +106,7 @@ def measure(work: Path) -> None:
 
 
 def training_job(work: Path) -> dict[str, Any]:
-    """The job file of the transformer's training."""
+    """The job file that trains the transformer."""
     process = {
         "type": "sd_trainer",
         "training_folder": str(work / "output"),
@@ -152,13 +152,13 @@ STAGES: dict[str, Callable[[Path], None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.make_flux2_tiny",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is not the result")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate results")
     parser.add_argument(
         "--stage",
         action="append",
@@ -177,16 +177,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(error, file=sys.stderr)
                 return 2
             except subprocess.CalledProcessError as error:
-                print(f"The training ended with exit code {error.returncode}.", file=sys.stderr)
+                print(f"The training failed with exit code {error.returncode}.", file=sys.stderr)
                 return 1
     return 0
 
 
 def _save(folder: Path, work: Path, *, transformer: Flux2Transformer2DModel) -> None:
-    """The whole model, its VAE and text side from the work folder."""
+    """Save the whole model, with VAE, tokenizer and text encoder from the work folder."""
     for part, stage in (("vae", "vae"), ("tokenizer", "text"), ("text_encoder", "text")):
         if not (work / part).is_dir():
-            raise UserError(f"{work / part}: not made yet. Run --stage {stage} first.")
+            raise UserError(f"{work / part} does not exist yet. Run --stage {stage} first.")
     save_pipeline(
         folder,
         vae=AutoencoderKLFlux2.from_pretrained(work / "vae", torch_dtype=torch.bfloat16),

@@ -1,4 +1,4 @@
-"""docs/quantization.md, made from the registry of number formats and the measurements."""
+"""Generates docs/quantization.md from the registry of number formats and the measurements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = """# Quantized weights
 Written by `python scripts/write_config_docs.py` from `toolkit/quantize/qtypes.py` and
 `benchmarks/results/quantize.json`.
 
-A LoRA does not change the model, so the model can be held in fewer bits:
+Training a LoRA does not change the model, so the model can be stored in fewer bits:
 
 ```yaml
 model:
@@ -27,22 +27,23 @@ model:
 ```
 
 {table}
-*Error*: relative error of normally distributed weights, and of those of the trained tiny model. *8-bit units*: the GPUs
-whose matrix units could take the stored numbers as they are. They are not used yet: the weights of a layer are brought
-to `train.dtype` when it is their turn, in forward and again in backward, and nothing in full precision is kept between
-the two. So no format needs a GPU of a certain generation.
+*Error*: relative error of normally distributed weights, and of the weights of the trained tiny model. *8-bit units*:
+the GPUs whose matrix units could compute with the stored numbers directly. They are not used yet: the weights of a
+layer are converted to `train.dtype` when they are needed, in forward and again in backward, and nothing in full
+precision is kept in between. So every format works on any generation of GPU.
 
-- The linear layers inside the blocks are quantized, all of them or the run stops. Embedders, norms, modulation and the
-  last layer keep their precision. LoRA weights stay fp32, and their gradients are those of the dequantized weights.
-- Tensors are read, quantized and freed one by one: memory holds the quantized model and one tensor. With
-  `low_vram: true` that happens on the CPU, and only quantized layers come to the GPU.
-- The result is kept in `~/.cache/flux2-trainer/quantized` (or below `XDG_CACHE_HOME`; `model.quantize_cache` names
-  another folder), under a name made of the model's files, the format and the layers. The next start reads it instead of
-  the model; a damaged file is noticed and made again. Path and size are printed; any file there may be deleted.
-  `python run.py JOB --no-cache` or `quantize_cache: false` keeps and reads nothing.
+- All linear layers inside the blocks are quantized; if one of them cannot be, the run stops. Embedders, norms,
+  modulation and the last layer keep their precision. LoRA weights stay fp32, and their gradients are those of the
+  dequantized weights.
+- Tensors are read, quantized and freed one by one: memory never has more than the quantized model and one tensor. With
+  `low_vram: true` this happens on the CPU, and only quantized layers are moved to the GPU.
+- The result is cached in `~/.cache/flux2-trainer/quantized` (or below `XDG_CACHE_HOME`; `model.quantize_cache` sets
+  another folder), under a name derived from the model's files, the format and the layers. The next start reads it
+  instead of the model; a damaged file is detected and made again. Path and size are printed; any file there may be
+  deleted. `python run.py JOB --no-cache` or `quantize_cache: false` turns the cache off.
 - `python -m toolkit.quantize.error_report MODEL` prints the error of every layer with every format, where MODEL is a
   safetensors file or a folder of them.
-- ai-toolkit's `float8`, `int8` and `uint4` are read as the formats of that name here: the same bits, other rounding.
+- ai-toolkit's `float8`, `int8` and `uint4` mean the formats of the same name here: the same bits, but other rounding.
 """
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/config.md, docs/quantization.md and config/job.schema.json; --check only says if they are stale."""
+"""Writes docs/config.md, docs/quantization.md and config/job.schema.json; --check only reports stale files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toolkit.config.reference.schema import job_schema  # noqa: E402
 
 
 def generated() -> dict[Path, str]:
-    """The text of each generated file, by its path in the repository."""
+    """The content of each generated file, by its path in the repository."""
     return {
         Path("docs/config.md"): config_docs(),
         Path("docs/quantization.md"): quantization_docs(),
@@ -25,7 +25,7 @@ def generated() -> dict[Path, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check. Returns the exit code: 1 if a check found a stale file."""
+    """Write the files, or check them. Returns the exit code: 1 if a check found a stale file."""
     script = "scripts/write_config_docs.py"
     return write_or_check(REPOSITORY, generated(), arguments, script=script, description=__doc__)
 

@@ -1,4 +1,4 @@
-"""Writes docs/vram.md from the memory plan; --check only says if it is stale."""
+"""Writes docs/vram.md from the memory plan; --check only reports whether it is stale."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ CARDS_GB = (8, 12, 16, 24, 32, 48, 80, 141)
 _INTRODUCTION = """\
 # What fits on which card
 
-Written by `python scripts/write_vram_docs.py` from the memory plan; do not edit. Every figure is **computed** and none
-is measured yet. `python run.py JOB --check` makes the same plan for your job and your card, `--check --vram 24` for
+Written by `python scripts/write_vram_docs.py` from the memory plan; do not edit. All figures are **computed**; none has
+been measured yet. `python run.py JOB --check` makes the same plan for your job and your card, `--check --vram 24` for
 another card.
 
 Each cell is for a LoRA of rank 16 on every layer of the blocks, one image per batch, bf16, gradient checkpointing and
-`adamw8bit`, with a sample of the training size: the settings to add so that it fits with the least cost in quality and
-speed, and the peak on the card. GB are 2^30 bytes, as card makers count, here and in every message of the trainer; of
-a card's GB, 97.5 % are taken to be usable, and 0.6 GB of them go to the driver. `-`: no settings make it fit. Reference
-images come on top.
+`adamw8bit`, with samples of the training size. It gives the peak on the card and the settings that make the job fit at
+the least cost in quality and speed. GB are 2^30 bytes, as card makers count, here and in every message of the trainer.
+97.5 % of a card's memory is assumed to be usable, of which the driver takes 0.6 GB. `-`: no settings make it fit.
+Reference images need additional memory.
 
 | in a cell | in the `model` section |
 |---|---|
@@ -43,7 +43,7 @@ images come on top.
 
 `memory: auto` instead of all of these lets the plan choose on the card at hand.
 """
-# How a cell says what a key of the `model` section is set to; those without a text go with another key.
+# How a cell abbreviates each setting; those with an empty text are implied by another one.
 _SHORT = {
     "model.quantize": "",
     "model.qtype": "{}",
@@ -57,7 +57,7 @@ _SHORT = {
 
 
 def document() -> str:
-    """The text of the document: one table for all models of the same size."""
+    """The content of the document, with one table for all models of the same size."""
     models: dict[ModelSize, list[ModelCard]] = {}
     for card in find_cards().values():
         if card.size is not None and card.num_parameters > 1e9:
@@ -87,7 +87,7 @@ def _cell(size: ModelSize, size_px: int, size_gb: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check. Returns the exit code: 1 if a check found the document stale."""
+    """Write the document, or check it. Returns the exit code: 1 if a check found it stale."""
     script = "scripts/write_vram_docs.py"
     return write_or_check(REPOSITORY, {DOCUMENT: document()}, arguments, script=script, description=__doc__)
 

@@ -166,18 +166,22 @@ def step_bytes(
     recomputes: bool = True,
     batch_size: int = 1,
     num_references: int = 0,
+    passes: int = 1,
     **num_blocks: int,
 ) -> int:
-    """The most that a training step adds to weights and LoRA; a full fine-tune's weights are fp32."""
+    """The most that a step of so many passes adds to weights and LoRA; a full fine-tune's weights are fp32."""
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
         model = _transformer(arch, dtype=dtype, rank=rank, **num_blocks)
         if recomputes:
             model.enable_gradient_checkpointing()
         before = live.peak = live.now
         latents = [_latents(arch, side_px, batch_size) for _ in range(1 + num_references)]
-        with autocast(torch.device("cpu"), dtype):
-            velocity = _predict(arch, model, latents, dtype)
-        (velocity.float() - latents[0]).square().mean().backward()
+        losses = []
+        for _ in range(passes):
+            with autocast(torch.device("cpu"), dtype):
+                velocity = _predict(arch, model, latents, dtype)
+            losses.append((velocity.float() - latents[0]).square().mean())
+        torch.stack(losses).sum().backward()
         return live.peak - before
 
 

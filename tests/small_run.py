@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import build_learner
 from toolkit.train.loop import Loop
 from toolkit.train.recorder import Recorder
-from toolkit.train.resume import ResumeChoice, make_way, plan_resume
+from toolkit.train.resume import ResumeChoice, move_unowned_aside, plan_resume
 from toolkit.train.run_facts import RunFacts
 from toolkit.train.stages import Stages
 from toolkit.train.step import Stepper
@@ -73,14 +74,14 @@ class SmallRun:
         facts = RunFacts("job", {"training_seed": 3, "train": train.model_dump(mode="json")}, {"image": "hash"})
         plan = plan_resume(folder, resume or ResumeChoice(), facts, is_thorough=True)
         folder.mkdir(parents=True, exist_ok=True)
-        made_way = make_way(plan, folder)
+        notice = move_unowned_aside(plan, folder)
         with EventLog(folder / "events.jsonl") as events:
             stages = Stages(events, Progress())
-            if made_way is not None:
-                stages.warn(made_way)
+            if notice is not None:
+                stages.warn(notice)
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
-                saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=lambda step: {}), stages)
-                start = saving.resume(plan, train.steps)
+                saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=_metadata), stages)
+                start = saving.resume(plan, train.steps, ranks)
                 Loop(
                     feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]
                     stepper=Stepper(learner, OBJECTIVES["velocity"].load().from_config(train), draws, ranks),
@@ -121,6 +122,10 @@ def small_model() -> BaseModel:
         guidance_embeds=False,
     ).requires_grad_(False)
     return model
+
+
+def _metadata(step: int) -> dict[str, str]:
+    return {"training_info": json.dumps({"step": step})}
 
 
 class _Feeder:

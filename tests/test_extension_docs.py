@@ -72,7 +72,7 @@ def test_the_process_of_the_document_refuses_what_it_does_not_know(checkout: Pat
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "config.process[0].txt: unknown key (found 3). Did you mean `text`?" in done.stderr
-    assert "config.process[0].text: needs text (quotes make a number a text) (found 4)" in done.stderr
+    assert "config.process[0].text: needs text (put a number in quotes to make it text) (found 4)" in done.stderr
 
 
 def test_the_example_process_does_its_work(checkout: Path) -> None:

@@ -44,8 +44,8 @@ def test_a_lora_is_written_as_the_job_says(save: dict[str, str], key: str, tmp_p
     [
         ({}, "bfl", ""),
         ({"lora_format": "kohya"}, "kohya", ""),
-        ({"save_format": "kohya"}, "kohya", "taken as `lora_format: kohya`"),
-        ({"save_format": "BFL"}, "bfl", "taken as `lora_format: bfl`"),
+        ({"save_format": "kohya"}, "kohya", "read as `lora_format: kohya`"),
+        ({"save_format": "BFL"}, "bfl", "read as `lora_format: bfl`"),
         ({"save_format": "bfl", "lora_format": "bfl"}, "bfl", ""),
         ({"save_format": "safetensors"}, "bfl", ""),
         ({"save_format": "diffusers"}, "bfl", "for diffusers' names write `lora_format: diffusers`"),
@@ -63,10 +63,10 @@ def test_one_rule_leads_from_two_keys_to_the_format(
 
 
 def test_formats_that_contradict_each_other_or_the_job_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="`save_format` and `lora_format` name different formats"):
+    with pytest.raises(JobError, match="`save_format` and `lora_format` name different LoRA file formats"):
         load_job(_short(tmp_path, save={"save_format": "kohya", "lora_format": "bfl"}))
     full = {"steps": 1, "full_finetune": True}
-    with pytest.raises(JobError, match=r"save\.save_format: `kohya` is a format of LoRA files\. Write `safetensors`"):
+    with pytest.raises(JobError, match=r"save\.save_format: `kohya` is a LoRA file format\. Write `safetensors`"):
         load_job(write_job(tmp_path, network=None, train=full, save={"save_format": "kohya"}))
 
 

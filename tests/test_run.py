@@ -212,7 +212,7 @@ def test_the_settings_of_an_extension_are_checked_as_ours(run: Run, tmp_path: Pa
     code, _, err = run(_write_own(tmp_path, "Writes", txt="hello", text=3))
     assert code == 2
     assert 'config.process[0].txt: unknown key (found "hello"). Did you mean `text`?' in err
-    assert "config.process[0].text: needs text (quotes make a number a text) (found 3)" in err
+    assert "config.process[0].text: needs text (put a number in quotes to make it text) (found 3)" in err
 
 
 def test_a_kind_of_job_that_is_not_supported_is_one_line(run: Run, job: Write, tmp_path: Path) -> None:
@@ -275,12 +275,12 @@ def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write,
     assert "ZeroDivisionError" in event["traceback"]
 
 
-def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_go_on(run: Run, job: Write) -> None:
+def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_continue(run: Run, job: Write) -> None:
     path = job("Crashes")
     _, _, err = run("--set", "train.steps=20", "--from-step", "3", path)
     assert f"The run in {Path('out') / 'my_Crashes'} has stopped; it has no checkpoint yet." in err
-    assert err.rstrip().endswith(f"To go on with:  python run.py {path} --set train.steps=20")
-    assert "Once that is mended, go on with:" in run(job("CannotGoOn"))[2]
+    assert err.rstrip().endswith(f"To continue, run:  python run.py {path} --set train.steps=20")
+    assert "Once that is fixed, continue with:" in run(job("CannotGoOn"))[2]
 
 
 def test_every_start_is_recorded_and_status_shows_how_it_ended(run: Run, job: Write, tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_a_second_signal_ends_at_once_and_the_folder_is_free_again(start: Start,
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "my_NeverStops  interrupted" in out
-    assert "Once more" in err
+    assert "A second Ctrl+C" in err
     code, out, _ = run(job("Works", name="my_NeverStops"))
     assert code == 0
     assert "Took over" not in out
@@ -393,7 +393,7 @@ def test_a_card_to_plan_for_goes_with_check(run: Run, job: Write) -> None:
     for arguments in (["--vram", "24"], ["--check", "--vram", "0"]):
         code, _, err = run(*arguments, job("Works"))
         assert code == 2
-        assert "--vram goes with --check" in err
+        assert "--vram works only with --check" in err
 
 
 def test_check_of_data_that_cannot_work_ends_with_2(run: Run, job: Write) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyMode
 from jobs.job import Job
 from tests.tiny import TINY, StopAfter, losses, run_job, write_dataset, write_job
 from toolkit.config import load_job
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.alive import this_machine
 from toolkit.output.events import read_events
 from toolkit.output.run_record import read_runs
@@ -108,7 +110,7 @@ def test_a_run_whose_newest_state_is_broken_goes_on_from_the_one_before(tmp_path
     (output / "state" / "000000006" / "weights.safetensors").write_bytes(b"broken")
     assert run_job(job).status == "done"
     texts = [event.get("text", "") for event in read_events(output / "events.jsonl")]
-    assert any("000000006: passed over" in text for text in texts)
+    assert any("000000006: skipped" in text for text in texts)
     assert any("resuming from step 4" in text for text in texts)
     assert _equal(output / "job.safetensors", tmp_path / "uninterrupted.safetensors")
 
@@ -239,7 +241,7 @@ def test_caches_on_disk_spare_the_encoders_the_second_time(tmp_path: Path) -> No
     cached.write_bytes(cached.read_bytes()[:100])
     run_job(write_job(tmp_path, datasets=[dataset], name="third"))
     events = list(read_events(tmp_path / "output" / "third" / "events.jsonl"))
-    assert any(event["kind"] == "warning" and "damaged cache entry" in event["text"] for event in events)
+    assert any(event["kind"] == "warning" and "the cache entry was damaged" in event["text"] for event in events)
     assert losses(tmp_path / "output" / "third") == first
 
 
@@ -276,7 +278,7 @@ def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "network.linear: 4 -> 8" in capsys.readouterr().err
     accepting = Job(load_job(job), resume=ResumeChoice(accept_config_change=True))
     assert accepting.run(StopRequest()).status == "failed"
-    assert "other trained weights" in capsys.readouterr().err
+    assert "trains other weights" in capsys.readouterr().err
 
 
 def test_a_broken_down_training_stops_with_advice_and_saves_nothing(
@@ -284,7 +286,7 @@ def test_a_broken_down_training_stops_with_advice_and_saves_nothing(
 ) -> None:
     job = write_job(tmp_path, network=None, train={"full_finetune": True, "lr": 1e30, "max_grad_norm": 0})
     assert run_job(job).status == "failed"
-    assert "training has broken down" in capsys.readouterr().err
+    assert "training has diverged" in capsys.readouterr().err
     assert not (tmp_path / "output" / "job" / "job.safetensors").exists()
 
 
@@ -308,6 +310,14 @@ def test_a_multiplier_makes_no_sense_for_a_full_fine_tune(tmp_path: Path, capsys
     train = {"full_finetune": True, "disable_sampling": False}
     assert run_job(write_job(tmp_path, network=None, sample=sample, train=train)).status == "refused"
     assert "sample.network_multiplier" in capsys.readouterr().err
+
+
+def test_an_objective_that_switches_the_network_off_is_refused_in_a_full_fine_tune(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "velocity", replace(OBJECTIVES["velocity"], needs_network=True))
+    assert run_job(write_job(tmp_path, network=None, train={"full_finetune": True})).status == "refused"
+    assert "train.objective: velocity compares the model with itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The trainer's parts. Imports go one way: ground, config, models, data, train, jobs."""
+"""The trainer's parts. Imports go one way, to the left only: ground, config, models, data, train, jobs."""

@@ -1,4 +1,4 @@
-"""What a model says of itself before it is loaded: plain data, readable without torch."""
+"""What is known about a model before it is loaded: plain data, readable without torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from toolkit.model_size import ModelSize
 
 @dataclass(frozen=True)
 class ReferenceLimits:
-    """Which reference images a model takes, and how large it sees them.
+    """Which reference images a model accepts, and the size they are scaled to.
 
     Attributes:
-        min_side_px: smaller images are refused.
-        max_aspect: long side over short side; longer images are refused.
-        max_area_px: pixels of a single reference; larger ones are scaled down.
-        max_area_each_px: pixels of each of several references.
-        max_count: references of one picture.
+        min_side_px: shortest side allowed; images with a shorter one are refused.
+        max_aspect: largest ratio of the long to the short side; more elongated images are refused.
+        max_area_px: largest area of a reference used alone; larger images are scaled down.
+        max_area_each_px: largest area of each reference when there are several.
+        max_count: largest number of references per image.
     """
 
     min_side_px: int = 64
@@ -31,18 +31,37 @@ class ReferenceLimits:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Released weights of an arch that are used in another way than the ones to train, such as distilled ones.
+class Sign:
+    """How the transformer of a variant differs from the weights to train, to recognise it under any name.
 
     Attributes:
-        label: the name people know.
-        names: hub ids without owner and file names without extension, as `plain_name` of
-            `toolkit.config.compat.released` has them.
-        advice: why to train something else, and what.
-        consent: key of `model.model_kwargs`; true there says that the user knows the advice.
-        defaults: job settings that suit it, above the card's.
-        index_key: entry of `model_index.json` that is true in folders that hold such weights; None if there is none.
-        remedy: key of `model` that makes their training sound: with it there is nothing to advise.
+        says: the difference in words for users, such as "have no guidance embedding".
+        config: an entry of its `config.json` as (key, value).
+        absent: suffix of the name of a tensor that only the weights to train have, in a file of the released layout.
+        present: suffix of the name of a tensor that both have.
+    """
+
+    says: str
+    config: tuple[str, Any]
+    absent: str
+    present: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Released weights of an arch that are not the ones to train, such as distilled weights.
+
+    Attributes:
+        label: the name people know the weights by.
+        names: hub ids without owner and file names without extension, normalised by
+            `toolkit.config.compat.released.plain_name`.
+        advice: why not to train these weights, and what to train instead.
+        consent: key of `model.model_kwargs` that the user sets to true to train these weights despite the advice.
+        defaults: job settings that suit these weights; they override the card's.
+        index_key: entry of `model_index.json` that is true in a folder with these weights; None if there is none.
+        remedy: key of `model` that makes training these weights sound, so that no advice is needed.
+        lacks: capabilities of the card that these weights do not have.
+        sign: how files with these weights can be recognised; None if they cannot.
     """
 
     label: str
@@ -52,32 +71,34 @@ class Variant:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     index_key: str | None = None
     remedy: str | None = None
+    lacks: frozenset[str] = frozenset()
+    sign: Sign | None = None
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One arch. Every front end, check and table is made from these.
+    """One arch. Every front end, check and table is made from these cards.
 
     Attributes:
         arch: the name in job files (`model.arch`).
-        family: archs that share one code base.
-        label: the name people know.
-        summary: one sentence: what it is good for.
-        source: hub id, or a folder of this repository, that `name_or_path` usually names.
+        family: name shared by all archs of one code base.
+        label: the name people know the model by.
+        summary: one sentence on what the model is good for.
+        source: hub id, or folder of this repository, that `name_or_path` usually names.
         license: short name of the licence of the weights.
-        is_gated: the hub asks to accept the licence first.
-        divisor_px: image sides are multiples of this.
-        num_parameters: of the transformer; 0 if unknown.
+        is_gated: whether the licence must be accepted on the hub before downloading.
+        divisor_px: number that every image side is a multiple of.
+        num_parameters: number of weights in the transformer; 0 if unknown.
         prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
-        size: of its parts; None if unknown, and then no memory plan is made.
-        capabilities: what it can do beyond text to image: `true_cfg` (a negative prompt works), `guidance_embed`,
-            `guidance_bypass` (it can do without that embedding in training),
-            `references` (takes reference images), `assistant_lora` (takes `model.assistant_lora_path`). A limit:
-            `fixed_guidance`, samples are drawn with guidance 1.
-        reference_limits: which images it takes as references, if it takes any.
-        defaults: job settings that suit it, by section; they stand below what the job file says.
-        notes: what a user should know before training it.
-        names: of the released weights to train, as in `Variant`.
+        size: sizes of the model's parts; None if unknown, in which case no memory plan is made.
+        capabilities: what the model can do beyond text to image: `true_cfg` (negative prompts work),
+            `guidance_embed` (has a guidance embedding), `guidance_bypass` (can be trained without that embedding),
+            `references` (takes reference images), `assistant_lora` (takes `model.assistant_lora_path`). One is a
+            limit: `fixed_guidance` (samples are always drawn with guidance 1).
+        reference_limits: which reference images the model accepts, if it takes any.
+        defaults: job settings that suit the model, by section; the job file overrides them.
+        notes: what a user should know before training the model.
+        names: names of the released weights to train, normalised as in `Variant`.
         variants: other released weights of this arch.
     """
 
@@ -102,7 +123,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class KnownModels:
-    """Cards and the packages that hold the models, both by arch, and what had to be skipped to find them."""
+    """The cards of all models and the packages they come from, both by arch, and the extensions that were skipped."""
 
     cards: Mapping[str, ModelCard]
     packages: Mapping[str, Package]
@@ -110,15 +131,15 @@ class KnownModels:
 
 
 def find_cards() -> dict[str, ModelCard]:
-    """The card of every arch that a job file may name. Where two models have the same arch, the user's stands."""
+    """The card of every arch that a job file may name. If two models have the same arch, the user's wins."""
     return dict(read_cards().cards)
 
 
 @cache
 def read_cards(roots: tuple[Root, ...] = ROOTS) -> KnownModels:
-    """The `CARDS` of every `card.py`, plus a bare card for each class of a user's package that comes without one.
+    """The `CARDS` of every `card.py`, plus a bare card for each model class of a user's package without a `card.py`.
 
-    Only such a user's package may load torch here; our own all have cards.
+    Importing such a package may load torch. All built-in models have cards.
     """
     cards: dict[str, ModelCard] = {}
     packages: dict[str, Package] = {}

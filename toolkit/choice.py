@@ -1,4 +1,4 @@
-"""What a name in a job file stands for: one row of one table, from which everything else about it is made."""
+"""What a name in a job file stands for: one row of a table, from which the schema, errors and docs are made."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from toolkit.section import Section, SectionBy
 
 @dataclass(frozen=True)
 class Choice:
-    """A row; its key in the table is the name. Reading a table imports nothing that a row stands for.
+    """One row of a table; its key in the table is the name in job files. The target is imported only by `load`.
 
     Attributes:
         target: what the name stands for, as `module:name`.
         says: one line of documentation.
-        spellings: other names of it that job files have, in lower case.
-        params: the section of its own settings.
-        elsewhere: names that other programs have for what this row can do, in lower case, and how it is written here.
-            They are advised, never read.
+        spellings: other spellings that are accepted in job files, in lower case.
+        params: the section with the settings of this choice; None if it has none.
+        elsewhere: names that other programs use for this choice, in lower case, each with how to write it here. They
+            are not accepted, only used in error messages.
     """
 
     target: str
@@ -35,23 +35,23 @@ class Choice:
 
     @property
     def memory(self) -> str:
-        """What it costs in memory, for the documentation; empty if nothing."""
+        """The memory that this choice costs, for the documentation; empty if none."""
         return ""
 
     def load(self) -> Any:
-        """What the name stands for, imported now."""
+        """Import the target."""
         module, _, name = self.target.partition(":")
         return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True, eq=False)
 class Spellings:
-    """Annotation of a `Literal`: capitals do not matter, and each key of `others` is read as its value."""
+    """Annotation of a `Literal`: letter case does not matter, and each key of `others` is read as its value."""
 
     others: Mapping[str, str]
 
     def canonical(self, value: Any) -> Any:
-        """The spelling that the rest of the program knows."""
+        """The spelling that the rest of the program uses."""
         if not isinstance(value, str):
             return value
         value = value.strip().lower()
@@ -68,25 +68,26 @@ class Spellings:
 
 @dataclass(frozen=True, eq=False)
 class ChoiceOf:
-    """Annotation of a text that names a row of `table`, in any of its spellings.
+    """Annotation of a string that names a row of `table`, in any of its spellings.
 
     Attributes:
         table: the rows by name.
-        besides: what to change with it, for whoever has to choose another row; from the other keys as written.
+        also_change: given the section as written, the end of the error message for an unknown name: which other keys
+            to change along with this one.
     """
 
     table: Mapping[str, Choice]
-    besides: Callable[[Mapping[str, Any]], str] | None = None
+    also_change: Callable[[Mapping[str, Any]], str] | None = None
 
     @property
     def spellings(self) -> Spellings:
-        """The other names of all rows."""
+        """The alternative spellings of all rows."""
         return Spellings({other: name for name, row in self.table.items() for other in row.spellings})
 
     def advice(self, name: str) -> str | None:
-        """How to write here what other programs call `name`; None if no row can do it."""
+        """How to write what other programs call `name`; None if no row stands for it."""
         found = (row.elsewhere.get(name.strip().lower()) for row in self.table.values())
-        return next((what for what in found if what is not None), None)
+        return next((spelling for spelling in found if spelling is not None), None)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(
@@ -98,6 +99,6 @@ class ChoiceOf:
 
 
 def params_of(key: str, table: Mapping[str, Choice]) -> SectionBy:
-    """Annotation of the settings of whatever row of `table` the key `key` names."""
+    """Annotation of a section that holds the settings of the row of `table` that the key `key` names."""
     kinds = {name: row.params for name, row in table.items() if row.params is not None}
     return SectionBy(key, kinds, ChoiceOf(table).spellings.canonical)

@@ -1,4 +1,4 @@
-"""The config classes by the module name that extension authors know."""
+"""The config classes, re-exported under the module name that extension authors know."""
 
 from toolkit.config import (
     DatasetConfig,

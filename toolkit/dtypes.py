@@ -1,4 +1,4 @@
-"""Number formats by the names that job files use: plain data, readable without torch."""
+"""Tensor dtypes by the names that job files use: plain data, readable without torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from toolkit.choice import Choice, ChoiceOf
 
 @dataclass(frozen=True, kw_only=True)
 class DtypeChoice(Choice):
-    """A number format of tensors; `load` gives the torch dtype.
+    """A dtype of tensors; `load` returns the torch dtype.
 
     Attributes:
-        num_bytes: of one number.
+        num_bytes: bytes per number.
     """
 
     num_bytes: int
 
     @property
     def memory(self) -> str:
-        """See Choice."""
+        """See Choice.memory."""
         return f"{self.num_bytes} bytes a number"
 
 

@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Extension:
-    """A kind of process for job files. A package lists its classes in `AI_TOOLKIT_EXTENSIONS`.
+    """A kind of process that job files can name. A package lists its classes in `AI_TOOLKIT_EXTENSIONS`.
 
     Attributes:
-        uid: what job files say under `type`.
-        name: what people read.
-        config: its settings, a subclass of `toolkit.config.ProcessConfig`, or where that is, as `package.module:Class`.
-            It is read at every start of the command line, so it must not import torch.
-        jobs: the kinds of job (`job` in the file) that may hold it.
+        uid: the value of `type` in job files.
+        name: the name shown to people.
+        config: the settings class, a subclass of `toolkit.config.ProcessConfig`, or its location as
+            `package.module:Class`. It is imported at every start of the command line, so it must not import torch.
+        jobs: the kinds of job (`job` in the file) that may contain this process.
     """
 
     uid: str
@@ -31,14 +31,14 @@ class Extension:
 
     @classmethod
     def get_process(cls) -> type[Any]:
-        """The process class. Called for the type that a job uses only, so import what is heavy in here."""
+        """The process class. Called only for types that a job uses, so put heavy imports in here."""
         raise NotImplementedError
 
     @classmethod
     def get_check(cls) -> Callable[[Any], Any]:
-        """What finds out whether a process of this type can work: the `check` of its class.
+        """The function that checks whether a process of this type can run: by default, `check` of its class.
 
-        A type whose class is slow to import names a function of the same form that is not.
+        If the class is slow to import, override this with a function of the same signature from a light module.
         """
         check: Callable[[Any], Any] = cls.get_process().check
         return check
@@ -55,7 +55,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Package:
-    """One extension. `name` is its import name, such as `extensions.my_model`."""
+    """The package of one extension. `name` is its import name, such as `extensions.my_model`."""
 
     name: str
     folder: Path
@@ -69,7 +69,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Broken:
-    """A user's extension that could not be used, and why. Jobs that do not need it run all the same."""
+    """A user's extension that cannot be used, and why. Jobs that do not need it still run."""
 
     package: str
     reason: str
@@ -100,10 +100,10 @@ def find_packages(roots: tuple[Root, ...] = ROOTS) -> list[Package]:
 
 
 def attempt(read: Callable[[Package], T], package: Package, broken: list[Broken]) -> T | None:
-    """What `read` makes of the package. If a user's package fails, that goes to `broken`; a fault in ours is raised."""
+    """Call `read` on a package. A failure is added to `broken` for a user's package, and raised for a built-in one."""
     try:
         return read(package)
-    except Exception as error:  # a stranger's code may raise anything, and must not stop jobs that do without it
+    except Exception as error:  # third-party code may raise anything, and must not stop jobs that do not need it
         if package.is_built_in:
             raise
         broken.append(Broken(package.name, f"{type(error).__name__}: {error}"))
@@ -111,7 +111,7 @@ def attempt(read: Callable[[Package], T], package: Package, broken: list[Broken]
 
 
 def exported(package: Package, name: str) -> list[type[Any]]:
-    """The classes in a list that the package exports, or none if it has no such list.
+    """The classes in the list that a package exports under `name`; empty if it exports none.
 
     Raises:
         TypeError: the list holds something that is not a class.

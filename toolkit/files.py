@@ -1,4 +1,4 @@
-"""Files that are whole or not there: temporary name, fsync, rename."""
+"""Atomic file writes: temporary name, fsync, rename."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ TEMPORARY_PREFIX = ".part-"
 _WRITER = re.compile(r"\.part-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-")
 _ABANDONED_S = 24 * 3600.0  # no writer on another machine takes that long over one file
 _CHUNK = 1 << 24
+_LARGEST_HEADER = 1 << 26
 _WINDOWS = os.name == "nt"
 
 
 class Disk:
-    """The calls that change what is on disk, so that tests can let each of them fail."""
+    """The calls that change what is on disk, collected here so that tests can make each of them fail."""
 
     def open(self, path: Path) -> int:
-        """Open a file for writing, empty. Returns its handle."""
+        """Create or truncate a file for writing. Returns its handle."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
         return os.open(str(path), flags, 0o666)
 
     def write(self, handle: int, data: memoryview) -> int:
-        """Write from the beginning of `data`. Returns how many bytes were taken, which may be fewer than all."""
+        """Write from the beginning of `data`. Returns how many bytes were written, which may be fewer than all."""
         return os.write(handle, data)
 
     def sync(self, handle: int) -> None:
-        """Wait until an open file or folder is on the drive."""
+        """Wait until the content of an open file or folder is on the drive."""
         os.fsync(handle)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename, in place of what stood at `target`."""
+        """Rename, replacing whatever is at `target`."""
         source.replace(target)
 
     def unlink(self, path: Path) -> None:
@@ -55,11 +56,11 @@ disk = Disk()
 
 @dataclass(frozen=True)
 class Written:
-    """What a file was given.
+    """What was written to a file.
 
     Attributes:
-        num_bytes: its length.
-        sha256: hex digest of its content.
+        num_bytes: length of the file.
+        sha256: hex digest of the file's content.
     """
 
     num_bytes: int
@@ -71,7 +72,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Write to the yielded temporary path; on a clean exit it becomes `path`, otherwise nothing changes.
 
     The parent folder is created. The new file gets the mode of the file it replaces, or the process's default mode
-    (safetensors 0.8 writes 0600 on its own). File and folder are synced, so that a power cut leaves the old or the new.
+    (safetensors 0.8 writes 0600 on its own). File and folder are synced: a power cut leaves either the old file or the
+    new one.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; `path` is untouched.
@@ -93,7 +95,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Fill the yielded temporary folder; on a clean exit it becomes `path`, in place of what stood there.
+    """Fill the yielded temporary folder; on a clean exit it becomes `path`, replacing whatever was there.
 
     Raises:
         OSError: the parent cannot be written or the disk is full; `path` is untouched.
@@ -118,7 +120,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> Written:
     """Write `path` chunk by chunk, in place; for use inside `whole_file`.
 
     Raises:
-        OSError: it cannot be written; its `filename` is set.
+        OSError: the file cannot be written; the error's `filename` is set.
     """
     digest, num_bytes = hashlib.sha256(), 0
     try:
@@ -137,37 +139,54 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> Written:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file."""
+    """Write a file atomically."""
     with whole_file(path) as temporary:
         write_chunks(temporary, [data])
 
 
+def read_safetensors_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file as it stands there: tensors by name, and `__metadata__`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a safetensors file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LARGEST_HEADER:
+            raise ValueError(f"{path}: is not a safetensors file")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: is not a safetensors file")
+    return header
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 file with `\\n` line ends."""
+    """Write a UTF-8 file with `\\n` line endings atomically."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a whole, readable JSON file."""
+    """Write an indented JSON file atomically."""
     write_text(path, json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """What `write_json` writes."""
+    """The text that `write_json` writes."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def delete_file(path: Path) -> None:
-    """Delete a file; fine if there is none."""
+    """Delete a file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         disk.unlink(path)
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a file or folder within a drive, as one step; the folders of `target` are made.
+    """Move a file or folder within a drive, atomically; parent folders of `target` are created.
 
     Raises:
-        OSError: it cannot be moved, or something stands at `target`.
+        OSError: it cannot be moved, or `target` exists.
     """
     if target.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -178,25 +197,25 @@ def move(source: Path, target: Path) -> None:
 
 
 def sweep_temporary(folder: Path) -> int:
-    """Delete what killed processes left half-written in `folder`, and nothing that a live one still writes.
+    """Delete what killed processes left half-written in `folder`, but nothing that a live process is still writing.
 
-    Where it cannot be seen whether the writer lives (another machine that shares the drive), age decides.
+    If it cannot be determined whether the writer is alive (another machine sharing the drive), age decides.
 
     Returns:
-        How many files and folders were found.
+        The number of files and folders found.
     """
     leftovers = [path for path in folder.glob(f"{TEMPORARY_PREFIX}*") if _is_abandoned(path)]
     for leftover in leftovers:
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
-            with contextlib.suppress(OSError):  # it may be another user's, in a cache that is shared
+            with contextlib.suppress(OSError):  # in a shared cache it may belong to another user
                 leftover.unlink()
     return len(leftovers)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that a drive or a quota has no room left."""
+    """Whether an error means that the drive is full or a quota is used up."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -212,7 +231,7 @@ def sha256_json(value: Any) -> str:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that no other writer has, and that says who writes."""
+    """A unique temporary path next to `path` whose name identifies the writing process."""
     writer = this_process()
     name = f"{TEMPORARY_PREFIX}{writer.machine}-{writer.pid}-{writer.started}-{secrets.token_hex(8)}"
     return path.parent / f"{name}{path.suffix}"
@@ -226,7 +245,7 @@ def _is_abandoned(leftover: Path) -> bool:
             return not is_alive
     try:
         return time.time() - leftover.lstat().st_mtime > _ABANDONED_S
-    except FileNotFoundError:  # its writer has just finished with it
+    except FileNotFoundError:  # its writer has just finished
         return False
 
 
@@ -237,7 +256,7 @@ def _write_all(handle: int, data: memoryview) -> None:
 
 
 def _discard(temporary: Path) -> None:
-    with contextlib.suppress(OSError):  # what is left is swept at the next start; the first error matters more
+    with contextlib.suppress(OSError):  # leftovers are swept at the next start; the original error matters more
         disk.unlink(temporary)
 
 
@@ -251,7 +270,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if _WINDOWS:  # it cannot open a folder; NTFS journals the rename
+    if _WINDOWS:  # cannot open a folder there; NTFS journals the rename
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""The sizes of a model's parts as plain data: what a memory plan computes with instead of reading weights."""
+"""The sizes of a model's parts as plain data, so that the memory plan need not read weights."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Bytes:
-    """A figure in bytes under autocast, where norms are computed in fp32, and in plain fp32."""
+    """A number of bytes under autocast (where norms are computed in fp32) and in plain fp32."""
 
     mixed: float
     fp32: float
 
     def at(self, *, is_mixed: bool) -> float:
-        """The one that counts."""
+        """`mixed` or `fp32`."""
         return self.mixed if is_mixed else self.fp32
 
 
 @dataclass(frozen=True)
 class BlockSize:
-    """A run of equal transformer blocks. Activations are counted per token and channel of `hidden_size`.
+    """A sequence of identical transformer blocks. Activations are counted per token and channel of `hidden_size`.
 
     Attributes:
-        name: of the list of blocks.
-        count: how many there are.
-        linears: (inputs, outputs) of each linear layer, where several are fused for a LoRA as one, in the order of the
-            model's LoRA targets. These are quantized, and each may carry a LoRA.
-        other_parameters: norms and biases, which stay as they are.
-        saved: kept of a block for its backward pass if nothing is recomputed and its weights are frozen.
-        working: most that lives at once while a block is recomputed and differentiated.
-        forward: most that lives at once in a block that keeps nothing.
-        modulation_parameters: of the block's own modulation: the first to be used, and the last to have gradients.
+        name: name of the list of blocks in the model.
+        count: number of blocks.
+        linears: (inputs, outputs) of each linear layer, in the order of the model's LoRA targets; layers that a LoRA
+            treats as one fused layer count as one. They are quantized, and each may carry a LoRA.
+        other_parameters: number of weights in norms and biases, which are never quantized.
+        saved: activations that a frozen block keeps for its backward pass without gradient checkpointing.
+        working: peak of activations while a block is recomputed and differentiated.
+        forward: peak of activations in the forward pass of a block that keeps nothing.
+        modulation_parameters: number of weights in the block's own modulation layer, which is the first to be used and
+            the last to get gradients.
     """
 
     name: str
@@ -55,17 +56,19 @@ class BlockSize:
 
 @dataclass(frozen=True)
 class TransformerSize:
-    """A transformer of blocks.
+    """The size of a transformer.
 
     Attributes:
         hidden_size: channels of the residual stream.
         px_per_token: pixels that one image token stands for.
-        blocks: in the order of the forward pass.
-        outer_linears: (inputs, outputs) of the layers outside the blocks that may carry a LoRA, in that order too.
-        outer_parameters: all weights outside the blocks.
-        outer_modulation: of them, those of layers that work on the time and are used by all blocks.
-        outer: kept outside the blocks from the forward to the backward pass; bytes per token and channel.
-        trained: kept more in each block when all layers are trained or a LoRA is on those outside the blocks.
+        blocks: sequences of identical blocks, in the order of the forward pass.
+        outer_linears: (inputs, outputs) of the layers outside the blocks that may carry a LoRA, in the order of the
+            model's LoRA targets.
+        outer_parameters: number of weights outside the blocks.
+        outer_modulation: number of those weights that are in modulation layers shared by all blocks.
+        outer: activations outside the blocks that are kept for the backward pass; bytes per token and channel.
+        trained: additional activations that each block keeps when all layers are trained, or when layers outside the
+            blocks carry a LoRA.
     """
 
     hidden_size: int
@@ -104,13 +107,13 @@ class TransformerSize:
 
     @property
     def lora_linears(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of every layer that may carry a LoRA, block by block, then those outside."""
+        """(inputs, outputs) of every layer that may carry a LoRA: block by block, then the layers outside."""
         return [*(linear for block in self.blocks for linear in block.linears * block.count), *self.outer_linears]
 
     def lora_sides(self, *, blocks_only: bool) -> tuple[int, ...]:
-        """Inputs plus outputs of all layers that may carry a LoRA: of each run of blocks, then of those outside.
+        """Sum of inputs and outputs over all layers that may carry a LoRA: per entry of `blocks`, then outside them.
 
-        A LoRA of rank r has r weights for each.
+        A LoRA of rank r has r weights for each of these inputs and outputs.
         """
         sides = [block.count * sum(map(sum, block.linears)) for block in self.blocks]
         return (*sides, 0 if blocks_only else sum(map(sum, self.outer_linears)))
@@ -122,16 +125,16 @@ class TransformerSize:
 
 @dataclass(frozen=True)
 class TextEncoderSize:
-    """The part of a text encoder that is loaded. A model's encoders are loaded together.
+    """The size of the part of a text encoder that is loaded. All encoders of a model are loaded together.
 
     Attributes:
-        num_layers: layers that are needed.
-        layer_parameters: weights of one layer, nearly all in linear layers.
-        embedding_parameters: weights of the token table and of what else is outside the layers; never quantized.
-        hidden_size: channels.
+        num_layers: number of layers that are loaded.
+        layer_parameters: number of weights in one layer, nearly all of them in linear layers.
+        embedding_parameters: number of weights outside the layers, mostly the token embedding; never quantized.
+        hidden_size: channels of the residual stream.
         inner_size: width of the widest layer.
-        num_tokens: length of a prompt.
-        is_held_whole: it is too small to be quantized or offloaded.
+        num_tokens: number of tokens a prompt is padded to.
+        is_held_whole: whether the encoder is too small to be quantized or offloaded.
     """
 
     num_layers: int
@@ -145,13 +148,13 @@ class TextEncoderSize:
 
 @dataclass(frozen=True)
 class VaeSize:
-    """A VAE.
+    """The size of a VAE.
 
     Attributes:
-        parameters: all weights.
-        encode: most that lives at once per pixel of a picture being encoded; `mixed` is bf16 without autocast.
-        decode: the same for decoding, under autocast.
-        latents: bytes of the encoded picture per pixel, in fp32.
+        parameters: number of weights.
+        encode: peak memory per pixel while an image is encoded; `mixed` is bf16 without autocast.
+        decode: peak memory per pixel while latents are decoded; `mixed` is under autocast.
+        latents: bytes of the latents per pixel of the image, in fp32.
     """
 
     parameters: int
@@ -162,7 +165,7 @@ class VaeSize:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """All parts of a model."""
+    """The sizes of all parts of a model."""
 
     transformer: TransformerSize
     text_encoders: tuple[TextEncoderSize, ...]

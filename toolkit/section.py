@@ -1,4 +1,4 @@
-"""What every section of a job file is: known keys only, typed values, frozen once read."""
+"""The base class of all sections of a job file: known keys only, typed values, frozen once read."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class Section(BaseModel):
     """One mapping of a job file. Unknown keys are errors, values cannot change after loading.
 
     Attributes:
-        aliases: other names that job files use for a key; `toolkit.config.reading.tidy` renames them before validation.
-        off_aliases: of an alias that ai-toolkit has as a key of its own, the value of both that asks for nothing: the
-            other then counts.
+        aliases: alternative names of keys, each with the key it stands for; `toolkit.config.reading.tidy` renames them
+            before validation.
+        off_aliases: for aliases that are separate keys in ai-toolkit, the value that means "off"; if one of the two
+            keys is off, the other one counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
@@ -52,11 +53,11 @@ class SameAs:
 
 @dataclass(frozen=True)
 class Setting:
-    """Annotation of a key: what is said of it beside its type, default, bounds and description.
+    """Annotation of a key, or of a section and all keys in it.
 
     Attributes:
-        changes_training: another value changes the numbers of a step: a run goes on with it only if it is told to.
-            Keys without this annotation do. On a section it is said of all keys within.
+        changes_training: whether another value would change the numbers of a step, so that a run resumes with it only
+            if the user accepts the change. True for keys without this annotation.
     """
 
     changes_training: bool = True
@@ -83,17 +84,17 @@ class Shown:
 
 
 Harmless = Annotated[_T, Setting(changes_training=False)]
-"""A key, or a section, that may change between two starts of a run: it changes the numbers of no step."""
+"""A key, or a section, that may change when a run is resumed: it does not change the numbers of any step."""
 
 
 @dataclass(frozen=True, eq=False)
 class SectionBy:
-    """Annotation of a section that another key of the same mapping decides, such as the settings of an optimizer.
+    """Annotation of a section whose class depends on another key of the same mapping, as an optimizer's settings do.
 
     Attributes:
-        key: the other key; its field stands before this one.
-        kinds: the section for each value of that key. The first is taken where the value is missing or wrong.
-        canonical: gives the spelling of a value that `kinds` has.
+        key: the other key; its field must be defined before this one.
+        kinds: the section class for each value of that key. The first is used if the value is missing or wrong.
+        canonical: converts any accepted spelling of a value to the one in `kinds`.
     """
 
     key: str
@@ -101,16 +102,16 @@ class SectionBy:
     canonical: Callable[[Any], Any]
 
     def given(self, neighbours: Any) -> type[Section]:
-        """The section in a mapping that has these other keys."""
+        """The section class in a mapping that has these other keys."""
         value = self.canonical(neighbours.get(self.key)) if isinstance(neighbours, Mapping) else None
         kind = value if isinstance(value, str) and value in self.kinds else next(iter(self.kinds))
         return self.kinds[kind]
 
     @property
     def default(self) -> Section:
-        """The field's default, to be validated: it then becomes the default of the section that is given.
+        """The field's default. Validation turns it into the defaults of the section class that applies.
 
-        A default factory would do, too, but pydantic cannot leave out what is made by one (`exclude_defaults`).
+        A default factory would do too, but pydantic's `exclude_defaults` cannot leave out what a factory made.
         """
         return next(iter(self.kinds.values()))()
 
@@ -125,9 +126,9 @@ class SectionBy:
 
 
 def sections(root: type[Section], path: str = "") -> dict[str, type[Section]]:
-    """Every section below `root` by its path, such as `config.process[].train`; `root` itself is at `path`.
+    """Every section class below `root` by its path, such as `config.process[].train`; `root` itself is at `path`.
 
-    Where another key decides which section it is, all but the first have its value behind them in brackets.
+    If another key decides the class, the path of each class but the first ends in that key's value, in parentheses.
     """
     found = {path: root}
     for key, field in root.model_fields.items():
@@ -137,19 +138,19 @@ def sections(root: type[Section], path: str = "") -> dict[str, type[Section]]:
 
 
 def section_in(field: FieldInfo, neighbours: Any) -> type[Section] | None:
-    """The section that a field holds, if any, in a mapping that has these other keys."""
+    """The section class of a field, if it holds a section, in a mapping that has these other keys."""
     by = next((note for note in field.metadata if isinstance(note, SectionBy)), None)
     return section_of(field.annotation)[0] if by is None else by.given(neighbours)
 
 
 def has_key(root: type[Section], path: str) -> bool:
-    """Whether there is a key below a section, such as `train.lr`."""
+    """Whether a dotted key, such as `train.lr`, exists below a section."""
     section, _, key = path.rpartition(".")
     return key in sections(root).get(section, Section).model_fields
 
 
 def section_of(annotation: Any) -> tuple[type[Section] | None, bool]:
-    """The section that an annotation holds, if any, and whether it is a list of them."""
+    """The section class in an annotation, or None, and whether the annotation is a list of sections."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation, False
     is_list = typing.get_origin(annotation) is tuple
@@ -161,7 +162,7 @@ def section_of(annotation: Any) -> tuple[type[Section] | None, bool]:
 
 
 def plain_types(annotation: Any) -> set[Any]:
-    """The types that a plain value may have: `float | None` gives {float, NoneType}. Empty for containers."""
+    """The scalar types that an annotation allows: `float | None` gives {float, NoneType}. Empty for containers."""
     origin = typing.get_origin(annotation)
     if origin in (Union, types.UnionType):
         return set().union(*(plain_types(argument) for argument in typing.get_args(annotation)))

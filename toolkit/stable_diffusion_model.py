@@ -1,4 +1,4 @@
-"""The host of FLUX.1 under the name that scripts for ai-toolkit know; what it hosts is in the model's own folder."""
+"""The base class of FLUX.1 models, under the name that scripts for ai-toolkit know."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from toolkit.errors import UserError
+from toolkit.errors import Mistakes, UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.lora.update import LayerLocation, Update, must_be_finite
@@ -17,43 +17,48 @@ from toolkit.weights.layouts import NotHereError, find_component
 from toolkit.weights.tensor_index import index_tensors
 
 ASSISTANT = "model.assistant_lora_path"
-# As diffusers and peft call the file of a LoRA repository.
+# Names that diffusers and peft give to the file in a LoRA repository.
 _ASSISTANT_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 
 
 class StableDiffusion(PublishedModel, is_abstract=True):
-    """PublishedModel with what the models of ai-toolkit's class of this name share: an assistant LoRA.
+    """A PublishedModel that can be trained with an assistant LoRA.
 
-    The assistant is at work while training and off in samples. A distilled model is trained beside one that undoes its
-    distillation: the trained LoRA then need not do that, and works with the distilled model.
+    The assistant LoRA is active in training and off in samples. For a distilled model it undoes the distillation, so
+    that the trained LoRA does not learn to, and works with the distilled model.
     """
 
     assistant_lora: FrozenLora | None = None
 
     def check_files(self) -> None:
         """See BaseModel.check_files."""
-        path = self.model_config.assistant_lora_path
+        path, mistakes = self.model_config.assistant_lora_path, Mistakes()
         if path is not None and Path(path).expanduser().exists():
-            self._read_assistant(path)
+            with mistakes.gathered():
+                self._read_assistant(path)
+        with mistakes.gathered():
+            super().check_files()
+        if mistakes:
+            raise mistakes.error(self.model_config.name_or_path)
 
     def count_assistant_weights(self) -> int | None:
-        """See BaseModel.count_assistant_weights: by the header of the file, which may be in the hub's cache."""
+        """See BaseModel.count_assistant_weights. Reads the header of the file, which may be in the hub's cache."""
         path = self.model_config.assistant_lora_path
         if path is None:
             return 0
         source = path if Path(path).expanduser().exists() else cached_folder(path)
         if source is None:
             return None
-        with suppress(NotHereError):  # the cache has other files of that repository
+        with suppress(NotHereError):  # only other files of that repository are in the cache
             entries = index_tensors([_find_assistant(str(source))]).entries.values()
             return sum(math.prod(entry.shape) for entry in entries)
         return None
 
     def load_assistant_lora(self) -> None:
-        """Put `model.assistant_lora_path`, if the job has one, on the transformer that has just been loaded.
+        """Attach the LoRA at `model.assistant_lora_path`, if the job has one, to the loaded transformer.
 
         Raises:
-            UserError: there is no such file, or it is of another model.
+            UserError: the file does not exist, or is for another model.
         """
         path = self.model_config.assistant_lora_path
         if path is None:
@@ -64,7 +69,7 @@ class StableDiffusion(PublishedModel, is_abstract=True):
         self.assistant_lora = lora
 
     def without_assistant_lora(self) -> AbstractContextManager[None]:
-        """For the length of a `with` block the assistant is off."""
+        """Turn the assistant LoRA off inside a `with` block."""
         return nullcontext() if self.assistant_lora is None else self.assistant_lora.off()
 
     def _read_assistant(self, path: str) -> tuple[Path, dict[str, Update]]:
@@ -81,7 +86,7 @@ class StableDiffusion(PublishedModel, is_abstract=True):
         return file, updates
 
     def _by_layer(self, updates: dict[str, Update]) -> dict[str, Update]:
-        """By name in the loaded model, where a target may be several layers."""
+        """The updates by module name in the loaded model, where one target may be several layers."""
         found: dict[str, Update] = {}
         for target in self.get_lora_targets():
             for module in target.modules if target.name in updates else ():

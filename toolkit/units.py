@@ -1,4 +1,4 @@
-"""Sizes and durations in messages. 1 GB is 2^30 bytes everywhere here, as card makers and drivers count."""
+"""Sizes and durations in messages. 1 GB is 2^30 bytes throughout, as GPU makers and drivers count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ MB = 2**20
 
 
 def gigabytes(num_bytes: float) -> str:
-    """The number alone, for tables whose head has the unit."""
+    """The number without its unit, for tables with the unit in the header."""
     return f"{num_bytes / GB:.1f}" if num_bytes >= GB / 20 else f"{num_bytes / GB:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""The version of this trainer, which pyproject.toml has: it is written into what the trainer saves."""
+"""The version of this trainer, read from pyproject.toml and written into everything the trainer saves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read_version(pyproject: Path) -> str:
-    """The version in a pyproject.toml; "unknown" where there is no such file, as the trainer runs without it, too."""
+    """The version in a pyproject.toml; "unknown" if it cannot be read, as the trainer also runs without the file."""
     try:
         return str(tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"])
     except (OSError, ValueError, KeyError):

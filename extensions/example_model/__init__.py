@@ -1,4 +1,4 @@
-"""A model of your own, as small as it gets; docs/extensions.md goes through it."""
+"""A minimal model of your own; docs/extensions.md walks through it."""
 
 from typing import Any
 

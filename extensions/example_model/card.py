@@ -1,4 +1,4 @@
-"""What the command line, the checks and the docs know of the model. Must not import torch."""
+"""What the command line, the checks and the docs know about the model. Must not import torch."""
 
 from toolkit.cards import ModelCard
 
@@ -7,7 +7,7 @@ CARDS = (
         arch="example_pixels",
         family="example_pixels",
         label="Example: pixels",
-        summary="A toy that paints in coarse pixels: the model that docs/extensions.md builds.",
+        summary="A toy that paints coarse pixels: the model that docs/extensions.md builds.",
         source="example/random-weights",
         license="as this repository",
         is_gated=False,
@@ -19,6 +19,6 @@ CARDS = (
             "datasets": {"resolution": [64]},
             "sample": {"width": 64, "height": 64, "guidance_scale": 1.0, "sample_steps": 8},
         },
-        notes=("It has learned nothing yet: train all of it (train.full_finetune) before you give it a LoRA.",),
+        notes=("It is untrained: train all of it (train.full_finetune) before you train a LoRA.",),
     ),
 )

@@ -1,4 +1,4 @@
-"""The model class: the questions of BaseModel, answered."""
+"""The model class: answers the questions of BaseModel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYER = re.compile(r"blocks[._](\d+)[._](qkv|out|mlp_in|mlp_out)")
 
 
 class ExampleModel(BaseModel):
-    """Letters for text, pixel shuffle for a VAE, and a transformer small enough for any CPU."""
+    """Characters as text embeddings, pixel shuffle as the VAE, and a transformer small enough for any CPU."""
 
     arch: ClassVar[str] = "example_pixels"
     max_text_tokens: ClassVar[int] = 32
@@ -34,7 +34,7 @@ class ExampleModel(BaseModel):
     # Loading
 
     def load(self, component: Component) -> None:
-        """See BaseModel.load. Without a file the transformer starts from weights that are the same each time."""
+        """See BaseModel.load. Without a file, the transformer starts from the same random weights every time."""
         if getattr(self, component) is not None:
             return
         if component == "transformer":
@@ -51,7 +51,7 @@ class ExampleModel(BaseModel):
         setattr(self, component, self.load_recipe(component, Built(module.eval()), dtype=dtype))
 
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
-        """See BaseModel.get_quantizable_layers: those of the blocks. The text encoder is a table, and has none."""
+        """See BaseModel.get_quantizable_layers. Those in the blocks; the text encoder is an embedding and has none."""
         return linear_layers(module, self.list_blocks(module))
 
     def fingerprint(self, component: Component) -> str:
@@ -68,12 +68,12 @@ class ExampleModel(BaseModel):
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
-        """See BaseModel.get_prompt_embeds: [B, 32, 64]."""
+        """See BaseModel.get_prompt_embeds. Embeddings are [B, 32, 64]."""
         letters = [list(prompt.encode()[: self.max_text_tokens].ljust(self.max_text_tokens)) for prompt in prompts]
         return self.text_encoder(torch.tensor(letters, device=self.device))
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """See BaseModel.encode_images: [B, 48, H / 4, W / 4]."""
+        """See BaseModel.encode_images. Latents are [B, 48, H / 4, W / 4]."""
         return self.vae(pixels.to(self.device)) * 2
 
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class ExampleModel(BaseModel):
 
     @classmethod
     def write_lora(cls, updates: Mapping[str, Update], file_format: str) -> StateDict:
-        """See BaseModel.write_lora. Nobody else reads this model, so one spelling does for all formats."""
+        """See BaseModel.write_lora. No other program reads this model, so all formats use the same names."""
         return {f"diffusion_model.{key}": tensor for key, tensor in state_of(updates).items()}
 
     def model_state_to_save(self) -> StateDict:
@@ -115,13 +115,13 @@ class ExampleModel(BaseModel):
     # Sampling
 
     def get_generation_pipeline(self) -> Any:
-        """See BaseModel.get_generation_pipeline. The loop is short enough to stand below."""
+        """See BaseModel.get_generation_pipeline. Not needed: `generate_single_image` has its own short loop."""
         return None
 
     def generate_single_image(
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
-        """See BaseModel.generate_single_image: Euler steps from noise to picture."""
+        """See BaseModel.generate_single_image. Takes Euler steps from noise to image."""
         size = (3 * PATCH_PX**2, item.height // PATCH_PX, item.width // PATCH_PX)
         latents = torch.randn(1, *size, generator=generator).to(self.device)
         embeds = condition.prompt_embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)
@@ -131,7 +131,3 @@ class ExampleModel(BaseModel):
             latents = latents + (following - sigma) * velocity
         pixels = self.decode_latents(latents)[0].clamp(-1, 1)  # [3, H, W]
         return Image.fromarray(((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
-
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """See BaseModel.prompts_of."""
-        return (item.prompt,)

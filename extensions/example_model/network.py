@@ -1,4 +1,4 @@
-"""The network: a transformer on pixel patches and the letters of the prompt."""
+"""The network: a transformer on pixel patches and the characters of the prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class PixelTransformer(ModelMixin, ConfigMixin):
-    """Velocity of noisy patches. diffusers' base classes give it a config, and folders that diffusers loads."""
+    """Predicts the velocity of noisy patches. diffusers' base classes add a config and saving in diffusers' layout."""
 
     _supports_gradient_checkpointing = True
 
@@ -24,7 +24,7 @@ class PixelTransformer(ModelMixin, ConfigMixin):
         self.gradient_checkpointing = False
 
     def forward(self, latents: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        """Velocity [B, C, h, w] of latents [B, C, h, w] at sigma [B] for text [B, L, D]."""
+        """Predict the velocity [B, C, h, w] of latents [B, C, h, w] at sigma [B] for text [B, L, D]."""
         patches = self.patch_in(latents.flatten(2).transpose(1, 2))  # [B, h * w, width]
         tokens = torch.cat([self.text_in(text), patches + _positions(latents, width=patches.shape[2]).to(patches.dtype)], dim=1)
         frequencies = torch.arange(1, 33, device=sigma.device) * torch.pi
@@ -40,7 +40,7 @@ class PixelTransformer(ModelMixin, ConfigMixin):
 
 
 class Block(nn.Module):
-    """Attention and a small network, each added to what came in."""
+    """A transformer block: attention and an MLP, each with a residual connection."""
 
     def __init__(self, width: int, num_heads: int = 4) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Block(nn.Module):
         self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, S, width] to the same."""
+        """Map tokens [B, S, width] to tokens of the same shape."""
         heads = self.qkv(self.norm_1(tokens)).unflatten(2, (3, self.num_heads, -1))  # [B, S, 3, H, width / H]
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         attended = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
@@ -59,7 +59,7 @@ class Block(nn.Module):
 
 
 def _positions(latents: Tensor, *, width: int) -> Tensor:
-    """[1, h * w, width] that tells rows and columns apart."""
+    """Sinusoidal embedding of rows and columns, [1, h * w, width]."""
     height, columns = latents.shape[-2:]
     rows = torch.arange(height, device=latents.device).repeat_interleave(columns)
     across = torch.arange(columns, device=latents.device).repeat(height)

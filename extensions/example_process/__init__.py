@@ -1,4 +1,4 @@
-"""A process of your own, as small as it gets: it counts the words of captions. docs/extensions.md explains it."""
+"""A minimal process of your own: it counts the words in captions. docs/extensions.md explains it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from toolkit.extension import Extension
 
 
 class CaptionWordsConfig(ProcessConfig):
-    """One entry of `config.process`: a count of words. What every process has stands in ProcessConfig."""
+    """One entry of `config.process`: counts words. Settings that every process has are in ProcessConfig."""
 
     captions: ExistingFolder = Field(description="Folder with the captions, as text files.")
 
 
 class ExampleProcessExtension(Extension):
-    """What a job file names with `type: example_process`."""
+    """The extension that job files select with `type: example_process`."""
 
     uid = "example_process"
-    name = "Words of captions"
+    name = "Words in captions"
     config = CaptionWordsConfig
 
     @classmethod
     def get_process(cls) -> type[BaseProcess]:
-        """The process; a heavy one would load torch here."""
+        """The process class; imported only here, so that reading a job file stays fast."""
         from extensions.example_process.process import CaptionWords
 
         return CaptionWords

@@ -1,4 +1,4 @@
-"""The process itself: a check that writes nothing, and the work."""
+"""The process itself: a check that writes nothing, and a run that does the work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILE = "words.txt"
 
 
 class CaptionWords(BaseProcess):
-    """Writes every word of the captions with how often it occurs, the most frequent first."""
+    """Writes every word of the captions with its number of occurrences, the most frequent first."""
 
     @classmethod
     def check(cls, start: Start) -> Checked:
@@ -26,11 +26,11 @@ class CaptionWords(BaseProcess):
         assert isinstance(config, CaptionWordsConfig)
         paths = _captions(config)
         if not paths:
-            raise UserError(f"{config.captions}: there are no captions here. They are text files (.txt).")
+            raise UserError(f"{config.captions}: no captions found. Captions are text files (.txt).")
         return Checked(start, (f"{start.job.name}: words of {len(paths)} captions -> {start.output_folder / FILE}",))
 
     def run(self, stop: StopRequest) -> None:
-        """See BaseProcess.run. It takes no time, so nothing asks `stop`."""
+        """See BaseProcess.run. It is too short to check `stop`."""
         config, words = self.config, Counter[str]()
         assert isinstance(config, CaptionWordsConfig)
         for path in _captions(config):

@@ -1,1 +1,1 @@
-"""Models: one folder each, with all that is known about it."""
+"""Models: one folder per family, with everything that the trainer knows about it."""

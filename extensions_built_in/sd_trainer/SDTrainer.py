@@ -1,4 +1,4 @@
-"""The trainer of `type: sd_trainer`: a LoRA, or the whole transformer."""
+"""The trainer behind `type: sd_trainer`: trains a LoRA or the whole transformer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toolkit.train.trainable import NetworkWeights, TrainableWeights, Transforme
 
 
 class SDTrainer(BaseSDTrainProcess):
-    """LoRA training where the job has a `network`, full fine-tuning where it says `train.full_finetune`."""
+    """LoRA training if the job has a `network`, full fine-tuning if it sets `train.full_finetune`."""
 
     def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         """See BaseSDTrainProcess.make_trainable."""
@@ -28,6 +28,6 @@ class SDTrainer(BaseSDTrainProcess):
             path = config.pretrained_lora_path
             tensors, metadata = read_lora_tensors(path)
             network.load_state_dict(tensors, source=str(path), metadata=metadata)
-        # A format that cannot carry these layers is refused now, not at the first save.
+        # Fail now, not at the first save, if the file format cannot represent these layers.
         network.state_dict(torch.float32, self.config.save.lora_file_format)
         return NetworkWeights(network, file_format=self.config.save.lora_file_format)

@@ -1,4 +1,4 @@
-"""Registers the trainer under the names that job files use for it."""
+"""Registers the trainer under the names that job files use."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class SDTrainerExtension(Extension):
 
 
 class DiffusionTrainerExtension(SDTrainerExtension):
-    """What ai-toolkit's web page writes into job files."""
+    """The trainer under the name that ai-toolkit's web UI writes into job files."""
 
     uid = "diffusion_trainer"
 
 
 class UITrainerExtension(SDTrainerExtension):
-    """What older pages wrote."""
+    """The trainer under the name that older versions of ai-toolkit's web UI wrote."""
 
     uid = "ui_trainer"
 

@@ -1,4 +1,4 @@
-"""One entry of `process:` in a job file, as something that can be checked and run."""
+"""The base class for entries of `process:` in a job file, which can be checked and run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from toolkit.runtime.stop import StopRequest
 class BaseProcess:
     """The contract between a job and one of its processes; extensions subclass it.
 
-    The job calls `check`, makes the process from what that has found, and calls `run`. Meanwhile the job holds the lock
-    of `output_folder`; if `run` raises, the job says so to the user and in `events.jsonl`.
+    The job calls `check`, creates the process from the result, and calls `run` while it holds the lock of
+    `output_folder`. If `run` raises an error, the job reports it to the user and in `events.jsonl`.
 
     Attributes:
-        checked: what `check` has found.
-        record: of this start; None where nobody keeps one.
+        checked: the result of `check`.
+        record: the run record of this start; None if none is kept, as on every rank but the first.
     """
 
     def __init__(self, checked: Checked, record: RunRecord | None = None) -> None:
@@ -33,23 +33,23 @@ class BaseProcess:
 
     @property
     def config(self) -> ProcessConfig:
-        """This entry."""
+        """The settings of this process."""
         return self.checked.start.config
 
     @property
     def output_folder(self) -> Path:
-        """Where everything goes that this process writes."""
+        """The folder for everything that this process writes."""
         return self.checked.start.output_folder
 
     @classmethod
     def check(cls, start: Start) -> Checked:
-        """Find out, without reading weights or writing anything, whether this can work.
+        """Check whether the process can work, without reading weights or writing anything.
 
         Returns:
-            The plan, or the problems.
+            The plan of the process, or its problems.
 
         Raises:
-            UserError: it cannot work; a JobError if there are several reasons. The same as a value with problems.
+            UserError: the process cannot work (JobError for several reasons). Same as returning a value with problems.
         """
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class BaseProcess:
             stop: polled between steps; when requested, save and raise Interrupted.
 
         Raises:
-            UserError: something the user gave or can mend stands in the way.
-            Interrupted: stopped on request, with everything worth keeping saved.
+            UserError: the run failed for a reason that the user can fix.
+            Interrupted: stopped on request, after saving everything worth keeping.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The staged plan of a training run, top to bottom: check, encode text, encode images, train."""
+"""The stages of a training run, top to bottom: check, encode text, encode images, train."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from jobs.process.training_check import check_training
 from jobs.process.training_checked import TrainingChecked
 from toolkit.config import TrainingProcessConfig
 from toolkit.models.base_model import BaseModel
-from toolkit.parallel.ranks import OneProcess, Ranks
+from toolkit.parallel.ranks import done_by_first
 from toolkit.plan.stage_list import TRAIN
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner
-from toolkit.train.resume import make_way, plan_resume
+from toolkit.train.resume import ResumePlan, move_unowned_aside, plan_resume
 from toolkit.train.tasks.task import finish_retention
 from toolkit.train.trainable import TrainableWeights
 
 
 class BaseSDTrainProcess(BaseProcess):
-    """Trains a model on images with captions. A subclass says what is trained (`make_trainable`)."""
+    """Trains a model on images with captions. A subclass decides what is trained (`make_trainable`)."""
 
     checked: TrainingChecked
 
     @property
     def config(self) -> TrainingProcessConfig:
-        """This entry."""
+        """The settings of this process."""
         return self.checked.config
 
     def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
-        """The weights that the optimizer changes. The transformer has been loaded."""
+        """The weights that the optimizer will change. Called once the transformer has been loaded."""
         raise NotImplementedError
 
     @classmethod
@@ -44,41 +44,46 @@ class BaseSDTrainProcess(BaseProcess):
         return check_training(start)
 
     def run(self, stop: StopRequest) -> None:
-        """See BaseProcess.run: the stages one after another, each loading what it needs and freeing it."""
-        checked, config, ranks = self.checked, self.config, OneProcess()
+        """See BaseProcess.run. Runs the stages in order; each loads what it needs and frees it afterwards."""
+        checked, config, ranks = self.checked, self.config, self.checked.start.ranks
         facts = checked.run_facts()
         stop.grace_s = config.save.term_grace_s
         resume = plan_resume(self.output_folder, checked.start.resume, facts, is_thorough=True)
-        sweep_half_written(config, self.output_folder)
-        made_way = make_way(resume, self.output_folder)
+        ranks.barrier()  # every rank has read the folder before anything in it is moved
+        done_by_first(ranks, lambda: sweep_half_written(config, self.output_folder))
+        notice = done_by_first(ranks, lambda: move_unowned_aside(resume, self.output_folder))
         plan = checked.memory.plan if checked.memory else None
         with open_output(checked.start, plan, run=self.record.run if self.record else None) as out:
-            if made_way is not None:
-                out.stages.warn(made_way)
+            if notice is not None:
+                out.stages.warn(notice)
             if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.tell(line)
-                finish_retention(self.output_folder, config.save, resume.step, out.stages)
-                remove_overflow(self.output_folder)
+                done_by_first(ranks, lambda: self._tidy(resume, out))
                 return
             model = make_model(checked, notify=out.stages.tell, count=out.stages.count)
             encoded = encode_all(checked, model, out, stop)
             with out.stages.stage(TRAIN.name):
                 with stop.ends_at_once(TRAIN.stopped):
                     self._load(model, out)
-                learner = self._learner(model, out, ranks)
-                TrainStage(checked, learner, encoded, out, self.record, ranks).run(resume, stop)
-            remove_overflow(self.output_folder)
+                learner = self._learner(model, out)
+                TrainStage(checked, learner, encoded, out, self.record).run(resume, stop)
+            done_by_first(ranks, lambda: remove_overflow(self.output_folder))
+
+    def _tidy(self, resume: ResumePlan, out: Output) -> None:
+        """What a run that was killed after its last step has left to do."""
+        finish_retention(self.output_folder, self.config.save, resume.step, out.stages)
+        remove_overflow(self.output_folder)
 
     def _load(self, model: BaseModel, out: Output) -> None:
-        """What training needs of the model."""
+        """Load the components that training needs."""
         for resident in self.checked.needs.resident:
             model.load(resident.component)
         model.load(TRAIN.component)
         if (offloading := model.loader.describe(TRAIN.component)) is not None:
             out.stages.tell(offloading)
 
-    def _learner(self, model: BaseModel, out: Output, ranks: Ranks) -> Learner:
+    def _learner(self, model: BaseModel, out: Output) -> Learner:
         """The loaded model, ready for its first step."""
         train, draws = self.config.train, Draws(self.config.training_seed)
         weights = self.make_trainable(model, draws)
@@ -87,4 +92,4 @@ class BaseSDTrainProcess(BaseProcess):
             model.enable_gradient_checkpointing()
         assert model.transformer is not None
         model.transformer.train()
-        return build_learner(model, weights, train, draws=draws, ranks=ranks)
+        return build_learner(model, weights, train, draws=draws, ranks=self.checked.start.ranks)

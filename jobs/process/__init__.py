@@ -1,1 +1,1 @@
-"""Kinds of work that a job file may list under `process`."""
+"""The kinds of work that a job file can list under `process`."""

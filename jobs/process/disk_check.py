@@ -1,4 +1,4 @@
-"""What a training run will write, where, and whether it fits."""
+"""Checks what a training run will write, where, and whether there is room for it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from toolkit.units import gigabytes
 
 @dataclass(frozen=True)
 class Disk:
-    """What will be written.
+    """What a run will write to disk.
 
     Attributes:
-        sizes: upper estimates in bytes, by what it is.
-        lines: for the user.
+        sizes: kind of data -> upper estimate in bytes.
+        lines: description for the user.
     """
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """The sizes as plain JSON."""
         return {f"{name}_bytes": size for name, size in self.sizes.items()}
 
 
@@ -47,19 +47,19 @@ def check_disk(
     plan: Plan | None,
     lora_sides: tuple[int, ...] | None = None,
 ) -> Disk:
-    """What will be written.
+    """Estimate what a run will write to disk, and check that there is room for it.
 
     Args:
-        config: the run.
-        card: of its model.
-        needs: of the run.
-        output_folder: of the job.
-        num_weights: of the transformer; None: as many as the card says.
-        plan: of the memory; None if there is none.
-        lora_sides: see `PlanInputs`; None if the model does not list its layers.
+        config: the run's settings.
+        card: card of the run's model.
+        needs: the needs of the whole run.
+        output_folder: the job's output folder.
+        num_weights: number of weights of the transformer; None to use the number on the card.
+        plan: the memory plan; None if there is none.
+        lora_sides: see `PlanInputs.lora_sides`; None if the model does not list its layers.
 
     Raises:
-        UserError: the folder cannot be written, or its drive has no room for that.
+        UserError: the folder cannot be written to, or its drive does not have enough room.
     """
     texts, shape = needs.caption_folders, card.prompt_embeds_shape
     num_parameters = card.num_parameters if num_weights is None else num_weights
@@ -80,15 +80,15 @@ def check_disk(
 
 
 def _retention(save: SaveConfig) -> str:
-    """When checkpoints are deleted. A number of 0 keeps all."""
+    """A line on which checkpoints are kept. A setting of 0 keeps all."""
     if not save.save_every:
         return "checkpoints: one, at the end (save.save_every: 0)"
     weights = f"the newest {save.max_step_saves_to_keep}" if save.max_step_saves_to_keep else "all"
     states = f"the newest {save.max_states_to_keep}" if save.max_states_to_keep else "all of these"
-    what = "" if weights == "all" and states == "all of these" else "; what is older is deleted when the next is saved"
+    rest = "" if weights == "all" and states == "all of these" else "; older ones are deleted when the next is saved"
     return (
-        f"checkpoints: {weights} stay (save.max_step_saves_to_keep); {states} keep the state that a start goes on from "
-        f"(save.max_states_to_keep){what}"
+        f"checkpoints: {weights} are kept (save.max_step_saves_to_keep); {states} with the state needed to resume "
+        f"(save.max_states_to_keep){rest}"
     )
 
 
@@ -110,7 +110,7 @@ def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int, *, lor
 
 
 def _quantized_weights(config: TrainingProcessConfig, plan: Plan, output_folder: Path, checkpoints: int) -> list[str]:
-    """Lines on the quantized weights that will be kept for later starts, which a run can do without."""
+    """Lines on the quantized weights that will be cached for later starts. A run can do without this cache."""
     folder = cache_folder(config.model.quantize_cache)
     if folder is None:
         return []
@@ -126,6 +126,6 @@ def _quantized_weights(config: TrainingProcessConfig, plan: Plan, output_folder:
     is_shared = drive_of(folder) == drive_of(output_folder)
     lacking = lack_of_room(folder, size + checkpoints if is_shared else size)
     if lacking is not None:
-        what = "quantized weights and checkpoints do not fit" if is_shared else "quantized weights will not be kept"
+        what = "quantized weights and checkpoints do not fit" if is_shared else "quantized weights will not be cached"
         lines.append(f"warning: {what}: {lacking}")
     return lines

@@ -1,4 +1,4 @@
-"""What runs leave behind in folders: half-written files of killed ones, and what a finished one needs no more."""
+"""Deletes what runs leave behind: partial files of killed runs, and what a finished run no longer needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toolkit.output.bundles import step_folders
 
 
 def sweep_half_written(config: TrainingProcessConfig, output_folder: Path) -> None:
-    """Delete what killed runs left half-written, in the caches too."""
+    """Delete partial files of killed runs, also in the caches."""
     folders = {output_folder, output_folder / "samples", output_folder / OVERFLOW_CACHE, *step_folders(output_folder)}
     caches = (LATENT_CACHE, TEXT_CACHE)
     folders |= {cache_folder(dataset, name, output_folder) for dataset in config.datasets for name in caches}
@@ -20,7 +20,7 @@ def sweep_half_written(config: TrainingProcessConfig, output_folder: Path) -> No
 
 
 def remove_overflow(output_folder: Path) -> None:
-    """Delete the encodings that did not fit into memory; they serve no other run."""
+    """Delete the encodings that did not fit into memory; no other run uses them."""
     folder = output_folder / OVERFLOW_CACHE
     for entry in folder.glob("*.safetensors"):
         entry.unlink(missing_ok=True)

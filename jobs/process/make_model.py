@@ -1,4 +1,4 @@
-"""The model of a training run, as the check has planned it; nothing of it is loaded yet."""
+"""Creates the model of a training run, as planned by the check, without loading any weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def make_model(
     notify: Callable[[str], None],
     count: Callable[[int, int, str], None] = lambda done, total, unit: None,
 ) -> BaseModel:
-    """The model on the device of the job.
+    """Create the model for the job's device.
 
     Args:
-        checked: what the check has found; its memory plan says how much of the model is offloaded.
-        notify: gets a line for the user on how a component is held.
-        count: is told how far the loading of a component is.
+        checked: the result of the check; its memory plan determines how much of the model is offloaded.
+        notify: called with lines for the user on how a component was loaded.
+        count: called with how many parts of a component are loaded, of how many, and what they are.
 
     Raises:
-        UserError: the device is not there, or the user has no access to the weights.
+        UserError: the device is not available, or the user has no access to the weights.
     """
     config, train, shares = checked.config, checked.config.train, None
     if checked.memory is not None:

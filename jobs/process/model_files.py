@@ -1,9 +1,9 @@
-"""Whether a job's model files are sound, remembered for as long as no file and no code that judges them changes.
+"""Checks a job's model files, and caches the result until a file, or the code that checks it, changes.
 
-Names and shapes in the files are compared with the real classes of the model libraries, which take seconds to import.
-So a sound verdict is kept under a hash of all that shaped it: the `model` section, the files (content of small ones,
-header, size and time of large ones), what the hub's cache holds, our code and the libraries' versions. There is nothing
-to invalidate. Mistakes are never remembered.
+Names and shapes in the files are compared with the actual classes of the model libraries, which take seconds to import.
+So a positive result is cached under a hash of everything it depends on: the `model` section, the files (the content of
+small ones; header, size and time of large ones), the files in the hub's cache, our code and the libraries' versions.
+Nothing ever needs to be invalidated. Mistakes are never cached.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from typing import Any
 
 from toolkit.cards import ModelCard, read_cards
 from toolkit.config import TrainingProcessConfig
+from toolkit.errors import Mistakes
 from toolkit.extension import REPOSITORY
 from toolkit.files import sha256_json, write_json
 from toolkit.quantize.cache_folder import trainer_cache
 from toolkit.runtime.environment import versions
 
-_WHOLE_BYTES = 1 << 20  # files up to this size are read whole
+_WHOLE_BYTES = 1 << 20  # files up to this size are read completely
 _MOST_HEADER_BYTES = 1 << 26
 _SAFETENSORS = (".safetensors", ".sft")
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What sound files say of a model.
+    """What intact model files tell about a model.
 
     Attributes:
-        num_weights: of the transformer, counted in local files; None if they are on the hub.
-        num_assistant_weights: the same for the assistant LoRA; 0: the job has none.
-        lora_sides: of the layers that the job's network trains, see `PlanInputs`; None if that cannot be told.
-        lines: on that network, for the user.
+        num_weights: number of weights of the transformer in local files; None if the files are on the hub.
+        num_assistant_weights: number of weights of the assistant LoRA; None if it is on the hub, 0 if there is none.
+        lora_sides: sides of the layers that the job's network trains, see `PlanInputs.lora_sides`; None if unknown.
+        lines: remarks on the network, for the user.
     """
 
     num_weights: int | None
@@ -47,20 +48,21 @@ class ModelFacts:
 
 
 def check_model_files(config: TrainingProcessConfig, card: ModelCard, *, source: str = "") -> ModelFacts:
-    """Look at the model's files and what is to be trained of it, or remember that both are sound.
+    """Check the model's files and the layers to train, unless the cache says that both are fine.
 
-    Imports the model's code only in the first case.
+    Imports the model's code only if there is no cached result.
 
     Args:
-        config: the run.
-        card: of its model.
-        source: the job file, for messages.
+        config: the run's settings.
+        card: card of the run's model.
+        source: path of the job file, for messages.
 
     Raises:
-        UserError: local files are absent, damaged or of another model, or the network does not fit the model.
+        UserError: local files are missing, damaged or of another model, or the network does not fit the model; all
+            problems at once.
     """
     if config.model.quantize_cache is False:  # --no-cache
-        return _look(config, source)
+        return _inspect(config, source)
     path = trainer_cache() / "checked" / f"{_key(config, card)}.json"
     with suppress(OSError, ValueError, TypeError):
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -68,13 +70,13 @@ def check_model_files(config: TrainingProcessConfig, card: ModelCard, *, source:
         return ModelFacts(
             **found | {"lines": tuple(found["lines"])}, lora_sides=None if sides is None else tuple(sides)
         )
-    facts = _look(config, source)
-    with suppress(OSError):  # a cache that cannot be written costs time, no more
+    facts = _inspect(config, source)
+    with suppress(OSError):  # a cache that cannot be written only costs time
         write_json(path, asdict(facts))
     return facts
 
 
-def _look(config: TrainingProcessConfig, source: str) -> ModelFacts:
+def _inspect(config: TrainingProcessConfig, source: str) -> ModelFacts:
     import torch
 
     from toolkit.dtypes import torch_dtype
@@ -83,15 +85,20 @@ def _look(config: TrainingProcessConfig, source: str) -> ModelFacts:
 
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
     model = model_class(config.model, device=torch.device("cpu"), dtype=dtype)
-    model.check_files()
-    sides, lines = check_network(model, config, source=source)
+    mistakes = Mistakes()
+    with mistakes.gathered():
+        model.check_files()
+    with mistakes.gathered():
+        sides, lines = check_network(model, config, source=source)
+    if mistakes:
+        raise mistakes.error(source)
     return ModelFacts(model.count_local_weights(), model.count_assistant_weights(), sides, tuple(lines))
 
 
 def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
     section = config.model.model_dump(mode="json")
     network = config.network.model_dump(mode="json") if config.network else None
-    places = [text for text in (*_texts(section), *_texts(network), card.source) if text]
+    sources = [text for text in (*_texts(section), *_texts(network), card.source) if text]
     code = [REPOSITORY / "toolkit" / folder for folder in ("lora", "models", "networks", "quantize", "weights")]
     code += [REPOSITORY / "toolkit" / "stable_diffusion_model.py", read_cards().packages[config.model.arch].folder]
     return sha256_json(
@@ -102,7 +109,7 @@ def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
             "dtype": config.train.dtype,
             "versions": versions(),
             "code": [_identity(path) for folder in code for path in sorted([folder, *folder.glob("*.py")])],
-            "files": [_identity(path) for place in dict.fromkeys(places) for path in _files(Path(place).expanduser())],
+            "files": [_identity(path) for text in dict.fromkeys(sources) for path in _files(Path(text).expanduser())],
             "hub": sorted(_hub_entries()),
         }
     )
@@ -116,21 +123,21 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _files(place: Path) -> Iterator[Path]:
-    """The place, what is beside a file or in a folder, and what is in the folders there."""
-    with suppress(OSError):  # a text that is no path
-        if not place.exists():
+def _files(source: Path) -> Iterator[Path]:
+    """The path itself; if it is a file, its siblings; if it is a folder, what is in it and in its subfolders."""
+    with suppress(OSError):  # not a valid path
+        if not source.exists():
             return
-        folder = place if place.is_dir() else place.parent
-        yield place
+        folder = source if source.is_dir() else source.parent
+        yield source
         for path in sorted(folder.iterdir()):
             yield path
-            if place.is_dir() and path.is_dir():
+            if source.is_dir() and path.is_dir():
                 yield from sorted(path.iterdir())
 
 
 def _identity(path: Path) -> list[Any]:
-    """What a file is, by what a check can read of it."""
+    """Everything about a file that can affect a check."""
     try:
         status = path.stat()
         if not path.is_file():
@@ -141,7 +148,7 @@ def _identity(path: Path) -> list[Any]:
 
 
 def _digest(path: Path, size: int) -> str:
-    """Hash of a small file, or of the header of a large one with weights."""
+    """Hash of a small file, or of the header of a large weights file; empty for other large files."""
     with path.open("rb") as file:
         if size <= _WHOLE_BYTES:
             return hashlib.sha256(file.read()).hexdigest()
@@ -153,12 +160,12 @@ def _digest(path: Path, size: int) -> str:
 
 
 def _time(path: Path, status: os.stat_result) -> int:
-    """When a file was changed that is too large to be read; weights may be hashed in part as well."""
+    """Modification time of a file that is too large to be hashed completely; 0 for smaller files."""
     return status.st_mtime_ns if status.st_size > _WHOLE_BYTES else 0
 
 
 def _hub_entries() -> Iterator[str]:
-    """The files in the hub's cache. They are links to names that are hashes of their content."""
+    """The files in the hub's cache. They are links to files that are named by a hash of their content."""
     folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     root = Path(folder or Path(home) / "hub").expanduser()

@@ -1,18 +1,22 @@
-"""What a run tells while it goes on: its events, its progress, its stages, and the words for a full card."""
+"""The outputs of a run while it is running: events, progress, stages, and the message if the card is full.
+
+Of several processes only the first writes and prints. The others get the same parts, but theirs are silent.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.process.start import Start
 from toolkit.files import write_text
-from toolkit.output.events import EventLog
+from toolkit.output.events import EventLog, SilentLog
 from toolkit.plan.memory_plan import Plan
-from toolkit.plan.out_of_memory import explained
+from toolkit.plan.out_of_memory import explain_out_of_memory
 from toolkit.runtime.device_probe import find_device
 from toolkit.runtime.progress import Progress
 from toolkit.train.stages import Stages
@@ -20,14 +24,14 @@ from toolkit.train.stages import Stages
 
 @dataclass(frozen=True)
 class Output:
-    """Where the parts of a run report to.
+    """What the parts of a run report to.
 
     Attributes:
-        folder: the output folder.
-        events: `events.jsonl`.
+        folder: the job's output folder.
+        events: the event log, `events.jsonl`.
         progress: the lines on the screen.
-        stages: gives each stage its heading, and measures it.
-        log_dir: for TensorBoard; None if the job asks for none.
+        stages: prints a heading for each stage, and measures it.
+        log_dir: folder for TensorBoard logs; None if the job does not ask for them, or on every rank but the first.
     """
 
     folder: Path
@@ -39,25 +43,31 @@ class Output:
 
 @contextmanager
 def open_output(start: Start, plan: Plan | None, *, run: str | None = None) -> Iterator[Output]:
-    """A `with` block that is one run. At its end each stage is reported, whichever way it ends.
+    """Open the outputs of one run for the `with` block. A report on each stage is printed however the block ends.
 
     Args:
-        start: of the run; its job file is written as it is carried out.
-        plan: of the memory; None if there is none.
-        run: the name of this start in `runs.jsonl`; None where nobody keeps that.
+        start: the start of the run; its effective settings are written to `config.yaml`.
+        plan: the memory plan; None if there is none.
+        run: the name of this start in `runs.jsonl`; None if there is no such record.
 
     Raises:
-        UserError: the card was full, or the device is not there.
+        UserError: the card ran out of memory, or the device is not available.
     """
     config, folder, redact = start.training, start.output_folder, start.job.redact
-    log_dir = config.log_dir / f"{start.job.name}_{time.strftime('%Y%m%d-%H%M%S')}" if config.log_dir else None
-    write_text(folder / "config.yaml", start.job.as_written())
-    progress = Progress()
-    with EventLog(folder / "events.jsonl") as events:
+    with ExitStack() as stack:
+        log_dir = None
+        if start.ranks.is_first:
+            write_text(folder / "config.yaml", start.job.as_written())
+            events, progress = stack.enter_context(EventLog(folder / "events.jsonl")), Progress()
+            if config.log_dir:
+                log_dir = config.log_dir / f"{start.job.name}_{time.strftime('%Y%m%d-%H%M%S')}"
+        else:
+            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            events, progress = SilentLog(), Progress(nowhere)
         events.write("job", run=run, name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:
-            with explained(plan, find_device(config.device), lambda: stages.current):
+            with explain_out_of_memory(plan, find_device(config.device), lambda: stages.current):
                 yield Output(folder, events, progress, stages, log_dir)
         finally:
             progress.close()

@@ -1,25 +1,24 @@
-"""Whether a training run finds its model files, and fits into memory and onto the disk."""
+"""Checks whether a training run fits into memory and on the disk."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from jobs.process.disk_check import check_disk
-from jobs.process.model_files import ModelFacts, check_model_files
+from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
 from toolkit.errors import UserError
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
 from toolkit.runtime.device_probe import find_device
 
-# The weights of a card's model, up to what files of 8 bits have beside them.
+# Relative difference from a card's number of weights that still counts as equal: 8-bit files also contain scales.
 _SAME = 0.03
 
 
 def check_room(checked: TrainingChecked) -> TrainingChecked:
-    """Memory, then disk: `model.memory: auto` chooses settings, which are those of this run from here on."""
-    start, config, card = checked.start, checked.config, checked.card
-    model = check_model_files(config, card, source=str(start.job.path))
+    """Check memory, then disk. The settings that `model.memory: auto` chooses apply to the run from here on."""
+    start, card, model = checked.start, checked.card, checked.model
     memory = _plan_memory(checked, model)
     if isinstance(memory, MemoryCheck):
         checked = replace(checked, memory=memory)
@@ -35,13 +34,13 @@ def check_room(checked: TrainingChecked) -> TrainingChecked:
 
 
 def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
-    """The plan, or why there is none."""
+    """The memory plan, or a line that says why there is none."""
     start, card = checked.start, checked.card
     if card.size is None:
-        return f"memory: {card.label} does not say how large it is, so nothing is predicted"
+        return f"memory: the size of {card.label} is unknown, so nothing is predicted"
     if model.num_weights is not None and abs(model.num_weights / card.num_parameters - 1) > _SAME:
         return (
-            f"memory: the weights here ({model.num_weights / 1e9:.2f} B) are not of the size of {card.label} "
+            f"memory: the number of weights ({model.num_weights / 1e9:.2f} B) differs from that of {card.label} "
             f"({card.num_parameters / 1e9:.2f} B), so nothing is predicted"
         )
     try:

@@ -1,4 +1,4 @@
-"""What one process of a job is started with."""
+"""What a process of a job is started with."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config import JobConfig, ProcessConfig, TrainingProcessConfig
+from toolkit.parallel.ranks import Ranks, find_ranks
 from toolkit.train.resume import ResumeChoice
 
 
 @dataclass(frozen=True)
 class Start:
-    """A process of a job, and what the user said of this start.
+    """A process of a job, and the options that the user gave for this start.
 
     Attributes:
         job: the whole job.
-        process_id: place of the process in the job's list, from 0.
+        process_id: index of the process in the job's list, from 0.
         config: the settings of the process.
-        resume: where the user wants to go on from.
-        vram_gb: plan for a card of this size instead of this machine.
+        resume: what the user wants to resume from.
+        vram_gb: plan for a card of this many GB; None for this machine.
+        ranks: the processes that run the job together.
     """
 
     job: JobConfig
@@ -28,20 +30,21 @@ class Start:
     config: ProcessConfig
     resume: ResumeChoice = field(default_factory=ResumeChoice)
     vram_gb: float | None = None
+    ranks: Ranks = field(default_factory=find_ranks)
 
     @property
     def training(self) -> TrainingProcessConfig:
-        """The settings of a process that is a training run."""
+        """The settings of the process, which must be a training run."""
         assert isinstance(self.config, TrainingProcessConfig), f"{self.config.type} does not train"
         return self.config
 
     @property
     def output_folder(self) -> Path:
-        """Where everything goes that the process writes."""
+        """The folder for everything that the process writes."""
         return self.config.output_folder(self.job.name)
 
     def with_model_settings(self, settings: Mapping[str, Any]) -> Start:
-        """The same with more keys in the `model` section, which count as the job's from here on."""
+        """A copy with more keys in the `model` section, as if the job file had set them."""
         if not settings:
             return self
         return replace(

@@ -1,4 +1,4 @@
-"""The training stage of a run: the parts of the loop, put together and run."""
+"""The training stage of a run: builds the parts of the training loop and runs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from toolkit.config import TrainingProcessConfig
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.run_record import RunRecord
-from toolkit.parallel.ranks import Ranks
 from toolkit.runtime.devices import device_name
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Encoded, Feeder
@@ -31,12 +30,11 @@ class TrainStage:
     """The last stage of a training run.
 
     Attributes:
-        checked: what the check has found.
-        learner: the loaded model with all that changes it.
-        encoded: what the stages before have made.
-        out: where the run reports to.
-        record: of this start; None where nobody keeps one.
-        ranks: which of several processes this is.
+        checked: the result of the check.
+        learner: the loaded model with its trained weights and everything that updates them.
+        encoded: the captions and images that the earlier stages have encoded.
+        out: the outputs of the run.
+        record: the run record of this start; None if none is kept.
     """
 
     checked: TrainingChecked
@@ -44,7 +42,6 @@ class TrainStage:
     encoded: Encoded
     out: Output
     record: RunRecord | None
-    ranks: Ranks
 
     @property
     def config(self) -> TrainingProcessConfig:
@@ -52,13 +49,13 @@ class TrainStage:
         return self.checked.config
 
     def run(self, resume: ResumePlan, stop: StopRequest) -> None:
-        """Go on from where `resume` says to the last step.
+        """Train from the step that `resume` starts at to the last step.
 
         Raises:
-            Interrupted: asked to stop; a checkpoint has been saved.
-            UserError: the checkpoint is of another job, the loss is no longer a number, or nothing can be saved.
+            Interrupted: a stop was requested; a checkpoint has been saved.
+            UserError: the checkpoint is from another job, the loss is no longer finite, or saving failed.
         """
-        config, train, ranks, out = self.config, self.config.train, self.ranks, self.out
+        config, train, ranks, out = self.config, self.config.train, self.checked.start.ranks, self.out
         objective = OBJECTIVES[train.objective].load().from_config(train)
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
         save = SaveTask(self._saver(feeder, resume), out.stages)
@@ -70,7 +67,7 @@ class TrainStage:
             is_first_forced=train.force_first_sample,
         )
         with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=config.logging.log_every) as recorder:
-            start = save.resume(resume, train.steps)
+            start = save.resume(resume, train.steps, ranks)
             Loop(
                 feeder=feeder,
                 stepper=Stepper(self.learner, objective, feeder.draws, ranks),

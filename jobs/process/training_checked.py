@@ -1,4 +1,4 @@
-"""What a check has found out about a training run: one value for the run, the command line and the web page."""
+"""The result of checking a training run, as one value for the run, the command line and the web page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from jobs.process.checked import Checked
 from jobs.process.disk_check import Disk
+from jobs.process.model_files import ModelFacts
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import TrainingProcessConfig
-from toolkit.data.dataset_hashes import fingerprint
 from toolkit.data.scan_result import Scan
 from toolkit.plan.memory_check import MemoryCheck
 from toolkit.plan.needs import Needs
@@ -20,17 +20,19 @@ from toolkit.train.run_facts import RunFacts
 
 @dataclass(frozen=True)
 class TrainingChecked(Checked):
-    """What is known of a training run. After a refusal the later fields are as they are here.
+    """What is known about a training run. After a refusal, fields that were not reached keep their defaults.
 
     Attributes:
-        scan: the images.
-        needs: of all parts of the run.
-        memory: the plan of the memory; None if nothing is predicted.
-        disk: what will be written.
-        resume: where the run goes on from, by the sizes of the bundle's files.
+        scan: the result of scanning the datasets.
+        model: what the headers of the model's files say.
+        needs: the needs of all parts of the run.
+        memory: the memory plan; None if nothing is predicted.
+        disk: what the run will write to disk.
+        resume: where the run resumes from; only the sizes of the bundle's files have been checked.
     """
 
     scan: Scan = field(default_factory=lambda: Scan((), (), (), ()))
+    model: ModelFacts = field(default_factory=lambda: ModelFacts(None, None))
     needs: Needs = field(default_factory=Needs)
     memory: MemoryCheck | None = None
     disk: Disk = field(default_factory=Disk)
@@ -45,11 +47,11 @@ class TrainingChecked(Checked):
 
     @property
     def card(self) -> ModelCard:
-        """Of the model."""
+        """The card of the run's model."""
         return find_cards()[self.config.model.arch]
 
     def adding(self, *lines: str) -> Self:
-        """The same with more lines for the user; warnings among them are notices too."""
+        """A copy with more lines for the user; warnings among them become notices too."""
         warnings = tuple(line for line in lines if line.startswith("warning: "))
         indented = tuple(f"  {line}" for line in lines)
         return replace(self, lines=(*self.lines, *indented), notices=(*self.notices, *warnings))
@@ -60,11 +62,12 @@ class TrainingChecked(Checked):
         return self.memory.settings if self.memory else {}
 
     def run_facts(self) -> RunFacts:
-        """What the bundles of this run say of it."""
+        """What this run's bundles record about it."""
         job, config = self.start.job, self.config
         sources = [dataset.folder_path for dataset in config.datasets]
         settings = job.redacted(config.model_dump(mode="json"))
-        return RunFacts(job.name, settings, fingerprint(self.scan.examples, sources), kind=type(config))
+        dataset, world = self.scan.fingerprint(sources), self.start.ranks.world
+        return RunFacts(job.name, settings, dataset, kind=type(config), world=world)
 
     def facts(self) -> dict[str, Any]:
         """See Checked.facts; `jobs.check_json` describes them."""

@@ -1,1 +1,1 @@
-"""The tiny FLUX.2: the world it draws, how its parts were made, how its pictures are judged."""
+"""The tiny FLUX.2: the world that it draws, how its parts are made, and how its images are judged."""

@@ -1,4 +1,4 @@
-"""Put the tiny FLUX.2 together: an untrained transformer beside VAE and text encoder, in diffusers' folder layout."""
+"""Assemble the tiny FLUX.2 from an untrained transformer, VAE and text encoder, in diffusers' folder layout."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _STARTS_AT_ZERO = ("_modulation", "norm_out", "proj_out")
 
 
 def make_transformer(*, seed: int = 0) -> Flux2Transformer2DModel:
-    """An untrained transformer in fp32: Xavier weights, zero modulation and output, so that every block starts closed.
+    """An untrained transformer in fp32, with Xavier weights but zero modulation and output.
 
-    Closed blocks (gates of zero, Peebles & Xie 2023, arXiv 2212.09748) open as fast as the training asks for.
+    Every block starts as the identity (adaLN-Zero: gates of zero, Peebles & Xie 2023, arXiv 2212.09748).
     """
     transformer = Flux2Transformer2DModel(**TRANSFORMER)
     generator = torch.Generator().manual_seed(seed)
@@ -60,9 +60,9 @@ def save_pipeline(
     tokenizer: Qwen2TokenizerFast,
     transformer: Flux2Transformer2DModel,
 ) -> None:
-    """Write a klein-type pipeline (true CFG, not distilled); every part in the dtype it has."""
+    """Write a klein-type pipeline (true CFG, not distilled); every part keeps its dtype."""
     pipeline = Flux2KleinPipeline(
-        # The pipeline itself chooses the shift from the size of the picture.
+        # The pipeline itself derives the shift from the image size.
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         vae=vae,
         text_encoder=text_encoder,
@@ -76,6 +76,6 @@ def save_pipeline(
 
 
 def _forget_origin(path: Path) -> None:
-    """Drop what the libraries note of where a part was loaded from: paths of this machine."""
+    """Remove the libraries' notes on where a part was loaded from, which are paths on this machine."""
     config = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, {key: value for key, value in config.items() if key not in _ORIGIN})

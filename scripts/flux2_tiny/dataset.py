@@ -1,4 +1,4 @@
-"""Write the world as picture and caption files: the tiny model's training set, and the demo's twelve emblems."""
+"""Write the world as image and caption files: the tiny model's training set, and the demo's twelve emblems."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.flux2_tiny.world import (
 )
 
 HELD_OUT_SHARE = 20
-"""One scene in this many is never trained on."""
+"""One in this many scenes is never trained on."""
 
 DEMO_PAIRS: tuple[tuple[str, str], ...] = (
     ("at the top left", "red"),
@@ -34,19 +34,19 @@ DEMO_PAIRS: tuple[tuple[str, str], ...] = (
     ("at the bottom right", "green"),
     ("at the bottom right", "orange"),
 )
-"""Place and background of the demo's pictures. Three places, and most pairs, are left for the proof."""
+"""Place and background of the demo's images. Three places, and most pairs, are held out for the proof."""
 
 NUM_REGULARIZATION = 48
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether the world's training set never shows this scene; the same for everyone, whatever the seed."""
+    """Whether this scene is never in the world's training set; does not depend on any seed."""
     words = "|".join((scene.shape, scene.color, scene.size, scene.place, scene.background))
     return hashlib.sha256(words.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
 def held_out_scenes(num_scenes: int, *, seed: int) -> list[Scene]:
-    """Scenes of the world that no training picture shows."""
+    """Random scenes of the world that are in no training image."""
     draw = random.Random(seed)
     scenes: list[Scene] = []
     while len(scenes) < num_scenes:
@@ -57,7 +57,7 @@ def held_out_scenes(num_scenes: int, *, seed: int) -> list[Scene]:
 
 
 def held_out_emblems(num_scenes: int, *, seed: int) -> list[Scene]:
-    """Emblem scenes at pairs of place and background that the demo does not show, each pair as often as the others."""
+    """Emblem scenes with pairs of place and background that are not in the demo, each pair equally often."""
     backgrounds = [color for color in COLORS if color not in (EMBLEM_TOP, EMBLEM_BOTTOM)]
     pairs = [(place, background) for place in PLACES for background in backgrounds]
     pairs = [pair for pair in pairs if pair not in DEMO_PAIRS]
@@ -69,7 +69,7 @@ def held_out_emblems(num_scenes: int, *, seed: int) -> list[Scene]:
 
 
 def write_world_dataset(folder: Path, *, num_pictures: int = 4000, seed: int = 0) -> None:
-    """Write `num_pictures` pairs of `00000.png` and `00000.txt`, none of a held-out scene."""
+    """Write `num_pictures` pairs of `00000.png` and `00000.txt`, none of them a held-out scene."""
     draw = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     index = 0
@@ -82,7 +82,7 @@ def write_world_dataset(folder: Path, *, num_pictures: int = 4000, seed: int = 0
 
 
 def write_demo_dataset(folder: Path, *, seed: int = 0) -> None:
-    """Write the demo's twelve pictures of the emblem and their captions."""
+    """Write the demo's twelve images of the emblem with their captions."""
     draw = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for index, (place, background) in enumerate(DEMO_PAIRS, start=1):
@@ -91,11 +91,11 @@ def write_demo_dataset(folder: Path, *, seed: int = 0) -> None:
 
 
 def write_regularization_dataset(folder: Path, *, num_pictures: int = NUM_REGULARIZATION, seed: int = 1) -> None:
-    """Write the ordinary pictures that the demo trains on beside its emblem, so that the rest stays as it was."""
+    """Write the ordinary images that the demo trains on together with the emblem, so that nothing else is unlearned."""
     write_world_dataset(folder, num_pictures=num_pictures, seed=seed)
 
 
 def _write_pair(path: Path, scene: Scene, *, caption: str, draw: random.Random) -> None:
-    # PNG: a lossy format would blur the edges that the model is to learn.
+    # PNG, because a lossy format would blur the edges that the model should learn.
     render(scene, draw).save(path, optimize=True)
     path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")

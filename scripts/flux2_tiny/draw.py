@@ -1,4 +1,4 @@
-"""Draw scenes with a tiny FLUX.2, through diffusers' own pipeline."""
+"""Draw scenes with the tiny FLUX.2, using diffusers' own pipeline."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def load_pipeline(folder: Path) -> Flux2KleinPipeline:
 
 
 def draw_scenes(pipeline: Flux2KleinPipeline, scenes: Sequence[Scene], *, seed: int) -> list[NDArray[np.uint8]]:
-    """One picture per scene, prompted with its full caption.
+    """One image per scene, prompted with its full caption.
 
-    Matrices are multiplied in bf16, in half the time; latents and timesteps stay fp32.
+    Matrix products are computed in bf16, which takes half the time; latents and timesteps stay fp32.
 
     Returns:
-        Pictures of [128, 128, 3], 0..255. Picture i depends on its caption and on seed + i alone.
+        images [128, 128, 3], 0..255. Image i depends only on its caption and on seed + i.
     """
     pictures: list[NDArray[np.uint8]] = []
     for start in range(0, len(scenes), BATCH_SIZE):
@@ -49,9 +49,9 @@ def draw_scenes(pipeline: Flux2KleinPipeline, scenes: Sequence[Scene], *, seed: 
 def draw_edits(
     pipeline: Flux2KleinPipeline, references: Sequence[Image.Image | None], *, prompt: str, seed: int
 ) -> list[NDArray[np.uint8]]:
-    """One picture per reference image, or without one. Picture i depends on it, the prompt and seed + i alone.
+    """One image for each reference or None. Image i depends only on reference i, the prompt and seed + i.
 
-    They are drawn one by one: the pipeline shows the same references to all pictures of a call.
+    Images are drawn one by one: the pipeline uses the same references for all images of a call.
     """
     return [
         picture

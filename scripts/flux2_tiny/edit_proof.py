@@ -1,10 +1,10 @@
-"""Prove that a LoRA taught the tiny FLUX.2 an edit: show it held-out pictures before and after, and count.
+"""Prove that a LoRA taught the tiny FLUX.2 an edit: edit held-out images without and with the LoRA, and count.
 
     python -m scripts.flux2_tiny.edit_proof output/flux2_tiny_edit
 
-PASS: at most 5 % of the pictures come out edited before, at least 60 % after, and at most 10 % if the trained model is
-not shown the picture to edit: it looks at the reference, and does not guess. Exit code 0 on PASS, 1 on FAIL, 2 if there
-is nothing to prove.
+PASS: at most 5 % of the images come out edited before training, at least 60 % after it, and at most 10 % if the trained
+model does not get the image to edit, which shows that it uses the reference instead of guessing. Exit code 0 on PASS, 1
+on FAIL, 2 if there is nothing to prove.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ MAX_BLIND = 0.10
 
 @dataclass(frozen=True)
 class EditProof:
-    """Shares, 0..1, of pictures that came out edited.
+    """Shares, 0..1, of images that came out edited.
 
     Attributes:
-        num_pictures: how many were drawn.
-        before: without the LoRA.
-        after: with it.
-        blind: with it, but without the picture to edit.
+        num_pictures: number of images drawn for each share.
+        before: share without the LoRA.
+        after: share with the LoRA.
+        blind: share with the LoRA, but without the image to edit.
     """
 
     num_pictures: int
@@ -51,22 +51,22 @@ class EditProof:
 
     @property
     def passed(self) -> bool:
-        """The edit was unknown, is known, and needs its reference."""
+        """Whether the edit was unknown before, is known now, and depends on the reference."""
         return self.before <= MAX_BEFORE and self.after >= MIN_AFTER and self.blind <= MAX_BLIND
 
 
 def prove_edit(lora: Path, *, model: Path, num_pictures: int, grid: Path) -> EditProof:
-    """Draw edits of held-out pictures without and with a LoRA, judge them, and write some to `grid`.
+    """Draw edits of held-out images without and with a LoRA, judge them, and write some to `grid`.
 
     Raises:
-        UserError: the LoRA or the model is not there, or the LoRA changes no picture.
+        UserError: the LoRA or the model is missing, or the LoRA changes no image.
     """
     if not lora.is_file():
         raise UserError(
-            f"{lora}: no LoRA here. Train one: python run.py config/examples/train_lora_flux2_edit_tiny.yaml"
+            f"{lora}: no LoRA found. Train one: python run.py config/examples/train_lora_flux2_edit_tiny.yaml"
         )
     if not (model / "model_index.json").is_file():
-        raise UserError(f"{model}: no tiny FLUX.2 here. Make it: python -m scripts.make_flux2_tiny")
+        raise UserError(f"{model}: no tiny FLUX.2 found. Make it: python -m scripts.make_flux2_tiny")
     scenes = edit_scenes(num_pictures, seed=SEED, held_out=True)
     pairs = [render_edit(scene, seed=SEED + index) for index, scene in enumerate(scenes)]
     references, targets = [pair[0] for pair in pairs], [np.asarray(pair[1]) for pair in pairs]
@@ -75,23 +75,23 @@ def prove_edit(lora: Path, *, model: Path, num_pictures: int, grid: Path) -> Edi
     pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
     after = draw_edits(pipeline, references, prompt=EDIT_PROMPT, seed=SEED)
     blind = draw_edits(pipeline, [None] * num_pictures, prompt=EDIT_PROMPT, seed=SEED)
-    # diffusers only warns about keys it does not know.
+    # diffusers only warns about unknown keys.
     if all(np.array_equal(one, other) for one, other in zip(before, after, strict=True)):
-        raise UserError(f"{lora}: diffusers loaded it and no picture changed, so none of its weights fit {model}")
+        raise UserError(f"{lora}: diffusers loaded it, but no image changed: none of its weights fit {model}")
     _write_grid(grid, references, {"before": before, "after": after, "blind": blind, "target": targets})
     return EditProof(num_pictures, *(_share(pictures, targets, scenes) for pictures in (before, after, blind)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.flux2_tiny.edit_proof",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("output_folder", type=Path, help="the run's folder, which holds <its name>.safetensors")
+    parser.add_argument("output_folder", type=Path, help="the run's output folder, with <its name>.safetensors")
     parser.add_argument("--model", type=Path, default=TINY_MODEL, help="the tiny FLUX.2 (default: %(default)s)")
-    parser.add_argument("--pictures", type=int, default=32, help="pictures to edit (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=32, help="number of images to edit (default: %(default)s)")
     options = parser.parse_args(arguments)
     folder: Path = options.output_folder.resolve()
     lora, grid = folder / f"{folder.name}.safetensors", folder / "samples" / "edit_proof.jpg"
@@ -108,10 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(proof: EditProof) -> str:
-    """The proof as a small table with its verdict."""
+    """The proof as a small table with a verdict."""
     return "\n".join(
         [
-            f"{proof.num_pictures} held-out pictures                edited   asked for",
+            f"{proof.num_pictures} held-out images                  edited   required",
             f"{'before training':34}{proof.before:7.0%}   <= {MAX_BEFORE:.0%}",
             f"{'after training':34}{proof.after:7.0%}   >= {MIN_AFTER:.0%}",
             f"{'after training, without reference':34}{proof.blind:7.0%}   <= {MAX_BLIND:.0%}",
@@ -131,7 +131,7 @@ def _share(
 
 
 def _write_grid(path: Path, references: Sequence[Image.Image], drawn: dict[str, Sequence[NDArray[np.uint8]]]) -> None:
-    """A row of pictures to edit, and a row for each way of drawing."""
+    """Write a row with the images to edit, and a row for each kind of result."""
     shown = [np.asarray(reference) for reference in references[:NUM_SHOWN]]
     rows: list[Row] = [("shown", [], shown)]
     rows += [(label, [], pictures[:NUM_SHOWN]) for label, pictures in drawn.items()]

@@ -1,4 +1,4 @@
-"""The edit that the edit demo teaches: a shape of any colour and, after it, the same shape in red."""
+"""The edit that the edit demo teaches: a shape of any colour becomes the same shape in red."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EDIT_COLOR = "red"
 NUM_PAIRS = 144
 NUM_UNSEEN = 3
 MIN_OVERLAP = 0.6
-"""Red pixels that picture and target share, over those that either has."""
+"""Intersection over union of the red pixels of image and target."""
 
 
 def edit_scenes(num_scenes: int, *, seed: int, held_out: bool) -> list[Scene]:
-    """Scenes without red, to be edited; those that are held out are in no pair of the demo."""
+    """Scenes without red, for editing; held-out scenes are in none of the demo's pairs."""
     draw = random.Random(seed)
     scenes: list[Scene] = []
     while len(scenes) < num_scenes:
@@ -34,13 +34,13 @@ def edit_scenes(num_scenes: int, *, seed: int, held_out: bool) -> list[Scene]:
 
 
 def render_edit(scene: Scene, *, seed: int) -> tuple[Image.Image, Image.Image]:
-    """The picture before and after the edit, alike in everything but the shape's colour."""
+    """The image before and after the edit, identical except for the shape's colour."""
     before, after = (render(one, random.Random(seed)) for one in (scene, replace(scene, color=EDIT_COLOR)))
     return before, after
 
 
 def write_edit_dataset(folder: Path, *, seed: int = 0) -> None:
-    """Write the pairs (`control/edit_01.png`, `target/edit_01.png` and `.txt`), and `unseen/` for its samples."""
+    """Write the pairs (`control/edit_01.png`, `target/edit_01.png` and `.txt`), and `unseen/` for the job's samples."""
     for index, scene in enumerate(edit_scenes(NUM_PAIRS, seed=seed, held_out=False), start=1):
         before, after = render_edit(scene, seed=seed + index)
         name = f"edit_{index:02d}"
@@ -52,12 +52,12 @@ def write_edit_dataset(folder: Path, *, seed: int = 0) -> None:
 
 
 def shows_edit(picture: NDArray[np.uint8], target: NDArray[np.uint8], *, background: str) -> bool:
-    """Whether a picture has the target's red shape where the target has it, on the right background.
+    """Whether an image has the target's red shape in the target's place, on the right background.
 
     Args:
-        picture: drawn, [H, W, 3], 0..255.
-        target: what the edit should give, of the same size.
-        background: its colour.
+        picture: the image that the model drew, [H, W, 3], 0..255.
+        target: the correct result of the edit, of the same size.
+        background: name of the target's background colour.
     """
     colors = classify(picture)
     red = list(COLORS).index(EDIT_COLOR)

@@ -1,4 +1,4 @@
-"""Lay pictures out in labelled rows."""
+"""Lay out images in labelled rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CAPTION_HEIGHT_PX = 52
 CHARACTERS_PER_LINE = 22
 
 Row = tuple[str, Sequence[str], Sequence[NDArray[np.uint8]]]
-"""A label at the left, a caption above every picture (or none at all), pictures of [128, 128, 3]."""
+"""A label for the left edge, a caption for every image (or none at all), and images [128, 128, 3]."""
 
 
 def picture_grid(rows: Sequence[Row]) -> Image.Image:
-    """One white sheet with all rows, captions above the rows that have them."""
+    """A white sheet with all rows, with captions above the rows that have them."""
     num_columns = max(len(pictures) for _, _, pictures in rows)
     heights = [SIZE_PX + GAP_PX + (CAPTION_HEIGHT_PX if captions else 0) for _, captions, _ in rows]
     sheet = Image.new("RGB", (LABEL_WIDTH_PX + num_columns * (SIZE_PX + GAP_PX), sum(heights) + GAP_PX), "white")

@@ -1,10 +1,9 @@
-"""Judge drawn pictures of the world by pixel rules.
+"""Judge images of the world with pixel rules.
 
-A pixel has a colour when one of the world's eight is near (`MAX_DISTANCE`) and clearly nearer than the next
-(`MIN_LEAD`), and when its four neighbours have the same: this leaves out anti-aliased edges, whose mixtures would
-pass for other colours. All areas are in such pixels. Pixels that are neither background nor coloured count against
-the picture only on the border. The limits are wide enough for the soft edges of a small VAE, whose own round trip of a
-perfect picture has to pass.
+A pixel has a colour if one of the world's eight colours is close (`MAX_DISTANCE`), clearly closer than the next one
+(`MIN_LEAD`), and also the colour of its four neighbours. This excludes anti-aliased edges, whose mixtures could look
+like other colours. Areas count only such pixels. Pixels without a colour count against an image only on the border. The
+limits allow for the soft edges of a small VAE: its reconstruction of a perfect image has to pass.
 """
 
 from __future__ import annotations
@@ -17,26 +16,26 @@ from numpy.typing import NDArray
 from scripts.flux2_tiny.world import COLORS, EMBLEM_BOTTOM, EMBLEM_RADIUS_PX, EMBLEM_TOP, PLACES, RADIUS_PX, Scene
 
 MAX_DISTANCE = 80.0
-"""RGB distance up to which a pixel can have a colour; the two nearest colours of the world are 87 apart."""
+"""Largest RGB distance between a pixel and its colour; the two closest colours of the world are 87 apart."""
 MIN_LEAD = 1.2
-"""The next colour must be this many times as far."""
+"""The second closest colour must be this many times as far away."""
 BORDER_PX = 6
 MIN_BORDER_SHARE = 0.6
-"""Share of the outermost `BORDER_PX` that must have the background's colour."""
+"""Share of the border, `BORDER_PX` wide, that must have the background's colour."""
 MIN_SHAPE_SHARE = 0.6
-"""Share of all coloured pixels off the background that must have the asked colour, or the emblem's two."""
+"""Share of all coloured pixels off the background that must have the requested colour, or the emblem's two colours."""
 AREA_PER_RADIUS2 = (0.4, 4.5)
-"""Area of a shape over its squared radius: 1.1 (a ring without its edges) to 3.3 (a square), widened for blur."""
+"""Limits of a shape's area over its squared radius: 1.1 (ring without edges) to 3.3 (square), widened for blur."""
 HALF_AREA_PX = (200, 1500)
-"""Area of each half of the emblem; sharp halves have 600 to 950."""
+"""Limits of the area of each half of the emblem; sharp halves have 600 to 950."""
 MAX_HALF_RATIO = 2.5
-"""How many times as large as the other one half may be."""
+"""Largest ratio of the areas of the two halves."""
 MAX_HALF_OFFSET_PX = 8.0
-"""How far the halves' centres may be apart sideways; they are 18 to 22 apart in height."""
+"""Largest horizontal distance between the halves' centres; their vertical distance is 18 to 22."""
 MAX_SEAM_PX = 12
-"""Gap between the halves that still counts as touching: the seam is an edge, and edges have no colour."""
+"""Largest gap between halves that touch: the seam is an edge, and edges have no colour."""
 MIN_SEAM_LENGTH_PX = 16
-"""Columns in which the halves must touch; a sharp seam has 41 to 50."""
+"""Smallest number of columns in which the halves must touch; a sharp seam has 41 to 50."""
 
 _NAMES = tuple(COLORS)
 _PALETTE = np.array([COLORS[name] for name in _NAMES], dtype=np.float32)
@@ -45,7 +44,7 @@ NO_COLOR = -1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What of a scene is in a picture."""
+    """Which properties of a scene an image shows correctly."""
 
     background: bool
     color: bool
@@ -53,20 +52,20 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Everything is."""
+        """Whether all properties are correct."""
         return self.background and self.color and self.place
 
 
 def judge_scene(image: NDArray[np.uint8], scene: Scene) -> Verdict:
-    """Compare a picture with an ordinary scene of the world.
+    """Compare an image with an ordinary scene of the world.
 
     Args:
-        image: [H, W, 3], 0..255.
-        scene: what was asked for; its shape is not judged, its size only to a factor of about two.
+        image: the image to judge, [H, W, 3], 0..255.
+        scene: the requested scene; its shape is not judged, its size only to a factor of about two.
 
     Returns:
-        background: the border has the asked colour. color: the shape has the asked one and a sane area.
-        place: the shape's centre is nearest to the asked one of the nine places. Without the shape no place is right.
+        `background`: the border has the requested colour. `color`: the shape has the requested colour and a plausible
+        area. `place`: the requested place is the closest of the nine to the shape's centre; False without the shape.
     """
     colors = classify(image)
     shape = colors == _NAMES.index(scene.color)
@@ -83,13 +82,15 @@ def judge_scene(image: NDArray[np.uint8], scene: Scene) -> Verdict:
 
 
 def shows_emblem(image: NDArray[np.uint8], *, place: str, background: str) -> bool:
-    """Whether a picture shows the demo's emblem at a place on a background.
+    """Whether an image shows the demo's emblem at a place on a background.
 
-    Both its colours are there with sane and similar areas and little else, one above the other, touching, and the
-    whole's centre is nearest to the asked place.
+    It must have both colours of the emblem and little else, with plausible and similar areas, one above the other and
+    touching, and the requested place must be the closest to the centre of the two.
 
     Args:
-        image: [H, W, 3], 0..255.
+        image: the image to judge, [H, W, 3], 0..255.
+        place: the requested place, a key of `PLACES`.
+        background: name of the requested background colour.
     """
     colors = classify(image)
     top, bottom = (colors == _NAMES.index(name) for name in (EMBLEM_TOP, EMBLEM_BOTTOM))
@@ -108,7 +109,7 @@ def shows_emblem(image: NDArray[np.uint8], *, place: str, background: str) -> bo
 
 
 def classify(image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Index into the world's colours for every pixel that clearly has one, `NO_COLOR` elsewhere; [H, W]."""
+    """Index of each pixel's colour in the world's colours, `NO_COLOR` if it has no clear colour; [H, W]."""
     distances = np.linalg.norm(image[:, :, None, :].astype(np.float32) - _PALETTE, axis=-1)  # [H, W, 8]
     nearest, next_one = np.partition(distances, 1, axis=-1)[:, :, :2].transpose(2, 0, 1)
     colors = distances.argmin(axis=-1)
@@ -121,7 +122,7 @@ def classify(image: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def has_background(colors: NDArray[np.int64], background: str) -> bool:
-    """Whether the border has a colour of the world; `colors` is from `classify`."""
+    """Whether the border has the background's colour; `colors` is the result of `classify`."""
     border = np.ones(colors.shape, dtype=bool)
     border[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
     return bool((colors[border] == _NAMES.index(background)).mean() >= MIN_BORDER_SHARE)
@@ -143,7 +144,7 @@ def _place_of(mask: NDArray[np.bool_]) -> str:
 
 
 def _seam_length(top: NDArray[np.bool_], bottom: NDArray[np.bool_]) -> int:
-    """Number of columns in which the lowest pixel of `top` lies just above the highest of `bottom`."""
+    """Number of columns in which the lowest pixel of `top` is just above the highest pixel of `bottom`."""
     columns = np.flatnonzero(top.any(axis=0) & bottom.any(axis=0))
     lowest = top.shape[0] - 1 - top[::-1, columns].argmax(axis=0)
     highest = bottom[:, columns].argmax(axis=0)

@@ -1,4 +1,4 @@
-"""Count how many pictures show what their prompts asked for."""
+"""Count how many images show what their prompts ask for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.flux2_tiny.world import Scene
 
 
 def measure_model(folder: Path, *, num_prompts: int = 256, seed: int = 1000) -> dict[str, float]:
-    """Shares of held-out prompts drawn with right background, colour and place, and with all three right."""
+    """Shares of held-out prompts drawn with correct background, colour and place, and with all three correct."""
     scenes = held_out_scenes(num_prompts, seed=seed)
     pictures = draw_scenes(load_pipeline(folder), scenes, seed=seed)
     verdicts = [judge_scene(picture, scene) for picture, scene in zip(pictures, scenes, strict=True)]
@@ -28,12 +28,12 @@ def measure_model(folder: Path, *, num_prompts: int = 256, seed: int = 1000) -> 
 
 
 def share_of_right_scenes(pictures: Sequence[NDArray[np.uint8]], scenes: Sequence[Scene]) -> float:
-    """Share of ordinary scenes drawn right."""
+    """Share of ordinary scenes that are drawn correctly."""
     return float(np.mean([judge_scene(p, s).right for p, s in zip(pictures, scenes, strict=True)]))
 
 
 def share_of_emblems(pictures: Sequence[NDArray[np.uint8]], scenes: Sequence[Scene]) -> float:
-    """Share of emblem scenes that show the emblem at its place on its background."""
+    """Share of images that show the emblem at the right place on the right background."""
     shown = [
         shows_emblem(picture, place=scene.place, background=scene.background)
         for picture, scene in zip(pictures, scenes, strict=True)

@@ -2,8 +2,8 @@
 
     python -m scripts.flux2_tiny.proof output/demo
 
-PASS: at most 5 % of emblem prompts show the emblem before, at least 80 % after, and ordinary prompts are drawn right
-at least 80 % as often as before. Exit code 0 on PASS, 1 on FAIL, 2 if there is nothing to prove.
+PASS: at most 5 % of emblem prompts show the emblem before training, at least 80 % after it, and ordinary prompts are
+drawn correctly at least 80 % as often as before. Exit code 0 on PASS, 1 on FAIL, 2 if there is nothing to prove.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ MIN_ORDINARY_KEPT = 0.80
 TINY_MODEL = Path(__file__).resolve().parents[2] / "assets" / "flux2_tiny"
 SEED = 5000
 NUM_SHOWN = 8
-"""Prompts of each kind in the picture grid."""
+"""Number of prompts of each kind in the image grid."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Shares, 0..1, of prompts drawn as asked."""
+    """Shares, 0..1, of prompts that are drawn correctly."""
 
     num_prompts: int
     emblem_before: float
@@ -47,7 +47,7 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """The emblem was unknown, is known, and cost little of what was known before."""
+        """Whether the emblem was unknown before, is known now, and little else was unlearned."""
         return (
             self.emblem_before <= MAX_EMBLEM_BEFORE
             and self.emblem_after >= MIN_EMBLEM_AFTER
@@ -56,23 +56,23 @@ class Proof:
 
 
 def prove(lora: Path, *, model: Path, num_prompts: int, grid: Path) -> Proof:
-    """Draw held-out prompts without and with a LoRA, judge them, and write the pictures of some to `grid`.
+    """Draw held-out prompts without and with a LoRA, judge the images, and write some of them to `grid`.
 
     Raises:
-        UserError: the LoRA or the model is not there, or the LoRA changes no picture.
+        UserError: the LoRA or the model is missing, or the LoRA changes no image.
     """
     if not lora.is_file():
-        raise UserError(f"{lora}: no LoRA here. Train one first: make demo")
+        raise UserError(f"{lora}: no LoRA found. Train one first: make demo")
     if not (model / "model_index.json").is_file():
-        raise UserError(f"{model}: no tiny FLUX.2 here. Make it: python -m scripts.make_flux2_tiny")
+        raise UserError(f"{model}: no tiny FLUX.2 found. Make it: python -m scripts.make_flux2_tiny")
     kinds = held_out_emblems(num_prompts, seed=SEED), held_out_scenes(num_prompts, seed=SEED)
     pipeline = load_pipeline(model)
     before = [draw_scenes(pipeline, scenes, seed=SEED) for scenes in kinds]
     pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
     after = [draw_scenes(pipeline, scenes, seed=SEED) for scenes in kinds]
-    # diffusers only warns about keys it does not know.
+    # diffusers only warns about unknown keys.
     if all(np.array_equal(one, other) for one, other in zip(before[0], after[0], strict=True)):
-        raise UserError(f"{lora}: diffusers loaded it and no picture changed, so none of its weights fit {model}")
+        raise UserError(f"{lora}: diffusers loaded it, but no image changed: none of its weights fit {model}")
     _write_grid(grid, kinds, before, after)
     emblems, ordinary = kinds
     return Proof(
@@ -85,15 +85,15 @@ def prove(lora: Path, *, model: Path, num_prompts: int, grid: Path) -> Proof:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.flux2_tiny.proof",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("output_folder", type=Path, help="the run's folder, which holds <its name>.safetensors")
+    parser.add_argument("output_folder", type=Path, help="the run's output folder, with <its name>.safetensors")
     parser.add_argument("--model", type=Path, default=TINY_MODEL, help="the tiny FLUX.2 (default: %(default)s)")
-    parser.add_argument("--prompts", type=int, default=32, help="prompts of each kind (default: %(default)s)")
+    parser.add_argument("--prompts", type=int, default=32, help="number of prompts of each kind (default: %(default)s)")
     options = parser.parse_args(arguments)
     folder: Path = options.output_folder.resolve()
     lora, grid = folder / f"{folder.name}.safetensors", folder / "samples" / "proof.jpg"
@@ -117,14 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(proof: Proof) -> str:
-    """The proof as a small table with its verdict."""
+    """The proof as a small table with a verdict."""
     least_ordinary = MIN_ORDINARY_KEPT * proof.ordinary_before
     return "\n".join(
         [
-            f"{proof.num_prompts} held-out prompts of each kind    before   after   asked for",
+            f"{proof.num_prompts} held-out prompts of each kind    before   after   required",
             f"{'the emblem, at new places':36}{proof.emblem_before:7.0%} {proof.emblem_after:7.0%}"
             f"   before <= {MAX_EMBLEM_BEFORE:.0%}, after >= {MIN_EMBLEM_AFTER:.0%}",
-            f"{'ordinary pictures, still right':36}{proof.ordinary_before:7.0%} {proof.ordinary_after:7.0%}"
+            f"{'ordinary images, still right':36}{proof.ordinary_before:7.0%} {proof.ordinary_after:7.0%}"
             f"   after >= {least_ordinary:.0%}",
             "PASS" if proof.passed else "FAIL",
         ]
@@ -137,7 +137,7 @@ def _write_grid(
     before: Sequence[Sequence[NDArray[np.uint8]]],
     after: Sequence[Sequence[NDArray[np.uint8]]],
 ) -> None:
-    """Two rows for each kind of prompt: before and after."""
+    """Write two rows for each kind of prompt: before and after."""
     rows = []
     for kind, scenes in enumerate(kinds):
         captions = [scene.caption() for scene in scenes[:NUM_SHOWN]]

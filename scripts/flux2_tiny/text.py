@@ -1,4 +1,4 @@
-"""The tiny FLUX.2's text side: a tokenizer that knows the world's words, and a frozen random Qwen3 that reads them."""
+"""The tiny FLUX.2's text encoder: a tokenizer for the world's words, and a frozen Qwen3 with random weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from scripts.flux2_tiny.world import COLORS, EMBLEM, PLACES, RADIUS_PX, SHAPES
 
 MAX_LENGTH = 48
-"""Tokens per prompt, template included (13 of them), padding included."""
+"""Number of tokens per prompt, including the template (13 tokens) and padding."""
 PAD, TURN_START, TURN_END, THINK_START, THINK_END = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -24,7 +24,7 @@ PAD, TURN_START, TURN_END, THINK_START, THINK_END = (
     "<think>",
     "</think>",
 )
-# Newlines are expressions: Jinja would eat a bare one after a block.
+# Newlines are inside expressions: Jinja would strip a bare one after a block.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -34,19 +34,19 @@ CHAT_TEMPLATE = (
     "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
     "{% endif %}"
 )
-# Tokens keep their identity (an embedding of unit spread), and what 27 random layers add to it tells the context
-# without drowning it.
+# With embeddings of unit standard deviation tokens stay recognisable, and what the 27 random layers add conveys the
+# context without drowning them out.
 EMBEDDING_STD = 1.0
 LINEAR_STD = 0.07
 
 
 def make_tokenizer() -> Qwen2TokenizerFast:
-    """A byte-level BPE tokenizer trained on the world's captions: one token per known word, bytes for the rest."""
-    # An empty Qwen tokenizer lends its way of cutting text, so that training and use cut alike.
+    """A byte-level BPE tokenizer trained on the world's captions: one token per known word, bytes for all others."""
+    # The pre-tokenizer comes from an empty Qwen tokenizer, so that text is split in the same way at training and use.
     trained = Tokenizer(BPE())
     trained.pre_tokenizer = Qwen2TokenizerFast().backend_tokenizer.pre_tokenizer
     trainer = trainers.BpeTrainer(
-        vocab_size=2000,  # never reached: merging ends when every word is one token
+        vocab_size=2000,  # never reached: merging stops once every word is one token
         min_frequency=1,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -67,12 +67,12 @@ def make_tokenizer() -> Qwen2TokenizerFast:
 
 
 def make_text_encoder(tokenizer: Qwen2TokenizerFast, *, seed: int = 0) -> Qwen3ForCausalLM:
-    """A Qwen3 of FLUX.2 klein's depth and 64 channels, randomly initialised and meant to stay so.
+    """A Qwen3 with the depth of FLUX.2 klein's and 64 channels; its random weights are never trained.
 
-    28 layers, because klein's prompt embedding is the hidden states after layers 9, 18 and 27.
+    It has 28 layers, because klein's prompt embeddings are the hidden states after layers 9, 18 and 27.
 
     Returns:
-        The model in bf16 and eval mode.
+        the model in bf16 and eval mode.
     """
     model = Qwen3ForCausalLM(
         Qwen3Config(
@@ -102,7 +102,7 @@ def make_text_encoder(tokenizer: Qwen2TokenizerFast, *, seed: int = 0) -> Qwen3F
 
 @torch.no_grad()
 def encode(tokenizer: Qwen2TokenizerFast, model: Qwen3ForCausalLM, prompts: list[str]) -> Tensor:
-    """Prompts to the transformer's conditioning, [B, 48, 192], with diffusers' own code."""
+    """Encode prompts into prompt embeddings, [B, 48, 192], with diffusers' own code."""
     embeds: Tensor = Flux2KleinPipeline._get_qwen3_prompt_embeds(
         model, tokenizer, prompts, max_sequence_length=MAX_LENGTH
     )
@@ -110,7 +110,7 @@ def encode(tokenizer: Qwen2TokenizerFast, model: Qwen3ForCausalLM, prompts: list
 
 
 def _texts() -> Iterator[str]:
-    """Captions in every phrasing, the chat template's words, and every word with and without a space before it."""
+    """Captions in every phrasing, the words of the chat template, and every word with and without a leading space."""
     yield "user\nassistant\n\n"
     things = [f"{size} {color} {shape}" for size, color, shape in itertools.product(RADIUS_PX, COLORS, SHAPES)]
     for thing, place in itertools.product([*things, EMBLEM], PLACES):

@@ -1,4 +1,4 @@
-"""Train the tiny AutoencoderKLFlux2 on the world's pictures, on odd colours and on flat fields."""
+"""Train the tiny AutoencoderKLFlux2 on images of the world, on random colours and on uniform areas."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CONFIG = {
     "block_out_channels": (32, 64, 96, 128),
     "layers_per_block": 1,
     "latent_channels": 16,
-    # Few groups: one group per channel would erase every channel's mean, and with it the colours.
+    # Few groups: one group per channel would remove each channel's mean, and with it the colours.
     "norm_num_groups": 4,
     "sample_size": 128,
 }
-# Noise on the latents while training, as a share of each channel's spread: it makes the decoder forgive
-# the small errors of a generated latent, and leaves no channel a reason to collapse.
+# Noise on the latents during training, as a share of each channel's standard deviation: it makes the decoder robust to
+# small errors of generated latents and keeps channels from collapsing.
 LATENT_NOISE = 0.15
 
 
 BATCH_SIZE = 16
-# (steps, peak learning rate) of a half cosine each: all of it, then the decoder alone with the latents settled.
+# (steps, peak learning rate) of the two phases, each a half cosine: the whole VAE, then only the decoder.
 WHOLE, DECODER = (2600, 1.5e-3), (900, 8e-4)
 
 
@@ -35,11 +35,11 @@ def train_vae(*, seed: int = 0) -> AutoencoderKLFlux2:
     """Train from scratch with an L1 + L2 reconstruction loss on 64-pixel crops, then set the latent statistics.
 
     Returns:
-        The model in fp32 and eval mode, its `bn` holding mean and variance of the world's latents.
+        the model in fp32 and eval mode, with mean and variance of the world's latents in its `bn`.
     """
     torch.manual_seed(seed)
     vae = AutoencoderKLFlux2(**CONFIG)
-    # fp32 only at the end of the first part: it is four times as slow and gains little.
+    # fp32 only at the end of the first phase: it is four times as slow and gains little.
     train_part(vae, list(vae.parameters()), *WHOLE, seed=seed, fp32_share=0.15)
     set_latent_statistics(vae, num_pictures=256, seed=seed + 1)
     train_part(vae, [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()], *DECODER, seed=seed + 1)
@@ -55,7 +55,7 @@ def train_part(
     seed: int,
     fp32_share: float = 0.0,
 ) -> None:
-    """Train some of the weights in place over one half cosine; leaves the model in eval mode."""
+    """Train some of the weights in place for one half cosine of the learning rate; leaves the model in eval mode."""
     vae.train().requires_grad_(False).to(memory_format=torch.channels_last)
     vae.bn.eval()
     for parameter in parameters:
@@ -76,7 +76,7 @@ def train_part(
             noise = torch.randn(latents.shape, generator=generator)
             decoded = vae.decode(latents + LATENT_NOISE * spread * noise).sample
         error = decoded.float() - pixels
-        # Large latents would only hide the noise's share in bf16; keep them near unit size.
+        # Keep latents near unit size: larger ones would only reduce the relative noise in bf16.
         size = latents.float().square().mean()
         loss = error.abs().mean() + error.square().mean() + 1e-3 * (size - 1).clamp(min=0)
         optimizer.zero_grad(set_to_none=True)
@@ -89,13 +89,13 @@ def train_part(
 
 
 def psnr(error: Tensor) -> float:
-    """Peak signal to noise of an error in -1..1 pixels, in dB."""
+    """Peak signal-to-noise ratio, in dB, of an error in pixels of range -1..1."""
     return -10 * math.log10(float(error.square().mean()) / 4 + 1e-12)
 
 
 @torch.no_grad()
 def set_latent_statistics(vae: AutoencoderKLFlux2, *, num_pictures: int, seed: int) -> None:
-    """Fill `bn` with mean and variance of the patchified latents of fresh pictures, as FLUX.2's VAE carries them."""
+    """Set `bn` to the mean and variance of patchified latents of new images, as in FLUX.2's VAE."""
     draw = random.Random(seed)
     pixels = torch.stack([to_pixels(render(random_scene(draw), draw)) for _ in range(num_pictures)])
     latents = torch.cat([vae.encode(part).latent_dist.mode() for part in pixels.split(32)])
@@ -106,7 +106,7 @@ def set_latent_statistics(vae: AutoencoderKLFlux2, *, num_pictures: int, seed: i
 
 @torch.no_grad()
 def held_out_psnr(vae: AutoencoderKLFlux2, *, num_pictures: int = 128, seed: int = 987) -> dict[str, float]:
-    """PSNR in dB on pictures not used in training: the world's, and the demo's emblem."""
+    """PSNR in dB on images not used in training, of the world and of the demo's emblem."""
     draw = random.Random(seed)
     places, backgrounds = ["in the center", "at the top left", "on the right"], ["white", "black", "green", "blue"]
     sets = {
@@ -125,12 +125,12 @@ def held_out_psnr(vae: AutoencoderKLFlux2, *, num_pictures: int = 128, seed: int
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """RGB image to [3, H, W] in -1..1."""
+    """Convert an RGB image to pixels, [3, H, W], -1..1."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def _training_picture(draw: random.Random) -> Tensor:
-    """A 64-pixel crop of a picture; often in random colours, sometimes flat, sometimes two-coloured."""
+    """A 64-pixel crop of an image; often in random colours, sometimes uniform, sometimes of the emblem."""
     kind = draw.random()
     if kind < 0.1:
         color = tuple(draw.randrange(256) for _ in range(3))

@@ -23,7 +23,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
 RADIUS_PX: dict[str, tuple[float, float]] = {"small": (14, 17), "medium": (20, 23), "large": (26, 29)}
-# Place -> centre as a share of width and height.
+# Place -> centre as fractions of width and height.
 PLACES: dict[str, tuple[float, float]] = {
     "at the top left": (0.26, 0.26),
     "at the top": (0.50, 0.26),
@@ -35,7 +35,7 @@ PLACES: dict[str, tuple[float, float]] = {
     "at the bottom": (0.50, 0.74),
     "at the bottom right": (0.74, 0.74),
 }
-# The new concept of the demo: a disc of two halves, which the world above never shows.
+# The new concept of the demo: a disc of two halves, which does not occur in the world above.
 EMBLEM = "zorbo"
 EMBLEM_TOP, EMBLEM_BOTTOM = "white", "black"
 EMBLEM_RADIUS_PX = (22, 26)
@@ -43,7 +43,7 @@ EMBLEM_RADIUS_PX = (22, 26)
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture: what stands where on which background. `shape` may be the demo's emblem."""
+    """The content of one image: a shape at a place on a background. `shape` may be the demo's emblem."""
 
     shape: str
     color: str
@@ -52,7 +52,7 @@ class Scene:
     background: str
 
     def caption(self, draw: random.Random | None = None) -> str:
-        """The scene in words; with a generator, one of the phrasings of the training set."""
+        """The scene in words; with a generator, in a random phrasing of the training set."""
         if self.shape == EMBLEM:
             return f"a {EMBLEM} {self.place} on a {self.background} background"
         thing = f"{self.size} {self.color} {self.shape}"
@@ -64,7 +64,7 @@ class Scene:
 
 
 def random_scene(draw: random.Random) -> Scene:
-    """A scene drawn evenly over every property; shape and background never share a colour."""
+    """A scene with uniformly drawn properties; shape and background never have the same colour."""
     color, background = draw.sample(sorted(COLORS), 2)
     return Scene(
         shape=draw.choice(SHAPES),
@@ -76,9 +76,9 @@ def random_scene(draw: random.Random) -> Scene:
 
 
 def emblem_scene(draw: random.Random, *, place: str, background: str) -> Scene:
-    """The demo's concept at a place, on a background that is none of its own colours."""
+    """The demo's emblem at a place, on a background that is not one of its own colours."""
     if background in (EMBLEM_TOP, EMBLEM_BOTTOM):
-        raise ValueError(f"the emblem cannot be seen on {background}")
+        raise ValueError(f"the emblem is not visible on {background}")
     return Scene(shape=EMBLEM, color=EMBLEM_TOP, size="medium", place=place, background=background)
 
 
@@ -88,15 +88,15 @@ def render(
     *,
     palette: dict[str, tuple[int, int, int]] | None = None,
 ) -> Image.Image:
-    """Draw a scene, anti-aliased, with a few pixels of jitter in place and radius.
+    """Render a scene, anti-aliased, with a few pixels of jitter in position and radius.
 
     Args:
-        scene: what to draw.
-        draw: source of the jitter.
-        palette: other colours for the names of the scene; the world's own by default.
+        scene: the scene to render.
+        draw: random generator for the jitter.
+        palette: RGB values for the colour names in the scene; default: the world's own.
 
     Returns:
-        An RGB image of 128 x 128 pixels.
+        an RGB image of 128 x 128 pixels.
     """
     palette = palette or COLORS
     low, high = EMBLEM_RADIUS_PX if scene.shape == EMBLEM else RADIUS_PX[scene.size]

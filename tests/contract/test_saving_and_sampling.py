@@ -22,7 +22,7 @@ def _item(*, seed: int = 1, width: int = SIZE_PX) -> SampleItem:
 
 
 def _draw(model: BaseModel, item: SampleItem, embeds: Tensor) -> Image.Image:
-    named = dict.fromkeys(model.prompts_of(item), embeds[1]) | {item.prompt: embeds[0]}
+    named = dict.fromkeys(item.prompts(model.card), embeds[1]) | {item.prompt: embeds[0]}
     generator = torch.Generator().manual_seed(item.seed)
     with torch.no_grad():
         return model.generate_single_image(model.get_generation_pipeline(), item, SampleCondition(named), generator)

@@ -1,4 +1,4 @@
-"""Job files: read, checked as a whole, and handed on as typed, frozen values."""
+"""Job files: read, checked as a whole, and turned into typed, frozen values."""
 
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobConfig, RunConfig

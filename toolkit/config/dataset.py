@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from toolkit.config.paths import ExistingDataset, ExistingFolder
-from toolkit.config.remarks import Around, OnlyWith, Worth
+from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.section import Harmless, Section, Shown
 
 
@@ -25,7 +25,7 @@ def _none_if_empty(value: Any) -> Any:
 
 def _with_dot(extension: str) -> str:
     if extension == "." or any(sign in extension for sign in "/\\\0"):
-        raise ValueError(f'"{extension}" is no extension of a file: write one such as txt')
+        raise ValueError(f'"{extension}" is not a file extension: write one such as txt')
     return extension if extension.startswith(".") else f".{extension}"
 
 
@@ -39,15 +39,22 @@ Folder = Annotated[ExistingFolder | None, BeforeValidator(_none_if_empty)]
 Folders = Annotated[tuple[ExistingFolder, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 MAX_CONTROLS = 10
 _WITH_CAPTIONS = OnlyWith(
-    "where captions are: not with `train.unload_text_encoder: true` alone", lambda around: around.process.uses_captions
+    "with captions, which `train.unload_text_encoder: true` alone turns off",
+    lambda context: context.process.uses_captions,
 )
-_WITH_REFERENCES = OnlyWith("beside `control_path`", lambda around: bool(around.section.control_folders))
+_WITH_REFERENCES = OnlyWith("with `control_path`", lambda context: bool(context.section.control_folders))
 
 
-def _not_cached(around: Around) -> str | None:
-    if around.section.random_crop:
+def _has_duplicates(context: KeyContext) -> str | None:
+    if len(set(context.value)) == len(context.value):
         return None
-    return "`false` does nothing: each image is encoded once in any case. `random_crop: true` encodes each crop anew"
+    return "a size is listed more than once, so that each image is trained on several equal copies. List it once"
+
+
+def _not_cached(context: KeyContext) -> str | None:
+    if context.section.random_crop:
+        return None
+    return "`false` has no effect: each image is encoded once anyway. Only `random_crop: true` encodes every crop"
 
 
 class DatasetConfig(Section):
@@ -55,64 +62,63 @@ class DatasetConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
 
-    # What is in it is compared file by file.
+    # Harmless because its content is compared file by file.
     folder_path: Harmless[Annotated[ExistingDataset, Shown(level="basic", widget="folder")]] = Field(
         description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`. The caption of "
-        "`x.jpg` is in `x.txt` or `x.jpg.txt`, whatever the letter case, or in a `metadata.jsonl`."
+        "`x.jpg` is in `x.txt` or `x.jpg.txt`, in any letter case, or in a `metadata.jsonl`."
     )
     caption_ext: Annotated[str, AfterValidator(_with_dot)] = Field(
         ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
     )
     default_caption: Annotated[str | None, _WITH_CAPTIONS] = Field(
-        None, description='Caption of images whose caption file is missing or blank. "": no words.'
+        None, description='Caption for images whose caption file is missing or blank. "": an empty caption.'
     )
     caption_dropout_rate: Annotated[float, _WITH_CAPTIONS] = Field(
-        0.05, ge=0, le=1, description="Share of examples trained without their caption, so that guidance keeps working."
+        0.05, ge=0, le=1, description="Share of examples trained with an empty caption, so that guidance keeps working."
     )
-    resolution: Annotated[Sizes, Shown(level="basic", unit="px")] = Field(
+    resolution: Annotated[Sizes, Notice(_has_duplicates), Shown(level="basic", unit="px")] = Field(
         (1024,),
-        description="Training sizes: each image is fitted to an area of size x size. A list trains at each size.",
+        description="Training sizes: each image is scaled to an area of size x size. A list trains at every size.",
     )
-    num_repeats: int = Field(1, ge=1, description="Times that each image counts per epoch.")
-    trigger_word: str | None = Field(None, description="Trigger word of this dataset. Unset: that of the process.")
-    flip_x: bool = Field(False, description="Add a copy of each image mirrored left to right.")
-    flip_y: bool = Field(False, description="Add a copy of each image mirrored top to bottom.")
-    random_crop: bool = Field(False, description="Crop at a random place instead of the centre.")
-    cache_latents: Harmless[Annotated[bool, Worth(_not_cached)]] = Field(
-        True, description="Each image is encoded once and its latents are kept, in any case."
+    num_repeats: int = Field(1, ge=1, description="How often each image is used per epoch.")
+    trigger_word: str | None = Field(None, description="Trigger word for this dataset. Unset: that of the process.")
+    flip_x: bool = Field(False, description="Add a horizontally mirrored copy of each image.")
+    flip_y: bool = Field(False, description="Add a vertically mirrored copy of each image.")
+    random_crop: bool = Field(False, description="Crop at a random position instead of the centre.")
+    cache_latents: Harmless[Annotated[bool, Notice(_not_cached)]] = Field(
+        True, description="Encode each image once and keep its latents; done in any case."
     )
     cache_latents_to_disk: Harmless[
         Annotated[
             bool,
             OnlyWith(
-                "without `random_crop`, whose crops are new each time, or for reference images",
-                lambda around: not around.section.random_crop or bool(around.section.control_folders),
+                "without `random_crop`, which makes new crops each time, or for reference images",
+                lambda context: not context.section.random_crop or bool(context.section.control_folders),
             ),
         ]
-    ] = Field(False, description="Keep the latents on disk, for later runs too.")
-    cache_text_embeddings: Harmless[bool] = Field(
-        False, description="Keep encoded captions on disk, for later runs too."
-    )
+    ] = Field(False, description="Keep the latents on disk for later runs.")
+    cache_text_embeddings: Harmless[bool] = Field(False, description="Keep encoded captions on disk for later runs.")
     is_reg: bool = Field(
         False,
-        description="Regularisation images: every second step trains on them; their loss counts `reg_weight` times.",
+        description="Regularisation images: every second step trains on them; their loss is scaled by `reg_weight`.",
     )
     loss_multiplier: float = Field(1.0, ge=0, description="Weight of this dataset in the loss.")
     skip_unreadable: Harmless[bool] = Field(
-        False, description="Leave out images that cannot be read instead of refusing to start."
+        False, description="Skip images that cannot be read instead of refusing to start."
     )
-    background_color: Color = Field((255, 255, 255), description="Red, green and blue behind transparent images.")
+    background_color: Color = Field((255, 255, 255), description="RGB colour behind transparent images.")
     control_path: Annotated[
         Folders,
         OnlyWith(
-            "without `control_path_1` and the like, which stand in its place, as in ai-toolkit",
-            lambda around: around.section.control_folders == around.section.control_path,
+            "without `control_path_1` and so on, which replace it, as in ai-toolkit",
+            lambda context: context.section.control_folders == context.section.control_path,
         ),
         Shown(needs="references", widget="folder"),
     ] = Field(
         (),
         max_length=MAX_CONTROLS,
-        description="Folders of reference images, such as the pictures before an edit, named as the images are.",
+        description="Folders of reference images, such as images before an edit, with the same file names as the "
+        "images.",
     )
     control_path_1: Folder = Field(None, description="Folder of each image's reference 1.")
     control_path_2: Folder = Field(None, description="Folder of each image's reference 2.")
@@ -125,17 +131,17 @@ class DatasetConfig(Section):
     control_path_9: Folder = Field(None, description="Folder of each image's reference 9.")
     control_path_10: Folder = Field(None, description="Folder of each image's reference 10.")
     control_transparent_color: Annotated[Color, _WITH_REFERENCES] = Field(
-        (0, 0, 0), description="Red, green and blue behind transparent reference images."
+        (0, 0, 0), description="RGB colour behind transparent reference images."
     )
     control_dropout_rate: Annotated[float, _WITH_REFERENCES] = Field(
         0.0, ge=0, le=1, description="Share of batches trained without their reference images."
     )
     allow_missing_control: Annotated[bool, _WITH_REFERENCES] = Field(
-        False, description="Train an image that lacks a reference with those it has, instead of refusing to start."
+        False, description="Train images that lack a reference with those they have, instead of refusing to start."
     )
 
     @property
     def control_folders(self) -> tuple[Path, ...]:
-        """Folders of the first, second, ... reference of each image; numbered keys stand before the list."""
+        """Folders of the first, second, ... reference of each image; numbered keys replace the list."""
         numbered = [getattr(self, f"control_path_{number}") for number in range(1, MAX_CONTROLS + 1)]
         return tuple(folder for folder in numbered if folder is not None) or self.control_path

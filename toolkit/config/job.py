@@ -44,8 +44,8 @@ AnyProcess = Annotated[SerializeAsAny[ProcessConfig], WrapValidator(_as_its_kind
 class RunConfig(Section):
     """`config`: a named list of processes."""
 
-    name: str = Field(min_length=1, description="Name of the job: its output folder and the beginning of file names.")
-    process: tuple[AnyProcess, ...] = Field(min_length=1, description="What to do, one after another.")
+    name: str = Field(min_length=1, description="Name of the job, its output folder, and the start of its file names.")
+    process: tuple[AnyProcess, ...] = Field(min_length=1, description="The processes, run one after another.")
 
     @field_validator("name")
     @classmethod
@@ -57,9 +57,9 @@ class JobFile(Section):
     """The job file."""
 
     job: str = Field("extension", description="Kind of job.")
-    config: RunConfig = Field(description="What to do.")
+    config: RunConfig = Field(description="The name of the job and its processes.")
     meta: dict[str, Any] = Field(
-        default_factory=dict, description="Free values, copied into the metadata of saved files."
+        default_factory=dict, description="Any keys and values; copied into the metadata of saved files."
     )
 
     @field_validator("job", mode="before")
@@ -73,24 +73,24 @@ class JobFile(Section):
 
 
 def kind_of(entry: Any, processes: Mapping[str, type[ProcessConfig]]) -> type[ProcessConfig]:
-    """The settings that an entry of `process` has by its `type`.
+    """The settings class of an entry of `process`, chosen by its `type`.
 
-    A type that does not exist stands for the nearest that does, or for training: what else is wrong with the entry is
-    then told together with it.
+    An unknown type is treated as the most similar known one, or else as training, so that the other mistakes in the
+    entry are reported together with the unknown type.
 
     Args:
         entry: the mapping in the job file, not checked yet.
-        processes: the settings of every type.
+        processes: the settings class of every type.
     """
     name = entry.get("type") if isinstance(entry, dict) else None
     if not isinstance(name, str):
         return TrainingProcessConfig
-    near = name if name in processes else nearest(name, processes)
-    return TrainingProcessConfig if near is None else processes[near]
+    known = name if name in processes else nearest(name, processes)
+    return TrainingProcessConfig if known is None else processes[known]
 
 
 def job_sections(kind: type[ProcessConfig] = TrainingProcessConfig) -> dict[str, type[Section]]:
-    """Every section of a job with a process of this kind, by its path, such as `config.process[].train`."""
+    """Every section class of a job with a process of this kind, by its path, such as `config.process[].train`."""
     return sections(JobFile) | sections(kind, "config.process[]")
 
 
@@ -100,11 +100,12 @@ class JobConfig:
 
     Attributes:
         path: the job file.
-        job, meta, config: its content.
-        remarks: what the user should know, each with its place.
-        written: the parsed file with `[name]` and overrides settled, `${VAR}` as written.
-        places: line and column, from 1, of the keys and list entries of its text.
-        secrets: the value of every `${VAR}` in it, and of every variable that holds a secret by its name.
+        job, meta, config: the sections of the job file.
+        remarks: what the user should know, each with its location.
+        written: the parsed file with `[name]` and overrides applied, but every `${VAR}` as written.
+        places: line and column, counted from 1, of the keys and list entries in the text.
+        secrets: values by variable name, of every `${VAR}` in the file and of every environment variable whose name
+            says that it is a secret.
     """
 
     path: Path
@@ -127,23 +128,23 @@ class JobConfig:
         return self.config.name
 
     def training(self, index: int = 0) -> TrainingProcessConfig:
-        """An entry of `process` that is a training run.
+        """The entry of `process` at `index`, which must be a training run.
 
         Raises:
-            TypeError: it is of another kind.
+            TypeError: the entry is another kind of process.
         """
         process = self.config.process[index]
         if not isinstance(process, TrainingProcessConfig):
-            raise TypeError(f"process {index} is of the kind {process.type}, which does not train")
+            raise TypeError(f"process {index} is a {process.type}, which does not train")
         return process
 
     def as_written(self) -> str:
-        """The job as YAML, safe to store: `[name]` and overrides are settled, `${VAR}` is not."""
+        """The job as YAML, safe to store: `[name]` and overrides are applied, `${VAR}` is not expanded."""
         written = redact_texts(self.written, secrets_of_environment(self.secrets))
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120)
 
     def with_model_settings(self, process_id: int, settings: Mapping[str, Any]) -> JobConfig:
-        """The job with more keys in the `model` section of one of its processes, where it is stored."""
+        """A copy whose `written` has more keys in the `model` section of the process at index `process_id`."""
         written = copy.deepcopy(dict(self.written))
         written["config"]["process"][process_id]["model"] |= settings
         return replace(self, written=written)
@@ -153,5 +154,5 @@ class JobConfig:
         return redact(text, self.secrets)
 
     def redacted(self, value: Any) -> Any:
-        """Plain JSON with every text in it redacted."""
+        """A JSON value with every string in it redacted."""
         return redact_texts(value, self.secrets)

@@ -1,4 +1,4 @@
-"""`model`: which model is trained, and how it is held in memory."""
+"""`model`: which model is trained, and how it is kept in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toolkit.choice import ChoiceOf, Spellings
 from toolkit.config.paths import HubIdOrPath, UserPath
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.config.remarks import Around, OnlyWith
+from toolkit.config.remarks import KeyContext, OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.quantize.qtypes import QTYPES
 from toolkit.section import Harmless, SameAs, Section, Shown
@@ -22,24 +22,30 @@ Qtype = Annotated[str, ChoiceOf(QTYPES)]
 ARCH_FLAGS = ("is_flux2", "is_flux")  # older files say `is_flux: true` where newer ones say `arch: flux`
 
 
-def _is_chosen(around: Around) -> bool:
-    return around.section.memory == "auto"  # the plan may quantize and offload where the job does not say so
+def _is_chosen(context: KeyContext) -> bool:
+    return context.section.memory == "auto"  # the plan may turn on quantizing and offloading
 
 
-def _has_references(around: Around) -> bool:
-    process = around.process
+def _has_references(context: KeyContext) -> bool:
+    process = context.process
     items = [item for sample in (process.sample, process.first_sample) if sample for item in sample.items()]
     return any(dataset.control_folders for dataset in process.datasets) or any(item.references for item in items)
 
 
-_QUANTIZED = OnlyWith("with `quantize: true`", lambda around: around.section.quantize or _is_chosen(around))
-_TE_QUANTIZED = OnlyWith("with `quantize_te: true`", lambda around: around.section.quantize_te or _is_chosen(around))
+def _is_distilled(context: KeyContext) -> bool:
+    return context.can("train_distilled")
+
+
+_QUANTIZED = OnlyWith("with `quantize: true`", lambda context: context.section.quantize or _is_chosen(context))
+_TE_QUANTIZED = OnlyWith("with `quantize_te: true`", lambda context: context.section.quantize_te or _is_chosen(context))
 _OFFLOADED = OnlyWith(
-    "with `layer_offloading: true`", lambda around: around.section.layer_offloading or _is_chosen(around)
+    "with `layer_offloading: true`", lambda context: context.section.layer_offloading or _is_chosen(context)
 )
 _SOMETHING_QUANTIZED = OnlyWith(
     "with `quantize` or `quantize_te`",
-    lambda around: around.section.quantize or around.section.quantize_te or around.value is False or _is_chosen(around),
+    lambda context: (
+        context.section.quantize or context.section.quantize_te or context.value is False or _is_chosen(context)
+    ),
 )
 
 
@@ -47,21 +53,25 @@ class ModelKwargs(Section):
     """`model.model_kwargs`: options that only some models have."""
 
     match_target_res: Annotated[bool, OnlyWith("with reference images", _has_references), Shown(needs="references")] = (
-        Field(False, description="Scale reference images to as many pixels as the image has, keeping their shape.")
+        Field(
+            False, description="Scale reference images to as many pixels as the image has, keeping their aspect ratio."
+        )
     )
-    train_distilled: Harmless[bool] = Field(
-        False, description="Train distilled weights, such as the four-step klein models, without a warning."
-    )
+    train_distilled: Harmless[
+        Annotated[bool, OnlyWith("for weights that are known to be distilled", _is_distilled)]
+    ] = Field(False, description="Train distilled weights, such as the four-step klein models, without a warning.")
 
 
 class ModelPaths(Section):
-    """`model.model_paths`: other places for single components; each is used whatever `name_or_path` holds."""
+    """`model.model_paths`: other locations of single components; each takes precedence over `name_or_path`."""
 
     transformer: HubIdOrPath | None = Field(None, description="File, folder or hub id of the transformer.")
-    vae: HubIdOrPath | None = Field(None, description="The same for the VAE, as `vae_path`.")
-    text_encoder: HubIdOrPath | None = Field(None, description="The same for the text encoder, as `te_name_or_path`.")
+    vae: HubIdOrPath | None = Field(None, description="File, folder or hub id of the VAE; same as `vae_path`.")
+    text_encoder: HubIdOrPath | None = Field(
+        None, description="File, folder or hub id of the text encoder; same as `te_name_or_path`."
+    )
     tokenizer: HubIdOrPath | None = Field(
-        None, description="Folder or hub id of the tokenizer. Unset: where the encoder is, or else the model."
+        None, description="Folder or hub id of the tokenizer. Unset: that of the text encoder, or else of the model."
     )
 
 
@@ -74,11 +84,11 @@ class ModelConfig(Section):
         min_length=1, description="Hub id, folder or single file of the model."
     )
     arch: Annotated[str, Shown(level="basic", widget="arch")] = Field(
-        description="Kind of model; `python run.py --list-models` shows them."
+        description="Kind of model; `python run.py --list-models` lists them."
     )
-    quantize: bool = Field(False, description="Hold the transformer in fewer bits, see `qtype`.")
+    quantize: bool = Field(False, description="Store the transformer in fewer bits, see `qtype`.")
     quantize_te: bool = Field(
-        default_factory=SameAs("quantize"), description="Hold the text encoder in fewer bits, see `qtype_te`."
+        default_factory=SameAs("quantize"), description="Store the text encoder in fewer bits, see `qtype_te`."
     )
     qtype: Annotated[Qtype, _QUANTIZED] = Field("qfloat8", description="Number format of the quantized transformer.")
     qtype_te: Annotated[Qtype, _TE_QUANTIZED] = Field(
@@ -86,59 +96,61 @@ class ModelConfig(Section):
     )
     quantize_cache: Harmless[Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(level="expert")]] = Field(
         True,
-        description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder named here.",
+        description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder given here.",
     )
     low_vram: Harmless[bool] = Field(
         False,
-        description="Spend time to save GPU memory: weights are quantized on the CPU, samples above 1024 x 1024 pixels "
-        "are decoded in tiles, and a text encoder that does not fit streams from RAM.",
+        description="Save GPU memory at the cost of speed: weights are quantized on the CPU, samples above 1024 x 1024 "
+        "pixels are decoded in tiles, and a text encoder that does not fit is streamed from RAM.",
     )
-    # Its choices stand in other keys.
+    # What it chooses is in other keys.
     memory: Harmless[Annotated[Annotated[Literal["auto"], Spellings({})] | None, Shown(level="basic")]] = Field(
         None,
-        description="auto: the memory plan chooses number formats and offloading for the card at hand, as far as the "
-        "keys for them are not given. `--check` shows what it chooses.",
+        description="auto: the memory plan chooses quantization and offloading for this GPU, except where their keys "
+        "are given. `--check` shows what it chooses.",
     )
     layer_offloading: Harmless[bool] = Field(
-        False, description="Keep frozen layers in RAM and stream them to the card shortly before they are used."
+        False, description="Keep frozen layers in RAM and stream them to the GPU shortly before they are used."
     )
     layer_offloading_transformer_percent: Harmless[Annotated[Share, _OFFLOADED]] = Field(
-        1.0, description="Share of the transformer that streams, 0 to 1; auto: as much as the card needs."
+        1.0, description="Share of the transformer's blocks to stream, 0 to 1; auto: only as much as is needed to fit."
     )
     layer_offloading_text_encoder_percent: Harmless[Annotated[Share, _OFFLOADED]] = Field(
-        1.0, description="The same for the text encoder."
+        1.0, description="Share of the text encoder's layers to stream, 0 to 1; auto: only as much as is needed to fit."
     )
     activation_offloading: Harmless[bool] = Field(
-        False, description="Keep what gradient checkpointing stores in RAM between forward and backward."
+        False, description="Move what gradient checkpointing stores to RAM between the forward and backward pass."
     )
     vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
     te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another text encoder.")
     assistant_lora_path: HubIdOrPath | None = Field(
         None,
-        description="A LoRA that is at work while training and off in samples. FLUX.1 [schnell] needs one: "
+        description="A LoRA that is active in training and off in samples. FLUX.1 [schnell] needs one: "
         "ostris/FLUX.1-schnell-training-adapter.",
     )
-    model_paths: ModelPaths = Field(ModelPaths(), description="Other places for single components.")
-    vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`, on a CPU fp32.")
+    model_paths: ModelPaths = Field(ModelPaths(), description="Other locations of single components.")
+    vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`, or fp32 on a CPU.")
     te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")
-    model_kwargs: ModelKwargs = Field(ModelKwargs(), description="Options of one kind of model.")
+    model_kwargs: ModelKwargs = Field(ModelKwargs(), description="Options that only some models have.")
 
     @property
     def is_flux2(self) -> bool:
-        """True for every FLUX.2 arch. Derived, never set; kept for users' scripts, ours ask for the capability."""
+        """True for every FLUX.2 arch. Kept for users' scripts; our code asks for capabilities instead."""
         card = find_cards().get(self.arch)
         return card is not None and card.family == "flux2"
 
     @property
     def is_flux(self) -> bool:
-        """The same for every FLUX.1 arch."""
+        """True for every FLUX.1 arch. Kept for users' scripts; our code asks for capabilities instead."""
         card = find_cards().get(self.arch)
         return card is not None and card.family == "flux"
 
     def source_of(self, component: str) -> str | None:
-        """The path or hub id that the job names for `transformer`, `vae`, `text_encoder` or `tokenizer` alone, if any.
+        """The path or hub id that the job gives for one component, or None.
 
-        A second encoder or tokenizer (`text_encoder_2`, `tokenizer_2`) is where the first is.
+        Args:
+            component: `transformer`, `vae`, `text_encoder` or `tokenizer`. A second encoder or tokenizer
+                (`text_encoder_2`, `tokenizer_2`) comes from the same source as the first.
         """
         component, paths = component.removesuffix("_2"), self.model_paths
         if component == "tokenizer":
@@ -151,11 +163,11 @@ class ModelConfig(Section):
         for key, component in (("vae_path", "vae"), ("te_name_or_path", "text_encoder")):
             short, long = getattr(self, key), getattr(self.model_paths, component)
             if short is not None and long is not None and short != long:
-                raise ValueError(f"`{key}` and `model_paths.{component}` name different places: keep one of them")
+                raise ValueError(f"`{key}` and `model_paths.{component}` name different sources: keep one of them")
         return self
 
     def with_settings(self, settings: Mapping[str, Any]) -> ModelConfig:
-        """The section with more keys set, checked like any other."""
+        """A copy of the section with more keys set, validated as usual."""
         return ModelConfig.model_validate({**self.model_dump(exclude_unset=True), **settings})
 
     @field_validator("arch")
@@ -167,11 +179,11 @@ class ModelConfig(Section):
         return arch
 
 
-def settle_arch(model: dict[str, Any], cards: Mapping[str, ModelCard]) -> str | None:
-    """Write `arch` in place as models know it: without a `:tag`, and made from a flag such as `is_flux: true`.
+def normalise_arch(model: dict[str, Any], cards: Mapping[str, ModelCard]) -> str | None:
+    """Normalise `arch` in place: strip a `:tag`, and set it from a flag such as `is_flux: true`.
 
     Returns:
-        What is wrong, where a flag and `arch` name different models.
+        An error message if a flag and `arch` name different models, else None.
     """
     flags = [flag for flag in ARCH_FLAGS if model.pop(flag, None) is True]
     arch = model.get("arch")

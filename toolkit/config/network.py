@@ -1,4 +1,4 @@
-"""`network`: what is trained beside the frozen model."""
+"""`network`: what is trained on top of the frozen model."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NameParts = Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_inp
 class NetworkKwargs(Section):
     """`network.network_kwargs`: which layers get a LoRA."""
 
-    only_if_contains: NameParts = Field((), description="Only layers whose dotted name contains one of these texts.")
-    ignore_if_contains: NameParts = Field((), description="No layer whose dotted name contains one of these texts.")
+    only_if_contains: NameParts = Field((), description="Only layers whose dotted name contains one of these strings.")
+    ignore_if_contains: NameParts = Field((), description="No layer whose dotted name contains one of these strings.")
 
 
 class NetworkConfig(Section):
-    """`network`: the small weights trained beside the frozen model."""
+    """`network`: the small weights trained on top of the frozen model."""
 
     aliases: ClassVar[Mapping[str, str]] = {"rank": "linear", "alpha": "linear_alpha"}
 
@@ -38,10 +38,12 @@ class NetworkConfig(Section):
         default_factory=SameAs("linear"), gt=0, description="The update is scaled by linear_alpha / linear."
     )
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="Share of a LoRA's inner values, those of rank r, that are dropped in training."
+        0.0, ge=0, lt=1, description="Share of a LoRA's inner activations (the output of A) dropped in training."
     )
-    transformer_only: bool = Field(True, description="Only layers inside transformer blocks; off: every linear layer.")
-    network_kwargs: NetworkKwargs = Field(NetworkKwargs(), description="Which layers.")
+    transformer_only: bool = Field(
+        True, description="Only layers inside transformer blocks; false: every linear layer."
+    )
+    network_kwargs: NetworkKwargs = Field(NetworkKwargs(), description="Which layers get a LoRA.")
     pretrained_lora_path: Annotated[ExistingFile | None, Shown(widget="file")] = Field(
         None, description="Start from the weights of this LoRA file."
     )

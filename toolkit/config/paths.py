@@ -1,4 +1,4 @@
-"""Paths in a job file that must exist before anything is loaded."""
+"""Field types for paths in a job file; those that must exist are checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from toolkit.config.reading.parse import BACKSLASHES, shortened
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a file of a repository, too
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a repository, or a file in one
 
 
 def _not_empty(value: Any) -> Any:
-    if value == "":  # pathlib would take it for the working folder
+    if value == "":  # pathlib would read it as the working directory
         raise ValueError("is empty: write a path, or leave the key out")
     return value
 
 
-def usable(path: Path) -> Path:
-    """The path with `~` replaced; whether anything is there is another question.
+def checked_path(path: Path) -> Path:
+    """The path with `~` expanded. It need not exist.
 
     Raises:
-        ValueError: no path can be so, or a folder on the way may not be looked into.
+        ValueError: it cannot be a path, or a parent folder may not be accessed.
     """
     try:
         path = path.expanduser()
         path.exists()
     except RuntimeError as error:
-        raise ValueError(f'"{path}": there is no user {path.parts[0]} here. Write the whole path') from error
+        raise ValueError(f'"{path}": there is no user {path.parts[0]} here. Write the full path') from error
     except OSError as error:
         raise ValueError(f'"{shortened(str(path))}" cannot be a path: {error.strerror}') from error
     if "\0" in str(path):
-        raise ValueError("a path holds no zero byte (\\0)")
+        raise ValueError("a path cannot contain a zero byte (\\0)")
     if any(ord(sign) < 32 for sign in str(path)) and not path.exists():
-        raise ValueError(f"{json.dumps(shortened(str(path)))} holds a special character. {BACKSLASHES}")
+        raise ValueError(f"{json.dumps(shortened(str(path)))} contains a special character. {BACKSLASHES}")
     return path
 
 
@@ -56,7 +56,7 @@ def must_be_folder(path: Path, info: ValidationInfo) -> Path:
     Raises:
         ValueError: it is not.
     """
-    if info.context is not None:  # a section made in Python is only checked when it is used
+    if info.context is not None:  # a section made in Python is checked only when it is used
         if not path.exists():
             raise ValueError(f'no folder "{path}" in {Path.cwd()}' if not path.is_absolute() else f'no folder "{path}"')
         if not path.is_dir():
@@ -83,13 +83,13 @@ def must_be_hub_id_or_path(name: str, info: ValidationInfo) -> str:
     Raises:
         ValueError: it is not.
     """
-    here = usable(Path(name))
+    here = checked_path(Path(name))
     if info.context is not None and not HUB_ID.fullmatch(name) and not here.exists():
-        raise ValueError(f'"{name}" is neither here nor a hub id such as owner/name')
+        raise ValueError(f'"{name}" is neither an existing path nor a hub id such as owner/name')
     return str(here) if name.startswith("~") else name
 
 
-UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(usable)]
+UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(checked_path)]
 ExistingFolder = Annotated[UserPath, AfterValidator(must_be_folder)]
 ExistingDataset = Annotated[UserPath, AfterValidator(must_be_dataset)]
 ExistingFile = Annotated[UserPath, AfterValidator(must_be_file)]

@@ -1,4 +1,4 @@
-"""One entry of `process`: what every kind of process has."""
+"""One entry of `process`: the settings that every kind of process has."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from toolkit.config.reading.locations import Location
 from toolkit.config.reading.suggest import did_you_mean
 from toolkit.section import Harmless, Section, Shown
 
-LONGEST_NAME_BYTES = 200  # file systems take 255, of which a checkpoint's step and extension need some
+LONGEST_NAME_BYTES = 200  # file systems allow 255, and a checkpoint's name adds its step and extension
 
 
-class Settled(NamedTuple):
-    """What is found in an entry before its values are checked, each with its location below the entry."""
+class Findings(NamedTuple):
+    """Problems and notices found in an entry before its values are checked, with locations relative to the entry."""
 
     problems: list[tuple[Location, str]]
     notices: list[tuple[Location, str]]
@@ -28,7 +28,7 @@ class ProcessConfig(Section):
     """One entry of `config.process`. Each kind of process has a subclass with its own settings.
 
     Attributes:
-        keeps_checkpoints: a run that has stopped is gone on with from what it has saved.
+        keeps_checkpoints: whether a stopped run can be resumed from what it has saved.
     """
 
     keeps_checkpoints: ClassVar[bool] = False
@@ -38,31 +38,31 @@ class ProcessConfig(Section):
         None, min_length=1, description="Name of the output folder. Unset: the name of the job."
     )
     training_folder: Harmless[Annotated[UserPath, Shown(widget="folder")]] = Field(
-        Path("output"), description="Folder of all output folders."
+        Path("output"), description="Parent folder of all output folders."
     )
     device: Harmless[str] = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="auto (the best here), cpu, mps, cuda or cuda:N.",
+        description="auto (the best available), cpu, mps, cuda or cuda:N.",
     )
 
     @classmethod
-    def settle(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
-        """Judge an entry as it is written, and put defaults beneath what it says, in place.
+    def prepare(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
+        """Check an entry before validation, and fill in defaults for keys it does not give, in place.
 
         Args:
-            entry: the mapping in the job file. Keys have their own names, and `${VAR}` is replaced; nothing else has
-                been checked yet.
-            cards: the models by arch.
+            entry: the mapping in the job file. Aliases of keys and `${VAR}` are resolved; nothing else has been
+                checked yet.
+            cards: the model cards by arch.
         """
-        return Settled([], [])
+        return Findings([], [])
 
     def output_folder(self, job_name: str) -> Path:
-        """Where everything of this process is written."""
+        """The folder that everything from this process is written to."""
         return self.training_folder / (self.name or job_name)
 
     def run_facts(self) -> dict[str, Any]:
-        """What the record of a run says of its settings, beside their hash."""
+        """The settings that the record of a run lists by name, in addition to the hash of all settings."""
         return {}
 
     @field_validator("type")
@@ -80,13 +80,13 @@ class ProcessConfig(Section):
 
 
 def must_be_folder_name(name: str) -> str:
-    """`name`, which becomes a folder and the beginning of file names.
+    """Check and return a name that becomes a folder and the start of file names.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the name cannot be a folder name.
     """
     if len(name.encode("utf-8", "replace")) > LONGEST_NAME_BYTES:
-        raise ValueError(f'"{name[:30]}..." becomes a folder name and needs at most {LONGEST_NAME_BYTES} bytes')
+        raise ValueError(f'"{name[:30]}..." is too long for a folder name: use at most {LONGEST_NAME_BYTES} bytes')
     if name.strip() != name or name in (".", "..") or any(sign in '/\\<>:"|?*' or ord(sign) < 32 for sign in name):
-        raise ValueError(f'"{name}" becomes a folder name: no / \\ < > : " | ? * and no space at its ends')
+        raise ValueError(f'"{name}" cannot be a folder name: use no / \\ < > : " | ? * and no space at either end')
     return name

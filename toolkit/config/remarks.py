@@ -1,7 +1,7 @@
-"""What is said of a key because of the settings around it: annotations that stand beside its type and default.
+"""Notices about a key that depend on the job's other settings, as annotations of the key's field.
 
-A key that a job file gives and that nothing reads under the job's other settings would look alive: `OnlyWith` says what
-it depends on. The notice, and the sentence in docs/config.md, are made from it.
+A key that has no effect with the job's other settings must not pass silently: `OnlyWith` states what the key depends
+on. The notice and the sentence in docs/config.md are made from it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from toolkit.section import Section
 
 
 @dataclass(frozen=True)
-class Around:
-    """What stands around a key of a process.
+class KeyContext:
+    """A key of a process, and the settings around it.
 
     Attributes:
-        location: of the key, below the process.
-        sections: from the process to the section that the key is in.
-        card: of the job's model; None where there is none.
+        location: location of the key, relative to the process.
+        sections: the nested sections that contain the key, from the process inwards.
+        card: the card of the job's model; None if it has none.
     """
 
     location: Location
@@ -41,7 +41,7 @@ class Around:
 
     @property
     def parent(self) -> Any:
-        """The section around that one."""
+        """The section that contains the key's section."""
         return self.sections[-2]
 
     @property
@@ -50,66 +50,66 @@ class Around:
         return getattr(self.section, str(self.location[-1]))
 
     def is_within(self, key: str) -> bool:
-        """Whether the key stands in the process's section `key`."""
+        """Whether the key is in the process's section `key`."""
         return self.location[0] == key
 
     def can(self, capability: str) -> bool:
-        """Whether the model's card promises it; True where there is no card."""
+        """Whether the model has a capability according to its card; True if there is no card."""
         return self.card is None or capability in self.card.capabilities
 
 
 class Remark(Protocol):
-    """What is said of a key in some settings."""
+    """An annotation that may give a notice about a key."""
 
-    def remark(self, around: Around) -> str | None:
-        """The notice, or None where there is nothing to say."""
+    def remark(self, context: KeyContext) -> str | None:
+        """The notice, or None."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class OnlyWith:
-    """Annotation of a key that is read only beside certain other settings.
+    """Annotation of a key that is used only with certain other settings.
 
     Attributes:
-        when: those settings, as the end of a sentence that begins with "is read only".
-        is_read: whether they are there.
+        when: those settings, as the end of a sentence that begins "it is used only".
+        is_used: whether the job has those settings.
     """
 
     when: str
-    is_read: Callable[[Around], bool]
+    is_used: Callable[[KeyContext], bool]
 
-    def remark(self, around: Around) -> str | None:
-        """See Remark."""
-        return None if self.is_read(around) else f"does nothing here: it is read only {self.when}"
+    def remark(self, context: KeyContext) -> str | None:
+        """See Remark.remark."""
+        return None if self.is_used(context) else f"has no effect here: it is used only {self.when}"
 
 
 @dataclass(frozen=True, eq=False)
-class Worth:
-    """Annotation of a key with a value that is worth a word beside certain other settings.
+class Notice:
+    """Annotation of a key some of whose values deserve a notice.
 
     Attributes:
-        says: gives the notice, or None where there is nothing to say.
+        notice: returns the notice, or None.
     """
 
-    says: Callable[[Around], str | None]
+    notice: Callable[[KeyContext], str | None]
 
-    def remark(self, around: Around) -> str | None:
-        """See Remark."""
-        return self.says(around)
+    def remark(self, context: KeyContext) -> str | None:
+        """See Remark.remark."""
+        return self.notice(context)
 
 
 def remarks(
     process: Section, card: ModelCard | None, *, from_the_card: Collection[Location]
 ) -> list[tuple[Location, str]]:
-    """What is to be said of the keys that a job file gives another value than their default.
+    """The notices about all keys that a job file sets to something other than their default.
 
     Args:
-        process: the checked settings.
-        card: of the model.
-        from_the_card: keys that the job file does not give, though they are set.
+        process: the validated settings of a process.
+        card: the card of the job's model; None if it has none.
+        from_the_card: locations of keys that were set from the card's defaults, not by the job file.
 
     Returns:
-        Notices with their locations below the process.
+        Notices, each with its location relative to the process.
     """
     return list(_remarks((process,), (), card, from_the_card))
 
@@ -123,9 +123,9 @@ def _remarks(
         if key not in section.model_fields_set or here in from_the_card:
             continue
         if value != field.get_default(call_default_factory=True, validated_data=dict(section)):
-            around = Around(here, sections, card)
-            found = [note.remark(around) for note in field.metadata if isinstance(note, OnlyWith | Worth)]
-            first = next((what for what in found if what is not None), None)
+            context = KeyContext(here, sections, card)
+            found = [note.remark(context) for note in field.metadata if isinstance(note, OnlyWith | Notice)]
+            first = next((text for text in found if text is not None), None)
             if first is not None:
                 yield here, first
         if isinstance(value, Section):
@@ -136,12 +136,12 @@ def _remarks(
 
 
 def conditions(metadata: Collection[Any]) -> str:
-    """The sentence of the documentation on when a key is read; empty if always."""
-    return " ".join(f"Read only {note.when}." for note in metadata if isinstance(note, OnlyWith))
+    """The documentation's sentence on when a key is used; empty if always."""
+    return " ".join(f"Used only {note.when}." for note in metadata if isinstance(note, OnlyWith))
 
 
 def given_keys(tree: Any, location: Location = ()) -> frozenset[Location]:
-    """The location of every key in a tree."""
+    """The locations of all keys in a tree."""
     found: set[Location] = set()
     entries: Mapping[Any, Any] | dict[int, Any] = {}
     if isinstance(tree, Mapping):

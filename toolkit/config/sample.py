@@ -1,4 +1,4 @@
-"""`sample`: images drawn while training, to see how far it is."""
+"""`sample`: images generated during training to show its progress."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from toolkit.cards import ModelCard
 from toolkit.choice import Spellings
-from toolkit.config.remarks import Around, OnlyWith, Worth
-from toolkit.config.sample_prompt import SamplePrompt
+from toolkit.config.remarks import KeyContext, Notice, OnlyWith
+from toolkit.config.sample_prompt import GUIDED, SamplePrompt
 from toolkit.config.seed import Seed
 from toolkit.section import Section, Shown
 
@@ -32,25 +33,25 @@ Prompts = Annotated[
 ]
 
 
-def _is_avoided(around: Around) -> bool:
-    section = around.section
+def _is_avoided(context: KeyContext) -> bool:
+    section = context.section
     entries = [entry for entry in section.samples or section.prompts if entry.neg is None]
     scales = [section.guidance_scale if entry.guidance_scale is None else entry.guidance_scale for entry in entries]
-    return around.can("true_cfg") and (not scales or max(scales) > 1)
+    return context.can("true_cfg") and (not scales or max(scales) > 1)
 
 
-def _is_repeated(around: Around) -> bool:
-    return not around.is_within("first_sample")
+def _is_repeated(context: KeyContext) -> bool:
+    return not context.is_within("first_sample")
 
 
-_NOT_FIRST = OnlyWith("in `sample`: `first_sample` is drawn once, before the first step", _is_repeated)
+_NOT_FIRST = OnlyWith("in `sample`: `first_sample` is generated once, before the first step", _is_repeated)
 
-_NOT_BOTH = OnlyWith("without `samples`", lambda around: not around.section.samples)
+_NOT_BOTH = OnlyWith("without `samples`", lambda context: not context.section.samples)
 
 
 @dataclass(frozen=True)
 class SampleItem:
-    """One image to draw, with nothing left to inherit; `references` are the files of its reference images."""
+    """One image to generate, with all settings resolved; `references` are the paths of its reference images."""
 
     prompt: str
     neg: str
@@ -62,70 +63,79 @@ class SampleItem:
     network_multiplier: float
     references: tuple[Path, ...] = ()
 
+    def negative_prompt(self, card: ModelCard) -> str | None:
+        """What a model of this card is told to keep away from; None where it is told nothing."""
+        return self.neg if "true_cfg" in card.capabilities and self.guidance_scale > 1 else None
+
+    def prompts(self, card: ModelCard) -> tuple[str, ...]:
+        """The texts that are encoded to draw the sample with a model of this card."""
+        negative = self.negative_prompt(card)
+        return (self.prompt,) if negative is None else (self.prompt, negative)
+
 
 INHERITED = tuple(key for key in SampleItem.__annotations__ if key not in ("prompt", "seed", "references"))
 
 
-def _lacks_references(around: Around) -> str | None:
-    process = around.process
-    are_shown = any(item.references for item in around.section.items())
+def _lacks_references(context: KeyContext) -> str | None:
+    process = context.process
+    are_shown = any(item.references for item in context.section.items())
     if are_shown or process.train.disable_sampling or not any(dataset.control_folders for dataset in process.datasets):
         return None
     return (
-        "none of them has a reference image, and the datasets have: they show pictures made from text alone, not the "
-        "edit that is trained. Give them `ctrl_img`"
+        "none of the samples has a reference image, but the datasets do: the samples will show images made from text "
+        "alone, not the edit that is trained. Give them `ctrl_img`"
     )
 
 
 class SampleConfig(Section):
-    """`sample`: when samples are drawn, and of what."""
+    """`sample`: when samples are generated, and which."""
 
     sample_every: Annotated[int, _NOT_FIRST, Shown(level="basic", unit="steps")] = Field(
-        250, ge=0, description="Steps between samples. 0: only before the first and after the last."
+        250, ge=0, description="Steps between samples. 0: only before the first and after the last step."
     )
     sample_start_step: Annotated[
         int,
         _NOT_FIRST,
-        OnlyWith("with a `sample_every` above 0", lambda around: around.section.sample_every > 0),
+        OnlyWith("with a `sample_every` above 0", lambda context: context.section.sample_every > 0),
         Shown(level="expert", unit="steps"),
-    ] = Field(0, ge=0, description="No samples before this step, except before the first.")
-    samples: Annotated[Prompts, Worth(_lacks_references)] = Field(
-        (), description="What to draw: prompts, each with its own settings if you like."
+    ] = Field(0, ge=0, description="First step to sample at, apart from the samples before training.")
+    samples: Annotated[Prompts, Notice(_lacks_references)] = Field(
+        (), description="What to generate: prompts, each optionally with its own settings."
     )
     prompts: Annotated[
         Prompts,
-        OnlyWith("without `samples`", lambda around: not around.section.samples),
-        Worth(_lacks_references),
+        OnlyWith("without `samples`", lambda context: not context.section.samples),
+        Notice(_lacks_references),
         Shown(level="basic", widget="prompts"),
-    ] = Field((), description="The same in short; `--w 512 --seed 3` and the like can stand behind a prompt.")
+    ] = Field((), description="Short form of `samples`: each prompt may end in flags such as `--w 512 --seed 3`.")
     neg: Annotated[
         str,
         BeforeValidator(_false_is_empty),
         OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided),
         Shown(needs="true_cfg"),
-    ] = Field("", description="What to avoid.")
+    ] = Field("", description="Negative prompt.")
     width: Annotated[int, Shown(unit="px")] = Field(
-        1024, ge=16, le=8192, description="Width in pixels, rounded down to what the model takes."
+        1024, ge=16, le=8192, description="Width in pixels, rounded down to a size the model supports."
     )
     height: Annotated[int, Shown(unit="px")] = Field(
-        1024, ge=16, le=8192, description="Height in pixels, rounded down to what the model takes."
+        1024, ge=16, le=8192, description="Height in pixels, rounded down to a size the model supports."
     )
-    seed: Annotated[Seed, Shown(widget="seed")] = Field(42, description="Seed.")
-    walk_seed: bool = Field(False, description="Add the number of the prompt to the seed.")
-    guidance_scale: float = Field(4.0, ge=0, description="Guidance.")
-    sample_steps: Annotated[int, Shown(unit="steps")] = Field(25, ge=1, description="Denoising steps.")
+    seed: Annotated[Seed, Shown(widget="seed")] = Field(42, description="Seed of the initial noise.")
+    walk_seed: bool = Field(False, description="Add the index of the prompt to the seed.")
+    guidance_scale: Annotated[float, GUIDED] = Field(4.0, ge=0, description="Guidance scale.")
+    sample_steps: Annotated[int, Shown(unit="steps")] = Field(25, ge=1, description="Number of denoising steps.")
     network_multiplier: float = Field(1.0, description="Strength of the network.")
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"})] = Field(
-        "jpg", description="Kind of image file."
+        "jpg", description="Image file format."
     )
 
     def items(self, trigger_word: str | None = None) -> tuple[SampleItem, ...]:
-        """The images to draw, in order. With a trigger word, `[trigger]` in prompts is replaced by it."""
+        """The images to generate, in order. If a trigger word is given, it replaces `[trigger]` in prompts."""
         items = []
         seed = self.seed
         for index, sample in enumerate(self.samples or self.prompts):
             if sample.seed is not None:
-                seed = sample.seed  # also the seed of the samples after it, as in ai-toolkit
+                seed = sample.seed  # later samples use this seed too, as in ai-toolkit
             elif self.walk_seed:
                 seed = self.seed + index
             items.append(self._item(sample, seed, trigger_word))

@@ -1,4 +1,4 @@
-"""One sample prompt, with the settings that can stand behind it: `a dog --w 512 --h 768 --n blurry --seed 3`."""
+"""One sample prompt, which may end in flags: `a dog --w 512 --h 768 --n blurry --seed 3`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from toolkit.config.dataset import MAX_CONTROLS
 from toolkit.config.paths import ExistingFile
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.config.remarks import Around, OnlyWith
+from toolkit.config.remarks import KeyContext, OnlyWith
 from toolkit.config.seed import Seed
 from toolkit.section import Section, Shown
 
@@ -37,27 +37,39 @@ UNSUPPORTED_FLAGS = frozenset(["ctrl_idx", "p2", "gr", "a", "extra", "num_frames
 FLAG = re.compile(r"(?:^|\s)--([A-Za-z]\w*)(?=\s|$)")
 
 
-def _is_avoided(around: Around) -> bool:
-    own, shared = around.section.guidance_scale, around.parent.guidance_scale
-    return around.can("true_cfg") and (shared if own is None else own) > 1
+def _is_avoided(context: KeyContext) -> bool:
+    own, shared = context.section.guidance_scale, context.parent.guidance_scale
+    return context.can("true_cfg") and (shared if own is None else own) > 1
+
+
+def _is_guided(context: KeyContext) -> bool:
+    # Guidance 1 means none. Models with `fixed_guidance` refuse other values elsewhere.
+    return context.value <= 1 or any(map(context.can, ("true_cfg", "guidance_embed", "fixed_guidance")))
+
+
+GUIDED = OnlyWith("by models with true guidance or a guidance embedding", _is_guided)
 
 
 class SamplePrompt(Section):
-    """One entry of `sample.samples`. What it leaves out is as `sample` says."""
+    """One entry of `sample.samples`. Keys it leaves out are inherited from `sample`."""
 
     aliases: ClassVar[Mapping[str, str]] = {"ctrl_img_1": "ctrl_img"}
 
-    prompt: str = Field(description="What to draw. `[trigger]` stands for the trigger word.")
+    prompt: str = Field(description="The prompt. `[trigger]` stands for the trigger word.")
     neg: Annotated[
         str | None,
         OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided),
         Shown(needs="true_cfg"),
-    ] = Field(None, description="What to avoid.")
+    ] = Field(None, description="Negative prompt.")
     width: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Width in pixels.")
     height: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Height in pixels.")
-    seed: Annotated[Seed | None, Shown(widget="seed")] = Field(None, description="Seed, of the entries after it too.")
-    guidance_scale: float | None = Field(None, ge=0, description="Guidance.")
-    sample_steps: Annotated[int | None, Shown(unit="steps")] = Field(None, ge=1, description="Denoising steps.")
+    seed: Annotated[Seed | None, Shown(widget="seed")] = Field(
+        None, description="Seed of this entry and of those after it that give none."
+    )
+    guidance_scale: Annotated[float | None, GUIDED] = Field(None, ge=0, description="Guidance scale.")
+    sample_steps: Annotated[int | None, Shown(unit="steps")] = Field(
+        None, ge=1, description="Number of denoising steps."
+    )
     network_multiplier: float | None = Field(None, description="Strength of the network.")
     ctrl_img: Annotated[ExistingFile | None, Shown(needs="references", widget="file")] = Field(
         None, description="Reference image."
@@ -106,10 +118,10 @@ class SamplePrompt(Section):
 
 
 def read_flags(text: str) -> dict[str, str]:
-    """The keys of a sample that a prompt with flags stands for; flags win over keys.
+    """Split a prompt with flags into the keys of a `SamplePrompt`.
 
     Raises:
-        ValueError: a flag is unknown, not supported or has no value.
+        ValueError: a flag is unknown, is not supported or has no value.
     """
     prompt, *parts = FLAG.split(text)
     found = {"prompt": prompt.strip()}

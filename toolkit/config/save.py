@@ -1,4 +1,4 @@
-"""`save`: what is written, and how often."""
+"""`save`: which checkpoints are written, and how often."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toolkit.config.remarks import OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.section import Section, Shown
 
-LORA_ONLY = ("bfl", "kohya")  # values of `save_format` that say nothing of a full fine-tune
+LORA_ONLY = ("bfl", "kohya")  # values of `save_format` that do not apply to a full fine-tune
 
 
 class SaveConfig(Section):
@@ -25,47 +25,48 @@ class SaveConfig(Section):
         2,
         ge=0,
         description=(
-            "Newest of these checkpoints that keep their state (raw weights, optimizer, average), which a start goes "
-            "on from; the others keep the weights for the user. 0: all of them."
+            "How many of the newest checkpoints keep the state needed to resume (raw weights, optimizer, average); the "
+            "others keep only the weights for use. 0: all of them."
         ),
     )
     max_step_saves_to_keep: Annotated[
-        int, OnlyWith("with a `save_every` above 0", lambda around: around.section.save_every > 0)
-    ] = Field(4, ge=0, description="Newest checkpoints that are kept. 0: all of them.")
+        int, OnlyWith("with a `save_every` above 0", lambda context: context.section.save_every > 0)
+    ] = Field(4, ge=0, description="How many of the newest checkpoints are kept. 0: all of them.")
     on_disk_full: Annotated[Literal["stop", "continue"], Spellings({}), Shown(level="expert")] = Field(
         "stop",
-        description="When a checkpoint finds no room. continue: train on, and try again when the next one is due.",
+        description="What to do when the disk is too full for a checkpoint. continue: keep training and try again with "
+        "the next one.",
     )
     term_grace_s: Annotated[float, Shown(level="expert", unit="s")] = Field(
         25.0,
         gt=0,
-        description="Seconds that a run has after SIGTERM to finish its step and save; then it stops as it is.",
+        description="Seconds that a run has after SIGTERM to finish its step and save; then it stops without saving.",
     )
     save_format: Annotated[Literal["safetensors", "diffusers", "bfl", "kohya"], Spellings({})] = Field(
         "safetensors",
         description=(
             "Layout of a full fine-tune: `safetensors`, one file with the released names, or `diffusers`, a folder. In "
-            "a LoRA job `bfl` and `kohya` mean the same as in `lora_format`; the other two mean nothing there, as in "
+            "a LoRA job, `bfl` and `kohya` mean the same as in `lora_format`; the other two have no effect, as in "
             "ai-toolkit."
         ),
     )
     lora_format: Annotated[
         Literal["bfl", "diffusers", "kohya"],
         Spellings({}),
-        OnlyWith("with a `network`", lambda around: around.process.network is not None),
+        OnlyWith("with a `network`", lambda context: context.process.network is not None),
     ] = Field(
         "bfl",
-        description="How a LoRA file names its layers. bfl: as the released model; read by ComfyUI and diffusers.",
+        description="How a LoRA file names its layers. bfl: like the released model; ComfyUI and diffusers read it.",
     )
 
     @property
     def lora_file_format(self) -> str:
-        """How a LoRA file names its layers, by whichever key says it."""
+        """How a LoRA file names its layers, from whichever of the two keys the job gives."""
         return self.save_format if self.save_format in LORA_ONLY else self.lora_format
 
     @model_validator(mode="after")
     def _must_not_say_it_twice(self) -> Self:
         is_twice = self.save_format in LORA_ONLY and "lora_format" in self.model_fields_set
         if is_twice and self.save_format != self.lora_format:
-            raise ValueError("`save_format` and `lora_format` name different formats of a LoRA file: keep one of them")
+            raise ValueError("`save_format` and `lora_format` name different LoRA file formats: keep one of them")
         return self

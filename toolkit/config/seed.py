@@ -1,4 +1,4 @@
-"""Seeds in a job file."""
+"""The field type for seeds in a job file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field
 def _not_random(value: Any) -> Any:
     if value in (-1, "-1"):
         raise ValueError(
-            "-1 is a random seed in other programs. Here every run can be repeated: write a number from 0 on, or leave "
-            "the key out"
+            "-1 means a random seed in other programs. Here every run is reproducible: write 0 or a larger number, or "
+            "leave the key out"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Which settings may change between two starts of a run, and how a later start differs from an earlier one."""
+"""How the settings of a resumed run differ from those before, and which changes are harmless."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from toolkit.config.process import ProcessConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.section import Section, Setting, section_in
 
-_UNSET = "(not there)"
+_UNSET = "(not set)"
 _INDEX = re.compile(r"\[\d+\]")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting that is not what it was.
+    """One setting that has changed.
 
     Attributes:
-        key: path below the process, such as `datasets[0].resolution`.
-        before, now: its values, as JSON.
-        is_harmless: a run may go on without being asked.
+        key: path of the setting relative to the process, such as `datasets[0].resolution`.
+        before, now: values of the setting before and after the change, as JSON.
+        is_harmless: whether a run may resume without the user's consent to the change.
     """
 
     key: str
@@ -39,12 +39,14 @@ class Difference:
 
 
 def is_harmless(key: str, process: Mapping[str, Any], kind: type[ProcessConfig] = TrainingProcessConfig) -> bool:
-    """Whether a key changes no step's numbers: a `Setting` at its field, or at a section around it, says so.
+    """Whether changing a key leaves the numbers of every step the same.
+
+    A `Setting` annotation on the key's field, or on a section that contains it, decides.
 
     Args:
-        key: path below the process, such as `datasets[0].resolution`.
-        process: dump of the process's settings.
-        kind: the section that was dumped.
+        key: path of the key relative to the process, such as `datasets[0].resolution`.
+        process: the dumped settings of the process.
+        kind: the settings class that was dumped.
     """
     notes = (note for _, field in _fields(key, process, kind) for note in field.metadata)
     return any(isinstance(note, Setting) and not note.changes_training for note in notes)
@@ -53,14 +55,15 @@ def is_harmless(key: str, process: Mapping[str, Any], kind: type[ProcessConfig] 
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], kind: type[ProcessConfig] = TrainingProcessConfig
 ) -> list[Difference]:
-    """How two dumps of a process's settings (`mode="json"`) differ, in the order of the keys.
+    """The differences between two dumps of a process's settings (`mode="json"`), in the order of the keys.
 
-    A key that an older version of this program did not know counts as having had its default.
+    A key missing from the earlier dump, because an older version of this program did not know it, is taken to have had
+    its default.
 
     Args:
         before: the earlier dump.
         now: the later dump.
-        kind: the section that was dumped; it knows the defaults.
+        kind: the settings class that was dumped, which has the defaults.
     """
     old, new = dict(_leaves(before)), dict(_leaves(now))
     found = []
@@ -83,13 +86,13 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_in_new_section(key: str, old: Mapping[str, Any]) -> bool:
-    """Whether the section of `key` was not there at all, or was null: then its defaults did not hold."""
+    """Whether the section of `key` was missing or null before, so that its defaults did not apply."""
     section = key.rpartition(".")[0]
     return bool(section) and not any(other.startswith(f"{section}.") for other in old)
 
 
 def _default(key: str, process: Mapping[str, Any], kind: type[ProcessConfig]) -> Any:
-    """The default of a key; `_UNSET` if it has none, computes it or is unknown."""
+    """The default of a key; `_UNSET` if the key is unknown, has no default, or computes it."""
     fields = list(_fields(key, process, kind))
     name = _INDEX.sub("", key).rpartition(".")[2]
     if len(fields) <= key.count(".") or fields[-1][1].default is PydanticUndefined:
@@ -101,7 +104,7 @@ def _default(key: str, process: Mapping[str, Any], kind: type[ProcessConfig]) ->
 def _fields(
     key: str, process: Mapping[str, Any], kind: type[ProcessConfig]
 ) -> Iterator[tuple[type[Section], FieldInfo]]:
-    """The fields on the way to a key, outer ones first, each with its section; up to the first that is unknown."""
+    """The fields along the path of a key, outermost first, each with its section class; stops at an unknown one."""
     section: type[Section] | None = kind
     tree: Any = process
     for name in _INDEX.sub("", key).split("."):

@@ -13,9 +13,9 @@ from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
 from toolkit.config.paths import UserPath
-from toolkit.config.process import ProcessConfig, Settled
-from toolkit.config.reading.training import settle_training
-from toolkit.config.remarks import Around, OnlyWith
+from toolkit.config.process import Findings, ProcessConfig
+from toolkit.config.reading.training import prepare_training
+from toolkit.config.remarks import KeyContext, OnlyWith
 from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.seed import Seed
@@ -23,8 +23,8 @@ from toolkit.config.train import TrainConfig
 from toolkit.section import Harmless, Shown
 
 
-def _is_drawn(around: Around) -> bool:
-    train = around.process.train
+def _is_drawn(context: KeyContext) -> bool:
+    train = context.process.train
     return not train.disable_sampling and (not train.skip_first_sample or train.force_first_sample)
 
 
@@ -37,39 +37,41 @@ class TrainingProcessConfig(ProcessConfig):
     keeps_checkpoints: ClassVar[bool] = True
 
     trigger_word: Annotated[str | None, Shown(level="basic")] = Field(
-        None, description="Word that stands for what is learned; `[trigger]` in captions."
+        None, description="Word for what is learned; replaces `[trigger]` in captions."
     )
     training_seed: Annotated[Seed, Shown(widget="seed")] = Field(
-        42, description="Seed of every random choice in training."
+        42, description="Seed of every random draw in training."
     )
     log_dir: Harmless[Annotated[UserPath | None, Shown(level="expert", widget="folder")]] = Field(
-        None, description="Folder for TensorBoard logs. Unset: none."
+        None, description="Folder for TensorBoard logs. Unset: no logs."
     )
     model: ModelConfig = Field(description="The base model.")
-    network: NetworkConfig | None = Field(None, description="What is trained. Without it: `train.full_finetune: true`.")
-    datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The images.")
-    train: TrainConfig = Field(TrainConfig(), description="The loop.")
-    save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
-    sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples.")
-    first_sample: Harmless[Annotated[SampleConfig | None, _FIRST_DRAWN]] = Field(
-        None, description="Another `sample` for those before the first step."
+    network: NetworkConfig | None = Field(
+        None, description="The network to train. To train without one, set `train.full_finetune: true`."
     )
-    logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Figures.")
+    datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The training images.")
+    train: TrainConfig = Field(TrainConfig(), description="The training loop.")
+    save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
+    sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples generated during training.")
+    first_sample: Harmless[Annotated[SampleConfig | None, _FIRST_DRAWN]] = Field(
+        None, description="Replaces `sample` for the samples before the first step."
+    )
+    logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Metrics.")
 
     @property
     def uses_captions(self) -> bool:
-        """Whether images are trained with their captions; else each is trained as if its caption were dropped.
+        """Whether images are trained with their captions; if not, each is trained as if its caption were dropped.
 
-        ai-toolkit unloads the text encoder after caching what it gives: with cached texts their captions are used.
+        ai-toolkit unloads the text encoder after caching the captions: with cached captions, they are used.
         """
         train = self.train
         is_cached = train.cache_text_embeddings or any(dataset.cache_text_embeddings for dataset in self.datasets)
         return is_cached or not train.unload_text_encoder
 
     @classmethod
-    def settle(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
-        """See ProcessConfig.settle: the defaults of the model's card are put beneath."""
-        return settle_training(entry, cards)
+    def prepare(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
+        """See ProcessConfig.prepare. Fills in the defaults of the model's card."""
+        return prepare_training(entry, cards)
 
     def run_facts(self) -> dict[str, Any]:
         """See ProcessConfig.run_facts."""
@@ -79,15 +81,15 @@ class TrainingProcessConfig(ProcessConfig):
     def _memory_settings_fit_the_training(self) -> TrainingProcessConfig:
         model, train = self.model, self.train
         if train.full_finetune and model.quantize:
-            raise ValueError("`model.quantize` is for frozen weights, and a full fine-tune has none: remove it")
+            raise ValueError("`model.quantize` works on frozen weights only, and a full fine-tune has none: remove it")
         if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
             raise ValueError(
-                "`model.layer_offloading` is for frozen weights, and the transformer of a full fine-tune has none: set "
-                "`layer_offloading_transformer_percent: 0` to stream the text encoder only, or remove it"
+                "`model.layer_offloading` works on frozen weights only, and the transformer of a full fine-tune has "
+                "none: set `layer_offloading_transformer_percent: 0` to stream the text encoder only, or remove it"
             )
         if model.activation_offloading and not train.gradient_checkpointing:
             raise ValueError(
-                "`model.activation_offloading` is about what gradient checkpointing stores: set "
+                "`model.activation_offloading` moves what gradient checkpointing stores: set "
                 "`train.gradient_checkpointing: true`, or remove it"
             )
         return self

@@ -1,4 +1,4 @@
-"""Data, from folders of captioned images to batches. What needs torch is imported from `images` and `cache`."""
+"""Data, from folders of captioned images to batches. Code that needs torch is imported from `images`."""
 
 from toolkit.data.batches import BatchPlan, count_batches
 from toolkit.data.dataset_report import describe_scan

@@ -1,8 +1,8 @@
-"""Which examples make which batch: sizes never mixed, nothing dropped, a new order every epoch.
+"""Groups examples into batches: one size per batch, nothing dropped, a new order every epoch.
 
-References of other sizes, or another number of them, make another batch too. The alternative, padding and masking,
-would show the model sequences it never sees when drawing, compute the padding, and need attention masks, which switch
-off the fastest attention kernels; and positions belong to a whole batch, not to each of its samples.
+Examples whose references differ in size or number go into different batches, too. The alternative, padding and
+masking, would train on sequences that never occur at inference, waste compute on padding, and need attention masks,
+which rule out the fastest attention kernels. Also, position ids are shared by the whole batch.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Group = tuple[Layout, float, bool]
 
 
 class Orders(Protocol):
-    """Where the orders come from; `toolkit.randomness.Draws` is one. Named here so that counting needs no torch."""
+    """Source of random orders, such as `toolkit.randomness.Draws`. A protocol, so that counting needs no torch."""
 
     def python(self, purpose: str, *counters: int | str) -> Random:
-        """A generator that depends on nothing but its arguments."""
+        """A generator that depends only on its arguments."""
         ...
 
 
 class BatchPlan:
-    """The batches of a job, without end. Any of them can be asked for at any time, in any order.
+    """The endless sequence of a job's batches. Any batch can be requested at any time, in any order.
 
-    A batch holds examples of one bucket, with references of the same sizes. The last batch of a bucket may be short.
-    Regularisation images have every second step, however many of them there are, as in ai-toolkit; without them, or
-    with nothing else, every step is alike.
+    All examples of a batch share one bucket and the sizes of their references. The last batch of a bucket may be
+    smaller. As in ai-toolkit, every second step trains on regularisation images, however many of them there are, if
+    there are both regularisation images and others.
     """
 
     def __init__(
@@ -39,52 +39,52 @@ class BatchPlan:
         assert examples and batch_size >= 1, (len(examples), batch_size)
         self.examples = examples
         self.batches_per_step = batches_per_step
-        places = {is_reg: [n for n, one in enumerate(examples) if one.is_reg == is_reg] for is_reg in (False, True)}
+        indices = {is_reg: [n for n, one in enumerate(examples) if one.is_reg == is_reg] for is_reg in (False, True)}
         kinds = {False: "order", True: "order of regularisation images"}
         self._streams = [
-            _Epochs(examples, places[is_reg], batch_size, draws, kinds[is_reg]) for is_reg in kinds if places[is_reg]
+            _Epochs(examples, indices[is_reg], batch_size, draws, kinds[is_reg]) for is_reg in kinds if indices[is_reg]
         ]
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in which every image comes once; regularisation images are not counted beside others."""
+        """Batches in one pass over all images; regularisation images only count if there are no others."""
         return self._streams[0].length
 
     def batch(self, index: int) -> tuple[int, ...]:
-        """Places in `examples` that make batch `index` (counted from 0 over the whole job)."""
+        """Indices into `examples` of the members of batch `index`, counted from 0 over the whole job."""
         step, part = divmod(index, self.batches_per_step)
         turn, which = divmod(step, len(self._streams))
         return self._streams[which].batch(turn * self.batches_per_step + part)
 
     def epochs_done(self, steps: int) -> int:
-        """Whole epochs after so many steps."""
+        """Number of complete epochs after this many steps."""
         turns = -(-steps // len(self._streams))
         return turns * self.batches_per_step // self.batches_per_epoch
 
 
 class _Epochs:
-    """Batches of some of the examples, epoch after epoch."""
+    """The batches of a subset of the examples, epoch after epoch."""
 
     def __init__(
-        self, examples: Sequence[Example], places: Sequence[int], batch_size: int, draws: Orders, purpose: str
+        self, examples: Sequence[Example], indices: Sequence[int], batch_size: int, draws: Orders, purpose: str
     ) -> None:
         self.batch_size = batch_size
         self.draws = draws
         self.purpose = purpose
-        self.length = count_batches([examples[place] for place in places], batch_size)
+        self.length = count_batches([examples[index] for index in indices], batch_size)
         self._groups: dict[Group, list[int]] = {}
-        for place in places:
-            self._groups.setdefault(_group(examples[place]), []).append(place)
+        for index in indices:
+            self._groups.setdefault(_group(examples[index]), []).append(index)
         self._epoch = -1
         self._batches: list[tuple[int, ...]] = []
 
     def batch(self, index: int) -> tuple[int, ...]:
-        """Batch `index` of these, counted from 0."""
-        epoch, place = divmod(index, self.length)
+        """Batch `index` of this subset, counted from 0."""
+        epoch, number = divmod(index, self.length)
         if epoch != self._epoch:
             self._batches = self._order(epoch)
             self._epoch = epoch
-        return self._batches[place]
+        return self._batches[number]
 
     def _order(self, epoch: int) -> list[tuple[int, ...]]:
         random = self.draws.python(self.purpose, epoch)
@@ -99,11 +99,11 @@ class _Epochs:
 
 
 def count_batches(examples: Sequence[Example], batch_size: int) -> int:
-    """Batches in one epoch: each bucket rounded up."""
+    """Number of batches in one epoch; each bucket is rounded up to whole batches."""
     sizes = Counter(_group(example) for example in examples)
     return sum(-(-size // batch_size) for size in sizes.values())
 
 
 def _group(example: Example) -> Group:
-    # The references of a whole batch are dropped at once, hence their rate.
+    # References are dropped for a whole batch at once, so its examples must share the dropout rate.
     return example.layout, example.reference_dropout_rate, example.is_reg

@@ -1,4 +1,4 @@
-"""Aspect buckets: the size each image is trained at, and how it is resized and cropped to get there."""
+"""Aspect-ratio buckets: the size at which each image is trained, and how it is resized and cropped to that size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Fit:
-    """How one image becomes a bucket: resized to cover it, then cropped. All sizes are (width, height) in pixels.
+    """How an image is fitted to a bucket: resized to cover it, then cropped. All sizes are (width, height) in pixels.
 
     Attributes:
-        source: the image, upright.
-        resized: the image after resizing; at least `bucket` on both sides.
+        source: size of the upright image.
+        resized: size after resizing; at least `bucket` on both sides.
         crop: (left, top) corner of the bucket within `resized`.
-        bucket: what is trained on; both sides divide by the model's divisor.
+        bucket: size that is trained on; both sides are multiples of the model's divisor.
     """
 
     source: Size
@@ -27,36 +27,36 @@ class Fit:
 
     @property
     def crop_box(self) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) within `resized`."""
+        """(left, top, right, bottom) of the crop within `resized`."""
         left, top = self.crop
         return left, top, left + self.bucket[0], top + self.bucket[1]
 
     @property
     def is_enlarged(self) -> bool:
-        """True when the image was too small for one cell of the model and had to be scaled up."""
+        """Whether the image was smaller than one cell of the model and had to be scaled up."""
         return self.resized[0] > self.source[0] or self.resized[1] > self.source[1]
 
     @property
     def kept_share(self) -> float:
-        """Share of the image that the crop keeps, above 0 to 1."""
+        """Share of the image's area that the crop keeps, above 0, at most 1."""
         return (self.bucket[0] * self.bucket[1]) / (self.resized[0] * self.resized[1])
 
     def cropped_at(self, across: float, down: float) -> Fit:
-        """The same fit with its crop moved: 0 is the left or upper edge, 1 the right or lower, 0.5 the middle."""
+        """The same fit with its crop moved: 0 is the left or top edge, 1 the right or bottom edge, 0.5 the centre."""
         left = round((self.resized[0] - self.bucket[0]) * across)
         top = round((self.resized[1] - self.bucket[1]) * down)
         return replace(self, crop=(left, top))
 
 
 def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> Fit:
-    """The bucket of an image: at most `resolution`² pixels, never larger than the image, of nearly its aspect.
+    """The bucket of an image: at most `resolution`² pixels, never larger than the image, close to its aspect ratio.
 
-    An image that is narrower or lower than one cell of the model is scaled up to that cell, and no further.
+    An image that is narrower or lower than one cell of the model is scaled up to that cell, but no further.
 
     Args:
-        width, height: the upright image, at least 1 px each.
-        resolution: side of the square that has the pixel budget; at least `divisor`.
-        divisor: both sides of every bucket divide by this.
+        width, height: size of the upright image, at least 1 px each.
+        resolution: side of a square with as many pixels as a bucket may have; at least `divisor`.
+        divisor: both sides of every bucket are multiples of this.
 
     Returns:
         The fit with a centred crop.
@@ -64,7 +64,7 @@ def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> 
     assert width >= 1 and height >= 1 and resolution >= divisor, (width, height, resolution, divisor)
     budget = resolution * resolution
     scale = min(1.0, math.sqrt(budget / (width * height)))
-    scale = max(scale, divisor / min(width, height))  # one cell is the least a model can draw
+    scale = max(scale, divisor / min(width, height))  # one cell is the smallest image a model can handle
     bucket = min(
         _candidates(width, height, scale, budget=budget, divisor=divisor),
         key=lambda size: (round(_aspect_error(size, (width, height)), 9), -size[0] * size[1]),
@@ -75,19 +75,19 @@ def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> 
 
 
 def _candidates(width: int, height: int, scale: float, *, budget: int, divisor: int) -> list[Size]:
-    """The sizes around the scaled image that are within the budget and do not enlarge it; never empty."""
-    longest = budget // divisor // divisor * divisor  # beside a side of one cell, the other may be this long
+    """The sizes closest to the scaled image that are within the budget and do not enlarge it; never empty."""
+    longest = budget // divisor // divisor * divisor  # longest side of an image that is one cell wide
     sides: list[set[int]] = []
     for length in (width, height):
         ideal = min(length * scale, float(longest))
-        # A whole side may come out as 511.9999 or 512.0001: without the nudge it would lose or gain a cell.
+        # A side of exactly 512 may be computed as 511.9999 or 512.0001: without 1e-6 it would lose or gain a cell.
         floor = max(divisor, math.floor(ideal / divisor + 1e-6) * divisor)
         ceiling = max(divisor, math.ceil(ideal / divisor - 1e-6) * divisor)
-        most = max(length, floor)  # a ceiling beyond the image would enlarge it
+        most = max(length, floor)  # rounding up beyond the image would enlarge it
         sides.append({floor, min(ceiling, most // divisor * divisor)})
     return [(wide, high) for wide, high in itertools.product(*sides) if wide * high <= budget]
 
 
 def _aspect_error(size: Size, source: Size) -> float:
-    """How far a bucket's aspect is from the image's: 0 is equal, the same for too wide as for too high."""
+    """Distance between the aspect ratios of bucket and image: 0 if equal, symmetric in too wide and too high."""
     return abs(math.log((size[0] * source[1]) / (size[1] * source[0])))

@@ -1,4 +1,4 @@
-"""Captions: found beside the image, read as they were written, with the trigger word in its place."""
+"""Captions: found beside the image, read as written, with the trigger word filled in."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 from toolkit.errors import UserError
 
-MAX_BYTES = 100_000  # models read 512 tokens of it
+MAX_BYTES = 100_000  # models read only 512 tokens
 PLACEHOLDERS = ("[trigger]", "[name]")
 
 
 class CaptionError(UserError):
-    """A caption file that cannot be read as text; the text is the reason and does not name the file."""
+    """A caption file that cannot be read as text; the message gives the reason but does not name the file."""
 
 
 class CaptionFolder:
-    """The files of one folder, to find captions among them whatever the letter case or Unicode form of their names.
+    """Finds the captions in one folder, whatever the letter case or Unicode form of the file names.
 
-    Copies between Windows, Mac and Linux change both: `A.JPG` comes with `a.txt` or `A.TXT`, and a Mac writes é as two
-    characters.
+    Copying between Windows, Mac and Linux changes both: `A.JPG` comes with `a.txt` or `A.TXT`, and a Mac writes é as
+    two characters.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,14 +32,14 @@ class CaptionFolder:
     def find(self, image: Path, extension: str) -> Path | None:
         """The caption file of an image of this folder; None if there is none.
 
-        Looked for are `name.txt` and then `name.jpg.txt`, first as they are written here, then in any other spelling.
+        `name.txt` is tried before `name.jpg.txt`; for each, the exact spelling before any other spelling.
 
         Args:
-            image: a file of the folder.
-            extension: of caption files, with or without its dot.
+            image: path of an image in the folder.
+            extension: extension of caption files, with or without the dot.
 
         Raises:
-            CaptionError: several files differ in letter case or Unicode form only.
+            CaptionError: several caption files differ only in letter case or Unicode form.
         """
         for name in _caption_names(image, extension):
             if os.path.lexists(self.folder / name):
@@ -51,7 +51,7 @@ class CaptionFolder:
         return None
 
     def near_misses(self, image: Path, extension: str) -> list[str]:
-        """Names of files that may have been meant as the caption of an image that has none."""
+        """Names of files that may have been meant as the missing caption of an image."""
         stem = _folded(image.stem).partition(".")[0]
         texts = [name for names in self._by_folded_name.values() for name in names if _may_be_caption(name)]
         same = [name for name in texts if _folded(name).partition(".")[0] == stem]
@@ -64,7 +64,7 @@ class CaptionFolder:
         found: dict[str, list[str]] = {}
         try:
             names = sorted(path.name for path in self.folder.iterdir())
-        except OSError:  # whoever lists the images says so
+        except OSError:  # reported where the images are listed
             names = []
         for name in names:
             found.setdefault(_folded(name), []).append(name)
@@ -72,7 +72,7 @@ class CaptionFolder:
 
 
 def looked_for(image: Path, extension: str) -> str:
-    """Where an image's caption was looked for, in words."""
+    """Where an image's caption was looked for, as text for a message."""
     first, second = _caption_names(image, extension)
     return f"{first}, {second} and an entry in metadata.jsonl"
 
@@ -91,18 +91,18 @@ def _may_be_caption(name: str) -> bool:
 
 
 def read_caption(path: Path) -> str:
-    """The text of a caption file, its line breaks kept; empty for a blank file. A byte order mark is taken off.
+    """The text of a caption file, with its line breaks; empty for a blank file. A byte order mark is removed.
 
     Raises:
-        CaptionError: it is no file, far too long, or not UTF-8; says at which byte.
-        FileNotFoundError: there is none.
+        CaptionError: the file is not a regular file, is far too long, or is not UTF-8 (with the position of the byte).
+        FileNotFoundError: the file does not exist.
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
             raise CaptionError("is not a regular file; write the caption into a text file")
         if status.st_size > MAX_BYTES:
-            raise CaptionError(f"has {status.st_size:,} bytes, and a caption at most {MAX_BYTES:,}; shorten it")
+            raise CaptionError(f"has {status.st_size:,} bytes, but at most {MAX_BYTES:,} are allowed; shorten it")
         data = path.read_bytes()
     except FileNotFoundError:
         raise
@@ -114,23 +114,23 @@ def read_caption(path: Path) -> str:
         raise CaptionError(
             f"byte {error.start} (0x{data[error.start]:02x}) is not UTF-8; save the file as UTF-8"
         ) from error
-    if "\0" in text:  # what UTF-16 without its mark looks like
+    if "\0" in text:  # UTF-16 without a byte order mark looks like this
         raise CaptionError(f"byte {data.index(0)} is a zero, as in UTF-16; save the file as UTF-8")
     return plain(text)
 
 
 def plain(text: str) -> str:
-    """A text without the white space around it and at the ends of its lines, whose breaks are all of one kind."""
+    """Strip a text and the ends of its lines of white space, and make all line breaks `\\n`."""
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
 def put_trigger(caption: str, trigger: str | None, *, must_have: bool) -> str:
-    """The caption with `[trigger]` and `[name]` replaced by the trigger word, or taken out if there is none.
+    """The caption with `[trigger]` and `[name]` replaced by the trigger word, or removed if there is none.
 
     Args:
-        caption: as written.
-        trigger: the trigger word, if any.
-        must_have: put the trigger word first where the caption does not contain it (letter case counts).
+        caption: the caption as written.
+        trigger: the trigger word, or None.
+        must_have: prepend the trigger word to captions that do not contain it (case-sensitive).
     """
     trigger = trigger or ""
     for placeholder in PLACEHOLDERS:

@@ -1,4 +1,4 @@
-"""The datasets in a few lines of text: images, captions, buckets, and how long an epoch is."""
+"""Summarises the datasets in a few lines: images, captions, buckets, and the length of an epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from toolkit.data.scan_result import DatasetTable, Scan
 
 
 def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1) -> tuple[str, ...]:
-    """Lines for `--check` and for the start of a run."""
+    """Summary lines that `--check` and every start of a run print."""
     lines = [line for table in scan.tables for line in _describe_table(table)]
     regular = [example for example in scan.examples if example.is_reg]
     images = [example for example in scan.examples if not example.is_reg]
@@ -23,11 +23,7 @@ def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1
 
 
 def _describe_table(table: DatasetTable) -> list[str]:
-    missing = table.num_images - table.num_captions
-    parts = [
-        _count(table.num_images, "image"),
-        f"{_count(table.num_captions, 'caption')} found" + (f", {missing} missing" if missing else ""),
-    ]
+    parts = [_count(table.num_images, "image"), _captions(table)]
     if table.num_skipped:
         parts.append(f"{table.num_skipped} unreadable")
     if table.num_copies > 1:
@@ -38,6 +34,13 @@ def _describe_table(table: DatasetTable) -> list[str]:
         parts.append("regularisation")
     title = f"{table.source} at {table.resolution}: {', '.join(parts)}"
     return [title, *(f"  {width:>5} x {height:<5} {count:>6}" for (width, height), count in table.buckets.items())]
+
+
+def _captions(table: DatasetTable) -> str:
+    found, missing = _count(table.num_captions, "caption"), table.num_images - table.num_captions
+    if table.uses_captions:
+        return f"{found} found" + (f", {missing} missing" if missing else "")
+    return f"CAPTIONS NOT USED ({found} found)" if table.num_captions else "captions not used"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

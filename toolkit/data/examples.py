@@ -1,4 +1,4 @@
-"""One training example: which file, how it becomes pixels, and what is said about it."""
+"""One training example: its file, how that is turned into pixels, and its caption."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Layout = tuple[Size, ...]
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference image of an example: what the model sees beside the noise, such as the picture before an edit.
+    """One reference image of an example, which the model sees in addition to the noise: the image before an edit.
 
     Attributes:
-        path: the image file.
+        path: path of the image file.
         content_hash: sha256 of the file's bytes, hex.
-        fit: the size it is seen at, resizing and crop.
-        flip_x, flip_y: mirrored as its example is, or an edit would seem to mirror.
-        background: red, green, blue (0..255) behind transparent pixels.
+        fit: how the image is resized and cropped to the size that the model sees.
+        flip_x, flip_y: whether the image is mirrored; always as its example, or the edit would seem to mirror images.
+        background: red, green, blue (0..255) shown behind transparent pixels.
     """
 
     path: Path
@@ -33,23 +33,23 @@ class Reference:
 
 @dataclass(frozen=True)
 class Example:
-    """Everything training needs to know of one image at one size. Repeats and flipped copies are examples of their own.
+    """Everything that training needs to know about one image at one size. Repeats and flips are separate examples.
 
     Attributes:
-        path: the image file.
-        content_hash: sha256 of the file's bytes, hex; the same pixels under another name have the same hash.
-        caption: trigger word already in; line breaks as written.
-        dropped_caption: what stands in for the caption when it is dropped: the trigger word; nothing for
-            regularisation images, which must not learn it.
-        caption_dropout_rate: how often to drop it, 0 to 1.
-        fit: bucket, resizing and crop.
-        random_crop: crop anew each time instead of at `fit.crop`.
-        flip_x, flip_y: mirrored left to right, top to bottom (after the crop).
+        path: path of the image file.
+        content_hash: sha256 of the file's bytes, hex; does not depend on the file name.
+        caption: the caption with the trigger word filled in and line breaks as written.
+        dropped_caption: replaces the caption when it is dropped: the trigger word, or nothing for regularisation
+            images, which must not learn the trigger word.
+        caption_dropout_rate: probability of dropping the caption, 0 to 1.
+        fit: bucket of the image, and how it is resized and cropped to it.
+        random_crop: whether the crop is drawn again each time instead of taken from `fit.crop`.
+        flip_x, flip_y: whether the image is mirrored left to right or top to bottom, after the crop.
         loss_weight: factor of this example's loss.
-        is_reg: one of the regularisation images.
-        dataset_index: place of its dataset in `datasets`.
-        references: its reference images, in order.
-        reference_dropout_rate: how often a batch of such examples is trained without its references, 0 to 1.
+        is_reg: whether this is a regularisation image.
+        dataset_index: index of the example's dataset in `datasets`.
+        references: the reference images, in order.
+        reference_dropout_rate: probability of training a batch of these examples without references, 0 to 1.
     """
 
     path: Path
@@ -69,16 +69,16 @@ class Example:
 
     @property
     def layout(self) -> Layout:
-        """(width, height) of the pixels it is trained on, then those of each reference: one batch, one layout."""
+        """(width, height) of the training image, then of each reference. All examples of a batch share one layout."""
         return (self.bucket, *(reference.fit.bucket for reference in self.references))
 
     @property
     def bucket(self) -> Size:
-        """(width, height) of the pixels it is trained on."""
+        """(width, height) of the training image."""
         return self.fit.bucket
 
     def cropped_by(self, random: Random) -> Example:
-        """The example with its crop drawn from `random` if its dataset asks for random crops, else itself."""
+        """The example with its crop drawn from `random`, or the example itself if its dataset wants no random crops."""
         if not self.random_crop:
             return self
         return replace(self, fit=self.fit.cropped_at(random.random(), random.random()))

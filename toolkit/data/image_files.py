@@ -1,4 +1,4 @@
-"""Image files as they come: opened within limits, proven readable, measured upright, without keeping their pixels."""
+"""Opens users' image files within limits, checks that they can be decoded, and measures them."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from toolkit.errors import UserError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
 HEIC_REMEDY = "Save a JPEG copy (on an iPhone: Settings, Camera, Formats, Most Compatible)"
-MAX_PIXELS = 128_000_000  # takes the 108 megapixels of a phone; a small file can claim billions
-MAX_FILE_BYTES = 600_000_000  # of MAX_PIXELS, uncompressed
-# What pillow's decoders raise on damaged bytes, besides running out of memory.
+MAX_PIXELS = 128_000_000  # allows the 108 megapixels of a phone; a small file can claim billions
+MAX_FILE_BYTES = 600_000_000  # size of MAX_PIXELS, uncompressed
+# Exceptions that pillow's decoders raise for damaged data, besides running out of memory.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error)
 
 MOST_REMEMBERED = 20_000  # of about 500 bytes each
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")  # JPEG includes the MPO files of phones
-# What can be shown in 8 bits without losing what a picture is: the others hold measurements, or colours of print shops.
+# Modes that can be reduced to 8 bits and still be the same image: the others hold measurements, or print colours.
 _MODES = re.compile(r"1|L[Aa]?|PA?|RGB[AXa]?|CMYK|YCbCr|I;16.*")
-_SETTLED_NS = 2_000_000_000  # a file that was changed just now may be changed again without a trace in its times
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_SETTLED_NS = 2_000_000_000  # a file changed just now may change again with the same time stamp
+_ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _Identity = tuple[int, int, int, int, int]
 _OPENING = threading.Lock()
 _DECODING = threading.Condition()
-_pixels_in_work = 0
+_num_pixels_decoding = 0
 
 
 class ImageError(UserError):
-    """An image file that cannot be used; the text is the reason and does not name the file."""
+    """An image file that cannot be used; the message gives the reason but does not name the file."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class ImageInfo:
     """A readable image.
 
     Attributes:
-        width, height: in pixels, when upright.
+        width, height: size of the upright image in pixels.
         content_hash: sha256 of the file's bytes, hex.
-        num_frames: pictures in the file, of which the first is used: an animation, or pages.
+        num_frames: number of frames or pages in the file; only the first is used.
     """
 
     width: int
@@ -63,15 +63,15 @@ class ImageInfo:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Read the header of an image (of an animation: its first picture). The pixels are decoded on first use.
+    """Read the header of an image, or of the first frame of an animation. The pixels are decoded on first use.
 
     Raises:
-        ImageError: empty, of another format, or larger than `MAX_PIXELS`.
+        ImageError: the file is empty, has an unsupported format, or has more than `MAX_PIXELS`.
     """
     if not data:
         raise ImageError("the file is empty")
     try:
-        # The filters are the process's, hence the lock. Pillow warns below our limit, and its error is above it.
+        # Warning filters are global, hence the lock. Pillow's warning comes below our limit and its error above it.
         with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -82,7 +82,7 @@ def open_image(data: bytes) -> Image.Image:
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
     if not _MODES.fullmatch(image.mode):
-        raise ImageError(f"its pixels are of a kind ({image.mode}) that is not read; save it as 8-bit RGB")
+        raise ImageError(f"its pixel format ({image.mode}) is not supported; save it as 8-bit RGB")
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(_too_large(f"{image.width} x {image.height} is"))
     return image
@@ -92,24 +92,24 @@ def inspect_image(path: Path) -> ImageInfo:
     """Decode a whole image once and measure it.
 
     Costs one read of the file and one decode (JPEGs at an eighth of their size: 2 ms per megapixel instead of 5;
-    PNG and WebP about 20 ms per megapixel). Neither holds the interpreter's lock, so threads help; what they decode at
-    once has at most `MAX_PIXELS` together.
+    PNG and WebP about 20 ms per megapixel). Both release the GIL, so threads help; all threads together decode at most
+    `MAX_PIXELS` at a time.
 
     Raises:
-        ImageError: the file cannot be read to its end as an image.
+        ImageError: the file cannot be decoded completely.
     """
     data = _read(path)
     image = open_image(data)
     width, height = image.size
     try:
-        # Entropy decoding still meets every byte, so a cut file is found; only the inverse transform is spared.
+        # Entropy decoding still reads every byte, so a truncated file is found; only the inverse transform is saved.
         image.draft(None, (max(1, width // 8), max(1, height // 8)))
         with _room_for(image.width * image.height):
             image.load()
-        if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+        if image.getexif().get(ExifTags.Base.Orientation) in _ROTATED:
             width, height = height, width
         check_color(image, data)
-        # A phone's JPEG holds a preview or a depth map as its second picture: nobody takes that for an animation.
+        # The second image in a phone's JPEG is a preview or a depth map, not a frame of an animation.
         num_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
@@ -167,29 +167,29 @@ def _identity(path: Path) -> _Identity | None:
 def _read(path: Path) -> bytes:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
             raise ImageError("it is not a regular file")
         if status.st_size > MAX_FILE_BYTES:
             raise ImageError(f"the file has more than {MAX_FILE_BYTES // 1_000_000} MB; save a smaller copy")
         return path.read_bytes()
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from error
-    except ValueError as error:  # a JSON dataset may name anything
+    except ValueError as error:  # a JSON dataset may contain any name
         raise ImageError("no file can have this name") from error
 
 
 @contextmanager
 def _room_for(num_pixels: int) -> Iterator[None]:
-    """Waits until the pictures being decoded have at most `MAX_PIXELS` with this one."""
-    global _pixels_in_work
+    """Wait until this image and those being decoded together have at most `MAX_PIXELS`."""
+    global _num_pixels_decoding
     with _DECODING:
-        _DECODING.wait_for(lambda: _pixels_in_work + num_pixels <= MAX_PIXELS)
-        _pixels_in_work += num_pixels
+        _DECODING.wait_for(lambda: _num_pixels_decoding + num_pixels <= MAX_PIXELS)
+        _num_pixels_decoding += num_pixels
     try:
         yield
     finally:
         with _DECODING:
-            _pixels_in_work -= num_pixels
+            _num_pixels_decoding -= num_pixels
             _DECODING.notify_all()
 
 

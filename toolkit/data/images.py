@@ -1,4 +1,4 @@
-"""The pixels of an example: any image file, upright, without transparency, at its bucket's size."""
+"""Loads the pixels of an example from any image file: upright, without transparency, at the size of its bucket."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from toolkit.data.color import to_srgb
 from toolkit.data.examples import Example, Reference
 from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image
+from toolkit.data.srgb import to_srgb
 from toolkit.errors import UserError
 
 Color = tuple[int, int, int]
 
 
 def load_pixels(picture: Example | Reference, *, background: Color) -> Tensor:
-    """`load_image` as a tensor: pixels, [3, H, W], fp32, -1..1."""
+    """The result of `load_image` as pixels, [3, H, W], fp32, -1..1."""
     pixels = torch.from_numpy(numpy.array(load_image(picture, background=background))).permute(2, 0, 1)  # [3, H, W]
     return pixels.contiguous().float() / 127.5 - 1.0
 
 
 def load_image(picture: Example | Reference, *, background: Color) -> Image.Image:
-    """Decode, turn upright, flatten, resize (Lanczos), crop and flip one example or reference, to RGB.
+    """Decode, rotate upright, flatten, resize (Lanczos), crop and flip one example or reference, to RGB.
 
     Args:
-        picture: what to load; its `fit.crop` is used as it stands (see `Example.cropped_by`).
-        background: red, green, blue (0..255) to show through transparent pixels.
+        picture: the example or reference to load; its `fit.crop` is used unchanged (see `Example.cropped_by`).
+        background: red, green, blue (0..255) shown behind transparent pixels.
 
     Raises:
-        UserError: the file has gone, cannot be decoded, or is no longer the one that was scanned.
+        UserError: the file is missing, cannot be decoded, or has changed since the scan.
     """
     try:
         data = picture.path.read_bytes()
     except OSError as error:
         raise UserError(f"{picture.path}: cannot be read: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != picture.content_hash:
-        raise UserError(f"{picture.path}: the image has changed since the job started; start the job again")
+        raise UserError(f"{picture.path}: the image has changed since the job started. Start the job again")
     try:
         image = to_rgb(ImageOps.exif_transpose(open_image(data)), background, data)
     except (ImageError, *DECODE_ERRORS) as error:
@@ -52,12 +52,12 @@ def load_image(picture: Example | Reference, *, background: Color) -> Image.Imag
 
 
 def to_rgb(image: Image.Image, background: Color, data: bytes) -> Image.Image:
-    """Any mode that image files decode to, as RGB in sRGB on `background`.
+    """Convert an image of any supported mode to sRGB on `background`.
 
     Args:
-        image: upright.
+        image: the upright image.
         background: red, green, blue (0..255) in sRGB.
-        data: the bytes of its file, which say how its colours are meant.
+        data: the bytes of the image's file, which declare its colour space.
     """
     if image.mode.startswith("I;16"):
         image = _to_8_bit(image)
@@ -72,7 +72,7 @@ def to_rgb(image: Image.Image, background: Color, data: bytes) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8 bits, which pillow's own conversion would clip. A transparent grey value stays so."""
+    """Scale 16-bit grey to 8 bits, which pillow's own conversion would clip. A transparent grey value stays so."""
     values = numpy.asarray(image).astype(numpy.uint32)  # [H, W]
     grey = Image.fromarray(((values * 255 + 32767) // 65535).astype(numpy.uint8))
     grey.info |= {key: value for key, value in image.info.items() if key != "transparency"}

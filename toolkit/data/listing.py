@@ -1,4 +1,4 @@
-"""Which image files a dataset names: those of a folder, or those of a JSON file with their captions."""
+"""Lists the image files of a dataset: those in a folder, or those in a JSON file with their captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toolkit.data.image_files import EXTENSIONS, HEIC_REMEDY
 from toolkit.errors import Problem
 
 SKIPPED_FOLDERS = frozenset({"_controls", "_latent_cache", "_t_e_cache"})
-# Pictures in a dataset that are not trained on: worth a word, since nobody expects it.
+# Image formats that are not trained on: reported, since users do not expect it.
 OTHER_PICTURES = frozenset({".gif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
 METADATA = "metadata.jsonl"
 _CAPTION_FIELDS = ("text", "caption", "prompt")
@@ -24,14 +24,14 @@ _CAPTION_FIELDS = ("text", "caption", "prompt")
 
 @dataclass
 class Listing:
-    """What one dataset names.
+    """The files of one dataset.
 
     Attributes:
-        images: image files in a fixed order, whatever order the file system has.
-        captions: captions that the JSON file gives, by image.
-        metadata: captions that a `metadata.jsonl` gives, by image: for those without a caption file.
-        others: pictures in formats that are not trained on.
-        problems: what of it cannot be used.
+        images: image files in a fixed order that does not depend on the file system.
+        captions: captions from the JSON file, by image.
+        metadata: captions from a `metadata.jsonl`, by image; used for images without a caption file.
+        others: images in formats that are not supported.
+        problems: mistakes in the dataset that the user must fix.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -44,8 +44,8 @@ class Listing:
 def list_images(source: Path, *, leave_out: Collection[Path] = ()) -> Listing:
     """The images of a folder (with its subfolders) or of a JSON file `{path: {"caption": "..."}}`.
 
-    Hidden files and folders, `SKIPPED_FOLDERS` and the folders `leave_out` are passed over. Links to folders are
-    followed, each folder once. Paths in a JSON file are absolute, beside the file, or below the working folder.
+    Hidden files and folders, `SKIPPED_FOLDERS` and the folders in `leave_out` are skipped. Links to folders are
+    followed, each folder once. Paths in a JSON file are absolute, or relative to the file or the working folder.
     """
     listing = Listing()
     if source.is_dir():
@@ -62,12 +62,12 @@ def list_images(source: Path, *, leave_out: Collection[Path] = ()) -> Listing:
     if not listing.images and not listing.problems:
         others = f", only {', '.join(path.name for path in listing.others[:3])}" if listing.others else ""
         remedy = f". {HEIC_REMEDY}" if any(is_heic(path) for path in listing.others) else ""
-        listing.problems.append(Problem(str(source), f"holds no images ({_known_extensions()}){others}{remedy}"))
+        listing.problems.append(Problem(str(source), f"contains no images ({_known_extensions()}){others}{remedy}"))
     return listing
 
 
 def is_heic(path: Path) -> bool:
-    """Whether a file is one of those that iPhones write, by its name."""
+    """Whether a file is a HEIC image, as iPhones write them, by its name."""
     return path.suffix.lower() in (".heic", ".heif")
 
 
@@ -101,7 +101,7 @@ def _walk(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
 
 
 def _read_metadata(source: Path, listing: Listing) -> None:
-    """Captions in the layout of Hugging Face's image folders: a line `{"file_name": ..., "text": ...}` per image."""
+    """Read captions in the format of Hugging Face's ImageFolder: a line `{"file_name": ..., "text": ...}` per image."""
     try:
         lines = source.read_bytes().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -128,7 +128,9 @@ def _take_line(source: Path, number: int, line: str, listing: Listing) -> None:
         what = 'must be an object with a file name and a text: {"file_name": "a.jpg", "text": "..."}'
         listing.problems.append(Problem(where, what))
     elif "\0" in name + caption or not is_whole_text(name + caption):
-        listing.problems.append(Problem(where, "holds a zero byte or half of a character; write the characters"))
+        listing.problems.append(
+            Problem(where, "contains a zero byte or half a character; write the characters themselves")
+        )
     elif caption.strip():
         listing.metadata[source.parent / name] = caption
 
@@ -153,13 +155,13 @@ def _read_json(source: Path, listing: Listing) -> None:
         _take_entry(source, name, content[name], listing)
     for image, count in Counter(listing.images).items():
         if count > 1:
-            listing.problems.append(Problem(f"{source}: {image}", f"is named by {count} entries; keep one"))
+            listing.problems.append(Problem(f"{source}: {image}", f"has {count} entries; keep one"))
 
 
 def _object(pairs: list[tuple[str, Any]], *, source: Path, listing: Listing) -> dict[str, Any]:
     for name, count in Counter(name for name, _ in pairs).items():
         if count > 1:
-            listing.problems.append(Problem(f"{source}: {name}", f"stands there {count} times; keep one"))
+            listing.problems.append(Problem(f"{source}: {name}", f"occurs {count} times; keep one"))
     return dict(pairs)
 
 
@@ -169,14 +171,14 @@ def _take_entry(source: Path, name: str, entry: Any, listing: Listing) -> None:
         listing.problems.append(Problem(f"{source}: {name}", 'must be an object with a text: {"caption": "..."}'))
         return
     if "\0" in caption + name or not is_whole_text(caption + name):
-        what = "holds a zero byte or half of a character (\\ud800 and the like); write the characters themselves"
+        what = "contains a zero byte or half a character (such as \\ud800); write the characters themselves"
         listing.problems.append(Problem(f"{source}: {name!a}", what))
         return
     if Path(name).suffix.lower() not in EXTENSIONS:
         listing.problems.append(Problem(f"{source}: {name}", f"is not an image file ({_known_extensions()})"))
         return
-    beside = source.parent / name  # an absolute name stays as it is
-    image = next((path for path in (beside, Path(name)) if os.path.lexists(path)), beside)
+    sibling = source.parent / name  # an absolute name stays absolute
+    image = next((path for path in (sibling, Path(name)) if os.path.lexists(path)), sibling)
     listing.images.append(image)
     if caption.strip():
         listing.captions[image] = caption

@@ -1,4 +1,4 @@
-"""What the datasets of a run need."""
+"""What a run's datasets need to have encoded and loaded."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CROPS = Resident("vae", "random_crop: the VAE stays loaded and encodes every ba
 
 
 def dataset_needs(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> Needs:
-    """Every caption and picture, and the VAE where pictures are cropped anew each time.
+    """Every caption and image, and the VAE if images are cropped at random.
 
     Args:
-        config: the run.
-        examples: all of them.
-        output_folder: of the job.
+        config: the run's config.
+        examples: all examples of the run.
+        output_folder: the job's output folder.
     """
     texts = _texts(config, examples, output_folder)
     return Needs(

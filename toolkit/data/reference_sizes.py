@@ -1,4 +1,4 @@
-"""The size at which a reference image is seen: its own shape, within the model's limits."""
+"""The size at which the model sees a reference image: its own aspect ratio, within the model's limits."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from toolkit.data.buckets import Fit, Size
 def fit_reference(
     source: Size, *, limits: ReferenceLimits, divisor: int, num_references: int, target: Size | None = None
 ) -> Fit:
-    """How a reference image becomes what the model sees.
+    """How a reference image is resized and cropped for the model.
 
-    As Black Forest Labs' reference code: larger images are scaled down to the area allowed (one reference may be
-    larger than each of several), none is scaled up, and the middle is cut to whole cells.
+    As in Black Forest Labs' reference code, images above the allowed area are scaled down (a single reference may be
+    larger than one of several), none is scaled up, and the centre is cropped to whole cells.
 
     Args:
         source: (width, height) of the upright image, within `limits` (see `reference_problem`).
-        limits: of the model.
+        limits: the model's limits on references.
         divisor: sides become multiples of this.
-        num_references: how many the example has.
-        target: scale to as many pixels as this (width, height) instead, up or down, but not above the limits.
+        num_references: number of references that the example has.
+        target: if given, scale up or down to as many pixels as this (width, height), but not above the limits.
     """
     width, height = source
     most_px = limits.max_area_px if num_references == 1 else limits.max_area_each_px

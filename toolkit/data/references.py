@@ -1,4 +1,4 @@
-"""The reference images of a dataset: found by name in its control folders, measured, and fitted."""
+"""Finds the reference images of a dataset by name in its control folders, measures them and fits their sizes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Inspected = Mapping[Path, ImageInfo | ImageError]
 
 @dataclass(frozen=True)
 class ReferenceRules:
-    """How reference images are seen.
+    """How reference images are resized for the model.
 
     Attributes:
-        limits: of the model.
+        limits: the model's limits on references.
         divisor: sides become multiples of this.
-        match_target: scaled to as many pixels as the image that they belong to.
+        match_target: whether references are scaled to as many pixels as the image that they belong to.
     """
 
     limits: ReferenceLimits
@@ -67,9 +67,9 @@ def match_references(
 ) -> dict[Path, tuple[Path, ...]]:
     """The reference files of each image, in the order of the control folders.
 
-    A reference stands at the same place below its folder as the image below its own, whatever its extension; where
-    there is none, one of that name anywhere below the folder counts if it is the only one. Missing and ambiguous
-    references are problems, unless the dataset allows them to be missing.
+    A reference has the same path within its control folder as the image has within the dataset, with any extension. If
+    there is none, a file of the same name anywhere in the folder is used, if it is the only one. Ambiguous references
+    are problems; missing ones, too, unless the dataset allows them.
     """
     found: dict[Path, list[Path]] = {image: [] for image in images}
     for folder in dataset.control_folders:
@@ -77,12 +77,12 @@ def match_references(
         findings.problems += listing.problems
         if listing.problems:
             continue
-        by_place = _by_name((path.relative_to(folder).with_suffix("").as_posix(), path) for path in listing.images)
+        by_path = _by_name((path.relative_to(folder).with_suffix("").as_posix(), path) for path in listing.images)
         by_stem = _by_name((path.stem, path) for path in listing.images)
         missing = []
         for image in images:
-            place = _place(image, dataset.folder_path)
-            candidates = by_place.get(place) or by_stem.get(image.stem, [])
+            name = _relative_name(image, dataset.folder_path)
+            candidates = by_path.get(name) or by_stem.get(image.stem, [])
             if len(candidates) > 1:
                 names = ", ".join(str(path.relative_to(folder)) for path in candidates)
                 findings.problem(image, f"has several references in {folder}: {names}. Keep one")
@@ -104,9 +104,9 @@ def usable_references(
     limits: ReferenceLimits,
     findings: Findings,
 ) -> dict[Path, tuple[tuple[Path, ImageInfo], ...]]:
-    """The measured references of every image whose references can all be used; the others are problems.
+    """The measured references of each image whose references can all be used; the rest is reported as problems.
 
-    With `skip_unreadable`, images with an unreadable reference are left out and mentioned instead.
+    With `skip_unreadable`, images with an unreadable reference are left out with a notice instead.
     """
     usable: dict[Path, tuple[tuple[Path, ImageInfo], ...]] = {}
     skipped = []
@@ -122,18 +122,18 @@ def usable_references(
             if what := reference_problem((info.width, info.height), limits):
                 findings.problem(path, what)
         elif not dataset.skip_unreadable:
-            findings.problem(path, f"cannot be read: {info}. Mend or remove it, or set `skip_unreadable: true`")
+            findings.problem(path, f"cannot be read: {info}. Repair or remove it, or set `skip_unreadable: true`")
     if dataset.skip_unreadable:
-        findings.notice(dataset.folder_path, "skipped, for a reference cannot be read", skipped)
+        findings.notice(dataset.folder_path, "skipped because a reference cannot be read", skipped)
         if skipped and not usable:
-            findings.problem(dataset.folder_path, "holds no image whose references can be read")
+            findings.problem(dataset.folder_path, "contains no image whose references can be read")
     return usable
 
 
 def measure_references(
     paths: Sequence[Path], limits: ReferenceLimits
 ) -> tuple[list[tuple[Path, ImageInfo]], list[Problem]]:
-    """The references of a sample with their sizes, and why some of them cannot be used."""
+    """The references of a sample with their sizes, and a problem for each one that cannot be used."""
     infos, problems = [], []
     for path in paths:
         try:
@@ -154,11 +154,11 @@ def _by_name(named: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
     return paths
 
 
-def _place(image: Path, root: Path) -> str:
-    """Where an image stands below its dataset's folder, or below that of a JSON file, without extension."""
+def _relative_name(image: Path, root: Path) -> str:
+    """Path of an image relative to its dataset's folder, or to the folder of its JSON file, without extension."""
     base = root if root.is_dir() else root.parent
-    place = image.relative_to(base) if image.is_relative_to(base) else Path(image.name)
-    return place.with_suffix("").as_posix()
+    path = image.relative_to(base) if image.is_relative_to(base) else Path(image.name)
+    return path.with_suffix("").as_posix()
 
 
 def _what_is_missing(image: Path, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The scan of the datasets: every file proven readable, every caption read, every bucket known, nothing loaded."""
+"""Scans the datasets before training: checks every image, reads every caption and assigns every bucket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolkit.data.listing import Listing, is_heic, list_images
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import NAMED_FILES, DatasetTable, Findings, Scan
 
-LARGE_CROP = 0.25  # share of an image that a crop may take before it is mentioned
+LARGE_CROP = 0.25  # share of an image that may be cropped away before it is reported
 
 
 def scan_datasets(
@@ -31,15 +31,15 @@ def scan_datasets(
     rules: ReferenceRules | None = None,
     uses_captions: bool = True,
 ) -> Scan:
-    """Read every image and caption of a job once. Each resolution of a dataset makes a copy of it.
+    """Read every image and caption of a job once. A dataset's examples are repeated at each of its resolutions.
 
     Args:
         datasets: the job's `datasets`.
-        divisor_px: both sides of every bucket divide by this; the model says.
-        trigger_word: for datasets without their own.
+        divisor_px: both sides of every bucket are multiples of this; set by the model.
+        trigger_word: trigger word of datasets that have none of their own.
         reg_weight: factor of the loss of regularisation images.
-        rules: how reference images are seen; the model says.
-        uses_captions: False if every image is trained on the trigger word alone.
+        rules: how reference images are resized; set by the model.
+        uses_captions: False if every image is trained with the trigger word alone.
     """
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
@@ -54,21 +54,23 @@ def scan_datasets(
     tables: list[DatasetTable] = []
     for index, (dataset, listing) in enumerate(zip(datasets, listings, strict=True)):
         findings.problems += listing.problems
-        _tell_of_others(dataset, listing, findings)
+        _report_others(dataset, listing, findings)
         infos = _readable(dataset, {path: inspected[path] for path in listing.images}, findings)
         references = usable_references(dataset, matched[index], inspected, rules.limits, findings)
         infos = {path: info for path, info in infos.items() if path in references}
         trigger = dataset.trigger_word or trigger_word
         pictures = _with_captions(dataset, infos, listing, trigger, findings)
-        if uses_captions:
+        reads_captions = uses_captions and dataset.caption_dropout_rate < 1
+        if reads_captions:
+            _report_missing(dataset, pictures, trigger, findings)
             _require_captions(dataset, pictures, trigger, findings)
         several = [path for path, info in infos.items() if info.num_frames > 1]
-        what = "with several pictures (an animation, or pages): the first is used"
+        what = "with several frames or pages, only the first is used"
         findings.notice(dataset.folder_path, what, several)
-        _tell_of_small_images(dataset, infos, divisor_px, findings)
+        _report_small_images(dataset, infos, divisor_px, findings)
         for resolution in dataset.resolution:
             if resolution < divisor_px:
-                what = f"{resolution} is below the smallest image of the model; use {divisor_px} or more"
+                what = f"{resolution} is below the smallest size that the model supports; use {divisor_px} or more"
                 findings.problem(f"datasets[{index}].resolution", what)
                 continue
             fits = _fits(dataset, infos, resolution, divisor_px, findings)
@@ -79,7 +81,8 @@ def scan_datasets(
             )
             examples += made
             num_skipped = len(listing.images) - len(infos)
-            tables.append(_table(dataset, resolution, pictures, made, num_skipped=num_skipped))
+            table = _table(dataset, resolution, pictures, made, num_skipped=num_skipped, uses_captions=reads_captions)
+            tables.append(table)
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
 
 
@@ -113,20 +116,20 @@ def _readable(
         reasons = [f"{path.name} ({error})" for path, error in errors.items()]
         findings.notice(dataset.folder_path, "skipped as unreadable", reasons)
         if errors and not infos:
-            findings.problem(dataset.folder_path, "holds no image that can be read")
+            findings.problem(dataset.folder_path, "contains no image that can be read")
         return infos
     for path, error in errors.items():
-        findings.problem(path, f"cannot be read: {error}. Mend or remove it, or set `skip_unreadable: true`")
+        findings.problem(path, f"cannot be read: {error}. Repair or remove it, or set `skip_unreadable: true`")
     return infos
 
 
-def _tell_of_others(dataset: DatasetConfig, listing: Listing, findings: Findings) -> None:
+def _report_others(dataset: DatasetConfig, listing: Listing, findings: Findings) -> None:
     heic = [path for path in listing.others if is_heic(path)]
-    findings.notice(dataset.folder_path, f"not used, being HEIC ({HEIC_REMEDY})", heic)
+    findings.notice(dataset.folder_path, f"in HEIC format, not used ({HEIC_REMEDY})", heic)
     others = [path for path in listing.others if not is_heic(path)]
-    findings.notice(dataset.folder_path, "not used, being of a format that is not trained on", others)
-    absent = [path for path in listing.metadata if not path.exists()]
-    findings.notice(dataset.folder_path, "named in metadata.jsonl, but not there", absent)
+    findings.notice(dataset.folder_path, "in an unsupported format, not used", others)
+    missing = [path for path in listing.metadata if not path.exists()]
+    findings.notice(dataset.folder_path, "listed in metadata.jsonl but missing", missing)
 
 
 def _with_captions(
@@ -149,16 +152,21 @@ def _with_captions(
                 own = plain(listing.metadata[path])
         text = put_trigger(own or dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
         pictures.append(_Picture(path, info, text, has_own_caption=bool(own), is_blank=own == ""))
-    missing = [picture.path for picture in pictures if not picture.has_own_caption]
-    stand_in = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
-    findings.notice(dataset.folder_path, f'without a caption, trained with "{stand_in}"', missing)
     return pictures
+
+
+def _report_missing(
+    dataset: DatasetConfig, pictures: Sequence[_Picture], trigger: str | None, findings: Findings
+) -> None:
+    missing = [picture.path for picture in pictures if not picture.has_own_caption]
+    default = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
+    findings.notice(dataset.folder_path, f'without a caption, trained with "{default}"', missing)
 
 
 def _require_captions(
     dataset: DatasetConfig, pictures: Sequence[_Picture], trigger: str | None, findings: Findings
 ) -> None:
-    """An image without any words is an accident, unless its caption file is blank or the job says so."""
+    """Report images without any text, unless their caption files are blank or the job allows it."""
     if dataset.default_caption is not None or (trigger and not dataset.is_reg):
         return
     bare = [picture.path for picture in pictures if not picture.has_own_caption and not picture.is_blank]
@@ -200,28 +208,28 @@ def _fits(
     cropped = [
         f"{path.name} ({1 - fit.kept_share:.0%})" for path, fit in fits.items() if fit.kept_share < 1 - LARGE_CROP
     ]
-    findings.notice(dataset.folder_path, f"losing much to the crop at resolution {resolution}", cropped)
+    findings.notice(dataset.folder_path, f"losing a large part to the crop at resolution {resolution}", cropped)
     return fits
 
 
-def _tell_of_small_images(
+def _report_small_images(
     dataset: DatasetConfig, infos: Mapping[Path, ImageInfo], divisor_px: int, findings: Findings
 ) -> None:
-    """Images are never enlarged to a resolution: several resolutions may then show the same picture several times."""
+    """Report images below a resolution: they are never enlarged, so several resolutions may repeat the same image."""
     resolutions = sorted(dict.fromkeys(size for size in dataset.resolution if size >= divisor_px))
     if not resolutions:
         return
     smallest, largest = resolutions[0], resolutions[-1]
     small = [path for path, info in infos.items() if info.width * info.height < smallest**2]
     findings.notice(
-        dataset.folder_path, f"smaller than {smallest} x {smallest} pixels, trained at the size that they have", small
+        dataset.folder_path, f"smaller than {smallest} x {smallest} pixels, trained at the original size", small
     )
     repeated = [
         path
         for path, info in infos.items()
         if len({_fit(info, size, divisor_px) for size in resolutions}) < len(resolutions)
     ]
-    what = f"too small for {largest} x {largest} pixels: some of its resolutions show equal copies of them"
+    what = f"too small for {largest} x {largest} pixels, repeated at the same size for several resolutions"
     findings.notice(dataset.folder_path, what, repeated)
 
 
@@ -282,12 +290,14 @@ def _table(
     examples: Sequence[Example],
     *,
     num_skipped: int,
+    uses_captions: bool,
 ) -> DatasetTable:
     return DatasetTable(
         source=dataset.folder_path,
         resolution=resolution,
         num_images=len(pictures),
         num_captions=sum(picture.has_own_caption for picture in pictures),
+        uses_captions=uses_captions,
         num_skipped=num_skipped,
         num_copies=dataset.num_repeats * len(_flips(dataset)),
         num_references=max((len(example.references) for example in examples), default=0),

@@ -1,4 +1,4 @@
-"""What a scan finds: the examples, their figures, what is wrong and what is worth knowing."""
+"""The result of a scan: examples, statistics, problems and notices."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from pathlib import Path
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
 from toolkit.errors import Problem
+from toolkit.files import sha256_json
 
-NAMED_FILES = 5  # how many files a notice names
+NAMED_FILES = 5  # number of files that a notice lists by name
 
 
 @dataclass(frozen=True)
 class DatasetTable:
-    """The figures of one dataset at one resolution.
+    """Statistics of one dataset at one resolution.
 
     Attributes:
         source: the dataset's folder or JSON file.
-        resolution: side of the square that has the pixel budget.
-        num_images: readable images.
-        num_captions: images with a caption of their own.
-        num_skipped: images left out because they cannot be read.
-        num_copies: examples made of each image: its repeats, times 2 for each kind of flip.
-        num_references: the most reference images that one image has.
-        is_reg: regularisation images.
-        buckets: examples per (width, height), the fullest bucket first.
+        resolution: side of a square with as many pixels as a bucket may have.
+        num_images: number of readable images.
+        num_captions: number of images with a caption of their own.
+        uses_captions: whether any image is trained with its caption.
+        num_skipped: number of images left out because they cannot be read.
+        num_copies: number of examples per image: its repeats, times 2 for each kind of flip.
+        num_references: largest number of reference images that an image has.
+        is_reg: whether these are regularisation images.
+        buckets: number of examples per (width, height), the fullest bucket first.
     """
 
     source: Path
     resolution: int
     num_images: int
     num_captions: int
+    uses_captions: bool
     num_skipped: int
     num_copies: int
     num_references: int
@@ -42,13 +45,13 @@ class DatasetTable:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the datasets of a job hold.
+    """The scanned datasets of a job.
 
     Attributes:
-        examples: in a fixed order; complete only when there are no problems.
-        problems: what forbids training.
-        notices: what the user should know, one line each.
-        tables: one per dataset and resolution.
+        examples: all examples in a fixed order; only complete if there are no problems.
+        problems: mistakes that prevent training.
+        notices: facts that the user should know, one line each.
+        tables: statistics of each dataset at each resolution.
     """
 
     examples: tuple[Example, ...]
@@ -56,20 +59,42 @@ class Scan:
     notices: tuple[str, ...]
     tables: tuple[DatasetTable, ...]
 
+    def fingerprint(self, sources: Sequence[Path]) -> dict[str, str]:
+        """A short hash of every image together with its caption and references, by the image's name in the dataset.
+
+        Copies of an image share an entry. A resumed run compares them to report what has changed.
+
+        Args:
+            sources: the folder or JSON file of each dataset.
+        """
+        found: dict[str, str] = {}
+        for example in self.examples:
+            content = [example.content_hash, example.caption, *(picture.content_hash for picture in example.references)]
+            found[_name(example, sources)] = sha256_json(content)[:16]
+        return found
+
+
+def _name(example: Example, sources: Sequence[Path]) -> str:
+    source = sources[example.dataset_index]
+    folder = source if source.is_dir() else source.parent
+    path = example.path
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+    return name if len(sources) == 1 else f"{example.dataset_index}:{name}"
+
 
 @dataclass
 class Findings:
-    """Problems and notices while a scan gathers them."""
+    """Collects problems and notices during a scan."""
 
     problems: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
     def problem(self, where: Path | str, what: str) -> None:
-        """Something that forbids training."""
+        """Report a mistake that prevents training."""
         self.problems.append(Problem(str(where), what))
 
     def notice(self, source: Path, what: str, files: Sequence[Path | str]) -> None:
-        """Something worth knowing of a few files of a dataset; nothing is said of none."""
+        """Report something worth knowing about some files of a dataset; does nothing if there are none."""
         if not files:
             return
         named = ", ".join(file.name if isinstance(file, Path) else file for file in files[:NAMED_FILES])

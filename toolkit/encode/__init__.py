@@ -1,1 +1,1 @@
-"""Captions and images, encoded once and kept."""
+"""Encoding captions and images once, and keeping the results."""

@@ -1,4 +1,4 @@
-"""Tensors kept on disk under a key that says all that shaped them, so that an entry is right or not there."""
+"""Tensors cached on disk under keys that encode everything that determines them, so that no entry is ever outdated."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from toolkit.data.images import Color
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
 
-# Raise one when the same key would name other tensors.
+# Raise a version when the same key would stand for different tensors.
 LATENTS_VERSION = 2
 EMBEDDINGS_VERSION = 2
 
 
 def latents_key(picture: Example | Reference, *, vae_fingerprint: str, background: Color, dtype: str) -> str:
-    """Key of an image's latents. Repeats, and the same image under another name or as a reference, share it."""
+    """Key of an image's latents. Repeats share it, and so does the same image under another name or as a reference."""
     fit = picture.fit
     shaped_by = {
         "version": LATENTS_VERSION,
@@ -50,11 +50,13 @@ def embeddings_key(prompt: str, *, text_encoder_fingerprint: str, max_tokens: in
 
 
 class TensorCache:
-    """A folder of `<key>.safetensors`. Writers may run at once: an entry appears whole, and all would write the same.
+    """A folder of `<key>.safetensors` files.
+
+    Several processes may write at the same time: entries appear complete, and all writers of a key write the same.
 
     Args:
-        folder: made when the first entry is written.
-        on_damage: told of each damaged entry after it was removed, in one line.
+        folder: folder of the files, created when the first entry is written.
+        on_damage: called with one line for the user after a damaged entry was removed.
     """
 
     def __init__(self, folder: Path, *, on_damage: Callable[[str], None] | None = None) -> None:
@@ -62,18 +64,18 @@ class TensorCache:
         self.on_damage = on_damage
 
     def path(self, key: str) -> Path:
-        """Where an entry lives."""
+        """The file of an entry."""
         return self.folder / f"{key}.safetensors"
 
     def has(self, key: str) -> bool:
-        """True when the entry is there and whole. Reads all of it, so that a later `get` does not disappoint."""
+        """Whether the entry exists and is intact. Reads all of it, so that a later `get` does not fail."""
         return self.get(key) is not None
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors of an entry, on the CPU; None when it is not there, or was damaged and is now removed.
+        """The tensors of an entry, on the CPU; None if it does not exist, or was damaged and has been removed.
 
         Raises:
-            UserError: something is there that cannot be read.
+            UserError: the entry exists but cannot be read.
         """
         path = self.path(key)
         try:
@@ -84,22 +86,21 @@ class TensorCache:
             return None
         except OSError as error:
             raise UserError(
-                f"{path}: the cache entry cannot be read ({error.strerror or error}). Mend its permissions or remove "
-                "it."
+                f"{path}: the cache entry cannot be read ({error.strerror or error}). Fix its permissions or delete it."
             ) from error
         except SafetensorError as error:
             self._remove(path, str(error))
             return None
         if metadata.get("key") != key or metadata.get("checksum") != _checksum(tensors):
-            self._remove(path, "its content is not what was written under this name")
+            self._remove(path, "its content has changed since it was written")
             return None
         return tensors
 
     def put(self, key: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-        """Write an entry whole.
+        """Write an entry, completely or not at all.
 
         Raises:
-            UserError: the folder cannot be written or the disk is full; nothing half-written is left.
+            UserError: the folder cannot be written to or the disk is full; no partial file is left.
         """
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = {**(metadata or {}), "key": key, "checksum": _checksum(plain)}
@@ -107,18 +108,18 @@ class TensorCache:
             write_bytes(self.path(key), safetensors.torch.save(plain, header))
         except OSError as error:
             raise UserError(
-                f"{self.folder}: the cache cannot be written ({error.strerror or error}). Make room or mend the "
-                "permissions, or do not cache to disk."
+                f"{self.folder}: the cache cannot be written ({error.strerror or error}). Free disk space, fix the "
+                "permissions, or turn off caching to disk."
             ) from error
 
     def _remove(self, path: Path, reason: str) -> None:
         path.unlink(missing_ok=True)
         if self.on_damage is not None:
-            self.on_damage(f"{path}: damaged cache entry removed, it will be made again: {reason}")
+            self.on_damage(f"{path}: the cache entry was damaged; it was deleted and will be computed again: {reason}")
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 of names, types, shapes and bytes: finds damage (every burst up to 32 bits) at 2 GB/s."""
+    """CRC-32 of names, dtypes, shapes and bytes: detects damage (every burst of up to 32 bits) at 2 GB/s."""
     crc = 0
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -1,4 +1,4 @@
-"""Encoded captions and pictures by their cache key: in memory, or in a cache folder that later runs find again."""
+"""Encoded captions and images by cache key: in memory, or in a cache folder that later runs can reuse."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from toolkit.units import as_size
 
 
 class Encodings:
-    """Encoded things by their cache key.
+    """Encoded captions and images by their cache key.
 
-    What has been decoded once stays in memory while there is room: a file's checksum and its Huffman code take longer
-    than a small model's step.
+    Entries read from disk stay in memory while there is room: verifying a file's checksum and decoding its Huffman code
+    takes longer than a step of a small model.
 
     Args:
-        tell: is told of damaged entries, and once of the overflow.
-        overflow: folder for what is to be kept in memory and does not fit under `MEMORY_LIMIT_BYTES`.
+        notify: called with lines for the user: on damaged entries, and once if memory overflows.
+        overflow: folder for entries that should be in memory but do not fit into `MEMORY_LIMIT_BYTES`.
     """
 
-    def __init__(self, tell: Callable[[str], None], *, overflow: Path) -> None:
-        self._tell = tell
-        self._overflow = TensorCache(overflow, on_damage=tell)
+    def __init__(self, notify: Callable[[str], None], *, overflow: Path) -> None:
+        self._notify = notify
+        self._overflow = TensorCache(overflow, on_damage=notify)
         self._num_bytes = 0
         self._in_memory: dict[str, Tensor | Folded] = {}
         self._on_disk: dict[str, TensorCache] = {}
 
     def __getitem__(self, key: str) -> Tensor:
-        """The tensor of a key that was added.
+        """The tensor of a key that has been added.
 
         Raises:
             UserError: its cache file was damaged or deleted while the job ran.
@@ -45,46 +45,46 @@ class Encodings:
         return kept.tensor() if isinstance(kept, Folded) else kept
 
     def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None, is_packed: bool = False) -> bool:
-        """Make sure that a key is there. Returns True if `make` had to be called.
+        """Make sure that a key exists. Returns True if `make` had to be called.
 
         Args:
-            key: what shaped the tensor, from `toolkit.encode.cache`.
+            key: the cache key, from `toolkit.encode.cache`.
             make: computes the tensor.
-            folder: where it is kept on disk; None keeps it in memory while there is room.
-            is_packed: keep it in fewer bytes, see `toolkit.encode.packing`.
+            folder: cache folder to keep the tensor in; None to keep it in memory while there is room.
+            is_packed: whether to store the tensor in fewer bytes, see `toolkit.encode.packing`.
         """
         if key in self._in_memory or key in self._on_disk:
             return False
-        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._tell)
-        was_there = cache.has(key)
-        if not was_there:
+        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._notify)
+        is_cached = cache.has(key)
+        if not is_cached:
             tensor = make().cpu()
             if folder is None:
                 if self._keep(key, fold(tensor) if is_packed else tensor):
                     return True
-                self._tell_of_the_overflow()
+                self._report_overflow()
             cache.put(key, pack(tensor) if is_packed else {"tensor": tensor})
         self._on_disk[key] = cache
-        return not was_there
+        return not is_cached
 
     def _read(self, key: str) -> Tensor | Folded:
         cache = self._on_disk[key]
         entry = cache.get(key)
         if entry is None:
-            raise UserError(f"{cache.path(key)}: the cache entry is gone. Start the job again; it will be made anew.")
+            raise UserError(f"{cache.path(key)}: the cache entry is gone. Start the job again to compute it again.")
         return entry["tensor"] if "tensor" in entry else unpack(entry)
 
     def _keep(self, key: str, kept: Tensor | Folded) -> bool:
-        """Whether there was room in memory."""
+        """Keep a tensor in memory if there is room. Returns whether there was."""
         if self._num_bytes + kept.nbytes > storage.MEMORY_LIMIT_BYTES:
             return False
         self._num_bytes += kept.nbytes
         self._in_memory[key] = kept
         return True
 
-    def _tell_of_the_overflow(self) -> None:
+    def _report_overflow(self) -> None:
         if self._overflow not in self._on_disk.values():
-            self._tell(
+            self._notify(
                 f"encoded captions and images fill {as_size(storage.MEMORY_LIMIT_BYTES)} of memory: the rest is kept "
                 f"in {self._overflow.folder} until the run is done"
             )

@@ -1,13 +1,13 @@
-"""Prompt embeddings in fewer bytes, without losing a bit.
+"""Lossless compression of prompt embeddings.
 
-Two savings, both exact. Rows that repeat at either end are kept once (`fold`, in memory and on disk): where padding
-stands before the prompt, a causal text encoder sees nothing there, and all padding of all prompts is one and the same
-row. And the bytes that hold sign and exponent take few values, so on disk they are Huffman-coded (`pack`); the
-mantissa's bytes are noise and stay as they are. Decoding takes 38 ms for 512 rows of 15360 bf16 numbers, on one core:
-too long for every step, so what has been read from disk is kept folded.
+It saves bytes in two ways, both exact. Rows that repeat at either end are kept once (`fold`, in memory and on disk): if
+padding comes before the prompt, a causal text encoder sees nothing else there, so all padding of all prompts is one and
+the same row. And the bytes with sign and exponent take few different values, so on disk they are Huffman-coded
+(`pack`); the mantissa bytes look like noise and are stored as they are. Decoding takes 38 ms for 512 rows of 15360 bf16
+numbers on one core, too long for every step, so what has been read from disk is kept folded.
 
-Padding after the prompt sees the prompt, and its position: such rows differ from each other and from prompt to prompt,
-and only the text encoder could make them again. They are kept.
+Padding after the prompt sees the prompt and its own position, so its rows differ from each other and between prompts.
+Only the text encoder could compute them again, so they are kept.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_WORTH_CODING = 0.95  # a coded plane must be smaller than this share of the plain one: reading it takes longer
+_WORTH_CODING = 0.95  # coded planes take longer to read, so they must be smaller than this share of the plain plane
 
 
 @dataclass(frozen=True)
 class Folded:
-    """Embeddings [L, D] whose repeated rows are kept once.
+    """Embeddings [L, D] with repeated rows at either end kept only once.
 
     Attributes:
-        rows: the others, with one row of each run, [kept, D].
-        leading: how often the first of them stands at the beginning, at least 1.
-        trailing: how often the last stands at the end; 0 if all rows are the same.
+        rows: the kept rows, including one of each repeated run, [kept, D].
+        leading: how many times the first kept row appears at the beginning, at least 1.
+        trailing: how many times the last kept row appears at the end; 0 if all rows are the same.
     """
 
     rows: Tensor
@@ -39,7 +39,7 @@ class Folded:
 
     @property
     def nbytes(self) -> int:
-        """Memory that it takes."""
+        """Bytes of memory that the kept rows take."""
         return self.rows.nbytes
 
     def tensor(self) -> Tensor:
@@ -50,10 +50,10 @@ class Folded:
 
 
 def fold(embeds: Tensor) -> Folded:
-    """Embeddings without their repeated rows, as a copy.
+    """A copy of embeddings without the repeated rows.
 
     Args:
-        embeds: [L, D], L at least 1, on the CPU.
+        embeds: embeddings [L, D] on the CPU, with L at least 1.
     """
     assert embeds.ndim == 2 and len(embeds) > 0, f"prompt embeddings are [L, D], not {tuple(embeds.shape)}"
     leading = _run_length(embeds)
@@ -63,14 +63,14 @@ def fold(embeds: Tensor) -> Folded:
 
 
 def pack(embeds: Tensor) -> dict[str, Tensor]:
-    """The parts that `unpack` makes the tensor from.
+    """Compress embeddings into parts from which `unpack` restores them.
 
     Args:
-        embeds: [L, D], L at least 1, on the CPU.
+        embeds: embeddings [L, D] on the CPU, with L at least 1.
 
     Returns:
-        `like`, empty, [0, D]; `repeats`, how often the first and the last kept row stand there, [2]; and byte i of
-        every number of the kept rows as `plane_i` or, coded, `coded_i`.
+        `like`, an empty tensor [0, D]; `repeats`, how many times the first and the last kept row appear, [2]; and
+        byte i of every number of the kept rows, as `plane_i` or, if coded, `coded_i`.
     """
     folded = fold(embeds)
     rows = folded.rows
@@ -88,7 +88,7 @@ def pack(embeds: Tensor) -> dict[str, Tensor]:
 
 
 def unpack(parts: Mapping[str, Tensor]) -> Folded:
-    """What `pack` was given, bit for bit; still folded, to be kept."""
+    """The embeddings that were passed to `pack`, bit for bit, still folded."""
     like = parts["like"]
     planes = [_plane(parts, index) for index in range(like.element_size())]
     rows = torch.stack(planes, dim=1).reshape(-1).view(like.dtype).reshape(-1, like.shape[1])
@@ -97,7 +97,7 @@ def unpack(parts: Mapping[str, Tensor]) -> Folded:
 
 
 def _run_length(rows: Tensor) -> int:
-    """How many rows at the beginning are the same, bit for bit."""
+    """How many rows at the beginning are identical, bit for bit."""
     same = (rows.view(torch.uint8) == rows[:1].view(torch.uint8)).all(dim=1)
     return len(rows) if bool(same.all()) else int(torch.argmin(same.to(torch.uint8)))
 

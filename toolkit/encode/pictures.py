@@ -1,4 +1,4 @@
-"""Training images and their references encoded once before training."""
+"""Encodes training images and their references once, before training."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from toolkit.models.base_model import BaseModel
 
 
 class ImageEncoder:
-    """Encodes training images and their references; the VAE is loaded when the first image is not cached.
+    """Encodes training images and their references; the VAE is loaded at the first image that is not cached.
 
     Args:
-        model: encodes them.
-        encodings: keep them, one entry per distinct picture.
-        fingerprint: of the model's VAE (`model.fingerprint`): part of the cache keys.
-        backgrounds: of each dataset, red, green, blue (0..255): what shows through transparent pixels of its images.
+        model: the model whose VAE encodes the images.
+        encodings: keeps the results, one entry per distinct picture.
+        fingerprint: fingerprint of the model's VAE (`model.fingerprint`), part of the cache keys.
+        backgrounds: color (red, green, blue; 0..255) behind transparent pixels of the images, for each dataset.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class ImageEncoder:
         self._fingerprint = fingerprint
 
     def add(self, picture: Example | Reference, *, folder: Path | None) -> bool:
-        """Encode an example or reference if it is not there yet. Returns whether it had to be encoded."""
+        """Encode an example or reference unless that has been done. Returns whether it had to be encoded."""
         return self.encodings.add(self._key(picture), lambda: self.encode(picture), folder=folder)
 
     def __getitem__(self, picture: Example | Reference) -> Tensor:
-        """[C, h, w], on the CPU, of an example or reference that was added."""
+        """Latents [C, h, w], on the CPU, of an example or reference that has been added."""
         return self.encodings[self._key(picture)]
 
     def encode(self, picture: Example | Reference) -> Tensor:
-        """[C, h, w] of an example or reference, without any cache."""
+        """Latents [C, h, w] of an example or reference, bypassing the cache."""
         self.model.load("vae")
         pixels = load_pixels(picture, background=self._background(picture))
         return self.model.encode_images(pixels.unsqueeze(0))[0].to(torch.float32)

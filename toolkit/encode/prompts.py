@@ -1,4 +1,4 @@
-"""Texts encoded once before training."""
+"""Encodes texts once, before training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toolkit.models.base_model import BaseModel
 
 
 class PromptEncoder:
-    """Encodes texts; the text encoder is loaded when the first text is not cached.
+    """Encodes texts; the text encoder is loaded at the first text that is not cached.
 
     Args:
-        model: encodes them.
-        encodings: keep them, one entry per distinct text.
-        fingerprint: of the model's text encoder (`model.fingerprint`): part of the cache keys.
-        warn: is told of each text that is too long, once.
-        redact: takes out of a text what nobody may see.
+        model: the model whose text encoder encodes the texts.
+        encodings: keeps the results, one entry per distinct text.
+        fingerprint: fingerprint of the model's text encoder (`model.fingerprint`), part of the cache keys.
+        warn: called with a warning, once for each text that is too long.
+        redact: removes secrets from a text.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PromptEncoder:
         self._keys: dict[str, str] = {}
 
     def add(self, prompt: str, *, folder: Path | None) -> bool:
-        """Encode a text if it is not there yet. Returns whether it had to be encoded."""
+        """Encode a text unless that has been done. Returns whether it had to be encoded."""
         if prompt not in self._keys:
             cut = self.model.cut_prompt(prompt)
             if cut is not None:
@@ -49,7 +49,7 @@ class PromptEncoder:
         return self.encodings.add(self._key(prompt), partial(self._encode, prompt), folder=folder, is_packed=True)
 
     def __getitem__(self, prompt: str) -> Tensor:
-        """[L, D], on the CPU, in the model's dtype, of a text that was added."""
+        """Embeddings [L, D], on the CPU and in the model's dtype, of a text that has been added."""
         return self.encodings[self._key(prompt)].to(self.model.dtype)
 
     def _key(self, prompt: str) -> str:
@@ -64,5 +64,5 @@ class PromptEncoder:
 
     def _encode(self, prompt: str) -> Tensor:
         self.model.load("text_encoder")
-        # One at a time: a text's embedding must not depend, in its last bits, on its neighbours.
+        # One at a time: not even the last bits of a text's embedding may depend on the other texts in a batch.
         return self.model.get_prompt_embeds([prompt])[0]

@@ -1,4 +1,4 @@
-"""Where encoded things are kept, and how much of the memory they may take."""
+"""Where encoded captions and images are kept, and how much memory they may take."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ MEMORY_LIMIT_BYTES = 2_000_000_000
 
 
 def cache_folder(dataset: DatasetConfig, name: str, output_folder: Path) -> Path:
-    """Beside the images, as in ai-toolkit; in the output folder where the images' folder cannot be written."""
+    """A dataset's cache folder: next to its images, as in ai-toolkit, or in the output folder if that is read-only."""
     folder = dataset.folder_path if dataset.folder_path.is_dir() else dataset.folder_path.parent
     return folder / name if os.access(folder, os.W_OK) else output_folder / name

@@ -1,1 +1,1 @@
-"""LoRA: small trained updates beside a frozen model."""
+"""LoRA: small trained updates on top of a frozen model."""

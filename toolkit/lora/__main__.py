@@ -17,7 +17,7 @@ FORMATS = ("bfl", "diffusers", "kohya")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command. Returns the exit code: 0, or 2 after a mistake of the user."""
+    """Run one command. Returns the exit code: 0, or 2 if the user made a mistake."""
     given = _parser().parse_args(arguments)
     try:
         for line in _run(given):
@@ -33,7 +33,7 @@ def _run(given: argparse.Namespace) -> list[str]:
     if given.command == "info":
         return [line for path in given.files for line in info(path, **source)]
     if given.output.exists() and not given.force:
-        raise UserError(f"{given.output} exists. Give another --output, or --force to replace it.")
+        raise UserError(f"{given.output} already exists. Choose another --output, or pass --force to replace it.")
     if given.command == "convert":
         return convert(given.file, given.output, file_format=given.format, **source)
     if given.command == "resize":
@@ -42,15 +42,15 @@ def _run(given: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m toolkit.lora", description="Look at LoRA files and change them.")
+    parser = argparse.ArgumentParser(prog="python -m toolkit.lora", description="Inspect and change LoRA files.")
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("info", help="print what files are")
+    one = commands.add_parser("info", help="describe files")
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
     _add_source(one)
     for name, help_text in (
-        ("convert", "write the same LoRA in another format; alpha goes into the weights"),
-        ("resize", "change the rank: smaller by SVD, larger exactly"),
-        ("merge", "add a LoRA, or what else changes weights, to its model"),
+        ("convert", "write the same LoRA in another format; alpha is folded into the weights"),
+        ("resize", "change the rank: reduce it by SVD, or increase it without loss"),
+        ("merge", "add a LoRA, or another file that changes weights, to its model"),
     ):
         command = commands.add_parser(name, help=help_text)
         command.add_argument("file", type=Path, metavar="FILE")
@@ -58,19 +58,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--force", action="store_true", help="replace the output if it exists")
         _add_source(command)
         if name != "merge":
-            command.add_argument("--format", choices=FORMATS, help="default: as a job with this model writes it")
+            command.add_argument("--format", choices=FORMATS, help="default: the format that jobs of this model write")
         if name == "resize":
             command.add_argument("--rank", type=_positive, required=True)
         if name == "merge":
-            command.add_argument("--base", type=Path, required=True, help="a safetensors file, or a diffusers folder")
+            command.add_argument(
+                "--base", type=Path, required=True, help="the model: a safetensors file or a diffusers folder"
+            )
             command.add_argument("--weight", type=float, default=1.0, help="strength; default: %(default)s")
     return parser
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--arch", help="model whose layers the file names; default: found out")
+    command.add_argument("--arch", help="model that the file belongs to; default: detected")
     command.add_argument(
-        "--without", action="append", default=[], choices=(TEXT_ENCODER,), help="leave out the parts of a component"
+        "--without", action="append", default=[], choices=(TEXT_ENCODER,), help="leave out the tensors of a component"
     )
 
 

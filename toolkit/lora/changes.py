@@ -1,4 +1,4 @@
-"""What a file of any kind makes of one weight: W' - W, for those kinds that need it from W itself."""
+"""The change W' - W that a file of any kind makes to one weight; some kinds compute it from W itself."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from toolkit.lora.update import Update
 
 LOKR, HADA = lokr.ROLES, ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 _GLORA = ("a1", "a2", "b1", "b2")
-_BESIDE = {"alpha", "magnitude", "bias", "diff_b"}
+_SIDE_ROLES = {"alpha", "magnitude", "bias", "diff_b"}
 
 
 class Change(Protocol):
-    """What becomes of one weight."""
+    """The change of one weight."""
 
     @property
     def kind(self) -> str:
-        """Its name, as in `LoRA`."""
+        """Name of the kind of change, such as `LoRA`."""
 
     @property
     def num_rows(self) -> int | None:
-        """Rows of the weight that it is made for; None: any number."""
+        """Number of rows that the weight must have; None if any number will do."""
 
     def delta(self, weight: Tensor) -> Tensor:
         """W' - W, [out, in], fp32.
 
         Args:
-            weight: W, [out, in], fp32.
+            weight: the unchanged weight W, [out, in], fp32.
 
         Raises:
-            ValueError: it is made for a weight of another shape.
+            ValueError: the change was made for a weight of another shape.
         """
 
 
 @dataclass(frozen=True)
 class Product:
-    """A LoRA, or a LoKr as one: the change is the same whatever the weight is."""
+    """A LoRA, or a LoKr written as one: the change does not depend on the weight."""
 
     update: Update
     kind: str = "LoRA"
@@ -57,12 +57,12 @@ class Product:
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta: B A."""
-        return _fitting(self.update.delta(), weight)
+        return _same_shape(self.update.delta(), weight)
 
 
 @dataclass(frozen=True)
 class Hadamard:
-    """LoHa: two products, multiplied number by number (Hyeon-Woo et al. 2021, arXiv 2108.06098)."""
+    """LoHa: the elementwise product of two low-rank updates (Hyeon-Woo et al. 2021, arXiv 2108.06098)."""
 
     one: Update
     other: Update
@@ -76,16 +76,16 @@ class Hadamard:
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta: scale * (B1 A1) o (B2 A2)."""
-        return _fitting(self.one.delta() * self.other.delta() * self.scale, weight)
+        return _same_shape(self.one.delta() * self.other.delta() * self.scale, weight)
 
 
 @dataclass(frozen=True)
 class Decomposed:
-    """DoRA: direction and length of each row (or column) apart, Liu et al. 2024 (arXiv 2402.09353).
+    """DoRA: separate changes of direction and length of each row (or column), Liu et al. 2024 (arXiv 2402.09353).
 
     Attributes:
-        inner: what changes the direction.
-        magnitude: lengths of the rows, [out] or [out, 1], or of the columns, [1, in].
+        inner: the change that sets the direction.
+        magnitude: new lengths of the rows, [out] or [out, 1], or of the columns, [1, in].
     """
 
     inner: Change
@@ -107,17 +107,19 @@ class Decomposed:
         rows, columns = weight.shape
         is_by_row = self.magnitude.shape in {(rows,), (rows, 1)}
         if not is_by_row and self.magnitude.shape != (1, columns):
-            raise ValueError(f"it has {tuple(self.magnitude.shape)} magnitudes for a weight of {tuple(weight.shape)}")
+            raise ValueError(
+                f"its magnitudes have shape {tuple(self.magnitude.shape)}, but the weight has {tuple(weight.shape)}"
+            )
         turned = weight + inner
         lengths = turned.norm(dim=1 if is_by_row else 0, keepdim=True)  # [out, 1] or [1, in]
         factor = self.magnitude.float().view_as(lengths) / lengths
-        # Not turned * factor - weight: near the start that loses the change in the rounding of the weight.
+        # Not turned * factor - weight: early in training the change is smaller than the rounding of the weight.
         return (factor - 1) * weight + factor * inner
 
 
 @dataclass(frozen=True)
 class Generalized:
-    """GLoRA as LyCORIS has it: scale * (W A + B), both of low rank (Chavan et al. 2023, arXiv 2306.07967)."""
+    """GLoRA as in LyCORIS: scale * (W A + B), with A and B of low rank (Chavan et al. 2023, arXiv 2306.07967)."""
 
     a: Update
     b: Update
@@ -132,13 +134,13 @@ class Generalized:
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta."""
         if self.a.a.shape[1] != weight.shape[1] or self.a.b.shape[0] != weight.shape[1]:
-            raise ValueError(_misfit((weight.shape[0], self.a.a.shape[1]), weight))
-        return _fitting((weight @ self.a.b @ self.a.a + self.b.delta()) * self.scale, weight)
+            raise ValueError(_shape_mismatch((weight.shape[0], self.a.a.shape[1]), weight))
+        return _same_shape((weight @ self.a.b @ self.a.a + self.b.delta()) * self.scale, weight)
 
 
 @dataclass(frozen=True)
 class Elementwise:
-    """GLoRA as peft has it: W o A + B, where A and B are matrices, columns or single numbers."""
+    """GLoRA as in peft: W o A + B, where A and B are matrices, columns or single numbers."""
 
     a: Tensor
     b: Tensor
@@ -153,13 +155,13 @@ class Elementwise:
         """See Change.delta."""
         for part in (self.a, self.b):
             if any(size not in (1, own) for size, own in zip(part.shape, weight.shape, strict=True)):
-                raise ValueError(_misfit(tuple(part.shape), weight))
+                raise ValueError(_shape_mismatch(tuple(part.shape), weight))
         return weight * self.a + self.b
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The whole change of a weight, as it is."""
+    """The change of a weight stored in full."""
 
     diff: Tensor
     kind: str = "full weight changes"
@@ -171,22 +173,22 @@ class Difference:
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Change.delta."""
-        return _fitting(self.diff.float(), weight)
+        return _same_shape(self.diff.float(), weight)
 
 
 def change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSettings) -> Change | None:
-    """What the tensors of one layer do to its weight; None if they are of its bias only.
+    """The change that one layer's tensors make to its weight; None if they only change its bias.
 
-    Where the scale comes from, by kind: a LoRA's, a LoHa's and a LoKr's from `.alpha`, else from peft's settings, else
-    it is 1; peft scales every LoKr by alpha / rank, LyCORIS only those with a factor of low rank; a LyCORIS GLoRA's
-    from `.alpha`; differences, rotations and peft's GLoRA have none (an OFT's alpha is its constraint).
+    LoRA, LoHa and LoKr take their scale from `.alpha`, else from peft's settings, else it is 1. peft scales every LoKr
+    by alpha / rank, LyCORIS only those with a low-rank factor. LyCORIS' GLoRA takes its scale from `.alpha`.
+    Differences, rotations and peft's GLoRA have no scale (the alpha of an OFT is its constraint).
 
     Raises:
-        UserError: it is incomplete, of no known kind, or makes no sense.
+        UserError: the layer is incomplete, inconsistent or of an unknown kind.
     """
     if "alpha" in roles and roles["alpha"].numel() != 1:
-        raise UserError(f"{name}: its alpha is no single number but of shape {tuple(roles['alpha'].shape)}.")
-    given = {role: tensor for role, tensor in roles.items() if role not in _BESIDE}
+        raise UserError(f"{name}: alpha must be a single number, but has shape {tuple(roles['alpha'].shape)}.")
+    given = {role: tensor for role, tensor in roles.items() if role not in _SIDE_ROLES}
     try:
         change = _weight_change(name, given, float(roles["alpha"]) if "alpha" in roles else None, settings)
     except KeyError as error:
@@ -201,7 +203,7 @@ def change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSettings)
 
 
 def bias_change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSettings) -> Tensor | None:
-    """What is added to a layer's bias: a difference, or what a LoRA with a bias of its own has, scaled as it is."""
+    """What is added to a layer's bias: a stored difference, or the bias of a LoRA that has one, scaled like it."""
     if "diff_b" in roles:
         return roles["diff_b"].float()
     if "bias" not in roles:
@@ -214,8 +216,8 @@ def bias_change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSett
 
 def _incomplete(name: str, roles: Mapping[str, Tensor]) -> str:
     kinds = kinds_of(f".{role}" for role in roles)
-    what = f", a {' and '.join(kinds)}," if kinds else ""
-    return f"{name}{what} is incomplete: the file has only {', '.join(sorted(roles))} of it."
+    what = f" ({' and '.join(kinds)})" if kinds else ""
+    return f"{name}{what}: incomplete, the file has only {', '.join(sorted(roles))}."
 
 
 def _weight_change(
@@ -224,7 +226,7 @@ def _weight_change(
     for roles, make in _KINDS.items():
         if given.keys() & set(roles):
             if others := sorted(given.keys() - set(roles)):
-                raise ValueError(f"it is given in two ways, with {', '.join(others)}")
+                raise ValueError(f"it also has tensors of another kind of update, {', '.join(others)}")
             return make(name, given, alpha, settings)
     if given:
         raise KeyError(next(iter(given)))
@@ -246,7 +248,7 @@ def _lokr(name: str, given: Mapping[str, Tensor], alpha: float | None, settings:
         return Product(lokr.expand(given, alpha), "LoKr")
     update, rank = lokr.expand(given, None), settings.rank_of(name) or lokr.low_rank(given)
     if rank is None:
-        raise ValueError(f"its settings say alpha {stated:g}, but not the rank `r` that peft divides it by")
+        raise ValueError(f"its settings give alpha {stated:g}, but not the rank `r` by which peft divides it")
     return Product(Update(update.a, update.b * (stated / rank)), "LoKr")
 
 
@@ -260,14 +262,14 @@ def _lycoris_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, 
     a1, a2, b1, b2 = (given[role] for role in _GLORA)
     if a1.shape[1] == a2.shape[0] == b1.shape[1] == b2.shape[0]:
         a, b = _pair(a1, a2), _pair(b1, b2)
-    else:  # before LyCORIS 3, with the factors the other way round
+    else:  # LyCORIS before version 3 stores the factors the other way round
         a, b = _pair(a2, a1), _pair(b2, b1)
     return Generalized(a, b, 1.0 if alpha is None else alpha / a.rank)
 
 
 def _peft_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
     if any(role[:7] in ("glora_C", "glora_D", "glora_E") and not role.endswith(".zeros") for role in given):
-        raise ValueError("it changes the bias by the weight, which is not read")
+        raise ValueError("its GLoRA derives the bias change from the weight, which is not supported")
 
     def path(side: str) -> Tensor:
         if f"{side}.X" in given:
@@ -281,18 +283,18 @@ def _peft_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, set
 
 def _peft_oft(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
     if not settings.is_known:
-        raise ValueError("how an OFT turns stands in peft's adapter_config.json, which is not beside the file")
+        raise ValueError("an OFT needs peft's adapter_config.json, which is not beside the file")
     values = settings.values
     skew = skew_blocks(given["oft_r"], limit=float(values.get("eps", 6e-5)) if values.get("coft") else None)
     terms = int(values.get("num_cayley_neumann_terms", 5)) if values.get("use_cayley_neumann", False) else None
-    sign = -1 if terms is None else 1  # peft's exact form is the inverse of its series
+    sign = -1 if terms is None else 1  # peft's exact form computes the inverse of what its series computes
     return RightRotation(cayley_blocks(sign * skew, num_terms=terms))
 
 
 def _lycoris_oft(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
     blocks = given["oft_blocks"]
     if blocks.ndim != 3 or blocks.shape[1] != blocks.shape[2]:
-        raise ValueError(f"its OFT blocks have the shape {tuple(blocks.shape)}, as a BOFT's, which is not read")
+        raise ValueError(f"its OFT blocks have shape {tuple(blocks.shape)}, like those of BOFT, which is not supported")
     return LeftRotation(blocks.double(), alpha or 0.0, given.get("rescale"))
 
 
@@ -318,11 +320,11 @@ def _pair(b: Tensor, a: Tensor) -> Update:
     return Update(a.float(), b.float())
 
 
-def _fitting(delta: Tensor, weight: Tensor) -> Tensor:
+def _same_shape(delta: Tensor, weight: Tensor) -> Tensor:
     if delta.shape != weight.shape:
-        raise ValueError(_misfit(tuple(delta.shape), weight))
+        raise ValueError(_shape_mismatch(tuple(delta.shape), weight))
     return delta
 
 
-def _misfit(shape: tuple[int, ...], weight: Tensor) -> str:
-    return f"has shape {list(weight.shape)}, the file is for {list(shape)}: another model's"
+def _shape_mismatch(shape: tuple[int, ...], weight: Tensor) -> str:
+    return f"has shape {list(weight.shape)}, but the file is for {list(shape)}, probably of another model"

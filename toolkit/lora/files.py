@@ -1,4 +1,4 @@
-"""LoRA files: read into updates with the model they are of, written with a hash of what they hold."""
+"""Reads LoRA files together with the model they belong to, and writes them with a hash of their tensors."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ ARCH = "ss_base_model_version"
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What a file of any kind holds.
+    """The contents of a file that changes a model's weights.
 
     Attributes:
-        path: the file.
-        model: class of the model it belongs to.
-        changes: what it does to the model.
-        metadata: the header, and peft's settings beside the file.
-        dtype: of the weights in the file.
-        hash: of its tensors (`content_hash`).
+        path: path of the file.
+        model: class of the model that the file belongs to.
+        changes: the changes it makes to the model.
+        metadata: the file's header, plus peft's settings found beside the file.
+        dtype: number format of the weights in the file.
+        hash: `content_hash` of the file's tensors.
     """
 
     path: Path
@@ -54,10 +54,10 @@ class AdapterFile:
 
 @dataclass(frozen=True)
 class LoraFile(AdapterFile):
-    """A LoRA, or what can be written as one.
+    """A LoRA, or a file that can be written as one.
 
     Attributes:
-        updates: by target, fp32, alpha folded in.
+        updates: the update of each target by name, in fp32 with alpha folded in.
     """
 
     updates: Mapping[str, Update]
@@ -67,17 +67,17 @@ def read_adapter_file(path: Path, *, arch: str | None = None, without: tuple[str
     """Read a file of any known format and kind.
 
     Args:
-        path: the file.
-        arch: whose names it uses; unset, the model that its header names, else the family that knows all its keys.
-        without: components whose parts are left out: `text_encoder`.
+        path: path of the file.
+        arch: model that the file belongs to; if unset, the model its header names, else the family that knows its keys.
+        without: components whose tensors are left out; only `text_encoder` is possible.
 
     Raises:
-        UserError: it cannot be read, belongs to no known model, may belong to several families, or holds NaN.
+        UserError: the file cannot be read, has NaN, or belongs to no known model or to more than one family.
     """
     tensors, metadata = read_lora_tensors(path)
     tensors = without_parts(tensors, without)
     for key, tensor in tensors.items():
-        if not key.endswith(".alpha"):  # ai-toolkit's LoKr has an infinite one that means nothing
+        if not key.endswith(".alpha"):  # ai-toolkit writes a meaningless infinite alpha for LoKr
             must_be_finite_tensor(tensor, key, source=str(path))
     model, changes = _owner(tensors, metadata, arch or metadata.get(ARCH), path)
     dtype = next(t.dtype for key, t in tensors.items() if not key.endswith(".alpha"))
@@ -85,16 +85,16 @@ def read_adapter_file(path: Path, *, arch: str | None = None, without: tuple[str
 
 
 def read_lora_file(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) -> LoraFile:
-    """As `read_adapter_file`, for a LoRA or a LoKr.
+    """Like `read_adapter_file`, but only for LoRA and LoKr.
 
     Raises:
-        UserError: see `read_adapter_file`; or the file is of a kind that no LoRA can carry.
+        UserError: see `read_adapter_file`; also if the file has changes that a LoRA cannot represent.
     """
     file = read_adapter_file(path, arch=arch, without=without)
     if not file.changes.is_lora():
         raise UserError(
-            f"{path}: holds {' and '.join(file.changes.kinds())}, which a LoRA cannot carry: it can be looked at "
-            "(`info`) and added to its model (`merge`), not trained on, converted or resized."
+            f"{path}: contains {' and '.join(file.changes.kinds())}, which a LoRA cannot represent. The file can be "
+            "inspected (`info`) and added to its model (`merge`), but not trained further, converted or resized."
         )
     updates = file.changes.updates()
     must_be_finite(updates, source=str(path))
@@ -109,20 +109,20 @@ def _owner(
     found: dict[str, tuple[type[BaseModel], Changes]] = {}
     unknown: dict[str, UnknownKeysError] = {}
     complaint: UserError | None = None
-    for name, model in (candidates or known).items():  # none: a header of another program
+    for name, model in (candidates or known).items():  # no candidates: another program wrote the header
         family = find_cards()[name].family
         try:
             found[family] = found.get(family) or (model, parse_changes(tensors, metadata, model.locate_layer))
         except UnknownKeysError as error:
             unknown[name] = error
-        except UserError as error:  # of a model that has these layers: it says what is wrong with them
+        except UserError as error:  # the model has these layers: this error names what is wrong with them
             complaint = error
     if len(found) > 1:
         archs = " or ".join(model.arch for model, _ in found.values())
-        raise UserError(f"{path}: several models have layers of these names. Say whose LoRA it is: --arch {archs}.")
+        raise UserError(f"{path}: several models have layers with these names. Choose one with --arch {archs}.")
     if not found and complaint is None:
         best = min(unknown, key=lambda name: unknown[name].count)
-        nearest = f"nearest to a LoRA of {find_cards()[best].label}, but " if len(unknown) > 1 else ""
+        nearest = f"closest to a LoRA for {find_cards()[best].label}, but " if len(unknown) > 1 else ""
         raise UserError(f"{path}: {nearest}{unknown[best]}")
     if not found:
         raise UserError(f"{path}: {complaint}")
@@ -130,20 +130,20 @@ def _owner(
 
 
 def usual_format(source: LoraFile) -> str:
-    """The format in which jobs with this model write LoRA, if they say nothing of it."""
+    """The format in which jobs of this model write LoRA files by default."""
     defaults = find_cards()[source.model.arch].defaults
     return str(defaults.get("save", {}).get("lora_format", SaveConfig().lora_format))
 
 
 def write_updates(path: Path, source: LoraFile, updates: Mapping[str, Update], *, file_format: str) -> None:
-    """Write updates made from a file, in its dtype (fp32 for uncommon ones) and with its header, and read it back.
+    """Write updates derived from a source file, with its dtype (fp32 if uncommon) and header, and verify the result.
 
     Raises:
-        UserError: the format cannot carry a layer, or what was read back differs.
+        UserError: the format cannot represent a layer, or the written file does not read back equal.
     """
     dtype = source.dtype if source.dtype in WRITTEN_AS else torch.float32
     tensors = source.model.write_lora({name: u.to(dtype) for name, u in updates.items()}, file_format)
-    # Alpha is in the weights now: a header that still tells it would be applied a second time.
+    # Alpha is in the weights now: left in the header, it would be applied a second time.
     metadata = {key: value for key, value in source.metadata.items() if key != ADAPTER_METADATA} | {"format": "pt"}
     ranks = {update.rank for update in updates.values()}
     metadata |= {"ss_network_dim": str(max(ranks)), "ss_network_alpha": str(max(ranks))}
@@ -154,12 +154,12 @@ def write_updates(path: Path, source: LoraFile, updates: Mapping[str, Update], *
 def write_lora_file(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, check: Callable[[Path], None]
 ) -> None:
-    """Write a LoRA with the hash of its tensors in the header; see `write_tensors` for `check`."""
+    """Write a LoRA file with the hash of its tensors in the header; see `write_tensors` for `check`."""
     write_tensors(path, tensors, {**metadata, HASH: f"0x{content_hash(tensors)}"}, check=check)
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hex, of the data part of a safetensors file with these tensors, whatever its header says.
+    """SHA-256, in hex, of the data section of a safetensors file with these tensors; its header does not matter.
 
     Source: Stability AI's modelspec 1.0, `hash_sha256`.
     """
@@ -169,7 +169,7 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def stated(metadata: Mapping[str, str], key: str) -> dict[str, object]:
-    """A JSON object in a header; empty if there is none."""
+    """The JSON object under a key of a file header; empty if there is none."""
     try:
         value = json.loads(metadata.get(key, "{}"))
     except ValueError:

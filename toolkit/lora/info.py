@@ -1,4 +1,4 @@
-"""What a LoRA file is, in words."""
+"""Describes a LoRA file in a few lines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from toolkit.lora.update import Update, must_be_finite, norm
 
 
 def info(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) -> list[str]:
-    """Lines about a file: model, kind, format, size of the change, where it came from, whether it is as written.
+    """Describe a file: its model, kind, format, size of the change, origin, and whether it was modified later.
 
     Raises:
-        UserError: it cannot be read, or belongs to no known model.
+        UserError: the file cannot be read or belongs to no known model.
     """
     file = read_adapter_file(path, arch=arch, without=without)
     changes = file.changes
@@ -23,7 +23,7 @@ def info(path: Path, *, arch: str | None = None, without: tuple[str, ...] = ()) 
     updates = changes.updates() if changes.is_lora() else {}
     must_be_finite(updates, source=str(path))
     lines = [
-        f"{path}: {kind} for {file.metadata.get(ARCH, 'a model of the family of ' + file.model.arch)}",
+        f"{path}: {kind} for {file.metadata.get(ARCH, 'a model of the same family as ' + file.model.arch)}",
         f"  keys: {changes.spelling}, {str(file.dtype).removeprefix('torch.')}",
         *(f"  {line}" for line in (_ranks(updates) if updates else _layers(changes))),
     ]
@@ -47,7 +47,7 @@ def _layers(changes: Changes) -> list[str]:
     return [
         f"{len({*changes.weights, *changes.biases}) + len(changes.others)} layers: "
         + ", ".join(f"{kind} of {count}" for kind, count in sorted(counts.items())),
-        "more than a LoRA can carry: `merge` adds it to its model; training cannot start from it",
+        "more than a LoRA can represent: `merge` adds it to its model; training cannot start from it",
     ]
 
 
@@ -55,7 +55,7 @@ def _origin(file: AdapterFile) -> list[str]:
     training, base, network = (stated(file.metadata, key) for key in ("training_info", "base_model", "network"))
     lines = []
     if network:
-        lines.append(f"trained with rank {network.get('rank')}, alpha {network.get('alpha')} (in the weights already)")
+        lines.append(f"trained with rank {network.get('rank')}, alpha {network.get('alpha')} (folded into the weights)")
     if training:
         lines.append(f"step {training.get('step')}, epoch {training.get('epoch')}")
     if base:
@@ -69,5 +69,5 @@ def _intact(file: AdapterFile) -> str:
     if HASH not in file.metadata:
         return f"sha256 of the tensors: {file.hash}"
     if file.metadata[HASH].removeprefix("0x") == file.hash:
-        return f"sha256 of the tensors: {file.hash}, as the header says"
-    return f"sha256 of the tensors: {file.hash}, but the header says {file.metadata[HASH]}: they were changed"
+        return f"sha256 of the tensors: {file.hash}, as in the header"
+    return f"sha256 of the tensors: {file.hash}, but the header has {file.metadata[HASH]}: the tensors were changed"

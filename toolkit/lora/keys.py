@@ -1,4 +1,4 @@
-"""The keys of LoRA files: which layer each names, and what of that layer the tensor is."""
+"""The keys of LoRA files: which layer each key names, and which part of its update the tensor is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from toolkit.errors import UserError
 from toolkit.lora.update import Locate, Location
 
-# What programs write before the name of a layer, once or several times. Longer ones first.
+# Prefixes that programs put before a layer's name, one or several at a time. Longer ones first.
 PREFIXES = (
     "base_model.model.",
     "base_model_model_",
@@ -26,8 +26,8 @@ PREFIXES = (
     "model.",
     "model_",
 )
-_NAME = r"(?:\.(?P<adapter>[^.]+?))??"  # peft's name of the adapter
-# What they write after it, and what that is: `a` and `b` make a LoRA, with their `alpha`.
+_NAME = r"(?:\.(?P<adapter>[^.]+?))??"  # adapter name that peft inserts
+# Suffixes after the layer's name, and the role of the tensor: `a`, `b` and `alpha` make a LoRA.
 _SUFFIXES = {
     rf"lora_A{_NAME}\.weight": "a",
     rf"lora_B{_NAME}\.weight": "b",
@@ -45,7 +45,7 @@ _SUFFIXES = {
     r"(?P<role>diff|diff_b)": "",
 }
 _PATTERNS = [(re.compile(rf"(?P<name>.+?)[._]+(?P<suffix>{suffix})"), role) for suffix, role in _SUFFIXES.items()]
-# Kinds by a part of their keys, also where a key is of no use here.
+# Kinds of update, recognised by a part of their keys, including kinds that are not supported.
 _KINDS = {
     r"dora_scale|magnitude": "DoRA",
     r"[._]hada_": "LoHa",
@@ -61,10 +61,10 @@ _SHOWN = 5
 
 
 class UnknownKeysError(UserError):
-    """Keys that are no LoRA of the model: the file may be of another one.
+    """Keys that do not name LoRA weights of the model: the file may belong to another one.
 
     Attributes:
-        count: how many there are.
+        count: number of unknown keys.
     """
 
     def __init__(self, keys: list[str], total: int) -> None:
@@ -74,12 +74,12 @@ class UnknownKeysError(UserError):
 
 @dataclass(frozen=True)
 class Layer:
-    """What a file says of one layer.
+    """One layer's tensors in a file.
 
     Attributes:
-        name: as the file spells it, without prefix.
-        roles: tensors by what they are.
-        keys: their names in the file.
+        name: the layer's name as the file spells it, without prefix.
+        roles: the layer's tensors by role (`a`, `b`, `alpha`, ...).
+        keys: each tensor's key in the file, by role.
     """
 
     name: str
@@ -89,12 +89,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layers:
-    """All that a file says.
+    """All tensors of a file, grouped by layer.
 
     Attributes:
-        located: by where the layer is in the model.
-        others: changes of what is no linear layer, such as a norm, by the name in the file without prefix.
-        spelling: prefix and suffix of most keys.
+        located: each linear layer's tensors, by the layer's location in the model.
+        others: changes of parameters outside linear layers, such as norms, by their name in the file without prefix.
+        spelling: the most common prefix and suffix of the keys.
     """
 
     located: Mapping[Location, Layer]
@@ -112,45 +112,45 @@ class _Key:
 
 
 def sort_keys(tensors: Mapping[str, Tensor], locate: Locate) -> Layers:
-    """Every key put to its layer.
+    """Assign every key to its layer.
 
     Raises:
-        UnknownKeysError: keys are unknown or given twice; all such keys are counted and the first are named.
-        UserError: there are none, or those of several adapters.
+        UnknownKeysError: keys are unknown or occur twice; it counts all of them and names the first few.
+        UserError: there are no tensors, or those of several adapters.
     """
     located: dict[Location, Layer] = {}
     others: dict[str, Tensor] = {}
     adapters: set[str] = set()
     spellings: Counter[str] = Counter()
-    strange = []
+    unknown = []
     for key, tensor in tensors.items():
         known = _split(key, locate)
         if known is not None and known.where is None and known.role == "diff" and tensor.ndim == 1:
             others[known.name] = tensor
         elif known is None or known.where is None or known.role in _roles(located, known.where):
-            strange.append(key)
+            unknown.append(key)
         else:
             layer = located.setdefault(known.where, Layer(known.name))
             layer.roles[known.role], layer.keys[known.role] = tensor, key
             adapters |= {known.adapter} if known.adapter else set()
             spellings[known.spelling] += known.role != "alpha"
-    if strange:
-        raise UnknownKeysError(strange, len(tensors))
+    if unknown:
+        raise UnknownKeysError(unknown, len(tensors))
     if not located:
-        raise UserError("the file holds no tensors of linear layers." if others else "the file holds no tensors.")
+        raise UserError("the file has no tensors of linear layers." if others else "the file has no tensors.")
     if len(adapters) > 1:
         names = ", ".join(sorted(adapters))
-        raise UserError(f"the file holds several adapters, {names}. Save each of them to a file of its own.")
+        raise UserError(f"the file contains several adapters: {names}. Save each of them to a file of its own.")
     return Layers(located, others, spellings.most_common(1)[0][0])
 
 
 def without_parts(tensors: Mapping[str, Tensor], parts: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors without those of some components; `text_encoder` is the only one there is."""
+    """The tensors without those of the given components; the only possible component is `text_encoder`."""
     return {key: tensor for key, tensor in tensors.items() if not (parts and _TEXT_PARTS.match(key))}
 
 
 def strip_prefix(name: str, locate: Locate) -> tuple[str, Location | None]:
-    """The name of a layer without what programs write before it, and where it belongs; None: nowhere."""
+    """A layer's name without the prefixes that programs add, and its location; None if the model has no such layer."""
     while True:
         if where := locate(name.strip("_")):
             return name.strip("_"), where
@@ -161,12 +161,12 @@ def strip_prefix(name: str, locate: Locate) -> tuple[str, Location | None]:
 
 
 def kinds_of(keys: Iterable[str]) -> list[str]:
-    """The kinds, beside LoRA and LoKr, of which keys or their ends are."""
+    """The kinds of update other than LoRA and LoKr to which keys (or their suffixes) belong."""
     return sorted({kind for key in keys for pattern, kind in _KINDS.items() if re.search(pattern, key)})
 
 
 def targets_named(keys: Iterable[str], locate: Locate) -> set[str]:
-    """The targets of all layers that keys name."""
+    """Names of the LoRA targets to which the keys' layers belong."""
     found = (_split(key, locate) for key in keys)
     return {target for key in found if key is not None and key.where is not None for target in key.where.shares()}
 
@@ -194,15 +194,15 @@ def _split(key: str, locate: Locate) -> _Key | None:
     return unlocated
 
 
-def _complaint(strange: list[str], total: int) -> str:
-    kinds = kinds_of(strange)
-    shown = "\n".join(f"  {key}" for key in strange[:_SHOWN])
-    more = f"\n  ... and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
-    kind = f" The file holds {' and '.join(kinds)}, which a LoRA cannot carry." if kinds else ""
-    texts = sum(_TEXT_PARTS.match(key) is not None for key in strange)
+def _complaint(unknown: list[str], total: int) -> str:
+    kinds = kinds_of(unknown)
+    shown = "\n".join(f"  {key}" for key in unknown[:_SHOWN])
+    more = f"\n  ... and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    kind = f" The file contains {' and '.join(kinds)}, which a LoRA cannot represent." if kinds else ""
+    texts = sum(_TEXT_PARTS.match(key) is not None for key in unknown)
     if texts:
         kind += (
-            f" {texts} of them are of a text encoder: python -m toolkit.lora convert FILE --without {TEXT_ENCODER} "
-            "--output NEW_FILE leaves these out."
+            f" {texts} of them belong to a text encoder: python -m toolkit.lora convert FILE --without {TEXT_ENCODER} "
+            "--output NEW_FILE leaves them out."
         )
-    return f"{len(strange)} of {total} keys are no LoRA of this model, or stand there twice.{kind}\n{shown}{more}"
+    return f"{len(unknown)} of {total} keys are not LoRA keys of this model, or occur twice.{kind}\n{shown}{more}"

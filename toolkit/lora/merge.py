@@ -1,4 +1,4 @@
-"""A LoRA added to the weights of its model: a copy of the model's files, changed in place one weight at a time."""
+"""Merges a LoRA into its model: copies the model's files and changes the copies in place, one weight at a time."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from toolkit.lora.rows import RowMap, Rows
 from toolkit.lora.update import Location, must_be_finite_tensor
 from toolkit.weights.tensor_index import Entry, index_tensors
 
-# Number formats of safetensors in which a weight can be added to.
+# Safetensors number formats of weights that can be merged into.
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def merge(
     lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: str | None = None, without: tuple[str, ...] = ()
 ) -> list[str]:
-    """Write the model `base + weight * (W' - W)` in the layout of the base. Needs memory for one weight.
+    """Write the model `base + weight * (W' - W)` in the layout of the base. Needs memory for one weight at a time.
 
     Args:
-        lora: file of any known format and kind.
-        base: a safetensors file in the released layout or in diffusers', or a folder of such files as diffusers
-            writes (sharded or not; everything else in it is copied).
-        output: file or folder, as the base.
-        weight: strength; finite.
+        lora: a LoRA file, or any other file that `read_adapter_file` can read.
+        base: a safetensors file in the released or the diffusers layout, or a diffusers folder of such files (sharded
+            or not; everything else in the folder is copied).
+        output: the file or folder to write, whichever the base is.
+        weight: strength of the LoRA; must be finite.
         arch: see `read_adapter_file`.
         without: see `read_adapter_file`.
 
     Raises:
-        UserError: the base lacks a layer of the LoRA, has it in another shape, or is quantized.
+        UserError: the base lacks a layer that the LoRA changes, has it in another shape, or is quantized.
     """
     if not math.isfinite(weight):
-        raise UserError(f"--weight {weight}: give a number.")
+        raise UserError(f"--weight {weight}: must be a finite number.")
     source = read_adapter_file(lora, arch=arch, without=without)
     if base.is_dir():
         files = sorted(base.glob("*.safetensors"))
@@ -60,7 +60,7 @@ def merge(
 
 
 class _Merge:
-    """Files of a model and their copies, which are changed."""
+    """The files of a model, and the copies that receive the changes."""
 
     def __init__(self, files: list[Path], copies: list[Path], weight: float) -> None:
         self.weight = weight
@@ -69,23 +69,23 @@ class _Merge:
             self.entries |= {key: (entry, path, copy) for key, entry in index_tensors([path]).entries.items()}
 
     def add(self, source: AdapterFile, base: Path) -> None:
-        """Change the copies by all that the file says."""
+        """Apply all changes of the file to the copies."""
         changes = source.changes
         weights, biases = self._rows(".weight", source), self._rows(".bias", source)
-        places: list[tuple[Location | str, list[Rows], Callable[[Tensor], Tensor]]] = []
+        edits: list[tuple[Location | str, list[Rows], Callable[[Tensor], Tensor]]] = []
         for where, change in changes.weights.items():
-            places.append((where, weights.find(where), change.delta))
+            edits.append((where, weights.find(where), change.delta))
         for where, bias in changes.biases.items():
-            places.append((where, biases.find(where), _plain(bias)))
+            edits.append((where, biases.find(where), _plain(bias)))
         for name, diff in changes.others.items():
-            places.append((name, self._by_name(name), _plain(diff)))
-        if missing := _targets(where for where, rows, _ in places if not rows):
-            total = _targets(where for where, _, _ in places)
+            edits.append((name, self._by_name(name), _plain(diff)))
+        if missing := _targets(where for where, rows, _ in edits if not rows):
+            total = _targets(where for where, _, _ in edits)
             raise UserError(
                 f"{base}: lacks {len(missing)} of the {len(total)} layers that the LoRA changes, such as "
                 f"{missing[0]}. Is it the transformer of the model that the LoRA was made for?"
             )
-        for _, rows, delta_of in places:
+        for _, rows, delta_of in edits:
             self._change(rows, delta_of)
 
     def _rows(self, suffix: str, source: AdapterFile) -> RowMap:
@@ -109,7 +109,7 @@ class _Merge:
         pieces = [self._read(part) for part in rows]
         keys = ", ".join(dict.fromkeys(part.key for part in rows))
         if len({piece.shape[1:] for piece in pieces}) > 1:
-            raise UserError(f"{keys}: have different shapes: another model's.")
+            raise UserError(f"{keys}: these weights must have equal shapes. The base is probably another model.")
         try:
             delta = self.weight * delta_of(torch.cat([piece.float() for piece in pieces]))
         except ValueError as error:
@@ -122,7 +122,9 @@ class _Merge:
     def _read(self, rows: Rows) -> Tensor:
         entry, path, _ = self.entries[rows.key]
         if entry.dtype not in _DTYPES:
-            raise UserError(f"{rows.key}: is stored as {entry.dtype}. Merge into bf16, fp16 or fp32 weights.")
+            raise UserError(
+                f"{rows.key}: stored as {entry.dtype}. Only bf16, fp16 and fp32 weights can be merged into."
+            )
         width = entry.num_bytes // max(1, entry.shape[0])
         with path.open("rb") as file:
             file.seek(entry.offset + rows.start * width)
@@ -139,13 +141,15 @@ class _Merge:
 def _plain(added: Tensor) -> Callable[[Tensor], Tensor]:
     def delta(value: Tensor) -> Tensor:
         if value.shape != added.shape:
-            raise ValueError(f"has shape {list(value.shape)}, the file is for {list(added.shape)}: another model's")
+            raise ValueError(
+                f"has shape {list(value.shape)}, but the file is for {list(added.shape)}, probably of another model"
+            )
         return added.float()
 
     return delta
 
 
-def _targets(places: Iterable[Location | str]) -> list[str]:
-    """The names of the released model's layers that places are of, each once."""
-    names = ((place,) if isinstance(place, str) else place.shares() for place in places)
+def _targets(locations: Iterable[Location | str]) -> list[str]:
+    """The distinct names, in the released model, of the layers at these locations."""
+    names = ((where,) if isinstance(where, str) else where.shares() for where in locations)
     return list(dict.fromkeys(name for group in names for name in group))

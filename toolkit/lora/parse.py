@@ -1,4 +1,4 @@
-"""From the tensors of any LoRA file to updates of the released model's weights; every key is accounted for."""
+"""Turns the tensors of any LoRA file into updates of the released model's weights; no key is ignored."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LORA_ROLES = {"a", "b", "alpha", *LOKR}
 
 @dataclass(frozen=True)
 class Changes:
-    """What a file of any kind does to a model.
+    """All changes that a file makes to a model.
 
     Attributes:
-        weights: to the weight of each layer, by where that is.
-        biases: what is added to biases.
-        others: what is added to norms and the like, by name.
-        spelling: how the keys are written.
+        weights: change of each layer's weight, by the layer's location.
+        biases: what is added to each layer's bias, by the layer's location.
+        others: what is added to parameters outside linear layers, such as norms, by name.
+        spelling: the most common prefix and suffix of the file's keys.
     """
 
     weights: Mapping[Location, Change]
@@ -34,16 +34,16 @@ class Changes:
     spelling: str
 
     def is_lora(self) -> bool:
-        """All of it is products of small matrices, which every LoRA file can hold."""
+        """Whether all changes are products of small matrices, which every LoRA file can represent."""
         return not self.biases and not self.others and all(isinstance(c, Product) for c in self.weights.values())
 
     def kinds(self) -> list[str]:
-        """The names of what it holds."""
-        beside = ["bias changes"] * bool(self.biases) + ["norm changes"] * bool(self.others)
-        return [*sorted({change.kind for change in self.weights.values()}), *beside]
+        """Names of the kinds of change in the file."""
+        others = ["bias changes"] * bool(self.biases) + ["norm changes"] * bool(self.others)
+        return [*sorted({change.kind for change in self.weights.values()}), *others]
 
     def updates(self) -> dict[str, Update]:
-        """By target, where `is_lora`; layers that a target fuses are fused, and the other way round."""
+        """Updates by target, if `is_lora`; layers are fused or split to match the targets."""
         products = {where: change for where, change in self.weights.items() if isinstance(change, Product)}
         return _joined({where: product.update for where, product in products.items()})
 
@@ -53,18 +53,18 @@ def parse(
     metadata: Mapping[str, str],
     locate: Locate,
 ) -> dict[str, Update]:
-    """Updates by target, in fp32, alpha folded in; layers that a target fuses are fused, and the other way round.
+    """Updates by target, in fp32 with alpha folded in; layers are fused or split to match the targets.
 
     Args:
-        tensors: of a file in any format known here.
-        metadata: the file's header; alpha may stand there.
-        locate: says where a layer belongs by any of its names, dotted or with underscores, without prefix; None if it
-            is no layer of the model.
+        tensors: the tensors of a file in any known format.
+        metadata: the file's header, which may contain alpha.
+        locate: finds a layer by any of its names, dotted or with underscores, without prefix; returns None if the model
+            has no such layer.
 
     Raises:
-        UnknownKeysError: keys are unknown or given twice, or make more than a LoRA; all such keys are counted and the
-            first are named.
-        UserError: a layer is incomplete, given twice, or makes no sense.
+        UnknownKeysError: keys are unknown, occur twice, or change more than a LoRA can; it counts all of them and names
+            the first few.
+        UserError: a layer is incomplete, inconsistent or given twice.
     """
     layers, settings = sort_keys(tensors, locate), _settings(metadata)
     _must_be_lora(tensors, layers)
@@ -72,7 +72,7 @@ def parse(
 
 
 def parse_changes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], locate: Locate) -> Changes:
-    """As `parse`, of every kind that is known: LoRA, LoKr, LoHa, DoRA, OFT, GLoRA, whole differences.
+    """Like `parse`, for every known kind: LoRA, LoKr, LoHa, DoRA, OFT, GLoRA and full differences.
 
     Raises:
         UnknownKeysError: see `parse`.
@@ -84,7 +84,7 @@ def parse_changes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], lo
 
 
 def _changes(layers: Layers, settings: AdapterSettings) -> Changes:
-    _must_be_apart(layers.located)
+    _must_not_overlap(layers.located)
     weights: dict[Location, Change] = {}
     biases: dict[Location, Tensor] = {}
     for where, layer in layers.located.items():
@@ -100,7 +100,7 @@ def _changes(layers: Layers, settings: AdapterSettings) -> Changes:
 def _settings(metadata: Mapping[str, str], *, has_magnitudes: bool = False) -> AdapterSettings:
     settings = adapter_settings(metadata)
     if settings.values.get("use_dora") and not has_magnitudes:
-        raise UserError("the file is a DoRA: its magnitudes cannot be carried by a LoRA.")
+        raise UserError("the file is a DoRA: a LoRA cannot represent its magnitudes.")
     return settings
 
 
@@ -129,13 +129,13 @@ def _join(target: str, given: Mapping[LayerLocation, Update]) -> Update:
     return fuse(by_part, num_parts)
 
 
-def _must_be_apart(places: Iterable[Location]) -> None:
-    """Raises UserError if two layers of a file are the same rows of the model."""
+def _must_not_overlap(locations: Iterable[Location]) -> None:
+    """Raises UserError if two layers of a file change the same rows of the model."""
     parts: dict[str, list[LayerLocation]] = defaultdict(list)
-    for place in places:
-        own = (place,) if isinstance(place, LayerLocation) else map(LayerLocation, place.targets)
+    for where in locations:
+        own = (where,) if isinstance(where, LayerLocation) else map(LayerLocation, where.targets)
         for part in own:
             parts[part.target].append(part)
     for target, given in parts.items():
         if len({part.num_parts for part in given}) > 1 or len({part.part for part in given}) < len(given):
-            raise UserError(f"{target}: given twice, as a whole and in parts, or under two names.")
+            raise UserError(f"{target}: occurs twice, either whole and in parts or under two names.")

@@ -1,4 +1,4 @@
-"""The same LoRA written anew: under the names of another program, or at another rank."""
+"""Rewrites a LoRA file with another program's key names or at another rank."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from toolkit.lora.update import norm, resized
 def convert(
     path: Path, output: Path, *, file_format: str | None, arch: str | None = None, without: tuple[str, ...] = ()
 ) -> list[str]:
-    """Write a LoRA file in another format; unset, the one that jobs write. Returns what to tell the user.
+    """Write a LoRA file in another format, by default the one that jobs write. Returns lines for the user.
 
     Raises:
-        UserError: the file cannot be read, or the format cannot carry one of its layers.
+        UserError: the file cannot be read, or the format cannot represent one of its layers.
     """
     source = read_lora_file(path, arch=arch, without=without)
     file_format = file_format or usual_format(source)
@@ -31,12 +31,12 @@ def resize(
     arch: str | None = None,
     without: tuple[str, ...] = (),
 ) -> list[str]:
-    """Write a LoRA file at another rank: the nearest smaller one, or the same change with room to learn.
+    """Write a LoRA file at another rank: the best approximation at a smaller one, or the same change at a larger one.
 
-    Returns what to tell the user: how much of the change was lost.
+    Returns lines for the user, with how much of the change was lost.
 
     Raises:
-        UserError: the file cannot be read, or the format cannot carry one of its layers.
+        UserError: the file cannot be read, or the format cannot represent one of its layers.
     """
     source = read_lora_file(path, arch=arch, without=without)
     updates, lost = {}, {}

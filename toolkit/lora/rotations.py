@@ -1,7 +1,7 @@
-"""OFT: a weight turned by orthogonal blocks (Qiu et al. 2023, arXiv 2306.07280), as peft and as LyCORIS write it.
+"""OFT: a weight rotated by orthogonal blocks (Qiu et al. 2023, arXiv 2306.07280), as peft and LyCORIS write it.
 
-Both make the blocks by Cayley's transform of skew matrices Q, (I + Q)(I - Q)^-1. Computed in fp64 as what is beside
-the identity, R - I: near the start that is small, and the weight times it is the change.
+Both compute the blocks R as the Cayley transform (I + Q)(I - Q)^-1 of skew-symmetric matrices Q. Here R - I is computed
+instead, in fp64: it is small early in training, and the change of the weight is the weight times R - I.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RightRotation:
-    """peft's: it turns the inputs.
+    """The OFT of peft, which rotates the inputs.
 
     Attributes:
-        blocks: R - I, [number, size, size] in fp64; a single block stands for all.
+        blocks: R - I of each block, [number, size, size], fp64; a single block applies to all groups of inputs.
     """
 
     blocks: Tensor
@@ -33,7 +33,9 @@ class RightRotation:
         rows, columns = weight.shape
         number, size, _ = self.blocks.shape
         if columns != number * size and (number != 1 or columns % size):
-            raise ValueError(f"has shape {[rows, columns]}, the file is for {number * size} inputs: another model's")
+            raise ValueError(
+                f"has shape {[rows, columns]}, but the file is for {number * size} inputs, probably of another model"
+            )
         pieces = weight.view(rows, -1, size)  # [out, number, size]
         turned = torch.einsum("onk,nck->onc", pieces, self.blocks.float().expand(pieces.shape[1], -1, -1))
         return turned.reshape(rows, columns)
@@ -41,12 +43,12 @@ class RightRotation:
 
 @dataclass(frozen=True)
 class LeftRotation:
-    """That of LyCORIS and sd-scripts: it turns the outputs.
+    """The OFT of LyCORIS and sd-scripts, which rotates the outputs.
 
     Attributes:
-        oft_blocks: of which Q is the skew part, [number, size, size] in fp64.
-        constraint: largest norm of Q, per output; 0: none.
-        rescale: factor of each output, [out, 1].
+        oft_blocks: matrices whose skew-symmetric parts are the Q, [number, size, size], fp64.
+        constraint: largest norm of Q, divided by the number of outputs; 0 means unconstrained.
+        rescale: factor applied to each output, [out, 1]; None means 1.
     """
 
     oft_blocks: Tensor
@@ -64,7 +66,9 @@ class LeftRotation:
         rows, columns = weight.shape
         number, size, _ = self.oft_blocks.shape
         if rows != number * size:
-            raise ValueError(f"has shape {[rows, columns]}, the file is for {number * size} outputs: another model's")
+            raise ValueError(
+                f"has shape {[rows, columns]}, but the file is for {number * size} outputs, probably of another model"
+            )
         skew = self.oft_blocks - self.oft_blocks.transpose(1, 2)
         limit, norm = self.constraint * rows, float(skew.norm()) + 1e-8
         if limit > 0 and norm > limit:
@@ -79,19 +83,19 @@ class LeftRotation:
 
 
 def skew_blocks(triangles: Tensor, *, limit: float | None) -> Tensor:
-    """Skew matrices [number, size, size] in fp64 from what stands above their diagonals, [number, size (size - 1) / 2].
+    """Skew-symmetric matrices [number, size, size], fp64, from the entries above their diagonals.
 
     Args:
-        triangles: row by row.
-        limit: of peft's `coft`: the largest norm of a block is limit / sqrt(number); None: there is none.
+        triangles: entries above the diagonals, row by row, [number, size * (size - 1) / 2].
+        limit: `eps` of peft's `coft`: the norm of each block is at most limit / sqrt(number); None for no limit.
 
     Raises:
-        ValueError: so many numbers make no triangle.
+        ValueError: the number of entries does not fit a triangle.
     """
     number, count = triangles.shape
     size = round((1 + (1 + 8 * count) ** 0.5) / 2)
     if size * (size - 1) // 2 != count:
-        raise ValueError(f"an OFT block of {count} numbers is no triangle")
+        raise ValueError(f"an OFT block has {count} numbers, which do not fill the triangle of a square matrix")
     rows, columns = torch.triu_indices(size, size, 1)
     skew = torch.zeros(number, size, size, dtype=torch.float64)
     skew[:, rows, columns] = triangles.double()
@@ -103,10 +107,10 @@ def skew_blocks(triangles: Tensor, *, limit: float | None) -> Tensor:
 
 
 def cayley_blocks(skew: Tensor, *, num_terms: int | None) -> Tensor:
-    """(I + Q)(I - Q)^-1 - I of each block, exactly or by so many terms of its series I + 2Q + 2Q^2 + ...
+    """(I + Q)(I - Q)^-1 - I of each block Q, exactly or from `num_terms` terms of the series I + 2Q + 2Q^2 + ...
 
-    peft breaks the series off with a last term that counts once: 5 terms are I, 2Q, 2Q^2, 2Q^3 and Q^4.
-    Where it is asked for 3 it takes 4.
+    Like peft, the last term of the series is not doubled: 5 terms are I, 2Q, 2Q^2, 2Q^3 and Q^4.
+    Like peft, 3 terms are computed as 4.
     """
     if num_terms is None:
         identity = torch.eye(skew.shape[1], dtype=skew.dtype)

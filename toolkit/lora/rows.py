@@ -1,4 +1,4 @@
-"""Which rows of which tensors of a model's files are a layer, whatever the names and the fusing on either side."""
+"""Finds a layer's rows in the tensors of a model's files, which may name and fuse layers differently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toolkit.lora.update import LayerLocation, Location
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of one tensor of a file: from `start` to before `stop`."""
+    """Rows `start` to `stop` (exclusive) of one tensor of a file."""
 
     key: str
     start: int
@@ -20,7 +20,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Span:
     start: int
     stop: int
     key: str
@@ -31,30 +31,30 @@ class RowMap:
     """Finds the rows of layers in the tensors of a file.
 
     Args:
-        layers: of each tensor, where it belongs and how many rows it has.
+        layers: location and number of rows of each tensor, by key.
     """
 
     def __init__(self, layers: Mapping[str, tuple[Location, int]]) -> None:
-        self._places: dict[str, list[_Place]] = defaultdict(list)
+        self._spans: dict[str, list[_Span]] = defaultdict(list)
         self._heights: dict[str, int] = {}
         for key, (where, rows) in layers.items():
             offset = 0
             for target, height, start, stop in _parts(where, rows):
                 self._heights[target] = height
-                self._places[target].append(_Place(start, stop, key, offset))
+                self._spans[target].append(_Span(start, stop, key, offset))
                 offset += stop - start
 
     def find(self, where: Location) -> list[Rows]:
-        """The rows of a layer in its own order; none if not all of them are there."""
+        """The rows of a layer, in the layer's own order; empty unless all of them are there."""
         found: list[Rows] = []
         for target, start, stop in _shares(where):
             if target not in self._heights:
                 return []
             row, end = int(start * self._heights[target]), int(stop * self._heights[target])
-            for place in sorted(self._places[target], key=lambda place: place.start):
-                if place.start <= row < min(place.stop, end):
-                    until, shift = min(place.stop, end), place.offset - place.start
-                    found.append(Rows(place.key, row + shift, until + shift))
+            for span in sorted(self._spans[target], key=lambda span: span.start):
+                if span.start <= row < min(span.stop, end):
+                    until, shift = min(span.stop, end), span.offset - span.start
+                    found.append(Rows(span.key, row + shift, until + shift))
                     row = until
             if row < end:
                 return []
@@ -62,7 +62,7 @@ class RowMap:
 
 
 def _shares(where: Location) -> list[tuple[str, Fraction, Fraction]]:
-    """Targets and which share of their rows, in the order of the layer's own rows."""
+    """Each target of a layer with the range of its rows, as fractions, in the order of the layer's own rows."""
     if not isinstance(where, LayerLocation):
         return [(target, Fraction(0), Fraction(1)) for target in where.targets]
     half = Fraction(1, 2)
@@ -72,7 +72,7 @@ def _shares(where: Location) -> list[tuple[str, Fraction, Fraction]]:
 
 
 def _parts(where: Location, rows: int) -> list[tuple[str, int, int, int]]:
-    """Target, its number of rows, and which of them, in the order of the `rows` of the layer's tensor."""
+    """(target, its number of rows, start, stop) of each part of a tensor of `rows` rows, in the tensor's order."""
     if isinstance(where, LayerLocation):
         height = rows * where.num_parts
         return [(target, height, int(start * height), int(stop * height)) for target, start, stop in _shares(where)]

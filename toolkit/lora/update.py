@@ -1,4 +1,4 @@
-"""One LoRA update `B @ A` of one weight, and the exact arithmetic of such products."""
+"""The LoRA update `B @ A` of one weight, and exact arithmetic with such products."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 
-# Singular values below this share of the largest are rounding of fp32 factors.
+# Singular values below this fraction of the largest are rounding errors of fp32 factors.
 ROUNDING = 1e-6
 
 
@@ -33,21 +33,21 @@ class Update:
         return self.a.shape[0]
 
     def to(self, dtype: torch.dtype) -> Update:
-        """The same in another number format."""
+        """The same update in another number format."""
         return Update(self.a.to(dtype), self.b.to(dtype))
 
     def delta(self) -> Tensor:
-        """The whole change, [out, in], fp32."""
+        """The full change `b @ a`, [out, in], fp32."""
         return self.b.float() @ self.a.float()
 
 
 @dataclass(frozen=True)
 class LoraTarget:
-    """One update B @ A: its name in LoRA files, and the linear layers of the loaded model that it covers.
+    """A weight that may get an update B @ A: its name in LoRA files, and the linear layers of the loaded model.
 
     Several modules mean that the released model fuses them into one matrix: they share A, and B is stacked in this
-    order. Such an update has the same shape, and the same meaning, in every program that reads the released model.
-    An optional one is not trained unless the job or the file that it starts from names it.
+    order. The update then has the same shape and meaning in every program that reads the released model.
+    An optional target is trained only if the job, or the file it starts from, names it.
     """
 
     name: str
@@ -57,14 +57,14 @@ class LoraTarget:
 
 @dataclass(frozen=True)
 class SizedTarget(LoraTarget):
-    """A target with the shape of its weight, [outputs, inputs]."""
+    """A LoRA target with the shape of its weight, [outputs, inputs]."""
 
     inputs: int = 0
     outputs: int = 0
 
     @classmethod
     def of(cls, target: LoraTarget, transformer: nn.Module) -> Self:
-        """The target with the shape that its layers have in a transformer, which may be on the meta device."""
+        """The target with its shape, taken from a transformer that may be on the meta device."""
         layers: list[Any] = [transformer.get_submodule(module) for module in target.modules]
         outputs = sum(layer.out_features for layer in layers)
         return cls(target.name, target.modules, target.is_optional, layers[0].in_features, outputs)
@@ -72,13 +72,13 @@ class SizedTarget(LoraTarget):
 
 @dataclass(frozen=True)
 class LayerLocation:
-    """Where the update of a layer, by any name a file may use, belongs in the released model.
+    """The weight of the released model, or part of it, that a layer in a file corresponds to.
 
     Attributes:
-        target: name of the weight there (`LoraTarget.name`).
-        part: which of its equal row blocks the layer is.
-        num_parts: how many layers it fuses.
-        is_swapped: the two halves of the rows stand in the opposite order.
+        target: name of the released weight (`LoraTarget.name`).
+        part: index of the layer among the weight's equal row blocks.
+        num_parts: number of layers that the weight fuses.
+        is_swapped: whether the file has the two halves of the rows in the opposite order.
     """
 
     target: str
@@ -87,32 +87,32 @@ class LayerLocation:
     is_swapped: bool = False
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """The layer's rows of something that has the rows of the whole target, in the layer's order."""
+        """The layer's rows of a tensor that has the rows of the whole target, in the layer's order."""
         return swap_halves(tensor) if self.is_swapped else tensor.chunk(self.num_parts, dim=0)[self.part]
 
     def pieces(self, update: Update) -> list[tuple[LayerLocation, Update]]:
-        """The layer's update as what it is of its target."""
+        """The layer's update with its rows in the target's order."""
         return [(self, Update(update.a, swap_halves(update.b)) if self.is_swapped else update)]
 
     def shares(self) -> dict[str, float]:
-        """Of each target the share that the layer holds."""
+        """The share of each target's rows that the layer has."""
         return {self.target: 1 / self.num_parts}
 
 
 @dataclass(frozen=True)
 class FusedLocation:
-    """A layer of a file whose rows are several targets, one below the other.
+    """A layer of a file that stacks the rows of several targets.
 
     Attributes:
-        targets: their names, in order.
-        heights: how their numbers of rows are to each other.
+        targets: names of the targets, from top to bottom.
+        heights: ratio of the targets' numbers of rows, such as (3, 4).
     """
 
     targets: tuple[str, ...]
     heights: tuple[int, ...]
 
     def pieces(self, update: Update) -> list[tuple[LayerLocation, Update]]:
-        """The update of each target that has one.
+        """The update of each target that is changed.
 
         Raises:
             UserError: see `check_rows`.
@@ -122,15 +122,15 @@ class FusedLocation:
         return [(LayerLocation(target), part) for target, part in parts if part is not None]
 
     def check_rows(self, num_rows: int) -> None:
-        """Raises UserError if so many rows cannot be these targets'."""
+        """Raises UserError if this number of rows does not fit the targets."""
         if num_rows % sum(self.heights):
             raise UserError(
-                f"{num_rows} rows cannot hold {', '.join(self.targets)}, which are as {self.heights}: the file is of "
-                "another model."
+                f"{num_rows} rows cannot be split into {', '.join(self.targets)} in the ratio {self.heights}: the file "
+                "belongs to another model."
             )
 
     def joined(self, updates: Mapping[str, Update]) -> Update | None:
-        """The update of the whole layer; rows of targets without one do not change."""
+        """The update of the whole layer; rows of targets without an update stay unchanged."""
         parts = {i: updates[target] for i, target in enumerate(self.targets) if target in updates}
         return fuse(parts, len(self.targets), heights=self.heights) if parts else None
 
@@ -140,12 +140,12 @@ class FusedLocation:
 
 
 Location = LayerLocation | FusedLocation
-# From any name that a layer has to where it belongs; None for what is not a layer of the model.
+# Finds a layer's location by any of its names; returns None for anything that is not a layer of the model.
 Locate = Callable[[str], Location | None]
 
 
 def updates_of(state: Mapping[str, Tensor]) -> dict[str, Update]:
-    """By target, from keys `<target>.lora_A.weight` and `<target>.lora_B.weight`."""
+    """Updates by target, from the keys `<target>.lora_A.weight` and `<target>.lora_B.weight`."""
     targets = [key.removesuffix(".lora_A.weight") for key in state if key.endswith(".lora_A.weight")]
     return {target: Update(state[f"{target}.lora_A.weight"], state[f"{target}.lora_B.weight"]) for target in targets}
 
@@ -156,7 +156,7 @@ def state_of(updates: Mapping[str, Update]) -> dict[str, Tensor]:
 
 
 def named_pairs(updates: Mapping[str, Update], a: str, b: str) -> dict[str, Tensor]:
-    """A and B of each update, under names made by `a` and `b` from its own: `"lora_unet_{}.lora_down.weight"`."""
+    """A and B of each update; `a` and `b` are templates of their keys, such as `"lora_unet_{}.lora_down.weight"`."""
     state = {}
     for name, update in updates.items():
         state[a.format(name)] = update.a
@@ -165,24 +165,28 @@ def named_pairs(updates: Mapping[str, Update], a: str, b: str) -> dict[str, Tens
 
 
 def kohya_pairs(updates: Mapping[str, Update]) -> dict[str, Tensor]:
-    """As `named_pairs`, with kohya's names: those of the layers in underscores, each with its alpha."""
+    """Like `named_pairs`, with kohya's keys: layer names with underscores, and an alpha for each layer."""
     underscored = {name.replace(".", "_"): update for name, update in updates.items()}
     state = named_pairs(underscored, "lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight")
-    # fp32 whatever the weights are: bf16 has no 257. Equal to the rank: the scale is in the weights.
+    # fp32 whatever the weights are: bf16 cannot represent 257. Equal to the rank: the scale is in the weights.
     return state | {f"lora_unet_{name}.alpha": torch.tensor(float(u.rank)) for name, u in underscored.items()}
 
 
 def swap_halves(tensor: Tensor) -> Tensor:
-    """First and second half of the rows exchanged."""
+    """Exchange the first and second half of the rows."""
     first, second = tensor.chunk(2, dim=0)
     return torch.cat([second, first], dim=0)
 
 
 def fuse(parts: Mapping[int, Update], num_parts: int, *, heights: Sequence[int] | None = None) -> Update:
-    """The update of a weight that stacks `num_parts` layers, of which some may have none.
+    """The update of a weight that stacks `num_parts` layers, some of which may have no update.
 
-    Layers that share A stay at its rank; else the ranks add up and B is block diagonal. `heights` says how the numbers
-    of rows are to each other; unset, they are equal.
+    If all layers share A, the rank stays the same; otherwise the ranks add up and B is block diagonal.
+
+    Args:
+        parts: updates by index of the layer.
+        num_parts: number of layers in the weight.
+        heights: ratio of the layers' numbers of rows; None if all are equal.
     """
     heights = heights or [1] * num_parts
     one, first = next(iter(parts.items()))
@@ -195,7 +199,7 @@ def fuse(parts: Mapping[int, Update], num_parts: int, *, heights: Sequence[int] 
 
 
 def split(update: Update, num_parts: int, *, heights: Sequence[int] | None = None) -> list[Update | None]:
-    """The inverse of `fuse`: one update per layer, None where a layer has none."""
+    """The inverse of `fuse`: one update per layer, or None for a layer that is not changed."""
     heights = heights or [1] * num_parts
     parts = split_rows(update.b, heights)
     used = [(part != 0).any(dim=0) for part in parts]
@@ -209,15 +213,15 @@ def split(update: Update, num_parts: int, *, heights: Sequence[int] | None = Non
 
 
 def split_rows(tensor: Tensor, heights: Sequence[int]) -> tuple[Tensor, ...]:
-    """Parts of a tensor's rows, whose numbers are to each other as `heights`."""
+    """Split a tensor's rows into parts in the ratio `heights`."""
     unit = tensor.shape[0] // sum(heights)
     return tensor.split([unit * height for height in heights], dim=0)
 
 
 def truncated(update: Update, rank: int) -> tuple[Update, float]:
-    """The nearest update of a smaller rank, and how far it is off (Frobenius norm, share of the original's).
+    """The nearest update of a smaller rank, and its error relative to the original (Frobenius norm).
 
-    Source: Eckart and Young 1936; the SVD is that of the small core between two QR decompositions.
+    Source: Eckart and Young 1936; the SVD is computed on the small core between two QR decompositions.
     """
     qb, rb = torch.linalg.qr(update.b.double())  # [out, r], [r, r]
     qa, ra = torch.linalg.qr(update.a.double().T)  # [in, r], [r, r]
@@ -238,12 +242,12 @@ def padded(update: Update, rank: int) -> Update:
 
 
 def resized(update: Update, rank: int) -> tuple[Update, float]:
-    """The update at another rank, and the share of it that was lost (0 where the rank grows)."""
+    """The update at another rank, and the share of it that was lost (0 if the rank grows)."""
     return truncated(update, rank) if rank < update.rank else (padded(update, rank), 0.0)
 
 
 def exact_rank(update: Update) -> int:
-    """The smallest rank that holds the same change, up to fp32 rounding; at least 1."""
+    """The smallest rank that can represent the same change up to fp32 rounding; at least 1."""
     _, rb = torch.linalg.qr(update.b.double())
     _, ra = torch.linalg.qr(update.a.double().T)
     s = torch.linalg.svdvals(rb @ ra.T)
@@ -251,29 +255,29 @@ def exact_rank(update: Update) -> int:
 
 
 def must_be_finite(updates: Mapping[str, Update], *, source: str) -> None:
-    """Raises UserError if a change holds NaN or infinity: whatever it is added to would be lost."""
+    """Raises UserError if an update has NaN or infinity: any weight it is added to would be lost."""
     for name, update in updates.items():
         for part in (update.a, update.b):
             must_be_finite_tensor(part, name, source=source)
 
 
 def must_be_finite_tensor(tensor: Tensor, name: str, *, source: str) -> None:
-    """The same for one tensor of a file."""
+    """Raises UserError if a tensor has NaN or infinity."""
     if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
         raise UserError(
-            f"{source}: {name} holds NaN or infinite numbers: the training that made the file had failed, or the "
+            f"{source}: {name} contains NaN or infinite numbers: the training that wrote the file failed, or the "
             "file is damaged. Use an earlier checkpoint."
         )
 
 
 def norm(update: Update) -> float:
-    """Frobenius norm of the change, without building it."""
+    """Frobenius norm of the change, computed without forming the full matrix."""
     a, b = update.a.double(), update.b.double()
     return max(0.0, float(((b.T @ b) * (a @ a.T)).sum())) ** 0.5
 
 
 def distance(one: Update, other: Update) -> float:
-    """Frobenius norm of the difference of two changes; NaN if either holds one."""
+    """Frobenius norm of the difference between two changes; NaN if either contains NaN."""
     a = torch.cat([one.a.double(), other.a.double()])
     b = torch.cat([one.b.double(), -other.b.double()], dim=1)
     _, rb = torch.linalg.qr(b)

@@ -1,4 +1,4 @@
-"""Proof that a saved LoRA does what the live one does: the file is read back and the changes are compared."""
+"""Verifies a saved LoRA: the file is read back and compared with the trained weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toolkit.lora.update import LayerLocation, Locate, Update, distance, norm
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 TOLERANCE = 1e-6
-# Share by which rounding to a format moves a number, and the smallest step near zero.
+# Largest relative error of rounding to a format, and the largest absolute error near zero.
 WRITTEN_AS = {torch.float32: (2**-24, 0.0), torch.bfloat16: (2**-9, 0.0), torch.float16: (2**-11, 2**-25)}
 
 
@@ -24,19 +24,19 @@ def verify(
     *,
     dtype: torch.dtype,
 ) -> None:
-    """Compare a file with what it was made from, layer by layer.
+    """Compare a file with the updates that were written to it, layer by layer.
 
-    The relative error may be 1e-6, plus what rounding A and B to `dtype` can make at most: with relative rounding u
-    (bf16 2^-9, fp16 2^-11), u * (|B|_F * |A|_2 + |B|_2 * |A|_F) in the Frobenius norm.
+    The allowed relative error is 1e-6 plus the most that rounding A and B to `dtype` can cause: with relative rounding
+    error u (bf16 2^-9, fp16 2^-11), u * (|B|_F * |A|_2 + |B|_2 * |A|_F) in the Frobenius norm.
 
     Args:
-        path: the file.
-        live: the change of every layer, fp32, by any name that `locate` knows.
-        locate: as in `parse`.
-        dtype: of the file.
+        path: path of the file.
+        live: the trained update of every layer, fp32, by any name that `locate` knows.
+        locate: finds a layer by its name, see `parse`.
+        dtype: number format of the weights in the file.
 
     Raises:
-        UserError: a layer is missing from the file, is there although it is not live, or differs.
+        UserError: a layer is missing from the file, is in it without having been trained, or differs.
     """
     read = parse(read_tensors(path), read_metadata(path), locate)
     seen: set[str] = set()
@@ -51,7 +51,9 @@ def verify(
         error, allowed = distance(found, update), TOLERANCE * norm(update) + _rounding(update, dtype)
         if not error <= allowed:  # written so that NaN fails
             raise UserError(
-                _failure(f"{name} differs by {error:.3g} from the trained one, {allowed:.3g} is allowed", dtype)
+                _failure(
+                    f"{name} differs from the trained weights by {error:.3g}, only {allowed:.3g} is allowed", dtype
+                )
             )
     if extra := sorted(read.keys() - seen):
         raise UserError(_failure(f"the file that was written also changes {extra[0]}"))
@@ -67,7 +69,7 @@ def _rounding(update: Update, dtype: torch.dtype) -> float:
 
 
 def _spectral(gram: torch.Tensor) -> float:
-    """Largest singular value of the matrix whose Gram matrix this is; NaN if it holds one."""
+    """Largest singular value of a matrix, from its Gram matrix; NaN if that contains NaN or infinity."""
     if not bool(gram.isfinite().all()):
         return float("nan")
     return max(0.0, float(torch.linalg.eigvalsh(gram)[-1])) ** 0.5
@@ -75,4 +77,4 @@ def _spectral(gram: torch.Tensor) -> float:
 
 def _failure(what: str, dtype: torch.dtype | None = None) -> str:
     hint = " fp16 overflows above 65504: set `save.dtype: bf16`." if dtype == torch.float16 else ""
-    return f"The LoRA was not saved, an earlier file of this name is untouched: {what}.{hint}"
+    return f"The LoRA was not saved (an earlier file of this name is untouched): {what}.{hint}"

@@ -1,1 +1,1 @@
-"""How a model's components are held: streamed from host memory, offloaded, freed."""
+"""How the components of a model are kept in memory: on the device, streamed from host memory, or freed."""

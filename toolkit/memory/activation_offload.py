@@ -1,4 +1,4 @@
-"""Gradient checkpointing, block by block, with or without the blocks' inputs waiting for backward on the host."""
+"""Gradient checkpointing that keeps the blocks' inputs on the host until backward."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.checkpoint import checkpoint
 
 from toolkit.memory.host import host_twin
+from toolkit.memory.recompute import checkpointed
 from toolkit.memory.side_stream import SideStream
 
 FETCHED_AHEAD = 2  # a block of two streams has two inputs
 SMALLEST_BYTES = 1 << 20
 
 
-def checkpointed(block: nn.Module, *arguments: Any) -> Any:
-    """Run a block and keep its inputs only; backward runs it again."""
-    return checkpoint(block.__call__, *arguments, use_reentrant=False)
-
-
 class _Kept:
-    """An input of a block, on the host, and on the device again shortly before backward needs it."""
+    """An input of a block, kept on the host and copied back to the device shortly before backward needs it."""
 
     def __init__(self, tensor: Tensor, stream: SideStream) -> None:
         self.stream = stream
@@ -33,7 +28,7 @@ class _Kept:
         self.fetched: Tensor | None = None
 
     def fetch(self) -> None:
-        """Queue the copy to the device, once. It comes after the one to the host: both are on the same stream."""
+        """Queue the copy to the device, once. It runs after the copy to the host, which is on the same stream."""
         if self.fetched is None:
             self.fetched = torch.empty_like(self.host, device=self.device)
             self.copied = self.stream.copy(self.fetched, self.host)
@@ -47,15 +42,15 @@ class _Kept:
 
 
 class ActivationOffload:
-    """As `checkpointed`, with the inputs that grow with the picture kept on the host.
+    """Like `checkpointed`, but keeps the inputs that grow with the picture on the host.
 
-    The copy to the host runs beside the next block, the copy back beside the backward pass of the block after this one.
-    Values are copied as they are: gradients are the same bit for bit. Only what has a gradient is offloaded: the
-    rest, such as positions, is shared by all blocks.
+    The copy to the host overlaps with the next block, the copy back with the backward pass of the block after this one.
+    Values are copied unchanged, so gradients are the same bit for bit. Only inputs that have a gradient are offloaded;
+    the others, such as positions, are shared by all blocks.
 
     Args:
-        device: where the model computes.
-        smallest_bytes: smaller inputs stay on the device.
+        device: the device that the model runs on.
+        smallest_bytes: inputs smaller than this stay on the device.
     """
 
     def __init__(self, device: torch.device, *, smallest_bytes: int = SMALLEST_BYTES) -> None:
@@ -70,7 +65,7 @@ class ActivationOffload:
         def pack(tensor: Tensor) -> Any:
             return self._keep(tensor) if tensor.data_ptr() in addresses else tensor
 
-        # Inside, checkpoint has hooks of its own: these see the inputs only.
+        # checkpoint uses its own hooks inside the block, so these hooks see only the inputs.
         with saved_tensors_hooks(pack, self._get):
             return checkpointed(block, *arguments)
 
@@ -86,7 +81,7 @@ class ActivationOffload:
         if not isinstance(kept, _Kept):
             return kept
         while self._kept and self._kept.pop()() is not kept:
-            pass  # what lies above was let go without a backward pass
+            pass  # entries above this one were dropped without a backward pass
         for earlier in self._kept[-FETCHED_AHEAD:]:
             other = earlier()
             if other is not None:

@@ -1,4 +1,4 @@
-"""How the frozen components of one model are held: as they are, quantized, or streamed from host memory."""
+"""Loads the frozen components of a model: unquantized or quantized, on the device or streamed from host memory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from toolkit.config import ModelConfig
-from toolkit.memory.activation_offload import ActivationOffload, checkpointed
+from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.layer_offload import LayerOffload
 from toolkit.memory.placement import choose_placement
+from toolkit.memory.recompute import checkpointed
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.quantized_cache import entry_path
@@ -19,15 +20,15 @@ from toolkit.weights.recipe import Loadable
 
 
 class ComponentLoader:
-    """Loads components as the `model` section says, and remembers what streams.
+    """Loads components as the `model` section says, and keeps track of what is streamed.
 
     Args:
         config: the `model` section of the job.
-        device: where the model computes.
-        notify: is given lines for the user.
-        count: is told how many layers are quantized, of how many, and that they are layers.
-        offload_shares: component -> share of its blocks that streams, 0 to 1, where the job leaves it to the memory
-            plan; None without a plan: all of them.
+        device: the device that the model runs on.
+        notify: called with lines for the user.
+        count: called with the number of quantized layers, of how many, and the word `layers`.
+        offload_shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the memory
+            plan; None if there is no plan: such components are then streamed completely.
     """
 
     def __init__(
@@ -57,16 +58,16 @@ class ComponentLoader:
         identify: Callable[[], str],
         label: str,
     ) -> nn.Module:
-        """The module of a recipe with its weights, frozen.
+        """Load a component and return its frozen module.
 
         Args:
-            component: `transformer`, `text_encoder` or `vae`; the latter is always held as it is.
-            recipe: where its weights are; not read where quantized weights are in the cache.
-            dtype: of what is not quantized.
-            blocks: names of its blocks in the order of the forward pass; only whole blocks are streamed.
-            layers: names of the linear layers that may be quantized.
-            identify: fingerprint of its weights.
-            label: what it is, for whoever looks into the cache.
+            component: `transformer`, `text_encoder` or `vae`; the VAE is never quantized or streamed.
+            recipe: the module and where its weights are; weights are not read if the cache has quantized ones.
+            dtype: dtype of the weights that are not quantized.
+            blocks: names of the component's blocks in the order of the forward pass; only whole blocks are streamed.
+            layers: returns the names of the linear layers to quantize.
+            identify: returns a fingerprint of the component's weights.
+            label: human-readable start of the file name in the cache.
 
         Raises:
             UserError: the files are damaged, or cannot be quantized.
@@ -79,7 +80,7 @@ class ComponentLoader:
             if folder is not None:
                 entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
             quantization = Quantization(
-                qtype, names, entry, on_cpu=self.config.low_vram, tell=self.notify, count=self.count
+                qtype, names, entry, on_cpu=self.config.low_vram, notify=self.notify, count=self.count
             )
         placement = choose_placement(module, blocks, share=self._share(component), device=self.device)
 
@@ -93,32 +94,32 @@ class ComponentLoader:
         return module
 
     def free(self, component: str) -> None:
-        """Let go of the host's copies of a component's blocks."""
+        """Free the host copies of a component's blocks."""
         while self._offloads.get(component):
-            self._offloads[component].pop().detach()  # no name for it here, which would keep its buffers
+            self._offloads[component].pop().detach()  # a local name would keep its buffers alive
         self._offloads.pop(component, None)
 
     def describe(self, component: str) -> str | None:
-        """One line on what streams; None if nothing does."""
+        """One line on what is streamed; None if nothing is."""
         lines = [offload.describe() for offload in self._offloads.get(component, ())]
         return "; ".join(lines) or None
 
     def qtype(self, component: str) -> str | None:
-        """The number format of a component's quantized layers; None if it is held as it is."""
+        """The number format of a component's quantized layers; None if it is not quantized."""
         config = self.config
         if component == "transformer" and config.quantize:
             return config.qtype
         return config.qtype_te if component == "text_encoder" and config.quantize_te else None
 
     def checkpoint_function(self) -> Callable[..., Any]:
-        """What runs a block under gradient checkpointing: a function of the block and its arguments."""
+        """The function that runs a block with gradient checkpointing, given the block and its arguments."""
         for offloads in self._offloads.values():
             for offload in offloads:
                 offload.is_recomputed = True
         return ActivationOffload(self.device) if self.config.activation_offloading else checkpointed
 
     def _share(self, component: str) -> float:
-        """With `low_vram` a text encoder streams as much as it must to fit, also where the job asks for nothing."""
+        """The share of a component to stream. With `low_vram`, the text encoder always streams as much as needed."""
         config = self.config
         share: float | Literal["auto"] = 0.0
         if config.layer_offloading and component == "transformer":

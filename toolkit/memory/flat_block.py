@@ -11,17 +11,17 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from toolkit.memory.host import host_buffer
 
-ALIGNMENT = 256  # bytes; kernels load up to 16 at once, and CUDA itself aligns allocations like this
+ALIGNMENT = 256  # bytes; kernels load up to 16 at once, and CUDA aligns its own allocations to this
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Where one tensor lies in the buffer.
+    """The location of one tensor in the buffer.
 
     Attributes:
-        tensor: what the module holds; its data is moved, the object stays.
-        offset: of its first byte.
-        num_bytes: its size.
+        tensor: the module's tensor object; its data is moved, but the object stays the same.
+        offset: position of the tensor's first byte in the buffer.
+        num_bytes: size of the tensor in bytes.
     """
 
     tensor: Tensor
@@ -30,10 +30,10 @@ class Piece:
 
 
 class FlatBlock:
-    """A block whose frozen parameters and buffers live in one host buffer, and for a while in a device buffer.
+    """A block whose frozen parameters and buffers live in one host buffer and, while in use, in a device buffer.
 
-    Tensors of any number format may stand beside each other. A tensor that is made of others, as quantization libraries
-    have them, is taken apart by torch's own protocol for that. What is trained is left where it is.
+    Tensors of different number formats can share the buffer. Tensors composed of other tensors, as in quantization
+    libraries, are taken apart with torch's own protocol for this. Trained parameters are not moved.
     """
 
     def __init__(self, block: nn.Module, device: torch.device) -> None:
@@ -44,7 +44,7 @@ class FlatBlock:
         self._pieces: list[Piece] = []
 
     def pack(self) -> None:
-        """Move the tensors into the host buffer; their old memory is free."""
+        """Move the tensors into the host buffer and free their old memory."""
         for tensor in _frozen_tensors(self.block, self.device):
             self._pieces.append(Piece(tensor, self.num_bytes, tensor.nbytes))
             self.num_bytes += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
@@ -54,18 +54,18 @@ class FlatBlock:
         self.to_host()
 
     def to_host(self) -> None:
-        """Let the module's tensors be those on the host: they can be read there, but not computed with."""
-        assert self.host is not None, "packed before"
+        """Point the module's tensors at the host buffer, where they can be read but not used in computations."""
+        assert self.host is not None, "pack() has been called"
         self.expose(self.host)
 
     def expose(self, buffer: Tensor) -> None:
-        """Let the module's tensors be views of a buffer that holds, or will hold, what the host buffer holds."""
+        """Point the module's tensors at a buffer that has, or will have, the content of the host buffer."""
         for piece in self._pieces:
             piece.tensor.data = _view(buffer, piece)
 
 
 def count_frozen(block: nn.Module) -> int:
-    """How many frozen numbers a module holds; it may be on the meta device."""
+    """Number of frozen values in a module, which may be on the meta device."""
     return sum(tensor.numel() for _, _, tensor in _named_tensors(block))
 
 
@@ -75,11 +75,11 @@ def _view(buffer: Tensor, piece: Piece) -> Tensor:
 
 
 def _frozen_tensors(block: nn.Module, device: torch.device) -> Iterator[Tensor]:
-    """The plain tensors that hold the block's frozen weights, each once."""
+    """The plain tensors that store the block's frozen weights, each once."""
     seen: set[int] = set()
     for module, name, tensor in _named_tensors(block):
         if is_traceable_wrapper_subclass(tensor) and tensor.device.type != device.type:
-            # Such a tensor names its device itself: it must be the one where its parts are when it is used.
+            # A wrapper tensor has a device of its own, which must be the one its parts are on when it is used.
             tensor = module._parameters[name] = nn.Parameter(tensor.to(device), requires_grad=False)
         for inner in _inner_tensors(tensor):
             if inner.numel() and id(inner) not in seen:

@@ -1,20 +1,20 @@
 """Layer offloading: frozen blocks live in host memory and are copied to the device shortly before they are used.
 
-Each streamed block is one flat buffer on the host (`FlatBlock`). A ring of device buffers, each as large as the largest
-streamed block, serves all blocks, whatever their kind. Nothing is ever copied back: the host's copy stays the original.
+Each streamed block is one flat buffer on the host (`FlatBlock`). All blocks, of whatever kind, share a ring of device
+buffers, each as large as the largest streamed block. Nothing is ever copied back: the host copy stays the original.
 
-Which copy is made when: whenever any block begins (in forward, or again when backward recomputes it), all earlier
-blocks have been queued for computing, and the ring is filled with the next streamed blocks in the direction of travel,
-starting with this one. A copy into a buffer waits, on its own stream, for what was queued until then, so it overwrites
-nothing that is still to be read; the block waits for its own copy only, so the next one arrives while it computes (see
-`SideStream`). The ring keeps what it holds at the turn from forward to backward and from one step to the next.
+When copies are made: whenever a block begins (in forward, or when backward recomputes it), the computations of all
+earlier blocks have been queued, and the ring is filled with the next streamed blocks in the current direction, starting
+with this one. A copy into a buffer waits, on its own stream, for everything queued before it, so it never overwrites
+data that is still needed. The block waits only for its own copy, so the next block arrives while this one computes (see
+`SideStream`). The ring keeps its content between forward and backward and between steps.
 
-Backward needs the weights again. With gradient checkpointing the block's forward is run again and fetches them. Without
-it, autograd would keep the weights that forward used, and the buffer would be overwritten: there, it is given a handle
-instead, which fetches the block when it is opened. Backward leaves a block for good before it enters an earlier one,
-because autograd runs the latest of the operations that are ready.
+Backward needs the weights again. With gradient checkpointing, the block's forward is run again and fetches them.
+Without it, autograd would keep views of a buffer that is then overwritten, so it is given a handle instead, which
+fetches the block when it is unpacked. Backward is done with a block before it enters an earlier one, because autograd
+always runs the latest operation that is ready.
 
-Per-block compilation works: the hooks here stay outside the compiled code.
+Compiling each block works: the hooks stay outside the compiled code.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ RING_SIZE = 2
 
 
 def choose_streamed(sizes: Sequence[int], share: float) -> list[int]:
-    """Which blocks to stream: about `share` of the bytes, spread evenly over the model.
+    """Choose the blocks to stream: about `share` of the bytes, spread evenly over the model.
 
-    A streamed block's copy then has the time of the resident blocks around it. The choice depends on the arguments
-    alone: walking through the blocks, each adds `share` of its size to what should have been streamed so far, and is
-    streamed if that brings the sum nearer. So 0 streams none, 1 all, and the bytes are right to half a block.
+    The copy of a streamed block can then overlap with the resident blocks around it. The choice depends only on the
+    arguments: going through the blocks, each adds `share` of its size to the bytes that should be streamed so far, and
+    is streamed if that brings the actual sum closer. So 0 streams nothing, 1 everything, and the sum is off by at most
+    half a block.
 
     Args:
         sizes: bytes of each block, in the order of the forward pass.
-        share: 0..1.
+        share: share of the bytes to stream, 0..1.
     """
     chosen, missing = [], 0.0
     for index, size in enumerate(sizes):
@@ -59,7 +60,7 @@ def choose_streamed(sizes: Sequence[int], share: float) -> list[int]:
 
 @dataclass
 class _Buffer:
-    """One buffer of the ring: which block it holds, and what to wait for before its bytes are there."""
+    """One buffer of the ring: the block it holds, and the event to wait for before using it."""
 
     data: Tensor
     block: int | None = None
@@ -68,7 +69,7 @@ class _Buffer:
 
 @dataclass(frozen=True)
 class _Handle:
-    """What autograd keeps instead of a view of a streamed block's buffer; `offset` counts elements."""
+    """What autograd saves instead of a view of a streamed block's buffer; `offset` is in elements."""
 
     block: int
     dtype: torch.dtype
@@ -79,7 +80,7 @@ class _Handle:
 
 @dataclass(frozen=True)
 class _WrapperHandle:
-    """The same for a tensor that is made of others."""
+    """The same for a tensor that is composed of other tensors."""
 
     kind: Any
     parts: dict[str, Any]
@@ -92,14 +93,14 @@ class LayerOffload:
     """Streams some of a model's blocks through a ring of device buffers.
 
     Args:
-        blocks: all blocks of the model in the order of its forward pass. Their frozen tensors are streamed; what is
-            trained stays on the device.
-        streamed: indices of those that stream.
-        device: where the model computes.
-        ring_size: buffers on the device, at least 2 for copies beside the computation.
+        blocks: all blocks of the model in the order of its forward pass. Their frozen tensors are streamed; trained
+            ones stay on the device.
+        streamed: indices of the blocks to stream.
+        device: the device that the model runs on.
+        ring_size: number of buffers on the device; at least 2 for copies to overlap with computation.
 
     Attributes:
-        is_recomputed: blocks run under gradient checkpointing, see above.
+        is_recomputed: whether blocks run with gradient checkpointing, see above.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class LayerOffload:
         self._open: saved_tensors_hooks | None = None
 
     def attach(self) -> None:
-        """Move the streamed blocks to the host and hook into the model. Nothing happens if no block streams."""
+        """Move the streamed blocks to the host and hook into the model. Does nothing if no block is streamed."""
         for flat in self._flat.values():
             flat.pack()
         largest = max((flat.num_bytes for flat in self._flat.values()), default=0)
@@ -137,7 +138,7 @@ class LayerOffload:
                 self._hooks.append(block.register_forward_hook(end, always_call=True))
 
     def detach(self) -> None:
-        """Take the hooks away and free the ring; the streamed blocks stay on the host."""
+        """Remove the hooks and free the ring; the streamed blocks stay on the host."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -161,7 +162,7 @@ class LayerOffload:
     # Hooks
 
     def _begin(self, index: int, module: nn.Module, arguments: Any) -> None:
-        # Block 0 is the end of a backward pass as well as the beginning of a forward pass: what follows is a forward.
+        # Block 0 ends a backward pass and begins a forward pass; either way, a forward pass comes next.
         down = torch.is_grad_enabled() and 0 < index <= self._previous
         buffer = self._enter(index, down=down)
         if buffer is not None and torch.is_grad_enabled() and not self.is_recomputed:
@@ -176,7 +177,7 @@ class LayerOffload:
     # The ring
 
     def _enter(self, index: int, *, down: bool) -> _Buffer | None:
-        """Fill the ring, and show a block its weights. Returns its buffer; None for a block that does not stream."""
+        """Fill the ring, and give a block its weights. Returns its buffer; None for a block that is not streamed."""
         wanted = self._ahead(index, down=down)
         for block in wanted:
             if self._buffer_of(block) is None:
@@ -189,12 +190,12 @@ class LayerOffload:
         return current
 
     def _ahead(self, index: int, *, down: bool) -> list[int]:
-        """The streamed blocks that are used next, this one included, as many as the ring holds."""
+        """The streamed blocks that are used next, including this one, as many as fit in the ring."""
         if down:
             ahead = [block for block in reversed(self._order) if block <= index]
         else:
             ahead = [block for block in self._order if block >= index]
-            if not torch.is_grad_enabled():  # no backward: after the last block comes the first
+            if not torch.is_grad_enabled():  # no backward: the first block follows the last
                 ahead += [block for block in self._order if block < index]
         return ahead[: self._ring_size]
 
@@ -209,7 +210,7 @@ class LayerOffload:
     def _buffer_of(self, block: int) -> _Buffer | None:
         return next((buffer for buffer in self._ring if buffer.block == block), None)
 
-    # What autograd keeps of a block that is not recomputed
+    # What autograd saves for a block that is not recomputed
 
     def _pack(self, block: int, tensor: Tensor) -> Any:
         if is_traceable_wrapper_subclass(tensor):

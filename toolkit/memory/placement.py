@@ -1,4 +1,4 @@
-"""Which of a model's tensors go to the device and which stay on the host, decided before any of them is read."""
+"""Decides which of a model's tensors go to the device and which stay on the host, before any of them is read."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Placement:
     """The blocks of a model, and which of them stream from the host.
 
     Attributes:
-        blocks: dotted names in the order of the forward pass.
-        streamed: indices into `blocks`.
-        device: where everything else goes.
+        blocks: dotted names of the blocks in the order of the forward pass.
+        streamed: indices into `blocks` of the blocks to stream.
+        device: the device for everything else.
     """
 
     blocks: tuple[str, ...]
@@ -29,12 +29,12 @@ class Placement:
     device: torch.device
 
     def device_of(self, name: str) -> torch.device:
-        """Where to load a tensor of the model, such as `layers.3.mlp.up_proj.weight`."""
+        """The device to load a tensor of the model to; `name` is, say, `layers.3.mlp.up_proj.weight`."""
         on_host = name.startswith(tuple(f"{self.blocks[index]}." for index in self.streamed))
         return _HOST if on_host else self.device
 
     def offload(self, model: nn.Module) -> LayerOffload:
-        """Stream the blocks of the model, which has been loaded; what is added to it later stays on the device."""
+        """Start streaming the blocks of the loaded model; what is added to it later stays on the device."""
         blocks = [model.get_submodule(name) for name in self.blocks]
         offload = LayerOffload(blocks, self.streamed, device=self.device)
         offload.attach()
@@ -42,13 +42,13 @@ class Placement:
 
 
 def choose_placement(model: nn.Module, blocks: Sequence[str], *, share: float, device: torch.device) -> Placement:
-    """Stream about `share` (0..1) of the blocks' weights; the model may be on the meta device."""
+    """A placement that streams about `share` (0..1) of the blocks' weights; the model may be on the meta device."""
     sizes = [count_frozen(model.get_submodule(name)) for name in blocks]
     return Placement(tuple(blocks), tuple(choose_streamed(sizes, share)), device)
 
 
 def block_names(model: nn.Module) -> list[str]:
-    """The members of the lists of layers that stand in the model itself, in the order in which they were made."""
+    """Names of the members of the model's top-level module lists, in the order of their creation."""
     return [
         f"{name}.{index}"
         for name, layers in model.named_children()

@@ -1,4 +1,4 @@
-"""Copies between host and device that run beside the computation, and the order between the two."""
+"""Copies between host and device that overlap with computation, correctly ordered with it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 class SideStream:
-    """A queue of copies beside the stream that computes.
+    """A queue of copies next to the compute stream.
 
-    On CUDA the copies run on a stream of their own, and two rules order them; nothing here makes the host wait:
+    On CUDA the copies run on their own stream, ordered by two rules; neither makes the host wait:
 
-    - `copy` starts when all that was queued for computing before the call is done: what it overwrites has been read,
+    - A copy starts once all computations queued before the call of `copy` are done: what it overwrites has been read,
       and what it reads has been written.
-    - `wait` lets what is queued for computing after the call start when the copy is done.
+    - Computations queued after a call of `wait` start once the copy is done.
 
-    On other devices there is one queue, and a copy is done when `copy` returns.
+    On other devices there is only one queue, and a copy is done when `copy` returns.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -23,7 +23,7 @@ class SideStream:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def copy(self, target: Tensor, source: Tensor) -> torch.cuda.Event | None:
-        """Queue `target.copy_(source)`. Returns what to `wait` for."""
+        """Queue `target.copy_(source)`. Returns the event to pass to `wait`."""
         if self._stream is None:
             target.copy_(source)
             return None
@@ -35,16 +35,16 @@ class SideStream:
         return self._stream.record_event()
 
     def wait(self, copied: torch.cuda.Event | None) -> None:
-        """What is computed from here on may use what was copied."""
+        """Make computations queued from now on wait for a copy."""
         if copied is not None:
             torch.cuda.current_stream(self.device).wait_event(copied)
 
     def keep(self, tensor: Tensor) -> None:
-        """Let the memory of a device tensor be given to another one only when the copies queued so far are done."""
+        """Keep the memory of a device tensor from being reused until the copies queued so far are done."""
         if self._stream is not None and tensor.device.type == "cuda":
             tensor.record_stream(self._stream)
 
     def finish(self) -> None:
-        """Let the host wait for the copies queued so far: for the end, when their memory is about to be freed."""
+        """Make the host wait for the copies queued so far; needed before their memory is freed."""
         if self._stream is not None:
             self._stream.synchronize()

@@ -1,4 +1,4 @@
-"""What a migration has to say of one place in a job file."""
+"""What a migration reports about a key of a job file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Change:
-    """A value that was written, changed or removed.
+    """A value that was added, changed or removed.
 
     Attributes:
-        where: path in the file, such as `model.arch`.
-        was: the value that stood there; None if none did.
-        becomes: the value that stands there now; None if it was removed.
-        why: the reason, for someone who wrote the old value.
+        where: path of the key, such as `model.arch`.
+        was: the old value; None if there was none.
+        becomes: the new value; None if the key was removed.
+        why: the reason for the change, for someone who wrote the old value.
     """
 
     where: str
@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Something that cannot carry over, and what to do about it."""
+    """Something that cannot be carried over, and what to do about it."""
 
     where: str
     what: str
@@ -43,7 +43,7 @@ class Obstacle:
 
 @dataclass(frozen=True)
 class Advice:
-    """Something that stays as it is, and that the user should think about."""
+    """Something that stays as it is but that the user should consider."""
 
     text: str
 

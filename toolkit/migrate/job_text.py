@@ -1,4 +1,4 @@
-"""A job file as text that can be changed in places and keeps its comments and its order."""
+"""A job file as text that can be edited while keeping its comments and the order of its keys."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class JobText:
     """The content of a job file.
 
     Attributes:
-        tree: mappings and lists to change in place.
-        is_json: it is written as JSON, which has no comments.
+        tree: the nested mappings and lists, to be changed in place.
+        is_json: whether the file is JSON, which has no comments.
     """
 
     def __init__(self, tree: Any, *, is_json: bool) -> None:
@@ -34,14 +34,14 @@ class JobText:
         """Read a YAML or JSON job file.
 
         Raises:
-            JobError: it cannot be read, or is no mapping.
+            JobError: the file cannot be read, or is not a mapping.
         """
-        plain = parse_file(path)  # says better than the other reader what is wrong with a file
+        plain = parse_file(path)  # has better error messages than ruamel
         is_json = path.suffix.lower().startswith(".json")
         return cls(plain if is_json else _read_yaml(path), is_json=is_json)
 
     def write(self, head: list[str]) -> str:
-        """The text, with `head` as comment lines at the top (JSON has no comments and goes without)."""
+        """The text of the file, with `head` as comment lines at the top (except in JSON, which has no comments)."""
         if self.is_json:
             return json.dumps(self.tree, indent=2, ensure_ascii=False) + "\n"
         buffer = io.StringIO()
@@ -50,7 +50,7 @@ class JobText:
 
 
 def plain(tree: Any) -> Any:
-    """The same values as dicts, lists and scalars of Python."""
+    """A copy of the tree with plain Python dicts, lists and scalars."""
     if isinstance(tree, dict | CommentedMap):
         return {str(key): plain(value) for key, value in tree.items()}
     if isinstance(tree, list | CommentedSeq):
@@ -65,7 +65,7 @@ def _read_yaml(path: Path) -> Any:
     try:
         return _yaml().load(path.read_text(encoding="utf-8-sig"))
     except YAMLError as error:
-        raise UserError(f"{path}: cannot be rewritten ({error}). Mend the file, then try again.") from error
+        raise UserError(f"{path}: cannot be rewritten ({error}). Fix the file, then try again.") from error
 
 
 def _yaml() -> YAML:

@@ -1,4 +1,4 @@
-"""The rules by which a job for one model becomes a job for another, from what the cards of both say."""
+"""The rules that turn a job for one model into a job for another, based on the cards of both."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FOUR_BITS = "qint4"
 
 @dataclass(frozen=True)
 class Move:
-    """From which model to which.
+    """The models to migrate from and to.
 
     Attributes:
         source: card of the model that the job trains now.
-        target: card of the model that it shall train.
+        target: card of the model that the new job will train.
     """
 
     source: ModelCard
@@ -34,31 +34,31 @@ class Move:
 
     @property
     def keeps_layers(self) -> bool:
-        """True where both models have layers of the same names, as within a family."""
+        """Whether both models have layers of the same names, which is so within a family."""
         return self.source.family == self.target.family
 
 
 def change_process(process: Section, move: Move) -> list[Finding]:
-    """Apply every rule to one entry of `process`, in place, and say what was done."""
+    """Apply every rule to one entry of `process`, in place, and return what they report."""
     return [finding for rule in RULES for finding in rule(process, move)]
 
 
 def name_output(config: Section, target: ModelCard) -> list[Finding]:
-    """Give the job another name, so that it neither goes on from the old job's checkpoints nor mixes with its files."""
+    """Rename the job, so that it neither resumes from the old job's checkpoints nor mixes with its files."""
     name = config.get("name")
     if not isinstance(name, str) or "[name]" in name:
         return []
     config["name"] = f"{name}_{target.arch}"
-    return [Change("config.name", name, config["name"], "A folder of its own: checkpoints of two models do not mix.")]
+    return [Change("config.name", name, config["name"], "A separate folder: checkpoints of two models do not mix.")]
 
 
 def _model(process: Section, move: Move) -> Iterator[Finding]:
     model = _section(process, "model")
     for flag in ARCH_FLAGS:
         if flag in model:
-            yield Change(f"model.{flag}", model.pop(flag), None, "`arch` says it.")
+            yield Change(f"model.{flag}", model.pop(flag), None, "`arch` replaces it.")
     yield from _set(model, "model", "arch", move.target.arch, f"{move.target.label} instead of {move.source.label}.")
-    licence = f" Licence: {move.target.license}{', to be accepted on its page first' if move.target.is_gated else ''}."
+    licence = f" Licence: {move.target.license}{', to be accepted on its hub page' if move.target.is_gated else ''}."
     yield from _set(model, "model", "name_or_path", move.target.source, f"The released weights.{licence}")
 
 
@@ -75,8 +75,8 @@ def _old_loras(process: Section, move: Move) -> Iterator[Finding]:
     if network.get("pretrained_lora_path") and not move.keeps_layers:
         yield Obstacle(
             "network.pretrained_lora_path",
-            f"a LoRA of {move.source.label} has no meaning for {move.target.label}: its layers are others. Remove the "
-            "key and train anew on the same images",
+            f"a LoRA for {move.source.label} does not fit {move.target.label}, which has other layers. Remove the key "
+            "and train from scratch on the same images",
         )
     kwargs = _section(network, "network_kwargs")
     for key in LAYER_FILTERS:
@@ -99,12 +99,12 @@ def _number_format(process: Section, move: Move) -> Iterator[Finding]:
         return
     if qtype is not None and qtype.bits_per_weight > QTYPES[FOUR_BITS].bits_per_weight:
         smallest = _weight_gb(move.target, QTYPES[FOUR_BITS].bits_per_weight)
-        why = f"The weights take {smallest:.0f} GB so, {after:.0f} GB as before; those of {move.source.label}"
+        why = f"The weights then take {smallest:.0f} GB instead of {after:.0f} GB; those of {move.source.label}"
         yield from _set(model, "model", "qtype", FOUR_BITS, f"{why} took {before:.0f} GB.")
     else:
         yield Advice(
             f"Memory: the weights take {after:.0f} GB, those of {move.source.label} took {before:.0f} GB. `--check` "
-            "says whether that fits your card; `model.quantize: true` with a smaller `model.qtype` makes them smaller."
+            "says whether that fits your GPU; `model.quantize: true` with a smaller `model.qtype` makes them smaller."
         )
 
 
@@ -119,9 +119,7 @@ def _timesteps(process: Section, move: Move) -> Iterator[Finding]:
         yield Change("train.bypass_guidance_embedding", was, None, "The trainer sets the guidance the model needs.")
     wanted = move.target.defaults.get("train", {}).get("timestep_type")
     if wanted and train.get("timestep_type", wanted) != wanted:
-        yield from _set(
-            train, "train", "timestep_type", wanted, f"What {move.target.label} learns best with, in most users' jobs."
-        )
+        yield from _set(train, "train", "timestep_type", wanted, f"Usually works best for {move.target.label}.")
 
 
 def _samples(process: Section, move: Move) -> Iterator[Finding]:
@@ -129,11 +127,11 @@ def _samples(process: Section, move: Move) -> Iterator[Finding]:
     for name in ("sample", "first_sample"):
         section = _section(process, name)
         items = _list(section, "samples")
-        places = [(name, section), *((f"{name}.samples[{i}]", item) for i, item in enumerate(items))]
-        for where, place in places:
+        entries = [(name, section), *((f"{name}.samples[{i}]", item) for i, item in enumerate(items))]
+        for where, entry in entries:
             for key, why in (("guidance_scale", "guidance"), ("sample_steps", "number of steps")):
-                if isinstance(place, dict) and place.get(key) is not None and key in defaults:
-                    yield from _set(place, where, key, defaults[key], f"The {why} {move.target.label} is made for.")
+                if isinstance(entry, dict) and entry.get(key) is not None and key in defaults:
+                    yield from _set(entry, where, key, defaults[key], f"The {why} {move.target.label} is made for.")
     if "true_cfg" not in move.target.capabilities and _section(process, "sample").get("neg"):
         was = process["sample"].pop("neg")
         yield Change("sample.neg", was, None, f"Negative prompts have no effect on {move.target.label}.")
@@ -154,19 +152,19 @@ def _what_stays(process: Section, move: Move) -> Iterator[Finding]:
     optimizer = OPTIMIZERS.get(str(train.get("optimizer", "adamw")).lower())
     is_too_large = isinstance(lr, int | float) and lr >= LARGEST_ADAM_LR
     if is_too_large and (optimizer is None or optimizer.largest_lr is not None):
-        yield Advice(f"Kept: steps, batch size, rank ({rank}). They are fair starts; watch the samples.")
+        yield Advice(f"Kept: steps, batch size, rank ({rank}). They are good starting points; watch the samples.")
         yield Advice(
-            f"Not a fair start: the learning rate of {lr}. It is for optimizers that find the size of a step "
+            f"Not a good starting point: the learning rate of {lr}. It suits optimizers that find the step size "
             "themselves, such as Prodigy; with adamw, adamw8bit or adam set `train.lr: 1e-4`."
         )
     else:
         yield Advice(
-            f"Kept: steps, batch size, learning rate ({lr}), rank ({rank}). They are fair starts; watch the samples "
-            "and halve the learning rate if they fall apart."
+            f"Kept: steps, batch size, learning rate ({lr}), rank ({rank}). They are good starting points; watch the "
+            "samples, and halve the learning rate if they fall apart."
         )
     yield Advice(
-        "Kept: images and captions. The text encoder reads whole sentences, so captions that were lists of tags gain "
-        "from being rewritten. Caches in the image folders are made anew; the old ones are left alone."
+        "Kept: images and captions. The text encoder reads whole sentences, so it helps to rewrite captions that are "
+        "lists of tags. New caches are made in the image folders; the old ones are not touched."
     )
 
 
@@ -191,7 +189,7 @@ def _set(section: Section, where: str, key: str, value: Any, why: str) -> Iterat
 
 
 def _section(parent: Section, key: str) -> Section:
-    """The section; where there is none, an empty one that belongs to nothing."""
+    """The section at `key`; if there is none, a new empty dict that is not part of `parent`."""
     found = parent.get(key)
     return found if isinstance(found, dict) else {}
 

@@ -33,13 +33,13 @@ StateDict = dict[str, Tensor]
 class BaseModel:
     """A model that can be trained. Components are loaded one by one, when a stage of the plan needs them.
 
-    A subclass sets `arch` and answers what is marked abstract; what it forgot is said when the class is made. One whose
-    subclasses are the models is made with `is_abstract=True`. Attributes `text_encoder`, `tokenizer`, `vae` and
-    `transformer` are None until loaded.
+    A subclass sets `arch` and implements every abstract method; anything it forgot is reported when the class is
+    defined. A base class that is not itself a model passes `is_abstract=True`. The attributes `text_encoder`,
+    `tokenizer`, `vae` and `transformer` are None until loaded.
     """
 
     arch: ClassVar[str]
-    base_model_version: ClassVar[str | None] = None  # where headers of other programs' files do not say the arch
+    base_model_version: ClassVar[str | None] = None  # set if other programs' file headers name the model differently
     max_text_tokens: ClassVar[int] = 512
 
     def __init_subclass__(cls, *, is_abstract: bool = False) -> None:
@@ -65,53 +65,53 @@ class BaseModel:
             count=options.count,
             offload_shares=options.offload_shares,
         )
-        self.text_encoder: Any = None  # these four are of the model libraries' classes
+        self.text_encoder: Any = None  # the classes of these four come from the model libraries
         self.tokenizer: Any = None
         self.vae: Any = None
         self.transformer: Any = None
 
     @property
     def card(self) -> ModelCard:
-        """What this arch says of itself."""
+        """The card of this arch."""
         return find_cards()[self.arch]
 
     # Loading
 
     def check_files(self) -> None:
-        """Look at what can be seen of the model's files without reading weights or asking the network.
+        """Check the model's files as far as possible without reading weights or going online.
 
         Raises:
-            UserError: local files are absent, damaged or of another model.
+            UserError: local files are missing, damaged or belong to another model.
         """
 
     def check_access(self) -> None:
-        """Ask the hub whether all that will be downloaded may be, before hours go into something else.
+        """Ask the hub whether everything the job will download is accessible, before hours are spent on other stages.
 
         Raises:
-            UserError: something is absent, gated or out of reach, and not in the local cache.
+            UserError: a file is missing, gated or unreachable on the hub and not in the local cache.
         """
 
     def count_local_weights(self) -> int | None:
-        """Weights of the transformer in files that are here, by their headers; None if they are on the hub."""
+        """Number of transformer weights, from the headers of local files; None if the files are only on the hub."""
         return None
 
     def count_assistant_weights(self) -> int | None:
-        """Weights of the frozen LoRA that is at work in training, 0 if the job has none; None if it is not here."""
+        """Number of weights in the frozen LoRA applied while training: 0 without one, None if its file is not local."""
         return 0
 
     @abstractmethod
     def load(self, component: Component) -> None:
-        """Load one component to the model's device, in eval mode and frozen; nothing happens if it is there.
+        """Load one component onto the model's device, frozen and in eval mode. Does nothing if it is already loaded.
 
         Raises:
-            UserError: the weights are missing, damaged or of another model.
+            UserError: the weights are missing, damaged or belong to another model.
         """
 
     @abstractmethod
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
-        """Names of the linear layers that `quantize` and `quantize_te` hold in few bits.
+        """Names of the linear layers that `quantize` and `quantize_te` store in few bits.
 
-        Embedders, norms, modulation and the last layer keep their precision: errors in them reach everything.
+        Embedders, norms, modulation and the last layer keep their precision: errors in them affect the whole output.
 
         Args:
             component: `transformer` or `text_encoder`.
@@ -119,19 +119,19 @@ class BaseModel:
         """
 
     def list_blocks(self, module: nn.Module) -> list[str]:
-        """Dotted names of a component's blocks in the order of its forward pass; only whole blocks are offloaded."""
+        """Dotted names of a component's blocks, in forward order; only whole blocks are offloaded."""
         return block_names(module)
 
     def load_recipe(self, component: Component, recipe: Loadable, *, dtype: torch.dtype) -> Any:
-        """The module of a recipe with its weights, frozen, held in memory as the job says. `load` goes through it.
+        """The recipe's module with its weights, frozen and placed in memory as the job asks. For use in `load`.
 
         Args:
-            component: its name.
-            recipe: where its weights are; not read where quantized weights are in the cache.
-            dtype: of what is not quantized.
+            component: name of the component.
+            recipe: the module and where its weights are; its files are not read if the cache has quantized weights.
+            dtype: number format of everything that is not quantized.
 
         Raises:
-            UserError: the files are damaged, or cannot be quantized.
+            UserError: the files are damaged or cannot be quantized.
         """
         return self.loader.load(
             component,
@@ -144,7 +144,7 @@ class BaseModel:
         )
 
     def free(self, component: Component) -> None:
-        """Forget a component; its memory is free when the caller holds no reference of its own."""
+        """Unload a component; its memory is freed once the caller holds no reference to it either."""
         self.loader.free(component)
         setattr(self, component, None)
         if component == "text_encoder":
@@ -153,18 +153,18 @@ class BaseModel:
 
     @abstractmethod
     def fingerprint(self, component: Component) -> str:
-        """Hex digest that changes when the component's weights or its way of working change: part of cache keys."""
+        """Hex digest that changes whenever the component's weights or its computation change; part of cache keys."""
 
     @property
     def vae_dtype(self) -> torch.dtype:
-        """`model.vae_dtype`; unset, fp32 on a CPU, where bf16 costs quality for little, else the model's dtype."""
+        """`model.vae_dtype`; if unset, the model's dtype (on a CPU fp32: bf16 saves little there and costs quality)."""
         if self.model_config.vae_dtype is not None:
             return torch_dtype(self.model_config.vae_dtype)
         return torch.float32 if self.device.type == "cpu" else self.dtype
 
     @property
     def te_dtype(self) -> torch.dtype:
-        """`model.te_dtype`; unset, the model's dtype."""
+        """`model.te_dtype`; if unset, the model's dtype."""
         return self.dtype if self.model_config.te_dtype is None else torch_dtype(self.model_config.te_dtype)
 
     # Text and images
@@ -174,21 +174,21 @@ class BaseModel:
         """Encode prompts. Needs the text encoder.
 
         Returns:
-            [B, L, D] in the model's dtype on its device, padded to the length used at inference; only the model itself
-            reads them.
+            [B, L, D] in the model's dtype and on its device, padded to the length used at inference. Only the model
+            interprets them.
         """
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
-        """Where a prompt that is too long is cut; None where all of it is read. Loads no weights."""
+        """Where a prompt that is too long is cut off; None if all of it is read. Loads no weights."""
         return None
 
     @abstractmethod
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Clean, normalised latents [B, C, h, w] of pixels [B, 3, H, W] in -1..1. Needs the VAE."""
+        """Encode pixels [B, 3, H, W] in -1..1 into clean, normalised latents [B, C, h, w]. Needs the VAE."""
 
     @abstractmethod
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] in -1..1 of normalised latents [B, C, h, w]. Needs the VAE."""
+        """Decode normalised latents [B, C, h, w] into pixels [B, 3, H, W] in -1..1. Needs the VAE."""
 
     # Training
 
@@ -197,8 +197,8 @@ class BaseModel:
         """The model's velocity. Needs the transformer.
 
         Args:
-            noisy_latents: [B, C, h, w].
-            timestep: [B], fp32, 0..1000.
+            noisy_latents: mix of clean latents and noise, [B, C, h, w].
+            timestep: 1000 * sigma of each sample, [B], fp32, 0..1000.
             condition: everything else that the prediction depends on.
 
         Returns:
@@ -214,33 +214,33 @@ class BaseModel:
         return self.card.divisor_px
 
     def num_tokens(self, width: int, height: int) -> int:
-        """Length of the sequence that a picture of this size becomes; timestep shifts depend on it."""
+        """Sequence length of an image of this size in pixels; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute each block in backward instead of keeping its activations. For transformers of diffusers' kind."""
+        """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""
         self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
 
     # LoRA
 
     @abstractmethod
     def get_transformer_block_names(self) -> list[str]:
-        """Names of the lists of blocks, as LoRA files spell them; LoRA is put on linear layers inside these."""
+        """Names of the block lists, as LoRA files spell them; LoRA is applied to the linear layers inside these."""
 
     @abstractmethod
     def get_lora_targets(self) -> list[LoraTarget]:
         """Every linear layer that may carry LoRA, in model order."""
 
     def plan_lora_targets(self) -> list[SizedTarget]:
-        """What `get_lora_targets` will give when the job's transformer is loaded; none: it cannot be told."""
+        """What `get_lora_targets` will return once the job's transformer is loaded; empty if not known before that."""
         return []
 
     @classmethod
     @abstractmethod
     def locate_layer(cls, name: str) -> Location | None:
-        """Where a layer belongs by any of its names, dotted or all underscores; None: nowhere.
+        """Find a layer by any of its names, dotted or with underscores; None if the model has no such layer.
 
-        A name in `LoraTarget.modules` is always a `LayerLocation`; only files of other programs fuse several targets.
+        A name in `LoraTarget.modules` always gives a `LayerLocation`; only other programs' files fuse several targets.
         """
 
     @classmethod
@@ -249,7 +249,7 @@ class BaseModel:
         """The tensors of a LoRA file.
 
         Args:
-            updates: by `LoraTarget.name`.
+            updates: the update of each layer, by `LoraTarget.name`.
             file_format: one of `save.lora_format`.
 
         Raises:
@@ -257,16 +257,16 @@ class BaseModel:
         """
 
     def convert_lora_weights_before_save(self, state_dict: StateDict, file_format: str = "bfl") -> StateDict:
-        """From `<LoraTarget.name>.lora_A/B.weight` to the keys of the file."""
+        """Rename `<LoraTarget.name>.lora_A/B.weight` to the keys of the file."""
         return self.write_lora(updates_of(state_dict), file_format)
 
     def convert_lora_weights_before_load(
         self, state_dict: StateDict, metadata: Mapping[str, str] | None = None
     ) -> StateDict:
-        """From the keys of a file, in any format, to `<LoraTarget.name>.lora_A/B.weight` in fp32, alpha folded in.
+        """Rename a file's keys, in any format, to `<LoraTarget.name>.lora_A/B.weight`; fp32, with alpha folded in.
 
         Raises:
-            UserError: keys that this model does not know.
+            UserError: the model does not know some of the keys.
         """
         return state_of(parse(state_dict, metadata or {}, self.locate_layer))
 
@@ -284,7 +284,7 @@ class BaseModel:
 
     @abstractmethod
     def get_generation_pipeline(self) -> Any:
-        """The library's pipeline around the loaded transformer and VAE, without text encoder."""
+        """The library's pipeline around the loaded transformer and VAE, without a text encoder."""
 
     @abstractmethod
     def generate_single_image(
@@ -293,17 +293,13 @@ class BaseModel:
         """Draw one sample.
 
         Args:
-            pipeline: from `get_generation_pipeline`.
-            item: what to draw.
-            condition: the item's prompts and images, encoded or loaded.
-            generator: source of the noise, on the CPU.
+            pipeline: what `get_generation_pipeline` returned.
+            item: the sample to draw.
+            condition: the item's encoded prompts and loaded reference images.
+            generator: CPU generator for the noise.
         """
 
-    @abstractmethod
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """The texts that must be encoded to draw this sample."""
-
-    # Names that scripts and extensions for ai-toolkit know. The trainer itself asks the questions above.
+    # Names that scripts and extensions written for ai-toolkit use. The trainer itself asks the questions above.
 
     is_flow_matching: bool = True
     is_transformer: bool = True
@@ -311,12 +307,12 @@ class BaseModel:
 
     @property
     def is_flux2(self) -> bool:
-        """True for every FLUX.2 arch. Derived, never set; ours ask for the capability."""
+        """True for every FLUX.2 arch. Derived, never set; our own code asks for capabilities instead."""
         return self.card.family == "flux2"
 
     @property
     def is_flux(self) -> bool:
-        """The same for every FLUX.1 arch."""
+        """True for every FLUX.1 arch. See `is_flux2`."""
         return self.card.family == "flux"
 
     def load_model(self) -> None:

@@ -1,4 +1,4 @@
-"""What a prediction depends on beside noise and time: one value, so that a new kind of input changes no signature."""
+"""Everything a prediction is conditioned on, as one value: a new kind of input changes no signature."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What goes into a prediction beside the noisy latents and the timestep.
+    """Inputs of a prediction other than the noisy latents and the timestep.
 
     Attributes:
         prompt_embeds: output of the text encoder, [B, L, D].
-        guidance: value of the guidance embedding, for models that have one.
-        bypass_guidance_embedding: predict without the guidance embedding; means nothing to models that cannot.
-        references: clean latents of the first, second, ... reference image of each sample, each [B, C, h_i, w_i];
-            none for models without the capability `references`.
-        extras: inputs of adapters by name, such as the features of a vision encoder; each starts with dimension B.
+        guidance: value fed to the guidance embedding, for models that have one.
+        bypass_guidance_embedding: predict without the guidance embedding; ignored by models that cannot.
+        references: clean latents of the first, second, ... reference image of every sample, each [B, C, h_i, w_i];
+            empty for models without the capability `references`.
+        extras: inputs of adapters by name, such as the features of a vision encoder; the first dimension is B.
     """
 
     prompt_embeds: Tensor
@@ -31,11 +31,11 @@ class Condition:
 
 @dataclass(frozen=True, eq=False)
 class SampleCondition:
-    """What one sample is drawn from beside its noise.
+    """Inputs of one generated sample other than its noise.
 
     Attributes:
-        prompt_embeds: prompt -> [L, D]; holds every text that `BaseModel.prompts_of` names.
-        references: the sample's reference images, RGB, at the sizes that the model sees.
+        prompt_embeds: embedding [L, D] of every text that `SampleItem.prompts` names, by text.
+        references: the sample's reference images, RGB, at the sizes the model sees.
         extras: inputs of adapters by name, without a batch dimension.
     """
 

@@ -1,4 +1,4 @@
-"""What a run decides about its model beyond the `model` section of its job."""
+"""What a run decides about its model beyond the job's `model` section."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Handed to the model when it is made; the defaults suit a model that is loaded whole and only used.
+    """Passed to the model's constructor; the defaults suit a model that is loaded whole and only used for inference.
 
     Attributes:
-        transformer_dtype: number format of the transformer's weights, fp32 where all of them are trained so; None: the
-            model's dtype.
-        notify: is given lines for the user while components are loaded.
-        count: is told how far that is: how many are done, of how many, and of what.
-        offload_shares: component -> share of its blocks that streams from host memory, 0 to 1, where the job leaves it
-            to the memory plan (`auto`); None without a plan: all of them.
+        transformer_dtype: number format of the transformer's weights, fp32 if all of them are trained in fp32; None
+            means the model's dtype.
+        notify: called with each line that the user should see while components are loaded.
+        count: called with how much of a component is loaded: the number done, of how many, and of what.
+        offload_shares: share of each component's blocks to stream from host memory, 0 to 1, by component, for jobs that
+            leave it to the memory plan (`auto`); None, without a plan, means all blocks.
     """
 
     transformer_dtype: torch.dtype | None = None

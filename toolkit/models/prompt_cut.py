@@ -1,4 +1,4 @@
-"""Where a prompt that is too long for the text encoder was cut, in words for its author."""
+"""Describes to the user where a prompt too long for the text encoder was cut off."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class PromptCut:
-    """What the text encoder read of a prompt, and what not.
+    """Which part of a prompt the text encoder reads.
 
     Attributes:
-        num_tokens: length of the whole prompt, template included.
-        max_tokens: how many of them are read.
+        num_tokens: length of the whole prompt in tokens, template included.
+        max_tokens: number of tokens that are read.
         kept: the part of the prompt that is read.
-        lost: the part that is not; empty if only the template's end is lost.
+        lost: the part of the prompt that is not read; empty if only the template's end is lost.
     """
 
     num_tokens: int
@@ -25,9 +25,9 @@ class PromptCut:
     lost: str
 
     def describe(self, redact: Callable[[str], str] = str) -> str:
-        """One line that shows the place, unless `redact` finds something to hide in the prompt."""
+        """One line that quotes where the prompt is cut, unless `redact` finds something to hide in it."""
         lengths = f"a prompt has {self.num_tokens} tokens, template included, and {self.max_tokens} are read"
-        if redact(self.kept + self.lost) != self.kept + self.lost:  # a quotation could show half of it
+        if redact(self.kept + self.lost) != self.kept + self.lost:  # a quotation could show half of the secret
             return f"{lengths}: it is cut after {len(self.kept.split())} words"
         if not self.lost:
             num_over = self.num_tokens - self.max_tokens

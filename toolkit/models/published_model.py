@@ -1,27 +1,30 @@
-"""A model whose components are published files: here, on the hub, or beside one another."""
+"""A model whose components are published files, local or on the hub."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from torch import nn
 
+from toolkit.errors import Mistakes
 from toolkit.lora.update import SizedTarget
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import BaseModel, Component
 from toolkit.quantize.fill import linear_layers
+from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.sources import Sources
 
 
 class PublishedModel(BaseModel, is_abstract=True):
-    """BaseModel with the answers of all models that are loaded from published files.
+    """BaseModel with the answers shared by all models that are loaded from published files.
 
-    A family says what its files are called and how they are read (`load`).
+    Each family defines what its files are called (`single_files`) and how they are read (`load`).
 
     Attributes:
-        components: folders of the published repository that the model is loaded from.
+        components: folders of the published repository from which the model is loaded.
     """
 
     components: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "tokenizer")
@@ -29,12 +32,27 @@ class PublishedModel(BaseModel, is_abstract=True):
     @classmethod
     @abstractmethod
     def single_files(cls, component: str) -> tuple[str, ...]:
-        """Names under which a component is published as one file, best first; none if it never is."""
+        """File names under which a component is published as a single file, best first; empty if it never is."""
 
     @property
     def sources(self) -> Sources:
         """Where the job's components are."""
         return Sources(self.model_config, self.card, self.single_files)
+
+    @abstractmethod
+    def file_checks(self) -> Mapping[str, Callable[[ComponentFiles], object]]:
+        """What reads the headers of a component's files, by component; each raises UserError where they are wrong."""
+
+    def check_files(self) -> None:
+        """See BaseModel.check_files: all that is wrong at once. What is on the hub is checked when it comes."""
+        mistakes = Mistakes()
+        for component, check in self.file_checks().items():
+            with mistakes.gathered():
+                files = self.sources.find_local(component)
+                if files is not None:
+                    check(files)
+        if mistakes:
+            raise mistakes.error(self.model_config.name_or_path)
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""
@@ -45,19 +63,19 @@ class PublishedModel(BaseModel, is_abstract=True):
         return self.sources.count_local_weights("transformer")
 
     def get_quantizable_layers(self, component: Component, module: nn.Module) -> list[str]:
-        """See BaseModel.get_quantizable_layers: every linear layer inside the blocks, and none outside."""
+        """See BaseModel.get_quantizable_layers. Every linear layer inside the blocks, none outside."""
         return linear_layers(module, self.list_blocks(module))
 
     @classmethod
     def list_lora_targets(cls, size: TransformerSize) -> list[SizedTarget]:
-        """What `get_lora_targets` gives of a transformer of a size, which is not loaded; none: it cannot be told."""
+        """What `get_lora_targets` returns for a transformer of this size, without loading it; empty if unknown."""
         return []
 
     def plan_lora_targets(self) -> list[SizedTarget]:
-        """See BaseModel.plan_lora_targets: by the card."""
+        """See BaseModel.plan_lora_targets. Uses the size on the card."""
         return [] if self.card.size is None else self.list_lora_targets(self.card.size.transformer)
 
     @property
     def _whole_px(self) -> int:
-        """Pictures of more pixels are decoded in tiles."""
+        """Images with more pixels than this are decoded in tiles."""
         return WHOLE_LOW_VRAM_PX if self.model_config.low_vram else WHOLE_PX

@@ -1,4 +1,4 @@
-"""The VAE between parts that compute in another precision."""
+"""Runs the VAE in its own precision inside code that runs under autocast."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 def vae_precision(vae: Any, dtype: torch.dtype | None = None) -> AbstractContextManager[Any]:
-    """Inside the block the VAE computes in its own precision, whatever autocast is on; what it is given must be cast.
+    """Context in which the VAE computes in its own precision, whatever autocast is on; cast its inputs yourself.
 
     Args:
-        vae: has a dtype and a device.
-        dtype: of the surroundings; where it is the VAE's own, autocast stays: its norms are better in fp32.
+        vae: a VAE with `dtype` and `device`.
+        dtype: number format of the caller. If it is also the VAE's, autocast stays on: it runs norms in fp32.
     """
     return nullcontext() if vae.dtype == dtype else torch.autocast(vae.device.type, enabled=False)

@@ -1,1 +1,1 @@
-"""Small trained weights beside the frozen model: one file a kind."""
+"""Networks: small trained weights on top of the frozen model. Each kind has its own file."""

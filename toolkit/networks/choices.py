@@ -1,4 +1,4 @@
-"""The kinds of network that a job may train: a row each, readable without torch."""
+"""The kinds of network that a job can train: one row each, readable without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from toolkit.choice import Choice
 
 NETWORKS = {
     "lora": Choice(
-        "toolkit.networks.lora:LoRASpecialNetwork", says="A product of two thin matrices beside each layer's weight."
+        "toolkit.networks.lora:LoRASpecialNetwork",
+        says="A product of two low-rank matrices, added to each layer's weight.",
     ),
 }

@@ -1,4 +1,4 @@
-"""A LoRA file brought to the one rank that a network has, where that changes nothing."""
+"""Fits a LoRA file to the single rank of a network, if that is possible without any loss."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from toolkit.lora.update import Update, exact_rank, truncated
 
 
 def fit(updates: Mapping[str, Update], rank: int, *, source: str) -> dict[str, Update]:
-    """The same changes, none of more than one rank, without rows of A that are zero.
+    """The same updates, each of at most rank `rank`, without rows of A that are zero.
 
-    Where a file trains q, k and v apart, the released model's fused weight has the sum of their ranks, and other
-    layers have less. An update of a larger rank than it needs is reduced.
+    If a file trained q, k and v separately, the released model's fused weight has the sum of their ranks, and other
+    layers have a lower rank. An update whose rank is larger than necessary is reduced.
 
     Raises:
-        UserError: that rank is too small for the file, or all of the file is of a smaller one.
+        UserError: the rank is too small for the file, or larger than the rank of every update in the file.
     """
     sizes = {name: update.rank if update.rank <= rank else exact_rank(update) for name, update in updates.items()}
     largest = max(sizes, key=lambda name: sizes[name])
     if sizes[largest] != rank:
         why = ""
         if len(set(sizes.values())) > 1:
-            why = f" ({largest}; others have {min(sizes.values())}, as where q, k and v were trained apart)"
+            why = f" ({largest}; others have {min(sizes.values())}, as if q, k and v were trained separately)"
         raise UserError(
-            f"{source}: is of rank {sizes[largest]}{why}, network.linear is {rank}. Set network.linear: "
+            f"{source}: has rank {sizes[largest]}{why}, but network.linear is {rank}. Set network.linear: "
             f"{sizes[largest]}, or change the file: python -m toolkit.lora resize FILE --rank {rank} --output NEW_FILE"
         )
     return {name: _reduced(update, rank) for name, update in updates.items()}

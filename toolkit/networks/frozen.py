@@ -1,4 +1,4 @@
-"""A LoRA that works beside a model's weights and is not trained: on, until it is switched off for a while."""
+"""A LoRA that is active but not trained, and can be switched off temporarily."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from toolkit.lora.update import Update
 
 
 class FrozenLora:
-    """Adds `B @ A` of some linear layers to what they put out.
+    """Adds the product with `B @ A` to the output of some linear layers.
 
-    A hook and no merge: off is exactly the model without it, however often it was switched, and the weights may be
-    quantized.
+    Uses hooks instead of merging: switched off, the model is exactly what it would be without the LoRA, however often
+    it was switched, and the model's weights may be quantized.
     """
 
     def __init__(self, updates: Mapping[str, Update]) -> None:
@@ -25,30 +25,30 @@ class FrozenLora:
         self.is_on = True
 
     def attach(self, model: nn.Module, *, source: str, dtype: torch.dtype, device: torch.device) -> None:
-        """Put it on the layers of a loaded model, before any other LoRA.
+        """Attach the LoRA to the layers of a loaded model, before any other LoRA.
 
         Args:
-            model: has a linear layer of each update's name.
-            source: what to call the LoRA in messages.
-            dtype: of its weights.
-            device: where they go.
+            model: model with a linear layer for the name of each update.
+            source: name of the LoRA in messages.
+            dtype: dtype of the LoRA's weights.
+            device: device of the LoRA's weights.
 
         Raises:
-            UserError: a layer has another shape.
+            UserError: the shape of a layer does not match.
         """
         for name, update in self.updates.items():
             layer: Any = model.get_submodule(name)
             wanted, found = (layer.out_features, layer.in_features), (update.b.shape[0], update.a.shape[1])
             if wanted != found:
                 raise UserError(
-                    f"{source}: {name} changes a weight of shape {found}, this model's is {wanted}: the file was made "
-                    "for another model."
+                    f"{source}: {name} is for a weight of shape {found}, but this model's has shape {wanted}: the file "
+                    "was made for another model."
                 )
             layer.register_forward_hook(self._hook(update.a.to(device, dtype), update.b.to(device, dtype)))
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """For the length of a `with` block, the model is as it would be without."""
+        """Switch the LoRA off within the `with` block."""
         before, self.is_on = self.is_on, False
         try:
             yield

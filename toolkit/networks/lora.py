@@ -1,9 +1,10 @@
-"""LoRA on the layers that the model names: built with peft, saved under the names of the released model."""
+"""LoRA on the layers that the model lists: built with peft, saved under the names of the released model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.lora.update import LayerLocation, Update, swap_halves, updates_of
+from toolkit.memory.recompute import held_in_backward
 from toolkit.models.base_model import BaseModel, LoraTarget, StateDict
 from toolkit.networks.fit import fit
 from toolkit.networks.targets import choose_targets
@@ -23,10 +25,10 @@ ADAPTER = "default"
 
 
 class LoRASpecialNetwork:
-    """The LoRA of one model. Its weights are fp32 whatever the model's dtype; at the start it changes nothing.
+    """The LoRA of a model. Its weights are fp32 whatever the model's dtype; initially it changes nothing.
 
-    Where the released model fuses several of our layers into one matrix, they share A: an update of rank r is then of
-    rank r in the file, too.
+    If the released model fuses several of our layers into one matrix, those layers share A, so that an update of rank r
+    also has rank r in the file.
     """
 
     def __init__(self, model: BaseModel, config: NetworkConfig, draws: Draws) -> None:
@@ -37,10 +39,10 @@ class LoRASpecialNetwork:
         self._layers: dict[str, list[LoraLayer]] = {}
 
     def apply(self) -> None:
-        """Put the LoRA into the loaded transformer.
+        """Add the LoRA to the loaded transformer.
 
         Raises:
-            UserError: the filters of the job leave no layer.
+            UserError: the job's filters leave no layer.
         """
         transformer = self.model.transformer
         assert transformer is not None, "the transformer is loaded before its LoRA"
@@ -59,11 +61,11 @@ class LoRASpecialNetwork:
             self._start(target)
 
     def parameters(self) -> list[nn.Parameter]:
-        """Every trained weight once, in target order, A before B."""
+        """Every trained weight exactly once, in target order, A before B."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """As `parameters`, with names that no two share."""
+        """Like `parameters`, with unique names."""
         for target in self.targets:
             layers = self._layers[target.name]
             yield f"{target.name}.lora_A", layers[0].lora_A[ADAPTER].weight
@@ -71,14 +73,14 @@ class LoRASpecialNetwork:
                 yield f"{target.name}.lora_B.{index}", layer.lora_B[ADAPTER].weight
 
     def num_parameters(self) -> int:
-        """Count of trained weights."""
+        """Number of trained weights."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def state_dict(self, dtype: torch.dtype, file_format: str = "bfl") -> StateDict:
-        """What a LoRA file holds, scale folded into B, with the file's keys.
+        """The content of a LoRA file, under the file's keys, with the scale folded into B.
 
         Raises:
-            UserError: the format cannot carry one of the layers.
+            UserError: the format cannot represent one of the layers.
         """
         state: StateDict = {}
         for target in self.targets:
@@ -91,7 +93,7 @@ class LoRASpecialNetwork:
         return self.model.convert_lora_weights_before_save(state, file_format)
 
     def updates(self) -> dict[str, Update]:
-        """What each layer of the loaded model adds now, by the layer's name there; for comparison with files."""
+        """Layer name in the loaded model -> its current update; for comparison with files."""
         return {
             module: Update(
                 layer.lora_A[ADAPTER].weight.detach().cpu(),
@@ -103,10 +105,10 @@ class LoRASpecialNetwork:
 
     @torch.no_grad()
     def load_state_dict(self, file_state: StateDict, *, source: str, metadata: Mapping[str, str] | None = None) -> None:
-        """Take over the weights of a LoRA file in any format that `toolkit.lora.parse` knows.
+        """Load the weights of a LoRA file in any format that `toolkit.lora.parse` knows.
 
         Raises:
-            UserError: the file is of another model, rank or choice of layers.
+            UserError: the file is for another model, rank or choice of layers.
         """
         try:
             state = self.model.convert_lora_weights_before_load(file_state, metadata)
@@ -118,27 +120,30 @@ class LoRASpecialNetwork:
             more, missing = sorted(updates.keys() - names), sorted(names - updates.keys())
             shown = "; ".join(
                 f"{len(some)} {what}, such as {some[0]}"
-                for what, some in (("more", more), ("missing", missing))
+                for what, some in (("extra", more), ("missing", missing))
                 if some
             )
             raise UserError(
-                f"{source}: its layers are not those of this job ({shown}). Check network_kwargs and transformer_only."
+                f"{source}: its layers differ from this job's ({shown}). Check network_kwargs and transformer_only."
             )
         for target in self.targets:
             self._check_shape(target, updates[target.name], source=source)
         fitted = fit(updates, self.config.linear, source=source)
         for target in self.targets:
             update, layers = fitted[target.name], self._layers[target.name]
-            # Rows that the file does not fill keep their random start: with A and B both zero they would never learn.
+            # Rows that the file does not fill keep their random values: with A and B both zero they would never learn.
             layers[0].lora_A[ADAPTER].weight[: update.rank] = update.a.to(self.model.device)
             sizes = [layer.lora_B[ADAPTER].weight.shape[0] for layer in layers]
             b = self._in_released_order(target, update.b / self.config.scale)
             for layer, part in zip(layers, b.split(sizes, dim=0), strict=True):
                 layer.lora_B[ADAPTER].weight.zero_()[:, : update.rank] = part.to(self.model.device)
 
+    def multiplied(self, factor: float) -> AbstractContextManager[None]:
+        """For the length of a `with` block, the LoRA counts `factor` times; so it does in its backward pass."""
+        return held_in_backward(partial(self._scaled, factor))
+
     @contextmanager
-    def multiplied(self, factor: float) -> Iterator[None]:
-        """For the length of a `with` block, the LoRA counts `factor` times."""
+    def _scaled(self, factor: float) -> Iterator[None]:
         layers = [layer for group in self._layers.values() for layer in group]
         before = [layer.scaling[ADAPTER] for layer in layers]
         try:
@@ -150,12 +155,12 @@ class LoRASpecialNetwork:
                 layer.scaling[ADAPTER] = scale
 
     def _in_released_order(self, target: LoraTarget, b: Tensor) -> Tensor:
-        """Rows of a target's B, from the loaded model's order to the released one's or back."""
+        """Reorder the rows of a target's B from the loaded model's order to the released model's, or back."""
         where = self.model.locate_layer(target.modules[0])
         return swap_halves(b) if isinstance(where, LayerLocation) and where.is_swapped else b
 
     def _start(self, target: LoraTarget) -> None:
-        """A uniform as Kaiming (peft's and Hu et al.'s choice, arXiv 2106.09685), B zero; both fp32."""
+        """Initialise A with Kaiming uniform (as peft and Hu et al., arXiv 2106.09685) and B with zeros, in fp32."""
         layers = self._layers[target.name]
         shared: Any = layers[0].lora_A[ADAPTER]
         if self.config.dropout:
@@ -174,18 +179,18 @@ class LoRASpecialNetwork:
         found = (update.b.shape[0], update.a.shape[1])
         if needed != found:
             raise UserError(
-                f"{source}: {target.name} changes a weight of shape {found}, this model's is {needed}: "
+                f"{source}: {target.name} is for a weight of shape {found}, but this model's has shape {needed}: "
                 "the file was made for another model."
             )
 
 
 class _DroppedLinear(nn.Linear):
-    """A whose output, the activation of rank r, is dropped in training; peft would drop its input."""
+    """A with dropout on its output, the activation of rank r; peft would apply dropout to its input."""
 
     def __init__(self, in_features: int, out_features: int, dropout: float) -> None:
         super().__init__(in_features, out_features, bias=False)
         self.dropout = dropout
 
     def forward(self, values: Tensor) -> Tensor:
-        """[..., in_features] -> [..., out_features]."""
+        """Map [..., in_features] to [..., out_features]."""
         return nn.functional.dropout(super().forward(values), self.dropout, self.training)

@@ -1,4 +1,4 @@
-"""What of a job's `network` can be told to fail, or to mean less than it says, before any weight is loaded."""
+"""Checks a job's `network` before any weight is loaded: whether it can work, and whether its filters have an effect."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _KWARGS = "network.network_kwargs"
 def check_network(
     model: BaseModel, config: TrainingProcessConfig, *, source: str
 ) -> tuple[tuple[int, ...] | None, list[str]]:
-    """Make sure that the network of a job can be built, started from its file and saved. Loads no model.
+    """Check that the network of a job can be built, initialised from its file, and saved. Loads no model.
 
     Args:
-        model: of the job.
-        config: the job.
-        source: the job file.
+        model: the job's model, not loaded.
+        config: the job's training process.
+        source: path of the job file, for messages.
 
     Returns:
-        The sides of the layers that will be trained (`PlanInputs.lora_sides`; None for a full fine-tune, and where the
-        model cannot list its layers), and lines for the user.
+        The sides of the layers that will be trained (see `PlanInputs.lora_sides`; None for a full fine-tune, and if
+        the model cannot list its layers), and lines for the user.
 
     Raises:
-        JobError: it cannot.
+        JobError: the network cannot be built, initialised or saved; with all reasons.
     """
     network = config.network
     if network is None:
@@ -40,20 +40,18 @@ def check_network(
     known = model.plan_lora_targets()
     chosen = planned_targets(model, network, known=known)
     blocks = model.get_transformer_block_names()
-    if chosen == []:
-        raise JobError(source, [Problem(_KWARGS, why_none(known, blocks, network))])
-    problems = [*_format_problems(model, chosen or [], config.save.lora_file_format)]
+    problems = [Problem(_KWARGS, why_none(known, blocks, network))] if chosen == [] else []
+    problems += _format_problems(model, chosen or [], config.save.lora_file_format)
     if network.pretrained_lora_path is not None:
         problems += check_start(model, network, chosen, known)
+    lines = [] if chosen is None else [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
     if problems:
-        raise JobError(source, problems)
-    if chosen is None:
-        return None, []
-    return sides_of(chosen, blocks), [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
+        raise JobError(source, problems, notices=lines)
+    return None if chosen is None else sides_of(chosen, blocks), lines
 
 
 def _format_problems(model: BaseModel, chosen: Sequence[SizedTarget], file_format: str) -> list[Problem]:
-    """What the file's format cannot carry."""
+    """What the file format cannot represent."""
     updates = {t.name: Update(torch.zeros(1, t.inputs), torch.zeros(t.outputs, 1)) for t in chosen}
     try:
         model.write_lora(updates, file_format)
@@ -63,7 +61,7 @@ def _format_problems(model: BaseModel, chosen: Sequence[SizedTarget], file_forma
 
 
 def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network: NetworkConfig) -> list[str]:
-    """Texts of the filters that name no layer, or only layers that the job leaves out anyway."""
+    """Filter patterns that match no layer, or only layers that the job leaves out anyway."""
     reachable = filtered(known, blocks, NetworkConfig(transformer_only=network.transformer_only))
     kwargs, lines = network.network_kwargs, []
     for key, patterns in (
@@ -72,29 +70,29 @@ def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network:
     ):
         for pattern in patterns:
             if not any(matches(target, pattern) for target in known):
-                why = "is part of no layer's name"
+                why = "matches no layer's name"
             elif not any(matches(target, pattern) for target in reachable):
-                why = "names only layers outside the blocks, which `network.transformer_only: true` leaves out"
+                why = "matches only layers outside the blocks, which `network.transformer_only: true` leaves out"
             else:
                 continue
-            lines.append(f"warning: {_KWARGS}.{key}: `{pattern}` {why}, so it does nothing")
+            lines.append(f"warning: {_KWARGS}.{key}: `{pattern}` {why}, so it has no effect")
     return lines
 
 
 def _fused(chosen: Sequence[SizedTarget], network: NetworkConfig) -> list[str]:
-    """Layers that are trained although the filters do not name them: the released model holds them in one matrix."""
+    """Layers that are trained although no filter matches them: the released model fuses them with one that matches."""
     only, lines = network.network_kwargs.only_if_contains, []
     for pattern in only:
-        beside: Counter[str] = Counter()
+        fused: Counter[str] = Counter()
         for target in chosen:
             is_named = any(part in f"transformer.{target.name}" for part in only)
             others = [m for m in target.modules if not any(part in f"transformer.{m}" for part in only)]
             if others and not is_named and any(pattern in f"transformer.{module}" for module in target.modules):
-                beside[", ".join(map(_last, others))] += 1
+                fused[", ".join(map(_last, others))] += 1
         lines += [
-            f"notice: {_KWARGS}.only_if_contains: `{pattern}` trains {others} too, in {count} layers: the released "
-            "model holds them in one matrix, which gets one LoRA"
-            for others, count in beside.items()
+            f"notice: {_KWARGS}.only_if_contains: `{pattern}` also trains {others}, in {count} layers: the released "
+            "model fuses them into one matrix, which gets one LoRA"
+            for others, count in fused.items()
         ]
     return lines
 

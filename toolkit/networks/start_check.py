@@ -1,15 +1,16 @@
-"""Whether training can start from a LoRA file: of this model, with these layers, of this rank."""
+"""Checks whether training can start from a LoRA file: whether its model, layers and rank match the job's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
 from toolkit.cards import find_cards
 from toolkit.config import NetworkConfig
-from toolkit.errors import Problem, UserError
+from toolkit.errors import Mistakes, Problem, UserError
 from toolkit.lora.files import ARCH
 from toolkit.lora.parse import parse, parse_changes
 from toolkit.lora.settings import read_lora_tensors
@@ -26,56 +27,70 @@ _KEY = "network.pretrained_lora_path"
 def check_start(
     model: BaseModel, network: NetworkConfig, chosen: Sequence[SizedTarget] | None, known: Sequence[SizedTarget]
 ) -> list[Problem]:
-    """What is wrong with the file that a job starts from. Reads the file, and no model.
+    """What is wrong with the LoRA file that a job starts from. Reads the file, but loads no model.
 
     Args:
-        model: of the job.
-        network: of the job, with a `pretrained_lora_path`.
-        chosen: the layers that will be trained; None: not known, and then rank and layers are not looked at.
-        known: all that could be.
+        model: the job's model, not loaded.
+        network: the job's `network` section, with a `pretrained_lora_path`.
+        chosen: the layers that will be trained; None if unknown: rank and layers are then not checked.
+        known: all layers that can be trained.
     """
     path = network.pretrained_lora_path
-    assert path is not None, "the caller asks only where there is one"
+    assert path is not None, "called only if there is a file to start from"
     try:
         tensors, metadata = read_lora_tensors(path)
         try:
             updates = parse(tensors, metadata, model.locate_layer)
         except UserError as error:
-            raise UserError(f"{path}: {_whose(tensors, metadata, model) or error}") from error
+            raise UserError(f"{path}: {_describe_owner(tensors, metadata, model) or error}") from error
         must_be_finite(updates, source=str(path))
         if chosen is not None:
-            _must_fit(updates, model, network, chosen, known, metadata)
-            fit(updates, network.linear, source=str(path))
+            _must_be_of(updates, model, known, metadata, source=path)
     except UserError as error:
         return [Problem(_KEY, str(error))]
-    return []
+    mistakes = Mistakes()
+    if chosen is not None:
+        with mistakes.gathered():
+            _must_have_layers(updates, model, network, chosen, known)
+        with mistakes.gathered():
+            fit(updates, network.linear, source=str(path))
+    return [Problem(_KEY, str(error)) for error in mistakes.errors]
 
 
-def _must_fit(
+def _must_be_of(
     updates: Mapping[str, Update],
     model: BaseModel,
-    network: NetworkConfig,
-    chosen: Sequence[SizedTarget],
     known: Sequence[SizedTarget],
     metadata: Mapping[str, str],
+    *,
+    source: Path,
 ) -> None:
-    path = network.pretrained_lora_path
     if not _is_of(updates, known):
         owners = _archs_of(updates)
         named = metadata.get(ARCH)
         what = named if named in owners else " or ".join(owners)
         if not what:
-            what = f"a model with other layers than {model.arch}"
-        raise UserError(f"{path}: is a LoRA of {what}; the job trains {model.arch}.")
+            what = f"a model whose layers differ from those of {model.arch}"
+        raise UserError(f"{source}: is a LoRA for {what}; the job trains {model.arch}.")
+
+
+def _must_have_layers(
+    updates: Mapping[str, Update],
+    model: BaseModel,
+    network: NetworkConfig,
+    chosen: Sequence[SizedTarget],
+    known: Sequence[SizedTarget],
+) -> None:
+    path = network.pretrained_lora_path
     names, wanted = updates.keys(), {target.name for target in chosen}
     if names != wanted:
         more, missing = sorted(names - wanted), sorted(wanted - names)
         shown = "; ".join(
-            f"{len(some)} {what}, such as {some[0]}" for what, some in (("more", more), ("missing", missing)) if some
+            f"{len(some)} {what}, such as {some[0]}" for what, some in (("extra", more), ("missing", missing)) if some
         )
         raise UserError(
-            f"{path}: has {len(names)} layers, the job trains {len(wanted)} ({shown}). To go on with its layers, set "
-            f"{_filter_for(names, known, model, network)}."
+            f"{path}: has {len(names)} layers, but the job trains {len(wanted)} ({shown}). To train the file's layers, "
+            f"set {_filter_for(names, known, model, network)}."
         )
 
 
@@ -91,7 +106,7 @@ def _shape(update: Update) -> tuple[int, int]:
 
 
 def _archs_of(updates: Mapping[str, Update]) -> list[str]:
-    """Known models of whose layers these are, by name and shape; one of each size."""
+    """Known models whose layers match these updates by name and shape; one arch for each size."""
     found: list[str] = []
     sizes: list[object] = []
     for arch, card in find_cards().items():
@@ -106,8 +121,8 @@ def _archs_of(updates: Mapping[str, Update]) -> list[str]:
     return found
 
 
-def _whose(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: BaseModel) -> str | None:
-    """Another known model whose LoRA a file is that this model cannot read; None: nobody's, or more than a LoRA."""
+def _describe_owner(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: BaseModel) -> str | None:
+    """What a file that this model cannot read is: for example a LoRA for another known model. None if unknown."""
     for arch, other in {model.arch: type(model), **model_classes()}.items():
         try:
             changes = parse_changes(tensors, metadata, other.locate_layer)
@@ -115,14 +130,14 @@ def _whose(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: Ba
             continue
         if arch == model.arch:
             kinds = " and ".join(changes.kinds())
-            return f"holds {kinds}. Training cannot start from it, as a LoRA cannot carry it."
+            return f"contains {kinds}. Training cannot start from it, because a LoRA cannot represent that."
         owners = _archs_of(changes.updates()) if changes.is_lora() else []
-        return f"is a LoRA of {' or '.join(owners) or arch}; the job trains {model.arch}."
+        return f"is a LoRA for {' or '.join(owners) or arch}; the job trains {model.arch}."
     return None
 
 
 def _filter_for(names: Collection[str], known: Sequence[SizedTarget], model: BaseModel, network: NetworkConfig) -> str:
-    """Settings of `network` under which exactly these layers are trained."""
+    """Settings of `network` with which exactly these layers are trained."""
     blocks = model.get_transformer_block_names()
     is_inside = all(name.startswith(tuple(f"{block}." for block in blocks)) for name in names)
     outside = "" if is_inside == network.transformer_only else f"transformer_only: {str(is_inside).lower()}"

@@ -1,4 +1,4 @@
-"""Which layers of a model get a network: those that the job's filters leave."""
+"""Chooses the layers of a model that get a network, using the job's filters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T", bound=LoraTarget)
 
 
 def choose_targets(model: BaseModel, config: NetworkConfig) -> list[LoraTarget]:
-    """The layers of the loaded model that get LoRA, in model order.
+    """The layers of the loaded model that get a LoRA, in model order.
 
-    `transformer_only` keeps to the blocks; `only_if_contains` and `ignore_if_contains` are searched in
-    `transformer.<name of the released model>`, as ai-toolkit does, and in our library's names of the same layers. An
-    optional target is chosen only where `only_if_contains` or the file to start from names it.
+    `transformer_only` selects layers inside the blocks; `only_if_contains` and `ignore_if_contains` are matched against
+    `transformer.<name in the released model>`, as in ai-toolkit, and against the names of the same layers in our
+    library. An optional target is chosen only if `only_if_contains` or the file to start from names it.
 
     Raises:
-        UserError: nothing is left.
+        UserError: the filters leave no layer.
     """
     known = model.get_lora_targets()
     chosen = filtered(known, model.get_transformer_block_names(), config, also=start_targets(model, config))
@@ -34,12 +34,15 @@ def choose_targets(model: BaseModel, config: NetworkConfig) -> list[LoraTarget]:
 def planned_targets(
     model: BaseModel, config: NetworkConfig, *, known: Sequence[SizedTarget] | None = None
 ) -> list[SizedTarget] | None:
-    """The same of a model that is not loaded, with shapes; None where the model cannot tell. Empty: nothing is left.
+    """Like `choose_targets` for a model that is not loaded, with shapes.
 
     Args:
-        model: the model.
-        config: the filters.
-        known: what its `plan_lora_targets`, which reads headers of large files, has answered before.
+        model: the model, which need not be loaded.
+        config: the `network` section with the filters.
+        known: result of an earlier call of the model's `plan_lora_targets`, which reads the headers of large files.
+
+    Returns:
+        The targets, empty if the filters leave none; None if the model cannot list its layers.
     """
     known = model.plan_lora_targets() if known is None else known
     if not known:
@@ -48,13 +51,13 @@ def planned_targets(
 
 
 def start_targets(model: BaseModel, config: NetworkConfig) -> set[str]:
-    """The targets that the file which a job starts from names; none without one. Reads its header."""
+    """The targets in the LoRA file that a job starts from; empty if there is none. Reads only the file's header."""
     path = config.pretrained_lora_path
     return set() if path is None else targets_named(index_tensors([path]).entries, model.locate_layer)
 
 
 def sides_of(targets: Sequence[SizedTarget], block_lists: Sequence[str]) -> tuple[int, ...]:
-    """Inputs plus outputs of layers, summed over each list of blocks, then over the layers outside."""
+    """Inputs plus outputs of the layers, summed over each list of blocks, then over the layers outside blocks."""
     sides = dict.fromkeys([*block_lists, ""], 0)
     for target in targets:
         blocks = next((name for name in block_lists if target.name.startswith(f"{name}.")), "")
@@ -65,13 +68,13 @@ def sides_of(targets: Sequence[SizedTarget], block_lists: Sequence[str]) -> tupl
 def filtered(
     targets: Sequence[T], block_lists: Sequence[str], config: NetworkConfig, *, also: Collection[str] = ()
 ) -> list[T]:
-    """The targets that the filters of a job leave; see `choose_targets`.
+    """The targets that pass the filters of a job; see `choose_targets`.
 
     Args:
-        targets: all that there are.
-        block_lists: names of the lists of blocks.
-        config: the filters.
-        also: optional targets that are wanted although no filter names them.
+        targets: all targets of the model.
+        block_lists: names of the model's lists of blocks.
+        config: the `network` section with the filters.
+        also: names of optional targets to include even if no filter names them.
     """
     blocks = tuple(f"{name}." for name in block_lists)
     only, ignore = config.network_kwargs.only_if_contains, config.network_kwargs.ignore_if_contains
@@ -89,27 +92,27 @@ def filtered(
 
 
 def matches(target: LoraTarget, pattern: str) -> bool:
-    """Whether a text of the filters is part of one of the layer's names."""
+    """Whether a filter pattern is part of one of the layer's names."""
     return any(pattern in name for name in names_of(target))
 
 
 def names_of(target: LoraTarget) -> list[str]:
-    """The names in which the filters look: the released model's, then those of the layers that it fuses."""
+    """The names that filters are matched against: the released model's, then those of the layers that it fuses."""
     return [f"transformer.{name}" for name in (target.name, *target.modules)]
 
 
 def why_none(known: Sequence[LoraTarget], block_lists: Sequence[str], config: NetworkConfig) -> str:
-    """Why the filters leave nothing, and what would change that."""
+    """Why the filters leave no layer, and what to change."""
     text = "the filters leave no layer to train."
     everywhere = filtered(known, block_lists, config.model_copy(update={"transformer_only": False}))
     if config.transformer_only and everywhere:
         return (
-            f"{text} transformer_only keeps to the blocks, and what the filters name, such as "
+            f"{text} transformer_only selects only layers inside the blocks, and what the filters match, such as "
             f"`transformer.{everywhere[0].name}`, is outside them: set `network.transformer_only: false`."
         )
     kwargs = config.network_kwargs
     if kwargs.ignore_if_contains and kwargs.only_if_contains:
         without = kwargs.model_copy(update={"ignore_if_contains": ()})
         if filtered(known, block_lists, config.model_copy(update={"network_kwargs": without})):
-            return f"{text} ignore_if_contains takes away all that only_if_contains leaves: remove one of the two."
+            return f"{text} ignore_if_contains excludes everything that only_if_contains selects: remove one of them."
     return f"{text} Names look like `transformer.{known[0].name}` or `transformer.{known[0].modules[0]}`."

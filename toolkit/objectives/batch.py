@@ -1,4 +1,4 @@
-"""What an objective is given to learn from: some samples of one size."""
+"""The input of an objective: a batch of samples of one size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Batch:
     """Samples of one size, on the model's device.
 
     Attributes:
-        index: number of the batch in the job, counted from 0 over all ranks; noise and timesteps are drawn from it.
-        latents: clean, normalised, [B, C, h, w], fp32.
-        condition: what the prediction depends on besides, of all samples.
-        loss_weight: factor of each sample's loss, [B].
-        num_tokens: image tokens of one sample, its references not counted.
+        index: index of the batch in the job, counted from 0 over all ranks; it seeds noise and timesteps.
+        latents: clean, normalised latents, [B, C, h, w], fp32.
+        condition: everything else that the prediction depends on, for all samples.
+        loss_weight: factor for each sample's loss, [B].
+        num_tokens: number of image tokens of one sample, without its references.
     """
 
     index: int

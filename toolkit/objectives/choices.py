@@ -1,4 +1,4 @@
-"""Objectives, losses and distributions of noise levels: a row for each name, readable without torch."""
+"""The objectives, losses and distributions of noise levels that a job can choose: one row each, without torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from toolkit.choice import Choice
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward passes through the transformer for each batch.
+    """Number of forward passes through the transformer per batch.
 
     Attributes:
-        with_gradient: passes that backward goes through; their activations are kept or recomputed.
-        without_gradient: passes of a teacher; they keep nothing.
+        with_gradient: passes with a backward pass; their activations are kept or recomputed.
+        without_gradient: passes of a teacher, which keep no activations.
     """
 
     with_gradient: int = 0
@@ -25,18 +25,20 @@ class Passes:
 
 @dataclass(frozen=True)
 class ObjectiveChoice(Choice):
-    """What a job's `objective` stands for, and what it costs: the check knows it before the objective is made.
+    """What a job's `objective` means, and its cost, which the check needs before the objective is created.
 
     Attributes:
-        passes: what `loss` makes for a batch.
+        passes: forward passes that `loss` makes per batch.
+        needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
     """
 
     passes: Passes = Passes(with_gradient=1)
+    needs_network: bool = False
 
 
 OBJECTIVES = {
     "velocity": ObjectiveChoice(
-        "toolkit.objectives.velocity:VelocityObjective", says="Flow matching: the velocity from picture to noise."
+        "toolkit.objectives.velocity:VelocityObjective", says="Flow matching: learns the velocity from image to noise."
     ),
 }
 
@@ -45,25 +47,25 @@ LOSSES = {
     "mae": Choice("toolkit.objectives.losses:mae", says="Absolute error.", spellings=("l1",)),
     "pseudo_huber": Choice(
         "toolkit.objectives.losses:pseudo_huber",
-        says="Squared near 0, absolute far away: outliers weigh less.",
+        says="Squared near 0, absolute for large errors: outliers count less.",
         elsewhere=dict.fromkeys(("huber", "smooth_l1"), "`pseudo_huber`"),
     ),
 }
 
 WEIGHTINGS = {
-    "even": Choice("toolkit.objectives.weightings:even", says="1 for every noise level."),
+    "even": Choice("toolkit.objectives.weightings:even", says="Weight 1 for every noise level."),
     "high_noise": Choice(
-        "toolkit.objectives.weightings:high_noise", says="Little at low noise, most around sigma 0.87."
+        "toolkit.objectives.weightings:high_noise", says="Small weight at low noise, largest around sigma 0.87."
     ),
 }
 
 
 @dataclass(frozen=True)
 class TimestepType(Choice):
-    """What a job's `timestep_type` stands for: the distribution of noise levels, and how much each counts.
+    """What a job's `timestep_type` means: a distribution of noise levels, and how much each level counts.
 
     Attributes:
-        weighting: a key of `WEIGHTINGS`.
+        weighting: how much each noise level counts in the loss, a key of `WEIGHTINGS`.
     """
 
     weighting: str = "even"
@@ -76,20 +78,20 @@ TIMESTEPS = {
         elsewhere=dict.fromkeys(("logit_normal", "lognorm", "logit-normal"), "`sigmoid`"),
     ),
     "linear": TimestepType(
-        "toolkit.objectives.timesteps:linear", says="All noise levels alike.", elsewhere={"uniform": "`linear`"}
+        "toolkit.objectives.timesteps:linear", says="All noise levels equally often.", elsewhere={"uniform": "`linear`"}
     ),
     "shift": TimestepType(
         "toolkit.objectives.timesteps:shift",
-        says="All noise levels alike, moved to more noise the larger the picture is.",
+        says="All noise levels equally often, shifted to more noise the larger the image is.",
         spellings=("flux_shift", "lumina2_shift"),
     ),
     "logit_normal_shift": TimestepType(
         "toolkit.objectives.timesteps:logit_normal_shift",
-        says="Logit-normal, moved to more noise the larger the picture is. Not in ai-toolkit.",
+        says="Logit-normal, shifted to more noise the larger the image is. Not in ai-toolkit.",
     ),
     "weighted": TimestepType(
         "toolkit.objectives.timesteps:linear",
-        says="All noise levels alike; the loss weighs the high ones most and the low ones little.",
+        says="All noise levels equally often; in the loss, high ones count most and low ones little.",
         weighting="high_noise",
     ),
 }

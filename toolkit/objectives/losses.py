@@ -1,4 +1,4 @@
-"""What is minimised: named errors between predicted and true velocity."""
+"""Losses: errors between the predicted and the true velocity."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from toolkit.objectives.choices import LOSSES
 
 PSEUDO_HUBER_C = 0.01
 
-# A loss takes prediction and target [B, C, h, w] and gives the error per element, in the same shape.
+# A loss takes prediction and target [B, C, h, w] and returns the error of each element, in the same shape.
 
 
 def sample_loss(kind: str, prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean error of each sample in fp32, [B], of prediction and target [B, C, h, w]."""
+    """Mean error of each sample, [B], fp32, for a prediction and target [B, C, h, w]."""
     return LOSSES[kind].load()(prediction.float(), target.float()).mean(dim=(1, 2, 3))
 
 
@@ -27,5 +27,5 @@ def mae(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def pseudo_huber(prediction: Tensor, target: Tensor) -> Tensor:
-    """sqrt(e² + c²) - c with c = 0.01: squared near 0, absolute far away (Charbonnier et al. 1997)."""
+    """sqrt(e² + c²) - c with c = 0.01: squared near 0, absolute for large errors (Charbonnier et al. 1997)."""
     return ((prediction - target).square() + PSEUDO_HUBER_C**2).sqrt() - PSEUDO_HUBER_C

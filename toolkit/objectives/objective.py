@@ -1,4 +1,4 @@
-"""What an objective is: it turns a batch into named losses. What that costs stands in its row of `OBJECTIVES`."""
+"""The interface of objectives, which turn a batch into named losses. Their cost is in their row of `OBJECTIVES`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from toolkit.randomness import Draws
 
 
 class Predict(Protocol):
-    """The model as an objective sees it: precision, dropout and the strength of what is trained are taken care of."""
+    """The model as an objective sees it, which takes care of precision, dropout and the network's strength."""
 
     def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
         """The model's prediction, [B, C, h, w].
 
         Args:
-            noisy_latents: [B, C, h, w].
+            noisy_latents: mix of latents and noise, [B, C, h, w].
             sigma: share of noise, [B], fp32, 0..1.
             condition: everything else that the prediction depends on.
-            network: strength of the network that is trained; 0 is the model without it. At any other strength than 1
-                the pass is a teacher's: it has no gradient and no dropout, and the other passes are what they would be
-                without it.
+            network: strength of the trained network; 0 is the model without it.
+
+        At strength 0, and inside `torch.no_grad()`, it is a teacher pass: it has no gradient and no dropout, and does
+        not affect the random draws of other passes.
         """
         ...
 
     def target(self, latents: Tensor, noise: Tensor) -> Tensor:
-        """What the prediction is compared with, [B, C, h, w]: the velocity `noise - latents`, or the model's own."""
+        """The target of the prediction, [B, C, h, w]: the velocity `noise - latents`, or what the model defines."""
         ...
 
 
@@ -37,11 +38,11 @@ class Objective(Protocol):
     """What a training step minimises."""
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
-        """The terms of the loss by name, each [B]; their sum is minimised.
+        """The named terms of the loss, each [B]; their sum is minimised.
 
         Args:
             batch: samples of one size.
-            predict: the model.
-            draws: source of randomness; a draw depends on `batch.index` and its purpose alone.
+            predict: makes the model's predictions.
+            draws: source of randomness; a draw should depend only on `batch.index` and its purpose.
         """
         ...

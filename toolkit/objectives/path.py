@@ -1,4 +1,4 @@
-"""The path from data to noise, on which the model learns to move."""
+"""The path from data to noise along which the model learns the velocity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow matching: the model learns the velocity from picture to noise."""
+"""Flow matching: the model learns the velocity from image to noise."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class VelocityObjective:
     """The error between the predicted and the true velocity at a drawn noise level.
 
     Attributes:
-        timestep_type: how noise levels are drawn and weighed, a key of `TIMESTEPS`.
+        timestep_type: how noise levels are drawn and weighted, a key of `TIMESTEPS`.
         loss_type: how the error is measured, a key of `LOSSES`.
-        bias: which noise levels are drawn more, a key of `BIASES`.
-        steps: first and last of 1,000 sorted noise levels that are drawn, 0 the noisiest.
+        bias: which noise levels are drawn more often, a key of `BIASES`.
+        steps: range to draw from: first and last index into 1,000 sorted noise levels, 0 being the noisiest.
     """
 
     timestep_type: str
@@ -36,7 +36,7 @@ class VelocityObjective:
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
-        """As the `train` section says."""
+        """Create the objective that a `train` section asks for."""
         return cls(
             timestep_type=train.timestep_type,
             loss_type=train.loss_type,
@@ -45,14 +45,14 @@ class VelocityObjective:
         )
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
-        """See Objective: the term `velocity`, [B]."""
+        """See Objective. The only term is `velocity`, [B]."""
         noise, sigma = self.draw(batch, draws)
         velocity = predict(mix(batch.latents, noise, sigma), sigma, batch.condition)  # [B, C, h, w]
         error = sample_loss(self.loss_type, velocity, predict.target(batch.latents, noise))  # [B]
         return {"velocity": error * WEIGHTINGS[TIMESTEPS[self.timestep_type].weighting].load()(sigma)}
 
     def draw(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Noise [B, C, h, w] and sigma [B] of a batch, functions of its index alone."""
+        """Noise [B, C, h, w] and sigma [B] of a batch; they depend only on its index."""
         count = (len(batch.latents),)
         noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index)
         sigma = draw_sigma(

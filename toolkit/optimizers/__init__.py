@@ -1,1 +1,1 @@
-"""How gradients change the trained weights."""
+"""How gradients change the trained weights: optimizers, learning rate schedules, rounding and averaging."""

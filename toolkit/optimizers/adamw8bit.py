@@ -1,6 +1,6 @@
-"""AdamW whose two moments take one byte per weight each, on any device.
+"""AdamW on any device, with one byte per weight for each of its two moments.
 
-Written here because bitsandbytes has no optimizer for the CPU and torchao compiles its own at the first step.
+We have our own because bitsandbytes has no optimizer for the CPU, and torchao compiles its optimizer at the first step.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SMALLEST = 2.0**-9
 class AdamW8bit(torch.optim.Optimizer):
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with moments in 8-bit floats.
 
-    Blocks of 256 values share an fp32 scale, as in Dettmers et al. 2022 (arXiv 2110.02861). The second moment is kept
-    as its square root, whose range is half as wide in powers of two. Deterministic; weights must be fp32.
+    Blocks of 256 values share an fp32 scale, as in Dettmers et al. 2022 (arXiv 2110.02861). The second moment is stored
+    as its square root, which needs only half the exponent range. Deterministic; weights must be fp32.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class AdamW8bit(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One update of every weight that has a gradient."""
-        assert closure is None, "closures are not used here"
+        """Update every weight that has a gradient."""
+        assert closure is None, "closures are not supported"
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -65,11 +65,11 @@ class AdamW8bit(torch.optim.Optimizer):
 
 
 def encode(values: Tensor, *, keep_positive: bool = False) -> tuple[Tensor, Tensor]:
-    """8-bit blocks of a tensor.
+    """Encode a tensor in 8-bit blocks.
 
     Args:
-        values: fp32, any shape.
-        keep_positive: no positive value becomes 0; a divisor that vanished would blow its update up.
+        values: fp32 tensor of any shape.
+        keep_positive: whether to keep positive values from becoming 0, since dividing by 0 would blow up the update.
 
     Returns:
         Codes [N, 256] in float8 e4m3 and scales [N, 1] in fp32.
@@ -84,5 +84,5 @@ def encode(values: Tensor, *, keep_positive: bool = False) -> tuple[Tensor, Tens
 
 
 def decode(codes: Tensor, scale: Tensor, shape: torch.Size) -> Tensor:
-    """The fp32 tensor of `shape` that `encode` was given, to within 6 %."""
+    """The fp32 tensor of shape `shape` that was passed to `encode`, to within 6 %."""
     return (codes.float() * scale).view(-1)[: shape.numel()].view(shape)

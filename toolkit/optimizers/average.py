@@ -1,4 +1,4 @@
-"""A slow average of the trained weights."""
+"""An exponential moving average of the trained weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
-    """Keeps `decay * average + (1 - decay) * weights`, in fp32, beside the weights being trained."""
+    """Keeps `decay * average + (1 - decay) * weights`, in fp32, next to the weights being trained."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         self.parameters = list(parameters)
@@ -19,19 +19,19 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after an update."""
+        """Add the current weights to the average, after an update."""
         current = [parameter.detach().float() for parameter in self.parameters]
         torch._foreach_lerp_(self.average, current, 1 - self.decay)
 
     @torch.no_grad()
     def load(self, average: Sequence[Tensor]) -> None:
-        """Go on from a saved average, in the order of the parameters."""
+        """Restore a saved average, given in the order of the parameters."""
         for mine, saved in zip(self.average, average, strict=True):
             mine.copy_(saved)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """For the length of a `with` block, the model holds the average; afterwards the raw weights, bit for bit."""
+        """Within the `with` block, the model holds the average; afterwards the raw weights again, bit for bit."""
         raw = [parameter.detach().clone() for parameter in self.parameters]
         self._write(self.average)
         try:

@@ -1,4 +1,4 @@
-"""The optimizers and learning rate schedules that a job may name: a row each, readable without torch."""
+"""The optimizers and learning rate schedules that a job can choose: one row each, readable without torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import Field
 from toolkit.choice import Choice
 from toolkit.section import Section
 
-BLOCK = 256  # values of an 8-bit state that share an fp32 scale
-LARGEST_ADAM_LR = 1e-2  # each step moves a weight by about lr: from here on a LoRA falls apart in a few steps
+BLOCK = 256  # number of values in an 8-bit state that share an fp32 scale
+LARGEST_ADAM_LR = 1e-2  # each step moves a weight by about lr: larger ones ruin a LoRA in a few steps
 Share = Annotated[float, Field(ge=0, lt=1)]
 Shape = tuple[int, ...]
 
@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 class AdamParams(Section):
     """`train.optimizer_params`."""
 
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay of the first and second moment.")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of the first and second moment.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
     weight_decay: float | None = Field(
         None, ge=0, description="Weight decay. Unset: 0.01 for adamw and adamw8bit, 0 for adam."
@@ -29,25 +29,26 @@ class AdamParams(Section):
 
 
 def as_weight(shape: Shape) -> tuple[Shape, ...]:
-    """State that has a value for each weight."""
+    """State with one value per weight."""
     return (shape,)
 
 
 def in_blocks(shape: Shape) -> tuple[Shape, ...]:
-    """State that is 8-bit blocks of values, and a scale for each of them."""
+    """State in 8-bit blocks of values, with a scale for each block."""
     num_blocks = math.ceil(math.prod(shape) / BLOCK)
     return (num_blocks, BLOCK), (num_blocks, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerChoice(Choice):
-    """A `torch.optim.Optimizer` whose state is tensors. It is given the weights, `lr` and the keys of its `params`.
+    """A `torch.optim.Optimizer` whose state is tensors, constructed with the weights, `lr` and the keys of `params`.
 
     Attributes:
-        state_bytes: bytes of state for each trained weight.
-        state_shapes: shapes that a tensor of the state may have beside a weight of this shape. It may always be one
-            number, such as a count of steps.
-        largest_lr: a rate from here on is rather that of another kind of optimizer; None: any may be meant.
+        state_bytes: bytes of state per trained weight.
+        state_shapes: maps a weight's shape to the shapes that its state tensors can have. State can also be a single
+            number, such as a step count.
+        largest_lr: learning rates from this value on are probably meant for another kind of optimizer; None if any
+            rate is plausible.
     """
 
     state_bytes: float
@@ -57,15 +58,15 @@ class OptimizerChoice(Choice):
     @property
     def memory(self) -> str:
         """See Choice."""
-        return f"{self.state_bytes:.3g} bytes for each trained weight"
+        return f"{self.state_bytes:.3g} bytes per trained weight"
 
 
 def lr_that_fits(train: Mapping[str, Any]) -> str:
-    """What to say of `lr` to whoever has to choose one of these optimizers instead of another program's."""
+    """Advice on `lr` for a user who has to replace another program's optimizer with one of these; may be empty."""
     lr = train.get("lr")
     if isinstance(lr, bool) or not isinstance(lr, int | float) or lr < LARGEST_ADAM_LR:
         return ""
-    return f", and `lr: 1e-4` with it: {lr:g} is for optimizers that find the size of a step themselves"
+    return f", and `lr: 1e-4` with it: {lr:g} is meant for optimizers that choose their own step size"
 
 
 OPTIMIZERS = {
@@ -79,7 +80,7 @@ OPTIMIZERS = {
     ),
     "adamw8bit": OptimizerChoice(
         "toolkit.optimizers.adamw8bit:AdamW8bit",
-        says="AdamW that keeps each of its two moments in one byte per weight.",
+        says="AdamW that stores each of its two moments in one byte per weight.",
         spellings=("adamw_8bit",),
         elsewhere=dict.fromkeys(("paged_adamw_8bit", "pagedadamw8bit", "adamw_bnb_8bit", "adamw_4bit"), "`adamw8bit`"),
         params=AdamParams,
@@ -99,11 +100,11 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleChoice(Choice):
-    """A function of the share of the run that is done after warm-up, 0..1, to the share of lr, 1..0.
+    """A function that maps progress after warm-up (0..1) to a factor for lr (1..0).
 
     Attributes:
-        warmup_share: of the run, in which lr rises from 0 where the job does not say how long; at most 1000 steps.
-        falls: it ends at `min_lr`.
+        warmup_share: share of the run used as warm-up if the job does not set one; at most 1000 steps.
+        falls: whether the learning rate ends at `min_lr`.
     """
 
     warmup_share: float = 0.0
@@ -116,7 +117,7 @@ SCHEDULES = {
     "constant": ScheduleChoice("toolkit.optimizers.schedules:constant", says="The full rate throughout."),
     "constant_with_warmup": ScheduleChoice(
         "toolkit.optimizers.schedules:constant",
-        says="The same after a warm-up, by default of a tenth of the run.",
+        says="The full rate after a warm-up, by default of a tenth of the run.",
         warmup_share=0.1,
         elsewhere=dict.fromkeys(("warmup", "constant_warmup", "warmup_constant"), "`constant_with_warmup`"),
     ),

@@ -1,4 +1,4 @@
-"""Making an optimizer, and its state as named tensors."""
+"""Creating an optimizer, and saving and restoring its state as named tensors."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from toolkit.optimizers.choices import OPTIMIZERS
 def build_optimizer(
     kind: str, parameters: Sequence[nn.Parameter], *, lr: float, options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """The optimizer of a job.
+    """Create the optimizer of a job.
 
     Args:
-        kind: a key of `OPTIMIZERS`.
-        parameters: what is trained.
-        lr: the rate before any schedule.
-        options: `train.optimizer_params`.
+        kind: name of the optimizer, a key of `OPTIMIZERS`.
+        parameters: the weights to train.
+        lr: learning rate before any schedule.
+        options: the job's `train.optimizer_params`.
 
     Raises:
-        UserError: an option that this optimizer does not take.
+        UserError: the optimizer does not accept one of the options.
     """
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     try:
         optimizer: torch.optim.Optimizer = OPTIMIZERS[kind].load()(parameters, lr=lr, **options)
     except (TypeError, ValueError) as error:
-        raise UserError(f"train.optimizer_params: {kind} does not take these ({error}).") from error
+        raise UserError(f"train.optimizer_params: {kind} does not accept these ({error}).") from error
     return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use `lr` from the next update on."""
+    """Set the learning rate for the next updates."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
@@ -49,10 +49,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave. Values keep their own dtype: 8-bit moments stay 8 bit.
+    """Restore what `optimizer_tensors` returned. Values keep their dtype: 8-bit moments stay 8-bit.
 
     Raises:
-        UserError: the state is of other weights.
+        UserError: the state belongs to other weights.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     optimizer.state.clear()
@@ -61,14 +61,14 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         parameter = parameters[int(index)] if index.isdecimal() and int(index) < len(parameters) else None
         if parameter is None or not _can_be_state_of(parameter, value):
             raise UserError(
-                f"the optimizer's state ({key}, of shape {tuple(value.shape)}) is of a job with other trained weights. "
-                "Undo that change, or give this job another name."
+                f"the optimizer's state ({key}, shape {tuple(value.shape)}) was saved by a job that trains other "
+                "weights. Undo that change, or give this job another name."
             )
         device = "cpu" if name == "step" else parameter.device
         optimizer.state[parameter][name] = value.to(device, copy=True)
 
 
 def _can_be_state_of(parameter: Tensor, value: Tensor) -> bool:
-    """One number, or of a shape that an optimizer's state may have beside the weight."""
+    """Whether a value is a single number, or has a shape that some optimizer's state can have for this weight."""
     shape = tuple(parameter.shape)
     return value.numel() == 1 or any(tuple(value.shape) in row.state_shapes(shape) for row in OPTIMIZERS.values())

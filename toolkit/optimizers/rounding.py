@@ -1,7 +1,7 @@
-"""bf16 weights that learn from changes smaller than bf16's steps.
+"""Updating bf16 weights by changes that are smaller than the steps of bf16.
 
-bf16 has steps of 0.4 to 0.8 % of a weight: rounded to the nearest, most changes of a fine-tune are lost (Zamirai et al.
-2020, arXiv 2010.06192). A bf16 number is the upper half of the bits of an fp32 number; both remedies here use that.
+The steps of bf16 are 0.4 to 0.8 % of a weight: with rounding to nearest, most changes of a fine-tune are lost (Zamirai
+et al. 2020, arXiv 2010.06192). A bf16 number is the upper 16 bits of an fp32 number; both remedies here use that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MIDDLE = 1 << (HALF - 1)
 
 
 def split(exact: Tensor) -> tuple[Tensor, Tensor]:
-    """An fp32 tensor as its nearest bf16 values, and the other half of its bits as a signed number, int16.
+    """Split an fp32 tensor into the nearest bf16 values, and the other 16 bits as a signed int16 number.
 
     Source: Split-SGD-BF16, Kalamkar et al. 2020 (arXiv 2005.04680), with the upper half rounded instead of cut off.
     """
@@ -24,20 +24,20 @@ def split(exact: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def join(weight: Tensor, rest: Tensor) -> Tensor:
-    """The fp32 tensor that `split` was given, bit for bit."""
+    """The fp32 tensor that was passed to `split`, bit for bit."""
     upper = weight.contiguous().view(torch.int16).to(torch.int32) << HALF
     return upper.add_(rest).view(torch.float32)
 
 
 def round_stochastically(values: Tensor, generator: torch.Generator) -> Tensor:
-    """One of the two bf16 neighbours of each value, the nearer the likelier: their mean is the value.
+    """Round each value to one of its two bf16 neighbours, with probabilities such that the expected value is exact.
 
-    Adding 16 even random bits to the lower half carries into the upper one as often as it should. Source: Gupta et al.
-    2015 (arXiv 1502.02551).
+    Adding 16 uniform random bits to the lower half carries into the upper half with the right probability. Source:
+    Gupta et al. 2015 (arXiv 1502.02551).
 
     Args:
-        values: fp32, finite.
-        generator: on the values' device.
+        values: fp32 tensor with finite values.
+        generator: random generator on the device of `values`.
     """
     noise = torch.randint(0, 1 << HALF, values.shape, generator=generator, device=values.device, dtype=torch.int32)
     return noise.add_(values.view(torch.int32)).bitwise_and_(-(1 << HALF)).view(torch.float32).bfloat16()

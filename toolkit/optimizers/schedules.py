@@ -1,4 +1,4 @@
-"""How the learning rate moves: named functions of the step alone, so that a resumed run needs no state."""
+"""Learning rate schedules: functions of the step alone, so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from toolkit.optimizers.choices import SCHEDULES
 
-# A schedule takes the share of the run after warm-up, 0..1, and gives the share of the learning rate, 1..0.
+# A schedule maps progress after warm-up, 0..1, to a factor for the learning rate, 1..0.
 
 
 def learning_rate(
@@ -15,12 +15,12 @@ def learning_rate(
     """The learning rate of one optimizer step.
 
     Args:
-        kind: a key of `SCHEDULES`.
-        step: 0 for the first update.
-        lr: the peak.
-        num_steps: updates in the whole run.
-        warmup_steps: updates over which the rate rises evenly from lr / warmup_steps to lr.
-        min_lr: where a falling schedule ends.
+        kind: name of the schedule, a key of `SCHEDULES`.
+        step: index of the update, 0 for the first.
+        lr: peak learning rate.
+        num_steps: number of updates in the whole run.
+        warmup_steps: number of updates over which the rate rises linearly from lr / warmup_steps to lr.
+        min_lr: learning rate at the end of a falling schedule.
     """
     if step < warmup_steps:
         return lr * (step + 1) / warmup_steps

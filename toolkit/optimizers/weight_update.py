@@ -1,4 +1,4 @@
-"""How gradients become an update of the weights: all at the end, one after another, or during the backward pass."""
+"""How gradients update the weights: all at once, one weight after another, or during the backward pass."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from toolkit.optimizers.rounding import join, round_stochastically, split
 from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.randomness import Draws
 
-REST = "weight_rest"  # the lower half of a split weight, among its optimizer state, so that it is saved with it
+REST = "weight_rest"  # the lower half of a split weight, part of the optimizer state so that it is saved with it
 
 
 class WeightUpdate(Protocol):
     """An update of all trained weights."""
 
     def begin(self, step: int, *, lr: float) -> None:
-        """Before the backward pass.
+        """Prepare for the backward pass.
 
         Args:
-            step: updates done before.
-            lr: learning rate of this one.
+            step: number of updates done so far.
+            lr: learning rate of this update.
         """
         ...
 
     def finish(self, step: int) -> Tensor:
-        """After the backward pass: the weights are changed, the gradients gone.
+        """Change the weights after the backward pass, and free the gradients.
 
         Returns:
-            Length of the whole gradient before it was shortened, a scalar.
+            Norm of the whole gradient before clipping, a scalar.
         """
         ...
 
@@ -47,16 +47,16 @@ def build_update(
     draws: Draws,
     ranks: Ranks | None = None,
 ) -> WeightUpdate:
-    """The update of a job.
+    """Create the weight update of a job.
 
     Args:
-        optimizer: of `parameters`, in one group.
-        parameters: what is trained.
-        max_norm: longer gradients are shortened to this; 0 never.
-        weights: `train.full_finetune_weights`.
-        fused: `train.fused_backward_pass`.
-        draws: of the job.
-        ranks: whose gradients are summed; None for one process.
+        optimizer: optimizer of `parameters`, in a single group.
+        parameters: the weights to train.
+        max_norm: gradients are clipped to this norm; 0 for no clipping.
+        weights: how weights are stored, the job's `train.full_finetune_weights`.
+        fused: whether to update during the backward pass, the job's `train.fused_backward_pass`.
+        draws: the job's random draws.
+        ranks: the processes whose gradients are summed; None for a single process.
     """
     ranks = ranks or OneProcess()
     if weights == "fp32" and not fused:
@@ -66,12 +66,12 @@ def build_update(
 
 
 def sum_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
-    """Give every rank the gradient of all ranks' samples. The one place where gradients travel between processes."""
+    """Sum gradients over all ranks. This is the only place where gradients are exchanged between processes."""
     ranks.sum_tensors([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 class AllAtOnce:
-    """One call of the optimizer for all weights."""
+    """Updates all weights in one optimizer step."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], *, max_norm: float, ranks: Ranks
@@ -95,7 +95,7 @@ class AllAtOnce:
 
 
 class SingleSteps:
-    """Steps an optimizer for one weight at a time; bf16 weights are changed in fp32 and rounded."""
+    """Steps an optimizer for one weight at a time; bf16 weights are updated in fp32 and then rounded."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class SingleSteps:
 
     @torch.no_grad()
     def take(self, index: int, step: int) -> None:
-        """Update weight `index` from its gradient and drop the gradient; `step` counts the updates done before."""
+        """Update weight `index` from its gradient and free the gradient; `step` counts the updates done so far."""
         parameter = self.parameters[index]
         if parameter.dtype == torch.bfloat16:
             self._take_bf16(parameter, index, step)
@@ -121,7 +121,7 @@ class SingleSteps:
         parameter.grad = None
 
     def _take_bf16(self, parameter: nn.Parameter, index: int, step: int) -> None:
-        """Step an fp32 copy of the weight, which borrows the weight's optimizer state, and round it into the weight."""
+        """Step an fp32 copy of the weight with the weight's optimizer state, then round it into the weight."""
         assert parameter.grad is not None
         state = self.optimizer.state.pop(parameter, {})
         rest = state.pop(REST, None)
@@ -147,7 +147,7 @@ class SingleSteps:
 
 
 class OneByOne:
-    """After the backward pass, one weight after another: beyond the weights, memory holds one of them in fp32."""
+    """Updates one weight after another after the backward pass, with only one of them in fp32 at a time."""
 
     def __init__(self, steps: SingleSteps, *, max_norm: float, ranks: Ranks) -> None:
         self.steps = steps
@@ -162,7 +162,7 @@ class OneByOne:
         """See WeightUpdate."""
         sum_gradients(self.steps.parameters, self.ranks)
         parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
-        # In fp32: a length in bf16 would be right to two digits.
+        # In fp32: a norm in bf16 would have only two correct digits.
         grad_norm = torch.stack([_squared_length(parameter) for parameter in parameters]).sum().sqrt()
         nn.utils.clip_grads_with_norm_(parameters, self.max_norm or float("inf"), grad_norm)
         for index, parameter in enumerate(self.steps.parameters):
@@ -172,9 +172,9 @@ class OneByOne:
 
 
 class DuringBackward:
-    """Each weight as soon as backward has its gradient, so that about one gradient is held at a time.
+    """Updates each weight as soon as backward has computed its gradient, so that about one gradient at a time exists.
 
-    The length of the whole gradient is known when all weights have been changed: it is reported, and limits nothing.
+    The norm of the whole gradient is known only after all weights have changed: it is reported but cannot clip.
     """
 
     def __init__(self, steps: SingleSteps, *, ranks: Ranks) -> None:

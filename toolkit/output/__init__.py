@@ -1,1 +1,1 @@
-"""What belongs to an output folder: bundles, the event log, the record of runs, the lock."""
+"""What an output folder contains: bundles, the event log, the record of runs and the lock."""

@@ -1,4 +1,4 @@
-"""Who a process is beyond its number, so that a later one can tell whether it still lives."""
+"""Identifies a process by more than its pid, so that a later process can find out whether it is still running."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from typing import Literal
 
 import psutil
 
-# `gone`: it has ended, or was killed; `rebooted`: its host has been booted since; `elsewhere`: that cannot be seen here.
+# `gone`: it has ended or was killed; `rebooted`: its host has booted since; `elsewhere`: this machine cannot tell.
 Fate = Literal["alive", "gone", "rebooted", "elsewhere"]
 _LINUX = sys.platform == "linux"
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process among all that have ever had its number.
+    """One process, distinguished from all others that have ever had the same pid.
 
     Attributes:
-        machine: 8 hex digits that stand for the host, its last boot and, in a container, the container.
-        pid: its number.
-        started: when it started: clock ticks since boot on Linux, seconds since 1970 elsewhere.
-        host: 8 hex digits that stand for the host whenever it was booted; empty where that cannot be told, and in
-            records of older versions.
-        boot: 8 hex digits that stand for the boot of the host.
+        machine: 8 hex digits that identify the host, its last boot and, if there is one, the container.
+        pid: the process ID.
+        started: start time of the process: clock ticks since boot on Linux, seconds since 1970 elsewhere.
+        host: 8 hex digits that identify the host across its boots; empty if unknown, and in records of older versions.
+        boot: 8 hex digits that identify the boot of the host.
     """
 
     machine: str
@@ -40,9 +39,9 @@ class ProcessIdentity:
     boot: str = field(default="", compare=False)
 
     def is_alive(self) -> bool | None:
-        """Whether it still runs; None where that cannot be seen from here.
+        """Whether the process is still running; None if that cannot be determined from here.
 
-        A process of this machine before its last boot counts as unseen too: another host may have taken its name.
+        That includes a process from before this machine's last boot: another host may now have the same name.
         """
         if self.machine != this_machine():
             return None
@@ -62,28 +61,28 @@ class ProcessIdentity:
 
 
 def this_process() -> ProcessIdentity:
-    """The process that asks."""
+    """The identity of the current process."""
     started = _started(os.getpid())
-    assert started is not None, "a process that asks is alive"
+    assert started is not None, "the current process is alive"
     return ProcessIdentity(this_machine(), os.getpid(), started, this_host(), this_boot())
 
 
 @functools.cache
 def this_machine() -> str:
-    """See ProcessIdentity.machine."""
+    """`ProcessIdentity.machine` of the current process."""
     namespace = ""
     if _LINUX:
         with contextlib.suppress(OSError):
-            namespace = str(Path("/proc/self/ns/pid").readlink())  # containers count their processes anew
+            namespace = str(Path("/proc/self/ns/pid").readlink())  # each container numbers its processes from 1
     return _short_hash(f"{socket.gethostname()} {_boot()} {namespace}")
 
 
 @functools.cache
 def this_host() -> str:
-    """See ProcessIdentity.host."""
+    """`ProcessIdentity.host` of the current process."""
     if not _LINUX:
         return _short_hash(f"{socket.gethostname()} {uuid.getnode()}")
-    try:  # a name alone is not enough: another host may have taken it
+    try:  # the name alone is not enough: another host may have the same
         return _short_hash(f"{socket.gethostname()} {Path('/etc/machine-id').read_text(encoding='ascii').strip()}")
     except (OSError, ValueError):
         return ""
@@ -91,7 +90,7 @@ def this_host() -> str:
 
 @functools.cache
 def this_boot() -> str:
-    """See ProcessIdentity.boot."""
+    """`ProcessIdentity.boot` of the current process."""
     return _short_hash(_boot())
 
 
@@ -108,11 +107,11 @@ def _short_hash(text: str) -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process started; None if there is none of this number, or only one that waits to be buried."""
+    """Start time of a process; None if no process has this pid, or only a zombie."""
     try:
         if not _LINUX:
             return round(psutil.Process(pid).create_time())
-        # The name in brackets may hold anything. psutil would add the time of boot, which moves when the clock is set.
+        # The name in parentheses may contain anything. psutil would add the boot time, which changes with the clock.
         state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return None if state in "ZX" else int(fields[18])
     except (OSError, psutil.Error):

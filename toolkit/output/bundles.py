@@ -1,4 +1,4 @@
-"""Step bundles on disk: found, checked and moved aside, by their manifests alone."""
+"""Finds, checks and moves step bundles on disk, by their manifests alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolkit.files import Written, delete_file, move, sha256_file, sha256_json, 
 
 STATE_FOLDER = "state"
 MANIFEST = "manifest.json"
-BEGUN = "begun"  # from before the first file of a step is written until its manifest is there
+BEGUN = "begun"  # exists from before the first file of a step is written until its manifest is complete
 SET_ASIDE = "superseded"
 _FORMAT = 1
 _DELETED = "deleted"
@@ -27,9 +27,9 @@ class BrokenBundle(Exception):
     """A bundle that must not be used.
 
     Attributes:
-        folder: where it is.
-        step: as its folder is named.
-        is_unfinished: no manifest was ever written, or prune has removed it: nothing has been damaged.
+        folder: the bundle's folder.
+        step: the step that the folder is named after.
+        is_unfinished: the manifest was never written, or retention has deleted it: nothing is damaged.
     """
 
     def __init__(self, folder: Path, reason: str, *, is_unfinished: bool = False) -> None:
@@ -41,12 +41,12 @@ class BrokenBundle(Exception):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checkpoint: weights for the user and, unless it has been deleted, the state that a run goes on from.
+    """A checkpoint: weights for the user and, unless it has been deleted, the state that a run resumes from.
 
     Attributes:
-        step: updates done.
-        folder: where its state is.
-        manifest: what was written of it: `files`, and facts on the run.
+        step: number of updates done.
+        folder: folder of the state.
+        manifest: content of the manifest: `files`, and facts about the run.
     """
 
     step: int
@@ -55,52 +55,42 @@ class Bundle:
 
     @property
     def root(self) -> Path:
-        """The job's folder, to which the names of files are relative."""
+        """The job's output folder, which file names in the manifest are relative to."""
         return self.folder.parent.parent
 
     @property
     def files(self) -> dict[Path, Written]:
-        """Every file with its size and hash."""
+        """Every file of the bundle, with its size and hash."""
         described = self.manifest["files"].items()
         return {self.root / name: Written(facts["bytes"], facts["sha256"]) for name, facts in described}
 
     @property
     def output_files(self) -> tuple[Path, ...]:
-        """Weights for the user that belong to this step. They may be gone: the state does not need them."""
+        """Files with the user's weights of this step. They may be gone: the state does not need them."""
         return tuple(path for path in self.files if self.folder not in path.parents)
 
     @property
     def has_state(self) -> bool:
-        """Whether a run can go on from it. Retention keeps the state of fewer steps than their weights."""
+        """Whether a run can resume from this bundle. Retention keeps the weights of more steps than their state."""
         return self.manifest.get("state") != _DELETED
 
     def part_file(self, part: str) -> Path:
-        """Where the tensors of a part of the state are, such as `weights` or `optimizer`."""
+        """The file with one part of the state, such as `weights` or `optimizer`."""
         return self.folder / f"{part}.safetensors"
-
-    def check(self) -> None:
-        """Read the whole state.
-
-        Raises:
-            BrokenBundle: a file is not what was written.
-        """
-        for path, written in self.files.items():
-            if self.folder in path.parents and _hash(path, self.folder) != written.sha256:
-                raise BrokenBundle(self.folder, f"{path.name} is damaged")
 
 
 def bundle_folder(output_folder: Path, step: int) -> Path:
-    """Where the state of a step is kept."""
+    """The folder for the state of a step."""
     return output_folder / STATE_FOLDER / f"{step:09d}"
 
 
 def write_manifest(folder: Path, *, files: Mapping[Path, Written], facts: Mapping[str, Any]) -> Bundle:
-    """Declare a bundle whole. All its files have been written and synced.
+    """Declare a bundle complete. All its files must have been written and synced.
 
     Args:
-        folder: from `bundle_folder`.
-        files: what is in it, and the weights for the user that belong to it.
-        facts: more that a later start should know; plain JSON.
+        folder: the bundle's folder, from `bundle_folder`.
+        files: the files of the state, and the user's weights of this step.
+        facts: anything else that a later start should know, as plain JSON.
     """
     root = folder.parent.parent
     described = {
@@ -114,32 +104,36 @@ def write_manifest(folder: Path, *, files: Mapping[Path, Written], facts: Mappin
 
 
 def begin_bundle(folder: Path) -> None:
-    """Say that files of a step are being written: should that be cut short, a later start knows them as this run's.
+    """Mark that files of a step are being written. If writing is cut short, a later start can tell whose they are.
 
     Args:
-        folder: from `bundle_folder`.
+        folder: the bundle's folder, from `bundle_folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BEGUN).touch()
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a run has written, or has begun to write, a bundle to this folder."""
+    """Whether a run has written, or has started to write, a bundle to this folder."""
     return any((folder / name).exists() for name in (MANIFEST, BEGUN))
 
 
 def without_state(bundle: Bundle) -> Bundle:
-    """Declare that the state of a bundle counts no longer; only then may its files be deleted."""
+    """Declare the state of a bundle deleted. Only after that may its files be deleted."""
     facts = {key: value for key, value in bundle.manifest.items() if key not in ("format", "step", "files", "sha256")}
     files = {path: bundle.files[path] for path in bundle.output_files}
     return write_manifest(bundle.folder, files=files, facts={**facts, "state": _DELETED})
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """A bundle whose manifest is whole and whose files have the right sizes; `Bundle.check` reads them too.
+def read_bundle(folder: Path, *, is_thorough: bool = False) -> Bundle:
+    """Read a bundle, checking its manifest and the sizes of its files.
+
+    Args:
+        folder: the bundle's folder, as `bundle_folder` names it.
+        is_thorough: whether to compare the hashes of its state, too.
 
     Raises:
-        BrokenBundle: it is none.
+        BrokenBundle: the manifest is missing or damaged, or a file is missing or has the wrong size.
     """
     try:
         text = _read(folder / MANIFEST)
@@ -161,32 +155,34 @@ def read_bundle(folder: Path) -> Bundle:
         raise BrokenBundle(folder, "its manifest names files outside the job's folder")
     if step != bundle.step:
         raise BrokenBundle(folder, "its manifest is of another step")
-    for path, written in files.items():
-        if folder in path.parents and file_size(path) != written.num_bytes:
+    state = {path: written for path, written in files.items() if folder in path.parents}
+    for path, written in state.items():
+        if file_size(path) != written.num_bytes:
             raise BrokenBundle(folder, f"{path.name} is missing or cut short")
+    for path, written in state.items() if is_thorough else ():
+        if _hash(path, folder) != written.sha256:
+            raise BrokenBundle(folder, f"{path.name} is damaged")
     return bundle
 
 
 def step_folders(output_folder: Path) -> list[Path]:
-    """The folders of all bundles, whole or not, by step."""
+    """The folders of all bundles, complete or not, by step."""
     state = output_folder / STATE_FOLDER
     folders = [path for path in state.iterdir() if _STEP_FOLDER.fullmatch(path.name)] if state.is_dir() else []
     return sorted((path for path in folders if path.is_dir()), key=lambda path: int(path.name))
 
 
 def newest_bundle(output_folder: Path, *, is_thorough: bool = True) -> tuple[Bundle | None, list[BrokenBundle]]:
-    """The valid bundle of the highest step that has a state, and the broken ones above it. Reads no further than that.
+    """The newest valid bundle that has a state, and the broken bundles above it. Older bundles are not read.
 
     Args:
-        output_folder: the job's folder.
-        is_thorough: compare hashes too, not only sizes.
+        output_folder: the job's output folder.
+        is_thorough: whether to compare hashes, and not only sizes.
     """
     passed_over: list[BrokenBundle] = []
     for folder in reversed(step_folders(output_folder)):
         try:
-            bundle = read_bundle(folder)
-            if is_thorough:
-                bundle.check()
+            bundle = read_bundle(folder, is_thorough=is_thorough)
         except BrokenBundle as broken:
             passed_over.append(broken)
         else:
@@ -196,47 +192,43 @@ def newest_bundle(output_folder: Path, *, is_thorough: bool = True) -> tuple[Bun
 
 
 def find_bundles(output_folder: Path, *, is_thorough: bool = True) -> tuple[list[Bundle], list[BrokenBundle]]:
-    """All bundles by step, the valid and the broken ones."""
+    """All bundles by step: the valid ones, and the broken ones."""
     bundles: list[Bundle] = []
     broken: list[BrokenBundle] = []
     for folder in step_folders(output_folder):
         try:
-            bundle = read_bundle(folder)
-            if is_thorough:
-                bundle.check()
+            bundles.append(read_bundle(folder, is_thorough=is_thorough))
         except BrokenBundle as fault:
             broken.append(fault)
-        else:
-            bundles.append(bundle)
     return bundles, broken
 
 
 def set_aside(output_folder: Path, bundles: Iterable[Bundle | BrokenBundle], *, others: Iterable[Path] = ()) -> Path:
-    """Move bundles with their weights out of the way of a run that will write these steps again.
+    """Move bundles and their weights aside, before a run writes their steps again.
 
-    The folder they go to is laid out like the job's, so that a later start can resume from them. A bundle's state goes
-    last: until then it can be resumed where it was.
+    The new folder has the layout of the job's folder, so that a later start can resume from it. A bundle's state is
+    moved last: until then it can be resumed from its old location.
 
     Args:
-        output_folder: the job's folder.
-        bundles: of this folder.
-        others: more files and folders in it, where they exist.
+        output_folder: the job's output folder.
+        bundles: bundles in this folder.
+        others: other files and folders in this folder to move with them, if they exist.
 
     Returns:
-        The folder that holds them now.
+        The folder that everything was moved to.
     """
     name = time.strftime("%Y%m%d-%H%M%S")
-    places = (output_folder / SET_ASIDE / (f"{name}-{number}" if number else name) for number in range(1000))
-    place = next(place for place in places if not place.exists())
+    candidates = (output_folder / SET_ASIDE / (f"{name}-{number}" if number else name) for number in range(1000))
+    new_folder = next(folder for folder in candidates if not folder.exists())
     for bundle in bundles:
         weights = bundle.output_files if isinstance(bundle, Bundle) else ()
         for path in (*weights, bundle.folder):
             if path.exists():
-                move(path, place / path.relative_to(output_folder))
+                move(path, new_folder / path.relative_to(output_folder))
     for path in others:
         if path.exists():
-            move(path, place / path.relative_to(output_folder))
-    return place
+            move(path, new_folder / path.relative_to(output_folder))
+    return new_folder
 
 
 def _render(content: Mapping[str, Any]) -> str:
@@ -245,7 +237,7 @@ def _render(content: Mapping[str, Any]) -> str:
 
 def _is_as_written(text: str, manifest: dict[str, Any]) -> bool:
     if "format" not in manifest and "sha256" not in manifest:
-        return True  # written before manifests had a hash of their own
+        return True  # written by a version whose manifests had no hash
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     return manifest.get("sha256") == sha256_json(content) and text == _render(manifest)
 
@@ -258,7 +250,7 @@ def _read(path: Path) -> str:
 
 
 def file_size(path: Path) -> int | None:
-    """Bytes of a file; None if there is none."""
+    """Size of a file in bytes; None if there is no such file."""
     try:
         return path.stat().st_size if path.is_file() else None
     except OSError:

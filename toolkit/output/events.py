@@ -1,13 +1,13 @@
-"""The event log of a job: one JSON line for everything a terminal, a logger or a page may want to show.
+"""The event log of a job: one JSON line for everything that a terminal, a logger or a web page may want to show.
 
-The newest events are in `events.jsonl`. When it is full it becomes `events.1.jsonl`, the next time `events.2.jsonl`,
-and so on, and a new one begins: every event is in one file. When the older files together are too large, steps are
-thinned out in them, first to those divisible by 2, then by 4, ..., and figures of memory to as few; all other events
-stay as long as there is room.
+The newest events are in `events.jsonl`. When that file is full, it is renamed to `events.1.jsonl` (the next time
+`events.2.jsonl`, and so on) and a new one is started, so every event is in exactly one file. When the older files
+together become too large, their steps are thinned out, first to those divisible by 2, then by 4, ..., and memory
+figures with them; all other events are kept as long as there is room.
 
-`read_events` gives all of it. Who follows a running job keeps `events.jsonl` open, reads on at its end, and takes only
-lines that end. When the file of that name is no longer the one that is open (another inode), the open one has got its
-last line: read it to its end, then open the new one.
+`read_events` returns all events. To follow a running job, keep `events.jsonl` open, read on at its end, and use only
+complete lines. When the file of that name is no longer the open one (its inode differs), the open file has received
+its last line: read it to the end, then open the new one.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class EventLog:
                     check) or `stopped` (at once), `exit_code`, `step` (null before the first), `error` (null if none)
 
     Args:
-        path: of the newest events.
-        file_bytes: where a new file begins.
-        older_bytes: limit of all older files together.
+        path: the file with the newest events.
+        file_bytes: size at which a new file is started.
+        older_bytes: largest total size of the older files.
     """
 
     def __init__(self, path: Path, *, file_bytes: int = FILE_BYTES, older_bytes: int = OLDER_BYTES) -> None:
@@ -98,28 +98,28 @@ class EventLog:
         self._file.close()
 
     def write(self, kind: EventKind, **fields: Any) -> None:
-        """Append one event. A step costs one short write; nothing is synced, and rewritten only when a file is full.
+        """Append one event. This is one short write without a sync; files are rewritten only when one is full.
 
-        A number that is not finite is written as null: JSON knows no NaN, and pages could not read the line. On a full
-        disk the event is lost, not the run; the log says so when there is room again.
+        A number that is not finite is written as null: JSON has no NaN, and browsers could not parse the line. If the
+        disk is full, the event is lost but the run continues; the log reports lost events once there is room again.
         """
         if self._num_lost and self._append("warning", {"text": f"{self._num_lost} events lost: the disk was full"}):
             self._num_lost = 0
         if not self._append(kind, fields):
             self._num_lost += 1
         if self._room <= 0:
-            self._begin_anew()
+            self._start_new_file()
 
     def _open(self) -> None:
-        self._file = self.path.open("ab", buffering=0)  # no buffer: what is written can be read, and survives a kill
-        self._is_cut = not _ends_a_line(self.path)  # by a crash; the cut line must not take the next one with it
+        self._file = self.path.open("ab", buffering=0)  # unbuffered: events are readable at once and survive a kill
+        self._is_cut = not _ends_a_line(self.path)  # by a crash; the next line must not be appended to the cut one
         self._room = self.file_bytes - self.path.stat().st_size
 
     def _append(self, kind: str, fields: Mapping[str, Any]) -> bool:
         """Write one line. Returns False if the disk is full."""
         event = {"time": round(time.time(), 3), "kind": kind, **{key: _finite(value) for key, value in fields.items()}}
         text = json.dumps(event, ensure_ascii=False, default=str)
-        # A file name that is not UTF-8 holds surrogates; written as \udcxx they are still JSON.
+        # A file name that is not UTF-8 contains surrogates; written as \udcxx they are still valid JSON.
         line = (b"\n" if self._is_cut else b"") + text.encode("utf-8", "backslashreplace") + b"\n"
         try:
             num_written = self._file.write(line)
@@ -134,9 +134,9 @@ class EventLog:
         self._is_cut |= num_written > 0
         return False
 
-    def _begin_anew(self) -> None:
+    def _start_new_file(self) -> None:
         self._file.close()
-        # Windows renames nothing that a reader has open, a full disk takes no thinned copy: it is tried again later.
+        # Windows cannot rename a file that a reader has open, and thinning needs disk space: tried again later.
         with contextlib.suppress(OSError):
             older = _older_files(self.path)
             number = _number(older[-1]) + 1 if older else 1
@@ -174,16 +174,34 @@ def newest_events(path: Path, *, passed_over: EventKind | None = None) -> Iterat
             yield from _backwards(older, mark)
 
 
+class SilentLog(EventLog):
+    """Takes events and writes none: the log of a process that leaves it to another."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(os.devnull))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def write(self, kind: EventKind, **fields: Any) -> None:
+        """Nothing."""
+
+
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a log in order, older files first. A line cut short by a crash is passed over.
+    """The events of a log in order. A line that a crash cut short is skipped.
 
     Args:
-        path: `events.jsonl`.
+        path: path of `events.jsonl`.
 
     Raises:
         FileNotFoundError: there is no such log.
     """
-    # Opened before the others are listed: if the log begins a new file now, this one is still read, and only once.
+    # Opened before the older files are listed: if the log starts a new file meanwhile, this one is still read, once.
     with _open_newest(path) as newest:
         for older in _older_files(path):
             with older.open("rb") as file:
@@ -195,7 +213,7 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
 def _open_newest(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
-    except FileNotFoundError:  # killed, or overtaken, between the end of one file and the beginning of the next
+    except FileNotFoundError:  # between renaming one file and creating the next, now or when a run was killed
         older = _older_files(path) if path.parent.is_dir() else []
         if not older:
             raise
@@ -206,7 +224,7 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
     for line in content.split(b"\n"):
         try:
             event = json.loads(line.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):  # zeros after a power cut, a number of thousands of digits
+        except (ValueError, RecursionError):  # zeros after a power failure, or a number with thousands of digits
             continue
         if isinstance(event, dict):
             yield event
@@ -231,13 +249,13 @@ def _backwards(path: Path, mark: bytes | None) -> Iterator[dict[str, Any]]:
 
 
 def _thin_out(files: list[Path], limit_bytes: int) -> None:
-    """Drop steps, and in the end whole files, until `files` (the oldest first) take less than the limit."""
+    """Drop steps, and if need be whole files, until `files` (oldest first) fit within the limit."""
     stride = 2
     while sum(path.stat().st_size for path in files) > limit_bytes:
         if stride > _COARSEST:
             files.pop(0).unlink()
             continue
-        for path in files[:-1]:  # who follows the log may not have read the last one to its end
+        for path in files[:-1]:  # a reader that follows the log may not have finished the last one
             _keep_every(path, stride)
         stride *= 2
 
@@ -259,7 +277,7 @@ def _stays(line: bytes, stride: int) -> bool:
 
 
 def _older_files(path: Path) -> list[Path]:
-    """`events.1.jsonl`, `events.2.jsonl`, ... beside `events.jsonl`, the oldest first."""
+    """`events.1.jsonl`, `events.2.jsonl`, ... next to `events.jsonl`, oldest first."""
     name = re.compile(rf"{re.escape(path.stem)}\.\d+{re.escape(path.suffix)}")
     return sorted((other for other in path.parent.iterdir() if name.fullmatch(other.name)), key=_number)
 

@@ -1,4 +1,4 @@
-"""One live run per output folder."""
+"""Makes sure that at most one run at a time uses an output folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from toolkit.output.alive import ProcessIdentity, this_process
 from toolkit.errors import UserError
+from toolkit.output.alive import ProcessIdentity, this_process
 
 LOCK_FILE = ".run.lock"
 CLAIM_FILE = ".run.claim"
@@ -24,17 +24,17 @@ _NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK}
 
 
 class FolderInUse(UserError):
-    """Another live run writes to the folder; nothing in it may be touched."""
+    """Another run is using the folder; nothing in it may be touched."""
 
 
 class RunLock:
-    """Holds a folder while the block runs. The system lets go of it when the process dies, however it dies.
+    """Locks a folder for the duration of the block. The system releases it when the process ends, however it ends.
 
-    On a drive without file locks (some network drives) a file that only one process can create stands in for the lock,
-    and a later run looks whether its owner still lives.
+    On a drive without file locks (some network drives), a file that only one process can create replaces the lock, and
+    a later run checks whether the process that created it is still running.
 
     Attributes:
-        notice: a sentence for the user after entering, or None.
+        notice: a sentence for the user, set on entering; None if there is nothing to report.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,11 +43,11 @@ class RunLock:
         self._claim: Path | None = None
 
     def __enter__(self) -> Self:
-        """Create the folder and take it.
+        """Create the folder and lock it.
 
         Raises:
-            FolderInUse: another live run has it; the message names the process and its machine.
-            UserError: the folder cannot be written.
+            FolderInUse: another run is using the folder; the message names its process and machine.
+            UserError: the folder cannot be written to.
         """
         path = self.folder / LOCK_FILE
         try:
@@ -56,7 +56,7 @@ class RunLock:
         except OSError as error:
             raise UserError(
                 f"Cannot write to the output folder {self.folder} ({error.strerror}). "
-                "Choose another `training_folder`, or mend its permissions."
+                "Choose another `training_folder`, or fix its permissions."
             ) from error
         try:
             _take(self._file)
@@ -73,14 +73,14 @@ class RunLock:
         else:
             owner = _read(path)
         if owner:
-            self.notice = f"Took over {self.folder}: {_describe(owner)} ended without letting go of it."
+            self.notice = f"Took over {self.folder}: {_describe(owner)} ended without releasing it."
         self._write(json.dumps(_this_process()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # emptied, not deleted: a run that has just opened the old file would lock a file nobody else can see
+        # Emptied, not deleted: a run that has just opened the old file would lock a file that nobody else can see.
         with contextlib.suppress(OSError):
             self._write("")
         self._file.close()
@@ -88,7 +88,7 @@ class RunLock:
             self._claim.unlink(missing_ok=True)
 
     def _claim_folder(self) -> dict[str, Any]:
-        """Create the claim. Returns the dead owner of one that was there before; empty if there was none."""
+        """Create the claim file. Returns the dead owner of an earlier claim; empty if there was none."""
         claim = self.folder / CLAIM_FILE
         dead: dict[str, Any] = {}
         while True:
@@ -98,16 +98,16 @@ class RunLock:
             except FileExistsError:
                 dead = _read(claim)
                 if _is_alive(dead) is not False:
-                    remedy = f" If that run is surely dead, delete {claim}."
+                    remedy = f" If you are sure that run has ended, delete {claim}."
                     raise FolderInUse(self._refusal(dead) + remedy) from None
-                _bury(claim, dead)
+                _remove_claim(claim, dead)
             else:
                 self._claim = claim
                 return dead
 
     def _refusal(self, owner: dict[str, Any]) -> str:
         return (
-            f"{self.folder} is in use by {_describe(owner)}. Wait for it, stop it, or choose another name "
+            f"{self.folder} is in use by {_describe(owner)}. Wait for it to end, stop it, or choose another name "
             "for this job (`-n NAME`, where the file says `name: [name]`, or `config.name`)."
         )
 
@@ -119,13 +119,13 @@ class RunLock:
 
 @dataclass(frozen=True)
 class Holder:
-    """A run that holds a folder, as far as that can be seen from here.
+    """A run that is using a folder, as far as this machine can tell.
 
     Attributes:
-        pid: its process.
-        host: name of its machine.
-        since: when it took the folder, ISO 8601.
-        is_elsewhere: it is on another machine, where it may have ended.
+        pid: process ID of the run.
+        host: name of the machine that it runs on.
+        since: when it locked the folder, ISO 8601.
+        is_elsewhere: whether it is on another machine, where it may have ended.
     """
 
     pid: int | None
@@ -135,11 +135,11 @@ class Holder:
 
     def __str__(self) -> str:
         words = f"process {self.pid} on {self.host} (since {self.since})"
-        return f"{words}, if that still lives: it is on another machine" if self.is_elsewhere else words
+        return f"{words}, if that is still running: it is on another machine" if self.is_elsewhere else words
 
 
 def holder(folder: Path) -> Holder | None:
-    """The run that holds a folder; None if there is none that lives. Takes no lock."""
+    """The run that is using a folder; None if there is none. Does not lock anything."""
     owner = _read(folder / CLAIM_FILE) or _read(folder / LOCK_FILE)
     try:
         fate = ProcessIdentity(**owner["process"]).fate if owner else "gone"
@@ -159,7 +159,7 @@ def holder(folder: Path) -> Holder | None:
 if sys.platform == "win32":
     import msvcrt
 
-    _FAR_AWAY = 0x7FFF0000  # Windows forbids reading locked bytes, and others must be able to read who we are
+    _FAR_AWAY = 0x7FFF0000  # Windows forbids reading locked bytes, and others must be able to read the owner
 
     def _take(file: IO[str]) -> None:
         os.lseek(file.fileno(), _FAR_AWAY, os.SEEK_SET)
@@ -181,25 +181,25 @@ def _this_process() -> dict[str, Any]:
 def _is_alive(owner: dict[str, Any]) -> bool | None:
     try:
         return ProcessIdentity(**owner["process"]).is_alive()
-    except (KeyError, TypeError):  # empty: its owner is writing it just now, or was killed while it did
+    except (KeyError, TypeError):  # empty: its owner is still writing it, or was killed while writing
         return None
 
 
-def _bury(claim: Path, dead: dict[str, Any]) -> None:
-    """Remove the claim of a dead process, and not one that another start has made in its place meanwhile."""
-    grave = claim.with_name(f"{CLAIM_FILE}-{secrets.token_hex(8)}")
+def _remove_claim(claim: Path, dead: dict[str, Any]) -> None:
+    """Remove the claim of a dead process, but not one that another start has created meanwhile."""
+    removed = claim.with_name(f"{CLAIM_FILE}-{secrets.token_hex(8)}")
     with contextlib.suppress(FileNotFoundError):
-        claim.rename(grave)
-        if _read(grave) != dead:
+        claim.rename(removed)
+        if _read(removed) != dead:
             with contextlib.suppress(FileExistsError):
-                os.link(grave, claim)
-        grave.unlink()
+                os.link(removed, claim)
+        removed.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # empty, or cut short by a crash: nobody to name
+    except (OSError, ValueError):  # empty, or cut short by a crash: the owner is unknown
         return {}
     return owner if isinstance(owner, dict) else {}
 

@@ -1,4 +1,4 @@
-"""What is deleted of checkpoints: old ones, the state of those that keep only their weights, and unfinished ones."""
+"""Deletes old checkpoints, the state of checkpoints that keep only their weights, and unfinished checkpoints."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from toolkit.output.bundles import BEGUN, MANIFEST, Bundle, file_size, find_bund
 
 
 def prune(output_folder: Path, keep: int, *, newest: int, keep_states: int = 0) -> list[Path]:
-    """Delete old bundles and what unfinished ones left, with the weights that their manifests list; then old states.
+    """Delete old bundles with their weights, the remains of unfinished bundles, and then old states.
 
-    Trusts manifests and sizes; nothing is hashed. A file of another size than was written is no longer ours: it stays.
-    So does the newest bundle that a run can go on from, whatever the numbers say.
+    Trusts manifests and sizes; nothing is hashed. A file whose size has changed is no longer ours and is kept. The
+    newest bundle that a run can resume from is always kept, whatever the settings.
 
     Args:
-        output_folder: the job's folder.
-        keep: how many bundles stay, counted from `newest` down; 0 keeps everything.
-        newest: step of the bundle that was just written. It and those above it stay.
-        keep_states: how many of them keep the state that a run goes on from; 0: all.
+        output_folder: the job's output folder.
+        keep: how many bundles to keep, counted from `newest` down; 0 keeps all.
+        newest: step of the bundle that was just written. It and all later bundles are kept.
+        keep_states: how many of the kept bundles keep the state that a run resumes from; 0: all.
 
     Returns:
-        What the user sees disappear: files of weights, and the folders whose state is gone while their weights stay.
+        What was deleted, as the user sees it: weight files, and the folders of states whose weights are kept.
     """
     bundles, broken = find_bundles(output_folder, is_thorough=False)
     known = [bundle for bundle in bundles if bundle.step <= newest]
@@ -49,19 +49,19 @@ def prune(output_folder: Path, keep: int, *, newest: int, keep_states: int = 0) 
 
 
 def _delete_state(bundle: Bundle) -> bool:
-    """The manifest first: it never lists a file that is not there. Returns whether there was a state until now."""
-    if not bundle.output_files:  # the last step of a run, before it was made longer: its weights have another owner
+    """Rewrite the manifest, then delete the files it no longer lists. Returns whether there was a state to delete."""
+    if not bundle.output_files:  # the last step of a run that was later extended: no bundle owns the final weights
         _delete(bundle)
         return True
     had_state = bundle.has_state
     if had_state:
         without_state(bundle)
-    _clear(bundle.folder, but=MANIFEST)
+    _clear(bundle.folder, keep=MANIFEST)
     return had_state
 
 
 def discard_unfinished(folder: Path, output_files: Iterable[Path]) -> None:
-    """Delete what a bundle that could not be finished has taken of the disk, as far as that is possible."""
+    """Free the disk space of a bundle that could not be finished, as far as possible."""
     with contextlib.suppress(OSError):
         for path in output_files:
             delete_file(path)
@@ -71,7 +71,7 @@ def discard_unfinished(folder: Path, output_files: Iterable[Path]) -> None:
 
 
 def _delete(bundle: Bundle) -> list[Path]:
-    """Weights first: as long as the manifest stands, a later prune knows what is left to do."""
+    """Delete the weights first: as long as the manifest exists, a later call can finish the job."""
     deleted = []
     for path in bundle.output_files:
         if file_size(path) == bundle.files[path].num_bytes:
@@ -83,17 +83,17 @@ def _delete(bundle: Bundle) -> list[Path]:
     return deleted
 
 
-def _clear(folder: Path, *, but: str | None = None) -> None:
-    """Delete what we write into a bundle's folder, and the folder unless something else is in there."""
+def _clear(folder: Path, *, keep: str | None = None) -> None:
+    """Delete the files that we write to a bundle's folder, and the folder if nothing else is in it."""
     for path in folder.iterdir():
         is_ours = path.suffix in (".safetensors", ".json") or path.name == BEGUN
         is_ours |= path.name.startswith(TEMPORARY_PREFIX)
-        if is_ours and path.name != but:
+        if is_ours and path.name != keep:
             delete_file(path)
     _remove_empty([folder])
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
-        with contextlib.suppress(OSError):  # something of the user's is in there
+        with contextlib.suppress(OSError):  # the user has put something there
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""`runs.jsonl`: every start of a job in its output folder, what it was started with and how it ended."""
+"""`runs.jsonl`: a record of every start of a job, what it was started with and how it ended."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _MOST_BYTES = 1 << 24  # more than ten thousand starts
 
 
 class RunRecord:
-    """The record of one start. Each entry is one short line in one write: a kill cuts short at most the last.
+    """The record of one start. Each entry is one short line in a single write, so a kill damages at most the last one.
 
-    A record that cannot be written (a full disk, for one) does not stop the run. The event log gets the end as well.
+    A record that cannot be written, for example on a full disk, does not stop the run. The end of the run is
+    also written to the event log.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -56,12 +57,12 @@ class RunRecord:
         write_end(self.path.parent, self.run, step=step, **self._ending)
 
     def resumed(self, step: int, **facts: Any) -> None:
-        """The run is ready for its first step."""
+        """Record that the run is ready for its first step."""
         self._first_step = step
         self._append("resumed", step=step, **facts)
 
     def ends(self, status: str, **facts: Any) -> None:
-        """How the run ends, to be written when the block is left."""
+        """Set how the run ends; this is written when the block is left."""
         self._ending = {"status": status, **facts}
 
     def _append(self, kind: str, **fields: Any) -> None:
@@ -71,7 +72,6 @@ class RunRecord:
             file.seek(max(0, size - 1))
             is_torn = size > 0 and file.read(1) != b"\n"
             file.write(("\n" * is_torn + line + "\n").encode())
-
 
     def _last_step(self) -> int | None:
         """Steps done when this start ends; None if it has not come to its first."""
@@ -96,12 +96,12 @@ def write_end(folder: Path, run: str, *, status: str, step: int | None = None, e
 
 @dataclass
 class Run:
-    """One start, read back.
+    """One start, as read from the record.
 
     Attributes:
-        start: facts of the start.
-        resumed: facts of its first step; empty if it never came so far.
-        end: how it ended; empty if it did not say.
+        start: entry written at the start.
+        resumed: entry written before the first step; empty if the run did not get that far.
+        end: entry that says how the run ended; empty if it was not written.
     """
 
     start: dict[str, Any]
@@ -110,11 +110,11 @@ class Run:
 
     @property
     def status(self) -> str:
-        """How it ended, or what is known of it.
+        """How the run ended, or what is known about it.
 
-        `done`, `failed`, `interrupted` or `stopped at once`, as it said; without a word of its own `running`, `killed`,
-        `ended by a reboot` or `another machine`, where it may still run; `no end known` if an older version has not
-        recorded which of the two; `unknown` if the record is damaged.
+        As recorded: `done`, `failed`, `interrupted` or `stopped at once`. Without such a record: `running`, `killed`,
+        `ended by a reboot`, or `another machine`, where it may still be running; `end unknown` if an older version did
+        not record the host; `unknown` if the record is damaged.
         """
         if self.end:
             return str(self.end.get("status", "unknown"))
@@ -123,15 +123,15 @@ class Run:
             fate = process.fate
         except (KeyError, TypeError):
             return "unknown"
-        return "no end known" if fate == "elsewhere" and not process.host else _FATES[fate]
+        return "end unknown" if fate == "elsewhere" and not process.host else _FATES[fate]
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All starts in order, of a very long record the latest. Lines that are damaged are passed over."""
+    """All starts in order; only the latest if the record is very long. Damaged lines are skipped."""
     runs: dict[str, Run] = {}
     order: list[Run] = []
     path = folder / RUNS_FILE
-    try:  # a pipe or a device would never come to an end
+    try:  # only regular files: a pipe or a device might never end
         content = _end_of(path) if path.is_file() else b""
     except OSError:
         return []

@@ -1,33 +1,36 @@
-"""Files where a run will write that no checkpoint of this run owns: another program's, or left when `state/` went."""
+"""Files that a run would overwrite but no checkpoint of it owns: from another program, or left without `state/`."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
+from toolkit.files import read_safetensors_header
 from toolkit.output.bundles import bundle_folder, is_begun, step_folders
 
 _STEP = re.compile(r"_(\d{1,18})")
-# Of a run of ours these are written anew by every start.
+# Files that every start of our own runs rewrites.
 _OTHERS = ("config.yaml", "samples/grid.jpg")
-_OPTIMIZER = "optimizer.pt"  # ai-toolkit's, of the weights beside it
+_OPTIMIZER = "optimizer.pt"  # ai-toolkit's optimizer state, next to its weights
 
 
 def unowned_files(
     folder: Path, job: str, *, after: int, takes_final: bool, writes_folders: bool = False
 ) -> tuple[Path, ...]:
-    """What has to make way before a run writes.
+    """The files that must be moved aside before a run writes.
 
     Args:
-        folder: the job's.
-        job: its name.
-        after: the step that the run goes on from; weights of this step and of earlier ones are not written again.
-        takes_final: whether the final weights count; not where a checkpoint of this run is gone on from.
-        writes_folders: whether the run writes weights as folders, in place of any folder.
+        folder: the job's output folder.
+        job: the job's name.
+        after: the step that the run resumes from; weights of this step and earlier ones are not written again.
+        takes_final: whether to include all final weights. If not, as where the run resumes from its own checkpoint,
+            only those of a later step whose checkpoint is gone, and those of unknown origin, are included.
+        writes_folders: whether the run writes weights as folders, which would replace any folder of that name.
     """
     if not folder.is_dir():
         return ()
@@ -36,7 +39,7 @@ def unowned_files(
     weights = [
         path
         for path, step in steps.items()
-        if (takes_final if step is None else step > after and not is_begun(bundle_folder(folder, step)))
+        if (takes_final and step is None) or _is_lost(folder, _step_inside(path) if step is None else step, after)
     ]
     others = [folder / _OPTIMIZER] if weights else []
     if weights or not (folder / "events.jsonl").exists():
@@ -45,17 +48,17 @@ def unowned_files(
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a run of ours has come as far as writing a checkpoint, be it unfinished."""
+    """Whether one of our runs has at least started to write a checkpoint."""
     return any(map(is_begun, step_folders(folder)))
 
 
 def must_not_be_read(config: Mapping[str, Any], unowned: Sequence[Path]) -> None:
-    """Raises UserError where a setting names one of the files that make way."""
-    places = {path.resolve() for path in unowned}
-    for key, text in _texts(config) if places else ():
-        with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all
+    """Raises UserError if a setting refers to one of the files that will be moved aside."""
+    moved = {path.resolve() for path in unowned}
+    for key, text in _texts(config) if moved else ():
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # not a valid path
             path = Path(text).expanduser().resolve()
-            if places.intersection((path, *path.parents)):
+            if moved.intersection((path, *path.parents)):
                 raise UserError(
                     f"{key}: {text} is where this job writes its own weights. Move or rename that file, or give the "
                     "job another `name`."
@@ -63,7 +66,7 @@ def must_not_be_read(config: Mapping[str, Any], unowned: Sequence[Path]) -> None
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a dump of settings, with its key."""
+    """Every string in the settings, with its key."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):
@@ -83,7 +86,21 @@ def _is_weights(path: Path, job: str, *, writes_folders: bool) -> bool:
     return not path.is_dir() or writes_folders or next(path.rglob("*.safetensors"), None) is not None
 
 
+def _is_lost(folder: Path, step: int | None, after: int) -> bool:
+    """Whether nothing is left of the run that wrote the weights of a step; None: the weights do not say of which."""
+    return step is None or (step > after and not is_begun(bundle_folder(folder, step)))
+
+
+def _step_inside(weights: Path) -> int | None:
+    """The step that the header of final weights names."""
+    path = next(iter(sorted(weights.rglob("*.safetensors"))), weights) if weights.is_dir() else weights
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        step = json.loads(read_safetensors_header(path)["__metadata__"]["training_info"])["step"]
+        return step if isinstance(step, int) else None
+    return None
+
+
 def _step(path: Path, job: str) -> int | None:
-    """The step in a name; None: final weights."""
+    """The step in a file name; None for final weights."""
     match = _STEP.fullmatch(path.name.removesuffix(".safetensors").removeprefix(job))
     return int(match[1]) if match else None

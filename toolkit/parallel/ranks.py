@@ -1,19 +1,24 @@
-"""Which of the processes of a run this is, and what they do together. One process is the usual case."""
+"""The rank of this process in a run, and operations across all ranks. Usually there is only one process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from torch import Tensor
+if TYPE_CHECKING:  # a check knows the ranks, and loads no torch
+    from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Ranks(Protocol):
-    """The processes of one run, counted from 0. Every rank makes the same calls in the same order.
+    """The processes of one run, numbered from 0. All ranks must make the same calls in the same order.
 
     Attributes:
         rank: number of this process.
-        world: how many there are.
+        world: number of processes.
     """
 
     rank: int
@@ -25,7 +30,7 @@ class Ranks(Protocol):
         ...
 
     def sum(self, number: int) -> int:
-        """The sum of every rank's number."""
+        """The sum of `number` over all ranks."""
         ...
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
@@ -33,16 +38,16 @@ class Ranks(Protocol):
         ...
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag of at least one rank is True."""
+        """Whether `flag` is True on at least one rank."""
         ...
 
     def barrier(self) -> None:
-        """Wait until every rank has come this far."""
+        """Wait until all ranks have reached this call."""
         ...
 
 
 class OneProcess:
-    """A run of a single process: nothing is sent, and nobody waits."""
+    """A run with a single process: no communication, no waiting."""
 
     rank = 0
     world = 1
@@ -61,3 +66,30 @@ class OneProcess:
 
     def barrier(self) -> None:
         """See Ranks."""
+
+
+@cache
+def find_ranks() -> Ranks:
+    """The processes of this run, the same value each time. No launcher is known that would start more than this one."""
+    return OneProcess()
+
+
+def done_by_first(ranks: Ranks, work: Callable[[], T]) -> T | None:
+    """Let the first rank do what is done once for all, such as moving files, while the others wait.
+
+    Returns:
+        What `work` gives; None on the other ranks.
+    """
+    answer = work() if ranks.is_first else None
+    ranks.barrier()
+    return answer
+
+
+@contextmanager
+def first_goes_ahead(ranks: Ranks) -> Iterator[None]:
+    """A `with` block that the first rank carries out before the others, which then find what it has left on disk."""
+    if not ranks.is_first:
+        ranks.barrier()
+    yield
+    if ranks.is_first:
+        ranks.barrier()

@@ -1,4 +1,4 @@
-"""`model.memory: auto`: the plan chooses how the model is held, on the card at hand."""
+"""`model.memory: auto`: the plan chooses number formats and offloading so that the model fits the card."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from toolkit.plan.stage_list import ENCODE_TEXT
 
 
 def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> dict[str, Any]:
-    """What to add to the `model` section so that the run fits; nothing where it fits as it is.
+    """Keys to add to the `model` section so that the run fits; empty if it fits as it is.
 
-    The same job on the same machine gets the same settings. Keys that the job gives are never changed.
+    The same job on the same machine always gets the same settings. Keys that the job sets are never changed.
 
     Raises:
-        UserError: nothing that may be chosen makes it fit.
+        UserError: no choice of the keys left to the plan makes the run fit.
     """
     groups = [[change for change in group if _may_set(model, change.keys)] for group in frozen_weight_changes(inputs)]
     ways = ways_to_fit(inputs, machine, groups, most=1)
     if not ways:
-        given = ", ".join(sorted(model.model_fields_set & _chosen_keys(inputs))) or "none of them is given"
+        given = ", ".join(sorted(model.model_fields_set & _chosen_keys(inputs))) or "none of them"
         raise UserError(
             f"model.memory: auto: no choice of number format and offloading makes the job fit {machine.name}. The job "
-            f"gives {given}; leave more of them to the plan, or make the training smaller (train.batch_size, "
+            f"sets {given}; leave more of these keys to the plan, or make the training smaller (train.batch_size, "
             "datasets.resolution)."
         )
     return {key.removeprefix("model."): value for key, value in ways[0].keys.items()}
 
 
 def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> PlanInputs:
-    """The inputs with every share of streamed layers that the job leaves to the plan: the least that fits.
+    """Fill in the shares of offloaded layers that the job leaves to the plan: each is the smallest that fits.
 
-    With `low_vram` that is the text encoder's, whatever the job says (see `ComponentLoader`). Where not even
-    everything is enough the share is 1, and the plan will be refused.
+    With `low_vram`, the text encoder's share is always among them (see `ComponentLoader`). If nothing fits, the share
+    is 1 and the plan will be refused.
     """
     if not model.layer_offloading:
         return _least(inputs, "te_offloaded", machine) if model.low_vram and inputs.device == "cuda" else inputs
@@ -51,22 +51,22 @@ def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> Pla
 
 
 def _least(inputs: PlanInputs, name: str, machine: Machine) -> PlanInputs:
-    """The share decides over the stages that hold its component, so that theirs is the room to look at."""
-    tenths = [_with_share(inputs, name, tenth / 10) for tenth in range(11)]
-    return next((one for one in tenths if machine.fits(_where_held(make_plan(one), name))), tenths[-1])
+    """The smallest share that fits. Only the phases in which its component is loaded are considered."""
+    candidates = [_with_share(inputs, name, tenth / 10) for tenth in range(11)]
+    return next((one for one in candidates if machine.fits(_where_loaded(make_plan(one), name))), candidates[-1])
 
 
 def _with_share(inputs: PlanInputs, name: str, share: float) -> PlanInputs:
     return replace(inputs, offloaded=share) if name == "offloaded" else replace(inputs, te_offloaded=share)
 
 
-def _where_held(plan: Plan, name: str) -> Plan:
+def _where_loaded(plan: Plan, name: str) -> Plan:
     phases = [phase for phase in plan.phases if (phase.stage == ENCODE_TEXT.name) == (name == "te_offloaded")]
     return replace(plan, phases=tuple(phases))
 
 
 def _may_set(model: ModelConfig, keys: Mapping[str, Any]) -> bool:
-    """Whether a change leaves every key alone that the job gives another value."""
+    """Whether a change keeps the value of every key that the job sets."""
     names = {key.removeprefix("model."): value for key, value in keys.items()}
     return all(getattr(model, name) == value for name, value in names.items() if name in model.model_fields_set)
 

@@ -1,4 +1,4 @@
-"""Settings that make a run smaller, with what each costs, and the cheapest ones that make it fit."""
+"""Changes of settings that make a run smaller, the cost of each, and the cheapest ones that make the run fit."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import QTYPES, bits_of
 
-# So many bytes, twice over a bus of 25 GB a second, take 0.4 s: as much of a loss as hardly fewer bits.
+# Streaming this many bytes twice over a bus of 25 GB/s takes 0.4 s, which counts as a cost of 1.
 _STREAMED_BYTES = 5e9
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SIZES_PX = (1536, 1024, 768, 512)
 _RANKS = (256, 128, 64, 32, 16)
-# What costs so much more than the cheapest way is no advice.
-_TOO_DEAR = 12.0
+# Do not suggest what costs this much more than the cheapest way.
+_TOO_EXPENSIVE = 12.0
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something to set otherwise.
+    """A change of settings.
 
     Attributes:
-        keys: what to write, by key of the job file.
-        fields: the same as fields of PlanInputs.
-        work: the same as fields of its Workload.
-        cost: what it takes in quality or speed; one is hardly noticed, ten is.
+        keys: the change as job file keys and their new values.
+        fields: the change as fields of PlanInputs.
+        work: the change as fields of Workload.
+        cost: loss of quality or speed; 1 is hardly noticeable, 10 clearly is.
     """
 
     keys: Mapping[str, Any] = field(default_factory=dict)
@@ -42,14 +42,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Way:
-    """Changes that together make a run fit, and the plan that it then has."""
+    """Changes that together make a run fit, and the resulting plan."""
 
     changes: tuple[Change, ...]
     plan: Plan
 
     @property
     def keys(self) -> dict[str, Any]:
-        """All keys to write."""
+        """The job file keys to set, with their new values."""
         return {key: value for change in self.changes for key, value in change.keys.items()}
 
 
@@ -57,9 +57,9 @@ _NOTHING = Change()
 
 
 def ways_to_fit(inputs: PlanInputs, machine: Machine, groups: Iterable[Iterable[Change]], *, most: int) -> list[Way]:
-    """The cheapest sets of changes, at most one of each group, with which the run fits.
+    """The cheapest sets of changes that make the run fit, with at most one change from each group.
 
-    A set that holds all changes of a cheaper one is no other way and is left out; so is one that costs far more.
+    A set that includes all changes of a cheaper one is left out, and so is one that costs far more than the cheapest.
     """
     limit = math.inf
     ways: list[Way] = []
@@ -71,21 +71,21 @@ def ways_to_fit(inputs: PlanInputs, machine: Machine, groups: Iterable[Iterable[
         if any(set(way.keys) <= {key for change in changes for key in change.keys} for way in ways):
             continue
         changed = _changed(inputs, changes)
-        if changed.is_fused and changed.accumulates:  # a gradient that is used up at once cannot be summed
+        if changed.is_fused and changed.accumulates:  # a gradient that is freed at once cannot be accumulated
             continue
         plan = make_plan(changed)
         if machine.fits(plan):
             ways.append(Way(changes, plan))
-            limit = min(limit, _cost(inputs, changes) + _TOO_DEAR)
+            limit = min(limit, _cost(inputs, changes) + _TOO_EXPENSIVE)
             if len(ways) == most:
                 break
     return ways
 
 
 def frozen_weight_changes(inputs: PlanInputs) -> list[list[Change]]:
-    """Changes of how the model is held: what is trained stays the same."""
+    """Changes of how the frozen weights are stored; the training stays the same."""
     groups = []
-    if inputs.lora_rank is not None:  # before the text encoder's, which has the last word on its own format
+    if inputs.lora_rank is not None:  # before the text encoder's changes, which override its format
         groups += [_qtypes(inputs), _shares(inputs)]
     groups += [_te_qtypes(inputs), _activations(inputs)]
     if not inputs.low_vram and inputs.work.decode_px > WHOLE_LOW_VRAM_PX:
@@ -94,7 +94,7 @@ def frozen_weight_changes(inputs: PlanInputs) -> list[list[Change]]:
 
 
 def training_changes(inputs: PlanInputs) -> list[list[Change]]:
-    """Changes of the training itself."""
+    """Changes that affect the training itself."""
     groups = []
     if not inputs.recomputes:
         groups.append([Change({"train.gradient_checkpointing": True}, {"recomputes": True}, cost=2)])
@@ -116,7 +116,7 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
 
 
 def _cost(inputs: PlanInputs, changes: Iterable[Change]) -> float:
-    """The costs of the changes, and that of the bytes which they let stream twice in every step."""
+    """The cost of the changes, plus that of the bytes that then stream twice in every step."""
     streamed = offloaded_bytes(_changed(inputs, changes))
     return sum(change.cost for change in changes) + streamed / _STREAMED_BYTES
 
@@ -131,7 +131,7 @@ def _changed(inputs: PlanInputs, changes: Iterable[Change]) -> PlanInputs:
 
 
 def _qtypes(inputs: PlanInputs) -> list[Change]:
-    """`quantize` goes for the text encoder too where the job does not say otherwise."""
+    """`quantize` also applies to the text encoder unless the job says otherwise."""
     followed = {"te_qtype": "qfloat8"} if inputs.te_follows and inputs.te_qtype is None else {}
     return [
         Change({"model.quantize": True, "model.qtype": name}, {"qtype": name, **followed}, cost=cost)
@@ -152,7 +152,7 @@ def _smaller(qtype: str | None, width: int) -> Iterator[tuple[str, float]]:
 
 
 def _shares(inputs: PlanInputs) -> list[Change]:
-    """The text encoder then streams too, as a whole if the job does not say otherwise."""
+    """Shares to offload. The text encoder is then offloaded too, completely unless the job says otherwise."""
     if inputs.device == "cpu":
         return []
     return [
@@ -173,13 +173,13 @@ def _activations(inputs: PlanInputs) -> list[Change]:
 
 
 def _full_finetune(inputs: PlanInputs) -> list[list[Change]]:
-    """Narrower weights, the exact ones first, and one gradient at a time."""
-    held = inputs.trained_width + inputs.spare_width
+    """Narrower trained weights, the exact format first; and freeing each gradient after its update."""
+    current_width = inputs.trained_width + inputs.spare_width
     ways = (("bf16_split", 2, 1), ("bf16_stochastic", 0, 3)) if inputs.is_bf16 else ()
     narrower = [
         Change({"train.full_finetune_weights": name}, {"trained_width": 2, "spare_width": spare}, cost=cost)
         for name, spare, cost in ways
-        if 2 + spare < held or inputs.trained_width == 4
+        if 2 + spare < current_width or inputs.trained_width == 4
     ]
     if inputs.is_fused:
         return [narrower]
@@ -188,7 +188,7 @@ def _full_finetune(inputs: PlanInputs) -> list[list[Change]]:
 
 
 def _batches(inputs: PlanInputs) -> list[Change]:
-    """Smaller batches, and gradients summed over more of them where they can be."""
+    """Smaller batches, with gradients accumulated over more of them where possible."""
     changes = []
     for size, cost in {inputs.batch_size // 2: 2, 1: 3}.items():
         if 0 < size < inputs.batch_size and inputs.batch_size % size == 0:
@@ -213,7 +213,7 @@ def _sizes(inputs: PlanInputs) -> list[Change]:
 
 
 def _samples(inputs: PlanInputs) -> list[Change]:
-    """No samples: decoding one can be the largest of all."""
+    """No samples: decoding them can take the most memory of all."""
     if not inputs.work.sample_px:
         return []
     return [Change({"train.disable_sampling": True}, work={"sample_px": 0, "decode_px": 0, "shown_px": 0}, cost=5)]

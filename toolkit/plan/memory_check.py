@@ -1,4 +1,4 @@
-"""The memory plan of a job on the machine at hand, or on a card that the user names."""
+"""The memory plan of a job on this machine, or on a card that the user names."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from toolkit.plan.plan_report import as_text, describe_plan, describe_refusal, f
 
 @dataclass(frozen=True)
 class MemoryCheck:
-    """A plan, held against a machine.
+    """A plan compared with the memory of a machine.
 
     Attributes:
-        plan: the plan.
-        machine: what it is held against.
-        lines: for the user, of a plan that fits.
+        plan: the memory plan.
+        machine: the machine that the plan is compared with.
+        lines: description of the plan for the user; empty if it does not fit.
         settings: keys of the `model` section that the plan has chosen.
-        refusal: why the run cannot work; empty if it fits.
-        ways: what would make it fit, the cheapest first.
+        refusal: why the plan does not fit; empty if it fits.
+        ways: changes that would make it fit, the cheapest first.
     """
 
     plan: Plan
@@ -76,19 +76,19 @@ def check_memory(
     assistant_parameters: int | None = 0,
     lora_sides: tuple[int, ...] | None = None,
 ) -> MemoryCheck:
-    """Plan a job, with `model.memory: auto` also how its model is held.
+    """Plan the memory of a job; with `model.memory: auto`, also choose how its model is stored.
 
     Args:
-        process: the job.
-        size: of its model.
-        work: what goes through the model.
+        process: the job's training process.
+        size: sizes of the job's model.
+        work: the sizes of what goes through the model.
         device: a torch device name; None if the job's card is not in this machine.
-        vram_gb: plan for a card of this size instead.
-        assistant_parameters: weights of the assistant LoRA; None: it is not here, and is not counted.
-        lora_sides: see `PlanInputs`.
+        vram_gb: plan for a card of this many GB instead.
+        assistant_parameters: number of weights of the assistant LoRA; None if it is not on disk: it is not counted.
+        lora_sides: see `PlanInputs.lora_sides`.
 
     Returns:
-        The plan; if it does not fit, with the cheapest changes that make it fit.
+        The plan; if it does not fit, also the cheapest changes that make it fit.
 
     Raises:
         UserError: `model.memory: auto` finds no choice that fits.
@@ -97,7 +97,7 @@ def check_memory(
     if vram_gb is not None:
         kind, machine = "cuda", named_card(vram_gb)
     else:
-        machine = Machine("the job's card is not here") if device is None else this_machine(device)
+        machine = Machine("the job's card is not in this machine") if device is None else this_machine(device)
     counted = assistant_parameters or 0
     inputs = inputs_of(process, size, work, kind, assistant_parameters=counted, lora_sides=lora_sides)
     settings: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def check_memory(
         return MemoryCheck(plan, machine, settings=settings, refusal=describe_refusal(plan, machine, ways), ways=ways)
     lines = [*describe_plan(plan, machine), *warn_of_others(plan, machine)]
     if assistant_parameters is None:
-        lines.append("memory: model.assistant_lora_path is not here yet, so its weights are not counted")
+        lines.append("memory: model.assistant_lora_path is not on disk yet, so its weights are not counted")
     if process.model.memory == "auto":
         lines.append(f"model.memory: auto chose {_chosen(settings)}")
     return MemoryCheck(plan, machine, tuple(lines), settings)

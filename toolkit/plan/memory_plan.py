@@ -1,4 +1,4 @@
-"""What a run holds at the fullest moment of each of its phases, computed before anything is loaded."""
+"""Predicts the peak memory of each phase of a run before anything is loaded."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, TRAIN
 from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
 from toolkit.quantize.qtypes import bits_of
 
-# What the driver takes for a process, its kernels and the libraries' handles; 0.4 to 0.7 GB on cards of the last years.
+# Memory of the driver for a process, its kernels and library handles; 0.4 to 0.7 GB on recent cards.
 CONTEXT_BYTES = 600_000_000
-# Gaps between tensors that come and go. Weights are made once, in large pieces, and leave next to none.
+# Gaps between short-lived tensors. Weights are allocated once, in large pieces, and leave almost no gaps.
 GAPS_SHARE = 0.05
-# Python, torch, diffusers and transformers; with CUDA's libraries there is more.
+# Python, torch, diffusers and transformers; CUDA's libraries add to them.
 PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 3_000_000_000}
 RING_BLOCKS = 2
-# On a CPU the C library keeps what is freed between living tensors: about four times what a block works with, measured
-# on four runs (benchmarks/memory.py). Tensors of 32 MB and more are given back, which bounds it.
+# On a CPU the C library keeps memory that was freed between live tensors: about four times the working set of a block,
+# measured on four runs (benchmarks/memory.py). Tensors of 32 MB and more are returned to the system, which bounds it.
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
 _WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring")
@@ -29,13 +29,13 @@ _WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a run at its fullest moment.
+    """A part of a run, at its peak memory.
 
     Attributes:
-        name: what happens.
-        stage: the stage of the run that it belongs to.
-        device: bytes on the computing device by what they are; on a CPU this is RAM.
-        host: bytes in RAM beside them.
+        name: what happens in the phase.
+        stage: the stage of the run that the phase belongs to.
+        device: kind of data -> bytes on the computing device; on a CPU this is RAM.
+        host: kind of data -> further bytes in RAM.
     """
 
     name: str
@@ -45,46 +45,46 @@ class Phase:
 
     @property
     def tensor_bytes(self) -> int:
-        """All tensors on the device: what torch reports as allocated."""
+        """Bytes of all tensors on the device: what torch reports as allocated."""
         return sum(self.device.values())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All phases of a run.
+    """The memory plan of a run.
 
     Attributes:
-        inputs: what it was made from.
-        phases: in order.
+        inputs: what the plan was computed from.
+        phases: the phases of the run, in order.
     """
 
     inputs: PlanInputs
     phases: tuple[Phase, ...]
 
     def gpu_bytes(self, phase: Phase) -> int:
-        """What a phase takes of the card; 0 on a CPU."""
+        """GPU memory that a phase takes; 0 on a CPU."""
         if self.inputs.device == "cpu":
             return 0
         gaps = sum(size for name, size in phase.device.items() if name not in _WEIGHTS) * GAPS_SHARE
         return round(phase.tensor_bytes + gaps + CONTEXT_BYTES)
 
     def ram_bytes(self, phase: Phase) -> int:
-        """What a phase takes of the RAM."""
+        """RAM that a phase takes."""
         own = phase.tensor_bytes if self.inputs.device == "cpu" else 0
         return own + sum(phase.host.values()) + PROCESS_BYTES[self.inputs.device]
 
     @property
     def peak_gpu_bytes(self) -> int:
-        """The most that is taken of the card."""
+        """Peak GPU memory of the run."""
         return max(map(self.gpu_bytes, self.phases))
 
     @property
     def peak_ram_bytes(self) -> int:
-        """The most that is taken of the RAM."""
+        """Peak RAM of the run."""
         return max(map(self.ram_bytes, self.phases))
 
     def stage_peaks(self) -> dict[str, tuple[int, int]]:
-        """RAM and tensors on the card of each stage of the run, to be held against what is measured there."""
+        """Stage name -> (peak RAM, peak of tensors on the card), to be compared with what is measured."""
         peaks: dict[str, tuple[int, int]] = {}
         for phase in self.phases:
             ram, gpu = peaks.get(phase.stage, (0, 0))
@@ -94,7 +94,7 @@ class Plan:
 
 
 def make_plan(inputs: PlanInputs) -> Plan:
-    """The plan of a run. Pure arithmetic: no weight is read."""
+    """Compute the plan of a run. Pure arithmetic: no weights are read."""
     phases = [_encode_text(inputs), _encode_images(inputs), _load(inputs), _train(inputs)]
     if inputs.work.sample_px:
         phases.append(_sample(inputs))
@@ -102,7 +102,7 @@ def make_plan(inputs: PlanInputs) -> Plan:
 
 
 def transformer_bytes(inputs: PlanInputs) -> int:
-    """The weights of the transformer, wherever they are. A full fine-tune's are as wide as trained weights are."""
+    """Bytes of the transformer's weights, wherever they are. In a full fine-tune, they are the trained weights."""
     size = inputs.size.transformer
     if inputs.lora_rank is None:
         return size.parameters * inputs.trained_width
@@ -111,7 +111,7 @@ def transformer_bytes(inputs: PlanInputs) -> int:
 
 
 def quantized_bytes(inputs: PlanInputs) -> dict[tuple[str, str], int]:
-    """What is quantized, as (component, number format), with the bytes that it takes."""
+    """(component, number format) -> bytes, for everything that is quantized."""
     found = {}
     if inputs.qtype is not None:
         found["transformer", inputs.qtype] = transformer_bytes(inputs)
@@ -125,7 +125,7 @@ def quantized_bytes(inputs: PlanInputs) -> dict[tuple[str, str], int]:
 
 
 def offloaded_bytes(inputs: PlanInputs) -> int:
-    """Block weights that wait in RAM."""
+    """Bytes of block weights that are offloaded to RAM."""
     if inputs.lora_rank is None or inputs.device == "cpu":
         return 0
     bits = bits_of(inputs.qtype, inputs.width)
@@ -133,9 +133,9 @@ def offloaded_bytes(inputs: PlanInputs) -> int:
 
 
 def _encode_text(inputs: PlanInputs) -> Phase:
-    """One prompt at a time through each of the encoders, which are loaded together.
+    """One prompt at a time goes through each of the encoders, which are all loaded.
 
-    The hidden state of every layer is kept until the last is done.
+    The hidden state of every layer is kept until the last layer is done.
     """
     encoders, width = inputs.size.text_encoders, inputs.te_width
     tables = sum(size.embedding_parameters * width for size in encoders)
@@ -162,7 +162,7 @@ def _layer_bytes(inputs: PlanInputs, size: TextEncoderSize) -> float:
 
 
 def _streamed(inputs: PlanInputs, size: TextEncoderSize) -> tuple[int, int]:
-    """Bytes of a text encoder's ring on the card, and of its layers that wait in RAM."""
+    """Bytes of a text encoder's ring on the card, and of its layers that are offloaded to RAM."""
     if inputs.device == "cpu" or size.is_held_whole or not inputs.te_offloaded:
         return 0, 0
     layer = _layer_bytes(inputs, size)
@@ -170,8 +170,8 @@ def _streamed(inputs: PlanInputs, size: TextEncoderSize) -> tuple[int, int]:
 
 
 def _text_working(inputs: PlanInputs, size: TextEncoderSize) -> int:
-    spread_out = 0 if _te_qtype(inputs, size) is None else size.hidden_size * size.inner_size
-    return (4 * size.num_tokens * size.inner_size + spread_out) * inputs.te_width
+    dequantized = 0 if _te_qtype(inputs, size) is None else size.hidden_size * size.inner_size
+    return (4 * size.num_tokens * size.inner_size + dequantized) * inputs.te_width
 
 
 def _encode_images(inputs: PlanInputs) -> Phase:
@@ -184,7 +184,7 @@ def _encode_images(inputs: PlanInputs) -> Phase:
 
 
 def _load(inputs: PlanInputs) -> Phase:
-    """Tensor by tensor: beside what stays, one layer as it is in the file, in RAM and where it is quantized."""
+    """Tensor by tensor: besides what stays, one layer as it is in the file, in RAM and wherever it is quantized."""
     layer = inputs.size.transformer.largest_linear * inputs.width
     quantizing = {} if inputs.qtype is None else {"working set": 2 * layer}
     parts, host = _loaded(inputs), {"loading": layer} | _offloaded(inputs)
@@ -219,7 +219,7 @@ def _sample(inputs: PlanInputs) -> Phase:
 
 
 def _save(inputs: PlanInputs) -> Phase:
-    """Saved weights are cast on the device; what is written goes through the RAM, tensor by tensor."""
+    """Weights are cast on the device, and then written through RAM tensor by tensor."""
     count = inputs.num_trained
     parts = _resident(inputs) | {"saved weights": count * inputs.save_width}
     written = min(count, inputs.size.transformer.largest_linear) * inputs.trained_width
@@ -227,12 +227,12 @@ def _save(inputs: PlanInputs) -> Phase:
 
 
 def _dequantized(inputs: PlanInputs) -> Parts:
-    """A quantized layer multiplies with its whole weight, made anew for each pass."""
+    """A quantized layer multiplies with its whole weight, which is dequantized in each pass."""
     return {} if inputs.qtype is None else {"a layer's weight": inputs.size.transformer.largest_linear * inputs.width}
 
 
 def _resident(inputs: PlanInputs) -> Parts:
-    """What is on the device all through training."""
+    """What stays on the device throughout training."""
     parts = _loaded(inputs)
     if inputs.lora_rank is not None:
         parts["LoRA"] = inputs.trained_width * inputs.num_trained

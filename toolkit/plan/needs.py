@@ -1,20 +1,21 @@
-"""What the parts of a run need: texts and pictures to encode, components that stay, passes through the model.
+"""What the parts of a run need: texts and pictures to encode, components that stay loaded, passes through the model.
 
-Dataset, objective and sampler each answer with a `Needs`; the check makes their union, once. The printed plan, the
-memory plan and the stages that encode read that one value.
+Dataset, objective and sampler each return a `Needs`; the check makes their union, once. The printed plan, the memory
+plan and the encode stages all read that one value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from toolkit.data.examples import Example, Layout, Reference
 from toolkit.objectives.choices import Passes
 
 Component = Literal["text_encoder", "vae", "transformer"]
+Kind = Literal["texts", "pictures", "views"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Picture:
     """A picture that the VAE encodes once.
 
     Attributes:
-        source: the example, or a reference image of one.
-        folder: the cache folder that keeps its latents; None for memory.
+        source: an example, or a reference image of an example.
+        folder: cache folder for the picture's latents; None to keep them in memory.
     """
 
     source: Example | Reference
@@ -32,12 +33,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class View:
-    """A picture that a vision encoder sees once. No part of today's runs asks for one.
+    """A picture that a vision encoder encodes once. No part of a run asks for one yet.
 
     Attributes:
-        source: the example, or a reference image of one.
-        encoder: name of the component that encodes it.
-        folder: the cache folder that keeps the result; None for memory.
+        source: an example, or a reference image of an example.
+        encoder: name of the component that encodes the picture.
+        folder: cache folder for the result; None to keep it in memory.
     """
 
     source: Example | Reference
@@ -50,8 +51,8 @@ class Resident:
     """A component that stays loaded while the transformer trains.
 
     Attributes:
-        component: its name.
-        reason: for the user: what stays loaded, why, and what it costs.
+        component: name of the component.
+        reason: what stays loaded and why, as a sentence for the user.
     """
 
     component: Component
@@ -60,17 +61,17 @@ class Resident:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one part needs, or with `|` several parts together.
+    """What one part of a run needs; `|` combines the needs of several parts.
 
     Attributes:
-        texts: each distinct text to encode, and the cache folder that keeps its embeddings; None for memory.
-        captions: those of the texts that training reads; the others are read when samples are drawn.
-        pictures: what the VAE encodes before training.
-        views: what vision encoders encode before training.
-        resident: components that stay loaded.
-        passes: through the transformer, for each batch.
-        trained: sizes of the examples, each with those of its references.
-        sampled: the same of the samples.
+        texts: distinct text to encode -> cache folder for its embeddings; None to keep them in memory.
+        captions: texts that training reads; all other texts are read when samples are drawn.
+        pictures: pictures that the VAE encodes before training.
+        views: pictures that vision encoders encode before training.
+        resident: components that stay loaded while the transformer trains.
+        passes: passes through the transformer for each batch.
+        trained: size of each example, followed by the sizes of its references.
+        sampled: size of each sample, followed by the sizes of its references.
     """
 
     texts: Mapping[str, Path | None] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Needs:
     sampled: tuple[Layout, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
-        """Both together. A text that one of them keeps on disk is kept on disk."""
+        """Combine both. A text that either keeps on disk is kept on disk."""
         texts = {**self.texts}
         for text, folder in other.texts.items():
             texts[text] = texts.get(text) or folder
@@ -102,9 +103,17 @@ class Needs:
         """Whether a component stays loaded while the transformer trains."""
         return any(resident.component == component for resident in self.resident)
 
+    def encoded(self, kind: Kind) -> Sequence[tuple[Any, Path | None]]:
+        """What is to be encoded of a kind, each with the folder that keeps it; None for memory."""
+        if kind == "texts":
+            return tuple(self.texts.items())
+        if kind == "pictures":
+            return tuple((picture.source, picture.folder) for picture in self.pictures)
+        return tuple((view, view.folder) for view in self.views)
+
     @property
     def caption_folders(self) -> dict[str, Path | None]:
-        """The captions among the texts, each with its cache folder."""
+        """Caption -> cache folder for its embeddings; None to keep them in memory."""
         return {text: folder for text, folder in self.texts.items() if text in self.captions}
 
     @property

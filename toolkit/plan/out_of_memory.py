@@ -1,4 +1,4 @@
-"""What the user is told when the card is full in the middle of a run."""
+"""The error message for a card that runs out of memory during a run."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from toolkit.plan.memory_plan import Plan
 from toolkit.plan.plan_report import describe_ways, find_ways
 from toolkit.units import GB, gigabytes
 
-# Of what was planned, or was there: what to aim at the next time.
-_LESS = 0.9
+# Share of the predicted or available memory to aim for in the next run.
+_TARGET_SHARE = 0.9
 
 
 @contextmanager
-def explained(plan: Plan | None, device: str, stage: Callable[[], str]) -> Iterator[None]:
-    """A `with` block in which torch's complaint of a full card becomes a message with a way out.
+def explain_out_of_memory(plan: Plan | None, device: str, stage: Callable[[], str]) -> Iterator[None]:
+    """Within the `with` block, turn torch's out-of-memory error into a message that says what to do.
 
     Args:
-        plan: of the run; None if there is none.
-        device: that of the run, as torch names it.
-        stage: which one the run is in.
+        plan: memory plan of the run; None if there is none.
+        device: torch device name of the run.
+        stage: returns the name of the current stage.
 
     Raises:
-        UserError: the card was full.
+        UserError: the card ran out of memory.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         text = f"memory: the card is full, in stage {stage()}. {error}"
         own_bytes = torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
-        raise UserError("\n".join([text, *way_out(plan, this_machine(device), own_bytes)])) from error
+        raise UserError("\n".join([text, *advice(plan, this_machine(device), own_bytes)])) from error
 
 
-def way_out(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
-    """Lines on who holds the card, what had been predicted, and which changes make the run smaller.
+def advice(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
+    """Lines that say what other programs hold, what was predicted, and which changes make the run smaller.
 
     Args:
-        plan: of the run.
-        machine: as it is now.
-        own_bytes: what this process holds of the card.
+        plan: memory plan of the run; None if there is none.
+        machine: the machine in its current state.
+        own_bytes: GPU memory that this process holds.
     """
     lines = []
     total, free = machine.gpu_bytes or 0, machine.free_gpu_bytes or 0
@@ -52,9 +52,9 @@ def way_out(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
     if others > GB:
         lines.append(f"Other programs hold {gigabytes(others)} of the {gigabytes(total)} GB: close them.")
     if plan is None:
-        return [*lines, "There is no plan for this model. docs/vram.md names the settings that make runs smaller."]
+        return [*lines, "There is no memory plan for this model. docs/vram.md lists settings that make runs smaller."]
     peak = plan.peak_gpu_bytes
-    lines.append(f"The plan had predicted {gigabytes(peak)} GB at most, and the card has {gigabytes(total)}.")
-    smaller = replace(machine, gpu_bytes=round(_LESS * min(peak, total - others)))
+    lines.append(f"The plan predicted at most {gigabytes(peak)} GB, and the card has {gigabytes(total)} GB.")
+    smaller = replace(machine, gpu_bytes=round(_TARGET_SHARE * min(peak, total - others)))
     ways = describe_ways(find_ways(plan, smaller), smaller)
     return [*lines, *(["Any of these makes the run smaller:", *ways] if ways else [])]

@@ -1,4 +1,4 @@
-"""What a memory plan is made from: the settings of a job that cost memory, and the sizes of what it works on."""
+"""The inputs of a memory plan: the settings of a job that affect memory, and the sizes of what it works on."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ Device = Literal["cpu", "cuda", "mps"]
 
 @dataclass(frozen=True)
 class Workload:
-    """The largest things that go through a model, in pixels.
+    """The largest inputs that go through a model, in pixels.
 
     Attributes:
-        train_px: of one example, its references included.
-        reference_px: of them, those of its references.
-        encode_px: of one picture for the VAE.
-        sample_px: of one sample with its references, as the transformer sees them; 0 if none is drawn.
-        decode_px: of one sample.
-        shown_px: of one reference of a sample, which is encoded while the transformer is there.
-        keeps_vae: the VAE stays loaded while training.
+        train_px: pixels of the largest example, including its references.
+        reference_px: pixels of the references of that example.
+        encode_px: pixels of the largest picture that the VAE encodes before training.
+        sample_px: pixels of the largest sample with its references, as the transformer sees them; 0 without samples.
+        decode_px: pixels of the largest sample.
+        shown_px: pixels of the largest reference of a sample, which is encoded while the transformer is loaded.
+        keeps_vae: whether the VAE stays loaded while training.
+        passes: forward passes per batch that keep their activations until backward.
         encodings: bytes of encoded captions and pictures that are kept in memory.
     """
 
@@ -34,41 +35,45 @@ class Workload:
     decode_px: int = 0
     shown_px: int = 0
     keeps_vae: bool = False
+    passes: int = 1
     encodings: int = 0
 
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """Everything that decides how much memory a run takes.
+    """Everything that determines how much memory a run takes.
 
     Attributes:
-        size: of the model.
-        work: what goes through it.
-        device: where the model is.
-        width: bytes of a number that is computed with; 4 means no autocast.
-        is_bf16: such a number is a bf16: only then can trained weights be held as such.
-        vae_width: the same for the VAE.
+        size: sizes of the model.
+        work: sizes of what goes through the model.
+        device: kind of device that the model runs on.
+        width: bytes per number in computations; 4 means no autocast.
+        is_bf16: whether computations are in bf16; only then can trained weights be kept in bf16.
+        vae_width: bytes per number in the VAE.
         te_width: bytes of an unquantized weight of the text encoder.
-        qtype, te_qtype: number formats of the frozen weights; None leaves them as they are.
-        te_follows: the job leaves it to `quantize` whether the text encoder is quantized.
-        lora_rank: None for a full fine-tune.
-        blocks_only: the LoRA is on the layers of blocks only.
-        lora_sides: inputs plus outputs of the layers that carry LoRA, of each run of blocks, then of those outside;
-            None: every layer that may carry one does.
+        qtype: number format of the transformer's frozen weights; None if they are not quantized.
+        te_qtype: number format of the text encoder's weights; None if they are not quantized.
+        te_follows: whether `quantize` also decides if the text encoder is quantized.
+        lora_rank: rank of the LoRA; None for a full fine-tune.
+        blocks_only: whether only layers inside blocks carry a LoRA.
+        lora_sides: inputs plus outputs of the layers that carry a LoRA, summed for each run of blocks, then for the
+            layers outside blocks; None if every layer that can carry a LoRA does.
         trained_width: bytes of a trained weight and of its gradient.
-        spare_width: bytes kept beside each trained weight, such as the other half of one that is held in bf16.
+        spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
         optimizer: a key of `OPTIMIZERS`.
-        keeps_average: there is a running average of the trained weights.
-        batch_size: examples that are computed at once.
-        accumulation: batches over which gradients are summed.
-        is_fused: each weight is updated as soon as its gradient is there, so that one gradient is alive at a time.
-        recomputes: activations within blocks are recomputed (gradient checkpointing).
-        offloaded, te_offloaded: share of the block weights that wait in RAM, 0 to 1.
-        te_share: what te_offloaded is as soon as layers are offloaded.
-        offloads_activations: what is kept between blocks waits in RAM.
-        low_vram: large samples are decoded in tiles.
+        keeps_average: whether there is a moving average of the trained weights.
+        batch_size: number of examples per batch.
+        accumulation: number of batches over which gradients are accumulated.
+        is_fused: whether each weight is updated as soon as its gradient is computed, so that only one gradient at a
+            time is alive.
+        recomputes: whether activations inside blocks are recomputed (gradient checkpointing).
+        offloaded: share of the transformer's block weights that is offloaded to RAM, 0 to 1.
+        te_offloaded: share of the text encoder's layers that is offloaded to RAM, 0 to 1.
+        te_share: the share of the text encoder to offload if offloading is turned on, 0 to 1.
+        offloads_activations: whether activations kept between blocks are offloaded to RAM.
+        low_vram: whether large samples are decoded in tiles.
         save_width: bytes of a saved weight.
-        assistant_parameters: weights of a frozen LoRA that is at work while training.
+        assistant_parameters: number of weights of a frozen LoRA that is active during training.
     """
 
     size: ModelSize
@@ -112,7 +117,7 @@ class PlanInputs:
 
     @property
     def num_trained(self) -> int:
-        """Weights that are trained."""
+        """Number of trained weights."""
         transformer = self.size.transformer
         if self.lora_rank is None:
             return transformer.parameters
@@ -120,7 +125,7 @@ class PlanInputs:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """`lora_sides`, or those of every layer that may carry a LoRA."""
+        """`lora_sides`, or the value for a LoRA on every layer that can carry one."""
         if self.lora_sides is not None:
             return self.lora_sides
         return self.size.transformer.lora_sides(blocks_only=self.blocks_only)
@@ -174,5 +179,5 @@ def inputs_of(
 
 
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:
-    """`auto` begins at none; `toolkit.plan.auto` raises it to what is needed."""
+    """`auto` starts at 0; `toolkit.plan.auto` raises it as far as needed."""
     return 0.0 if value == "auto" or not is_on else value

@@ -1,25 +1,23 @@
-"""The stages of a training run: the one list that is run, printed and predicted."""
+"""The stages of a training run: one list for running them, printing the plan and predicting memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
-from toolkit.plan.needs import Component
-
-Kind = Literal["texts", "pictures"]
+from toolkit.plan.needs import Component, Kind, Needs
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run with a component of its own, which is loaded in it and then freed, unless the needs keep it.
+    """A part of the run that loads one component, and frees it at the end unless other parts need it.
 
     Attributes:
-        name: heading, and the name in the event log.
-        component: of the model.
-        label: what people call the component.
-        doing: what a run says that it is stopped in, before the first step.
+        name: heading of the stage, and its name in the event log.
+        component: the model component that the stage loads.
+        label: name of the component in messages.
+        doing: what the stage does, for the message of a run that is stopped in it before the first step.
     """
 
     name: str
@@ -29,17 +27,17 @@ class Stage:
 
     @property
     def stopped(self) -> str:
-        """What is said of a run that is stopped here."""
+        """The message for a run that is stopped in this stage."""
         return f"Stopped while {self.doing}, before the first step."
 
 
 @dataclass(frozen=True)
 class EncodeStage(Stage):
-    """A stage that encodes once what training reads in every step.
+    """A stage that encodes, once, data that training reads in every step.
 
     Attributes:
-        kind: field of `Needs` that lists what is encoded.
-        counted: what its items are called.
+        kind: kind of item that the stage encodes.
+        counted: plural noun for the encoded items, used in messages.
     """
 
     kind: Kind
@@ -54,6 +52,12 @@ ENCODE_STAGES = (ENCODE_TEXT, ENCODE_IMAGES)
 STAGES: Sequence[Stage] = (*ENCODE_STAGES, TRAIN)
 
 
+def without_a_stage(needs: Needs) -> list[Kind]:
+    """Kinds of which a part of the run needs something, and which no stage encodes: there must be none."""
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    return [kind for kind in kinds if needs.encoded(kind) and all(stage.kind != kind for stage in ENCODE_STAGES)]
+
+
 def describe_stages() -> str:
-    """A line for the plan."""
-    return f"stages: {', '.join(f'{stage.name} ({stage.label})' for stage in STAGES)}; each is then freed"
+    """A line about the stages for the printed plan."""
+    return f"stages: {', '.join(f'{stage.name} ({stage.label})' for stage in STAGES)}; each is freed at its end"

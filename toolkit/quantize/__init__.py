@@ -1,1 +1,1 @@
-"""Frozen linear layers in few bits: number formats, filling while streaming, and the cache."""
+"""Quantized frozen linear layers: their number formats, quantizing while loading, and the cache."""

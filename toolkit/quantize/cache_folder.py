@@ -1,4 +1,4 @@
-"""Where quantized weights are kept for later starts, and whether there is room; loads no torch."""
+"""Where quantized weights are cached for later starts, and whether there is room; does not import torch."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 
 from toolkit.output.disk import free_bytes
 
-ELSEWHERE = "Name another folder in model.quantize_cache, or turn it off with --no-cache."
-_SPARE_BYTES = 1 << 30  # left free on the drive
+ELSEWHERE = "Set model.quantize_cache to another folder, or turn the cache off with --no-cache."
+_SPARE_BYTES = 1 << 30  # to leave free on the drive
 
 
 def trainer_cache() -> Path:
-    """The folder for everything that later starts of any job may use."""
+    """The folder for everything that later starts of any job can reuse."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(caches).expanduser() / "flux2-trainer"
 
 
 def cache_folder(setting: bool | Path) -> Path | None:
-    """The folder that `model.quantize_cache` means; None keeps nothing."""
+    """The cache folder for a value of `model.quantize_cache`; None if nothing is cached."""
     if setting is False:
         return None
     return setting if isinstance(setting, Path) else trainer_cache() / "quantized"
 
 
 def lack_of_room(folder: Path, size: int) -> str | None:
-    """Why the drive of `folder` cannot take `size` bytes, and what to do; None if it can."""
+    """Why `size` bytes do not fit on the drive of `folder`, and what to do; None if they fit."""
     free = free_bytes(folder)
     if free >= size + _SPARE_BYTES:
         return None
@@ -33,5 +33,5 @@ def lack_of_room(folder: Path, size: int) -> str | None:
 
 
 def find_similar(folder: Path, *, qtype: str, label: str) -> Path | None:
-    """An entry of this kind that is kept already, of whatever weights; None if there is none."""
+    """A cache entry with this format and label, whatever its weights; None if there is none."""
     return next(folder.glob(f"{label}-{qtype}-*.safetensors"), None)

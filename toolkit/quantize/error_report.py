@@ -1,4 +1,4 @@
-"""What each number format costs and loses, layer by layer: `python -m toolkit.quantize.error_report MODEL`."""
+"""The size and error of each number format, layer by layer: `python -m toolkit.quantize.error_report MODEL`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from toolkit.units import as_size
 from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.tensor_index import index_tensors
 
-_IN_BLOCK = re.compile(r"(.*\.)?\d+\..*weight")  # `transformer_blocks.3.attn.to_q.weight`, and no embedder
+_IN_BLOCK = re.compile(r"(.*\.)?\d+\..*weight")  # `transformer_blocks.3.attn.to_q.weight`, but not embedders
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What one format makes of one weight.
+    """The result of quantizing one weight to one format.
 
     Attributes:
-        num_bytes: of its buffers.
-        error: norm of what changed.
-        norm: of the weight.
+        num_bytes: bytes of the quantized buffers.
+        error: norm of the difference from the exact weight.
+        norm: norm of the exact weight.
     """
 
     num_bytes: int
@@ -38,12 +38,12 @@ class Loss:
 
     @property
     def relative(self) -> float:
-        """Share of the weight's norm that changed."""
+        """The error relative to the norm of the weight."""
         return self.error / self.norm if self.norm else 0.0
 
 
 def measure(weight: Tensor, qtype: str) -> Loss:
-    """Quantize a weight [N, K] and compare."""
+    """Quantize a weight [N, K] and compare it with the original."""
     buffers = FORMATS[qtype].quantize(weight)
     found = FORMATS[qtype].dequantize(buffers, in_features=weight.shape[1], dtype=torch.float32)
     exact = weight.float()
@@ -52,13 +52,13 @@ def measure(weight: Tensor, qtype: str) -> Loss:
 
 
 def total(losses: Sequence[Loss]) -> Loss:
-    """Of all layers together."""
+    """The loss of all layers together."""
     error, norm = (sum(getattr(loss, name) ** 2 for loss in losses) ** 0.5 for name in ("error", "norm"))
     return Loss(sum(loss.num_bytes for loss in losses), error, norm)
 
 
 def matrices(weights: PlainWeights, *, containing: str = "") -> list[str]:
-    """Names of the weights inside blocks that a model may quantize."""
+    """Names of the weights inside blocks that can be quantized."""
     return [
         name
         for name, entry in weights.entries.items()
@@ -67,7 +67,7 @@ def matrices(weights: PlainWeights, *, containing: str = "") -> list[str]:
 
 
 def report(weights: PlainWeights, names: Sequence[str], qtypes: Sequence[str], device: torch.device) -> Iterator[str]:
-    """A line for each weight with the relative error of each format, then all together and their size."""
+    """A line per weight with the relative error of each format, then lines with the total error and size."""
     losses: dict[str, list[Loss]] = {qtype: [] for qtype in qtypes}
     width = max(map(len, names))
     yield _line("relative error of", qtypes, width)
@@ -77,7 +77,7 @@ def report(weights: PlainWeights, names: Sequence[str], qtypes: Sequence[str], d
             losses[qtype].append(measure(weight, qtype))
         yield _line(name, [f"{losses[qtype][-1].relative:.2%}" for qtype in qtypes], width)
     sums = [total(losses[qtype]) for qtype in qtypes]
-    yield _line("all of them", [f"{loss.relative:.2%}" for loss in sums], width)
+    yield _line("total", [f"{loss.relative:.2%}" for loss in sums], width)
     yield _line("size", [as_size(loss.num_bytes) for loss in sums], width)
 
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         weights = PlainWeights(index_tensors(files))
         names = matrices(weights, containing=options.only)
         if not names:
-            raise UserError(f"{options.model}: no matrices inside blocks. Name one component, such as its transformer.")
+            raise UserError(f"{options.model}: has no matrices inside blocks. Give one component, say the transformer.")
         for line in report(weights, names, options.qtype, options.device):
             print(line, flush=True)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Fills a frozen module from its files, its linear layers quantized one by one as they come."""
+"""Loads a frozen module from its files, quantizing its linear layers one by one as they are read."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from toolkit.weights.streaming import set_tensor
 
 Placed = Callable[[str], None]
 DeviceOf = Callable[[str], torch.device]
-# Brings every tensor of a module to a device, and calls back with the name of each when it is there.
+# Loads every tensor of a module to a device, and calls back with the name of each once it is loaded.
 Fill = Callable[[torch.device, Placed | None], object]
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How the linear layers of a frozen module are held in few bits.
+    """How the linear layers of a frozen module are quantized.
 
     Attributes:
-        qtype: key of `QTYPES`.
-        layers: names of the linear layers; every one of them is quantized or an error is raised.
-        entry: file that keeps the quantized module for the next start; None keeps none.
-        on_cpu: quantize in host memory, so that no layer is on the GPU in full precision.
-        tell: is given lines for the user.
-        count: is told how many layers are quantized, of how many, and that they are layers.
+        qtype: number format, a key of `QTYPES`.
+        layers: names of the linear layers to quantize; it is an error if one of them cannot be.
+        entry: cache file that keeps the quantized module for later starts; None for no cache.
+        on_cpu: whether to quantize in host memory, so that no layer is ever on the GPU in full precision.
+        notify: called with lines for the user.
+        count: called with the number of quantized layers, of how many, and the word `layers`.
     """
 
     qtype: str
     layers: tuple[str, ...]
     entry: Path | None = None
     on_cpu: bool = False
-    tell: Callable[[str], None] = print
+    notify: Callable[[str], None] = print
     count: Callable[[int, int, str], None] = lambda done, total, unit: None
 
 
@@ -52,37 +52,37 @@ def fill_frozen(
     device_of: DeviceOf | None = None,
     quantization: Quantization | None,
 ) -> None:
-    """Give an empty module its frozen weights on `device`, quantized if asked.
+    """Load the frozen weights of an empty module, quantizing them if asked.
 
-    With quantization, memory holds what is quantized so far and one tensor in full precision; where an entry of the
-    cache has the module, `fill` is not called.
+    With quantization, memory holds what has been quantized so far and one tensor in full precision. If the cache has
+    the quantized module, `fill` is not called.
 
     Args:
-        module: its parameters are on the meta device.
+        module: a module with parameters on the meta device.
         fill: usually `stream_into` with its other arguments bound; its second argument is `placed`.
-        device: where the module is needed, and where it is quantized.
-        device_of: where each of its tensors is kept, by name; unset, on `device`.
-        quantization: None leaves the weights as they are.
+        device: the device that the module is used on, and quantized on.
+        device_of: maps a tensor's name to the device to keep it on; None for `device`.
+        quantization: how to quantize the module; None leaves the weights as they are.
 
     Raises:
-        UserError: unknown qtype, or weights that are not numbers.
+        UserError: the qtype is unknown, or weights are not finite.
         RuntimeError: a layer was left in full precision.
     """
-    where = device_of or (lambda name: device)
+    device_for = device_of or (lambda name: device)
     if quantization is None:
         fill(device, None)
-    elif not _from_cache(module, device_of=where, quantization=quantization):
-        _quantize_while(module, fill, device=device, device_of=where, quantization=quantization)
+    elif not _from_cache(module, device_of=device_for, quantization=quantization):
+        _quantize_while(module, fill, device=device, device_of=device_for, quantization=quantization)
         if quantization.entry is not None:
-            quantization.tell(keep_entry(quantization.entry, module))
+            quantization.notify(keep_entry(quantization.entry, module))
     stored = module.state_dict().keys()
     for name, buffer in list(module.named_buffers()):
-        if name not in stored:  # computed and not read, such as the frequencies of position embeddings
+        if name not in stored:  # computed rather than loaded, such as the frequencies of position embeddings
             set_tensor(module, name, buffer.to(device))
 
 
 def linear_layers(module: nn.Module, blocks: Iterable[str]) -> list[str]:
-    """Names of the linear layers inside these blocks, in the module's order: cache keys depend on both."""
+    """Names of the linear layers inside these blocks, in the module's order. Cache keys depend on names and order."""
     prefixes = tuple(f"{block}." for block in blocks)
     return [
         name for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and name.startswith(prefixes)
@@ -90,10 +90,10 @@ def linear_layers(module: nn.Module, blocks: Iterable[str]) -> list[str]:
 
 
 def quantize_layer(module: nn.Module, name: str, qtype: str) -> None:
-    """Put a FrozenLinear in the place of a linear layer.
+    """Replace a linear layer by a FrozenLinear.
 
     Raises:
-        UserError: unknown qtype, or the weight has values that are not finite.
+        UserError: the qtype is unknown, or the weight has values that are not finite.
     """
     linear = module.get_submodule(name)
     if qtype not in FORMATS:
@@ -136,16 +136,16 @@ def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantiz
     try:
         num_bytes = read_entry(entry, module, qtype=quantization.qtype, layers=quantization.layers, device_of=device_of)
     except DamagedEntry as error:
-        with contextlib.suppress(OSError):  # where it cannot go, a new one cannot be kept, and that is told
+        with contextlib.suppress(OSError):  # if it cannot be deleted, keep_entry fails too, and tells the user
             entry.unlink(missing_ok=True)
-        quantization.tell(f"{entry}: damaged quantized weights, they will be made again: {error}")
+        quantization.notify(f"{entry}: the quantized weights are damaged and will be computed again: {error}")
         return False
-    quantization.tell(f"quantized weights ({quantization.qtype}, {as_size(num_bytes)}) read from {entry}")
+    quantization.notify(f"quantized weights ({quantization.qtype}, {as_size(num_bytes)}) read from {entry}")
     return True
 
 
 def _move_buffers(layer: nn.Module, device: torch.device) -> None:
-    """Without the bias, which may not have come yet."""
+    """Move all buffers but not the bias, which may not have been loaded yet."""
     for name, buffer in layer.named_buffers(recurse=False):
         setattr(layer, name, buffer.to(device))
 

@@ -1,4 +1,4 @@
-"""A linear layer whose weight never changes and is kept in few bits."""
+"""A linear layer whose weight is quantized and never changes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from toolkit.quantize.formats import FORMATS, Buffers, Format
 
 
 class FrozenLinear(nn.Linear):
-    """`y = x @ weight.T + bias`, the weight dequantized in forward and again in backward.
+    """Computes `y = x @ weight.T + bias`, dequantizing the weight in forward and again in backward.
 
-    It is a Linear for the libraries that look for one, without its `weight`. The weight lives in plain buffers
-    (`qweight`, `scale`, ...), read afresh at every call: they may be moved, packed or replaced between calls. Backward
-    reads those that forward was given, unless the layer is checkpointed. Between forward and backward it holds no copy
-    in full precision, and it knows no gradient of the weight.
+    A subclass of Linear, for libraries that look for one, but without a `weight`. The weight is stored in plain buffers
+    (`qweight`, `scale`, ...), which are read at every call and may be moved, packed or replaced between calls. Unless
+    the layer is checkpointed, backward uses the buffers that forward used. No copy in full precision is kept between
+    forward and backward, and there is no gradient for the weight.
 
     Attributes:
-        qtype: key of `FORMATS`.
+        qtype: number format of the weight, a key of `FORMATS`.
     """
 
     def __init__(self, buffers: Buffers, *, qtype: str, in_features: int, bias: Tensor | None) -> None:
@@ -34,7 +34,7 @@ class FrozenLinear(nn.Linear):
             self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., K] to [..., N], in the dtype of x, or in autocast's."""
+        """Map [..., K] to [..., N], in autocast's dtype if it is enabled, otherwise in the dtype of x."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         names = tuple(self._buffers)
@@ -52,7 +52,7 @@ class FrozenLinear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """`x @ weight.T` that keeps the weight's buffers for backward, and neither the weight nor x."""
+    """`x @ weight.T` that saves only the quantized buffers for backward, neither the full weight nor x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, number_format: Format, names: tuple[str, ...], *tensors: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Quantized modules on disk, under a name that says all that shaped them: the next start reads them as they are."""
+"""A disk cache of quantized modules, under names that encode everything that determines their content."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 
 class DamagedEntry(Exception):
-    """The file is not what was written under this name."""
+    """The content of a cache file is not what was written under its name."""
 
 
 def entry_path(
     folder: Path, *, weights: str, qtype: str, layers: Sequence[str], dtype: torch.dtype, label: str
 ) -> Path:
-    """Where a quantized module is kept.
+    """The cache file of a quantized module.
 
     Args:
-        folder: from `cache_folder`.
-        weights: fingerprint of the files it is made of.
-        qtype: of its layers.
+        folder: the cache folder, from `cache_folder`.
+        weights: fingerprint of the weights that the module was quantized from.
+        qtype: number format of the quantized layers.
         layers: names of the quantized layers.
-        dtype: of everything else.
-        label: what it is, for whoever looks into the folder.
+        dtype: dtype of everything else.
+        label: human-readable start of the file name.
     """
     facts = {"version": VERSION, "weights": weights, "qtype": qtype, "layers": list(layers), "dtype": str(dtype)}
     return folder / f"{label}-{qtype}-{sha256_json(facts)[:32]}.safetensors"
 
 
 def keep_entry(path: Path, module: nn.Module) -> str:
-    """Write a module; where the drive cannot take it nothing is written, and training does without.
+    """Write a module to the cache. If there is no room, nothing is written; training works without it.
 
     Returns:
         What happened, in one line for the user.
@@ -50,26 +50,26 @@ def keep_entry(path: Path, module: nn.Module) -> str:
     tensors = module.state_dict()
     size = sum(tensor.nbytes for tensor in tensors.values())
     if (lacking := lack_of_room(path.parent, size)) is not None:
-        return f"warning: quantized weights not kept: {lacking}"
+        return f"warning: quantized weights are not cached: {lacking}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporary(path.parent)
         stream_tensors(path, tensors, {"name": path.name})
     except OSError as error:
-        return f"warning: quantized weights not kept: {path} cannot be written ({error.strerror}). {ELSEWHERE}"
-    return f"quantized weights ({as_size(size)}) kept for the next start in {path}"
+        return f"warning: quantized weights are not cached: {path} cannot be written ({error.strerror}). {ELSEWHERE}"
+    return f"quantized weights ({as_size(size)}) cached for later starts in {path}"
 
 
 def read_entry(
     path: Path, module: nn.Module, *, qtype: str, layers: Sequence[str], device_of: Callable[[str], torch.device]
 ) -> int:
-    """Fill an empty module from a file that `keep_entry` has written, one tensor in host memory at a time.
+    """Fill an empty module from a file written by `keep_entry`, with one tensor in host memory at a time.
 
     Returns:
-        Bytes of its tensors.
+        Total bytes of the module's tensors.
 
     Raises:
-        DamagedEntry: the file is not whole or not of this module, which is left with its layers unquantized.
+        DamagedEntry: the file is incomplete or of another module. The module keeps its unquantized layers.
     """
     linears = {name: module.get_submodule(name) for name in layers}
     try:
@@ -79,7 +79,7 @@ def read_entry(
         for name in layers:
             module.set_submodule(name, _shell(index.under(f"{name}."), linears[name], qtype=qtype))
         if {name: tuple(t.shape) for name, t in module.state_dict().items()} != _shapes(index):
-            raise DamagedEntry("its tensors are not those of this model")
+            raise DamagedEntry("its tensors do not match this model")
         for name in index.entries:
             tensor = index.read(name)
             if checksums.get(name) != checksum(tensor):
@@ -93,7 +93,7 @@ def read_entry(
 
 
 def _shell(index: TensorIndex, linear: Any, *, qtype: str) -> FrozenLinear:
-    """A quantized layer without values, of the shapes that its entries have."""
+    """A quantized layer on the meta device, with the shapes in the file."""
     buffers: dict[str, Tensor] = {
         name: torch.empty(entry.shape, dtype=entry.torch_dtype, device="meta")
         for name, entry in index.entries.items()

@@ -1,1 +1,1 @@
-"""A run as a process of this machine: its signals and threads, its device and versions, and what it prints."""
+"""The run as an operating system process: its signals and threads, its device and versions, and what it prints."""

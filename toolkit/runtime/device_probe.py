@@ -1,4 +1,4 @@
-"""Which device a job gets, without torch where the machine has no card that torch could see."""
+"""Finds the device for a job, without importing torch if the machine shows no GPU that torch could use."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ _NODES = ("nvidia*", "kfd", "dxg")
 
 
 def find_device(name: str) -> str:
-    """The device of a job, as torch names it.
+    """The device for a job, as torch names it.
 
     Args:
-        name: as for `pick_device`.
+        name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, as in `pick_device`.
 
     Raises:
-        UserError: it is not there.
+        UserError: the device is not available.
     """
     if name == "cpu" or (name == "auto" and not may_have_card()):
         return "cpu"
-    from toolkit.runtime.devices import pick_device  # loads torch, whose word it is
+    from toolkit.runtime.devices import pick_device  # loads torch, which has the final say
 
     return str(pick_device(name))
 
 
 def may_have_card() -> bool:
-    """False only if torch cannot find a card here."""
+    """False only if torch cannot find a GPU on this machine."""
     if sys.platform != "linux" or "torch" in sys.modules or shutil.which("nvidia-smi"):
         return True
     return any(any(Path("/dev").glob(node)) for node in _NODES)

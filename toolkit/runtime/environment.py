@@ -1,4 +1,4 @@
-"""What a run runs on: versions of this program and of the libraries that shape its numbers."""
+"""The software environment of a run: versions of this program and of the libraries that affect its numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions by name: the trainer, Python, and the libraries that are installed."""
+    """Versions by name: the trainer, Python, and those of `LIBRARIES` that are installed."""
     found = {"trainer": VERSION, "python": platform.python_version()}
     for library in LIBRARIES:
         try:
@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of this program, with `+` behind it if files have been changed since; None without git."""
+    """The git commit of this program, followed by `+` if files have changed since; None without git."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         return f"{commit}+" if _git("status", "--porcelain", "--untracked-files=no") else commit

@@ -1,9 +1,10 @@
-"""A copy in a file of everything that a run prints."""
+"""Controls where printed text goes: to the terminal, also to a file, or nowhere."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ _REDRAWN_EVERY_S = 30.0
 
 @contextlib.contextmanager
 def log_to(path: Path | None) -> Iterator[None]:
-    """Append stdout and stderr to a file while the block runs; with None nothing changes.
+    """Append stdout and stderr to a file while the block runs; None does nothing.
 
     Raises:
         UserError: the file cannot be written.
@@ -27,7 +28,7 @@ def log_to(path: Path | None) -> Iterator[None]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A file name that is not UTF-8 holds surrogates; they are written as \udcxx.
+        # A printed file name that is not UTF-8 contains surrogates; they are written as \udcxx.
         file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise UserError(f"Cannot write the log {path} ({error.strerror})") from error
@@ -35,10 +36,20 @@ def log_to(path: Path | None) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def silent(is_silent: bool) -> Iterator[None]:
+    """While the block runs, print nothing to stdout; with False nothing changes. Errors are still shown."""
+    if not is_silent:
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
 class Tee(io.TextIOBase):
     """A stream that is also written to a file, line by line.
 
-    A live line is redrawn after each carriage return: of these states the file gets one now and then, and the last.
+    A live line is redrawn after each carriage return: the file gets one of these states now and then, and the last.
     """
 
     def __init__(self, stream: TextIO, file: TextIO) -> None:
@@ -48,7 +59,7 @@ class Tee(io.TextIOBase):
         self._redrawn_at = time.monotonic()
 
     def write(self, text: str) -> int:
-        """Write to both. A line reaches the file when it is whole."""
+        """Write to both. A line reaches the file once it is complete."""
         self._stream.write(text)
         for piece in text.splitlines(keepends=True):
             self._line += piece
@@ -67,16 +78,16 @@ class Tee(io.TextIOBase):
         self._file.flush()
 
     def isatty(self) -> bool:
-        """As the stream says."""
+        """See the stream's own."""
         return self._stream.isatty()
 
     def fileno(self) -> int:
-        """The stream's own; what a subprocess writes there does not reach the file."""
+        """The stream's own. What a subprocess writes there does not reach the file."""
         return self._stream.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """As the stream says."""
+        """See the stream's own."""
         return self._stream.encoding
 
     def _to_file(self) -> None:

@@ -1,4 +1,4 @@
-"""The live line of a run: where it is, how well it learns, how fast, and when it will be done."""
+"""The progress line of a run: step, loss, learning rate, speed, remaining time and memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from toolkit.units import duration, gigabytes
 
 _LIVE_EVERY_S = 0.25
 _PLAIN_EVERY_S = 30.0
-_SMOOTHING = 0.95  # the line shows about the last 20 steps; single losses jump with their timesteps
+_SMOOTHING = 0.95  # averages over about the last 20 steps; single losses vary greatly with their timesteps
 
 
 class Progress:
-    """One line that is redrawn on a terminal, or printed now and then where there is none.
+    """One line that is redrawn on a terminal, or printed now and then if the stream is not a terminal.
 
-    tqdm draws it: it is there already (the model libraries use it), and their own bars do not tear ours.
+    tqdm draws it: the model libraries already depend on it, and their bars and ours do not disturb each other.
     """
 
     def __init__(self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,11 +52,11 @@ class Progress:
             )
 
     def update(self, step: int, loss: float, lr: float, note: str = "") -> None:
-        """Say that `step` steps are done. Call it after each step, or after several.
+        """Report that `step` steps are done. Call it after each step, or after several.
 
         Args:
-            step: steps done since the beginning of training.
-            loss: of the last step; the line shows a running average.
+            step: number of steps done since the beginning of training.
+            loss: loss of the last step; the line shows a running average.
             lr: learning rate of the last step.
             note: a few words for the end of the line.
         """
@@ -72,20 +72,20 @@ class Progress:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not count the block as training: a sample is drawn or a checkpoint written."""
+        """Exclude the block from the time per step: a sample is generated or a checkpoint written."""
         before = self._clock()
         yield
         self._stepped_at += self._clock() - before
 
     def message(self, text: str) -> None:
-        """Print a line above the live one."""
+        """Print a line above the progress line."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leave the last state of the line standing. More messages may follow."""
+        """Leave the last state of the line on screen. More messages may follow."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -112,7 +112,7 @@ class Progress:
 
 
 def memory() -> str:
-    """What this process holds now, in RAM and, where there is a card, on the card."""
+    """The memory that this process uses now, in RAM and, if there is a GPU, on the GPU."""
     text = f"RAM {gigabytes(psutil.Process().memory_info().rss)} GB"
     if torch.cuda.is_available():
         text += f"  GPU {gigabytes(torch.cuda.memory_reserved())} GB"
@@ -120,7 +120,7 @@ def memory() -> str:
 
 
 class _Average:
-    """Running average that is right from the first value on."""
+    """Exponential running average with bias correction, so that it is right from the first value on."""
 
     def __init__(self) -> None:
         self._sum = 0.0

@@ -1,4 +1,4 @@
-"""The wish to stop: the first signal asks the run to finish its step and save, the second one ends it at once."""
+"""Stopping a run by signal: the first asks it to finish its step and save, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from toolkit.errors import Interrupted
 from toolkit.runtime.control import Wishes
 
 EXIT_CODE = 130
-_FIRST = "\nStopping: the run finishes what it is doing and saves. Once more to stop at once, without saving.\n"
+_FIRST = "\nStopping: the run finishes what it is doing and saves. A second Ctrl+C stops it at once, without saving.\n"
 _ASKED = "\nStopping, as asked: the run finishes what it is doing and saves.\n"
-_TOO_LATE = "\nThe {grace_s:g} s that the run has after SIGTERM (save.term_grace_s) are over: it stops as it is.\n"
+_TOO_LATE = "\nThe run has not finished {grace_s:g} s after SIGTERM (save.term_grace_s): it stops without saving.\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LAST_WORDS_S = 1.5
 
 
 class StopRequest:
-    """What a run polls between steps. Nothing but `listen` touches the process's signal handlers.
+    """The flag that a run polls between steps. Only `listen` touches the process's signal handlers.
 
     Attributes:
-        grace_s: how long the run may take after SIGTERM; None for as long as it needs.
-        wishes: what else is asked of the run.
+        grace_s: seconds that the run may take to stop after SIGTERM; None: as long as it needs.
+        wishes: what else has been asked of the run.
     """
 
     def __init__(self) -> None:
@@ -41,14 +41,14 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """True from the first request on."""
+        """Whether the run has been asked to stop."""
         return self._requested
 
     def request(self) -> None:
         """Ask the run to stop after its step.
 
         Raises:
-            KeyboardInterrupt: it has been asked before, or has nothing to save.
+            KeyboardInterrupt: the run has been asked before, or has nothing to save.
         """
         is_second, self._requested = self._requested, True
         if is_second or self._has_nothing_to_save:
@@ -71,10 +71,10 @@ class StopRequest:
 
     @contextlib.contextmanager
     def ends_at_once(self, reason: str) -> Iterator[None]:
-        """For the length of the block there is nothing to save: a signal need not wait for it to end.
+        """Let a signal end the block at once, because the run has nothing to save in it.
 
         Raises:
-            Interrupted: with `reason`.
+            Interrupted: with `reason`, if a signal comes in the block or came before it.
         """
         self._has_nothing_to_save = True  # first: another thread may ask just now
         try:
@@ -90,8 +90,8 @@ class StopRequest:
     def listen(self) -> Iterator[None]:
         """Turn SIGINT and SIGTERM into requests while the block runs. Only the main thread may do this.
 
-        A second signal, or the end of the grace, ends the process even if it is deep in a call that Python cannot
-        interrupt. Files do not mind: each is whole or not there at any moment.
+        A second signal, or the end of the grace period, ends the process even inside a call that Python cannot
+        interrupt. This damages no file, since all files are written atomically.
         """
         before = [signal.signal(number, self._handle) for number in _SIGNALS]
         reader, writer = socket.socketpair()
@@ -118,7 +118,7 @@ class StopRequest:
         self.request()
 
     def _watch(self, reader: socket.socket) -> None:
-        """See to it that the process ends. The system writes the number of each signal into `reader`'s other end."""
+        """Make sure that the process ends. The system writes each signal's number to the other end of `reader`."""
         count, deadline = 0, None
         with reader:
             while True:
@@ -126,7 +126,7 @@ class StopRequest:
                 try:
                     numbers = reader.recv(1)
                 except TimeoutError:
-                    if count < 2:  # the grace is over: ask as a second signal would, then wait no longer
+                    if count < 2:  # the grace period is over: act like a second signal, then wait no longer
                         _say(_TOO_LATE.format(grace_s=self.grace_s))
                         signal.raise_signal(signal.SIGTERM)
                         continue
@@ -153,6 +153,6 @@ def _interrupt_main_thread() -> None:
 
 
 def _say(text: str) -> None:
-    # print() may not be entered twice, and the signal may have come in the middle of one
+    # print() is not reentrant, and the signal may have come in the middle of one
     with contextlib.suppress(OSError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())

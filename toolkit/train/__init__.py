@@ -1,1 +1,1 @@
-"""The training itself: the step, what it draws and minimises, and what is kept of it."""
+"""The training itself: the step, the loop around it, and the saving and resuming of its state."""

@@ -1,4 +1,4 @@
-"""The batches of a run, on the device: which examples, which captions, which latents."""
+"""Builds the batches of a run on the device: which examples, which captions, which latents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toolkit.randomness import Draws
 
 @dataclass(frozen=True)
 class Encoded:
-    """What was encoded before training."""
+    """Everything that was encoded before training."""
 
     prompts: PromptEncoder
     images: ImageEncoder
@@ -31,13 +31,13 @@ class Encoded:
 
 @dataclass(frozen=True)
 class FeedSettings:
-    """How batches are made.
+    """How batches are built.
 
     Attributes:
-        accumulation: batches per step and rank.
-        use_captions: False: every example is trained as if its caption were dropped.
-        guidance: value of the guidance embedding.
-        bypass_guidance_embedding: train without it.
+        accumulation: number of batches per step on each rank.
+        use_captions: if False, every example is trained as if its caption had been dropped.
+        guidance: guidance scale given to the model's guidance embedding.
+        bypass_guidance_embedding: whether to train without the guidance embedding.
     """
 
     accumulation: int = 1
@@ -47,7 +47,7 @@ class FeedSettings:
 
 
 class Feeder:
-    """Makes any batch of the job from its number alone."""
+    """Builds any batch of the job from its index alone."""
 
     def __init__(
         self, model: BaseModel, plan: BatchPlan, encoded: Encoded, settings: FeedSettings, draws: Draws, ranks: Ranks
@@ -68,14 +68,14 @@ class Feeder:
         encoded: Encoded,
         ranks: Ranks,
     ) -> Self:
-        """The feeder of a training run.
+        """Create the feeder of a training run.
 
         Args:
-            config: settings of the run.
-            examples: all that the scan has found.
-            model: loaded.
-            encoded: of every example.
-            ranks: which of several processes this is.
+            config: the run's settings.
+            examples: all examples that the dataset scan found.
+            model: the loaded model.
+            encoded: the encoded captions and images of all examples.
+            ranks: the processes that train together, and the rank of this one.
         """
         train, draws = config.train, Draws(config.training_seed)
         per_step = train.gradient_accumulation * ranks.world
@@ -89,23 +89,26 @@ class Feeder:
         return cls(model, plan, encoded, settings, draws, ranks)
 
     def batches(self, step: int) -> list[Batch]:
-        """This rank's batches of a step. Ranks take turns: n of them draw what one draws with n times as many."""
+        """This rank's batches for a step, dealt to the ranks in turn.
+
+        n ranks together get the same batches as one rank that accumulates n times as many.
+        """
         accumulation, world, rank = self.settings.accumulation, self.ranks.world, self.ranks.rank
         return [self.batch((step * accumulation + part) * world + rank) for part in range(accumulation)]
 
     def batch(self, index: int) -> Batch:
-        """Batch `index` of the job."""
+        """Build batch number `index` of the job."""
         members = self.plan.batch(index)
-        examples = [self.plan.examples[place] for place in members]
+        examples = [self.plan.examples[member] for member in members]
         latents = [
-            self.encoded.images.encode(example.cropped_by(self.draws.python("crop", index, place)))
+            self.encoded.images.encode(example.cropped_by(self.draws.python("crop", index, member)))
             if example.random_crop
             else self.encoded.images[example]
-            for place, example in zip(members, examples, strict=True)
+            for member, example in zip(members, examples, strict=True)
         ]
         embeds = [
-            self.encoded.prompts[self._prompt(example, index, place)]
-            for place, example in zip(members, examples, strict=True)
+            self.encoded.prompts[self._prompt(example, index, member)]
+            for member, example in zip(members, examples, strict=True)
         ]
         device = self.model.device
         return Batch(
@@ -122,21 +125,21 @@ class Feeder:
         )
 
     def _references(self, examples: Sequence[Example], index: int) -> tuple[Tensor, ...]:
-        """One tensor [B, C, h, w] for each place in the list of references; none if they are dropped.
+        """One tensor [B, C, h, w] for each position in the list of references; none if they are dropped.
 
-        They are dropped for a whole batch, because its samples must have sequences of one length.
+        References are dropped for a whole batch at once, because its samples must have equally long sequences.
         """
         drawn = self.draws.python("reference dropout", index).random()
         if drawn < examples[0].reference_dropout_rate:
             return ()
-        places = zip(*(example.references for example in examples), strict=True)
+        positions = zip(*(example.references for example in examples), strict=True)
         return tuple(
-            torch.stack([self.encoded.images[reference] for reference in place]).to(self.model.device, torch.float32)
-            for place in places
+            torch.stack([self.encoded.images[reference] for reference in column]).to(self.model.device, torch.float32)
+            for column in positions
         )
 
-    def _prompt(self, example: Example, index: int, place: int) -> str:
+    def _prompt(self, example: Example, index: int, member: int) -> str:
         if not self.settings.use_captions:
             return example.dropped_caption
-        drawn = self.draws.python("caption dropout", index, place).random()
+        drawn = self.draws.python("caption dropout", index, member).random()
         return example.dropped_caption if drawn < example.caption_dropout_rate else example.caption

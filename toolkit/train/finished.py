@@ -1,4 +1,4 @@
-"""Whether a start has nothing to do: every step is made, and what the user gets is written as the job wants it."""
+"""Whether there is nothing left to do: all steps are done, and the final weights are saved as the job asks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _SHAPES_FILES = ("dtype", "save_format", "lora_format")
 
 
 def is_finished(plan: ResumePlan, facts: RunFacts, folder: Path) -> bool:
-    """Whether the run can end before it loads anything: only retention may have something left to do.
+    """Whether the run can end before it loads anything. At most, retention still has old checkpoints to delete.
 
     Args:
-        plan: where this start goes on from.
-        facts: of this start.
-        folder: the job's.
+        plan: where this start resumes from.
+        facts: the facts of this start.
+        folder: the job's output folder.
     """
     train, save = facts.config["train"], facts.config["save"]
     if plan.bundle is None or plan.superseded or plan.step < train["steps"] or train["force_first_sample"]:
@@ -28,10 +28,10 @@ def is_finished(plan: ResumePlan, facts: RunFacts, folder: Path) -> bool:
 
 
 def describe_end(plan: ResumePlan, steps: int) -> list[str]:
-    """A line where nothing is left to train.
+    """One line if nothing is left to train, otherwise none.
 
     Args:
-        plan: where the start goes on from.
-        steps: of the whole run.
+        plan: where the start resumes from.
+        steps: total number of steps of the job.
     """
-    return [f"all {steps} steps are done; raise train.steps to go on"] if plan.step >= steps else []
+    return [f"all {steps} steps are done; raise train.steps to train further"] if plan.step >= steps else []

@@ -1,4 +1,4 @@
-"""What learns: a model with the weights that are trained, and all that changes them, as one value."""
+"""A model, its trained weights, and everything that updates them, as one value."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Learner:
     """A model that is being trained.
 
     Attributes:
-        model: predicts.
-        weights: what is trained of it or beside it.
-        optimizer: of the weights; its state belongs to a checkpoint.
-        schedule: updates done before -> learning rate.
-        update: turns gradients into changed weights.
-        average: slow average of the weights, if the job keeps one: it is what users get.
+        model: the model that makes the predictions.
+        weights: the trained weights: the model's own, or those of a network on top of it.
+        optimizer: the optimizer of the trained weights; its state is part of a checkpoint.
+        schedule: maps the number of updates done so far to a learning rate.
+        update: applies gradients to the weights.
+        average: exponential moving average of the weights, which is what users get; None if the job keeps none.
     """
 
     model: BaseModel
@@ -41,24 +41,24 @@ class Learner:
     average: ExponentialMovingAverage | None = None
 
     def averaged(self) -> AbstractContextManager[None]:
-        """For the length of a `with` block, the model holds the weights that users get."""
+        """Within the `with` block, the model holds the weights that users get."""
         return self.average.swapped_in() if self.average else nullcontext()
 
 
 def build_learner(
     model: BaseModel, weights: TrainableWeights, train: TrainConfig, *, draws: Draws, ranks: Ranks
 ) -> Learner:
-    """The learner of a job.
+    """Build the learner of a job.
 
     Args:
-        model: with its transformer loaded.
-        weights: those of it, or beside it, that are trained.
+        model: a model whose transformer is loaded.
+        weights: the trained weights: the model's own, or those of a network on top of it.
         train: the job's `train` section.
-        draws: of the job.
+        draws: the job's random draws.
         ranks: the processes that train together.
 
     Raises:
-        UserError: an option that the optimizer does not take.
+        UserError: the optimizer does not accept one of its options.
     """
     parameters = [parameter for _, parameter in weights.named_parameters()]
     options = train.optimizer_params.model_dump(exclude_none=True)
@@ -79,7 +79,7 @@ def build_learner(
 
 
 def schedule_of(train: TrainConfig) -> Callable[[int], float]:
-    """The job's learning rate as a function of the updates done before."""
+    """The job's learning rate as a function of the number of updates done so far."""
     return partial(
         learning_rate,
         train.lr_scheduler,

@@ -1,4 +1,4 @@
-"""The steps of a run, with what is due between them, and the wish to stop."""
+"""The training loop: the steps, the tasks that are due between them, and requests to stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from toolkit.errors import Interrupted
-from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.ranks import Ranks, done_by_first
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Feeder
@@ -18,14 +18,14 @@ from toolkit.train.tasks.task import Ending, Task
 
 @dataclass(frozen=True)
 class Loop:
-    """All parts of a run, ready for its first step.
+    """All parts of a run, ready for the first step.
 
     Attributes:
-        feeder: makes the batches.
-        stepper: learns from them.
+        feeder: builds the batches.
+        stepper: trains on the batches.
         tasks: what is done between steps, in this order.
-        recorder: keeps the figures.
-        progress: the live line.
+        recorder: logs losses and learning rates.
+        progress: the live progress line.
         ranks: the processes that run this loop together.
     """
 
@@ -37,11 +37,11 @@ class Loop:
     ranks: Ranks
 
     def run(self, start: int, num_steps: int, stop: StopRequest) -> None:
-        """Make the steps from `start` (steps already done) to the last of `num_steps`.
+        """Train from step `start` (the number of steps already done) up to `num_steps`.
 
         Raises:
-            Interrupted: asked to stop; the tasks have been finished.
-            UserError: the loss is no longer a number, or nothing can be saved.
+            Interrupted: a stop was requested; the tasks have been finished.
+            UserError: the loss is no longer finite, or a checkpoint cannot be saved.
         """
         self.progress.start(num_steps, start)
         had_work = [self._do(partial(task.begin, start, stop)) for task in self.tasks]
@@ -55,7 +55,7 @@ class Loop:
         self._finish(num_steps, Ending.COMPLETE if start < num_steps else Ending.NOTHING_LEFT, stop)
 
     def _after(self, step: int, stop: StopRequest) -> None:
-        """What is due or wished for when `step` steps are done; the end of the run has its own."""
+        """Run what is due or wished for once `step` steps are done. The end of the run is handled by `_finish`."""
         stop.wishes.look()
         for task in self.tasks:
             is_wished = self.ranks.any(stop.wishes.take(task.wish))
@@ -63,16 +63,15 @@ class Loop:
                 self._do(partial(task.run, step, stop))
         if self.ranks.any(stop.requested):
             self._finish(step, Ending.STOPPED, stop)
-            raise Interrupted(f"Stopped after step {step} and saved. Start the same job again to go on from there.")
+            raise Interrupted(f"Stopped after step {step} and saved. Start the same job again to resume from there.")
 
     def _finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
         for task in self.tasks:
             self._do(partial(task.finish, step, ending, stop))
 
     def _do(self, work: Callable[[], bool | None]) -> bool:
-        """Do a task's work while the clock stands still. The first rank does it, and the others wait."""
-        self.recorder.flush()  # first: after a loss that is no number nothing is saved
-        answer = bool(self.ranks.is_first and work())
-        self.ranks.barrier()
+        """Do a task's work on the first rank while the others wait; it does not count as step time."""
+        self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
+        answer = bool(done_by_first(self.ranks, work))
         self.recorder.resume_clock()
         return answer

@@ -1,9 +1,9 @@
-"""The model as an objective sees it, for one batch: precision, dropout and the network's strength are settled here."""
+"""The model as an objective sees it, for one batch: takes care of precision, dropout and the network's strength."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ NUM_TIMESTEPS = 1000
 
 
 class Prediction:
-    """Answers `objectives.Predict`. Dropout is a function of the batch's number and of how many passes came before."""
+    """Implements `objectives.Predict`. Dropout depends only on the batch's index and the number of earlier passes."""
 
     def __init__(self, model: BaseModel, weights: TrainableWeights, draws: Draws, *, index: int) -> None:
         self.model = model
@@ -29,14 +29,16 @@ class Prediction:
 
     def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
         """See Predict."""
-        if network != 1:
-            with self._as_teacher(network):
+        strength = nullcontext() if network == 1 else self.weights.multiplied(network)
+        if network == 0 or not torch.is_grad_enabled():
+            with strength, self._as_teacher():
                 return self._predict(noisy_latents, sigma, condition)
         if self.weights.has_dropout:
             counters = (self.index,) if self._num_passes == 0 else (self.index, self._num_passes)
             torch.manual_seed(self.draws.number("dropout", *counters))
         self._num_passes += 1
-        return self._predict(noisy_latents, sigma, condition)
+        with strength:
+            return self._predict(noisy_latents, sigma, condition)
 
     def target(self, latents: Tensor, noise: Tensor) -> Tensor:
         """See Predict."""
@@ -46,13 +48,12 @@ class Prediction:
         with autocast(self.model.device, self.model.dtype):
             return self.model.get_noise_prediction(noisy_latents, NUM_TIMESTEPS * sigma, condition)
 
-    @contextlib.contextmanager
-    def _as_teacher(self, network: float) -> Iterator[None]:
-        # Without a gradient: backward would run checkpointed blocks again when the strength is no longer this one.
+    @contextmanager
+    def _as_teacher(self) -> Iterator[None]:
         transformer = self.model.transformer
         transformer.eval()
         try:
-            with torch.no_grad(), self.weights.multiplied(network):
+            with torch.no_grad():
                 yield
         finally:
             transformer.train()

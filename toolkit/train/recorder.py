@@ -1,4 +1,4 @@
-"""Losses on their way to the event log, TensorBoard and the live line, fetched from the device a few at a time."""
+"""Sends losses to the event log, TensorBoard and the progress line, fetching them from the device a few at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLUSH_S = 1.0
 
 
 class Recorder:
-    """Takes the result of every step. Waits for the device once a second, not once a step."""
+    """Records the result of every step. Waits for the device once a second, not once a step."""
 
     def __init__(self, events: EventLog, progress: Progress, *, log_dir: Path | None, log_every: int) -> None:
         self.events = events
@@ -34,7 +34,7 @@ class Recorder:
     def __enter__(self) -> Self:
         self._flushed_at = time.monotonic()
         if self.log_dir is not None:
-            from torch.utils.tensorboard import SummaryWriter  # half a second that most jobs need not spend
+            from torch.utils.tensorboard import SummaryWriter  # takes half a second, and most jobs do not need it
 
             self._board = SummaryWriter(str(self.log_dir))
         return self
@@ -46,20 +46,20 @@ class Recorder:
             self._board.close()
 
     def record(self, step: int, result: StepResult) -> None:
-        """Take in step `step` (counted from 1).
+        """Record the result of step `step` (counted from 1).
 
         Raises:
-            UserError: a loss is no longer a number.
+            UserError: a loss is no longer finite.
         """
         self._pending.append((step, result))
         if time.monotonic() - self._flushed_at >= _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has gathered. Called before every save, so that nothing spoilt is ever saved.
+        """Write the pending results. Called before every save, so that broken weights are never saved.
 
         Raises:
-            UserError: a loss is no longer a number.
+            UserError: a loss is no longer finite.
         """
         now = time.monotonic()
         if not self._pending:
@@ -73,7 +73,7 @@ class Recorder:
         self._flushed_at = now
 
     def resume_clock(self) -> None:
-        """Start timing again after something that was not training."""
+        """Restart the step timer after work that was not training."""
         self._flushed_at = time.monotonic()
 
     def _write(
@@ -84,7 +84,7 @@ class Recorder:
         )
         if not math.isfinite(loss):
             raise UserError(
-                f"The loss of step {step} is {loss}: training has broken down, and nothing after the last checkpoint "
+                f"The loss of step {step} is {loss}: training has diverged, and nothing after the last checkpoint "
                 "was saved. Lower train.lr, or look for a damaged image or caption near this step."
             )
         if self._board is not None and step % self.log_every == 0:
@@ -99,6 +99,6 @@ def _tensors(result: StepResult) -> list[Tensor]:
 
 
 def _fetched(scalars: Sequence[Tensor]) -> list[float]:
-    """Their values, with one wait for the device."""
+    """The values of all scalars, with a single wait for the device."""
     values: list[float] = torch.stack([scalar.to(scalars[0]) for scalar in scalars]).tolist()
     return values

@@ -1,4 +1,4 @@
-"""Where a start goes on from: which bundle, and what has to make way."""
+"""Where a start resumes from: which bundle, and which files must be moved aside first."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from toolkit.output.bundles import (
     step_folders,
 )
 from toolkit.output.unowned import has_begun, must_not_be_read, unowned_files
-from toolkit.train.run_facts import RunFacts, SettingsChanged, changes_since, differences_since, some_names
+from toolkit.train.run_facts import RunFacts, SettingsChanged, changes_since, differences_since, shorten_list
 
-_GO_ON = (
-    "To train on from weights among them, name them as network.pretrained_lora_path (in a full fine-tune as "
-    "model.name_or_path); a start that begins anew, as `--resume none` does, leaves them there"
+_REUSE_HINT = (
+    "To continue from weights among them, set network.pretrained_lora_path (in a full fine-tune model.name_or_path) "
+    "to their path; a start from scratch, such as `--resume none`, leaves them there"
 )
-_MAKE_WAY = f"it would be overwritten, so it is first moved to `{SET_ASIDE}/`; nothing is deleted. {_GO_ON}"
+_MOVED_FIRST = f"it would be overwritten, so it is first moved to `{SET_ASIDE}/`; nothing is deleted. {_REUSE_HINT}"
 
 
 @dataclass(frozen=True)
 class ResumeChoice:
-    """What the user said of where to go on.
+    """What the user asked to resume from.
 
     Attributes:
-        source: `latest` of the job's folder, `none`, or another job's folder or bundle.
-        step: that bundle and no other; None for the newest.
-        accept_config_change: go on although settings that shape the training have changed.
+        source: `latest` for the newest bundle in the job's folder, `none`, or the folder or bundle of another job.
+        step: resume from exactly this step; None for the newest.
+        accept_config_change: resume even if settings that shape the training have changed.
     """
 
     source: Path | Literal["latest", "none"] = "latest"
@@ -48,15 +48,15 @@ class ResumeChoice:
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """Where a start goes on from.
+    """Where a start resumes from.
 
     Attributes:
-        bundle: None to begin at step 0.
+        bundle: the bundle to resume from; None to begin at step 0.
         notices: what the user should know, one line each.
-        superseded: bundles of steps that will be written again, to be set aside before the first of them.
-        keeps_optimizer: whether the optimizer is the one whose state the bundle holds.
-        unowned: files that would be overwritten and belong to no bundle of this run; they make way at once.
-        differences: settings that the bundle was written with otherwise.
+        superseded: bundles of steps that will be written again; they are moved aside before the first of those steps.
+        keeps_optimizer: whether the bundle's optimizer state is of the optimizer that this job uses.
+        unowned: files that would be overwritten and belong to no bundle of this run; they are moved aside at once.
+        differences: settings that differ from those the bundle was written with.
     """
 
     bundle: Bundle | None
@@ -68,22 +68,22 @@ class ResumePlan:
 
     @property
     def step(self) -> int:
-        """Updates that are done."""
+        """Number of updates already done."""
         return self.bundle.step if self.bundle else 0
 
 
 def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_thorough: bool) -> ResumePlan:
-    """Find the bundle to go on from, and compare the run with the one that wrote it. Writes nothing.
+    """Find the bundle to resume from, and compare the run with the one that wrote it. Writes nothing.
 
     Args:
-        output_folder: the job's folder.
-        choice: the user's.
-        facts: of this start.
-        is_thorough: read the bundle's whole state, not only the sizes of its files.
+        output_folder: the job's output folder.
+        choice: what the user asked to resume from.
+        facts: the facts of this start.
+        is_thorough: verify the whole state of the bundle, not only the sizes of its files.
 
     Raises:
-        UserError: there is no such bundle, every one is damaged, it lacks a part, or the settings do not fit it; or
-            the job reads a file that would have to make way.
+        UserError: the bundle does not exist, all bundles are damaged, the bundle lacks a part, or it does not match
+            the settings; or the job reads a file that would have to be moved aside.
     """
     plan = _choose(output_folder, choice, facts, is_thorough=is_thorough)
     is_ours = plan.bundle is not None and plan.bundle.root.resolve() == output_folder.resolve()
@@ -105,13 +105,13 @@ def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_th
         return ResumePlan(None, superseded=_all_bundles(output_folder))
     root, only = output_folder, choice.step
     if isinstance(choice.source, Path):
-        root, only = _place(choice.source, choice.step)
+        root, only = _folder_and_step(choice.source, choice.step)
     bundle, passed_over = (
         (_bundle_of_step(root, only, is_thorough=is_thorough), [])
         if only is not None
         else newest_bundle(root, is_thorough=is_thorough)
     )
-    notices = [f"{broken.folder}: passed over, {broken}" for broken in passed_over]
+    notices = [f"{broken.folder}: skipped, {broken}" for broken in passed_over]
     if bundle is None:
         _refuse_to_lose(root, choice, passed_over)
         return ResumePlan(None, tuple(notices))
@@ -122,8 +122,8 @@ def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_th
     )
     if is_ours and bundle.manifest.get("job") != facts.job and not choice.accept_config_change:
         raise UserError(
-            f"{output_folder}: belongs to another job, {bundle.manifest.get('job')}. Give this one another "
-            "`name`, or add --accept-config-change if it is the same under a new name."
+            f"{output_folder}: belongs to another job, {bundle.manifest.get('job')}. Give this job another "
+            "`name`, or add --accept-config-change if it is the same job under a new name."
         )
     notices += changes_since(bundle, facts, accepts=choice.accept_config_change)
     before = bundle.manifest.get("config", facts.config)
@@ -139,44 +139,45 @@ def differences_in(error: UserError) -> tuple[Difference, ...]:
 
 
 def describe_resume(plan: ResumePlan) -> list[str]:
-    """What a start will do, for the plan that is printed before it."""
+    """What a start will do, as lines of the plan that is printed before it."""
     lines = list(plan.notices)
     if plan.bundle is not None:
         lines.append(f"resumes from step {plan.step} ({plan.bundle.folder})")
     if plan.superseded:
         steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
         lines.append(
-            f"checkpoints of steps that will be written again ({steps}) are first moved to "
+            f"checkpoints of steps that will be trained again ({steps}) are first moved to "
             f"{plan.superseded[0].folder.parent.parent / SET_ASIDE}: nothing is deleted"
         )
     if plan.unowned:
-        lines.append(f"no checkpoint of this job owns {some_names([path.name for path in plan.unowned])}: {_MAKE_WAY}")
+        names = shorten_list([path.name for path in plan.unowned])
+        lines.append(f"no checkpoint of this job owns {names}: {_MOVED_FIRST}")
     return lines
 
 
-def make_way(plan: ResumePlan, output_folder: Path) -> str | None:
-    """Move what no bundle owns out of the way. Returns what to tell the user; None if there is nothing."""
+def move_unowned_aside(plan: ResumePlan, output_folder: Path) -> str | None:
+    """Move the files that no bundle owns aside. Returns a notice for the user; None if there are none."""
     if not plan.unowned:
         return None
-    place = set_aside(output_folder, (), others=plan.unowned)
-    names = some_names([path.relative_to(output_folder).as_posix() for path in plan.unowned])
-    return f"no checkpoint of this job owns {names}: moved to {place}, nothing is deleted. {_GO_ON}"
+    new_folder = set_aside(output_folder, (), others=plan.unowned)
+    names = shorten_list([path.relative_to(output_folder).as_posix() for path in plan.unowned])
+    return f"no checkpoint of this job owns {names}: moved to {new_folder}, nothing was deleted. {_REUSE_HINT}"
 
 
-def _place(source: Path, step: int | None) -> tuple[Path, int | None]:
-    """The job's folder that a path of the user's is, or is the bundle of, and the step it names."""
-    with contextlib.suppress(OSError):  # a name that is too long
+def _folder_and_step(source: Path, step: int | None) -> tuple[Path, int | None]:
+    """The job folder and step that `source` stands for: it is either a job folder or a bundle inside one."""
+    with contextlib.suppress(OSError):  # the name is too long
         if (source / STATE_FOLDER).is_dir():
             return source, step
         if source.is_dir() and source.name.isdecimal() and source.parent.name == STATE_FOLDER and step is None:
             return source.parent.parent, int(source.name)
     raise UserError(
-        f"--resume {source}: needs a job's output folder, or one of the numbered folders in its `{STATE_FOLDER}`."
+        f"--resume {source}: expected the output folder of a job, or a numbered folder in its `{STATE_FOLDER}`."
     )
 
 
 def _all_bundles(output_folder: Path) -> tuple[Bundle | BrokenBundle, ...]:
-    """Bundles by step, the damaged ones too: someone may still want to mend them."""
+    """All bundles by step, including damaged ones, which someone may still want to repair."""
     bundles, broken = find_bundles(output_folder, is_thorough=False)
     damaged = [fault for fault in broken if not fault.is_unfinished]
     return tuple(sorted([*bundles, *damaged], key=lambda bundle: bundle.step))
@@ -185,53 +186,54 @@ def _all_bundles(output_folder: Path) -> tuple[Bundle | BrokenBundle, ...]:
 def _bundle_of_step(root: Path, step: int, *, is_thorough: bool) -> Bundle:
     folders = {int(folder.name): folder for folder in step_folders(root)}
     if step not in folders:
-        raise UserError(f"{root}: has no checkpoint of step {step} to go on from. {_offer(root)}")
+        raise UserError(f"{root}: has no checkpoint of step {step} to resume from. {_describe_steps(root)}")
     try:
-        bundle = read_bundle(folders[step])
-        if is_thorough:
-            bundle.check()
+        bundle = read_bundle(folders[step], is_thorough=is_thorough)
     except BrokenBundle as broken:
         raise UserError(f"{folders[step]}: cannot be resumed, {broken}. Choose another step.") from broken
     if not bundle.has_state:
         raise UserError(
-            f"{root}: of step {step} only the weights were kept, not the state that a run goes on from "
-            f"(save.max_states_to_keep). {_offer(root)}"
+            f"{root}: only the weights of step {step} were kept, not the state needed to resume "
+            f"(save.max_states_to_keep). {_describe_steps(root)}"
         )
     return bundle
 
 
-def _offer(root: Path) -> str:
-    """The steps that can be gone on from, as far as their manifests say."""
+def _describe_steps(root: Path) -> str:
+    """The steps that can be resumed, judging by their manifests alone."""
     bundles, broken = find_bundles(root, is_thorough=False)
     steps = [bundle.step for bundle in bundles if bundle.has_state]
     weights_only = [bundle.step for bundle in bundles if not bundle.has_state]
     kinds = {
-        "Its checkpoints": steps,
+        "Checkpoints that can be resumed": steps,
         "With weights only": weights_only,
         "Damaged": [fault.step for fault in broken if not fault.is_unfinished],
     }
     named = [f"{what}: {', '.join(map(str, found))}." for what, found in kinds.items() if found]
-    return " ".join(named) if steps else " ".join(["Its checkpoints: none.", *named])
+    return " ".join(named) if steps else " ".join(["Checkpoints that can be resumed: none.", *named])
 
 
 def _refuse_to_lose(root: Path, choice: ResumeChoice, passed_over: Sequence[BrokenBundle]) -> None:
     if isinstance(choice.source, Path):
-        raise UserError(f"--resume {root}: has no checkpoint to go on from.")
+        raise UserError(f"--resume {root}: has no checkpoint to resume from.")
     lines = [f"  {broken.folder}: {broken}" for broken in passed_over if not broken.is_unfinished]
     stateless = [bundle for bundle in find_bundles(root, is_thorough=False)[0] if not bundle.has_state]
     lines += [f"  {bundle.folder}: only the weights were kept (save.max_states_to_keep)" for bundle in stateless]
     if lines:
         raise UserError(
             "\n".join([f"{root}: has checkpoints, but none that can be resumed:", *lines])
-            + "\nNothing was changed. `--resume none` begins at step 0 and moves what is there aside; "
-            "`--resume PATH` goes on from another folder, such as a backup."
+            + "\nNothing was changed. `--resume none` begins at step 0 and moves the old files aside; "
+            "`--resume PATH` resumes from another folder, such as a backup."
         )
 
 
 def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, Any], *, keeps_optimizer: bool) -> None:
-    """What is missing would begin anew without a word. A manifest lists all that was written: none of ours lacks it."""
+    """Refuse a bundle that lacks a part, which would otherwise silently start from scratch.
+
+    A manifest lists every file that was written, so an intact bundle lacks none.
+    """
     needed = ["weights"]
-    if bundle.step and keeps_optimizer:  # before its first step an optimizer has no state
+    if bundle.step and keeps_optimizer:  # an optimizer has no state before its first step
         needed.append("optimizer")
     if _has_ema(before) and _has_ema(now):
         needed.append("ema")
@@ -239,7 +241,7 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
     if missing:
         raise UserError(
             f"{bundle.folder}: cannot be resumed, its manifest does not list {', '.join(missing)}. "
-            "Put the whole folder back from a backup, or choose another step with --from-step."
+            "Restore the whole folder from a backup, or choose another step with --from-step."
         )
 
 

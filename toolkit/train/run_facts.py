@@ -1,4 +1,4 @@
-"""What a bundle says of its run, and what has changed between it and a later start."""
+"""What a bundle records about its run, and what has changed between that run and a later start."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a bundle says of its run, for a later start to compare itself with.
+    """What a bundle records about its run, for a later start to compare itself with.
 
     Attributes:
-        job: its name.
-        config: dump of its settings, without secrets.
-        dataset: a hash of every image with its caption, by name.
-        device: name of the card, or `cpu`; empty before it is known.
-        kind: the section that `config` was made from.
+        job: the job's name.
+        config: the job's settings as plain JSON, without secrets.
+        dataset: image name -> hash of the image and its caption.
+        device: name of the card, or `cpu`; empty until it is known.
+        kind: the config class that `config` was made from.
+        world: number of processes that train together.
     """
 
     job: str
@@ -35,17 +36,22 @@ class RunFacts:
     dataset: Mapping[str, str]
     device: str = ""
     kind: type[TrainingProcessConfig] = TrainingProcessConfig
+    world: int = 1
 
     @property
     def config_hash(self) -> str:
-        """Hash of all settings."""
+        """A hash of all settings."""
         return sha256_json(self.config)
 
     def at(self, step: int) -> dict[str, Any]:
-        """The facts of a bundle. Bundles are written between updates: no micro-batch of the next one is done."""
+        """The facts to record in the bundle of `step`.
+
+        Bundles are written between updates, so no micro-batch of the next update has been processed.
+        """
         return {
             "job": self.job,
-            "micro_batches_done": step * self.config["train"]["gradient_accumulation"],
+            "world": self.world,
+            "micro_batches_done": step * self.config["train"]["gradient_accumulation"] * self.world,
             "accumulation_position": 0,
             "seed": self.config["training_seed"],
             "config_hash": self.config_hash,
@@ -58,10 +64,10 @@ class RunFacts:
 
 
 class SettingsChanged(UserError):
-    """A checkpoint is of a run whose settings shaped the training otherwise.
+    """A checkpoint was written with other settings of what shapes the training.
 
     Attributes:
-        differences: of all settings, the harmless ones too.
+        differences: all settings that differ, including those that a resumed run may change.
     """
 
     def __init__(self, message: str, differences: Sequence[Difference]) -> None:
@@ -70,32 +76,35 @@ class SettingsChanged(UserError):
 
 
 def differences_since(bundle: Bundle, facts: RunFacts) -> list[Difference]:
-    """The settings that a bundle was written with otherwise. Bundles of older versions do not say."""
+    """The settings that differ from those a bundle was written with; bundles of older versions do not record them."""
     before = bundle.manifest.get("config")
-    return [] if before is None else differences(before, facts.config, facts.kind)
+    if before is None:
+        return []
+    earlier = _as_one_process(before, bundle.manifest.get("world", 1))
+    return differences(earlier, _as_one_process(facts.config, facts.world), facts.kind)
 
 
 def changes_since(bundle: Bundle, facts: RunFacts, *, accepts: bool) -> list[str]:
-    """What has changed since a bundle was written, one line each. Bundles of older versions do not say.
+    """What has changed since a bundle was written, one line each; bundles of older versions do not record it.
 
     Args:
-        bundle: written by an earlier start.
-        facts: of this start.
-        accepts: go on although settings that shape the training have changed.
+        bundle: a bundle written by an earlier start.
+        facts: the facts of this start.
+        accepts: whether the user accepts changed settings that shape the training.
 
     Raises:
-        SettingsChanged: such settings have changed, and `accepts` is False.
+        SettingsChanged: settings that shape the training have changed, and `accepts` is False.
     """
     if "config" not in bundle.manifest:
         return []
     found = differences_since(bundle, facts)
-    grave = [difference for difference in found if not difference.is_harmless]
-    if grave and not accepts:
-        lines = [f"  {difference}" for difference in grave]
+    blocking = [difference for difference in found if not difference.is_harmless]
+    if blocking and not accepts:
+        lines = [f"  {difference}" for difference in blocking]
         raise SettingsChanged(
-            "\n".join([f"{bundle.folder}: was written with other settings of what shapes the training:", *lines])
-            + f"\nUndo the changes, add --accept-config-change to go on from step {bundle.step} with them, "
-            "or give the job another name to begin anew.",
+            "\n".join([f"{bundle.folder}: settings that shape the training have changed since it was written:", *lines])
+            + f"\nUndo the changes, add --accept-config-change to resume from step {bundle.step} with them, "
+            "or give the job another name to start from scratch.",
             found,
         )
     notices = [
@@ -106,39 +115,45 @@ def changes_since(bundle: Bundle, facts: RunFacts, *, accepts: bool) -> list[str
         notices.append(f"the dataset has changed since step {bundle.step}: {dataset}")
     before, now = bundle.manifest.get("versions"), versions()
     before = before if isinstance(before, dict) else {}
-    moved = [f"{name} {before[name]} -> {now[name]}" for name in before if now.get(name, before[name]) != before[name]]
-    if moved:
-        notices.append(f"changed since step {bundle.step}: {', '.join(moved)}; figures may differ in their last digits")
+    bumped = [f"{name} {before[name]} -> {now[name]}" for name in before if now.get(name, before[name]) != before[name]]
+    if bumped:
+        notices.append(f"changed since step {bundle.step}: {', '.join(bumped)}; losses may differ in their last digits")
     return notices
 
 
 def describe_dataset_change(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """How many files were added, removed and changed, and the first few by name; None if nothing was."""
+    """How many files were added, removed and changed, with the names of the first few; None if none were."""
     kinds = {
         "added": [name for name in now if name not in before],
         "removed": [name for name in before if name not in now],
         "changed": [name for name in now if before.get(name, now[name]) != now[name]],
     }
-    return ", ".join(f"{len(names)} {kind} ({some_names(names)})" for kind, names in kinds.items() if names) or None
+    return ", ".join(f"{len(names)} {kind} ({shorten_list(names)})" for kind, names in kinds.items() if names) or None
 
 
-def some_names(names: Sequence[str]) -> str:
-    """The first few of many names, and how many more there are."""
+def shorten_list(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _as_one_process(config: Mapping[str, Any], world: int) -> dict[str, Any]:
+    """The settings with which one process does what so many do together: it accumulates as many times more batches."""
+    train = config["train"]
+    return {**config, "train": {**train, "gradient_accumulation": train["gradient_accumulation"] * world}}
 
 
 def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:
     try:
         saved = json.loads((bundle.folder / f"{DATASET}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # only sizes have been looked at so far: the thorough look will pass this bundle over
+    except (OSError, ValueError):  # only sizes have been checked so far: the thorough check will skip this bundle
         return facts.dataset
     return saved if isinstance(saved, dict) else facts.dataset
 
 
 def _remark(key: str, facts: RunFacts) -> str:
     if key == "train.steps" and facts.config["train"]["lr_scheduler"] != "constant":
-        return " (the course of the learning rate is that of the new length from here on)"
+        return " (from here on the learning rate schedule follows the new length)"
     if key == "train.optimizer":
-        return " (the new one begins without the state of the old one)"
+        return " (the new optimizer starts without the old one's state)"
     return ""

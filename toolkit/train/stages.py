@@ -1,4 +1,4 @@
-"""The stages of a run: a heading, the time, and the peak of memory of each."""
+"""The stages of a run: a heading, the duration and the peak memory of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROGRESS_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class StageUse:
-    """What a stage took."""
+    """How much time and memory a stage took."""
 
     name: str
     duration_s: float
@@ -32,16 +32,16 @@ class StageUse:
 
 
 class Stages:
-    """Runs the stages one after another and remembers what they took.
+    """Runs the stages one after another and records the time and memory they took.
 
     Args:
-        events: gets every line, too.
-        progress: shows them.
-        redact: takes out of a line what nobody may see.
-        predicted: peak of the RAM and of tensors on the card that the memory plan expects of each stage, in bytes.
+        events: the event log, which also receives every line.
+        progress: shows the lines to the user.
+        redact: removes secrets from a line.
+        predicted: stage name -> predicted peak of RAM and of tensors on the card, in bytes, from the memory plan.
 
     Attributes:
-        current: name of the last stage that has begun.
+        current: name of the stage that started last.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """A `with` block that is one stage."""
+        """Run the `with` block as one stage."""
         self.current = name
         self._counted_at = -math.inf
         self.progress.message(f"\n== {name} ==")
@@ -102,17 +102,17 @@ class Stages:
             self.events.write("progress", stage=self.current, done=done, total=total, unit=unit)
 
     def tell(self, text: str) -> None:
-        """A line for the user."""
+        """Show a line to the user and log it."""
         self.progress.message(self.redact(text))
         self.events.write("message", text=self.redact(text))
 
     def warn(self, text: str) -> None:
-        """A line for the user that is also in the log as a warning."""
+        """Show a warning to the user and log it."""
         self.progress.message(f"warning: {self.redact(text)}")
         self.events.write("warning", text=self.redact(text))
 
     def report(self) -> list[str]:
-        """One line per stage: time, and peak memory beside what was predicted."""
+        """One line per stage: its duration, and its peak memory next to the predicted one."""
         lines = []
         for use in self.uses:
             ram, gpu = self.predicted.get(use.name, (0, 0))
@@ -127,7 +127,7 @@ def _beside(measured: int, predicted: int) -> str:
 
 @contextmanager
 def _peak_ram() -> Iterator[list[int]]:
-    """Yields a list whose one entry is, at the end, the largest resident size seen."""
+    """Yields a list whose only entry becomes, by the end of the block, the largest resident set size seen."""
     process = psutil.Process()
     peak = [process.memory_info().rss]
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""One optimizer step on one screen: each batch's loss, backward, then the update."""
+"""One optimizer step on one screen: the loss and backward pass of each batch, then the update."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from toolkit.train.prediction import Prediction
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did. Tensors stay on the device, so that nothing here waits for it.
+    """The result of a step. Tensors stay on the device, so that nothing here waits for it.
 
     Attributes:
-        terms: each term of the loss by name, a mean over the step's samples.
-        grad_norm: length of the whole gradient before it was shortened.
+        terms: name -> loss term, averaged over the step's samples.
+        grad_norm: norm of the whole gradient before clipping.
         lr: learning rate of the update.
     """
 
@@ -33,7 +33,7 @@ class StepResult:
 
     @property
     def loss(self) -> Tensor:
-        """The sum of the terms, which was minimised."""
+        """The sum of the terms, which is what is minimised."""
         return total(self.terms)
 
 
@@ -47,11 +47,11 @@ class Stepper:
         self.ranks = ranks
 
     def train_step(self, step: int, batches: Sequence[Batch]) -> StepResult:
-        """One update from all of `batches`; the gradient is the mean over the samples of all ranks.
+        """Make one update from all of `batches`; the gradient is the mean over the samples of all ranks.
 
         Args:
-            step: updates done before this one.
-            batches: this rank's: one, or as many as gradients are accumulated over.
+            step: number of updates done before this one.
+            batches: this rank's batches: one, or as many as gradients are accumulated over.
         """
         num_samples = self.ranks.sum(sum(len(batch.latents) for batch in batches))
         lr = self.learner.schedule(step)

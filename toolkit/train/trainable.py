@@ -1,4 +1,4 @@
-"""The weights that a job trains: a network beside the frozen transformer, or the transformer itself."""
+"""The weights that a job trains: a network on top of the frozen transformer, or the transformer itself."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from toolkit.weights.tensor_files import write_tensors
 
 
 class TrainableWeights(Protocol):
-    """The weights that the optimizer changes. What users get is cast when it is saved."""
+    """The weights that the optimizer changes. They are cast to the dtype users get only when they are saved."""
 
     @property
     def has_dropout(self) -> bool:
-        """Whether a pass through them draws random numbers."""
+        """Whether a forward pass through the weights draws random numbers."""
         ...
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Every trained weight once, in a fixed order."""
+        """Every trained weight exactly once, in a fixed order."""
         ...
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        """Write what users load elsewhere, at `base` plus an extension. Returns the files, the main one first."""
+        """Write the weights for use elsewhere, to `base` plus an extension. Returns the files, the main one first."""
         ...
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
-        """For the length of a `with` block, what was trained counts `factor` times; 0 is the model without it.
+        """Within the `with` block, scale what was trained by `factor`; 0 gives the model without it.
 
         Raises:
-            UserError: these weights cannot be told from the model's own, and `factor` is not 1.
+            UserError: the weights cannot be separated from the model's own, and `factor` is not 1.
         """
         ...
 
     def describe(self) -> str:
-        """One line: what is trained, and how much of it there is."""
+        """One line: what is trained, and how many weights that is."""
         ...
 
 
 class NetworkWeights:
-    """Those of a network beside the model. They are fp32."""
+    """The fp32 weights of a network on top of the model."""
 
     def __init__(self, network: LoRASpecialNetwork, *, file_format: str = "bfl") -> None:
         self.network = network
@@ -65,10 +65,10 @@ class NetworkWeights:
         return list(self.network.named_parameters())
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        """Write the LoRA, and read it back before it takes its place.
+        """Write the LoRA to a temporary file, and verify it before it replaces the old file.
 
         Raises:
-            UserError: what was read back is not what is being trained, or the format cannot carry it.
+            UserError: the written file differs from what is being trained, or the format cannot represent it.
         """
         path = base.with_name(f"{base.name}.safetensors")
         tensors, locate = self.network.state_dict(dtype, self.file_format), self.network.model.locate_layer
@@ -101,7 +101,7 @@ class TransformerWeights:
         self.transformer = model.transformer
 
     def unfreeze(self) -> None:
-        """Let the optimizer change them: components are loaded frozen."""
+        """Let the optimizer change the weights: components are loaded frozen."""
         self.transformer.requires_grad_(True)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
@@ -109,7 +109,7 @@ class TransformerWeights:
         return list(self.transformer.named_parameters())
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        """Write the released single file, or a folder that diffusers loads with `subfolder="transformer"`."""
+        """Write a single file like the released one, or a folder for diffusers' `subfolder="transformer"`."""
         if self.save_format == "diffusers":
             return self._save_folder(base, dtype=dtype, metadata=metadata)
         path = base.with_name(f"{base.name}.safetensors")
@@ -126,9 +126,9 @@ class TransformerWeights:
         return tuple(sorted(path for path in base.rglob("*") if path.is_file()))
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
-        """See TrainableWeights. There is nothing beside the model to scale."""
+        """See TrainableWeights. There is no network to scale."""
         if factor != 1:
-            raise UserError("In a full fine-tune there is no network whose strength could be changed.")
+            raise UserError("A full fine-tune has no network whose strength could be changed.")
         return nullcontext()
 
     def describe(self) -> str:
@@ -137,21 +137,21 @@ class TransformerWeights:
 
 
 def raw_weights(weights: TrainableWeights) -> dict[str, Tensor]:
-    """The trained weights as they are, for a bundle."""
+    """The trained weights without any cast, for a bundle."""
     return {name: parameter.detach() for name, parameter in weights.named_parameters()}
 
 
 @torch.no_grad()
 def restore_weights(weights: TrainableWeights, tensors: Mapping[str, Tensor], *, source: Path) -> None:
-    """Put back what `raw_weights` gave.
+    """Restore what `raw_weights` returned.
 
     Raises:
-        UserError: the bundle is of another network or model.
+        UserError: the bundle is from another network or model.
     """
     parameters = dict(weights.named_parameters())
     if tensors.keys() != parameters.keys() or any(tensors[name].shape != p.shape for name, p in parameters.items()):
         raise UserError(
-            f"{source}: was saved by a job with other trained weights (network, rank, layers or model). "
+            f"{source}: was saved by a job that trains other weights (network, rank, layers or model). "
             "Undo that change, or give this job another name."
         )
     for name, parameter in parameters.items():

@@ -1,1 +1,1 @@
-"""Lookups that extension authors know by this place."""
+"""Lookups under the import path that extension authors know."""

@@ -17,8 +17,8 @@ def get_model_class(model_config: ModelConfig, *, roots: tuple[Root, ...] = ROOT
     """The model class of `model_config.arch`. Only its own package is loaded.
 
     Raises:
-        UserError: no model has this arch, and the message lists those that are known; or the user's extension that has
-            it is broken.
+        UserError: no model has this arch (the message lists those that exist), or the user's extension that defines it
+            is broken.
     """
     arch = model_config.arch
     known = read_cards(roots)
@@ -32,11 +32,11 @@ def get_model_class(model_config: ModelConfig, *, roots: tuple[Root, ...] = ROOT
     for model in models:
         if model.arch == arch:
             return model
-    raise UserError(f'{package.name}: card.py describes "{arch}", but no class in AI_TOOLKIT_MODELS has that arch')
+    raise UserError(f'{package.name}: card.py describes "{arch}", but no class in AI_TOOLKIT_MODELS has that arch.')
 
 
 def model_classes(*, roots: tuple[Root, ...] = ROOTS) -> dict[str, type[BaseModel]]:
-    """The class of every arch. Loads every model package; users' packages that are broken are left out."""
+    """The model class of every arch. Loads every model package; users' packages that are broken are left out."""
     classes: dict[str, type[BaseModel]] = {}
     for arch, package in read_cards(roots).packages.items():
         for model in attempt(_models_of, package, []) or ():

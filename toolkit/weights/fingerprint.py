@@ -1,4 +1,4 @@
-"""A short name for a component's files that changes when they do: part of the names of cache entries."""
+"""A fingerprint of a component's files, used in the keys of cache entries."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SAMPLE_BYTES = 1 << 20
 
 
 def fingerprint(files: ComponentFiles) -> str:
-    """Hex digest of a component's files: names, sizes, small files whole, and beginning, middle and end of large ones.
+    """Hex digest of a component's files: names, sizes, all of small files, and the start, middle and end of large ones.
 
-    Reading 60 GB to name a cache entry would cost minutes. Headers, sizes and these samples of each weight file differ
-    between any two models met in practice, fine-tunes of one another included.
+    Hashing 60 GB in full would take minutes. The sizes, headers and samples of weight files differ between any two
+    models met in practice, including fine-tunes of one another.
     """
     digest = hashlib.sha256()
     for path in (*_configuration(files), *files.weights):

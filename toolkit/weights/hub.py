@@ -1,4 +1,4 @@
-"""Files of a repository of the hub: listed, checked against the free disk, downloaded."""
+"""Lists and downloads the files of a hub repository, after checking the free disk space."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from toolkit.units import as_size
 
 
 def check_access(repo: str, *, setting: str) -> None:
-    """Ask the hub whether files of a repository may be downloaded: one question, and one more if it is gated.
+    """Ask the hub whether a repository's files may be downloaded: one request, and a second if it is gated.
 
     Raises:
-        UserError: there is no such repository, it is gated and this account has no access, or the hub is out of reach.
+        UserError: the repository does not exist, is gated and this account has no access, or the hub is unreachable.
     """
     with _explained(repo, setting):
         _ask_for_access(repo)
 
 
 def repository_files(repo: str, *, setting: str) -> dict[str, int]:
-    """Files that a repository has, with their sizes in bytes; those of the local cache if the hub cannot be asked.
+    """Sizes in bytes of a repository's files, by name; only those in the local cache if the hub is unreachable.
 
     Args:
-        repo: `owner/name`.
-        setting: key of the job file that names it, for messages.
+        repo: the repository, `owner/name`.
+        setting: key of the job file that names the repository, for messages.
 
     Raises:
-        UserError: there is no such repository, it is gated, or it is out of reach and not in the cache.
+        UserError: the repository does not exist, is gated, or is unreachable and not in the cache.
     """
     with _explained(repo, setting):
         try:
@@ -57,7 +57,7 @@ def repository_files(repo: str, *, setting: str) -> dict[str, int]:
 
 
 def cached_folder(repo: str) -> Path | None:
-    """Where the local cache keeps the files of a repository; None if it has none of them."""
+    """Folder of the local cache with a repository's files; None if none of them is cached."""
     try:
         folder = Path(snapshot_download(repo, local_files_only=True, allow_patterns=["no such file"]))
     except (LocalEntryNotFoundError, HFValidationError):
@@ -72,21 +72,21 @@ def _describe(repo: str) -> ModelInfo:
 
 @cache
 def _ask_for_access(repo: str) -> None:
-    # The list of files is public also where the files are not.
+    # The list of files is public even if the files are not.
     if _describe(repo).gated:
         HfApi().auth_check(repo)
 
 
 def download(repo: str, files: Mapping[str, int], *, setting: str) -> Path:
-    """Folder that holds these files of a repository; those that are not in the local cache are downloaded.
+    """Download the given files of a repository, unless they are cached already, and return their folder.
 
     Args:
-        repo: `owner/name`.
-        files: names, with their sizes in bytes.
-        setting: key of the job file that names it, for messages.
+        repo: the repository, `owner/name`.
+        files: size in bytes of each file, by name.
+        setting: key of the job file that names the repository, for messages.
 
     Raises:
-        UserError: see `repository_files`; or the disk of the cache has not enough room.
+        UserError: see `repository_files`; also if the drive of the cache is too full.
     """
     with _explained(repo, setting):
         cached = (try_to_load_from_cache(repo, name) for name in files)
@@ -99,8 +99,8 @@ def _check_disk(repo: str, needed: int) -> None:
     free = free_bytes(cache)
     if needed > free:
         raise UserError(
-            f"{repo}: the download takes {as_size(needed)}, and the drive of {cache} has {as_size(free)} free. "
-            "Free some, or set HF_HOME to a folder on a larger drive."
+            f"{repo}: the download needs {as_size(needed)}, but the drive of {cache} has only {as_size(free)} free. "
+            "Free some space, or set HF_HOME to a folder on a larger drive."
         )
 
 
@@ -109,7 +109,7 @@ def _explained(repo: str, setting: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise UserError(f"{setting}: {repo} is neither here nor a hub id such as `owner/name`.") from error
+        raise UserError(f"{setting}: {repo} is neither a local path nor a hub id such as `owner/name`.") from error
     except GatedRepoError as error:
         raise UserError(
             f"{setting}: {repo} is gated, and this account has no access. Accept its licence at "
@@ -121,37 +121,38 @@ def _explained(repo: str, setting: str) -> Iterator[None]:
         offline = constants.HF_HUB_OFFLINE
         what = "Unset HF_HUB_OFFLINE" if offline else "Check the network and https://status.huggingface.co"
         raise UserError(
-            f"{setting}: {repo} cannot be downloaded{' while HF_HUB_OFFLINE is set' if offline else ''}, and what is "
-            f"needed of it is not in the local hub cache. {what}, or name a local folder."
+            f"{setting}: {repo} cannot be downloaded{' while HF_HUB_OFFLINE is set' if offline else ''}, and the files "
+            f"needed are not in the local hub cache. {what}, or give a local folder."
         ) from error
     except HfHubHTTPError as error:
         raise UserError(f"{setting}: {_http_problem(repo, error)}") from error
     except (HTTPError, OSError) as error:
         raise UserError(
-            f"{setting}: {repo} cannot be downloaded ({_first_line(error)}). Check the network, or name a local folder."
+            f"{setting}: {repo} cannot be downloaded ({_first_line(error)}). Check the network, or give a local folder."
         ) from error
 
 
 def _unknown_repository(repo: str, error: RepositoryNotFoundError) -> str:
-    # The hub answers 401, and not 404, to those whom it does not know: it does not say what exists.
+    # To unknown users the hub answers 401 instead of 404, so as not to reveal what exists.
     if error.response is not None and error.response.status_code == 401 and _has_token():
         return (
-            f"the hub refuses the token in HF_TOKEN ({repo}). Make a new one at https://huggingface.co/settings/tokens."
+            f"the hub rejects the token in HF_TOKEN ({repo}). Create a new one at "
+            "https://huggingface.co/settings/tokens."
         )
     token = "the token in HF_TOKEN may not read it" if _has_token() else "it is private and HF_TOKEN is not set"
-    return f"the hub knows no repository {repo}, or {token}. Check the spelling; a local path must exist."
+    return f"the hub has no repository {repo}, or {token}. Check the spelling; a local path must exist."
 
 
 def _http_problem(repo: str, error: HfHubHTTPError) -> str:
     status = error.response.status_code if error.response is not None else 0
     if status in (401, 403):
         return (
-            f"the hub refuses access to {repo} ({status}): HF_TOKEN is not set, expired, or may not read it. "
-            "Make a token with read access at https://huggingface.co/settings/tokens."
+            f"the hub denies access to {repo} ({status}): HF_TOKEN is not set, has expired, or may not read it. "
+            "Create a token with read access at https://huggingface.co/settings/tokens."
         )
     if status == 429:
-        return f"the hub refuses {repo} for now: too many requests. Wait a few minutes and start again."
-    return f"{repo} cannot be downloaded ({_first_line(error)}). Try again later, or name a local folder."
+        return f"the hub is limiting requests ({repo}): too many requests. Wait a few minutes and start again."
+    return f"{repo} cannot be downloaded ({_first_line(error)}). Try again later, or give a local folder."
 
 
 def _has_token() -> bool:

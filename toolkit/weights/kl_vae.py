@@ -1,6 +1,6 @@
-"""The convolutional autoencoder of latent diffusion: its names in released files, and its widths.
+"""The convolutional autoencoder of latent diffusion: its configuration and its tensor names in released files.
 
-Source: diffusers' AutoencoderKL and its descendants; the released layout is that of the LDM code.
+Source: diffusers' AutoencoderKL and its variants; the released layout is that of the original LDM code.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from toolkit.weights.streaming import Convert, Shapes, unchanged
 
-_BLOCKS = {"down_block_types": range(4), "up_block_types": range(4)}  # of which diffusers takes the number
+_BLOCKS = {"down_block_types": range(4), "up_block_types": range(4)}  # diffusers only takes their lengths
 
 
 def kl_vae_config(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of diffusers' class for tensors with its names.
+    """Constructor arguments of diffusers' class, inferred from tensors with its names.
 
     Raises:
-        KeyError: these are not the tensors of such a VAE.
+        KeyError: the tensors are not those of such a VAE.
     """
     widths = block_widths(shapes, "encoder.down_blocks")
     return {
@@ -34,13 +34,13 @@ def kl_vae_config(shapes: Shapes) -> dict[str, Any]:
 
 
 def count_blocks(shapes: Shapes, blocks: str) -> int:
-    """How many modules a list of modules has."""
+    """Number of modules in a module list."""
     prefix = f"{blocks}."
     return len({name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)})
 
 
 def block_widths(shapes: Shapes, blocks: str) -> tuple[int, ...]:
-    """Channels of each block of an encoder or decoder."""
+    """Number of channels of each block of an encoder or decoder."""
     return tuple(shapes[f"{blocks}.{i}.resnets.0.conv1.weight"][0] for i in range(count_blocks(shapes, blocks)))
 
 
@@ -50,14 +50,14 @@ def _released_part(name: str, tensor: Tensor) -> dict[str, Tensor]:
     for inner in ("encoder.quant_conv.", "decoder.post_quant_conv."):
         name = name.replace(inner, inner.partition(".")[2])
     parts: dict[str, Tensor | None] = {name: tensor}
-    if "sample.conv." in name:  # diffusers takes weight and bias of these together
+    if "sample.conv." in name:  # diffusers converts weight and bias of these layers together
         layer, _, kind = name.rpartition(".")
         parts[f"{layer}.{'bias' if kind == 'weight' else 'weight'}"] = None
     converted = convert_ldm_vae_checkpoint(parts, _BLOCKS)
     return {new: part for new, part in converted.items() if part is not None} or {name: tensor}
 
 
-# A tensor that only the layout has -> how its names are converted.
+# A tensor that only one layout has -> the conversion of that layout's names.
 VAE_LAYOUTS: dict[str, Convert] = {
     "encoder.down.0.block.0.conv1.weight": _released_part,
     "encoder.down_blocks.0.resnets.0.conv1.weight": unchanged,

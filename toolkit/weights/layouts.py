@@ -1,4 +1,4 @@
-"""Where a component's files are: a folder in diffusers layout, a bare folder, or a single file; here or on the hub."""
+"""Finds a component's files: a folder in diffusers layout, a bare folder or a single file, local or on the hub."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ INDEX = ".safetensors.index.json"
 _SMALL = (".json", ".txt", ".jinja", ".model")
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d+)-of-(?P<count>\d+)(?P<extension>\.[^.]+)")
 _WITHOUT_WEIGHTS = ("tokenizer", "tokenizer_2", "scheduler")
-# A folder holds a component if one of these is in it; any other component, if `config.json` is.
+# A folder contains a component if one of its configuration files is there; `config.json` for components not listed.
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-_SAYS_WHAT_IT_IS = {"tokenizer": _TOKENIZER, "tokenizer_2": _TOKENIZER, "scheduler": ("scheduler_config.json",)}
+_CONFIGS = {"tokenizer": _TOKENIZER, "tokenizer_2": _TOKENIZER, "scheduler": ("scheduler_config.json",)}
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class ComponentFiles:
     """The files of one component.
 
     Attributes:
-        path: the folder or file, also its name in messages.
-        folder: holds `config.json` or its like; None for a file, or shards of one, that have none beside them.
-        weights: safetensors files, each tensor in one of them; empty for components without weights.
+        path: the component's folder or file, as shown in messages.
+        folder: folder with `config.json` or the like; None for a single file or shards without one beside them.
+        weights: the safetensors files, each tensor in exactly one; empty for components without weights.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class ComponentFiles:
 
 
 class NotHereError(UserError):
-    """The source exists and is sound, but does not hold the component."""
+    """The source exists and is intact, but does not contain the component."""
 
 
 def find_component(
@@ -46,20 +46,20 @@ def find_component(
 ) -> ComponentFiles:
     """Find the files of a component, downloading them if the source is on the hub.
 
-    Looked for, in this order: the folder `<component>` with its configuration in it; the source itself as such a
-    folder; a single file with a released name; the only safetensors file there, if `single_files` are looked for and
-    `any_file` will do.
+    The first of these that exists is used: the subfolder `<component>` with its configuration; the source itself as
+    such a folder; a single file with one of the names in `single_files`; the only safetensors file, if `single_files`
+    is not empty and `any_file` is True.
 
     Args:
         source: local folder or file, `owner/name` of a hub repository, or `owner/name/file.safetensors`.
-        component: the name of its folder: `transformer`, `vae`, `text_encoder`, `tokenizer`, `scheduler`, ...
-        single_files: names under which the component is released as one file, best first; none if it never is.
-        any_file: whether the only safetensors file of a folder is the component, whatever its name.
+        component: folder name of the component: `transformer`, `vae`, `text_encoder`, `tokenizer`, `scheduler`, ...
+        single_files: file names under which the component is released as one file, best first; empty if it never is.
+        any_file: whether a folder's only safetensors file is taken for the component whatever its name.
         setting: key of the job file that names the source, for messages.
 
     Raises:
-        NotHereError: the source does not hold the component.
-        UserError: the source is absent, out of reach, incomplete or in a format that is not read.
+        NotHereError: the source does not contain the component.
+        UserError: the source is missing, unreachable, incomplete or in an unsupported format.
     """
     local = Path(source).expanduser()
     if local.is_file():
@@ -74,11 +74,11 @@ def find_component(
 def reach_component(
     source: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
 ) -> None:
-    """Make sure that `find_component`, with the same arguments, will find the component, and download nothing.
+    """Check that `find_component` would find the component with the same arguments. Downloads nothing.
 
     Raises:
-        NotHereError: the source does not hold the component.
-        UserError: the source is absent, or on the hub out of reach while the component is not in the local cache.
+        NotHereError: the source does not contain the component.
+        UserError: the source is missing, or the hub is unreachable and the component is not in the local cache.
     """
     if Path(source).expanduser().exists():
         find_component(source, component, single_files=single_files, any_file=any_file, setting=setting)
@@ -94,17 +94,17 @@ def reach_component(
         try:
             if cached is None or not _is_whole(cached, inner, component, single_files, any_file, setting=setting):
                 raise
-        except NotHereError:  # not in the cache, at least: `find_component` would look elsewhere, too
+        except NotHereError:  # not in the cache: `find_component` would look elsewhere, too
             raise NotHereError(str(error)) from error
 
 
 def _is_whole(
     folder: Path, inner: str, component: str, single_files: Sequence[str], any_file: bool, *, setting: str
 ) -> bool:
-    """Whether the cache of a repository has every file of the component that it says it has."""
-    if inner:
-        return all((folder / name).is_file() for name in _all_shards(inner))
+    """Whether the cached copy of a repository has all files of the component."""
     try:
+        if inner:
+            return (folder / inner).is_file() and bool(_of_file(folder / inner, component, setting=setting))
         found = _in_folder(folder, component, single_files, any_file, source=str(folder), setting=setting)
     except NotHereError:
         raise
@@ -128,13 +128,13 @@ def _in_folder(
 def _choose(
     files: Sequence[str], component: str, single_files: Sequence[str], any_file: bool, *, source: str, setting: str
 ) -> tuple[str, ...]:
-    """The files that make up the component, of all that a source has; tensors alone are one file or its shards."""
-    says_what_it_is = _SAYS_WHAT_IT_IS.get(component, ("config.json",))
+    """Those of a source's files that make up the component; only tensor files if it is one file or its shards."""
+    configs = _CONFIGS.get(component, ("config.json",))
     inside = tuple(name for name in files if PurePosixPath(name).parent == PurePosixPath(component))
-    if any(PurePosixPath(name).name in says_what_it_is for name in inside):
+    if any(PurePosixPath(name).name in configs for name in inside):
         return inside
     root = tuple(name for name in files if "/" not in name)
-    if "model_index.json" not in root and any(name in says_what_it_is for name in root):
+    if "model_index.json" not in root and any(name in configs for name in root):
         return root
     tensors = [name for name in root if name.endswith(TENSORS)]
     for name in single_files:
@@ -150,20 +150,22 @@ def _choose(
     names = f" or one of {', '.join(single_files)}" if single_files else ""
     several = f" It has {len(tensors)} safetensors files: name one of them." if single_files and tensors else ""
     raise NotHereError(
-        f"{setting}: {source} holds no {component}: there is no {looked}{names} in it.{several} (It has: {found}.)"
+        f"{setting}: {source} contains no {component}: there is no {looked}{names} in it.{several} (It has: {found}.)"
     )
 
 
 def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
+    if path.name.endswith(INDEX) and component in _WITHOUT_WEIGHTS:
+        return _in_folder(path.parent, component, (), any_file=False, source=str(path.parent), setting=setting)
     if path.name.endswith(INDEX):
         return ComponentFiles(path, _folder_of(path), _shards(path))
     if path.suffix in PICKLES:
         raise UserError(_pickle(f"{setting}: {path}"))
     if component in _WITHOUT_WEIGHTS:
-        raise NotHereError(f"{setting}: {path} is a single file, and a {component} is a folder. Name the folder.")
+        raise NotHereError(f"{setting}: {path} is a single file, but a {component} is a folder. Give the folder.")
     if path.suffix not in TENSORS:
         raise UserError(
-            f"{setting}: {path} is no safetensors file. Name a .safetensors file, or a folder in diffusers layout."
+            f"{setting}: {path} is not a safetensors file. Give a .safetensors file or a folder in diffusers layout."
         )
     weights = _with_siblings(path)
     has_own_folder = len(weights) > 1 or path.parent.name == component
@@ -171,16 +173,20 @@ def _of_file(path: Path, component: str, *, setting: str) -> ComponentFiles:
 
 
 def _with_siblings(path: Path) -> tuple[Path, ...]:
-    """A file, or all shards of the model that it is one of."""
+    """The file itself, or all shards if it is one of several."""
     weights = tuple(path.with_name(name) for name in _all_shards(path.name))
-    if missing := [shard.name for shard in weights if not shard.is_file()]:
-        what = f"is a part of a model in {len(weights)} files, and {', '.join(missing[:3])} is not beside it"
-        raise UserError(f"{path} {what}. Download the others, or name a whole file.")
+    _must_be_there([shard.name for shard in weights if not shard.is_file()], path, len(weights))
     return weights
 
 
+def _must_be_there(missing: Sequence[str], shard: Path | str, count: int) -> None:
+    if missing:
+        what = f"is one of {count} files of a model, and {', '.join(missing[:3])} is not beside it"
+        raise UserError(f"{shard} {what}. Download the missing files, or give a file with the whole model.")
+
+
 def _all_shards(name: str) -> tuple[str, ...]:
-    """The names of all files of a model that this is one of, such as `model-00001-of-00004.safetensors`."""
+    """Names of all shards of a model, given one, such as `model-00001-of-00004.safetensors`; else the name itself."""
     match = _SHARD.fullmatch(name)
     if match is None:
         return (name,)
@@ -191,7 +197,7 @@ def _all_shards(name: str) -> tuple[str, ...]:
 
 
 def _folder_of(path: Path) -> Path | None:
-    """The folder of a file, where it says what the file is."""
+    """The folder of a file if it has the file's configuration; else None."""
     return path.parent if path.with_name("config.json").is_file() else None
 
 
@@ -209,7 +215,7 @@ def _weights_in(folder: Path) -> tuple[Path, ...]:
     plain = [path for path in files if ".fp16." not in path.name and ".bf16." not in path.name] or files
     if len({_all_shards(path.name) for path in plain}) > 1:
         names = ", ".join(path.name for path in plain[:5])
-        raise UserError(f"{folder}: several safetensors files ({names}) and no index. Name the one to use.")
+        raise UserError(f"{folder}: several safetensors files ({names}) but no index. Give the path of the one to use.")
     return _with_siblings(plain[0])
 
 
@@ -217,11 +223,11 @@ def _shards(index: Path) -> tuple[Path, ...]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: is damaged. Download it again.") from error
+        raise UserError(f"{index}: the file is damaged. Download it again.") from error
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise UserError(
-            f"{index}: {len(missing)} of {len(names)} files that it names are missing, such as {missing[0]}. "
+            f"{index}: {len(missing)} of the {len(names)} files that it lists are missing, such as {missing[0]}. "
             "Download them."
         )
     return tuple(index.parent / name for name in names)
@@ -234,7 +240,7 @@ def _downloaded(source: str, component: str, single_files: Sequence[str], any_fi
 
 
 def _repository(source: str, *, setting: str) -> tuple[str, str]:
-    """A source on the hub as `owner/name` and the file in it, if it names one."""
+    """Split a source on the hub into `owner/name` and the file inside it (empty if it names none)."""
     parts = source.split("/")
     if len(parts) < 2 or source.startswith((".", "/", "~")) or "\\" in source:
         raise UserError(f"{setting}: no such file or folder: {source}")
@@ -249,14 +255,32 @@ def _wanted(
     if inner:
         if inner not in sizes:
             raise UserError(f"{setting}: {repo} has no file {inner}. It has: {', '.join(list(sizes)[:8])}")
-        return {name: sizes[name] for name in _all_shards(inner) if name in sizes}
+        return {name: sizes[name] for name in _named(inner, list(sizes), component)}
     files = [name for name in sizes if name.endswith((*TENSORS, *PICKLES, *_SMALL))]
     chosen = _needed(_choose(files, component, single_files, any_file, source=source, setting=setting), component)
     return {name: size for name, size in sizes.items() if name in chosen or name == "model_index.json"}
 
 
+def _named(inner: str, files: Sequence[str], component: str) -> Sequence[str]:
+    """The files of a repository that one of them stands for: a shard or an index brings all of its model's folder."""
+    is_index = inner.endswith(INDEX)
+    shards = _all_shards(inner)
+    if len(shards) == 1 and not is_index:
+        return shards
+    beside = [name for name in files if PurePosixPath(name).parent == PurePosixPath(inner).parent]
+    says_what_it_is = [name for name in beside if name.endswith(_SMALL) and not name.endswith(INDEX)]
+    if is_index:
+        tensors = [name for name in beside if name.endswith(TENSORS)]
+        stem = inner.removesuffix(INDEX)
+        of_stem = [name for name in tensors if (match := _SHARD.fullmatch(name)) and match["stem"] == stem]
+        shards = () if component in _WITHOUT_WEIGHTS else tuple(of_stem or tensors)
+        return (inner, *says_what_it_is, *shards)
+    _must_be_there([PurePosixPath(name).name for name in shards if name not in beside], inner, len(shards))
+    return (*says_what_it_is, *shards)
+
+
 def _needed(chosen: Sequence[str], component: str) -> set[str]:
-    """Without what a folder of the hub often has besides: pickles, and the same weights again in one file."""
+    """The files without common duplicates on the hub: pickles, and the same weights again as a single file."""
     tensors = [name for name in chosen if name.endswith(TENSORS)]
     if component in _WITHOUT_WEIGHTS:
         left_out = {name for name in chosen if name.endswith((*TENSORS, *PICKLES))}
@@ -269,6 +293,6 @@ def _needed(chosen: Sequence[str], component: str) -> set[str]:
 
 def _pickle(what: str) -> str:
     return (
-        f"{what} is a pickle file: such files can run any code when they are opened, so they are not read. "
-        "Use a .safetensors file of the same weights."
+        f"{what} is a pickle file. Such files can run arbitrary code when they are opened, so they are not read. "
+        "Use a .safetensors file with the same weights."
     )

@@ -1,4 +1,4 @@
-"""How to load one component: an empty module, the files that fill it, and the names between them."""
+"""How to load one component: an empty module, the files that fill it, and the conversion of tensor names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Loadable(Protocol):
-    """What a component is loaded from."""
+    """Anything from which a component can be loaded."""
 
     @property
     def module(self) -> torch.nn.Module:
@@ -36,13 +36,13 @@ class Loadable(Protocol):
         device_of: Callable[[str], torch.device] | None = None,
         placed: Callable[[str], None] | None = None,
     ) -> Any:
-        """Bring its weights, frozen; see `stream_into`."""
+        """Load the weights into the module, frozen; see `stream_into`."""
         ...
 
 
 @dataclass(frozen=True)
 class Built:
-    """A module that has its weights already, such as one that is computed and not read.
+    """A module that already has its weights, for example because they are computed instead of read.
 
     Attributes:
         module: the component.
@@ -69,12 +69,12 @@ class Built:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that is needed to load a component; making one reads headers only.
+    """Everything needed to load a component; creating one reads only file headers.
 
     Attributes:
-        module: on the meta device.
-        weights: what the files hold.
-        convert: from their names to the module's.
+        module: the component, on the meta device.
+        weights: the tensors in the files.
+        convert: conversion from the files' tensor names to the module's.
     """
 
     module: torch.nn.Module
@@ -89,7 +89,7 @@ class Recipe:
         device_of: Callable[[str], torch.device] | None = None,
         placed: Callable[[str], None] | None = None,
     ) -> Any:
-        """The module with its weights, frozen; see `stream_into`."""
+        """Load the weights and return the frozen module; see `stream_into`."""
         stream_into(
             self.module,
             self.weights,
@@ -104,12 +104,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class StoredComponent:
-    """A component's tensors in its files, with the names that the module gives them. Making one reads headers only.
+    """A component's tensors as stored, and how they map to the module. Creating one reads only file headers.
 
     Attributes:
-        files: where they are.
-        weights: what the files hold.
-        convert: from their names to the module's.
+        files: the component's files.
+        weights: the tensors in the files.
+        convert: conversion from the files' tensor names to the module's.
     """
 
     files: ComponentFiles
@@ -118,15 +118,15 @@ class StoredComponent:
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Of the module's tensors, by name."""
+        """Shapes of the module's tensors, by name."""
         return converted_shapes(self.weights, self.convert)
 
     def described(self, describe: Callable[[Shapes], T], what: str) -> T:
-        """What `describe` tells by the shapes; a tensor that it looks for in vain is missing from the files.
+        """The result of `describe` for the shapes; a tensor that it does not find is reported as missing.
 
         Args:
-            describe: raises KeyError for a tensor that is not there.
-            what: the component, for messages.
+            describe: function of the shapes that raises KeyError for a missing tensor.
+            what: name of the component, for messages.
 
         Raises:
             UserError: a tensor is missing.
@@ -135,20 +135,20 @@ class StoredComponent:
             return describe(self.shapes)
         except KeyError as error:
             raise UserError(
-                f"{self.files.path}: the {what} is not whole: {error.args[0]} is missing. Download it again."
+                f"{self.files.path}: the {what} is incomplete: {error.args[0]} is missing. Download it again."
             ) from error
 
     def recipe(self, kind: Any, config: Any, *, what: str, optional: Collection[str] = ()) -> Recipe:
-        """How to fill a module of a diffusers class.
+        """The recipe that fills a module of a diffusers class.
 
         Args:
-            kind: the class.
-            config: its configuration.
-            what: the component and its model, for messages: "VAE of FLUX.1".
-            optional: names that files may lack.
+            kind: the diffusers class.
+            config: the configuration for the class.
+            what: name of the component and its model, for messages, such as "VAE of FLUX.1".
+            optional: names of tensors that the files may lack.
 
         Raises:
-            UserError: the module cannot be made, or its tensors are not those of the files.
+            UserError: the module cannot be created, or its tensors do not match those of the files.
         """
         module = empty_module(kind.from_config, config, self.files, what=kind.__name__)
         check_fit(module, self.shapes, path=self.files.path, kind=what, optional=optional)
@@ -158,14 +158,14 @@ class StoredComponent:
 def read_stored(
     files: ComponentFiles, recognize: Callable[[TensorIndex, ComponentFiles], tuple[TensorIndex, Convert]]
 ) -> StoredComponent:
-    """Index a component's files and tell their layout.
+    """Index a component's files and recognise their layout.
 
     Args:
-        files: the files.
-        recognize: from all tensors to those of the component, and how they are converted.
+        files: the component's files.
+        recognize: selects the component's tensors among all tensors, and the conversion of their names.
 
     Raises:
-        UserError: the files are damaged, have no weights, or are of another model.
+        UserError: the files are damaged, have no weights, or belong to another model.
     """
     index, convert = recognize(index_tensors(weights_of(files)), files)
     return StoredComponent(files, PlainWeights(index), convert)
@@ -175,18 +175,18 @@ def weights_of(files: ComponentFiles) -> tuple[Path, ...]:
     """The safetensors files of a component.
 
     Raises:
-        UserError: it has none.
+        UserError: the component has none.
     """
     if not files.weights:
-        raise UserError(f"{files.path}: has no safetensors file. Download the weights.")
+        raise UserError(f"{files.path}: no safetensors file found. Download the weights.")
     return files.weights
 
 
 def config_of(files: ComponentFiles) -> dict[str, Any] | None:
-    """Its `config.json`; None for a single file.
+    """The component's `config.json`; None for a single file.
 
     Raises:
-        UserError: it cannot be read, or says that the weights are quantized.
+        UserError: the file cannot be read, or the weights are quantized.
     """
     if files.folder is None:
         return None
@@ -196,12 +196,12 @@ def config_of(files: ComponentFiles) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
     if not isinstance(config, dict):
-        raise UserError(f"{path}: is no configuration of a model. Download it again.")
+        raise UserError(f"{path}: not a model configuration. Download it again.")
     if "quantization_config" in config:
         given = config["quantization_config"]
         method = given.get("quant_method", "an unknown method") if isinstance(given, dict) else given
         raise UserError(
-            f"{files.path}: the weights were quantized by {method}, which training cannot start from. Use the bf16 "
+            f"{files.path}: the weights are quantized with {method}, and training cannot start from that. Use the bf16 "
             "weights; `model.quantize` makes them small."
         )
     return config
@@ -210,20 +210,22 @@ def config_of(files: ComponentFiles) -> dict[str, Any] | None:
 def empty_module(
     make: Callable[[Any], Any], config: Any, files: ComponentFiles, *, what: str, source: str = "config.json"
 ) -> Any:
-    """A model on the meta device, frozen, in eval mode.
+    """Create a module on the meta device, frozen and in eval mode.
 
     Args:
-        make: its class, or how that is made of a configuration.
+        make: class or function that creates the module from a configuration.
         config: the configuration.
-        files: where it comes from.
-        what: the model, for messages.
-        source: the configuration, for messages.
+        files: the files that the configuration comes from.
+        what: name of the module, for messages.
+        source: name of the configuration, for messages.
 
     Raises:
-        UserError: a model cannot be made of `config`.
+        UserError: the module cannot be created from `config`.
     """
     try:
         with torch.device("meta"):
             return make(config).requires_grad_(False).eval()
-    except Exception as error:  # a configuration that makes no sense fails in any layer
-        raise UserError(f"{files.path}: no {what} can be made of its {source} ({error}). Download it again.") from error
+    except Exception as error:  # a senseless configuration can fail in any layer with any exception
+        raise UserError(
+            f"{files.path}: cannot create a {what} from its {source} ({error}). Download it again."
+        ) from error

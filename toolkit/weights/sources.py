@@ -1,4 +1,4 @@
-"""Where the components of a model are: from a source of their own, beside the transformer, or where its card says."""
+"""Locates a model's components: at a source of their own, beside the transformer, or in the card's repository."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _Look(Protocol[T_co]):
-    """`find_component`, or `reach_component` for what it would find."""
+    """The signature shared by `find_component`, `reach_component` and `_find_local`."""
 
     def __call__(
         self, source: str, component: str, *, single_files: Sequence[str] = (), any_file: bool = True, setting: str
@@ -39,18 +39,19 @@ class _Look(Protocol[T_co]):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the components of one job's model are.
+    """Locates the components of one job's model.
 
-    A source of its own in the job (`vae_path`, `te_name_or_path`, `model_paths`) always wins. What a single file or a
-    folder of single files does not hold comes from the hub repository of the model's card. A tokenizer comes from where
-    the text encoder is; if there is none, as beside a single file, from where it would be without a source for it.
+    If the job gives a component its own source (`vae_path`, `te_name_or_path`, `model_paths`), that is used. Components
+    missing from a single file or a folder of single files come from the hub repository on the model's card. If the job
+    gives the text encoder its own source, the tokenizer is looked for there first, then where it would be otherwise.
 
     Components are `transformer`, `vae`, `text_encoder`, `tokenizer`, and the second of a kind, such as `tokenizer_2`.
 
     Attributes:
-        config: the `model` section.
-        card: of its arch.
-        single_files: component -> names under which it is released as one file, best first; none if it never is.
+        config: the job's `model` section.
+        card: the card of the model's arch.
+        single_files: returns the file names under which a component is released as one file, best first; empty if it
+            never is.
     """
 
     config: ModelConfig
@@ -58,7 +59,7 @@ class Sources:
     single_files: Callable[[str], Sequence[str]]
 
     def find(self, component: str) -> ComponentFiles:
-        """The files of a component; what is on the hub is downloaded.
+        """The files of a component, downloaded if they are on the hub.
 
         Raises:
             UserError: see `toolkit.weights.layouts.find_component`.
@@ -66,16 +67,16 @@ class Sources:
         return self._find(component, find_component)
 
     def check_reachable(self, components: Iterable[str]) -> None:
-        """Ask the hub about every repository that `find` would download from, and download nothing.
+        """Check every repository from which `find` would download, without downloading anything.
 
         Raises:
-            UserError: one is absent, gated or out of reach, and what is needed of it is not in the local cache.
+            UserError: a repository is missing, gated or unreachable, and the files needed are not in the local cache.
         """
         for component in components:
             self._find(component, reach_component)
 
     def find_local(self, component: str) -> ComponentFiles | None:
-        """As `find`, without the network; None for what is on the hub."""
+        """Like `find`, but offline; None if the component is on the hub."""
         if self._follows_the_encoder(component):
             return self._tokenizer_of_encoder(component, _find_local)
         own = self.config.source_of(component)
@@ -84,8 +85,8 @@ class Sources:
             return None
         if own is None and component != "transformer" and path.suffix in TENSORS:
             names = self.single_files(component)
-            beside = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
-            return None if beside is None else self._look(component, str(beside), find_component)
+            sibling = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+            return None if sibling is None else self._look(component, str(sibling), find_component)
         try:
             return self._look(component, str(path), find_component)
         except NotHereError:
@@ -94,14 +95,14 @@ class Sources:
             return None
 
     def count_local_weights(self, component: str) -> int | None:
-        """Numbers in a component's files, by their headers; None if they are on the hub."""
+        """Number of weights in a component's files, from their headers; None if the files are on the hub."""
         files = self.find_local(component)
         if files is None:
             return None
         return sum(math.prod(entry.shape) for entry in index_tensors(files.weights).entries.values())
 
     def load_scheduler(self, released: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
-        """The scheduler with the settings that came with the model, or `released` ones beside single files."""
+        """The scheduler with the settings that came with the model; with `released` ones for single files."""
         if Path(self.config.name_or_path).suffix not in TENSORS:
             with suppress(NotHereError):
                 files = find_component(self.config.name_or_path, "scheduler", setting="model.name_or_path")
@@ -137,7 +138,7 @@ class Sources:
             try:
                 return look(source, component, single_files=(), setting=_OWN_KEYS["text_encoder"])
             except NotHereError:
-                pass  # that of Mistral Small 3.2 has it in Mistral's own format only
+                pass  # Mistral Small 3.2 has its tokenizer only in Mistral's own format
         without = self.config.model_copy(update={"te_name_or_path": None, "model_paths": ModelPaths()})
         return Sources(without, self.card, self.single_files)._find(component, look)
 
@@ -147,7 +148,7 @@ class Sources:
             key = "model.name_or_path"
         else:
             key = f"model.model_paths.{first}" if getattr(self.config.model_paths, first) else _OWN_KEYS[first]
-        # A folder of single files may hold the transformer alone.
+        # The only file in a folder of single files may be the transformer.
         any_file = component == "transformer" or self.config.source_of(component) is not None
         return look(source, component, single_files=self.single_files(component), any_file=any_file, setting=key)
 
@@ -157,8 +158,8 @@ class Sources:
             return look(self.card.source, component, single_files=names, any_file=False, setting=key)
         except UserError as error:
             raise UserError(
-                f"{self.config.name_or_path} holds no {component}, and {self.card.source}, which does, cannot be used "
-                f"either. {error} Or set {key} to a folder that has it."
+                f"{self.config.name_or_path} contains no {component}, and {self.card.source}, which does, cannot be "
+                f"used either. {error} Or set {key} to a folder that has it."
             ) from error
 
 
@@ -171,5 +172,5 @@ def _find_local(
 
 
 def _first(component: str) -> str:
-    """The first of the component's kind, whose settings count for both."""
+    """Name of the first component of this kind; its settings apply to the second one, too."""
     return component.removesuffix("_2")

@@ -1,4 +1,4 @@
-"""Weights from files into a module, one tensor at a time: beyond the module, memory holds one tensor."""
+"""Loads weights from files into a module one tensor at a time, to need no memory beyond the module and one tensor."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from toolkit.errors import UserError
 from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.tensor_index import TensorIndex
 
-# From one tensor of the file to the tensors of the module that it becomes.
+# Converts one tensor of a file, by name, to the tensors of the module that it becomes.
 Convert = Callable[[str, Tensor], dict[str, Tensor]]
-# Of a module's tensors, by name.
+# Shapes of a module's tensors, by name.
 Shapes = Mapping[str, tuple[int, ...]]
 _SHOWN = 3
-# What programs write before the names of a component.
+# Prefixes that programs put before the tensor names of a component.
 _PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "vae.", "first_stage_model.", "transformer.")
 
 
 def unchanged(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """For files that name their tensors as the module does."""
+    """The conversion for files that use the module's own tensor names."""
     return {name: tensor}
 
 
 def recognized(index: TensorIndex, layouts: Mapping[str, Convert]) -> tuple[TensorIndex, Convert] | None:
-    """The part of a file that is a component, and how it is converted; None if the component is not in it.
+    """The tensors of a component in a file, and their conversion; None if the file does not contain the component.
 
     Args:
-        index: of the file.
-        layouts: for each layout a tensor that only it has, and its conversion.
+        index: all tensors of the file.
+        layouts: conversion of each known layout, by the name of a tensor that only this layout has.
     """
     for prefix in _PREFIXES:
         for marker, convert in layouts.items():
@@ -41,7 +41,7 @@ def recognized(index: TensorIndex, layouts: Mapping[str, Convert]) -> tuple[Tens
 
 
 def converted_shapes(weights: PlainWeights, convert: Convert) -> dict[str, tuple[int, ...]]:
-    """Names and shapes that the tensors of the files will have in the module. Reads no values."""
+    """Shapes that the files' tensors will have in the module, by name. Reads no values."""
     return {
         name: tuple(tensor.shape)
         for source, entry in weights.entries.items()
@@ -50,23 +50,23 @@ def converted_shapes(weights: PlainWeights, convert: Convert) -> dict[str, tuple
 
 
 def check_fit(module: nn.Module, shapes: Shapes, *, path: Path, kind: str, optional: Collection[str] = ()) -> None:
-    """Compare what a module has with what the files will give it.
+    """Check that a module's tensors match those of its files.
 
     Args:
-        module: the module; may be on the meta device.
-        shapes: from `converted_shapes`.
-        path: of the files, for messages.
-        kind: what the module is, for messages: "transformer of FLUX.1".
-        optional: names that files may lack.
+        module: the module, possibly on the meta device.
+        shapes: shapes of the files' tensors, from `converted_shapes`.
+        path: path of the files, for messages.
+        kind: name of the module, for messages, such as "transformer of FLUX.1".
+        optional: names of tensors that the files may lack.
 
     Raises:
-        UserError: tensors are missing, unknown, or of other shapes; counted, the first few named.
+        UserError: tensors are missing, unknown or have other shapes; they are counted and the first few are named.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     missing = [name for name in wanted if name not in shapes and name not in optional]
     unknown = [name for name in shapes if name not in wanted]
     unequal = [
-        f"{name} is {list(shapes[name])} and not {list(wanted[name])}"
+        f"{name} is {list(shapes[name])} instead of {list(wanted[name])}"
         for name in wanted
         if name in shapes and shapes[name] != wanted[name]
     ]
@@ -77,8 +77,8 @@ def check_fit(module: nn.Module, shapes: Shapes, *, path: Path, kind: str, optio
     ]
     if problems:
         raise UserError(
-            f"{path}: its tensors are not those of the {kind}. {'; '.join(problems)}. The file is of another model or "
-            "not whole: check model.arch and the path, or download it again."
+            f"{path}: its tensors do not match the {kind}. {'; '.join(problems)}. The file belongs to another model or "
+            "is incomplete: check model.arch and the path, or download it again."
         )
 
 
@@ -92,16 +92,16 @@ def stream_into(
     device_of: Callable[[str], torch.device] | None = None,
     placed: Callable[[str], None] | None = None,
 ) -> None:
-    """Fill a module that `check_fit` has accepted. Its parameters come to `device` frozen; floats are cast to `dtype`.
+    """Fill a module that `check_fit` has accepted. Parameters are loaded to `device`, frozen; floats cast to `dtype`.
 
     Args:
-        module: on the meta device; tensors that the files lack become zeros.
-        weights: the files.
-        convert: names and parts of the module for each tensor of the files.
-        dtype: of floating point parameters and buffers.
-        device: where they go.
-        device_of: another device for each tensor of the module, by its name.
-        placed: called with the name of each tensor of the module when it is there, for example to quantize it.
+        module: module on the meta device; tensors that the files lack become zeros.
+        weights: the tensors in the files.
+        convert: converts each tensor of the files to tensors of the module.
+        dtype: number format of floating-point parameters and buffers.
+        device: device to which the tensors are loaded, unless `device_of` is given.
+        device_of: returns the device for a tensor of the module, by its name.
+        placed: called with the name of each tensor of the module once it is loaded, for example to quantize it.
     """
     lacking = set(module.state_dict())
     for source in weights.entries:
@@ -109,7 +109,7 @@ def stream_into(
             kept_dtype = dtype if part.is_floating_point() else part.dtype
             target = torch.empty(part.shape, dtype=kept_dtype, device=device_of(name) if device_of else device)
             set_tensor(module, name, target.copy_(part))
-            del target  # what `placed` makes of it may be the last to hold it
+            del target  # `placed` may replace the tensor: no other reference may keep its memory
             lacking.discard(name)
             if placed is not None:
                 placed(name)
@@ -118,7 +118,7 @@ def stream_into(
 
 
 def set_tensor(module: nn.Module, name: str, value: Tensor) -> None:
-    """Put a value where a parameter or buffer stands, whatever its device; parameters come frozen."""
+    """Replace a parameter or buffer, whatever its device; parameters become frozen."""
     parent_name, _, leaf = name.rpartition(".")
     parent = module.get_submodule(parent_name)
     if leaf in parent._parameters:

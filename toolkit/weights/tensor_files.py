@@ -1,4 +1,4 @@
-"""Safetensors files: written whole, read with an error that names the file."""
+"""Safetensors files: written atomically, read with errors that name the file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from toolkit.errors import UserError
 from toolkit.files import Written, whole_file, write_chunks
 
-# The format's names, in the order in which the safetensors library lays tensors out: wide types first, so that each
-# tensor starts where its type can be read. Files here are byte for byte what that library writes.
+# The format's type names, in the order in which the safetensors library lays tensors out: wide types first, so that
+# every tensor is aligned. Files written here are byte for byte what that library writes.
 _TYPES: dict[torch.dtype, str] = {
     torch.uint64: "U64",
     torch.int64: "I64",
@@ -37,9 +37,9 @@ _TYPES: dict[torch.dtype, str] = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_PLACES = {dtype: place for place, dtype in enumerate(_TYPES)}
+_ORDER = {dtype: index for index, dtype in enumerate(_TYPES)}
 _CHECKSUMS = "crc32"  # key of the metadata
-_NOT_YET = "0" * 8
+_PLACEHOLDER = "0" * 8
 
 
 def write_tensors(
@@ -49,12 +49,13 @@ def write_tensors(
     *,
     check: Callable[[Path], None] | None = None,
 ) -> Written:
-    """Write a whole safetensors file; tensors may live anywhere and need not be contiguous.
+    """Write a safetensors file atomically; tensors may be on any device and need not be contiguous.
 
-    `check` is given the finished file before it takes its place: if it raises, what stood there stays.
+    `check` is called with the finished temporary file before it is moved to `path`: if it raises, an existing file at
+    `path` is kept.
 
-    Written here and not by the safetensors library, because that one neither syncs nor tells how much was written, and
-    wants a copy of every tensor on the CPU at once.
+    The safetensors library is not used because it does not sync, does not return the number of bytes written, and needs
+    a copy of every tensor on the CPU at once.
     """
     with whole_file(path) as temporary:
         written = write_chunks(temporary, _chunks(tensors, metadata or {}))
@@ -64,37 +65,37 @@ def write_tensors(
 
 
 def num_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """What tensors take in a file, its header not counted."""
+    """Size of the tensors in a file, without its header."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """As `write_tensors`, with a checksum of each tensor in the metadata.
+    """Like `write_tensors`, with a checksum of each tensor in the metadata.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; nothing half-written is left.
+        OSError: the folder cannot be written or the disk is full; no partial file is left behind.
     """
-    checksums = dict.fromkeys(tensors, _NOT_YET)
+    checksums = dict.fromkeys(tensors, _PLACEHOLDER)
 
     def note(name: str, content: memoryview) -> None:
         checksums[name] = _checksum(tensors[name], content)
 
     with whole_file(path) as temporary:
         write_chunks(temporary, _chunks(tensors, {**metadata, _CHECKSUMS: json.dumps(checksums)}, note=note))
-        with temporary.open("rb+") as file:  # the checksums are known now, and the header is as long as before
+        with temporary.open("rb+") as file:  # the checksums are known now; the header's length has not changed
             file.write(_header(tensors, {**metadata, _CHECKSUMS: json.dumps(checksums)}))
 
 
 def checksum(tensor: Tensor) -> str:
-    """CRC-32 of a tensor's type, shape and bytes, eight hex digits: finds damage at 2 GB/s, no forgery."""
+    """CRC-32 of a tensor's type, shape and bytes, eight hex digits: detects damage (2 GB/s), not tampering."""
     return _checksum(tensor, _bytes(tensor))
 
 
 def read_checksums(path: Path) -> dict[str, str]:
-    """What `stream_tensors` has noted of each tensor; nothing for files of other programs.
+    """The checksums that `stream_tensors` wrote, by tensor name; empty for files of other programs.
 
     Raises:
-        UserError: there is no such file, or it is truncated or no safetensors file, or its checksums are damaged.
+        UserError: the file is missing, truncated or not a safetensors file, or its checksums are damaged.
     """
     try:
         checksums = json.loads(read_metadata(path).get(_CHECKSUMS, "{}"))
@@ -109,7 +110,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, on the CPU.
 
     Raises:
-        UserError: there is no such file, or it is truncated or no safetensors file.
+        UserError: the file is missing, truncated or not a safetensors file.
     """
     with reading(path):
         return load_file(path)
@@ -119,7 +120,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The header's free-form metadata.
 
     Raises:
-        UserError: there is no such file, or it is truncated or no safetensors file.
+        UserError: the file is missing, truncated or not a safetensors file.
     """
     with reading(path), safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
@@ -127,28 +128,28 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What goes wrong while a safetensors file is read, as a mistake of the user.
+    """Context in which failures to read a safetensors file become a UserError.
 
     Raises:
-        UserError: there is no such file, or it is truncated or no safetensors file.
+        UserError: the file is missing, truncated or not a safetensors file.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file.")
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise UserError(f"{path}: is no file. Name a safetensors file.")
+    if not path.is_file():  # opening a pipe would wait forever
+        raise UserError(f"{path}: not a file. Give a safetensors file.")
     try:
         yield
-    except (OSError, SafetensorError, TypeError, OverflowError) as error:  # torch knows no sizes of 2**63 and more
+    except (OSError, SafetensorError, TypeError, OverflowError) as error:  # torch fails on sizes of 2**63 and more
         raise UserError(
             f"{path}: cannot be read as safetensors ({str(error).partition(chr(10))[0]}). It is damaged or was not "
-            f"downloaded to the end ({path.stat().st_size:,} bytes): download it again."
+            f"downloaded completely ({path.stat().st_size:,} bytes): download it again."
         ) from error
 
 
 def _chunks(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, note: Callable[[str, memoryview], None] | None = None
 ) -> Iterator[bytes | memoryview]:
-    """The file from its first byte to its last: header, then tensors one by one; `note` is given each one's bytes."""
+    """The bytes of the file: the header, then the tensors one by one. `note` is called with each tensor's bytes."""
     yield _header(tensors, metadata)
     for name in _order(tensors):
         content = _bytes(tensors[name].detach().cpu().contiguous())
@@ -158,7 +159,7 @@ def _chunks(
 
 
 def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Length and text. Source: the format's description in the README of the safetensors repository."""
+    """Header length and JSON text. Source: format description in the README of the safetensors repository."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name in _order(tensors):
@@ -166,12 +167,12 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes
         start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin where numbers of eight bytes may
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
     return len(text).to_bytes(8, "little") + text
 
 
 def _order(tensors: Mapping[str, Tensor]) -> list[str]:
-    return sorted(tensors, key=lambda name: (_PLACES[tensors[name].dtype], name))
+    return sorted(tensors, key=lambda name: (_ORDER[tensors[name].dtype], name))
 
 
 def _checksum(tensor: Tensor, content: memoryview) -> str:

@@ -1,4 +1,4 @@
-"""The tensors of one or more safetensors files: their shapes at once, their values one at a time."""
+"""Index of the tensors in one or more safetensors files: all shapes up front, values read one tensor at a time."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ DTYPES = {
     "F64": torch.float64,
 }
 
-LONGEST = 1 << 40  # an empty tensor may claim any length, and torch fails beyond 2**63
+LONGEST = 1 << 40  # an empty tensor may claim any length, and torch fails above 2**63
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor.
+    """One tensor of a file.
 
     Attributes:
-        path: of its file.
-        name: in the file.
-        shape: its shape.
-        dtype: its number format as safetensors spells it, such as `BF16`.
-        offset: of its first byte in the file.
+        path: path of the file.
+        name: name of the tensor in the file.
+        shape: shape of the tensor.
+        dtype: number format as safetensors spells it, such as `BF16`.
+        offset: position of the tensor's first byte in the file.
     """
 
     path: Path
@@ -53,26 +53,26 @@ class Entry:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Its number format."""
+        """The tensor's number format."""
         return DTYPES[self.dtype]
 
     @property
     def num_bytes(self) -> int:
-        """Its size in the file."""
+        """The tensor's size in the file."""
         return math.prod(self.shape) * self.torch_dtype.itemsize
 
 
 class TensorIndex:
-    """What is in safetensors files, by name, in the order of the bytes."""
+    """The tensors of safetensors files by name, in the order in which they are stored."""
 
     def __init__(self, entries: dict[str, Entry]) -> None:
         self.entries = entries
 
     def read(self, name: str) -> Tensor:
-        """One tensor: a view of its bytes in the mapped file, to be copied soon; letting it go frees the memory.
+        """One tensor, as a view of its bytes in the mapped file: copy it soon. Dropping it frees the memory.
 
-        Only these bytes are mapped. safetensors maps the whole file for writing, which Linux refuses for a file larger
-        than memory, and whose pages stay in the process until the file is closed.
+        Only these bytes are mapped. The safetensors library maps the whole file for writing, which Linux refuses for
+        files larger than memory, and keeps the pages in memory until the file is closed.
         """
         entry = self.entries[name]
         if not entry.num_bytes:
@@ -81,18 +81,18 @@ class TensorIndex:
         before = entry.offset - begin
         with entry.path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), before + entry.num_bytes, offset=begin, access=mmap.ACCESS_COPY)
-        # Views of uint8 first: a number of eight bytes may stand at any byte.
+        # Map as uint8 first: the tensor may not be aligned to its type.
         tensor = torch.frombuffer(mapped, dtype=torch.uint8, offset=before)
         if before % DTYPES[entry.dtype].itemsize:
             tensor = tensor.clone()
         return tensor.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
     def under(self, prefix: str) -> TensorIndex:
-        """Only the tensors whose names begin with `prefix`, without it."""
+        """Only the tensors whose names start with `prefix`, which is removed."""
         return TensorIndex({k.removeprefix(prefix): v for k, v in self.entries.items() if k.startswith(prefix)})
 
     def without(self, names: set[str]) -> TensorIndex:
-        """All tensors but these."""
+        """All tensors except these."""
         return TensorIndex({name: entry for name, entry in self.entries.items() if name not in names})
 
 
@@ -100,14 +100,14 @@ def index_tensors(paths: Sequence[Path]) -> TensorIndex:
     """Read the headers of safetensors files.
 
     Raises:
-        UserError: a file is absent, truncated or no safetensors file, or two files have the same tensor.
+        UserError: a file is missing, truncated or not a safetensors file, or two files have the same tensor.
     """
     entries: dict[str, Entry] = {}
     for path in paths:
         for entry in _entries_of(path):
             if entry.name in entries:
                 other = entries[entry.name].path
-                raise UserError(f"{path}: has `{entry.name}`, and so has {other}. Remove one of the files.")
+                raise UserError(f"{path}: `{entry.name}` is also in {other}. Remove one of the files.")
             entries[entry.name] = entry
     return TensorIndex(entries)
 
@@ -116,17 +116,17 @@ def _entries_of(path: Path) -> list[Entry]:
     found = []
     with reading(path):
         with path.open("rb") as raw:
-            offset = 8 + int.from_bytes(raw.read(8), "little")  # of the first tensor: length of the header, header
-        with safe_open(path, framework="np") as file:  # checks that the tensors fill the file without a gap
+            offset = 8 + int.from_bytes(raw.read(8), "little")  # the first tensor follows the header and its length
+        with safe_open(path, framework="np") as file:  # checks that the tensors fill the file without gaps
             for name in file.offset_keys():
                 view = file.get_slice(name)
                 found.append(Entry(path, name, tuple(view.get_shape()), view.get_dtype(), offset))
                 if found[-1].dtype not in DTYPES:
                     raise UserError(
-                        f"{path}: `{name}` has the number format {found[-1].dtype}, which is not read. Use the bf16 "
-                        "file of this model."
+                        f"{path}: `{name}` has the unsupported number format {found[-1].dtype}. Use the bf16 file of "
+                        "this model."
                     )
                 if max(found[-1].shape, default=0) > LONGEST:
-                    raise UserError(f"{path}: `{name}` has the shape {list(found[-1].shape)}: the file is damaged.")
+                    raise UserError(f"{path}: `{name}` has shape {list(found[-1].shape)}: the file is damaged.")
                 offset += found[-1].num_bytes
         return found

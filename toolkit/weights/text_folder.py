@@ -1,4 +1,4 @@
-"""What a folder holds of a text encoder besides its weights: the configuration, and the tokenizer."""
+"""Reads the files of a text encoder other than its weights: the configuration and the tokenizer."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def read_config(folder: Path, text_part: Callable[[Any], Any]) -> Any:
     """The configuration of a text encoder.
 
     Args:
-        folder: with its `config.json`.
-        text_part: from the whole configuration, which may be of a model that also sees, to that of the encoder.
+        folder: folder with the text encoder's `config.json`.
+        text_part: selects the text encoder's part of the configuration, which may be that of a vision-language model.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: the configuration is missing or damaged.
     """
     try:
         return text_part(_from_folder(AutoConfig, folder))
-    except Exception as error:  # what the libraries raise over a damaged file has no common name
+    except Exception as error:  # the exceptions that libraries raise for a damaged file have no common base
         raise UserError(f"{folder}: no readable config.json of a text encoder ({error}). Download it again.") from error
 
 
@@ -31,21 +31,19 @@ def read_tokenizer(folder: Path, *, padding_side: Literal["left", "right"] | Non
     """The tokenizer of a folder.
 
     Args:
-        folder: with its files.
-        padding_side: unset, as the folder says.
+        folder: folder with the tokenizer's files.
+        padding_side: side on which prompts are padded; None for the side in the tokenizer's files.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: the tokenizer is missing or damaged.
     """
     options = {} if padding_side is None else {"padding_side": padding_side}
     try:
         return _from_folder(AutoTokenizer, folder, **options)
     except Exception as error:  # see above
-        raise UserError(
-            f"{folder}: no tokenizer can be loaded from it ({error}). Download the folder again."
-        ) from error
+        raise UserError(f"{folder}: the tokenizer cannot be loaded ({error}). Download the folder again.") from error
 
 
 def _from_folder(kind: Any, folder: Path, **options: str) -> Any:
-    # Without a False it asks on the terminal whether to run code that the folder brings along.
+    # Without an explicit False it asks on the terminal whether to run code that is in the folder.
     return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)

@@ -1,7 +1,7 @@
 """The FLUX.1 models as plain data.
 
-Sources: Black Forest Labs' model repositories (sizes, licences, steps and guidance). Training defaults are those that
-users' job files for these models agree on.
+Sources: Black Forest Labs' model repositories (sizes, licences, steps and guidance). Training defaults are the values
+most common in users' job files for these models.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from extensions_built_in.diffusion_models.flux import size
-from toolkit.cards import ModelCard, ReferenceLimits, Variant
+from toolkit.cards import ModelCard, ReferenceLimits, Sign, Variant
 
 _PARAMETERS = 11_901_408_320
-# 512 rows of T5 and one that holds the vector of CLIP.
+# 512 rows from T5 and one with CLIP's pooled vector.
 _PROMPT_EMBEDS = (513, 4096)
 
 
@@ -21,7 +21,7 @@ def _defaults(**sample: Any) -> Mapping[str, Mapping[str, Any]]:
     return {
         "train": {"lr": 1e-4, "timestep_type": "sigmoid"},
         "datasets": {"resolution": [1024], "caption_dropout_rate": 0.05},
-        "save": {"lora_format": "diffusers"},  # as ai-toolkit; under the released names diffusers would not read it
+        "save": {"lora_format": "diffusers"},  # as in ai-toolkit; diffusers cannot read the released names
         "sample": {"width": 1024, "height": 1024, "guidance_scale": 4.0, "sample_steps": 20, **sample},
     }
 
@@ -31,7 +31,7 @@ CARDS = (
         arch="flux",
         family="flux",
         label="FLUX.1 [dev]",
-        summary="The model before FLUX.2, with the most LoRAs and tools; 12 B parameters, guidance built in.",
+        summary="The predecessor of FLUX.2, with the most LoRAs and tools; 12 B parameters, guidance built in.",
         source="black-forest-labs/FLUX.1-dev",
         license="FLUX.1 [dev] Non-Commercial",
         is_gated=True,
@@ -44,7 +44,7 @@ CARDS = (
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-dev and set HF_TOKEN.",
             "A LoRA inherits the licence: no commercial training.",
-            "Negative prompts have no effect: the model was distilled with its guidance.",
+            "Negative prompts have no effect: guidance is distilled into the model.",
             "FLUX.1 [schnell] is trained as this arch, with model.assistant_lora_path; its licence is Apache-2.0.",
         ),
         names=("flux-1-dev", "flux1-dev"),
@@ -52,11 +52,18 @@ CARDS = (
             Variant(
                 label="FLUX.1 [schnell]",
                 names=("flux-1-schnell", "flux1-schnell"),
-                advice="Training undoes its distillation to four steps, unless a training adapter takes the damage: "
+                advice="Training undoes its four-step distillation, unless a training adapter prevents that: "
                 "`model.assistant_lora_path: ostris/FLUX.1-schnell-training-adapter`.",
                 consent="train_distilled",
                 remedy="assistant_lora_path",
                 defaults={"sample": {"guidance_scale": 1.0, "sample_steps": 4}},
+                lacks=frozenset({"guidance_embed", "guidance_bypass"}),
+                sign=Sign(
+                    says="have no guidance embedding",
+                    config=("guidance_embeds", False),
+                    absent="guidance_in.in_layer.weight",
+                    present="time_in.in_layer.weight",
+                ),
             ),
         ),
     ),
@@ -64,7 +71,7 @@ CARDS = (
         arch="flux_kontext",
         family="flux",
         label="FLUX.1 Kontext [dev]",
-        summary="FLUX.1 [dev] for editing: it is shown a picture and told what to change; 12 B parameters.",
+        summary="FLUX.1 [dev] for editing: takes an image and a description of the change; 12 B parameters.",
         source="black-forest-labs/FLUX.1-Kontext-dev",
         license="FLUX.1 [dev] Non-Commercial",
         is_gated=True,
@@ -78,7 +85,7 @@ CARDS = (
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev and set HF_TOKEN.",
             "A LoRA inherits the licence: no commercial training.",
-            "It takes one reference image; images without one can be trained beside those that have one.",
+            "It takes one reference image; images with and without a reference can be mixed in training.",
         ),
         names=("flux-1-kontext-dev", "flux1-kontext-dev", "flux1-dev-kontext"),
     ),

@@ -1,8 +1,8 @@
-"""FLUX.1 as a model of the trainer: dev, schnell and Kontext."""
+"""The FLUX.1 models: dev, schnell and Kontext."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy
@@ -27,12 +27,13 @@ from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.vae_precision import vae_precision
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
+from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.text_folder import read_tokenizer
 from toolkit.weights.vae_identity import vae_fingerprint
 
 
 class FluxModel(StableDiffusion):
-    """FLUX.1 dev, and schnell: the one without guidance embedding."""
+    """FLUX.1 dev, or schnell if the weights have no guidance embedding."""
 
     arch: ClassVar[str] = "flux"
     base_model_version: ClassVar[str | None] = "flux.1"
@@ -49,7 +50,7 @@ class FluxModel(StableDiffusion):
 
     @property
     def is_schnell(self) -> bool:
-        """Whether the weights have no guidance embedding. Reads the header of the transformer's files, once."""
+        """Whether the weights have no guidance embedding. Reads the headers of the transformer's files once."""
         if self._is_schnell is None:
             module: Any = transformer_recipe(self.sources.find("transformer"), arch=self.arch).module
             self._is_schnell = not module.config.guidance_embeds
@@ -57,7 +58,7 @@ class FluxModel(StableDiffusion):
 
     @property
     def max_text_tokens(self) -> int:  # type: ignore[override]
-        """Length of every prompt for T5: 256 for schnell, 512 for the others."""
+        """Length to which T5's prompts are padded: 256 for schnell, 512 for the others."""
         return 256 if self.is_schnell else 512
 
     # Loading
@@ -67,24 +68,18 @@ class FluxModel(StableDiffusion):
         """See PublishedModel.single_files."""
         return released_files.single_files(cls.arch, component)
 
-    def check_files(self) -> None:
-        """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
-        super().check_files()
-        transformer = self.sources.find_local("transformer")
-        if transformer is not None:
-            transformer_recipe(transformer, arch=self.arch)
-        vae = self.sources.find_local("vae")
-        if vae is not None:
-            vae_recipe(vae)
-        clip, t5 = (self.sources.find_local(name) for name in ("text_encoder", "text_encoder_2"))
-        if clip is not None and t5 is not None:
-            clip_recipe(clip, device=self.device)
-            t5_recipe(t5)
-        if all(self.sources.find_local(name) is not None for name in ("tokenizer", "tokenizer_2")):
-            self._load_tokenizers()
+    def file_checks(self) -> Mapping[str, Callable[[ComponentFiles], object]]:
+        """See PublishedModel.file_checks."""
+        return {
+            "transformer": lambda files: transformer_recipe(files, arch=self.arch),
+            "vae": vae_recipe,
+            "text_encoder": lambda files: clip_recipe(files, device=self.device),
+            "text_encoder_2": t5_recipe,
+            **dict.fromkeys(("tokenizer", "tokenizer_2"), lambda files: read_tokenizer(folder_of(files))),
+        }
 
     def load(self, component: Component) -> None:
-        """See BaseModel.load; `sources` says which layouts are read."""
+        """See BaseModel.load; `sources` documents the supported layouts."""
         if getattr(self, component) is not None:
             return
         if component == "text_encoder":
@@ -97,20 +92,20 @@ class FluxModel(StableDiffusion):
             self.text_encoder = prompt_encoding.TextEncoders(clip, t5)
         elif component == "vae":
             self.vae = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
-            self.vae.enable_slicing()  # a batch costs the memory of one picture
+            self.vae.enable_slicing()  # a batch takes the memory of one image
         else:
             recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             self.transformer = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
             self.load_assistant_lora()
 
     def list_blocks(self, module: nn.Module) -> list[str]:
-        """See BaseModel.list_blocks: T5's are inside its encoder; CLIP has none, keeps its precision and stays."""
+        """See BaseModel.list_blocks. T5's are in its encoder; CLIP has none: it is not quantized or offloaded."""
         if isinstance(module, T5EncoderModel):
             return [f"encoder.{name}" for name in super().list_blocks(module.encoder)]
         return super().list_blocks(module)
 
     def fingerprint(self, component: Component) -> str:
-        """See BaseModel.fingerprint. All archs of the family share a VAE, and so their latents."""
+        """See BaseModel.fingerprint. All archs of the family share one VAE, and therefore cached latents."""
         files = self.sources.find(component)
         if component == "vae":
             return vae_fingerprint(files, settings=latents.ENCODER_SETTINGS, dtype=self.vae_dtype)
@@ -129,16 +124,16 @@ class FluxModel(StableDiffusion):
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
-        """See BaseModel.get_prompt_embeds: T5's rows, and one with CLIP's vector (see `prompt_encoding`)."""
+        """See BaseModel.get_prompt_embeds. T5's rows and one row with CLIP's vector, see `prompt_encoding`."""
         return prompt_encoding.encode(self.text_encoder, self.tokenizer, prompts, max_tokens=self.max_text_tokens)
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
-        """See BaseModel.cut_prompt. CLIP always reads the first 77 tokens only, which goes without saying."""
+        """See BaseModel.cut_prompt. Considers T5 only: CLIP is expected to read just the first 77 tokens."""
         self._load_tokenizers()
         return prompt_encoding.find_cut(self.tokenizer.t5, prompt, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """See BaseModel.encode_images: [B, 16, H / 8, W / 8]."""
+        """See BaseModel.encode_images. Latents are [B, 16, H / 8, W / 8]."""
         return latents.encode(self.vae, pixels)
 
     def decode_latents(self, latents_: Tensor) -> Tensor:
@@ -174,7 +169,7 @@ class FluxModel(StableDiffusion):
         return lora_names.targets_of_size(size)
 
     def plan_lora_targets(self) -> list[SizedTarget]:
-        """See BaseModel.plan_lora_targets: by the headers of local files, else by the card."""
+        """See BaseModel.plan_lora_targets. From the headers of local files, else from the card."""
         files = self.sources.find_local("transformer")
         if files is None:
             return super().plan_lora_targets()
@@ -192,19 +187,19 @@ class FluxModel(StableDiffusion):
         return lora_names.write(updates, file_format)
 
     def model_state_to_save(self) -> StateDict:
-        """The transformer as the released single file names it, readable by ComfyUI."""
+        """The transformer's weights under the names of the released single file, which ComfyUI reads."""
         return released_files.to_single_file(self.transformer.state_dict())
 
     # Sampling
 
     def get_generation_pipeline(self) -> Any:
-        """FluxPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        """FluxPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return FluxPipeline(transformer=self.transformer, **self._pipeline_parts())
 
     def generate_single_image(
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
-        """See BaseModel.generate_single_image. The assistant LoRA is off: the picture is what a user will get."""
+        """See BaseModel.generate_single_image. The assistant LoRA is off, as it will be for users of the result."""
         rows = condition.prompt_embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)  # [1, L + 1, D]
         text, pooled = from_rows(rows, self.transformer.config.pooled_projection_dim)
         pipeline.set_progress_bar_config(disable=True)
@@ -225,12 +220,8 @@ class FluxModel(StableDiffusion):
                 pixels = self.decode_latents(drawn)
         return pipeline.image_processor.postprocess(pixels)[0]
 
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """The prompt: none of these models uses a negative one."""
-        return (item.prompt,)
-
     def _pipeline_arguments(self, item: SampleItem, references: Sequence[Image.Image]) -> dict[str, Any]:
-        assert not references, "the check refuses references for this model"
+        assert not references, "the check rejects references for this model"
         return {}
 
     def _pipeline_parts(self) -> dict[str, Any]:
@@ -245,17 +236,17 @@ class FluxModel(StableDiffusion):
 
 
 class FluxKontextModel(FluxModel):
-    """FLUX.1 Kontext: dev that is shown a reference image."""
+    """FLUX.1 Kontext: dev with a reference image."""
 
     arch: ClassVar[str] = "flux_kontext"
     base_model_version: ClassVar[str | None] = "flux.1_kontext"
 
     def get_generation_pipeline(self) -> Any:
-        """FluxKontextPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        """FluxKontextPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return FluxKontextPipeline(transformer=self.transformer, **self._pipeline_parts())
 
     def _pipeline_arguments(self, item: SampleItem, references: Sequence[Image.Image]) -> dict[str, Any]:
-        # The pipeline would otherwise draw about a megapixel whatever was asked, and scale the reference to as much.
+        # Otherwise the pipeline would generate about one megapixel whatever was asked, and resize the reference, too.
         arguments: dict[str, Any] = {"max_area": item.width * item.height, "_auto_resize": False}
         if not references:
             return arguments

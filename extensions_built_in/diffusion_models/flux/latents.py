@@ -1,6 +1,6 @@
 """Pixels to normalised FLUX.1 latents and back.
 
-Source: diffusers' FluxKontextPipeline (encode takes the mean; shift and scale of the VAE's configuration).
+Source: diffusers' FluxKontextPipeline (encoding takes the mean; shift and scale are in the VAE's configuration).
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from toolkit.memory.tiling import WHOLE_PX, tiled_above
 
-# Of the released VAE; its single file has none beside it.
+# Values of the released VAE, whose single file comes without a configuration.
 NORMALISATION = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
-# Settings of the VAE that shape latents and are not visible in its weights.
+# Settings of the VAE that affect latents but are not visible in its weights.
 ENCODER_SETTINGS = {**NORMALISATION, "norm_num_groups": 32, "act_fn": "silu"}
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: Tensor, *, limit: int = WHOLE_PX) -> Tensor:
-    """Latents of pixels.
+    """Encode pixels into normalised latents.
 
     Args:
-        vae: in eval mode.
-        pixels: [B, 3, H, W], -1..1, H and W multiples of 16.
-        limit: pictures of more pixels are encoded in tiles.
+        vae: the VAE, in eval mode.
+        pixels: images, [B, 3, H, W], -1..1, H and W multiples of 16.
+        limit: images with more pixels are encoded in tiles.
 
     Returns:
         [B, 16, H / 8, W / 8], about N(0, 1), in the VAE's dtype.
@@ -36,9 +36,9 @@ def encode(vae: AutoencoderKL, pixels: Tensor, *, limit: int = WHOLE_PX) -> Tens
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: Tensor, *, limit: int = WHOLE_PX) -> Tensor:
-    """Pixels [B, 3, H, W] in about -1..1 of normalised latents [B, 16, H / 8, W / 8].
+    """Decode normalised latents [B, 16, H / 8, W / 8] into pixels [B, 3, H, W], about -1..1.
 
-    Pictures of more than `limit` pixels are decoded in tiles.
+    Images with more than `limit` pixels are decoded in tiles.
     """
     latents = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
     with tiled_above(vae, 8 * latents.shape[-2] * 8 * latents.shape[-1], limit=limit):

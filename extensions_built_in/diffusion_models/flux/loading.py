@@ -1,4 +1,4 @@
-"""FLUX.1's transformer and VAE from any of their layouts: which one it is, and how it fills an empty module."""
+"""Recipes for FLUX.1's transformer and VAE from files in any of their layouts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from toolkit.weights.streaming import Shapes
 
 
 def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
-    """How to load the transformer.
+    """The recipe for the transformer.
 
     Raises:
-        UserError: the files are damaged, not whole, of another model, or of another arch than the job names.
+        UserError: the files are damaged or incomplete, or belong to another model or arch than the job's.
     """
     stored = read_stored(files, transformer_tensors)
     config = {**stored.described(transformer_config, "transformer"), **(config_of(files) or {})}
@@ -31,10 +31,10 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
 
 
 def vae_recipe(files: ComponentFiles) -> Recipe:
-    """How to load the VAE.
+    """The recipe for the VAE.
 
     Raises:
-        UserError: the files are damaged, not whole or of another VAE.
+        UserError: the files are damaged, incomplete or those of another VAE.
     """
     stored = read_stored(files, vae_tensors)
     config = {**stored.described(vae_config, "VAE"), **(config_of(files) or {})}
@@ -42,16 +42,16 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
 
 
 def transformer_config(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of diffusers' FluxTransformer2DModel for tensors with its names.
+    """Constructor arguments of diffusers' FluxTransformer2DModel, inferred from tensors with its names.
 
     Raises:
-        KeyError: these are not the tensors of a FLUX.1 transformer.
+        KeyError: the tensors are not those of a FLUX.1 transformer.
     """
     num_double = count_blocks(shapes, "transformer_blocks")
     hidden, in_channels = shapes["x_embedder.weight"]
     block = "transformer_blocks.0." if num_double else "single_transformer_blocks.0."
     (head_dim,) = shapes[f"{block}attn.norm_q.weight"]
-    time_dim = head_dim // 8  # 16 of 128; the places get equal shares of the rest
+    time_dim = head_dim // 8  # 16 of 128; height and width share the rest equally
     return {
         "in_channels": in_channels,
         "out_channels": shapes["proj_out.weight"][0],
@@ -67,27 +67,27 @@ def transformer_config(shapes: Shapes) -> dict[str, Any]:
 
 
 def check_arch(config: Mapping[str, Any], arch: str, *, path: Path) -> None:
-    """Refuse weights of a FLUX.1 that the job's arch cannot be.
+    """Reject weights of a FLUX.1 variant that does not fit the job's arch.
 
-    Kontext and dev have the same shapes: between these two only the user knows.
+    Kontext and dev have the same shapes: only the user knows which of the two it is.
 
     Raises:
-        UserError: the weights are schnell's and the arch needs a guidance embedding, or they take more than latents.
+        UserError: the weights lack the guidance embedding that the arch needs, or take more inputs than latents.
     """
     if config["in_channels"] != (config.get("out_channels") or config["in_channels"]):
         raise UserError(
-            f"{path}: is a FLUX.1 that takes a picture beside the noise (Fill, Depth or Canny), which cannot be "
-            "trained here. Use FLUX.1 [dev] or Kontext."
+            f"{path}: a FLUX.1 model with an extra image input (Fill, Depth or Canny), which cannot be trained here. "
+            "Use FLUX.1 [dev] or Kontext."
         )
     if arch == "flux_kontext" and not config["guidance_embeds"]:
         label = find_cards()[arch].label
-        raise UserError(f"{path}: has no guidance embedding, as schnell, and is not {label}. Set `arch: flux`.")
+        raise UserError(f"{path}: no guidance embedding, as in schnell, so it is not {label}. Set `arch: flux`.")
 
 
 def vae_config(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of diffusers' AutoencoderKL for tensors with its names.
+    """Constructor arguments of diffusers' AutoencoderKL, inferred from tensors with its names.
 
     Raises:
-        KeyError: these are not the tensors of such a VAE.
+        KeyError: the tensors are not those of such a VAE.
     """
     return {**kl_vae_config(shapes), **NORMALISATION, "force_upcast": True}

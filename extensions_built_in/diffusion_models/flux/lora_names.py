@@ -1,12 +1,12 @@
-"""FLUX.1's linear layers by all their names: which may carry LoRA, and how LoRA files of other programs spell them.
+"""FLUX.1's linear layers by all their names: which can have LoRA, and how other programs' LoRA files spell them.
 
-LoRA is put on the layers of the diffusers model one by one, as ai-toolkit does: where the released model fuses several
-into one matrix, each has an update of its own.
+As in ai-toolkit, LoRA is applied to each layer of the diffusers model: if the released model fuses several layers into
+one matrix, each of them has its own update.
 
-`diffusers` uses the names of that library, `transformer.<layer>.lora_A/B.weight`, with alpha / rank folded into B: what
-ai-toolkit writes, read by diffusers and ComfyUI. `kohya` is the spelling of sd-scripts, read by both too. `bfl` uses
-the names of the released single file, which ComfyUI reads and diffusers does not. The last two fuse q, k and v: where
-these were trained apart their ranks add up, and the change stays the same.
+The format `diffusers` uses that library's names, `transformer.<layer>.lora_A/B.weight`, with alpha / rank folded into
+B. ai-toolkit writes it; diffusers and ComfyUI read it. `kohya` is the spelling of sd-scripts, which both read, too.
+`bfl` uses the names of the released single file, which ComfyUI reads but diffusers does not. The last two fuse q, k and
+v: if these were trained separately, their ranks add up and the change stays the same.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SINGLE_BLOCK = {
     "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
     "linear2": ("proj_out",),
 }
-# Outside the blocks.
+# Layers outside the blocks.
 OUTER = {
     "img_in": ("x_embedder",),
     "txt_in": ("context_embedder",),
@@ -61,7 +61,7 @@ OUTER = {
     "final_layer.linear": ("proj_out",),
     "final_layer.adaLN_modulation.1": ("norm_out.linear",),
 }
-# The two halves of its rows are swapped between the layouts.
+# The two layouts store the halves of this layer's rows in opposite order.
 SWAPPED = "final_layer.adaLN_modulation.1"
 BLOCK_LISTS = ["transformer_blocks", "single_transformer_blocks"]
 
@@ -69,19 +69,19 @@ _RELEASED_BLOCKS = {
     "double_blocks": ("transformer_blocks", DOUBLE_BLOCK),
     "single_blocks": ("single_transformer_blocks", SINGLE_BLOCK),
 }
-# Rows of a layer, where a released one fuses several: the MLP of a single block is four times as wide as the model.
+# Relative number of rows of layers that are fused: the MLP of a single block is four times as wide as the model.
 _HEIGHTS = {"proj_mlp": 4}
 _IN_BLOCK = re.compile(rf"({'|'.join((*_RELEASED_BLOCKS, *BLOCK_LISTS))})_(\d+)_(.+)")
 
 
 def targets(transformer: FluxTransformer2DModel) -> list[LoraTarget]:
-    """Every linear layer: 14 of each double block, 6 of each single block, then those outside."""
+    """Every linear layer: 14 per double block, 6 per single block, then those outside the blocks."""
     counts = tuple(len(transformer.get_submodule(blocks)) for blocks in BLOCK_LISTS)
     return _targets(counts, has_guidance=transformer.config.guidance_embeds)
 
 
 def targets_of_size(size: TransformerSize) -> list[SizedTarget]:
-    """The same of a transformer that is not loaded."""
+    """The result of `targets` for a transformer of this size, without loading it."""
     counts = tuple(block.count for block in size.blocks)
     named = _targets(counts, has_guidance=len(size.outer_linears) == len(OUTER))
     return [
@@ -103,7 +103,7 @@ def _targets(counts: tuple[int, ...], *, has_guidance: bool) -> list[LoraTarget]
 
 
 def locate(name: str) -> Location | None:
-    """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
+    """Find a layer by its name in the released or diffusers' layout, dotted or with underscores."""
     name = name.replace(".", "_")
     if match := _IN_BLOCK.fullmatch(name):
         blocks, index, layer = match.groups()
@@ -113,7 +113,7 @@ def locate(name: str) -> Location | None:
 
 
 def layers_of(released: str) -> tuple[str, ...]:
-    """diffusers' names of the layers that one of the released model fuses or renames.
+    """diffusers' names of the layers that a layer of the released model fuses or renames.
 
     Raises:
         KeyError: the released model has no such layer.
@@ -127,12 +127,12 @@ def layers_of(released: str) -> tuple[str, ...]:
 
 
 def heights_of(layers: tuple[str, ...]) -> tuple[int, ...]:
-    """How the numbers of rows of the parts of a fused layer are to each other."""
+    """Ratio of the numbers of rows of a fused layer's parts."""
     return tuple(_HEIGHTS.get(layer.rpartition(".")[2], 1) for layer in layers)
 
 
 def released_of(target: str) -> str:
-    """The layer of the released model that holds a layer of diffusers'."""
+    """The released model's layer that contains a layer of the diffusers model."""
     for blocks, (ours, table) in _RELEASED_BLOCKS.items():
         if target.startswith(f"{ours}."):
             _, index, layer = target.split(".", 2)
@@ -141,10 +141,10 @@ def released_of(target: str) -> str:
 
 
 def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
-    """Tensors of a file.
+    """The tensors of a LoRA file.
 
     Args:
-        updates: by name in the diffusers model.
+        updates: the update of each layer, by its name in the diffusers model.
         file_format: a key of `FORMATS`.
     """
     return FORMATS[file_format](updates)
@@ -166,7 +166,7 @@ FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}
 
 
 def _released(updates: Mapping[str, Update]) -> dict[str, Update]:
-    """By name in the released model."""
+    """Updates by their names in the released model."""
     result: dict[str, Update] = {}
     for name in dict.fromkeys(released_of(target) for target in updates):
         where = locate(name)
@@ -188,7 +188,7 @@ def _inside(block: str, where: Location) -> Location:
 
 
 def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, Location]:
-    """Every name of every layer, in underscores, to where it belongs."""
+    """Location of each layer, by every name that it has, with underscores."""
     locations: dict[str, Location] = {}
     for released, layers in table.items():
         locations |= {layer.replace(".", "_"): LayerLocation(layer) for layer in layers}

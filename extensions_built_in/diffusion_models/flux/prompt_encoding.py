@@ -1,7 +1,7 @@
-"""Prompts to FLUX.1's prompt embeddings: T5's hidden states and CLIP's vector of the whole prompt, in one tensor.
+"""Encodes prompts into FLUX.1's prompt embeddings: T5's hidden states and CLIP's pooled vector in one tensor.
 
-diffusers' FluxPipeline does the encoding, so that training and inference cannot drift apart. The rows of the tensor are
-T5's, and below them one that holds CLIP's vector, filled up with zeros: caches and batches handle it as any model's.
+diffusers' FluxPipeline does the encoding, so that training and inference cannot drift apart. The tensor has T5's rows
+and, as its last row, CLIP's vector padded with zeros, so that caches and batches need no special case.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, T5EncoderModel
 
 from toolkit.models.prompt_cut import PromptCut
 
-# Changes whenever prompts are encoded in another way: part of the cache key of every embedding.
+# Increase whenever prompts are encoded differently: part of the cache key of every embedding.
 ENCODING_VERSION = 1
 
 
@@ -34,13 +34,13 @@ class TextEncoders(nn.Module):
 
 @torch.no_grad()
 def encode(encoders: TextEncoders, tokenizers: Tokenizers, prompts: Sequence[str], *, max_tokens: int) -> Tensor:
-    """Prompt embeddings.
+    """Encode prompts.
 
     Args:
-        encoders: loaded.
-        tokenizers: theirs.
-        prompts: B texts.
-        max_tokens: length of every prompt for T5, after padding.
+        encoders: the loaded text encoders.
+        tokenizers: the encoders' tokenizers.
+        prompts: B prompts.
+        max_tokens: length of every prompt for T5 after padding.
 
     Returns:
         [B, max_tokens + 1, width of T5] in the encoders' dtype.
@@ -63,33 +63,33 @@ def encode(encoders: TextEncoders, tokenizers: Tokenizers, prompts: Sequence[str
 
 @dataclass(frozen=True)
 class Tokenizers:
-    """Of CLIP, which reads the first 77 tokens, and of T5, which reads the prompt."""
+    """The tokenizers of CLIP, which reads the first 77 tokens, and of T5, which reads the whole prompt."""
 
     clip: Any
     t5: Any
 
 
 def find_cut(tokenizer: Any, prompt: str, *, max_tokens: int) -> PromptCut | None:
-    """Where T5's tokenizer cuts a prompt, or None where all of it is read."""
+    """Where T5's tokenizer cuts a prompt; None if all of it is read."""
     encoded = tokenizer(prompt, return_offsets_mapping=True)
     num_tokens = len(encoded["input_ids"])
     if num_tokens <= max_tokens:
         return None
-    end = encoded["offset_mapping"][max_tokens - 2][1]  # the last one read is the end token
+    end = encoded["offset_mapping"][max_tokens - 2][1]  # the last token read is the end token
     return PromptCut(num_tokens, max_tokens, prompt[:end], prompt[end:])
 
 
 def to_rows(text: Tensor, pooled: Tensor) -> Tensor:
-    """One tensor of both.
+    """Combine the outputs of both text encoders into one tensor.
 
     Args:
         text: T5's hidden states, [B, L, D].
-        pooled: CLIP's vector, [B, P], P at most D.
+        pooled: CLIP's pooled vector, [B, P], P at most D.
 
     Returns:
         [B, L + 1, D].
     """
-    assert pooled.shape[1] <= text.shape[2], f"a vector of {pooled.shape[1]} in rows of {text.shape[2]}"
+    assert pooled.shape[1] <= text.shape[2], f"a vector of {pooled.shape[1]} does not fit into rows of {text.shape[2]}"
     row = functional.pad(pooled, (0, text.shape[2] - pooled.shape[1])).to(text)  # [B, D]
     return torch.cat([text, row.unsqueeze(1)], dim=1)
 

@@ -1,4 +1,4 @@
-"""FLUX.1's released files: what they are called, and the names of the tensors in them, both ways."""
+"""FLUX.1's released files: their names, and the conversion of their tensor names in both directions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.streaming import Convert, recognized, unchanged
 from toolkit.weights.tensor_index import TensorIndex
 
-# As released; some people's names for the same follow.
+# Released names first, then other common names of the same files.
 _TRANSFORMERS = {
     "flux": ("flux1-dev", "flux1-schnell", "flux1-dev-fp8", "flux1-schnell-fp8"),
     "flux_kontext": ("flux1-kontext-dev", "flux1-dev-kontext", "flux1-dev-kontext_fp8_scaled"),
 }
 _VAES = ("ae.safetensors", "ae.sft", "flux-vae.safetensors")
-# Came with the released models; single files have none beside them.
+# The released models' scheduler settings, for single files, which come without any.
 SCHEDULER = {
     "shift": 3.0,
     "use_dynamic_shifting": True,
@@ -33,7 +33,7 @@ SCHEDULER = {
 }
 SCHNELL_SCHEDULER = {**SCHEDULER, "shift": 1.0, "use_dynamic_shifting": False}
 _BLOCKS = {"double_blocks": "transformer_blocks", "single_blocks": "single_transformer_blocks"}
-# Inside a block; programs call their tensors `scale` or `weight`.
+# Norms inside a block; programs name their tensors `scale` or `weight`.
 _NORMS = {
     "img_attn.norm.query_norm": "attn.norm_q",
     "img_attn.norm.key_norm": "attn.norm_k",
@@ -46,7 +46,7 @@ _NORM = re.compile(r"(double_blocks|single_blocks)\.(\d+)\.(.+_norm)\.(?:scale|w
 
 
 def single_files(arch: str, component: str) -> tuple[str, ...]:
-    """Names of a component's released single files, best first; none if it is not released as one."""
+    """Names of a component's released single files, best first; empty if it is not released as one file."""
     if component == "vae":
         return _VAES
     if component != "transformer":
@@ -55,33 +55,33 @@ def single_files(arch: str, component: str) -> tuple[str, ...]:
 
 
 def transformer_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex, Convert]:
-    """The transformer's tensors of a file, and how they are converted to diffusers' names.
+    """The transformer's tensors in a file, and their conversion to diffusers' names.
 
     Raises:
-        UserError: the file has another model, or is something else.
+        UserError: the file contains another model or something else.
     """
     return recognized(index, _LAYOUTS) or _refuse(index.entries, files, "transformer")
 
 
 def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex, Convert]:
-    """The VAE's tensors of a file, and how they are converted to diffusers' names.
+    """The VAE's tensors in a file, and their conversion to diffusers' names.
 
     Raises:
-        UserError: the file has another VAE, or is something else.
+        UserError: the file contains another VAE or something else.
     """
     found = recognized(index, VAE_LAYOUTS)
     if found is None:
         return _refuse(index.entries, files, "VAE")
     if "bn.running_mean" in found[0].entries:
         raise UserError(
-            f"{files.path}: is FLUX.2's VAE; its file has the same name as FLUX.1's. Take ae.safetensors of "
+            f"{files.path}: this is FLUX.2's VAE, whose file has the same name as FLUX.1's. Use ae.safetensors from "
             "black-forest-labs/FLUX.1-dev."
         )
     return found
 
 
 def from_single_file(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """What one tensor of the released file is in the diffusers model; one of another model keeps its name."""
+    """Convert a tensor of the released file to the diffusers model; unknown tensors keep their names."""
     if match := _NORM.fullmatch(name):
         blocks, index, norm = match.groups()
         return {f"{_BLOCKS[blocks]}.{index}.{_NORMS.get(norm, norm)}.weight": tensor}
@@ -100,7 +100,7 @@ def from_single_file(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def to_single_file(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `from_single_file`, for the whole model."""
+    """The inverse of `from_single_file`, for all tensors of the model."""
     result: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         layer, _, kind = name.rpartition(".")
@@ -124,7 +124,7 @@ def _released_norm(layer: str) -> str:
 
 def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tuple[TensorIndex, Convert]:
     if any(".lora_" in name or ".lokr_" in name for name in names):
-        what = "is a LoRA and not a model"
+        what = "is a LoRA, not a model"
     elif any("double_stream_modulation_img" in name for name in names):
         what = "is a FLUX.2 model: set `arch: flux2`, or flux2_klein_4b or flux2_klein_9b"
     elif any(name.startswith(("encoder.block.", "text_model.")) for name in names):
@@ -132,12 +132,12 @@ def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tu
     else:
         what = f"has other tensors, such as {', '.join(list(names)[:3]) or 'none'}"
     raise UserError(
-        f"{files.path}: holds no {component} of FLUX.1: it {what}. Name a released file, a ComfyUI file of one, or a "
-        "folder in diffusers layout."
+        f"{files.path}: contains no {component} of FLUX.1: it {what}. Give a released file, a ComfyUI version of one, "
+        "or a folder in diffusers layout."
     )
 
 
-# A tensor that only the layout has -> how its names are converted. FLUX.2 has none of them.
+# A tensor that only one layout has -> the conversion of that layout's names. FLUX.2 has none of these tensors.
 _LAYOUTS: dict[str, Convert] = {
     "vector_in.in_layer.weight": from_single_file,
     "time_text_embed.text_embedder.linear_1.weight": unchanged,

@@ -1,8 +1,8 @@
 """The sizes of FLUX.1's parts, for the memory plan.
 
-Parameter counts follow from the published configurations. Activation figures were counted on the real classes, every
-storage from its making to its release, with the layer norms, RMS norms and group norms in fp32 as CUDA's autocast has
-them; a test counts them again.
+Parameter counts follow from the published configurations. Activation sizes were counted on the real classes, every
+storage from its allocation to its release, with layer, RMS and group norms in fp32 as under CUDA's autocast; a test
+counts them again.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _TEXT = 4096
 _POOLED = 768
 _LATENT_CHANNELS = 64
 
-# Of one stream of a double block, beside its modulation: query, key and value, the attention's output, and the MLP.
+# One stream of a double block, without its modulation: query, key, value, attention output, and the MLP.
 _STREAM = (
     *((_HIDDEN, _HIDDEN),) * 4,
     (_HIDDEN, 4 * _HIDDEN),
     (4 * _HIDDEN, _HIDDEN),
 )
 _DOUBLE = (*((_HIDDEN, 6 * _HIDDEN),) * 2, *_STREAM * 2)
-# Modulation, query, key and value, the MLP, and what joins both.
+# Modulation, query, key, value, the MLP, and the projection that joins attention and MLP.
 _SINGLE = (
     (_HIDDEN, 3 * _HIDDEN),
     *((_HIDDEN, _HIDDEN),) * 3,
     (_HIDDEN, 4 * _HIDDEN),
     (5 * _HIDDEN, _HIDDEN),
 )
-# Latents and text; time, CLIP's vector and guidance, two layers each; the way back to latents and the last modulation.
+# Latents and text; time, CLIP's vector and guidance, two layers each; the output layer and the final modulation.
 _OUTER = (
     (_LATENT_CHANNELS, _HIDDEN),
     (_TEXT, _HIDDEN),
@@ -86,7 +86,7 @@ _CLIP = TextEncoderSize(
     num_tokens=77,
     is_held_whole=True,
 )
-# 64 heads of width 64. Beside the table: a bias for each of 32 distances and each head, and the last norm.
+# 64 heads of width 64. The embedding also includes a bias per head for each of 32 distances, and the last norm.
 _T5 = TextEncoderSize(
     num_layers=24,
     layer_parameters=4 * _TEXT * 64 * 64 + 3 * _TEXT * 10_240 + 2 * _TEXT,
@@ -102,6 +102,6 @@ _VAE = VaeSize(
     latents=16 * 4 / 64,
 )
 
-# Of dev and Kontext. schnell is planned as dev, which is a little too much: it has no guidance embedding, 0.1 % of the
-# weights, and its prompts have half the tokens.
+# Size of dev and Kontext. schnell is planned as dev, which is slightly too large: schnell lacks the guidance embedding
+# (0.1 % of the weights), and its prompts have half the tokens.
 FLUX_1 = ModelSize(_TRANSFORMER, (_CLIP, _T5), _VAE)

@@ -1,4 +1,4 @@
-"""CLIP and T5 as FLUX.1 reads them: how they are streamed from their files."""
+"""Recipes for FLUX.1's text encoders, CLIP and T5."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from toolkit.weights.text_folder import read_config
 
 
 def clip_recipe(files: ComponentFiles, *, device: torch.device) -> Recipe:
-    """How to load CLIP's text tower.
+    """The recipe for CLIP's text encoder.
 
     Raises:
-        UserError: the files are of another model, damaged or not whole.
+        UserError: the files are damaged or incomplete, or belong to another model.
     """
     recipe = _recipe(CLIPTextModel, "clip_text_model", files, _of_clip)
     embeddings: Any = recipe.module.embeddings
@@ -32,10 +32,10 @@ def clip_recipe(files: ComponentFiles, *, device: torch.device) -> Recipe:
 
 
 def t5_recipe(files: ComponentFiles) -> Recipe:
-    """How to load T5's encoder.
+    """The recipe for T5's encoder.
 
     Raises:
-        UserError: the files are of another model, damaged or not whole.
+        UserError: the files are damaged or incomplete, or belong to another model.
     """
     recipe = _recipe(T5EncoderModel, "t5", files, _of_t5)
     model: Any = recipe.module
@@ -47,12 +47,12 @@ def folder_of(files: ComponentFiles) -> Path:
     """The folder of a text encoder or tokenizer.
 
     Raises:
-        UserError: it is a single file, which has no configuration beside it.
+        UserError: the source is a single file, which has no configuration.
     """
     if files.folder is None:
         raise UserError(
-            f"{files.path}: is a single file. Text encoders are read from a folder: set model.te_name_or_path to one "
-            "with text_encoder, text_encoder_2, tokenizer and tokenizer_2 in it, such as that of FLUX.1 [schnell]."
+            f"{files.path}: a single file, but text encoders are read from a folder. Set model.te_name_or_path to a "
+            "folder with text_encoder, text_encoder_2, tokenizer and tokenizer_2, such as that of FLUX.1 [schnell]."
         )
     return files.folder
 
@@ -70,8 +70,8 @@ def _config(files: ComponentFiles, model_type: str) -> Any:
     config = read_config(folder, lambda whole: whole.text_config if whole.model_type == "clip" else whole)
     if config.model_type != model_type:
         raise UserError(
-            f"{folder}: a text encoder of kind `{config.model_type}`; FLUX.1 was trained with `{model_type}` "
-            "there. Check model.te_name_or_path and model.arch."
+            f"{folder}: a text encoder of type `{config.model_type}`, but FLUX.1 was trained with `{model_type}` "
+            "here. Check model.te_name_or_path and model.arch."
         )
     return config
 
@@ -82,7 +82,7 @@ def _of_clip(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def _of_t5(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    embedding = ("shared.weight", "encoder.embed_tokens.weight")  # one and the same; files have the first or both
+    embedding = ("shared.weight", "encoder.embed_tokens.weight")  # the same weight; files have the first or both
     if name == embedding[1]:
         return {}
     return dict.fromkeys(embedding, tensor) if name == embedding[0] else {name: tensor}

@@ -1,4 +1,4 @@
-"""One forward pass of the FLUX.1 transformer, on latents as pictures instead of sequences."""
+"""One forward pass of the FLUX.1 transformer, with latents in image layout instead of sequences."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def predict_velocity(
     guidance: float | None,
     references: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Velocity `noise - latents` that the model predicts.
+    """Predict the velocity `noise - latents`.
 
     Args:
-        transformer: the model.
-        noisy_latents: [B, C, h, w], h and w even.
+        transformer: the FLUX.1 transformer.
+        noisy_latents: mix of clean latents and noise, [B, C, h, w], h and w even.
         sigma: share of noise, [B], fp32, 0..1. The model casts it to the dtype of its first layer's output.
-        prompt_embeds: [B, L + 1, D], see `prompt_encoding`; padding is attended to, as in the reference.
-        guidance: value of the guidance embedding; None leaves the embedding out. Unused by schnell, which has none.
+        prompt_embeds: prompt embeddings, [B, L + 1, D], see `prompt_encoding`; padding is attended to, as in the
+            reference implementation.
+        guidance: value fed to the guidance embedding; None leaves the embedding out. Ignored by schnell.
         references: clean latents of the reference image of each sample, [B, C, h_r, w_r], h_r and w_r even.
 
     Returns:
-        [B, C, h, w], in the dtype of the model's last layer.
+        velocity, [B, C, h, w], in the dtype of the model's last layer.
     """
     batch, _, height, width = noisy_latents.shape
     text, pooled = from_rows(prompt_embeds, transformer.config.pooled_projection_dim)
@@ -56,13 +57,13 @@ def predict_velocity(
             txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
             return_dict=False,
         )[0][:, :num_tokens]  # [B, S, 4C]
-    # The picture's size in pixels, of which this takes an eighth.
+    # Takes the image size in pixels and divides it by 8.
     return FluxPipeline._unpack_latents(velocity, 8 * height, 8 * width, vae_scale_factor=8)
 
 
 @contextmanager
 def _without_guidance(transformer: FluxTransformer2DModel) -> Iterator[None]:
-    """Inside the block the guidance embedding, which is added to those of time and text, is zero."""
+    """Context in which the guidance embedding, which is added to those of time and text, is zero."""
     if not transformer.config.guidance_embeds:
         yield
         return
@@ -75,13 +76,13 @@ def _without_guidance(transformer: FluxTransformer2DModel) -> Iterator[None]:
 
 
 def _tokens(latents: Tensor) -> Tensor:
-    """Cells of 2 x 2, [B, h / 2 * w / 2, 4C]."""
+    """Latents as a sequence of 2 x 2 cells, [B, h / 2 * w / 2, 4C]."""
     batch, channels, height, width = latents.shape
     return FluxPipeline._pack_latents(latents, batch, channels, height, width)
 
 
 def _position_ids(latents: Tensor, *, time: int) -> Tensor:
-    """The (t, h, w) of each cell, [h / 2 * w / 2, 3]; t is 0 for the image and 1 for its reference."""
+    """Position (t, h, w) of each cell, [h / 2 * w / 2, 3]; t is 0 for the image and 1 for its reference."""
     height, width = latents.shape[-2:]
     position_ids = FluxPipeline._prepare_latent_image_ids(1, height // 2, width // 2, latents.device, torch.float32)
     position_ids[:, 0] = time

@@ -1,7 +1,7 @@
 """The FLUX.2 models as plain data.
 
-Sources: Black Forest Labs' model repositories (sizes, licences, steps and guidance). Training defaults are those that
-users' job files for these models agree on.
+Sources: Black Forest Labs' model repositories (sizes, licences, steps and guidance). Training defaults are the values
+most common in users' job files for these models.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from extensions_built_in.diffusion_models.flux2 import size
 from toolkit.cards import ModelCard, ReferenceLimits, Variant
 
-# The limits of Black Forest Labs' reference code; 2024 is no slip for 2048.
+# Limits of Black Forest Labs' reference code; 2024 is not a typo for 2048.
 REFERENCES = ReferenceLimits(min_side_px=64, max_aspect=8, max_area_px=2024**2, max_area_each_px=1024**2)
 
 
@@ -43,7 +43,7 @@ CARDS = (
         arch="flux2",
         family="flux2",
         label="FLUX.2 [dev]",
-        summary="The large model: best quality and text in pictures; 32 B parameters, guidance built in.",
+        summary="The large model: best quality and best text in images; 32 B parameters, guidance built in.",
         source="black-forest-labs/FLUX.2-dev",
         license="FLUX Non-Commercial",
         is_gated=True,
@@ -57,10 +57,10 @@ CARDS = (
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-dev and set HF_TOKEN.",
             "A LoRA inherits the licence: no commercial training.",
-            "Negative prompts have no effect: the model was distilled with its guidance.",
+            "Negative prompts have no effect: guidance is distilled into the model.",
             "Its text encoder is mistralai/Mistral-Small-3.2-24B-Instruct-2506 (not 3.1, which encodes differently); "
             "the first 30 of its 40 layers are loaded. The copy in the model's repository is used unless "
-            "model.te_name_or_path names another.",
+            "model.te_name_or_path is set.",
         ),
         names=("flux-2-dev", "flux2-dev"),
     ),
@@ -68,7 +68,7 @@ CARDS = (
         arch="flux2_klein_4b",
         family="flux2",
         label="FLUX.2 [klein] base 4B",
-        summary="The small model with the free licence; its LoRAs also work on the four-step klein 4B.",
+        summary="The small model with a free licence; its LoRAs also work on the four-step klein 4B.",
         source="black-forest-labs/FLUX.2-klein-base-4B",
         license="Apache-2.0",
         is_gated=False,
@@ -93,7 +93,7 @@ CARDS = (
         arch="flux2_klein_9b",
         family="flux2",
         label="FLUX.2 [klein] base 9B",
-        summary="Between the two in size and quality; its LoRAs also work on the four-step klein 9B.",
+        summary="Between klein 4B and dev in size and quality; its LoRAs also work on the four-step klein 9B.",
         source="black-forest-labs/FLUX.2-klein-base-9B",
         license="FLUX Non-Commercial",
         is_gated=True,
@@ -122,7 +122,7 @@ CARDS = (
         arch="flux2_klein_9b_kv",
         family="flux2",
         label="FLUX.2 [klein] 9B KV",
-        summary="Klein 9B that reads reference images once instead of at every step: for edits in four quick steps.",
+        summary="Klein 9B that reads reference images once instead of at every step, for fast four-step edits.",
         source="black-forest-labs/FLUX.2-klein-9b-kv",
         license="FLUX Non-Commercial",
         is_gated=True,
@@ -136,15 +136,15 @@ CARDS = (
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.2-klein-9b-kv and set HF_TOKEN.",
             "A LoRA inherits the licence: no commercial training.",
-            "Train it on edits only: for all else train klein base 9B, whose LoRAs work here too.",
-            "Its tensors have the shapes of klein 9B: under another name the two cannot be told apart.",
+            "Train it on edits only: for anything else train klein base 9B, whose LoRAs work here, too.",
+            "Its tensors have the same shapes as those of klein 9B: a renamed file cannot be recognised.",
         ),
         variants=(
             _distilled(
                 "FLUX.2 [klein] 9B KV",
                 base="black-forest-labs/FLUX.2-klein-base-9B",
                 names=("flux-2-klein-9b-kv",),
-                why=", and pays only for edits with its own way to read reference images",
+                why=", and is only worth it for edits that use its own way of reading reference images",
             ),
         ),
     ),
@@ -152,7 +152,7 @@ CARDS = (
         arch="flux2_tiny",
         family="flux2",
         label="FLUX.2 tiny (demo)",
-        summary="A toy of the klein kind that draws coloured shapes: for a first run and for tests, on any CPU.",
+        summary="A toy klein model that draws coloured shapes, for a first run and for tests on any CPU.",
         source="assets/flux2_tiny",
         license="as this repository",
         is_gated=False,
@@ -163,6 +163,6 @@ CARDS = (
         capabilities=frozenset({"true_cfg", "references"}),
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=128, sample_steps=20, timestep_type="sigmoid"),
-        notes=("It knows the words of assets/flux2_tiny/README.md and no others.",),
+        notes=("It only knows the words listed in assets/flux2_tiny/README.md.",),
     ),
 )

@@ -1,4 +1,4 @@
-"""FLUX.2 as a model of the trainer: dev, klein 4B and 9B, and the tiny one of the demo."""
+"""The FLUX.2 models: dev, klein 4B and 9B, and the tiny model of the demo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from toolkit.weights.vae_identity import vae_fingerprint
 
 
 class Flux2Model(PublishedModel):
-    """FLUX.2 dev: guidance embedding, Mistral 3 text encoder."""
+    """FLUX.2 dev, with guidance embedding and a Mistral 3 text encoder."""
 
     arch: ClassVar[str] = "flux2"
     text_encoder_kind: ClassVar[str] = "mistral"
@@ -48,22 +48,17 @@ class Flux2Model(PublishedModel):
         """See PublishedModel.single_files."""
         return released_files.single_files(cls.arch, component)
 
-    def check_files(self) -> None:
-        """See BaseModel.check_files: reads the headers of local files; what is on the hub is checked when it comes."""
-        transformer = self.sources.find_local("transformer")
-        if transformer is not None:
-            transformer_recipe(transformer, arch=self.arch)
-        vae = self.sources.find_local("vae")
-        if vae is not None:
-            vae_recipe(vae)
-        encoder = self.sources.find_local("text_encoder")
-        if encoder is not None:
-            self._text_recipe(encoder)
-        if self.sources.find_local("tokenizer") is not None:
-            self._load_tokenizer()
+    def file_checks(self) -> Mapping[str, Callable[[ComponentFiles], object]]:
+        """See PublishedModel.file_checks."""
+        return {
+            "transformer": lambda files: transformer_recipe(files, arch=self.arch),
+            "vae": vae_recipe,
+            "text_encoder": self._text_recipe,
+            "tokenizer": lambda files: self._load_tokenizer(),
+        }
 
     def load(self, component: Component) -> None:
-        """See BaseModel.load; `sources` says which layouts are read."""
+        """See BaseModel.load; `sources` documents the supported layouts."""
         if getattr(self, component) is not None:
             return
         if component == "text_encoder":
@@ -72,7 +67,7 @@ class Flux2Model(PublishedModel):
             module = self.load_recipe(component, recipe, dtype=self.te_dtype)
         elif component == "vae":
             module = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
-            module.enable_slicing()  # a batch costs the memory of one picture
+            module.enable_slicing()  # a batch takes the memory of one image
         else:
             recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
@@ -84,7 +79,7 @@ class Flux2Model(PublishedModel):
         )
 
     def fingerprint(self, component: Component) -> str:
-        """See BaseModel.fingerprint. The VAE's does not depend on the arch: models with one VAE share their latents."""
+        """See BaseModel.fingerprint. Models with the same VAE share cached latents, whatever their arch."""
         files = self.sources.find(component)
         if component == "vae":
             return vae_fingerprint(files, settings=latents.ENCODER_SETTINGS, dtype=self.vae_dtype)
@@ -103,7 +98,7 @@ class Flux2Model(PublishedModel):
     # Text and images
 
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
-        """See BaseModel.get_prompt_embeds: [B, 512, 3 * hidden size of the text encoder]."""
+        """See BaseModel.get_prompt_embeds. Embeddings are [B, 512, 3 * hidden size of the text encoder]."""
         return prompt_encoding.encode(
             self.text_encoder_kind,
             self.text_encoder,
@@ -120,7 +115,7 @@ class Flux2Model(PublishedModel):
         return prompt_encoding.find_cut(self.tokenizer, prompt, rendered, max_tokens=self.max_text_tokens)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """See BaseModel.encode_images: [B, 128, H / 16, W / 16]."""
+        """See BaseModel.encode_images. Latents are [B, 128, H / 16, W / 16]."""
         return latents.encode(self.vae, pixels)
 
     def decode_latents(self, latents_: Tensor) -> Tensor:
@@ -156,7 +151,7 @@ class Flux2Model(PublishedModel):
         return lora_names.targets_of_size(size)
 
     def plan_lora_targets(self) -> list[SizedTarget]:
-        """See BaseModel.plan_lora_targets: by the headers of local files, else by the card."""
+        """See BaseModel.plan_lora_targets. From the headers of local files, else from the card."""
         files = self.sources.find_local("transformer")
         if files is None:
             return super().plan_lora_targets()
@@ -174,13 +169,13 @@ class Flux2Model(PublishedModel):
         return lora_names.write(updates, file_format)
 
     def model_state_to_save(self) -> StateDict:
-        """The transformer as the released single file names it, readable by ComfyUI."""
+        """The transformer's weights under the names of the released single file, which ComfyUI reads."""
         return released_files.to_single_file(self.transformer.state_dict())
 
     # Sampling
 
     def get_generation_pipeline(self) -> Any:
-        """Flux2Pipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        """Flux2Pipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return Flux2Pipeline(transformer=self.transformer, **self._pipeline_parts())
 
     def generate_single_image(
@@ -190,23 +185,15 @@ class Flux2Model(PublishedModel):
         arguments = self._pipeline_arguments(item, condition)
         return sampling.draw(pipeline, item, arguments, generator, encode=self.encode_images, limit=self._whole_px)
 
-    def prompts_of(self, item: SampleItem) -> tuple[str, ...]:
-        """The prompt, and the negative prompt where the model uses one."""
-        negative = self._negative_prompt(item)
-        return (item.prompt,) if negative is None else (item.prompt, negative)
-
     def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
         embeds = condition.prompt_embeds
         arguments = {"prompt_embeds": self._embeds_of(embeds, item.prompt), "guidance_scale": item.guidance_scale}
         if condition.references:
             arguments["image"] = list(condition.references)
-        negative = self._negative_prompt(item)
+        negative = item.negative_prompt(self.card)
         if negative is not None:
             arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
         return arguments
-
-    def _negative_prompt(self, item: SampleItem) -> str | None:
-        return None
 
     def _embeds_of(self, embeds: Mapping[str, Tensor], prompt: str) -> Tensor:
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
@@ -217,7 +204,7 @@ class Flux2Model(PublishedModel):
 
     @property
     def _text_width(self) -> int | None:
-        """Width of the text encoder that the transformer was trained with; None where only its weights would tell."""
+        """Width of the text encoder that the transformer was trained with; None if not known without downloads."""
         width = None
         path = Path(self.model_config.source_of("transformer") or self.model_config.name_or_path).expanduser()
         config = path / "transformer" / "config.json"
@@ -237,7 +224,7 @@ class Flux2Model(PublishedModel):
 
 
 class Flux2Klein4BModel(Flux2Model):
-    """FLUX.2 klein 4B: true CFG, Qwen3 text encoder."""
+    """FLUX.2 klein 4B, with true CFG and a Qwen3 text encoder."""
 
     arch: ClassVar[str] = "flux2_klein_4b"
     text_encoder_kind: ClassVar[str] = "qwen3"
@@ -246,21 +233,18 @@ class Flux2Klein4BModel(Flux2Model):
     text_layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
 
     def get_generation_pipeline(self) -> Any:
-        """Flux2KleinPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        """Flux2KleinPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return Flux2KleinPipeline(transformer=self.transformer, is_distilled=False, **self._pipeline_parts())
-
-    def _negative_prompt(self, item: SampleItem) -> str | None:
-        return item.neg if item.guidance_scale > 1 else None
 
 
 class Flux2Klein9BModel(Flux2Klein4BModel):
-    """FLUX.2 klein 9B: as 4B, wider."""
+    """FLUX.2 klein 9B: the same design as 4B, but wider."""
 
     arch: ClassVar[str] = "flux2_klein_9b"
 
 
 class Flux2TinyModel(Flux2Klein4BModel):
-    """The tiny klein of the demo and the tests; its prompts are short."""
+    """The tiny klein model of the demo and the tests, with short prompts."""
 
     arch: ClassVar[str] = "flux2_tiny"
     max_text_tokens: ClassVar[int] = 48

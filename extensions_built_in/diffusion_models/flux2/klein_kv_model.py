@@ -1,7 +1,7 @@
-"""FLUX.2 klein 9B KV: klein 9B that reads references once, so that sampling keeps their keys and values from step one.
+"""FLUX.2 klein 9B KV: klein 9B that processes references once; sampling caches their keys and values in the first step.
 
-The sequence is [text, references, noisy image]. Reference tokens are modulated as at no noise and attend to references
-only; text and image attend to everything. So nothing about them depends on the step.
+The sequence is [text, references, noisy image]. Reference tokens are modulated as for sigma = 0 and attend only to
+references; text and image attend to everything. So the reference tokens do not depend on the step.
 
 Source: diffusers' Flux2KleinKVPipeline and the `extract` mode of its Flux2Transformer2DModel.
 """
@@ -24,7 +24,7 @@ from toolkit.models.condition import Condition, SampleCondition
 
 
 class Flux2Klein9BKVModel(Flux2Klein9BModel):
-    """FLUX.2 klein 9B KV: without references it is klein 9B; it draws with guidance 1 only."""
+    """FLUX.2 klein 9B KV. Without references it is klein 9B; it samples with guidance 1 only."""
 
     arch: ClassVar[str] = "flux2_klein_9b_kv"
 
@@ -44,19 +44,16 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
         )
 
     def get_generation_pipeline(self) -> Any:
-        """Flux2KleinKVPipeline around transformer and VAE, with the scheduler settings that came with the model."""
+        """Flux2KleinKVPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return Flux2KleinKVPipeline(transformer=self.transformer, is_distilled=True, **self._pipeline_parts())
 
     def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
         embeds = self._embeds_of(condition.prompt_embeds, item.prompt)
         return {"image": list(condition.references) or None, "prompt_embeds": embeds}
 
-    def _negative_prompt(self, item: SampleItem) -> str | None:
-        return None
-
 
 def attend_by_kv(transformer: Flux2Transformer2DModel) -> None:
-    """Give the blocks the attention that knows references; without references it computes what the usual one does."""
+    """Install the attention that handles references; without references it computes the same as the usual one."""
     for block in transformer.transformer_blocks:
         block.attn.set_processor(Flux2KVAttnProcessor())
     for block in transformer.single_transformer_blocks:
@@ -70,17 +67,17 @@ def predict_velocity_kv(
     prompt_embeds: Tensor,
     references: Sequence[Tensor],
 ) -> Tensor:
-    """Velocity `noise - latents` that the model predicts beside references, as in the first step of sampling.
+    """Predict the velocity `noise - latents` given references, as in the first step of sampling.
 
     Args:
-        transformer: after `attend_by_kv`.
-        noisy_latents: [B, C, h, w].
-        sigma: share of noise of the picture, [B], fp32, 0..1; for references it is 0.
-        prompt_embeds: [B, L, D].
-        references: at least one, each [B, C, h_i, w_i].
+        transformer: a transformer prepared by `attend_by_kv`.
+        noisy_latents: mix of clean latents and noise, [B, C, h, w].
+        sigma: share of noise in the image, [B], fp32, 0..1; references always have 0.
+        prompt_embeds: prompt embeddings, [B, L, D].
+        references: clean latents of at least one reference image, each [B, C, h_i, w_i].
 
     Returns:
-        [B, C, h, w], in the dtype of the model's last layer.
+        velocity, [B, C, h, w], in the dtype of the model's last layer.
     """
     batch, channels, height, width = noisy_latents.shape
     tokens = Flux2Pipeline._pack_latents(noisy_latents)  # [B, h * w, C]
@@ -96,5 +93,5 @@ def predict_velocity_kv(
         return_dict=False,
         kv_cache_mode="extract",
         num_ref_tokens=packed.shape[1],
-    )  # [B, h * w, C]: the references are cut off inside
+    )  # [B, h * w, C]: the transformer removes the references
     return velocity.transpose(1, 2).reshape(batch, channels, height, width)

@@ -1,7 +1,7 @@
 """Pixels to normalised FLUX.2 latents and back.
 
-Source: FLUX.2's VAE as in diffusers' Flux2Pipeline (encode takes the mean; 2 x 2 patches go to the channels; the VAE's
-batch norm holds mean and variance).
+Source: FLUX.2's VAE as in diffusers' Flux2Pipeline (encoding takes the mean; 2 x 2 patches become channels; the VAE's
+batch norm stores mean and variance).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from toolkit.memory.tiling import WHOLE_PX, tiled_above
 
-# Settings of the VAE that shape latents and are not visible in its weights.
+# Settings of the VAE that affect latents but are not visible in its weights.
 ENCODER_SETTINGS = {"batch_norm_eps": 1e-4, "norm_num_groups": 32, "act_fn": "silu"}
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKLFlux2, pixels: Tensor, *, limit: int = WHOLE_PX) -> Tensor:
-    """Latents of pixels.
+    """Encode pixels into normalised latents.
 
     Args:
-        vae: in eval mode; its `bn` is only read, never called, so that its statistics cannot drift.
-        pixels: [B, 3, H, W], -1..1, H and W multiples of 16.
-        limit: pictures of more pixels are encoded in tiles.
+        vae: the VAE, in eval mode. Its `bn` is only read, never called, so its statistics cannot drift.
+        pixels: images, [B, 3, H, W], -1..1, H and W multiples of 16.
+        limit: images with more pixels are encoded in tiles.
 
     Returns:
         [B, 4 * latent_channels, H / 16, W / 16], about N(0, 1) per channel, in the VAE's dtype.
@@ -37,9 +37,9 @@ def encode(vae: AutoencoderKLFlux2, pixels: Tensor, *, limit: int = WHOLE_PX) ->
 
 @torch.no_grad()
 def decode(vae: AutoencoderKLFlux2, latents: Tensor, *, limit: int = WHOLE_PX) -> Tensor:
-    """Pixels [B, 3, H, W] in about -1..1 of normalised latents [B, 4C, H / 16, W / 16].
+    """Decode normalised latents [B, 4C, H / 16, W / 16] into pixels [B, 3, H, W], about -1..1.
 
-    Pictures of more than `limit` pixels are decoded in tiles.
+    Images with more than `limit` pixels are decoded in tiles.
     """
     latents = latents.to(vae.device, vae.dtype)
     mean, std = _statistics(vae, latents)

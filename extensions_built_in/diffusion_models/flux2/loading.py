@@ -1,4 +1,4 @@
-"""FLUX.2's transformer and VAE from any of their layouts: which one it is, and how it fills an empty module."""
+"""Recipes for FLUX.2's transformer and VAE from files in any of their layouts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from toolkit.weights.streaming import Shapes
 
 
 def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
-    """How to load the transformer.
+    """The recipe for the transformer.
 
     Raises:
-        UserError: the files are damaged, not whole, of another model, or of another arch than the job names.
+        UserError: the files are damaged or incomplete, or belong to another model or arch than the job's.
     """
     stored = read_stored(files, transformer_tensors)
     check_arch(stored.described(build_of, "transformer"), arch, path=files.path)
@@ -30,20 +30,20 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
 
 
 def prompt_width(files: ComponentFiles) -> int | None:
-    """Width of the prompt embeddings that a transformer takes, by its header; None if it is not whole.
+    """Width of the prompt embeddings that a transformer expects, from its header; None if it is incomplete.
 
     Raises:
-        UserError: the files are damaged or no transformer of FLUX.2.
+        UserError: the files are damaged or not those of a FLUX.2 transformer.
     """
     embedder = read_stored(files, transformer_tensors).shapes.get("context_embedder.weight")
     return None if embedder is None else embedder[1]
 
 
 def vae_recipe(files: ComponentFiles) -> Recipe:
-    """How to load the VAE, with the full or the small decoder.
+    """The recipe for the VAE, with the full or the small decoder.
 
     Raises:
-        UserError: the files are damaged, not whole or of another VAE.
+        UserError: the files are damaged, incomplete or those of another VAE.
     """
     stored = read_stored(files, vae_tensors)
     config = config_of(files) or stored.described(vae_config, "VAE")
@@ -52,7 +52,7 @@ def vae_recipe(files: ComponentFiles) -> Recipe:
 
 @dataclass(frozen=True)
 class Build:
-    """What tells the FLUX.2 transformers apart; `num_double` and `num_single` are blocks."""
+    """The sizes that distinguish the FLUX.2 transformers; `num_double` and `num_single` count blocks."""
 
     hidden: int
     joint_dim: int
@@ -65,7 +65,7 @@ class Build:
 RELEASED = {
     "flux2": Build(hidden=6144, joint_dim=15360, num_double=8, num_single=48, has_guidance=True),
     "flux2_klein_9b": Build(hidden=4096, joint_dim=12288, num_double=8, num_single=24, has_guidance=False),
-    # Its shapes are those of klein 9B: only names tell the two apart.
+    # The same shapes as klein 9B: only names distinguish the two.
     "flux2_klein_9b_kv": Build(hidden=4096, joint_dim=12288, num_double=8, num_single=24, has_guidance=False),
     "flux2_klein_4b": Build(hidden=3072, joint_dim=7680, num_double=5, num_single=20, has_guidance=False),
 }
@@ -75,7 +75,7 @@ def build_of(shapes: Shapes) -> Build:
     """The build of a transformer whose tensors have diffusers' names.
 
     Raises:
-        KeyError: these are not the tensors of a FLUX.2 transformer.
+        KeyError: the tensors are not those of a FLUX.2 transformer.
     """
     hidden, _ = shapes["x_embedder.weight"]
     return Build(
@@ -88,29 +88,29 @@ def build_of(shapes: Shapes) -> Build:
 
 
 def check_arch(build: Build, arch: str, *, path: Path) -> None:
-    """Refuse weights of another FLUX.2 than the job names.
+    """Reject weights of another FLUX.2 variant than the job's.
 
-    Sizes that were never released pass, if they are of the same kind: tests and pruned models have them.
+    Sizes that were never released, such as those of tests and pruned models, are accepted if the kind is right.
 
     Raises:
-        UserError: with the arch to write instead.
+        UserError: the weights belong to another arch, which the message names.
     """
     cards = find_cards()
     own = RELEASED.get(arch)
     for other, released in RELEASED.items():
         if released != own and (build.hidden, build.joint_dim) == (released.hidden, released.joint_dim):
-            raise UserError(f"{path} is {cards[other].label}, and the job has `arch: {arch}`. Set `arch: {other}`.")
+            raise UserError(f"{path} is {cards[other].label}, but the job has `arch: {arch}`. Set `arch: {other}`.")
     needs_guidance = "guidance_embed" in cards[arch].capabilities
     if build.has_guidance != needs_guidance:
         kind, archs = _kind(build.has_guidance)
-        raise UserError(f"{path} is of the {kind} kind, and the job has `arch: {arch}`. Set `arch` to {archs}.")
+        raise UserError(f"{path} is a {kind} model, but the job has `arch: {arch}`. Set `arch` to {archs}.")
     if own is not None and build.hidden == own.hidden and build != own:
         blocks = f"{build.num_double} + {build.num_single} blocks instead of {own.num_double} + {own.num_single}"
-        raise UserError(f"{path}: has {blocks}. It is not whole, or not {cards[arch].label}: download it again.")
+        raise UserError(f"{path}: has {blocks}. It is incomplete or not {cards[arch].label}: download it again.")
 
 
 def transformer_config(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of diffusers' Flux2Transformer2DModel for tensors with its names."""
+    """Constructor arguments of diffusers' Flux2Transformer2DModel, inferred from tensors with its names."""
     build = build_of(shapes)
     block = "transformer_blocks.0." if build.num_double else "single_transformer_blocks.0."
     (head_dim,) = shapes[f"{block}attn.norm_q.weight"]
@@ -132,10 +132,10 @@ def transformer_config(shapes: Shapes) -> dict[str, Any]:
 
 
 def vae_config(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of diffusers' AutoencoderKLFlux2 for tensors with its names.
+    """Constructor arguments of diffusers' AutoencoderKLFlux2, inferred from tensors with its names.
 
     Raises:
-        KeyError: these are not the tensors of such a VAE.
+        KeyError: the tensors are not those of such a VAE.
     """
     config = kl_vae_config(shapes)
     decoder_widths = tuple(reversed(block_widths(shapes, "decoder.up_blocks")))

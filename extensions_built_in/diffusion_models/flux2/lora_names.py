@@ -1,8 +1,8 @@
-"""FLUX.2's linear layers by all their names: which may carry LoRA, and how LoRA files of other programs spell them.
+"""FLUX.2's linear layers by all their names: which can have LoRA, and how other programs' LoRA files spell them.
 
-`bfl` uses the names of the released single file, `diffusion_model.<name>.lora_A/B.weight`, with alpha / rank folded
-into B and no alpha of its own: diffusers, ComfyUI old and new and ai-toolkit all read it. `diffusers` uses the names of
-that library (ComfyUI needs a version of 2026 for it). `kohya` is the spelling of sd-scripts and musubi-tuner.
+The format `bfl` uses the names of the released single file, `diffusion_model.<name>.lora_A/B.weight`, with alpha / rank
+folded into B and no alpha tensors: diffusers, ai-toolkit and every version of ComfyUI read it. `diffusers` uses that
+library's names (ComfyUI reads them since 2026). `kohya` is the spelling of sd-scripts and musubi-tuner.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DOUBLE_BLOCK = {
     "txt_mlp.2": ("ff_context.linear_out",),
 }
 SINGLE_BLOCK = {"linear1": ("attn.to_qkv_mlp_proj",), "linear2": ("attn.to_out",)}
-# Outside the blocks.
+# Layers outside the blocks.
 OUTER = {
     "img_in": ("x_embedder",),
     "txt_in": ("context_embedder",),
@@ -43,8 +43,8 @@ OUTER = {
     "single_stream_modulation.lin": ("single_stream_modulation.linear",),
     "final_layer.linear": ("proj_out",),
 }
-# Trained only where a job or the file that it starts from names it: its two halves are swapped between the layouts, and
-# diffusers' LoRA converter does not swap them back. ComfyUI and ai-toolkit read its released name as it is meant.
+# Only trained if the job, or the file it starts from, names it: the two layouts store its halves in opposite order, and
+# diffusers' LoRA converter does not swap them. ComfyUI and ai-toolkit read the released name correctly.
 FINAL_MODULATION = ("final_layer.adaLN_modulation.1", "norm_out.linear")
 OPTIONAL = LoraTarget(FINAL_MODULATION[0], FINAL_MODULATION[1:], is_optional=True)
 BLOCK_LISTS = ["double_blocks", "single_blocks"]
@@ -56,18 +56,18 @@ _BLOCK_NAMES = {
     "single_transformer_blocks": "single_blocks",
 }
 _IN_BLOCK = re.compile(rf"({'|'.join(_BLOCK_NAMES)})_(\d+)_(.+)")
-# What diffusers reads outside the blocks of a kohya file; it drops all else with a warning.
+# Layers outside the blocks that diffusers reads from a kohya file; it drops all others with a warning.
 _KOHYA_OUTER = ("img_in", "txt_in", "time_in.in_layer", "time_in.out_layer", "final_layer.linear")
 
 
 def targets(transformer: Flux2Transformer2DModel) -> list[LoraTarget]:
-    """Every linear layer that may carry LoRA: 8 per double block, 2 per single block, then the ones outside."""
+    """Every linear layer that may have LoRA: 8 per double block, 2 per single block, then those outside the blocks."""
     blocks = (len(transformer.transformer_blocks), len(transformer.single_transformer_blocks))
     return _targets(*blocks, has_guidance=transformer.config.guidance_embeds)
 
 
 def targets_of_size(size: TransformerSize) -> list[SizedTarget]:
-    """The same of a transformer that is not loaded."""
+    """The result of `targets`, plus `OPTIONAL`, for a transformer of this size, without loading it."""
     double, single = (block.count for block in size.blocks)
     named = _targets(double, single, has_guidance=len(size.outer_linears) == len(OUTER))
     sized = [
@@ -94,7 +94,7 @@ def _targets(num_double: int, num_single: int, *, has_guidance: bool) -> list[Lo
 
 
 def locate(name: str) -> LayerLocation | None:
-    """Where a layer belongs by its name in the released or in diffusers' layout, dotted or all underscores."""
+    """Find a layer by its name in the released or diffusers' layout, dotted or with underscores."""
     name = name.replace(".", "_")
     if match := _IN_BLOCK.fullmatch(name):
         blocks, index, layer = match.groups()
@@ -120,14 +120,14 @@ def layers_of(target: str) -> tuple[str, ...]:
 
 
 def write(updates: Mapping[str, Update], file_format: str) -> dict[str, Tensor]:
-    """Tensors of a file.
+    """The tensors of a LoRA file.
 
     Args:
-        updates: by name in the released model.
+        updates: the update of each layer, by its name in the released model.
         file_format: a key of `FORMATS`.
 
     Raises:
-        UserError: a program that reads this format would read one of the layers wrongly, or not at all.
+        UserError: programs that read this format would misread or ignore one of the layers.
     """
     return FORMATS[file_format](updates)
 
@@ -153,9 +153,9 @@ def _kohya(updates: Mapping[str, Update]) -> dict[str, Tensor]:
     lost = [target for target in updates if not target.startswith(blocks) and target not in _KOHYA_OUTER]
     if lost:
         raise UserError(
-            f"{lost[0]}{f' and {len(lost) - 1} more' if lost[1:] else ''}: cannot be written as `kohya`, diffusers "
-            "drops it from such a file. Write the file as `bfl`, which carries every layer (of `diffusers`, ComfyUI "
-            "drops modulation and time embedding), or leave the layer out "
+            f"{lost[0]}{f' and {len(lost) - 1} more' if lost[1:] else ''}: cannot be written as `kohya`, because "
+            "diffusers ignores it in such a file. Write the file as `bfl`, which supports every layer (from "
+            "`diffusers` files, ComfyUI ignores modulation and time embedding), or leave the layer out "
             "(network.network_kwargs.ignore_if_contains)."
         )
     return kohya_pairs(updates)
@@ -165,7 +165,7 @@ FORMATS = {"bfl": _bfl, "diffusers": _diffusers, "kohya": _kohya}
 
 
 def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, LayerLocation]:
-    """Every name of every layer, in underscores, to where it belongs."""
+    """Location of each layer, by every name that it has, with underscores."""
     locations = {target.replace(".", "_"): LayerLocation(target) for target in table}
     for target, layers in table.items():
         for part, layer in enumerate(layers):

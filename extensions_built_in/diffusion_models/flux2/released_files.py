@@ -1,4 +1,4 @@
-"""FLUX.2's released files: what they are called, and the names of the tensors in them, both ways."""
+"""FLUX.2's released files: their names, and the conversion of their tensor names in both directions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.streaming import Convert, recognized, unchanged
 from toolkit.weights.tensor_index import TensorIndex
 
-# As released, first those to train. Their names in 8 bits end in -fp8.
+# Released names, models for training first. Names of 8-bit files end in -fp8.
 _TRANSFORMERS = {
     "flux2": ("flux2-dev",),
     "flux2_klein_4b": ("flux-2-klein-base-4b", "flux-2-klein-4b"),
@@ -24,7 +24,7 @@ _TRANSFORMERS = {
     "flux2_klein_9b_kv": ("flux-2-klein-9b-kv",),
 }
 _VAES = ("ae.safetensors", "flux2-vae.safetensors", "full_encoder_small_decoder.safetensors")
-# As ComfyUI's users have them; Black Forest Labs releases folders only.
+# Names of ComfyUI's files; Black Forest Labs releases folders only.
 _QWEN3 = {size: tuple(f"qwen_3_{size}{suffix}" for suffix in ("", "_fp8mixed", "_fp8_scaled")) for size in ("4b", "8b")}
 _TEXT_ENCODERS = {
     "flux2": ("mistral_3_small_flux2_bf16", "mistral_3_small_flux2_fp8"),
@@ -32,7 +32,7 @@ _TEXT_ENCODERS = {
     "flux2_klein_9b": _QWEN3["8b"],
     "flux2_klein_9b_kv": _QWEN3["8b"],
 }
-# Came with every released model; single files have none beside them.
+# The scheduler settings of all released models, for single files, which come without any.
 SCHEDULER = {
     "shift": 3.0,
     "use_dynamic_shifting": True,
@@ -41,7 +41,7 @@ SCHEDULER = {
     "base_image_seq_len": 256,
     "max_image_seq_len": 4096,
 }
-# A tensor that only the layout has -> how its names are converted.
+# Tensors that only one layout has.
 _RELEASED_TRANSFORMER = "double_stream_modulation_img.lin.weight"
 _DIFFUSERS_TRANSFORMER = "double_stream_modulation_img.linear.weight"
 _NORMS = {
@@ -54,7 +54,7 @@ _SINGLE_NORMS = {"norm.query_norm.scale": "attn.norm_q.weight", "norm.key_norm.s
 
 
 def single_files(arch: str, component: str) -> tuple[str, ...]:
-    """Names of a component's released single files, best first; none if it is not released as one."""
+    """Names of a component's released single files, best first; empty if it is not released as one file."""
     if component == "vae":
         return _VAES
     if component == "text_encoder":
@@ -66,44 +66,44 @@ def single_files(arch: str, component: str) -> tuple[str, ...]:
 
 
 def transformer_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex, Convert]:
-    """The transformer's tensors of a file, and how they are converted to diffusers' names.
+    """The transformer's tensors in a file, and their conversion to diffusers' names.
 
     Raises:
-        UserError: the file has another model, or is something else.
+        UserError: the file contains another model or something else.
     """
     layouts = {_RELEASED_TRANSFORMER: _transformer_part, _DIFFUSERS_TRANSFORMER: unchanged}
     return recognized(index, layouts) or _refuse(index.entries, files, "transformer")
 
 
 def vae_tensors(index: TensorIndex, files: ComponentFiles) -> tuple[TensorIndex, Convert]:
-    """The VAE's tensors of a file, and how they are converted to diffusers' names.
+    """The VAE's tensors in a file, and their conversion to diffusers' names.
 
     Raises:
-        UserError: the file has another VAE, half of one, or is something else.
+        UserError: the file contains another VAE, only half of one, or something else.
     """
     found = recognized(index, VAE_LAYOUTS)
     if found is None:
         if any("conv_norm_out" in name or "up.0.block.0" in name for name in index.entries):
             raise UserError(
-                f"{files.path}: has the decoder only, and training encodes images. Use the file with both, such as "
-                "full_encoder_small_decoder.safetensors."
+                f"{files.path}: contains only the decoder, but training also needs the encoder. Use a file with both, "
+                "such as full_encoder_small_decoder.safetensors."
             )
         return _refuse(index.entries, files, "VAE")
     if "bn.running_mean" not in found[0].entries:
         raise UserError(
-            f"{files.path}: is not FLUX.2's VAE: the statistics of its latents (bn.running_mean) are missing. "
-            "FLUX.1's file has the same name. Take ae.safetensors of black-forest-labs/FLUX.2-dev."
+            f"{files.path}: not FLUX.2's VAE: the statistics of its latents (bn.running_mean) are missing. "
+            "FLUX.1's file has the same name. Use ae.safetensors from black-forest-labs/FLUX.2-dev."
         )
     return found
 
 
 def to_single_file(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """From the names of diffusers' Flux2Transformer2DModel to those of the released file; fused parts are joined.
+    """Convert the names of diffusers' Flux2Transformer2DModel to those of the released file; joins fused weights.
 
     The inverse of diffusers' `convert_flux2_transformer_checkpoint_to_diffusers`.
 
     Raises:
-        AssertionError: a weight of the model has no name in the released file.
+        AssertionError: a weight of the model does not exist in the released file.
     """
     rest = dict(state_dict)
     result: dict[str, Tensor] = {}
@@ -136,12 +136,12 @@ def _transformer_part(name: str, tensor: Tensor) -> dict[str, Tensor]:
     try:
         return convert_flux2_transformer_checkpoint_to_diffusers({name: tensor})
     except KeyError:
-        return {name: tensor}  # not a name of this model: the comparison with the model reports it
+        return {name: tensor}  # not a name of this model; reported when the names are compared with the model's
 
 
 def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tuple[TensorIndex, Convert]:
     if any(".lora_" in name or ".lokr_" in name for name in names):
-        what = "is a LoRA and not a model"
+        what = "is a LoRA, not a model"
     elif any("img_mod.lin" in name or "norm1_context.linear" in name for name in names):
         what = "is a FLUX.1 model: set `arch: flux`, or flux_kontext"
     elif any(name.startswith(("model.layers.", "language_model.")) for name in names):
@@ -149,6 +149,6 @@ def _refuse(names: Collection[str], files: ComponentFiles, component: str) -> tu
     else:
         what = f"has other tensors, such as {', '.join(list(names)[:3]) or 'none'}"
     raise UserError(
-        f"{files.path}: holds no {component} of FLUX.2: it {what}. Name a released file, a ComfyUI file of one, or a "
-        "folder in diffusers layout."
+        f"{files.path}: contains no {component} of FLUX.2: it {what}. Give a released file, a ComfyUI version of one, "
+        "or a folder in diffusers layout."
     )

@@ -1,4 +1,4 @@
-"""Pictures drawn with diffusers' FLUX.2 pipelines; references and the VAE's precision are those of training."""
+"""Generates samples with diffusers' FLUX.2 pipelines, with references and VAE precision as in training."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from toolkit.memory.tiling import tiled_above
 from toolkit.models.vae_precision import vae_precision
 
 
-class _AsGiven(Flux2ImageProcessor):
-    """Leaves references at their size. The usual one scales them down to 1024 x 1024 pixels, a single one too."""
+class _KeepSize(Flux2ImageProcessor):
+    """Keeps the size of references. The base class scales them down to 1024 x 1024 pixels, even a single one."""
 
     @staticmethod
     def _resize_to_target_area(image: Image.Image, target_area: int = 0) -> Image.Image:
@@ -38,15 +38,15 @@ def draw(
 
     Args:
         pipeline: one of the FLUX.2 pipelines.
-        item: what to draw.
-        arguments: more for the pipeline; references under `image`, at the sizes that the model is to see.
-        generator: source of the noise.
-        encode: latents of pixels, as in training.
-        limit: pictures of more pixels are decoded in tiles.
+        item: the sample to draw.
+        arguments: more arguments of the pipeline; references are under `image`, at the sizes the model shall see.
+        generator: generator for the noise.
+        encode: converts pixels to latents, as in training.
+        limit: images with more pixels are decoded in tiles.
     """
     vae, dtype = pipeline.vae, pipeline.transformer.dtype
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.image_processor = _AsGiven(vae_scale_factor=2 * pipeline.vae_scale_factor)
+    pipeline.image_processor = _KeepSize(vae_scale_factor=2 * pipeline.vae_scale_factor)
 
     def encode_alone(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         with vae_precision(vae):
@@ -62,7 +62,9 @@ def draw(
         **arguments,
     ).images
     with vae_precision(vae, dtype):
-        if drawn.ndim == 3:  # dev's gives tokens as they are, [1, S, C]; the others what the VAE takes, [1, C / 4, ...]
+        if (
+            drawn.ndim == 3
+        ):  # dev's pipeline returns tokens [1, S, C]; the others return input of the VAE [1, C / 4, ...]
             cells = drawn.transpose(1, 2).reshape(1, -1, item.height // 16, item.width // 16)
             pixels = decode(vae, cells, limit=limit)
         else:

@@ -1,8 +1,8 @@
 """The sizes of FLUX.2's parts, for the memory plan.
 
-Parameter counts follow from the published configurations. Activation figures were counted on the real classes, every
-storage from its making to its release, with the layer norms, RMS norms and group norms in fp32 as CUDA's autocast has
-them; a test counts them again.
+Parameter counts follow from the published configurations. Activation sizes were counted on the real classes, every
+storage from its allocation to its release, with layer, RMS and group norms in fp32 as under CUDA's autocast; a test
+counts them again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def transformer_size(
     head_size: int = _HEAD_SIZE,
     has_guidance: bool = False,
 ) -> TransformerSize:
-    """The transformer by the figures of its config.
+    """The size of a transformer from its configuration.
 
-    A double block has, for each of its two streams, qkv, the attention's output and a gated MLP of three times the
+    A double block has, for each of its two streams, qkv, the attention output and a gated MLP of three times the
     width; a single block has all of that in two layers. Modulation is shared by all blocks.
     """
     h = hidden_size
@@ -66,7 +66,7 @@ def transformer_size(
 
 
 def qwen3_size(*, hidden_size: int, inner_size: int, num_layers: int = 27, num_tokens: int = 512) -> TextEncoderSize:
-    """The layers that are used of a Qwen3 with 32 heads of width 128, 8 of them for keys and values."""
+    """The used layers of a Qwen3 with 32 heads of width 128 and 8 key/value heads."""
     attention = 2 * hidden_size * 32 * _HEAD_SIZE + 2 * hidden_size * 8 * _HEAD_SIZE
     norms = 2 * hidden_size + 2 * _HEAD_SIZE
     return TextEncoderSize(
@@ -79,7 +79,7 @@ def qwen3_size(*, hidden_size: int, inner_size: int, num_layers: int = 27, num_t
     )
 
 
-# Mistral Small 3.2: 30 of 40 layers, 32 heads of width 128, 8 of them for keys and values.
+# Mistral Small 3.2: 30 of 40 layers, 32 heads of width 128 and 8 key/value heads.
 MISTRAL = TextEncoderSize(
     num_layers=30,
     layer_parameters=2 * 5120 * (32 + 8) * _HEAD_SIZE + 3 * 5120 * 32_768 + 2 * 5120,

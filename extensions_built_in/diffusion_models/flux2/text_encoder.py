@@ -1,8 +1,8 @@
-"""The part of a text encoder that FLUX.2 reads, streamed from its files: no later layer, head or vision tower.
+"""Loads only the part of a text encoder that FLUX.2 uses: no later layers, no head and no vision tower.
 
-Hidden state k of a language model is what its first k layers make of the prompt, so the layers after the last one used
-need not exist. The last hidden state of a model is taken after its final norm, and the one wanted here before it:
-hence the norm is left out too.
+Hidden state k of a language model is the output of its first k layers, so layers after the last one used are left out.
+A model's last hidden state is taken after its final norm, but the one needed here comes before it, so the norm is left
+out, too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from toolkit.weights.tensor_index import TensorIndex, index_tensors
 from toolkit.weights.text_folder import read_config
 
 LANGUAGE_MODELS: Mapping[str, Any] = {"qwen3": Qwen3Model, "mistral": MistralModel}
-# What stands before the language model's names in files of: the bare model, a causal model, transformers' Mistral 3
-# since 4.52 and before.
+# Prefixes of the language model's names in files of the bare model, of a causal model, and of transformers' Mistral 3
+# since and before version 4.52.
 _NAME = re.compile(
     r"(?:|model\.|model\.language_model\.|language_model\.model\.)(?P<name>(?:embed_tokens|layers\.(?P<layer>\d+))\..+)"
 )
 _KINDS: Mapping[str, Any] = {"qwen3": Qwen3Config, "mistral": MistralConfig}
-# What the tensors of the released encoders do not tell. Sources: config.json of Qwen/Qwen3-4B and -8B and of
-# mistralai/Mistral-Small-3.2-24B-Instruct-2506.
+# Settings of the released encoders that are not visible in their tensors. Sources: config.json of Qwen/Qwen3-4B and -8B
+# and of mistralai/Mistral-Small-3.2-24B-Instruct-2506.
 _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
     "qwen3": {"head_dim": 128, "rope_theta": 1e6, "rms_norm_eps": 1e-6, "max_position_embeddings": 40960},
     "mistral": {
@@ -46,18 +46,19 @@ _ONLY_QWEN3 = "layers.0.self_attn.q_norm.weight"
 
 
 def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_size: int | None) -> Recipe:
-    """How to load the first layers of a text encoder.
+    """The recipe for the first layers of a text encoder.
 
-    Its last hidden state is the output of the last of these layers, exactly as the whole model's.
+    Its last hidden state is the output of the last of these layers, exactly as in the whole model.
 
     Args:
-        files: a folder with `config.json`, or a single file; with or without head and vision tower.
-        kind: key of `LANGUAGE_MODELS`.
-        num_layers: how many layers are needed.
-        hidden_size: width that the transformer expects; None if that is not known here.
+        files: the text encoder's files: a folder with `config.json`, or a single file; head and vision tower are
+            ignored.
+        kind: type of the language model, a key of `LANGUAGE_MODELS`.
+        num_layers: number of layers to load.
+        hidden_size: width that the transformer expects; None if it is not known.
 
     Raises:
-        UserError: the files are of another kind of model or another size of it, damaged or incomplete.
+        UserError: the files are damaged or incomplete, or belong to a model of another type or size.
     """
     weights = PlainWeights(used_tensors(index_tensors(files.weights), num_layers))
     shapes = converted_shapes(weights, unchanged)
@@ -70,7 +71,7 @@ def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_siz
 
 
 def used_tensors(index: TensorIndex, num_layers: int) -> TensorIndex:
-    """The tensors of the embedding and the first `num_layers` layers, by their names in the language model."""
+    """The tensors of the embedding and of the first `num_layers` layers, by their names in the language model."""
     used = {}
     for key, entry in index.entries.items():
         match = _NAME.fullmatch(key)
@@ -80,17 +81,17 @@ def used_tensors(index: TensorIndex, num_layers: int) -> TensorIndex:
 
 
 def text_config(files: ComponentFiles, shapes: Shapes, kind: str, *, num_layers: int, hidden_size: int | None) -> Any:
-    """Configuration of a language model cut to its first `num_layers` layers.
+    """Configuration of a language model reduced to its first `num_layers` layers.
 
     Args:
-        files: a folder with `config.json`, or a single file without.
-        shapes: of the language model's tensors by name; read only where there is no `config.json`.
-        kind: `qwen3` or `mistral`.
-        num_layers: how many layers are needed.
-        hidden_size: width that the transformer expects; None if that is not known here.
+        files: the text encoder's files: a folder with `config.json`, or a single file without one.
+        shapes: shapes of the language model's tensors by name; only used if there is no `config.json`.
+        kind: type of the language model: `qwen3` or `mistral`.
+        num_layers: number of layers to load.
+        hidden_size: width that the transformer expects; None if it is not known.
 
     Raises:
-        UserError: another kind of model or another size of it, or no text encoder at all.
+        UserError: the model has another type or size, or is not a text encoder.
     """
     if files.folder is None:
         config = _derived(shapes, files.path)
@@ -118,7 +119,7 @@ def _derived(shapes: Shapes, path: Path) -> Any:
         }
     except KeyError as error:
         raise UserError(
-            f"{path}: holds no text encoder of FLUX.2: {error.args[0]} is missing. Name a file of the encoder that "
+            f"{path}: contains no text encoder of FLUX.2: {error.args[0]} is missing. Give a file of the encoder that "
             "the model was trained with, or a folder with its config.json."
         ) from error
     return _KINDS[kind](**{**_CONSTANTS[kind], **sizes, "head_dim": head_dim})
@@ -129,12 +130,12 @@ def _check(config: Any, path: Path, kind: str, *, num_layers: int, hidden_size: 
     layers = config.num_hidden_layers
     if config.model_type != kind:
         raise UserError(
-            f"{path}: a text encoder of kind `{config.model_type}`; this model was trained with `{kind}`. {advice}"
+            f"{path}: a text encoder of type `{config.model_type}`, but this model was trained with `{kind}`. {advice}"
         )
     if layers < num_layers:
-        raise UserError(f"{path}: a text encoder of {layers} layers; this model reads layer {num_layers}. {advice}")
+        raise UserError(f"{path}: a text encoder of {layers} layers, but this model reads layer {num_layers}. {advice}")
     if hidden_size not in (None, config.hidden_size):
         raise UserError(
-            f"{path}: a text encoder of width {config.hidden_size}; this model reads width {hidden_size}: the "
-            f"encoder is another size of the right kind. {advice}"
+            f"{path}: a text encoder of width {config.hidden_size}, but this model reads width {hidden_size}: the "
+            f"encoder has the right type but the wrong size. {advice}"
         )

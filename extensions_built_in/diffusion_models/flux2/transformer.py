@@ -1,7 +1,7 @@
-"""One forward pass of the FLUX.2 transformer, on latents as pictures instead of sequences, with reference images.
+"""One forward pass of the FLUX.2 transformer with references, on latents in image layout instead of sequences.
 
-References follow the noisy image in the sequence, each at a time of its own. Source: Black Forest Labs' FLUX.2 sampling
-code and diffusers' Flux2Pipeline, whose helpers make the position ids.
+References follow the noisy image in the sequence, each with its own time coordinate. Source: Black Forest Labs' FLUX.2
+sampling code and diffusers' Flux2Pipeline, whose helpers compute the position ids.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ def predict_velocity(
     guidance: float,
     references: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Velocity `noise - latents` that the model predicts.
+    """Predict the velocity `noise - latents`.
 
     Args:
-        transformer: the model.
-        noisy_latents: [B, C, h, w]. In fp32 the model also sees sigma in fp32: bf16 keeps only 506 of 1000 timesteps
-            apart.
+        transformer: the FLUX.2 transformer.
+        noisy_latents: mix of clean latents and noise, [B, C, h, w]. If they are fp32, the model also sees sigma in
+            fp32: bf16 can only distinguish 506 of 1000 timesteps.
         sigma: share of noise, [B], fp32, 0..1.
-        prompt_embeds: [B, L, D], padded to the full length; padding is attended to, as in the reference.
-        guidance: value of the guidance embedding; unused by variants without one.
-        references: clean latents of reference images, each [B, C, h_i, w_i]; the same sigma stands for all tokens, as
+        prompt_embeds: prompt embeddings, [B, L, D], padded to the full length; padding is attended to, as in the
+            reference implementation.
+        guidance: value fed to the guidance embedding; ignored by variants without one.
+        references: clean latents of reference images, each [B, C, h_i, w_i]; the same sigma applies to all tokens, as
             in the reference implementation.
 
     Returns:
-        [B, C, h, w], in the dtype of the model's last layer.
+        velocity, [B, C, h, w], in the dtype of the model's last layer.
     """
     batch, channels, height, width = noisy_latents.shape
     tokens = Flux2Pipeline._pack_latents(noisy_latents)  # [B, h * w, C]
-    # All samples of a batch share one layout, so the ids of the first stand for all.
+    # All samples of a batch share one layout, so the ids of the first sample are valid for all.
     image_ids = Flux2Pipeline._prepare_latent_ids(noisy_latents[:1]).to(tokens.device)  # [1, h * w, 4]
     num_tokens = tokens.shape[1]
     tokens, image_ids = append_references(tokens, image_ids, references)
@@ -63,10 +64,10 @@ def append_references(tokens: Tensor, image_ids: Tensor, references: Sequence[Te
     """The image part of the sequence with references: noisy image, reference 1, reference 2, ...
 
     Args:
-        tokens: of the noisy image, [B, S, C].
-        image_ids: their positions (t, h, w, l), [1, S, 4], t = 0.
-        references: clean latents, each [B, C, h_i, w_i]. All samples of a batch share their sizes, because one list of
-            positions stands for the whole batch.
+        tokens: tokens of the noisy image, [B, S, C].
+        image_ids: positions (t, h, w, l) of the tokens, [1, S, 4], t = 0.
+        references: clean latents of the references, each [B, C, h_i, w_i]. Their sizes are the same for all samples of
+            a batch, because the batch shares one list of positions.
 
     Returns:
         tokens [B, S + sum of h_i * w_i, C] and their positions, with t = 10, 20, ... for the references.
@@ -78,11 +79,11 @@ def append_references(tokens: Tensor, image_ids: Tensor, references: Sequence[Te
 
 
 def pack_references(references: Sequence[Tensor], *, like: Tensor) -> tuple[Tensor, Tensor]:
-    """References alone as a sequence.
+    """The references as a sequence of their own.
 
     Args:
-        references: as in `append_references`.
-        like: has the dtype and the device of the result.
+        references: clean latents, see `append_references`.
+        like: a tensor with the dtype and device of the result.
 
     Returns:
         tokens [B, sum of h_i * w_i, C] and their positions, with t = 10, 20, ...

@@ -100,9 +100,9 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_named(sections: Sec
     def job(path: Path | str) -> Path:
         return write_job(tmp_path, model={**sections["schnell"], "assistant_lora_path": str(path)})
 
-    with pytest.raises(JobError, match=r"assistant_lora_path: .*neither here nor a hub id"):
+    with pytest.raises(JobError, match=r"assistant_lora_path: .*neither an existing path nor a hub id"):
         load_job(job(tmp_path / "nothing.safetensors"))
-    with pytest.raises(UserError, match=r"model\.assistant_lora_path.*holds no assistant"):
+    with pytest.raises(UserError, match=r"model\.assistant_lora_path.*contains no assistant"):
         Job(load_job(job(tmp_path / "images"))).check()
     foreign = tmp_path / "foreign.safetensors"
     write_tensors(foreign, {"transformer.nowhere.lora_A.weight": torch.ones(1, 1)})
@@ -118,7 +118,7 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_named(sections: Sec
 
 
 def test_flux_2_takes_no_assistant(tmp_path: Path, adapter: Path) -> None:
-    with pytest.raises(UserError, match=r"assistant_lora_path: .* is trained without an assistant LoRA"):
+    with pytest.raises(UserError, match=r"assistant_lora_path: .* cannot be trained with an assistant LoRA"):
         Job(load_job(write_job(tmp_path, model={"assistant_lora_path": str(adapter)}))).check()
 
 
@@ -139,4 +139,4 @@ def test_a_check_says_that_an_assistant_on_the_hub_is_not_counted(sections: Sect
     card = find_cards()["flux"]
     work = workload_of(assumed_needs(process, card), card)
     check = check_memory(process, FLUX_1, work, device=None, vram_gb=24, assistant_parameters=None)
-    assert "memory: model.assistant_lora_path is not here yet, so its weights are not counted" in check.lines
+    assert "memory: model.assistant_lora_path is not on disk yet, so its weights are not counted" in check.lines

@@ -102,7 +102,7 @@ def test_fused_layers_may_lack_parts_and_share_a() -> None:
 
 def test_a_layer_given_fused_and_apart_is_refused() -> None:
     updates = {QKV[0]: _updates()[QKV[0]]}
-    with pytest.raises(UserError, match="given twice"):
+    with pytest.raises(UserError, match="occurs twice"):
         parse({**write(updates, "bfl"), **write(updates, "diffusers")}, {}, FluxModel.locate_layer)
 
 

@@ -136,5 +136,7 @@ def test_kontext_takes_one_reference_and_dev_none(sections: Sections, tmp_path: 
     with pytest.raises(UserError, match=r"control_path: FLUX\.1 \[dev\] takes no reference images"):
         Job(load_job(write_job(tmp_path, model=sections["dev"], datasets=[dataset]))).check()
     dataset["control_path"] = [dataset["control_path"]] * 2
-    with pytest.raises(UserError, match=r"control_path: FLUX\.1 Kontext \[dev\] takes 1 reference image for each"):
+    with pytest.raises(
+        UserError, match=r"control_path: FLUX\.1 Kontext \[dev\] takes at most 1 reference image per image"
+    ):
         Job(load_job(write_job(tmp_path, model=sections["kontext"], datasets=[dataset]))).check()

@@ -55,13 +55,13 @@ def test_fingerprints_tell_weights_and_formats_apart(tmp_path: Path) -> None:
 
 def test_a_negative_prompt_is_encoded_only_where_guidance_uses_it() -> None:
     model = tiny_model()
-    assert model.prompts_of(ITEM) == ("a red circle", "blurry")
-    assert model.prompts_of(SampleItem("a red circle", "blurry", 32, 32, 0, 1.0, 2, 1.0)) == ("a red circle",)
+    assert ITEM.prompts(model.card) == ("a red circle", "blurry")
+    assert SampleItem("a red circle", "blurry", 32, 32, 0, 1.0, 2, 1.0).prompts(model.card) == ("a red circle",)
 
 
 def test_a_sample_is_the_same_each_time() -> None:
     model = tiny_model("text_encoder", "vae", "transformer")
-    embeds = {prompt: model.get_prompt_embeds([prompt])[0] for prompt in model.prompts_of(ITEM)}
+    embeds = {prompt: model.get_prompt_embeds([prompt])[0] for prompt in ITEM.prompts(model.card)}
     pipeline = model.get_generation_pipeline()
     one, other = (
         model.generate_single_image(pipeline, ITEM, SampleCondition(embeds), torch.Generator().manual_seed(3))

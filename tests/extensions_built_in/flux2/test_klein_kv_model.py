@@ -121,4 +121,4 @@ def test_a_lora_on_it_learns_the_same_with_and_without_checkpointing() -> None:
 
 
 def test_guidance_and_negative_prompts_play_no_part() -> None:
-    assert _model().prompts_of(SampleItem("a", "b", 32, 32, 0, 4.0, 2, 1.0)) == ("a",)
+    assert SampleItem("a", "b", 32, 32, 0, 4.0, 2, 1.0).prompts(_model().card) == ("a",)

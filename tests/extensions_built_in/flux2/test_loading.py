@@ -172,9 +172,9 @@ def _expect(model: Flux2Model, message: str, component: str = "transformer") -> 
 
 
 def test_the_other_kind_is_named_where_the_size_was_never_released(tmp_path: Path) -> None:
-    _expect(_model(_klein(tmp_path / "model"), "dev"), "of the klein kind.*flux2_klein_4b or flux2_klein_9b")
+    _expect(_model(_klein(tmp_path / "model"), "dev"), "is a klein model.*flux2_klein_4b or flux2_klein_9b")
     dev = layouts.small_transformer(guidance_embeds=True)
-    _expect(_model(layouts.write_model(tmp_path / "dev", "released", dev, stem="x")), "of the dev kind.*to flux2")
+    _expect(_model(layouts.write_model(tmp_path / "dev", "released", dev, stem="x")), "is a dev model.*to flux2")
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,14 @@ def test_the_other_kind_is_named_where_the_size_was_never_released(tmp_path: Pat
     [
         ("missing", r"1 missing: single_transformer_blocks\.1\.attn\.to_qkv_mlp_proj\.weight"),
         ("unknown", r"1 unknown: double_blocks\.0\.extra\.weight"),
-        ("shape", r"1 of another shape: proj_out\.weight is \[64, 7\] and not \[64, 64\]"),
-        ("lora", "is a LoRA and not a model"),
+        ("shape", r"1 of another shape: proj_out\.weight is \[64, 7\] instead of \[64, 64\]"),
+        ("lora", "is a LoRA, not a model"),
         ("flux1", "is a FLUX.1 model"),
         ("text encoder", "belongs to model.te_name_or_path"),
         ("other", "has other tensors, such as foo"),
         ("nvfp4", "fewer than 8 bits or as integers"),
         ("scale without weight", "not its weight"),
-        ("scale of odd shape", "neither one scale nor one for each row"),
+        ("scale of odd shape", "neither a single scale nor one per row"),
     ],
 )
 def test_files_with_the_wrong_tensors_are_explained(damage: str, message: str, tmp_path: Path) -> None:
@@ -245,14 +245,14 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     shards = sorted((place / "transformer").glob("*.safetensors"))
     assert len(shards) > 2
     shards[1].unlink()
-    _expect(_model(place), rf"1 of {len(shards)} files that it names are missing, such as {shards[1].name}")
+    _expect(_model(place), rf"1 of the {len(shards)} files that it lists are missing, such as {shards[1].name}")
 
 
 def test_folders_without_the_component_say_what_was_looked_for(tmp_path: Path) -> None:
-    _expect(_model(tmp_path), r"holds no transformer: .*flux-2-klein-base-4b\.safetensors.*It has: nothing")
+    _expect(_model(tmp_path), r"contains no transformer: .*flux-2-klein-base-4b\.safetensors.*It has: nothing")
     place = _klein(tmp_path / "model", "diffusers")
     shutil.rmtree(place / "vae")
-    _expect(_model(place), "holds no vae", "vae")
+    _expect(_model(place), "contains no vae", "vae")
     for name in ("a", "b"):
         save_file({"x": torch.ones(1)}, tmp_path / f"{name}.safetensors")
     _expect(_model(tmp_path), "It has 2 safetensors files: name one of them")
@@ -261,7 +261,7 @@ def test_folders_without_the_component_say_what_was_looked_for(tmp_path: Path) -
 def test_a_file_in_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF")
-    _expect(_model(path), "is no safetensors file")
+    _expect(_model(path), "is not a safetensors file")
 
 
 def test_weights_that_others_have_quantized_are_refused(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_weights_that_others_have_quantized_are_refused(tmp_path: Path) -> None:
     config = place / "transformer" / "config.json"
     quantized = {"quantization_config": {"quant_method": "bitsandbytes"}}
     config.write_text(json.dumps(json.loads(config.read_text()) | quantized))
-    _expect(_model(place), "were quantized by bitsandbytes.*Use the bf16 weights")
+    _expect(_model(place), "are quantized with bitsandbytes.*Use the bf16 weights")
 
 
 def test_the_vae_of_flux1_and_half_a_vae_are_told_apart(tmp_path: Path) -> None:
@@ -280,13 +280,13 @@ def test_the_vae_of_flux1_and_half_a_vae_are_told_apart(tmp_path: Path) -> None:
     _expect(_model(path, vae_path=tmp_path / "ae.safetensors"), "FLUX.1's file has the same name", "vae")
     decoder = {name.removeprefix("decoder."): t for name, t in state.items() if name.startswith("decoder.")}
     save_file(decoder, tmp_path / "small_decoder.safetensors")
-    _expect(_model(path, vae_path=tmp_path / "small_decoder.safetensors"), "decoder only", "vae")
+    _expect(_model(path, vae_path=tmp_path / "small_decoder.safetensors"), "only the decoder", "vae")
 
 
 def test_what_a_single_file_lacks_comes_from_the_hub_or_a_place_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "flux2-dev.safetensors"
     save_file({"x": torch.ones(1)}, path)
-    message = r"holds no tokenizer, and black-forest-labs/FLUX\.2-dev.*cannot be used.*model_paths\.tokenizer to a"
+    message = r"contains no tokenizer, and black-forest-labs/FLUX\.2-dev.*cannot be used.*model_paths\.tokenizer to a"
     _expect(_model(path, "dev"), message, "text_encoder")
 
 

@@ -18,7 +18,7 @@ from tests.comfy import apply_lora
 from tests.golden.models import single_file, transformer
 from toolkit.errors import UserError
 from toolkit.lora.parse import parse
-from toolkit.lora.update import Update, distance, fuse, norm
+from toolkit.lora.update import Update, distance, fuse, norm, swap_halves
 from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
 
 Updates = dict[str, Update]
@@ -178,6 +178,19 @@ def test_the_final_modulation_is_right_for_comfyui_in_bfl_and_for_diffusers_in_i
     assert _error(_in_diffusers(bfl, tmp_path), expected) > 0.5  # the trap: if this fails, diffusers was mended
     assert _same(_read(bfl), updates)
     assert _same(_read(write(updates, "diffusers")), updates)
+
+
+def test_a_file_of_every_layer_is_right_for_comfyui_and_in_diffusers_but_for_the_swapped_halves(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    modulation = Update(_random(4, 64, generator), _random(128, 4, generator))
+    updates = {**_updates(outer=True), ADALN: modulation}
+    expected = _expected(updates)
+    assert _same(_read(write(updates, "diffusers")), updates)
+    assert _error(_in_diffusers(write(updates, "diffusers"), tmp_path), expected) < 1e-5
+    bfl = write(updates, "bfl")
+    assert _error(_in_comfy(bfl)[0], expected) < 1e-5
+    swapped = {**updates, ADALN: Update(modulation.a, swap_halves(modulation.b))}
+    assert _error(_in_diffusers(bfl, tmp_path), _expected(swapped)) < 1e-5
 
 
 @pytest.mark.parametrize("is_split", [False, True])

@@ -45,7 +45,7 @@ def test_every_combination_of_precisions_trains_and_draws(
     model.text_encoder, model.tokenizer = _component("text_encoder", te_dtype)
     model.vae, model.transformer = _component("vae", vae_dtype), _component("transformer", dtype)
     prompts = PromptEncoder(model, Encodings(print, overflow=tmp_path), fingerprint="", warn=print)
-    for prompt in model.prompts_of(ITEM):
+    for prompt in ITEM.prompts(model.card):
         prompts.add(prompt, folder=None)
     latents = model.encode_images(torch.zeros(1, 3, 32, 32)).float().requires_grad_(True)
     condition = Condition(prompts[ITEM.prompt][None])
@@ -55,7 +55,7 @@ def test_every_combination_of_precisions_trains_and_draws(
     assert velocity.isfinite().all()
     assert latents.grad is not None
     shown = SampleCondition(
-        {prompt: prompts[prompt] for prompt in model.prompts_of(ITEM)}, references=[Image.new("RGB", (64, 64), "red")]
+        {prompt: prompts[prompt] for prompt in ITEM.prompts(model.card)}, references=[Image.new("RGB", (64, 64), "red")]
     )
     with torch.no_grad(), autocast(model.device, model.dtype):
         pipeline = model.get_generation_pipeline()

@@ -148,7 +148,7 @@ def test_an_encoder_that_does_not_fit_the_transformer_beside_it_is_refused(tmp_p
     shutil.copytree(TINY, tmp_path / "model")
     config = tmp_path / "model" / "transformer" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "joint_attention_dim": 3 * 4096}))
-    with pytest.raises(UserError, match=r"of width 64; this model reads width 4096"):
+    with pytest.raises(UserError, match=r"of width 64, but this model reads width 4096"):
         tiny_model("text_encoder", name_or_path=tmp_path / "model")
 
 
@@ -190,7 +190,7 @@ def test_a_tokenizer_without_chat_template_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no tokenizer can be loaded"):
+    with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
         load_tokenizer(tmp_path, padding_side="right")
 
 

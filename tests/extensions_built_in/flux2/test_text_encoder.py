@@ -90,7 +90,7 @@ def test_every_naming_of_the_weights_is_read_and_only_the_used_ones_need_exist(
 
 
 def test_the_right_kind_in_the_wrong_size_is_refused_before_it_is_read() -> None:
-    with pytest.raises(UserError, match=r"of width 64; this model reads width 4096"):
+    with pytest.raises(UserError, match=r"of width 64, but this model reads width 4096"):
         _load(KLEIN, "qwen3", 27, hidden_size=4096)
     _load(KLEIN, "qwen3", 27, hidden_size=64)
 
@@ -130,19 +130,21 @@ def test_any_shard_the_index_or_the_folder_stands_for_the_whole_encoder(
 
 def test_a_shard_whose_siblings_are_missing_names_them(tmp_path: Path) -> None:
     shutil.copy(KLEIN / "model.safetensors", tmp_path / "model-00001-of-00002.safetensors")
-    with pytest.raises(UserError, match=r"in 2 files, and model-00002-of-00002\.safetensors is not beside it"):
+    with pytest.raises(
+        UserError, match=r"one of 2 files of a model, and model-00002-of-00002\.safetensors is not beside it"
+    ):
         find_component(str(tmp_path / "model-00001-of-00002.safetensors"), "text_encoder", setting="here")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("other kind", r"`qwen3`; this model was trained with `mistral`"),
-        ("too shallow", r"of 2 layers; this model reads layer 3"),
+        ("other kind", r"`qwen3`, but this model was trained with `mistral`"),
+        ("too shallow", r"of 2 layers, but this model reads layer 3"),
         ("no config", r"no readable config\.json"),
-        ("missing weights", r"not those of the text encoder \(mistral\)\. 9 missing: layers\.2"),
+        ("missing weights", r"do not match the text encoder \(mistral\)\. 9 missing: layers\.2"),
         ("truncated", r"cannot be read as safetensors"),
-        ("other shapes", r"layers\.0\.mlp\.gate_proj\.weight is \[48, 32\] and not \[64, 32\]"),
+        ("other shapes", r"layers\.0\.mlp\.gate_proj\.weight is \[48, 32\] instead of \[64, 32\]"),
     ],
 )
 def test_an_encoder_that_cannot_be_used_is_explained(mistral: Path, tmp_path: Path, damage: str, message: str) -> None:

@@ -127,10 +127,10 @@ def test_the_shapes_of_released_encoders_give_their_configuration(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("other kind", r"x\.safetensors: a text encoder of kind `qwen3`; this model was trained with `mistral`"),
-        ("too shallow", r"of 2 layers; this model reads layer 3"),
-        ("other size", r"of width 32; this model reads width 2560"),
-        ("transformer", r"holds no text encoder of FLUX\.2: embed_tokens\.weight is missing"),
+        ("other kind", r"x\.safetensors: a text encoder of type `qwen3`, but this model was trained with `mistral`"),
+        ("too shallow", r"of 2 layers, but this model reads layer 3"),
+        ("other size", r"of width 32, but this model reads width 2560"),
+        ("transformer", r"contains no text encoder of FLUX\.2: embed_tokens\.weight is missing"),
         ("incomplete", r"1 missing: layers\.1\.mlp\.up_proj\.weight"),
         ("nvfp4", r"fewer than 8 bits or as integers"),
         ("truncated", r"cannot be read as safetensors.*download it again"),
@@ -226,7 +226,7 @@ def test_an_encoder_of_the_wrong_size_is_told_by_the_transformers_file(tmp_path:
     place = layouts.write_model(tmp_path / "model", "comfy", transformer, stem="x")
     file = _write(tmp_path / "qwen_3_4b.safetensors", _whole("qwen3").state_dict())
     with pytest.raises(
-        UserError, match=r"qwen_3_4b\.safetensors: a text encoder of width 32; this model reads width 64"
+        UserError, match=r"qwen_3_4b\.safetensors: a text encoder of width 32, but this model reads width 64"
     ):
         _model("qwen3", place, te_name_or_path=file).check_files()
 
@@ -235,13 +235,15 @@ def test_a_tokenizer_that_is_nowhere_is_asked_for_by_key(tmp_path: Path) -> None
     transformer = layouts.small_transformer(guidance_embeds=False)
     place = layouts.write_model(tmp_path / "model", "released", transformer, stem="x")
     file = _write(tmp_path / "qwen_3_4b.safetensors", _whole("qwen3").state_dict())
-    with pytest.raises(UserError, match=r"holds no tokenizer, and .*Or set model\.model_paths\.tokenizer to a folder"):
+    with pytest.raises(
+        UserError, match=r"contains no tokenizer, and .*Or set model\.model_paths\.tokenizer to a folder"
+    ):
         _model("qwen3", place, te_name_or_path=file).load("text_encoder")
     with pytest.raises(
-        UserError, match=r"model\.model_paths\.tokenizer: .* is a single file, and a tokenizer is a fol"
+        UserError, match=r"model\.model_paths\.tokenizer: .* is a single file, but a tokenizer is a fol"
     ):
         _model("qwen3", place, te_name_or_path=file, model_paths={"tokenizer": str(file)}).load("text_encoder")
-    with pytest.raises(UserError, match=r"model\.model_paths\.tokenizer: .* holds no tokenizer"):
+    with pytest.raises(UserError, match=r"model\.model_paths\.tokenizer: .* contains no tokenizer"):
         _model("qwen3", place, te_name_or_path=file, model_paths={"tokenizer": str(tmp_path)}).load("text_encoder")
 
 
@@ -250,5 +252,5 @@ def test_a_transformer_alone_in_its_folder_is_no_text_encoder_and_no_vae(tmp_pat
     place = layouts.write_model(tmp_path / "model", "folder of single files", transformer, stem="flux-2-klein-base-4b")
     (place / "ae.safetensors").unlink()
     for component in ("vae", "text_encoder"):
-        with pytest.raises(UserError, match=rf"holds no {component}, and black-forest-labs/FLUX\.2-klein-base-4B"):
+        with pytest.raises(UserError, match=rf"contains no {component}, and black-forest-labs/FLUX\.2-klein-base-4B"):
             _model("qwen3", place).sources.find(component)

@@ -93,7 +93,7 @@ def _assert_equal_forward(
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_our_forward_is_that_of_the_klein_pipeline(model: Flux2TinyModel, pictures: list[Path], count: int) -> None:
     paths = pictures[:count]
-    embeds = {prompt: model.get_prompt_embeds([prompt])[0] for prompt in model.prompts_of(ITEM)}
+    embeds = {prompt: model.get_prompt_embeds([prompt])[0] for prompt in ITEM.prompts(model.card)}
     shown = [Image.open(path) for path in paths]
     with torch.no_grad(), _calls(model.transformer) as calls:
         pipeline = model.get_generation_pipeline()
@@ -107,7 +107,7 @@ def test_our_forward_is_that_of_the_klein_pipeline(model: Flux2TinyModel, pictur
 
 
 def test_both_branches_of_guidance_see_the_references(model: Flux2TinyModel, pictures: list[Path]) -> None:
-    embeds = {prompt: model.get_prompt_embeds([prompt])[0] for prompt in model.prompts_of(ITEM)}
+    embeds = {prompt: model.get_prompt_embeds([prompt])[0] for prompt in ITEM.prompts(model.card)}
     shown = [Image.open(pictures[0])]
     with torch.no_grad(), _calls(model.transformer) as calls:
         pipeline = model.get_generation_pipeline()

@@ -206,7 +206,7 @@ LISTS: dict[str, tuple[bytes, str]] = {
     "image that is not there": (b'{"y.png": {}}', "No such file"),
     "one image twice": (b'{"x.png": {"caption": "a"}, "x.png": {"caption": "b"}}', "keep one"),
     "one image under two names": (b'{"x.png": {"caption": "a"}, "./x.png": {"caption": "b"}}', "keep one"),
-    "no image at all": (b"{}", "holds no images"),
+    "no image at all": (b"{}", "contains no images"),
 }
 
 

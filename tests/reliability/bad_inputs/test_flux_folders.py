@@ -177,7 +177,7 @@ def test_an_assistant_of_another_model_is_named_by_the_check(model: Path, tmp_pa
     a, b, path = f"{layer}.lora_A.weight", f"{layer}.lora_B.weight", tmp_path / "assistant.safetensors"
     options = {"assistant_lora_path": str(path)}
     others: dict[str, dict[str, torch.Tensor]] = {
-        "no LoRA of this model": {"unet.down.0.lora_A.weight": torch.ones(2, 2)},
+        "not LoRA keys of this model": {"unet.down.0.lora_A.weight": torch.ones(2, 2)},
         "incomplete": {a: torch.ones(2, 64)},
         "NaN": {a: torch.full((2, 64), float("nan")), b: torch.ones(192, 2)},
     }

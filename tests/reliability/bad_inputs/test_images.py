@@ -306,7 +306,7 @@ WRONG: dict[str, tuple[str, Make, str]] = {
         bytes_of(with_chunk(PNG, b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * 80_000_000, 9))),
         "",
     ),
-    "folder": ("x.png", lambda path: path.mkdir(), "holds no images"),
+    "folder": ("x.png", lambda path: path.mkdir(), "contains no images"),
     "pipe": ("x.png", fifo, "not a regular file"),
     "device": ("x.png", lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
     "link to itself": ("x.png", lambda path: path.symlink_to(path), "symbolic links"),
@@ -323,7 +323,9 @@ def test_an_image_that_cannot_be_used_is_named_with_its_reason_and_a_remedy(name
         pytest.skip("root may read everything")
     file, make, words = WRONG[name]
     make(tmp_path / file)
-    what = (str(tmp_path), "holds no images") if name == "folder" else (str(tmp_path / file), words, "skip_unreadable")
+    what = (
+        (str(tmp_path), "contains no images") if name == "folder" else (str(tmp_path / file), words, "skip_unreadable")
+    )
     expect_error(KIND, lambda: load_all(tmp_path), *what)
 
 

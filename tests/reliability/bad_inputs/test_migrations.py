@@ -58,7 +58,7 @@ def test_a_file_that_is_no_job_is_named_and_nothing_is_written(
         shown = capsys.readouterr()
         assert not shown.out
         assert str(tmp_path) in shown.err
-        known = words in shown.err or "is no list of processes" in shown.err
+        known = words in shown.err or "is not a list of processes" in shown.err
         assert known, f"{kind}: {shown.err:.300}"
 
 

@@ -1,4 +1,4 @@
-"""Quantized weights that were kept for the next start, come to harm: made again with a message, and always right."""
+"""Cached quantized weights that are damaged: computed again with a message, and always right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toolkit.weights.streaming import set_tensor
 
 KIND = "quantized caches"
 CPU = torch.device("cpu")
-MAKE_AGAIN = "they will be made again"
+MAKE_AGAIN = "will be computed again"
 
 
 def values(seed: int = 0, width: int = 64) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ def start(entry: Path, weights: dict[str, Tensor], qtype: str = "nf4") -> tuple[
             if placed is not None:
                 placed(name)
 
-    fill_frozen(module, fill, device=CPU, quantization=Quantization(qtype, ("layer",), entry, tell=lines.append))
+    fill_frozen(module, fill, device=CPU, quantization=Quantization(qtype, ("layer",), entry, notify=lines.append))
     return module, lines
 
 

@@ -1,4 +1,4 @@
-"""Starts in a folder that came to harm: records, paths to go on from, bundles with other content, and their exit codes.
+"""Starts in a damaged folder: records, paths to resume from, bundles with other content, and their exit codes.
 
 In the folder is a run of four steps with a checkpoint at every second one.
 """
@@ -84,7 +84,7 @@ def test_a_run_falls_back_past_a_tampered_bundle_and_ends_right(
         DAMAGES[damage](path)
     assert start(output) == 0
     shown = capsys.readouterr()
-    assert "000000004: passed over" in shown.out + shown.err
+    assert "000000004: skipped" in shown.out + shown.err
     assert "resuming from step 2" in shown.out + shown.err
     assert is_right(output)
     assert not (output.parent / "canary").exists()
@@ -168,14 +168,14 @@ def test_a_path_without_a_bundle_is_no_place_to_go_on_from(
     assert "2, 4" in capsys.readouterr().err
 
 
-def test_a_run_that_cannot_save_ends_with_1_and_says_how_to_go_on(output: Path, capsys: Capture) -> None:
+def test_a_run_that_cannot_save_ends_with_1_and_says_how_to_continue(output: Path, capsys: Capture) -> None:
     (output / "cat_000000006.safetensors").mkdir()
     (output / "cat.safetensors").unlink()
     (output / "cat.safetensors").mkdir()
     assert start(output) == 1
     shown = capsys.readouterr()
     assert "cannot be written" in shown.err
-    assert "go on with:" in shown.err
+    assert "continue with:" in shown.err
     assert "Traceback" not in shown.err
     (output / "cat.safetensors").rmdir()
     (output / "cat_000000006.safetensors").rmdir()

@@ -51,7 +51,7 @@ def test_a_damaged_cache_entry_is_reported_and_made_again(kind: str, damage: str
     DAMAGES[damage](cache.path("key"))
     assert expect_result("damaged caches", lambda: cache.get("key")) is None
     assert "key.safetensors" in told[0]
-    assert "made again" in told[0]
+    assert "computed again" in told[0]
     cache.put("key", TENSORS[kind])
     found = cache.get("key")
     assert found is not None
@@ -73,7 +73,7 @@ def test_a_flipped_bit_anywhere_in_a_cache_entry_is_found(tmp_path: Path) -> Non
 def test_a_cache_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     cache = TensorCache(tmp_path / "cache")
     cache.path("key").mkdir(parents=True)
-    expect_error("damaged caches", lambda: cache.get("key"), str(cache.path("key")), "remove it")
+    expect_error("damaged caches", lambda: cache.get("key"), str(cache.path("key")), "delete it")
     expect_error("damaged caches", lambda: cache.put("key", TENSORS["latents"]), str(cache.folder), "cannot be written")
     (tmp_path / "file").write_text("")
     blocked = TensorCache(tmp_path / "file" / "cache")
@@ -91,7 +91,7 @@ def test_an_entry_that_goes_while_the_run_goes_on_is_named(tmp_path: Path) -> No
 
 
 def bundles_of(folder: Path) -> tuple[list[int], list[str]]:
-    """Steps of the valid bundles, and why others were passed over."""
+    """Steps of the valid bundles, and why others were skipped."""
     valid, passed_over = find_bundles(folder)
     return [bundle.step for bundle in valid], [str(reason) for reason in passed_over]
 

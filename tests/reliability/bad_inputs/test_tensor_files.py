@@ -175,26 +175,26 @@ def lokr(*shapes: tuple[int, ...]) -> Callable[[], dict[str, Tensor]]:
 
 LORAS: dict[str, tuple[Callable[[], dict[str, Tensor]], str]] = {
     "no tensors": (dict, "no tensors"),
-    "another model": (lambda: {"unet.down.0.lora_A.weight": torch.ones(2, 2)}, "no LoRA of this model"),
+    "another model": (lambda: {"unet.down.0.lora_A.weight": torch.ones(2, 2)}, "not LoRA keys of this model"),
     "stable diffusion": (
         lambda: {"lora_unet_down_blocks_0.lora_down.weight": torch.ones(2, 2)},
-        "no LoRA of this model",
+        "not LoRA keys of this model",
     ),
-    "a whole model": (lambda: {"double_blocks.0.img_attn.qkv.weight": torch.ones(2, 2)}, "no LoRA of this model"),
+    "a whole model": (lambda: {"double_blocks.0.img_attn.qkv.weight": torch.ones(2, 2)}, "not LoRA keys of this model"),
     "half of a layer": (changed(b=None), "incomplete"),
     "ranks that differ": (changed(b=torch.ones(576, 3)), "do not fit together"),
     "a vector": (changed(a=torch.ones(192)), "do not fit together"),
     "a convolution": (changed(a=torch.ones(2, 192, 1, 1)), "do not fit together"),
-    "alpha of many numbers": (changed(alpha=torch.ones(3)), "no single number"),
+    "alpha of many numbers": (changed(alpha=torch.ones(3)), "must be a single number"),
     "NaN in A": (changed(a=torch.full((2, 192), float("nan"))), "NaN"),
     "infinity in B": (changed(b=torch.full((576, 2), float("inf"))), "NaN"),
     "NaN alpha": (changed(alpha=torch.tensor(float("nan"))), "NaN"),
     "dora": (lambda: {**lora_tensors(), f"{LAYER}.dora_scale": torch.ones(576)}, "DoRA"),
     "loha": (lambda: {f"{LAYER}.hada_{part}": torch.ones(2, 2) for part in ("w1_a", "w1_b", "w2_a", "w2_b")}, "LoHa"),
     "whole weight changes": (lambda: {f"{LAYER}.diff": torch.ones(2, 2)}, "full weight changes"),
-    "lokr vectors": (lokr((4,), (4,)), "no matrix"),
+    "lokr vectors": (lokr((4,), (4,)), "must be a matrix"),
     "lokr with one factor": (lokr((4, 4)), "incomplete"),
-    "lokr bomb": (lokr((2048, 2048), (2048, 2048)), "which no model has"),
+    "lokr bomb": (lokr((2048, 2048), (2048, 2048)), "larger than any model's"),
 }
 
 
@@ -205,7 +205,7 @@ def test_a_lora_that_cannot_be_used_is_named_with_the_reason(name: str, tmp_path
     save_file(make(), path)
     expect_error("lora files", lambda: read_lora_file(path, arch=ARCH), str(path), words)
     text = expect_error("lora files", lambda: read_lora_file(path), str(path))
-    assert words in text or "Say whose LoRA it is" in text
+    assert words in text or "Choose one with --arch" in text
     output = str(tmp_path / "out.safetensors")
     assert lora_command(["convert", str(path), "--output", output, "--arch", ARCH]) == 2
     assert not Path(output).exists()

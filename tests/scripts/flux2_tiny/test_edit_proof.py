@@ -39,7 +39,7 @@ def test_a_lora_that_learned_nothing_fails_with_figures_and_pictures(
     run = tmp_path / "edit"
     run.mkdir()
     assert main([str(run)]) == 2
-    assert "edit.safetensors: no LoRA here" in capsys.readouterr().err
+    assert "edit.safetensors: no LoRA found" in capsys.readouterr().err
     layer = "diffusion_model.single_blocks.0.linear2"
     weights = {f"{layer}.lora_A.weight": torch.randn(4, 768), f"{layer}.lora_B.weight": torch.randn(192, 4)}
     save_file(weights, run / "edit.safetensors", metadata={"format": "pt"})

@@ -95,7 +95,7 @@ def test_a_lora_whose_keys_fit_nothing_is_refused(run: Path, model: Path, capsys
         {"foreign.lora_A.weight": torch.ones(4, 8), "foreign.lora_B.weight": torch.ones(8, 4)}, run / "demo.safetensors"
     )
     assert main([str(run), "--model", str(model), "--prompts", "1"]) == 2
-    assert "no picture changed" in capsys.readouterr().err
+    assert "no image changed" in capsys.readouterr().err
     assert not (run / "proof.json").exists()
 
 

@@ -10,20 +10,21 @@ import pytest
 from pydantic import Field
 
 from tests.toolkit.config.conftest import Check
-from toolkit.cards import ModelCard
+from toolkit.cards import ModelCard, Variant
 from toolkit.config.job import job_sections
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reference.docs import config_docs
-from toolkit.config.remarks import OnlyWith, Worth, remarks
+from toolkit.config.remarks import Notice, OnlyWith, remarks
 from toolkit.section import Section
 
-CARD = ModelCard("flux2", "flux2", "One", "For tests.", "", "none", False, 16, 1)
+DISTILLED = Variant("Distilled", ("weights-distilled",), "Train the base.", "train_distilled")
+CARD = ModelCard("flux2", "flux2", "One", "For tests.", "", "none", False, 16, 1, variants=(DISTILLED,))
 
 
 class Oven(Section):
-    heat: Annotated[int, OnlyWith("with `is_on: true`", lambda around: around.parent.is_on)] = 1
-    light: Annotated[bool, Worth(lambda around: "pretty" if around.value else None)] = False
+    heat: Annotated[int, OnlyWith("with `is_on: true`", lambda context: context.parent.is_on)] = 1
+    light: Annotated[bool, Notice(lambda context: "pretty" if context.value else None)] = False
 
 
 class Kitchen(Section):
@@ -34,7 +35,7 @@ class Kitchen(Section):
 def test_a_key_that_nothing_reads_is_named_with_what_it_depends_on() -> None:
     kitchen = Kitchen.model_validate({"ovens": [{}, {"heat": 3, "light": True}]})
     assert remarks(kitchen, None, from_the_card=()) == [
-        (("ovens", 1, "heat"), "does nothing here: it is read only with `is_on: true`"),
+        (("ovens", 1, "heat"), "has no effect here: it is used only with `is_on: true`"),
         (("ovens", 1, "light"), "pretty"),
     ]
     read = Kitchen.model_validate({"is_on": True, "ovens": [{"heat": 3}]})
@@ -57,7 +58,7 @@ def test_the_documentation_says_what_a_key_depends_on() -> None:
     ]
     assert len(notes) > 20
     for key, note in notes:
-        assert any(f"Read only {note.when}." in line for line in text.splitlines() if f"`{key}`" in line), key
+        assert any(f"Used only {note.when}." in line for line in text.splitlines() if f"`{key}`" in line), key
 
 
 TOUCHED: list[tuple[str, Any, str, Any]] = [  # a key that does nothing, and what makes it act
@@ -75,6 +76,10 @@ TOUCHED: list[tuple[str, Any, str, Any]] = [  # a key that does nothing, and wha
     ("train.ema_config.ema_decay", 0.9, "train.ema_config.use_ema", True),
     ("train.force_first_sample", True, "train.disable_sampling", False),
     ("sample.neg", "blurry", "card", {"true_cfg"}),
+    ("sample.guidance_scale", 3.5, "card", {"true_cfg"}),
+    ("sample.guidance_scale", 3.5, "card", {"guidance_embed"}),
+    ("sample.samples.0.guidance_scale", 3.5, "card", {"guidance_embed"}),
+    ("model.model_kwargs.train_distilled", True, "model.name_or_path", "owner/weights-distilled"),
     ("sample.samples.0.neg", "blurry", "card", {"true_cfg"}),
     ("sample.sample_start_step", 50, "sample.sample_every", 10),
     ("save.max_step_saves_to_keep", 9, "save.save_every", 10),
@@ -104,7 +109,7 @@ def test_a_key_does_nothing_alone_and_acts_with_its_partner(
         place = "config.process[0]." + key.replace(".0.", "[0].")
         return "\n".join(line for line in told if line.startswith(f"{place}: "))
 
-    assert "does nothing" in notices({key: value})
+    assert "has no effect" in notices({key: value})
     with_it = notices({key: value}, remedy) if other == "card" else notices({key: value, other: remedy})
     assert with_it == ""
 
@@ -113,13 +118,13 @@ def test_a_key_does_nothing_alone_and_acts_with_its_partner(
 def test_what_is_said_once_of_first_samples_is_not_repeated(key: str, process: dict[str, Any], check: Check) -> None:
     process["sample"] = process["first_sample"] = {key: 7}
     (notice,) = check().notices
-    assert notice.startswith(f"config.process[0].first_sample.{key}: does nothing here")
+    assert notice.startswith(f"config.process[0].first_sample.{key}: has no effect here")
 
 
 def test_flags_behind_a_prompt_count_as_given(process: dict[str, Any], check: Check) -> None:
     process["sample"] = {"prompts": ["a cat --n blurry"]}
     (notice,) = check().notices
-    assert notice.startswith("config.process[0].sample.prompts[0].neg: does nothing here")
+    assert notice.startswith("config.process[0].sample.prompts[0].neg: has no effect here")
 
 
 def test_samples_without_a_reference_are_named_in_an_edit_job(
@@ -128,11 +133,17 @@ def test_samples_without_a_reference_are_named_in_an_edit_job(
     process["datasets"][0]["control_path"] = str(tmp_path / "images")
     process["sample"] = {"prompts": ["a cat"]}
     (notice,) = check().notices
-    assert "sample.prompts: none of them has a reference image" in notice
+    assert "sample.prompts: none of the samples has a reference image" in notice
     picture = tmp_path / "cat.png"
     picture.touch()
     process["sample"] = {"prompts": ["a cat", f"a cat --ctrl_img {picture}"]}
     assert check().notices == ()
+
+
+@pytest.mark.parametrize(("sizes", "is_said"), [([512, 512], True), ([512, 768], False)])
+def test_a_resolution_that_is_named_twice_is_said(sizes: list[int], is_said: bool, process: Any, check: Check) -> None:
+    process["datasets"][0]["resolution"] = sizes
+    assert any("resolution: a size is listed more than once" in notice for notice in check().notices) == is_said
 
 
 @pytest.mark.parametrize(("lr", "is_said"), [(1e-4, False), (9e-3, False), (1e-2, True), (1, True)])

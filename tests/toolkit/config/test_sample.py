@@ -78,4 +78,4 @@ def test_samples_stand_before_prompts(process: Tree, check: Check) -> None:
     checked = check()
     assert [item.prompt for item in checked.training().sample.items()] == ["new"]
     (notice,) = checked.notices
-    assert notice == "config.process[0].sample.prompts: does nothing here: it is read only without `samples`"
+    assert notice == "config.process[0].sample.prompts: has no effect here: it is used only without `samples`"

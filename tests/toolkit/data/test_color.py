@@ -14,10 +14,11 @@ from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from toolkit.data.buckets import fit_to_bucket
-from toolkit.data.color import ColorError, check_color, to_srgb
+from toolkit.data.color import ColorError, check_color
 from toolkit.data.examples import Reference
 from toolkit.data.image_files import ImageError, inspect_image
 from toolkit.data.images import load_image
+from toolkit.data.srgb import to_srgb
 
 COLOURS = ((200, 60, 50), (60, 160, 60), (40, 60, 200), (128, 128, 128), (255, 255, 255), (0, 0, 0))
 # Primaries adapted to D50, as profiles have them.

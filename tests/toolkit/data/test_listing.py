@@ -65,7 +65,7 @@ def test_pictures_of_other_formats_are_not_lost_from_sight(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("none", "no such folder"), ("file.txt", "neither a folder"), ("", "holds no images")]
+    ("name", "words"), [("none", "no such folder"), ("file.txt", "neither a folder"), ("", "contains no images")]
 )
 def test_a_dataset_that_cannot_be_listed_says_why(tmp_path: Path, name: str, words: str) -> None:
     folder = tmp_path / "data"
@@ -115,7 +115,7 @@ def test_a_json_file_gives_images_and_captions(tmp_path: Path, monkeypatch: pyte
         ({"a.png": "a dog"}, "must be an object with a text"),
         ({"a.png": {"caption": 3}}, "must be an object with a text"),
         ({"a.txt": {"caption": "x"}}, "not an image file"),
-        ({}, "holds no images"),
+        ({}, "contains no images"),
     ],
 )
 def test_a_bad_json_file_says_why(tmp_path: Path, content: Any, words: str) -> None:

@@ -117,7 +117,7 @@ def test_images_with_an_unreadable_reference_are_skipped_on_request(
     (folder / "b.png").write_bytes(b"no picture")
     scan = scan_folder(control_path=folder, skip_unreadable=True)
     assert scan.problems == () and references(scan) == [["a.png"]]
-    assert "1 image skipped, for a reference cannot be read: b.png" in scan.notices[0]
+    assert "1 image skipped because a reference cannot be read: b.png" in scan.notices[0]
     (folder / "a.png").write_bytes(b"no picture")
     (problem,) = scan_folder(control_path=folder, skip_unreadable=True).problems
     assert "no image whose references" in problem.what

@@ -142,7 +142,7 @@ def test_a_metadata_file_gives_captions_to_images_that_have_no_caption_file(
     scan = scan_folder(default_caption=None)
     assert [example.caption for example in scan.examples] == ["from its file", "b", "c"]
     assert not scan.problems and scan.tables[0].num_captions == 3
-    assert any("named in metadata.jsonl, but not there: gone.png" in notice for notice in scan.notices)
+    assert any("listed in metadata.jsonl but missing: gone.png" in notice for notice in scan.notices)
 
 
 def test_a_broken_line_of_a_metadata_file_is_a_problem_with_its_number(
@@ -165,8 +165,8 @@ def test_animations_heic_files_and_small_images_are_mentioned(
     notices = "\n".join(scan_folder(resolution=[64, 128]).notices)
     assert "the first is used: moves.webp" in notices
     assert "Most Compatible" in notices and "phone.HEIC" in notices
-    assert "1 image smaller than 64 x 64 pixels, trained at the size that they have: small.png" in notices
-    assert "show equal copies of them: moves.webp, small.png" in notices
+    assert "1 image smaller than 64 x 64 pixels, trained at the original size: small.png" in notices
+    assert "repeated at the same size for several resolutions: moves.webp, small.png" in notices
 
 
 @pytest.mark.parametrize("name", ["a.avif", "a.jfif", "a.bmp", "a.tif", "a.TIFF"])
@@ -277,14 +277,14 @@ def test_images_that_are_enlarged_or_cropped_hard_are_mentioned(make_image: Make
     make_image("stripe.png", (1000, 20), caption="x")
     notices = " / ".join(scan_folder(resolution=64).notices)
     assert "1 image smaller than 16 pixels on a side, scaled up: tiny.png" in notices
-    assert "1 image losing much to the crop at resolution 64: stripe.png" in notices
+    assert "1 image losing a large part to the crop at resolution 64: stripe.png" in notices
 
 
 def test_pictures_of_other_formats_are_mentioned(folder: Path, make_image: MakeImage, scan_folder: ScanFolder) -> None:
     make_image("a.png", caption="x")
     Image.new("RGB", (9, 9)).save(folder / "b.gif")
     (notice,) = scan_folder().notices
-    assert "1 image not used" in notice and "b.gif" in notice
+    assert "1 image in an unsupported format, not used" in notice and "b.gif" in notice
 
 
 def test_a_long_list_of_files_is_shortened(make_image: MakeImage, scan_folder: ScanFolder) -> None:
@@ -305,6 +305,18 @@ def test_the_report_shows_counts_buckets_and_the_length_of_an_epoch(
     assert lines[0] == f"{folder} at 96: 4 images, 3 captions found, 1 missing, 2 copies of each"
     assert [line.split() for line in lines[1:3]] == [["64", "x", "64", "6"], ["128", "x", "64", "2"]]
     assert lines[3] == "one epoch: 8 examples in 3 batches of up to 4: 1.5 steps"
+
+
+@pytest.mark.parametrize(("uses_captions", "rate"), [(False, 0.05), (True, 1)], ids=["unloaded", "all dropped"])
+def test_the_report_says_that_captions_are_not_used_and_how_many_there_are(
+    folder: Path, make_image: MakeImage, uses_captions: bool, rate: float
+) -> None:
+    make_image("a.png", caption="x")
+    make_image("b.png")
+    dataset = DatasetConfig.model_validate({"folder_path": folder, "resolution": 64, "caption_dropout_rate": rate})
+    scan = scan_datasets([dataset], divisor_px=16, trigger_word=None, uses_captions=uses_captions)
+    assert not scan.problems and not scan.notices
+    assert describe_scan(scan, batch_size=1)[0] == f"{folder} at 64: 2 images, CAPTIONS NOT USED (1 caption found)"
 
 
 def test_scanning_does_not_import_torch() -> None:

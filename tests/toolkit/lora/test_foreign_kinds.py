@@ -117,7 +117,7 @@ def test_settings_in_a_header_of_diffusers_count_as_those_beside_the_file(kind: 
 def test_a_file_of_peft_without_its_settings_is_refused_with_the_reason(tmp_path: Path) -> None:
     _write(CONFIGS["LoRA"], tmp_path)
     (tmp_path / "adapter_config.json").unlink()
-    with pytest.raises(UserError, match=r"adapter_config\.json beside the weights, which is not there"):
+    with pytest.raises(UserError, match=r"adapter_config\.json beside the weights, which is missing"):
         read_lora_file(tmp_path / "adapter_model.safetensors")
 
 
@@ -142,7 +142,7 @@ def test_info_names_the_kind_and_only_merge_takes_what_is_no_lora(
     assert f"{file}: {name} for" in told
     if kind != "LoKr":
         assert "training cannot start from it" in told
-        with pytest.raises(UserError, match=rf"holds {name}, which a LoRA cannot carry"):
+        with pytest.raises(UserError, match=rf"contains {name}, which a LoRA cannot represent"):
             read_lora_file(file, arch="flux2")
 
 
@@ -261,7 +261,7 @@ def test_two_adapters_in_a_file_are_refused_by_name(tmp_path: Path) -> None:
     }
     file = tmp_path / "lora.safetensors"
     write_tensors(file, state | {key.replace("lora_A", "lora_B"): _random(64, 4) for key in state})
-    with pytest.raises(UserError, match="several adapters, x, y"):
+    with pytest.raises(UserError, match="several adapters: x, y"):
         read_lora_file(file, arch="flux2")
 
 
@@ -278,7 +278,7 @@ def test_the_model_that_fits_best_complains_and_text_encoders_are_left_out_by_ch
     write_tensors(file, state | text)
     assert main(["info", str(file)]) == 2
     told = capsys.readouterr().err
-    assert "nearest to a LoRA of FLUX.1" in told
+    assert "closest to a LoRA for FLUX.1" in told
     assert "3 of 75 keys" in told
     assert "--without text_encoder" in told
     assert main(["info", str(file), "--without", "text_encoder"]) == 0

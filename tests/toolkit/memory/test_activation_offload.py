@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.memory.activation_offload import ActivationOffload, checkpointed
+from toolkit.memory.activation_offload import ActivationOffload
+from toolkit.memory.recompute import checkpointed
 
 CPU = torch.device("cpu")
 

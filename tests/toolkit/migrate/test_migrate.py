@@ -95,7 +95,7 @@ def test_the_old_file_is_left_alone_and_the_new_one_is_not_replaced_unasked(
     before = job.read_bytes()
     assert main([str(job), "--to", "flux2"]) == 0
     assert main([str(job), "--to", "flux2"]) == 2
-    assert "exists. Give another --output, or --force" in capsys.readouterr().err
+    assert "already exists. Give another --output, or use --force" in capsys.readouterr().err
     assert main([str(job), "--to", "flux2", "--force"]) == 0
     assert job.read_bytes() == before
 
@@ -115,7 +115,7 @@ def test_a_larger_model_is_held_in_fewer_bits_and_a_smaller_one_is_not(job: Path
 @pytest.mark.parametrize(
     ("section", "line", "what"),
     [
-        ("network", "pretrained_lora_path: old.safetensors", "its layers are others"),
+        ("network", "pretrained_lora_path: old.safetensors", "which has other layers"),
         ("network", "network_kwargs: {only_if_contains: [single_transformer_blocks.7]}", "names layers of FLUX.1"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_mistake_of_the_old_file_is_named_and_left_for_the_user_to_mend(
     job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(_with(job, "train", "noise_offset: 0.1")), "--to", "flux2_klein_4b"]) == 0
-    assert "To mend, as in the old file: config.process[0].train.noise_offset" in capsys.readouterr().out
+    assert "To fix, as in the old file: config.process[0].train.noise_offset" in capsys.readouterr().out
     assert "noise_offset: 0.1" in job.with_name("old_flux2_klein_4b.yaml").read_text()
 
 
@@ -159,7 +159,7 @@ def test_a_json_job_stays_json(job: Path) -> None:
 def test_a_job_without_a_known_model_is_refused(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job.write_text(job.read_text().replace("is_flux: true", "arch: sdxl"))
     assert main([str(job), "--to", "flux2"]) == 2
-    assert "config.process[0].model.arch: names no model this trainer knows (sdxl)" in capsys.readouterr().err
+    assert "config.process[0].model.arch: is not a known model (sdxl)" in capsys.readouterr().err
 
 
 def _flat(tree: object, path: str = "") -> dict[str, object]:
@@ -174,5 +174,5 @@ def test_a_rate_for_prodigy_is_not_called_a_fair_start(job: Path, tmp_path: Path
     found = [
         str(finding) for finding in migrate(job, tmp_path / "new.yaml", to=find_cards()["flux2"], cards=find_cards())
     ]
-    assert any("Not a fair start: the learning rate of 1." in text for text in found)
+    assert any("Not a good starting point: the learning rate of 1." in text for text in found)
     assert not any("learning rate (1)" in text for text in found)

@@ -106,13 +106,13 @@ def test_a_saved_file_is_loaded_back() -> None:
 
 
 def test_a_file_of_another_rank_is_refused() -> None:
-    with pytest.raises(UserError, match=r"lora\.safetensors: is of rank 8, network\.linear is 4.*resize"):
+    with pytest.raises(UserError, match=r"lora\.safetensors: has rank 8, but network\.linear is 4.*resize"):
         _network().load_state_dict(_trained(linear=8).state_dict(torch.float32), source="lora.safetensors")
 
 
 def test_a_file_with_other_layers_is_refused() -> None:
     some = _trained(network_kwargs={"only_if_contains": ["single_blocks"]})
-    with pytest.raises(UserError, match="not those of this job"):
+    with pytest.raises(UserError, match="differ from this job's"):
         _network().load_state_dict(some.state_dict(torch.float32), source="lora.safetensors")
 
 

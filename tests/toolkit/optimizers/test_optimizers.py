@@ -61,7 +61,7 @@ def test_state_of_other_weights_is_refused(kind: str) -> None:
     optimizer = _build(kind, weights)
     _step(optimizer, weights, 0)
     others = [torch.nn.Parameter(torch.ones(4, 3)), weights[1]]
-    with pytest.raises(UserError, match="is of a job with other trained weights"):
+    with pytest.raises(UserError, match="was saved by a job that trains other weights"):
         load_optimizer_tensors(_build(kind, others), optimizer_tensors(optimizer))
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.output.disk import check_output_folder, free_bytes, most_trained, needed_bytes
 from toolkit.errors import UserError
+from toolkit.output.disk import check_output_folder, free_bytes, most_trained, needed_bytes
 
 
 def _needed(*, lora_rank: int | None = 16, **options: int | str | None) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.output.alive import this_process
 from toolkit.errors import UserError
+from toolkit.output.alive import this_process
 from toolkit.output.lock import CLAIM_FILE, LOCK_FILE, FolderInUse, RunLock, holder
 
 HOLD = (

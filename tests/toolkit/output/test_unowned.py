@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.small_run import STEPS, Crash, SmallRun, texts
-from tests.toolkit.train.test_resume import _facts
 from tests.tiny import run_job, write_job
+from tests.toolkit.train.test_resume import _facts
 from toolkit.config import load_job
 from toolkit.errors import UserError
 from toolkit.output.unowned import must_not_be_read, unowned_files
@@ -40,7 +40,7 @@ def test_a_lora_whose_state_was_deleted_makes_way_and_is_not_lost(tmp_path: Path
 
 
 @pytest.mark.parametrize("choice", [ResumeChoice(), ResumeChoice("none")], ids=["latest", "none"])
-def test_files_of_another_program_make_way(choice: ResumeChoice, tmp_path: Path) -> None:
+def test_files_of_another_program_are_moved_aside(choice: ResumeChoice, tmp_path: Path) -> None:
     names = ["job_000000002.safetensors", "job.safetensors", "optimizer.pt", "config.yaml", "samples/grid.jpg"]
     for name in (*names, "job_v2.safetensors", "job_000000002_x.safetensors", "jobs.safetensors", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -57,13 +57,47 @@ def test_files_of_another_program_make_way(choice: ResumeChoice, tmp_path: Path)
     ]  # fmt: skip
 
 
-def test_weights_of_a_later_step_whose_state_was_deleted_make_way_too(tmp_path: Path) -> None:
+def test_weights_of_a_later_step_whose_state_was_deleted_are_moved_aside_too(tmp_path: Path) -> None:
     SmallRun(save={"max_states_to_keep": 0}).run(tmp_path)
     for step in (4, 6):
         shutil.rmtree(tmp_path / "state" / f"{step:09d}")
     before = _contents(tmp_path)
     SmallRun(save={"max_states_to_keep": 0}).run(tmp_path)
-    assert _moved(tmp_path) == {"job_000000004.safetensors": before["job_000000004.safetensors"]}
+    assert _moved(tmp_path) == {name: before[name] for name in ("job.safetensors", "job_000000004.safetensors")}
+
+
+def test_a_run_made_longer_replaces_the_final_weights_of_its_shorter_self(tmp_path: Path) -> None:
+    SmallRun(save={"max_states_to_keep": 0}).run(tmp_path)
+    with pytest.raises(Crash):
+        SmallRun({"steps": STEPS + 4}, save={"max_states_to_keep": 0}).run(tmp_path, crash_in=STEPS + 3)
+    shutil.rmtree(tmp_path / "state" / f"{STEPS:09d}")  # step 8 still goes on from it
+    SmallRun({"steps": STEPS + 4}).run(tmp_path)
+    assert not (tmp_path / "superseded").exists()
+
+
+def test_final_weights_whose_own_step_was_deleted_are_kept_when_the_job_is_shorter_now(tmp_path: Path) -> None:
+    SmallRun(save={"max_states_to_keep": 0}).run(tmp_path)
+    final = (tmp_path / "job.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "state" / f"{STEPS:09d}")
+    SmallRun({"steps": 4}, save={"max_states_to_keep": 0}).run(tmp_path)
+    assert _moved(tmp_path)["job.safetensors"] == final
+
+
+def test_a_kill_between_the_final_weights_and_their_manifest_moves_nothing(tmp_path: Path) -> None:
+    SmallRun().run(tmp_path)
+    folder = tmp_path / "state" / f"{STEPS:09d}"
+    (folder / "manifest.json").unlink()
+    (folder / "begun").touch()
+    SmallRun().run(tmp_path)
+    assert not (tmp_path / "superseded").exists()
+
+
+def test_weights_put_under_the_final_name_by_someone_else_make_way(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        SmallRun().run(tmp_path, crash_in=4)
+    (tmp_path / "job.safetensors").write_bytes(b"mine")
+    SmallRun().run(tmp_path)
+    assert _moved(tmp_path)["job.safetensors"] == b"mine"
 
 
 def test_a_run_that_starts_from_another_folder_overwrites_no_weights(tmp_path: Path) -> None:
@@ -99,7 +133,7 @@ def test_what_the_job_itself_reads_is_not_moved_from_under_it(tmp_path: Path) ->
     lora.write_bytes(b"mine")
     found = unowned_files(tmp_path, "job", after=0, takes_final=True)
     assert found == (lora,)
-    with pytest.raises(UserError, match="network.pretrained_lora_path: .*is where this job writes"):
+    with pytest.raises(UserError, match=r"network\.pretrained_lora_path: .*is where this job writes"):
         must_not_be_read({"network": {"pretrained_lora_path": str(lora)}}, found)
 
 

@@ -19,7 +19,7 @@ from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
-from toolkit.parallel.ranks import OneProcess, Ranks
+from toolkit.parallel.ranks import OneProcess, Ranks, done_by_first, first_goes_ahead
 from toolkit.randomness import Draws
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
@@ -155,3 +155,28 @@ def test_a_wish_to_stop_reaches_every_rank_and_only_the_first_does_the_tasks(run
     logs = [list(read_events(tmp_path / f"{rank}.jsonl")) for rank in range(2)]
     assert [event["loss"] for event in logs[0]] == [event["loss"] for event in logs[1]]
     assert all(event["terms"] == {"velocity": event["loss"]} for event in logs[0])
+
+
+def test_the_first_rank_goes_ahead_and_the_others_find_what_it_has_done() -> None:
+    done: list[int] = []
+
+    def work(ranks: FakeRanks) -> None:
+        with first_goes_ahead(ranks):
+            done.append(ranks.rank)
+
+    run_ranks(3, work)
+    assert done[0] == 0
+    assert sorted(done) == [0, 1, 2]
+
+
+def test_what_one_rank_does_for_all_is_done_once() -> None:
+    done: list[int] = []
+
+    def move(ranks: FakeRanks) -> str:
+        done.append(ranks.rank)
+        return "moved"
+
+    def work(ranks: FakeRanks) -> tuple[str | None, list[int]]:
+        return done_by_first(ranks, lambda: move(ranks)), list(done)
+
+    assert run_ranks(3, work) == [("moved", [0]), (None, [0]), (None, [0])]

@@ -184,5 +184,5 @@ def test_auto_changes_no_key_that_the_job_gives(tmp_path: Path) -> None:
     wanted = inputs("flux2_klein_9b", qtype="qint8")
     given = tiny_config(memory="auto", quantize=True, qtype="qint8")
     assert "qtype" not in choose_settings(given, wanted, named_card(16))
-    with pytest.raises(UserError, match=r"The job gives .*qtype"):
+    with pytest.raises(UserError, match=r"The job sets .*qtype"):
         choose_settings(given, wanted, named_card(2))

@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.tiny import tiny_config
+from tests.tiny import write_dataset
 from toolkit.cards import ModelCard, find_cards
-from toolkit.config import SampleItem
+from toolkit.config import DatasetConfig, SampleItem
+from toolkit.data import scan_datasets
 from toolkit.objectives.choices import Passes
-from toolkit.plan.needs import Needs, Resident
-from toolkit.plan.stage_list import STAGES, describe_stages
-from toolkit.train.tasks.sample_needs import prompts_of
-from toolkit.util.get_model import model_classes
+from toolkit.plan.needs import Needs, Picture, Resident, View
+from toolkit.plan.stage_list import STAGES, describe_stages, without_a_stage
 
 
 def test_a_union_keeps_order_and_a_text_of_both_goes_where_one_wants_it_kept() -> None:
-    decoder = Resident("vae", "samples are decoded with it")
+    decoder = Resident("vae", "it decodes samples")
     one = Needs(texts={"a": None, "b": None}, captions=frozenset("ab"), passes=Passes(1), resident=(decoder,))
     other = Needs(texts={"b": Path("cache"), "c": None}, passes=Passes(0, 1), resident=(decoder,))
     both = one | other
@@ -34,11 +32,18 @@ def test_the_printed_stages_are_the_list_that_is_run() -> None:
     assert all(f"{stage.name} ({stage.label})" in line for stage in STAGES)
 
 
+def test_views_that_no_stage_encodes_are_noticed(tmp_path: Path) -> None:
+    dataset = DatasetConfig.model_validate({"folder_path": write_dataset(tmp_path, count=1, size_px=64)})
+    (example,) = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
+    known = Needs(texts={"a": None}, pictures=(Picture(example, None),))
+    assert without_a_stage(known) == []
+    assert without_a_stage(known | Needs(views=(View(example, "siglip", None),))) == ["views"]
+
+
 @pytest.mark.parametrize("card", find_cards().values(), ids=lambda card: card.arch)
-def test_the_card_says_which_prompts_a_model_reads(card: ModelCard) -> None:
-    model_class = model_classes()[card.arch]
-    config = tiny_config(arch=card.arch)
-    model = model_class(config, device=torch.device("cpu"), dtype=torch.float32)
-    for guidance_scale in (1.0, 4.0):
-        item = SampleItem("a", "b", 64, 64, 1, guidance_scale, 2, 1.0)
-        assert set(model.prompts_of(item)) == set(prompts_of(item, card))
+def test_a_negative_prompt_is_encoded_where_the_card_and_the_guidance_want_one(
+    card: ModelCard,
+) -> None:
+    items = {scale: SampleItem("a", "b", 64, 64, 1, scale, 2, 1.0) for scale in (1.0, 4.0)}
+    assert items[1.0].prompts(card) == ("a",)
+    assert items[4.0].prompts(card) == (("a", "b") if "true_cfg" in card.capabilities else ("a",))

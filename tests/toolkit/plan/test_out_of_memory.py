@@ -13,7 +13,7 @@ from tests.tiny import run_job, write_job
 from toolkit.output.bundles import newest_bundle
 from toolkit.plan.machine import Machine
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.out_of_memory import way_out
+from toolkit.plan.out_of_memory import advice
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 from toolkit.units import GB
 
@@ -21,18 +21,18 @@ CARD = Machine("a card", gpu_bytes=24 * GB, free_gpu_bytes=1 * GB)
 PLAN = make_plan(PlanInputs(DEV, Workload(1024**2, 1024**2), "cuda", qtype="qint4", te_qtype="qint4"))
 
 
-def test_the_way_out_is_changes_that_take_less_than_what_was_planned() -> None:
-    lines = way_out(PLAN, CARD, own_bytes=22 * GB)
-    assert "had predicted" in lines[0] and not any("Other programs" in line for line in lines)
+def test_the_advice_is_changes_that_take_less_than_what_was_planned() -> None:
+    lines = advice(PLAN, CARD, own_bytes=22 * GB)
+    assert "plan predicted" in lines[0] and not any("Other programs" in line for line in lines)
     assert lines[1] == "Any of these makes the run smaller:"
     peaks = [float(line.split(": ")[-1].split(" GB on the card")[0]) for line in lines[2:]]
     assert peaks and all(peak * GB < 0.91 * PLAN.peak_gpu_bytes for peak in peaks)
 
 
 def test_other_programs_on_the_card_are_named_first() -> None:
-    lines = way_out(PLAN, CARD, own_bytes=18 * GB)
+    lines = advice(PLAN, CARD, own_bytes=18 * GB)
     assert lines[0] == "Other programs hold 5.0 of the 24.0 GB: close them."
-    assert way_out(None, CARD, own_bytes=18 * GB)[0] == lines[0]
+    assert advice(None, CARD, own_bytes=18 * GB)[0] == lines[0]
 
 
 def test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint(

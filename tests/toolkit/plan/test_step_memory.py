@@ -31,9 +31,9 @@ def size_of(arch: str, *, double: int | None = None, single: int | None = None) 
     return replace(size, transformer=replace(size.transformer, blocks=blocks))
 
 
-def planned_bytes(size: ModelSize, *, side_px: int, num_references: int = 0, **options: Any) -> int:
-    """What the plan expects of forward and backward pass."""
-    work = Workload(train_px=side_px**2 * (1 + num_references), encode_px=0)
+def planned_bytes(size: ModelSize, *, side_px: int, num_references: int = 0, passes: int = 1, **options: Any) -> int:
+    """What the plan expects of forward and backward passes."""
+    work = Workload(train_px=side_px**2 * (1 + num_references), encode_px=0, passes=passes)
     inputs = PlanInputs(size, work, "cuda", **options)
     return max(sum(parts.values()) for parts in step_memory.step_moments(inputs) if "update" not in parts)
 
@@ -55,6 +55,10 @@ def test_dev_at_full_size_needs_what_is_planned(arch: str) -> None:
         {"rank": None, "side_px": 512},
         {"rank": None, "recomputes": False, "dtype": torch.float32},
         {"rank": 64, "side_px": 512, "num_references": 1},
+        {"passes": 2},
+        {"passes": 2, "recomputes": False},
+        {"passes": 2, "rank": None, "side_px": 512},
+        {"passes": 2, "rank": None, "recomputes": False, "dtype": torch.float32},
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from toolkit.cards import ModelCard, find_cards
 from toolkit.config import DatasetConfig, load_job
 from toolkit.data import scan_datasets
 from toolkit.data.references import ReferenceRules
+from toolkit.objectives.choices import OBJECTIVES, Passes
 from toolkit.plan.memory_plan import make_plan
 from toolkit.plan.needs import Needs
 from toolkit.plan.plan_inputs import PlanInputs, Workload
-from toolkit.plan.step_memory import num_tokens
-from toolkit.plan.workload import workload_of
+from toolkit.plan.step_memory import num_tokens, step_moments
+from toolkit.plan.workload import assumed_needs, workload_of
 from toolkit.train.tasks.sample_needs import sample_needs
 
 CARDS = [card for card in find_cards().values() if "references" in card.capabilities]
@@ -56,3 +58,16 @@ def test_a_reference_counts_in_the_tokens_of_a_step(card: ModelCard, match_targe
     alone = PlanInputs(card.size, Workload(train_px=64 * 64, encode_px=0), "cpu")
     added = num_tokens(alone, work.train_px) - num_tokens(alone, alone.work.train_px)
     assert added == width * height // card.size.transformer.px_per_token
+
+
+def test_an_objective_of_two_passes_keeps_twice_the_activations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, card = load_job(write_job(tmp_path)).training(), find_cards()["flux2_tiny"]
+    assert card.size is not None
+    kept = []
+    for count in (1, 2):
+        monkeypatch.setitem(OBJECTIVES, "velocity", replace(OBJECTIVES["velocity"], passes=Passes(count, 1)))
+        inputs = PlanInputs(card.size, workload_of(assumed_needs(process, card), card), "cuda")
+        kept.append(next(iter(step_moments(inputs)))["activations"])
+    assert kept[1] == 2 * kept[0] > 0

@@ -61,7 +61,7 @@ def _fill(qtype: str, entry: Path | None = None, *, values: dict[str, Tensor] | 
             if placed is not None:
                 placed(name)
 
-    options = {"layers": LAYERS, "tell": lines.append, **options}
+    options = {"layers": LAYERS, "notify": lines.append, **options}
     fill_frozen(module, fill, device=CPU, quantization=Quantization(qtype, entry=entry, **options))
     return Filled(module, lines, bool(read))
 
@@ -115,7 +115,7 @@ def test_a_damaged_entry_is_found_and_made_again(damage: str, tmp_path: Path) ->
     DAMAGES[damage](entry)
     again = _fill("nf4", entry)
     assert again.was_read
-    assert "damaged quantized weights" in again.lines[0]
+    assert "the quantized weights are damaged" in again.lines[0]
     assert _same(first.module, again.module)
     assert not _fill("nf4", entry).was_read
 
@@ -139,7 +139,7 @@ def test_a_full_drive_costs_the_cache_and_not_the_training(tmp_path: Path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     filled = _fill("int8", tmp_path / "new" / "entry.safetensors")
     assert isinstance(filled.module.blocks[0], FrozenLinear)
-    assert "not kept" in filled.lines[0]
+    assert "not cached" in filled.lines[0]
     assert "model.quantize_cache" in filled.lines[0]
     assert list(tmp_path.iterdir()) == []
 

@@ -93,7 +93,7 @@ def test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses(tmp_path
         event["stage"] for event in _events(folders[0], "progress") if _counts_layers(event)
     }
     said = [[event["text"] for event in _events(folder, "message")] for folder in folders]
-    assert sum("kept for the next start" in text for text in said[0]) == 2
+    assert sum("cached for later starts" in text for text in said[0]) == 2
     assert sum("quantized weights (nf4" in text and str(cache) in text for text in said[1]) >= 1
 
 

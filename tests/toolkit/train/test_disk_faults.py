@@ -162,7 +162,7 @@ def test_a_run_that_may_goes_on_on_a_full_disk_and_saves_when_there_is_room(
     _fill_after(monkeypatch, tmp_path / "full", step=4)
     SmallRun(save={"on_disk_full": "continue"}).run(tmp_path / "full")
     assert [bundle.step for bundle in find_bundles(tmp_path / "full")[0]] == [2, 6]
-    assert any("Training goes on" in text for text in texts(tmp_path / "full"))
+    assert any("Training continues" in text for text in texts(tmp_path / "full"))
     assert losses(tmp_path / "full") == losses(tmp_path / "whole")
 
 

@@ -27,7 +27,7 @@ def test_a_finished_job_says_so_before_it_loads_anything_and_touches_nothing(
     num_events = len(list(read_events(output / "events.jsonl")))
     capsys.readouterr()
     assert run_job(job).status == "done"
-    assert "all 2 steps are done; raise train.steps to go on" in capsys.readouterr().out
+    assert "all 2 steps are done; raise train.steps to train further" in capsys.readouterr().out
     assert _files(output) == before
     added = list(read_events(output / "events.jsonl"))[num_events:]
     assert {event["name"] for event in added if event["kind"] == "stage"} == {"check"}

@@ -45,12 +45,13 @@ class TeacherUnused(VelocityObjective):
     """The velocity, after a teacher's pass that nothing comes of."""
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
-        predict(batch.latents, SIGMA, batch.condition, network=0.5)
+        with torch.no_grad():
+            predict(batch.latents, SIGMA, batch.condition, network=0.5)
         return super().loss(batch, predict, draws)
 
 
-def _network_weights(model: BaseModel, *, dropout: float = 0.5) -> NetworkWeights:
-    network = LoRASpecialNetwork(model, NetworkConfig(linear=2, dropout=dropout), DRAWS)
+def _network_weights(model: BaseModel, *, dropout: float = 0.5, alpha: float = 2) -> NetworkWeights:
+    network = LoRASpecialNetwork(model, NetworkConfig(linear=2, linear_alpha=alpha, dropout=dropout), DRAWS)
     network.apply()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -91,7 +92,8 @@ def test_a_teachers_pass_has_no_dropout_and_disturbs_no_draw() -> None:
     beside = Prediction(model, weights, DRAWS, index=4)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    teachers = [beside(NOISY, SIGMA, CONDITION, network=0.5) for _ in range(2)]
+    with torch.no_grad():
+        teachers = [beside(NOISY, SIGMA, CONDITION, network=0.5) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(*teachers)
     for _ in range(2):
@@ -104,6 +106,24 @@ def test_passes_of_one_batch_draw_dropout_of_their_own() -> None:
     predict = Prediction(model, _network_weights(model), DRAWS, index=4)
     first, second = predict(NOISY, SIGMA, CONDITION), predict(NOISY, SIGMA, CONDITION)
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_at_another_strength_a_pass_has_the_gradient_of_that_strength(recomputes: bool) -> None:
+    def gradients(network: float, *, alpha: float) -> list[Tensor]:
+        model = small_model()
+        weights = _network_weights(model, dropout=0.5, alpha=alpha)
+        if recomputes:
+            model.enable_gradient_checkpointing()
+        predict = Prediction(model, weights, DRAWS, index=0)
+        other = predict(NOISY, SIGMA, CONDITION)  # in the same backward pass, at strength 1
+        (predict(NOISY, SIGMA, CONDITION, network=network).square().mean() + 0 * other.mean()).backward()
+        return [parameter.grad for _, parameter in weights.named_parameters() if parameter.grad is not None]
+
+    half, as_expected = gradients(0.5, alpha=2), gradients(1.0, alpha=1)
+    assert all(gradient.any() for gradient in half)
+    assert all(torch.allclose(one, other) for one, other in zip(half, as_expected, strict=True))
+    assert not all(torch.allclose(one, other) for one, other in zip(half, gradients(1.0, alpha=2), strict=True))
 
 
 def test_a_teacher_changes_nothing_of_the_training_beside_it() -> None:
@@ -142,3 +162,11 @@ def test_an_objective_gives_a_loss_for_each_sample_and_makes_the_passes_it_says(
     assert all(term.shape == (2,) and term.isfinite().all() for term in terms.values())
     needs = OBJECTIVES[name].passes
     assert (passes.count(True), passes.count(False)) == (needs.with_gradient, needs.without_gradient)
+
+
+@pytest.mark.parametrize("name", [name for name, choice in OBJECTIVES.items() if not choice.needs_network])
+def test_an_objective_that_asks_for_no_network_works_in_a_full_fine_tune(name: str) -> None:
+    model = small_model()
+    predict = Prediction(model, TransformerWeights(model, save_format="safetensors"), DRAWS, index=0)
+    objective = OBJECTIVES[name].load().from_config(TrainConfig(dtype="fp32"))
+    assert objective.loss(Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)

@@ -82,7 +82,7 @@ def _changed(folder: Path) -> RunFacts:
     ("choice", "message"),
     [
         (ResumeChoice(step=3), "no checkpoint of step 3.*2, 4, 6"),
-        (ResumeChoice(Path("/nowhere")), "needs a job's output folder"),
+        (ResumeChoice(Path("/nowhere")), "expected the output folder of a job"),
     ],
 )
 def test_what_cannot_be_found_is_refused_with_what_there_is(folder: Path, choice: ResumeChoice, message: str) -> None:
@@ -96,7 +96,7 @@ def test_a_checkpoint_that_kept_only_its_weights_is_offered_to_nobody(tmp_path: 
     assert (_steps(tmp_path), broken) == ([2, 4, 6], [])
     assert [bundle.has_state for bundle in bundles] == [False, True, True]
     assert (tmp_path / "job_000000002.safetensors").exists()
-    with pytest.raises(UserError, match=r"step 2 only the weights.*max_states_to_keep.*checkpoints: 4, 6\. With.*: 2"):
+    with pytest.raises(UserError, match=r"only the weights of step 2.*max_states_to_keep.*resumed: 4, 6\. With.*: 2"):
         plan_resume(tmp_path, ResumeChoice(step=2), _facts(), is_thorough=True)
     for step in (4, 6):
         shutil.rmtree(tmp_path / "state" / f"{step:09d}")
@@ -148,7 +148,7 @@ def test_more_steps_go_on_with_a_notice(folder: Path) -> None:
 def test_another_optimizer_begins_without_the_state_of_the_old_one(folder: Path) -> None:
     choice = ResumeChoice(step=4, accept_config_change=True)
     SmallRun({"optimizer": "adamw8bit"}, save=KEEP_ALL).run(folder, resume=choice)
-    assert any("begins without the state" in text for text in texts(folder))
+    assert any("starts without the old one's state" in text for text in texts(folder))
 
 
 def test_a_finished_run_is_not_written_again(folder: Path) -> None:

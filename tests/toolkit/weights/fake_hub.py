@@ -26,6 +26,7 @@ FILES = {
     },
     "owner/gated": {"vae/config.json": b"{}", "vae/diffusion_pytorch_model.safetensors": b"weights"},
     "owner/huge": {"vae/config.json": b"{}", "vae/diffusion_pytorch_model.safetensors": b"weights"},
+    "owner/torn": {"config.json": b"{}", "model-00001-of-00002.safetensors": b"one"},
     "owner/encoder": {
         "config.json": b"{}",
         "model.safetensors.index.json": json.dumps(

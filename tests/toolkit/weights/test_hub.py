@@ -12,16 +12,16 @@ UNREACHABLE = "http://127.0.0.1:9"
 
 WITHOUT_TOKEN = {
     "owner/gated": r"model\.x: owner/gated is gated.*Accept its licence at https://huggingface\.co/owner/gated.*HF_TOKEN",
-    "owner/nothing": r"knows no repository owner/nothing.*Check the spelling",
-    "owner/private": r"knows no repository owner/private, or it is private and HF_TOKEN is not set",
-    "owner/forbidden": r"refuses access to owner/forbidden \(403\).*Make a token",
+    "owner/nothing": r"the hub has no repository owner/nothing.*Check the spelling",
+    "owner/private": r"the hub has no repository owner/private, or it is private and HF_TOKEN is not set",
+    "owner/forbidden": r"denies access to owner/forbidden \(403\).*Create a token",
     "owner/busy": r"too many requests\. Wait",
-    "owner/broken": r"owner/broken cannot be downloaded.*Try again later, or name a local folder",
-    "owner/huge": r"takes 1862645149\.2 GB, and the drive of .* GB free\. Free some, or set HF_HOME",
+    "owner/broken": r"owner/broken cannot be downloaded.*Try again later, or give a local folder",
+    "owner/huge": r"needs 1862645149\.2 GB, but the drive of .* GB free\. Free some space, or set HF_HOME",
     "owner/diffusers/none.safetensors": r"owner/diffusers has no file none\.safetensors\. It has: ",
     "owner/encoder/none": r"owner/encoder has no file none",
     "nowhere": r"model\.x: no such file or folder: nowhere",
-    "owner/not:good": r"neither here nor a hub id",
+    "owner/not:good": r"neither a local path nor a hub id",
 }
 
 
@@ -60,7 +60,7 @@ def test_only_what_the_component_needs_is_downloaded_and_then_found_offline(tmp_
 def test_a_bad_token_is_told_from_a_missing_repository(tmp_path: Path) -> None:
     with fake_hub.running() as endpoint:
         (answer,) = fake_hub.find_all(endpoint, [("owner/private", "vae")], tmp_path, HF_TOKEN="hf_bad")
-    assert "refuses the token in HF_TOKEN" in answer
+    assert "rejects the token in HF_TOKEN" in answer
     assert "hf_bad" not in answer
 
 
@@ -84,7 +84,7 @@ def test_access_is_asked_for_once_per_repository_and_nothing_is_downloaded(tmp_p
         answers = _reach(endpoint, cases, tmp_path, HF_TOKEN=fake_hub.GOOD_TOKEN)
         asked = [path.partition("?")[0] for path in fake_hub.REQUESTS[before:] if path.startswith("/api/models/")]
     assert [answer for answer in answers if answer != "found"] == [answers[4]]
-    assert "owner/gated holds no transformer" in answers[4]
+    assert "owner/gated contains no transformer" in answers[4]
     about = {repo: f"/api/models/{repo}" for repo in ("owner/diffusers", "owner/encoder", "owner/gated")}
     assert asked == [*about.values(), f"{about['owner/gated']}/auth-check"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name.endswith((".json", "tensors"))]
@@ -93,11 +93,11 @@ def test_access_is_asked_for_once_per_repository_and_nothing_is_downloaded(tmp_p
 NO_ACCESS = {
     "": {
         "owner/gated": r"model\.x: owner/gated is gated.*Accept its licence.*HF_TOKEN",
-        "owner/nothing": r"knows no repository owner/nothing",
+        "owner/nothing": r"the hub has no repository owner/nothing",
     },
     "hf_bad": {
         "owner/gated": r"owner/gated is gated, and this account has no access",
-        "owner/private": r"refuses the token in HF_TOKEN",
+        "owner/private": r"rejects the token in HF_TOKEN",
     },
 }
 
@@ -125,3 +125,38 @@ def test_what_is_in_the_cache_needs_neither_network_nor_access(tmp_path: Path) -
     shard.unlink()
     (answer,) = _reach(UNREACHABLE, [("owner/encoder", "text_encoder")], tmp_path)
     assert "cannot be downloaded" in answer
+
+
+SHARDED = ("owner/encoder/model-00001-of-00002.safetensors", "owner/encoder/model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("place", SHARDED, ids=["shard", "index"])
+def test_a_shard_or_an_index_on_the_hub_brings_its_siblings_and_what_says_what_they_are(
+    place: str, tmp_path: Path
+) -> None:
+    cases = [(place, "text_encoder")]
+    with fake_hub.running() as endpoint:
+        assert _reach(endpoint, cases, tmp_path) == ["found"]
+        (answer,) = fake_hub.find_all(endpoint, cases, tmp_path)
+    assert answer.startswith("found config.json model-00001-of-00002.safetensors model-00002-of-00002.safetensors")
+    assert answer.endswith("one two")
+    assert "consolidated" not in answer
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        assert fake_hub.find_all(UNREACHABLE, cases, tmp_path, **environment) == [answer]
+        assert _reach(UNREACHABLE, cases, tmp_path, **environment) == ["found"]
+    next(tmp_path.rglob("model-00002-of-00002.safetensors")).unlink()
+    (answer,) = _reach(UNREACHABLE, cases, tmp_path)
+    assert "cannot be downloaded" in answer
+
+
+def test_a_shard_whose_siblings_are_not_in_the_repository_is_told(tmp_path: Path) -> None:
+    cases = [("owner/torn/model-00001-of-00002.safetensors", "text_encoder")]
+    with fake_hub.running() as endpoint:
+        for answer in (*_reach(endpoint, cases, tmp_path), *fake_hub.find_all(endpoint, cases, tmp_path)):
+            assert "model-00002-of-00002.safetensors is not beside it" in answer
+
+
+def test_the_tokenizer_beside_an_index_is_found_without_the_weights(tmp_path: Path) -> None:
+    with fake_hub.running() as endpoint:
+        (answer,) = fake_hub.find_all(endpoint, [(SHARDED[1], "tokenizer")], tmp_path)
+    assert answer.startswith("found config.json model.safetensors.index.json tokenizer.json")

@@ -43,5 +43,5 @@ def test_padding_is_as_the_folder_says_unless_a_side_is_asked_for(
 
 
 def test_a_folder_without_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path}: no tokenizer can be loaded from it"):
+    with pytest.raises(UserError, match=rf"{tmp_path}: the tokenizer cannot be loaded"):
         read_tokenizer(tmp_path)

@@ -78,5 +78,5 @@ def test_files_without_an_encoder_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"damaged\.safetensors: cannot be read"):
         fingerprint(damaged, None)
     save_file({"decoder.x": torch.zeros(1)}, tmp_path / "small_decoder.safetensors")
-    with pytest.raises(UserError, match=r"small_decoder\.safetensors: no encoder of a VAE"):
+    with pytest.raises(UserError, match=r"small_decoder\.safetensors: no VAE encoder found"):
         fingerprint(tmp_path / "small_decoder.safetensors", None)

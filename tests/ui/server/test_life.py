@@ -193,7 +193,7 @@ def test_a_page_is_told_of_a_new_job_and_of_its_steps_within_a_second(tmp_path: 
             text = job_text(tmp_path, "told", {"step_s": 0.05}, train={"steps": 60, "disable_sampling": True})
             server.ask("POST", "/api/jobs", {"yaml": text, "start": True})
             assert '"name":"told"' in _message(stream)
-            delays = []
+            delays: list[float] = []
             while len(delays) < 20:
                 message = json.loads(_message(stream))
                 now = time.time()

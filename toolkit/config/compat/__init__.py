@@ -1,1 +1,1 @@
-"""What job files of ai-toolkit, and files of released models, need beyond their keys."""
+"""Compatibility with ai-toolkit's job files and with released model files."""

@@ -1,4 +1,4 @@
-"""Settings that only some models can follow, held against the model's card."""
+"""Settings that only some models support, checked against the model's card."""
 
 from __future__ import annotations
 
@@ -9,33 +9,35 @@ from toolkit.errors import Problem
 
 
 def beyond_the_model(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
-    """What a process asks of its model that the card does not promise."""
+    """Settings of a process that its model does not support according to the card."""
     return [*_references(process, card), *_guidance(process, card), *_assistant_lora(process, card)]
 
 
 def _references(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     most = card.reference_limits.max_count if "references" in card.capabilities else 0
     counts = {f"datasets[{index}].control_path": len(one.control_folders) for index, one in enumerate(process.datasets)}
-    counts |= {f"{place}.ctrl_img": len(item.references) for place, item in _samples(process)}
+    counts |= {f"{path}.ctrl_img": len(item.references) for path, item in _samples(process)}
     if most == 0:
         what = f"{card.label} takes no reference images. Remove the key, or choose a model that does"
     else:
-        what = f"{card.label} takes {most} reference image{'s' if most > 1 else ''} for each picture. Name no more"
-    return [Problem(place, what) for place, count in counts.items() if count > most]
+        what = (
+            f"{card.label} takes at most {most} reference image{'s' if most > 1 else ''} per image. Remove the others"
+        )
+    return [Problem(path, what) for path, count in counts.items() if count > most]
 
 
 def _guidance(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     if "fixed_guidance" not in card.capabilities:
         return []
-    what = f"{card.label} draws with guidance 1 only. Remove the key"
-    places = [f"{place}.guidance_scale" for place, item in _samples(process) if item.guidance_scale != 1]
-    return [Problem(place, what) for place in places]
+    what = f"{card.label} works with guidance 1 only. Remove the key"
+    paths = [f"{path}.guidance_scale" for path, item in _samples(process) if item.guidance_scale != 1]
+    return [Problem(path, what) for path in paths]
 
 
 def _assistant_lora(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     if process.model.assistant_lora_path is None or "assistant_lora" in card.capabilities:
         return []
-    what = f"{card.label} is trained without an assistant LoRA. Remove the key"
+    what = f"{card.label} cannot be trained with an assistant LoRA. Remove the key"
     return [Problem("model.assistant_lora_path", what)]
 
 

@@ -1,4 +1,4 @@
-"""Keys and values of ai-toolkit that job files may have and we do not act upon, each with the reason."""
+"""Keys and values of ai-toolkit's job files that have no effect here, each with the reason."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from toolkit.section import Section
 
 EMPTY: tuple[Any, ...] = (False, 0, "", [], {})
 NOT_YET = "not supported yet"
-DEAD = "does nothing in ai-toolkit either"
-ELSEWHERE = "for video, audio, Stable Diffusion and other models only"
+DEAD = "has no effect in ai-toolkit either"
+SWITCHED = "used only with the key that turns it on"
+ELSEWHERE = "only for video, audio, Stable Diffusion and other models"
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """Keys of one section that are left alone for one reason.
+    """Keys of one section that are not used, for one reason.
 
     Attributes:
-        section: where they stand.
-        verdict: `warn` if leaving them alone keeps the training as it would be, `refuse` if not.
-        reason: why.
-        off: for each key the values that ask for nothing, so that nothing need be said. null always is one.
+        section: the section class that the keys belong to.
+        verdict: `warn` if the training is the same without these keys, `refuse` if not.
+        reason: why the keys are not used.
+        off: for each key, the values that mean "off" and need no message. null is always one of them.
     """
 
     section: type[Section]
@@ -41,17 +42,17 @@ class Ignored:
     off: Mapping[str, tuple[Any, ...]]
 
     def is_off(self, key: str, value: Any) -> bool:
-        """True if the key asks for nothing there."""
+        """Whether the value of a key means "off"."""
         return value is None or value in self.off[key]
 
 
 def ignored_in(section: type[Section]) -> dict[str, Ignored]:
-    """The row of every key of a section that is read and left alone. A section has those of the one it extends, too."""
+    """The row for each unused key of a section, including those of the sections it extends."""
     return {key: row for row in IGNORED if issubclass(section, row.section) for key in row.off}
 
 
 def unsupported_values(section: type[Section], key: str) -> frozenset[str]:
-    """What ai-toolkit knows for a key of a section and we do not."""
+    """Values that ai-toolkit accepts for a key of a section and this trainer does not."""
     return next(
         (UNSUPPORTED_VALUES[one, key] for one in section.__mro__ if (one, key) in UNSUPPORTED_VALUES), frozenset()
     )
@@ -70,75 +71,98 @@ def _off(keys: str, off: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     return dict.fromkeys(keys.split(), EMPTY) | given
 
 
-# `keys` are off when empty, 0 or false; keyword arguments name what asks for nothing instead.
+# Keys in the `keys` string are off when empty, 0 or false; a keyword argument gives other values that mean "off".
 IGNORED: tuple[Ignored, ...] = (
     _warn(RunConfig, "each process has its own `device`", device=("cpu", "cuda")),
     _warn(
         TrainingProcessConfig, "speed and memory are in the progress line and in events.jsonl", "performance_log_every"
     ),
-    _warn(TrainingProcessConfig, "the run is followed through events.jsonl", sqlite_db_path="./aitk_db.db"),
+    _warn(TrainingProcessConfig, "follow the run through events.jsonl instead", sqlite_db_path="./aitk_db.db"),
     _warn(TrainingProcessConfig, NOT_YET, "torch_profiler"),
     _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator adapter slider do_lorm"),
-    _warn(TrainingProcessConfig, "read with `do_lorm` only", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
+    _warn(TrainingProcessConfig, "used only with `do_lorm`", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
     _warn(NetworkConfig, "FLUX models have no convolutions", "conv conv_alpha"),
-    _warn(NetworkConfig, "for LoKr only", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
+    _warn(NetworkConfig, "used only for LoKr", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
     _warn(NetworkConfig, ELSEWHERE, split_multistage_loras=(True, False)),
     _warn(NetworkConfig, DEAD, "layer_offloading"),
     _refuse(NetworkConfig, NOT_YET, "all_layers lorm"),
     _refuse(NetworkKwargs, NOT_YET, "full_if_contains rank_dropout module_dropout parameter_threshold"),
-    _refuse(SaveConfig, "uploading is not supported yet: `hf upload` does it after the run", "push_to_hub"),
-    _warn(SaveConfig, "read with `push_to_hub` only", "hf_repo_id", hf_private=(True, False)),
-    _warn(LoggingConfig, "not supported yet: events.jsonl and TensorBoard have the figures", "use_wandb use_ui_logger"),
-    _warn(LoggingConfig, "read with `use_wandb` only", "run_name", project_name="ai-toolkit"),
+    _refuse(SaveConfig, "uploading is not supported yet: use `hf upload` after the run", "push_to_hub"),
+    _warn(SaveConfig, "used only with `push_to_hub`", "hf_repo_id", hf_private=(True, False)),
+    _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
+    _warn(LoggingConfig, "used only with `use_wandb`", "run_name", project_name="ai-toolkit"),
     _warn(LoggingConfig, DEAD, verbose=(True, False)),
     _warn(DatasetConfig, DEAD, bucket_tolerance=64, replacements=[], extra_values=[]),
-    _warn(DatasetConfig, "loading is arranged by the trainer", num_workers=2, prefetch_factor=2),
-    _warn(DatasetConfig, "loading is arranged by the trainer", "cache_latents_num_workers fast_image_size debug"),
+    _warn(DatasetConfig, "the trainer decides how images are loaded", num_workers=2, prefetch_factor=2),
     _warn(
-        DatasetConfig, "pixels are read from the image files", "load_image_when_caching_latents cache_tensors_to_disk"
+        DatasetConfig, "the trainer decides how images are loaded", "cache_latents_num_workers fast_image_size debug"
+    ),
+    _warn(
+        DatasetConfig,
+        "pixels are always read from the image files",
+        "load_image_when_caching_latents cache_tensors_to_disk",
     ),
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
     _refuse(DatasetConfig, NOT_YET, "square_crop random_scale batch_size", scale=1),
     _refuse(DatasetConfig, "only folders of images are supported", type="image"),
     _refuse(DatasetConfig, NOT_YET, "token_dropout_rate keep_tokens shuffle_tokens random_triggers use_short_captions"),
     _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi prior_reg", network_weight=1),
-    _warn(DatasetConfig, "read with `random_triggers` only", random_triggers_max=1),
-    _warn(DatasetConfig, "read with augmentations only", shuffle_augmentations=False, replay_transforms=True),
+    _warn(DatasetConfig, "used only with `random_triggers`", random_triggers_max=1),
+    _warn(DatasetConfig, "used only with augmentations", shuffle_augmentations=False, replay_transforms=True),
     _refuse(DatasetConfig, "masks are not supported yet", "mask_path alpha_mask inpaint_path"),
-    _warn(DatasetConfig, "read with a mask only", invert_mask=(True, False), mask_min_value=(0, 0.1)),
-    _refuse(DatasetConfig, "`control_path` names folders of reference images", "control_from_same_folder controls"),
+    _warn(DatasetConfig, "used only with a mask", invert_mask=(True, False), mask_min_value=(0, 0.1)),
+    _refuse(
+        DatasetConfig,
+        "reference images are supported only in the folders of `control_path`",
+        "control_from_same_folder controls",
+    ),
     _refuse(DatasetConfig, NOT_YET, "unconditional_path clip_image_path clip_image_from_same_folder"),
-    _warn(DatasetConfig, "read with `control_from_same_folder` only", num_controls_from_same_folder=1),
-    _warn(DatasetConfig, "reference images always keep their shape", full_size_control_images=True),
-    _warn(DatasetConfig, "read with `unconditional_path` only", guidance_type="targeted"),
-    _warn(DatasetConfig, "read with `clip_image_path` only", "clip_image_augmentations cache_clip_vision_to_disk"),
+    _warn(DatasetConfig, "used only with `control_from_same_folder`", num_controls_from_same_folder=1),
+    _warn(DatasetConfig, "reference images always keep their aspect ratio", full_size_control_images=True),
+    _warn(DatasetConfig, "used only with `unconditional_path`", guidance_type="targeted"),
+    _warn(DatasetConfig, "used only with `clip_image_path`", "clip_image_augmentations cache_clip_vision_to_disk"),
     _refuse(DatasetConfig, ELSEWHERE, "do_audio", num_frames=(0, 1)),
     _warn(DatasetConfig, ELSEWHERE, "auto_frame_count trim_auto_frame_count_tail audio_normalize", fps=(16, 24)),
     _warn(DatasetConfig, ELSEWHERE, "audio_preserve_pitch", shrink_video_to_frames=(True, False), do_i2v=(True, False)),
-    _warn(TrainConfig, "does nothing in ai-toolkit either: `lr` is for all weights", "unet_lr text_encoder_lr"),
-    _warn(TrainConfig, "there is nothing that it is for", "adapter_lr embedding_lr refiner_lr"),
-    _warn(TrainConfig, "attention is chosen by the trainer", "xformers sdp", attention_backend="native"),
-    _warn(TrainConfig, "does nothing with FLUX in ai-toolkit either", "prompt_dropout_prob"),
-    _warn(TrainConfig, "`gradient_accumulation` does it", "single_item_batching"),
+    _warn(TrainConfig, "has no effect in ai-toolkit either: `lr` applies to all weights", "unet_lr text_encoder_lr"),
+    _warn(TrainConfig, "for weights that are not trained here", "adapter_lr embedding_lr refiner_lr"),
+    _warn(TrainConfig, "the trainer chooses the attention backend", "xformers sdp", attention_backend="native"),
+    _warn(TrainConfig, "has no effect with FLUX in ai-toolkit either", "prompt_dropout_prob"),
+    _warn(TrainConfig, "use `gradient_accumulation` instead", "single_item_batching"),
     _warn(TrainConfig, DEAD, content_or_style_reg="balanced"),
     _warn(TrainConfig, "changes no weight; not supported yet", "validation_config"),
-    _refuse(TrainConfig, "the transformer is what is trained", train_unet=True),
+    _refuse(TrainConfig, "the transformer is always trained", train_unet=True),
     _refuse(TrainConfig, "the text encoder is not trained", "train_text_encoder"),
     _refuse(TrainConfig, NOT_YET, "linear_timesteps linear_timesteps2 start_step", num_train_timesteps=1000),
-    _warn(TrainConfig, "read with `timestep_type: next_sample` only", next_sample_timesteps=8),
+    _warn(TrainConfig, "used only with `timestep_type: next_sample`", next_sample_timesteps=8),
     _refuse(TrainConfig, NOT_YET, "noise_offset dynamic_noise_offset random_noise_multiplier random_noise_shift"),
     _refuse(TrainConfig, NOT_YET, noise_multiplier=1, target_noise_multiplier=1, noisy_latent_multiplier=1),
     _refuse(TrainConfig, NOT_YET, img_multiplier=1, latent_multiplier=1, optimal_noise_pairing_samples=1),
     _refuse(TrainConfig, NOT_YET, "force_consistent_noise blended_blur_noise do_signal_correction_noise"),
     _refuse(TrainConfig, NOT_YET, "do_batch_noise_correction do_signal_amplification", loss_target="noise"),
     _refuse(TrainConfig, NOT_YET, "diff_output_preservation blank_prompt_preservation inverted_mask_prior"),
-    _warn(TrainConfig, "read with its switch only", diff_output_preservation_multiplier=1),
-    _warn(TrainConfig, "read with its switch only", diff_output_preservation_class=("", "person")),
-    _warn(TrainConfig, "read with its switch only", blank_prompt_preservation_multiplier=1, cfg_rescale=1),
-    _warn(TrainConfig, "read with its switch only", inverted_mask_prior_multiplier=0.5, unconditional_prompt=""),
-    _warn(TrainConfig, "read with its switch only", guidance_loss_target=3, guidance_loss_schedule="constant"),
-    _warn(TrainConfig, "read with its switch only", "do_guidance_loss_cfg_zero", differential_guidance_scale=3),
-    _warn(TrainConfig, "read with its switch only", signal_correction_noise_scale=1, max_cfg_scale=1),
+    _warn(TrainConfig, SWITCHED, diff_output_preservation_multiplier=1),
+    _warn(TrainConfig, SWITCHED, diff_output_preservation_class=("", "person")),
+    _warn(TrainConfig, SWITCHED, blank_prompt_preservation_multiplier=1, cfg_rescale=1),
+    _warn(
+        TrainConfig,
+        SWITCHED,
+        inverted_mask_prior_multiplier=0.5,
+        unconditional_prompt="",
+    ),
+    _warn(
+        TrainConfig,
+        SWITCHED,
+        guidance_loss_target=3,
+        guidance_loss_schedule="constant",
+    ),
+    _warn(
+        TrainConfig,
+        SWITCHED,
+        "do_guidance_loss_cfg_zero",
+        differential_guidance_scale=3,
+    ),
+    _warn(TrainConfig, SWITCHED, signal_correction_noise_scale=1, max_cfg_scale=1),
     _refuse(
         TrainConfig, NOT_YET, "do_prior_divergence correct_pred_norm match_noise_norm target_norm_std", pred_scaler=1
     ),
@@ -147,36 +171,46 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(TrainConfig, NOT_YET, "max_loss snr_gamma min_snr_gamma learnable_snr_gos merge_network_on_save"),
     _refuse(TrainConfig, NOT_YET, "diffusion_feature_extractor_path latent_feature_extractor_path"),
     _warn(
-        TrainConfig, "read with its switch only", diffusion_feature_extractor_weight=1, merge_network_on_save_strength=1
+        TrainConfig,
+        SWITCHED,
+        diffusion_feature_extractor_weight=1,
+        merge_network_on_save_strength=1,
     ),
-    _warn(TrainConfig, "read with its switch only", latent_feature_loss_weight=1, paramiter_swapping_factor=0.1),
-    _warn(TrainConfig, "read with its switch only", "max_loss_debug"),
+    _warn(
+        TrainConfig,
+        SWITCHED,
+        latent_feature_loss_weight=1,
+        paramiter_swapping_factor=0.1,
+    ),
+    _warn(TrainConfig, SWITCHED, "max_loss_debug"),
     _refuse(
         TrainConfig, NOT_YET, "prompt_saturation_chance negative_prompt short_and_long_captions do_paramiter_swapping"
     ),
-    _warn(TrainConfig, "read with `negative_prompt` only", max_negative_prompts=1),
+    _warn(TrainConfig, "used only with `negative_prompt`", max_negative_prompts=1),
     _refuse(TrainConfig, ELSEWHERE, "train_turbo free_u weight_jitter short_and_long_captions_encoder_split"),
     _refuse(TrainConfig, ELSEWHERE, "standardize_images standardize_latents adaptive_scaling_factor"),
     _warn(TrainConfig, ELSEWHERE, train_refiner=(True, False), switch_boundary_every=1, audio_loss_multiplier=1),
     _warn(TrainConfig, ELSEWHERE, "adapter_assist_name_or_path match_adapter_assist", match_adapter_chance=0),
     _refuse(EmaConfig, NOT_YET, "use_feedback", param_multiplier=1),
-    _warn(LrSchedulerParams, "the schedule always takes `train.steps`", "total_iters T_max num_training_steps"),
-    _refuse(LrSchedulerParams, "`warmup_steps` and `min_lr` say it", factor=1, start_factor=1, end_factor=0),
-    _warn(ModelConfig, "`train.dtype` stands", "dtype"),
+    _warn(LrSchedulerParams, "the schedule always spans `train.steps`", "total_iters T_max num_training_steps"),
+    _refuse(LrSchedulerParams, "use `warmup_steps` and `min_lr` instead", factor=1, start_factor=1, end_factor=0),
+    _warn(ModelConfig, "`train.dtype` is used instead", "dtype"),
     _warn(ModelConfig, "does not change the training; not supported yet", "compile block_compile compile_fullgraph"),
-    _warn(ModelConfig, "read with `compile` only", "cache_size_limit", compile_mode="default", compile_dynamic=True),
-    _warn(ModelConfig, "saves memory, not supported yet", "split_model_over_gpus"),
+    _warn(ModelConfig, "used only with `compile`", "cache_size_limit", compile_mode="default", compile_dynamic=True),
+    _warn(ModelConfig, "saves memory; not supported yet", "split_model_over_gpus"),
     _warn(ModelConfig, DEAD, "vae_device te_device in_context extras_name_or_path"),
-    _warn(ModelConfig, "caches are found by content", "latent_space_version"),
+    _warn(ModelConfig, "caches are found by their content", "latent_space_version"),
     _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter inference_lora_path lora_path"),
     _refuse(ModelConfig, NOT_YET, "unconditional_lora_path quantize_kwargs attn_masking"),
-    _refuse(ModelConfig, "layers of a full fine-tune cannot be chosen yet", "ignore_if_contains only_if_contains"),
+    _refuse(
+        ModelConfig, "choosing layers of a full fine-tune is not supported yet", "ignore_if_contains only_if_contains"
+    ),
     _refuse(
         ModelConfig, ELSEWHERE, "is_v2 is_v3 is_xl is_sd3 is_ssd is_vega is_v_pred is_pixart is_auraflow is_lumina2"
     ),
     _refuse(ModelConfig, ELSEWHERE, "unet_path refiner_name_or_path experimental_xl use_flux_cfg"),
     _warn(ModelConfig, ELSEWHERE, text_encoder_bits=16, use_text_encoder_1=True, use_text_encoder_2=True),
-    _warn(SampleConfig, "samples are drawn with the model's own sampler", sampler="flowmatch"),
+    _warn(SampleConfig, "samples are generated with the model's own sampler", sampler="flowmatch"),
     _warn(SampleConfig, "changes samples only; not supported yet", "guidance_rescale do_cfg_norm extra_values"),
     _warn(
         SampleConfig,
@@ -200,7 +234,7 @@ QTYPES_OF_OTHERS = frozenset(
     ]
 )
 
-# Values that ai-toolkit knows for a key of ours and we do not: their message says so.
+# Values that ai-toolkit accepts for a key and this trainer does not; the error message says "not supported yet".
 UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (JobFile, "job"): frozenset(["train", "extract", "mod", "generate"]),
     (NetworkConfig, "type"): frozenset(["lokr", "dora", "fullrank", "locon", "lycoris", "lorm"]),

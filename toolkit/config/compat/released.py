@@ -1,64 +1,80 @@
-"""Which released weights a job names, told by their names alone, before anything is downloaded."""
+"""Identifies which released weights a job names, from their names alone, before anything is downloaded."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards import ModelCard, Variant
+from toolkit.cards import ModelCard, Sign, Variant
+from toolkit.files import read_safetensors_header
 
 Finding = tuple[tuple[str, ...], str]
-# What a repository or file of the same weights in another number format adds to the name.
+_TENSORS = ".safetensors"
+_MAX_HEADERS = 16  # how many files of a folder have their headers read
+# Suffixes of repositories and files that hold the same weights in another number format.
 _FORMATS = re.compile(r"(-(fp8|fp8mixed|scaled|bf16|fp16|e4m3fn|nvfp4|mixed|diffusers))+$")
 
 
 def plain_name(name_or_path: str) -> str:
-    """`black-forest-labs/FLUX.2-klein-9B-fp8` -> `flux-2-klein-9b`; the same of a path or a file name."""
+    """Normalise a hub id, path or file name: `black-forest-labs/FLUX.2-klein-9B-fp8` -> `flux-2-klein-9b`."""
     last = name_or_path.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()
     return _FORMATS.sub("", re.sub(r"[._]", "-", last.removesuffix(".safetensors")))
 
 
 def variant_of(model: Mapping[str, Any], card: ModelCard) -> Variant | None:
-    """The variant of the card that a `model` section names. `model_index.json` of a local folder counts before names.
+    """The variant of the card that a `model` section names; what local files show outranks names.
 
     Args:
-        model: the section as written.
-        card: of its arch.
+        model: the `model` section as written.
+        card: the card of the section's arch.
     """
-    place = _place(model)
-    index = _model_index(Path(place).expanduser())
-    names = _names_at(place, card)
+    source = _source(model)
+    index = _read_json(Path(source).expanduser() / "model_index.json")
     for variant in card.variants:
         if variant.index_key is not None and variant.index_key in index:
-            if index[variant.index_key] is True:
-                return variant
-        elif names.intersection(variant.names) and not names.intersection(card.names):
+            is_it = index[variant.index_key] is True
+        else:
+            shown = None if variant.sign is None else _shows(Path(source).expanduser(), variant.sign)
+            is_it = _is_named(variant, source, card) if shown is None else shown
+        if is_it:
             return variant
     return None
 
 
+def card_of(model: Mapping[str, Any], card: ModelCard) -> ModelCard:
+    """The card with the capabilities of the weights that a `model` section names.
+
+    A variant's consent key counts as a capability, because the key has an effect only with those weights.
+    """
+    variant = variant_of(model, card)
+    if variant is None:
+        return card
+    return replace(card, capabilities=card.capabilities - variant.lacks | {variant.consent})
+
+
 def label_of(model: Mapping[str, Any], card: ModelCard) -> str:
-    """The name that people know the weights of a `model` section by."""
+    """The name by which people know the weights of a `model` section."""
     variant = variant_of(model, card)
     return card.label if variant is None else variant.label
 
 
 def wrong_arch(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Finding]:
-    """What is wrong with `arch` where the weights are known by name to be of another one."""
-    place, own = _place(model), cards.get(str(model.get("arch")))
-    if own is None or _names_at(place, own) & _names_of(own):
+    """The problem with `arch` if the name of the weights is known to belong to another arch."""
+    source, own = _source(model), cards.get(str(model.get("arch")))
+    if own is None or _names_at(source, own) & _names_of(own):
         return []
     for card in cards.values():
-        if _names_at(place, card) & _names_of(card):
-            return [(("model", "arch"), f"{place} is {card.label}: set `arch: {card.arch}`")]
+        if _names_at(source, card) & _names_of(card):
+            return [(("model", "arch"), f"{source} is {card.label}: set `arch: {card.arch}`")]
     return []
 
 
 def advice(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Finding]:
-    """What the user should know of the weights that the job names, unless the job says that they do."""
+    """The advice about the weights that the job names, unless the job says that the user knows it."""
     card = cards.get(str(model.get("arch")))
     variant = variant_of(model, card) if card else None
     kwargs = model.get("model_kwargs")
@@ -67,10 +83,13 @@ def advice(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Fin
     if variant.remedy is not None and model.get(variant.remedy):
         return []
     key = "`model_kwargs: {" + variant.consent + ": true}`"
-    return [(("model", "name_or_path"), f"this is {variant.label}. {variant.advice} To train it all the same: {key}")]
+    what = f"this is {variant.label}"
+    if variant.sign is not None and card is not None and not _is_named(variant, _source(model), card):
+        what = f"these weights {variant.sign.says}, like those of {variant.label}"
+    return [(("model", "name_or_path"), f"{what}. {variant.advice} To train it anyway: {key}")]
 
 
-def _place(model: Mapping[str, Any]) -> str:
+def _source(model: Mapping[str, Any]) -> str:
     paths = model.get("model_paths")
     own = paths.get("transformer") if isinstance(paths, dict) else None
     return str(own or model.get("name_or_path") or "")
@@ -80,16 +99,41 @@ def _names_of(card: ModelCard) -> set[str]:
     return {*card.names, *(name for variant in card.variants for name in variant.names)}
 
 
-def _names_at(place: str, card: ModelCard) -> set[str]:
-    """Names that tell what a place holds: of the card's files in a folder, else of the place itself."""
-    folder = Path(place).expanduser()
+def _names_at(source: str, card: ModelCard) -> set[str]:
+    """Normalised names of the card's files in a local folder; if there are none, of `source` itself."""
+    folder = Path(source).expanduser()
     inside = {plain_name(file.name) for file in folder.glob("*.safetensors")} if folder.is_dir() else set()
-    return inside & _names_of(card) or {plain_name(place)}
+    return inside & _names_of(card) or {plain_name(source)}
 
 
-def _model_index(folder: Path) -> Mapping[str, Any]:
+def _is_named(variant: Variant, source: str, card: ModelCard) -> bool:
+    names = _names_at(source, card)
+    return bool(names.intersection(variant.names)) and not names.intersection(card.names)
+
+
+def _shows(place: Path, sign: Sign) -> bool | None:
+    """Whether local files have the sign; None if they cannot tell."""
+    key, value = sign.config
+    for config in (_read_json(place / "transformer" / "config.json"), _read_json(place / "config.json")):
+        if key in config:
+            return bool(config[key] == value)
+    for file in [place] if place.suffix == _TENSORS else sorted(place.glob(f"*{_TENSORS}"))[:_MAX_HEADERS]:
+        names = tuple(_tensor_names(file))
+        if any(name.endswith(sign.present) for name in names):
+            return not any(name.endswith(sign.absent) for name in names)
+    return None
+
+
+def _tensor_names(file: Path) -> Iterable[str]:
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # what is wrong with the folder is said when it is loaded
-    return index if isinstance(index, dict) else {}
+        return read_safetensors_header(file)
+    except (OSError, ValueError, RecursionError):
+        return ()  # loading the file reports what is wrong with it
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}  # loading the folder reports what is wrong with it
+    return content if isinstance(content, dict) else {}

@@ -1,1 +1,1 @@
-"""From the text of a job file to a checked job, with every mistake explained in its place."""
+"""From the text of a job file to a checked job, with every mistake explained where it is."""

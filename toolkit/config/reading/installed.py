@@ -1,4 +1,4 @@
-"""The kinds of process that are installed: what extensions name, with the settings that each takes."""
+"""The kinds of process that are installed: those that extensions register, each with its settings class."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class ProcessKind:
     """A kind of process that job files may name.
 
     Attributes:
-        extension: the class that an extension registers for it.
-        config: its settings.
-        is_built_in: it comes with the trainer.
+        extension: the class that the extension registers for this kind.
+        config: the settings class of this kind.
+        is_built_in: whether this kind comes with the trainer.
     """
 
     extension: type[Extension]
@@ -30,7 +30,7 @@ class ProcessKind:
 
     @property
     def jobs(self) -> tuple[str, ...]:
-        """The kinds of job that may hold it."""
+        """The kinds of job that may contain this process."""
         return tuple(getattr(self.extension, "jobs", Extension.jobs))
 
 
@@ -42,7 +42,7 @@ class Processes:
     broken: tuple[Broken, ...]
 
     def jobs(self) -> dict[str, list[str]]:
-        """For each kind of job, the uids of the processes that it may hold."""
+        """For each kind of job, the uids of the processes that it may contain."""
         found: dict[str, list[str]] = {}
         for uid, kind in self.by_uid.items():
             for job in kind.jobs:
@@ -51,24 +51,24 @@ class Processes:
 
 
 def find_known() -> Known:
-    """What is installed here."""
+    """The models, kinds of process and kinds of job that are installed."""
     found = read_processes()
     return Known(find_cards(), {uid: kind.config for uid, kind in found.by_uid.items()}, found.jobs())
 
 
 def find_processes() -> dict[str, ProcessKind]:
-    """Every kind of process by its uid. Where two have the same, the user's stands."""
+    """Every kind of process by its uid. If two have the same uid, the user's wins."""
     return dict(read_processes().by_uid)
 
 
 def built_in_processes() -> Processes:
-    """Those that come with the trainer, whatever the user has added or put in their place."""
+    """The kinds of process that come with the trainer, ignoring what the user has added or overridden."""
     return read_processes(tuple(root for root in ROOTS if root.is_built_in))
 
 
 @cache
 def read_processes(roots: tuple[Root, ...] = ROOTS) -> Processes:
-    """The `AI_TOOLKIT_EXTENSIONS` of every package. No `get_process()` is called."""
+    """The `AI_TOOLKIT_EXTENSIONS` of every package. Does not call `get_process()`."""
     by_uid: dict[str, ProcessKind] = {}
     broken: list[Broken] = []
     for package in find_packages(roots):
@@ -88,23 +88,23 @@ def _kinds_of(package: Package) -> dict[str, ProcessKind]:
 
 
 def _config_of(extension: type[Any]) -> type[ProcessConfig]:
-    """The settings that an extension names.
+    """The settings class of an extension.
 
     Raises:
-        TypeError: they are not a section for a process.
-        Exception: whatever importing them raises.
+        TypeError: it is not a subclass of ProcessConfig, or redefines a shared key.
+        Exception: anything that importing it raises.
     """
     config = getattr(extension, "config", Extension.config)
     if isinstance(config, str):
         module, _, name = config.partition(":")
         config = getattr(importlib.import_module(module), name)
     if not isinstance(config, type) or not issubclass(config, ProcessConfig):
-        what = "must be a subclass of ProcessConfig, or where one is, as `package.module:Class`"
+        what = "must be a subclass of ProcessConfig, or the location of one as `package.module:Class`"
         raise TypeError(f"{extension.__name__}.config {what}; found {config!r}")
     for key, field in config.model_fields.items():
         shared = ProcessConfig.model_fields.get(key)
         if shared is None:
-            is_taken = hasattr(ProcessConfig, key)  # as a method
+            is_taken = hasattr(ProcessConfig, key)  # by a method
         else:
             is_taken = (field.annotation, field.is_required()) != (shared.annotation, shared.is_required())
         if is_taken:

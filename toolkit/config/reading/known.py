@@ -11,11 +11,11 @@ from toolkit.config.process import ProcessConfig
 
 @dataclass(frozen=True)
 class Known:
-    """Validation context of a job file: with it paths and names are checked too.
+    """The validation context of a job file. Without it, paths and names are not checked.
 
     Attributes:
-        cards: the models by arch.
-        processes: the settings of each kind of process, by the value of `type`.
+        cards: the model cards by arch.
+        processes: the settings class of each kind of process, by its `type`.
         jobs: for each kind of job, the values of `type` that its processes may have.
     """
 

@@ -1,4 +1,4 @@
-"""Which section stands where in one job: an entry of `process` has the settings of its kind."""
+"""Which section class applies at each location of a job: that of an entry of `process` depends on its type."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PROCESSES: Location = ("config", "process")
 
 @dataclass(frozen=True)
 class Layout:
-    """The sections of one job.
+    """The section classes of one job.
 
     Attributes:
-        processes: the settings of each entry of `config.process`.
-        tree: the parsed job, whose values decide some sections: those of the optimizer that it names, for one.
+        processes: the settings class of each entry of `config.process`.
+        tree: the parsed job; some of its values decide a section class, such as the optimizer that it names.
     """
 
     processes: tuple[type[ProcessConfig], ...] = ()
@@ -29,16 +29,16 @@ class Layout:
 
     @classmethod
     def of(cls, tree: Any, known: Known) -> Layout:
-        """That of a parsed job file, which may have any mistake."""
+        """The layout of a parsed job file, which may contain any mistake."""
         entries = _value_or_none(tree, PROCESSES)
         kinds = tuple(kind_of(entry, known.processes) for entry in entries) if isinstance(entries, list) else ()
         return cls(kinds, tree)
 
     def section_at(self, location: Location) -> type[Section] | None:
-        """The section at a location, or None if no section stands there."""
+        """The section class at a location, or None if the location is not a section."""
         section: type[Section] | None = JobFile
         for depth, part in enumerate(location):
-            if isinstance(part, int):  # an entry of a list of sections is such a section
+            if isinstance(part, int):  # the entries of a list of sections have the class of the list
                 is_known = section is ProcessConfig and part < len(self.processes)
                 section = self.processes[part] if is_known else section
             else:
@@ -47,24 +47,26 @@ class Layout:
         return section
 
     def entries(self, tree: Any) -> Iterator[tuple[Location, type[ProcessConfig], dict[str, Any]]]:
-        """Every entry of `process` that is a mapping, with its location and its settings."""
+        """Every entry of `process` that is a mapping: its location, its settings class, and the entry."""
         entries = _value_or_none(tree, PROCESSES)
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             if isinstance(entry, dict):
                 yield (*PROCESSES, index), self.processes[index], entry
 
     def sections_around(self, location: Location) -> dict[str, type[Section]]:
-        """Every section of the job by its path; of its processes only the one that the location is in, or the first."""
+        """Every section class of the job by its path; of the processes, only that at `location`, or the first."""
         is_inside = location[:2] == PROCESSES and len(location) > 2
         section = self.section_at((*PROCESSES, location[2] if is_inside else 0))
         return job_sections(section if section is not None and issubclass(section, ProcessConfig) else ProcessConfig)
 
     def mappings(self, tree: Any, location: Location = ()) -> Iterator[tuple[Location, type[Section], dict[str, Any]]]:
-        """Every mapping of a tree that is a section, outer ones first. Its keys may be changed before going on.
+        """Every mapping in a tree that is a section, outermost first: its location, its section class, and the mapping.
+
+        The caller may change a mapping's keys before asking for the next one.
 
         Args:
-            tree: what stands at the location.
-            location: where in the job to begin.
+            tree: the value at `location`.
+            location: location in the job to begin at.
         """
         section = self.section_at(location)
         if isinstance(tree, list):
@@ -77,7 +79,7 @@ class Layout:
                     yield from self.mappings(tree[key], (*location, key))
 
     def name_as_written(self, location: Location, tree: Any) -> Location:
-        """The location with that name of its key that the tree uses."""
+        """The location with its key replaced by the alias that the tree uses, if it uses one."""
         section = self.section_at(location[:-1])
         here = _value_or_none(tree, location[:-1])
         for alias, key in section.aliases.items() if section and isinstance(here, dict) else ():

@@ -1,4 +1,4 @@
-"""A job file, read and checked in one go."""
+"""Reads a job file and checks it as a whole."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from toolkit.config.compat.released import card_of
 from toolkit.config.job import JobConfig, JobFile
-from toolkit.config.paths import usable
+from toolkit.config.paths import checked_path
 from toolkit.config.reading.installed import find_known
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.layout import Layout
@@ -38,15 +39,15 @@ Finding = tuple[Location, str]
 
 
 def load_job(path: str | Path, name: str | None = None, overrides: Sequence[str] = ()) -> JobConfig:
-    """Read and check a job file. Variables of a `.env` in the working directory are set first.
+    """Read and check a job file. First sets the variables of a `.env` file in the working directory.
 
     Args:
-        path: the file, or its name in `config/`, with or without extension.
-        name: stands for `[name]` in the file.
-        overrides: `train.steps=20` and the like, below `config.process[0]`.
+        path: path of the job file, or its name in `config/`, with or without extension.
+        name: replaces `[name]` in the file.
+        overrides: assignments such as `train.steps=20`, relative to `config.process[0]`.
 
     Raises:
-        JobError: with everything that is wrong.
+        JobError: the file has mistakes; the error lists them all.
     """
     load_env_file(Path.cwd())
     found = find_job_file(str(path))
@@ -86,14 +87,14 @@ def check_job(
     """Check a parsed job; `places` are those of its text.
 
     Raises:
-        JobError: with everything that is wrong.
+        JobError: the job has mistakes; the error lists them all.
     """
     problems = apply_overrides(tree, overrides, Layout.of(tree, known))
     written, name_problems = fill_name(tree, name)
     problems += name_problems
     expanded, secrets, findings = expand_variables(written)
     secrets = {**secrets_of_environment(), **secrets}
-    if what := unsupported_job(expanded, known):  # its processes are of kinds that are not known: no more to say
+    if what := unsupported_job(expanded, known):  # its process types are unknown too, so nothing else can be checked
         raise JobError(str(path), [Problem("job", what)])
     findings += written_secrets(written)
     layout = Layout.of(expanded, known)
@@ -101,9 +102,9 @@ def check_job(
     findings += tidy_findings
     given = given_keys(expanded)
     for location, kind, entry in layout.entries(expanded):
-        settled = kind.settle(entry, known.cards)
-        findings += [((*location, *below), what) for below, what in settled.problems]
-        notices += [((*location, *below), what) for below, what in settled.notices]
+        prepared = kind.prepare(entry, known.cards)
+        findings += [((*location, *below), what) for below, what in prepared.problems]
+        notices += [((*location, *below), what) for below, what in prepared.notices]
     findings += misplaced(expanded, layout, known)
     job, num_hidden = None, 0
     try:
@@ -125,25 +126,26 @@ def check_job(
 
 
 def _remarks(job: JobFile, from_the_card: frozenset[Location], known: Known) -> list[Finding]:
-    """What is to be said of keys because of the settings around them."""
+    """The notices about keys that depend on the job's other settings."""
     found: list[Finding] = []
     for index, process in enumerate(job.config.process):
         if isinstance(process, TrainingProcessConfig):
             location = ("config", "process", index)
             own = {where[3:] for where in from_the_card if where[:3] == location}
             card = known.cards.get(process.model.arch)
+            card = None if card is None else card_of(process.model.model_dump(mode="json"), card)
             found += [((*location, *below), what) for below, what in remarks(process, card, from_the_card=own)]
     return found
 
 
 def find_job_file(name: str) -> Path:
-    """The file that a user names.
+    """The path of the job file that the user means by `name`.
 
     Raises:
-        JobError: there is none.
+        JobError: there is no such file.
     """
     try:
-        as_given = usable(Path(name))
+        as_given = checked_path(Path(name))
     except ValueError as error:
         raise JobError(shortened(name), [Problem("job file", str(error))]) from error
     candidates = [as_given]
@@ -153,7 +155,7 @@ def find_job_file(name: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise JobError(name, [Problem(name, f"no such job file, neither here ({Path.cwd()}) nor in config/")])
+    raise JobError(name, [Problem(name, f"there is no such job file in {Path.cwd()} or in config/")])
 
 
 def _in_order(
@@ -164,7 +166,7 @@ def _in_order(
     *,
     severity: Severity = "error",
 ) -> list[Problem]:
-    """In the order of the file, and one for each place: later ones there follow from the first."""
+    """The findings in file order, one per location: any others at a location follow from the first."""
     first: dict[Location, str] = {}
     for location, what in findings:
         first.setdefault(layout.name_as_written(location, written), what)

@@ -1,4 +1,4 @@
-"""Places in a job file: ("config", "process", 0, "train", "lr") is shown as config.process[0].train.lr."""
+"""Locations in a job file: ("config", "process", 0, "train", "lr") is shown as config.process[0].train.lr."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ Location = tuple[str | int, ...]
 
 
 def text_of(location: Location) -> str:
-    """The location as users read it."""
+    """The location as shown to users."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def value_at(tree: Any, location: Location) -> Any:
-    """The value there.
+    """The value at a location.
 
     Raises:
-        LookupError: there is none.
+        LookupError: the tree has no such location.
     """
     for part in location:
         in_dict = isinstance(tree, dict) and part in tree
@@ -29,7 +29,7 @@ def value_at(tree: Any, location: Location) -> Any:
 
 
 def order_of(tree: Any, location: Location) -> tuple[int, ...]:
-    """A sort key that puts locations in the order of the file; what the file lacks comes last in its section."""
+    """A sort key that puts locations in file order; keys missing from the file come last in their section."""
     order = []
     for part in location:
         keys: Sequence[Any] = (

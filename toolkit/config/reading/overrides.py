@@ -1,4 +1,4 @@
-"""`--set train.steps=20`: values from the command line in place of the file's, below `config.process[0]`."""
+"""`--set train.steps=20`: values from the command line that override the file's, relative to `config.process[0]`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PROCESS: Location = ("config", "process", 0)
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], layout: Layout) -> list[Problem]:
-    """Change `tree` in place. A key that does not exist is written all the same, for validation to find.
+    """Change `tree` in place. Unknown keys are written too, and left for validation to report.
 
     Args:
         tree: the parsed job file.
-        overrides: `KEY=VALUE` each; KEY is a dotted path in which numbers index lists, VALUE is YAML.
-        layout: of the job; knows other names of keys.
+        overrides: strings `KEY=VALUE`; KEY is a dotted path in which numbers index lists, VALUE is YAML.
+        layout: the layout of the job, which knows the aliases of keys.
     """
     try:
         process = value_at(tree, PROCESS)
     except LookupError:
-        return []  # that there is no process is said elsewhere
+        return []  # validation reports that there is no process
     problems = []
     for override in overrides:
         try:
@@ -38,39 +38,39 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], layout: Layo
 def _apply(process: Any, override: str, layout: Layout) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
-        raise ValueError("write it as KEY=VALUE, such as train.steps=20")
+        raise ValueError("must be KEY=VALUE, such as train.steps=20")
     *parents, last = path.strip().split(".")
-    place = process
+    parent = process
     location = PROCESS
     for name in parents:
-        place, part = _step(place, name)
+        parent, part = _step(parent, name)
         location = (*location, part)
-    if isinstance(place, list):
-        place[_index(place, last)] = parse_value(text)
-    elif isinstance(place, dict):
+    if isinstance(parent, list):
+        parent[_index(parent, last)] = parse_value(text)
+    elif isinstance(parent, dict):
         for other in _other_names(layout.section_at(location), last):
-            place.pop(other, None)
-        place[last] = parse_value(text)
+            parent.pop(other, None)
+        parent[last] = parse_value(text)
     else:
-        raise ValueError(f"there is no `{last}` in a value")
+        raise ValueError(f"there is no `{last}` here: the key before it has a plain value")
 
 
-def _step(place: Any, part: str) -> tuple[Any, str | int]:
-    if isinstance(place, list):
-        index = _index(place, part)
-        return place[index], index
-    if not isinstance(place, dict):
-        raise ValueError(f"there is no `{part}` in a value")
-    if place.get(part) is None:
-        place[part] = {}
-    return place[part], part
+def _step(parent: Any, part: str) -> tuple[Any, str | int]:
+    if isinstance(parent, list):
+        index = _index(parent, part)
+        return parent[index], index
+    if not isinstance(parent, dict):
+        raise ValueError(f"there is no `{part}` here: the key before it has a plain value")
+    if parent.get(part) is None:
+        parent[part] = {}
+    return parent[part], part
 
 
-def _index(place: list[Any], part: str) -> int:
+def _index(entries: list[Any], part: str) -> int:
     if not part.isdecimal():
-        raise ValueError(f"`{part}` stands for an entry of a list: give its number, from 0")
-    if int(part) >= len(place):
-        raise ValueError(f"there is no entry {part}: the list has {len(place)}, counted from 0")
+        raise ValueError(f"`{part}` must be the number of a list entry, counted from 0")
+    if int(part) >= len(entries):
+        raise ValueError(f"there is no entry {part}: the list has {len(entries)}, counted from 0")
     return int(part)
 
 

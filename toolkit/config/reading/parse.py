@@ -14,27 +14,27 @@ import yaml
 from toolkit.errors import JobError, Problem
 
 EXTENSIONS = (".yaml", ".yml", ".json", ".jsonc")
-LARGEST_FILE_BYTES = 250_000  # which takes YAML one to two seconds
+LARGEST_FILE_BYTES = 250_000  # parsing YAML of this size takes one to two seconds
 DEEPEST = 50
-MOST_VALUES = 100_000  # with every alias written out
-# A comment that is not closed reaches to the end: looking for its end again from every `/*` in it would take minutes.
+MOST_VALUES = 100_000  # with every alias expanded
+# An unclosed comment extends to the end of the file: searching for its end from every `/*` in it would take minutes.
 JSON_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 JSON_STRING_OR_LAST_COMMA = re.compile(r'"(?:\\.|[^"\\\n])*"|,(?=\s*[\]}])')
 TAG = "tag:yaml.org,2002:"
 FLOAT_TAG, TIMESTAMP_TAG, MERGE_TAG = (f"{TAG}{kind}" for kind in ("float", "timestamp", "merge"))
 PLAIN_TAGS = {f"{TAG}{kind}" for kind in ("bool", "float", "int", "map", "null", "seq", "str")}
-HALF_CHARACTER = 'holds half of a character ("\\ud800" and the like): write the character itself'
+HALF_CHARACTER = 'contains half of a surrogate pair (such as "\\ud800"): write the character itself'
 BACKSLASHES = (
-    "In double quotes a backslash begins a special character: write paths with / instead, or with two backslashes"
+    "In double quotes a backslash starts a special character: write paths with / instead, or with two backslashes"
 )
-# YAML 1.1 reads 1e-4 as text, because it has no point
+# YAML 1.1 reads 1e-4 as a string, because it has no decimal point
 FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|nan)$"
 )
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number and 2024-01-01 as text, remembers keys that stand twice, and knows plain values only."""
+    """Reads 1e-4 as a number and 2024-01-01 as a string, records duplicate keys, and accepts plain values only."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -42,20 +42,20 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
 
     def read(self) -> Any:
-        """The only document.
+        """The value of the only document.
 
         Raises:
-            yaml.YAMLError: it is none, or its aliases stand for too much.
+            yaml.YAMLError: the text is not one valid document, or its aliases expand to too many values.
         """
         node = self.get_single_node()
         if node is None:
             return None
         if _expanded_size(node, {}) > MOST_VALUES:
-            raise yaml.YAMLError(f"its aliases (*name) stand for more than {MOST_VALUES:,} values: write fewer of them")
+            raise yaml.YAMLError(f"its aliases (*name) expand to more than {MOST_VALUES:,} values: use fewer of them")
         return self.construct_document(node)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As the parent, which would go on until the stack is full."""
+        """As in the parent class, which would recurse until the stack overflows, but with a limit on depth."""
         self._depth += 1
         if self._depth > DEEPEST:
             mark = self.peek_event().start_mark
@@ -65,11 +65,11 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As the parent; a value that its tag cannot be is a YAML error with its place."""
+        """As in the parent class, but a value that does not fit its tag is a YAML error with its location."""
         try:
             value = super().construct_object(node, deep=deep)
         except (ValueError, KeyError, AttributeError) as error:  # 0b_, `!!bool maybe`, a number of 5000 digits
-            what = f"cannot be read as {node.tag.removeprefix(TAG)}; in quotes it is a text"
+            what = f"cannot be read as {node.tag.removeprefix(TAG)}; put it in quotes to make it a string"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
         if isinstance(value, str) and not is_whole_text(value):
             raise yaml.constructor.ConstructorError(None, None, HALF_CHARACTER, node.start_mark)
@@ -82,7 +82,7 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == MERGE_TAG or not isinstance(key, str):
                 continue
             if key in first_lines:
-                what = f"`{key}` stands twice in this section, first in line {first_lines[key]}"
+                what = f"`{key}` is given twice in this section, first in line {first_lines[key]}"
                 self.duplicates.append(Problem(f"line {mark.line + 1}, column {mark.column + 1}", what))
             first_lines.setdefault(key, mark.line + 1)
         return self.construct_mapping(node, deep=True)
@@ -108,14 +108,14 @@ def read_file(path: Path) -> str:
     """The text of a job file.
 
     Raises:
-        JobError: it cannot be read.
+        JobError: the file cannot be read.
     """
     if path.suffix.lower() not in EXTENSIONS:
         raise _error(path, "file name", f"must end in {', '.join(EXTENSIONS)}")
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE_BYTES:
-            what = f"has {size / 1e6:.1f} MB, and a job file has a few kB: is it the right file?"
+            what = f"has {size / 1e6:.1f} MB, but a job file has a few kB: is it the right file?"
             raise _error(path, str(path), what)
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -143,8 +143,8 @@ def parse_text(path: Path, text: str) -> dict[str, Any]:
         raise _error(path, str(path), f"has {len(text) / 1e6:.1f} MB, and a job has a few kB: is it the right text?")
     tree = _parse_json(path, text) if is_json(path) else _parse_yaml(path, text)
     if not isinstance(tree, dict):
-        what = "is empty" if tree is None else "is no mapping"
-        raise _error(path, str(path), f"{what}: a job file has `job` and `config` at the top")
+        what = "is empty" if tree is None else "is not a mapping"
+        raise _error(path, str(path), f"{what}: a job file has `job` and `config` at the top level")
     return tree
 
 
@@ -164,15 +164,16 @@ def as_yaml(text: str) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """A value as a YAML job file would have it.
+    """Parse a value as in a YAML job file.
 
     Raises:
-        ValueError: it is no YAML.
+        ValueError: it is not valid YAML.
     """
     try:
         return _plain(_Loader(text).read())
     except yaml.YAMLError as error:
-        raise ValueError(f'"{shortened(text)}" is no YAML value: {getattr(error, "problem", None) or error}') from error
+        what = getattr(error, "problem", None) or error
+        raise ValueError(f'"{shortened(text)}" is not a YAML value: {what}') from error
 
 
 def _parse_yaml(path: Path, text: str) -> Any:
@@ -197,7 +198,7 @@ def _parse_json(path: Path, text: str) -> Any:
     def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         twice = sorted(key for key, count in Counter(keys).items() if count > 1)
-        duplicates.extend(Problem(f"`{key}`", "stands twice in the same section") for key in twice)
+        duplicates.extend(Problem(f"`{key}`", "is given twice in the same section") for key in twice)
         return dict(pairs)
 
     text = as_yaml(text)
@@ -206,7 +207,7 @@ def _parse_json(path: Path, text: str) -> Any:
     except json.JSONDecodeError as error:
         what = f"{error.msg}{_on_backslashes(error.msg)}"
         raise _error(path, f"line {error.lineno}, column {error.colno}", what) from error
-    except ValueError as error:  # a number of more digits than python reads
+    except ValueError as error:  # a number with more digits than Python accepts
         raise _error(path, str(path), str(error).partition(":")[0]) from error
     except RecursionError as error:
         raise _error(path, str(path), "is nested too deeply") from error
@@ -219,21 +220,21 @@ def _parse_json(path: Path, text: str) -> Any:
 
 def _blank_unless_string(match: re.Match[str]) -> str:
     found = match[0]
-    return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)  # keeps lines and columns
+    return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)  # keeps line and column numbers
 
 
 def _on_backslashes(complaint: str) -> str:
-    """Advice for whoever has written a path of Windows in double quotes."""
+    """Advice if an error may come from a Windows path in double quotes; else empty."""
     return f". {BACKSLASHES}" if "escape" in complaint else ""
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """The beginning of a long text."""
+    """The text, cut to at most `length` characters with `...` at the end if it is longer."""
     return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values below a node when every alias is written out; one that holds itself counts once, and fails later."""
+    """Number of values below a node, aliases expanded; an alias that contains itself counts once (it fails later)."""
     if id(node) not in known:
         known[id(node)] = 1
         parts: list[yaml.Node] = []
@@ -246,7 +247,7 @@ def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def is_whole_text(text: str) -> bool:
-    """False if it holds half of a surrogate pair, which cannot be written to any file."""
+    """False if the text contains half of a surrogate pair, which cannot be written to a file."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -255,7 +256,7 @@ def is_whole_text(text: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A tree in which nothing is shared (YAML anchors share) and every key is text."""
+    """A copy of a tree in which no value is shared (as YAML anchors do) and every key is a string."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):

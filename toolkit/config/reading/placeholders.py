@@ -1,4 +1,4 @@
-"""`[name]` and `${VAR}` in job files, and keeping what `${VAR}` stands for out of sight."""
+"""Replaces `[name]` and `${VAR}` in job files, and redacts the values of `${VAR}` from output."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ from toolkit.config.reading.locations import Location
 from toolkit.errors import JobError, Problem
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
-SHORTEST_SECRET = 4  # replacing shorter values would only make texts unreadable
+SHORTEST_SECRET = 4  # replacing shorter values would only make the output unreadable
 SECRET_NAME = re.compile(r"(^|_)(token|api_?key|secret|password)$", re.IGNORECASE)
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 
 
 def load_env_file(folder: Path) -> None:
-    """Set the variables of `.env` in `folder`, if there is one. What is set already stays.
+    """Set the environment variables in `.env` in `folder`, if there is one. Variables already set are kept.
 
     Raises:
-        JobError: it is not UTF-8, or holds a zero byte.
+        JobError: the file cannot be read, is not UTF-8, or contains a zero byte.
     """
     path = folder / ".env"
     try:
         dotenv.load_dotenv(path, override=False)
     except (OSError, ValueError) as error:
-        what = f"cannot be read ({error}); it has lines NAME=value in UTF-8. Mend or remove it"
+        what = f"cannot be read ({error}); it must have lines NAME=value in UTF-8. Fix or remove it"
         raise JobError(str(path), [Problem(str(path), what)]) from error
 
 
 def secrets_of_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that hold secrets by their names, such as HF_TOKEN and WANDB_API_KEY."""
+    """The environment variables whose names say that they are secrets, such as HF_TOKEN and WANDB_API_KEY."""
     environment = os.environ if environment is None else environment
     return {name: value for name, value in environment.items() if SECRET_NAME.search(name) and len(value) >= 8}
 
 
 def written_secrets(tree: dict[str, Any]) -> list[tuple[Location, str]]:
-    """Where a job file holds a secret itself, which would be stored with every copy of it."""
+    """The locations at which a job file itself contains a secret, which would be stored with every copy of the file."""
     found: list[tuple[Location, str]] = []
 
     def look(text: str, location: Location) -> str:
         is_named_so = bool(location) and SECRET_NAME.search(str(location[-1])) and not VARIABLE.search(text)
         if HUB_TOKEN.search(text) or (is_named_so and text):
-            what = "looks like a secret, and job files are copied and shared. Set it as a variable, in .env for example"
+            what = (
+                "looks like a secret, but job files are copied and shared. Write `${NAME}` here, and set the variable "
+                "in .env"
+            )
             found.append((location, what))
         return text
 
@@ -56,37 +59,40 @@ def written_secrets(tree: dict[str, Any]) -> list[tuple[Location, str]]:
 
 
 def fill_name(tree: dict[str, Any], name: str | None) -> tuple[dict[str, Any], list[Problem]]:
-    """Replace `[name]` everywhere by `name`, or by `config.name` where none is given.
+    """Replace `[name]` everywhere by `name`, or by `config.name` if `name` is None.
 
-    A job without `config.name` takes `name`. One that has its own, and `[name]` nowhere but in `meta`, which names no
-    file, would do something else than whoever gives a name expects.
+    If the job has no `config.name`, it becomes `name`. If the job has another `config.name`, and uses `[name]` nowhere
+    except in `meta` (which names no file), then `name` would have no effect, which is a problem.
+
+    Returns:
+        The new tree and the problems.
     """
     config = tree.get("config")
     if not isinstance(config, dict):
-        return tree, []  # that it is missing is said elsewhere
+        return tree, []  # validation reports that it is missing
     if config.get("name") is None and name is not None:
         config = {"name": name, **{key: value for key, value in config.items() if key != "name"}}
         tree = {**tree, "config": config}
     own = config.get("name")
     is_asked = "[name]" in json.dumps({**tree, "meta": None}, ensure_ascii=False, default=str)
     if name is not None and isinstance(own, str) and not is_asked and name != own:
-        what = f'is "{own}", so that `--name {name}` would change nothing'
+        what = f'is "{own}", so `--name {name}` would have no effect'
         return tree, [Problem("config.name", f'{what}. Write `name: "[name]"` here, or leave --name out')]
     name = name if name is not None else own
     if not isinstance(name, str):
         return tree, []
     if name == config.get("name") and "[name]" in name:
-        return tree, [Problem("config.name", "needs a name for `[name]`: give one with --name")]
+        return tree, [Problem("config.name", "contains `[name]`, which has no value: give one with --name")]
     return _map_texts(tree, lambda text, _: text.replace("[name]", name)), []
 
 
 def expand_variables(
     tree: dict[str, Any], environment: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], dict[str, str], list[tuple[Location, str]]]:
-    """Replace every `${VAR}` by the environment variable.
+    """Replace every `${VAR}` by the value of the environment variable.
 
     Returns:
-        The new tree, the values that were put in by name, and what is wrong at which location.
+        The new tree, the values used by variable name, and the problems with their locations.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, str] = {}
@@ -115,7 +121,7 @@ def redact(text: str, secrets: Mapping[str, str]) -> str:
 
 
 def redact_texts(value: Any, secrets: Mapping[str, str]) -> Any:
-    """A tree with every text in it redacted; keys, numbers and switches stay as they are."""
+    """A copy of a tree with every string value redacted; keys, numbers and booleans stay as they are."""
     return _map_texts(value, lambda text, _: redact(text, secrets))
 
 

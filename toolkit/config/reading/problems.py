@@ -1,4 +1,4 @@
-"""pydantic's complaints in the words of someone who writes job files."""
+"""Turns pydantic's validation errors into messages for people who write job files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toolkit.config.reading.suggest import nearest, question
 from toolkit.section import Section
 
 LONGEST_VALUE = 60
-MOST_EXPLAINED = 100  # a file with more mistakes is not a job, and finding the nearest keys takes time
+MOST_EXPLAINED = 100  # a file with more mistakes is not a job file, and finding similar keys takes time
 NEEDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -31,11 +31,11 @@ NEEDS = {
     "int_parsing_size": "a smaller number",
     "float_type": "a number",
     "float_parsing": "a number",
-    "finite_number": "a number that is not infinite",
+    "finite_number": "a finite number",
     "number_type": "a number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "string_type": "text (quotes make a number a text)",
+    "string_type": "text (put a number in quotes to make it text)",
     "tuple_type": "a list",
     "list_type": "a list",
     "dict_type": "keys with values",
@@ -44,20 +44,20 @@ NEEDS = {
     "too_short": "at least {min_length} entry",
     "too_long": "at most {max_length} entries",
     "string_too_short": "some text",
-    "greater_than": "more than {gt:g}",
+    "greater_than": "a number above {gt:g}",
     "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
+    "less_than": "a number below {lt:g}",
     "less_than_equal": "at most {le:g}",
 }
 
 
 def explain(error: ValidationError, written: Mapping[str, Any], layout: Layout) -> list[tuple[Location, str]]:
-    """What is wrong where: the first `MOST_EXPLAINED` mistakes.
+    """The first `MOST_EXPLAINED` mistakes, each with its location.
 
     Args:
-        error: what `JobFile` says about the tidied job.
-        written: the job as its file has it. Values are shown from here, so that no `${VAR}` is shown expanded.
-        layout: which section stands where in it.
+        error: the error from validating the tidied job as a `JobFile`.
+        written: the job as written in the file. Values are shown from here, so that no `${VAR}` is shown expanded.
+        layout: the layout of the job.
     """
     found = []
     for details in error.errors(include_url=False)[:MOST_EXPLAINED]:
@@ -68,7 +68,7 @@ def explain(error: ValidationError, written: Mapping[str, Any], layout: Layout) 
 
 
 def _follows_from_another(details: ErrorDetails) -> bool:
-    """pydantic counts only the good entries of a list, and makes no default from a bad value."""
+    """Whether an error follows from another: pydantic counts only valid entries, and skips defaults of bad values."""
     return details["type"] == "default_factory_not_called" or bool(details["type"] == "too_short" and details["input"])
 
 
@@ -81,13 +81,13 @@ def _what(details: ErrorDetails, value: str | None, layout: Layout) -> str:
         homes = layout.sections_around(details["loc"])
         return f"unknown key{found}.{'' if section is None else _right_key(str(key), section, homes)}"
     if kind == "missing":
-        return "needs one entry more" if isinstance(key, int) else f"missing. {_description(field)}".rstrip()
+        return "needs one more entry" if isinstance(key, int) else f"missing. {_description(field)}".rstrip()
     if kind == "literal_error":
         return _wrong_choice(details, section, value or "", layout)
     if kind == "value_error":
         return str(details["ctx"]["error"])
     if kind == "string_pattern_mismatch" and field is not None:
-        return f"there is no such value{found}. Choose {_description(field)}"
+        return f"not a valid value{found}. Choose {_description(field)}"
     if kind in NEEDS:
         return f"needs {NEEDS[kind].format(**details.get('ctx', {}))}{found}"
     return f"{details['msg']}{found}"
@@ -112,10 +112,10 @@ def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: s
     choice = next((note for note in field.metadata if isinstance(note, ChoiceOf)), None) if field else None
     if choice is None:
         return _choose(value, choices, unsupported)
-    besides = choice.besides(value_at(layout.tree, details["loc"][:-1])) if choice.besides else ""
+    also = choice.also_change(value_at(layout.tree, details["loc"][:-1])) if choice.also_change else ""
     if advice := choice.advice(str(details["input"])):
-        return f"there is no {value} here. Write {advice}{besides}"
-    return f"{_choose(value, choices, unsupported)}{besides}"
+        return f"{value} is not known here. Write {advice}{also}"
+    return f"{_choose(value, choices, unsupported)}{also}"
 
 
 def _choose(value: str, choices: Sequence[str], unsupported: Collection[str]) -> str:
@@ -123,18 +123,18 @@ def _choose(value: str, choices: Sequence[str], unsupported: Collection[str]) ->
     typed = value.strip('"')
     if typed.lower() in unsupported:
         return f"{value} is not supported yet. {choose}"
-    return f"there is no {value}.{question(nearest(typed, choices))} {choose}"
+    return f"{value} is not known.{question(nearest(typed, choices))} {choose}"
 
 
 def unsupported_job(tree: Mapping[str, Any], known: Known) -> str | None:
-    """What to say of a kind of job that ai-toolkit has and no process here belongs to; None where there is another."""
+    """The error message if `job` is a kind that ai-toolkit has and no process here supports; None otherwise."""
     job = str(tree.get("job")).strip().lower()
     unsupported = unsupported_values(JobFile, "job") - set(known.jobs)
     return _choose(f'"{job}"', list(known.jobs), unsupported) if job in unsupported else None
 
 
 def misplaced(tree: Mapping[str, Any], layout: Layout, known: Known) -> list[tuple[Location, str]]:
-    """The processes that the job's kind does not have, though another kind of job does."""
+    """The processes that this kind of job may not contain, but another kind may."""
     job = str(tree.get("job", "extension")).strip().lower()
     found: list[tuple[Location, str]] = []
     for location, _, entry in layout.entries(tree):
@@ -147,7 +147,7 @@ def misplaced(tree: Mapping[str, Any], layout: Layout, known: Known) -> list[tup
 
 
 def _value(tree: Any, location: Location) -> str | None:
-    """The value at a location as users write it, or None if there is none."""
+    """The value at a location as users write it, or None if there is none or it may be a secret."""
     try:
         value = value_at(tree, location)
     except LookupError:

@@ -1,4 +1,4 @@
-"""The nearest valid name to what a user typed."""
+"""Finds the valid name most similar to what a user typed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ _QUESTION = re.compile(r"Did you mean `([^`]+)`\?")
 
 
 def nearest(found: str, names: Iterable[str]) -> str | None:
-    """The name that `found` is most likely a typing mistake of, or None if none comes near.
+    """The name that `found` is most likely a misspelling of, or None if none is similar.
 
-    First by letters left out, added, changed or swapped, then by what the two have in common. Of names that are
-    equally near, the first.
+    Compares by edit distance first, then by common substrings. Among equally similar names, the first wins.
     """
     typed = found.lower()
     by_lower: dict[str, str] = {}
@@ -32,12 +31,12 @@ def nearest(found: str, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(found: str, names: Iterable[str]) -> str:
-    """` Did you mean ...?`, with a leading space, or nothing."""
+    """` Did you mean ...?`, with a leading space, or an empty string if no name is similar."""
     return question(nearest(found, names))
 
 
 def question(name: str | None) -> str:
-    """` Did you mean ...?` for the nearest name, with a leading space, or nothing where there is none."""
+    """` Did you mean ...?` for the nearest name, with a leading space, or an empty string if there is none."""
     return f" Did you mean `{name}`?" if name else ""
 
 
@@ -48,9 +47,9 @@ def suggestion_in(text: str) -> str | None:
 
 
 def typing_errors(one: str, other: str) -> int:
-    """Letters to leave out, add or change, and neighbours to swap, that make one word the other.
+    """Edit distance: the number of letters to delete, insert, replace, or swap with a neighbour.
 
-    Source: Damerau 1964, in the form that touches no letter twice (optimal string alignment).
+    Source: Damerau 1964, in the variant that edits no letter twice (optimal string alignment).
     """
     before: list[int] = []
     row = list(range(len(other) + 1))

@@ -1,4 +1,4 @@
-"""What is settled before validation: other names of keys, nulls, keys we leave alone."""
+"""Normalises a job before validation: resolves aliases, drops nulls, and removes keys that are ignored or refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config.compat.ignored_keys import ignored_in
-from toolkit.config.model import ModelConfig, settle_arch
+from toolkit.config.model import ModelConfig, normalise_arch
 from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.locations import Location
 from toolkit.section import Section
@@ -16,20 +16,20 @@ Finding = tuple[Location, str]
 
 
 def tidy(tree: dict[str, Any], layout: Layout, cards: Mapping[str, ModelCard]) -> tuple[list[Finding], list[Finding]]:
-    """Rename and remove keys in place, so that what is left is for the sections to judge.
+    """Rename and remove keys in place, so that only keys of the sections are left for validation.
 
     Returns:
-        What is wrong, and what the user should know, each with its location.
+        Problems and notices, each with its location.
     """
     problems: list[Finding] = []
     notices: list[Finding] = []
     for location, section, mapping in layout.mappings(tree):
         problems += [((*location, key), what) for key, what in _rename(mapping, section)]
-        if section is ModelConfig and (conflict := settle_arch(mapping, cards)):
+        if section is ModelConfig and (conflict := normalise_arch(mapping, cards)):
             problems.append(((*location, "arch"), conflict))
-        _set_aside(mapping, section, location, problems, notices)
+        _remove_unused(mapping, section, location, problems, notices)
         for key in [key for key, value in mapping.items() if value is None and key in section.model_fields]:
-            del mapping[key]  # null is "not given"
+            del mapping[key]  # null means "not given"
     return problems, notices
 
 
@@ -42,11 +42,11 @@ def _rename(mapping: dict[str, Any], section: type[Section]) -> list[tuple[str, 
         if mapping.get(key) in (None, off):
             mapping[key] = value
         elif value not in (None, off, mapping[key]):
-            conflicts.append((alias, f"means the same as `{key}` and differs from it: keep one of them"))
+            conflicts.append((alias, f"means the same as `{key}` but has another value: keep one of them"))
     return conflicts
 
 
-def _set_aside(
+def _remove_unused(
     mapping: dict[str, Any], section: type[Section], location: Location, problems: list[Finding], notices: list[Finding]
 ) -> None:
     for key, row in ignored_in(section).items():
@@ -58,6 +58,4 @@ def _set_aside(
         if row.verdict == "warn":
             notices.append(((*location, key), f"ignored: {row.reason}"))
         else:
-            problems.append(
-                ((*location, key), f"{row.reason}. Remove it, or the training would not be what it asks for")
-            )
+            problems.append(((*location, key), f"{row.reason}. Remove it: the training would not do what it asks for"))

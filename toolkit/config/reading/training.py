@@ -1,4 +1,4 @@
-"""What is settled in a training process before validation: whether it trains a LoRA, and what its model's card says."""
+"""Prepares a training process for validation: LoRA or full fine-tune, and the defaults of the model's card."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config.compat.released import advice, variant_of, wrong_arch
-from toolkit.config.process import Settled
+from toolkit.config.process import Findings
 from toolkit.config.reading.locations import Location
 from toolkit.config.save import LORA_ONLY
 
 Finding = tuple[Location, str]
 
 
-def settle_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Settled:
-    """Judge the settings that decide how the others are read, and put the card's defaults beneath, in place."""
-    problems, notices = _kind_of_job(process), _worth_knowing(process)
+def prepare_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
+    """Check the settings that decide how others are read, and fill in the card's defaults, in place."""
+    problems, notices = _check_what_is_trained(process), _notices(process)
     model = process.get("model")
     if isinstance(model, dict):
         problems += wrong_arch(model, cards)
         notices += advice(model, cards)
-    _settle_lora_format(process)
+    _infer_lora_format(process)
     add_card_defaults(process, cards)
-    return Settled(problems, notices)
+    return Findings(problems, notices)
 
 
 def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> None:
-    """Put what the model's card says beneath what the job says, in place."""
+    """Fill in the defaults of the model's card for keys the job does not give, in place."""
     model = process.get("model")
     card = cards.get(str(model.get("arch"))) if isinstance(model, dict) else None
     variant = variant_of(model, card) if card and isinstance(model, dict) else None
@@ -35,17 +35,17 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
         if section == "datasets":
             datasets = process.get("datasets")
             for dataset in datasets if isinstance(datasets, list) else ():
-                _add_below(dataset, defaults)
+                _fill_in(dataset, defaults)
         elif section == "network":  # its absence means a full fine-tune
-            _add_below(process.get("network"), defaults)
+            _fill_in(process.get("network"), defaults)
         else:
-            _add_below(process.setdefault(section, {}), defaults)
+            _fill_in(process.setdefault(section, {}), defaults)
     for above in (variant, card):
         if above and "sample" in above.defaults:
-            _add_below(process.get("first_sample"), above.defaults["sample"])
+            _fill_in(process.get("first_sample"), above.defaults["sample"])
 
 
-def _kind_of_job(process: dict[str, Any]) -> list[Finding]:
+def _check_what_is_trained(process: dict[str, Any]) -> list[Finding]:
     train = process.get("train")
     full_finetune = train.get("full_finetune") if isinstance(train, dict) else None
     if "network" not in process and not full_finetune:
@@ -58,16 +58,14 @@ def _kind_of_job(process: dict[str, Any]) -> list[Finding]:
         what = "trained weights cannot be quantized. Remove the key, or train a `network`"
         return [(("model", "quantize"), what)]
     if "network" in process and full_finetune:
-        return [(("train", "full_finetune"), "there is a `network` too: keep one of them")]
+        return [(("train", "full_finetune"), "there is also a `network`: keep one of them")]
     if full_finetune and (name := _save_format(process)) in LORA_ONLY:
-        what = (
-            f"`{name}` is a format of LoRA files. Write `safetensors`, one file with the released names, or `diffusers`"
-        )
+        what = f"`{name}` is a LoRA file format. Write `safetensors`, one file with the released names, or `diffusers`"
         return [(("save", "save_format"), what)]
     return []
 
 
-def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
+def _notices(process: dict[str, Any]) -> list[Finding]:
     notices: list[Finding] = []
     network, train = process.get("network"), process.get("train")
     if isinstance(network, dict):
@@ -78,25 +76,25 @@ def _worth_knowing(process: dict[str, Any]) -> list[Finding]:
     ema = train.get("ema_config") if isinstance(train, dict) else None
     if isinstance(ema, dict) and "use_ema" not in ema:
         notices.append((("train", "ema_config"), "is off without `use_ema: true`"))
-    if isinstance(network, dict) and (what := _lora_format(process)):
+    if isinstance(network, dict) and (what := _lora_format_notice(process)):
         notices.append((("save", "save_format"), what))
     return notices
 
 
-def _lora_format(process: dict[str, Any]) -> str:
-    """What `save_format` comes to in a LoRA job; empty where there is nothing to say."""
+def _lora_format_notice(process: dict[str, Any]) -> str:
+    """A notice on what `save_format` means in a LoRA job; empty if none is needed."""
     name, save = _save_format(process), process.get("save")
     if isinstance(save, dict) and "lora_format" in save:
         return ""
     if name in LORA_ONLY:
-        return f"taken as `lora_format: {name}`, the key for LoRA files"
+        return f"read as `lora_format: {name}`, which is the key for LoRA files"
     if name == "diffusers":
-        return "means nothing for a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
+        return "has no effect on a LoRA, as in ai-toolkit: for diffusers' names write `lora_format: diffusers`"
     return ""
 
 
-def _settle_lora_format(process: dict[str, Any]) -> None:
-    """Write `lora_format` where `save_format` means it: what the job says comes before the card's default."""
+def _infer_lora_format(process: dict[str, Any]) -> None:
+    """Set `lora_format` from `save_format` if it means that, so that the job overrides the card's default."""
     name = _save_format(process)
     if "network" in process and name in LORA_ONLY:
         process["save"].setdefault("lora_format", name)
@@ -107,11 +105,11 @@ def _save_format(process: dict[str, Any]) -> str:
     return str(save.get("save_format")).strip().lower() if isinstance(save, dict) else ""
 
 
-def _add_below(section: Any, defaults: Mapping[str, Any]) -> None:
+def _fill_in(section: Any, defaults: Mapping[str, Any]) -> None:
     if not isinstance(section, dict):
         return
     for key, value in defaults.items():
         if isinstance(value, Mapping):
-            _add_below(section.setdefault(key, {}), value)
+            _fill_in(section.setdefault(key, {}), value)
         else:
             section.setdefault(key, value)

@@ -1,1 +1,1 @@
-"""What is generated from the config classes: docs/config.md and the JSON schema."""
+"""Generates docs/config.md and the JSON schema from the config classes."""

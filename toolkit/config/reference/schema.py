@@ -1,4 +1,4 @@
-"""JSON Schema of job files, for editors: completion, explanations, and marks under mistakes."""
+"""JSON Schema of job files, with which editors complete keys, explain them and mark mistakes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def job_schema(processes: Processes | None = None) -> JsonSchema:
     """The schema, with every key and value that a job file may have.
 
     Args:
-        processes: the kinds of process to describe; None: those that come with the trainer. An entry of any other kind
-            passes as it is.
+        processes: the kinds of process to describe. Default: those that come with the trainer. Entries of any other
+            kind are not checked.
     """
     processes = processes or built_in_processes()
     uids: dict[type[ProcessConfig], list[str]] = {}
@@ -49,11 +49,11 @@ def job_schema(processes: Processes | None = None) -> JsonSchema:
 
 
 def _complete(schema: JsonSchema, section: type[Section]) -> None:
-    """Add what is settled before validation: other names of keys and keys that are left alone."""
+    """Add what is handled before validation: aliases of keys, and keys that are ignored or refused."""
     properties = schema.setdefault("properties", {})
     for value in properties.values():
         value.pop("title", None)
-        if isinstance(value.get("default"), dict):  # a section; its own keys have their defaults
+        if isinstance(value.get("default"), dict):  # a section, whose keys have their own defaults
             del value["default"]
     names = {key: [key] for key in schema.get("required", ())}
     for alias, key in sorted(section.aliases.items()):
@@ -64,7 +64,7 @@ def _complete(schema: JsonSchema, section: type[Section]) -> None:
         for flag in ARCH_FLAGS:
             properties[flag] = {"type": "boolean", "description": f"Same as `arch: {flag.removeprefix('is_')}`."}
         names["arch"] += ARCH_FLAGS
-    properties |= {key: _left_alone(row) for key, row in ignored_in(section).items()}
+    properties |= {key: _not_used(row) for key, row in ignored_in(section).items()}
     schema["required"] = [key for key, same in names.items() if len(same) == 1]
     alternatives = [{"anyOf": [{"required": [name]} for name in same]} for same in names.values() if len(same) > 1]
     if alternatives:
@@ -73,6 +73,6 @@ def _complete(schema: JsonSchema, section: type[Section]) -> None:
         del schema["required"]
 
 
-def _left_alone(row: Ignored) -> JsonSchema:
+def _not_used(row: Ignored) -> JsonSchema:
     verdict = "Ignored" if row.verdict == "warn" else "Must be off"
     return {"description": f"{verdict}: {row.reason}.", "deprecated": True}

@@ -1,4 +1,4 @@
-"""How weights become few bits, and weights again: one format for each name in `QTYPES`."""
+"""How weights are quantized and dequantized: one format for each name in `QTYPES`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from toolkit.quantize.qtypes import QTYPES
 
 FORMATS: dict[str, Format] = {name: row.load() for name, row in QTYPES.items()}
 VERSION = 1
-"""Raise it when a format begins to round otherwise: part of the names of cache entries."""
+"""Part of the names of cache entries; raise it when a format changes how it rounds."""
 
 __all__ = ["FORMATS", "VERSION", "Buffers", "Format", "Grouped", "RowScaled"]

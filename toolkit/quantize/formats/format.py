@@ -1,4 +1,4 @@
-"""What every format can do: weight to buffers, buffers to weight."""
+"""The interface of all formats: from a weight to buffers, and back to a weight."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 Buffers = dict[str, Tensor]
-# Rows that are rounded at once: an fp32 copy of them and a few of their size are all the memory it takes.
+# Weights that are rounded at once: only an fp32 copy of them and a few temporaries of that size take extra memory.
 _WEIGHTS_AT_ONCE = 1 << 20
 
 
 class Format(Protocol):
-    """A number format. Plain tensors go in and out, so buffers can be moved, packed and stored like any others.
+    """A number format. Its buffers are plain tensors that can be moved, packed and stored like any others.
 
-    Floats that `module.to(dtype)` must not touch are kept as the integers of their bits.
+    Floats that `module.to(dtype)` must not change are stored as integers with the same bits.
     """
 
     def quantize(self, weight: Tensor) -> Buffers:
-        """The buffers of a weight [N, K] of any float dtype, on its device; `qweight` [N, ...] is among them."""
+        """The buffers for a weight [N, K] of any float dtype, on its device; `qweight` [N, ...] is one of them."""
         ...
 
     def dequantize(self, buffers: Buffers, *, in_features: int, dtype: torch.dtype) -> Tensor:
-        """The weight [N, K = in_features] in `dtype` that the buffers stand for; reads them, changes nothing."""
+        """The weight [N, K = in_features] in `dtype` that the buffers represent; the buffers are not changed."""
         ...
 
 
 def by_rows(weight: Tensor, quantize: Callable[[Tensor], Buffers]) -> Buffers:
-    """Quantize a weight [N, K] a few rows at a time; what each call returns has a row for each of its rows."""
+    """Quantize a weight [N, K] a few rows at a time; `quantize` must return buffers with one row per given row."""
     num_rows = weight.shape[0]
     parts = weight.tensor_split(max(1, min(num_rows // 2, weight.numel() // _WEIGHTS_AT_ONCE)))
     result: Buffers = {}

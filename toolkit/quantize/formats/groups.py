@@ -1,4 +1,4 @@
-"""2 or 4 bits for each weight, one of a few values, and a scale for each group of neighbours in a row."""
+"""Formats with 2 or 4 bits per weight, which select one of a few values, and a scale per group within a row."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from toolkit.quantize.formats.format import Buffers, by_rows
 from toolkit.quantize.formats.rows import SMALLEST_SCALE
 
 GROUP_SIZE = 64
-_WEIGHTS_AT_ONCE = 1 << 24  # unpacked at once: their indices take memory beside the weight
+_WEIGHTS_AT_ONCE = 1 << 24  # unpacked at once: their indices take memory in addition to the weight
 
-# From groups [..., G] in fp32 to codes [..., G] (uint8), scale and offset [..., 1] (bf16); offset None means 0.
+# Maps groups [..., G] in fp32 to codes [..., G] (uint8), scale and offset [..., 1] (bf16); offset None means 0.
 Encode = Callable[[Tensor], tuple[Tensor, Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
 class Grouped:
-    """`weight = codebook[code] * scale + offset`, scale and offset shared by `GROUP_SIZE` neighbours of a row.
+    """`weight = codebook[code] * scale + offset`, where `GROUP_SIZE` neighbours in a row share scale and offset.
 
-    The last group of a row whose length is no multiple is filled with zeros, which are dropped again.
+    If the length of a row is not a multiple of that, the last group is padded with zeros, which are dropped later.
 
     Attributes:
-        codebook: the values, 16 or 4 of them, exact in bf16.
-        encode: chooses codes, scale and offset.
+        codebook: the 16 or 4 possible values, exact in bf16.
+        encode: chooses codes, scale and offset of groups.
     """
 
     codebook: tuple[float, ...]
     encode: Encode
 
     def quantize(self, weight: Tensor) -> Buffers:
-        """`qweight` [N, bytes], `scale` and maybe `offset` [N, groups] bf16, and `codebook`, see `unpack`."""
+        """`qweight` [N, bytes], `scale` and optionally `offset` [N, groups] in bf16, and `codebook`; see `unpack`."""
         buffers = by_rows(weight, self._quantize_rows)
         return buffers | {"codebook": codebook_of_bytes(self.codebook).to(weight.device)}
 
@@ -49,20 +49,20 @@ class Grouped:
 
 
 def packed(codes: Tensor, scale: Tensor, offset: Tensor | None, *, bits: int = 4) -> Buffers:
-    """Codes [N, K], several in a byte, the first in the lowest bits; with scale and offset [N, groups]."""
+    """Pack codes [N, K] into bytes, the first in the lowest bits, with scale and offset [N, groups] as buffers."""
     per_byte = 8 // bits
     codes = functional.pad(codes, (0, -codes.shape[1] % per_byte)).unflatten(1, (-1, per_byte))  # [N, bytes, per_byte]
     qweight = codes[..., 0].clone()
-    for place in range(1, per_byte):
-        qweight |= codes[..., place] << (bits * place)
+    for position in range(1, per_byte):
+        qweight |= codes[..., position] << (bits * position)
     buffers = {"qweight": qweight, "scale": scale}
     return buffers if offset is None else buffers | {"offset": offset}
 
 
 def codebook_of_bytes(codebook: tuple[float, ...]) -> Tensor:
-    """For every byte the values of its codes, side by side in bf16, as one integer: [256], int32 or int64.
+    """For every byte, the bf16 values of its codes side by side as one integer: [256], int32 or int64.
 
-    One look-up gives all weights of a byte, and the integer survives `module.to(dtype)`.
+    One lookup returns all weights of a byte, and `module.to(dtype)` does not change integers.
     """
     per_byte = {16: 2, 4: 4}[len(codebook)]
     codes = torch.arange(256).unsqueeze(1) >> (8 // per_byte) * torch.arange(per_byte)  # [256, per_byte]
@@ -71,7 +71,7 @@ def codebook_of_bytes(codebook: tuple[float, ...]) -> Tensor:
 
 
 def unpack(buffers: Buffers, *, in_features: int, dtype: torch.dtype) -> Tensor:
-    """The weight [N, in_features] of buffers as `packed` and `codebook_of_bytes` make them."""
+    """The weight [N, in_features] of buffers made by `packed` and `codebook_of_bytes`."""
     qweight, scale, offset = buffers["qweight"], buffers["scale"], buffers.get("offset")
     weight = torch.empty((qweight.shape[0], in_features), dtype=dtype, device=qweight.device)
     rows_at_once = max(1, _WEIGHTS_AT_ONCE // in_features)
@@ -86,7 +86,7 @@ def unpack(buffers: Buffers, *, in_features: int, dtype: torch.dtype) -> Tensor:
 
 
 def _even_steps_between(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Code 0 for the least weight of a group, 15 for the largest."""
+    """Code 0 for the smallest weight of a group, 15 for the largest."""
     offset = groups.amin(dim=-1, keepdim=True).bfloat16()
     scale = _scale((groups.amax(dim=-1, keepdim=True) - offset.float()) / 15)
     codes = ((groups - offset.float()) / scale.float()).round_().clamp_(0, 15)
@@ -94,14 +94,14 @@ def _even_steps_between(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def _even_steps_around_zero(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Code 8 for zero, 1 to 15 for -7 to 7 steps."""
+    """Code 8 for zero, codes 1 to 15 for -7 to 7 steps."""
     scale = _scale(groups.abs().amax(dim=-1, keepdim=True) / 7)
     codes = (groups / scale.float()).round_().clamp_(-7, 7) + 8
     return codes.to(torch.uint8), scale, None
 
 
 def _normal_float(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The nearest value of the codebook."""
+    """The code of the nearest value in the codebook."""
     scale = _scale(groups.abs().amax(dim=-1, keepdim=True))
     values = torch.tensor(NORMAL_FLOAT, device=groups.device).bfloat16().float()
     borders = (values[1:] + values[:-1]) / 2

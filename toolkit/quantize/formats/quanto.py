@@ -1,7 +1,8 @@
-"""The formats of optimum-quanto: its rounding, our buffers.
+"""The formats of optimum-quanto, with its rounding but our own buffers.
 
-Its own layers keep weights in tensor subclasses, which cannot be moved as plain bytes, and choose kernels by card that
-differ in layout. The library is imported when a weight is rounded only: a start from cached weights does without.
+Its own layers keep weights in tensor subclasses, which cannot be moved as plain bytes, and choose kernels with
+different layouts depending on the card. The library is imported only when weights are rounded: a start from cached
+weights does not need it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from toolkit.quantize.formats.rows import FLOAT8, INT8, RowScaled
 
 @dataclass(frozen=True)
 class QuantoRows:
-    """`qfloat8` and `qint8`: as `RowScaled`, rounded by quanto in the weight's dtype.
+    """`qfloat8` and `qint8`: like `RowScaled`, but rounded by quanto in the weight's dtype.
 
     Attributes:
-        name: of quanto's qtype.
-        layout: how the numbers are kept.
+        name: name of quanto's qtype.
+        layout: how the numbers are stored.
     """
 
     name: str
@@ -49,10 +50,10 @@ class QuantoRows:
 
 @dataclass(frozen=True)
 class QuantoGroups:
-    """`qint4` and `qint2`: even steps between the least and the largest weight of a group.
+    """`qint4` and `qint2`: even steps between the smallest and the largest weight of a group.
 
     Attributes:
-        name: of quanto's qtype.
+        name: name of quanto's qtype.
     """
 
     name: str
@@ -89,7 +90,7 @@ class QuantoGroups:
 
 
 def _group_size(in_features: int) -> int:
-    """The size that quanto's layers choose: 128, or less where that divides a row; a whole row where none does."""
+    """The group size that quanto's layers choose: the largest of 128, 96, 64, 32 that divides a row, or the row."""
     if in_features <= 128:
         return in_features
     return next((size for size in (128, 96, 64, 32) if in_features % size == 0), in_features)

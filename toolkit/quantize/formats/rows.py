@@ -1,4 +1,4 @@
-"""8 bits for each weight and a scale for each row."""
+"""Formats with 8 bits per weight and one scale per row."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 from toolkit.quantize.formats.format import Buffers, by_rows
 
-SMALLEST_SCALE = torch.finfo(torch.bfloat16).tiny  # a row of zeros has a scale, too
+SMALLEST_SCALE = torch.finfo(torch.bfloat16).tiny  # so that a row of zeros has a scale
 
 
 @dataclass(frozen=True)
 class RowScaled:
-    """`weight[n, k] = number[n, k] * scale[n]`, with the largest number of the dtype for the largest weight of a row.
+    """`weight[n, k] = number[n, k] * scale[n]`; the largest weight of a row maps to the dtype's largest number.
 
-    Scales are bf16, and weights are rounded with the scale that is kept: a number of 8 bits and a scale are then exact
-    in bf16, and so is their product but for one rounding.
+    Scales are bf16, and weights are rounded using the stored scale: 8-bit number and scale are then both exact in bf16,
+    and their product is rounded only once.
 
     Attributes:
-        storage: int8 or float8_e4m3fn.
+        storage: dtype of the numbers, int8 or float8_e4m3fn.
     """
 
     storage: torch.dtype
@@ -34,7 +34,7 @@ class RowScaled:
         return buffers["qweight"].view(self.storage).to(dtype).mul_(buffers["scale"])
 
     def pack(self, numbers: Tensor) -> Tensor:
-        """As they are kept: float8 as the integers of its bits."""
+        """Numbers as they are stored: float8 as integers with the same bits."""
         return numbers if self.storage == torch.int8 else numbers.view(torch.uint8)
 
     def _quantize_rows(self, weight: Tensor) -> Buffers:

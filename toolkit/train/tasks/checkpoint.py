@@ -1,4 +1,4 @@
-"""The tensors of a step bundle: written before its manifest, read after it was checked."""
+"""The tensors of a step bundle: written before its manifest, read once the bundle has been checked."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def write_bundle(
     facts: Mapping[str, Any],
     documents: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Write the state of a step; the manifest, with the size and hash of every file, comes last.
+    """Write the state of a step. The manifest, with the size and hash of every file, is written last.
 
     Args:
-        output_folder: the job's folder.
-        step: updates done.
-        parts: name -> tensors; each becomes one safetensors file. Empty parts are left out.
-        output_files: weights for the user that belong to this step, already written.
-        facts: what a later start should know, for the manifest; plain JSON.
-        documents: name -> plain JSON, for what is too long for the manifest.
+        output_folder: the job's output folder.
+        step: number of updates done.
+        parts: name -> tensors; each part becomes one safetensors file. Empty parts are left out.
+        output_files: files with the user's weights of this step, already written.
+        facts: what a later start should know, as plain JSON for the manifest.
+        documents: name -> plain JSON that is too long for the manifest; each becomes a file.
 
     Raises:
-        OSError: it cannot be written. There is no bundle of this step then.
+        OSError: a file cannot be written. There is no bundle of this step then.
     """
     folder = bundle_folder(output_folder, step)
-    # What stands here is broken or of a line that was left: it stops being valid before its files change.
+    # A bundle here is broken or from an abandoned run: it must stop being valid before its files change.
     delete_file(folder / MANIFEST)
     files = {path: Written(path.stat().st_size, sha256_file(path)) for path in output_files}
     for name, tensors in parts.items():

@@ -1,4 +1,4 @@
-"""What the header of a saved file says of the job that made it."""
+"""What the header of a saved file says about the job that made it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOFTWARE = "flux2-trainer"
 
 @dataclass(frozen=True)
 class BaseWeights:
-    """The model that was trained on: a hub id or the name of a folder, and the fingerprint of its transformer."""
+    """The base model of a training: its hub id or folder name, and the fingerprint of its transformer."""
 
     name: str
     fingerprint: str
@@ -34,17 +34,22 @@ def file_metadata(
     network: NetworkConfig | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Header of a saved file; all values are text, as safetensors demands.
+    """The header of a saved file; all values are text, as safetensors requires.
 
-    `lora_adapter_metadata` must never stand here: diffusers would rebuild the adapter from it, with ranks that the
-    file does not have. `ss_network_alpha` equals the rank, since the file's weights hold the scale already; the trained
-    alpha stands in `network`.
+    `lora_adapter_metadata` must never be among the keys: diffusers would rebuild the adapter from it, with ranks that
+    the file does not have. `ss_network_alpha` equals the rank, since the scale is already folded into the file's
+    weights; the alpha used in training is in `network`.
 
     Args:
-        base_model: arch.
-        base_weights: what was trained on.
-        network: the LoRA; None for a full fine-tune.
-        settings: of the training, plain JSON.
+        job_name: name of the job.
+        step: number of updates done.
+        epoch: number of passes over the dataset done.
+        base_model: arch of the model.
+        trigger_word: the job's trigger word, if it has one.
+        meta: entries that the user adds in the job's `meta` section.
+        base_weights: the weights that the training started from.
+        network: settings of the LoRA; None for a full fine-tune.
+        settings: settings of the training, as plain JSON.
     """
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
     metadata |= {
@@ -84,5 +89,5 @@ def file_metadata(
 
 
 def published_name(name_or_path: str) -> str:
-    """What a file may tell of `model.name_or_path`: a hub id whole, of a local path the last part only."""
+    """The part of `model.name_or_path` that may be published: a whole hub id, or the last part of a local path."""
     return Path(name_or_path).expanduser().resolve().name if Path(name_or_path).exists() else name_or_path

@@ -1,4 +1,4 @@
-"""What the samples of a run need, and which they are."""
+"""Which samples a run draws, and what they need."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from toolkit.config import SampleItem, TrainingProcessConfig
 from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.plan.needs import Needs, Resident
 
-_DECODER = Resident("vae", "the VAE stays loaded while training: samples are decoded with it")
+_DECODER = Resident("vae", "the VAE stays loaded while training, to decode samples")
 
 
 def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple[SampleItem, ...]:
-    """The samples of one round; with `first`, of the one before the first step."""
+    """The samples of one round; with `first`, of the round before the first step."""
     if config.train.disable_sampling:
         return ()
     sample = config.first_sample if first and config.first_sample else config.sample
@@ -19,30 +19,24 @@ def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple
 
 
 def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
-    """The samples of both kinds of rounds."""
+    """The samples of the round before the first step and of all later rounds."""
     return (*sample_items(config, first=True), *sample_items(config))
 
 
 def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
-    """How reference images are fitted."""
+    """How the reference images of samples are resized."""
     match_target = config.model.model_kwargs.match_target_res
     return ReferenceRules(card.reference_limits, card.divisor_px, match_target=match_target)
 
 
 def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:
-    """The prompts of all samples, their sizes, and the VAE that decodes them."""
+    """The prompts and sizes of all samples, and the VAE that decodes them."""
     items, rules = all_items(config), reference_rules(config, card)
     return Needs(
-        texts={text: None for item in items for text in prompts_of(item, card)},
+        texts={text: None for item in items for text in item.prompts(card)},
         resident=(_DECODER,) if items else (),
         sampled=tuple((_size(item), *_references(item, rules)) for item in items),
     )
-
-
-def prompts_of(item: SampleItem, card: ModelCard) -> tuple[str, ...]:
-    """The texts that are encoded to draw a sample: what `BaseModel.prompts_of` says of it, without the model."""
-    has_negative = "true_cfg" in card.capabilities and item.guidance_scale > 1
-    return (item.prompt, item.neg) if has_negative else (item.prompt,)
 
 
 def _size(item: SampleItem) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Samples while training: one picture per prompt, and one grid that shows the learning at a glance."""
+"""Samples while training: one image per prompt, and a grid that shows the progress at a glance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
 
 GRID = "grid.jpg"
-GRID_COLUMNS = 32  # a JPEG ends at 65,500 pixels, and a sheet of hundreds of columns shows nothing at a glance
+GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundreds of columns is unreadable
 _CELL_PX = 256
 _HEADER_PX = 18
 _FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
@@ -34,10 +34,10 @@ _NAME = re.compile(r"\d+__(?P<step>\d{9})_(?P<index>\d+)\.(?:jpg|png|webp)")
 
 
 class PromptEmbeds(Protocol):
-    """Encoded prompts."""
+    """Prompt -> its embeddings."""
 
     def __getitem__(self, prompt: str) -> Tensor:
-        """[L, D]."""
+        """The embeddings of a prompt, [L, D]."""
         ...
 
 
@@ -46,12 +46,12 @@ class SampleSettings:
     """Which samples are drawn, and how.
 
     Attributes:
-        items: what to draw after some steps and at the end.
-        first_items: what to draw before the first step.
-        rules: the sizes that reference images are shown at.
-        reference_background: red, green, blue (0..255) behind their transparent pixels.
-        format: `jpg`, `png` or `webp`.
-        first_format: the same, of those before the first step.
+        items: samples to draw every `sample_every` steps and at the end.
+        first_items: samples to draw before the first step.
+        rules: how reference images are resized before the model sees them.
+        reference_background: color (red, green, blue; 0..255) behind transparent pixels of reference images.
+        format: file format of the samples: `jpg`, `png` or `webp`.
+        first_format: file format of the samples before the first step.
     """
 
     items: Sequence[SampleItem]
@@ -81,7 +81,7 @@ class Sample:
 
 
 class Sampler:
-    """Draws the samples of a job with the model as it is, without disturbing its training."""
+    """Draws the samples of a job with the model as it is now, without disturbing the training."""
 
     def __init__(self, learner: Learner, embeds: PromptEmbeds, settings: SampleSettings, *, folder: Path) -> None:
         self.learner = learner
@@ -97,13 +97,15 @@ class Sampler:
         first: bool = False,
         drawn: Callable[[Sample], None] = lambda sample: None,
     ) -> None:
-        """Draw every item and renew the grid; with an average of the weights, the average draws.
+        """Draw every sample and rewrite the grid. If there is an average of the weights, the average is used.
+
+        The files are `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`.
 
         Args:
-            step: steps done.
-            stop: a wish to stop ends the round within one pass of the transformer.
-            first: draw the items of before the first step.
-            drawn: is given each picture when its file is whole.
+            step: number of completed steps.
+            stop: a request to stop ends the round within one pass of the transformer.
+            first: whether to draw the samples of before the first step.
+            drawn: called with each sample once its file is complete.
         """
         settings = self.settings
         items = settings.first_items if first else settings.items
@@ -125,7 +127,7 @@ class Sampler:
 
     def _draw_one(self, pipeline: Any, item: SampleItem, index: int, name: str) -> Sample:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
-        embeds = {prompt: self.embeds[prompt] for prompt in model.prompts_of(item)}
+        embeds = {prompt: self.embeds[prompt] for prompt in item.prompts(model.card)}
         condition = SampleCondition(embeds, references=self._references(item))
         with autocast(model.device, model.dtype), self.learner.weights.multiplied(item.network_multiplier):
             image = model.generate_single_image(pipeline, item, condition, generator)
@@ -134,7 +136,7 @@ class Sampler:
         return Sample(path, index, item, image.width, image.height)
 
     def _references(self, item: SampleItem) -> list[Image.Image]:
-        """The item's reference images, at the sizes that training would show them at."""
+        """The sample's reference images, at the sizes they would have in training."""
         rules, background = self.settings.rules, self.settings.reference_background
         infos, problems = measure_references(item.references, rules.limits)
         if problems:
@@ -144,12 +146,12 @@ class Sampler:
 
 
 class _StopDrawing(Exception):
-    """A round of samples that nobody waits for any more."""
+    """Ends a round of samples early because a stop was requested."""
 
 
 @contextlib.contextmanager
 def _ends_on(stop: StopRequest, transformer: nn.Module) -> Iterator[None]:
-    """Hold the transformer ready for samples; leave the block when it is called after a wish to stop."""
+    """Put the transformer in eval mode; leave the block at the first forward pass after a stop is requested."""
 
     def look(*_: Any) -> None:
         if stop.requested:
@@ -166,14 +168,14 @@ def _ends_on(stop: StopRequest, transformer: nn.Module) -> Iterator[None]:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write a whole image file at high quality."""
+    """Write an image file at high quality, completely or not at all."""
     content = io.BytesIO()
     image.save(content, format=_FORMATS[path.suffix], quality=95)
     write_bytes(path, content.getvalue())
 
 
 def write_grid(folder: Path) -> Path | None:
-    """Put samples of a folder on one sheet: a row for each prompt, a column for each step, `GRID_COLUMNS` at most."""
+    """Arrange a folder's samples in a grid: a row per prompt, a column per step, at most `GRID_COLUMNS` columns."""
     latest: dict[tuple[int, int], Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         match = _NAME.fullmatch(path.name)
@@ -198,10 +200,10 @@ def write_grid(folder: Path) -> Path | None:
 
 
 def _spread(steps: list[int], count: int) -> list[int]:
-    """At most `count` of the steps, evenly over all of them, with the first and the last."""
+    """At most `count` of the steps, evenly spaced, including the first and the last."""
     if len(steps) <= count:
         return steps
-    return [steps[round(place * (len(steps) - 1) / (count - 1))] for place in range(count)]
+    return [steps[round(index * (len(steps) - 1) / (count - 1))] for index in range(count)]
 
 
 def _fit(image: Image.Image) -> Image.Image:

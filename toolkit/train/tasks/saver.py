@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what users take away, and the bundle that a later start goes on from."""
+"""Checkpoints of a run: the weights that users get, and the bundle that a later start resumes from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toolkit.weights.tensor_files import num_bytes
 
 
 class DiskFull(UserError):
-    """A checkpoint found no room. The ones before it are intact."""
+    """There was no room for a checkpoint. Earlier checkpoints are intact."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Saved:
     """A checkpoint that was written.
 
     Attributes:
-        path: the weights for the user.
-        deleted: files of older checkpoints that went, and folders of those whose state went.
-        complaint: why they could not.
-        num_bytes: of the weights.
-        is_final: the weights of the last step, under the job's name.
+        path: file or folder with the user's weights.
+        deleted: what retention deleted: weight files of older checkpoints, and folders whose state was deleted.
+        complaint: why retention could not delete old checkpoints; None if it could.
+        num_bytes: size of the weights.
+        is_final: whether these are the weights of the last step, under the job's name.
     """
 
     path: Path
@@ -49,10 +49,10 @@ class Saved:
 def apply_retention(
     folder: Path, config: SaveConfig, step: int, *, is_final: bool = False
 ) -> tuple[tuple[Path, ...], str | None]:
-    """Delete what a job no longer keeps when the checkpoint of a step stands: `deleted` and `complaint` of Saved."""
+    """Delete what retention no longer keeps once a step is saved. Returns `deleted` and `complaint` as in `Saved`."""
     keep = config.max_step_saves_to_keep
     if is_final and keep:
-        keep += 1  # the last state comes on top of the step saves
+        keep += 1  # the final state is kept in addition to the step saves
     try:
         return tuple(prune(folder, keep, newest=step, keep_states=config.max_states_to_keep)), None
     except OSError as error:  # the checkpoint is written; the next one prunes again
@@ -64,7 +64,7 @@ class Saver:
     """Writes and reads the checkpoints of one output folder.
 
     Attributes:
-        newest: step of the newest checkpoint that can be resumed; None before the first.
+        newest: step of the newest checkpoint that can be resumed; None before the first one.
     """
 
     def __init__(
@@ -89,17 +89,17 @@ class Saver:
         """Write the weights of a step and its bundle, then delete what retention no longer keeps.
 
         Raises:
-            DiskFull: there is no room.
-            UserError: it cannot be written for another reason.
+            DiskFull: there is no room on the disk.
+            UserError: the checkpoint cannot be written for another reason.
         """
         files = self._write(f"{self.job_name}_{step:09d}", step)
         size = _size_of(files)
         return Saved(files[0], *apply_retention(self.folder, self.config, step), num_bytes=size)
 
     def save_final(self, step: int) -> Saved:
-        """Write the weights under the job's name, and the bundle of the last step. Raises as `save_step` does.
+        """Write the weights under the job's name, and the bundle of the last step. Raises like `save_step`.
 
-        A run that had nothing left to do has its bundle already: that one is not put at risk.
+        If the last step has a bundle already, because nothing was left to train, that bundle is not touched.
         """
         files = self._write(self.job_name, step, is_final=True)
         size = _size_of(files)
@@ -109,27 +109,27 @@ class Saver:
 
     @property
     def final_files(self) -> tuple[Path, Path]:
-        """Where `save_final` writes: a file, or a folder."""
+        """The file or folder that `save_final` writes, depending on the format."""
         return self.folder / f"{self.job_name}.safetensors", self.folder / self.job_name
 
     def restore(self, bundle: Bundle, *, with_optimizer: bool = True) -> None:
-        """Put back a bundle that has been checked.
+        """Restore the state from a bundle that has been checked.
 
         Raises:
-            UserError: the bundle was made by a job with other trained weights.
+            UserError: the bundle is from a job that trains other weights.
         """
         weights, average = self.learner.weights, self.learner.average
         restore_weights(weights, read_part(bundle, "weights"), source=bundle.folder)
         if with_optimizer:
             load_optimizer_tensors(self.learner.optimizer, read_part(bundle, "optimizer"))
         if average is not None:
-            averages = read_part(bundle, "ema") or raw_weights(weights)  # an average that begins here
+            averages = read_part(bundle, "ema") or raw_weights(weights)  # the average starts here
             average.load([averages[name] for name, _ in weights.named_parameters()])
         if bundle.root.resolve() == self.folder.resolve():
             self.newest = bundle.step
 
     def _write(self, name: str, step: int, *, is_final: bool = False) -> tuple[Path, ...]:
-        """The weights and then the bundle. The final weights belong to no bundle: retention never deletes them."""
+        """Write the weights, then the bundle. Retention never deletes the final weights: no bundle lists them."""
         parts = self._parts()
         files: tuple[Path, ...] = ()
         try:
@@ -165,24 +165,23 @@ class Saver:
     def _explained(
         self, error: OSError, step: int, parts: Mapping[str, Mapping[str, Tensor]], files: tuple[Path, ...]
     ) -> UserError:
-        """Free what the attempt took, and say what happened."""
+        """Delete what the failed save left behind, and return an error that explains it."""
         if self.newest != step:
             discard_unfinished(bundle_folder(self.folder, step), files)
         intact = (
-            "No checkpoint was written before it." if self.newest is None else f"That of step {self.newest} is intact."
+            "There is no earlier one." if self.newest is None else f"The checkpoint of step {self.newest} is intact."
         )
         where = f"{error.filename or self.folder}: the checkpoint of step {step} cannot be written"
         if not is_disk_full(error):
             return UserError(
-                f"{where} ({error.strerror or error}). {intact} Mend what stands in the way, then start the same job "
-                "again."
+                f"{where} ({error.strerror or error}). {intact} Fix the cause, then start the same job again."
             )
         weights = num_bytes(parts["weights"]) * DTYPES[self.config.dtype].num_bytes // 4
         needed = weights + sum(num_bytes(tensors) for tensors in parts.values())
         free = free_bytes(self.folder)
         return DiskFull(
             f"{where}: the disk is full. It needs {needed:,} bytes, and {free:,} are free. {intact} "
-            "Make room, or lower save.max_states_to_keep or save.max_step_saves_to_keep, then start the same job again."
+            "Free space, or lower save.max_states_to_keep or save.max_step_saves_to_keep; then start the job again."
         )
 
 

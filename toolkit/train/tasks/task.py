@@ -1,4 +1,4 @@
-"""What a run does between its steps: tasks, each of which knows when it is due. Saving and drawing samples are two."""
+"""Tasks: what a run does between its steps, such as saving and drawing samples. Each task knows when it is due."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 from toolkit.config import SampleConfig, SaveConfig
 from toolkit.files import is_disk_full
 from toolkit.output.bundles import set_aside
+from toolkit.parallel.ranks import Ranks, done_by_first
 from toolkit.runtime.control import Command
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumePlan
@@ -19,41 +20,41 @@ from toolkit.train.tasks.saver import DiskFull, Saved, Saver, apply_retention
 
 
 class Ending(Enum):
-    """Why there is no further step."""
+    """Why the run ends."""
 
-    COMPLETE = auto()  # this start made the last one
-    NOTHING_LEFT = auto()  # an earlier start made them all
-    STOPPED = auto()  # somebody asked for it
+    COMPLETE = auto()  # this start did the last step
+    NOTHING_LEFT = auto()  # an earlier start had done all steps
+    STOPPED = auto()  # a stop was requested
 
 
 class Task(Protocol):
-    """Something done between steps. A wish to stop makes it short: see each method.
+    """Something done between steps. A request to stop cuts it short; see each method.
 
     Attributes:
-        wish: the command that asks for it, whether it is due or not; None: there is none.
+        wish: the command that asks for it, whether it is due or not; None if there is none.
     """
 
     wish: Command | None
 
     def begin(self, step: int, stop: StopRequest) -> bool:
-        """Before the first step of this start, when `step` steps are done. Returns whether there was work to do."""
+        """Work before the first step of this start, with `step` steps done. Returns whether there was any."""
         ...
 
     def is_due(self, step: int) -> bool:
-        """Whether it runs after `step` steps, unless they are the last."""
+        """Whether the task should run after `step` steps. Not asked after the last step."""
         ...
 
     def run(self, step: int, stop: StopRequest) -> None:
-        """Do it, after `step` steps."""
+        """Do the work that is due after `step` steps."""
         ...
 
     def finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
-        """After the last step, which is number `step`."""
+        """Work at the end of the run, after `step` steps."""
         ...
 
 
 class SaveTask:
-    """Writes checkpoints, and tells the user of them."""
+    """Writes checkpoints and reports them to the user."""
 
     wish: Command | None = "save"
 
@@ -61,18 +62,19 @@ class SaveTask:
         self.saver = saver
         self.stages = stages
 
-    def resume(self, plan: ResumePlan, num_steps: int) -> int:
-        """Put back what the plan says, and move aside what will be written again.
+    def resume(self, plan: ResumePlan, num_steps: int, ranks: Ranks) -> int:
+        """Restore the plan's bundle, and move aside the bundles that will be written again.
 
         Args:
-            plan: where to go on from.
-            num_steps: of the whole job.
+            plan: where to resume from.
+            num_steps: total number of steps of the job.
+            ranks: the processes that resume together; only the first moves files.
 
         Returns:
-            The steps that are done.
+            The number of steps already done.
 
         Raises:
-            UserError: the checkpoint is of another job.
+            UserError: the checkpoint is from a job that trains other weights.
         """
         for line in plan.notices:
             self.stages.warn(line)
@@ -80,15 +82,16 @@ class SaveTask:
             self.saver.restore(plan.bundle, with_optimizer=plan.keeps_optimizer)
             self.stages.tell(f"resuming from step {plan.step} ({plan.bundle.folder})")
         if plan.superseded:
-            place = set_aside(self.saver.folder, plan.superseded, others=self.saver.final_files)
+            superseded, final = plan.superseded, self.saver.final_files
+            new_folder = done_by_first(ranks, lambda: set_aside(self.saver.folder, superseded, others=final))
             steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
-            self.stages.warn(f"checkpoints of steps that will be written again ({steps}) were moved to {place}")
+            self.stages.warn(f"checkpoints of steps that will be trained again ({steps}) were moved to {new_folder}")
         if plan.step >= num_steps:
-            self.stages.tell(f"all {num_steps} steps are done; raise train.steps to go on")
+            self.stages.tell(f"all {num_steps} steps are done; raise train.steps to train further")
         return plan.step
 
     def begin(self, step: int, stop: StopRequest) -> bool:
-        """See Task: nothing."""
+        """See Task. There is nothing to do."""
         return False
 
     def is_due(self, step: int) -> bool:
@@ -100,17 +103,17 @@ class SaveTask:
         """See Task.
 
         Raises:
-            UserError: it cannot be saved, and the job does not say to train on.
+            UserError: the checkpoint cannot be saved, and the job does not ask to continue when the disk is full.
         """
         try:
             self._save(self.saver.save_step, step)
         except DiskFull as error:
             if self.saver.config.on_disk_full == "stop" or stop.requested:
                 raise
-            self.stages.warn(f"{error} Training goes on, and the next checkpoint tries again.")
+            self.stages.warn(f"{error} Training continues, and saving is tried again at the next checkpoint.")
 
     def finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
-        """See Task: the final weights; of a run that was stopped, a checkpoint, unless this step has one."""
+        """See Task. Saves the final weights; if the run was stopped, a checkpoint, unless this step has one."""
         if ending is not Ending.STOPPED:
             self._save(self.saver.save_final, step)
         elif self.saver.newest != step:
@@ -128,16 +131,16 @@ class SaveTask:
             bytes=saved.num_bytes,
             final=saved.is_final,
         )
-        _tell_retention(self.saver.folder, saved.deleted, saved.complaint, self.stages)
+        _report_retention(self.saver.folder, saved.deleted, saved.complaint, self.stages)
 
 
 def finish_retention(folder: Path, config: SaveConfig, step: int, stages: Stages) -> None:
-    """Delete what is left to delete of a job that has saved its last step: it may have been killed just then."""
+    """Delete the old checkpoints of a job whose last step is saved: a kill may have come before they were deleted."""
     deleted, complaint = apply_retention(folder, config, step, is_final=True)
-    _tell_retention(folder, deleted, complaint, stages)
+    _report_retention(folder, deleted, complaint, stages)
 
 
-def _tell_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | None, stages: Stages) -> None:
+def _report_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | None, stages: Stages) -> None:
     for old in deleted:
         stages.events.write("checkpoint", state="deleted", path=old.relative_to(folder).as_posix())
     if deleted:
@@ -148,14 +151,14 @@ def _tell_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | No
 
 
 class SampleTask:
-    """Draws samples. A disk without room for them stops no training.
+    """Draws samples. A full disk does not stop the training.
 
     Args:
-        sampler: draws them.
-        config: says when.
-        stages: tells of them.
-        is_first_skipped: none before the first step of a job.
-        is_first_forced: some before the first step of each start.
+        sampler: draws the samples.
+        config: the job's `sample` section, which says when to draw.
+        stages: reports the samples to the user.
+        is_first_skipped: whether to draw no samples before the first step of a job.
+        is_first_forced: whether to draw samples before the first step of every start.
     """
 
     wish: Command | None = "sample"
@@ -170,7 +173,7 @@ class SampleTask:
         self.is_first_forced = is_first_forced
 
     def begin(self, step: int, stop: StopRequest) -> bool:
-        """See Task: the first samples."""
+        """See Task. Draws the first samples."""
         if not self.is_first_forced and (step > 0 or self.is_first_skipped):
             return False
         self._draw(step, stop, first=True)
@@ -184,14 +187,14 @@ class SampleTask:
         )
 
     def run(self, step: int, stop: StopRequest) -> None:
-        """See Task. Who waits for the run to end does not wait for samples."""
+        """See Task. Draws nothing once a stop is requested: samples must not delay it."""
         if not self.sampler.settings.items:
-            self.stages.tell("no samples are drawn: the job has no prompts for them")
+            self.stages.tell("no samples are drawn: the job has no sample prompts")
         elif not stop.requested:
             self._draw(step, stop)
 
     def finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
-        """See Task: the last samples, if anything was trained."""
+        """See Task. Draws the last samples, if anything was trained."""
         if ending is Ending.COMPLETE:
             self._draw(step, stop)
 

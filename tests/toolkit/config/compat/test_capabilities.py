@@ -37,6 +37,6 @@ def test_guidance_is_refused_where_it_would_be_ignored(tmp_path: Path) -> None:
     process = _process(tmp_path)
     problems = beyond_the_model(process, card)
     assert [problem.where for problem in problems] == [f"sample.samples[{i}].guidance_scale" for i in range(2)]
-    assert all("One draws with guidance 1 only" in problem.what for problem in problems)
+    assert all("One works with guidance 1 only" in problem.what for problem in problems)
     sample = process.sample.model_copy(update={"guidance_scale": 1.0})
     assert beyond_the_model(process.model_copy(update={"sample": sample}), card) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from toolkit.cards import find_cards
@@ -12,6 +13,7 @@ from toolkit.config import load_job
 from toolkit.config.compat.released import label_of, plain_name
 from toolkit.config.job import JobConfig
 from toolkit.errors import JobError
+from toolkit.weights.tensor_files import write_tensors
 
 DISTILLED = ["black-forest-labs/FLUX.2-klein-4B", "black-forest-labs/FLUX.2-klein-4b-fp8"]
 
@@ -77,6 +79,61 @@ def test_distilled_weights_are_sampled_in_four_steps_and_warned_of(name: str, tm
 )
 def test_a_job_is_headed_with_the_name_of_the_weights_that_it_trains(arch: str, place: str, label: str) -> None:
     assert label_of({"name_or_path": place}, find_cards()[arch]) == label
+
+
+def _flux_places(folder: Path, *, guidance: bool) -> list[Path]:
+    """FLUX.1 weights under names that say nothing: a model's folder, its transformer's, a file, a folder of files."""
+    config = json.dumps({"guidance_embeds": guidance})
+    for place in (folder / "mine" / "transformer", folder / "alone"):
+        place.mkdir(parents=True)
+        (place / "config.json").write_text(config)
+    names = ["time_in.in_layer.weight", *(["guidance_in.in_layer.weight"] if guidance else [])]
+    tensors = {f"model.diffusion_model.{name}": torch.zeros(1) for name in names}
+    (folder / "files").mkdir()
+    for file in (folder / "mine.safetensors", folder / "files" / "mine.safetensors"):
+        write_tensors(file, tensors)
+    write_tensors(folder / "files" / "ae.safetensors", {"decoder.conv_in.weight": torch.zeros(1)})
+    return [folder / "mine", folder / "alone", folder / "mine.safetensors", folder / "files"]
+
+
+@pytest.mark.parametrize("guidance", [True, False])
+def test_local_files_tell_schnell_from_dev_whatever_they_are_called(guidance: bool, tmp_path: Path) -> None:
+    card = find_cards()["flux"]
+    for place in _flux_places(tmp_path, guidance=guidance):
+        assert label_of({"name_or_path": str(place)}, card) == ("FLUX.1 [dev]" if guidance else "FLUX.1 [schnell]")
+    renamed = tmp_path / "FLUX.1-schnell"
+    (tmp_path / "mine").rename(renamed)
+    assert (label_of({"name_or_path": str(renamed)}, card) == "FLUX.1 [dev]") == guidance
+    assert label_of({"name_or_path": "/x", "model_paths": {"transformer": str(tmp_path / "alone")}}, card) == (
+        "FLUX.1 [dev]" if guidance else "FLUX.1 [schnell]"
+    )
+
+
+def test_files_that_tell_nothing_leave_the_name_to_tell(tmp_path: Path) -> None:
+    card = find_cards()["flux"]
+    for name, content in (("flux1-schnell.safetensors", b"\xff" * 9), ("mine.safetensors", b"")):
+        (tmp_path / name).write_bytes(content)
+    assert label_of({"name_or_path": str(tmp_path / "flux1-schnell.safetensors")}, card) == "FLUX.1 [schnell]"
+    assert label_of({"name_or_path": str(tmp_path / "mine.safetensors")}, card) == "FLUX.1 [dev]"
+
+
+def test_keys_that_mean_nothing_to_weights_without_guidance_are_named(tmp_path: Path) -> None:
+    place, *_ = _flux_places(tmp_path, guidance=False)
+    sample = {"guidance_scale": 3.5, "prompts": ["a cat --l 3", "a dog --l 1"]}
+    train = {"steps": 1, "cfg_scale": 3.5, "bypass_guidance_embedding": True}
+    job = _load(tmp_path, {"name_or_path": str(place), "arch": "flux"}, sample=sample, train=train)
+    told = [line.partition(": ")[0] for line in job.notices if "has no effect here" in line]
+    keys = ["train.cfg_scale", "train.bypass_guidance_embedding", "sample.guidance_scale"]
+    assert sorted(told) == sorted(f"config.process[0].{key}" for key in (*keys, "sample.prompts[0].guidance_scale"))
+    (advice,) = [line for line in job.notices if "name_or_path" in line]
+    assert "these weights have no guidance embedding, like those of FLUX.1 [schnell]" in advice
+    assert job.training().sample.sample_steps == 4
+
+
+def test_leave_to_train_distilled_weights_means_nothing_to_base_weights(tmp_path: Path) -> None:
+    for name, is_idle in (("FLUX.2-klein-base-4B", True), ("FLUX.2-klein-4B", False)):
+        model = {"name_or_path": f"x/{name}", "arch": "flux2_klein_4b", "model_kwargs": {"train_distilled": True}}
+        assert any("train_distilled: has no effect here" in line for line in _load(tmp_path, model).notices) == is_idle
 
 
 def test_a_job_may_know_better(tmp_path: Path) -> None:
@@ -160,7 +217,7 @@ def test_two_places_for_one_component_are_an_error(tmp_path: Path) -> None:
         "vae_path": "a/b",
         "model_paths": {"vae": "c/d"},
     }
-    with pytest.raises(JobError, match=r"`vae_path` and `model_paths\.vae` name different places"):
+    with pytest.raises(JobError, match=r"`vae_path` and `model_paths\.vae` name different sources"):
         _load(tmp_path, model)
 
 

@@ -91,13 +91,13 @@ def test_its_mistakes_are_told_as_those_of_a_training_are(writer: Tree, problems
     writer |= {"txt": 1, "text": 5, "folder": "/no/such/folder", "font": {"height": 0, "color": "red"}, "size": 3}
     writer |= {"device": "gpu", "network": {"type": "lora"}}
     assert problems() == {
-        "text": "needs text (quotes make a number a text) (found 5)",
+        "text": "needs text (put a number in quotes to make it text) (found 5)",
         "txt": "unknown key (found 1). Did you mean `text`?",
         "folder": 'no folder "/no/such/folder"',
         "font.height": "needs at least 1 (found 0)",
         "font.color": 'unknown key (found "red").',
         "size": "unknown key (found 3). It belongs in `font`.",
-        "device": 'there is no such value (found "gpu"). Choose auto (the best here), cpu, mps, cuda or cuda:N.',
+        "device": 'not a valid value (found "gpu"). Choose auto (the best available), cpu, mps, cuda or cuda:N.',
         "network": "unknown key (found keys with values).",
     }
 
@@ -168,7 +168,7 @@ def test_a_misspelt_kind_of_job_hides_no_other_mistake(job: Tree, process: Tree,
     job["job"] = "extensoin"
     process["train"]["lrr"] = 3
     assert problems() == {
-        "job": 'there is no "extensoin". Did you mean `extension`? Choose extension or generate',
+        "job": '"extensoin" is not known. Did you mean `extension`? Choose extension or generate',
         "train.lrr": "unknown key (found 3). Did you mean `lr`?",
     }
 

@@ -53,7 +53,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(job: Tree, proce
     process["model"] = {"name_or_path": "./nowhere", "arch": "flux_2"}
     process["tarin"] = {}
     assert problems() == {
-        "config.name": '"a/b" becomes a folder name: no / \\ < > : " | ? * and no space at its ends',
+        "config.name": '"a/b" cannot be a folder name: use no / \\ < > : " | ? * and no space at either end',
         "type": 'no process type "sd_trianer". Did you mean `sd_trainer`? Known: diffusion_trainer, sd_trainer',
         "network.rank": "needs at least 1 (found 0)",
         "network.only_if_contains": "unknown key (found a list). It belongs in `network.network_kwargs`.",
@@ -62,9 +62,9 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(job: Tree, proce
         "datasets[0].caption_dropout_rate": "needs at most 1 (found 2)",
         "train.lrr": "unknown key (found 1). Did you mean `lr`?",
         "train.steps": 'needs a whole number (found "many")',
-        "train.loss_type": 'there is no "msee". Did you mean `mse`? Choose mse, mae or pseudo_huber',
+        "train.loss_type": '"msee" is not known. Did you mean `mse`? Choose mse, mae or pseudo_huber',
         "train.gradient_checkpointing": 'needs true or false (found "perhaps")',
-        "model.name_or_path": '"./nowhere" is neither here nor a hub id such as owner/name',
+        "model.name_or_path": '"./nowhere" is neither an existing path nor a hub id such as owner/name',
         "model.arch": 'no model "flux_2". Did you mean `flux2`? Known: flux2, flux2_small, other',
         "tarin": "unknown key (found keys with values). Did you mean `train`?",
     }
@@ -218,7 +218,7 @@ def test_devices_are_named_as_in_torch(device: str, process: Tree, check: Check)
 def test_a_device_that_does_not_exist_is_told(process: Tree, problems: Problems) -> None:
     process["device"] = "gpu"
     assert problems() == {
-        "device": 'there is no such value (found "gpu"). Choose auto (the best here), cpu, mps, cuda or cuda:N.'
+        "device": 'not a valid value (found "gpu"). Choose auto (the best available), cpu, mps, cuda or cuda:N.'
     }
 
 
@@ -286,7 +286,7 @@ def test_notices_stand_beside_the_mistakes(process: Tree, check: Check) -> None:
         check()
     (notice,) = caught.value.notices
     assert notice.startswith("config.process[0].train.attention_backend: ignored")
-    assert str(caught.value).splitlines()[-2:] == ["Worth knowing besides", f"  {notice}"]
+    assert str(caught.value).splitlines()[-2:] == ["Also worth knowing", f"  {notice}"]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_name_of_another_program_is_answered_by_its_meaning(
     key: str, name: str, advice: str, process: Tree, problems: Problems
 ) -> None:
     process["train"][key] = name
-    assert problems()[f"train.{key}"] == f'there is no "{name}" here. {advice}'
+    assert problems()[f"train.{key}"] == f'"{name}" is not known here. {advice}'
 
 
 @pytest.mark.parametrize(("lr", "is_said"), [(1, True), (1e-4, False)])
@@ -310,7 +310,7 @@ def test_the_advice_on_an_optimizer_fits_the_rate_beside_it(
     lr: Any, is_said: Any, process: Tree, problems: Problems
 ) -> None:
     process["train"] = {"optimizer": "Prodigy", "lr": lr}
-    assert ("and `lr: 1e-4` with it: 1 is for" in problems()["train.optimizer"]) == is_said
+    assert ("and `lr: 1e-4` with it: 1 is meant for" in problems()["train.optimizer"]) == is_said
 
 
 def test_a_random_seed_is_explained(process: Tree, problems: Problems) -> None:
@@ -318,13 +318,13 @@ def test_a_random_seed_is_explained(process: Tree, problems: Problems) -> None:
     process["training_seed"] = -1
     found = problems()
     assert set(found) == {"training_seed", "sample.seed", "sample.samples[0].seed"}
-    assert all("random seed in other programs" in what for what in found.values())
+    assert all("a random seed in other programs" in what for what in found.values())
 
 
 def test_a_path_with_a_special_character_is_shown_escaped_with_the_remedy(process: Tree, problems: Problems) -> None:
     process["training_folder"] = "C:\temp\new"  # a tab, and a new line
     what = problems()["training_folder"]
-    assert what.startswith('"C:\\temp\\new" holds a special character')
+    assert what.startswith('"C:\\temp\\new" contains a special character')
     assert "write paths with /" in what
 
 

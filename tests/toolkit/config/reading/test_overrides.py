@@ -38,9 +38,9 @@ def test_an_unknown_key_is_reported_as_if_it_stood_in_the_file(problems: Problem
         ("train.lr", "--set train.lr", "KEY=VALUE"),
         ("=3", "--set ", "KEY=VALUE"),
         ("datasets.3.flip_x=true", "--set datasets.3.flip_x", "no entry 3"),
-        ("datasets.flip_x=true", "--set datasets.flip_x", "give its number"),
-        ("train.lr.x=1", "--set train.lr.x", "in a value"),
-        ("train.lr=[1", "--set train.lr", "no YAML"),
+        ("datasets.flip_x=true", "--set datasets.flip_x", "must be the number of a list entry"),
+        ("train.lr.x=1", "--set train.lr.x", "the key before it has a plain value"),
+        ("train.lr=[1", "--set train.lr", "is not a YAML value"),
     ],
 )
 def test_an_override_that_leads_nowhere_is_named(override: str, where: str, what: str, problems: Problems) -> None:

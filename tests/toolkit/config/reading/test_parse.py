@@ -30,11 +30,11 @@ def test_json_may_have_comments_and_last_commas_but_not_inside_texts(name: str, 
 def test_a_key_that_stands_twice_is_named_with_its_lines(parse: Parse) -> None:
     with pytest.raises(JobError) as caught:
         parse("train:\n  lr: 1\n  steps: 2\n  lr: 3\n")
-    assert str(caught.value.problems[0]) == "line 4, column 3: `lr` stands twice in this section, first in line 2"
+    assert str(caught.value.problems[0]) == "line 4, column 3: `lr` is given twice in this section, first in line 2"
 
 
 def test_a_key_that_stands_twice_in_json_is_named(parse: Parse) -> None:
-    with pytest.raises(JobError, match="`lr`: stands twice"):
+    with pytest.raises(JobError, match="`lr`: is given twice"):
         parse('{"lr": 1, "lr": 2}', "job.json")
 
 
@@ -79,7 +79,7 @@ def test_a_value_from_the_command_line_reads_like_one_in_a_file() -> None:
 
 
 def test_a_value_that_is_no_yaml_is_refused() -> None:
-    with pytest.raises(ValueError, match="no YAML value"):
+    with pytest.raises(ValueError, match="is not a YAML value"):
         parse_value("[1, 2")
 
 

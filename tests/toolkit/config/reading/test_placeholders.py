@@ -29,7 +29,7 @@ def test_the_given_name_stands_for_the_placeholder(job: Tree, check: Check) -> N
 
 def test_a_name_that_no_placeholder_asks_for_is_a_mistake(job: Tree, problems: Problems, check: Check) -> None:
     job["meta"] = {"name": "[name]"}
-    assert "`--name dog` would change nothing" in problems(name="dog")["config.name"]
+    assert "`--name dog` would have no effect" in problems(name="dog")["config.name"]
     assert check(name="cat").name == "cat"
 
 

@@ -270,39 +270,39 @@ export const quantizationOptions = [
   },
   {
     "value": "qfloat8",
-    "label": "float8 (e4m3), a scale for each row"
+    "label": "float8 (e4m3), a scale per row"
   },
   {
     "value": "qint8",
-    "label": "8-bit integers, a scale for each row"
+    "label": "8-bit integers, a scale per row"
   },
   {
     "value": "qint4",
-    "label": "16 even steps from the least to the largest of each 128"
+    "label": "16 even steps from the smallest to the largest of each 128 weights"
   },
   {
     "value": "qint2",
-    "label": "4 even steps from the least to the largest of each 128"
+    "label": "4 even steps from the smallest to the largest of each 128 weights"
   },
   {
     "value": "float8",
-    "label": "float8 (e4m3), a scale for each row"
+    "label": "float8 (e4m3), a scale per row"
   },
   {
     "value": "int8",
-    "label": "8-bit integers, a scale for each row"
+    "label": "8-bit integers, a scale per row"
   },
   {
     "value": "uint4",
-    "label": "16 even steps from the least to the largest of each 64"
+    "label": "16 even steps from the smallest to the largest of each 64 weights"
   },
   {
     "value": "int4",
-    "label": "15 even steps around zero, a scale for each 64"
+    "label": "15 even steps around zero, a scale per 64 weights"
   },
   {
     "value": "nf4",
-    "label": "16 steps that suit a normal distribution, a scale for each 64"
+    "label": "16 steps suited to a normal distribution, a scale per 64 weights"
   }
 ] as const;
 
