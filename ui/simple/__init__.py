@@ -1,0 +1,1 @@
+"""The simple page: pictures in, a LoRA out. It makes a job and hands it to the same queue as the web UI."""

@@ -1,0 +1,231 @@
+"""The Gradio page: a form, the captions in one table, the check, and the job as it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from toolkit.cards import ModelCard, find_cards
+from toolkit.errors import UserError
+from ui.server.refusal import Refusal
+from ui.simple.desk import Desk, describe, describe_check
+from ui.simple.job_text import SIZES, Choices, job_name, job_text, suggested_steps
+from ui.simple.pictures import add_files, captions, write_captions
+
+FAMILY = "flux2"
+_THUMB_PX = 512
+_SYSTEM = ["system-ui", "sans-serif"]
+
+
+def theme() -> Any:
+    """Fonts of this machine only: the page asks no other host for anything."""
+    return gr.themes.Base(font=_SYSTEM, font_mono=["ui-monospace", "monospace"])
+
+
+def models() -> list[ModelCard]:
+    """The models that the page offers: those that draw from text alone and are trained as they are."""
+    return [
+        card for card in find_cards().values() if card.family == FAMILY and "fixed_guidance" not in card.capabilities
+    ]
+
+
+def build(desk: Desk) -> gr.Blocks:
+    """The page. Every handler answers in words; none raises.
+
+    Args:
+        desk: does the work.
+    """
+    handlers = _Handlers(desk)
+    cards = models()
+    with gr.Blocks(title="FLUX.2 trainer", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        gr.Markdown("# FLUX.2 trainer\nDrop 10 to 50 pictures, say what each one shows, and start.")
+        with gr.Row():
+            with gr.Column():
+                model = gr.Dropdown([(card.label, card.arch) for card in cards], value=cards[0].arch, label="Model")
+                about = gr.Markdown(_about(cards[0].arch))
+                name = gr.Textbox("my_lora", label="Name", info="Name of the output folder.", max_length=60)
+                trigger = gr.Textbox(
+                    label="Trigger word", info="A made-up word for what is learned, used in captions.", max_length=60
+                )
+                size = gr.Radio(list(SIZES), value="usual", label="Image size")
+                with gr.Accordion("More", open=False):
+                    rank = gr.Slider(4, 128, value=16, step=4, label="Rank", info="How much the LoRA can hold.")
+                    lr = gr.Number(1e-4, label="Learning rate", minimum=0)
+                steps = gr.Number(1000, label="Steps", precision=0, minimum=1, info="About 100 for each picture.")
+            with gr.Column():
+                files = gr.File(
+                    label="Pictures, and .txt files with captions if you have them",
+                    file_count="multiple",
+                    file_types=["image", ".txt"],
+                    height=160,
+                )
+                table = gr.Dataframe(
+                    headers=["picture", "caption"],
+                    datatype="str",
+                    type="array",
+                    column_count=2,
+                    static_columns=[0],
+                    wrap=True,
+                    label="Captions",
+                    max_height=360,
+                )
+                prompts = gr.Textbox(
+                    "a photo of [trigger]", lines=3, label="Sample prompts", info="One per line; drawn while training."
+                )
+        with gr.Row():
+            check = gr.Button("Check and plan")
+            start = gr.Button("Start", variant="primary")
+        said = gr.Textbox(label="Check", lines=8, max_lines=20, interactive=False)
+        with gr.Row():
+            job = gr.Dropdown([], label="Job", scale=4)
+            stop = gr.Button("Stop and save", variant="stop", scale=1)
+        state = gr.Textbox(label="State", lines=3, interactive=False)
+        samples = gr.Gallery(label="Samples", columns=4, height=420, buttons=["download"])
+        log = gr.Textbox(label="Log", lines=8, interactive=False)
+        seen = gr.State(("", ""))
+        form = [model, name, trigger, size, steps, rank, lr, prompts, table]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        private = {"api_visibility": "private"}
+        model.change(_about, model, about, **private)
+        files.upload(handlers.add, [name, files, table], [files, table, steps, said], **private)
+        name.submit(handlers.captions, name, table, **private)
+        table.input(handlers.write, [name, table], said, **quiet)
+        check.click(handlers.check, form, said, **private)
+        start.click(handlers.start, form, [said, job], **private)
+        stop.click(handlers.stop, job, said, **private)
+        shown = [state, samples, log, seen]
+        page.load(handlers.open, None, job, **private).then(handlers.look, [job, seen], shown, **quiet)
+        job.change(handlers.look, [job, seen], shown, **quiet)
+        gr.Timer(1.0).tick(handlers.look, [job, seen], shown, **quiet)
+    return page
+
+
+class _Handlers:
+    """What the page's events call."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def add(self, name: str, uploads: list[str] | None, rows: list[list[Any]]) -> tuple[Any, ...]:
+        """Take dropped files; keep what has been typed."""
+        try:
+            folder = self._folder(name)
+            write_captions(folder, _filled(rows, folder))
+            refused = add_files(folder, [Path(upload) for upload in uploads or []])
+        except (UserError, OSError) as error:
+            return gr.skip(), gr.skip(), gr.skip(), str(error)
+        found = captions(folder)
+        said = "\n".join(["Not taken:", *refused]) if refused else f"{len(found)} pictures in {folder}"
+        return None, [list(row) for row in found], suggested_steps(len(found)), said
+
+    def captions(self, name: str) -> Any:
+        """The pictures that a name has already."""
+        try:
+            return [list(row) for row in captions(self._folder(name))]
+        except UserError:
+            return gr.skip()
+
+    def write(self, name: str, rows: list[list[Any]]) -> Any:
+        """Keep what has been typed."""
+        try:
+            folder = self._folder(name)
+            write_captions(folder, _filled(rows, folder))
+        except (UserError, OSError) as error:
+            return str(error)
+        return gr.skip()
+
+    def check(self, *form: Any) -> str:
+        """Check and plan."""
+        try:
+            return describe_check(self.desk.check(self._text(*form)))
+        except (UserError, OSError) as error:
+            return str(error)
+        except Refusal as refusal:
+            return _words(refusal)
+
+    def start(self, *form: Any) -> tuple[Any, ...]:
+        """Check, then put the job into the queue."""
+        try:
+            text = self._text(*form)
+            report = self.desk.check(text)
+            if not report.ok:
+                return describe_check(report), gr.skip()
+            job_id = self.desk.start(text)
+        except (UserError, OSError) as error:
+            return str(error), gr.skip()
+        except Refusal as refusal:
+            return _words(refusal), gr.skip()
+        return describe_check(report), gr.Dropdown(self.desk.jobs(), value=job_id)
+
+    def stop(self, job_id: str | None) -> str:
+        """Stop the job that is shown."""
+        if not job_id:
+            return "Choose a job first."
+        try:
+            self.desk.stop(job_id)
+        except Refusal as refusal:
+            return _words(refusal)
+        return "Stopping: it finishes its step and saves."
+
+    def open(self) -> Any:
+        """The jobs there are; the newest is shown."""
+        jobs = self.desk.jobs()
+        return gr.Dropdown(jobs, value=jobs[0][1] if jobs else None)
+
+    def look(self, job_id: str | None, seen: tuple[str, str]) -> tuple[Any, ...]:
+        """The job that is shown, as it is now. Pictures are sent only where there are new ones."""
+        if not job_id:
+            return "No job yet.", gr.skip(), "", seen
+        try:
+            view = self.desk.look(job_id)
+        except Refusal as refusal:
+            return _words(refusal), gr.skip(), "", seen
+        newest = (job_id, str(view.samples[0][0]) if view.samples else "")
+        pictures = gr.skip() if newest == tuple(seen) else [(_thumb(path), text) for path, text in view.samples]
+        return describe(view), pictures, view.log, newest
+
+    def _folder(self, name: str) -> Path:
+        return self.desk.datasets / job_name(name)
+
+    def _text(
+        self, arch: str, name: str, trigger: str, size: str, steps: Any, rank: Any, lr: Any, prompts: str, rows: Any
+    ) -> str:
+        """The job that the form asks for; captions are written first."""
+        folder = self._folder(name)
+        write_captions(folder, _filled(rows, folder))
+        if not captions(folder):
+            raise UserError("Pictures: drop some first.")
+        for label, value in (("Steps", steps), ("Rank", rank), ("Learning rate", lr)):
+            if not value or value <= 0:
+                raise UserError(f"{label}: write a number above 0.")
+        chosen = Choices(
+            name, trigger or "", folder, size, int(steps), int(rank), float(lr), (prompts or "").splitlines()
+        )
+        return job_text(chosen, find_cards()[arch])
+
+
+def _about(arch: str) -> str:
+    card = find_cards()[arch]
+    gate = " Accept its licence on huggingface.co first, and put HF_TOKEN into `.env`." if card.is_gated else ""
+    return f"{card.summary} Licence: {card.license}.{gate}"
+
+
+def _filled(rows: list[list[Any]] | None, folder: Path) -> list[list[Any]]:
+    """The rows that name a picture of this folder: the table may still show another name's."""
+    known = {name for name, _ in captions(folder)}
+    return [row for row in rows or [] if row and row[0] in known]
+
+
+def _thumb(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.thumbnail((_THUMB_PX, _THUMB_PX))
+        return image.convert("RGB")
+
+
+def _words(refusal: Refusal) -> str:
+    return "\n".join(
+        f"{problem.where}: {problem.what}" if problem.where else problem.what for problem in refusal.problems
+    )
