@@ -30,11 +30,11 @@ demo:
 	$(BIN)/python -m scripts.flux2_tiny.proof output/flux2_tiny_zorbo
 
 quick:
-	@sh .ci/environment requirements.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 test:
-	@sh .ci/environment requirements.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,18 +46,18 @@ test:
 	$(MAKE) ui-test
 
 ui-test:
-	@sh .ci/environment requirements.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
 	@sh .ci/browser
 	cd ui && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
 	git diff --exit-code --stat ui/dist
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/ui
 
 torture:
-	@sh .ci/environment requirements.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
 	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
 
 hooks:
-	@sh .ci/environment requirements.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
 	$(BIN)/pre-commit install
 
 clean:

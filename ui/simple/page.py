@@ -87,8 +87,8 @@ def build(desk: Desk) -> gr.Blocks:
         log = gr.Textbox(label="Log", lines=8, interactive=False)
         seen = gr.State(("", ""))
         form = [model, name, trigger, size, steps, rank, lr, prompts, table]
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        private = {"api_visibility": "private"}
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        private: dict[str, Any] = {"api_visibility": "private"}
         model.change(_about, model, about, **private)
         files.upload(handlers.add, [name, files, table], [files, table, steps, said], **private)
         name.submit(handlers.captions, name, table, **private)

@@ -27,7 +27,7 @@ async def check(here: Here, request: Request, body: CheckRequest) -> CheckReport
     async with _room(request):
         if await request.is_disconnected():
             raise Refusal(409, "Nobody waits for this answer any more.")
-        return await run_in_threadpool(_report, here, body)
+        return await run_in_threadpool(report, here, body)
 
 
 @router.post("/import")
@@ -45,7 +45,8 @@ def _room(request: Request) -> asyncio.Semaphore:
     return room
 
 
-def _report(here: Services, body: CheckRequest) -> CheckReport:
+def report(here: Services, body: CheckRequest) -> CheckReport:
+    """The answer to a check request. Blocks while the images are read."""
     try:
         tree = here.actions.texts.parse(body.yaml)
     except (UserError, RecursionError):
