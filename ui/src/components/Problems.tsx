@@ -2,6 +2,7 @@
 import type { Problem } from "../generated/api";
 import { Button } from "./Button";
 import { Icon } from "./Icon";
+import { Prose } from "./Prose";
 
 const LOOKS = {
   error: { word: "Error", icon: "cross", tone: "bad" },
@@ -26,7 +27,9 @@ export function ProblemList({ problems, onFix, onShow }: Props) {
             <div>
               <span className="visually-hidden">{look.word}: </span>
               {problem.where && <Where problem={problem} onShow={onShow} />}
-              <p>{problem.what}</p>
+              <p>
+                <Prose text={problem.what} />
+              </p>
               {problem.fix && onFix && (
                 <Button look="quiet" icon="check" onClick={() => onFix(problem.fix!.edits)}>
                   {problem.fix.label}

@@ -4,6 +4,8 @@ import { bytes } from "../lib/format";
 export interface Part {
   name: string;
   value: number;
+  /** number of its colour, the same wherever the part stands */
+  series: number;
 }
 
 interface Props {
@@ -20,10 +22,10 @@ export function StackedBar({ label, parts, limit, limitName = "card" }: Props) {
   return (
     <div className="stacked" role="img" aria-label={`${label}: ${bytes(sum)}${limit ? ` of ${bytes(limit)}` : ""}`}>
       <div className={`stacked-bar ${isOver ? "is-over" : ""}`}>
-        {parts.map((part, place) => (
+        {parts.map((part) => (
           <span
             key={part.name}
-            className={`stacked-part series-${place % 6}`}
+            className={`stacked-part series-${part.series}`}
             style={{ width: `${(100 * part.value) / scale}%` }}
             title={`${part.name}: ${bytes(part.value)}`}
           />
@@ -43,9 +45,9 @@ export function StackedBar({ label, parts, limit, limitName = "card" }: Props) {
 export function Legend({ parts }: { parts: Part[] }) {
   return (
     <ul className="legend">
-      {parts.map((part, place) => (
+      {parts.map((part) => (
         <li key={part.name}>
-          <span className={`swatch series-${place % 6}`} aria-hidden="true" />
+          <span className={`swatch series-${part.series}`} aria-hidden="true" />
           {part.name} <span className="figure">{bytes(part.value)}</span>
         </li>
       ))}

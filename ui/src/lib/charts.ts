@@ -24,6 +24,8 @@ export function chartsOf(keys: readonly string[]): ChartSpec[] {
     const id = groupOf(key);
     groups.set(id, [...(groups.get(id) ?? []), key]);
   }
+  // the only term of the loss is the loss
+  if (groups.get("terms")?.length === 1 && groups.has("loss")) groups.delete("terms");
   const rank = (id: string) => (FIRST.indexOf(id) + FIRST.length + 1) % (FIRST.length + 1) || (FIRST.includes(id) ? 0 : 99);
   return [...groups]
     .map(([id, group]) => ({ id, title: titleOf(id), keys: group, format: id === "memory" ? bytes : figure }))

@@ -122,6 +122,7 @@ export function simpleForm(schema: FormSchema, job: unknown, model: ModelInfo | 
   const found = [...groups.values()];
   const isModel = (group: Group) => group.fields.some(({ field }) => field.widget === "arch");
   const first = found.filter(isModel);
+  for (const group of first) group.fields.sort((a, b) => Number(b.field.widget === "arch") - Number(a.field.widget === "arch"));
   const own = found.find(({ fields }) => fields.some(({ path }) => !path.includes(".")));
   if (own) own.fields.unshift(name);
   return [...first, ...(own ? [] : [{ title: "Job", fields: [name] }]), ...found.filter((group) => !isModel(group))];

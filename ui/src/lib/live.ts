@@ -15,6 +15,8 @@ export const KEYS = {
   machine: ["machine"],
 } as const;
 
+const LIVE = ["jobs", "job", "metrics", "samples", "checkpoints", "log", "machine"];
+
 /** Curves of running jobs since they were last fetched. */
 export const liveSeries = new Map<string, LiveSeries>();
 
@@ -26,7 +28,8 @@ export function seriesOf(id: string): LiveSeries {
 
 export function applyMessage(client: QueryClient, message: Message): void {
   if (message.kind === "reset") {
-    void client.invalidateQueries();
+    // models, form and settings do not change by themselves
+    for (const kind of LIVE) void client.invalidateQueries({ queryKey: [kind] });
   } else if (message.kind === "jobs" && message.jobs) {
     applyRows(client, message.jobs);
   } else if (message.kind === "removed" && message.job_id) {

@@ -1,7 +1,7 @@
 /** Cards, RAM and disks as bars with their figures. */
 import { Link } from "wouter";
 import { Progress } from "../../components/Progress";
-import type { GpuInfo, JobRow, Machine } from "../../generated/api";
+import type { DiskInfo, GpuInfo, JobRow, Machine } from "../../generated/api";
 import { bytes, percent } from "../../lib/format";
 
 export function MachinePanel({ machine, jobs }: { machine: Machine; jobs: JobRow[] }) {
@@ -17,7 +17,7 @@ export function MachinePanel({ machine, jobs }: { machine: Machine; jobs: JobRow
       ))}
       {!machine.gpus.length && (
         <div className="tile">
-          <h3>Graphics card</h3>
+          <h2>Graphics card</h2>
           <p className="tile-figure">None found</p>
           <p className="hint">Jobs run on the processor: enough for the tiny model, too slow for others.</p>
         </div>
@@ -28,7 +28,7 @@ export function MachinePanel({ machine, jobs }: { machine: Machine; jobs: JobRow
         total={machine.ram_bytes}
         hint={`Processor ${percent(machine.cpu_load)}`}
       />
-      {machine.disks.map((disk) => (
+      {distinct(machine.disks).map((disk) => (
         <Tile
           key={disk.root}
           title="Disk"
@@ -41,6 +41,17 @@ export function MachinePanel({ machine, jobs }: { machine: Machine; jobs: JobRow
   );
 }
 
+/** Roots on the same disk as one. */
+function distinct(disks: DiskInfo[]): DiskInfo[] {
+  const found = new Map<string, DiskInfo>();
+  for (const disk of disks) {
+    const key = `${disk.total_bytes}/${Math.round(disk.free_bytes / 2 ** 26)}`;
+    const other = found.get(key);
+    found.set(key, other ? { ...other, root: `${other.root}, ${disk.root}` } : disk);
+  }
+  return [...found.values()];
+}
+
 function GpuTile({ gpu, job }: { gpu: GpuInfo; job: JobRow | undefined }) {
   const facts = [
     gpu.load != null && `load ${percent(gpu.load)}`,
@@ -49,9 +60,9 @@ function GpuTile({ gpu, job }: { gpu: GpuInfo; job: JobRow | undefined }) {
   ].filter(Boolean);
   return (
     <div className="tile">
-      <h3>
+      <h2>
         GPU {gpu.index} <span className="hint">{gpu.name}</span>
-      </h3>
+      </h2>
       <p className="tile-figure">
         {bytes(gpu.used_bytes)} <span className="hint">of {bytes(gpu.total_bytes)}</span>
       </p>
@@ -72,7 +83,7 @@ function GpuTile({ gpu, job }: { gpu: GpuInfo; job: JobRow | undefined }) {
 function Tile({ title, used, total, hint }: { title: string; used: number; total: number; hint: string }) {
   return (
     <div className="tile">
-      <h3>{title}</h3>
+      <h2>{title}</h2>
       <p className="tile-figure">
         {bytes(used)} <span className="hint">of {bytes(total)}</span>
       </p>

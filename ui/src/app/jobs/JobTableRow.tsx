@@ -35,7 +35,9 @@ export const JobTableRow = memo(function JobTableRow({ job, isSelected, isCurren
           {job.reason}
         </span>
       </span>
-      <JobProgress job={job} />
+      <span className="col-progress">
+        <JobProgress job={job} />
+      </span>
       <span className="col-model">
         {job.arch ?? "–"}
         <span className="hint">{job.kind}</span>

@@ -1,4 +1,4 @@
-/** Checkpoints: whether each is whole, how it looks, and what can be done with it. */
+/** Checkpoints: whether each is valid, how it looks, and what can be done with it. */
 import { useState } from "react";
 import { Button } from "../../../components/Button";
 import { Icon } from "../../../components/Icon";
@@ -54,7 +54,7 @@ function Row({ job, checkpoint, onResume }: { job: JobDetail; checkpoint: Checkp
         </strong>
         <span className={`state tone-${checkpoint.is_valid ? "good" : "bad"}`}>
           <Icon name={checkpoint.is_valid ? "check" : "cross"} />
-          {checkpoint.is_valid ? "Whole" : "Not valid"}
+          {checkpoint.is_valid ? "Valid" : "Not valid"}
         </span>
         <span className="hint figure">
           {bytes(checkpoint.num_bytes)} · saved {ago(checkpoint.time)}

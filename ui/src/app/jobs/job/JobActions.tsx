@@ -49,7 +49,7 @@ export function JobActions({ job }: { job: JobDetail }) {
           Resume…
         </Button>
       )}
-      {can("start") && (
+      {can("start") && !can("resume") && (
         <Button icon="play" look="primary" busy={isBusy("start")} onClick={() => run("start")}>
           Start
         </Button>

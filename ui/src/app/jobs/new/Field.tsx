@@ -1,6 +1,7 @@
 /** One key of the job: name, input, unit, help, where its value comes from, and what is wrong with it. */
 import { useId } from "react";
 import { Button } from "../../../components/Button";
+import { Prose } from "../../../components/Prose";
 import { ProblemList } from "../../../components/Problems";
 import { withModel } from "../../../lib/draft";
 import { problemsAt, shownValue, type FieldView } from "../../../lib/form";
@@ -29,7 +30,7 @@ export function Field({ view, showsPath = false }: { view: FieldView; showsPath?
   return (
     <div className={`form-field ${isSet ? "is-set" : ""} ${isWide ? "is-wide" : ""}`} data-path={path}>
       <div className="form-label">
-        <label htmlFor={id}>{labelOf(field.key)}</label>
+        {isWide ? <span id={id}>{labelOf(field.key)}</span> : <label htmlFor={id}>{labelOf(field.key)}</label>}
         {showsPath && isSet && !field.is_required && (
           <Button icon="cross" look="quiet" label={`${labelOf(field.key)}: back to the default`} onClick={() => change(undefined)} />
         )}
@@ -37,8 +38,8 @@ export function Field({ view, showsPath = false }: { view: FieldView; showsPath?
       <div className="form-input">
         {inputOf(input, form)}
         <p id={`${id}-help`} className="hint">
-          {field.help}
-          {field.when && ` Read only ${field.when}.`}
+          <Prose text={field.help ?? ""} />
+          {showsPath && field.when && <Prose text={` Is read only ${field.when}.`} />}
           <Origin view={view} />
         </p>
         {found.length > 0 && (
@@ -86,7 +87,8 @@ function Origin({ view }: { view: FieldView }) {
   );
 }
 
-/** `learning_rate` as words. */
+/** `folder_path` as words; `lr` in capitals. */
 export function labelOf(key: string): string {
-  return key.replaceAll("_", " ");
+  const words = key.replaceAll("_", " ");
+  return words.length < 4 && !/[aeiou]/.test(words) ? words.toUpperCase() : words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -2,6 +2,7 @@
 import { useDeferredValue, useMemo, useState } from "react";
 import { Button } from "../../../components/Button";
 import { Icon } from "../../../components/Icon";
+import { Prose } from "../../../components/Prose";
 import { Empty } from "../../../components/Page";
 import { isFound, listSections, sectionsOf, type SectionView } from "../../../lib/form";
 import { count } from "../../../lib/format";
@@ -41,7 +42,7 @@ export function FullForm() {
       {shown.map(({ view, fields }) => (
         <fieldset key={view.path} className="form-group">
           <legend>{view.title}</legend>
-          {view.section.help && <p className="hint">{sentence(view.section.help)}</p>}
+          {view.section.help && <p className="hint"><Prose text={sentence(view.section.help)} /></p>}
           {view.entry && (
             <Button look="quiet" icon="trash" onClick={() => setText(deleteIn(text, jobPath(view.path)))}>
               Remove {view.title.toLowerCase()}

@@ -1,12 +1,15 @@
 /** What a model's card says: what it is good for, licence, gate, size, notes. */
 import { Icon } from "../../../components/Icon";
+import { Prose } from "../../../components/Prose";
 import type { ModelInfo } from "../../../generated/api";
 
 export function ModelCard({ model }: { model: ModelInfo }) {
   const billions = model.num_parameters / 1e9;
   return (
     <div className="model-card">
-      <p>{model.summary}</p>
+      <p>
+        <Prose text={model.summary} />
+      </p>
       <p className="row hint">
         {model.num_parameters > 0 && (
           <span className="figure">{billions >= 1 ? `${billions.toFixed(1)} B` : `${(1000 * billions).toFixed(1)} M`} parameters</span>
@@ -19,7 +22,9 @@ export function ModelCard({ model }: { model: ModelInfo }) {
         </p>
       )}
       {model.notes.map((note) => (
-        <p key={note} className="hint">{note}</p>
+        <p key={note} className="hint">
+          <Prose text={note} />
+        </p>
       ))}
       {model.variants.length > 0 && (
         <details className="fold">

@@ -1,6 +1,7 @@
 /** Inputs for the kinds of values that a key may have. */
 import { useEffect, useState } from "react";
 import { Button } from "../../../components/Button";
+import { Prose } from "../../../components/Prose";
 import type { ModelInfo } from "../../../generated/api";
 import { parseInput, shownValue, type FieldView } from "../../../lib/form";
 
@@ -100,7 +101,7 @@ export function ChoiceInput({ id, view, onChange, describedBy, isWrong }: InputP
           </option>
         ))}
       </select>
-      {help && <p className="hint">{help}</p>}
+      {help && <p className="hint"><Prose text={help} /></p>}
     </>
   );
 }
@@ -148,11 +149,10 @@ interface PromptsProps extends InputProps {
 export function PromptsInput({ id, prompts, onPrompts, describedBy }: PromptsProps) {
   const change = (place: number, prompt: string) => onPrompts(prompts.map((each, other) => (other === place ? prompt : each)));
   return (
-    <div className="prompts" role="group" aria-describedby={describedBy}>
+    <div className="prompts" role="group" aria-labelledby={id} aria-describedby={describedBy}>
       {prompts.map((prompt, place) => (
         <div key={place} className="prompt-row">
           <textarea
-            id={place === 0 ? id : undefined}
             rows={1}
             value={prompt}
             aria-label={`Prompt ${place + 1}`}
@@ -166,7 +166,7 @@ export function PromptsInput({ id, prompts, onPrompts, describedBy }: PromptsPro
           />
         </div>
       ))}
-      <Button icon="plus" id={prompts.length ? undefined : id} onClick={() => onPrompts([...prompts, ""])}>
+      <Button icon="plus" onClick={() => onPrompts([...prompts, ""])}>
         Add a prompt
       </Button>
     </div>

@@ -73,7 +73,7 @@ export function plotOptions({ element, keys, hasBand, isLog, width, height, late
     series: [{}, ...curves],
     bands: hasBand ? [{ series: [2, 1], fill: paint("--curve-band") }] : [],
     axes: [
-      { ...axis, size: 28 },
+      { ...axis, size: 28, grid: { show: false } },
       { ...axis, size: 64, values: (_plot, ticks) => ticks.map((tick) => (tick == null ? "" : latest().format(tick))) },
     ],
     hooks: {

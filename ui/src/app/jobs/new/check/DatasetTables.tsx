@@ -7,7 +7,7 @@ export function DatasetTables({ datasets }: { datasets: DatasetTable[] }) {
   if (!datasets.length) return null;
   return (
     <section aria-label="Datasets">
-      <h3>Datasets</h3>
+      <h2>Datasets</h2>
       {datasets.map((dataset, place) => (
         <div key={place} className="dataset">
           <p>

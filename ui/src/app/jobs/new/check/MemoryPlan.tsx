@@ -20,13 +20,13 @@ export function MemoryPlan({ memory, onFix }: Props) {
   );
   return (
     <section aria-label="Memory" className="memory-plan">
-      <h3>
+      <h2>
         Memory{" "}
         <span className={`state tone-${memory.fits ? "good" : "bad"}`}>
           <Icon name={memory.fits ? "check" : "cross"} />
           {memory.fits ? "Fits" : "Does not fit"}
         </span>
-      </h3>
+      </h2>
       <p className="hint figure">
         {hasCard
           ? `Peak ${bytes(memory.peak_gpu_bytes)} of ${bytes(memory.gpu_bytes)} on ${memory.card}${memory.free_gpu_bytes != null ? `, ${bytes(memory.free_gpu_bytes)} free now` : ""}; RAM ${bytes(memory.peak_ram_bytes)}`
@@ -46,7 +46,7 @@ export function MemoryPlan({ memory, onFix }: Props) {
       {fullest && <Legend parts={partsOf(fullest, names, hasCard).filter((part) => part.value > 0)} />}
       {memory.ways.length > 0 && (
         <div className="ways">
-          <h4>{memory.fits ? "Ways to need less" : "Ways to make it fit"}</h4>
+          <h3>{memory.fits ? "Ways to need less" : "Ways to make it fit"}</h3>
           {memory.ways.map((way, place) => (
             <Button key={place} icon="check" onClick={() => onFix(way.settings)}>
               {waySentence(way, hasCard)}
@@ -64,9 +64,9 @@ function amount(phase: Phase, hasCard: boolean): number {
 
 /** Parts in the same order in each phase, so that a colour means the same everywhere; what no part names is the rest. */
 function partsOf(phase: Phase, names: string[], hasCard: boolean): Part[] {
-  const parts = names.map((name) => ({ name, value: phase.parts[name] ?? 0 }));
+  const parts = names.map((name, place) => ({ name, value: phase.parts[name] ?? 0, series: place % 6 }));
   const rest = amount(phase, hasCard) - parts.reduce((sum, part) => sum + part.value, 0);
-  return rest > 0 ? [...parts, { name: names.length ? "other" : "all", value: rest }] : parts;
+  return rest > 0 ? [...parts, { name: names.length ? "other" : "all", value: rest, series: 6 }] : parts;
 }
 
 function waySentence(way: Way, hasCard: boolean): string {
