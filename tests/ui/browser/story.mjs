@@ -58,7 +58,7 @@ async function fillTheForm() {
   await page.getByLabel("Arch", { exact: true }).selectOption("flux2_tiny");
   await page.getByLabel("Name", { exact: true }).fill("story");
   await page.getByLabel("Folder path", { exact: true }).fill("nowhere");
-  await page.getByLabel("Steps", { exact: true }).fill("60");
+  await page.getByLabel("Steps", { exact: true }).fill("240");
   await page.getByLabel("Save every", { exact: true }).fill("20");
   await page.getByLabel("Sample every", { exact: true }).fill("10");
   for (const prompt of ["a red one", "a blue one"]) {
@@ -84,7 +84,7 @@ async function checkAndMend() {
   const editor = page.locator(".cm-content");
   await editor.waitFor();
   const text = await editor.innerText();
-  for (const line of ["name: story", "steps: 60", "arch: flux2_tiny", "a blue one"]) assert.ok(text.includes(line), line);
+  for (const line of ["name: story", "steps: 240", "arch: flux2_tiny", "a blue one"]) assert.ok(text.includes(line), line);
   await editor.click();
   await page.keyboard.press("Control+End");
   await page.keyboard.insertText("\nmeta: # of this test\n  scripted: {step_s: 0.1}\n");
@@ -125,6 +125,7 @@ async function lookAtSamples() {
   await viewer.locator(".stage.is-zoomed").waitFor();
   await page.keyboard.press("Escape");
   await viewer.waitFor({ state: "detached" });
+  await page.keyboard.press("Home"); // the newest would be replaced under the pointer
   await page.locator(".picture").first().getByRole("button", { name: "Star", exact: true }).click();
   await page.locator(".picture").first().getByRole("button", { name: "Take the star away" }).waitFor();
   await page.getByText("All steps").click();
@@ -146,7 +147,7 @@ async function stopAndCrashAndResume() {
   await inspect(page, "job-resume", notes);
   await dialog.getByRole("button", { name: "Resume" }).click();
   await state("Done");
-  assert.equal(await step(), 60);
+  assert.equal(await step(), 240);
 }
 
 async function lookAround() {

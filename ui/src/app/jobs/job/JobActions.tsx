@@ -13,6 +13,12 @@ import { DeleteItem } from "./DeleteItem";
 import { KillDialog } from "./KillDialog";
 import { ResumeDialog } from "./ResumeDialog";
 
+/** The server's words with the step of now: they came with the job, and the steps since by the stream. */
+function stopLabel({ controls, progress }: JobDetail): string {
+  const words = controls.stop_label || "Stop";
+  return progress ? words.replace(/step [\d,]+/, `step ${progress.step.toLocaleString("en")}`) : words;
+}
+
 export function JobActions({ job }: { job: JobDetail }) {
   const act = useAction();
   const toast = useToast();
@@ -41,7 +47,7 @@ export function JobActions({ job }: { job: JobDetail }) {
       )}
       {can("stop") && (
         <Button icon="stop" busy={isBusy("stop")} onClick={() => run("stop")}>
-          {job.controls.stop_label || "Stop"}
+          {stopLabel(job)}
         </Button>
       )}
       {can("resume") && (

@@ -41,7 +41,7 @@ export function Curves({ job }: { job: JobDetail }) {
         <label className="check">
           <input type="checkbox" checked={isLog} onChange={() => setLog(!isLog)} /> Log scale
         </label>
-        <StepRange range={range} last={data.last_step} onChange={setRange} />
+        <StepRange range={range} last={Math.max(data.last_step, ...series.map((each) => each.steps.at(-1) ?? 0))} onChange={setRange} />
         <Button icon="download" look="quiet" onClick={() => saveFile(`${job.name}.csv`, new Blob([csvOf(series)], { type: "text/csv" }))}>
           CSV
         </Button>
