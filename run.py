@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -16,12 +17,14 @@ from pathlib import Path
 
 from jobs.check_json import document, job_facts, unreadable_facts
 from jobs.job import Job, exit_code, run_jobs
-from jobs.status import status
+from jobs.status import status, status_as_json
 from jobs.summary import summary
+from jobs.tell import tell
 from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
 from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
+from toolkit.extension import REPOSITORY
 from toolkit.runtime.log_file import log_to
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
@@ -29,12 +32,16 @@ from toolkit.section import has_key
 from toolkit.train.resume import ResumeChoice
 from toolkit.version import VERSION
 
+UI_PACKAGES = ("fastapi", "uvicorn")
 EXIT_CODES = """\
 exit codes:
   0    all jobs done
   1    a job failed (also with --recover)
   2    wrong arguments, or a mistake in a job file or its data; nothing was loaded
   130  stopped on request (Ctrl+C or SIGTERM) after saving
+
+web page:
+  run.py ui [--help]  serves the page on this machine, where jobs are made, queued and watched
 
 environment:
   SEED             training_seed of the first process, where the job file has none
@@ -44,20 +51,23 @@ environment:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments (default: of the process) ask for. Returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "ui":
+        return _ui(arguments[1:])
     share_cores()
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.version:
         print(_version())
         return 0
-    if not options.jobs and not options.list_models and not options.status:
+    if not options.jobs and not options.list_models and not options.status and not options.tell:
         parser.error("no job file given")
     if len(options.jobs) > 1 and (options.resume not in ("latest", "none") or options.from_step is not None):
         parser.error("--from-step and a path in --resume are for one job at a time")
     if options.resume == "none" and options.from_step is not None:
         parser.error("--resume none begins at step 0: leave --from-step out")
-    if options.json and not options.check:
-        parser.error("--json goes with --check")
+    if options.json and not options.check and not options.status:
+        parser.error("--json goes with --check or --status")
     if options.vram is not None and not (options.check and options.vram > 0):
         parser.error("--vram goes with --check and needs a size above 0")
     try:
@@ -66,6 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("".join(f"{line}\n" for line in _broken_extensions()), end="", file=sys.stderr)
             if options.list_models:
                 print(_model_table())
+                return 0
+            if options.tell:
+                folder, command = options.tell
+                print(tell(Path(folder), command))
+                return 0
+            if options.status and options.json:
+                print(json.dumps(status_as_json(options.status), indent=2, ensure_ascii=False))
                 return 0
             if options.status:
                 print("\n".join(line for folder in options.status for line in status(folder)))
@@ -92,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-r", "--recover", action="store_true", help="go on with the next job when one fails")
     parser.add_argument("-l", "--log", type=Path, metavar="FILE", help="append everything that is printed to FILE")
     parser.add_argument("--check", action="store_true", help="check job and data, print the plan, train nothing")
-    parser.add_argument("--json", action="store_true", help="with --check: print what was found as JSON, for programs")
+    parser.add_argument("--json", action="store_true", help="with --check or --status: print JSON, for programs")
     parser.add_argument(
         "--vram",
         type=float,
@@ -128,10 +145,28 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="print what has happened in an output folder and which of its checkpoints are valid; repeatable",
     )
+    parser.add_argument(
+        "--tell",
+        nargs=2,
+        metavar=("FOLDER", "COMMAND"),
+        help="ask the run that is using an output folder to stop (after saving), save or sample (draw samples now)",
+    )
     parser.add_argument("--no-cache", action="store_true", help="keep no quantized weights on disk, and use none")
     parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
     parser.add_argument("-v", "--version", action="store_true", help="print the version and those of the libraries")
     return parser
+
+
+def _ui(arguments: Sequence[str]) -> int:
+    """The web page. Its server is a program of its own, with its own options."""
+    missing = [package for package in UI_PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        print(f"The web page needs {' and '.join(missing)}. Install what is missing with:", file=sys.stderr)
+        print(f"  {sys.executable} -m pip install -r {REPOSITORY / 'requirements.txt'}", file=sys.stderr)
+        return 2
+    from ui.server.main import main as serve  # no other command needs its packages
+
+    return serve(arguments)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@
         "name": text,                   null if the file cannot be read
         "ok": true,
         "notices": [text],              of the job file
+        "remarks": [problem],           the notices as data
         "problems": [problem],          of the job file
         "refusal": text,                the problems as the command line prints them; empty if there are none
         "processes": [{
@@ -16,6 +17,7 @@
           "ok": true,
           "lines": [text],              the plan as the command line prints it
           "notices": [text],            of the lines, those that are worth a second look
+          "remarks": [problem],         the notices as data
           "problems": [problem],
           "refusal": text,
           ...                           what the kind of process adds
@@ -23,7 +25,10 @@
       }]
     }
 
-A problem is `{"where": text, "what": text}`: a key of the job file, a file, or an empty text, and what to do about it.
+A problem is `{"where": text, "what": text, "severity": "error", "warning" or "notice", "suggestion": text or null,
+"line": number or null, "column": number or null}`: a key of the job file, a file, or an empty text; what to do about
+it; the nearest valid spelling; its place in the job file, from 1. Keys begin at the top of the file (`config.process`)
+or, in what is found by a process, below its entry (`datasets[0].resolution`).
 After a problem the later facts of the process are empty, and later processes of its job are not checked.
 
 A training process adds:
@@ -38,18 +43,21 @@ A training process adds:
         "machine": {"name", "gpu_bytes", "free_gpu_bytes", "ram_bytes", "free_ram_bytes"},   null: not known
         "ways": [{"settings": {key: value}, "peak_gpu_bytes", "peak_ram_bytes"}]}            what would make it fit
     "disk": {"checkpoints_bytes", "latents_bytes", "captions_bytes"}    upper estimates
-    "resume": {"step", "checkpoint": path or null, "superseded_steps": [numbers]}
+    "resume": {"step", "checkpoint": path or null, "superseded_steps": [numbers],
+               "differences": [{"key", "before", "now": JSON as text, "is_harmless"}]}  settings that the checkpoint had
+                                        otherwise; one that is not harmless is a problem until it is accepted
     "settings": {key: value}            keys of the `model` section that `memory: auto` has chosen
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.process.checked import Checked, problems_of
+from jobs.process.checked import Checked, problems_of, remark
 from toolkit.config import JobConfig
+from toolkit.config.reading.places import located
 from toolkit.errors import Problem, UserError
 
 
@@ -60,6 +68,7 @@ def job_facts(config: JobConfig, checks: Sequence[Checked]) -> dict[str, Any]:
         "name": config.name,
         "ok": not any(checked.problems for checked in checks),
         "notices": list(config.notices),
+        "remarks": [asdict(remark) for remark in config.remarks],
         "problems": [],
         "refusal": "",
         "processes": [_process_facts(checked) for checked in checks],
@@ -75,7 +84,8 @@ def unreadable_facts(path: str, error: UserError) -> dict[str, Any]:
         "name": None,
         "ok": False,
         "notices": [],
-        "problems": _problems(problems_of(error)),
+        "remarks": [],
+        "problems": [asdict(problem) for problem in problems_of(error)],
         "refusal": str(error),
         "processes": [],
     }
@@ -94,11 +104,13 @@ def _process_facts(checked: Checked) -> dict[str, Any]:
         "ok": not checked.problems,
         "lines": list(checked.lines),
         "notices": list(checked.notices),
-        "problems": _problems(checked.problems),
+        "remarks": _problems(checked, map(remark, checked.notices)),
+        "problems": _problems(checked, checked.problems),
         "refusal": checked.refusal,
         **checked.facts(),
     }
 
 
-def _problems(problems: Sequence[Problem]) -> list[dict[str, str]]:
-    return [asdict(problem) for problem in problems]
+def _problems(checked: Checked, problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    job, number = checked.start.job, checked.start.process_id
+    return [asdict(located(problem, job.places, job.written, number)) for problem in problems]

@@ -19,13 +19,15 @@ from toolkit.config import JobConfig, ProcessConfig
 from toolkit.config.reading.installed import find_processes
 from toolkit.errors import Interrupted, UserError
 from toolkit.files import is_disk_full, sha256_json
+from toolkit.output.alive import this_process
 from toolkit.output.bundles import newest_bundle
 from toolkit.output.disk import free_bytes
-from toolkit.output.events import EventLog
-from toolkit.output.lock import FolderInUse, RunLock
-from toolkit.output.run_record import RunRecord
+from toolkit.output.events import EventLog, append_event
+from toolkit.output.lock import FolderInUse, RunLock, holder
+from toolkit.output.run_record import RunRecord, start_name, write_end
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
+from toolkit.runtime.watch import Watch
 from toolkit.train.resume import ResumeChoice
 
 Status = Literal["done", "failed", "refused", "interrupted", "not started"]
@@ -113,19 +115,15 @@ class Job:
 
     def _run(self, stop: StopRequest) -> Status:
         status: Status = "refused"
+        since_ns = time.time_ns()
         try:
-            checks = []
-            for checked in self.checks():
-                if checked.problems:
-                    self._tell(checked.refusal)
-                    return "refused"
-                for line in checked.lines:
-                    print(self.config.redact(line))
-                checks.append(checked)
+            checks = self._checked()
+            if checks is None:
+                return "refused"
             status = "failed"
             with _anomaly_detection():
                 for checked in checks:
-                    self._run_process(checked, stop)
+                    self._run_process(checked, stop, since_ns)
         except Interrupted as reason:
             self._tell(str(reason))
             return "interrupted"
@@ -136,13 +134,43 @@ class Job:
             return status if isinstance(error, UserError) else "failed"
         return "done"
 
-    def _run_process(self, checked: Checked, stop: StopRequest) -> None:
+    def _checked(self) -> list[Checked] | None:
+        """The processes, ready to run; None if one of them cannot: then the user has been told."""
+        run = start_name(this_process())
+        # No lock is held yet. A folder without a log is left as it is: a refused start must leave no trace.
+        told = [folder for folder in dict.fromkeys(self.folders) if holder(folder) is None]
+        for folder in told:
+            append_event(folder / "events.jsonl", "stage", name="check", state="started", run=run)
+        checks, started = [], time.monotonic()
+        ending: dict[str, Any] = {"status": "failed"}
+        try:
+            for checked in self.checks():
+                if checked.problems:
+                    self._tell(checked.refusal)
+                    ending = {"status": "refused", "error": self.config.redact(checked.refusal)}
+                    return None
+                for line in checked.lines:
+                    print(self.config.redact(line))
+                checks.append(checked)
+            ending = {}
+        except KeyboardInterrupt:
+            ending = {"status": "stopped at once"}
+            raise
+        finally:
+            took = round(time.monotonic() - started, 2)
+            for folder in told:
+                append_event(folder / "events.jsonl", "stage", name="check", state="done", run=run, duration_s=took)
+                if ending:
+                    write_end(folder, run, **ending)
+        return checks
+
+    def _run_process(self, checked: Checked, stop: StopRequest, since_ns: int) -> None:
         config, folder = checked.start.config, checked.start.output_folder
         process = find_processes()[config.type].extension.get_process()
         with RunLock(folder) as lock:
             if lock.notice:
                 print(lock.notice)
-            with RunRecord(folder, self._start_facts(config)) as record:
+            with RunRecord(folder, self._start_facts(config)) as record, Watch(folder, stop, since_ns=since_ns):
                 try:
                     process(checked, record).run(stop)
                 except Interrupted as reason:

@@ -1,13 +1,34 @@
-"""`run.py --status FOLDER`: what has happened in an output folder, and what a next start could go on from."""
+"""`run.py --status FOLDER`: what has happened in an output folder, and what a next start could go on from.
+
+With `--json` one document for programs, which compares sizes and hashes nothing:
+
+    {"folders": [{
+        "folder": path,
+        "holder": null if no run is using it, else {"pid", "host", "since": ISO 8601, "is_elsewhere"},
+        "run": null if there was none, else the latest start {
+            "name", "status", "started", "ended": seconds since 1970 or null, "first_step", "error": text or null},
+        "step": the last one that the log has, or null
+        "total_steps": of the whole job, or null
+        "stage": what a run that is using the folder is in, or null
+        "resumable_steps": [steps]
+        "newest_checkpoint": step or null
+        "damaged_steps": [steps]
+    }]}
+
+`jobs.folder_state` says more of each.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from jobs.folder_state import folder_state
 from toolkit.errors import UserError
 from toolkit.output.bundles import BrokenBundle, read_bundle, step_folders
-from toolkit.output.events import read_events
+from toolkit.output.events import newest_events
 from toolkit.output.lock import holder
 from toolkit.output.run_record import Run, read_runs
 
@@ -22,8 +43,7 @@ def status(folder: Path) -> list[str]:
     Raises:
         UserError: there is no such folder.
     """
-    if not _is_folder(folder):
-        raise UserError(f"--status {folder}: no such folder. It wants an output folder, such as output/my_job.")
+    _require_folder(folder)
     runs = read_runs(folder)
     owner = holder(folder)
     lines = [f"{folder}: " + (f"in use by {owner}" if owner else "no run is using it")]
@@ -36,26 +56,35 @@ def status(folder: Path) -> list[str]:
     return [_printable(line) for line in [*lines, *_bundles(folder)]]
 
 
+def status_as_json(folders: Sequence[Path]) -> dict[str, Any]:
+    """The document of `--status --json`.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    for folder in folders:
+        _require_folder(folder)
+    return {"folders": [folder_state(folder).as_json() for folder in folders]}
+
+
 def _printable(line: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
-def _is_folder(path: Path) -> bool:
+def _require_folder(path: Path) -> None:
     try:
-        return path.is_dir()
+        is_folder = path.is_dir()
     except OSError:  # a name that is too long
-        return False
+        is_folder = False
+    if not is_folder:
+        raise UserError(f"--status {path}: no such folder. It wants an output folder, such as output/my_job.")
 
 
 def _last_step(folder: Path) -> str:
-    steps = -1
-    try:
-        for event in read_events(folder / "events.jsonl"):
-            if event.get("kind") == "step" and isinstance(event.get("step"), int):
-                steps = event["step"]
-    except OSError:
-        return "none"
-    return str(steps) if steps >= 0 else "none"
+    for event in newest_events(folder / "events.jsonl"):
+        if event.get("kind") == "step" and isinstance(event.get("step"), int):
+            return str(event["step"])
+    return "none"
 
 
 def _describe(run: Run) -> list[str]:

@@ -39,7 +39,7 @@ def generated() -> dict[Path, str]:
 
 def _api() -> list[type[BaseModel]]:
     own = [value for value in vars(schemas).values() if isinstance(value, type) and issubclass(value, BaseModel)]
-    return [model for model in own if model.__module__ == schemas.__name__ and model.model_fields]
+    return [model for model in own if model.__module__.startswith(schemas.__name__) and model.model_fields]
 
 
 def _options() -> str:

@@ -78,6 +78,7 @@ ANSWERS_AT_ONCE = (
     "toolkit.output.events",
     "toolkit.extension",
     "toolkit.files",
+    "ui.server",
 )
 HEAVY = {"accelerate", "diffusers", "optimum", "peft", "safetensors", "torch", "transformers"}
 

@@ -9,16 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+import run as command_line
+
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSION = """
 import os
 import time
+import types
 
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.checked import Checked
@@ -255,7 +259,8 @@ def test_a_users_mistake_in_a_run_has_no_traceback(run: Run, job: Write, tmp_pat
     assert "the disk is full" in err
     assert "Traceback" not in err
     assert "my_CannotGoOn  failed" in out
-    (event,) = map(json.loads, (tmp_path / "out" / "my_CannotGoOn" / "events.jsonl").read_text().splitlines())
+    event, end = map(json.loads, (tmp_path / "out" / "my_CannotGoOn" / "events.jsonl").read_text().splitlines())
+    assert (end["kind"], end["status"], end["exit_code"]) == ("end", "failed", 1)
     assert (event["kind"], event["error"], event["traceback"]) == ("error", "UserError", "")
 
 
@@ -264,7 +269,8 @@ def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write,
     assert code == 1
     assert "Traceback" in err
     assert "ZeroDivisionError: a fault of ours" in err
-    (event,) = map(json.loads, (tmp_path / "out" / "my_Crashes" / "events.jsonl").read_text().splitlines())
+    event, end = map(json.loads, (tmp_path / "out" / "my_Crashes" / "events.jsonl").read_text().splitlines())
+    assert (end["kind"], end["status"], end["exit_code"]) == ("end", "failed", 1)
     assert event["kind"] == "error"
     assert "ZeroDivisionError" in event["traceback"]
 
@@ -459,3 +465,31 @@ def _wait_for(word: str, process: subprocess.Popen[str]) -> None:
         if word in line:
             return
     raise AssertionError(f"{word} was never printed")
+
+
+def test_the_web_page_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    def main(arguments: list[str]) -> int:
+        given.extend(arguments)
+        return 3
+
+    server = types.ModuleType("ui.server.main")
+    server.main = main  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ui.server.main", server)
+    assert command_line.main(["ui", "--port", "9000", "--no-browser"]) == 3
+    assert given == ["--port", "9000", "--no-browser"]
+
+
+def test_without_the_packages_of_the_web_page_the_command_to_install_them_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command_line, "UI_PACKAGES", ("no_such_package",))
+    assert command_line.main(["ui"]) == 2
+    shown = capsys.readouterr().err
+    assert "no_such_package" in shown and "-m pip install -r" in shown
+
+
+def test_the_packages_of_the_web_page_are_among_the_requirements() -> None:
+    required = (ROOT / "requirements.txt").read_text()
+    assert all(f"{package}==" in required for package in command_line.UI_PACKAGES)

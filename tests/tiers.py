@@ -29,6 +29,7 @@ WHOLE_RUNS = (
     "test_pretend_card.py",
     "test_reference_training.py",
     "test_training.py",
+    "ui/server/test_life.py",
     "toolkit/quantize/test_quantized_training.py::test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses",
     "toolkit/quantize/test_quantized_training.py::test_no_cache_leaves_nothing_behind",
     "toolkit/plan/test_out_of_memory.py::test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint",
@@ -36,6 +37,8 @@ WHOLE_RUNS = (
 
 # What takes seconds without being one.
 SLOW = {
+    "ui/server/test_security.py": "hundreds of payloads in every parameter of every route",
+    "ui/server/test_jobs.py": "processes are started, stopped and killed",
     "extensions_built_in/flux2/test_loading.py::test_loading_1_gb_takes_no_more_memory_than_the_model_and_one_tensor": (
         "writes 1 GB, and reads it in a process of its own"
     ),

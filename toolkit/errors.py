@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "notice"]
 
 
 class UserError(Exception):
@@ -12,10 +15,22 @@ class UserError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in one place: `where` is a path in a file or a file, `what` says what to do about it."""
+    """One mistake in one place, or something worth knowing of it.
+
+    Attributes:
+        where: a path in a file or a file.
+        what: says what to do about it.
+        severity: with an `error` the job cannot work; a `warning` deserves a second look.
+        suggestion: the nearest valid spelling to what was written; None if nothing comes near.
+        line, column: in the job's text, from 1; None where that cannot be told.
+    """
 
     where: str
     what: str
+    severity: Severity = "error"
+    suggestion: str | None = None
+    line: int | None = None
+    column: int | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"

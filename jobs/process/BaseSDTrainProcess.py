@@ -52,7 +52,7 @@ class BaseSDTrainProcess(BaseProcess):
         sweep_half_written(config, self.output_folder)
         made_way = make_way(resume, self.output_folder)
         plan = checked.memory.plan if checked.memory else None
-        with open_output(checked.start, plan) as out:
+        with open_output(checked.start, plan, run=self.record.run if self.record else None) as out:
             if made_way is not None:
                 out.stages.warn(made_way)
             if is_finished(resume, facts, self.output_folder):
@@ -61,7 +61,7 @@ class BaseSDTrainProcess(BaseProcess):
                 finish_retention(self.output_folder, config.save, resume.step, out.stages)
                 remove_overflow(self.output_folder)
                 return
-            model = make_model(checked, notify=out.stages.tell)
+            model = make_model(checked, notify=out.stages.tell, count=out.stages.count)
             encoded = encode_all(checked, model, out, stop)
             with out.stages.stage(TRAIN.name):
                 with stop.ends_at_once(TRAIN.stopped):

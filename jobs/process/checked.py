@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from jobs.process.start import Start
-from toolkit.errors import JobError, Problem, UserError
+from toolkit.errors import JobError, Problem, Severity, UserError
+
+_WARNING = "warning: "
 
 
 @dataclass(frozen=True)
@@ -40,5 +42,15 @@ def problems_of(error: UserError) -> tuple[Problem, ...]:
     """The mistakes that an error is about. Most messages of ours say first which key or file that is."""
     if isinstance(error, JobError):
         return error.problems
-    where, colon, what = str(error).partition(": ")
-    return (Problem(where, what) if colon and " " not in where else Problem("", str(error)),)
+    return (_split(str(error), "error"),)
+
+
+def remark(notice: str) -> Problem:
+    """A notice as data."""
+    what = notice.removeprefix(_WARNING)
+    return _split(what, "notice" if what == notice else "warning")
+
+
+def _split(text: str, severity: Severity) -> Problem:
+    where, colon, what = text.partition(": ")
+    return Problem(where, what, severity) if colon and " " not in where else Problem("", text, severity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -45,7 +45,7 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
             warn=out.stages.warn,
             redact=checked.start.job.redact,
         )
-        _encode(prompts, needs.texts.items(), ENCODE_TEXT, out, stop)
+        _encode(prompts, list(needs.texts.items()), ENCODE_TEXT, out, stop)
     with _stage(ENCODE_IMAGES, checked, model, out, stop):
         images = ImageEncoder(
             model,
@@ -53,7 +53,7 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
             fingerprint=model.fingerprint(ENCODE_IMAGES.component),
             backgrounds=[dataset.background_color for dataset in checked.config.datasets],
         )
-        _encode(images, ((picture.source, picture.folder) for picture in needs.pictures), ENCODE_IMAGES, out, stop)
+        _encode(images, [(picture.source, picture.folder) for picture in needs.pictures], ENCODE_IMAGES, out, stop)
     return Encoded(prompts, images)
 
 
@@ -73,12 +73,13 @@ class _Encoder(Protocol[T_contra]):
 
 
 def _encode(
-    encoder: _Encoder[T], items: Iterable[tuple[T, Path | None]], stage: EncodeStage, out: Output, stop: StopRequest
+    encoder: _Encoder[T], items: Sequence[tuple[T, Path | None]], stage: EncodeStage, out: Output, stop: StopRequest
 ) -> None:
     """Encode what is not cached, each into its folder."""
     num_new = 0
-    for item, folder in items:
+    for number, (item, folder) in enumerate(items, 1):
         if stop.requested:
             raise Interrupted(stage.stopped)
         num_new += encoder.add(item, folder=folder)
+        out.stages.count(number, len(items), stage.counted)
     out.stages.tell(f"{num_new} {stage.counted} encoded" if num_new else f"all {stage.counted} were cached")

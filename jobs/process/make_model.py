@@ -12,12 +12,18 @@ from toolkit.runtime.devices import make_current, pick_device
 from toolkit.util.get_model import get_model_class
 
 
-def make_model(checked: TrainingChecked, *, notify: Callable[[str], None]) -> BaseModel:
+def make_model(
+    checked: TrainingChecked,
+    *,
+    notify: Callable[[str], None],
+    count: Callable[[int, int, str], None] = lambda done, total, unit: None,
+) -> BaseModel:
     """The model on the device of the job.
 
     Args:
         checked: what the check has found; its memory plan says how much of the model is offloaded.
         notify: gets a line for the user on how a component is held.
+        count: is told how far the loading of a component is.
 
     Raises:
         UserError: the device is not there, or the user has no access to the weights.
@@ -30,6 +36,7 @@ def make_model(checked: TrainingChecked, *, notify: Callable[[str], None]) -> Ba
     options = ModelOptions(
         transformer_dtype=trained_dtype if config.network is None else None,
         notify=notify,
+        count=count,
         offload_shares=shares,
     )
     device = pick_device(config.device)

@@ -38,12 +38,13 @@ class Output:
 
 
 @contextmanager
-def open_output(start: Start, plan: Plan | None) -> Iterator[Output]:
+def open_output(start: Start, plan: Plan | None, *, run: str | None = None) -> Iterator[Output]:
     """A `with` block that is one run. At its end each stage is reported, whichever way it ends.
 
     Args:
         start: of the run; its job file is written as it is carried out.
         plan: of the memory; None if there is none.
+        run: the name of this start in `runs.jsonl`; None where nobody keeps that.
 
     Raises:
         UserError: the card was full, or the device is not there.
@@ -53,7 +54,7 @@ def open_output(start: Start, plan: Plan | None) -> Iterator[Output]:
     write_text(folder / "config.yaml", start.job.as_written())
     progress = Progress()
     with EventLog(folder / "events.jsonl") as events:
-        events.write("job", name=start.job.name, arch=config.model.arch, steps=config.train.steps)
+        events.write("job", run=run, name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:
             with explained(plan, find_device(config.device), lambda: stages.current):

@@ -23,7 +23,7 @@ from toolkit.plan.needs import Needs
 from toolkit.plan.stage_list import describe_stages
 from toolkit.runtime.device_probe import find_device
 from toolkit.train.finished import describe_end
-from toolkit.train.resume import describe_resume, plan_resume
+from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
 from toolkit.train.tasks.sample_needs import all_items, reference_rules, sample_items, sample_needs
 
 
@@ -78,7 +78,10 @@ def _datasets(checked: TrainingChecked) -> TrainingChecked:
 
 def _resume(checked: TrainingChecked) -> TrainingChecked:
     start = checked.start
-    resume = plan_resume(start.output_folder, start.resume, checked.run_facts(), is_thorough=False)
+    try:
+        resume = plan_resume(start.output_folder, start.resume, checked.run_facts(), is_thorough=False)
+    except UserError as error:
+        return replace(checked, resume=ResumePlan(None, differences=differences_in(error))).refused(error)
     lines = [*describe_resume(resume), *describe_end(resume, checked.config.train.steps)]
     return replace(checked, resume=resume, notices=(*checked.notices, *resume.notices)).adding(*lines)
 

@@ -87,6 +87,7 @@ class TrainingChecked(Checked):
                 "step": self.resume.step,
                 "checkpoint": str(self.resume.bundle.folder) if self.resume.bundle else None,
                 "superseded_steps": [bundle.step for bundle in self.resume.superseded],
+                "differences": [asdict(difference) for difference in self.resume.differences],
             },
             "settings": dict(self.settings),
         }

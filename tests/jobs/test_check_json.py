@@ -13,7 +13,7 @@ import pytest
 
 import run
 from tests.test_architecture import HEAVY, ROOT
-from tests.tiny import write_job
+from tests.tiny import run_job, write_job
 
 
 def _check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -70,3 +70,53 @@ def test_a_check_of_known_files_loads_no_model_library(tmp_path: Path) -> None:
     assert "torch" in loaded()
     assert loaded() == []
     assert "torch" in loaded("--no-cache")
+
+
+def test_a_mistake_names_its_line_and_the_nearest_spelling_and_a_remark_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = write_job(tmp_path, train={"lrr": 1, "optimizer": "adamw9bit"})
+    _, document = _check(capsys, str(job))
+    problems = {problem["where"]: problem for problem in document["jobs"][0]["problems"]}
+    lines = job.read_text().splitlines()
+    for key, suggestion in (("lrr", "lr"), ("optimizer", "adamw8bit")):
+        problem = problems[f"config.process[0].train.{key}"]
+        line = lines[problem["line"] - 1]
+        assert line[problem["column"] - 1 :].startswith(f"{key}:")
+        assert (problem["severity"], problem["suggestion"]) == ("error", suggestion)
+    job = write_job(tmp_path, sqlite_db_path="elsewhere.db")
+    _, document = _check(capsys, str(job))
+    (remark,) = document["jobs"][0]["remarks"]
+    assert (remark["severity"], remark["where"]) == ("notice", "config.process[0].sqlite_db_path")
+    assert "sqlite_db_path" in job.read_text().splitlines()[remark["line"] - 1]
+
+
+def test_what_the_check_finds_in_files_has_the_line_that_names_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = write_job(tmp_path)
+    (tmp_path / "images" / "cut.png").write_bytes(b"")
+    _, document = _check(capsys, str(job))
+    (problem,) = document["jobs"][0]["processes"][0]["problems"]
+    assert problem["where"].endswith("cut.png")
+    assert "folder_path" in job.read_text().splitlines()[problem["line"] - 1]
+
+
+def test_what_has_changed_since_the_checkpoint_is_told_with_what_it_does_to_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = write_job(tmp_path)
+    assert run_job(job).status == "done"
+    changed = ("--set", "train.lr=0.5", "--set", "save.save_every=2", "--set", "train.steps=8")
+    capsys.readouterr()
+    for accepted, ok in (((), False), (("--accept-config-change",), True)):
+        _, document = _check(capsys, str(job), *changed, *accepted)
+        (process,) = document["jobs"][0]["processes"]
+        found = {difference["key"]: difference for difference in process["resume"]["differences"]}
+        assert process["ok"] == ok
+        assert (found["train.lr"]["before"], found["train.lr"]["now"]) == ("0.001", "0.5")
+        assert {key: found[key]["is_harmless"] for key in found} == {
+            "train.lr": False,
+            "save.save_every": True,
+            "train.steps": True,
+        }

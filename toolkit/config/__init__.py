@@ -6,7 +6,7 @@ from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig, NetworkKwargs
 from toolkit.config.process import ProcessConfig
-from toolkit.config.reading.load import load_job
+from toolkit.config.reading.load import load_job, load_job_text
 from toolkit.config.sample import SampleConfig, SampleItem
 from toolkit.config.save import SaveConfig
 from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
@@ -29,4 +29,5 @@ __all__ = [
     "TrainConfig",
     "TrainingProcessConfig",
     "load_job",
+    "load_job_text",
 ]

@@ -21,9 +21,11 @@ from pydantic_core import PydanticKnownError
 
 from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.reading.known import Known
+from toolkit.config.reading.locations import Location
 from toolkit.config.reading.placeholders import redact, redact_texts, secrets_of_environment
 from toolkit.config.reading.suggest import nearest
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.errors import Problem
 from toolkit.section import Section, sections
 
 
@@ -99,8 +101,9 @@ class JobConfig:
     Attributes:
         path: the job file.
         job, meta, config: its content.
-        notices: what the user should know, one line each.
+        remarks: what the user should know, each with its place.
         written: the parsed file with `[name]` and overrides settled, `${VAR}` as written.
+        places: line and column, from 1, of the keys and list entries of its text.
         secrets: the value of every `${VAR}` in it, and of every variable that holds a secret by its name.
     """
 
@@ -108,9 +111,15 @@ class JobConfig:
     job: str
     meta: Mapping[str, Any]
     config: RunConfig
-    notices: tuple[str, ...] = ()
+    remarks: tuple[Problem, ...] = ()
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    places: Mapping[Location, tuple[int, int]] = field(default_factory=dict, repr=False)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The remarks, one line each."""
+        return tuple(map(str, self.remarks))
 
     @property
     def name(self) -> str:

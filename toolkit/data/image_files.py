@@ -8,8 +8,10 @@ import re
 import stat
 import struct
 import threading
+import time
 import warnings
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +29,14 @@ MAX_FILE_BYTES = 600_000_000  # of MAX_PIXELS, uncompressed
 # What pillow's decoders raise on damaged bytes, besides running out of memory.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error)
 
+MOST_REMEMBERED = 20_000  # of about 500 bytes each
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")  # JPEG includes the MPO files of phones
 # What can be shown in 8 bits without losing what a picture is: the others hold measurements, or colours of print shops.
 _MODES = re.compile(r"1|L[Aa]?|PA?|RGB[AXa]?|CMYK|YCbCr|I;16.*")
+_SETTLED_NS = 2_000_000_000  # a file that was changed just now may be changed again without a trace in its times
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_Identity = tuple[int, int, int, int, int]
 _OPENING = threading.Lock()
 _DECODING = threading.Condition()
 _pixels_in_work = 0
@@ -108,6 +114,54 @@ def inspect_image(path: Path) -> ImageInfo:
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
     return ImageInfo(width, height, hashlib.sha256(data).hexdigest(), num_frames)
+
+
+class ImageCache:
+    """Remembers in this process, which may check the same job again and again; nothing is kept on disk.
+
+    A file is the one from before if its name, its place on the drive, its size and both its times are. Whoever changes
+    its content changes one of these, and nobody can set the second time back (Windows has none of that kind). Files
+    that cannot be read are not remembered.
+    """
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._most = most
+        self._found: OrderedDict[str, tuple[_Identity, ImageInfo]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def inspect(self, path: Path) -> ImageInfo:
+        """As `inspect_image`, which is asked if the file has changed.
+
+        Raises:
+            ImageError: the file cannot be read to its end as an image.
+        """
+        before, name = _identity(path), str(path)
+        with self._lock:
+            known = self._found.get(name)
+            if known is not None and known[0] == before:
+                self._found.move_to_end(name)
+                return known[1]
+        asked_ns = time.time_ns()
+        info = inspect_image(path)
+        if before is not None and before == _identity(path) and asked_ns - max(before[3:]) > _SETTLED_NS:
+            with self._lock:
+                self._found[name] = (before, info)
+                self._found.move_to_end(name)
+                while len(self._found) > self._most:
+                    self._found.popitem(last=False)
+        return info
+
+
+IMAGES = ImageCache()
+"""That of this process."""
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # `inspect_image` says why
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _read(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Reference
-from toolkit.data.image_files import EXTENSIONS, ImageError, ImageInfo, inspect_image
+from toolkit.data.image_files import EXTENSIONS, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import list_images
 from toolkit.data.reference_sizes import fit_reference, reference_problem
 from toolkit.data.scan_result import Findings
@@ -137,7 +137,7 @@ def measure_references(
     infos, problems = [], []
     for path in paths:
         try:
-            info = inspect_image(path)
+            info = IMAGES.inspect(path)
         except ImageError as error:
             problems.append(Problem(str(path), f"cannot be read: {error}"))
             continue

@@ -14,7 +14,7 @@ from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit, fit_to_bucket
 from toolkit.data.captions import CaptionError, CaptionFolder, looked_for, plain, put_trigger, read_caption
 from toolkit.data.examples import Example
-from toolkit.data.image_files import HEIC_REMEDY, ImageError, ImageInfo, inspect_image
+from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import Listing, is_heic, list_images
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import NAMED_FILES, DatasetTable, Findings, Scan
@@ -95,7 +95,7 @@ class _Picture:
 def _inspect_all(paths: Iterable[Path]) -> dict[Path, ImageInfo | ImageError]:
     def inspect(path: Path) -> ImageInfo | ImageError:
         try:
-            return inspect_image(path)
+            return IMAGES.inspect(path)
         except ImageError as error:
             return error
 

@@ -25,6 +25,7 @@ class ComponentLoader:
         config: the `model` section of the job.
         device: where the model computes.
         notify: is given lines for the user.
+        count: is told how many layers are quantized, of how many, and that they are layers.
         offload_shares: component -> share of its blocks that streams, 0 to 1, where the job leaves it to the memory
             plan; None without a plan: all of them.
     """
@@ -35,11 +36,13 @@ class ComponentLoader:
         device: torch.device,
         *,
         notify: Callable[[str], None] = print,
+        count: Callable[[int, int, str], None] = lambda done, total, unit: None,
         offload_shares: Mapping[str, float] | None = None,
     ) -> None:
         self.config = config
         self.device = device
         self.notify = notify
+        self.count = count
         self.offload_shares = offload_shares
         self._offloads: dict[str, list[LayerOffload]] = {}
 
@@ -75,7 +78,9 @@ class ComponentLoader:
             entry, folder = None, cache_folder(self.config.quantize_cache)
             if folder is not None:
                 entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
-            quantization = Quantization(qtype, names, entry, on_cpu=self.config.low_vram, tell=self.notify)
+            quantization = Quantization(
+                qtype, names, entry, on_cpu=self.config.low_vram, tell=self.notify, count=self.count
+            )
         placement = choose_placement(module, blocks, share=self._share(component), device=self.device)
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:

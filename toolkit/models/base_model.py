@@ -59,7 +59,11 @@ class BaseModel:
         self.dtype = dtype
         self.transformer_dtype = dtype if options.transformer_dtype is None else options.transformer_dtype
         self.loader = ComponentLoader(
-            model_config, device, notify=options.notify, offload_shares=options.offload_shares
+            model_config,
+            device,
+            notify=options.notify,
+            count=options.count,
+            offload_shares=options.offload_shares,
         )
         self.text_encoder: Any = None  # these four are of the model libraries' classes
         self.tokenizer: Any = None

@@ -2,7 +2,8 @@
 
 The newest events are in `events.jsonl`. When it is full it becomes `events.1.jsonl`, the next time `events.2.jsonl`,
 and so on, and a new one begins: every event is in one file. When the older files together are too large, steps are
-thinned out in them, first to those divisible by 2, then by 4, ...; all other events stay as long as there is room.
+thinned out in them, first to those divisible by 2, then by 4, ..., and figures of memory to as few; all other events
+stay as long as there is room.
 
 `read_events` gives all of it. Who follows a running job keeps `events.jsonl` open, reads on at its end, and takes only
 lines that end. When the file of that name is no longer the one that is open (another inode), the open one has got its
@@ -16,6 +17,7 @@ import json
 import math
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,18 +29,51 @@ from toolkit.files import is_disk_full, write_bytes
 FILE_BYTES = 2_000_000  # about 10,000 steps
 OLDER_BYTES = 8 * FILE_BYTES
 _COARSEST = 1024
+_BLOCK_BYTES = 1 << 16
+_MEMORY_EVERY_S = 10
+_KIND_ENDS = 64  # in a line: after its time and kind
 
-# What a run writes: itself, its stages (started, done), what it tells and warns of, its steps, files it writes or
-# deletes, and how it ended (`done` or `error`).
-EventKind = Literal["job", "stage", "message", "warning", "step", "sample", "checkpoint", "error", "done"]
+EventKind = Literal[
+    "job",
+    "stage",
+    "progress",
+    "message",
+    "warning",
+    "step",
+    "sample",
+    "checkpoint",
+    "memory",
+    "control",
+    "error",
+    "done",
+    "end",
+]
 
 
 class EventLog:
     """Appends events to `events.jsonl`; a reader may follow along while the job runs.
 
-    Each line holds `time` (seconds since 1970), `kind` (one of `EventKind`) and the fields of that kind. Of a
-    `step` these are its number, the `loss`, the `terms` whose sum it is, by name, `lr`, `grad_norm` and the seconds it
-    took, `step_s`.
+    Each line holds `time` (seconds since 1970), `kind` and the fields of that kind. Paths are relative to the output
+    folder, with `/`.
+
+        job         a start writes its first event: `run` (as in runs.jsonl), `name`, `arch`, `steps`
+        stage       `name` (`check` and those of the run), `state`: `started` or `done`; then also `duration_s`, and of
+                    memory `peak_ram_bytes`, `peak_gpu_bytes`, `predicted_ram_bytes`, `predicted_gpu_bytes`. The check
+                    comes before `job`, only in a folder that has a log; it names its `run` instead of memory
+        progress    within a stage, at most twice a second: `stage`, `done`, `total`, `unit`, such as `images`
+        message     `text` for the user
+        warning     the same
+        step        `step`, `loss`, `terms` (whose sum the loss is, by name), `lr`, `grad_norm`, `step_s` (seconds)
+        sample      one picture: `path`, `step`, `index`, `prompt`, `seed`, `width`, `height`, `network_multiplier`
+        checkpoint  `state`: `written`, with the weights' `path`, `step`, `bytes` and whether they are the `final` ones;
+                    or `deleted`, with the `path`
+        memory      every 10 seconds: `ram_bytes` of the process; `gpu_bytes` of tensors and `gpu_reserved_bytes` on the
+                    card, null where it uses none
+        control     a command from outside is obeyed: `command`, see `toolkit.runtime.control`
+        error       `error` (its class), `message`, `traceback` (empty for a user's mistake)
+        done        the run has made all its steps
+        end         the last event of a start: `run`, `status`: `done`, `failed`, `interrupted`, `refused` (by the
+                    check) or `stopped` (at once), `exit_code`, `step` (null before the first), `error` (null if none)
 
     Args:
         path: of the newest events.
@@ -111,6 +146,34 @@ class EventLog:
         self._room = self.file_bytes
 
 
+def append_event(path: Path, kind: EventKind, **fields: Any) -> None:
+    """Add an event to a log that is there, whoever else writes to it now; where there is none, or no room, do nothing.
+
+    Args:
+        path: `events.jsonl`.
+        kind: of the event.
+        fields: those of the kind.
+    """
+    with contextlib.suppress(OSError):
+        if path.is_file():  # a pipe would wait for a reader
+            with EventLog(path, file_bytes=sys.maxsize) as log:  # who runs the job begins new files, and nobody else
+                log.write(kind, **fields)
+
+
+def newest_events(path: Path, *, passed_over: EventKind | None = None) -> Iterator[dict[str, Any]]:
+    """The events of a log, newest first, as far as it can be read. Reads no more of it than is asked for.
+
+    Args:
+        path: `events.jsonl`.
+        passed_over: a kind that is left out; its lines are not even parsed, so a hundred thousand steps take no time.
+    """
+    mark = f'"kind": "{passed_over}"'.encode() if passed_over else None
+    yield from _backwards(path, mark)
+    with contextlib.suppress(OSError):
+        for older in reversed(_older_files(path)):
+            yield from _backwards(older, mark)
+
+
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a log in order, older files first. A line cut short by a crash is passed over.
 
@@ -149,6 +212,24 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
             yield event
 
 
+def _backwards(path: Path, mark: bytes | None) -> Iterator[dict[str, Any]]:
+    """Passes over the lines that have `mark` near their beginning."""
+    if not path.is_file():  # a pipe or a device would never come to an end
+        return
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        end, rest = file.seek(0, os.SEEK_END), b""
+        while end > 0:
+            start = max(0, end - _BLOCK_BYTES)
+            file.seek(start)
+            first, *lines = (file.read(end - start) + rest).split(b"\n")
+            for line in reversed(lines):
+                if mark is None or mark not in line[:_KIND_ENDS]:
+                    yield from _events(line)
+            end, rest = start, first
+        if mark is None or mark not in rest[:_KIND_ENDS]:
+            yield from _events(rest)
+
+
 def _thin_out(files: list[Path], limit_bytes: int) -> None:
     """Drop steps, and in the end whole files, until `files` (the oldest first) take less than the limit."""
     stride = 2
@@ -171,6 +252,9 @@ def _keep_every(path: Path, stride: int) -> None:
 
 def _stays(line: bytes, stride: int) -> bool:
     event = next(_events(line), {})
+    moment = event.get("time")
+    if event.get("kind") == "memory" and isinstance(moment, int | float):
+        return moment // _MEMORY_EVERY_S % stride == 0
     return event.get("kind") != "step" or event.get("step", 0) % stride == 0
 
 

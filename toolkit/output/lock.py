@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -117,13 +117,43 @@ class RunLock:
         self._file.flush()
 
 
-def holder(folder: Path) -> str | None:
-    """The run that holds a folder, in words; None if there is none that lives. Takes no lock."""
+@dataclass(frozen=True)
+class Holder:
+    """A run that holds a folder, as far as that can be seen from here.
+
+    Attributes:
+        pid: its process.
+        host: name of its machine.
+        since: when it took the folder, ISO 8601.
+        is_elsewhere: it is on another machine, where it may have ended.
+    """
+
+    pid: int | None
+    host: str | None
+    since: str | None
+    is_elsewhere: bool
+
+    def __str__(self) -> str:
+        words = f"process {self.pid} on {self.host} (since {self.since})"
+        return f"{words}, if that still lives: it is on another machine" if self.is_elsewhere else words
+
+
+def holder(folder: Path) -> Holder | None:
+    """The run that holds a folder; None if there is none that lives. Takes no lock."""
     owner = _read(folder / CLAIM_FILE) or _read(folder / LOCK_FILE)
-    is_alive = _is_alive(owner) if owner else False
-    if is_alive is False:
+    try:
+        fate = ProcessIdentity(**owner["process"]).fate if owner else "gone"
+    except (KeyError, TypeError):  # its owner is writing it just now, or was killed while it did
+        fate = "elsewhere"
+    if fate in ("gone", "rebooted"):
         return None
-    return _describe(owner) + ("" if is_alive else ", if that still lives: it is on another machine")
+    pid, host, since = owner.get("pid"), owner.get("host"), owner.get("since")
+    return Holder(
+        pid if isinstance(pid, int) else None,
+        host if isinstance(host, str) else None,
+        since if isinstance(since, str) else None,
+        is_elsewhere=fate == "elsewhere",
+    )
 
 
 if sys.platform == "win32":

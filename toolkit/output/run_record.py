@@ -12,16 +12,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from toolkit.output.alive import ProcessIdentity, this_process
+from toolkit.output.alive import Fate, ProcessIdentity, this_process
+from toolkit.output.events import append_event, newest_events
 
 RUNS_FILE = "runs.jsonl"
+EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "interrupted": 130, "stopped at once": 130}
+_FATES: dict[Fate, str] = {
+    "alive": "running",
+    "gone": "killed",
+    "rebooted": "ended by a reboot",
+    "elsewhere": "another machine",
+}
 _MOST_BYTES = 1 << 24  # more than ten thousand starts
 
 
 class RunRecord:
     """The record of one start. Each entry is one short line in one write: a kill cuts short at most the last.
 
-    A record that cannot be written (a full disk, for one) does not stop the run.
+    A record that cannot be written (a full disk, for one) does not stop the run. The event log gets the end as well.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -29,6 +37,12 @@ class RunRecord:
         self.facts = facts
         self._process = this_process()
         self._ending: dict[str, Any] = {"status": "failed"}
+        self._first_step: int | None = None
+
+    @property
+    def run(self) -> str:
+        """The name of this start."""
+        return start_name(self._process)
 
     def __enter__(self) -> Self:
         self._append("start", process=asdict(self._process), **self.facts)
@@ -37,10 +51,13 @@ class RunRecord:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._append("end", **self._ending)
+        step = self._last_step()
+        self._append("end", **self._ending, step=step)
+        write_end(self.path.parent, self.run, step=step, **self._ending)
 
     def resumed(self, step: int, **facts: Any) -> None:
         """The run is ready for its first step."""
+        self._first_step = step
         self._append("resumed", step=step, **facts)
 
     def ends(self, status: str, **facts: Any) -> None:
@@ -48,13 +65,33 @@ class RunRecord:
         self._ending = {"status": status, **facts}
 
     def _append(self, kind: str, **fields: Any) -> None:
-        start = f"{self._process.machine}-{self._process.pid}-{self._process.started}"
-        line = json.dumps({"kind": kind, "run": start, "time": round(time.time(), 3), **fields}, ensure_ascii=True)
+        line = json.dumps({"kind": kind, "run": self.run, "time": round(time.time(), 3), **fields}, ensure_ascii=True)
         with contextlib.suppress(OSError), self.path.open("ab+", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             is_torn = size > 0 and file.read(1) != b"\n"
             file.write(("\n" * is_torn + line + "\n").encode())
+
+
+    def _last_step(self) -> int | None:
+        """Steps done when this start ends; None if it has not come to its first."""
+        for event in newest_events(self.path.with_name("events.jsonl")):
+            if event.get("kind") == "job":
+                break
+            if event.get("kind") == "step" and isinstance(event.get("step"), int):
+                return int(event["step"])
+        return self._first_step
+
+
+def start_name(process: ProcessIdentity) -> str:
+    """What a start is called in `runs.jsonl` and in the event log."""
+    return f"{process.machine}-{process.pid}-{process.started}"
+
+
+def write_end(folder: Path, run: str, *, status: str, step: int | None = None, error: str | None = None) -> None:
+    """Tell the event log how a start has ended, if there is a log."""
+    events, shown = folder / "events.jsonl", "stopped" if status == "stopped at once" else status
+    append_event(events, "end", run=run, status=shown, exit_code=EXIT_CODES[status], step=step, error=error)
 
 
 @dataclass
@@ -73,20 +110,20 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`done`, `failed`, `interrupted`, `running`, or `killed` if it ended without a word."""
+        """How it ended, or what is known of it.
+
+        `done`, `failed`, `interrupted` or `stopped at once`, as it said; without a word of its own `running`, `killed`,
+        `ended by a reboot` or `another machine`, where it may still run; `no end known` if an older version has not
+        recorded which of the two; `unknown` if the record is damaged.
+        """
         if self.end:
             return str(self.end.get("status", "unknown"))
         try:
-            is_alive = ProcessIdentity(**self.start["process"]).is_alive()
+            process = ProcessIdentity(**self.start["process"])
+            fate = process.fate
         except (KeyError, TypeError):
             return "unknown"
-        return (
-            "killed"
-            if is_alive is False
-            else "running"
-            if is_alive
-            else "no end known (another machine, or before a reboot)"
-        )
+        return "no end known" if fate == "elsewhere" and not process.host else _FATES[fate]
 
 
 def read_runs(folder: Path) -> list[Run]:

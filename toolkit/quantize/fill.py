@@ -33,6 +33,7 @@ class Quantization:
         entry: file that keeps the quantized module for the next start; None keeps none.
         on_cpu: quantize in host memory, so that no layer is on the GPU in full precision.
         tell: is given lines for the user.
+        count: is told how many layers are quantized, of how many, and that they are layers.
     """
 
     qtype: str
@@ -40,6 +41,7 @@ class Quantization:
     entry: Path | None = None
     on_cpu: bool = False
     tell: Callable[[str], None] = print
+    count: Callable[[int, int, str], None] = lambda done, total, unit: None
 
 
 def fill_frozen(
@@ -109,11 +111,15 @@ def _quantize_while(
     module: nn.Module, fill: Fill, *, device: torch.device, device_of: DeviceOf, quantization: Quantization
 ) -> None:
     layers = {f"{name}.weight": name for name in quantization.layers}
+    num_done = 0
 
     def placed(name: str) -> None:
+        nonlocal num_done
         if name in layers:
             quantize_layer(module, layers[name], quantization.qtype)
             _move_buffers(module.get_submodule(layers[name]), device_of(name))
+            num_done += 1
+            quantization.count(num_done, len(layers), "layers")
         else:
             set_tensor(module, name, _tensor(module, name).to(device_of(name)))
 

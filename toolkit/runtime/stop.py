@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from types import FrameType
 
 from toolkit.errors import Interrupted
+from toolkit.runtime.control import Wishes
 
 EXIT_CODE = 130
 _FIRST = "\nStopping: the run finishes what it is doing and saves. Once more to stop at once, without saving.\n"
+_ASKED = "\nStopping, as asked: the run finishes what it is doing and saves.\n"
 _TOO_LATE = "\nThe {grace_s:g} s that the run has after SIGTERM (save.term_grace_s) are over: it stops as it is.\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LAST_WORDS_S = 1.5
@@ -26,12 +28,16 @@ class StopRequest:
 
     Attributes:
         grace_s: how long the run may take after SIGTERM; None for as long as it needs.
+        wishes: what else is asked of the run.
     """
 
     def __init__(self) -> None:
         self.grace_s: float | None = None
+        self.wishes = Wishes()
         self._requested = False
         self._has_nothing_to_save = False
+        self._is_waking = False
+        self._signals: socket.socket | None = None
 
     @property
     def requested(self) -> bool:
@@ -48,6 +54,21 @@ class StopRequest:
         if is_second or self._has_nothing_to_save:
             raise KeyboardInterrupt
 
+    def ask(self) -> None:
+        """Ask the run to stop as a first signal does, from any thread. To ask again changes nothing."""
+        if self._requested:
+            return
+        self._requested = True
+        _say(_ASKED)
+        if self._signals is None:  # whoever polls will see
+            return
+        if self._has_nothing_to_save:
+            self._is_waking = True
+            _interrupt_main_thread()
+        else:
+            with contextlib.suppress(OSError):
+                self._signals.send(bytes([signal.SIGINT]))  # `_watch` counts: the next signal is the second
+
     @contextlib.contextmanager
     def ends_at_once(self, reason: str) -> Iterator[None]:
         """For the length of the block there is nothing to save: a signal need not wait for it to end.
@@ -55,10 +76,10 @@ class StopRequest:
         Raises:
             Interrupted: with `reason`.
         """
-        if self._requested:
-            raise Interrupted(reason)
-        self._has_nothing_to_save = True
+        self._has_nothing_to_save = True  # first: another thread may ask just now
         try:
+            if self._requested:
+                raise Interrupted(reason)
             yield
         except KeyboardInterrupt:
             raise Interrupted(reason) from None
@@ -76,17 +97,23 @@ class StopRequest:
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._signals = writer
         threading.Thread(target=self._watch, args=(reader,), daemon=True, name="stop").start()
         try:
             yield
         finally:
             signal.set_wakeup_fd(wakeup)
+            self._signals = None
             writer.close()  # ends the thread
             for number, handler in zip(_SIGNALS, before, strict=True):
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._requested and not self._has_nothing_to_save:
+        if self._is_waking:  # not a signal of the user's
+            self._is_waking = False
+            if not self._has_nothing_to_save:
+                return
+        elif not self._requested and not self._has_nothing_to_save:
             _say(_FIRST)
         self.request()
 
@@ -113,6 +140,16 @@ class StopRequest:
                     deadline = time.monotonic() + _LAST_WORDS_S
                 elif numbers[0] == signal.SIGTERM and self.grace_s is not None:
                     deadline = time.monotonic() + self.grace_s
+
+
+def _interrupt_main_thread() -> None:
+    """Let the main thread handle a signal, also while it waits in a call of the system."""
+    if sys.platform == "win32":
+        signal.raise_signal(signal.SIGINT)
+    else:
+        identity = threading.main_thread().ident
+        assert identity is not None, "the main thread runs"
+        signal.pthread_kill(identity, signal.SIGINT)
 
 
 def _say(text: str) -> None:

@@ -55,9 +55,11 @@ class Loop:
         self._finish(num_steps, Ending.COMPLETE if start < num_steps else Ending.NOTHING_LEFT, stop)
 
     def _after(self, step: int, stop: StopRequest) -> None:
-        """What is due when `step` steps are done; the end of the run has its own."""
+        """What is due or wished for when `step` steps are done; the end of the run has its own."""
+        stop.wishes.look()
         for task in self.tasks:
-            if task.is_due(step):
+            is_wished = self.ranks.any(stop.wishes.take(task.wish))
+            if is_wished or task.is_due(step):
                 self._do(partial(task.run, step, stop))
         if self.ranks.any(stop.requested):
             self._finish(step, Ending.STOPPED, stop)

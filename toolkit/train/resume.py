@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from toolkit.config.setting_changes import Difference
 from toolkit.errors import UserError
 from toolkit.output.bundles import (
     SET_ASIDE,
@@ -21,7 +22,7 @@ from toolkit.output.bundles import (
     step_folders,
 )
 from toolkit.output.unowned import has_begun, must_not_be_read, unowned_files
-from toolkit.train.run_facts import RunFacts, changes_since, some_names
+from toolkit.train.run_facts import RunFacts, SettingsChanged, changes_since, differences_since, some_names
 
 _GO_ON = (
     "To train on from weights among them, name them as network.pretrained_lora_path (in a full fine-tune as "
@@ -55,6 +56,7 @@ class ResumePlan:
         superseded: bundles of steps that will be written again, to be set aside before the first of them.
         keeps_optimizer: whether the optimizer is the one whose state the bundle holds.
         unowned: files that would be overwritten and belong to no bundle of this run; they make way at once.
+        differences: settings that the bundle was written with otherwise.
     """
 
     bundle: Bundle | None
@@ -62,6 +64,7 @@ class ResumePlan:
     superseded: tuple[Bundle | BrokenBundle, ...] = ()
     keeps_optimizer: bool = True
     unowned: tuple[Path, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
     @property
     def step(self) -> int:
@@ -126,7 +129,13 @@ def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_th
     before = bundle.manifest.get("config", facts.config)
     keeps_optimizer = before["train"]["optimizer"] == facts.config["train"]["optimizer"]
     _require_parts(bundle, before, facts.config, keeps_optimizer=keeps_optimizer)
-    return ResumePlan(bundle, tuple(notices), superseded, keeps_optimizer)
+    changed = tuple(differences_since(bundle, facts))
+    return ResumePlan(bundle, tuple(notices), superseded, keeps_optimizer, differences=changed)
+
+
+def differences_in(error: UserError) -> tuple[Difference, ...]:
+    """The settings that an error of `plan_resume` is about; none if it is about something else."""
+    return error.differences if isinstance(error, SettingsChanged) else ()
 
 
 def describe_resume(plan: ResumePlan) -> list[str]:

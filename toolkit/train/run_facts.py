@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.config.setting_changes import differences
+from toolkit.config.setting_changes import Difference, differences
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
@@ -57,6 +57,24 @@ class RunFacts:
         }
 
 
+class SettingsChanged(UserError):
+    """A checkpoint is of a run whose settings shaped the training otherwise.
+
+    Attributes:
+        differences: of all settings, the harmless ones too.
+    """
+
+    def __init__(self, message: str, differences: Sequence[Difference]) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
+
+
+def differences_since(bundle: Bundle, facts: RunFacts) -> list[Difference]:
+    """The settings that a bundle was written with otherwise. Bundles of older versions do not say."""
+    before = bundle.manifest.get("config")
+    return [] if before is None else differences(before, facts.config, facts.kind)
+
+
 def changes_since(bundle: Bundle, facts: RunFacts, *, accepts: bool) -> list[str]:
     """What has changed since a bundle was written, one line each. Bundles of older versions do not say.
 
@@ -66,18 +84,19 @@ def changes_since(bundle: Bundle, facts: RunFacts, *, accepts: bool) -> list[str
         accepts: go on although settings that shape the training have changed.
 
     Raises:
-        UserError: such settings have changed, and `accepts` is False.
+        SettingsChanged: such settings have changed, and `accepts` is False.
     """
     if "config" not in bundle.manifest:
         return []
-    found = differences(bundle.manifest["config"], facts.config, facts.kind)
+    found = differences_since(bundle, facts)
     grave = [difference for difference in found if not difference.is_harmless]
     if grave and not accepts:
         lines = [f"  {difference}" for difference in grave]
-        raise UserError(
+        raise SettingsChanged(
             "\n".join([f"{bundle.folder}: was written with other settings of what shapes the training:", *lines])
             + f"\nUndo the changes, add --accept-config-change to go on from step {bundle.step} with them, "
-            "or give the job another name to begin anew."
+            "or give the job another name to begin anew.",
+            found,
         )
     notices = [
         f"changed since step {bundle.step}: {difference}{_remark(difference.key, facts)}" for difference in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from toolkit.runtime.progress import Progress
 from toolkit.units import gigabytes
 
 _POLL_S = 0.05
+_PROGRESS_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ class Stages:
         self.predicted = predicted or {}
         self.uses: list[StageUse] = []
         self.current = ""
+        self._counted_at = -math.inf
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """A `with` block that is one stage."""
         self.current = name
+        self._counted_at = -math.inf
         self.progress.message(f"\n== {name} ==")
         self.events.write("stage", name=name, state="started")
         has_gpu = torch.cuda.is_available()
@@ -83,6 +87,19 @@ class Stages:
             predicted_ram_bytes=ram,
             predicted_gpu_bytes=gpu,
         )
+
+    def count(self, done: int, total: int, unit: str) -> None:
+        """Say how far the current stage is; the log gets it at most twice a second.
+
+        Args:
+            done: how many are done.
+            total: of how many.
+            unit: what is counted, such as `images`.
+        """
+        now = time.monotonic()
+        if now - self._counted_at >= _PROGRESS_EVERY_S:
+            self._counted_at = now
+            self.events.write("progress", stage=self.current, done=done, total=total, unit=unit)
 
     def tell(self, text: str) -> None:
         """A line for the user."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from toolkit.output.events import EventLog, read_events
+from toolkit.output.events import EventKind, EventLog, append_event, newest_events, read_events
 
 
 def test_events_come_back_in_order_with_their_fields(tmp_path: Path) -> None:
@@ -162,3 +164,54 @@ def test_a_log_of_another_name_is_no_part_of_this_one(tmp_path: Path) -> None:
         with EventLog(tmp_path / name) as log:
             log.write("step", step=1)
     assert len(list(read_events(tmp_path / "events.jsonl"))) == 1
+
+
+def test_events_come_newest_first_over_all_files_without_reading_more_than_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    _write_steps(path, range(150))
+    append_event(path, "message", text="a line longer than a block " * 5_000)
+    append_event(path, "stage", name="train")
+    path.write_bytes(path.read_bytes() + b'{"kind": "cut')
+    found = list(newest_events(path))
+    assert [event["kind"] for event in found[:3]] == ["stage", "message", "step"]
+    assert [event["step"] for event in found[2:]] == list(reversed(range(150)))
+    assert [event["kind"] for event in newest_events(path, passed_over="step")] == ["stage", "message"]
+    older = next(tmp_path.glob("events.1.jsonl"))
+    older.unlink()
+    older.mkdir()
+    assert next(newest_events(path))["kind"] == "stage"
+    assert list(newest_events(tmp_path / "absent" / "events.jsonl")) == []
+
+
+def test_an_event_is_added_only_to_a_log_that_is_there_and_never_begins_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    append_event(path, "control", command="stop")
+    assert not path.exists()
+    with EventLog(path, file_bytes=300) as log:
+        for step in range(20):
+            append_event(path, "memory", ram_bytes=step)
+            log.write("step", step=step)
+        assert [event["kind"] for event in read_events(path)] == ["memory", "step"] * 20
+    assert len(list(tmp_path.iterdir())) > 2
+
+
+def test_figures_of_memory_leave_room_for_the_course_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+    now = itertools.count(1_000_000, 10)
+    monkeypatch.setattr("toolkit.output.events.time.time", lambda: float(next(now)))
+    with EventLog(path, file_bytes=2_000, older_bytes=4_000) as log:
+        for step in range(400):
+            log.write("memory", ram_bytes=1)
+            log.write("step", step=step, loss=0.5)
+    events = list(read_events(path))
+    steps = [event["step"] for event in events if event["kind"] == "step"]
+    assert steps[0] == 0 and steps[-1] == 399
+    assert 10 < sum(event["kind"] == "memory" for event in events) < 200
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 8_000
+
+
+def test_the_kinds_are_those_that_the_log_describes() -> None:
+    described = re.findall(r"^ {8}(\w+) {2,}", EventLog.__doc__ or "", re.MULTILINE)
+    assert described == list(get_args(EventKind))

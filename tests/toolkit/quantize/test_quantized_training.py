@@ -67,6 +67,10 @@ def _events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(folder / "events.jsonl") if event["kind"] == kind]
 
 
+def _counts_layers(event: dict[str, Any]) -> bool:
+    return event["unit"] == "layers" and 0 < event["done"] <= event["total"]
+
+
 def test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses(tmp_path: Path) -> None:
     cache = tmp_path / "quantized"
     settings: dict[str, Any] = {
@@ -85,6 +89,9 @@ def test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses(tmp_path
     assert one == other
     assert len(one) == 3
     assert _events(folders[0], "sample")
+    assert {"encode text", "train"} <= {
+        event["stage"] for event in _events(folders[0], "progress") if _counts_layers(event)
+    }
     said = [[event["text"] for event in _events(folder, "message")] for folder in folders]
     assert sum("kept for the next start" in text for text in said[0]) == 2
     assert sum("quantized weights (nf4" in text and str(cache) in text for text in said[1]) >= 1

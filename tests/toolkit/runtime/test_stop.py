@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -90,3 +91,15 @@ def test_ctrl_c_may_take_as_long_as_it_needs() -> None:
         signal.raise_signal(signal.SIGINT)
         time.sleep(0.3)
     assert stop.requested
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to a child")
+def test_after_being_asked_by_a_thread_one_signal_is_the_second() -> None:
+    stop = StopRequest()
+    with stop.listen():
+        thread = threading.Thread(target=stop.ask)
+        thread.start()
+        thread.join()
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_run import STEPS, SmallRun
+from tests.small_run import STEPS, Crash, SmallRun
 from toolkit.errors import Interrupted
+from toolkit.output.events import read_events
+from toolkit.runtime.control import Command
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.tasks.task import Ending
 
 
 class Notes:
-    """A task that is due after every third step and writes down what it finds."""
+    """A task that is due after every third step, or when a sample is wished for, and writes down what it finds."""
+
+    wish: Command | None = "sample"
 
     def __init__(self, folder: Path, *, has_work: bool = True) -> None:
         self.folder = folder
@@ -81,3 +85,43 @@ def test_a_wish_to_stop_before_the_first_step_is_heeded_where_a_task_had_work(tm
     with pytest.raises(Interrupted, match="before the first step" if has_work else "after step 1 and saved"):
         SmallRun().run(tmp_path, tasks=[notes])
     assert len(notes.lines) == (1 if has_work else 2)
+
+
+def test_a_wish_is_granted_once_after_the_step_in_which_it_came(tmp_path: Path) -> None:
+    class Wishing(Notes):
+        """Is asked for a sample, twice, before the first step."""
+
+        def begin(self, step: int, stop: StopRequest) -> bool:
+            stop.wishes.source = lambda: self._wish_once(stop)
+            return super().begin(step, stop)
+
+        def _wish_once(self, stop: StopRequest) -> None:
+            if len(self.lines) == 1:
+                stop.wishes.add("sample")
+                stop.wishes.add("sample")
+
+    notes = Wishing(tmp_path)
+    SmallRun(save=EVERY_THIRD).run(tmp_path, tasks=[notes])
+    assert [line.partition(",")[0] for line in notes.lines] == ["begin 0", "run 1", "run 3", f"finish {STEPS} COMPLETE"]
+
+
+def test_a_wish_to_save_writes_a_checkpoint_that_a_later_start_goes_on_from_with_equal_losses(tmp_path: Path) -> None:
+    class SaveAfterOne(Notes):
+        """Asks for a checkpoint when the loop looks for the first time."""
+
+        def begin(self, step: int, stop: StopRequest) -> bool:
+            waiting = ["save"]
+            stop.wishes.source = lambda: stop.wishes.add("save") if waiting and waiting.pop() else None
+            return False
+
+    plain, asked = tmp_path / "plain", tmp_path / "asked"
+    SmallRun(save=EVERY_THIRD).run(plain)
+    with pytest.raises(Crash):
+        SmallRun(save=EVERY_THIRD).run(asked, tasks=[SaveAfterOne(asked)], crash_in=2)
+    assert [path.name for path in (asked / "state").iterdir()] == ["000000001"]
+    SmallRun(save=EVERY_THIRD).run(asked)
+    losses = [
+        {event["step"]: event["loss"] for event in read_events(folder / "events.jsonl") if event["kind"] == "step"}
+        for folder in (plain, asked)
+    ]
+    assert losses[0] == losses[1]

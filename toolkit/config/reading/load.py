@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from toolkit.config.reading.known import Known
 from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.locations import Location, order_of, text_of
 from toolkit.config.reading.overrides import apply_overrides
-from toolkit.config.reading.parse import EXTENSIONS, parse_file, shortened
+from toolkit.config.reading.parse import EXTENSIONS, is_json, parse_text, read_file, shortened
 from toolkit.config.reading.placeholders import (
     expand_variables,
     fill_name,
@@ -24,11 +25,13 @@ from toolkit.config.reading.placeholders import (
     secrets_of_environment,
     written_secrets,
 )
+from toolkit.config.reading.places import Place, located, nearest_place, places_of
 from toolkit.config.reading.problems import MOST_EXPLAINED, explain, misplaced, unsupported_job
+from toolkit.config.reading.suggest import suggestion_in
 from toolkit.config.reading.tidy import tidy
 from toolkit.config.remarks import given_keys, remarks
 from toolkit.config.training_process import TrainingProcessConfig
-from toolkit.errors import JobError, Problem
+from toolkit.errors import JobError, Problem, Severity
 from toolkit.extension import REPOSITORY
 
 Finding = tuple[Location, str]
@@ -47,13 +50,40 @@ def load_job(path: str | Path, name: str | None = None, overrides: Sequence[str]
     """
     load_env_file(Path.cwd())
     found = find_job_file(str(path))
-    return check_job(parse_file(found), path=found, known=find_known(), name=name, overrides=overrides)
+    return load_job_text(read_file(found), found, name, overrides)
+
+
+def load_job_text(text: str, source: Path, name: str | None = None, overrides: Sequence[str] = ()) -> JobConfig:
+    """Check a job that need not be on disk. Paths in it count from the working directory, as in a file.
+
+    Args:
+        text: YAML or, if `source` ends in `.json` or `.jsonc`, JSON.
+        source: the file that it will become, for messages and for `JobConfig.path`.
+        name: stands for `[name]` in the text.
+        overrides: see `load_job`.
+
+    Raises:
+        JobError: with everything that is wrong.
+    """
+    try:
+        tree = parse_text(source, text)
+    except JobError as error:
+        problems = [located(problem, {}, {}, 0) for problem in error.problems]
+        raise JobError(error.source, problems, error.notices) from error
+    places = places_of(text, is_json=is_json(source))
+    return check_job(tree, path=source, known=find_known(), name=name, overrides=overrides, places=places)
 
 
 def check_job(
-    tree: dict[str, Any], *, path: Path, known: Known, name: str | None = None, overrides: Sequence[str] = ()
+    tree: dict[str, Any],
+    *,
+    path: Path,
+    known: Known,
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    places: Mapping[Location, Place] | None = None,
 ) -> JobConfig:
-    """Check a parsed job.
+    """Check a parsed job; `places` are those of its text.
 
     Raises:
         JobError: with everything that is wrong.
@@ -83,14 +113,15 @@ def check_job(
         num_hidden = error.error_count() - MOST_EXPLAINED
     else:
         notices += _remarks(job, given_keys(expanded) - given, known)
-    problems += _in_order(findings, written, layout)
+    problems += _in_order(findings, written, layout, places or {})
     if num_hidden > 0:
         problems.append(Problem(str(path), f"{num_hidden} more mistakes are not shown. Is it a job file?"))
-    lines = tuple(redact(str(notice), secrets) for notice in _in_order(notices, written, layout))
+    found = _in_order(notices, written, layout, places or {}, severity="notice")
+    told_besides = tuple(replace(notice, what=redact(notice.what, secrets)) for notice in found)
     if problems or job is None:
-        told = [Problem(problem.where, redact(problem.what, secrets)) for problem in problems]
-        raise JobError(str(path), told, notices=lines)
-    return JobConfig(path, job.job, job.meta, job.config, lines, written, secrets)
+        told = [replace(problem, what=redact(problem.what, secrets)) for problem in problems]
+        raise JobError(str(path), told, notices=tuple(map(str, told_besides)))
+    return JobConfig(path, job.job, job.meta, job.config, told_besides, written, secrets, places or {})
 
 
 def _remarks(job: JobFile, from_the_card: frozenset[Location], known: Known) -> list[Finding]:
@@ -125,11 +156,21 @@ def find_job_file(name: str) -> Path:
     raise JobError(name, [Problem(name, f"no such job file, neither here ({Path.cwd()}) nor in config/")])
 
 
-def _in_order(findings: Iterable[Finding], written: dict[str, Any], layout: Layout) -> list[Problem]:
+def _in_order(
+    findings: Iterable[Finding],
+    written: dict[str, Any],
+    layout: Layout,
+    places: Mapping[Location, Place],
+    *,
+    severity: Severity = "error",
+) -> list[Problem]:
     """In the order of the file, and one for each place: later ones there follow from the first."""
     first: dict[Location, str] = {}
     for location, what in findings:
         first.setdefault(layout.name_as_written(location, written), what)
-    return [
-        Problem(text_of(location), first[location]) for location in sorted(first, key=lambda at: order_of(written, at))
-    ]
+    made = []
+    for location in sorted(first, key=lambda at: order_of(written, at)):
+        line, column = nearest_place(location, places) or (None, None)
+        what = first[location]
+        made.append(Problem(text_of(location), what, severity, suggestion_in(what), line, column))
+    return made

@@ -100,10 +100,15 @@ _Loader.add_constructor(f"{TAG}map", _Loader.construct_section)
 
 
 def parse_file(path: Path) -> dict[str, Any]:
-    """The content of a job file.
+    """The content of a job file. Raises as `read_file` and `parse_text` do."""
+    return parse_text(path, read_file(path))
+
+
+def read_file(path: Path) -> str:
+    """The text of a job file.
 
     Raises:
-        JobError: it cannot be read, has a syntax error, a key twice, or no mapping at the top.
+        JobError: it cannot be read.
     """
     if path.suffix.lower() not in EXTENSIONS:
         raise _error(path, "file name", f"must end in {', '.join(EXTENSIONS)}")
@@ -112,16 +117,50 @@ def parse_file(path: Path) -> dict[str, Any]:
         if size > LARGEST_FILE_BYTES:
             what = f"has {size / 1e6:.1f} MB, and a job file has a few kB: is it the right file?"
             raise _error(path, str(path), what)
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _error(path, f"byte {error.start}", "is not UTF-8: save the file as UTF-8") from error
     except OSError as error:
         raise _error(path, str(path), error.strerror or str(error)) from error
-    tree = _parse_json(path, text) if path.suffix.lower().startswith(".json") else _parse_yaml(path, text)
+
+
+def is_json(path: Path) -> bool:
+    """Whether a job file of this name is JSON."""
+    return path.suffix.lower().startswith(".json")
+
+
+def parse_text(path: Path, text: str) -> dict[str, Any]:
+    """The content of a job text.
+
+    Args:
+        path: the file that it is from, or stands for; its name says whether it is JSON.
+        text: of the job.
+
+    Raises:
+        JobError: it is too long, has a syntax error, a key twice, or no mapping at the top.
+    """
+    if len(text) > LARGEST_FILE_BYTES:
+        raise _error(path, str(path), f"has {len(text) / 1e6:.1f} MB, and a job has a few kB: is it the right text?")
+    tree = _parse_json(path, text) if is_json(path) else _parse_yaml(path, text)
     if not isinstance(tree, dict):
         what = "is empty" if tree is None else "is no mapping"
         raise _error(path, str(path), f"{what}: a job file has `job` and `config` at the top")
     return tree
+
+
+def compose(text: str) -> yaml.Node | None:
+    """The nodes of a YAML text, with their places.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return _Loader(text).get_single_node()
+
+
+def as_yaml(text: str) -> str:
+    """A JSON text with comments as YAML reads it; lines and columns stay."""
+    text = JSON_STRING_OR_COMMENT.sub(_blank_unless_string, text)
+    return JSON_STRING_OR_LAST_COMMA.sub(_blank_unless_string, text)
 
 
 def parse_value(text: str) -> Any:
@@ -161,8 +200,7 @@ def _parse_json(path: Path, text: str) -> Any:
         duplicates.extend(Problem(f"`{key}`", "stands twice in the same section") for key in twice)
         return dict(pairs)
 
-    text = JSON_STRING_OR_COMMENT.sub(_blank_unless_string, text)
-    text = JSON_STRING_OR_LAST_COMMA.sub(_blank_unless_string, text)
+    text = as_yaml(text)
     try:
         tree = json.loads(text, object_pairs_hook=as_dict)
     except json.JSONDecodeError as error:

@@ -19,7 +19,7 @@ from toolkit.config.reading.layout import Layout
 from toolkit.config.reading.locations import Location, value_at
 from toolkit.config.reading.parse import shortened
 from toolkit.config.reading.placeholders import SECRET_NAME
-from toolkit.config.reading.suggest import nearest
+from toolkit.config.reading.suggest import nearest, question
 from toolkit.section import Section
 
 LONGEST_VALUE = 60
@@ -99,7 +99,7 @@ def _description(field: FieldInfo | None) -> str:
 
 def _right_key(key: str, section: type[Section], sections: Mapping[str, type[Section]]) -> str:
     if name := nearest(key, (*section.model_fields, *section.aliases, *ignored_in(section))):
-        return f" Did you mean `{name}`?"
+        return question(name)
     homes = [path for path, other in sections.items() if key in (*other.model_fields, *other.aliases)]
     return f" It belongs in `{homes[0].removeprefix('config.process[].') or 'the file'}`." if homes else ""
 
@@ -123,8 +123,7 @@ def _choose(value: str, choices: Sequence[str], unsupported: Collection[str]) ->
     typed = value.strip('"')
     if typed.lower() in unsupported:
         return f"{value} is not supported yet. {choose}"
-    name = nearest(typed, choices)
-    return f"there is no {value}.{f' Did you mean `{name}`?' if name else ''} {choose}"
+    return f"there is no {value}.{question(nearest(typed, choices))} {choose}"
 
 
 def unsupported_job(tree: Mapping[str, Any], known: Known) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 MOST_TYPING_ERRORS = 2
+_QUESTION = re.compile(r"Did you mean `([^`]+)`\?")
 
 
 def nearest(found: str, names: Iterable[str]) -> str | None:
@@ -31,8 +33,18 @@ def nearest(found: str, names: Iterable[str]) -> str | None:
 
 def did_you_mean(found: str, names: Iterable[str]) -> str:
     """` Did you mean ...?`, with a leading space, or nothing."""
-    name = nearest(found, names)
+    return question(nearest(found, names))
+
+
+def question(name: str | None) -> str:
+    """` Did you mean ...?` for the nearest name, with a leading space, or nothing where there is none."""
     return f" Did you mean `{name}`?" if name else ""
+
+
+def suggestion_in(text: str) -> str | None:
+    """The name that a text asks about in the words of `question`."""
+    match = _QUESTION.search(text)
+    return match[1] if match else None
 
 
 def typing_errors(one: str, other: str) -> int:

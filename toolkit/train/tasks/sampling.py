@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,6 +62,24 @@ class SampleSettings:
     first_format: str = "jpg"
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One picture that was drawn.
+
+    Attributes:
+        path: `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`.
+        index: of its prompt.
+        item: what was asked for.
+        width, height: in pixels.
+    """
+
+    path: Path
+    index: int
+    item: SampleItem
+    width: int
+    height: int
+
+
 class Sampler:
     """Draws the samples of a job with the model as it is, without disturbing its training."""
 
@@ -71,22 +89,30 @@ class Sampler:
         self.settings = settings
         self.folder = folder
 
-    def draw(self, step: int, stop: StopRequest, *, first: bool = False) -> list[Path]:
+    def draw(
+        self,
+        step: int,
+        stop: StopRequest,
+        *,
+        first: bool = False,
+        drawn: Callable[[Sample], None] = lambda sample: None,
+    ) -> None:
         """Draw every item and renew the grid; with an average of the weights, the average draws.
 
-        Returns:
-            The new files, `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`. A wish to stop ends the round
-            within one pass of the transformer: then they are fewer.
+        Args:
+            step: steps done.
+            stop: a wish to stop ends the round within one pass of the transformer.
+            first: draw the items of before the first step.
+            drawn: is given each picture when its file is whole.
         """
         settings = self.settings
         items = settings.first_items if first else settings.items
         extension = settings.first_format if first else settings.format
         if not items:
-            return []
+            return
         model = self.learner.model
         transformer = model.transformer
         assert transformer is not None, "the transformer is loaded while training"
-        paths: list[Path] = []
         with (
             torch.no_grad(),
             self.learner.averaged(),
@@ -94,11 +120,10 @@ class Sampler:
         ):
             pipeline = model.get_generation_pipeline()
             for index, item in enumerate(items):
-                paths.append(self._draw_one(pipeline, item, f"{step:09d}_{index}.{extension}"))
+                drawn(self._draw_one(pipeline, item, index, f"{step:09d}_{index}.{extension}"))
         write_grid(self.folder)
-        return paths
 
-    def _draw_one(self, pipeline: Any, item: SampleItem, name: str) -> Path:
+    def _draw_one(self, pipeline: Any, item: SampleItem, index: int, name: str) -> Sample:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt] for prompt in model.prompts_of(item)}
         condition = SampleCondition(embeds, references=self._references(item))
@@ -106,7 +131,7 @@ class Sampler:
             image = model.generate_single_image(pipeline, item, condition, generator)
         path = self.folder / f"{time.time_ns() // 1_000_000}__{name}"
         save_image(image, path)
-        return path
+        return Sample(path, index, item, image.width, image.height)
 
     def _references(self, item: SampleItem) -> list[Image.Image]:
         """The item's reference images, at the sizes that training would show them at."""

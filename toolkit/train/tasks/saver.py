@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from toolkit.dtypes import DTYPES, torch_dtype
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
 from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tensors
-from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder
+from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder, file_size
 from toolkit.output.disk import free_bytes
 from toolkit.output.retention import discard_unfinished, prune
 from toolkit.train.learner import Learner
@@ -35,11 +35,15 @@ class Saved:
         path: the weights for the user.
         deleted: files of older checkpoints that went, and folders of those whose state went.
         complaint: why they could not.
+        num_bytes: of the weights.
+        is_final: the weights of the last step, under the job's name.
     """
 
     path: Path
     deleted: tuple[Path, ...] = ()
     complaint: str | None = None
+    num_bytes: int = 0
+    is_final: bool = False
 
 
 def apply_retention(
@@ -89,7 +93,8 @@ class Saver:
             UserError: it cannot be written for another reason.
         """
         files = self._write(f"{self.job_name}_{step:09d}", step)
-        return Saved(files[0], *apply_retention(self.folder, self.config, step))
+        size = _size_of(files)
+        return Saved(files[0], *apply_retention(self.folder, self.config, step), num_bytes=size)
 
     def save_final(self, step: int) -> Saved:
         """Write the weights under the job's name, and the bundle of the last step. Raises as `save_step` does.
@@ -97,7 +102,10 @@ class Saver:
         A run that had nothing left to do has its bundle already: that one is not put at risk.
         """
         files = self._write(self.job_name, step, is_final=True)
-        return Saved(files[0], *apply_retention(self.folder, self.config, step, is_final=True))
+        size = _size_of(files)
+        return Saved(
+            files[0], *apply_retention(self.folder, self.config, step, is_final=True), num_bytes=size, is_final=True
+        )
 
     @property
     def final_files(self) -> tuple[Path, Path]:
@@ -176,3 +184,7 @@ class Saver:
             f"{where}: the disk is full. It needs {needed:,} bytes, and {free:,} are free. {intact} "
             "Make room, or lower save.max_states_to_keep or save.max_step_saves_to_keep, then start the same job again."
         )
+
+
+def _size_of(files: Sequence[Path]) -> int:
+    return sum(file_size(path) or 0 for path in files)

@@ -10,10 +10,11 @@ from typing import Protocol
 from toolkit.config import SampleConfig, SaveConfig
 from toolkit.files import is_disk_full
 from toolkit.output.bundles import set_aside
+from toolkit.runtime.control import Command
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumePlan
 from toolkit.train.stages import Stages
-from toolkit.train.tasks.sampling import Sampler
+from toolkit.train.tasks.sampling import Sample, Sampler
 from toolkit.train.tasks.saver import DiskFull, Saved, Saver, apply_retention
 
 
@@ -26,7 +27,13 @@ class Ending(Enum):
 
 
 class Task(Protocol):
-    """Something done between steps. A wish to stop makes it short: see each method."""
+    """Something done between steps. A wish to stop makes it short: see each method.
+
+    Attributes:
+        wish: the command that asks for it, whether it is due or not; None: there is none.
+    """
+
+    wish: Command | None
 
     def begin(self, step: int, stop: StopRequest) -> bool:
         """Before the first step of this start, when `step` steps are done. Returns whether there was work to do."""
@@ -47,6 +54,8 @@ class Task(Protocol):
 
 class SaveTask:
     """Writes checkpoints, and tells the user of them."""
+
+    wish: Command | None = "save"
 
     def __init__(self, saver: Saver, stages: Stages) -> None:
         self.saver = saver
@@ -111,7 +120,14 @@ class SaveTask:
         with self.stages.progress.paused():
             saved = save(step)
         self.stages.progress.message(f"saved {saved.path}")
-        self.stages.events.write("checkpoint", state="written", path=str(saved.path), step=step)
+        self.stages.events.write(
+            "checkpoint",
+            state="written",
+            path=saved.path.relative_to(self.saver.folder).as_posix(),
+            step=step,
+            bytes=saved.num_bytes,
+            final=saved.is_final,
+        )
         _tell_retention(self.saver.folder, saved.deleted, saved.complaint, self.stages)
 
 
@@ -123,7 +139,7 @@ def finish_retention(folder: Path, config: SaveConfig, step: int, stages: Stages
 
 def _tell_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | None, stages: Stages) -> None:
     for old in deleted:
-        stages.events.write("checkpoint", state="deleted", path=str(old))
+        stages.events.write("checkpoint", state="deleted", path=old.relative_to(folder).as_posix())
     if deleted:
         names = ", ".join(path.relative_to(folder).as_posix() for path in deleted)
         stages.progress.message(f"deleted by retention: {names}")
@@ -141,6 +157,8 @@ class SampleTask:
         is_first_skipped: none before the first step of a job.
         is_first_forced: some before the first step of each start.
     """
+
+    wish: Command | None = "sample"
 
     def __init__(
         self, sampler: Sampler, config: SampleConfig, stages: Stages, *, is_first_skipped: bool, is_first_forced: bool
@@ -161,11 +179,15 @@ class SampleTask:
     def is_due(self, step: int) -> bool:
         """See Task."""
         every = self.config.sample_every
-        return bool(every) and step % every == 0 and step >= self.config.sample_start_step
+        return (
+            bool(every and self.sampler.settings.items) and step % every == 0 and step >= self.config.sample_start_step
+        )
 
     def run(self, step: int, stop: StopRequest) -> None:
         """See Task. Who waits for the run to end does not wait for samples."""
-        if not stop.requested:
+        if not self.sampler.settings.items:
+            self.stages.tell("no samples are drawn: the job has no prompts for them")
+        elif not stop.requested:
             self._draw(step, stop)
 
     def finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
@@ -174,15 +196,32 @@ class SampleTask:
             self._draw(step, stop)
 
     def _draw(self, step: int, stop: StopRequest, *, first: bool = False) -> None:
-        paths: list[Path] = []
+        drawn: list[Sample] = []
+
+        def tell(sample: Sample) -> None:
+            drawn.append(sample)
+            self._record(sample, step)
+
         try:
             with self.stages.progress.paused():
-                paths = self.sampler.draw(step, stop, first=first)
+                self.sampler.draw(step, stop, first=first, drawn=tell)
         except OSError as error:
             if not is_disk_full(error):
                 raise
             self.stages.warn(f"the disk is full: samples of step {step} could not be written ({error.filename})")
-        for path in paths:
-            self.stages.events.write("sample", path=str(path), step=step)
-        if paths:
-            self.stages.progress.message(f"{len(paths)} samples at step {step}: {self.sampler.folder}")
+        if drawn:
+            self.stages.progress.message(f"{len(drawn)} samples at step {step}: {self.sampler.folder}")
+
+    def _record(self, sample: Sample, step: int) -> None:
+        item = sample.item
+        self.stages.events.write(
+            "sample",
+            path=sample.path.relative_to(self.sampler.folder.parent).as_posix(),
+            step=step,
+            index=sample.index,
+            prompt=self.stages.redact(item.prompt),
+            seed=item.seed,
+            width=sample.width,
+            height=sample.height,
+            network_multiplier=item.network_multiplier,
+        )

@@ -87,6 +87,20 @@ export interface DatasetTable {
   buckets: Bucket[];
 }
 
+/** A setting that is not what it was. */
+export interface Difference {
+  key: string;
+  before: string;
+  now: string;
+  is_harmless: boolean;
+}
+
+/** `GET /api/jobs/{id}/diff`: against its last run, or with `other` against another job. */
+export interface Differences {
+  against: string;
+  differences: Difference[];
+}
+
 /** Room in a root folder. */
 export interface DiskInfo {
   root: string;
@@ -134,6 +148,8 @@ export interface GpuInfo {
 /** `POST /api/import`: a job file of ours or ai-toolkit's, or what a LoRA file or a sample picture holds. */
 export interface ImportRequest {
   filename: string;
+  /** Rewrite a job file for this model. */
+  to?: string | null;
   text?: string | null;
   base64?: string | null;
 }
@@ -419,6 +435,11 @@ export interface SettingsChange {
   default_arch?: string | null;
   /** Empty: forget it. */
   hub_token?: string | null;
+}
+
+/** `PUT /api/jobs/{id}/samples/{file}/star`. */
+export interface Star {
+  is_starred: boolean;
 }
 
 /** Other released weights of a model. */

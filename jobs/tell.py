@@ -1,0 +1,42 @@
+"""`run.py --tell FOLDER COMMAND`: asks the run that is using an output folder to stop, save or draw samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.config.reading.suggest import did_you_mean
+from toolkit.errors import UserError
+from toolkit.output.lock import holder
+from toolkit.runtime.control import COMMANDS, Command, send
+
+_ANSWERS: dict[Command, str] = {
+    "stop": "it finishes its step, saves and ends",
+    "save": "it writes a checkpoint after its step",
+    "sample": "it draws samples after its step",
+}
+
+
+def tell(folder: Path, command: str) -> str:
+    """Send a command. Returns a line for the user; whether the run has obeyed stands in its event log.
+
+    Raises:
+        UserError: there is no such command, no such folder, or no run that would read it.
+    """
+    known = next((known for known in COMMANDS if known == command), None)
+    if known is None:
+        near = did_you_mean(command, COMMANDS)
+        raise UserError(f'--tell: no command "{command}".{near} Known: {", ".join(COMMANDS)}')
+    try:
+        is_folder = folder.is_dir()
+    except (OSError, ValueError):
+        is_folder = False
+    if not is_folder:
+        raise UserError(f"--tell {folder}: no such folder. It wants an output folder, such as output/my_job.")
+    owner = holder(folder)
+    if owner is None:
+        raise UserError(f"--tell {folder}: no run is using this folder, so there is nobody to tell.")
+    try:
+        send(folder, known)
+    except OSError as error:
+        raise UserError(f"--tell {folder}: cannot be written ({error.strerror or error}).") from error
+    return f"told {owner}: {known}. {_ANSWERS[known].capitalize()}."

@@ -1,0 +1,130 @@
+"""Checks as someone types, and job texts made from other things."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import subprocess
+import sys
+
+from PIL import Image, PngImagePlugin
+
+from tests.test_architecture import HEAVY
+from tests.ui.server.conftest import ROOT, Site
+
+
+def test_a_sound_job_is_reported_whole(site: Site) -> None:
+    report = site.client.post("/api/check", json={"yaml": site.text()}).json()
+    assert report["ok"], report["problems"]
+    assert report["memory"]["fits"] and {"encode text", "train"} <= {it["stage"] for it in report["memory"]["phases"]}
+    assert report["datasets"][0]["num_images"] == 4
+    assert report["output_folder"] == str(site.output())
+    assert report["download_bytes"] == 0 and report["free_disk_bytes"] > 0
+    assert report["estimate"]["basis"] == "computed"
+    assert report["disk"]["checkpoints"] > 0
+
+
+def test_mistakes_have_line_column_and_key(site: Site) -> None:
+    text = site.text(train={"lrr": 1}).replace("batch_size: 2", "batch_size: x")
+    report = site.client.post("/api/check", json={"yaml": text}).json()
+    found = {problem["where"]: problem for problem in report["problems"] if problem["severity"] == "error"}
+    lines = text.splitlines()
+    for key in ("lrr", "batch_size"):
+        problem = found[f"train.{key}"]
+        assert lines[problem["line"] - 1].strip().startswith(key)
+        assert lines[problem["line"] - 1].index(key) == problem["column"] - 1
+
+
+def test_a_text_that_is_no_yaml_is_told_with_its_place(site: Site) -> None:
+    report = site.client.post("/api/check", json={"yaml": "job: extension\nconfig: [1,\n"}).json()
+    assert not report["ok"] and report["problems"][0]["line"] == 3
+    for text in ("", "null", "- 1", "\\ud800", "a: &a [*a]", "{" * 200, "a: !!python/object:os.system x", "\0"):
+        for path in ("/api/check", "/api/jobs"):
+            body = json.dumps({"yaml": text}).replace("\\\\ud800", "\\ud800")
+            answer = site.client.post(path, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code in (200, 422) and not answer.json().get("ok")
+
+
+def test_a_job_that_does_not_fit_comes_with_ways_to_fit(site: Site) -> None:
+    report = site.client.post("/api/check", json={"yaml": site.text(), "vram_gb": 0.5}).json()
+    assert not report["ok"] and not report["memory"]["fits"]
+
+
+def test_the_next_run_of_a_kind_is_estimated_from_the_last(site: Site) -> None:
+    id_ = site.make(start=True)
+    site.wait(id_, "done")
+    report = site.client.post("/api/check", json={"yaml": site.text("other")}).json()
+    assert report["estimate"]["basis"] == "from 1 run here"
+    again = site.client.post("/api/check", json={"yaml": site.text()}).json()
+    assert again["resume_step"] == 6
+
+
+def test_the_server_loads_no_model_library() -> None:
+    script = f"import sys, ui.server.app, ui.server.main\nprint('LOADED', *sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "LOADED", done.stderr
+
+
+def test_our_own_job_and_one_in_json_are_imported(site: Site) -> None:
+    answer = site.client.post("/api/import", json={"filename": "a.yaml", "text": site.text()}).json()
+    assert answer["yaml"] == site.text()
+    text = '{"job": "extension", /* c */ "config": {"name": "x", "process": [{"type": "sd_trainer"}]},}'
+    answer = site.client.post("/api/import", json={"filename": "a.jsonc", "text": text}).json()
+    assert answer["yaml"].startswith("job: extension\n")
+
+
+def test_a_job_of_another_model_is_rewritten_with_every_change_told(site: Site) -> None:
+    archs = {model["arch"]: model for model in site.client.get("/api/models").json()}
+    former = next(arch for arch, model in archs.items() if model["family"] != archs["flux2_tiny"]["family"])
+    text = site.text(model={"arch": former, "name_or_path": archs[former]["source"]})
+    body = {"filename": "old.yaml", "text": f"# mine\n{text}", "to": "flux2_tiny"}
+    answer = site.client.post("/api/import", json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["changes"] and "arch: flux2_tiny" in found["yaml"] and "# mine" in found["yaml"]
+    assert site.client.post("/api/import", json=body | {"to": "nonsense"}).status_code == 422
+
+
+def test_a_lora_file_is_imported_by_its_metadata(site: Site) -> None:
+    metadata = {
+        "ss_base_model_version": "flux2_tiny",
+        "network": json.dumps({"rank": 8, "alpha": 4}),
+        "settings": json.dumps({"lr": 0.001, "steps": 5, "seed": 3}),
+        "modelspec.trigger_phrase": "zorbo",
+    }
+    header = json.dumps({"__metadata__": metadata}).encode()
+    content = base64.b64encode(struct.pack("<Q", len(header)) + header).decode()
+    answer = site.client.post("/api/import", json={"filename": "a.safetensors", "base64": content})
+    text = answer.json()["yaml"]
+    assert all(it in text for it in ("linear: 8", "linear_alpha: 4", "lr: 0.001", "trigger_word: zorbo", "flux2_tiny"))
+    for bad in ("", "AAAA", base64.b64encode(b"\xff" * 20).decode(), "not base64"):
+        answer = site.client.post("/api/import", json={"filename": "a.safetensors", "base64": bad})
+        assert answer.status_code == 422 and answer.json()["problems"][0]["what"]
+
+
+def test_a_sample_picture_is_imported_by_its_settings(site: Site) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("prompt", "a red fox")
+    info.add_text("seed", "7")
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "PNG", pnginfo=info)
+    body = {"filename": "a.png", "base64": base64.b64encode(content.getvalue()).decode()}
+    assert "prompt: a red fox" in site.client.post("/api/import", json=body).json()["yaml"]
+    bare = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(bare, "PNG")
+    body["base64"] = base64.b64encode(bare.getvalue()).decode()
+    assert site.client.post("/api/import", json=body).status_code == 422
+
+
+def test_models_form_machine_and_settings_answer(site: Site) -> None:
+    archs = [model["arch"] for model in site.client.get("/api/models").json()]
+    assert "flux2_tiny" in archs
+    assert site.client.get("/api/form").status_code in (200, 409)
+    machine = site.client.get("/api/machine").json()
+    assert machine["ram_bytes"] > 0 and str(site.folder) in machine["roots"]
+    assert site.client.put("/api/settings", json={"default_arch": "nonsense"}).status_code == 422
+    assert site.client.put("/api/settings", json={"training_folder": "/etc"}).status_code == 422
+    folder = str(site.folder / "mine")
+    assert site.client.put("/api/settings", json={"training_folder": folder}).json()["training_folder"] == folder

@@ -1,0 +1,230 @@
+"""Servers as processes: started by their arguments, killed at any moment, and true again two seconds after."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.ui.server.conftest import ROOT, SCRIPTED, job_text, wait_for
+from toolkit.output.run_record import read_runs
+from ui.server.store import Entry, Store
+
+KILLS = 10 if "TORTURE" not in os.environ else max(1, round(100 * float(os.environ["TORTURE"])))
+TRUTH_S = 2.0
+
+
+class Server:
+    """A server in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.arguments = arguments
+
+    def start(self) -> None:
+        environment = os.environ | {"FLUX2_TRAINER_TEST_PROGRAM": SCRIPTED[1]}
+        store = str(self.folder / "store")
+        command = [sys.executable, "-m", "ui.server.main", "--port", "0", "--no-browser", "--store", store]
+        command += ["--root", str(self.folder), *self.arguments]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        address = re.search(r"(http://\S+)/#token=(\S+)", self.process.stdout.readline())
+        assert address is not None
+        self.url, self.token = address[1], address[2]
+        wait_for(self._answers)
+        self.since = time.monotonic()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=5) as answer:
+            return bool(json.loads(answer.read())["ok"])
+        return False
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def wait(self, id_: str, state: str) -> None:
+        wait_for(lambda: self.ask("GET", f"/api/jobs/{id_}")[1]["state"] == state)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[Server]:
+    server = Server(folder, *arguments)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def test_a_server_killed_again_and_again_tells_the_truth_and_starts_nothing_twice(tmp_path: Path) -> None:
+    """Takes two seconds for each kill: a server is started anew each time."""
+    chance = random.Random(13)
+    server = Server(tmp_path)
+    server.start()
+    expected: dict[str, str] = {}
+    for number in range(KILLS):
+        name = f"job_{number}"
+        text = job_text(tmp_path, name, {"step_s": 0.05}, train={"steps": 2000, "disable_sampling": True})
+        status, made = server.ask("POST", "/api/jobs", {"yaml": text, "start": True})
+        assert status == 200, made
+        id_ = made["id"]
+        act = number % 3
+        if act:  # kill while it stops, or while it is deleted
+            server.wait(id_, "training")
+            server.ask("POST", f"/api/jobs/{id_}/stop", {})
+        if act == 2:
+            server.wait(id_, "interrupted")
+            with contextlib.suppress(OSError):
+                server.ask("DELETE", f"/api/jobs/{id_}")
+        else:
+            time.sleep(chance.random() * 0.5)
+        server.kill()
+        server.start()
+        job = _true_state(server, id_, tmp_path / "output" / name, act)
+        expected[id_] = job
+        if job not in ("gone",):
+            _stop(server, id_)
+        runs = read_runs(tmp_path / "output" / name)
+        assert len(runs) <= 1, f"{name} was started {len(runs)} times"
+    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "index.sqlite")) as index:
+        assert index.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    server.kill()
+    assert not _orphans(tmp_path)
+
+
+def _true_state(server: Server, id_: str, folder: Path, act: int) -> str:
+    """The state within two seconds of the restart; it must be one that the folder and its process bear out."""
+    allowed = {
+        0: ("queued", "checking", "starting", "loading", "encoding", "training"),
+        1: ("stopping", "interrupted", "training", "loading"),
+        2: ("gone", "interrupted"),
+    }[act]
+
+    def look() -> str | None:
+        status, job = server.ask("GET", f"/api/jobs/{id_}")
+        state = "gone" if status == 404 else str(job["state"])
+        return state if state in allowed and (state == "gone") == (not folder.exists()) else None
+
+    found = wait_for(look, lambda: server.ask("GET", f"/api/jobs/{id_}"), timeout_s=TRUTH_S)
+    assert isinstance(found, str)
+    return found
+
+
+def _stop(server: Server, id_: str) -> None:
+    """Let a job end, from whatever state it is in."""
+
+    def ended() -> bool:
+        _, job = server.ask("GET", f"/api/jobs/{id_}")
+        if job["state"] in ("training", "queued"):
+            server.ask("POST", f"/api/jobs/{id_}/stop", {})
+        return job["state"] in ("interrupted", "stopped", "draft", "done", "killed")
+
+    wait_for(ended, lambda: server.ask("GET", f"/api/jobs/{id_}"))
+
+
+def _orphans(folder: Path) -> list[str]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if str(folder) in command and "scripted_run" in command:
+            found.append(command)
+    return found
+
+
+def test_jobs_live_on_when_the_server_is_killed_and_the_dead_are_told(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        slow = {"step_s": 0.05}
+        ids = {}
+        for name in ("lives", "dies"):
+            text = job_text(tmp_path, name, slow, train={"steps": 2000, "disable_sampling": True})
+            ids[name] = server.ask("POST", "/api/jobs", {"yaml": text, "start": name == "lives"})[1]["id"]
+        wait_for(lambda: server.ask("GET", f"/api/jobs/{ids['lives']}")[1]["state"] == "training")
+        server.kill()
+        external = subprocess.Popen(
+            [*SCRIPTED, str(tmp_path / "output" / "dies" / "job.yaml")], stdout=subprocess.DEVNULL, cwd=ROOT
+        )
+        wait_for(lambda: (tmp_path / "output" / "dies" / "runs.jsonl").exists())
+        external.kill()
+        external.wait()
+        server.start()
+        states = {name: server.ask("GET", f"/api/jobs/{id_}")[1]["state"] for name, id_ in ids.items()}
+        assert states == {"lives": "training", "dies": "killed"}
+        assert server.ask("POST", f"/api/jobs/{ids['lives']}/stop", {})[0] == 200
+        wait_for(lambda: server.ask("GET", f"/api/jobs/{ids['lives']}")[1]["state"] == "interrupted")
+
+
+def test_the_order_of_the_queue_outlives_the_server(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.ask("PUT", "/api/queue", {"order": {}, "is_paused": True})
+        for name in ("a", "b", "c"):
+            server.ask("POST", "/api/jobs", {"yaml": job_text(tmp_path, name), "start": True})
+        ids = server.ask("GET", "/api/queue")[1]["order"]["cpu"]
+        server.ask("PUT", "/api/queue", {"order": {"cpu": ids[::-1]}})
+        server.kill()
+        server.start()
+        queue = server.ask("GET", "/api/queue")[1]
+        assert queue == {"order": {"cpu": ids[::-1]}, "is_paused": True}
+
+
+def test_a_port_in_use_is_said_in_words(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "ui.server.main", "--port", port, "--no-browser", "--store", str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, f"Port {port} is in use" in done.stderr) == (2, True)
+
+
+def test_the_server_ends_on_request_and_says_its_address_first(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.url.startswith("http://127.0.0.1:")
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(10)
+
+
+def test_a_damaged_index_is_put_aside_and_built_anew(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite"
+    for content in (b"", b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096):
+        path.write_bytes(content)
+        store = Store(path)
+        store.open()
+        store.put(Entry("a", tmp_path, "queued"))
+        assert store.entries()["a"].place == "queued"
+        store.close()
+        path.unlink()
+    assert len(list(tmp_path.glob("index-damaged-*"))) == 2
+
+
+def test_reindexing_forgets_the_order_and_no_job(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        id_ = server.ask("POST", "/api/jobs", {"yaml": job_text(tmp_path, "a")})[1]["id"]
+    with serving(tmp_path, "--reindex") as server:
+        assert server.ask("GET", f"/api/jobs/{id_}")[1]["state"] == "draft"

@@ -1,0 +1,138 @@
+"""What a page shows of one job: curves, samples, log, files, changes; and the stream of what is new."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.ui.server.conftest import Site
+from ui.server.schemas import Message
+from ui.server.stream import Hub
+from ui.server.views.log import LineIndex
+
+
+@pytest.fixture
+def done(site: Site) -> str:
+    id_ = site.make(start=True)
+    assert site.wait(id_, "done", "failed")["state"] == "done"
+    return id_
+
+
+def test_a_finished_job_shows_curves_samples_log_and_stages(site: Site, done: str) -> None:
+    metrics = site.client.get(f"/api/jobs/{done}/metrics").json()
+    curves = {series["key"]: series for series in metrics["series"]}
+    assert {"loss", "lr", "grad_norm", "step_s", "terms/velocity"} <= curves.keys()
+    assert curves["loss"]["steps"] == [1, 2, 3, 4, 5, 6] and metrics["last_step"] == 6
+    assert {mark["kind"] for mark in metrics["marks"]} == {"sample", "checkpoint", "resume", "end"}
+    few = site.client.get(f"/api/jobs/{done}/metrics", params={"keys": "loss", "points": 2, "from": 2}).json()["series"]
+    assert [(series["key"], len(series["steps"])) for series in few] == [("loss", 2)]
+    samples = site.client.get(f"/api/jobs/{done}/samples").json()
+    assert (samples["steps"], samples["prompts"]) == ([0, 2, 4, 6], ["a red one", "a blue one"])
+    assert len(samples["samples"]) == 8
+    log = site.client.get(f"/api/jobs/{done}/log", params={"q": "CHECKING"}).json()
+    assert (log["lines"][0], log["matches"]) == ("checking job", [0])
+    assert [stage["stage"] for stage in site.job(done)["stages"]] == ["encode text", "encode images", "train"]
+
+
+def test_a_picture_opens_by_its_id_small_too_and_can_be_starred(site: Site, done: str) -> None:
+    file = site.client.get(f"/api/jobs/{done}/samples").json()["samples"][0]["file"]
+    answer = site.client.get(f"/files/{file}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    small = site.client.get(f"/files/{file}", params={"thumb": 256})
+    assert Image.open(io.BytesIO(small.content)).format == "WEBP"
+    again = site.client.get(f"/files/{file}", params={"thumb": 256}, headers={"if-none-match": small.headers["etag"]})
+    assert again.status_code == 304
+    assert "attachment" in site.client.get(f"/files/{file}", params={"download": 1}).headers["content-disposition"]
+    url = f"/api/jobs/{done}/samples/{file}/star"
+    assert site.client.put(url, json={"is_starred": True}).status_code == 200
+    assert site.client.get(f"/api/jobs/{done}/samples").json()["samples"][0]["is_starred"]
+
+
+def test_weights_are_downloaded_and_never_shown_inline(site: Site, done: str) -> None:
+    file = site.client.get(f"/api/jobs/{done}/checkpoints").json()["checkpoints"][0]["file"]
+    answer = site.client.get(f"/files/{file}")
+    assert "attachment" in answer.headers["content-disposition"]
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert site.client.get(f"/files/{file}", params={"thumb": 256}).status_code == 422
+
+
+def test_changes_since_the_last_run_say_which_are_harmless(site: Site, done: str) -> None:
+    site.client.put(f"/api/jobs/{done}", json={"yaml": site.text(train={"lr": 0.5}, save={"save_every": 1})})
+    found = site.client.get(f"/api/jobs/{done}/diff").json()["differences"]
+    assert {it["key"]: it["is_harmless"] for it in found} == {"train.lr": False, "save.save_every": True}
+
+
+def test_notes_and_stars_of_a_job_are_kept_in_its_folder(site: Site, done: str) -> None:
+    site.client.put(f"/api/jobs/{done}", json={"stars": 4, "note": "the good one"})
+    assert json.loads((site.output() / "notes.json").read_text())["note"] == "the good one"
+    assert site.client.get("/api/jobs", params={"q": "good"}).json()["jobs"][0]["stars"] == 4
+
+
+def test_a_log_of_100_mb_is_paged_quickly(tmp_path: Path) -> None:
+    """Takes seconds: it writes the file. The figures are asserted loosely; benchmarks/ui.py measures."""
+    path = tmp_path / "log.txt"
+    line = b"step 1 of 1000000, loss 0.123456, some more words to make it as long as lines are\n"
+    path.write_bytes(line * (100_000_000 // len(line)) + b"the needle\nhalf")
+    index = LineIndex(path)
+    index.update()
+    started = time.monotonic()
+    assert index.lines(index.num_lines - 1, 1) == ["the needle"]
+    assert index.lines(500_000, 2) == [line.decode().strip()] * 2
+    assert time.monotonic() - started < 0.5
+    assert index.find("NEEDLE") == [index.num_lines - 1]
+
+
+def test_a_growing_log_is_read_on_and_bars_collapse(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"one\n 10%\r 50%\r100%\n\x1b[31mred\x1b[0m \xe2\x80\xae\nha")
+    index = LineIndex(path)
+    index.update()
+    assert index.lines(0, 9) == ["one", "100%", "\\x1b[31mred\\x1b[0m \\u202e"]
+    with path.open("ab") as file:
+        file.write(b"lf\n" + b"x\n" * 200)
+    index.update()
+    assert (index.num_lines, index.lines(3, 1), index.lines(203, 5)) == (204, ["half"], ["x"])
+
+
+def test_the_stream_goes_on_after_the_last_id_and_resets_where_it_cannot() -> None:
+    async def read(hub: Hub, last: str | None, count: int) -> list[str]:
+        found = []
+        async for part in hub.read(frozenset({"jobs"}), last):
+            found.append(part.decode())
+            if len(found) >= count:
+                break
+        return found
+
+    hub = Hub()
+    hub.publish("jobs", Message(kind="removed", job_id="a"))
+    hub.publish("machine", Message(kind="machine"))
+    hub.publish("jobs", Message(kind="removed", job_id="b"))
+    fresh = asyncio.run(read(hub, None, 2))
+    assert '"kind":"reset"' in fresh[1] and f"id: {hub.boot}-3" in fresh[1]
+    went_on = asyncio.run(read(hub, f"{hub.boot}-1", 2))
+    assert '"job_id":"b"' in went_on[1]
+    assert '"kind":"reset"' in asyncio.run(read(hub, "other-1", 2))[1]
+    assert hub.num_readers == 0
+
+
+def test_a_run_under_way_is_told_within_a_second(site: Site) -> None:
+    id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 400})
+    site.wait(id_, "training")
+    hub, now = site.services.hub, time.time()
+    time.sleep(1.0)
+    events = [
+        event
+        for sent in list(hub._ring)
+        if sent.topic == f"job:{id_}"
+        for event in json.loads(sent.data)["events"]
+        if event["kind"] == "step" and event["time"] > now
+    ]
+    assert len(events) > 5
+    site.act(id_, "stop")
+    site.wait(id_, "interrupted")

@@ -1,0 +1,116 @@
+"""Lines and columns of a job text: where what is said about a key stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from toolkit.config.reading.locations import Location
+from toolkit.config.reading.parse import as_yaml, compose
+from toolkit.errors import Problem
+
+Place = tuple[int, int]
+_PART = re.compile(r"(?:^|\.)(?P<key>[^.\[\]]+)|\[(?P<index>\d{1,9})\]")
+_LINE = re.compile(r"line (?P<line>\d+), column (?P<column>\d+)")
+
+
+def places_of(text: str, *, is_json: bool = False) -> dict[Location, Place]:
+    """Line and column, from 1, of every key and list entry of a job text; nothing if it has a syntax error.
+
+    What an alias (`*name`) stands for has the place of its anchor only.
+    """
+    try:
+        node = compose(as_yaml(text) if is_json else text)
+    except (yaml.YAMLError, RecursionError):
+        return {}
+    found: dict[Location, Place] = {}
+    _walk(node, (), found, set())
+    return found
+
+
+def located(problem: Problem, places: Mapping[Location, Place], written: Mapping[str, Any], process: int) -> Problem:
+    """The problem with its line and column, where the text has one for it.
+
+    Args:
+        problem: its `where` is a key of the job, a key below its process, or a file that the job names.
+        places: of the text.
+        written: the parsed text.
+        process: number of the process that the problem was found in.
+    """
+    if problem.line is not None:
+        return problem
+    if match := _LINE.fullmatch(problem.where):
+        return replace(problem, line=int(match["line"]), column=int(match["column"]))
+    place = _place(problem.where, places, written, process)
+    return problem if place is None else replace(problem, line=place[0], column=place[1])
+
+
+def nearest_place(location: Location, places: Mapping[Location, Place], *, at_least: int = 1) -> Place | None:
+    """The place of a location or, where the text lacks it, of the nearest section around it.
+
+    Args:
+        location: in the job.
+        places: of its text.
+        at_least: parts of the location that must be there.
+    """
+    for length in range(len(location), at_least - 1, -1):
+        if location[:length] in places:
+            return places[location[:length]]
+    return None
+
+
+def _place(where: str, places: Mapping[Location, Place], written: Mapping[str, Any], process: int) -> Place | None:
+    location = _location_of(where)
+    if location is not None:
+        inside: Location = ("config", "process", process)
+        for prefix in ((), inside):
+            place = nearest_place((*prefix, *location), places, at_least=len(prefix) + 1)
+            if place is not None:
+                return place
+    path = Path(where)
+    named = [(len(text), at) for at, text in _texts(written) if text and (Path(text) in (path, *path.parents))]
+    return nearest_place(max(named)[1], places) if where and named else None
+
+
+def _location_of(text: str) -> Location | None:
+    """The location that `text_of` has made a text of; None if it is not one."""
+    parts: list[str | int] = []
+    end = 0
+    while end < len(text):
+        match = _PART.match(text, end)
+        if match is None:
+            return None
+        parts.append(match["key"] if match["index"] is None else int(match["index"]))
+        end = match.end()
+    return tuple(parts) or None
+
+
+def _texts(value: Any, location: Location = ()) -> Iterator[tuple[Location, str]]:
+    if isinstance(value, str):
+        yield location, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, (*location, key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, (*location, number))
+
+
+def _walk(node: yaml.Node | None, location: Location, found: dict[Location, Place], seen: set[int]) -> None:
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*location, str(key.value))
+            found.setdefault(here, (key.start_mark.line + 1, key.start_mark.column + 1))
+            _walk(value, here, found, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            found[*location, number] = (value.start_mark.line + 1, value.start_mark.column + 1)
+            _walk(value, (*location, number), found, seen)

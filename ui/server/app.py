@@ -1,0 +1,63 @@
+"""The web server: its routes, who may use them, and what every request goes through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from toolkit.version import VERSION
+from ui.server.auth import Keys, read_token, require_cookie, require_token
+from ui.server.options import Options
+from ui.server.refusal import explain_errors
+from ui.server.routes import check, events, files, jobs, knowledge, page, session, views
+from ui.server.schemas import Problems
+from ui.server.services import Life, make_services
+from ui.server.web.guard import Guard
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problems, "description": what}
+    for status, what in {
+        401: "No token, or a wrong one",
+        403: "Asked from elsewhere",
+        404: "There is no such thing",
+        409: "Not now",
+        413: "Too large",
+        415: "Not JSON",
+        422: "Wrong",
+        429: "Too many wrong tokens",
+    }.items()
+}
+
+
+def create_app(options: Options) -> FastAPI:
+    """The server as an ASGI application. Its threads live from startup to shutdown."""
+    services = make_services(options)
+    life = Life(services)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        life.begin()
+        try:
+            yield
+        finally:
+            life.end()
+
+    app = FastAPI(
+        title="FLUX.2 trainer", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.state.services = services
+    app.state.keys = Keys(options.token or read_token(options.store / "token"))
+    explain_errors(app)
+    app.include_router(session.router, responses=_REFUSALS)
+    # Whatever stands in this router needs the token; a route that does not is turned up by tests of the router's list.
+    guarded = APIRouter(dependencies=[Depends(require_token)], responses=_REFUSALS)
+    for part in (check, events, knowledge, views, jobs):
+        guarded.include_router(part.router)
+    app.include_router(guarded)
+    app.include_router(files.router, dependencies=[Depends(require_cookie)], responses=_REFUSALS)
+    app.include_router(page.router)
+    app.add_middleware(Guard, hosts=options.hosts)
+    return app

@@ -1,0 +1,190 @@
+"""The trainer's own check, carried out as someone types; in a process of its own where it needs a model's class."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jobs.check_json import job_facts, unreadable_facts
+from jobs.job import Job
+from toolkit.config import JobConfig, load_job
+from toolkit.config.reading.installed import find_known
+from toolkit.errors import UserError
+from toolkit.extension import REPOSITORY
+from toolkit.files import sha256_json
+from toolkit.train.resume import ResumeChoice
+from ui.server.jobs.text import TextFolder
+
+_HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "optimum"}
+_TIMEOUT_S = 180.0
+_KEPT = 64
+_REFUSED_S = 30.0
+
+
+class _NeedsTorch(Exception):
+    """A check wants a library that this process must not load."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be checked.
+
+    Attributes:
+        text: of the job.
+        vram_gb: plan for a card of this size instead of this machine.
+        resume: `latest` or `none`.
+        from_step: go on from this checkpoint.
+        accept: go on although settings that shape the training have changed.
+    """
+
+    text: str
+    vram_gb: float | None = None
+    resume: str = "latest"
+    from_step: int | None = None
+    accept: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check has found.
+
+    Attributes:
+        facts: the entry of a job in `run.py --check --json`.
+        config: the job; None if its text has mistakes.
+    """
+
+    facts: dict[str, Any]
+    config: JobConfig | None
+
+
+class Checker:
+    """Checks job texts. What takes a process of its own is asked once for each text."""
+
+    def __init__(self, texts: TextFolder) -> None:
+        self.texts = texts
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._refused: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def check(self, asked: Asked) -> Found:
+        """What is to be said of a job text."""
+        find_known()  # a user's extension may load what it likes
+        with self.texts.file(asked.text) as path:
+            config: JobConfig | None = None
+            try:
+                with _without_torch():
+                    config = load_job(path)
+                    facts = job_facts(config, list(self._job(config, asked).checks()))
+            except _NeedsTorch:
+                facts = self._of_model(config) or self._elsewhere(path, asked)
+                self._remember(config, facts)
+            except UserError as error:
+                facts = unreadable_facts(str(path), error)
+            return Found(_named(facts, str(path)), config)
+
+    def peaks(self, text: str) -> tuple[int, int] | None:
+        """The most bytes of card and RAM that a job takes; None if nothing is predicted, or it cannot work."""
+        for process in self.check(Asked(text)).facts["processes"]:
+            memory = process.get("memory")
+            if memory and process["ok"]:
+                return int(memory["peak_gpu_bytes"]), int(memory["peak_ram_bytes"])
+        return None
+
+    def _of_model(self, config: JobConfig | None) -> dict[str, Any] | None:
+        """What was found wrong a moment ago with a job of the same model: whoever types on need not wait again."""
+        refused_at, facts = self._refused.get(_model_key(config), (0.0, None))
+        return facts if time.monotonic() - refused_at < _REFUSED_S else None
+
+    def _remember(self, config: JobConfig | None, facts: dict[str, Any]) -> None:
+        if facts["ok"] or config is None:
+            self._refused.pop(_model_key(config), None)
+        elif _model_key(config) not in self._refused or self._of_model(config) is None:
+            self._refused[_model_key(config)] = time.monotonic(), facts
+            while len(self._refused) > _KEPT:
+                self._refused.pop(next(iter(self._refused)), None)
+
+    def _job(self, config: JobConfig, asked: Asked) -> Job:
+        source: Any = asked.resume
+        choice = ResumeChoice(source, asked.from_step, asked.accept)
+        return Job(config, resume=choice, vram_gb=asked.vram_gb)
+
+    def _elsewhere(self, path: Path, asked: Asked) -> dict[str, Any]:
+        """The same in a process of its own, which also remembers what it has found in the model's files."""
+        key = sha256_json([asked.text, asked.vram_gb, asked.resume, asked.from_step, asked.accept])
+        with self._lock:
+            if key in self._answers:
+                return self._answers[key]
+        command = [sys.executable, str(REPOSITORY / "run.py"), "--check", "--json", str(path), "--resume", asked.resume]
+        command += ["--vram", str(asked.vram_gb)] if asked.vram_gb is not None else []
+        command += ["--from-step", str(asked.from_step)] if asked.from_step is not None else []
+        command += ["--accept-config-change"] if asked.accept else []
+        try:
+            done = subprocess.run(
+                command, cwd=REPOSITORY, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+            )
+            facts: dict[str, Any] = json.loads(done.stdout)["jobs"][0]
+        except subprocess.TimeoutExpired:
+            return unreadable_facts(str(path), UserError(f"The check took longer than {_TIMEOUT_S:g} s."))
+        except (ValueError, LookupError, TypeError, OSError):
+            last = done.stderr.strip().splitlines()[-1:] if "done" in locals() else []
+            return unreadable_facts(str(path), UserError("The check failed: " + " ".join(last)))
+        if facts.get("ok"):
+            with self._lock:
+                self._answers[key] = facts
+                while len(self._answers) > _KEPT:
+                    del self._answers[next(iter(self._answers))]
+        return facts
+
+
+def _model_key(config: JobConfig | None) -> str:
+    """Equal for jobs whose model files, and what is trained of them, are the same."""
+    if config is None:
+        return ""
+    process = config.config.process[0].model_dump(mode="json")
+    return sha256_json([process.get("model"), process.get("network"), process.get("device")])
+
+
+class _Barrier(MetaPathFinder):
+    """Stands before every other finder, and lets no heavy library through where a thread has asked for that."""
+
+    def __init__(self) -> None:
+        self.guarded = threading.local()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if getattr(self.guarded, "is_on", False) and fullname.partition(".")[0] in _HEAVY:
+            raise _NeedsTorch(fullname)
+        return None
+
+
+_barrier = _Barrier()
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    if _barrier not in sys.meta_path:
+        sys.meta_path.insert(0, _barrier)
+    _barrier.guarded.is_on = "torch" not in sys.modules
+    try:
+        yield
+    finally:
+        _barrier.guarded.is_on = False
+
+
+def _named(facts: dict[str, Any], path: str) -> dict[str, Any]:
+    """The same without the name of the file that the text was put into."""
+    text = json.dumps(facts, ensure_ascii=True)
+    name = json.dumps(path)[1:-1]
+    return dict(json.loads(text.replace(name, "job.yaml").replace(Path(path).name, "job.yaml")))

@@ -1,0 +1,119 @@
+"""The files of a job that a page may open: samples, and weights that a checkpoint lists. Nothing else has an id."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ui.server.jobs.folders import stamp
+from ui.server.jobs.job import Job
+from ui.server.refusal import Refusal
+
+PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+SAMPLES = "samples"
+_KEPT_LISTINGS = 1000
+_NAME = re.compile(r"(?P<ms>\d{1,15})__(?P<step>\d{1,12})_(?P<index>\d{1,6})\.(jpg|jpeg|png|webp)")
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A picture that a run has drawn.
+
+    Attributes:
+        path: where.
+        time: when, in seconds since 1970.
+        step, index: of the run, and of the prompt.
+    """
+
+    path: Path
+    time: float
+    step: int
+    index: int
+
+
+def file_id(job: Job, path: Path) -> str:
+    """The id of a file in a job's folder: a sample, or weights."""
+    name = f"{SAMPLES}/{path.name}" if path.parent.name == SAMPLES else path.name
+    digest = hashlib.sha256(f"{job.id}/{name}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{job.id}-{digest}"
+
+
+def sample_files(job: Job) -> list[SampleFile]:
+    """Every sample, in the order of steps and prompts; of two at one place the newest."""
+    found: dict[tuple[int, int], SampleFile] = {}
+    folder = job.folder / SAMPLES
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - 10,000 of them
+    except OSError:
+        return []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match:
+            step, index = int(match["step"]), int(match["index"])
+            found[step, index] = SampleFile(folder / name, int(match["ms"]) / 1000, step, index)
+    return [found[place] for place in sorted(found)]
+
+
+def newest_sample(job: Job) -> str | None:
+    """The id of the picture that stands for a job: the first prompt of its newest round."""
+    return _listing(job).newest
+
+
+def find_file(job: Job, id_: str) -> Path:
+    """The file of an id.
+
+    Raises:
+        Refusal: there is none, or a link leads out of the job's folder.
+    """
+    path = _listing(job).by_id.get(id_)
+    if path is not None:
+        real = Path(os.path.realpath(path))
+        if real.is_relative_to(os.path.realpath(job.folder)) and real.is_file():
+            return real
+    raise Refusal(404, "There is no such file. It may have been deleted by the run.")
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of a job by their ids, as its folders were at one time."""
+
+    stamps: tuple[Any, ...]
+    by_id: dict[str, Path]
+    newest: str | None
+
+
+_listings: OrderedDict[str, _Listing] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _listing(job: Job) -> _Listing:
+    """Made anew only when a file has come or gone: a page of 60 thumbnails must not name 10,000 files 60 times."""
+    stamps = (stamp(job.folder), stamp(job.folder / SAMPLES))
+    with _lock:
+        known = _listings.get(job.id)
+        if known is not None and known.stamps == stamps:
+            _listings.move_to_end(job.id)
+            return known
+    samples = sample_files(job) if stamps[1] else []
+    newest = max((it.step for it in samples), default=0)
+    picture = next((it.path for it in samples if it.step == newest), None)
+    by_id = {file_id(job, path): path for path in _files(job, samples)}
+    made = _Listing(stamps, by_id, None if picture is None else file_id(job, picture))
+    with _lock:
+        _listings[job.id] = made
+        while len(_listings) > _KEPT_LISTINGS:
+            _listings.popitem(last=False)
+    return made
+
+
+def _files(job: Job, samples: list[SampleFile]) -> Iterator[Path]:
+    yield from (sample.path for sample in samples)
+    yield job.folder / SAMPLES / "grid.jpg"
+    yield from sorted(job.folder.glob("*.safetensors"))

@@ -1,0 +1,231 @@
+"""All jobs that the server knows, looked at again and again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ui.server.jobs.files import SAMPLES, file_id
+from ui.server.jobs.folders import FolderFinder, job_id
+from ui.server.jobs.job import Job
+from ui.server.jobs.launch import Running
+from ui.server.jobs.rows import row_of
+from ui.server.refusal import Refusal
+from ui.server.roots import Roots
+from ui.server.schemas import JobRow, Message
+from ui.server.store import Entry, Store
+from ui.server.stream import Hub
+
+_ALL_S = 1.0
+_FIND_S = 2.0
+_MOST_STEPS = 50  # of one message
+
+log = logging.getLogger("ui.server")
+
+
+class Registry:
+    """Every output folder under the roots, as a job. `lock` is held while a job is changed.
+
+    Attributes:
+        waits: why a waiting job has not been started, by id; the scheduler says so.
+        has_begun: set as soon as `run` holds the lock for its first look.
+    """
+
+    def __init__(self, roots: Roots, store: Store, hub: Hub, *, poll_s: float) -> None:
+        self.roots = roots
+        self.store = store
+        self.hub = hub
+        self.poll_s = poll_s
+        self.running = Running()
+        self.lock = threading.RLock()
+        self.waits: dict[str, str] = {}
+        self._jobs: dict[str, Job] = {}
+        self._finder = FolderFinder(roots)
+        self._told: dict[str, int] = {}
+        self.has_begun = threading.Event()
+        self._complained: set[str] = set()
+        self._found = self._looked = 0.0
+
+    def all(self) -> list[Job]:
+        """Every job, the newest first."""
+        with self.lock:
+            return sorted(self._jobs.values(), key=lambda job: (-(job.notes.created or job.changed), job.id))
+
+    def get(self, id_: str) -> Job:
+        """A job.
+
+        Raises:
+            Refusal: there is none of this id.
+        """
+        with self.lock:
+            job = self._jobs.get(id_)
+            if job is not None and not job.folder.is_dir():
+                self._drop(job)
+                job = None
+        if job is None:
+            raise Refusal(404, "There is no such job. It may have been moved or deleted.")
+        return job
+
+    def row(self, job: Job) -> JobRow:
+        """A job as a row of the list."""
+        with self.lock:
+            return row_of(job, self._position(job))
+
+    def rows(self) -> list[JobRow]:
+        """Every job as a row of the list, the newest first."""
+        with self.lock:
+            positions = self._positions()
+            return [row_of(job, positions.get(job.id)) for job in self.all()]
+
+    def add(self, folder: Path) -> Job:
+        """The job of an output folder that has just been made."""
+        with self.lock:
+            job = self._add(folder)
+            assert job is not None, f"{folder} is outside every root"
+            self._refresh(job)
+            return job
+
+    def drop(self, job: Job) -> None:
+        """Forget a job whose folder was moved away."""
+        with self.lock:
+            self._drop(job)
+            self.store.forget(job.id)
+
+    def refresh(self, job: Job) -> None:
+        """Look at a job now."""
+        with self.lock:
+            self._refresh(job)
+            self._tell_rows()
+
+    def look(self, *, everywhere: bool = False) -> None:
+        """Look at what is live, now and then at everything, and tell pages what is new."""
+        now = time.monotonic()
+        with self.lock:
+            self.running.reap()
+            if everywhere or now - self._found >= _FIND_S:
+                self._find()
+                self._found = time.monotonic()
+            is_all = everywhere or now - self._looked >= _ALL_S
+            entries = self.store.entries()
+            for job in list(self._jobs.values()):
+                if is_all or job.is_live:
+                    self._look_at(job, entries.get(job.id))
+            if is_all:
+                self._looked = time.monotonic()
+            self._tell_rows()
+
+    def _look_at(self, job: Job, entry: Entry | None) -> None:
+        """One folder that cannot be read, or that nobody has foreseen, must not keep others from being looked at."""
+        try:
+            self._tell_events(job, job.refresh(entry, self.waits.get(job.id, "")))
+        except Exception:
+            if job.id not in self._complained:
+                self._complained.add(job.id)
+                log.exception("%s cannot be looked at", job.folder)
+
+    def run(self, stop: threading.Event, also: Callable[[], None] | None = None) -> None:
+        """Look until told to stop. What goes wrong with one look is logged, and the next one tries again."""
+        with self.lock:  # whoever asks for jobs waits until all have been looked at once; the page itself need not
+            self.has_begun.set()
+            self._look_at_all()
+        while not stop.wait(self.poll_s):
+            try:
+                self.look()
+                if also is not None:
+                    also()
+            except Exception:
+                log.exception("looking at the jobs failed")
+
+    def _look_at_all(self) -> None:
+        try:
+            self.look(everywhere=True)
+        except Exception:
+            log.exception("looking at the jobs failed")
+
+    def close(self) -> None:
+        """Let go of files."""
+        with self.lock:
+            self.running.close()
+            for job in self._jobs.values():
+                job.close()
+
+    def _refresh(self, job: Job) -> None:
+        events = job.refresh(self.store.entry(job.id), self.waits.get(job.id, ""))
+        self._tell_events(job, events)
+
+    def _find(self) -> None:
+        folders = set(self._finder.find())
+        known = {job.folder: job for job in self._jobs.values()}
+        for folder in folders - known.keys():
+            self._add(folder)
+        for folder in known.keys() - folders:
+            if not folder.is_dir():
+                self._drop(known[folder])
+
+    def _add(self, folder: Path) -> Job | None:
+        root = self.roots.root_of(folder)
+        if root is None or not folder.is_relative_to(root):  # a link that leads elsewhere
+            return None
+        id_ = job_id(root, folder)
+        return self._jobs.setdefault(id_, Job(id_, root, folder))
+
+    def _drop(self, job: Job) -> None:
+        job.close()
+        if self._jobs.pop(job.id, None) is not None:
+            self._told.pop(job.id, None)
+            self.hub.publish("jobs", Message(kind="removed", job_id=job.id))
+
+    def _positions(self) -> dict[str, int]:
+        """Places of waiting jobs in the queue of their card, from 1."""
+        counts: dict[int | None, int] = {}
+        positions: dict[str, int] = {}
+        waiting = [job for job in self._jobs.values() if job.entry is not None and job.entry.place]
+        for job in sorted(waiting, key=lambda job: job.entry.position if job.entry else 0.0):
+            gpu = job.entry.gpu if job.entry else None
+            counts[gpu] = positions[job.id] = counts.get(gpu, 0) + 1
+        return positions
+
+    def _position(self, job: Job) -> int | None:
+        return self._positions().get(job.id)
+
+    def _tell_rows(self) -> None:
+        changed = [job for job in self._jobs.values() if self._told.get(job.id) != job.version]
+        if not changed:
+            return
+        for job in changed:
+            self._told[job.id] = job.version
+        positions = self._positions()
+        rows = [row_of(job, positions.get(job.id)) for job in changed]
+        self.hub.publish("jobs", Message(kind="jobs", jobs=rows))
+
+    def _tell_events(self, job: Job, events: list[dict[str, Any]]) -> None:
+        if events:
+            self.hub.publish(
+                f"job:{job.id}", Message(kind="job", job_id=job.id, events=[_shown(job, it) for it in _fewer(events)])
+            )
+
+
+def _shown(job: Job, event: dict[str, Any]) -> dict[str, Any]:
+    """An event as a page can use it: a picture by the id of its file."""
+    if event.get("kind") == "sample" and isinstance(event.get("path"), str):
+        name = PurePosixPath(event["path"].replace("\\", "/")).name
+        return event | {"file": file_id(job, job.folder / SAMPLES / name)}
+    return event
+
+
+def _fewer(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    steps = sum(event.get("kind") == "step" for event in events)
+    if steps <= _MOST_STEPS:
+        return events
+    stride, count, kept = -(-steps // _MOST_STEPS), 0, []
+    for event in events:
+        if event.get("kind") == "step":
+            count += 1
+            if count % stride and count != steps:
+                continue
+        kept.append(event)
+    return kept

@@ -1,0 +1,190 @@
+"""Starts what waits: one job for each card, the next when the former is gone and its memory plan fits what is free."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from toolkit.files import sha256_json
+from toolkit.units import gigabytes
+from ui.server.checks.checker import Checker
+from ui.server.jobs.job import Job
+from ui.server.jobs.registry import Registry
+from ui.server.machine import Cards, ram
+
+PAUSED = "queue_paused"
+_TICK_S = 0.5
+_AFTER_A_START_S = 1.0
+
+log = logging.getLogger("ui.server")
+
+
+class Scheduler:
+    """The one that starts jobs. Of several servers over one store, only the one that holds the lock does."""
+
+    def __init__(
+        self, registry: Registry, cards: Cards, checker: Checker, program: tuple[str, ...], lock_file: Path
+    ) -> None:
+        self.registry = registry
+        self.cards = cards
+        self.checker = checker
+        self.program = program
+        self.lock_file = lock_file
+        self.environment: Callable[[], Mapping[str, str]] = dict
+        self._lock: int | None = None
+        self._peaks: dict[str, tuple[int, int] | None] = {}
+        self._kick = threading.Event()
+
+    def kick(self) -> None:
+        """Look at the queue now."""
+        self._kick.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Start what waits until told to stop. What goes wrong is logged, and tried again."""
+        while not stop.is_set():
+            try:
+                if self.holds_lock():
+                    self.tick()
+            except Exception:
+                log.exception("starting what waits failed")
+            self._kick.wait(_TICK_S)
+            self._kick.clear()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def holds_lock(self) -> bool:
+        """Whether this server is the one that starts jobs."""
+        if self._lock is not None:
+            return True
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(handle)
+                return False
+        self._lock = handle
+        return True
+
+    def tick(self) -> None:
+        """Start the first job of each free card, if it fits."""
+        self.settle()
+        if self.registry.store.fact(PAUSED) == "1":
+            self._say_why({job.id: "The queue is paused." for job in self._waiting()})
+            return
+        slots: list[int | None] = [card.index for card in self.cards.all()] or [None]
+        with self.registry.lock:
+            busy = self._busy(slots)
+            waiting = self._waiting()
+        why: dict[str, str] = {}
+        for slot in slots:
+            if slot in busy:
+                continue
+            for job in waiting:
+                if job.id in why or not self._may_use(job, slot, slots):
+                    continue
+                lack = self._lack(job, slot)
+                if lack:
+                    why[job.id] = lack
+                    break  # the first in the queue is not overtaken by a smaller one
+                self._start(job, slot)
+                waiting.remove(job)
+                self._say_why(why)
+                return  # one at a time: the next look sees what this one takes
+        self._say_why(why)
+
+    def settle(self) -> None:
+        """Take out of the queue what was started when a server was killed before it could write that down."""
+        with self.registry.lock:
+            for job in self._waiting():
+                entry, launch = job.entry, job.launch
+                assert entry is not None
+                has_begun = launch is not None and (launch.process is not None or job.is_live)
+                if launch is not None and has_begun and launch.time >= entry.wished:
+                    self.registry.store.put(replace(entry, place=""))
+                    self.registry.refresh(job)
+
+    def _waiting(self) -> list[Job]:
+        entries = self.registry.store.entries()
+        found = []
+        for job in self.registry.all():
+            entry = entries.get(job.id)
+            if entry is not None and entry.place == "queued":
+                if entry != job.entry:
+                    self.registry.refresh(job)
+                found.append(job)
+        return sorted(found, key=lambda job: job.entry.position if job.entry else 0.0)
+
+    def _busy(self, slots: list[int | None]) -> set[int | None]:
+        launched = [job for job in self.registry.all() if job.is_live and job.launch is not None]
+        return {job.launch.gpu if slots != [None] else None for job in launched if job.launch is not None}
+
+    def _may_use(self, job: Job, slot: int | None, slots: list[int | None]) -> bool:
+        wanted = job.entry.gpu if job.entry else None
+        return wanted is None or wanted == slot or wanted not in slots
+
+    def _lack(self, job: Job, slot: int | None) -> str:
+        """Why a job must wait although its card is free; empty if it need not."""
+        if job.is_live:
+            return "Its former run has not ended yet."
+        try:
+            text = job.text_path.read_text(encoding="utf-8")
+        except (OSError, UnicodeError):
+            return ""  # the trainer says better what is wrong
+        key = sha256_json(text)
+        if key not in self._peaks:
+            self._peaks[key] = self.checker.peaks(text)
+        peaks = self._peaks[key]
+        if peaks is None:
+            return ""
+        gpu, memory = peaks
+        card = next((card for card in self.cards.all() if card.index == slot), None)
+        if card is not None and gpu <= card.total_bytes and gpu > card.total_bytes - card.used_bytes:
+            free = card.total_bytes - card.used_bytes
+            return f"Waits for room on card {slot}: it needs {gigabytes(gpu)} GB, and {gigabytes(free)} GB are free."
+        total, free = ram()
+        if free < memory <= total:
+            return f"Waits for RAM: it needs {gigabytes(memory)} GB, and {gigabytes(free)} GB are free."
+        return ""
+
+    def _start(self, job: Job, slot: int | None) -> None:
+        registry = self.registry
+        with registry.lock:
+            entry = registry.store.entry(job.id)
+            registry.refresh(job)
+            if entry is None or entry.place != "queued" or job.is_live or not job.folder.is_dir():
+                return
+            try:
+                registry.running.start(job.folder, self.program, entry.arguments, gpu=slot, env=self.environment())
+            except BlockingIOError:
+                return  # a process of its own still lives: the next look waits for it
+            except OSError as error:
+                registry.store.put(replace(entry, place=""))
+                log.error("%s cannot be started: %s", job.folder, error)
+                registry.waits[job.id] = ""
+                job.trouble = f"It could not be started: {error.strerror or error}."
+                registry.refresh(job)
+                return
+            job.trouble = ""
+            registry.store.put(replace(entry, place="", arguments=(), wish="", wished=time.time()))
+            registry.refresh(job)
+
+    def _say_why(self, why: Mapping[str, str]) -> None:
+        with self.registry.lock:
+            if self.registry.waits != why:
+                changed = set(self.registry.waits) ^ set(why) | {
+                    key for key in why if self.registry.waits.get(key) != why[key]
+                }
+                self.registry.waits = dict(why)
+                for job in self.registry.all():
+                    if job.id in changed:
+                        self.registry.refresh(job)

@@ -1,0 +1,90 @@
+"""What a job text says, in the few words of a list; from the text alone, right or wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from toolkit.config.reading.locations import value_at
+from toolkit.config.reading.parse import LARGEST_FILE_BYTES, parse_file
+from toolkit.errors import UserError
+
+_MOST_BRACKETS = 2_000  # as deep as nothing that is nested in the C code may be
+_PROCESS = ("config", "process", 0)
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What a list shows of a job text.
+
+    Attributes:
+        name: of the job.
+        arch: of the model.
+        kind: what is trained.
+        dataset: name of the first folder of images.
+        steps: of the run; 0 if it does not say.
+        prompts: of its samples.
+    """
+
+    name: str | None = None
+    arch: str | None = None
+    kind: str = ""
+    dataset: str | None = None
+    steps: int = 0
+    prompts: tuple[str, ...] = ()
+
+
+def read_settings(path: Path) -> JobSettings:
+    """Those of a job file; empty if it cannot be read."""
+    try:
+        return settings_of(_quickly(path) if path.suffix == ".yaml" else parse_file(path))
+    except (UserError, OSError, ValueError, yaml.YAMLError, RecursionError):
+        return JobSettings()
+
+
+def _quickly(path: Path) -> Any:
+    """The tree of a YAML file by the parser in C, where there is one: 500 of them are read when a server starts."""
+    content = path.read_bytes()
+    is_deep = len(content) > LARGEST_FILE_BYTES or content.count(b"[") + content.count(b"{") > _MOST_BRACKETS
+    if is_deep or not hasattr(yaml, "CSafeLoader"):
+        return parse_file(path)
+    loader = yaml.CSafeLoader(content)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def settings_of(tree: Any) -> JobSettings:
+    """Those of a parsed job."""
+    source = _at(tree, *_PROCESS, "datasets", 0, "folder_path")
+    steps = _at(tree, *_PROCESS, "train", "steps")
+    prompts = _at(tree, *_PROCESS, "sample", "samples") or _at(tree, *_PROCESS, "sample", "prompts")
+    network = _at(tree, *_PROCESS, "network")
+    kind = str(_at(tree, *_PROCESS, "network", "type") or "lora")
+    return JobSettings(
+        name=_text(_at(tree, *_PROCESS, "name")) or _text(_at(tree, "config", "name")),
+        arch=_text(_at(tree, *_PROCESS, "model", "arch")),
+        kind=("LoRA" if kind == "lora" else kind) if isinstance(network, dict) else "full fine-tune",
+        dataset=Path(source).name if isinstance(source, str) else None,
+        steps=steps if isinstance(steps, int) else 0,
+        prompts=tuple(_prompt(prompt) for prompt in prompts) if isinstance(prompts, list) else (),
+    )
+
+
+def _at(tree: Any, *location: str | int) -> Any:
+    try:
+        return value_at(tree, location)
+    except LookupError:
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _prompt(value: Any) -> str:
+    return str(value.get("prompt", "")) if isinstance(value, dict) else str(value)

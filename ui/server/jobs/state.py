@@ -1,0 +1,225 @@
+"""The state of a job, from its folder and its process. Nothing of it is stored."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from toolkit.output.alive import ProcessIdentity
+from toolkit.output.lock import CLAIM_FILE, LOCK_FILE
+from toolkit.output.run_record import Run
+from ui.server.jobs.launch import Launch
+from ui.server.jobs.summary import Summary, number, whole
+from ui.server.schemas import JobState
+from ui.server.store import Entry
+from ui.server.words import ago, clean, moment
+
+LIVE: frozenset[JobState] = frozenset(
+    ("starting", "checking", "encoding", "loading", "training", "sampling", "saving", "stopping", "unresponsive")
+)
+WAITING: frozenset[JobState] = frozenset(("draft", "queued", "paused"))
+_QUIET_S = 60.0
+_QUIET_STEPS = 10
+_STAGES: dict[str, JobState] = {
+    "check": "checking",
+    "encode text": "encoding",
+    "encode images": "encoding",
+    "download": "loading",
+    "quantize": "loading",
+    "load": "loading",
+    "train": "loading",  # until its first step
+    "sample": "sampling",
+    "save": "saving",
+}
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a state is judged by.
+
+    Attributes:
+        entry: what the index knows; None if nothing.
+        launch: the last start by the page; None if there was none.
+        is_launched: its process lives.
+        run: the last start that the folder records; None if there was none.
+        owner: what the folder's lock says of who holds it.
+        summary: of the events.
+        waits: why a waiting job has not been started; empty if it is not its turn.
+    """
+
+    entry: Entry | None
+    launch: Launch | None
+    is_launched: bool
+    run: Run | None
+    owner: dict[str, Any]
+    summary: Summary
+    waits: str = ""
+
+    @property
+    def process(self) -> ProcessIdentity | None:
+        """Of the last start that the folder records."""
+        try:
+            return ProcessIdentity(**self.run.start["process"]) if self.run else None
+        except (KeyError, TypeError):
+            return None
+
+    @property
+    def wish(self) -> str:
+        """What the page has asked of the last start, and not of one before it; empty if nothing."""
+        if self.entry is None or not self.entry.wish:
+            return ""
+        started = [
+            self.launch.time if self.launch else 0.0,
+            number(self.run.start.get("time")) or 0.0 if self.run else 0.0,
+        ]
+        return self.entry.wish if self.entry.wished >= max(started) else ""
+
+    @property
+    def is_launch_newer(self) -> bool:
+        """Whether the page has started the job after the last start that is recorded."""
+        started = number(self.run.start.get("time")) if self.run else None
+        return self.launch is not None and (started is None or self.launch.time > started)
+
+
+def read_owner(folder: Path) -> dict[str, Any]:
+    """What a folder's lock says of who holds it, or has held it when he died."""
+    for name in (CLAIM_FILE, LOCK_FILE):
+        try:
+            owner = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(owner, dict) and owner:
+            return owner
+    return {}
+
+
+def judge(signs: Signs, now: float) -> tuple[JobState, str]:
+    """The state, and in words why."""
+    run, process = signs.run, signs.process
+    is_running = run is not None and not run.end and process is not None and process.is_alive() is True
+    if is_running or signs.is_launched:
+        return _live(signs, now, is_recorded=is_running)
+    if signs.entry is not None and signs.entry.place:
+        return _waiting(signs.entry, signs.waits)
+    if signs.is_launch_newer:
+        return _never_began(signs)
+    if run is None:
+        return "draft", "Not started yet."
+    if run.end:
+        return _ended(run, signs.summary)
+    if process is not None and process.is_alive() is None:
+        return _unseen(signs)
+    return "killed", f"The process ended without a word{_at(signs)}: it was killed, or ran out of memory."
+
+
+def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str]:
+    summary, entry = signs.summary, signs.entry
+    if entry is not None and signs.wish:
+        since = ago(now - entry.wished)
+        if signs.wish == "kill":
+            return "stopping", f"Told to stop at once {since} ago."
+        what = "It keeps its place in the queue." if signs.wish == "pause" else ""
+        return "stopping", f"Asked to stop {since} ago: it finishes its step and saves. {what}".strip()
+    if not is_recorded:
+        if signs.is_launch_newer:
+            launched = signs.launch.time if signs.launch else now
+            return "checking", f"Started {ago(now - launched)} ago: job and data are being checked."
+        return "stopping", "It has ended its work and is about to leave."
+    started = number(signs.run.start.get("time")) if signs.run else None
+    process = signs.process
+    if process is not None and _is_suspended(process):
+        return "unresponsive", f"The process {process.pid} was suspended{_at(signs)}. Continue it, or stop it at once."
+    if summary.job_time < (started or 0.0) - 1.0:
+        return "starting", f"Started {ago(now - (started or now))} ago."
+    state, what = _phase(summary)
+    quiet_s = now - summary.last_time
+    if state == "training" and quiet_s > max(_QUIET_S, _QUIET_STEPS * (summary.step_s or 0.0)):
+        return "unresponsive", f"No word for {ago(quiet_s)}{_at(signs)}, though its process lives."
+    return state, what
+
+
+def _phase(summary: Summary) -> tuple[JobState, str]:
+    name, is_done = summary.stage
+    if summary.progress is not None:
+        name = str(summary.progress.get("stage", name))
+        state = _STAGES.get(name, "loading")
+        done, total = summary.progress.get("done"), summary.progress.get("total")
+        return state, clean(f"{name}: {done} of {total}".capitalize())
+    if summary.has_stepped:
+        return "training", f"Step {summary.step:,} of {summary.total_steps:,}."
+    if not name or is_done:
+        return "loading" if name else "starting", clean(f"{name} is done." if name else "Starting.").capitalize()
+    if name == "train":
+        return "loading", "The model is being loaded."
+    return _STAGES.get(name, "loading"), clean(f"{name}.".capitalize())
+
+
+def _waiting(entry: Entry, waits: str) -> tuple[JobState, str]:
+    if entry.place == "paused":
+        return "paused", "Paused: it keeps its place in the queue until it is started again."
+    return "queued", waits or "Waits for its turn."
+
+
+def _never_began(signs: Signs) -> tuple[JobState, str]:
+    """A start by the page that left no record: the job was refused, or its process ended before its work began."""
+    launch, end = signs.launch, signs.summary.end or {}
+    assert launch is not None
+    when, code = moment(launch.time), launch.exit_code
+    if code is None and (number(end.get("time")) or 0.0) >= launch.time:  # nobody saw it end, but it has said how
+        code = whole(end.get("exit_code"))
+    if signs.wish or code == 130:
+        return "stopped", f"Stopped at {when}, before its work began."
+    if code is None or code == 2:
+        return "refused", f"Refused at {when}: the check found what has to be mended first."
+    if code < 0:
+        return "killed", f"The process was killed (signal {-code}) at {when}, before its work began."
+    if code == 0:
+        return "done", f"Ended at {when} with nothing to do."
+    return "failed", f"Failed at {when}, before its work began (exit code {code})."
+
+
+def _ended(run: Run, summary: Summary) -> tuple[JobState, str]:
+    when = moment(number(run.end.get("time")))
+    error = clean(str(run.end.get("error") or ""))
+    first = error.strip().partition("\n")[0]
+    if run.status == "done":
+        return "done", f"Done at {when}, after {max(summary.step, summary.total_steps):,} steps."
+    if run.status == "failed":
+        return "failed", f"Failed at {when}, at step {summary.step:,}: {first}"
+    if run.status == "interrupted":
+        saved = summary.saved if summary.saved is not None else summary.step
+        return "interrupted", f"Stopped at {when}. It goes on from step {saved:,}."
+    if run.status == "stopped at once":
+        saved_at = f"goes on from step {summary.saved:,}" if summary.saved is not None else "begins anew"
+        return "stopped", f"Stopped at once at {when}, at step {summary.step:,}, without saving: it {saved_at}."
+    if run.status == "refused":
+        return "refused", f"Refused at {when}: {first}"
+    return "failed", clean(f"Ended at {when} as `{run.status}`, which this version does not know.")
+
+
+def _unseen(signs: Signs) -> tuple[JobState, str]:
+    """Its process was of another machine, or of this one before its last boot."""
+    host, process = signs.owner.get("host"), signs.process
+    if (process is not None and process.fate == "rebooted") or host == socket.gethostname():
+        return "rebooted", f"Ended by a reboot of this machine{_at(signs)}."
+    if host is None:
+        return "killed", f"Ended without a word{_at(signs)}: on another machine, or by a reboot."
+    return "elsewhere", clean(f"Runs on {host}, as far as its lock says (since {signs.owner.get('since')}).")
+
+
+def _at(signs: Signs) -> str:
+    if signs.summary.job_time and (signs.summary.has_stepped or signs.summary.step):
+        return f" at step {signs.summary.step:,}"
+    return " before its first step"
+
+
+def _is_suspended(process: ProcessIdentity) -> bool:
+    try:
+        return psutil.Process(process.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False

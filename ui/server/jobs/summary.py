@@ -1,0 +1,133 @@
+"""What the events of a job come to: where it is, how fast, and what it has last said."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ui.server.jobs.follow import parse_lines
+
+_HEAD, _TAIL = 1 << 12, 1 << 13  # a server that starts reads those of every job
+
+
+@dataclass
+class Summary:
+    """What has been read of a job's events.
+
+    Attributes:
+        name, arch, total_steps: of the last `job` event.
+        job_time: when it was written; 0 before the first.
+        step, loss, lr: of the last step.
+        steps_s: seconds that each of the last steps took.
+        stage: name of the last stage, and whether it is done.
+        progress: of the last `progress` event.
+        last_kind, last_time: of the last event.
+        error: the last `error` event.
+        end: the last `end` event.
+        sample: path of the last sample, as written.
+        sampled, saved: step of the last sample and checkpoint.
+    """
+
+    name: str | None = None
+    arch: str | None = None
+    total_steps: int = 0
+    job_time: float = 0.0
+    step: int = 0
+    loss: float | None = None
+    lr: float | None = None
+    steps_s: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    stage: tuple[str, bool] = ("", True)
+    progress: dict[str, Any] | None = None
+    has_stepped: bool = False
+    last_kind: str = ""
+    last_time: float = 0.0
+    error: dict[str, Any] | None = None
+    end: dict[str, Any] | None = None
+    sample: str | None = None
+    sampled: int | None = None
+    saved: int | None = None
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds that a step takes: the median of the last ones."""
+        return statistics.median(self.steps_s) if self.steps_s else None
+
+    def take(self, events: Iterable[dict[str, Any]]) -> None:
+        """Read on."""
+        for event in events:
+            kind = event.get("kind")
+            self.last_kind = str(kind)
+            self.last_time = number(event.get("time")) or self.last_time
+            if kind == "step":
+                self._step(event)
+            elif kind == "job":
+                self._job(event)
+            elif kind == "stage":
+                self.stage = str(event.get("name", "")), event.get("state") == "done"
+                self.progress = None
+            elif kind == "progress":
+                self.progress = event
+            elif kind == "sample":
+                self.sample, self.sampled = str(event.get("path", "")), whole(event.get("step"))
+            elif kind == "checkpoint" and event.get("state") == "written":
+                self.saved = whole(event.get("step"))
+            elif kind == "error":
+                self.error = event
+            elif kind == "end":
+                self.end = event
+
+    def _job(self, event: dict[str, Any]) -> None:
+        self.name, self.arch = str(event.get("name", "")), str(event.get("arch", ""))
+        self.total_steps = whole(event.get("steps")) or 0
+        self.job_time = number(event.get("time")) or 0.0
+        self.stage, self.progress, self.has_stepped = ("", True), None, False
+        self.error = self.end = None
+        self.steps_s.clear()
+
+    def _step(self, event: dict[str, Any]) -> None:
+        self.step = whole(event.get("step")) or 0
+        self.loss, self.lr = number(event.get("loss")), number(event.get("lr"))
+        self.has_stepped, self.progress = True, None
+        seconds = number(event.get("step_s"))
+        if seconds is not None and seconds >= 0:
+            self.steps_s.append(seconds)
+
+
+def read_summary(path: Path) -> Summary:
+    """The summary of a log that nobody writes any more, by the beginning and the end of its newest file."""
+    summary = Summary()
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            size = file.seek(0, 2)
+            start = max(len(head), size - _TAIL)
+            file.seek(start)
+            tail = file.read(_TAIL)
+    except OSError:
+        return summary
+    if start > len(head):  # both ends are cut: what is in between is not read
+        summary.take(parse_lines(head.split(b"\n")[:-1]))
+        summary.take(parse_lines(tail.split(b"\n")[1:]))
+    else:
+        summary.take(parse_lines((head + tail).split(b"\n")))
+    return summary
+
+
+def number(value: Any) -> float | None:
+    """A figure of an event; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if abs(value) < 1e300 else None
+    except OverflowError:
+        return None
+
+
+def whole(value: Any) -> int | None:
+    """A whole figure of an event; None if it is none."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53
+    return value if is_whole else None

@@ -1,0 +1,40 @@
+"""What the server is started with."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.extension import REPOSITORY
+
+PORT = 8675
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the server is started with.
+
+    Attributes:
+        store: folder of the index, the token, settings and thumbnails.
+        roots: folders that job texts may name paths in.
+        token: opens the API; None: the one of the store, made where there is none.
+        hosts: names, with or without port, that requests may ask for.
+        dist: the built front end.
+        program: what runs a job file, which is appended to it.
+        is_reindexed: forget the index first.
+        poll_s: how often folders of live runs are looked at.
+        has_scheduler: start what waits in the queue.
+        may_run_elsewhere: sockets other than of this machine can reach the server.
+    """
+
+    store: Path
+    roots: tuple[Path, ...]
+    token: str | None = None
+    hosts: tuple[str, ...] = (f"127.0.0.1:{PORT}", f"localhost:{PORT}")
+    dist: Path = REPOSITORY / "ui" / "dist"
+    program: tuple[str, ...] = (sys.executable, str(REPOSITORY / "run.py"))
+    is_reindexed: bool = False
+    poll_s: float = 0.25
+    has_scheduler: bool = True
+    may_run_elsewhere: bool = False

@@ -1,0 +1,60 @@
+"""The folders that the page may read and write in, named when the server is started and never by a request."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ui.server.refusal import Refusal
+
+TRASH = ".trash"
+_RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
+
+
+class Roots:
+    """The folders that job texts may name paths in."""
+
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        self.folders = _outermost(folders)
+
+    def root_of(self, path: Path) -> Path | None:
+        """The root that a path, links on its way followed, lies in; None if it leads out of all of them."""
+        try:
+            real = Path(os.path.realpath(path))
+        except (OSError, ValueError):  # a zero byte, a name that is too long
+            return None
+        return next((root for root in self.folders if real == root or real.is_relative_to(root)), None)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path lies in a root, wherever its links lead."""
+        return self.root_of(path) is not None
+
+    def require(self, path: Path, where: str = "") -> Path:
+        """The real path.
+
+        Raises:
+            Refusal: it leads out of every root.
+        """
+        root = self.root_of(path)
+        if root is None:
+            raise Refusal(422, self.refusal_of(path), where)
+        real = Path(os.path.realpath(path))
+        for part in real.relative_to(root).parts:
+            if part.rstrip(" .").partition(".")[0].lower() in _RESERVED:
+                raise Refusal(422, f'"{part}" is a name that some systems keep for devices. Choose another one.', where)
+        return real
+
+    def refusal_of(self, path: Path) -> str:
+        """What to say of a path that leads out."""
+        folder = path if path.is_absolute() else Path.cwd() / path
+        named = ", ".join(map(str, self.folders))
+        return (
+            f"{path} is outside the folders that this server may use ({named}). "
+            f"Start it with --root {folder.parent} to allow it."
+        )
+
+
+def _outermost(folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Real paths, without those that lie in another."""
+    real = list(dict.fromkeys(Path(os.path.realpath(folder)) for folder in folders))
+    return tuple(it for it in real if not any(it != other and it.is_relative_to(other) for other in real))

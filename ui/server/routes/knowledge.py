@@ -1,0 +1,67 @@
+"""What the page knows of models, settings and this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter
+
+from toolkit.cards import find_cards
+from toolkit.extension import REPOSITORY
+from ui.server.refusal import Refusal
+from ui.server.schemas import Machine, ModelInfo, Settings, SettingsChange, VariantInfo
+from ui.server.services import Here, machine_now
+
+router = APIRouter(prefix="/api", tags=["knowledge"])
+FORM = REPOSITORY / "ui" / "src" / "generated" / "form.json"
+
+
+@router.get("/models")
+def list_models() -> list[ModelInfo]:
+    """The models that a job may name, those of user extensions among them."""
+    return [
+        ModelInfo(
+            arch=card.arch,
+            family=card.family,
+            label=card.label,
+            summary=card.summary,
+            source=card.source,
+            licence=card.license,
+            is_gated=card.is_gated,
+            num_parameters=card.num_parameters,
+            capabilities=sorted(card.capabilities),
+            defaults=json.loads(json.dumps(card.defaults, default=str)),
+            notes=list(card.notes),
+            variants=[VariantInfo(label=variant.label, advice=variant.advice) for variant in card.variants],
+        )
+        for card in sorted(find_cards().values(), key=lambda card: card.arch)
+    ]
+
+
+@router.get("/form")
+def form() -> dict[str, Any]:
+    """Every setting of a job as a form shows it."""
+    try:
+        found: dict[str, Any] = json.loads(FORM.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refusal(409, f"{FORM} cannot be read: run scripts/write_ui_files.py.") from error
+    return found
+
+
+@router.get("/machine")
+def machine(here: Here) -> Machine:
+    """This machine now."""
+    return machine_now(here)
+
+
+@router.get("/settings")
+def settings(here: Here) -> Settings:
+    """Settings of this installation."""
+    return here.settings.read()
+
+
+@router.put("/settings")
+def change_settings(here: Here, body: SettingsChange) -> Settings:
+    """Change settings; what is left out stays."""
+    return here.settings.change(body)

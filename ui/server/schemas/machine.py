@@ -1,0 +1,85 @@
+"""Models, this machine, and settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ui.server.schemas.base import Answer, Body
+
+
+class VariantInfo(Answer):
+    """Other released weights of a model."""
+
+    label: str
+    advice: str
+
+
+class ModelInfo(Answer):
+    """A model that a job may name, from its card."""
+
+    arch: str
+    family: str
+    label: str
+    summary: str
+    source: str
+    licence: str
+    is_gated: bool
+    num_parameters: int
+    capabilities: list[str]
+    defaults: dict[str, dict[str, Any]]
+    notes: list[str]
+    variants: list[VariantInfo]
+
+
+class GpuInfo(Answer):
+    """A card, as its driver sees it now."""
+
+    index: int
+    name: str
+    total_bytes: int
+    used_bytes: int
+    load: float | None = Field(description="0 to 1.")
+    temperature_c: float | None
+    power_w: float | None
+    job_id: str | None = Field(description="The job of this queue that runs on it.")
+
+
+class DiskInfo(Answer):
+    """Room in a root folder."""
+
+    root: str
+    total_bytes: int
+    free_bytes: int
+
+
+class Machine(Answer):
+    """This machine now."""
+
+    version: str
+    hostname: str
+    gpus: list[GpuInfo]
+    cpu_load: float
+    ram_bytes: int
+    free_ram_bytes: int
+    disks: list[DiskInfo]
+    roots: list[str]
+    broken_extensions: list[str]
+    dist_is_stale: bool
+
+
+class Settings(Answer):
+    """Settings of this installation. Secrets are written, never read."""
+
+    training_folder: str
+    default_arch: str
+    has_hub_token: bool
+
+
+class SettingsChange(Body):
+    """`PUT /api/settings`: what is left out stays."""
+
+    training_folder: str | None = Field(None, max_length=4096)
+    default_arch: str | None = Field(None, max_length=128)
+    hub_token: str | None = Field(None, max_length=512, description="Empty: forget it.")

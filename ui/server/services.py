@@ -1,0 +1,139 @@
+"""What lives as long as the server does, made once and handed to the routes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from toolkit.cards import read_cards
+from toolkit.config.reading.installed import read_processes
+from toolkit.version import VERSION
+from ui.server.checks.checker import Checker
+from ui.server.jobs.actions import Actions
+from ui.server.jobs.registry import Registry
+from ui.server.jobs.scheduler import Scheduler
+from ui.server.jobs.text import TextFolder
+from ui.server.machine import Cards, cpu_load, disks, hostname, ram
+from ui.server.options import Options
+from ui.server.roots import Roots
+from ui.server.schemas import Machine, Message
+from ui.server.settings import SettingsFile
+from ui.server.store import Store
+from ui.server.stream import Hub
+from ui.server.views.thumbs import Thumbs
+from ui.server.web.dist import is_stale
+
+_MACHINE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes work with."""
+
+    options: Options
+    roots: Roots
+    store: Store
+    hub: Hub
+    cards: Cards
+    registry: Registry
+    checker: Checker
+    scheduler: Scheduler
+    actions: Actions
+    settings: SettingsFile
+    thumbs: Thumbs
+
+
+def make_services(options: Options) -> Services:
+    """Everything, put together; nothing is opened yet."""
+    roots, hub, cards = Roots(options.roots), Hub(), Cards()
+    store = Store(options.store / "index.sqlite")
+    registry = Registry(roots, store, hub, poll_s=options.poll_s)
+    texts = TextFolder(options.store / "texts")
+    checker = Checker(texts)
+    scheduler = Scheduler(registry, cards, checker, options.program, options.store / "scheduler.lock")
+    settings = SettingsFile(options.store, roots)
+    scheduler.environment = settings.environment
+    actions = Actions(registry, texts, scheduler.kick)
+    return Services(
+        options, roots, store, hub, cards, registry, checker, scheduler, actions, settings, Thumbs(options.store)
+    )
+
+
+class Life:
+    """The threads of a server."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._told = 0.0
+
+    def begin(self) -> None:
+        """Open the index, and begin to watch."""
+        services = self.services
+        services.store.open(is_new=services.options.is_reindexed)
+        watch = threading.Thread(
+            target=services.registry.run,
+            args=(self._stop,),
+            kwargs={"also": self._tell_machine},
+            name="watch",
+            daemon=True,
+        )
+        self._threads = [watch]
+        if services.options.has_scheduler:
+            self._threads.append(
+                threading.Thread(target=services.scheduler.run, args=(self._stop,), name="schedule", daemon=True)
+            )
+        self._threads[0].start()
+        services.registry.has_begun.wait()
+        for thread in self._threads[1:]:
+            thread.start()
+
+    def end(self) -> None:
+        """Stop watching. Jobs live on."""
+        self._stop.set()
+        self.services.scheduler.kick()
+        self.services.hub.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self.services.registry.close()
+        self.services.store.close()
+
+    def _tell_machine(self) -> None:
+        """Tell open pages of this machine now and then; where no page is open, nobody asks the driver."""
+        now = time.monotonic()
+        if self.services.hub.num_readers and now - self._told >= _MACHINE_S:
+            self._told = now
+            self.services.hub.publish("machine", Message(kind="machine", machine=machine_now(self.services)))
+
+
+def machine_now(here: Services) -> Machine:
+    """This machine, with the job on each of its cards."""
+    live = {job.launch.gpu: job.id for job in here.registry.all() if job.is_live and job.launch is not None}
+    total, free = ram()
+    return Machine(
+        version=VERSION,
+        hostname=hostname(),
+        gpus=[card.model_copy(update={"job_id": live.get(card.index)}) for card in here.cards.all()],
+        cpu_load=cpu_load(),
+        ram_bytes=total,
+        free_ram_bytes=free,
+        disks=disks(here.roots.folders),
+        roots=[str(root) for root in here.roots.folders],
+        broken_extensions=sorted(map(str, {*read_processes().broken, *read_cards().broken})),
+        dist_is_stale=is_stale(here.options.dist),
+    )
+
+
+def services_of(request: Request) -> Services:
+    """The services that the app was made with."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+Here = Annotated[Services, Depends(services_of)]

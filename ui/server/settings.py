@@ -1,0 +1,79 @@
+"""Settings of this installation, and its one secret: a token for the hub, which is written and never read out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.cards import find_cards
+from toolkit.files import delete_file, write_json
+from ui.server.auth import write_secret
+from ui.server.checks.download import has_hub_token
+from ui.server.refusal import Refusal
+from ui.server.roots import Roots
+from ui.server.schemas import Settings, SettingsChange
+
+_FILE, _SECRET = "settings.json", "hub_token"
+_TRAINING_FOLDER = "output"
+
+
+class SettingsFile:
+    """`settings.json` in the store."""
+
+    def __init__(self, store: Path, roots: Roots) -> None:
+        self.store = store
+        self.roots = roots
+
+    def read(self) -> Settings:
+        """The settings; a damaged file counts as none."""
+        found = self._found()
+        cards = sorted(find_cards())
+        folder, arch = found.get("training_folder"), found.get("default_arch")
+        return Settings(
+            training_folder=folder if isinstance(folder, str) else _TRAINING_FOLDER,
+            default_arch=arch if arch in cards else next(iter(cards), ""),
+            has_hub_token=(self.store / _SECRET).is_file() or has_hub_token(os.environ),
+        )
+
+    def change(self, change: SettingsChange) -> Settings:
+        """Write what was given.
+
+        Raises:
+            Refusal: a folder outside the roots, or a model that there is not.
+        """
+        found = self._found()
+        if change.training_folder is not None:
+            folder = Path(change.training_folder.strip() or _TRAINING_FOLDER)
+            self.roots.require(folder, "training_folder")
+            found["training_folder"] = str(folder)
+        if change.default_arch is not None:
+            if change.default_arch not in find_cards():
+                raise Refusal(422, f'There is no model "{change.default_arch}".', "default_arch")
+            found["default_arch"] = change.default_arch
+        if change.hub_token is not None:
+            token = change.hub_token.strip()
+            if not token.isascii() or not token.isprintable() or " " in token:
+                raise Refusal(422, "A token of the hub has no spaces and no special characters.", "hub_token")
+            if token:
+                write_secret(self.store / _SECRET, token)
+            else:
+                delete_file(self.store / _SECRET)
+        write_json(self.store / _FILE, found)
+        return self.read()
+
+    def environment(self) -> Mapping[str, str]:
+        """What job processes get beside the variables of the server."""
+        try:
+            return {"HF_TOKEN": (self.store / _SECRET).read_text(encoding="ascii")}
+        except (OSError, UnicodeError):
+            return {}
+
+    def _found(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.store / _FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}

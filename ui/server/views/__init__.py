@@ -1,0 +1,1 @@
+"""What a page shows of one job beside its row: curves, samples, checkpoints, log."""

@@ -1,0 +1,90 @@
+"""The checkpoints of a job, the valid and the others, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.output.bundles import BrokenBundle, Bundle, file_size, read_bundle, step_folders
+from ui.server.jobs.files import file_id, sample_files
+from ui.server.jobs.job import Job
+from ui.server.schemas import Checkpoint, Checkpoints
+from ui.server.words import clean
+
+
+def checkpoints_of(job: Job) -> Checkpoints:
+    """All checkpoints by their manifests and sizes, the newest first; then final weights that no bundle lists."""
+    pictures = {sample.step: file_id(job, sample.path) for sample in reversed(sample_files(job))}
+    final = job.folder / f"{job.settings.name or job.folder.name}.safetensors"
+    found: list[Checkpoint] = []
+    for place in reversed(step_folders(job.folder)):
+        step = int(place.name)
+        try:
+            bundle = read_bundle(place)
+        except BrokenBundle as broken:
+            found.append(_broken(broken, pictures.get(step)))
+        else:
+            is_final = final.is_file() and not any(it.is_final for it in found) and _time(final) >= _time(place)
+            found.append(_whole(job, bundle, final, pictures.get(step), is_final=is_final))
+    if final.is_file() and not any(it.is_final for it in found):
+        found.insert(0, _only_weights(job, final))
+    return Checkpoints(checkpoints=found)
+
+
+def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final: bool) -> Checkpoint:
+    weights = next((path for path in bundle.output_files if path.is_file()), None)
+    shown = final if is_final else weights
+    gone = [path.name for path in bundle.output_files if not path.exists()]
+    why = f"Its weights were moved or deleted: {', '.join(gone)}." if gone else ""
+    if not bundle.has_state:
+        why = f"{why} Only its weights were kept: a run cannot go on from it.".strip()
+    size = sum(file_size(path) or 0 for path in bundle.files) + (file_size(final) or 0 if is_final else 0)
+    return Checkpoint(
+        step=bundle.step,
+        is_valid=True,
+        why=clean(why),
+        has_state=bundle.has_state,
+        num_bytes=size,
+        file=None if shown is None or shown.suffix != ".safetensors" else file_id(job, shown),
+        path=clean(str(shown or bundle.folder)),
+        time=_time(bundle.folder / "manifest.json"),
+        is_final=is_final,
+        thumb=thumb,
+    )
+
+
+def _broken(broken: BrokenBundle, thumb: str | None) -> Checkpoint:
+    what = "It was never finished: " if broken.is_unfinished else "It is damaged: "
+    return Checkpoint(
+        step=broken.step,
+        is_valid=False,
+        why=clean(f"{what}{broken}."),
+        has_state=False,
+        num_bytes=sum(file_size(path) or 0 for path in broken.folder.iterdir()) if broken.folder.is_dir() else 0,
+        file=None,
+        path=clean(str(broken.folder)),
+        time=_time(broken.folder),
+        is_final=False,
+        thumb=thumb,
+    )
+
+
+def _only_weights(job: Job, final: Path) -> Checkpoint:
+    return Checkpoint(
+        step=job.summary.step,
+        is_valid=True,
+        why="Only its weights are here: a run cannot go on from it.",
+        has_state=False,
+        num_bytes=file_size(final) or 0,
+        file=file_id(job, final),
+        path=clean(str(final)),
+        time=_time(final),
+        is_final=True,
+        thumb=None,
+    )
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,146 @@
+"""One job with all that its page shows at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toolkit.errors import Problem as Said
+from toolkit.output.bundles import newest_bundle
+from ui.server.jobs.follow import events_of
+from ui.server.jobs.job import EVENTS_FILE, Job
+from ui.server.jobs.launch import output_of
+from ui.server.jobs.summary import number, whole
+from ui.server.jobs.text import as_problem
+from ui.server.schemas import Action, Controls, Failure, JobDetail, JobRow, MemoryUse, Problem
+from ui.server.words import clean, printable
+
+_FAILED = ("failed", "refused", "killed", "rebooted", "unresponsive")
+_LOG_LINES = 60
+_SHOWN_RUNS = 100
+_MOST_WARNINGS = 100
+
+
+def detail_of(job: Job, row: JobRow) -> JobDetail:
+    """All of it."""
+    stages, warnings = _told(job)
+    return JobDetail(
+        **row.model_dump(),
+        yaml=_text(job),
+        controls=controls_of(job),
+        failure=_failure(job) if job.state in _FAILED else None,
+        warnings=warnings,
+        stages=stages,
+        runs=[_run(run.start, run.resumed, run.end, run.status) for run in job.runs[-_SHOWN_RUNS:]],
+    )
+
+
+def controls_of(job: Job) -> Controls:
+    """What can be done with a job now."""
+    actions: list[Action] = ["clone"]
+    label = ""
+    if job.is_live:
+        actions += ["kill"]
+        if job.state != "stopping":
+            actions += ["stop", "pause", "save", "sample"]
+        step = job.summary.step
+        label = f"Stop and save at step {step:,}" if job.summary.has_stepped else "Stop"
+    elif job.state == "queued":
+        actions += ["stop", "pause"]
+        label = "Take out of the queue"
+    elif job.state == "paused":
+        actions += ["start", "stop"]
+        label = "Take out of the queue"
+    elif job.state != "elsewhere":
+        actions += ["start", "resume"] if job.runs else ["start"]
+    return Controls(actions=actions, stop_label=label)
+
+
+def _text(job: Job) -> str:
+    try:
+        return clean(job.text_path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return ""
+
+
+def _failure(job: Job) -> Failure:
+    log = _log(job)
+    error = job.summary.error or {}
+    message = str(error.get("message") or (job.run.end.get("error") if job.run else "") or job.reason)
+    problems: list[Problem] = []
+    if job.state == "refused":
+        message, problems = _refused(log, job.reason)
+    elif job.signs_of_launch:
+        message = job.reason
+    return Failure(message=clean(message), remedy=_remedy(job), problems=problems, log=log)
+
+
+def _remedy(job: Job) -> str:
+    if job.state == "refused":
+        return "Mend what is named here in the job text, then start it again."
+    if job.state == "unresponsive":
+        return "Wait if the machine is busy. Otherwise stop it at once, then start it again."
+    bundle, _ = newest_bundle(job.folder, is_thorough=False)
+    if bundle is not None:
+        return f"Its checkpoint of step {bundle.step:,} is there: start it again, and it goes on from that step."
+    return "It has no checkpoint yet: start it again, and it begins anew."
+
+
+def _refused(log: str, reason: str) -> tuple[str, list[Problem]]:
+    """What the trainer has printed of the mistakes in a job: a line with their number, then one for each."""
+    lines = log.splitlines()
+    for index in reversed(range(len(lines))):
+        if lines[index].rstrip().endswith((" mistake", " mistakes")):
+            said = []
+            for line in lines[index + 1 :]:
+                where, colon, what = line.strip().partition(": ")
+                if not line.startswith("  ") or not colon:
+                    break
+                said.append(as_problem(Said(where, what)))
+            return lines[index].strip(), said
+    told = [line for line in lines if line.strip()]
+    return (told[-1].strip() if told else reason), []
+
+
+def _log(job: Job) -> str:
+    text = output_of(job.folder, job.launch) if job.launch is not None else ""
+    trace = str((job.summary.error or {}).get("traceback") or "")
+    lines = [line.rsplit("\r", 1)[-1] for line in (text or trace).split("\n")]
+    return clean("\n".join(printable(line) for line in lines[-_LOG_LINES:]))
+
+
+def _told(job: Job) -> tuple[list[MemoryUse], list[str]]:
+    """What each stage of the last start took, and what it has warned of."""
+    found: dict[str, dict[str, Any]] = {}
+    warnings: dict[str, None] = {}
+    for event in events_of(job.folder / EVENTS_FILE, "job", "stage", "warning"):
+        if event.get("kind") == "job":
+            found, warnings = {}, {}
+        elif event.get("kind") == "warning":
+            warnings.setdefault(clean(str(event.get("text", ""))))
+        elif event.get("state") == "done":
+            found[str(event.get("name"))] = event
+    stages = [
+        MemoryUse(
+            stage=clean(name),
+            predicted_gpu_bytes=whole(event.get("predicted_gpu_bytes")),
+            measured_gpu_bytes=whole(event.get("peak_gpu_bytes")),
+            predicted_ram_bytes=whole(event.get("predicted_ram_bytes")),
+            measured_ram_bytes=whole(event.get("peak_ram_bytes")),
+            duration_s=number(event.get("duration_s")),
+        )
+        for name, event in found.items()
+    ]
+    return stages, list(warnings)[-_MOST_WARNINGS:]
+
+
+def _run(start: dict[str, Any], resumed: dict[str, Any], end: dict[str, Any], status: str) -> dict[str, Any]:
+    return {
+        "time": number(start.get("time")),
+        "ended": number(end.get("time")),
+        "status": clean(status),
+        "from_step": whole(resumed.get("step")),
+        "step": whole(end.get("step")),
+        "error": clean(str(end["error"])) if end.get("error") else None,
+        "command": clean(str(start.get("command", ""))),
+        "device": clean(str(resumed["device"])) if resumed.get("device") else None,
+    }

@@ -1,0 +1,45 @@
+"""How the settings of a job differ from those of its last run, or of another job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from toolkit.config import load_job
+from toolkit.config.setting_changes import differences
+from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.errors import UserError
+from ui.server.jobs.job import CONFIG_FILE, Job
+from ui.server.jobs.text import TextFolder
+from ui.server.refusal import Refusal, from_error
+from ui.server.schemas import Difference, Differences
+from ui.server.words import clean
+
+
+def differences_of(job: Job, other: Job | None, texts: TextFolder) -> Differences:
+    """Raises Refusal where one of the texts cannot be read."""
+    before = job.folder / CONFIG_FILE if other is None else other.text_path
+    against = "its last run" if other is None else clean(other.settings.name or other.folder.name)
+    if other is None and not before.is_file():
+        return Differences(against=against, differences=[])
+    found = differences(_settings(before, texts), _settings(job.text_path, texts))
+    return Differences(
+        against=against,
+        differences=[
+            Difference(key=clean(it.key), before=clean(it.before), now=clean(it.now), is_harmless=it.is_harmless)
+            for it in found
+        ],
+    )
+
+
+def _settings(path: Path, texts: TextFolder) -> dict[str, Any]:
+    try:
+        with texts.file(path.read_text(encoding="utf-8")) as copy:
+            config = load_job(copy)
+    except UserError as error:
+        raise Refusal(409, from_error(error)) from error
+    process = config.config.process[0]
+    if not isinstance(process, TrainingProcessConfig):
+        raise Refusal(409, "Only training jobs can be compared.")
+    redacted: dict[str, Any] = config.redacted(process.model_dump(mode="json"))
+    return redacted

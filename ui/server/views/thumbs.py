@@ -1,0 +1,59 @@
+"""Small copies of pictures, made once and kept in the store."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import threading
+from pathlib import Path
+
+from toolkit.files import write_bytes
+from ui.server.refusal import Refusal
+
+SIZES = (128, 256, 512)
+_WORKERS = 2
+
+
+class Thumbs:
+    """Small copies as WebP, at most two in the making at a time."""
+
+    def __init__(self, store: Path) -> None:
+        self.folder = store / "thumbs"
+        self._room = threading.Semaphore(_WORKERS)
+
+    def key(self, path: Path, size_px: int) -> str:
+        """Changes with the picture."""
+        status = path.stat()
+        text = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {size_px}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def read(self, path: Path, size_px: int) -> bytes:
+        """A small copy of a picture.
+
+        Raises:
+            Refusal: it is none that can be shown.
+        """
+        kept = self.folder / f"{self.key(path, size_px)}.webp"
+        with contextlib.suppress(OSError):
+            return kept.read_bytes()
+        with self._room:
+            content = _shrunk(path, size_px)
+        with contextlib.suppress(OSError):  # no room: it is made again next time
+            write_bytes(kept, content)
+        return content
+
+
+def _shrunk(path: Path, size_px: int) -> bytes:
+    from PIL import Image, ImageOps  # not needed until somebody looks at a picture
+
+    try:
+        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            image.draft("RGB", (size_px, size_px))
+            small = ImageOps.exif_transpose(image).convert("RGB")
+            small.thumbnail((size_px, size_px))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Refusal(409, f"{path.name} cannot be shown: {type(error).__name__}.") from error
+    content = io.BytesIO()
+    small.save(content, format="WEBP", quality=80, method=2)
+    return content.getvalue()
