@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
-from fastapi.sse import EventSourceResponse
+from fastapi.responses import StreamingResponse
 
 from ui.server.refusal import Refusal
 from ui.server.services import Here
@@ -15,15 +15,17 @@ router = APIRouter(prefix="/api", tags=["events"])
 _TOPIC = re.compile(r"jobs|machine|job|job:[0-9a-f]{16}")
 
 
-@router.get("/events", response_class=EventSourceResponse)
+@router.get("/events", response_class=StreamingResponse)
 async def events(
     here: Here,
     topics: Annotated[str, Query(max_length=2000)] = "",
     last_event_id: Annotated[str | None, Header(max_length=64)] = None,
-) -> EventSourceResponse:
+) -> StreamingResponse:
     """Messages from the one after `Last-Event-ID` on. Topics: `jobs`, `machine`, `job`, `job:<id>`; all without."""
     wanted = frozenset(topic for topic in topics.split(",") if topic)
     if not all(_TOPIC.fullmatch(topic) for topic in wanted):
         raise Refusal(422, "Topics are jobs, machine, job and job:<id>.", "topics")
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return EventSourceResponse(here.hub.read(wanted, last_event_id), headers=headers)
+    # FastAPI's own event stream wants the route itself to be a generator; the hub writes whole messages already.
+    messages = here.hub.read(wanted, last_event_id)
+    return StreamingResponse(messages, media_type="text/event-stream", headers=headers)

@@ -502,17 +502,3 @@ export interface FormSection {
   given_values?: string[];
   fields: FormField[];
 }
-
-/** A setting that differs. */
-export interface Difference {
-  key: string;
-  before: string;
-  now: string;
-  is_harmless: boolean;
-}
-
-/** `GET /api/jobs/{id}/diff`: against its last run, or with `other` against another job. */
-export interface Differences {
-  against: string;
-  differences: Difference[];
-}
