@@ -13,6 +13,8 @@ page.setDefaultTimeout(15_000);
 const button = (name) => page.getByRole("button", { name, exact: true });
 const tab = (name) => page.getByRole("tab", { name, exact: true }).click();
 const state = (word) => page.locator(".page-title .state", { hasText: word }).waitFor({ timeout: 30_000 });
+// the first check of a model looks into its files, in a process of its own
+const ready = () => page.locator(".verdict", { hasText: "Ready" }).waitFor({ timeout: 60_000 });
 const step = async () => Number((await page.locator(".live-figures dd").first().innerText()).split("/")[0].replace(/\D/g, ""));
 
 try {
@@ -78,7 +80,7 @@ async function checkAndMend() {
   assert.ok(await button("Start").isDisabled(), "a job with a mistake cannot start");
   await page.getByLabel("Search settings").fill("folder path");
   await page.getByLabel("Folder path", { exact: true }).fill(join(folder, "images"));
-  await page.locator(".verdict", { hasText: "Ready" }).waitFor();
+  await ready();
   await page.getByLabel("Check").getByText("Datasets").waitFor();
   await tab("YAML");
   const editor = page.locator(".cm-content");
@@ -88,14 +90,14 @@ async function checkAndMend() {
   await editor.click();
   await page.keyboard.press("Control+End");
   await page.keyboard.insertText("\nmeta: # of this test\n  scripted: {step_s: 0.1}\n");
-  await page.locator(".verdict", { hasText: "Ready" }).waitFor();
+  await ready();
   await inspect(page, "new-yaml", notes);
   await page.reload();
   await page.locator(".cm-content", { hasText: "of this test" }).waitFor(); // a draft survives
 }
 
 async function watchItRun() {
-  await page.locator(".verdict", { hasText: "Ready" }).waitFor();
+  await ready();
   await button("Start").click();
   await page.getByRole("heading", { name: "story" }).waitFor();
   await state("Training");
