@@ -64,10 +64,11 @@ export async function openBrowser() {
       notes.outside.push(href);
       return route.abort();
     });
-    const page = await context.newPage();
-    page.on("console", (message) => message.type() === "error" && notes.errors.push(`${page.url()}: ${message.text()}`));
-    page.on("pageerror", (error) => notes.errors.push(`${page.url()}: ${error.stack}`));
-    return page;
+    context.on("console", (message) => {
+      if (message.type() === "error") notes.errors.push(`${message.page()?.url()}: ${message.text()}`);
+    });
+    context.on("weberror", (problem) => notes.errors.push(`${problem.page()?.url()}: ${problem.error().stack}`));
+    return context.newPage();
   };
   return { browser, notes, open };
 }

@@ -39,3 +39,8 @@ def tell(story: str, folder: Path) -> None:
 def test_a_job_is_made_watched_stopped_and_resumed_in_the_browser(folder: Path) -> None:
     """A minute: a whole story with scripted runs, and axe on every page in two colour schemes."""
     tell("story.mjs", folder)
+
+
+def test_tabs_share_a_stream_and_a_queue_obeys_keys(folder: Path) -> None:
+    """Half a minute: two tabs, a queue, a run stopped at once, a failure that is explained."""
+    tell("tabs.mjs", folder)

@@ -182,6 +182,36 @@ def test_jobs_live_on_when_the_server_is_killed_and_the_dead_are_told(tmp_path: 
         wait_for(lambda: server.ask("GET", f"/api/jobs/{ids['lives']}")[1]["state"] == "interrupted")
 
 
+def test_a_page_is_told_of_a_new_job_and_of_its_steps_within_a_second(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        request = urllib.request.Request(
+            f"{server.url}/api/events", headers={"Authorization": f"Bearer {server.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            assert '"kind":"reset"' in _message(stream)
+            text = job_text(tmp_path, "told", {"step_s": 0.05}, train={"steps": 60, "disable_sampling": True})
+            server.ask("POST", "/api/jobs", {"yaml": text, "start": True})
+            assert '"name":"told"' in _message(stream)
+            delays = []
+            while len(delays) < 20:
+                message = json.loads(_message(stream))
+                now = time.time()
+                for event in message.get("events") or ():
+                    if event["kind"] == "step":
+                        delays.append(max(0.0, now - event["time"]))
+            assert sorted(delays)[-2] < 1.0
+
+
+def _message(stream: Any) -> str:
+    """The next message of a stream."""
+    while True:
+        line = stream.readline().decode()
+        assert line, "the stream has ended"
+        if line.startswith("data: "):
+            return str(line.removeprefix("data: "))
+
+
 def test_the_order_of_the_queue_outlives_the_server(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.ask("PUT", "/api/queue", {"order": {}, "is_paused": True})

@@ -26,6 +26,4 @@ async def events(
     if not all(_TOPIC.fullmatch(topic) for topic in wanted):
         raise Refusal(422, "Topics are jobs, machine, job and job:<id>.", "topics")
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    # FastAPI's own event stream wants the route itself to be a generator; the hub writes whole messages already.
-    messages = here.hub.read(wanted, last_event_id)
-    return StreamingResponse(messages, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(here.hub.read(wanted, last_event_id), headers=headers, media_type="text/event-stream")
