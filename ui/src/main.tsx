@@ -8,8 +8,10 @@ import { ApiError } from "./lib/api";
 import "./styles/base.css";
 import "./styles/layout.css";
 import "./styles/components.css";
+import "./styles/tables.css";
 import "./styles/jobs.css";
 import "./styles/job.css";
+import "./styles/samples.css";
 import "./styles/viewer.css";
 import "./styles/form.css";
 

@@ -60,7 +60,8 @@ export function createEditor(host: HTMLElement, { text, onChange, form }: Option
         autocompletion({ override: [(context) => completeJob(context, form())] }),
         syntaxHighlighting(COLOURS),
         THEME,
-        EditorView.contentAttributes.of({ "aria-label": "Job as YAML" }),
+        EditorView.lineWrapping,
+        EditorView.contentAttributes.of({ "aria-label": "Job as YAML", tabindex: "0" }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged) onChange(update.state.doc.toString());
         }),
