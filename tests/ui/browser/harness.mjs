@@ -1,0 +1,115 @@
+// A server over a folder of its own, and a Chromium that may reach nothing but this machine.
+import { spawn } from "node:child_process";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const REPOSITORY = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+const require = createRequire(join(REPOSITORY, "ui", "package.json"));
+const { chromium } = require("playwright-core");
+const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+const SERVE = "import sys; from ui.server.main import main; sys.exit(main(sys.argv[1:]))";
+const PHONE = { width: 390, height: 844 };
+
+/** A server with runs that are scripted. `stop` kills it as a power cut would; jobs live on. */
+export class Server {
+  constructor(folder, { scripted = true, python = process.env.PYTHON || "python" } = {}) {
+    this.folder = folder;
+    this.python = python;
+    this.env = { ...process.env, CUDA_VISIBLE_DEVICES: "" };
+    if (scripted) this.env.FLUX2_TRAINER_TEST_PROGRAM = join(REPOSITORY, "tests", "ui", "scripted_run.py");
+  }
+
+  async start(port = 0) {
+    const given = ["--port", String(port), "--store", join(this.folder, "store"), "--root", this.folder, "--no-browser"];
+    this.process = spawn(this.python, ["-c", SERVE, ...given], { cwd: REPOSITORY, env: this.env });
+    this.output = "";
+    for (const stream of [this.process.stdout, this.process.stderr]) stream.on("data", (data) => (this.output += data));
+    await until(() => /#token=\S+/.test(this.output), () => `no address: ${this.output}`);
+    this.address = /http\S+#token=\S+/.exec(this.output)[0];
+    this.base = new URL(this.address).origin;
+    this.port = Number(new URL(this.address).port);
+  }
+
+  kill() {
+    const ended = new Promise((resolve) => this.process.once("exit", resolve));
+    this.process.kill("SIGKILL");
+    return ended;
+  }
+}
+
+export async function until(look, say = () => "", timeout = 30_000) {
+  const end = Date.now() + timeout;
+  while (Date.now() < end) {
+    if (await look()) return;
+    await new Promise((resolve) => setTimeout(resolve, 40));
+  }
+  throw new Error(`nothing came: ${say()}`);
+}
+
+/** A browser that notes every console error and every request to another host. */
+export async function openBrowser() {
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-background-networking"],
+  });
+  const notes = { errors: [], outside: [], axe: [], sideways: [] };
+  const open = async (options = {}) => {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+    await context.route("**/*", (route) => {
+      const { hostname, href } = new URL(route.request().url());
+      if (hostname === "127.0.0.1") return route.continue();
+      notes.outside.push(href);
+      return route.abort();
+    });
+    context.on("console", (message) => {
+      if (message.type() === "error") notes.errors.push(`${message.page()?.url()}: ${message.text()}`);
+    });
+    context.on("weberror", (problem) => notes.errors.push(`${problem.page()?.url()}: ${problem.error().stack}`));
+    return context.newPage();
+  };
+  return { browser, notes, open };
+}
+
+/** Hold a page against axe in both schemes, look whether it fits a phone, and keep pictures of it. */
+export async function inspect(page, name, notes) {
+  const shots = process.env.UI_SHOTS;
+  if (shots) mkdirSync(shots, { recursive: true });
+  const keep = (as) => shots && page.screenshot({ path: join(shots, `${name}-${as}.png`) });
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(AXE);
+    const found = await page.evaluate(async () =>
+      (await globalThis.axe.run(document)).violations.map(({ id, impact, nodes }) => ({
+        id,
+        impact,
+        nodes: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary.slice(0, 200)}`),
+      })),
+    );
+    for (const violation of found) notes.axe.push({ page: name, colorScheme, ...violation });
+    await keep(colorScheme);
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  const before = page.viewportSize();
+  await page.setViewportSize(PHONE);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  if (wide > 0) notes.sideways.push(`${name}: ${wide} px wider than a phone`);
+  await keep("phone");
+  await page.setViewportSize(before);
+}
+
+/** Fails with all that was noted. */
+export function settle(notes) {
+  const wrong = [
+    ...notes.errors.map((text) => `console: ${text}`),
+    ...notes.outside.map((url) => `request to another host: ${url}`),
+    ...notes.sideways,
+    ...notes.axe.filter(({ impact }) => ["serious", "critical"].includes(impact)).map((each) => JSON.stringify(each)),
+  ];
+  const counts = {};
+  for (const { impact } of notes.axe) counts[impact] = (counts[impact] ?? 0) + 1;
+  console.log("axe violations by impact:", JSON.stringify(counts));
+  if (wrong.length) throw new Error(wrong.join("\n"));
+}

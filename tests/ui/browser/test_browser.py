@@ -1,0 +1,46 @@
+"""The page in a real Chromium: stories told in JavaScript, each with a server of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A root with a few captioned pictures."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(6):
+        Image.new("RGB", (128, 128), (40 * index, 120, 200 - 30 * index)).save(images / f"{index}.png")
+        (images / f"{index}.txt").write_text(f"a picture of colour {index}", encoding="utf-8")
+    return tmp_path
+
+
+def tell(story: str, folder: Path) -> None:
+    done = subprocess.run(
+        ["node", str(HERE / story), str(folder)],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_a_job_is_made_watched_stopped_and_resumed_in_the_browser(folder: Path) -> None:
+    """A minute: a whole story with scripted runs, and axe on every page in two colour schemes."""
+    tell("story.mjs", folder)
+
+
+def test_tabs_share_a_stream_and_a_queue_obeys_keys(folder: Path) -> None:
+    """Half a minute: two tabs, a queue, a run stopped at once, a failure that is explained."""
+    tell("tabs.mjs", folder)

@@ -1,0 +1,116 @@
+/** The machine, what runs on it, and what waits for someone. */
+import { Link } from "wouter";
+import { Icon } from "../../components/Icon";
+import { Empty, ErrorCard, Page, Waiting } from "../../components/Page";
+import { JobCard } from "../../components/JobCard";
+import { useJobs, useMachine } from "../../hooks/queries";
+import type { JobRow, Machine } from "../../generated/api";
+import { bytes } from "../../lib/format";
+import { inOrder } from "../../lib/jobsList";
+import { groupOf, needsMe } from "../../lib/states";
+import { MachinePanel } from "./MachinePanel";
+
+export function HomePage() {
+  const jobs = useJobs();
+  const machine = useMachine();
+  return (
+    <Page title="Home" aside={machine.data && <span className="hint">{machine.data.hostname}</span>}>
+      {machine.error ? <ErrorCard error={machine.error} /> : machine.data ? <MachinePanel machine={machine.data} jobs={jobs.data?.jobs ?? []} /> : <Waiting what="Looking at the machine" />}
+      {jobs.error ? <ErrorCard error={jobs.error} /> : jobs.data ? <Work jobs={jobs.data.jobs} machine={machine.data} /> : <Waiting what="Reading the jobs" />}
+    </Page>
+  );
+}
+
+function Work({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefined }) {
+  const running = inOrder(jobs.filter((job) => groupOf(job.state) === "live"));
+  const waiting = inOrder(jobs.filter((job) => job.queue_position != null));
+  const recent = inOrder(jobs.filter((job) => groupOf(job.state) === "ended")).slice(0, 6);
+  return (
+    <>
+      <NeedsMe jobs={jobs.filter((job) => needsMe(job.state))} machine={machine} />
+      <Section title="Running" jobs={running}>
+        {!jobs.length ? (
+          <Empty title="Nothing has been trained here yet.">
+            <p>A first LoRA needs a folder of 10 to 30 pictures and a word that stands for what they show.</p>
+            <Link href="/jobs/new" className="button button-primary">
+              <Icon name="plus" /> <span>Make the first job</span>
+            </Link>
+          </Empty>
+        ) : (
+          <Empty title="Nothing runs.">
+            <Link href="/jobs/new">Start a new job</Link>
+          </Empty>
+        )}
+      </Section>
+      {waiting.length > 0 && <Section title="Waiting" jobs={waiting.slice(0, 6)} />}
+      {recent.length > 0 && <Section title="Ended last" jobs={recent} />}
+    </>
+  );
+}
+
+function Section({ title, jobs, children }: { title: string; jobs: JobRow[]; children?: React.ReactNode }) {
+  return (
+    <section aria-label={title}>
+      <h2>{title}</h2>
+      {jobs.length ? (
+        <ul className="job-cards">
+          {jobs.map((job) => (
+            <li key={job.id}>
+              <JobCard job={job} />
+            </li>
+          ))}
+        </ul>
+      ) : (
+        children
+      )}
+    </section>
+  );
+}
+
+const LITTLE_DISK = 20 * 1024 ** 3;
+const RECENT_S = 3 * 86_400;
+
+/** Failures of the last days, a disk that fills, extensions that do not load. */
+function NeedsMe({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefined }) {
+  const recent = jobs.filter((job) => Date.now() / 1000 - job.updated < RECENT_S);
+  const disks = (machine?.disks ?? []).filter((disk) => disk.free_bytes < LITTLE_DISK);
+  const broken = machine?.broken_extensions ?? [];
+  if (!recent.length && !disks.length && !broken.length) return null;
+  return (
+    <section aria-label="Needs you">
+      <h2>Needs you</h2>
+      <ul className="todo">
+        {inOrder(recent).slice(0, 5).map((job) => (
+          <li key={job.id} className="tone-bad">
+            <Icon name="alert" />
+            <span>
+              <Link href={`/jobs/${job.id}`}>{job.name}</Link>: {job.reason}
+            </span>
+          </li>
+        ))}
+        {recent.length > 5 && (
+          <li className="tone-bad">
+            <Icon name="alert" />
+            <Link href="/jobs">{recent.length - 5} more</Link>
+          </li>
+        )}
+        {disks.map((disk) => (
+          <li key={disk.root} className="tone-warn">
+            <Icon name="alert" />
+            <span>
+              Only {bytes(disk.free_bytes)} are free in <code>{disk.root}</code>: a full disk stops a run at its next save.
+            </span>
+          </li>
+        ))}
+        {broken.map((name) => (
+          <li key={name} className="tone-warn">
+            <Icon name="alert" />
+            <span>
+              The extension does not load: <code>{name}</code>
+            </span>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}

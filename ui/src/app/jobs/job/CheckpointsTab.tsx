@@ -1,0 +1,96 @@
+/** Checkpoints: whether each is valid, how it looks, and what can be done with it. */
+import { useState } from "react";
+import { Button } from "../../../components/Button";
+import { Icon } from "../../../components/Icon";
+import { Empty, ErrorCard, Waiting } from "../../../components/Page";
+import { Thumb } from "../../../components/Thumb";
+import { useToast } from "../../../components/Toasts";
+import { useDeleteCheckpoint } from "../../../hooks/useActions";
+import { useCheckpoints } from "../../../hooks/queries";
+import type { Checkpoint, JobDetail } from "../../../generated/api";
+import { fileUrl } from "../../../lib/api";
+import { ago, bytes } from "../../../lib/format";
+import { ResumeDialog } from "./ResumeDialog";
+
+export function CheckpointsTab({ job }: { job: JobDetail }) {
+  const { data, error } = useCheckpoints(job.id);
+  const [from, setFrom] = useState<number | null>(null);
+  if (error && !data) return <ErrorCard error={error} title="The checkpoints cannot be read" />;
+  if (!data) return <Waiting what="Checking the checkpoints" />;
+  if (!data.checkpoints.length)
+    return (
+      <Empty title="No checkpoints yet.">
+        <p>A job saves them while it trains; “Save now” makes one after the current step.</p>
+      </Empty>
+    );
+  return (
+    <>
+      <ul className="checkpoints">
+        {data.checkpoints.map((checkpoint) => (
+          <li key={checkpoint.path} className="card">
+            <Row job={job} checkpoint={checkpoint} onResume={() => setFrom(checkpoint.step)} />
+          </li>
+        ))}
+      </ul>
+      {from !== null && <ResumeDialog job={job} from={from} onClose={() => setFrom(null)} />}
+    </>
+  );
+}
+
+function Row({ job, checkpoint, onResume }: { job: JobDetail; checkpoint: Checkpoint; onResume: () => void }) {
+  const remove = useDeleteCheckpoint();
+  const toast = useToast();
+  const canResume = job.controls.actions.includes("resume") && checkpoint.is_valid && checkpoint.has_state;
+  const copy = async () => {
+    await navigator.clipboard.writeText(checkpoint.path);
+    toast({ text: "Path copied. In ComfyUI, put this file into models/loras." });
+  };
+  return (
+    <>
+      <Thumb file={checkpoint.thumb} alt={`Sample at step ${checkpoint.step}`} />
+      <div className="checkpoint-text">
+        <strong className="figure">
+          Step {checkpoint.step.toLocaleString("en")} {checkpoint.is_final && <span className="pill">final</span>}
+        </strong>
+        <span className={`state tone-${checkpoint.is_valid ? "good" : "bad"}`}>
+          <Icon name={checkpoint.is_valid ? "check" : "cross"} />
+          {checkpoint.is_valid ? "Valid" : "Not valid"}
+        </span>
+        <span className="hint figure">
+          {bytes(checkpoint.num_bytes)} · saved {ago(checkpoint.time)}
+          {!checkpoint.has_state && " · weights only"}
+        </span>
+        {checkpoint.why && <span className="reason">{checkpoint.why}</span>}
+        <code className="path">{checkpoint.path}</code>
+      </div>
+      <div className="row checkpoint-actions">
+        {checkpoint.file && (
+          <a className="button button-plain" href={fileUrl(checkpoint.file, { download: true })} download>
+            <Icon name="download" /> <span>Download</span>
+          </a>
+        )}
+        <Button icon="copy" onClick={copy}>
+          Copy path
+        </Button>
+        {canResume && (
+          <Button icon="play" onClick={onResume}>
+            Resume from here…
+          </Button>
+        )}
+        <Button
+          icon="trash"
+          look="danger"
+          busy={remove.isPending}
+          onClick={() =>
+            remove.mutate(
+              { id: job.id, step: checkpoint.step },
+              { onSuccess: () => toast({ text: `The checkpoint of step ${checkpoint.step} was moved aside.` }) },
+            )
+          }
+        >
+          Delete
+        </Button>
+      </div>
+    </>
+  );
+}

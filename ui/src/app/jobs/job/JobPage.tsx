@@ -1,0 +1,68 @@
+/** One job: what it does now, and everything that it has left. */
+import { useLocation } from "wouter";
+import { Empty, ErrorCard, Page, Waiting } from "../../../components/Page";
+import { StateBadge } from "../../../components/StateBadge";
+import { TabPanel, Tabs } from "../../../components/Tabs";
+import { useJob } from "../../../hooks/queries";
+import { useKeys } from "../../../hooks/useKeys";
+import type { JobDetail } from "../../../generated/api";
+import { ApiError } from "../../../lib/api";
+import { JobActions } from "./JobActions";
+import { LiveHeader } from "./LiveHeader";
+import { OverviewTab } from "./OverviewTab";
+import { SamplesTab } from "./samples/SamplesTab";
+import { LogTab } from "./LogTab";
+import { CheckpointsTab } from "./CheckpointsTab";
+import { SettingsTab } from "./SettingsTab";
+
+const TABS = {
+  overview: "Overview",
+  samples: "Samples",
+  log: "Log",
+  checkpoints: "Checkpoints",
+  settings: "Settings",
+};
+type Tab = keyof typeof TABS;
+
+export function JobPage({ id, tab }: { id: string; tab: string }) {
+  const { data, error } = useJob(id);
+  if (error && !data)
+    return (
+      <Page title="Job">
+        {error instanceof ApiError && error.status === 404 ? (
+          <Empty title="This job is not here any more.">
+            <p>Its folder was moved or deleted. If that was not meant, look into the trash folder of its root.</p>
+          </Empty>
+        ) : (
+          <ErrorCard error={error} title="The job cannot be read" />
+        )}
+      </Page>
+    );
+  if (!data)
+    return (
+      <Page title="Job">
+        <Waiting what="Reading the job" />
+      </Page>
+    );
+  return <Job job={data} tab={tab in TABS ? (tab as Tab) : "overview"} />;
+}
+
+function Job({ job, tab }: { job: JobDetail; tab: Tab }) {
+  const [, navigate] = useLocation();
+  const go = (next: Tab) => navigate(next === "overview" ? `/jobs/${job.id}` : `/jobs/${job.id}/${next}`, { replace: true });
+  const names = Object.keys(TABS) as Tab[];
+  useKeys(Object.fromEntries(names.map((name, place) => [String(place + 1), () => go(name)])));
+  return (
+    <Page title={job.name} aside={<StateBadge state={job.state} />} actions={<JobActions job={job} />}>
+      <LiveHeader job={job} />
+      <Tabs label="Parts of the job" tabs={TABS} value={tab} onChange={go} panel="job-panel" />
+      <TabPanel id="job-panel" tab={tab}>
+        {tab === "overview" && <OverviewTab job={job} />}
+        {tab === "samples" && <SamplesTab job={job} />}
+        {tab === "log" && <LogTab job={job} />}
+        {tab === "checkpoints" && <CheckpointsTab job={job} />}
+        {tab === "settings" && <SettingsTab job={job} />}
+      </TabPanel>
+    </Page>
+  );
+}

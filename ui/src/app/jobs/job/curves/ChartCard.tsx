@@ -1,0 +1,67 @@
+/** One chart with its title, the value under the pointer, export, and the table behind it. */
+import { useId, useRef, useState } from "react";
+import { Button } from "../../../../components/Button";
+import type { Mark, Series } from "../../../../generated/api";
+import { titleOf, type ChartSpec } from "../../../../lib/charts";
+import { saveFile } from "../../../../lib/download";
+import type { Range } from "../../../../hooks/useMetrics";
+import { Chart, type ChartHandle } from "./Chart";
+import { ChartTable } from "./ChartTable";
+
+interface Props {
+  name: string;
+  chart: ChartSpec;
+  series: Series[];
+  marks: Mark[];
+  smoothing: number;
+  isLog: boolean;
+  range: Range;
+  onRange: (range: Range) => void;
+}
+
+export function ChartCard({ name, chart, series, marks, smoothing, isLog, range, onRange }: Props) {
+  const [isTable, setTable] = useState(false);
+  const handle = useRef<ChartHandle>(null);
+  const readout = useRef<HTMLSpanElement>(null);
+  const id = useId();
+  const last = series.map((each) => `${titleOf(each.key)} ${chart.format(each.mean.at(-1))}`).join(", ");
+  const step = series[0]?.steps.at(-1) ?? 0;
+  return (
+    <figure className="card chart-card" aria-labelledby={id}>
+      <figcaption className="card-head">
+        <h3 id={id}>{chart.title}</h3>
+        <span className="readout figure" ref={readout} aria-hidden="true" />
+        <Button icon={isTable ? "chart" : "table"} look="quiet" label={isTable ? `${chart.title} as a chart` : `${chart.title} as a table`} onClick={() => setTable(!isTable)} />
+        <Button
+          icon="download"
+          look="quiet"
+          label={`Save ${chart.title} as a picture`}
+          disabled={isTable}
+          onClick={async () => {
+            const picture = await handle.current?.picture();
+            if (picture) saveFile(`${name}_${chart.id}.png`, picture);
+          }}
+        />
+      </figcaption>
+      {isTable ? (
+        <ChartTable chart={chart} series={series} />
+      ) : (
+        <div role="img" aria-label={`${chart.title} up to step ${step}: ${last}. As a table by the button above.`}>
+          <Chart
+            ref={handle}
+            series={series}
+            marks={marks}
+            smoothing={smoothing}
+            isLog={isLog}
+            range={range}
+            onRange={onRange}
+            format={chart.format}
+            onHover={(text) => {
+              if (readout.current) readout.current.textContent = text || `${last} · step ${step.toLocaleString("en")}`;
+            }}
+          />
+        </div>
+      )}
+    </figure>
+  );
+}

@@ -1,0 +1,129 @@
+/** The pictures of the viewer under one zoom: wheel, drag, and the keys + and -. */
+import { useEffect, useRef, useState, type PointerEvent } from "react";
+import type { Sample } from "../../../../generated/api";
+import { fileUrl } from "../../../../lib/api";
+import { cssTransform, pan, zoomAt, type View } from "../../../../lib/viewport";
+import type { Mode } from "./Viewer";
+
+interface Props {
+  mode: Mode;
+  sample: Sample;
+  other: Sample;
+  prompt: string;
+  view: View;
+  onView: (view: View) => void;
+}
+
+const BLINK_MS = 700;
+
+export function Stage({ mode, sample, other, prompt, view, onView }: Props) {
+  const box = useRef<HTMLDivElement>(null);
+  const latest = useRef({ view, onView });
+  latest.current = { view, onView };
+  const [wipe, setWipe] = useState(50);
+  const [showsOther, setShowsOther] = useState(false);
+  const still = useRef(matchMedia("(prefers-reduced-motion: reduce)").matches);
+  useEffect(() => {
+    if (mode !== "blink" || still.current) return;
+    const timer = setInterval(() => setShowsOther((shows) => !shows), BLINK_MS);
+    return () => clearInterval(timer);
+  }, [mode]);
+  useEffect(() => {
+    // React's own wheel listener is passive: it could not keep the page behind from scrolling
+    const element = box.current!;
+    const wheel = (event: WheelEvent) => {
+      event.preventDefault();
+      const frame = (event.target as Element).closest(".frame")?.getBoundingClientRect();
+      if (!frame) return;
+      const at = { x: (event.clientX - frame.left) / frame.width, y: (event.clientY - frame.top) / frame.height };
+      latest.current.onView(zoomAt(latest.current.view, Math.exp(-event.deltaY / 400), at));
+    };
+    element.addEventListener("wheel", wheel, { passive: false });
+    return () => element.removeEventListener("wheel", wheel);
+  }, []);
+  const drag = (event: PointerEvent<HTMLDivElement>) => {
+    if (!event.buttons || view.scale === 1 || event.target instanceof HTMLInputElement) return;
+    const frame = (event.target as Element).closest(".frame")?.getBoundingClientRect();
+    if (frame) onView(pan(view, event.movementX / frame.width, event.movementY / frame.height));
+  };
+  const middle = { x: 0.5, y: 0.5 };
+  return (
+    <div
+      ref={box}
+      className={`stage stage-${mode} ${view.scale > 1 ? "is-zoomed" : ""}`}
+      tabIndex={0}
+      role="group"
+      aria-label="Picture; + and - zoom"
+      onPointerMove={drag}
+      onKeyDown={(event) => {
+        if (event.key === "+" || event.key === "=") onView(zoomAt(view, 1.4, middle));
+        if (event.key === "-") onView(zoomAt(view, 1 / 1.4, middle));
+      }}
+    >
+      {mode === "side" && <Frame sample={other} prompt={prompt} view={view} />}
+      {mode === "single" || mode === "side" ? (
+        <Frame sample={sample} prompt={prompt} view={view} />
+      ) : (
+        <div className="frame">
+          <Picture sample={other} prompt={prompt} view={view} />
+          <div
+            className="over"
+            style={mode === "wipe" ? { clipPath: `inset(0 0 0 ${wipe}%)` } : { visibility: showsOther ? "hidden" : "visible" }}
+          >
+            <Picture sample={sample} prompt={prompt} view={view} />
+          </div>
+          {mode === "wipe" ? (
+            <>
+              <Label sample={other} side="left" />
+              <Label sample={sample} side="right" />
+              <span className="wipe-line" style={{ left: `${wipe}%` }} />
+              <input
+                type="range"
+                className="wipe-range"
+                aria-label="Where the pictures meet"
+                min={0}
+                max={100}
+                step={0.5}
+                value={wipe}
+                onChange={(event) => setWipe(Number(event.target.value))}
+              />
+            </>
+          ) : (
+            <>
+              <Label sample={showsOther ? other : sample} side="left" />
+              {still.current && (
+                <button type="button" className="button button-plain blink-by-hand" onClick={() => setShowsOther(!showsOther)}>
+                  Change
+                </button>
+              )}
+            </>
+          )}
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Frame({ sample, prompt, view }: { sample: Sample; prompt: string; view: View }) {
+  return (
+    <div className="frame">
+      <Picture sample={sample} prompt={prompt} view={view} />
+      <Label sample={sample} side="left" />
+    </div>
+  );
+}
+
+function Picture({ sample, prompt, view }: { sample: Sample; prompt: string; view: View }) {
+  return (
+    <img
+      src={fileUrl(sample.file)}
+      alt={`Step ${sample.step}: ${prompt}`}
+      draggable={false}
+      style={{ transform: cssTransform(view) }}
+    />
+  );
+}
+
+function Label({ sample, side }: { sample: Sample; side: "left" | "right" }) {
+  return <span className={`frame-label frame-label-${side} figure`}>step {sample.step.toLocaleString("en")}</span>;
+}

@@ -1,0 +1,83 @@
+/** What the check says of the job: whether it can start, problems, data, memory, disk, time. */
+import type { ReactNode } from "react";
+import { ErrorCard } from "../../../../components/Page";
+import { Icon } from "../../../../components/Icon";
+import { ProblemList } from "../../../../components/Problems";
+import type { useCheck } from "../../../../hooks/useCheck";
+import type { CheckReport, Problem } from "../../../../generated/api";
+import { count } from "../../../../lib/format";
+import type { SyntaxProblem } from "../../../../lib/yamlDoc";
+import { DatasetTables } from "./DatasetTables";
+import { MemoryPlan } from "./MemoryPlan";
+import { Costs } from "./Costs";
+
+interface Props {
+  check: ReturnType<typeof useCheck>;
+  /** what the server refused at the last save or start */
+  refused: Problem[];
+  syntax: SyntaxProblem[];
+  onFix: (edits: Record<string, unknown>) => void;
+  onShow: (problem: Problem) => void;
+}
+
+export function CheckPanel({ check, refused, syntax, onFix, onShow }: Props) {
+  const { data, error, isOld } = check;
+  const known = new Set(data?.problems.map((problem) => problem.what));
+  const extra = refused.filter((problem) => !known.has(problem.what));
+  return (
+    <aside className="check-panel" aria-label="Check">
+      <Verdict report={data} isOld={isOld} numSyntax={syntax.length} />
+      {error && !data && <ErrorCard error={error} title="The check does not answer" />}
+      {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} />}
+      {data && (
+        <>
+          {data.problems.length > 0 && <ProblemList problems={data.problems} onFix={onFix} onShow={onShow} />}
+          {data.gate && (
+            <p className="banner tone-warn">
+              <Icon name="alert" /> {data.gate}
+            </p>
+          )}
+          <Costs report={data} />
+          {data.memory && <MemoryPlan memory={data.memory} onFix={onFix} />}
+          <DatasetTables datasets={data.datasets} />
+          {data.lines.length > 0 && (
+            <Fold title="The plan in words">
+              <pre className="plan-lines">{data.lines.join("\n")}</pre>
+            </Fold>
+          )}
+        </>
+      )}
+    </aside>
+  );
+}
+
+function Verdict({ report, isOld, numSyntax }: { report: CheckReport | undefined; isOld: boolean; numSyntax: number }) {
+  const num = report?.problems.filter((problem) => problem.severity === "error").length ?? 0;
+  const [tone, icon, words] = numSyntax
+    ? ["bad", "cross", "This is not YAML yet"]
+    : !report
+      ? ["quiet", "spinner", "Checking"]
+      : report.ok
+        ? ["good", "check", "Ready to start"]
+        : ["bad", "cross", num ? `${count(num, "mistake")} to mend` : "Cannot start yet"];
+  return (
+    <p className={`verdict tone-${tone}`} role="status" aria-live="polite">
+      <Icon name={icon} />
+      <strong>{words}</strong>
+      <span className={`hint verdict-busy ${isOld ? "is-on" : ""}`} aria-hidden="true">
+        checking
+      </span>
+    </p>
+  );
+}
+
+export function Fold({ title, aside, children }: { title: string; aside?: ReactNode; children: ReactNode }) {
+  return (
+    <details className="fold">
+      <summary>
+        {title} {aside && <span className="hint">{aside}</span>}
+      </summary>
+      {children}
+    </details>
+  );
+}

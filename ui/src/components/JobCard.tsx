@@ -1,0 +1,22 @@
+/** A job as a card: its newest picture, its state in words, how far it is. */
+import { Link } from "wouter";
+import type { JobRow } from "../generated/api";
+import { JobProgress } from "./JobProgress";
+import { StateBadge } from "./StateBadge";
+import { Thumb } from "./Thumb";
+
+export function JobCard({ job }: { job: JobRow }) {
+  return (
+    <Link href={`/jobs/${job.id}`} className="job-card">
+      <Thumb file={job.thumb} alt={`Newest sample of ${job.name}`} />
+      <span className="job-card-text">
+        <span className="job-card-head">
+          <strong>{job.name}</strong>
+          <StateBadge state={job.state} />
+        </span>
+        <span className="reason">{job.reason}</span>
+        <JobProgress job={job} />
+      </span>
+    </Link>
+  );
+}

@@ -1,0 +1,54 @@
+/** What is wrong, each with its place and a button that mends it where one is known. */
+import type { Problem } from "../generated/api";
+import { Button } from "./Button";
+import { Icon } from "./Icon";
+import { Prose } from "./Prose";
+
+const LOOKS = {
+  error: { word: "Error", icon: "cross", tone: "bad" },
+  warning: { word: "Warning", icon: "alert", tone: "warn" },
+  notice: { word: "Note", icon: "info", tone: "quiet" },
+} as const;
+
+interface Props {
+  problems: Problem[];
+  onFix?: (edits: Record<string, unknown>) => void;
+  onShow?: (problem: Problem) => void;
+}
+
+export function ProblemList({ problems, onFix, onShow }: Props) {
+  return (
+    <ul className="problems">
+      {problems.map((problem, place) => {
+        const look = LOOKS[problem.severity];
+        return (
+          <li key={`${place}-${problem.where}`} className={`problem tone-${look.tone}`}>
+            <Icon name={look.icon} />
+            <div>
+              <span className="visually-hidden">{look.word}: </span>
+              {problem.where && <Where problem={problem} onShow={onShow} />}
+              <p>
+                <Prose text={problem.what} />
+              </p>
+              {problem.fix && onFix && (
+                <Button look="quiet" icon="check" onClick={() => onFix(problem.fix!.edits)}>
+                  {problem.fix.label}
+                </Button>
+              )}
+            </div>
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+function Where({ problem, onShow }: { problem: Problem; onShow?: (problem: Problem) => void }) {
+  const words = problem.line ? `${problem.where}, line ${problem.line}` : problem.where;
+  if (!onShow) return <code className="where">{words}</code>;
+  return (
+    <button type="button" className="link where" onClick={() => onShow(problem)}>
+      {words}
+    </button>
+  );
+}

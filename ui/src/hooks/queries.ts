@@ -1,0 +1,35 @@
+/** What the page asks of the server: one hook per answer. Live answers are kept fresh by the event stream. */
+import { useQuery, useQueryClient, type UseQueryResult } from "@tanstack/react-query";
+import type {
+  Checkpoints,
+  FormSchema,
+  JobDetail,
+  JobList,
+  Machine,
+  ModelInfo,
+  Samples,
+  Settings,
+} from "../generated/api";
+import { call } from "../lib/api";
+import { KEYS } from "../lib/live";
+
+function useGet<T>(key: readonly unknown[], path: string): UseQueryResult<T> {
+  return useQuery({ queryKey: key, queryFn: ({ signal }) => call<T>("GET", path, undefined, signal) });
+}
+
+const job = (id: string) => `/api/jobs/${encodeURIComponent(id)}`;
+
+export const useJobs = () => useGet<JobList>(KEYS.jobs, "/api/jobs?limit=5000");
+export const useJob = (id: string) => useGet<JobDetail>(KEYS.job(id), job(id));
+export const useSamples = (id: string) => useGet<Samples>(KEYS.samples(id), `${job(id)}/samples`);
+export const useCheckpoints = (id: string) => useGet<Checkpoints>(KEYS.checkpoints(id), `${job(id)}/checkpoints`);
+export const useMachine = () => useGet<Machine>(KEYS.machine, "/api/machine");
+export const useModels = () => useGet<ModelInfo[]>(["models"], "/api/models");
+export const useFormSchema = () => useGet<FormSchema>(["form"], "/api/form");
+export const useSettings = () => useGet<Settings>(["settings"], "/api/settings");
+
+/** The newest state of a job row, from the list if the job itself was not asked for. */
+export function useJobName(id: string): string | undefined {
+  const client = useQueryClient();
+  return client.getQueryData<JobDetail>(KEYS.job(id))?.name;
+}

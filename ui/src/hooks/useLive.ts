@@ -1,0 +1,42 @@
+/** The event stream of the page: one for all tabs, applied to what the page knows. */
+import { useQueryClient } from "@tanstack/react-query";
+import { createContext, useContext, useEffect, useState } from "react";
+import type { Message } from "../generated/api";
+import { storedToken } from "../lib/api";
+import { followShared } from "../lib/leader";
+import { applyMessage } from "../lib/live";
+import type { StreamState } from "../lib/sse";
+
+export const LiveContext = createContext<StreamState>("connecting");
+
+export const useLiveState = () => useContext(LiveContext);
+
+export function useLiveStream(): StreamState {
+  const client = useQueryClient();
+  const [state, setState] = useState<StreamState>("connecting");
+  useEffect(() => {
+    const stop = new AbortController();
+    let wasLost = false;
+    followShared({
+      url: "/api/events",
+      name: "trainer-events",
+      token: storedToken,
+      signal: stop.signal,
+      onMessage: ({ data }) => {
+        try {
+          applyMessage(client, JSON.parse(data) as Message);
+        } catch {
+          void client.invalidateQueries(); // a message of another version: ask again instead
+        }
+      },
+      onState: (next) => {
+        // requests that failed while the server was away are sent again
+        if (next === "live" && wasLost) void client.invalidateQueries();
+        wasLost = next === "lost" || (wasLost && next !== "live");
+        setState(next);
+      },
+    });
+    return () => stop.abort();
+  }, [client]);
+  return state;
+}

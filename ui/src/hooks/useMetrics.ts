@@ -1,0 +1,47 @@
+/** Curves of a job: what the server holds, and behind it what the event stream has brought since. */
+import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useMemo, useSyncExternalStore } from "react";
+import type { Metrics } from "../generated/api";
+import { call } from "../lib/api";
+import { KEYS, seriesOf } from "../lib/live";
+
+export type Range = [number, number] | null;
+
+const POINTS = 1500;
+
+export function useMetrics(id: string, range: Range) {
+  const client = useQueryClient();
+  const live = seriesOf(id);
+  const query = new URLSearchParams({ points: String(POINTS) });
+  if (range) {
+    query.set("from", String(Math.floor(range[0])));
+    query.set("to", String(Math.ceil(range[1])));
+  }
+  const metrics = useQuery({
+    queryKey: [...KEYS.metrics(id), range],
+    queryFn: ({ signal }) =>
+      call<Metrics>("GET", `/api/jobs/${encodeURIComponent(id)}/metrics?${query}`, undefined, signal),
+    placeholderData: keepPreviousData,
+  });
+  const version = useSyncExternalStore(live.subscribe, () => live.version);
+  const { data } = metrics;
+  useEffect(() => {
+    if (data && !range) live.forgetUpTo(data.last_step);
+  }, [data, live, range]);
+  useEffect(() => {
+    // thin out by fetching anew, before the page holds more points than it can show
+    if (live.numPoints > 2 * POINTS) void client.invalidateQueries({ queryKey: KEYS.metrics(id) });
+  }, [version, live, client, id]);
+  const series = useMemo(() => {
+    if (!data) return undefined;
+    if (range) return data.series;
+    const known = new Set(data.series.map((each) => each.key));
+    const fresh = live.keys
+      .filter((key) => !known.has(key))
+      .map((key) => ({ key, steps: [], low: [], mean: [], high: [] }));
+    return [...data.series, ...fresh].map((each) => live.extend(each)).filter((each) => each.steps.length);
+    // a new version means that `live` holds more
+    // oxlint-disable-next-line react-hooks/exhaustive-deps
+  }, [data, range, live, version]);
+  return { ...metrics, series };
+}

@@ -1,0 +1,99 @@
+/** Calls of the server's API: one function, typed errors, the session's token. */
+import type { Problem, Session } from "../generated/api";
+
+const TOKEN_KEY = "session-token";
+
+/** A request that the server refused, with what it said. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly problems: Problem[],
+  ) {
+    super(problems.map((problem) => problem.what).join(" ") || `The server answered ${status}.`);
+  }
+}
+
+/** The server did not answer at all. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The server does not answer. It may have been stopped: start it again with `python run.py ui`.");
+  }
+}
+
+let onSignedOut: () => void = () => {};
+
+/** Call `listener` when the server no longer knows our token. */
+export function whenSignedOut(listener: () => void): void {
+  onSignedOut = listener;
+}
+
+export function storedToken(): string | null {
+  return sessionStorage.getItem(TOKEN_KEY);
+}
+
+export function forgetToken(): void {
+  sessionStorage.removeItem(TOKEN_KEY);
+}
+
+/** Trade the printed token for a session. Throws ApiError if it is wrong. */
+export async function signIn(token: string): Promise<void> {
+  const session = await call<Session>("POST", "/api/session", { token });
+  sessionStorage.setItem(TOKEN_KEY, session.token);
+}
+
+/** The token of an address such as `http://127.0.0.1:8675/#token=abc`, or null. */
+export function tokenInFragment(hash: string): string | null {
+  return new URLSearchParams(hash.replace(/^#/, "")).get("token") || null;
+}
+
+export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+
+/** Send one request and give the answer's body. */
+export async function call<T>(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  const headers: Record<string, string> = {};
+  const token = storedToken();
+  if (token) headers["Authorization"] = `Bearer ${token}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response: Response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable();
+  }
+  if (response.ok) return (response.status === 204 ? undefined : await response.json()) as T;
+  if (response.status === 401 && path !== "/api/session") {
+    forgetToken();
+    onSignedOut();
+  }
+  throw new ApiError(response.status, await problemsOf(response));
+}
+
+async function problemsOf(response: Response): Promise<Problem[]> {
+  try {
+    const body: unknown = await response.json();
+    if (body && typeof body === "object" && "problems" in body && Array.isArray(body.problems)) return body.problems;
+  } catch {
+    // not JSON: an answer of a proxy in between
+  }
+  return [];
+}
+
+/** Address of a picture or a download. */
+export function fileUrl(id: string, options: { thumb?: number; download?: boolean } = {}): string {
+  const query = new URLSearchParams();
+  if (options.thumb) query.set("thumb", String(options.thumb));
+  if (options.download) query.set("download", "1");
+  const text = query.toString();
+  return `/files/${encodeURIComponent(id)}${text ? `?${text}` : ""}`;
+}
+
+/** What to show of any error. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

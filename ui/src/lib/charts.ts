@@ -1,0 +1,76 @@
+/** Which curves share a chart, what a chart is called, and its figures as a table or CSV. */
+import type { Series } from "../generated/api";
+import { bytes, figure } from "./format";
+
+export interface ChartSpec {
+  id: string;
+  title: string;
+  keys: string[];
+  format: (value: number | null | undefined) => string;
+}
+
+const TITLES: Record<string, string> = {
+  loss: "Loss",
+  lr: "Learning rate",
+  grad_norm: "Gradient norm",
+  step_s: "Seconds a step",
+};
+const FIRST = ["loss", "validation", "lr", "grad_norm", "memory", "step_s"];
+
+/** Charts of these figures: known ones first, memory in one, terms of the loss in one, each other figure by itself. */
+export function chartsOf(keys: readonly string[]): ChartSpec[] {
+  const groups = new Map<string, string[]>();
+  for (const key of keys) {
+    const id = groupOf(key);
+    groups.set(id, [...(groups.get(id) ?? []), key]);
+  }
+  // the only term of the loss is the loss
+  if (groups.get("terms")?.length === 1 && groups.has("loss")) groups.delete("terms");
+  const rank = (id: string) => (FIRST.indexOf(id) + FIRST.length + 1) % (FIRST.length + 1) || (FIRST.includes(id) ? 0 : 99);
+  return [...groups]
+    .map(([id, group]) => ({ id, title: titleOf(id), keys: group, format: id === "memory" ? bytes : figure }))
+    .sort((a, b) => rank(a.id) - rank(b.id) || a.id.localeCompare(b.id));
+}
+
+function groupOf(key: string): string {
+  if (key.endsWith("_bytes")) return "memory";
+  if (/^validation\b/.test(key)) return "validation";
+  const dot = key.search(/[./]/);
+  return dot > 0 ? key.slice(0, dot) : key;
+}
+
+export function titleOf(key: string): string {
+  const words = key.replace(/_bytes$/, "").replaceAll(/[._/]/g, " ");
+  return TITLES[key] ?? words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/** One column of steps and one of values for each curve; null where a curve has no point. */
+export function aligned(series: readonly Series[]): { steps: number[]; columns: (number | null)[][] } {
+  const only = series.length === 1 ? series[0]! : undefined;
+  if (only) return { steps: only.steps, columns: [only.mean] };
+  const steps = [...new Set(series.flatMap((each) => each.steps))].sort((a, b) => a - b);
+  const place = new Map(steps.map((step, index) => [step, index]));
+  const columns = series.map((each) => {
+    const column: (number | null)[] = Array.from({ length: steps.length }, () => null);
+    each.steps.forEach((step, index) => (column[place.get(step)!] = each.mean[index] ?? null));
+    return column;
+  });
+  return { steps, columns };
+}
+
+export function csvOf(series: readonly Series[]): string {
+  const { steps, columns } = aligned(series);
+  const head = ["step", ...series.map((each) => each.key)].map(csvCell).join(",");
+  const rows = steps.map((step, row) => [step, ...columns.map((column) => column[row] ?? "")].join(","));
+  return [head, ...rows].join("\r\n") + "\r\n";
+}
+
+function csvCell(text: string): string {
+  return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/** About `most` rows of the table, always with the first and the last. */
+export function thinned(num: number, most: number): number[] {
+  if (num <= most) return Array.from({ length: num }, (_, place) => place);
+  return Array.from({ length: most }, (_, place) => Math.round((place * (num - 1)) / (most - 1)));
+}

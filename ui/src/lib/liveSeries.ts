@@ -1,0 +1,84 @@
+/** Points of a running job's curves that came by the event stream, to be drawn behind those that were fetched. */
+import type { Series } from "../generated/api";
+
+export class LiveSeries {
+  private readonly points = new Map<string, { steps: number[]; values: number[] }>();
+  private step = 0;
+  private readonly listeners = new Set<() => void>();
+  version = 0;
+
+  add(events: readonly Record<string, unknown>[]): void {
+    for (const event of events) {
+      if (typeof event["step"] === "number") this.step = event["step"];
+      if (event["kind"] === "step") this.record(event, "");
+      else if (event["kind"] === "memory") this.record(event, "");
+    }
+    this.changed();
+  }
+
+  /** Forget what lies at or before a step: a fetch has brought it. */
+  forgetUpTo(step: number): void {
+    for (const points of this.points.values()) {
+      const place = points.steps.findIndex((each) => each > step);
+      const cut = place < 0 ? points.steps.length : place;
+      points.steps.splice(0, cut);
+      points.values.splice(0, cut);
+    }
+  }
+
+  get numPoints(): number {
+    return Math.max(0, ...[...this.points.values()].map((points) => points.steps.length));
+  }
+
+  get keys(): string[] {
+    return [...this.points.keys()];
+  }
+
+  /** A fetched curve with the live points behind it. */
+  extend(series: Series): Series {
+    const points = this.points.get(series.key);
+    if (!points) return series;
+    const last = series.steps.at(-1) ?? -1;
+    const from = points.steps.findIndex((step) => step > last);
+    if (from < 0) return series;
+    const values = points.values.slice(from);
+    return {
+      key: series.key,
+      steps: [...series.steps, ...points.steps.slice(from)],
+      low: [...series.low, ...values],
+      mean: [...series.mean, ...values],
+      high: [...series.high, ...values],
+    };
+  }
+
+  subscribe = (listener: () => void): (() => void) => {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  };
+
+  private record(event: Record<string, unknown>, prefix: string): void {
+    for (const [key, value] of Object.entries(event)) {
+      if (key === "step" || key === "time" || key === "kind") continue;
+      if (typeof value === "number") this.push(prefix + key, value);
+      else if (value && typeof value === "object" && !Array.isArray(value))
+        this.record(value as Record<string, unknown>, `${prefix}${key}.`);
+    }
+  }
+
+  private push(key: string, value: number): void {
+    let points = this.points.get(key);
+    if (!points) this.points.set(key, (points = { steps: [], values: [] }));
+    // a resumed run goes back: what lay ahead of it is no more
+    while (points.steps.length && points.steps.at(-1)! >= this.step) {
+      points.steps.pop();
+      points.values.pop();
+    }
+    points.steps.push(this.step);
+    points.values.push(value);
+  }
+
+  private changed(): void {
+    this.version += 1;
+    for (const listener of this.listeners) listener();
+  }
+}
