@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards import find_cards
+from toolkit.cards import find_cards, read_cards
 from toolkit.files import delete_file, write_json
 from ui.server.auth import write_secret
 from ui.server.checks.download import has_hub_token
@@ -30,11 +30,10 @@ class SettingsFile:
     def read(self) -> Settings:
         """The settings; a damaged file counts as none."""
         found = self._found()
-        cards = sorted(find_cards())
         folder, arch = found.get("training_folder"), found.get("default_arch")
         return Settings(
             training_folder=folder if isinstance(folder, str) else _TRAINING_FOLDER,
-            default_arch=arch if arch in cards else next(iter(cards), ""),
+            default_arch=arch if arch in find_cards() else _first_model(),
             has_hub_token=(self.store / _SECRET).is_file() or has_hub_token(os.environ),
         )
 
@@ -77,3 +76,10 @@ class SettingsFile:
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _first_model() -> str:
+    """The model that a new installation begins with: the largest of ours that needs nobody's permission."""
+    known = read_cards()
+    free = [card for arch, card in known.cards.items() if known.packages[arch].is_built_in and not card.is_gated]
+    return max(free, key=lambda card: card.num_parameters).arch

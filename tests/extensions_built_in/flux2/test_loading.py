@@ -295,7 +295,7 @@ def test_a_run_stops_before_it_encodes_anything_if_a_part_of_the_model_is_out_of
     job = write_job(tmp_path, model={"model_paths": paths})
     assert run_job(job).status == "failed"
     events = list(read_events(tmp_path / "output" / "job" / "events.jsonl"))
-    assert [event["kind"] for event in events] == ["job", "error"]
+    assert [event["kind"] for event in events] == ["job", "error", "end"]
     assert "model.model_paths.vae: owner/gated cannot be downloaded" in events[1]["message"]
 
 

@@ -42,8 +42,8 @@ def test_a_start_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
     [
         ({"boot": "00000000"}, "ended by a reboot"),
         ({"boot": "00000000", "host": "00000000"}, "another machine"),
-        ({"host": "", "boot": ""}, "no end known"),
-        ({"host": None}, "no end known"),
+        ({"host": "", "boot": ""}, "end unknown"),
+        ({"host": None}, "end unknown"),
     ],
     ids=["the host was booted since", "on another host", "a host without an identity", "an older version"],
 )

@@ -58,6 +58,8 @@ class _Feeder:
 class _Note:
     """A task that writes down what it is asked to do."""
 
+    wish = None
+
     def __init__(self) -> None:
         self.asked: list[str] = []
 
