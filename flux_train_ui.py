@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--store", metavar="DIR", type=Path, help="folder of the queue (default: .ui, as the web UI)")
     parser.add_argument("--datasets", metavar="DIR", type=Path, help="folder for dropped pictures (default: datasets)")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="folder of all output folders (default: output)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     return parser
 
@@ -60,18 +61,24 @@ def _auth(text: str | None) -> tuple[str, str] | None:
 def _serve(options: argparse.Namespace, auth: tuple[str, str] | None, here: Path) -> int:
     from ui.server.options import Options
     from ui.server.services import Life, make_services
+
     from ui.simple.desk import Desk
     from ui.simple.page import build, theme
 
     datasets = (here / options.datasets).resolve() if options.datasets else REPOSITORY / "datasets"
+    output = (here / options.output).resolve() if options.output else REPOSITORY / "output"
     store = (here / options.store).resolve() if options.store else REPOSITORY / ".ui"
-    roots = tuple(dict.fromkeys([REPOSITORY, here, *([datasets] if options.datasets else [])]))
-    datasets.mkdir(parents=True, exist_ok=True)
+    given = [folder for folder in (options.datasets and datasets, options.output and output) if folder]
+    for folder in (datasets, output):
+        folder.mkdir(parents=True, exist_ok=True)
+    roots = tuple(dict.fromkeys([REPOSITORY, here, *given]))
     life = Life(make_services(Options(store=store, roots=roots)))
     life.begin()
     try:
-        page = build(Desk(life.services, datasets))
+        page = build(Desk(life.services, datasets, output))
+        print(f"The page is at http://127.0.0.1:{options.port}/", flush=True)
         page.launch(
+            quiet=not options.share,
             server_name="0.0.0.0" if options.listen else "127.0.0.1",
             server_port=options.port,
             share=options.share,

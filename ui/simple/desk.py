@@ -39,11 +39,13 @@ class Desk:
     Attributes:
         services: those of the web server, over the same store.
         datasets: the folder that holds a folder of dropped images for each job.
+        output: the folder of all output folders.
     """
 
-    def __init__(self, services: Services, datasets: Path) -> None:
+    def __init__(self, services: Services, datasets: Path, output: Path) -> None:
         self.services = services
         self.datasets = datasets
+        self.output = output
 
     def check(self, text: str) -> CheckReport:
         """All that can be said of a job before it starts."""

@@ -27,6 +27,7 @@ class Choices:
         name: name of the job and of its folders.
         trigger: made-up word for what is learned; empty if there is none.
         folder: folder of the images and captions.
+        output: folder of all output folders.
         size: a key of `SIZES`.
         steps: optimizer steps in all.
         rank: rank of the LoRA.
@@ -37,6 +38,7 @@ class Choices:
     name: str
     trigger: str
     folder: Path
+    output: Path
     size: str
     steps: int
     rank: int
@@ -70,7 +72,7 @@ def job_text(choices: Choices, card: ModelCard) -> str:
     prompts = [prompt.strip() for prompt in choices.prompts if prompt.strip()]
     process: dict[str, Any] = {
         "type": "sd_trainer",
-        "training_folder": "output",
+        "training_folder": choices.output.as_posix(),
         "trigger_word": choices.trigger.strip() or None,
         "model": {"arch": card.arch, "name_or_path": card.source, "memory": "auto"},
         "network": {"type": "lora", "linear": choices.rank, "linear_alpha": choices.rank},

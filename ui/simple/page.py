@@ -44,23 +44,33 @@ def build(desk: Desk) -> gr.Blocks:
         gr.Markdown("# FLUX.2 trainer\nDrop 10 to 50 pictures, say what each one shows, and start.")
         with gr.Row():
             with gr.Column():
-                model = gr.Dropdown([(card.label, card.arch) for card in cards], value=cards[0].arch, label="Model")
-                about = gr.Markdown(_about(cards[0].arch))
-                name = gr.Textbox("my_lora", label="Name", info="Name of the output folder.", max_length=60)
-                trigger = gr.Textbox(
-                    label="Trigger word", info="A made-up word for what is learned, used in captions.", max_length=60
+                model = gr.Dropdown(
+                    [(card.label, card.arch) for card in cards], value=cards[0].arch, label="Model", elem_id="model"
                 )
-                size = gr.Radio(list(SIZES), value="usual", label="Image size")
+                about = gr.Markdown(_about(cards[0].arch))
+                name = gr.Textbox(
+                    "my_lora", label="Name", info="Name of the output folder.", max_length=60, elem_id="name"
+                )
+                trigger = gr.Textbox(
+                    label="Trigger word",
+                    info="A made-up word for what is learned, used in captions.",
+                    max_length=60,
+                    elem_id="trigger",
+                )
+                size = gr.Radio(list(SIZES), value="usual", label="Image size", elem_id="size")
                 with gr.Accordion("More", open=False):
                     rank = gr.Slider(4, 128, value=16, step=4, label="Rank", info="How much the LoRA can hold.")
                     lr = gr.Number(1e-4, label="Learning rate", minimum=0)
-                steps = gr.Number(1000, label="Steps", precision=0, minimum=1, info="About 100 for each picture.")
+                steps = gr.Number(
+                    1000, label="Steps", precision=0, minimum=1, info="About 100 for each picture.", elem_id="steps"
+                )
             with gr.Column():
                 files = gr.File(
                     label="Pictures, and .txt files with captions if you have them",
                     file_count="multiple",
                     file_types=["image", ".txt"],
                     height=160,
+                    elem_id="files",
                 )
                 table = gr.Dataframe(
                     headers=["picture", "caption"],
@@ -71,20 +81,25 @@ def build(desk: Desk) -> gr.Blocks:
                     wrap=True,
                     label="Captions",
                     max_height=360,
+                    elem_id="table",
                 )
                 prompts = gr.Textbox(
-                    "a photo of [trigger]", lines=3, label="Sample prompts", info="One per line; drawn while training."
+                    "a photo of [trigger]",
+                    lines=3,
+                    label="Sample prompts",
+                    info="One per line; drawn while training.",
+                    elem_id="prompts",
                 )
         with gr.Row():
             check = gr.Button("Check and plan")
             start = gr.Button("Start", variant="primary")
-        said = gr.Textbox(label="Check", lines=8, max_lines=20, interactive=False)
+        said = gr.Textbox(label="Check", lines=8, max_lines=20, interactive=False, elem_id="said")
         with gr.Row():
-            job = gr.Dropdown([], label="Job", scale=4)
+            job = gr.Dropdown([], label="Job", scale=4, elem_id="job")
             stop = gr.Button("Stop and save", variant="stop", scale=1)
-        state = gr.Textbox(label="State", lines=3, interactive=False)
-        samples = gr.Gallery(label="Samples", columns=4, height=420, buttons=["download"])
-        log = gr.Textbox(label="Log", lines=8, interactive=False)
+        state = gr.Textbox(label="State", lines=3, interactive=False, elem_id="state")
+        samples = gr.Gallery(label="Samples", columns=4, height=420, buttons=["download"], elem_id="samples")
+        log = gr.Textbox(label="Log", lines=8, interactive=False, elem_id="log")
         seen = gr.State(("", ""))
         form = [model, name, trigger, size, steps, rank, lr, prompts, table]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -202,7 +217,15 @@ class _Handlers:
             if not value or value <= 0:
                 raise UserError(f"{label}: write a number above 0.")
         chosen = Choices(
-            name, trigger or "", folder, size, int(steps), int(rank), float(lr), (prompts or "").splitlines()
+            name=name,
+            trigger=trigger or "",
+            folder=folder,
+            output=self.desk.output,
+            size=size,
+            steps=int(steps),
+            rank=int(rank),
+            lr=float(lr),
+            prompts=(prompts or "").splitlines(),
         )
         return job_text(chosen, find_cards()[arch])
 

@@ -15,7 +15,15 @@ CARDS = [card for card in find_cards().values() if card.family == "flux2"]
 
 
 def choices(folder: Path, **changes: object) -> Choices:
-    values = {"name": "My LoRA!", "trigger": "zorbo", "folder": folder, "size": "usual", "steps": 800, "rank": 16}
+    values = {
+        "name": "My LoRA!",
+        "trigger": "zorbo",
+        "folder": folder,
+        "output": folder,
+        "size": "usual",
+        "steps": 800,
+        "rank": 16,
+    }
     return Choices(**({**values, "lr": 1e-4, "prompts": ["a [trigger]"]} | changes))  # type: ignore[arg-type]
 
 

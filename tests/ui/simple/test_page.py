@@ -1,0 +1,83 @@
+"""flux_train_ui.py: started as users start it, and used in a real browser."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from toolkit.extension import REPOSITORY
+from toolkit.output.bundles import newest_bundle
+
+PROGRAM = [sys.executable, "flux_train_ui.py"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("option", ["--share", "--listen"])
+def test_others_are_let_in_only_with_a_password(option: str) -> None:
+    done = run(option)
+    assert done.returncode == 2
+    assert "--auth USER:PASSWORD" in done.stderr
+    short = run(option, "--auth", "me:short")
+    assert (short.returncode, "12 characters" in short.stderr) == (2, True)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="module")
+def address(work: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (work / "log.txt").open("w", encoding="utf-8")
+    places = ["--store", str(work / "store"), "--datasets", str(work / "datasets"), "--output", str(work / "output")]
+    server = subprocess.Popen(
+        [*PROGRAM, "--port", str(port), "--no-browser", *places], cwd=REPOSITORY, stdout=log, stderr=log
+    )
+    try:
+        yield _when_up(f"http://127.0.0.1:{port}/", server)
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+        log.close()
+
+
+def _when_up(address: str, server: subprocess.Popen[bytes]) -> str:
+    for _ in range(300):
+        assert server.poll() is None, "the page's server has ended"
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return address
+    raise AssertionError("the page never came up")
+
+
+def test_a_job_is_made_checked_trained_left_and_stopped_from_the_page(address: str, work: Path) -> None:
+    """The tiny model is trained for real: a minute, most of it to import what trains."""
+    story = ["node", "tests/ui/simple/story.mjs", address, str(REPOSITORY / "assets" / "demo_dataset")]
+    done = subprocess.run(story, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["refused"] == "Pictures: drop some first."
+    assert "FLUX.2 tiny" in seen["plan"]
+    assert seen["faults"] == []
+    bundle, _ = newest_bundle(work / "output" / "from_the_page", is_thorough=True)
+    assert bundle is not None
+    assert 0 < bundle.step < 400
