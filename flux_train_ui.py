@@ -61,7 +61,6 @@ def _auth(text: str | None) -> tuple[str, str] | None:
 def _serve(options: argparse.Namespace, auth: tuple[str, str] | None, here: Path) -> int:
     from ui.server.options import Options
     from ui.server.services import Life, make_services
-
     from ui.simple.desk import Desk
     from ui.simple.page import build, theme
 
