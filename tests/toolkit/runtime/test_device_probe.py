@@ -34,15 +34,23 @@ except ImportError as error:
 
 def _machine(folder: Path, *cards: str, build: str = "'12.8'", exit_code: int = 0) -> dict[str, str]:
     """The environment of a machine whose `nvidia-smi` lists these cards, with a torch that cannot be imported."""
+    environment = card_machine(folder, *cards, build=build, exit_code=exit_code)
+    (folder / "torch" / "__init__.py").write_text("raise ImportError('torch')\n", encoding="utf-8")
+    return environment
+
+
+def card_machine(
+    folder: Path, *cards: str, build: str = "'12.8'", exit_code: int = 0, version: str = "9.0"
+) -> dict[str, str]:
+    """The environment of a machine whose `nvidia-smi` lists these cards, with a torch that says it knows CUDA."""
     program = folder / "nvidia-smi"
     lines = "\n".join(f"{index}, {card}" for index, card in enumerate(cards))
     program.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\nexit {exit_code}\n", encoding="utf-8")
     program.chmod(0o755)
-    (folder / "torch").mkdir()
-    (folder / "torch" / "__init__.py").write_text("raise ImportError('torch')\n", encoding="utf-8")
+    (folder / "torch").mkdir(exist_ok=True)
     (folder / "torch" / "version.py").write_text(f"cuda: str | None = {build}\nhip = None\n", encoding="utf-8")
-    (folder / "torch-9.0.dist-info").mkdir()
-    (folder / "torch-9.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 9.0\n", encoding="utf-8")
+    (folder / "torch-9.0.dist-info").mkdir(exist_ok=True)
+    (folder / "torch-9.0.dist-info" / "METADATA").write_text(f"Name: torch\nVersion: {version}\n", encoding="utf-8")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CUDA_")}
     return kept | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
 
@@ -78,22 +86,12 @@ def test_cards_that_cuda_does_not_show_are_not_used(tmp_path: Path, shown: str, 
 def test_torch_is_asked_where_the_driver_alone_cannot_tell(tmp_path: Path) -> None:
     machines = {"sliced": [SLICED], "mixed": [ADA, OLD], "odd": ["an old driver"]}
     for name, cards in machines.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        assert _found(_machine(folder, *cards)) == "wants torch", name
-    (tmp_path / "broken").mkdir()
-    assert _found(_machine(tmp_path / "broken", ADA, exit_code=9)) == "wants torch"
-    mixed = _machine_again(tmp_path / "mixed") | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        assert _found(_machine(tmp_path, *cards)) == "wants torch", name
+    assert _found(_machine(tmp_path, ADA, exit_code=9)) == "wants torch"
+    mixed = _machine(tmp_path, ADA, OLD) | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert _found(mixed, "cuda:1") == ["cuda:1", "Tesla T4", (15360 - 443) * MIB, 14000 * MIB]
 
 
 def test_a_torch_without_cuda_finds_no_card(tmp_path: Path) -> None:
     found = _found(_machine(tmp_path, ADA, build="None"))
     assert isinstance(found, list) and found[0] == "cpu"
-
-
-def _machine_again(folder: Path) -> dict[str, str]:
-    return dict(os.environ) | {
-        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
-    }
