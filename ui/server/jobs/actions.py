@@ -1,4 +1,4 @@
-"""What people do with jobs: make, change, start, stop, copy, go on from a checkpoint, and put away."""
+"""What people do with jobs: make, change, start, stop, copy, resume from a checkpoint, and put away."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ class Actions:
         except BrokenBundle as broken:
             raise Refusal(409, f"The checkpoint of step {step} cannot be used: {broken}.", "checkpoint") from broken
         if not bundle.has_state:
-            what = f"Of step {step} only the weights were kept, not the state that a run goes on from."
+            what = f"Of step {step} only the weights were kept, not the state that a run needs to resume."
             raise Refusal(409, what, "checkpoint")
 
     def _see(self, job: Job) -> None:
