@@ -11,11 +11,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import yaml
 from PIL import Image, PngImagePlugin
 
 from tests.test_architecture import HEAVY
 from tests.toolkit.runtime.test_device_probe import ADA, card_machine
 from tests.ui.server.conftest import ROOT, Site
+from toolkit.config import NetworkConfig, SampleItem
+from toolkit.train.tasks.metadata import file_metadata
+from toolkit.train.tasks.sample_info import sample_info
+from toolkit.train.tasks.sampling import save_image
 
 
 def test_a_sound_job_is_reported_whole(site: Site) -> None:
@@ -159,6 +165,33 @@ def test_a_lora_file_is_imported_by_its_metadata(site: Site) -> None:
     for bad in ("", "AAAA", base64.b64encode(b"\xff" * 20).decode(), "not base64"):
         answer = site.client.post("/api/import", json={"filename": "a.safetensors", "base64": bad})
         assert answer.status_code == 422 and answer.json()["problems"][0]["what"]
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
+def test_a_sample_of_the_trainer_becomes_a_job_like_its_own(site: Site, extension: str) -> None:
+    item = SampleItem("a red fox", "blurry", 64, 32, 7, 4.0, 20, 1.0)
+    metadata = file_metadata(
+        job_name="foxes",
+        step=300,
+        epoch=1,
+        base_model="flux2_tiny",
+        trigger_word="zorbo",
+        meta={},
+        network=NetworkConfig(linear=8, linear_alpha=4),
+        settings={"lr": 0.001, "steps": 500, "seed": 3, "num_examples": 4},
+    )
+    path = site.folder / f"sample.{extension}"
+    save_image(Image.new("RGB", (64, 32)), path, sample_info(item, 300, metadata))
+    body = {"filename": path.name, "base64": base64.b64encode(path.read_bytes()).decode()}
+    job = yaml.safe_load(site.client.post("/api/import", json=body).json()["yaml"])["config"]
+    (process,) = job["process"]
+    assert (job["name"], process["trigger_word"], process["model"]["arch"]) == ("foxes", "zorbo", "flux2_tiny")
+    assert process["network"] == {"type": "lora", "linear": 8, "linear_alpha": 4}
+    assert (process["train"], process["training_seed"]) == ({"lr": 0.001, "steps": 500}, 3)
+    assert process["sample"]["samples"] == [
+        {"prompt": "a red fox", "neg": "blurry", "seed": 7, "width": 64, "height": 32}
+        | {"guidance_scale": 4.0, "sample_steps": 20, "network_multiplier": 1.0}
+    ]
 
 
 def test_a_sample_picture_is_imported_by_its_settings(site: Site) -> None:
