@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from tests.test_architecture import HEAVY
 from tests.toolkit.runtime.test_device_probe import ADA, card_machine
-from tests.ui.server.conftest import ROOT, Site
+from tests.ui.server.conftest import ROOT, Site, wait_for
 from toolkit.config import NetworkConfig, SampleItem
 from toolkit.train.tasks.metadata import file_metadata
 from toolkit.train.tasks.sample_info import sample_info
@@ -99,6 +99,17 @@ def test_the_next_run_of_a_kind_is_estimated_from_the_last(site: Site) -> None:
     assert report["estimate"]["basis"] == "from 1 run here"
     again = site.client.post("/api/check", json={"yaml": site.text()}).json()
     assert again["resume_step"] == 6
+
+
+def test_a_run_on_another_device_says_nothing_of_how_long_this_one_takes(site: Site) -> None:
+    site.wait(site.make(start=True), "done")
+    record = site.output() / "runs.jsonl"
+    text = record.read_text(encoding="utf-8")
+    assert '"device": "cpu"' in text
+    record.write_text(text.replace('"device": "cpu"', '"device": "NVIDIA H100 80GB HBM3"'), encoding="utf-8")
+    wait_for(lambda: site.services.registry.all()[0].runs[-1].resumed["device"] != "cpu")
+    report = site.client.post("/api/check", json={"yaml": site.text("other")}).json()
+    assert report["estimate"]["basis"] == "computed"
 
 
 def test_the_server_loads_no_model_library() -> None:
