@@ -10,9 +10,9 @@ Severity = Literal["error", "warning", "notice"]
 
 
 class Body(BaseModel):
-    """What a request sends: unknown keys are refused."""
+    """What a request sends: unknown keys are refused, and so is a text where a number or yes and no belong."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Answer(BaseModel):
