@@ -35,7 +35,6 @@ CHECKS = [
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
-    negative_data_rejection,
 ]
 
 
@@ -71,9 +70,13 @@ def test_an_operation_answers_as_its_schema_says(site: Site, path: str, method: 
     @given(st.data())
     def attack(data: st.DataObject) -> None:
         case = data.draw(operation.as_strategy(generation_mode=data.draw(mode)))
-        if "id" in (case.path_parameters or {}) and data.draw(st.booleans()):
+        is_known = "id" in (case.path_parameters or {}) and data.draw(st.booleans())
+        if is_known:
             case.path_parameters["id"] = _known(site, path)  # else nearly all would be unknown
-        case.validate_response(_send(site.client, case), checks=CHECKS)
+        answer = _send(site.client, case)
+        # What was wrong may have been the id; and a body that is too large is refused before it is read.
+        checks = CHECKS if is_known or answer.status_code == 413 else [*CHECKS, negative_data_rejection]
+        case.validate_response(answer, checks=checks)
 
     attack()
 
@@ -88,6 +91,7 @@ def _known(site: Site, path: str) -> str:
 def _send(client: TestClient, case: Any) -> Any:
     kwargs = case.as_transport_kwargs(base_url="http://testserver")
     asked = requests.Request(**{key: value for key, value in kwargs.items() if key != "timeout"}).prepare()
-    headers = {key: value for key, value in asked.headers.items() if key.lower() != "content-length"}
-    body = asked.body.encode() if isinstance(asked.body, str) else asked.body
+    headers = {key: str(value) for key, value in asked.headers.items() if key.lower() != "content-length"}
+    body = asked.body.encode() if isinstance(asked.body, str) else asked.body or b""
+    assert isinstance(body, bytes)
     return client.request(str(asked.method), str(asked.url), headers=headers, content=body)
