@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import psutil
 
 from toolkit.plan.memory_plan import Plan
-from toolkit.runtime.device_probe import index_of, probe_cards
+from toolkit.runtime.device_names import index_of
+from toolkit.runtime.device_probe import probe_cards
 from toolkit.units import GB
 
 # Share of a card's memory that drivers leave to programs: torch reports 0.974 (8 GB cards) to 0.992 (141 GB).

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.errors import UserError
+from toolkit.runtime.device_names import index_of, unavailable
 
 # Device nodes of NVIDIA's and AMD's drivers, and of Windows' inside WSL.
 _NODES = ("nvidia*", "kfd", "dxg")
@@ -87,19 +87,6 @@ def may_have_card() -> bool:
     if sys.platform != "linux" or "torch" in sys.modules or shutil.which("nvidia-smi"):
         return True
     return any(any(Path("/dev").glob(node)) for node in _NODES)
-
-
-def index_of(device: str) -> int:
-    """The number of a card in a torch device name; `cuda` is the first."""
-    return int(device.partition(":")[2] or 0)
-
-
-def unavailable(name: str, num_cards: int) -> UserError:
-    """The refusal of a device that is not there."""
-    auto = "`device: auto` uses the best available device."
-    if name == "mps":
-        return UserError(f"device: mps is not available. {auto}")
-    return UserError(f"device: {name} is not available; torch sees {num_cards} CUDA devices. {auto}")
 
 
 def _ask(program: str) -> str | None:

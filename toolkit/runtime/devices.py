@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from toolkit.runtime.device_probe import unavailable
+from toolkit.runtime.device_names import unavailable
 
 
 def pick_device(name: str) -> torch.device:
