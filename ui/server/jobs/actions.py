@@ -17,7 +17,7 @@ from ui.server.jobs.folders import JOB_FILE
 from ui.server.jobs.job import Job
 from ui.server.jobs.notes import new_notes, write_notes
 from ui.server.jobs.registry import Registry
-from ui.server.jobs.text import TextFolder, edited, output_folder, parsed, require_inside
+from ui.server.jobs.text import PROCESS, TextFolder, edited, output_folder, parsed, require_inside, value_in
 from ui.server.refusal import Refusal
 from ui.server.roots import TRASH
 from ui.server.schemas import ActionRequest, JobChange, JobRequest
@@ -151,8 +151,7 @@ class Actions:
         text = self._own_text(job)
         names = [name] if name else [f"{job.settings.name or job.folder.name}_{n}" for n in range(2, _MOST_COPIES)]
         tree = parsed(self.texts, text)
-        process = tree.get("config", {}).get("process", [{}])
-        has_own = isinstance(process, list) and process and isinstance(process[0], dict) and process[0].get("name")
+        has_own = value_in(tree, *PROCESS, "name")
         for candidate in names:
             copy = edited(text, {"name" if has_own else "config.name": candidate})
             if name or not self._place(copy).exists():
