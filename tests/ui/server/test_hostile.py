@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
 
-from tests.ui.server.conftest import ROOT, Site, job_text, options_for, wait_for
+from tests.ui.server.conftest import TOKEN, Site, job_text, options_for, wait_for
+from ui.server.app import create_app
+from ui.server.jobs.launch import Launch, _take, is_alive
+from ui.server.schemas import Message
+from ui.server.store import Entry, Store
+from ui.server.stream import Hub
+from ui.server.views.metrics import Columns
 
 OUTSIDE = "is outside"
 
@@ -38,3 +53,105 @@ def test_a_job_text_that_was_broken_by_hand_is_refused_in_words(site: Site, text
     for action in ("clone", "start"):
         answer = site.client.post(f"/api/jobs/{id_}/{action}", json={})
         assert answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("name", [".ui.launch", ".run.lock"])
+@pytest.mark.parametrize(
+    "content", ["[" * 5000, '{"time": 1e400, "process": null, "gpu": 0, "log_offset": -5, "exit_code": "x"}']
+)
+def test_a_damaged_file_in_a_folder_hides_no_job_and_breaks_no_route(site: Site, name: str, content: str) -> None:
+    id_ = site.make()
+    start = {"kind": "start", "time": 10.0, "process": {"machine": "x", "pid": 3, "started": 5}}
+    (site.output() / "runs.jsonl").write_text(json.dumps(start) + "\n", encoding="utf-8")
+    (site.output() / name).write_text(content, encoding="utf-8")
+    answer = site.client.put(f"/api/jobs/{id_}", json={"note": "x"})
+    assert answer.status_code == 200, answer.text
+    assert not site.services.registry._complained
+
+
+def test_a_job_deeper_than_is_walked_is_there_after_a_restart(tmp_path: Path) -> None:
+    made = []
+    for round_ in range(2):
+        with TestClient(create_app(options_for(tmp_path)), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            if round_ == 0:
+                for name, folder in (("deep", "a/b/c/d/e/f"), ("samples", "a")):
+                    text = job_text(tmp_path, name, training_folder=str(tmp_path / folder))
+                    made.append(client.post("/api/jobs", json={"yaml": text}).json()["id"])
+            assert [client.get(f"/api/jobs/{id_}").status_code for id_ in made] == [200, 200]
+
+
+def test_an_index_that_cannot_be_written_now_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: Any) -> None:
+    store = Store(tmp_path / "index.sqlite")
+    store.open()
+    store.put(Entry("0" * 16, tmp_path, place="queued"))
+    store.close()
+    monkeypatch.setattr("ui.server.store._TIMEOUT_S", 0.05)
+    with closing(sqlite3.connect(store.path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError):
+            store.open()
+        other.rollback()
+    store.open()
+    assert store.entry("0" * 16) is not None
+    store.close()
+
+
+def test_a_job_deleted_outside_is_no_longer_in_the_queue(site: Site) -> None:
+    site.client.put("/api/queue", json={"order": {}, "is_paused": True})
+    id_ = site.make(start=True)
+    assert site.client.get("/api/queue").json()["order"] == {"cpu": [id_]}
+    shutil.rmtree(site.output())
+    wait_for(lambda: site.client.get("/api/queue").json()["order"] == {})
+
+
+def test_a_check_that_breaks_down_does_not_hold_up_the_queue(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(site.services.checker, "peaks", broken)
+    site.wait(site.make(start=True), "done")
+
+
+def test_two_that_look_at_a_folder_at_once_do_not_take_each_other_for_a_run(tmp_path: Path) -> None:
+    handle = _take(tmp_path, is_shared=True)
+    try:
+        assert not is_alive(tmp_path, Launch(1.0, None, None, 0))
+    finally:
+        os.close(handle)
+    handle = _take(tmp_path)
+    assert is_alive(tmp_path, Launch(1.0, None, None, 0))
+    os.close(handle)
+
+
+def test_a_small_file_of_a_huge_picture_is_not_decoded(site: Site) -> None:
+    id_, picture = site.make(), io.BytesIO()
+    Image.new("1", (8_000, 8_000)).save(picture, "PNG")
+    (site.output() / "samples").mkdir()
+    (site.output() / "samples" / "1700000000000__000000001_0.png").write_bytes(picture.getvalue())
+    (sample,) = site.client.get(f"/api/jobs/{id_}/samples").json()["samples"]
+    answer = site.client.get(f"/files/{sample['file']}?thumb=256")
+    assert (answer.status_code, "too many pixels" in answer.text) == (409, True)
+    body = {"filename": "a.png", "base64": base64.b64encode(picture.getvalue()).decode()}
+    answer = site.client.post("/api/import", json=body)
+    assert (answer.status_code, "too many pixels" in answer.text) == (422, True)
+
+
+def test_large_messages_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.server.stream._KEPT_BYTES", 10_000)
+    hub = Hub()
+    for number in range(100):
+        hub.publish("job", Message(kind="job", events=[{"text": "x" * 1000, "number": number}]))
+    assert sum(len(sent.data) for sent in hub._ring) <= 10_000
+    assert hub._ring[-1].number == 100
+
+
+def test_curves_that_were_put_away_are_read_anew_and_not_twice(tmp_path: Path) -> None:
+    log = "".join(json.dumps({"kind": "step", "step": step, "loss": 1.0}) + "\n" for step in range(5))
+    (tmp_path / "events.jsonl").write_text(log, encoding="utf-8")
+    columns = Columns(tmp_path)
+    for _ in range(2):
+        columns.update()
+        assert list(columns.columns["loss"].steps) == [0, 1, 2, 3, 4]
+        columns.close()
+        assert not columns.columns

@@ -91,7 +91,7 @@ def read_owner(folder: Path) -> dict[str, Any]:
     for name in (CLAIM_FILE, LOCK_FILE):
         try:
             owner = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(owner, dict) and owner:
             return owner

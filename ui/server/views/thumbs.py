@@ -12,6 +12,7 @@ from toolkit.files import write_bytes
 from ui.server.refusal import Refusal
 
 SIZES = (128, 256, 512)
+MOST_PIXELS = 40_000_000  # decoded they take 160 MB at most; a PNG of 1 MB may claim far more
 _WORKERS = 2
 
 
@@ -50,6 +51,8 @@ def _shrunk(path: Path, size_px: int) -> bytes:
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
             image.draft("RGB", (size_px, size_px))
+            if image.width * image.height > MOST_PIXELS:
+                raise Refusal(409, f"{path.name} has too many pixels to be shown small. Download it.")
             small = ImageOps.exif_transpose(image).convert("RGB")
             small.thumbnail((size_px, size_px))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
