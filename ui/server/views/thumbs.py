@@ -39,13 +39,18 @@ class Thumbs:
         with contextlib.suppress(OSError):
             return kept.read_bytes()
         with self._room:
-            content = _shrunk(path, size_px)
+            content = shrunk(path, size_px)
         with contextlib.suppress(OSError):  # no room: it is made again next time
             write_bytes(kept, content)
         return content
 
 
-def _shrunk(path: Path, size_px: int) -> bytes:
+def shrunk(path: Path, size_px: int) -> bytes:
+    """A picture as WebP, its sides at most this long.
+
+    Raises:
+        Refusal: it is none that can be shown.
+    """
     from PIL import Image, ImageOps  # not needed until somebody looks at a picture
 
     try:
