@@ -92,6 +92,15 @@ class Store:
             self.notice = f"The index was damaged and is now {aside.name}. A new one was made; waiting jobs are drafts."
             self._db = self._connect()
 
+    def try_out(self) -> str | None:
+        """Open the file, write into it, and close it. Returns the notice; raises as `open` does."""
+        self.open()
+        try:
+            self.set_fact("tried", str(time.time()))
+        finally:
+            self.close()
+        return self.notice
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:

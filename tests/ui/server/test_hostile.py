@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,9 +17,14 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from jobs.check_json import unreadable_facts
 from tests.ui.server.conftest import TOKEN, Site, job_text, options_for, wait_for
+from toolkit.cards import find_cards
+from toolkit.errors import UserError
 from ui.server.app import create_app
+from ui.server.auth import write_secret
 from ui.server.jobs.launch import Launch, _take, is_alive
+from ui.server.main import main
 from ui.server.schemas import Message
 from ui.server.store import Entry, Store
 from ui.server.stream import Hub
@@ -155,3 +161,82 @@ def test_curves_that_were_put_away_are_read_anew_and_not_twice(tmp_path: Path) -
         assert list(columns.columns["loss"].steps) == [0, 1, 2, 3, 4]
         columns.close()
         assert not columns.columns
+
+
+def test_a_run_that_was_asked_to_stop_and_is_suspended_is_said_to_be(site: Site) -> None:
+    id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 3000, "disable_sampling": True})
+    site.wait(id_, "training")
+    process = site.services.registry.get(id_).launch.process
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        site.act(id_, "stop")
+        assert "was suspended" in site.wait(id_, "unresponsive")["reason"]
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    site.wait(id_, "interrupted")
+
+
+def test_a_run_is_asked_to_stop_once_however_often_the_page_asks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 3000, "disable_sampling": True})
+    site.wait(id_, "training")
+    asked: list[str] = []
+    monkeypatch.setattr("ui.server.jobs.actions.ask", lambda _, command: asked.append(command))
+    for action in ("stop", "pause", "stop", "pause"):
+        site.act(id_, action)
+    assert asked == ["stop"]
+    assert "keeps its place" in site.job(id_)["reason"]
+
+
+def test_a_folder_in_which_another_job_runs_is_not_deleted(site: Site) -> None:
+    outer = site.make("outer")
+    inner = site.make(
+        "inner",
+        {"step_s": 0.05},
+        start=True,
+        training_folder=str(site.output("outer")),
+        train={"steps": 3000, "disable_sampling": True},
+    )
+    site.wait(inner, "training")
+    answer = site.client.delete(f"/api/jobs/{outer}")
+    assert (answer.status_code, "lies in it" in answer.text) == (409, True)
+    assert site.output("outer").is_dir()
+
+
+def test_a_token_of_the_settings_opens_the_gate(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    nothing = unreadable_facts("job.yaml", UserError("not looked into"))
+    monkeypatch.setattr(site.services.checker, "_elsewhere", lambda *_: nothing)
+    card = next(card for card in find_cards().values() if card.is_gated)
+    text = site.text(model={"arch": card.arch, "name_or_path": card.source})
+    asked = {"yaml": text}
+    before = site.client.post("/api/check", json=asked).json()["gate"]
+    site.client.put("/api/settings", json={"hub_token": "hf_abcdefgh"})
+    assert before is not None
+    assert site.client.post("/api/check", json=asked).json()["gate"] is None
+
+
+def test_a_store_that_cannot_be_written_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "store").write_text("a file", encoding="utf-8")
+    assert main(["--port", "0", "--no-browser", "--store", str(tmp_path / "store")]) == 2
+    assert "cannot be used" in capsys.readouterr().err
+
+
+def test_a_stranger_cannot_fill_the_memory_with_bodies(site: Site) -> None:
+    body = {"filename": "a.png", "base64": "A" * 1_000_000}
+    for token, status in (("Bearer wrong", 413), ("", 413), (f"Bearer {TOKEN}", 422)):
+        answer = site.client.post("/api/import", json=body, headers={"Authorization": token})
+        assert answer.status_code == status
+
+
+def test_a_secret_is_for_this_user_only_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    monkeypatch.setattr(
+        "ui.server.auth.os.fsync", lambda _: modes.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir())
+    )
+    write_secret(tmp_path / "token", "a secret")
+    (tmp_path / "token").chmod(0o644)
+    write_secret(tmp_path / "token", "another secret")
+    assert set(modes) == {0o600, 0o644}
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
