@@ -255,7 +255,7 @@ def _filled(rows: list[list[Any]] | None, folder: Path) -> list[list[Any]]:
 
 def _thumbs(view: View) -> list[tuple[Image.Image, str]]:
     """The pictures of a job, small; one that is damaged is left out."""
-    shown = []
+    shown: list[tuple[Image.Image, str]] = []
     for path, text in view.samples:
         with contextlib.suppress(Refusal, OSError):
             shown.append((Image.open(io.BytesIO(shrunk(path, _THUMB_PX))), text))

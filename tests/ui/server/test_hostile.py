@@ -230,7 +230,7 @@ def test_a_stranger_cannot_fill_the_memory_with_bodies(site: Site) -> None:
 
 
 def test_a_secret_is_for_this_user_only_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes = []
+    modes: list[int] = []
     monkeypatch.setattr(
         "ui.server.auth.os.fsync", lambda _: modes.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir())
     )
