@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import os
@@ -240,3 +241,15 @@ def test_a_secret_is_for_this_user_only_while_it_is_written(tmp_path: Path, monk
     assert set(modes) == {0o600, 0o644}
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_a_job_that_could_not_be_made_whole_keeps_no_name(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ui.server.jobs.actions.write_notes", full)
+        assert site.client.post("/api/jobs", json={"yaml": site.text()}).status_code == 409
+    site.make()

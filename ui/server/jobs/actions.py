@@ -48,7 +48,11 @@ class Actions:
                 what = f"{folder} is taken. Give the job another name, or open the job that is there."
                 raise Refusal(409, what, "config.name")
             write_text(folder / JOB_FILE, request.yaml)
-            write_notes(folder, new_notes())
+            try:
+                write_notes(folder, new_notes())
+            except OSError:
+                (folder / JOB_FILE).unlink(missing_ok=True)  # else the name would be taken by a job that nobody sees
+                raise
             job = self.registry.add(folder)
             self._put(job, gpu=request.gpu)
             if request.start:
