@@ -243,9 +243,7 @@ def test_a_secret_is_for_this_user_only_while_it_is_written(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["token"]
 
 
-def test_a_job_that_could_not_be_made_whole_keeps_no_name(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_could_not_be_made_whole_keeps_no_name(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
