@@ -18,6 +18,7 @@ from toolkit.migrate.migrate import migrate
 from ui.server.jobs.text import TextFolder
 from ui.server.refusal import Refusal, from_error
 from ui.server.schemas import Imported, ImportRequest
+from ui.server.views.thumbs import MOST_PIXELS
 from ui.server.words import clean
 
 _TEXTS = (".yaml", ".yml", ".json", ".jsonc")
@@ -143,6 +144,8 @@ def _embedded(content: bytes) -> dict[str, Any]:
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP")) as image:
+            if image.width * image.height > MOST_PIXELS:  # what follows the pixels is found by decoding them
+                raise Refusal(422, "The picture has too many pixels to be looked into.", "base64")
             found: dict[str, Any] = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
             exif = image.getexif()
             texts = [exif.get(0x010E), exif.get_ifd(0x8769).get(0x9286)]

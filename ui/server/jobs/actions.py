@@ -17,7 +17,7 @@ from ui.server.jobs.folders import JOB_FILE
 from ui.server.jobs.job import Job
 from ui.server.jobs.notes import new_notes, write_notes
 from ui.server.jobs.registry import Registry
-from ui.server.jobs.text import TextFolder, edited, output_folder, parsed, require_inside
+from ui.server.jobs.text import PROCESS, TextFolder, edited, output_folder, parsed, require_inside, value_in
 from ui.server.refusal import Refusal
 from ui.server.roots import TRASH
 from ui.server.schemas import ActionRequest, JobChange, JobRequest
@@ -48,7 +48,11 @@ class Actions:
                 what = f"{folder} is taken. Give the job another name, or open the job that is there."
                 raise Refusal(409, what, "config.name")
             write_text(folder / JOB_FILE, request.yaml)
-            write_notes(folder, new_notes())
+            try:
+                write_notes(folder, new_notes())
+            except OSError:
+                (folder / JOB_FILE).unlink(missing_ok=True)  # else the name would be taken by a job that nobody sees
+                raise
             job = self.registry.add(folder)
             self._put(job, gpu=request.gpu)
             if request.start:
@@ -105,7 +109,7 @@ class Actions:
         with self.registry.lock:
             self._see(job)
             if job.is_live:
-                ask(job, "stop")
+                self._ask_to_stop(job)
                 self._put(job, wish="stop", wished=time.time(), place="")
             elif job.state in ("queued", "paused"):
                 self._put(job, place="")
@@ -119,7 +123,7 @@ class Actions:
         with self.registry.lock:
             self._see(job)
             if job.is_live:
-                ask(job, "stop")
+                self._ask_to_stop(job)
                 entry = self.store.entry(job.id)
                 place = entry.position if entry is not None and entry.position else self.store.place_last()
                 self._put(job, wish="pause", wished=time.time(), place="paused", position=place)
@@ -151,8 +155,7 @@ class Actions:
         text = self._own_text(job)
         names = [name] if name else [f"{job.settings.name or job.folder.name}_{n}" for n in range(2, _MOST_COPIES)]
         tree = parsed(self.texts, text)
-        process = tree.get("config", {}).get("process", [{}])
-        has_own = isinstance(process, list) and process and isinstance(process[0], dict) and process[0].get("name")
+        has_own = value_in(tree, *PROCESS, "name")
         for candidate in names:
             copy = edited(text, {"name" if has_own else "config.name": candidate})
             if name or not self._place(copy).exists():
@@ -166,6 +169,11 @@ class Actions:
             Refusal: a run works in it.
         """
         with self.registry.lock, self._alone(job, "It cannot be deleted while it runs. Stop it first."):
+            inner = next(
+                (it for it in self.registry.all() if it.is_live and it.folder.is_relative_to(job.folder)), None
+            )
+            if inner is not None:
+                raise Refusal(409, f"{inner.folder} lies in it, and runs. Stop that one first.")
             trash = job.root / TRASH
             target = trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}-{job.folder.name}"
             move(job.folder, target)
@@ -254,6 +262,11 @@ class Actions:
         if not bundle.has_state:
             what = f"Of step {step} only the weights were kept, not the state that a run goes on from."
             raise Refusal(409, what, "checkpoint")
+
+    def _ask_to_stop(self, job: Job) -> None:
+        """Once: a second signal ends a run at once, and a second command may be found by the next run."""
+        if job.state != "stopping":
+            ask(job, "stop")
 
     def _see(self, job: Job) -> None:
         if not job.folder.is_dir():
