@@ -1,6 +1,6 @@
 """The web server under load: how soon it answers, what it holds, how long a check takes. Prints a table.
 
-python benchmarks/ui.py [--jobs 500] [--samples 20] [--log-mb 100]
+python -m benchmarks.ui [--jobs 500] [--samples 20] [--log-mb 100] [--out benchmarks/results/ui.json]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import functools
 import json
 import os
+import platform
 import re
 import statistics
 import subprocess
@@ -23,6 +24,9 @@ from typing import Any
 import psutil
 import yaml
 from PIL import Image
+
+from benchmarks.ui_streams import measure_streams
+from toolkit.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +71,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--samples", type=int, default=20, help="of each job")
     parser.add_argument("--log-mb", type=int, default=100, help="of one log")
+    parser.add_argument("--out", type=Path, help="write the table to this JSON file, too")
     given = parser.parse_args()
     rows: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory() as name:
@@ -101,9 +106,32 @@ def main() -> None:
         after = psutil.Process(server.process.pid).cpu_times()
         busy = (after.user + after.system - before.user - before.system) / 10
         rows.append((f"a core, idle with {given.jobs} jobs", f"{busy * 100:.1f} %", ""))
+        rows += _streams(server, folder)
         server.end()
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    if given.out:
+        table = [dict(zip(("what", "measured", "goal"), row, strict=True)) for row in rows]
+        write_json(given.out, {"machine": machine, "jobs": given.jobs, "log_mb": given.log_mb, "table": table})
     print(f"| what ({os.cpu_count()} cores) | measured | goal |\n|---|---|---|")
     print("\n".join(f"| {what} | {value} | {goal} |" for what, value, goal in rows))
+
+
+def _streams(server: Server, folder: Path) -> list[tuple[str, str, str]]:
+    """Fifty pages beside a run, and what else a page asks for meanwhile."""
+    job = server.ask("GET", "/api/jobs?q=job_1&limit=1")["jobs"][0]["id"]
+    found = measure_streams(
+        server.url,
+        server.token,
+        server.process.pid,
+        folder / "output" / "job_1",
+        lambda: _timed(lambda: server.ask("GET", f"/api/jobs/{job}")),
+    )
+    return [
+        ("messages a second, each of 50 pages", f"{found['messages_per_s']:.1f}", ""),
+        ("a core, 50 pages beside a run", f"{found['core_share'] * 100:.1f} %", "15 %"),
+        ("a job, asked beside 50 pages, p95", f"{found['request_p95_s'] * 1000:.0f} ms", "150 ms"),
+        ("step to page, p95", f"{found['step_to_page_p95_s'] * 1000:.0f} ms", "1 s"),
+    ]
 
 
 def _timed(call: Callable[[], Any]) -> float:

@@ -193,9 +193,9 @@ def _ended(run: Run, summary: Summary) -> tuple[JobState, str]:
         return "failed", f"Failed at {when}, at step {summary.step:,}: {first}"
     if run.status == "interrupted":
         saved = summary.saved if summary.saved is not None else summary.step
-        return "interrupted", f"Stopped at {when}. It goes on from step {saved:,}."
+        return "interrupted", f"Stopped at {when}. It resumes from step {saved:,}."
     if run.status == "stopped at once":
-        saved_at = f"goes on from step {summary.saved:,}" if summary.saved is not None else "begins anew"
+        saved_at = f"resumes from step {summary.saved:,}" if summary.saved is not None else "starts from the beginning"
         return "stopped", f"Stopped at once at {when}, at step {summary.step:,}, without saving: it {saved_at}."
     if run.status == "refused":
         return "refused", f"Refused at {when}: {first}"

@@ -57,4 +57,4 @@ def report(here: Services, body: CheckRequest) -> CheckReport:
         return unchecked(problems)
     found = here.checker.check(Asked(body.yaml, body.vram_gb, body.resume))
     environment = {**os.environ, **here.settings.environment()}
-    return report_of(found, estimate(found, here.registry.all()), environment)
+    return report_of(found, estimate(found, here.registry.all()), tree, environment=environment)

@@ -3,6 +3,7 @@ import { Button } from "../../../components/Button";
 import { Dialog } from "../../../components/Dialog";
 import { useAction } from "../../../hooks/useActions";
 import type { JobDetail } from "../../../generated/api";
+import { stopLabel } from "../../../lib/states";
 
 export function KillDialog({ job, onClose }: { job: JobDetail; onClose: () => void }) {
   const act = useAction();
@@ -24,7 +25,7 @@ export function KillDialog({ job, onClose }: { job: JobDetail; onClose: () => vo
         </>
       }
     >
-      <p>Nothing is saved: steps since the last checkpoint are lost. “{job.controls.stop_label || "Stop"}” loses none.</p>
+      <p>Nothing is saved: steps since the last checkpoint are lost. “{stopLabel(job)}” loses none.</p>
     </Dialog>
   );
 }
