@@ -59,9 +59,12 @@ def _auth(text: str | None) -> tuple[str, str] | None:
 
 
 def _serve(options: argparse.Namespace, auth: tuple[str, str] | None, here: Path) -> int:
+    from starlette.middleware import Middleware
+
     from ui.server.options import Options
     from ui.server.services import Life, make_services
     from ui.simple.desk import Desk
+    from ui.simple.guard import LocalOnly
     from ui.simple.page import build, theme
 
     datasets = (here / options.datasets).resolve() if options.datasets else REPOSITORY / "datasets"
@@ -87,6 +90,7 @@ def _serve(options: argparse.Namespace, auth: tuple[str, str] | None, here: Path
             max_file_size="200mb",
             theme=theme(),
             show_error=True,
+            app_kwargs={} if options.share or options.listen else {"middleware": [Middleware(LocalOnly)]},
         )
     except OSError as error:
         print(f"Cannot serve the page at port {options.port}: {error}. Choose another --port.", file=sys.stderr)

@@ -62,6 +62,7 @@ class BaseSDTrainProcess(BaseProcess):
                 done_by_first(ranks, lambda: self._tidy(resume, out))
                 return
             model = make_model(checked, notify=out.stages.tell, count=out.stages.count)
+            model.check_access()
             encoded = encode_all(checked, model, out, stop)
             with out.stages.stage(TRAIN.name):
                 with stop.ends_at_once(TRAIN.stopped):

@@ -26,7 +26,7 @@ def make_model(
         count: called with how many parts of a component are loaded, of how many, and what they are.
 
     Raises:
-        UserError: the device is not available, or the user has no access to the weights.
+        UserError: the device is not available.
     """
     config, train, shares = checked.config, checked.config.train, None
     if checked.memory is not None:
@@ -42,5 +42,4 @@ def make_model(
     device = pick_device(config.device)
     model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
-    model.check_access()
     return model

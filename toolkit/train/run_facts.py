@@ -137,10 +137,16 @@ def shorten_list(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _as_one_process(config: Mapping[str, Any], world: int) -> dict[str, Any]:
-    """The settings with which one process does what so many do together: it accumulates as many times more batches."""
-    train = config["train"]
-    return {**config, "train": {**train, "gradient_accumulation": train["gradient_accumulation"] * world}}
+def _as_one_process(config: Any, world: Any) -> Any:
+    """The settings with which one process does what so many do together: it accumulates as many times more batches.
+
+    Damaged settings are returned as they are: comparing them names what is wrong.
+    """
+    train = config.get("train") if isinstance(config, Mapping) else None
+    batches = train.get("gradient_accumulation") if isinstance(train, Mapping) else None
+    if isinstance(train, Mapping) and isinstance(batches, int) and isinstance(world, int):
+        return {**config, "train": {**train, "gradient_accumulation": batches * world}}
+    return config
 
 
 def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:

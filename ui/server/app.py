@@ -59,5 +59,5 @@ def create_app(options: Options) -> FastAPI:
     app.include_router(guarded)
     app.include_router(files.router, dependencies=[Depends(require_cookie)], responses=_REFUSALS)
     app.include_router(page.router)
-    app.add_middleware(Guard, hosts=options.hosts)
+    app.add_middleware(Guard, hosts=options.hosts, opens_api=app.state.keys.opens_api)
     return app

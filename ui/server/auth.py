@@ -14,7 +14,6 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from toolkit.files import write_text
 from ui.server.refusal import Refusal
 
 COOKIE = "flux2_trainer_files"
@@ -70,10 +69,16 @@ def read_token(path: Path) -> str:
 def write_secret(path: Path, text: str) -> None:
     """A file that only this user can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    path.chmod(0o600)
-    write_text(path, text)  # keeps the mode of the file that it replaces
+    temporary = path.with_name(f".part-{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # from its first byte on
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def keys_of(request: Request) -> Keys:

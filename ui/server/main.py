@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import socket
+import sqlite3
 import sys
 import threading
 import webbrowser
@@ -15,6 +16,7 @@ from pathlib import Path
 from toolkit.extension import REPOSITORY
 from ui.server.auth import MIN_LISTEN_TOKEN, read_token
 from ui.server.options import PORT, Options
+from ui.server.store import Store
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 TOKEN_VARIABLE = "FLUX2_TRAINER_TOKEN"
@@ -35,7 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_refusal(given, error), file=sys.stderr)
         return 2
     os.chdir(REPOSITORY)  # where jobs are started: what a job text names is looked for from here
-    token = options.token or read_token(options.store / "token")
+    try:
+        token = options.token or read_token(options.store / "token")
+        notice = Store(options.store / "index.sqlite").try_out()
+    except (OSError, sqlite3.Error) as error:
+        print(f"--store {options.store} cannot be used: {error}. Mend that, or choose another one.", file=sys.stderr)
+        server.close()
+        return 2
+    if notice:
+        print(notice, file=sys.stderr)
     host = "127.0.0.1" if given.listen in (None, "0.0.0.0", "::") else given.listen
     address = f"http://{host}:{server.getsockname()[1]}/#token={token}"
     print(f"The page is at  {address}", flush=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from toolkit.config.reading.parse import shortened
 from ui.server.refusal import Refusal
 
 TRASH = ".trash"
+_LONGEST = 300  # characters of a path that are shown
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
 
 
@@ -49,8 +51,8 @@ class Roots:
         folder = path if path.is_absolute() else Path.cwd() / path
         named = ", ".join(map(str, self.folders))
         return (
-            f"{path} is outside the folders that this server may use ({named}). "
-            f"Start it with --root {folder.parent} to allow it."
+            f"{shortened(str(path), _LONGEST)} is outside the folders that this server may use ({named}). "
+            f"Start it with --root {shortened(str(folder.parent), _LONGEST)} to allow it."
         )
 
 

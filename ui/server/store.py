@@ -17,6 +17,17 @@ import psutil
 Place = Literal["", "queued", "paused"]
 Wish = Literal["", "stop", "pause", "kill"]
 _NETWORK_DRIVES = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs"}
+_TIMEOUT_S = 10.0  # for another program that writes
+_PASSING = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, folder TEXT NOT NULL, place TEXT NOT NULL DEFAULT '', gpu INTEGER, position REAL NOT NULL
@@ -64,16 +75,31 @@ class Store:
         self._lock = threading.RLock()
 
     def open(self, *, is_new: bool = False) -> None:
-        """Open the file, or make it. With `is_new` what it holds is put aside first."""
+        """Open the file, or make it. With `is_new` what it holds is put aside first.
+
+        Raises:
+            OSError, sqlite3.OperationalError: it is sound, as far as can be told, but cannot be opened now.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if is_new and self.path.exists():
             self._put_aside("former")
         try:
             self._db = self._connect()
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if _is_passing(error):
+                raise
             aside = self._put_aside("damaged")
             self.notice = f"The index was damaged and is now {aside.name}. A new one was made; waiting jobs are drafts."
             self._db = self._connect()
+
+    def try_out(self) -> str | None:
+        """Open the file, write into it, and close it. Returns the notice; raises as `open` does."""
+        self.open()
+        try:
+            self.set_fact("tried", str(time.time()))
+        finally:
+            self.close()
+        return self.notice
 
     def close(self) -> None:
         """Close the file."""
@@ -143,7 +169,7 @@ class Store:
             yield self._db
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, check_same_thread=False, timeout=10.0)
+        db = sqlite3.connect(self.path, check_same_thread=False, timeout=_TIMEOUT_S)
         try:
             db.row_factory = sqlite3.Row
             # A log beside the file is quicker, but spoils it on drives that have no shared memory.
@@ -153,7 +179,10 @@ class Store:
             db.executescript(_TABLES)
             db.execute("SELECT id, folder, place, gpu, position, arguments, wish, wished FROM jobs LIMIT 1")
             list(map(_entry, db.execute("SELECT * FROM jobs")))
-        except (sqlite3.DatabaseError, ValueError, TypeError, IndexError) as error:
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        except (ValueError, TypeError, IndexError) as error:
             db.close()
             raise sqlite3.DatabaseError(str(error)) from error
         return db
@@ -177,6 +206,12 @@ def _entry(row: Any) -> Entry:
         wish=row["wish"],
         wished=float(row["wished"]),
     )
+
+
+def _is_passing(error: sqlite3.Error) -> bool:
+    """Whether the place is to blame and not the file: no room, no permission, or another program that writes."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _PASSING
 
 
 def _is_on_network(path: Path) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ui.server.schemas import Message
 
-_KEPT = 10_000
+_KEPT, _KEPT_BYTES = 10_000, 16_000_000
 _MOST_READERS = 256
 _KEEP_ALIVE_S = 15.0
 RETRY_MS = 1000
@@ -33,7 +33,8 @@ class Hub:
 
     def __init__(self) -> None:
         self.boot = secrets.token_hex(4)
-        self._ring: deque[Sent] = deque(maxlen=_KEPT)
+        self._ring: deque[Sent] = deque()
+        self._num_bytes = 0
         self._number = 0
         self._lock = threading.Lock()
         self._wake: dict[int, Callable[[], None]] = {}
@@ -49,7 +50,12 @@ class Hub:
         data = message.model_dump_json(exclude_none=True).encode("utf-8", "replace")
         with self._lock:
             self._number += 1
+            if len(self._ring) == _KEPT:
+                self._drop_oldest()
             self._ring.append(Sent(self._number, topic, data))
+            self._num_bytes += len(data)
+            while self._num_bytes > _KEPT_BYTES and len(self._ring) > 1:
+                self._drop_oldest()
             wake = list(self._wake.values())
         for call in wake:
             with contextlib.suppress(RuntimeError):  # its loop has just ended
@@ -100,6 +106,9 @@ class Hub:
                     yield b": here\n\n"
         finally:
             self._wake.pop(key, None)
+
+    def _drop_oldest(self) -> None:
+        self._num_bytes -= len(self._ring.popleft().data)
 
     def _after(self, seen: int) -> list[Sent]:
         fresh = []

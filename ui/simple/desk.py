@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.units import duration
-from ui.server.jobs.files import sample_files
+from ui.server.jobs.files import file_id, find_file, sample_files
+from ui.server.jobs.job import Job
+from ui.server.refusal import Refusal
 from ui.server.routes.check import report
 from ui.server.schemas import CheckReport, CheckRequest, JobDetail, JobRequest
 from ui.server.services import Services
@@ -80,9 +82,18 @@ class Desk:
         registry = self.services.registry
         job = registry.get(job_id)
         page = log_page(job, None, _LOG_LINES, "")
-        newest = sample_files(job)[-_MOST_SAMPLES:][::-1]
+        newest = [found for found in sample_files(job)[-_MOST_SAMPLES:][::-1] if _is_own(job, found.path)]
         samples = tuple((found.path, f"step {found.step:,}, prompt {found.index + 1}") for found in newest)
         return View(detail_of(job, registry.row(job)), "\n".join(page.lines), samples)
+
+
+def _is_own(job: Job, path: Path) -> bool:
+    """False for a link that leads out of the folder of its job."""
+    try:
+        find_file(job, file_id(job, path))
+    except Refusal:
+        return False
+    return True
 
 
 def describe(view: View) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from PIL import Image
 from toolkit.cards import ModelCard, find_cards
 from toolkit.errors import UserError
 from ui.server.refusal import Refusal
-from ui.simple.desk import Desk, describe, describe_check
+from ui.server.views.thumbs import shrunk
+from ui.simple.desk import Desk, View, describe, describe_check
 from ui.simple.job_text import SIZES, Choices, job_name, job_text, suggested_steps
 from ui.simple.pictures import add_files, captions, write_captions
 
@@ -144,7 +147,7 @@ class _Handlers:
         """The pictures that a name has already."""
         try:
             return [list(row) for row in captions(self._folder(name))]
-        except UserError:
+        except (UserError, OSError):
             return gr.skip()
 
     def write(self, name: str, rows: list[list[Any]]) -> Any:
@@ -187,6 +190,8 @@ class _Handlers:
             self.desk.stop(job_id)
         except Refusal as refusal:
             return _words(refusal)
+        except OSError as error:
+            return str(error)
         return "Stopping: it finishes its step and saves."
 
     def open(self) -> Any:
@@ -202,12 +207,14 @@ class _Handlers:
             view = self.desk.look(job_id)
         except Refusal as refusal:
             return _words(refusal), gr.skip(), "", seen
+        except OSError as error:
+            return str(error), gr.skip(), "", seen
         newest = (job_id, str(view.samples[0][0]) if view.samples else "")
-        pictures = gr.skip() if newest == tuple(seen) else [(_thumb(path), text) for path, text in view.samples]
+        pictures = gr.skip() if newest == tuple(seen or ()) else _thumbs(view)
         return describe(view), pictures, view.log, newest
 
     def _folder(self, name: str) -> Path:
-        return self.desk.datasets / job_name(name)
+        return self.desk.datasets / job_name(name or "")
 
     def _text(
         self, arch: str, name: str, trigger: str, size: str, steps: Any, rank: Any, lr: Any, prompts: str, rows: Any
@@ -221,7 +228,7 @@ class _Handlers:
             if not value or value <= 0:
                 raise UserError(f"{label}: write a number above 0.")
         chosen = Choices(
-            name=name,
+            name=name or "",
             trigger=trigger or "",
             folder=folder,
             output=self.desk.output,
@@ -246,10 +253,13 @@ def _filled(rows: list[list[Any]] | None, folder: Path) -> list[list[Any]]:
     return [row for row in rows or [] if row and row[0] in known]
 
 
-def _thumb(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.thumbnail((_THUMB_PX, _THUMB_PX))
-        return image.convert("RGB")
+def _thumbs(view: View) -> list[tuple[Image.Image, str]]:
+    """The pictures of a job, small; one that is damaged is left out."""
+    shown: list[tuple[Image.Image, str]] = []
+    for path, text in view.samples:
+        with contextlib.suppress(Refusal, OSError):
+            shown.append((Image.open(io.BytesIO(shrunk(path, _THUMB_PX))), text))
+    return shown
 
 
 def _words(refusal: Refusal) -> str:

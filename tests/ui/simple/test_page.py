@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,3 +82,22 @@ def test_a_job_is_made_checked_trained_left_and_stopped_from_the_page(address: s
     bundle, _ = newest_bundle(work / "output" / "from_the_page", is_thorough=True)
     assert bundle is not None
     assert 0 < bundle.step < 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "evil.test"}, 403),
+        ({"Origin": "http://evil.test"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_pages_of_other_addresses_are_kept_away(address: str, headers: dict[str, str], status: int) -> None:
+    request = urllib.request.Request(f"{address}config", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == status
+    except urllib.error.HTTPError as error:
+        assert error.code == status

@@ -19,6 +19,7 @@ from toolkit.train.tasks.sample_info import read_info
 from ui.server.jobs.text import TextFolder
 from ui.server.refusal import Refusal, from_error
 from ui.server.schemas import Imported, ImportRequest
+from ui.server.views.thumbs import MOST_PIXELS
 from ui.server.words import clean
 
 _TEXTS = (".yaml", ".yml", ".json", ".jsonc")
@@ -144,6 +145,8 @@ def _embedded(content: bytes) -> dict[str, Any]:
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP")) as image:
+            if image.width * image.height > MOST_PIXELS:  # what follows the pixels is found by decoding them
+                raise Refusal(422, "The picture has too many pixels to be looked into.", "base64")
             found: dict[str, Any] = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
             found |= read_info(image)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, Image.DecompressionBombError) as error:

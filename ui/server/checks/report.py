@@ -29,17 +29,20 @@ from ui.server.schemas import (
 from ui.server.words import clean
 
 
-def report_of(found: Found, estimate: Estimate | None, tree: Any = None) -> CheckReport:
+def report_of(
+    found: Found, estimate: Estimate | None, tree: Any = None, *, environment: Mapping[str, str] = os.environ
+) -> CheckReport:
     """All that is to be said of a job before it starts.
 
     Args:
         found: by the trainer's check.
         estimate: how long it will take.
-        tree: the job as written, for the changes that mend its mistakes.
+        tree: the job as written, for the changes that fix its problems.
+        environment: variables that its run will have.
     """
     facts = found.facts
     process: Mapping[str, Any] = facts["processes"][0] if facts["processes"] else {}
-    download = _download(found.config)
+    download = _download(found.config, environment)
     resume = process.get("resume") or {}
     folder = process.get("output_folder")
     return CheckReport(
@@ -140,14 +143,14 @@ def _memory(memory: Mapping[str, Any] | None) -> MemoryReport | None:
     )
 
 
-def _download(config: JobConfig | None) -> Download | None:
+def _download(config: JobConfig | None, environment: Mapping[str, str]) -> Download | None:
     if config is None:
         return None
     process = config.config.process[0]
     if not isinstance(process, TrainingProcessConfig):
         return None
     card = find_cards().get(process.model.arch)
-    return None if card is None else download_of(card, process.model.name_or_path, os.environ)
+    return None if card is None else download_of(card, process.model.name_or_path, environment)
 
 
 def _free(folder: str | None) -> int | None:

@@ -48,7 +48,11 @@ class Actions:
             if folder.exists() and any(folder.iterdir()):
                 raise Refusal(409, [self._taken(folder, request.yaml)])
             write_text(folder / JOB_FILE, request.yaml)
-            write_notes(folder, new_notes())
+            try:
+                write_notes(folder, new_notes())
+            except OSError:
+                (folder / JOB_FILE).unlink(missing_ok=True)  # else the name would be taken by a job that nobody sees
+                raise
             job = self.registry.add(folder)
             self._put(job, gpu=request.gpu)
             if request.start:
@@ -105,7 +109,7 @@ class Actions:
         with self.registry.lock:
             self._see(job)
             if job.is_live:
-                ask(job, "stop")
+                self._ask_to_stop(job)
                 self._put(job, wish="stop", wished=time.time(), place="")
             elif job.state in ("queued", "paused"):
                 self._put(job, place="")
@@ -119,7 +123,7 @@ class Actions:
         with self.registry.lock:
             self._see(job)
             if job.is_live:
-                ask(job, "stop")
+                self._ask_to_stop(job)
                 entry = self.store.entry(job.id)
                 place = entry.position if entry is not None and entry.position else self.store.place_last()
                 self._put(job, wish="pause", wished=time.time(), place="paused", position=place)
@@ -164,6 +168,11 @@ class Actions:
             Refusal: a run works in it.
         """
         with self.registry.lock, self._alone(job, "It cannot be deleted while it runs. Stop it first."):
+            inner = next(
+                (it for it in self.registry.all() if it.is_live and it.folder.is_relative_to(job.folder)), None
+            )
+            if inner is not None:
+                raise Refusal(409, f"{inner.folder} lies in it, and runs. Stop that one first.")
             trash = job.root / TRASH
             target = trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}-{job.folder.name}"
             move(job.folder, target)
@@ -260,6 +269,11 @@ class Actions:
         if not bundle.has_state:
             what = f"Of step {step} only the weights were kept, not the state that a run needs to resume."
             raise Refusal(409, what, "checkpoint")
+
+    def _ask_to_stop(self, job: Job) -> None:
+        """Once: a second signal ends a run at once, and a second command may be found by the next run."""
+        if job.state != "stopping":
+            ask(job, "stop")
 
     def _see(self, job: Job) -> None:
         if not job.folder.is_dir():

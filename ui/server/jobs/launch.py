@@ -28,6 +28,7 @@ LAUNCH_FILE = ".ui.launch"
 LOCK_FILE = ".ui.lock"
 LOG_FILE = "log.txt"
 _ROTATED_BYTES = 100_000_000
+_LATEST = 1e11  # seconds since 1970: a damaged file must not name a time without an end
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,15 @@ def read_launch(folder: Path) -> Launch | None:
     try:
         found: Any = json.loads((folder / LAUNCH_FILE).read_text(encoding="utf-8"))
         process = found["process"]
+        gpu, code = found["gpu"], found["exit_code"]
         return Launch(
-            time=float(found["time"]),
+            time=min(float(found["time"]), _LATEST),
             process=None if process is None else ProcessIdentity(**process),
-            gpu=found["gpu"],
-            log_offset=int(found["log_offset"]),
-            exit_code=found["exit_code"],
+            gpu=None if gpu is None else int(gpu),
+            log_offset=max(0, int(found["log_offset"])),
+            exit_code=None if code is None else int(code),
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 
@@ -138,7 +140,7 @@ def is_alive(folder: Path, launch: Launch) -> bool:
     if sys.platform == "win32":
         return launch.process is not None and launch.process.is_alive() is True
     try:
-        os.close(_take(folder))
+        os.close(_take(folder, is_shared=True))  # two that look at once are not taken for a run by each other
     except BlockingIOError:
         return True
     except OSError:
@@ -179,7 +181,7 @@ def output_of(folder: Path, launch: Launch, *, most_bytes: int = 20_000) -> str:
         return ""
 
 
-def _take(folder: Path, *, patience_s: float = 0.0) -> int:
+def _take(folder: Path, *, patience_s: float = 0.0, is_shared: bool = False) -> int:
     """A handle that holds the folder's lock.
 
     Raises:
@@ -193,7 +195,7 @@ def _take(folder: Path, *, patience_s: float = 0.0) -> int:
     until = time.monotonic() + patience_s
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= until:
                 os.close(handle)

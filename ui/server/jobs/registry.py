@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ui.server.jobs.files import SAMPLES, file_id
-from ui.server.jobs.folders import FolderFinder, job_id
+from ui.server.jobs.folders import JOB_FILE, FolderFinder, job_id
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Running
 from ui.server.jobs.rows import row_of
@@ -158,13 +158,17 @@ class Registry:
         self._tell_events(job, events)
 
     def _find(self) -> None:
-        folders = set(self._finder.find())
+        folders = set(self._finder.find()) | self._remembered()
         known = {job.folder: job for job in self._jobs.values()}
         for folder in folders - known.keys():
             self._add(folder)
         for folder in known.keys() - folders:
             if not folder.is_dir():
                 self._drop(known[folder])
+
+    def _remembered(self) -> set[Path]:
+        """Folders that the index knows, also where they lie deeper, or among more, than is walked through."""
+        return {entry.folder for entry in self.store.entries().values() if (entry.folder / JOB_FILE).is_file()}
 
     def _add(self, folder: Path) -> Job | None:
         root = self.roots.root_of(folder)

@@ -20,7 +20,7 @@ from ui.server.machine import Cards, ram
 
 PAUSED = "queue_paused"
 _TICK_S = 0.5
-_AFTER_A_START_S = 1.0
+_KEPT_PEAKS = 256
 
 log = logging.getLogger("ui.server")
 
@@ -142,7 +142,9 @@ class Scheduler:
             return ""  # the trainer says better what is wrong
         key = sha256_json(text)
         if key not in self._peaks:
-            self._peaks[key] = self.checker.peaks(text)
+            while len(self._peaks) >= _KEPT_PEAKS:
+                del self._peaks[next(iter(self._peaks))]
+            self._peaks[key] = self._predicted(job, text)
         peaks = self._peaks[key]
         if peaks is None:
             return ""
@@ -155,6 +157,14 @@ class Scheduler:
         if free < memory <= total:
             return f"Waits for RAM: it needs {gigabytes(memory)} GB, and {gigabytes(free)} GB are free."
         return ""
+
+    def _predicted(self, job: Job, text: str) -> tuple[int, int] | None:
+        """What a job takes. A check that breaks down must not hold up the queue: the job itself says what is wrong."""
+        try:
+            return self.checker.peaks(text)
+        except Exception:
+            log.exception("%s cannot be checked", job.folder)
+            return None
 
     def _start(self, job: Job, slot: int | None) -> None:
         registry = self.registry

@@ -91,7 +91,7 @@ def read_owner(folder: Path) -> dict[str, Any]:
     for name in (CLAIM_FILE, LOCK_FILE):
         try:
             owner = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(owner, dict) and owner:
             return owner
@@ -119,6 +119,9 @@ def judge(signs: Signs, now: float) -> tuple[JobState, str]:
 
 def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str]:
     summary, entry = signs.summary, signs.entry
+    process = signs.process if is_recorded else signs.launch.process if signs.launch else None
+    if process is not None and signs.wish != "kill" and _is_suspended(process):
+        return "unresponsive", f"The process {process.pid} was suspended{_at(signs)}. Continue it, or stop it at once."
     if entry is not None and signs.wish:
         since = ago(now - entry.wished)
         if signs.wish == "kill":
@@ -131,9 +134,6 @@ def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str
             return "checking", f"Started {ago(now - launched)} ago: job and data are being checked."
         return "stopping", "It has ended its work and is about to leave."
     started = number(signs.run.start.get("time")) if signs.run else None
-    process = signs.process
-    if process is not None and _is_suspended(process):
-        return "unresponsive", f"The process {process.pid} was suspended{_at(signs)}. Continue it, or stop it at once."
     if summary.job_time < (started or 0.0) - 1.0:
         return "starting", f"Started {ago(now - (started or now))} ago."
     state, what = _phase(summary)

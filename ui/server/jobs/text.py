@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.reading.locations import Location, text_of, value_at
 from toolkit.config.reading.parse import parse_file
-from toolkit.config.reading.placeholders import expand_variables, fill_name
+from toolkit.config.reading.placeholders import expand_variables, fill_name, redact
 from toolkit.config.reading.places import nearest_place, places_of
 from toolkit.config.sample_prompt import FLAG
 from toolkit.errors import JobError, UserError
@@ -67,10 +67,10 @@ def output_folder(tree: dict[str, Any], roots: Roots) -> Path:
         Refusal: it names none, or one outside the roots.
     """
     filled, mistakes = fill_name(tree, None)
-    expanded, _, _ = expand_variables(filled)
-    name = _value(expanded, *PROCESS, "name") or _value(expanded, "config", "name")
+    expanded, secrets, _ = expand_variables(filled)
+    name = value_in(expanded, *PROCESS, "name") or value_in(expanded, "config", "name")
     default = ProcessConfig.model_fields["training_folder"].default
-    training = _value(expanded, *PROCESS, "training_folder")
+    training = value_in(expanded, *PROCESS, "training_folder")
     if mistakes or not isinstance(name, str):
         raise Refusal(422, "The job needs a name: it becomes the name of its output folder.", "config.name")
     try:
@@ -82,6 +82,8 @@ def output_folder(tree: dict[str, Any], roots: Roots) -> Path:
         folder = folder.expanduser()
     except RuntimeError as error:
         raise Refusal(422, f"{folder}: there is no such user here.", "training_folder") from error
+    if not roots.holds(folder / name):
+        raise Refusal(422, redact(roots.refusal_of(folder / name), secrets), "training_folder")
     real = roots.require(folder / name, "training_folder")
     if real in roots.folders or any(
         part.startswith(".") for part in real.relative_to(roots.root_of(real) or "/").parts
@@ -95,13 +97,13 @@ def outside(tree: Any, roots: Roots, text: str = "") -> list[Problem]:
     if not isinstance(tree, dict):
         return []
     places = places_of(text)
-    expanded, _, _ = expand_variables(fill_name(tree, None)[0])
+    expanded, secrets, _ = expand_variables(fill_name(tree, None)[0])
     problems = []
     for location, text in _texts(expanded, ()):
         for path in _paths(location, text):
             if not roots.holds(path):
                 line, column = nearest_place(location, places) or (None, None)
-                where, what = key_of(text_of(location)), clean(roots.refusal_of(path))
+                where, what = key_of(text_of(location)), clean(redact(roots.refusal_of(path), secrets))
                 problems.append(Problem(severity="error", where=where, what=what, line=line, column=column))
     return problems
 
@@ -148,7 +150,7 @@ def edited(text: str, edits: Mapping[str, Any]) -> str:
 
 def name_key(tree: Any) -> str:
     """The key that holds a job's name: of its first process where that has one, else of the whole job."""
-    return "name" if _value(tree, *PROCESS, "name") else "config.name"
+    return "name" if value_in(tree, *PROCESS, "name") else "config.name"
 
 
 def parsed(texts: TextFolder, text: str) -> dict[str, Any]:
@@ -204,7 +206,7 @@ def _paths(location: Location, text: str) -> Iterator[Path]:
 
 
 def _as_path(text: str) -> Iterator[Path]:
-    if not text or len(text) > 4096:
+    if not text:
         return
     is_far = text.startswith(("/", "~", "\\")) or _DRIVE.match(text) or ".." in re.split(r"[\\/]", text) or "\0" in text
     try:
@@ -216,7 +218,8 @@ def _as_path(text: str) -> Iterator[Path]:
             yield Path(text)
 
 
-def _value(tree: Any, *location: str | int) -> Any:
+def value_in(tree: Any, *location: str | int) -> Any:
+    """What a parsed job says at a place; None if it says nothing there."""
     try:
         return value_at(tree, location)
     except LookupError:

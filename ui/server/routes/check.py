@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -55,4 +56,5 @@ def report(here: Services, body: CheckRequest) -> CheckReport:
     if problems:
         return unchecked(problems)
     found = here.checker.check(Asked(body.yaml, body.vram_gb, body.resume))
-    return report_of(found, estimate(found, here.registry.all()), tree)
+    environment = {**os.environ, **here.settings.environment()}
+    return report_of(found, estimate(found, here.registry.all()), tree, environment=environment)

@@ -92,8 +92,9 @@ def act(here: Here, id: Id, action: Action, body: ActionRequest) -> JobId:  # no
 def read_queue(here: Here) -> Queue:
     """The order of waiting jobs, by card."""
     order: dict[str, list[str]] = {}
+    known = {job.id for job in here.registry.all()}  # a folder that was deleted outside waits for nothing
     for entry in here.store.entries().values():
-        if entry.place:
+        if entry.place and entry.id in known:
             order.setdefault("cpu" if entry.gpu is None else str(entry.gpu), []).append(entry.id)
     return Queue(order=order, is_paused=here.store.fact(PAUSED) == "1")
 

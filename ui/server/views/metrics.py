@@ -77,6 +77,7 @@ class Columns:
         """Let go of the file."""
         if self._follower is not None:
             self._follower.close()
+        self._clear()
 
     def _older(self, num_newest: int) -> list[dict[str, Any]]:
         """What stands in older files, where there are any."""
@@ -138,8 +139,10 @@ def metrics_of(job: Job, keys: list[str], first: int | None, last: int | None, p
     with _kept_lock:
         columns = _kept.setdefault(job.id, Columns(job.folder))
         _kept.move_to_end(job.id)
-        while len(_kept) > _KEPT_JOBS:
-            _kept.popitem(last=False)[1].close()
+        dropped = [_kept.popitem(last=False)[1] for _ in range(len(_kept) - _KEPT_JOBS)]
+    for other in dropped:
+        with other.lock:  # somebody may be reading it
+            other.close()
     with columns.lock:
         columns.update()
         known = columns.columns

@@ -12,6 +12,7 @@ from toolkit.files import write_bytes
 from ui.server.refusal import Refusal
 
 SIZES = (128, 256, 512)
+MOST_PIXELS = 40_000_000  # decoded they take 160 MB at most; a PNG of 1 MB may claim far more
 _WORKERS = 2
 
 
@@ -38,18 +39,25 @@ class Thumbs:
         with contextlib.suppress(OSError):
             return kept.read_bytes()
         with self._room:
-            content = _shrunk(path, size_px)
+            content = shrunk(path, size_px)
         with contextlib.suppress(OSError):  # no room: it is made again next time
             write_bytes(kept, content)
         return content
 
 
-def _shrunk(path: Path, size_px: int) -> bytes:
+def shrunk(path: Path, size_px: int) -> bytes:
+    """A picture as WebP, its sides at most this long.
+
+    Raises:
+        Refusal: it is none that can be shown.
+    """
     from PIL import Image, ImageOps  # not needed until somebody looks at a picture
 
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
             image.draft("RGB", (size_px, size_px))
+            if image.width * image.height > MOST_PIXELS:
+                raise Refusal(409, f"{path.name} has too many pixels to be shown small. Download it.")
             small = ImageOps.exif_transpose(image).convert("RGB")
             small.thumbnail((size_px, size_px))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

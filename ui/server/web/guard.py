@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,14 +25,16 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 LARGEST_BODY = 2_500_000
 LARGEST_IMPORT = 41_500_000
+LARGEST_OF_STRANGERS = 10_000  # a token is all that they may send; the routes refuse the rest of it
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
     """The outermost layer. It also gives every answer the headers that keep a browser from guessing."""
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...], opens_api: Callable[[str], bool]) -> None:
         self.app = app
+        self.opens_api = opens_api
         self.hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,6 +61,8 @@ class Guard:
             await _answer(with_headers, *refusal)
             return
         limit = LARGEST_IMPORT if scope["path"] == "/api/import" else LARGEST_BODY
+        if not self._is_known(headers):
+            limit = LARGEST_OF_STRANGERS
         if scope["method"] in _SAFE:
             await self.app(scope, receive, with_headers)
             return
@@ -68,13 +72,17 @@ class Guard:
             return
         await self.app(scope, _replay(body, receive), with_headers)
 
+    def _is_known(self, headers: Headers) -> bool:
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        return kind.lower() == "bearer" and self.opens_api(token.strip())
+
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "").lower()
         if host not in self.hosts and host.rpartition(":")[0] not in self.hosts:
             return 403, "This server does not go by that name. Start it with --host-name NAME to allow it."
         path, method = scope["path"], scope["method"]
         is_page = method in _SAFE and not path.startswith(("/api", "/files"))
-        if not is_page and not _is_from_here(headers, host):
+        if not is_page and not is_from_here(headers, host):
             return 403, "The request comes from a page of another address, and is not carried out."
         if method in ("POST", "PUT", "PATCH") or (method == "DELETE" and _has_body(headers)):
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -85,7 +93,7 @@ class Guard:
         return None
 
 
-def _is_from_here(headers: Headers, host: str) -> bool:
+def is_from_here(headers: Headers, host: str) -> bool:
     """Whether a page of this very server asks, or a program that is no browser."""
     site = headers.get("sec-fetch-site")
     if site is not None and site.lower() not in ("same-origin", "none"):
