@@ -22,7 +22,7 @@ def test_a_sound_job_is_reported_whole(site: Site) -> None:
     assert report["datasets"][0]["num_images"] == 4
     assert report["output_folder"] == str(site.output())
     assert report["download_bytes"] == 0 and report["free_disk_bytes"] > 0
-    assert report["estimate"]["basis"] == "computed"
+    assert report["estimate"]["basis"] == "calculated"
     assert report["disk"]["checkpoints"] > 0
 
 
@@ -56,7 +56,7 @@ def test_the_next_run_of_a_kind_is_estimated_from_the_last(site: Site) -> None:
     id_ = site.make(start=True)
     site.wait(id_, "done")
     report = site.client.post("/api/check", json={"yaml": site.text("other")}).json()
-    assert report["estimate"]["basis"] == "from 1 run here"
+    assert report["estimate"]["basis"] == "based on 1 run here"
     again = site.client.post("/api/check", json={"yaml": site.text()}).json()
     assert again["resume_step"] == 6
 

@@ -36,7 +36,7 @@ def test_stopping_saves_and_the_next_start_goes_on_from_there(site: Site) -> Non
     site.act(id_, "stop")
     job = site.wait(id_, "interrupted", "done", "failed")
     assert job["state"] == "interrupted"
-    assert "It goes on from step" in job["reason"]
+    assert "Resumes from step" in job["reason"]
     site.client.put(
         f"/api/jobs/{id_}", json={"yaml": site.text(script={"step_s": 0}, train={"steps": job["progress"]["step"] + 2})}
     )
@@ -59,7 +59,7 @@ def test_a_failed_job_shows_message_remedy_and_log_and_the_queue_goes_on(site: S
     job = site.wait(first, "failed", "done")
     assert job["state"] == "failed" and "the script said so" in job["reason"]
     assert job["failure"]["message"] == "the script said so"
-    assert "checkpoint of step 3" in job["failure"]["remedy"]
+    assert "checkpoint at step 3" in job["failure"]["remedy"]
     assert "the script said so" in job["failure"]["log"]
     assert site.wait(second, "done", "failed")["state"] == "done"
 
@@ -121,7 +121,7 @@ def test_pausing_a_run_saves_frees_the_card_and_keeps_the_place(site: Site) -> N
     first = site.make("a", {"step_s": 0.05}, start=True, train={"steps": 400})
     site.wait(first, "training")
     site.act(first, "pause")
-    assert "goes on" in site.wait(first, "paused")["reason"] or site.job(first)["state"] == "paused"
+    assert "keeps its place" in site.wait(first, "paused")["reason"] or site.job(first)["state"] == "paused"
     assert site.job(first)["queue_position"] == 1
 
 

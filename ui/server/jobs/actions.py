@@ -45,7 +45,7 @@ class Actions:
         folder = self._place(request.yaml)
         with self.registry.lock:
             if folder.exists() and any(folder.iterdir()):
-                what = f"{folder} is taken. Give the job another name, or open the job that is there."
+                what = f"{folder} is already in use. Give the job another name, or open the existing job."
                 raise Refusal(409, what, "config.name")
             write_text(folder / JOB_FILE, request.yaml)
             write_notes(folder, new_notes())
@@ -64,10 +64,10 @@ class Actions:
         """
         with self.registry.lock:
             if change.yaml is not None:
-                self._must_rest(job, "Its text cannot be changed while it runs. Clone it, or stop it first.")
+                self._must_rest(job, "A running job can't be edited. Clone it, or stop it first.")
                 folder = self._place(change.yaml)
                 if folder != job.folder:
-                    what = f"With this name the output would go to {folder}. Clone the job to give it another name."
+                    what = f"With this name, the output would go to {folder}. To use another name, clone the job."
                     raise Refusal(409, what, "config.name")
                 write_text(job.folder / JOB_FILE, change.yaml)
             if change.stars is not None or change.note is not None:
@@ -91,7 +91,7 @@ class Actions:
             self._must_be_valid(job, request.checkpoint)
             arguments += ["--from-step", str(request.checkpoint)]
         with self.registry.lock:
-            self._must_rest(job, "It runs already.")
+            self._must_rest(job, "The job is already running.")
             text = self._own_text(job)
             if request.steps is not None:
                 text = edited(text, {"train.steps": request.steps})
@@ -110,7 +110,7 @@ class Actions:
             elif job.state in ("queued", "paused"):
                 self._put(job, place="")
             else:
-                raise Refusal(409, f"There is nothing to stop: {job.reason}")
+                raise Refusal(409, f"There is nothing to stop. {job.reason}")
             self.registry.refresh(job)
         self.kick()
 
@@ -126,7 +126,7 @@ class Actions:
             elif job.state == "queued":
                 self._put(job, place="paused")
             else:
-                raise Refusal(409, f"There is nothing to pause: {job.reason}")
+                raise Refusal(409, f"There is nothing to pause. {job.reason}")
             self.registry.refresh(job)
         self.kick()
 
@@ -143,7 +143,7 @@ class Actions:
         with self.registry.lock:
             self._see(job)
             if not job.is_live:
-                raise Refusal(409, f"It does not run: {job.reason}")
+                raise Refusal(409, f"The job is not running. {job.reason}")
             ask(job, command)
 
     def clone(self, job: Job, name: str | None) -> Job:
@@ -165,7 +165,7 @@ class Actions:
         Raises:
             Refusal: a run works in it.
         """
-        with self.registry.lock, self._alone(job, "It cannot be deleted while it runs. Stop it first."):
+        with self.registry.lock, self._alone(job, "A running job can't be deleted. Stop it first."):
             trash = job.root / TRASH
             target = trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}-{job.folder.name}"
             move(job.folder, target)
@@ -179,8 +179,11 @@ class Actions:
         """
         place = next((folder for folder in step_folders(job.folder) if int(folder.name) == step), None)
         if place is None:
-            raise Refusal(404, f"There is no checkpoint of step {step}.")
-        with self.registry.lock, self._alone(job, "Checkpoints cannot be deleted while the job runs. Stop it first."):
+            raise Refusal(404, f"There is no checkpoint at step {step}.")
+        with (
+            self.registry.lock,
+            self._alone(job, "Checkpoints can't be deleted while the job is running. Stop it first."),
+        ):
             try:
                 set_aside(job.folder, [read_bundle(place)])
             except BrokenBundle as broken:
@@ -235,29 +238,31 @@ class Actions:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise Refusal(409, f"{job.folder} holds no job text: neither {JOB_FILE} nor config.yaml.") from None
+            raise Refusal(409, f"{job.folder} has no job file: neither {JOB_FILE} nor config.yaml.") from None
         if path.name != JOB_FILE:
             folder = self._place(text)
             if folder != job.folder:
-                what = f"Started from here its output would go to {folder}. Start it where it was started before."
+                what = f"Started from here, its output would go to {folder}. Start it where it was started before."
                 raise Refusal(409, what)
         return text
 
     def _must_be_valid(self, job: Job, step: int) -> None:
         place = next((folder for folder in step_folders(job.folder) if int(folder.name) == step), None)
         if place is None:
-            raise Refusal(404, f"There is no checkpoint of step {step}.", "checkpoint")
+            raise Refusal(404, f"There is no checkpoint at step {step}.", "checkpoint")
         try:
             bundle = read_bundle(place)
         except BrokenBundle as broken:
-            raise Refusal(409, f"The checkpoint of step {step} cannot be used: {broken}.", "checkpoint") from broken
+            raise Refusal(409, f"The checkpoint at step {step} can't be used: {broken}.", "checkpoint") from broken
         if not bundle.has_state:
-            what = f"Of step {step} only the weights were kept, not the state that a run goes on from."
+            what = (
+                f"Only the weights were kept at step {step}, not the training state, so a run can't resume from there."
+            )
             raise Refusal(409, what, "checkpoint")
 
     def _see(self, job: Job) -> None:
         if not job.folder.is_dir():
-            raise Refusal(404, f"{job.folder} is gone. It was moved or deleted outside this page.")
+            raise Refusal(404, f"{job.folder} no longer exists. It was moved or deleted outside this page.")
         self.registry.refresh(job)
 
     def _must_rest(self, job: Job, what: str) -> None:

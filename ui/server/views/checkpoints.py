@@ -36,7 +36,7 @@ def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final
     gone = [path.name for path in bundle.output_files if not path.exists()]
     why = f"Its weights were moved or deleted: {', '.join(gone)}." if gone else ""
     if not bundle.has_state:
-        why = f"{why} Only its weights were kept: a run cannot go on from it.".strip()
+        why = f"{why} Only the weights were kept, so a run can't resume from it.".strip()
     size = sum(file_size(path) or 0 for path in bundle.files) + (file_size(final) or 0 if is_final else 0)
     return Checkpoint(
         step=bundle.step,
@@ -53,7 +53,7 @@ def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final
 
 
 def _broken(broken: BrokenBundle, thumb: str | None) -> Checkpoint:
-    what = "It was never finished: " if broken.is_unfinished else "It is damaged: "
+    what = "Incomplete: " if broken.is_unfinished else "Damaged: "
     return Checkpoint(
         step=broken.step,
         is_valid=False,
@@ -72,7 +72,7 @@ def _only_weights(job: Job, final: Path) -> Checkpoint:
     return Checkpoint(
         step=job.summary.step,
         is_valid=True,
-        why="Only its weights are here: a run cannot go on from it.",
+        why="Only the weights are here, so a run can't resume from it.",
         has_state=False,
         num_bytes=file_size(final) or 0,
         file=file_id(job, final),

@@ -46,10 +46,10 @@ def controls_of(job: Job) -> Controls:
         label = f"Stop and save at step {step:,}" if job.summary.has_stepped else "Stop"
     elif job.state == "queued":
         actions += ["stop", "pause"]
-        label = "Take out of the queue"
+        label = "Remove from queue"
     elif job.state == "paused":
         actions += ["start", "stop"]
-        label = "Take out of the queue"
+        label = "Remove from queue"
     elif job.state != "elsewhere":
         actions += ["start", "resume"] if job.runs else ["start"]
     return Controls(actions=actions, stop_label=label)
@@ -76,13 +76,13 @@ def _failure(job: Job) -> Failure:
 
 def _remedy(job: Job) -> str:
     if job.state == "refused":
-        return "Mend what is named here in the job text, then start it again."
+        return "Fix the problems below in the job's settings, then start it again."
     if job.state == "unresponsive":
-        return "Wait if the machine is busy. Otherwise stop it at once, then start it again."
+        return "If the machine is busy, wait. Otherwise force the job to stop, then start it again."
     bundle, _ = newest_bundle(job.folder, is_thorough=False)
     if bundle is not None:
-        return f"Its checkpoint of step {bundle.step:,} is there: start it again, and it goes on from that step."
-    return "It has no checkpoint yet: start it again, and it begins anew."
+        return f"Resume the job to continue from its checkpoint at step {bundle.step:,}."
+    return "There is no checkpoint yet. If you start the job again, it trains from the start."
 
 
 def _refused(log: str, reason: str) -> tuple[str, list[Problem]]:

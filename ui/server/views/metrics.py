@@ -134,7 +134,7 @@ def metrics_of(job: Job, keys: list[str], first: int | None, last: int | None, p
         Refusal: the range is empty.
     """
     if first is not None and last is not None and last < first:
-        raise Refusal(422, "`to` must not be below `from`.", "to")
+        raise Refusal(422, "`to` must not be less than `from`.", "to")
     with _kept_lock:
         columns = _kept.setdefault(job.id, Columns(job.folder))
         _kept.move_to_end(job.id)

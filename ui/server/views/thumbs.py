@@ -53,7 +53,7 @@ def _shrunk(path: Path, size_px: int) -> bytes:
             small = ImageOps.exif_transpose(image).convert("RGB")
             small.thumbnail((size_px, size_px))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Refusal(409, f"{path.name} cannot be shown: {type(error).__name__}.") from error
+        raise Refusal(409, f"{path.name} can't be shown: {type(error).__name__}.") from error
     content = io.BytesIO()
     small.save(content, format="WEBP", quality=80, method=2)
     return content.getvalue()

@@ -13,7 +13,7 @@ const TITLES: Record<string, string> = {
   loss: "Loss",
   lr: "Learning rate",
   grad_norm: "Gradient norm",
-  step_s: "Seconds a step",
+  step_s: "Seconds per step",
 };
 const FIRST = ["loss", "validation", "lr", "grad_norm", "memory", "step_s"];
 

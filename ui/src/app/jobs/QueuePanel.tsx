@@ -18,11 +18,11 @@ export function QueuePanel({ list }: { list: JobList }) {
         <h2>Queue</h2>
         {isPaused && (
           <span className="state tone-warn">
-            <Icon name="pause" /> Paused: nothing more is started
+            <Icon name="pause" /> Paused: no new jobs will start
           </span>
         )}
         <Button icon={isPaused ? "play" : "pause"} onClick={() => reorder.mutate({ order: {}, is_paused: !isPaused })}>
-          {isPaused ? "Go on" : "Pause the queue"}
+          {isPaused ? "Resume queue" : "Pause queue"}
         </Button>
       </header>
       {waiting.map(([name, jobs]) => (
@@ -39,9 +39,9 @@ function QueueList({ name, jobs, onOrder }: { name: string; jobs: JobRow[]; onOr
   const move = (from: number, to: number) => {
     if (to < 0 || to >= jobs.length || from === to) return;
     onOrder(moved(jobs, from, to).map((job) => job.id));
-    setSaid(`${jobs[from]!.name} is now number ${to + 1} of ${jobs.length}`);
+    setSaid(`${jobs[from]!.name} moved to position ${to + 1} of ${jobs.length}`);
   };
-  const title = name === "cpu" ? "Processor" : `GPU ${name}`;
+  const title = name === "cpu" ? "CPU" : `GPU ${name}`;
   return (
     <>
       <h3>{title}</h3>
