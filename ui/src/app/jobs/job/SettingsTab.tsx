@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "wouter";
 import { Button } from "../../../components/Button";
-import { Empty, ErrorCard, Waiting } from "../../../components/Page";
+import { ErrorCard, Waiting } from "../../../components/Page";
 import { useToast } from "../../../components/Toasts";
 import { useJobs } from "../../../hooks/queries";
 import type { Differences, JobDetail } from "../../../generated/api";
@@ -71,7 +71,7 @@ function DiffSection({ job }: { job: JobDetail }) {
 }
 
 function DiffTable({ diff }: { diff: Differences }) {
-  if (!diff.differences.length) return <Empty title={`No settings differ from ${diff.against}.`} />;
+  if (!diff.differences.length) return <p className="hint">No settings differ from {diff.against}.</p>;
   return (
     <div className="table-wrap">
       <table className="table">

@@ -32,7 +32,7 @@ export function Field({ view, showsPath = false }: { view: FieldView; showsPath?
       <div className="form-label">
         {isWide ? <span id={id}>{labelOf(field.key)}</span> : <label htmlFor={id}>{labelOf(field.key)}</label>}
         {showsPath && isSet && !field.is_required && (
-          <Button icon="cross" look="quiet" label={`Reset ${labelOf(field.key)} to default`} onClick={() => change(undefined)} />
+          <Button icon="undo" look="quiet" label={`Reset ${labelOf(field.key)} to default`} onClick={() => change(undefined)} />
         )}
       </div>
       <div className="form-input">

@@ -11,7 +11,7 @@ export function Costs({ report }: { report: CheckReport }) {
   if (report.licence) rows.push(["Licence", report.licence]);
   if (report.resume_step != null)
     rows.push(["Resumes", `from step ${report.resume_step.toLocaleString("en")}`, asideWords(report.superseded_steps)]);
-  if (report.output_folder) rows.push(["Output folder", report.output_folder]);
+  if (report.output_folder) rows.push(["Output", report.output_folder]);
   if (!rows.length) return null;
   return (
     <dl className="facts costs">
