@@ -40,14 +40,16 @@ def build(desk: Desk) -> gr.Blocks:
     """
     handlers = _Handlers(desk)
     cards = models()
+    first = desk.services.settings.read().default_arch
+    first = first if first in {card.arch for card in cards} else cards[0].arch
     with gr.Blocks(title="FLUX.2 trainer", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown("# FLUX.2 trainer\nDrop 10 to 50 pictures, say what each one shows, and start.")
         with gr.Row():
             with gr.Column():
                 model = gr.Dropdown(
-                    [(card.label, card.arch) for card in cards], value=cards[0].arch, label="Model", elem_id="model"
+                    [(card.label, card.arch) for card in cards], value=first, label="Model", elem_id="model"
                 )
-                about = gr.Markdown(_about(cards[0].arch))
+                about = gr.Markdown(_about(first))
                 name = gr.Textbox(
                     "my_lora", label="Name", info="Name of the output folder.", max_length=60, elem_id="name"
                 )
@@ -98,7 +100,9 @@ def build(desk: Desk) -> gr.Blocks:
             job = gr.Dropdown([], label="Job", scale=4, elem_id="job")
             stop = gr.Button("Stop and save", variant="stop", scale=1)
         state = gr.Textbox(label="State", lines=3, interactive=False, elem_id="state")
-        samples = gr.Gallery(label="Samples", columns=4, height=420, buttons=["download"], elem_id="samples")
+        samples = gr.Gallery(
+            label="Samples", columns=4, height=420, object_fit="contain", buttons=["download"], elem_id="samples"
+        )
         log = gr.Textbox(label="Log", lines=8, interactive=False, elem_id="log")
         seen = gr.State(("", ""))
         form = [model, name, trigger, size, steps, rank, lr, prompts, table]
