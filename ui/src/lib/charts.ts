@@ -40,7 +40,11 @@ function groupOf(key: string): string {
 }
 
 export function titleOf(key: string): string {
-  const words = key.replace(/_bytes$/, "").replaceAll(/[._/]/g, " ");
+  const words = key
+    .replace(/^memory\//, "")
+    .replace(/_bytes$/, "")
+    .replaceAll(/[._/]/g, " ")
+    .replaceAll(/\b(ram|gpu)\b/g, (word) => word.toUpperCase());
   return TITLES[key] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }
 
