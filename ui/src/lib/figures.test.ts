@@ -36,7 +36,7 @@ it("puts live points behind fetched ones and goes back with a resumed run", () =
 
 it("names a figure of the stream as the server names it", () => {
   const live = new LiveSeries();
-  live.add([step(1, 1), { kind: "memory", time: 2, ram_bytes: 3 }]);
+  live.add([{ kind: "step", step: 1, loss: 1 }, { kind: "memory", time: 2, ram_bytes: 3 }]);
   expect(live.keys).toContain("memory/ram_bytes");
   expect(titleOf("memory/ram_bytes")).toBe("RAM");
 });
