@@ -168,6 +168,7 @@ def test_going_on_from_a_checkpoint_moves_later_ones_aside(site: Site) -> None:
     found = site.client.get(f"/api/jobs/{id_}/checkpoints").json()["checkpoints"]
     assert [(it["step"], it["is_valid"], it["has_state"]) for it in found] == [(6, True, True), (3, True, True)]
     assert found[0]["is_final"] and found[0]["file"]
+    assert not any(it["is_final"] for it in found[1:])
     site.act(id_, "resume", 404, checkpoint=4)
     site.act(id_, "resume", checkpoint=3, steps=8)
     wait_for(lambda: len(site.job(id_)["runs"]) == 2 and site.job(id_)["state"] == "done")

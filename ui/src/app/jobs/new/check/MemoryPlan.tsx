@@ -64,7 +64,7 @@ function amount(phase: Phase, hasCard: boolean): number {
 
 /** Parts in the same order in each phase, so that a colour means the same everywhere; what no part names is the rest. */
 function partsOf(phase: Phase, names: string[], hasCard: boolean): Part[] {
-  const parts = names.map((name, place) => ({ name, value: phase.parts[name] ?? 0, series: place % 8 }));
+  const parts = names.map((name, place) => ({ name, value: phase.parts[name] ?? 0, series: place % 10 }));
   const rest = amount(phase, hasCard) - parts.reduce((sum, part) => sum + part.value, 0);
   return rest > 0 ? [...parts, { name: names.length ? "other" : "total", value: rest, series: "rest" }] : parts;
 }
