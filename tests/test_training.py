@@ -27,6 +27,7 @@ from toolkit.output.events import read_events
 from toolkit.output.run_record import read_runs
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
+from toolkit.train.tasks.sample_info import read_info
 from toolkit.weights.tensor_files import read_tensors
 
 
@@ -44,6 +45,9 @@ def test_a_lora_run_leaves_what_ai_toolkits_users_expect(tmp_path: Path) -> None
     assert {"config.yaml", "events.jsonl", "job.safetensors", "job_000000003.safetensors", "samples", "state"} <= names
     samples = sorted(path.name.partition("__")[2] for path in (output / "samples").glob("*__*.jpg"))
     assert samples == [f"{step:09d}_{index}.jpg" for step in (0, 3, 6) for index in (0, 1)]
+    with Image.open(next((output / "samples").glob("*__000000003_1.jpg"))) as picture:
+        info = read_info(picture)
+    assert (info["prompt"], info["step"], info["ss_base_model_version"]) == ("a blue square", 3, "flux2_tiny")
     with Image.open(output / "samples" / "grid.jpg") as grid:
         assert grid.width == 3 * 256
         assert grid.height > 2 * 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jobs.process.output import Output
@@ -19,6 +20,7 @@ from toolkit.train.recorder import Recorder
 from toolkit.train.resume import ResumePlan
 from toolkit.train.step import Stepper
 from toolkit.train.tasks.metadata import BaseWeights, file_metadata, published_name
+from toolkit.train.tasks.sample_info import sample_info
 from toolkit.train.tasks.sample_needs import reference_rules, sample_items
 from toolkit.train.tasks.sampling import Sampler, SampleSettings
 from toolkit.train.tasks.saver import Saver
@@ -58,9 +60,10 @@ class TrainStage:
         config, train, ranks, out = self.config, self.config.train, self.checked.start.ranks, self.out
         objective = OBJECTIVES[train.objective].load().from_config(train)
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
-        save = SaveTask(self._saver(feeder, resume), out.stages)
+        metadata = self._metadata_at(feeder)
+        save = SaveTask(self._saver(metadata, resume), out.stages)
         sample = SampleTask(
-            self._sampler(self.encoded.prompts),
+            self._sampler(self.encoded.prompts, metadata),
             config.sample,
             out.stages,
             is_first_skipped=train.skip_first_sample,
@@ -77,12 +80,15 @@ class TrainStage:
                 ranks=ranks,
             ).run(start, train.steps, stop)
 
-    def _saver(self, feeder: Feeder, resume: ResumePlan) -> Saver:
+    def _metadata_at(self, feeder: Feeder) -> Callable[[int], dict[str, str]]:
+        """What files and pictures say of the training at a step."""
+        job, model = self.checked.start.job, self.learner.model
+        base = BaseWeights(job.redact(published_name(self.config.model.name_or_path)), model.fingerprint("transformer"))
+        return lambda step: self._metadata(step, feeder.plan.epochs_done(step), base)
+
+    def _saver(self, metadata: Callable[[int], dict[str, str]], resume: ResumePlan) -> Saver:
         start, model = self.checked.start, self.learner.model
         facts = replace(self.checked.run_facts(), device=device_name(model.device))
-        base = BaseWeights(
-            start.job.redact(published_name(self.config.model.name_or_path)), model.fingerprint("transformer")
-        )
         if self.record is not None:
             bundle = str(resume.bundle.folder) if resume.bundle else None
             self.record.resumed(resume.step, bundle=bundle, device=facts.device)
@@ -92,11 +98,11 @@ class TrainStage:
             self.config.save,
             self.learner,
             facts=facts,
-            metadata=lambda step: self._metadata(step, feeder.plan.epochs_done(step), base),
+            metadata=metadata,
         )
 
-    def _sampler(self, prompts: PromptEncoder) -> Sampler:
-        config = self.config
+    def _sampler(self, prompts: PromptEncoder, metadata: Callable[[int], dict[str, str]]) -> Sampler:
+        config, start = self.config, self.checked.start
         settings = SampleSettings(
             items=sample_items(config),
             first_items=sample_items(config, first=True),
@@ -105,7 +111,13 @@ class TrainStage:
             format=config.sample.format,
             first_format=(config.first_sample or config.sample).format,
         )
-        return Sampler(self.learner, prompts, settings, folder=self.checked.start.output_folder / "samples")
+        return Sampler(
+            self.learner,
+            prompts,
+            settings,
+            folder=start.output_folder / "samples",
+            describe=lambda item, step: sample_info(item, step, metadata(step), start.job.redact),
+        )
 
     def _metadata(self, step: int, epoch: int, base: BaseWeights) -> dict[str, str]:
         job, config = self.checked.start.job, self.config

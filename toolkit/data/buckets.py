@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ class Fit:
         return replace(self, crop=(left, top))
 
 
+@functools.lru_cache(maxsize=4096)  # most pictures of a dataset have one of a few sizes
 def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> Fit:
     """The bucket of an image: at most `resolution`² pixels, never larger than the image, close to its aspect ratio.
 

@@ -50,7 +50,8 @@ def list_images(source: Path, *, leave_out: Collection[Path] = ()) -> Listing:
     listing = Listing()
     if source.is_dir():
         _walk(source, listing, seen=_identities(leave_out) - _identities([source]))
-        listing.images.sort(key=lambda path: path.relative_to(source).as_posix())
+        depth = len(source.parts)
+        listing.images.sort(key=lambda path: "/".join(path.parts[depth:]))
     elif source.is_file() and source.suffix.lower() == ".json":
         _read_json(source, listing)
     elif source.exists():
@@ -79,7 +80,8 @@ def _identities(folders: Iterable[Path]) -> set[tuple[int, int]]:
 def _walk(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
     try:
         status = folder.stat()
-        entries = sorted(folder.iterdir())
+        with os.scandir(folder) as found:  # knows which are folders without asking for each
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         listing.problems.append(Problem(str(folder), f"cannot be listed: {error.strerror or error}"))
         return
@@ -89,15 +91,23 @@ def _walk(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        ending = Path(entry.name).suffix.lower()
+        if _is_folder(entry):
             if entry.name not in SKIPPED_FOLDERS:
-                _walk(entry, listing, seen)
-        elif entry.suffix.lower() in EXTENSIONS:
-            listing.images.append(entry)
-        elif entry.suffix.lower() in OTHER_PICTURES:
-            listing.others.append(entry)
+                _walk(folder / entry.name, listing, seen)
+        elif ending in EXTENSIONS:
+            listing.images.append(folder / entry.name)
+        elif ending in OTHER_PICTURES:
+            listing.others.append(folder / entry.name)
         elif entry.name == METADATA:
-            _read_metadata(entry, listing)
+            _read_metadata(folder / entry.name, listing)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _read_metadata(source: Path, listing: Listing) -> None:

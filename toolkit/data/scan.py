@@ -224,6 +224,8 @@ def _report_small_images(
     findings.notice(
         dataset.folder_path, f"smaller than {smallest} x {smallest} pixels, trained at the original size", small
     )
+    if len(resolutions) == 1:
+        return
     repeated = [
         path
         for path, info in infos.items()

@@ -68,18 +68,20 @@ class Scan:
             sources: the folder or JSON file of each dataset.
         """
         found: dict[str, str] = {}
+        folders = [source if source.is_dir() else source.parent for source in sources]
         for example in self.examples:
             content = [example.content_hash, example.caption, *(picture.content_hash for picture in example.references)]
-            found[_name(example, sources)] = sha256_json(content)[:16]
+            found[_name(example, folders)] = sha256_json(content)[:16]
         return found
 
 
-def _name(example: Example, sources: Sequence[Path]) -> str:
-    source = sources[example.dataset_index]
-    folder = source if source.is_dir() else source.parent
+def _name(example: Example, folders: Sequence[Path]) -> str:
     path = example.path
-    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-    return name if len(sources) == 1 else f"{example.dataset_index}:{name}"
+    try:
+        name = path.relative_to(folders[example.dataset_index]).as_posix()
+    except ValueError:  # listed in a JSON file, and elsewhere
+        name = path.as_posix()
+    return name if len(folders) == 1 else f"{example.dataset_index}:{name}"
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 from toolkit.plan.memory_plan import Plan
+from toolkit.runtime.device_probe import index_of, probe_cards
 from toolkit.units import GB
 
 # Share of a card's memory that drivers leave to programs: torch reports 0.974 (8 GB cards) to 0.992 (141 GB).
@@ -53,7 +54,11 @@ def this_machine(device: str) -> Machine:
     free_ram = ram.available + own
     if not device.startswith("cuda"):
         return Machine("this machine", ram_bytes=ram.total, free_ram_bytes=free_ram)
-    import torch  # slow to import, and only needed if there is a card
+    cards = probe_cards()
+    if cards is not None:
+        card = cards[index_of(device)]
+        return Machine(card.name, card.total_bytes, card.free_bytes, ram_bytes=ram.total, free_ram_bytes=free_ram)
+    import torch  # slow to import, and only needed where the driver alone cannot tell
 
     free, total = torch.cuda.mem_get_info(device)
     name = torch.cuda.get_device_name(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from toolkit.errors import UserError
+from toolkit.runtime.device_probe import unavailable
 
 
 def pick_device(name: str) -> torch.device:
@@ -19,11 +19,10 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
-    auto = "`device: auto` uses the best available device."
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"device: {name} is not available; torch sees {torch.cuda.device_count()} CUDA devices. {auto}")
+        raise unavailable(name, torch.cuda.device_count())
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"device: mps is not available. {auto}")
+        raise unavailable(name, 0)
     return device
 
 

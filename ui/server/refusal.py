@@ -82,6 +82,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's, for a body that is not UTF-8
+        return await _unreadable(request, error)
     return _one(error.status_code, str(error.detail), headers=error.headers)
 
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import io
 import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+import yaml
 from PIL import Image, PngImagePlugin
 
 from tests.test_architecture import HEAVY
-from tests.ui.server.conftest import ROOT, Site
+from tests.toolkit.runtime.test_device_probe import ADA, card_machine
+from tests.ui.server.conftest import ROOT, Site, wait_for
+from toolkit.config import NetworkConfig, SampleItem
+from toolkit.train.tasks.metadata import file_metadata
+from toolkit.train.tasks.sample_info import sample_info
+from toolkit.train.tasks.sampling import save_image
 
 
 def test_a_sound_job_is_reported_whole(site: Site) -> None:
@@ -35,6 +44,37 @@ def test_mistakes_have_line_column_and_key(site: Site) -> None:
         problem = found[f"train.{key}"]
         assert lines[problem["line"] - 1].strip().startswith(key)
         assert lines[problem["line"] - 1].index(key) == problem["column"] - 1
+
+
+def test_a_mistake_with_a_known_remedy_comes_with_the_change_that_mends_it(site: Site) -> None:
+    text = site.text(train={"lrr": 1, "optimizer": "adamww", "resolution": 64}, model={"trian": 1})
+    text = text.replace("flux2_tiny\n", "flux2_tinny\n")
+    report = site.client.post("/api/check", json={"yaml": text}).json()
+    fixes = {problem["where"]: problem["fix"] for problem in report["problems"]}
+    assert fixes["train.optimizer"] == {"label": "Use adamw", "edits": {"train.optimizer": "adamw"}, "renames": {}}
+    assert fixes["model.arch"]["edits"] == {"model.arch": "flux2_tiny"}
+    assert fixes["model.trian"] is None
+    text = site.text(train={"batchsize": 1, "optimiser": "adamw", "linear": 4})
+    report = site.client.post("/api/check", json={"yaml": text}).json()
+    fixes = {problem["where"]: problem["fix"] for problem in report["problems"]}
+    assert fixes["train.optimiser"] == {
+        "label": "Rename to optimizer",
+        "edits": {},
+        "renames": {"train.optimiser": "optimizer"},
+    }
+    assert fixes["train.batchsize"] is None  # batch_size is there already
+    assert fixes["train.linear"] is None  # and so is network.linear
+
+
+def test_a_job_that_does_not_fit_and_one_whose_name_is_taken_come_with_a_fix(site: Site) -> None:
+    text = site.text(model={"arch": "flux2_klein_4b", "name_or_path": "black-forest-labs/FLUX.2-klein-base-4B"})
+    report = site.client.post("/api/check", json={"yaml": text, "vram_gb": 8}).json()
+    (problem,) = [it for it in report["problems"] if it["severity"] == "error"]
+    assert problem["fix"]["edits"] == report["memory"]["ways"][0]["settings"]
+    site.make()
+    answer = site.client.post("/api/jobs", json={"yaml": site.text()})
+    assert answer.status_code == 409
+    assert answer.json()["problems"][0]["fix"]["edits"] == {"config.name": "job_2"}
 
 
 def test_a_text_that_is_no_yaml_is_told_with_its_place(site: Site) -> None:
@@ -61,10 +101,44 @@ def test_the_next_run_of_a_kind_is_estimated_from_the_last(site: Site) -> None:
     assert again["resume_step"] == 6
 
 
+def test_a_run_on_another_device_says_nothing_of_how_long_this_one_takes(site: Site) -> None:
+    site.wait(site.make(start=True), "done")
+    record = site.output() / "runs.jsonl"
+    text = record.read_text(encoding="utf-8")
+    assert '"device": "cpu"' in text
+    record.write_text(text.replace('"device": "cpu"', '"device": "NVIDIA H100 80GB HBM3"'), encoding="utf-8")
+    wait_for(lambda: site.services.registry.all()[0].runs[-1].resumed["device"] != "cpu")
+    report = site.client.post("/api/check", json={"yaml": site.text("other")}).json()
+    assert report["estimate"]["basis"] == "computed"
+
+
 def test_the_server_loads_no_model_library() -> None:
     script = f"import sys, ui.server.app, ui.server.main\nprint('LOADED', *sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "LOADED", done.stderr
+
+
+def test_a_machine_with_a_card_is_checked_without_torch(tmp_path: Path) -> None:
+    """Four seconds: the first check of a model's files imports its class, in a process of its own."""
+    script = """
+import json, sys
+from pathlib import Path
+from tests.ui.server.conftest import job_text
+from ui.server.checks.checker import Asked, Checker
+from ui.server.jobs.text import TextFolder
+folder = Path(sys.argv[1])
+checker = Checker(TextFolder(folder / "texts"))
+checker.check(Asked(job_text(folder, "job", device="auto")))
+checker._elsewhere = None  # the next one must not need it
+facts = checker.check(Asked(job_text(folder, "job", device="auto"))).facts
+print(json.dumps([facts["processes"][0]["memory"]["device"], facts["processes"][0]["memory"]["machine"]["name"]]))
+print("torch" in sys.modules)
+"""
+    environment = card_machine(tmp_path, ADA, version=importlib.metadata.version("torch"))
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ['["cuda", "NVIDIA GeForce RTX 4090"]', "False"], done.stderr
 
 
 def test_our_own_job_and_one_in_json_are_imported(site: Site) -> None:
@@ -102,6 +176,33 @@ def test_a_lora_file_is_imported_by_its_metadata(site: Site) -> None:
     for bad in ("", "AAAA", base64.b64encode(b"\xff" * 20).decode(), "not base64"):
         answer = site.client.post("/api/import", json={"filename": "a.safetensors", "base64": bad})
         assert answer.status_code == 422 and answer.json()["problems"][0]["what"]
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
+def test_a_sample_of_the_trainer_becomes_a_job_like_its_own(site: Site, extension: str) -> None:
+    item = SampleItem("a red fox", "blurry", 64, 32, 7, 4.0, 20, 1.0)
+    metadata = file_metadata(
+        job_name="foxes",
+        step=300,
+        epoch=1,
+        base_model="flux2_tiny",
+        trigger_word="zorbo",
+        meta={},
+        network=NetworkConfig(linear=8, linear_alpha=4),
+        settings={"lr": 0.001, "steps": 500, "seed": 3, "num_examples": 4},
+    )
+    path = site.folder / f"sample.{extension}"
+    save_image(Image.new("RGB", (64, 32)), path, sample_info(item, 300, metadata))
+    body = {"filename": path.name, "base64": base64.b64encode(path.read_bytes()).decode()}
+    job = yaml.safe_load(site.client.post("/api/import", json=body).json()["yaml"])["config"]
+    (process,) = job["process"]
+    assert (job["name"], process["trigger_word"], process["model"]["arch"]) == ("foxes", "zorbo", "flux2_tiny")
+    assert process["network"] == {"type": "lora", "linear": 8, "linear_alpha": 4}
+    assert (process["train"], process["training_seed"]) == ({"lr": 0.001, "steps": 500}, 3)
+    assert process["sample"]["samples"] == [
+        {"prompt": "a red fox", "neg": "blurry", "seed": 7, "width": 64, "height": 32}
+        | {"guidance_scale": 4.0, "sample_steps": 20, "network_multiplier": 1.0}
+    ]
 
 
 def test_a_sample_picture_is_imported_by_its_settings(site: Site) -> None:

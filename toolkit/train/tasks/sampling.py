@@ -6,9 +6,10 @@ import contextlib
 import io
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,7 @@ from toolkit.models.condition import SampleCondition
 from toolkit.runtime.devices import autocast
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
+from toolkit.train.tasks.sample_info import save_options
 
 GRID = "grid.jpg"
 GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundreds of columns is unreadable
@@ -83,11 +85,21 @@ class Sample:
 class Sampler:
     """Draws the samples of a job with the model as it is now, without disturbing the training."""
 
-    def __init__(self, learner: Learner, embeds: PromptEmbeds, settings: SampleSettings, *, folder: Path) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        embeds: PromptEmbeds,
+        settings: SampleSettings,
+        *,
+        folder: Path,
+        describe: Callable[[SampleItem, int], Mapping[str, Any]],
+    ) -> None:
+        """`describe` gives what a picture of an item says of itself at a step, see `sample_info`."""
         self.learner = learner
         self.embeds = embeds
         self.settings = settings
         self.folder = folder
+        self.describe = describe
 
     def draw(
         self,
@@ -122,17 +134,17 @@ class Sampler:
         ):
             pipeline = model.get_generation_pipeline()
             for index, item in enumerate(items):
-                drawn(self._draw_one(pipeline, item, index, f"{step:09d}_{index}.{extension}"))
+                drawn(self._draw_one(pipeline, item, index, step, extension))
         write_grid(self.folder)
 
-    def _draw_one(self, pipeline: Any, item: SampleItem, index: int, name: str) -> Sample:
+    def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt] for prompt in item.prompts(model.card)}
         condition = SampleCondition(embeds, references=self._references(item))
         with autocast(model.device, model.dtype), self.learner.weights.multiplied(item.network_multiplier):
             image = model.generate_single_image(pipeline, item, condition, generator)
-        path = self.folder / f"{time.time_ns() // 1_000_000}__{name}"
-        save_image(image, path)
+        path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{extension}"
+        save_image(image, path, self.describe(item, step))
         return Sample(path, index, item, image.width, image.height)
 
     def _references(self, item: SampleItem) -> list[Image.Image]:
@@ -167,10 +179,10 @@ def _ends_on(stop: StopRequest, transformer: nn.Module) -> Iterator[None]:
         transformer.train()
 
 
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image file at high quality, completely or not at all."""
-    content = io.BytesIO()
-    image.save(content, format=_FORMATS[path.suffix], quality=95)
+def save_image(image: Image.Image, path: Path, info: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Write an image file at high quality, completely or not at all. `info` is what it says of itself."""
+    content, kind = io.BytesIO(), _FORMATS[path.suffix]
+    image.save(content, format=kind, quality=95, **save_options(kind, info))
     write_bytes(path, content.getvalue())
 
 

@@ -60,7 +60,7 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
     steps = max(0, process.train.steps - int((facts.get("resume") or {}).get("step", 0)))
     px = _px(facts)
     work = px * process.train.batch_size * process.train.gradient_accumulation
-    measured = _measured(process, work, jobs)
+    measured = _measured(process, work, _on_device(jobs, facts.get("memory")))
     if measured:
         middle = statistics.median(measured)
         runs = "1 run" if len(measured) == 1 else f"{len(measured)} runs"
@@ -75,6 +75,18 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
     samples = _sample_flops(process, card)
     low, high = ((steps * flops + samples) / (peak * share) for share in _SHARE)
     return Estimate(low_s=low, high_s=high * 1.2, basis="calculated")
+
+
+def _on_device(jobs: Iterable[Job], memory: Mapping[str, Any] | None) -> Iterable[Job]:
+    """The jobs that ran last on the device that this one is planned for; all if that is not known."""
+    if memory is None:
+        return jobs
+    device = memory["machine"]["name"] if memory["device"] == "cuda" else memory["device"]
+    return (
+        job
+        for job in jobs
+        if next((run.resumed["device"] for run in reversed(job.runs) if run.resumed.get("device")), None) == device
+    )
 
 
 def _measured(process: TrainingProcessConfig, work: float, jobs: Iterable[Job]) -> list[float]:

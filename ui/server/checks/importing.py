@@ -15,6 +15,7 @@ from toolkit.cards import find_cards
 from toolkit.config.reading.parse import parse_file
 from toolkit.errors import UserError
 from toolkit.migrate.migrate import migrate
+from toolkit.train.tasks.sample_info import read_info
 from ui.server.jobs.text import TextFolder
 from ui.server.refusal import Refusal, from_error
 from ui.server.schemas import Imported, ImportRequest
@@ -92,7 +93,7 @@ def _job_in(metadata: dict[str, Any]) -> dict[str, Any] | None:
             return value
         if isinstance(value, dict) and "process" in value:
             return {"job": "extension", "config": value}
-    settings = _json(metadata.get("settings"))
+    settings = _json(metadata.get("training_settings") or metadata.get("settings"))
     network, base = _json(metadata.get("network")), _json(metadata.get("base_model"))
     arch = str(metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture") or "")
     cards = find_cards()
@@ -118,7 +119,7 @@ def _job_in(metadata: dict[str, Any]) -> dict[str, Any] | None:
         if isinstance(settings.get("seed"), int):
             process["training_seed"] = settings["seed"]
     if isinstance(prompt, str):
-        keys = ("seed", "width", "height", "guidance_scale", "sample_steps")
+        keys = ("neg", "seed", "width", "height", "guidance_scale", "sample_steps", "network_multiplier")
         entry = {"prompt": prompt, **{key: _json(metadata[key]) for key in keys if key in metadata}}
         process["sample"] = {"samples": [entry]}
     name = str(metadata.get("modelspec.title") or metadata.get("ss_output_name") or "imported")
@@ -138,21 +139,15 @@ def _header(content: bytes) -> dict[str, Any]:
 
 
 def _embedded(content: bytes) -> dict[str, Any]:
-    """What a picture says of itself: text chunks of a PNG, the description in the EXIF of others."""
+    """What a picture says of itself: text chunks of a PNG, and what the trainer writes into its samples."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP")) as image:
             found: dict[str, Any] = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-            exif = image.getexif()
-            texts = [exif.get(0x010E), exif.get_ifd(0x8769).get(0x9286)]
+            found |= read_info(image)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, Image.DecompressionBombError) as error:
         raise Refusal(422, "This image can't be read.", "base64") from error
-    for text in texts:
-        raw = text.removeprefix(b"ASCII\0\0\0").decode("utf-8", "replace") if isinstance(text, bytes) else text
-        value = _json(raw)
-        if isinstance(value, dict):
-            found |= value
     return found
 
 

@@ -14,6 +14,7 @@ from toolkit.errors import Problem as Said
 from toolkit.output.disk import free_bytes
 from ui.server.checks.checker import Found
 from ui.server.checks.download import Download, download_of
+from ui.server.checks.fixes import way_to_fit, with_fix
 from ui.server.jobs.text import as_problem
 from ui.server.schemas import (
     Bucket,
@@ -28,12 +29,13 @@ from ui.server.schemas import (
 from ui.server.words import clean
 
 
-def report_of(found: Found, estimate: Estimate | None) -> CheckReport:
+def report_of(found: Found, estimate: Estimate | None, tree: Any = None) -> CheckReport:
     """All that is to be said of a job before it starts.
 
     Args:
         found: by the trainer's check.
         estimate: how long it will take.
+        tree: the job as written, for the changes that mend its mistakes.
     """
     facts = found.facts
     process: Mapping[str, Any] = facts["processes"][0] if facts["processes"] else {}
@@ -43,7 +45,7 @@ def report_of(found: Found, estimate: Estimate | None) -> CheckReport:
     return CheckReport(
         ok=bool(facts["ok"]),
         name=_or_none(facts["name"]),
-        problems=list(_problems(facts, download)),
+        problems=[with_fix(problem, tree) for problem in _problems(facts, download)],
         lines=[clean(line) for it in facts["processes"] for line in it["lines"]],
         datasets=[_table(table) for table in process.get("datasets") or ()],
         memory=_memory(process.get("memory")),
@@ -83,7 +85,11 @@ def unchecked(problems: Sequence[Problem]) -> CheckReport:
 def _problems(facts: Mapping[str, Any], download: Download | None) -> Iterable[Problem]:
     """Errors first, then warnings and notices; what is said twice is shown once."""
     parts = [facts, *facts["processes"]]
-    yield from (as_problem(Said(**it)) for part in parts for it in part["problems"])
+    for part in parts:
+        fit = way_to_fit(part.get("memory"))
+        for it in part["problems"]:
+            problem = as_problem(Said(**it))
+            yield problem.model_copy(update={"fix": fit}) if fit and it["what"] in part["refusal"] else problem
     remarks = [as_problem(Said(**it)) for part in parts for it in part["remarks"]]
     if download is not None and download.gate:
         remarks.append(Problem(severity="warning", where="model.name_or_path", what=clean(download.gate)))

@@ -1,4 +1,4 @@
-"""What people do with jobs: make, change, start, stop, copy, go on from a checkpoint, and put away."""
+"""What people do with jobs: make, change, start, stop, copy, resume from a checkpoint, and put away."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from ui.server.jobs.folders import JOB_FILE
 from ui.server.jobs.job import Job
 from ui.server.jobs.notes import new_notes, write_notes
 from ui.server.jobs.registry import Registry
-from ui.server.jobs.text import TextFolder, edited, output_folder, parsed, require_inside
+from ui.server.jobs.text import TextFolder, edited, name_key, output_folder, parsed, require_inside
 from ui.server.refusal import Refusal
 from ui.server.roots import TRASH
-from ui.server.schemas import ActionRequest, JobChange, JobRequest
+from ui.server.schemas import ActionRequest, Fix, JobChange, JobRequest, Problem
 from ui.server.store import Entry, Place, Wish
+from ui.server.words import clean
 
 _MOST_COPIES = 1000
 
@@ -45,8 +46,7 @@ class Actions:
         folder = self._place(request.yaml)
         with self.registry.lock:
             if folder.exists() and any(folder.iterdir()):
-                what = f"{folder} is already in use. Give the job another name, or open the existing job."
-                raise Refusal(409, what, "config.name")
+                raise Refusal(409, [self._taken(folder, request.yaml)])
             write_text(folder / JOB_FILE, request.yaml)
             write_notes(folder, new_notes())
             job = self.registry.add(folder)
@@ -150,11 +150,9 @@ class Actions:
         """A new draft with the same text under another name."""
         text = self._own_text(job)
         names = [name] if name else [f"{job.settings.name or job.folder.name}_{n}" for n in range(2, _MOST_COPIES)]
-        tree = parsed(self.texts, text)
-        process = tree.get("config", {}).get("process", [{}])
-        has_own = isinstance(process, list) and process and isinstance(process[0], dict) and process[0].get("name")
+        key = name_key(parsed(self.texts, text))
         for candidate in names:
-            copy = edited(text, {"name" if has_own else "config.name": candidate})
+            copy = edited(text, {key: candidate})
             if name or not self._place(copy).exists():
                 return self.make(JobRequest(yaml=copy))
         raise Refusal(409, "There are too many copies of this job. Give the copy a name.", "name")
@@ -232,6 +230,14 @@ class Actions:
         folder = output_folder(tree, self.roots)
         require_inside(tree, self.roots)
         return folder
+
+    def _taken(self, folder: Path, text: str) -> Problem:
+        what = clean(f"{folder} is already in use. Give the job another name, or open the existing job.")
+        names = (f"{folder.name}_{n}" for n in range(2, _MOST_COPIES))
+        free = next((name for name in names if not folder.with_name(name).exists()), None)
+        key = name_key(parsed(self.texts, text))
+        fix = Fix(label=f"Rename to {clean(free)}", edits={key: clean(free)}) if free else None
+        return Problem(severity="error", where="config.name", what=what, fix=fix)
 
     def _own_text(self, job: Job) -> str:
         path = job.text_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -47,18 +48,20 @@ def file_id(job: Job, path: Path) -> str:
 
 def sample_files(job: Job) -> list[SampleFile]:
     """Every sample, in the order of steps and prompts; of two at one place the newest."""
-    found: dict[tuple[int, int], SampleFile] = {}
     folder = job.folder / SAMPLES
+    return [
+        SampleFile(folder / name, int(name.partition("__")[0]) / 1000, step, index)
+        for (step, index), name in sorted(_sample_names(folder).items())
+    ]
+
+
+def _sample_names(folder: Path) -> dict[tuple[int, int], str]:
+    """Names of the samples in a folder by step and prompt."""
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - 10,000 of them
     except OSError:
-        return []
-    for name in names:
-        match = _NAME.fullmatch(name)
-        if match:
-            step, index = int(match["step"]), int(match["index"])
-            found[step, index] = SampleFile(folder / name, int(match["ms"]) / 1000, step, index)
-    return [found[place] for place in sorted(found)]
+        return {}
+    return {(int(match["step"]), int(match["index"])): match[0] for match in map(_NAME.fullmatch, names) if match}
 
 
 def newest_sample(job: Job) -> str | None:
@@ -80,13 +83,18 @@ def find_file(job: Job, id_: str) -> Path:
     raise Refusal(404, "File not found. The run may have deleted it.")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Listing:
     """The files of a job by their ids, as its folders were at one time."""
 
+    job: Job
     stamps: tuple[Any, ...]
-    by_id: dict[str, Path]
     newest: str | None
+
+    @functools.cached_property
+    def by_id(self) -> dict[str, Path]:
+        """Made when somebody opens a file: a list of 500 jobs shows one picture of each."""
+        return {file_id(self.job, path): path for path in _files(self.job)}
 
 
 _listings: OrderedDict[str, _Listing] = OrderedDict()
@@ -101,11 +109,9 @@ def _listing(job: Job) -> _Listing:
         if known is not None and known.stamps == stamps:
             _listings.move_to_end(job.id)
             return known
-    samples = sample_files(job) if stamps[1] else []
-    newest = max((it.step for it in samples), default=0)
-    picture = next((it.path for it in samples if it.step == newest), None)
-    by_id = {file_id(job, path): path for path in _files(job, samples)}
-    made = _Listing(stamps, by_id, None if picture is None else file_id(job, picture))
+    names = _sample_names(job.folder / SAMPLES) if stamps[1] else {}
+    place = min(names, key=lambda place: (-place[0], place[1]), default=None)
+    made = _Listing(job, stamps, None if place is None else file_id(job, job.folder / SAMPLES / names[place]))
     with _lock:
         _listings[job.id] = made
         while len(_listings) > _KEPT_LISTINGS:
@@ -113,7 +119,7 @@ def _listing(job: Job) -> _Listing:
     return made
 
 
-def _files(job: Job, samples: list[SampleFile]) -> Iterator[Path]:
-    yield from (sample.path for sample in samples)
+def _files(job: Job) -> Iterator[Path]:
+    yield from (sample.path for sample in sample_files(job))
     yield job.folder / SAMPLES / "grid.jpg"
     yield from sorted(job.folder.glob("*.safetensors"))

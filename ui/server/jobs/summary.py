@@ -11,6 +11,8 @@ from typing import Any
 
 from ui.server.jobs.follow import parse_lines
 
+_STEP = b'"kind": "step"'
+_READ_STEPS = 20
 _HEAD, _TAIL = 1 << 12, 1 << 13  # a server that starts reads those of every job
 
 
@@ -109,12 +111,17 @@ def read_summary(path: Path) -> Summary:
             tail = file.read(_TAIL)
     except OSError:
         return summary
-    if start > len(head):  # both ends are cut: what is in between is not read
-        summary.take(parse_lines(head.split(b"\n")[:-1]))
-        summary.take(parse_lines(tail.split(b"\n")[1:]))
-    else:
-        summary.take(parse_lines((head + tail).split(b"\n")))
+    is_cut = start > len(head)  # what is in between is not read
+    lines = [*head.split(b"\n")[:-1], *tail.split(b"\n")[1:]] if is_cut else (head + tail).split(b"\n")
+    summary.take(parse_lines(_last_steps(lines)))
     return summary
+
+
+def _last_steps(lines: list[bytes]) -> list[bytes]:
+    """The lines without the steps before the last few: a server that starts parses those of every job."""
+    steps = [number for number, line in enumerate(lines) if _STEP in line]
+    passed_over = set(steps[:-_READ_STEPS])
+    return [line for number, line in enumerate(lines) if number not in passed_over]
 
 
 def number(value: Any) -> float | None:

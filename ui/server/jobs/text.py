@@ -146,6 +146,11 @@ def edited(text: str, edits: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
+def name_key(tree: Any) -> str:
+    """The key that holds a job's name: of its first process where that has one, else of the whole job."""
+    return "name" if _value(tree, *PROCESS, "name") else "config.name"
+
+
 def parsed(texts: TextFolder, text: str) -> dict[str, Any]:
     """The tree of a job text.
 

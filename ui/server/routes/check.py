@@ -55,4 +55,4 @@ def report(here: Services, body: CheckRequest) -> CheckReport:
     if problems:
         return unchecked(problems)
     found = here.checker.check(Asked(body.yaml, body.vram_gb, body.resume))
-    return report_of(found, estimate(found, here.registry.all()))
+    return report_of(found, estimate(found, here.registry.all()), tree)

@@ -10,9 +10,9 @@ Severity = Literal["error", "warning", "notice"]
 
 
 class Body(BaseModel):
-    """What a request sends: unknown keys are refused."""
+    """What a request sends: unknown keys are refused, and so is a text where a number or yes and no belong."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Answer(BaseModel):
@@ -34,10 +34,13 @@ class Session(Answer):
 
 
 class Fix(Answer):
-    """A change that mends a problem or makes a job fit, as edits of the job text."""
+    """A change that mends a problem or makes a job fit, as edits of the job text: first new names, then values."""
 
     label: str
-    edits: dict[str, Any] = Field(description="Dotted keys of the first process, such as `model.quantize`, to values.")
+    edits: dict[str, Any] = Field(
+        description="Dotted keys of the first process, such as `model.quantize`, to values; None takes a key away."
+    )
+    renames: dict[str, str] = Field(default_factory=dict, description="Dotted keys to the last part of their new name.")
 
 
 class Problem(Answer):

@@ -23,11 +23,12 @@ _MOST_WARNINGS = 100
 def detail_of(job: Job, row: JobRow) -> JobDetail:
     """All of it."""
     stages, warnings = _told(job)
+    controls = controls_of(job)
     return JobDetail(
         **row.model_dump(),
         yaml=_text(job),
-        controls=controls_of(job),
-        failure=_failure(job) if job.state in _FAILED else None,
+        controls=controls,
+        failure=_failure(job, controls) if job.state in _FAILED else None,
         warnings=warnings,
         stages=stages,
         runs=[_run(run.start, run.resumed, run.end, run.status) for run in job.runs[-_SHOWN_RUNS:]],
@@ -51,7 +52,7 @@ def controls_of(job: Job) -> Controls:
         actions += ["start", "stop"]
         label = "Remove from queue"
     elif job.state != "elsewhere":
-        actions += ["start", "resume"] if job.runs else ["start"]
+        actions += ["start", "resume"] if _resume_step(job) is not None else ["start"]
     return Controls(actions=actions, stop_label=label)
 
 
@@ -62,7 +63,7 @@ def _text(job: Job) -> str:
         return ""
 
 
-def _failure(job: Job) -> Failure:
+def _failure(job: Job, controls: Controls) -> Failure:
     log = _log(job)
     error = job.summary.error or {}
     message = str(error.get("message") or (job.run.end.get("error") if job.run else "") or job.reason)
@@ -71,18 +72,28 @@ def _failure(job: Job) -> Failure:
         message, problems = _refused(log, job.reason)
     elif job.signs_of_launch:
         message = job.reason
-    return Failure(message=clean(message), remedy=_remedy(job), problems=problems, log=log)
+    return Failure(
+        message=clean(message), remedy=_remedy(job, can_resume="resume" in controls.actions), problems=problems, log=log
+    )
 
 
-def _remedy(job: Job) -> str:
+def _resume_step(job: Job) -> int | None:
+    """The step of the newest checkpoint that a run can resume from; None if there is none."""
+    bundle, _ = newest_bundle(job.folder, is_thorough=False) if job.folder.is_dir() else (None, [])
+    return None if bundle is None else bundle.step
+
+
+def _remedy(job: Job, *, can_resume: bool) -> str:
+    """What to do, in the words of the button that does it."""
+    button = "Resume" if can_resume else "Start"
     if job.state == "refused":
-        return "Fix the problems below in the job's settings, then start it again."
+        return f"Fix the problems below in the job's settings, then select {button}."
     if job.state == "unresponsive":
-        return "If the machine is busy, wait. Otherwise force the job to stop, then start it again."
-    bundle, _ = newest_bundle(job.folder, is_thorough=False)
-    if bundle is not None:
-        return f"Resume the job to continue from its checkpoint at step {bundle.step:,}."
-    return "There is no checkpoint yet. If you start the job again, it trains from the start."
+        return "If the machine is busy, wait. Otherwise force the job to stop; you can start it again afterwards."
+    step = _resume_step(job) if can_resume else None
+    if step is not None:
+        return f"Select Resume to continue from the checkpoint at step {step:,}."
+    return "There is no checkpoint to resume from. Select Start to train from the start."
 
 
 def _refused(log: str, reason: str) -> tuple[str, list[Problem]]:

@@ -1,5 +1,6 @@
 /** What is wrong, each with its place and a button that mends it where one is known. */
 import type { Problem } from "../generated/api";
+import type { Change } from "../lib/yamlDoc";
 import { Button } from "./Button";
 import { Icon } from "./Icon";
 import { Prose } from "./Prose";
@@ -12,7 +13,7 @@ const LOOKS = {
 
 interface Props {
   problems: Problem[];
-  onFix?: (edits: Record<string, unknown>) => void;
+  onFix?: (change: Change) => void;
   onShow?: (problem: Problem) => void;
 }
 
@@ -31,7 +32,7 @@ export function ProblemList({ problems, onFix, onShow }: Props) {
                 <Prose text={sentence(problem.what)} />
               </p>
               {problem.fix && onFix && (
-                <Button look="quiet" icon="check" onClick={() => onFix(problem.fix!.edits)}>
+                <Button look="quiet" icon="check" onClick={() => onFix(problem.fix!)}>
                   {problem.fix.label}
                 </Button>
               )}

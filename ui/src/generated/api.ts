@@ -124,11 +124,13 @@ export interface Failure {
   log: string;
 }
 
-/** A change that mends a problem or makes a job fit, as edits of the job text. */
+/** A change that mends a problem or makes a job fit, as edits of the job text: first new names, then values. */
 export interface Fix {
   label: string;
-  /** Dotted keys of the first process, such as `model.quantize`, to values. */
+  /** Dotted keys of the first process, such as `model.quantize`, to values; None takes a key away. */
   edits: Record<string, unknown>;
+  /** Dotted keys to the last part of their new name. */
+  renames?: Record<string, string>;
 }
 
 /** A card, as its driver sees it now. */

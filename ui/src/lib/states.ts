@@ -1,5 +1,5 @@
 /** What each state of a job means to a reader: word, tone, icon, and whether it lives. */
-import type { Controls, JobRow } from "../generated/api";
+import type { Controls, JobDetail, JobRow } from "../generated/api";
 
 export type JobState = JobRow["state"];
 export type Action = Controls["actions"][number];
@@ -61,4 +61,10 @@ export function groupOf(state: JobState): Exclude<Group, "all"> {
   if (isLive(state) || state === "elsewhere") return "live";
   if (state === "draft" || state === "queued" || state === "paused") return "waiting";
   return "ended";
+}
+
+/** The server's words for stopping, with the step of now: the steps since they were said came by the stream. */
+export function stopLabel({ controls, progress }: Pick<JobDetail, "controls" | "progress">): string {
+  const words = controls.stop_label || "Stop";
+  return progress ? words.replace(/step [\d,]+/, `step ${progress.step.toLocaleString("en")}`) : words;
 }

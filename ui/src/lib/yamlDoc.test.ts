@@ -1,6 +1,6 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { applyEdits, deleteIn, jobPath, parseJob, rangeOf, setIn, valueAt } from "./yamlDoc";
+import { applyEdits, applyFix, deleteIn, jobPath, parseJob, rangeOf, setIn, valueAt } from "./yamlDoc";
 
 const EXAMPLES = new URL("../../../config/examples/", import.meta.url);
 const TEXT = `# my job
@@ -112,6 +112,12 @@ describe("every example job", () => {
     expect(changedLines(text, more)).toBe(1);
     expect(deleteIn(more, jobPath("train.a_new_key"))).toBe(text);
   });
+});
+
+it("renames a key in its place, with its value and the comments around it", () => {
+  expect(changedLines(TEXT, applyFix(TEXT, { edits: {}, renames: { "train.lr": "lrr" } }))).toBe(1);
+  expect(at(applyFix(TEXT, { edits: {}, renames: { train: "trian" } }), "trian.lr")).toBe(at(TEXT, "train.lr"));
+  expect(applyFix(TEXT, { edits: {}, renames: { "train.missing": "x" } })).toBe(TEXT);
 });
 
 it("applies the edits of a fix, null takes away", () => {

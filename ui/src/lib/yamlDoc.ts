@@ -1,7 +1,10 @@
 /** Edits of a job's YAML in place: only the lines of the changed key change; comments, order and spacing stay. */
+import type { Fix } from "../generated/api";
 import { isMap, isScalar, isSeq, parseDocument, stringify, type Document, type Node, type Pair, type YAMLMap, type YAMLSeq } from "yaml";
 
 export type Path = readonly (string | number)[];
+
+export type Change = Pick<Fix, "edits" | "renames">;
 
 export interface SyntaxProblem {
   message: string;
@@ -46,7 +49,21 @@ export function deleteIn(text: string, path: Path): string {
   return checked(text, path, undefined, () => withoutKey(text, path));
 }
 
-/** Edits by dotted key, such as those of a fix: null takes a key away. */
+/** The text with a key under another name, in its place and with its comments. */
+export function renameIn(text: string, path: Path, name: string): string {
+  const parent = parseDocument(text).getIn(path.slice(0, -1), true);
+  const key = isMap(parent) ? pairOf(parent, path[path.length - 1]!)?.key : undefined;
+  if (!isNode(key) || !key.range) return text;
+  return text.slice(0, key.range[0]) + inline(name) + text.slice(key.range[1]);
+}
+
+/** What a fix changes: first new names, then values. */
+export function applyFix(text: string, { edits, renames }: Change): string {
+  const renamed = Object.entries(renames ?? {}).reduce((now, [key, name]) => renameIn(now, jobPath(key), name), text);
+  return applyEdits(renamed, edits);
+}
+
+/** Edits by dotted key: null takes a key away. */
 export function applyEdits(text: string, edits: Record<string, unknown>): string {
   return Object.entries(edits).reduce(
     (now, [key, value]) => (value === null ? deleteIn(now, jobPath(key)) : setIn(now, jobPath(key), value)),

@@ -7,17 +7,11 @@ import { Menu } from "../../../components/Menu";
 import { useToast } from "../../../components/Toasts";
 import { useAction } from "../../../hooks/useActions";
 import type { JobDetail } from "../../../generated/api";
-import { isLive, type Action } from "../../../lib/states";
+import { isLive, stopLabel, type Action } from "../../../lib/states";
 import { CloneDialog } from "./CloneDialog";
 import { DeleteItem } from "./DeleteItem";
 import { KillDialog } from "./KillDialog";
 import { ResumeDialog } from "./ResumeDialog";
-
-/** The server's words with the step of now: they came with the job, and the steps since by the stream. */
-function stopLabel({ controls, progress }: JobDetail): string {
-  const words = controls.stop_label || "Stop";
-  return progress ? words.replace(/step [\d,]+/, `step ${progress.step.toLocaleString("en")}`) : words;
-}
 
 export function JobActions({ job }: { job: JobDetail }) {
   const act = useAction();

@@ -3,6 +3,7 @@ import { Button } from "../../../components/Button";
 import { Dialog } from "../../../components/Dialog";
 import { useAction } from "../../../hooks/useActions";
 import type { JobDetail } from "../../../generated/api";
+import { stopLabel } from "../../../lib/states";
 
 export function KillDialog({ job, onClose }: { job: JobDetail; onClose: () => void }) {
   const act = useAction();
@@ -24,7 +25,10 @@ export function KillDialog({ job, onClose }: { job: JobDetail; onClose: () => vo
         </>
       }
     >
-      <p>Nothing will be saved, and all steps since the last checkpoint will be lost. To keep them, use “{job.controls.stop_label || "Stop"}” instead.</p>
+      <p>
+        Nothing will be saved, and all steps since the last checkpoint will be lost. To keep them, use “{stopLabel(job)}”
+        instead.
+      </p>
     </Dialog>
   );
 }

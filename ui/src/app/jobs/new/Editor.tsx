@@ -9,7 +9,7 @@ import { useDocument } from "../../../hooks/useDocument";
 import { useStored } from "../../../hooks/useStored";
 import { useSubmit } from "../../../hooks/useSubmit";
 import type { FormSchema, ModelInfo, Problem } from "../../../generated/api";
-import { applyEdits } from "../../../lib/yamlDoc";
+import { applyFix, type Change } from "../../../lib/yamlDoc";
 import { CheckPanel } from "./check/CheckPanel";
 import { FormContext, type FormState } from "./FormContext";
 import { FullForm } from "./FullForm";
@@ -49,7 +49,7 @@ export function Editor({ title, schema, models, first, id }: Props) {
     setText(yaml);
     toast({ text: said, action: { label: "Undo", run: () => setText(before) } });
   };
-  const fix = (edits: Record<string, unknown>) => setText(applyEdits(text, edits));
+  const fix = (change: Change) => setText(applyFix(text, change));
   const show = (problem: Problem) => {
     setWanted(problem);
     if (view === "yaml") goTo.current(problem);

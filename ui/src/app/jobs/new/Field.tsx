@@ -6,7 +6,7 @@ import { ProblemList } from "../../../components/Problems";
 import { withModel } from "../../../lib/draft";
 import { problemsAt, shownValue, type FieldView } from "../../../lib/form";
 import { promptsOf, withPrompts } from "../../../lib/prompts";
-import { applyEdits, deleteIn, jobPath, setIn } from "../../../lib/yamlDoc";
+import { applyFix, deleteIn, jobPath, setIn } from "../../../lib/yamlDoc";
 import { useForm } from "./FormContext";
 import { CheckInput, ChoiceInput, ModelInput, PromptsInput, TextInput, type InputProps } from "./inputs";
 
@@ -46,7 +46,7 @@ export function Field({ view, showsPath = false }: { view: FieldView; showsPath?
           <div id={`${id}-problems`}>
             <ProblemList
               problems={found.map((problem) => ({ ...problem, where: problem.where === path ? "" : problem.where }))}
-              onFix={(edits) => form.setText(applyEdits(form.text, edits))}
+              onFix={(change) => form.setText(applyFix(form.text, change))}
             />
           </div>
         )}

@@ -6,7 +6,7 @@ import { ProblemList } from "../../../../components/Problems";
 import type { useCheck } from "../../../../hooks/useCheck";
 import type { CheckReport, Problem } from "../../../../generated/api";
 import { count } from "../../../../lib/format";
-import type { SyntaxProblem } from "../../../../lib/yamlDoc";
+import type { Change, SyntaxProblem } from "../../../../lib/yamlDoc";
 import { DatasetTables } from "./DatasetTables";
 import { MemoryPlan } from "./MemoryPlan";
 import { Costs } from "./Costs";
@@ -16,7 +16,7 @@ interface Props {
   /** what the server refused at the last save or start */
   refused: Problem[];
   syntax: SyntaxProblem[];
-  onFix: (edits: Record<string, unknown>) => void;
+  onFix: (change: Change) => void;
   onShow: (problem: Problem) => void;
 }
 

@@ -4,10 +4,11 @@ import { Icon } from "../../../../components/Icon";
 import { Legend, StackedBar, type Part } from "../../../../components/StackedBar";
 import type { MemoryReport, Phase, Way } from "../../../../generated/api";
 import { bytes } from "../../../../lib/format";
+import type { Change } from "../../../../lib/yamlDoc";
 
 interface Props {
   memory: MemoryReport;
-  onFix: (edits: Record<string, unknown>) => void;
+  onFix: (change: Change) => void;
 }
 
 export function MemoryPlan({ memory, onFix }: Props) {
@@ -48,7 +49,7 @@ export function MemoryPlan({ memory, onFix }: Props) {
         <div className="ways">
           <h3>{memory.fits ? "Ways to use less memory" : "Ways to make it fit"}</h3>
           {memory.ways.map((way, place) => (
-            <Button key={place} icon="check" onClick={() => onFix(way.settings)}>
+            <Button key={place} icon="check" onClick={() => onFix({ edits: way.settings })}>
               {waySentence(way, hasCard)}
             </Button>
           ))}

@@ -8,7 +8,7 @@ import { EditorView } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { basicSetup } from "codemirror";
 import type { Problem } from "../../../../generated/api";
-import { applyEdits, jobPath, rangeOf } from "../../../../lib/yamlDoc";
+import { applyFix, jobPath, rangeOf } from "../../../../lib/yamlDoc";
 import type { FormState } from "../FormContext";
 import { completeJob } from "./complete";
 
@@ -95,7 +95,7 @@ export function createEditor(host: HTMLElement, { text, onChange, form }: Option
       severity: problem.severity === "notice" ? "info" : problem.severity,
       message: problem.where ? `${problem.where}: ${problem.what}` : problem.what,
       actions: problem.fix
-        ? [{ name: problem.fix.label, apply: (current) => change(applyEdits(current.state.doc.toString(), problem.fix!.edits)) }]
+        ? [{ name: problem.fix.label, apply: (current) => change(applyFix(current.state.doc.toString(), problem.fix!)) }]
         : [],
     };
   };

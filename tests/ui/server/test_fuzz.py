@@ -1,0 +1,93 @@
+"""Every route with what its schema allows and with what it does not: no server error, no answer outside the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.reliability.scale import SEED, count
+from tests.ui.server.battery import STREAMS
+from tests.ui.server.conftest import TOKEN, Site, options_for
+from ui.server.app import create_app
+from ui.server.jobs.files import file_id
+
+EXAMPLES = count(20, long=200)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+
+
+def _operations() -> list[tuple[str, str]]:
+    """Every operation of the API but the stream, which never ends; from the app's own schema."""
+    paths = create_app(options_for(Path("/nonexistent"))).openapi()["paths"]
+    return [(path, method) for path, found in paths.items() for method in found if path not in STREAMS]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with a job that has a sample; nothing is started."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    app = create_app(options_for(folder, has_scheduler=False))
+    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}, raise_server_exceptions=False) as client:
+        client.post("/api/session", json={"token": TOKEN})  # the cookie that opens files
+        yield Site(app, client, folder)
+
+
+@pytest.mark.parametrize(("path", "method"), _operations(), ids=lambda part: str(part))
+def test_an_operation_answers_as_its_schema_says(site: Site, path: str, method: str) -> None:
+    operation = schemathesis.openapi.from_dict(site.app.openapi())[path][method]
+    mode = st.sampled_from([GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+
+    @seed(SEED)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
+    def attack(data: st.DataObject) -> None:
+        case = data.draw(operation.as_strategy(generation_mode=data.draw(mode)))
+        if "id" in (case.path_parameters or {}) and data.draw(st.booleans()):
+            case.path_parameters["id"] = _known(site, path)  # else nearly all would be unknown
+        case.validate_response(_send(site.client, case), checks=CHECKS)
+
+    attack()
+
+
+def _known(site: Site, path: str) -> str:
+    """The id of a job, or of a file in it; made again where the attack has deleted it."""
+    jobs = site.client.get("/api/jobs", params={"limit": 1}).json()["jobs"]
+    id_ = str(jobs[0]["id"]) if jobs else site.make()
+    return id_ if path.startswith("/api") else file_id(site.services.registry.get(id_), site.output() / "x.safetensors")
+
+
+def _send(client: TestClient, case: Any) -> Any:
+    kwargs = case.as_transport_kwargs(base_url="http://testserver")
+    asked = requests.Request(**{key: value for key, value in kwargs.items() if key != "timeout"}).prepare()
+    headers = {key: value for key, value in asked.headers.items() if key.lower() != "content-length"}
+    body = asked.body.encode() if isinstance(asked.body, str) else asked.body
+    return client.request(str(asked.method), str(asked.url), headers=headers, content=body)
