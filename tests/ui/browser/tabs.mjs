@@ -39,7 +39,7 @@ async function openTabs(path) {
   const tabs = [await open()];
   tabs.push(await tabs[0].context().newPage());
   for (const tab of tabs) {
-    tab.setDefaultTimeout(20_000);
+    tab.setDefaultTimeout(60_000);
     const isStream = (request) => request.url().includes("/api/events");
     tab.on("request", (request) => isStream(request) && asked.add(tab));
     for (const end of ["requestfailed", "requestfinished"]) tab.on(end, (request) => isStream(request) && asked.delete(tab));
