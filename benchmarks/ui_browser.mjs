@@ -1,11 +1,13 @@
 // The page in Chromium over a large store, made by `python -m benchmarks.ui_store FOLDER`: how soon things are painted.
 //   node benchmarks/ui_browser.mjs FOLDER [RESULTS.json]
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
+import { join } from "node:path";
 import { openBrowser, Server } from "../tests/ui/browser/harness.mjs";
 
 const [folder, results] = process.argv.slice(2);
 const rows = [];
+rmSync(join(folder, "store", "thumbs"), { recursive: true, force: true }); // cold
 const server = new Server(folder);
 await server.start();
 const token = new URL(server.address).hash.split("=")[1];

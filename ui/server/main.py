@@ -119,7 +119,8 @@ def _port(text: str) -> int:
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server = socket.socket(family, socket.SOCK_STREAM)
+    # with the protocol named, asyncio sends small answers at once: else each waits 40 ms for the reader to acknowledge
+    server = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # on Windows it would let two servers share a port
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -109,7 +109,7 @@ def test_a_run_on_another_device_says_nothing_of_how_long_this_one_takes(site: S
     record.write_text(text.replace('"device": "cpu"', '"device": "NVIDIA H100 80GB HBM3"'), encoding="utf-8")
     wait_for(lambda: site.services.registry.all()[0].runs[-1].resumed["device"] != "cpu")
     report = site.client.post("/api/check", json={"yaml": site.text("other")}).json()
-    assert report["estimate"]["basis"] == "computed"
+    assert report["estimate"]["basis"] == "calculated"
 
 
 def test_the_server_loads_no_model_library() -> None:

@@ -69,12 +69,12 @@ def test_only_a_job_with_a_whole_checkpoint_offers_to_resume(site: Site) -> None
     id_ = site.make(script={"fail_at": 2}, start=True)
     job = site.wait(id_, "failed", "done")
     assert "start" in job["controls"]["actions"] and "resume" not in job["controls"]["actions"]
-    assert "press Start" in job["failure"]["remedy"]
+    assert "Select Start" in job["failure"]["remedy"]
     saved = site.make("saved", {"fail_at": 5}, start=True)
     assert "resume" in site.wait(saved, "failed", "done")["controls"]["actions"]
     next((site.output("saved") / "state").glob("*/manifest.json")).write_text("{", encoding="utf-8")
     job = site.job(saved)
-    assert "resume" not in job["controls"]["actions"] and "press Start" in job["failure"]["remedy"]
+    assert "resume" not in job["controls"]["actions"] and "Select Start" in job["failure"]["remedy"]
 
 
 def test_a_killed_run_is_told_from_one_that_ended(site: Site) -> None:
