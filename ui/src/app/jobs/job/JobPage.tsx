@@ -3,6 +3,7 @@ import { useLocation } from "wouter";
 import { Empty, ErrorCard, Page, Waiting } from "../../../components/Page";
 import { StateBadge } from "../../../components/StateBadge";
 import { TabPanel, Tabs } from "../../../components/Tabs";
+import { usePrefetchedMetrics } from "../../../hooks/useMetrics";
 import { useJob } from "../../../hooks/queries";
 import { useKeys } from "../../../hooks/useKeys";
 import type { JobDetail } from "../../../generated/api";
@@ -26,6 +27,7 @@ type Tab = keyof typeof TABS;
 
 export function JobPage({ id, tab }: { id: string; tab: string }) {
   const { data, error } = useJob(id);
+  usePrefetchedMetrics(id, tab === "overview");
   if (error && !data)
     return (
       <Page title="Job">
