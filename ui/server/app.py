@@ -20,14 +20,14 @@ from ui.server.web.guard import Guard
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problems, "description": what}
     for status, what in {
-        401: "No token, or a wrong one",
-        403: "Asked from elsewhere",
-        404: "There is no such thing",
-        409: "Not now",
+        401: "Missing or incorrect token",
+        403: "Request from another site",
+        404: "Not found",
+        409: "Not possible in the current state",
         413: "Too large",
         415: "Not JSON",
         422: "Wrong",
-        429: "Too many wrong tokens",
+        429: "Too many incorrect tokens",
     }.items()
 }
 

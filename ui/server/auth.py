@@ -51,7 +51,9 @@ class Keys:
             is_full = len(self._wrong) == _MOST_WRONG and now - self._wrong[0] < _PAUSE_S
             self._wrong.append(now)
         if is_full:
-            raise Refusal(429, f"Too many wrong tokens. Wait {_PAUSE_S:g} s, then use the address that was printed.")
+            raise Refusal(
+                429, f"Too many incorrect tokens. Wait {_PAUSE_S:g} s, then use the address the server printed."
+            )
 
 
 def read_token(path: Path) -> str:
@@ -98,11 +100,11 @@ def require_token(
         Refusal: the request comes without the token.
     """
     if authorization is None:
-        raise Refusal(401, "No token. Open the address that the server printed, which ends in #token=...")
+        raise Refusal(401, "You are not signed in. Open the address the server printed, which ends in #token=...")
     kind, _, token = authorization.partition(" ")
     if kind.lower() != "bearer" or not keys.opens_api(token.strip()):
         keys.note_wrong()
-        raise Refusal(401, "A wrong token. Open the address that the server printed once more.")
+        raise Refusal(401, "Incorrect token. Open the address the server printed again.")
 
 
 def require_cookie(

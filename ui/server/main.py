@@ -48,9 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(notice, file=sys.stderr)
     host = "127.0.0.1" if given.listen in (None, "0.0.0.0", "::") else given.listen
     address = f"http://{host}:{server.getsockname()[1]}/#token={token}"
-    print(f"The page is at  {address}", flush=True)
+    print(f"Open {address}", flush=True)
     if given.listen:
-        print("It can be reached from other machines: whoever has this address can start programs here.", flush=True)
+        print(
+            "It can be reached from other machines. Anyone with this address can start programs on this one.",
+            flush=True,
+        )
     if not given.no_browser and _has_display():
         threading.Timer(1.0, webbrowser.open, [address]).start()
     return _serve(options, server)
@@ -92,14 +95,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         nargs="?",
         const="0.0.0.0",
-        help="let other machines in, at this address of this one (default: all of its addresses)",
+        help="accept connections from other machines on this address (default: all addresses)",
     )
     parser.add_argument(
         "--host-name",
         metavar="NAME",
         action="append",
         default=[],
-        help="another name that this server goes by, such as that of a proxy before it; repeatable",
+        help="another host name of this server, such as that of a reverse proxy; repeatable",
     )
     parser.add_argument(
         "--root",
@@ -107,11 +110,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="a folder that job texts may name paths in, beside the trainer's and the current one; repeatable",
+        help="another folder that jobs may read and write, besides the trainer's and the current one; repeatable",
     )
-    parser.add_argument("--store", metavar="DIR", help="folder of the index, the token and settings (default: .ui)")
+    parser.add_argument(
+        "--store", metavar="DIR", help="folder for the index, the token and the settings (default: .ui)"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    parser.add_argument("--reindex", action="store_true", help="build the index anew: the order of the queue is lost")
+    parser.add_argument("--reindex", action="store_true", help="rebuild the index; the queue order is lost")
     return parser
 
 
@@ -124,7 +129,8 @@ def _port(text: str) -> int:
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server = socket.socket(family, socket.SOCK_STREAM)
+    # with the protocol named, asyncio sends small answers at once: else each waits 40 ms for the reader to acknowledge
+    server = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # on Windows it would let two servers share a port
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -139,10 +145,10 @@ def _listening(host: str, port: int) -> socket.socket:
 def _refusal(given: argparse.Namespace, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {given.port} is in use: the page may be open already (its address was printed when it was started). "
-            f"Else choose another one: run.py ui --port {given.port + 1}"
+            f"Port {given.port} is in use: the server may already be running (it printed its address). "
+            f"Otherwise choose another port: run.py ui --port {given.port + 1}"
         )
-    return f"Cannot listen at port {given.port}: {error.strerror or error}"
+    return f"Cannot listen on port {given.port}: {error.strerror or error}"
 
 
 def _has_display() -> bool:

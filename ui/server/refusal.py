@@ -73,7 +73,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         Problem(
             severity="error",
             where=clean(".".join(map(str, mistake.get("loc", ())[1:]))),
-            what=clean(str(mistake.get("msg", "is wrong"))),
+            what=clean(str(mistake.get("msg", "is not valid"))),
         )
         for mistake in error.errors()
     ]
@@ -96,15 +96,15 @@ async def _system(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OSError)
     place = f"{error.filename}: " if error.filename else ""
     if is_disk_full(error):
-        return _one(409, f"{place}the disk is full. Make room, then try again.")
+        return _one(409, f"{place}the disk is full. Free up some space, then try again.")
     if isinstance(error, FileNotFoundError):
-        return _one(404, f"{place}is no longer there. Reload the page.")
-    return _one(409, f"{place}{error.strerror or error}. Mend that, then try again.")
+        return _one(404, f"{place}no longer exists. Reload the page.")
+    return _one(409, f"{place}{error.strerror or error}. Fix this, then try again.")
 
 
 async def _index(request: Request, error: Exception) -> JSONResponse:
-    return _one(409, f"The index of the page cannot be written ({error}). Make room on its disk, then try again.")
+    return _one(409, f"The job index can't be written ({error}). Free up some disk space, then try again.")
 
 
 async def _unreadable(request: Request, error: Exception) -> JSONResponse:
-    return _one(422, "The request holds text that cannot be read.")
+    return _one(422, "The request contains text that can't be read.")

@@ -43,7 +43,7 @@ class Roots:
         real = Path(os.path.realpath(path))
         for part in real.relative_to(root).parts:
             if part.rstrip(" .").partition(".")[0].lower() in _RESERVED:
-                raise Refusal(422, f'"{part}" is a name that some systems keep for devices. Choose another one.', where)
+                raise Refusal(422, f'"{part}" is a reserved name on some systems. Choose another one.', where)
         return real
 
     def refusal_of(self, path: Path) -> str:
@@ -51,8 +51,8 @@ class Roots:
         folder = path if path.is_absolute() else Path.cwd() / path
         named = ", ".join(map(str, self.folders))
         return (
-            f"{shortened(str(path), _LONGEST)} is outside the folders that this server may use ({named}). "
-            f"Start it with --root {shortened(str(folder.parent), _LONGEST)} to allow it."
+            f"{shortened(str(path), _LONGEST)} is outside the folders this server may use ({named}). "
+            f"To allow it, start the server with --root {shortened(str(folder.parent), _LONGEST)}."
         )
 
 

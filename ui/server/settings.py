@@ -55,7 +55,7 @@ class SettingsFile:
         if change.hub_token is not None:
             token = change.hub_token.strip()
             if not token.isascii() or not token.isprintable() or " " in token:
-                raise Refusal(422, "A token of the hub has no spaces and no special characters.", "hub_token")
+                raise Refusal(422, "A Hugging Face token contains no spaces or special characters.", "hub_token")
             if token:
                 write_secret(self.store / _SECRET, token)
             else:

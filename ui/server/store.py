@@ -89,7 +89,10 @@ class Store:
             if _is_passing(error):
                 raise
             aside = self._put_aside("damaged")
-            self.notice = f"The index was damaged and is now {aside.name}. A new one was made; waiting jobs are drafts."
+            self.notice = (
+                f"The index was damaged and has been renamed to {aside.name}. "
+                "A new one was created; queued jobs are now drafts."
+            )
             self._db = self._connect()
 
     def try_out(self) -> str | None:

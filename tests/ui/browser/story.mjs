@@ -46,10 +46,10 @@ async function signIn() {
   await page.goto(server.address);
   await page.getByRole("heading", { name: "Home" }).waitFor();
   assert.equal(new URL(page.url()).hash, "", "the token stays in no address");
-  await page.getByText("Nothing has been trained here yet.").waitFor();
+  await page.getByText("You haven’t trained anything yet.").waitFor();
   await inspect(page, "home-empty", notes);
   await page.keyboard.press("?");
-  await page.getByRole("dialog", { name: "Keys" }).waitFor();
+  await page.getByRole("dialog", { name: "Keyboard shortcuts" }).waitFor();
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
 }
@@ -64,7 +64,7 @@ async function fillTheForm() {
   await page.getByLabel("Save every", { exact: true }).fill("20");
   await page.getByLabel("Sample every", { exact: true }).fill("10");
   for (const prompt of ["a red one", "a blue one"]) {
-    await button("Add a prompt").click();
+    await button("Add prompt").click();
     await page.getByRole("textbox", { name: /^Prompt/ }).last().fill(prompt);
   }
   await inspect(page, "new-simple", notes);
@@ -76,7 +76,7 @@ async function fillTheForm() {
 }
 
 async function checkAndMend() {
-  await page.locator(".verdict", { hasText: "mend" }).waitFor();
+  await page.locator(".verdict", { hasText: "to fix" }).waitFor();
   assert.ok(await button("Start").isDisabled(), "a job with a mistake cannot start");
   await page.getByLabel("Search settings").fill("folder path");
   await page.getByLabel("Folder path", { exact: true }).fill(join(folder, "images"));
@@ -120,7 +120,7 @@ async function lookAtSamples() {
   const viewer = page.locator("dialog.viewer");
   await viewer.waitFor();
   for (const mode of ["Wipe", "Side by side", "Blink", "Wipe"]) await viewer.getByText(mode, { exact: true }).click();
-  await viewer.getByLabel("Where the pictures meet").fill("25");
+  await viewer.getByLabel("Wipe position").fill("25");
   await inspect(page, "viewer-wipe", notes);
   await viewer.locator(".frame").hover();
   await page.mouse.wheel(0, -600);
@@ -129,7 +129,7 @@ async function lookAtSamples() {
   await viewer.waitFor({ state: "detached" });
   await page.keyboard.press("Home"); // the newest would be replaced under the pointer
   await page.locator(".picture").first().getByRole("button", { name: "Star", exact: true }).click();
-  await page.locator(".picture").first().getByRole("button", { name: "Take the star away" }).waitFor();
+  await page.locator(".picture").first().getByRole("button", { name: "Remove star" }).waitFor();
   await page.getByText("All steps").click();
   await page.locator(".matrix-button img").nth(3).waitFor();
   await inspect(page, "job-matrix", notes);
@@ -140,9 +140,9 @@ async function stopAndCrashAndResume() {
   await state(/Interrupted|Stopped/);
   await button("Resume…").waitFor();
   await server.kill();
-  await page.getByText("The server does not answer").waitFor();
+  await page.getByText("The server isn’t responding").waitFor();
   await server.start(server.port);
-  await page.getByText("The server does not answer").waitFor({ state: "detached", timeout: 30_000 });
+  await page.getByText("The server isn’t responding").waitFor({ state: "detached", timeout: 30_000 });
   forget(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/);
   await button("Resume…").click();
   const dialog = page.getByRole("dialog");

@@ -39,7 +39,7 @@ async function openTabs(path) {
   const tabs = [await open()];
   tabs.push(await tabs[0].context().newPage());
   for (const tab of tabs) {
-    tab.setDefaultTimeout(20_000);
+    tab.setDefaultTimeout(60_000);
     const isStream = (request) => request.url().includes("/api/events");
     tab.on("request", (request) => isStream(request) && asked.add(tab));
     for (const end of ["requestfailed", "requestfinished"]) tab.on(end, (request) => isStream(request) && asked.delete(tab));
@@ -67,7 +67,7 @@ async function orderQueue(page) {
   await until(async () => (await names()).join() === "waiting,failing", names);
   await page.getByLabel("Move failing up").click();
   await until(async () => (await names()).join() === "failing,waiting", names);
-  await page.getByRole("searchbox", { name: "Search jobs" }).fill("waiting");
+  await page.getByRole("searchbox", { name: "Search jobs" }).fill("failing");
   await until(async () => (await page.locator(".job-row").count()) === 1, () => "the search");
   await inspect(page, "jobs-queue", notes);
 }
@@ -75,7 +75,7 @@ async function orderQueue(page) {
 async function stopAtOnce(page, id) {
   await page.goto(`${server.base}/jobs/${id}`);
   await page.getByText("More", { exact: true }).click();
-  await page.getByRole("button", { name: "Stop at once…" }).click();
+  await page.getByRole("button", { name: "Force stop…" }).click();
   await inspect(page, "job-kill", notes);
   await page.getByRole("button", { name: "Stop without saving" }).click();
   await page.locator(".page-title .state", { hasText: /Stopped|Interrupted|Killed/ }).waitFor();

@@ -44,3 +44,8 @@ def test_a_job_is_made_watched_stopped_and_resumed_in_the_browser(folder: Path) 
 def test_tabs_share_a_stream_and_a_queue_obeys_keys(folder: Path) -> None:
     """Half a minute: two tabs, a queue, a run stopped at once, a failure that is explained."""
     tell("tabs.mjs", folder)
+
+
+def test_the_tiny_model_is_trained_by_keyboard_alone(folder: Path) -> None:
+    """A minute: real training, from the form through a stop and a resume to the last step."""
+    tell("real.mjs", folder)

@@ -31,7 +31,7 @@ def test_a_sound_job_is_reported_whole(site: Site) -> None:
     assert report["datasets"][0]["num_images"] == 4
     assert report["output_folder"] == str(site.output())
     assert report["download_bytes"] == 0 and report["free_disk_bytes"] > 0
-    assert report["estimate"]["basis"] == "computed"
+    assert report["estimate"]["basis"] == "calculated"
     assert report["disk"]["checkpoints"] > 0
 
 
@@ -96,7 +96,7 @@ def test_the_next_run_of_a_kind_is_estimated_from_the_last(site: Site) -> None:
     id_ = site.make(start=True)
     site.wait(id_, "done")
     report = site.client.post("/api/check", json={"yaml": site.text("other")}).json()
-    assert report["estimate"]["basis"] == "from 1 run here"
+    assert report["estimate"]["basis"] == "based on 1 run here"
     again = site.client.post("/api/check", json={"yaml": site.text()}).json()
     assert again["resume_step"] == 6
 
@@ -109,7 +109,7 @@ def test_a_run_on_another_device_says_nothing_of_how_long_this_one_takes(site: S
     record.write_text(text.replace('"device": "cpu"', '"device": "NVIDIA H100 80GB HBM3"'), encoding="utf-8")
     wait_for(lambda: site.services.registry.all()[0].runs[-1].resumed["device"] != "cpu")
     report = site.client.post("/api/check", json={"yaml": site.text("other")}).json()
-    assert report["estimate"]["basis"] == "computed"
+    assert report["estimate"]["basis"] == "calculated"
 
 
 def test_the_server_loads_no_model_library() -> None:

@@ -36,7 +36,7 @@ def test_stopping_saves_and_the_next_start_goes_on_from_there(site: Site) -> Non
     site.act(id_, "stop")
     job = site.wait(id_, "interrupted", "done", "failed")
     assert job["state"] == "interrupted"
-    assert "It resumes from step" in job["reason"]
+    assert "Resumes from step" in job["reason"]
     site.client.put(
         f"/api/jobs/{id_}", json={"yaml": site.text(script={"step_s": 0}, train={"steps": job["progress"]["step"] + 2})}
     )
@@ -59,7 +59,7 @@ def test_a_failed_job_shows_message_remedy_and_log_and_the_queue_goes_on(site: S
     job = site.wait(first, "failed", "done")
     assert job["state"] == "failed" and "the script said so" in job["reason"]
     assert job["failure"]["message"] == "the script said so"
-    assert "checkpoint of step 3" in job["failure"]["remedy"] and "press Resume" in job["failure"]["remedy"]
+    assert "checkpoint at step 3" in job["failure"]["remedy"] and "Select Resume" in job["failure"]["remedy"]
     assert {"start", "resume"} <= set(job["controls"]["actions"])
     assert "the script said so" in job["failure"]["log"]
     assert site.wait(second, "done", "failed")["state"] == "done"
@@ -69,12 +69,12 @@ def test_only_a_job_with_a_whole_checkpoint_offers_to_resume(site: Site) -> None
     id_ = site.make(script={"fail_at": 2}, start=True)
     job = site.wait(id_, "failed", "done")
     assert "start" in job["controls"]["actions"] and "resume" not in job["controls"]["actions"]
-    assert "press Start" in job["failure"]["remedy"]
+    assert "Select Start" in job["failure"]["remedy"]
     saved = site.make("saved", {"fail_at": 5}, start=True)
     assert "resume" in site.wait(saved, "failed", "done")["controls"]["actions"]
     next((site.output("saved") / "state").glob("*/manifest.json")).write_text("{", encoding="utf-8")
     job = site.job(saved)
-    assert "resume" not in job["controls"]["actions"] and "press Start" in job["failure"]["remedy"]
+    assert "resume" not in job["controls"]["actions"] and "Select Start" in job["failure"]["remedy"]
 
 
 def test_a_killed_run_is_told_from_one_that_ended(site: Site) -> None:
@@ -134,7 +134,7 @@ def test_pausing_a_run_saves_frees_the_card_and_keeps_the_place(site: Site) -> N
     first = site.make("a", {"step_s": 0.05}, start=True, train={"steps": 400})
     site.wait(first, "training")
     site.act(first, "pause")
-    assert "goes on" in site.wait(first, "paused")["reason"] or site.job(first)["state"] == "paused"
+    assert "keeps its place" in site.wait(first, "paused")["reason"] or site.job(first)["state"] == "paused"
     assert site.job(first)["queue_position"] == 1
 
 
@@ -181,6 +181,7 @@ def test_going_on_from_a_checkpoint_moves_later_ones_aside(site: Site) -> None:
     found = site.client.get(f"/api/jobs/{id_}/checkpoints").json()["checkpoints"]
     assert [(it["step"], it["is_valid"], it["has_state"]) for it in found] == [(6, True, True), (3, True, True)]
     assert found[0]["is_final"] and found[0]["file"]
+    assert not any(it["is_final"] for it in found[1:])
     site.act(id_, "resume", 404, checkpoint=4)
     site.act(id_, "resume", checkpoint=3, steps=8)
     wait_for(lambda: len(site.job(id_)["runs"]) == 2 and site.job(id_)["state"] == "done")

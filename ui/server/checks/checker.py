@@ -135,7 +135,7 @@ class Checker:
             )
             facts: dict[str, Any] = json.loads(done.stdout)["jobs"][0]
         except subprocess.TimeoutExpired:
-            return unreadable_facts(str(path), UserError(f"The check took longer than {_TIMEOUT_S:g} s."))
+            return unreadable_facts(str(path), UserError(f"The check timed out after {_TIMEOUT_S:g} s."))
         except (ValueError, LookupError, TypeError, OSError):
             last = done.stderr.strip().splitlines()[-1:] if "done" in locals() else []
             return unreadable_facts(str(path), UserError("The check failed: " + " ".join(last)))

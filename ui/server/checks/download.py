@@ -40,8 +40,8 @@ def download_of(card: ModelCard, source: str, environment: Mapping[str, str]) ->
     gate = None
     if card.is_gated and not has_hub_token(environment):
         gate = (
-            f"{source} is behind a licence: accept it on its page of the hub with your account, then give this "
-            "server a token of that account (Settings)."
+            f"{source} requires you to accept its licence: do so on its Hugging Face page, then add a token for "
+            "that account in Settings."
         )
     return Download(_size(card), card.license, gate)
 

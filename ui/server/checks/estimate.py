@@ -65,7 +65,7 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
         middle = statistics.median(measured)
         runs = "1 run" if len(measured) == 1 else f"{len(measured)} runs"
         low, high = min(*measured, middle * 0.9), max(*measured, middle * 1.1)
-        return Estimate(low_s=steps * low, high_s=steps * high * 1.1, basis=f"from {runs} here")
+        return Estimate(low_s=steps * low, high_s=steps * high * 1.1, basis=f"based on {runs} here")
     card = find_cards().get(process.model.arch)
     memory = facts.get("memory")
     if card is None or card.size is None or memory is None:
@@ -74,7 +74,7 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
     peak = _peak(memory)
     samples = _sample_flops(process, card)
     low, high = ((steps * flops + samples) / (peak * share) for share in _SHARE)
-    return Estimate(low_s=low, high_s=high * 1.2, basis="computed")
+    return Estimate(low_s=low, high_s=high * 1.2, basis="calculated")
 
 
 def _on_device(jobs: Iterable[Job], memory: Mapping[str, Any] | None) -> Iterable[Job]:

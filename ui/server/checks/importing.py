@@ -41,10 +41,10 @@ def import_job(request: ImportRequest, texts: TextFolder) -> Imported:
         text = request.text if request.text is not None else _decoded(request).decode("utf-8-sig")
         return _from_text(text, suffix, request.to, texts)
     if suffix in _LORAS:
-        return _from_metadata(_header(_decoded(request)), "the metadata of a LoRA file")
+        return _from_metadata(_header(_decoded(request)), "LoRA metadata")
     if suffix in _PICTURES:
-        return _from_metadata(_embedded(_decoded(request)), "the settings in a sample picture")
-    raise Refusal(422, "Only job files, LoRA files and pictures can be imported.", "filename")
+        return _from_metadata(_embedded(_decoded(request)), "sample image settings")
+    raise Refusal(422, "Only job files, LoRA files and images can be imported.", "filename")
 
 
 def _from_text(text: str, suffix: str, to: str | None, texts: TextFolder) -> Imported:
@@ -65,10 +65,10 @@ def _from_text(text: str, suffix: str, to: str | None, texts: TextFolder) -> Imp
                 tree = parse_file_text(text, suffix, texts)
     except UserError as error:
         raise Refusal(422, from_error(error)) from error
-    source = "a job of another model, rewritten" if changes else "a job file"
+    source = "a job for another model, converted" if changes else "a job file"
     if suffix.startswith(".json"):
         text = _dumped(tree)
-        changes.append("Written as YAML.")
+        changes.append("converted to YAML")
     return Imported(yaml=clean(text), source=source, changes=changes)
 
 
@@ -81,7 +81,7 @@ def parse_file_text(text: str, suffix: str, texts: TextFolder) -> dict[str, Any]
 def _from_metadata(metadata: dict[str, Any], source: str) -> Imported:
     job = _job_in(metadata)
     if job is None:
-        what = "The file holds no job: it was made by another program, or its metadata was removed."
+        what = "This file contains no job settings: it was made by another program, or its metadata was removed."
         raise Refusal(422, what, "base64")
     return Imported(yaml=clean(_dumped(job)), source=source, changes=[])
 
@@ -131,7 +131,7 @@ def _header(content: bytes) -> dict[str, Any]:
     """The metadata of a safetensors file, of which the first bytes are enough."""
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or not 0 < length <= _LARGEST_HEADER or len(content) < 8 + length:
-        raise Refusal(422, "This is not a safetensors file, or its header is cut short.", "base64")
+        raise Refusal(422, "This is not a safetensors file, or its header is incomplete.", "base64")
     try:
         found = json.loads(content[8 : 8 + length])["__metadata__"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -150,7 +150,7 @@ def _embedded(content: bytes) -> dict[str, Any]:
             found: dict[str, Any] = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
             found |= read_info(image)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, Image.DecompressionBombError) as error:
-        raise Refusal(422, "This is not a picture that can be read.", "base64") from error
+        raise Refusal(422, "This image can't be read.", "base64") from error
     return found
 
 
@@ -160,7 +160,7 @@ def _decoded(request: ImportRequest) -> bytes:
     try:
         return base64.b64decode(request.base64, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refusal(422, "`base64` is not base64.", "base64") from error
+        raise Refusal(422, "`base64` is not valid base64.", "base64") from error
 
 
 def _json(value: Any) -> Any:

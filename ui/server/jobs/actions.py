@@ -68,10 +68,10 @@ class Actions:
         """
         with self.registry.lock:
             if change.yaml is not None:
-                self._must_rest(job, "Its text cannot be changed while it runs. Clone it, or stop it first.")
+                self._must_rest(job, "A running job can't be edited. Clone it, or stop it first.")
                 folder = self._place(change.yaml)
                 if folder != job.folder:
-                    what = f"With this name the output would go to {folder}. Clone the job to give it another name."
+                    what = f"With this name, the output would go to {folder}. To use another name, clone the job."
                     raise Refusal(409, what, "config.name")
                 write_text(job.folder / JOB_FILE, change.yaml)
             if change.stars is not None or change.note is not None:
@@ -95,7 +95,7 @@ class Actions:
             self._must_be_valid(job, request.checkpoint)
             arguments += ["--from-step", str(request.checkpoint)]
         with self.registry.lock:
-            self._must_rest(job, "It runs already.")
+            self._must_rest(job, "The job is already running.")
             text = self._own_text(job)
             if request.steps is not None:
                 text = edited(text, {"train.steps": request.steps})
@@ -114,7 +114,7 @@ class Actions:
             elif job.state in ("queued", "paused"):
                 self._put(job, place="")
             else:
-                raise Refusal(409, f"There is nothing to stop: {job.reason}")
+                raise Refusal(409, f"There is nothing to stop. {job.reason}")
             self.registry.refresh(job)
         self.kick()
 
@@ -130,7 +130,7 @@ class Actions:
             elif job.state == "queued":
                 self._put(job, place="paused")
             else:
-                raise Refusal(409, f"There is nothing to pause: {job.reason}")
+                raise Refusal(409, f"There is nothing to pause. {job.reason}")
             self.registry.refresh(job)
         self.kick()
 
@@ -147,7 +147,7 @@ class Actions:
         with self.registry.lock:
             self._see(job)
             if not job.is_live:
-                raise Refusal(409, f"It does not run: {job.reason}")
+                raise Refusal(409, f"The job is not running. {job.reason}")
             ask(job, command)
 
     def clone(self, job: Job, name: str | None) -> Job:
@@ -167,12 +167,12 @@ class Actions:
         Raises:
             Refusal: a run works in it.
         """
-        with self.registry.lock, self._alone(job, "It cannot be deleted while it runs. Stop it first."):
+        with self.registry.lock, self._alone(job, "A running job can't be deleted. Stop it first."):
             inner = next(
                 (it for it in self.registry.all() if it.is_live and it.folder.is_relative_to(job.folder)), None
             )
             if inner is not None:
-                raise Refusal(409, f"{inner.folder} lies in it, and runs. Stop that one first.")
+                raise Refusal(409, f"{inner.folder} is inside this folder and running. Stop that job first.")
             trash = job.root / TRASH
             target = trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}-{job.folder.name}"
             move(job.folder, target)
@@ -186,8 +186,11 @@ class Actions:
         """
         place = next((folder for folder in step_folders(job.folder) if int(folder.name) == step), None)
         if place is None:
-            raise Refusal(404, f"There is no checkpoint of step {step}.")
-        with self.registry.lock, self._alone(job, "Checkpoints cannot be deleted while the job runs. Stop it first."):
+            raise Refusal(404, f"There is no checkpoint at step {step}.")
+        with (
+            self.registry.lock,
+            self._alone(job, "Checkpoints can't be deleted while the job is running. Stop it first."),
+        ):
             try:
                 set_aside(job.folder, [read_bundle(place)])
             except BrokenBundle as broken:
@@ -238,11 +241,11 @@ class Actions:
         return folder
 
     def _taken(self, folder: Path, text: str) -> Problem:
-        what = clean(f"{folder} is taken. Give the job another name, or open the job that is there.")
+        what = clean(f"{folder} is already in use. Give the job another name, or open the existing job.")
         names = (f"{folder.name}_{n}" for n in range(2, _MOST_COPIES))
         free = next((name for name in names if not folder.with_name(name).exists()), None)
         key = name_key(parsed(self.texts, text))
-        fix = Fix(label=f"Name it {clean(free)}", edits={key: clean(free)}) if free else None
+        fix = Fix(label=f"Rename to {clean(free)}", edits={key: clean(free)}) if free else None
         return Problem(severity="error", where="config.name", what=what, fix=fix)
 
     def _own_text(self, job: Job) -> str:
@@ -250,24 +253,26 @@ class Actions:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise Refusal(409, f"{job.folder} holds no job text: neither {JOB_FILE} nor config.yaml.") from None
+            raise Refusal(409, f"{job.folder} has no job file: neither {JOB_FILE} nor config.yaml.") from None
         if path.name != JOB_FILE:
             folder = self._place(text)
             if folder != job.folder:
-                what = f"Started from here its output would go to {folder}. Start it where it was started before."
+                what = f"Started from here, its output would go to {folder}. Start it where it was started before."
                 raise Refusal(409, what)
         return text
 
     def _must_be_valid(self, job: Job, step: int) -> None:
         place = next((folder for folder in step_folders(job.folder) if int(folder.name) == step), None)
         if place is None:
-            raise Refusal(404, f"There is no checkpoint of step {step}.", "checkpoint")
+            raise Refusal(404, f"There is no checkpoint at step {step}.", "checkpoint")
         try:
             bundle = read_bundle(place)
         except BrokenBundle as broken:
-            raise Refusal(409, f"The checkpoint of step {step} cannot be used: {broken}.", "checkpoint") from broken
+            raise Refusal(409, f"The checkpoint at step {step} can't be used: {broken}.", "checkpoint") from broken
         if not bundle.has_state:
-            what = f"Of step {step} only the weights were kept, not the state that a run needs to resume."
+            what = (
+                f"Only the weights were kept at step {step}, not the training state, so a run can't resume from there."
+            )
             raise Refusal(409, what, "checkpoint")
 
     def _ask_to_stop(self, job: Job) -> None:
@@ -277,7 +282,7 @@ class Actions:
 
     def _see(self, job: Job) -> None:
         if not job.folder.is_dir():
-            raise Refusal(404, f"{job.folder} is gone. It was moved or deleted outside this page.")
+            raise Refusal(404, f"{job.folder} no longer exists. It was moved or deleted outside this page.")
         self.registry.refresh(job)
 
     def _must_rest(self, job: Job, what: str) -> None:

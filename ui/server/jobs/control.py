@@ -31,7 +31,7 @@ def ask(job: Job, command: Command) -> None:
     elif command == "stop":
         _signal(live_process(job), signal.SIGINT)
     else:
-        raise Refusal(409, "The run has not come so far that it could do this. Try again when it trains.")
+        raise Refusal(409, "The run hasn't got far enough for this yet. Try again once it is training.")
 
 
 def end_at_once(job: Job, done: Callable[[], None] = lambda: None) -> None:
@@ -77,7 +77,7 @@ def live_process(job: Job) -> ProcessIdentity:
     for process in reversed(candidates):
         if process is not None and process.is_alive():
             return process
-    raise Refusal(409, "The process of this job has ended, or is on another machine.")
+    raise Refusal(409, "This job's process has ended or is on another machine.")
 
 
 def _is_before_its_work(job: Job) -> bool:
@@ -87,10 +87,10 @@ def _is_before_its_work(job: Job) -> bool:
 
 def _signal(process: ProcessIdentity, number: int) -> None:
     if not process.is_alive():
-        raise Refusal(409, "The process of this job has just ended.")
+        raise Refusal(409, "This job's process has just ended.")
     try:
         os.kill(process.pid, number)
     except PermissionError as error:
-        raise Refusal(409, f"Process {process.pid} belongs to another user: stop it where it was started.") from error
+        raise Refusal(409, f"Process {process.pid} belongs to another user. Stop it where it was started.") from error
     except ProcessLookupError as error:
-        raise Refusal(409, "The process of this job has just ended.") from error
+        raise Refusal(409, "This job's process has just ended.") from error

@@ -80,7 +80,7 @@ def find_file(job: Job, id_: str) -> Path:
         real = Path(os.path.realpath(path))
         if real.is_relative_to(os.path.realpath(job.folder)) and real.is_file():
             return real
-    raise Refusal(404, "There is no such file. It may have been deleted by the run.")
+    raise Refusal(404, "File not found. The run may have deleted it.")
 
 
 @dataclass

@@ -67,7 +67,7 @@ class Registry:
                 self._drop(job)
                 job = None
         if job is None:
-            raise Refusal(404, "There is no such job. It may have been moved or deleted.")
+            raise Refusal(404, "Job not found. It may have been moved or deleted.")
         return job
 
     def row(self, job: Job) -> JobRow:
@@ -85,7 +85,7 @@ class Registry:
         """The job of an output folder that has just been made."""
         with self.lock:
             job = self._add(folder)
-            assert job is not None, f"{folder} is outside every root"
+            assert job is not None, f"{folder} is outside all root folders"
             self._refresh(job)
             return job
 

@@ -135,7 +135,7 @@ class Scheduler:
     def _lack(self, job: Job, slot: int | None) -> str:
         """Why a job must wait although its card is free; empty if it need not."""
         if job.is_live:
-            return "Its former run has not ended yet."
+            return "Its previous run has not ended yet."
         try:
             text = job.text_path.read_text(encoding="utf-8")
         except (OSError, UnicodeError):
@@ -152,10 +152,10 @@ class Scheduler:
         card = next((card for card in self.cards.all() if card.index == slot), None)
         if card is not None and gpu <= card.total_bytes and gpu > card.total_bytes - card.used_bytes:
             free = card.total_bytes - card.used_bytes
-            return f"Waits for room on card {slot}: it needs {gigabytes(gpu)} GB, and {gigabytes(free)} GB are free."
+            return f"Waiting for memory on GPU {slot}: needs {gigabytes(gpu)} GB, {gigabytes(free)} GB free."
         total, free = ram()
         if free < memory <= total:
-            return f"Waits for RAM: it needs {gigabytes(memory)} GB, and {gigabytes(free)} GB are free."
+            return f"Waiting for RAM: needs {gigabytes(memory)} GB, {gigabytes(free)} GB free."
         return ""
 
     def _predicted(self, job: Job, text: str) -> tuple[int, int] | None:
@@ -181,7 +181,7 @@ class Scheduler:
                 registry.store.put(replace(entry, place=""))
                 log.error("%s cannot be started: %s", job.folder, error)
                 registry.waits[job.id] = ""
-                job.trouble = f"It could not be started: {error.strerror or error}."
+                job.trouble = f"Could not be started: {error.strerror or error}."
                 registry.refresh(job)
                 return
             job.trouble = ""

@@ -114,32 +114,32 @@ def judge(signs: Signs, now: float) -> tuple[JobState, str]:
         return _ended(run, signs.summary)
     if process is not None and process.is_alive() is None:
         return _unseen(signs)
-    return "killed", f"The process ended without a word{_at(signs)}: it was killed, or ran out of memory."
+    return "killed", f"The process ended unexpectedly{_at(signs)}: it was killed or ran out of memory."
 
 
 def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str]:
     summary, entry = signs.summary, signs.entry
     process = signs.process if is_recorded else signs.launch.process if signs.launch else None
     if process is not None and signs.wish != "kill" and _is_suspended(process):
-        return "unresponsive", f"The process {process.pid} was suspended{_at(signs)}. Continue it, or stop it at once."
+        return "unresponsive", f"Process {process.pid} was suspended{_at(signs)}. Continue it, or force it to stop."
     if entry is not None and signs.wish:
         since = ago(now - entry.wished)
         if signs.wish == "kill":
-            return "stopping", f"Told to stop at once {since} ago."
+            return "stopping", f"Force stop requested {since} ago."
         what = "It keeps its place in the queue." if signs.wish == "pause" else ""
-        return "stopping", f"Asked to stop {since} ago: it finishes its step and saves. {what}".strip()
+        return "stopping", f"Stop requested {since} ago. Finishing the current step, then saving. {what}".strip()
     if not is_recorded:
         if signs.is_launch_newer:
             launched = signs.launch.time if signs.launch else now
-            return "checking", f"Started {ago(now - launched)} ago: job and data are being checked."
-        return "stopping", "It has ended its work and is about to leave."
+            return "checking", f"Started {ago(now - launched)} ago. Checking the job and its data."
+        return "stopping", "Finished. The process is about to exit."
     started = number(signs.run.start.get("time")) if signs.run else None
     if summary.job_time < (started or 0.0) - 1.0:
         return "starting", f"Started {ago(now - (started or now))} ago."
     state, what = _phase(summary)
     quiet_s = now - summary.last_time
     if state == "training" and quiet_s > max(_QUIET_S, _QUIET_STEPS * (summary.step_s or 0.0)):
-        return "unresponsive", f"No word for {ago(quiet_s)}{_at(signs)}, though its process lives."
+        return "unresponsive", f"No activity for {ago(quiet_s)}{_at(signs)}, but the process is still running."
     return state, what
 
 
@@ -153,16 +153,16 @@ def _phase(summary: Summary) -> tuple[JobState, str]:
     if summary.has_stepped:
         return "training", f"Step {summary.step:,} of {summary.total_steps:,}."
     if not name or is_done:
-        return "loading" if name else "starting", clean(f"{name} is done." if name else "Starting.").capitalize()
+        return "loading" if name else "starting", clean(f"{name}: done." if name else "Starting.").capitalize()
     if name == "train":
-        return "loading", "The model is being loaded."
+        return "loading", "Loading the model."
     return _STAGES.get(name, "loading"), clean(f"{name}.".capitalize())
 
 
 def _waiting(entry: Entry, waits: str) -> tuple[JobState, str]:
     if entry.place == "paused":
-        return "paused", "Paused: it keeps its place in the queue until it is started again."
-    return "queued", waits or "Waits for its turn."
+        return "paused", "Paused. It keeps its place in the queue until you start it again."
+    return "queued", waits or "Waiting for its turn."
 
 
 def _never_began(signs: Signs) -> tuple[JobState, str]:
@@ -173,14 +173,14 @@ def _never_began(signs: Signs) -> tuple[JobState, str]:
     if code is None and (number(end.get("time")) or 0.0) >= launch.time:  # nobody saw it end, but it has said how
         code = whole(end.get("exit_code"))
     if signs.wish or code == 130:
-        return "stopped", f"Stopped at {when}, before its work began."
+        return "stopped", f"Stopped during startup at {when}."
     if code is None or code == 2:
-        return "refused", f"Refused at {when}: the check found what has to be mended first."
+        return "refused", f"Not started ({when}): the check found problems to fix first."
     if code < 0:
-        return "killed", f"The process was killed (signal {-code}) at {when}, before its work began."
+        return "killed", f"Killed during startup at {when} (signal {-code})."
     if code == 0:
-        return "done", f"Ended at {when} with nothing to do."
-    return "failed", f"Failed at {when}, before its work began (exit code {code})."
+        return "done", f"Finished at {when}: there was nothing to do."
+    return "failed", f"Failed during startup at {when} (exit code {code})."
 
 
 def _ended(run: Run, summary: Summary) -> tuple[JobState, str]:
@@ -188,18 +188,18 @@ def _ended(run: Run, summary: Summary) -> tuple[JobState, str]:
     error = clean(str(run.end.get("error") or ""))
     first = error.strip().partition("\n")[0]
     if run.status == "done":
-        return "done", f"Done at {when}, after {max(summary.step, summary.total_steps):,} steps."
+        return "done", f"Finished at {when} after {max(summary.step, summary.total_steps):,} steps."
     if run.status == "failed":
-        return "failed", f"Failed at {when}, at step {summary.step:,}: {first}"
+        return "failed", f"Failed at step {summary.step:,} ({when}): {first}"
     if run.status == "interrupted":
         saved = summary.saved if summary.saved is not None else summary.step
-        return "interrupted", f"Stopped at {when}. It resumes from step {saved:,}."
+        return "interrupted", f"Stopped at {when}. Resumes from step {saved:,}."
     if run.status == "stopped at once":
-        saved_at = f"resumes from step {summary.saved:,}" if summary.saved is not None else "starts from the beginning"
-        return "stopped", f"Stopped at once at {when}, at step {summary.step:,}, without saving: it {saved_at}."
+        saved_at = f"from step {summary.saved:,}" if summary.saved is not None else "from the start"
+        return "stopped", f"Stopped without saving at step {summary.step:,} ({when}). Resumes {saved_at}."
     if run.status == "refused":
-        return "refused", f"Refused at {when}: {first}"
-    return "failed", clean(f"Ended at {when} as `{run.status}`, which this version does not know.")
+        return "refused", f"Not started ({when}): {first}"
+    return "failed", clean(f"Ended at {when} with status `{run.status}`, which this version doesn't know.")
 
 
 def _unseen(signs: Signs) -> tuple[JobState, str]:
@@ -208,8 +208,8 @@ def _unseen(signs: Signs) -> tuple[JobState, str]:
     if (process is not None and process.fate == "rebooted") or host == socket.gethostname():
         return "rebooted", f"Ended by a reboot of this machine{_at(signs)}."
     if host is None:
-        return "killed", f"Ended without a word{_at(signs)}: on another machine, or by a reboot."
-    return "elsewhere", clean(f"Runs on {host}, as far as its lock says (since {signs.owner.get('since')}).")
+        return "killed", f"Ended unexpectedly{_at(signs)}: on another machine, or because of a reboot."
+    return "elsewhere", clean(f"Running on {host} since {signs.owner.get('since')}, according to its lock file.")
 
 
 def _at(signs: Signs) -> str:

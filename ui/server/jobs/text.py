@@ -72,7 +72,7 @@ def output_folder(tree: dict[str, Any], roots: Roots) -> Path:
     default = ProcessConfig.model_fields["training_folder"].default
     training = value_in(expanded, *PROCESS, "training_folder")
     if mistakes or not isinstance(name, str):
-        raise Refusal(422, "The job needs a name: it becomes the name of its output folder.", "config.name")
+        raise Refusal(422, "The job needs a name. It is also the name of its output folder.", "config.name")
     try:
         must_be_folder_name(name)
     except ValueError as error:
@@ -81,14 +81,14 @@ def output_folder(tree: dict[str, Any], roots: Roots) -> Path:
     try:
         folder = folder.expanduser()
     except RuntimeError as error:
-        raise Refusal(422, f"{folder}: there is no such user here.", "training_folder") from error
+        raise Refusal(422, f"{folder}: user not found.", "training_folder") from error
     if not roots.holds(folder / name):
         raise Refusal(422, redact(roots.refusal_of(folder / name), secrets), "training_folder")
     real = roots.require(folder / name, "training_folder")
     if real in roots.folders or any(
         part.startswith(".") for part in real.relative_to(roots.root_of(real) or "/").parts
     ):
-        raise Refusal(422, f"{folder / name} cannot be an output folder here. Choose another one.", "training_folder")
+        raise Refusal(422, f"{folder / name} can't be used as an output folder. Choose another one.", "training_folder")
     return real
 
 
@@ -144,7 +144,7 @@ def edited(text: str, edits: Mapping[str, Any]) -> str:
         buffer = io.StringIO()
         editor.dump(tree, buffer)
     except (YAMLError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise Refusal(422, f"The job text cannot be edited ({type(error).__name__}). Mend it first.") from error
+        raise Refusal(422, f"The job file can't be edited ({type(error).__name__}). Fix it first.") from error
     return buffer.getvalue()
 
 

@@ -27,7 +27,7 @@ async def check(here: Here, request: Request, body: CheckRequest) -> CheckReport
     """All that can be said of a job before it starts. A page that has asked anew has closed its former request."""
     async with _room(request):
         if await request.is_disconnected():
-            raise Refusal(409, "Nobody waits for this answer any more.")
+            raise Refusal(409, "This check was replaced by a newer one.")
         return await run_in_threadpool(report, here, body)
 
 

@@ -35,7 +35,7 @@ def read_file(
         return Response(status_code=304, headers=headers)
     if thumb is not None:
         if kind is None:
-            raise Refusal(422, "Only pictures have small copies.", "thumb")
+            raise Refusal(422, "Only images have thumbnails.", "thumb")
         size = min((size for size in SIZES if size >= thumb), default=SIZES[-1])
         return Response(here.thumbs.read(path, size), media_type="image/webp", headers=headers)
     is_saved = bool(download) or kind is None

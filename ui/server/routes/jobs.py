@@ -104,7 +104,7 @@ def change_queue(here: Here, body: Queue) -> Queue:
     """Another order, another card, and whether jobs are started at all."""
     for slot in body.order:
         if slot != "cpu" and not (slot.isascii() and slot.isdecimal() and len(slot) <= 3):
-            raise Refusal(422, f'"{slot}" is no card: give its number, or cpu.', "order")
+            raise Refusal(422, f'"{slot}" is not a GPU. Give its number, or cpu.', "order")
     here.actions.order(body.order)
     if body.is_paused is not None:
         here.store.set_fact(PAUSED, "1" if body.is_paused else "")

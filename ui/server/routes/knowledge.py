@@ -45,7 +45,7 @@ def form() -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(FORM.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Refusal(409, f"{FORM} cannot be read: run scripts/write_ui_files.py.") from error
+        raise Refusal(409, f"{FORM} cannot be read. Run scripts/write_ui_files.py.") from error
     return found
 
 

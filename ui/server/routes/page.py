@@ -22,5 +22,5 @@ def healthz() -> JSONResponse:
 def page(request: Request, path: str) -> Response:
     """A file of the front end; what is none is a place within the page."""
     if path == "api" or path.startswith(("api/", "files/")):
-        raise Refusal(404, "There is no such route.")
+        raise Refusal(404, "Not found.")
     return find_asset(services_of(request).options.dist, path, request.headers.get("if-none-match"))

@@ -18,7 +18,7 @@ def begin_session(body: SessionRequest, request: Request, response: Response) ->
     keys = keys_of(request)
     if not keys.opens_api(body.token.strip()):
         keys.note_wrong()
-        raise Refusal(401, "A wrong token. Open the address that the server printed once more.", "token")
+        raise Refusal(401, "Incorrect token. Open the address the server printed again.", "token")
     response.set_cookie(
         COOKIE, keys.cookie, max_age=YEAR_S, path="/files", httponly=True, samesite="strict", secure=False
     )

@@ -79,5 +79,5 @@ def diff(here: Here, id: Id, other: Annotated[str, Query(pattern="^([0-9a-f]{16}
     """How the settings of a job differ from those of its last run, or of another job."""
     job = here.registry.get(id)
     if other == id:
-        raise Refusal(422, "Name another job to compare with.", "other")
+        raise Refusal(422, "Choose another job to compare with.", "other")
     return differences_of(job, here.registry.get(other) if other else None, here.actions.texts)

@@ -69,7 +69,7 @@ class Estimate(Answer):
 
     low_s: float
     high_s: float
-    basis: str = Field(description="On what it rests: `from 3 runs here`, or `computed`.")
+    basis: str = Field(description="On what it rests: `based on 3 runs here`, or `calculated`.")
 
 
 class CheckRequest(Body):

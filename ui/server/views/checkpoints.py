@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.output.bundles import BrokenBundle, Bundle, file_size, read_bundle, step_folders
+from toolkit.output.bundles import MANIFEST, BrokenBundle, Bundle, file_size, read_bundle, step_folders
 from ui.server.jobs.files import file_id, sample_files
 from ui.server.jobs.job import Job
 from ui.server.schemas import Checkpoint, Checkpoints
@@ -16,15 +16,17 @@ def checkpoints_of(job: Job) -> Checkpoints:
     pictures = {sample.step: file_id(job, sample.path) for sample in reversed(sample_files(job))}
     final = job.folder / f"{job.settings.name or job.folder.name}.safetensors"
     found: list[Checkpoint] = []
-    for place in reversed(step_folders(job.folder)):
+    folders = step_folders(job.folder)
+    # written together with the bundle of its step, a moment before or after it
+    of_final = min(folders, key=lambda place: abs(_time(final) - _time(place / MANIFEST)), default=None)
+    for place in reversed(folders):
         step = int(place.name)
         try:
             bundle = read_bundle(place)
         except BrokenBundle as broken:
             found.append(_broken(broken, pictures.get(step)))
         else:
-            is_final = final.is_file() and not any(it.is_final for it in found) and _time(final) >= _time(place)
-            found.append(_whole(job, bundle, final, pictures.get(step), is_final=is_final))
+            found.append(_whole(job, bundle, final, pictures.get(step), is_final=final.is_file() and place == of_final))
     if final.is_file() and not any(it.is_final for it in found):
         found.insert(0, _only_weights(job, final))
     return Checkpoints(checkpoints=found)
@@ -36,7 +38,7 @@ def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final
     gone = [path.name for path in bundle.output_files if not path.exists()]
     why = f"Its weights were moved or deleted: {', '.join(gone)}." if gone else ""
     if not bundle.has_state:
-        why = f"{why} Only its weights were kept: a run cannot resume from it.".strip()
+        why = f"{why} Only the weights were kept, so a run can't resume from it.".strip()
     size = sum(file_size(path) or 0 for path in bundle.files) + (file_size(final) or 0 if is_final else 0)
     return Checkpoint(
         step=bundle.step,
@@ -46,14 +48,14 @@ def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final
         num_bytes=size,
         file=None if shown is None or shown.suffix != ".safetensors" else file_id(job, shown),
         path=clean(str(shown or bundle.folder)),
-        time=_time(bundle.folder / "manifest.json"),
+        time=_time(bundle.folder / MANIFEST),
         is_final=is_final,
         thumb=thumb,
     )
 
 
 def _broken(broken: BrokenBundle, thumb: str | None) -> Checkpoint:
-    what = "It was never finished: " if broken.is_unfinished else "It is damaged: "
+    what = "Incomplete: " if broken.is_unfinished else "Damaged: "
     return Checkpoint(
         step=broken.step,
         is_valid=False,
@@ -72,7 +74,7 @@ def _only_weights(job: Job, final: Path) -> Checkpoint:
     return Checkpoint(
         step=job.summary.step,
         is_valid=True,
-        why="Only its weights are here: a run cannot resume from it.",
+        why="Only the weights are here, so a run can't resume from it.",
         has_state=False,
         num_bytes=file_size(final) or 0,
         file=file_id(job, final),

@@ -47,10 +47,10 @@ def controls_of(job: Job) -> Controls:
         label = f"Stop and save at step {step:,}" if job.summary.has_stepped else "Stop"
     elif job.state == "queued":
         actions += ["stop", "pause"]
-        label = "Take out of the queue"
+        label = "Remove from queue"
     elif job.state == "paused":
         actions += ["start", "stop"]
-        label = "Take out of the queue"
+        label = "Remove from queue"
     elif job.state != "elsewhere":
         actions += ["start", "resume"] if _resume_step(job) is not None else ["start"]
     return Controls(actions=actions, stop_label=label)
@@ -87,13 +87,13 @@ def _remedy(job: Job, *, can_resume: bool) -> str:
     """What to do, in the words of the button that does it."""
     button = "Resume" if can_resume else "Start"
     if job.state == "refused":
-        return f"Mend what is named here in the job text, then press {button}."
+        return f"Fix the problems below in the job's settings, then select {button}."
     if job.state == "unresponsive":
-        return "Wait if the machine is busy. Otherwise stop it at once; it can be started again afterwards."
+        return "If the machine is busy, wait. Otherwise force the job to stop; you can start it again afterwards."
     step = _resume_step(job) if can_resume else None
     if step is not None:
-        return f"Its checkpoint of step {step:,} is intact: press Resume to continue from that step."
-    return "It has no checkpoint to resume from: press Start to train it from the beginning."
+        return f"Select Resume to continue from the checkpoint at step {step:,}."
+    return "There is no checkpoint to resume from. Select Start to train from the start."
 
 
 def _refused(log: str, reason: str) -> tuple[str, list[Problem]]:

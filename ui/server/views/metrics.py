@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toolkit.output.events import read_events
 from ui.server.jobs.folders import stamp
 from ui.server.jobs.follow import Follower
 from ui.server.jobs.job import EVENTS_FILE, Job
@@ -34,6 +33,8 @@ class Column:
 
     steps: array[float] = field(default_factory=lambda: array("d"))
     values: array[float] = field(default_factory=lambda: array("d"))
+    shown: tuple[Any, Series] | None = None
+    """The part that was asked for last, and its thinned points."""
 
     def add(self, step: float, value: float) -> None:
         """A step that was made before is made anew: what followed it was set aside."""
@@ -41,6 +42,7 @@ class Column:
             keep = bisect.bisect_left(self.steps, step)
             del self.steps[keep:]
             del self.values[keep:]
+        self.shown = None
         self.steps.append(step)
         self.values.append(value)
 
@@ -67,24 +69,14 @@ class Columns:
             return
         if self._follower is None:
             self._follower = Follower(self.path)
-            newest = self._follower.poll()
-            older = self._older(len(newest))
-            self._take([*older, *newest])
-        else:
-            self._take(self._follower.poll())
+        for events in self._follower.batches(with_older=True):
+            self._take(events)
 
     def close(self) -> None:
         """Let go of the file."""
         if self._follower is not None:
             self._follower.close()
         self._clear()
-
-    def _older(self, num_newest: int) -> list[dict[str, Any]]:
-        """What stands in older files, where there are any."""
-        if not any(self.path.parent.glob("events.*.jsonl")):
-            return []
-        events = list(read_events(self.path))
-        return events[: max(0, len(events) - num_newest)]
 
     def _take(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
@@ -135,7 +127,7 @@ def metrics_of(job: Job, keys: list[str], first: int | None, last: int | None, p
         Refusal: the range is empty.
     """
     if first is not None and last is not None and last < first:
-        raise Refusal(422, "`to` must not be below `from`.", "to")
+        raise Refusal(422, "`to` must not be less than `from`.", "to")
     with _kept_lock:
         columns = _kept.setdefault(job.id, Columns(job.folder))
         _kept.move_to_end(job.id)
@@ -167,6 +159,9 @@ def _figures(event: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
 
 
 def _series(key: str, column: Column, first: int | None, last: int | None, points: int) -> Series:
+    asked = first, last, points
+    if column.shown is not None and column.shown[0] == asked:
+        return column.shown[1]
     start = 0 if first is None else bisect.bisect_left(column.steps, first)
     end = len(column.steps) if last is None else bisect.bisect_right(column.steps, last)
     count = max(0, end - start)
@@ -181,4 +176,6 @@ def _series(key: str, column: Column, first: int | None, last: int | None, point
         low.append(min(part))
         high.append(max(part))
         mean.append(sum(part) / len(part))
-    return Series(key=clean(key), steps=steps, low=low, mean=mean, high=high)
+    made = Series(key=clean(key), steps=steps, low=low, mean=mean, high=high)
+    column.shown = asked, made
+    return made

@@ -8,7 +8,6 @@ import io
 import threading
 from pathlib import Path
 
-from toolkit.files import write_bytes
 from ui.server.refusal import Refusal
 
 SIZES = (128, 256, 512)
@@ -37,12 +36,26 @@ class Thumbs:
         """
         kept = self.folder / f"{self.key(path, size_px)}.webp"
         with contextlib.suppress(OSError):
-            return kept.read_bytes()
+            content = kept.read_bytes()
+            if _is_whole(content):
+                return content
         with self._room:
             content = shrunk(path, size_px)
         with contextlib.suppress(OSError):  # no room: it is made again next time
-            write_bytes(kept, content)
+            _keep(kept, content)
         return content
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Without waiting for the disk, unlike everything else: a copy that a power cut tears is made again."""
+    temporary = path.with_suffix(f".{threading.get_ident()}")
+    path.parent.mkdir(exist_ok=True)
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _is_whole(webp: bytes) -> bool:
+    return webp[:4] == b"RIFF" and len(webp) == 8 + int.from_bytes(webp[4:8], "little")
 
 
 def shrunk(path: Path, size_px: int) -> bytes:
@@ -61,7 +74,7 @@ def shrunk(path: Path, size_px: int) -> bytes:
             small = ImageOps.exif_transpose(image).convert("RGB")
             small.thumbnail((size_px, size_px))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Refusal(409, f"{path.name} cannot be shown: {type(error).__name__}.") from error
+        raise Refusal(409, f"{path.name} can't be shown: {type(error).__name__}.") from error
     content = io.BytesIO()
     small.save(content, format="WEBP", quality=80, method=2)
     return content.getvalue()

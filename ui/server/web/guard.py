@@ -79,17 +79,20 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "").lower()
         if host not in self.hosts and host.rpartition(":")[0] not in self.hosts:
-            return 403, "This server does not go by that name. Start it with --host-name NAME to allow it."
+            return (
+                403,
+                "This server is not known by that host name. To allow it, start the server with --host-name NAME.",
+            )
         path, method = scope["path"], scope["method"]
         is_page = method in _SAFE and not path.startswith(("/api", "/files"))
         if not is_page and not is_from_here(headers, host):
-            return 403, "The request comes from a page of another address, and is not carried out."
+            return 403, "The request was blocked because it came from another site."
         if method in ("POST", "PUT", "PATCH") or (method == "DELETE" and _has_body(headers)):
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 return 415, "Send the request as application/json."
         if method not in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
-            return 405, "There is no such method here."
+            return 405, "Method not allowed."
         return None
 
 

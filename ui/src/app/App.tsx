@@ -62,7 +62,7 @@ function Pages() {
   return (
     <LiveContext.Provider value={live}>
       <Shell>
-        <Suspense fallback={<Waiting what="Loading the page" />}>
+        <Suspense fallback={<Waiting what="Loading" />}>
           <Switch>
             <Route path="/" component={HomePage} />
             <Route path="/jobs" component={JobsPage} />

@@ -2,16 +2,16 @@
 import { Dialog } from "../components/Dialog";
 
 const KEYS: [string, [string, string][]][] = [
-  ["Everywhere", [["?", "This list"], ["n", "New job"], ["g h", "Home"], ["g j", "Jobs"], ["g s", "Settings"], ["/", "Search on the page"]]],
-  ["Jobs", [["j  k", "Next, previous job"], ["Enter", "Open the job"], ["x", "Select the job"], ["Alt ↑  Alt ↓", "Move a waiting job in the queue"]]],
+  ["Everywhere", [["?", "Keyboard shortcuts"], ["n", "New job"], ["g h", "Home"], ["g j", "Jobs"], ["g s", "Settings"], ["/", "Search this page"]]],
+  ["Jobs", [["j  k", "Next or previous job"], ["Enter", "Open the job"], ["x", "Select the job"], ["Alt ↑  Alt ↓", "Move a queued job up or down"]]],
   ["Job", [["1 … 5", "Overview, samples, log, checkpoints, settings"]]],
-  ["Samples", [["←  →", "Step before, step after"], ["Home  End", "First step, last step"], ["Enter", "Open a picture large"], ["s", "Star the large picture"], ["0", "Large picture: fit"]]],
-  ["New job", [["Ctrl Enter", "Start"], ["Ctrl S", "Save as a draft"]]],
+  ["Samples", [["←  →", "Previous or next step"], ["Home  End", "First or last step"], ["Enter", "Open an image"], ["s", "Star the open image"], ["0", "Fit the open image to the window"]]],
+  ["New job", [["Ctrl Enter", "Start"], ["Ctrl S", "Save as draft"]]],
 ];
 
 export function KeysDialog({ onClose }: { onClose: () => void }) {
   return (
-    <Dialog title="Keys" onClose={onClose}>
+    <Dialog title="Keyboard shortcuts" onClose={onClose}>
       <div className="keys">
         {KEYS.map(([group, rows]) => (
           <section key={group}>

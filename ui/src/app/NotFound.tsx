@@ -4,7 +4,7 @@ import { Empty, Page } from "../components/Page";
 
 export function NotFound() {
   return (
-    <Page title="Not found">
+    <Page title="Page not found">
       <Empty title="There is no page at this address.">
         <Link href="/jobs">See all jobs</Link>
       </Empty>

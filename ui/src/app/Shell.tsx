@@ -38,7 +38,7 @@ export function Shell({ children }: { children: ReactNode }) {
   return (
     <div className="shell">
       <a className="skip" href="#main">
-        Skip to the page
+        Skip to content
       </a>
       <nav className="nav" aria-label="Pages">
         <Link href="/" className="brand">
@@ -51,7 +51,7 @@ export function Shell({ children }: { children: ReactNode }) {
         <span className="nav-rest" />
         <button type="button" className="nav-link nav-keys" onClick={() => setShowsKeys(true)}>
           <kbd>?</kbd>
-          <span>Keys</span>
+          <span>Shortcuts</span>
         </button>
       </nav>
       <main id="main" ref={main} tabIndex={-1}>
@@ -99,8 +99,8 @@ function Connection() {
     <div role="status" aria-live="polite">
       {isLost && state !== "live" && (
         <p className="banner tone-warn">
-          <Icon name="alert" /> The server does not answer: figures below are old. Jobs that run go on. Trying again; if
-          it was stopped, start it with <code>python run.py ui</code>.
+          <Icon name="alert" /> The server isn’t responding, so the figures below may be out of date. Running jobs keep going.
+          Reconnecting… If you stopped the server, start it again with <code>python run.py ui</code>.
         </p>
       )}
     </div>

@@ -25,7 +25,7 @@ export function SignIn({ why, onDone }: { why?: unknown; onDone: () => void }) {
       <form className="card" onSubmit={submit}>
         <h1>Sign in</h1>
         <p>
-          The server printed an address when it started. It ends in <code>#token=…</code>: open that address, or paste it
+          When the server started, it printed an address ending in <code>#token=…</code>. Open that address, or paste it
           here.
         </p>
         <label className="field">
@@ -44,7 +44,7 @@ export function SignIn({ why, onDone }: { why?: unknown; onDone: () => void }) {
         {error != null && (
           <p id="sign-in-error" className="error-text" role="alert">
             {error instanceof ApiError && error.status === 401 && !error.problems.length
-              ? "This token is wrong or has expired."
+              ? "This token is incorrect or has expired."
               : errorText(error)}
           </p>
         )}
@@ -52,7 +52,7 @@ export function SignIn({ why, onDone }: { why?: unknown; onDone: () => void }) {
           Sign in
         </Button>
         <p className="hint">
-          Lost it? It stands in the terminal of <code>python run.py ui</code>.
+          Can’t find it? Look in the terminal where you ran <code>python run.py ui</code>.
         </p>
       </form>
     </main>

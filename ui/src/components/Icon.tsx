@@ -28,6 +28,7 @@ const PATHS: Record<string, string> = {
   copy: "M5.5 5.5h7.5V13H5.5zM3 10.5V3h7.5",
   file: "M4 2h5l3 3v9H4zM9 2v3h3",
   chip: "M4.5 4.5h7v7h-7zM6.5 2v2.5M9.5 2v2.5M6.5 11.5V14M9.5 11.5V14M2 6.5h2.5M2 9.5h2.5M11.5 6.5H14M11.5 9.5H14",
+  undo: "M6.5 3.5L3 7l3.5 3.5M3 7h6.5a3.5 3.5 0 0 1 0 7H7",
   up: "M4 10l4-4 4 4",
   down: "M4 6l4 4 4-4",
   zoom: "M7 11.5a4.5 4.5 0 1 0 0-9 4.5 4.5 0 0 0 0 9zM10.3 10.3l3.5 3.5M7 5v4M5 7h4",

@@ -8,7 +8,7 @@ import { Thumb } from "./Thumb";
 export function JobCard({ job }: { job: JobRow }) {
   return (
     <Link href={`/jobs/${job.id}`} className="job-card">
-      <Thumb file={job.thumb} alt={`Newest sample of ${job.name}`} />
+      <Thumb file={job.thumb} alt={`Latest sample of ${job.name}`} />
       <span className="job-card-text">
         <span className="job-card-head">
           <strong>{job.name}</strong>

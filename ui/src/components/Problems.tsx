@@ -29,7 +29,7 @@ export function ProblemList({ problems, onFix, onShow }: Props) {
               <span className="visually-hidden">{look.word}: </span>
               {problem.where && <Where problem={problem} onShow={onShow} />}
               <p>
-                <Prose text={problem.what} />
+                <Prose text={sentence(problem.what)} />
               </p>
               {problem.fix && onFix && (
                 <Button look="quiet" icon="check" onClick={() => onFix(problem.fix!)}>
@@ -42,6 +42,11 @@ export function ProblemList({ problems, onFix, onShow }: Props) {
       })}
     </ul>
   );
+}
+
+/** The trainer's words begin small where a place stands before them; here they stand alone. */
+function sentence(text: string): string {
+  return /^[a-z]+ /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }
 
 function Where({ problem, onShow }: { problem: Problem; onShow?: (problem: Problem) => void }) {

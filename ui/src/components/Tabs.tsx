@@ -1,5 +1,5 @@
 /** A row of tabs; arrow keys move between them, only the chosen one is in the tab order. */
-import { useRef, type KeyboardEvent, type ReactNode } from "react";
+import { useEffect, useRef, type KeyboardEvent, type ReactNode } from "react";
 
 interface Props<T extends string> {
   label: string;
@@ -13,6 +13,10 @@ interface Props<T extends string> {
 export function Tabs<T extends string>({ label, tabs, value, onChange, panel }: Props<T>) {
   const list = useRef<HTMLDivElement>(null);
   const keys = Object.keys(tabs) as T[];
+  // on a narrow screen the row scrolls: the chosen tab stays in sight
+  useEffect(() => {
+    list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [value]);
   const move = (event: KeyboardEvent) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by) return;

@@ -112,7 +112,7 @@ export interface DiskInfo {
 export interface Estimate {
   low_s: number;
   high_s: number;
-  /** On what it rests: `from 3 runs here`, or `computed`. */
+  /** On what it rests: `based on 3 runs here`, or `calculated`. */
   basis: string;
 }
 

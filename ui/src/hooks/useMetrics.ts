@@ -9,20 +9,31 @@ export type Range = [number, number] | null;
 
 const POINTS = 1500;
 
-export function useMetrics(id: string, range: Range) {
-  const client = useQueryClient();
-  const live = seriesOf(id);
+function metricsQuery(id: string, range: Range) {
   const query = new URLSearchParams({ points: String(POINTS) });
   if (range) {
     query.set("from", String(Math.floor(range[0])));
     query.set("to", String(Math.ceil(range[1])));
   }
-  const metrics = useQuery({
+  return {
     queryKey: [...KEYS.metrics(id), range],
-    queryFn: ({ signal }) =>
+    queryFn: ({ signal }: { signal: AbortSignal }) =>
       call<Metrics>("GET", `/api/jobs/${encodeURIComponent(id)}/metrics?${query}`, undefined, signal),
-    placeholderData: keepPreviousData,
-  });
+  };
+}
+
+/** Ask for the curves while the job itself is still on its way. */
+export function usePrefetchedMetrics(id: string, isWanted: boolean): void {
+  const client = useQueryClient();
+  useEffect(() => {
+    if (isWanted) void client.prefetchQuery(metricsQuery(id, null));
+  }, [client, id, isWanted]);
+}
+
+export function useMetrics(id: string, range: Range) {
+  const client = useQueryClient();
+  const live = seriesOf(id);
+  const metrics = useQuery({ ...metricsQuery(id, range), placeholderData: keepPreviousData });
   const version = useSyncExternalStore(live.subscribe, () => live.version);
   const { data } = metrics;
   useEffect(() => {

@@ -24,7 +24,7 @@ export function useSubmit(id: string | undefined, onDone: () => void) {
         if (start) await act.mutateAsync({ id, action: "start" });
       }
       onDone();
-      if (!start) toast({ text: "Saved as a draft: it starts when you say so." });
+      if (!start) toast({ text: id ? "Job saved." : "Draft saved." });
       navigate(`/jobs/${made}`);
     } catch (error) {
       if (error instanceof ApiError) setProblems(error.problems);

@@ -9,14 +9,14 @@ export class ApiError extends Error {
     readonly status: number,
     readonly problems: Problem[],
   ) {
-    super(problems.map((problem) => problem.what).join(" ") || `The server answered ${status}.`);
+    super(problems.map((problem) => problem.what).join(" ") || `The server returned error ${status}.`);
   }
 }
 
 /** The server did not answer at all. */
 export class Unreachable extends Error {
   constructor() {
-    super("The server does not answer. It may have been stopped: start it again with `python run.py ui`.");
+    super("The server isn’t responding. If it was stopped, start it again with `python run.py ui`.");
   }
 }
 

@@ -13,7 +13,7 @@ const TITLES: Record<string, string> = {
   loss: "Loss",
   lr: "Learning rate",
   grad_norm: "Gradient norm",
-  step_s: "Seconds a step",
+  step_s: "Seconds per step",
 };
 const FIRST = ["loss", "validation", "lr", "grad_norm", "memory", "step_s"];
 
@@ -40,7 +40,11 @@ function groupOf(key: string): string {
 }
 
 export function titleOf(key: string): string {
-  const words = key.replace(/_bytes$/, "").replaceAll(/[._/]/g, " ");
+  const words = key
+    .replace(/^memory\//, "")
+    .replace(/_bytes$/, "")
+    .replaceAll(/[._/]/g, " ")
+    .replaceAll(/\b(ram|gpu)\b/g, (word) => word.toUpperCase());
   return TITLES[key] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }
 

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { aligned, chartsOf, csvOf, thinned } from "./charts";
+import { aligned, chartsOf, csvOf, thinned, titleOf } from "./charts";
 import { ago, bytes, duration, figure } from "./format";
 import { LiveSeries } from "./liveSeries";
 import { pieces, visible } from "./logText";
@@ -27,11 +27,18 @@ it("puts live points behind fetched ones and goes back with a resumed run", () =
   const step = (number: number, loss: number) => ({ kind: "step", step: number, loss, terms: { velocity: loss } });
   live.add([step(1, 0.1), step(2, 0.2), step(3, 0.3)]);
   expect(live.extend(series("loss", [1, 2], [1, 2])).mean).toEqual([1, 2, 0.3]);
-  expect(live.keys).toContain("terms.velocity");
+  expect(live.keys).toContain("terms/velocity");
   live.add([step(2, 0.9)]);
   expect(live.extend(series("loss", [], [])).steps).toEqual([1, 2]);
   live.forgetUpTo(2);
   expect(live.numPoints).toBe(0);
+});
+
+it("names a figure of the stream as the server names it", () => {
+  const live = new LiveSeries();
+  live.add([{ kind: "step", step: 1, loss: 1 }, { kind: "memory", time: 2, ram_bytes: 3 }]);
+  expect(live.keys).toContain("memory/ram_bytes");
+  expect(titleOf("memory/ram_bytes")).toBe("RAM");
 });
 
 it("groups curves into charts, the loss first", () => {

@@ -40,7 +40,7 @@ describe("fieldView", () => {
 
   it("says why a model has no use for a key", () => {
     const view = fieldView(field({ needs: "true_cfg" }), "train.key", job, toy);
-    expect(view.hidden).toBe("Toy has no true cfg");
+    expect(view.hidden).toBe("Toy does not support true cfg");
     expect(fieldView(field({ needs: "true_cfg" }), "train.key", job, model({ capabilities: ["true_cfg"] })).hidden).toBeNull();
   });
 });
@@ -56,8 +56,8 @@ describe("parseInput", () => {
   it.each([
     ["1e-4", { value: 1e-4 }],
     ["", { value: undefined }],
-    ["0", { problem: "Must be above 0" }],
-    ["2", { problem: "At most 1" }],
+    ["0", { problem: "Must be greater than 0" }],
+    ["2", { problem: "Must be at most 1" }],
     ["x", { problem: "“x” is not a number" }],
   ])("reads %j as a number", (typed, expected) => expect(parseInput(number, typed)).toEqual(expected));
 

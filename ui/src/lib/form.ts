@@ -78,7 +78,7 @@ function sibling(path: string, key: string): string {
 
 function reasonHidden(field: FormField, model: ModelInfo | undefined): string | null {
   if (!field.needs || !model || model.capabilities.includes(field.needs)) return null;
-  return `${model.label} has no ${field.needs.replaceAll("_", " ")}`;
+  return `${model.label} does not support ${field.needs.replaceAll("_", " ")}`;
 }
 
 /** Whether a section that another key decides is the one that is meant now. */
@@ -164,12 +164,12 @@ export function parseInput(field: FormField, text: string): Parsed {
 function parseNumber(field: FormField, kind: "int" | "float", text: string): Parsed {
   const value = Number(text.replaceAll(/[\s_]/g, ""));
   if (!Number.isFinite(value)) return { problem: `“${text}” is not a number` };
-  if (kind === "int" && !Number.isInteger(value)) return { problem: "A whole number is needed" };
+  if (kind === "int" && !Number.isInteger(value)) return { problem: "Enter a whole number" };
   const { minimum: low, maximum: high } = field;
   if (low != null && (field.is_minimum_excluded ? value <= low : value < low))
-    return { problem: field.is_minimum_excluded ? `Must be above ${low}` : `At least ${low}` };
+    return { problem: field.is_minimum_excluded ? `Must be greater than ${low}` : `Must be at least ${low}` };
   if (high != null && (field.is_maximum_excluded ? value >= high : value > high))
-    return { problem: field.is_maximum_excluded ? `Must be below ${high}` : `At most ${high}` };
+    return { problem: field.is_maximum_excluded ? `Must be less than ${high}` : `Must be at most ${high}` };
   return { value };
 }
 

@@ -1,6 +1,9 @@
 /** Points of a running job's curves that came by the event stream, to be drawn behind those that were fetched. */
 import type { Series } from "../generated/api";
 
+/** Kinds of events whose figures are curves too, named as the server names them: `memory/ram_bytes`. */
+const CURVES_OF = new Set(["memory", "validation", "metric", "metrics"]);
+
 export class LiveSeries {
   private readonly points = new Map<string, { steps: number[]; values: number[] }>();
   private step = 0;
@@ -10,8 +13,9 @@ export class LiveSeries {
   add(events: readonly Record<string, unknown>[]): void {
     for (const event of events) {
       if (typeof event["step"] === "number") this.step = event["step"];
-      if (event["kind"] === "step") this.record(event, "");
-      else if (event["kind"] === "memory") this.record(event, "");
+      const kind = String(event["kind"]);
+      if (kind === "step") this.record(event, "");
+      else if (CURVES_OF.has(kind)) this.record(event, `${kind}/`);
     }
     this.changed();
   }
@@ -61,7 +65,7 @@ export class LiveSeries {
       if (key === "step" || key === "time" || key === "kind") continue;
       if (typeof value === "number") this.push(prefix + key, value);
       else if (value && typeof value === "object" && !Array.isArray(value))
-        this.record(value as Record<string, unknown>, `${prefix}${key}.`);
+        this.record(value as Record<string, unknown>, `${prefix}${key}/`);
     }
   }
 

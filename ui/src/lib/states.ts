@@ -26,11 +26,11 @@ export const STATES: Record<JobState, StateLook> = {
   stopping: { word: "Stopping", tone: "warn", icon: "stop" },
   done: { word: "Done", tone: "good", icon: "check" },
   failed: { word: "Failed", tone: "bad", icon: "cross" },
-  refused: { word: "Refused", tone: "bad", icon: "forbidden" },
+  refused: { word: "Needs fixing", tone: "bad", icon: "forbidden" },
   interrupted: { word: "Interrupted", tone: "warn", icon: "pause" },
   stopped: { word: "Stopped", tone: "warn", icon: "stop" },
   killed: { word: "Killed", tone: "bad", icon: "bolt" },
-  rebooted: { word: "Ended by a reboot", tone: "bad", icon: "bolt" },
+  rebooted: { word: "Ended by reboot", tone: "bad", icon: "bolt" },
   unresponsive: { word: "Not responding", tone: "bad", icon: "alert" },
   elsewhere: { word: "Running elsewhere", tone: "quiet", icon: "arrow" },
 };
@@ -52,7 +52,7 @@ export const GROUPS = {
   live: "Running",
   waiting: "Waiting",
   attention: "Needs attention",
-  ended: "Ended",
+  ended: "Finished",
 } as const;
 export type Group = keyof typeof GROUPS;
 

@@ -15,8 +15,8 @@ export function HomePage() {
   const machine = useMachine();
   return (
     <Page title="Home" aside={machine.data && <span className="hint">{machine.data.hostname}</span>}>
-      {machine.error ? <ErrorCard error={machine.error} /> : machine.data ? <MachinePanel machine={machine.data} jobs={jobs.data?.jobs ?? []} /> : <Waiting what="Looking at the machine" />}
-      {jobs.error ? <ErrorCard error={jobs.error} /> : jobs.data ? <Work jobs={jobs.data.jobs} machine={machine.data} /> : <Waiting what="Reading the jobs" />}
+      {machine.error ? <ErrorCard error={machine.error} /> : machine.data ? <MachinePanel machine={machine.data} jobs={jobs.data?.jobs ?? []} /> : <Waiting what="Reading system information" />}
+      {jobs.error ? <ErrorCard error={jobs.error} /> : jobs.data ? <Work jobs={jobs.data.jobs} machine={machine.data} /> : <Waiting what="Loading jobs" />}
     </Page>
   );
 }
@@ -30,20 +30,20 @@ function Work({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefined 
       <NeedsMe jobs={jobs.filter((job) => needsMe(job.state))} machine={machine} />
       <Section title="Running" jobs={running}>
         {!jobs.length ? (
-          <Empty title="Nothing has been trained here yet.">
-            <p>A first LoRA needs a folder of 10 to 30 pictures and a word that stands for what they show.</p>
+          <Empty title="You haven’t trained anything yet.">
+            <p>For a first LoRA, all you need is a folder of 10 to 30 images and a trigger word for what they show.</p>
             <Link href="/jobs/new" className="button button-primary">
-              <Icon name="plus" /> <span>Make the first job</span>
+              <Icon name="plus" /> <span>Create your first job</span>
             </Link>
           </Empty>
         ) : (
-          <Empty title="Nothing runs.">
+          <Empty title="Nothing is running.">
             <Link href="/jobs/new">Start a new job</Link>
           </Empty>
         )}
       </Section>
-      {waiting.length > 0 && <Section title="Waiting" jobs={waiting.slice(0, 6)} />}
-      {recent.length > 0 && <Section title="Ended last" jobs={recent} />}
+      {waiting.length > 0 && <Section title="Up next" jobs={waiting.slice(0, 6)} />}
+      {recent.length > 0 && <Section title="Recently finished" jobs={recent} />}
     </>
   );
 }
@@ -77,8 +77,8 @@ function NeedsMe({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefin
   const broken = machine?.broken_extensions ?? [];
   if (!recent.length && !disks.length && !broken.length) return null;
   return (
-    <section aria-label="Needs you">
-      <h2>Needs you</h2>
+    <section aria-label="Needs attention">
+      <h2>Needs attention</h2>
       <ul className="todo">
         {inOrder(recent).slice(0, 5).map((job) => (
           <li key={job.id} className="tone-bad">
@@ -98,7 +98,7 @@ function NeedsMe({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefin
           <li key={disk.root} className="tone-warn">
             <Icon name="alert" />
             <span>
-              Only {bytes(disk.free_bytes)} are free in <code>{disk.root}</code>: a full disk stops a run at its next save.
+              Only {bytes(disk.free_bytes)} free in <code>{disk.root}</code>. If the disk fills up, a run stops at its next save.
             </span>
           </li>
         ))}
@@ -106,7 +106,7 @@ function NeedsMe({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefin
           <li key={name} className="tone-warn">
             <Icon name="alert" />
             <span>
-              The extension does not load: <code>{name}</code>
+              This extension failed to load: <code>{name}</code>
             </span>
           </li>
         ))}

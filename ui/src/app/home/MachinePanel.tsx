@@ -9,7 +9,7 @@ export function MachinePanel({ machine, jobs }: { machine: Machine; jobs: JobRow
     <section aria-label="Machine" className="tiles">
       {machine.dist_is_stale && (
         <p className="banner tone-warn tile-wide">
-          This page is older than its sources: <code>cd ui &amp;&amp; npm run build</code> builds it anew.
+          This page is older than its source code. Rebuild it with <code>cd ui &amp;&amp; npm run build</code>.
         </p>
       )}
       {machine.gpus.map((gpu) => (
@@ -17,16 +17,16 @@ export function MachinePanel({ machine, jobs }: { machine: Machine; jobs: JobRow
       ))}
       {!machine.gpus.length && (
         <div className="tile">
-          <h2>Graphics card</h2>
+          <h2>GPU</h2>
           <p className="tile-figure">None found</p>
-          <p className="hint">Jobs run on the processor: enough for the tiny model, too slow for others.</p>
+          <p className="hint">Jobs run on the CPU: fine for the tiny model, too slow for the others.</p>
         </div>
       )}
       <Tile
         title="RAM"
         used={machine.ram_bytes - machine.free_ram_bytes}
         total={machine.ram_bytes}
-        hint={`Processor ${percent(machine.cpu_load)}`}
+        hint={`CPU ${percent(machine.cpu_load)}`}
       />
       {distinct(machine.disks).map((disk) => (
         <Tile
@@ -68,7 +68,7 @@ function GpuTile({ gpu, job }: { gpu: GpuInfo; job: JobRow | undefined }) {
       </p>
       <Progress done={gpu.used_bytes} total={gpu.total_bytes} label={`Memory of GPU ${gpu.index}`} />
       <p className="hint">
-        {facts.join(" · ") || "no figures from the driver"}
+        {facts.join(" · ") || "No data from the driver"}
         {job && (
           <>
             {" · "}

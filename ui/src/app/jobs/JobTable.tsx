@@ -53,13 +53,13 @@ export function JobTable({ jobs, selected, onSelect }: Props) {
             checked={isAll}
             onChange={() => onSelect(isAll ? new Set() : new Set(jobs.map((job) => job.id)))}
           />
-          <span className="visually-hidden">Select all that are shown</span>
+          <span className="visually-hidden">Select all jobs shown</span>
         </label>
         <span>Job</span>
-        <span>State</span>
+        <span>Status</span>
         <span>Progress</span>
         <span className="col-model">Model</span>
-        <span className="col-time">Changed</span>
+        <span className="col-time">Updated</span>
       </div>
       <ul ref={list} style={{ height: rows.getTotalSize() }} className="job-rows" aria-label="Jobs">
         {rows.getVirtualItems().map((item) => (

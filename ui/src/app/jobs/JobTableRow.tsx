@@ -15,7 +15,7 @@ interface Props {
 }
 
 export const JobTableRow = memo(function JobTableRow({ job, isSelected, isCurrent, onToggle }: Props) {
-  const origin = [job.dataset, job.gpu != null && `GPU ${job.gpu}`, job.is_external && "from a terminal"];
+  const origin = [job.dataset, job.gpu != null && `GPU ${job.gpu}`, job.is_external && "started in a terminal"];
   return (
     <div className={`job-row ${isSelected ? "is-selected" : ""} ${isCurrent ? "is-current" : ""}`}>
       <label className="check">

@@ -23,7 +23,7 @@ export function JobsPage() {
         </Link>
       }
     >
-      {data ? <Jobs list={data} /> : error ? <ErrorCard error={error} title="The jobs cannot be read" /> : <Waiting what="Reading the jobs" />}
+      {data ? <Jobs list={data} /> : error ? <ErrorCard error={error} title="Couldn’t load the jobs" /> : <Waiting what="Loading jobs" />}
     </Page>
   );
 }
@@ -37,8 +37,8 @@ function Jobs({ list }: { list: JobList }) {
   if (!list.jobs.length)
     return (
       <Empty title="No jobs yet.">
-        <p>Runs that were started in a terminal appear here too, as soon as their output folder lies below a root.</p>
-        <Link href="/jobs/new">Make a new job</Link>
+        <p>Runs started in a terminal show up here too, if their output folder is inside one of the server’s root folders.</p>
+        <Link href="/jobs/new">Create a job</Link>
       </Empty>
     );
   return (
@@ -61,7 +61,7 @@ function Jobs({ list }: { list: JobList }) {
           <span className="visually-hidden">Search jobs</span>
           <input
             type="search"
-            placeholder="Name, model, dataset, reason"
+            placeholder="Name, model, dataset or status"
             value={search}
             onChange={(event) => setSearch(event.target.value)}
           />
@@ -76,7 +76,7 @@ function Jobs({ list }: { list: JobList }) {
       {shown.length ? (
         <JobTable jobs={shown} selected={selected} onSelect={setSelected} />
       ) : (
-        <Empty title="No job fits this filter.">
+        <Empty title="No jobs match this filter.">
           <button type="button" className="link" onClick={() => (setGroup("all"), setSearch(""))}>
             Show all jobs
           </button>

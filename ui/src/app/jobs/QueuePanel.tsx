@@ -5,7 +5,8 @@ import { Button } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { useReorder } from "../../hooks/useActions";
 import type { JobList, JobRow } from "../../generated/api";
-import { moved, queues } from "../../lib/jobsList";
+import { clock } from "../../lib/format";
+import { freeIn, moved, queues } from "../../lib/jobsList";
 
 export function QueuePanel({ list }: { list: JobList }) {
   const reorder = useReorder();
@@ -18,30 +19,38 @@ export function QueuePanel({ list }: { list: JobList }) {
         <h2>Queue</h2>
         {isPaused && (
           <span className="state tone-warn">
-            <Icon name="pause" /> Paused: nothing more is started
+            <Icon name="pause" /> Paused: no new jobs will start
           </span>
         )}
         <Button icon={isPaused ? "play" : "pause"} onClick={() => reorder.mutate({ order: {}, is_paused: !isPaused })}>
-          {isPaused ? "Go on" : "Pause the queue"}
+          {isPaused ? "Resume queue" : "Pause queue"}
         </Button>
       </header>
       {waiting.map(([name, jobs]) => (
-        <QueueList key={name} name={name} jobs={jobs} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
+        <QueueList key={name} name={name} jobs={jobs} startsIn={isPaused ? null : freeIn(list.jobs, name)} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
       ))}
     </section>
   );
 }
 
-function QueueList({ name, jobs, onOrder }: { name: string; jobs: JobRow[]; onOrder: (ids: string[]) => void }) {
+interface Props {
+  name: string;
+  jobs: JobRow[];
+  /** seconds until the first of them may start; null: not known */
+  startsIn: number | null;
+  onOrder: (ids: string[]) => void;
+}
+
+function QueueList({ name, jobs, startsIn, onOrder }: Props) {
   const [dragged, setDragged] = useState<number | null>(null);
   const [over, setOver] = useState<number | null>(null);
   const [said, setSaid] = useState("");
   const move = (from: number, to: number) => {
     if (to < 0 || to >= jobs.length || from === to) return;
     onOrder(moved(jobs, from, to).map((job) => job.id));
-    setSaid(`${jobs[from]!.name} is now number ${to + 1} of ${jobs.length}`);
+    setSaid(`${jobs[from]!.name} moved to position ${to + 1} of ${jobs.length}`);
   };
-  const title = name === "cpu" ? "Processor" : `GPU ${name}`;
+  const title = name === "cpu" ? "CPU" : `GPU ${name}`;
   return (
     <>
       <h3>{title}</h3>
@@ -80,7 +89,10 @@ function QueueList({ name, jobs, onOrder }: { name: string; jobs: JobRow[]; onOr
             </span>
             <span className="figure queue-number">{place + 1}</span>
             <Link href={`/jobs/${job.id}`}>{job.name}</Link>
-            <span className="reason">{job.reason}</span>
+            <span className="reason">
+              {job.reason}
+              {place === 0 && startsIn !== null && ` Starts around ${clock(Date.now() / 1000 + startsIn)}.`}
+            </span>
             <Button icon="up" look="quiet" label={`Move ${job.name} up`} disabled={place === 0} onClick={() => move(place, place - 1)} />
             <Button icon="down" look="quiet" label={`Move ${job.name} down`} disabled={place === jobs.length - 1} onClick={() => move(place, place + 1)} />
           </li>

@@ -31,7 +31,7 @@ export function SelectionBar({ jobs, onDone }: { jobs: JobRow[]; onDone: () => v
       <Button
         icon="stop"
         disabled={!live.length}
-        onClick={() => each(live, (job) => act.mutateAsync({ id: job.id, action: "stop" }), "asked to stop and save")}
+        onClick={() => each(live, (job) => act.mutateAsync({ id: job.id, action: "stop" }), "stopping; progress will be saved")}
       >
         Stop and save
       </Button>
@@ -39,7 +39,7 @@ export function SelectionBar({ jobs, onDone }: { jobs: JobRow[]; onDone: () => v
         icon="trash"
         look="danger"
         disabled={!still.length}
-        onClick={() => each(still, (job) => remove.mutateAsync(job.id), "moved to the trash folder")}
+        onClick={() => each(still, (job) => remove.mutateAsync(job.id), "moved to trash")}
       >
         Move to trash
       </Button>

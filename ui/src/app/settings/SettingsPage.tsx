@@ -10,7 +10,7 @@ import { useStored } from "../../hooks/useStored";
 import type { Settings, SettingsChange } from "../../generated/api";
 import { call, forgetToken } from "../../lib/api";
 
-const THEMES = { system: "As the system", light: "Light", dark: "Dark" };
+const THEMES = { system: "System", light: "Light", dark: "Dark" };
 
 export function SettingsPage() {
   const { data, error } = useSettings();
@@ -19,21 +19,21 @@ export function SettingsPage() {
     <Page title="Settings">
       <div className="narrow">
         <ThemeCard />
-        {error ? <ErrorCard error={error} /> : data ? <SettingsForm settings={data} /> : <Waiting what="Reading the settings" />}
+        {error ? <ErrorCard error={error} /> : data ? <SettingsForm settings={data} /> : <Waiting what="Loading settings" />}
         <section className="card" aria-label="About">
           <h2>This server</h2>
           <dl className="facts">
             <div><dt>Version</dt><dd>{machine.data?.version ?? "–"}</dd></div>
             <div><dt>Machine</dt><dd>{machine.data?.hostname ?? "–"}</dd></div>
             {machine.data?.roots.map((root) => (
-              <div key={root}><dt>Root</dt><dd><code>{root}</code></dd></div>
+              <div key={root}><dt>Root folder</dt><dd><code>{root}</code></dd></div>
             ))}
           </dl>
           <p className="hint">
-            Roots are the folders that jobs may read and write. They are named when the server starts, by{" "}
-            <code>--root</code>, never from here.
+            Jobs can only read and write inside these root folders. Add more with <code>--root</code> when you start the
+            server.
           </p>
-          <Button onClick={() => (forgetToken(), location.assign("/"))}>Sign out in this tab</Button>
+          <Button onClick={() => (forgetToken(), location.assign("/"))}>Sign out of this tab</Button>
         </section>
       </div>
     </Page>
@@ -72,7 +72,7 @@ function SettingsForm({ settings }: { settings: Settings }) {
       client.setQueryData(["settings"], await call<Settings>("PUT", "/api/settings", change));
       setToken("");
       setProblem(null);
-      toast({ text: "Saved." });
+      toast({ text: "Settings saved." });
     } catch (error) {
       setProblem(error);
     }
@@ -86,11 +86,11 @@ function SettingsForm({ settings }: { settings: Settings }) {
       <h2>Defaults and access</h2>
       {problem != null && <ErrorCard error={problem} />}
       <label className="field">
-        <span className="field-name">Folder of new output folders</span>
+        <span className="field-name">Default output location</span>
         <input value={folder} onChange={(event) => setFolder(event.target.value)} />
       </label>
       <label className="field">
-        <span className="field-name">Model of new jobs</span>
+        <span className="field-name">Default model</span>
         <select value={arch} onChange={(event) => setArch(event.target.value)}>
           {models.data?.map((model) => (
             <option key={model.arch} value={model.arch}>
@@ -104,12 +104,12 @@ function SettingsForm({ settings }: { settings: Settings }) {
         <input
           type="password"
           autoComplete="off"
-          placeholder={settings.has_hub_token ? "stored; type to replace it" : "none stored"}
+          placeholder={settings.has_hub_token ? "Saved. Type to replace it" : "Not set"}
           value={token}
           onChange={(event) => setToken(event.target.value)}
         />
         <span className="hint">
-          Used to download models whose licence must be accepted first. It is written to this machine and never shown
+          Needed to download models whose licence you have to accept first. It is stored on this machine and never shown
           again.
         </span>
       </label>
@@ -119,7 +119,7 @@ function SettingsForm({ settings }: { settings: Settings }) {
         </Button>
         {settings.has_hub_token && (
           <Button look="quiet" onClick={() => save(null, { hub_token: "" })}>
-            Forget the token
+            Remove token
           </Button>
         )}
       </div>

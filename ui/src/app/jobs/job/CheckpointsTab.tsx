@@ -15,12 +15,12 @@ import { ResumeDialog } from "./ResumeDialog";
 export function CheckpointsTab({ job }: { job: JobDetail }) {
   const { data, error } = useCheckpoints(job.id);
   const [from, setFrom] = useState<number | null>(null);
-  if (error && !data) return <ErrorCard error={error} title="The checkpoints cannot be read" />;
-  if (!data) return <Waiting what="Checking the checkpoints" />;
+  if (error && !data) return <ErrorCard error={error} title="Couldn’t load the checkpoints" />;
+  if (!data) return <Waiting what="Verifying checkpoints" />;
   if (!data.checkpoints.length)
     return (
       <Empty title="No checkpoints yet.">
-        <p>A job saves them while it trains; “Save now” makes one after the current step.</p>
+        <p>Checkpoints are saved during training. “Save now” saves one after the current step.</p>
       </Empty>
     );
   return (
@@ -43,7 +43,7 @@ function Row({ job, checkpoint, onResume }: { job: JobDetail; checkpoint: Checkp
   const canResume = job.controls.actions.includes("resume") && checkpoint.is_valid && checkpoint.has_state;
   const copy = async () => {
     await navigator.clipboard.writeText(checkpoint.path);
-    toast({ text: "Path copied. In ComfyUI, put this file into models/loras." });
+    toast({ text: "Path copied. For ComfyUI, copy the file to models/loras." });
   };
   return (
     <>
@@ -54,7 +54,7 @@ function Row({ job, checkpoint, onResume }: { job: JobDetail; checkpoint: Checkp
         </strong>
         <span className={`state tone-${checkpoint.is_valid ? "good" : "bad"}`}>
           <Icon name={checkpoint.is_valid ? "check" : "cross"} />
-          {checkpoint.is_valid ? "Valid" : "Not valid"}
+          {checkpoint.is_valid ? "Valid" : "Invalid"}
         </span>
         <span className="hint figure">
           {bytes(checkpoint.num_bytes)} · saved {ago(checkpoint.time)}
@@ -84,7 +84,7 @@ function Row({ job, checkpoint, onResume }: { job: JobDetail; checkpoint: Checkp
           onClick={() =>
             remove.mutate(
               { id: job.id, step: checkpoint.step },
-              { onSuccess: () => toast({ text: `The checkpoint of step ${checkpoint.step} was moved aside.` }) },
+              { onSuccess: () => toast({ text: `Checkpoint at step ${checkpoint.step.toLocaleString("en")} moved to the “superseded” folder.` }) },
             )
           }
         >

@@ -18,17 +18,17 @@ export function CloneDialog({ job, onClose }: { job: JobDetail; onClose: () => v
     );
   };
   return (
-    <Dialog title="Clone" onClose={onClose}>
+    <Dialog title="Clone job" onClose={onClose}>
       <form onSubmit={submit}>
         <label className="field">
-          <span className="field-name">Name of the new job</span>
+          <span className="field-name">New job name</span>
           <input value={name} onChange={(event) => setName(event.target.value)} required autoFocus />
-          <span className="hint">The draft opens for editing; nothing starts yet.</span>
+          <span className="hint">The copy opens as a draft. Nothing starts yet.</span>
         </label>
         <footer className="row-end">
           <Button onClick={onClose}>Cancel</Button>
           <Button type="submit" look="primary" busy={act.isPending}>
-            Make the draft
+            Create draft
           </Button>
         </footer>
       </form>

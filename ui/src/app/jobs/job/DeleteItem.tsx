@@ -16,7 +16,7 @@ export function DeleteItem({ job }: { job: JobDetail }) {
       onClick={() =>
         remove.mutate(job.id, {
           onSuccess: () => {
-            toast({ text: `${job.name} is in the folder .trash of its root; delete it there for good.` });
+            toast({ text: `${job.name} moved to the .trash folder. Delete it there to free up disk space.` });
             navigate("/jobs");
           },
         })

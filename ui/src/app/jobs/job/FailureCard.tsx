@@ -15,15 +15,15 @@ export function FailureCard({ job, failure }: { job: JobDetail; failure: Failure
       {failure.problems.length > 0 && <ProblemList problems={failure.problems} />}
       {failure.log && (
         <details>
-          <summary>The log at that point</summary>
-          <pre className="log-excerpt" tabIndex={0} aria-label="Log at the failure">
+          <summary>Log at that point</summary>
+          <pre className="log-excerpt" tabIndex={0} aria-label="Log around the failure">
             {failure.log.split("\n").map(visible).join("\n")}
           </pre>
         </details>
       )}
       <p className="row">
-        <Link href={`/jobs/${job.id}/edit`}>Edit the job</Link>
-        <Link href={`/jobs/${job.id}/log`}>Whole log</Link>
+        <Link href={`/jobs/${job.id}/edit`}>Edit job</Link>
+        <Link href={`/jobs/${job.id}/log`}>View full log</Link>
       </p>
     </section>
   );

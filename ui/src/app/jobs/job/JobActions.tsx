@@ -25,17 +25,17 @@ export function JobActions({ job }: { job: JobDetail }) {
   return (
     <>
       {can("save") && (
-        <Button icon="save" busy={isBusy("save")} onClick={() => run("save", "Saves after this step.")}>
+        <Button icon="save" busy={isBusy("save")} onClick={() => run("save", "A checkpoint will be saved after this step.")}>
           Save now
         </Button>
       )}
       {can("sample") && (
-        <Button icon="picture" busy={isBusy("sample")} onClick={() => run("sample", "Draws samples after this step.")}>
+        <Button icon="picture" busy={isBusy("sample")} onClick={() => run("sample", "Samples will be generated after this step.")}>
           Sample now
         </Button>
       )}
       {can("pause") && (
-        <Button icon="pause" busy={isBusy("pause")} title="Saves, frees the card and keeps the place in the queue" onClick={() => run("pause")}>
+        <Button icon="pause" busy={isBusy("pause")} title="Save, free the GPU and keep the place in the queue" onClick={() => run("pause")}>
           Pause
         </Button>
       )}
@@ -67,7 +67,7 @@ export function JobActions({ job }: { job: JobDetail }) {
         )}
         {can("kill") && (
           <button type="button" onClick={() => setDialog("kill")}>
-            <Icon name="bolt" /> Stop at once…
+            <Icon name="bolt" /> Force stop…
           </button>
         )}
         {!isLive(job.state) && job.state !== "elsewhere" && <DeleteItem job={job} />}

@@ -3,6 +3,7 @@ import { useLocation } from "wouter";
 import { Empty, ErrorCard, Page, Waiting } from "../../../components/Page";
 import { StateBadge } from "../../../components/StateBadge";
 import { TabPanel, Tabs } from "../../../components/Tabs";
+import { usePrefetchedMetrics } from "../../../hooks/useMetrics";
 import { useJob } from "../../../hooks/queries";
 import { useKeys } from "../../../hooks/useKeys";
 import type { JobDetail } from "../../../generated/api";
@@ -26,22 +27,23 @@ type Tab = keyof typeof TABS;
 
 export function JobPage({ id, tab }: { id: string; tab: string }) {
   const { data, error } = useJob(id);
+  usePrefetchedMetrics(id, tab === "overview");
   if (error && !data)
     return (
       <Page title="Job">
         {error instanceof ApiError && error.status === 404 ? (
-          <Empty title="This job is not here any more.">
-            <p>Its folder was moved or deleted. If that was not meant, look into the trash folder of its root.</p>
+          <Empty title="This job no longer exists.">
+            <p>Its folder was moved or deleted. If that was a mistake, look in the .trash folder.</p>
           </Empty>
         ) : (
-          <ErrorCard error={error} title="The job cannot be read" />
+          <ErrorCard error={error} title="Couldn’t load the job" />
         )}
       </Page>
     );
   if (!data)
     return (
       <Page title="Job">
-        <Waiting what="Reading the job" />
+        <Waiting what="Loading job" />
       </Page>
     );
   return <Job job={data} tab={tab in TABS ? (tab as Tab) : "overview"} />;
@@ -55,7 +57,7 @@ function Job({ job, tab }: { job: JobDetail; tab: Tab }) {
   return (
     <Page title={job.name} aside={<StateBadge state={job.state} />} actions={<JobActions job={job} />}>
       <LiveHeader job={job} />
-      <Tabs label="Parts of the job" tabs={TABS} value={tab} onChange={go} panel="job-panel" />
+      <Tabs label="Job sections" tabs={TABS} value={tab} onChange={go} panel="job-panel" />
       <TabPanel id="job-panel" tab={tab}>
         {tab === "overview" && <OverviewTab job={job} />}
         {tab === "samples" && <SamplesTab job={job} />}

@@ -9,11 +9,11 @@ export function KillDialog({ job, onClose }: { job: JobDetail; onClose: () => vo
   const act = useAction();
   return (
     <Dialog
-      title="Stop at once"
+      title="Force stop?"
       onClose={onClose}
       actions={
         <>
-          <Button onClick={onClose}>Let it run</Button>
+          <Button onClick={onClose}>Keep running</Button>
           <Button
             look="danger"
             icon="bolt"
@@ -25,7 +25,10 @@ export function KillDialog({ job, onClose }: { job: JobDetail; onClose: () => vo
         </>
       }
     >
-      <p>Nothing is saved: steps since the last checkpoint are lost. “{stopLabel(job)}” loses none.</p>
+      <p>
+        Nothing will be saved, and all steps since the last checkpoint will be lost. To keep them, use “{stopLabel(job)}”
+        instead.
+      </p>
     </Dialog>
   );
 }

@@ -12,7 +12,7 @@ export function LiveHeader({ job }: { job: JobDetail }) {
   const live = isLive(job.state);
   const inStage = live && progress?.total != null && job.state !== "training";
   return (
-    <section className="live" aria-label="State">
+    <section className="live" aria-label="Status">
       <p className="live-reason">{job.reason}</p>
       <Announcer job={job} />
       {live && <Stages job={job} />}
@@ -31,7 +31,7 @@ export function LiveHeader({ job }: { job: JobDetail }) {
             <Figure name="Learning rate" value={figure(progress.lr)} />
             <Figure name="Speed" value={seconds(progress.step_s)} />
             {live && <Figure name="Time left" value={duration(progress.eta_s)} />}
-            {live && progress.eta_s != null && <Figure name="Done about" value={clock(Date.now() / 1000 + progress.eta_s)} />}
+            {live && progress.eta_s != null && <Figure name="Finishes around" value={clock(Date.now() / 1000 + progress.eta_s)} />}
           </dl>
         </>
       )}

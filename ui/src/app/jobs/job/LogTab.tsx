@@ -18,12 +18,12 @@ export function LogTab({ job }: { job: JobDetail }) {
   const size = useLogSize(job.id, wanted);
   const live = isLive(job.state);
   useLogFollow(job.id, live, job.updated);
-  if (size.error && !size.data) return <ErrorCard error={size.error} title="The log cannot be read" />;
-  if (!size.data) return <Waiting what="Reading the log" />;
+  if (size.error && !size.data) return <ErrorCard error={size.error} title="Couldn’t load the log" />;
+  if (!size.data) return <Waiting what="Loading log" />;
   if (!size.data.num_lines && !search)
     return (
-      <Empty title="There is no log.">
-        <p>{job.is_external ? "This run was started in a terminal: its words went there." : "It begins when the job starts."}</p>
+      <Empty title="No log yet.">
+        <p>{job.is_external ? "This run was started in a terminal, so its output went there." : "The log begins when the job starts."}</p>
       </Empty>
     );
   return (
@@ -88,18 +88,18 @@ function Log({ id, numLines, matches, search, onSearch, live }: Props) {
         {search && (
           <span className="row">
             <span className="figure hint" role="status">
-              {matches.length ? `${match + 1} of ${matches.length.toLocaleString("en")}` : "not found"}
+              {matches.length ? `${match + 1} of ${matches.length.toLocaleString("en")}` : "No matches"}
             </span>
-            <Button icon="up" look="quiet" label="Match before" disabled={!matches.length} onClick={() => goMatch(match - 1)} />
+            <Button icon="up" look="quiet" label="Previous match" disabled={!matches.length} onClick={() => goMatch(match - 1)} />
             <Button icon="down" look="quiet" label="Next match" disabled={!matches.length} onClick={() => goMatch(match + 1)} />
           </span>
         )}
         <span className="hint figure push">{count(numLines, "line")}</span>
         <label className="check">
-          <input type="checkbox" checked={follows} onChange={() => setFollows(!follows)} /> {live ? "Follow" : "At the end"}
+          <input type="checkbox" checked={follows} onChange={() => setFollows(!follows)} /> {live ? "Follow" : "Stay at end"}
         </label>
         <Button icon="copy" look="quiet" onClick={copy}>
-          Copy what is seen
+          Copy visible lines
         </Button>
       </div>
       <div
@@ -108,7 +108,7 @@ function Log({ id, numLines, matches, search, onSearch, live }: Props) {
         tabIndex={0}
         role="log"
         aria-live="off"
-        aria-label="Lines of the log"
+        aria-label="Log lines"
         onWheel={(event) => event.deltaY < 0 && setFollows(false)}
         onKeyDown={(event) => ["ArrowUp", "PageUp", "Home"].includes(event.key) && setFollows(false)}
       >

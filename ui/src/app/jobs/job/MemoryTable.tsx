@@ -7,16 +7,16 @@ export function MemoryTable({ stages }: { stages: MemoryUse[] }) {
   const hasGpu = stages.some((stage) => stage.predicted_gpu_bytes || stage.measured_gpu_bytes);
   return (
     <section aria-label="Memory">
-      <h2>Memory and time of each stage</h2>
+      <h2>Memory and time per stage</h2>
       <div className="table-wrap">
         <table className="table">
           <thead>
             <tr>
               <th scope="col">Stage</th>
-              {hasGpu && <th scope="col" className="num">Card, predicted</th>}
-              {hasGpu && <th scope="col" className="num">measured</th>}
+              {hasGpu && <th scope="col" className="num">GPU, predicted</th>}
+              {hasGpu && <th scope="col" className="num">GPU, measured</th>}
               <th scope="col" className="num">RAM, predicted</th>
-              <th scope="col" className="num">measured</th>
+              <th scope="col" className="num">RAM, measured</th>
               <th scope="col" className="num">Time</th>
             </tr>
           </thead>

@@ -14,7 +14,7 @@ export function Notes({ job }: { job: JobDetail }) {
   return (
     <section aria-label="Notes" className="notes">
       <h2>Notes</h2>
-      <div className="row" role="group" aria-label="Stars">
+      <div className="row" role="group" aria-label="Rating">
         {[1, 2, 3, 4, 5].map((stars) => (
           <Button
             key={stars}
@@ -22,7 +22,7 @@ export function Notes({ job }: { job: JobDetail }) {
             look="quiet"
             className={stars <= job.stars ? "is-on" : ""}
             aria-pressed={stars <= job.stars}
-            label={stars === job.stars ? "No stars" : `${stars} of 5 stars`}
+            label={stars === job.stars ? "Remove rating" : `Rate ${stars} of 5 stars`}
             onClick={() => change.mutate({ id: job.id, change: { stars: stars === job.stars ? 0 : stars } })}
           />
         ))}
@@ -32,7 +32,7 @@ export function Notes({ job }: { job: JobDetail }) {
         <textarea
           rows={3}
           value={text}
-          placeholder="What was tried, what came of it"
+          placeholder="What did you try? How did it turn out?"
           onChange={(event) => setNote(event.target.value)}
           onBlur={save}
         />

@@ -34,14 +34,14 @@ export function ResumeDialog({ job, onClose, from }: Props) {
     <Dialog title={`Resume ${job.name}`} onClose={onClose}>
       <form onSubmit={submit}>
         <label className="field">
-          <span className="field-name">From</span>
+          <span className="field-name">Checkpoint</span>
           <select value={step} onChange={(event) => setChosen(Number(event.target.value))} disabled={!valid.length}>
             {valid.map((each) => (
               <option key={each.step} value={each.step}>
-                step {each.step.toLocaleString("en")}, saved {ago(each.time)}
+                Step {each.step.toLocaleString("en")}, saved {ago(each.time)}
               </option>
             ))}
-            {!valid.length && <option value={0}>the beginning: there is no valid checkpoint</option>}
+            {!valid.length && <option value={0}>From the start (no valid checkpoint)</option>}
           </select>
           <Aside later={valid.filter((each) => each.step > step)} />
         </label>
@@ -57,19 +57,19 @@ export function ResumeDialog({ job, onClose, from }: Props) {
             required={isAtEnd}
           />
           <span className="hint">
-            {isAtEnd ? "This checkpoint is at the last step: give a larger number." : `Empty: ${total.toLocaleString("en")}, as the job says.`}
+            {isAtEnd ? "This checkpoint is already at the last step. Enter a higher number to keep training." : `Leave empty to train to step ${total.toLocaleString("en")}, as set in the job.`}
           </span>
         </label>
         {refusal.length > 0 && (
           <div role="alert">
-            <p>These settings have changed since the checkpoint and change the training:</p>
+            <p>These settings have changed since this checkpoint and will affect training:</p>
             <ProblemList problems={refusal} />
           </div>
         )}
         <footer className="row-end">
           <Button onClick={onClose}>Cancel</Button>
           <Button type="submit" look="primary" icon="play" busy={act.isPending}>
-            {refusal.length ? "Go on all the same" : "Resume"}
+            {refusal.length ? "Resume anyway" : "Resume"}
           </Button>
         </footer>
       </form>
@@ -78,11 +78,11 @@ export function ResumeDialog({ job, onClose, from }: Props) {
 }
 
 function Aside({ later }: { later: Checkpoint[] }) {
-  if (!later.length) return <span className="hint">Nothing is moved: this is the newest.</span>;
+  if (!later.length) return <span className="hint">This is the newest checkpoint, so nothing is moved.</span>;
   return (
     <span className="hint">
-      {count(later.length, "later checkpoint")} ({later.map((each) => `step ${each.step}`).join(", ")}) and their samples are
-      moved aside into the folder superseded.
+      {count(later.length, "later checkpoint")} ({later.map((each) => `step ${each.step.toLocaleString("en")}`).join(", ")}) and
+      the samples drawn since will be moved to the “superseded” folder.
     </span>
   );
 }

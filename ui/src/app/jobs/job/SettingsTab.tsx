@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "wouter";
 import { Button } from "../../../components/Button";
-import { Empty, ErrorCard, Waiting } from "../../../components/Page";
+import { ErrorCard, Waiting } from "../../../components/Page";
 import { useToast } from "../../../components/Toasts";
 import { useJobs } from "../../../hooks/queries";
 import type { Differences, JobDetail } from "../../../generated/api";
@@ -12,19 +12,19 @@ import { saveFile } from "../../../lib/download";
 
 export function SettingsTab({ job }: { job: JobDetail }) {
   const toast = useToast();
-  const copy = () => navigator.clipboard.writeText(job.yaml).then(() => toast({ text: "Copied." }));
+  const copy = () => navigator.clipboard.writeText(job.yaml).then(() => toast({ text: "Copied to clipboard." }));
   return (
     <>
       <DiffSection job={job} />
-      <section aria-label="Job text">
+      <section aria-label="Job file">
         <div className="filters">
-          <h2>Job text</h2>
+          <h2>Job file</h2>
           <span className="push row">
             <Button icon="copy" look="quiet" onClick={copy}>
               Copy
             </Button>
             <Button icon="download" look="quiet" onClick={() => saveFile(`${job.name}.yaml`, new Blob([job.yaml]))}>
-              Save as a file
+              Download
             </Button>
             <Link href={`/jobs/${job.id}/edit`} className="button button-plain">
               Edit
@@ -32,7 +32,7 @@ export function SettingsTab({ job }: { job: JobDetail }) {
           </span>
         </div>
         <pre className="yaml-read" tabIndex={0} aria-label="Job as YAML">
-          {job.yaml || "The text of this run is not known."}
+          {job.yaml || "The job file for this run is not available."}
         </pre>
       </section>
     </>
@@ -52,7 +52,7 @@ function DiffSection({ job }: { job: JobDetail }) {
       <div className="filters">
         <h2>Changes</h2>
         <label className="inline-field">
-          against
+          compared with
           <select value={other} onChange={(event) => setOther(event.target.value)}>
             <option value="">its last run</option>
             {(jobs.data?.jobs ?? [])
@@ -71,7 +71,7 @@ function DiffSection({ job }: { job: JobDetail }) {
 }
 
 function DiffTable({ diff }: { diff: Differences }) {
-  if (!diff.differences.length) return <Empty title={`No setting differs from ${diff.against}.`} />;
+  if (!diff.differences.length) return <p className="hint">No settings differ from {diff.against}.</p>;
   return (
     <div className="table-wrap">
       <table className="table">
@@ -91,7 +91,7 @@ function DiffTable({ diff }: { diff: Differences }) {
               </th>
               <td>{each.before}</td>
               <td>{each.now}</td>
-              <td className={each.is_harmless ? "hint" : ""}>{each.is_harmless ? "harmless" : "changes the training"}</td>
+              <td className={each.is_harmless ? "hint" : ""}>{each.is_harmless ? "No effect on training" : "Affects training"}</td>
             </tr>
           ))}
         </tbody>

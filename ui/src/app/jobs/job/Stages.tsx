@@ -14,7 +14,7 @@ export function Stages({ job }: { job: JobDetail }) {
   const here = WAY.findIndex(({ states }) => states.includes(job.state));
   if (here < 0) return null;
   return (
-    <ol className="stages" aria-label="Stages of the run">
+    <ol className="stages" aria-label="Run stages">
       {WAY.map(({ name }, place) => (
         <li key={name} className={place === here ? "is-here" : place < here ? "is-done" : ""} aria-current={place === here ? "step" : undefined}>
           {place < here && <Icon name="check" />}

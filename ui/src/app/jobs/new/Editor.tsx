@@ -60,17 +60,17 @@ export function Editor({ title, schema, models, first, id }: Props) {
   return (
     <Page
       title={title}
-      aside={document.isChanged && <span className="hint">kept in this browser until it is saved</span>}
+      aside={document.isChanged && <span className="hint">Unsaved changes are kept in this browser</span>}
       actions={
         <>
           <ImportButton onImport={replace} />
           {document.isChanged && (
-            <Button look="quiet" onClick={() => replace(first, "All changes were taken back.")}>
-              Take changes back
+            <Button look="quiet" onClick={() => replace(first, "Changes discarded.")}>
+              Discard changes
             </Button>
           )}
           <Button icon="save" busy={submit.isSaving} onClick={() => submit.save(text)}>
-            {id ? "Save" : "Save as a draft"}
+            {id ? "Save" : "Save as draft"}
           </Button>
           <Button
             icon="play"
@@ -85,9 +85,9 @@ export function Editor({ title, schema, models, first, id }: Props) {
       }
     >
       <div className="editor" {...drop.handlers} onKeyDown={submit.keys(text)}>
-        {drop.isOver && <p className="drop-here">Drop a job file, a LoRA or a sample picture: its settings are read</p>}
+        {drop.isOver && <p className="drop-here">Drop a job file, a LoRA or a sample image to import its settings</p>}
         <div className="editor-main">
-          <Tabs label="Views of the job" tabs={VIEWS} value={view} onChange={setView} panel="job-views" />
+          <Tabs label="Job views" tabs={VIEWS} value={view} onChange={setView} panel="job-views" />
           <TabPanel id="job-views" tab={view}>
             <FormContext.Provider value={form}>
               {view === "yaml" ? (

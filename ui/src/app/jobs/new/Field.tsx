@@ -32,14 +32,14 @@ export function Field({ view, showsPath = false }: { view: FieldView; showsPath?
       <div className="form-label">
         {isWide ? <span id={id}>{labelOf(field.key)}</span> : <label htmlFor={id}>{labelOf(field.key)}</label>}
         {showsPath && isSet && !field.is_required && (
-          <Button icon="cross" look="quiet" label={`${labelOf(field.key)}: back to the default`} onClick={() => change(undefined)} />
+          <Button icon="undo" look="quiet" label={`Reset ${labelOf(field.key)} to default`} onClick={() => change(undefined)} />
         )}
       </div>
       <div className="form-input">
         {inputOf(input, form)}
         <p id={`${id}-help`} className="hint">
           <Prose text={field.help ?? ""} />
-          {showsPath && field.when && <Prose text={` Is read only ${field.when}.`} />}
+          {showsPath && field.when && <Prose text={` Only used ${field.when}.`} />}
           <Origin view={view} />
         </p>
         {found.length > 0 && (
@@ -81,8 +81,8 @@ function Origin({ view }: { view: FieldView }) {
   return (
     <span className="origin">
       {" "}
-      {origin === "model" ? "From the model" : "Default"}: <span className="figure">{shown}</span>
-      {field.default_key && !origin.startsWith("model") && `, as ${labelOf(field.default_key)}`}
+      {origin === "model" ? "Set by the model" : "Default"}: <span className="figure">{shown}</span>
+      {field.default_key && !origin.startsWith("model") && `, same as ${labelOf(field.default_key)}`}
     </span>
   );
 }

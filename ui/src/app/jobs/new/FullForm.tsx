@@ -54,7 +54,7 @@ export function FullForm() {
           <Hidden view={view} search={wanted} />
         </fieldset>
       ))}
-      {!shown.length && <Empty title={isChangedOnly ? "The job sets nothing here." : "No setting fits this search."} />}
+      {!shown.length && <Empty title={isChangedOnly ? "No settings have been changed." : "No settings match your search."} />}
       {!wanted && !isChangedOnly && (
         <div className="row">
           {listSections(schema).map(({ section, list }) => (
@@ -68,7 +68,7 @@ export function FullForm() {
                 setText(setIn(text, jobPath(`${list}.${number}`), { [first.key]: "" }));
               }}
             >
-              Add to {section.title.toLowerCase()}
+              Add {section.title.replace(/s$/, "").toLowerCase()}
             </Button>
           ))}
         </div>
@@ -95,7 +95,7 @@ function Hidden({ view, search }: { view: SectionView; search: string }) {
     <ul className="hidden-fields hint">
       {reasons.map((reason) => (
         <li key={reason}>
-          Hidden, since {reason}: {hidden.filter((field) => field.hidden === reason).map((field) => field.field.key).join(", ")}
+          Hidden because {reason}: {hidden.filter((field) => field.hidden === reason).map((field) => field.field.key).join(", ")}
         </li>
       ))}
     </ul>

@@ -17,7 +17,7 @@ type OnImport = (yaml: string, said: string) => void;
 async function requestOf(file: File): Promise<ImportRequest> {
   if (TEXT_FILES.test(file.name)) return { filename: file.name, text: await file.text() };
   if (file.size > LARGEST && !HEAD_ONLY.test(file.name))
-    throw new Error(`${file.name} has ${bytes(file.size)}; a file of settings is smaller than ${bytes(LARGEST)}.`);
+    throw new Error(`${file.name} is ${bytes(file.size)}, which is too large to import. The limit is ${bytes(LARGEST)}.`);
   const part = HEAD_ONLY.test(file.name) ? file.slice(0, HEAD_BYTES) : file;
   return { filename: file.name, base64: await base64Of(part) };
 }
@@ -39,7 +39,7 @@ function useImport(onImport: OnImport) {
     setBusy(true);
     try {
       const { yaml, source, changes } = await call<Imported>("POST", "/api/import", await requestOf(file));
-      onImport(yaml, `Settings of ${file.name} (${source}).${changes.length ? ` Changed: ${changes.join("; ")}` : ""}`);
+      onImport(yaml, `Imported ${file.name} (${source}).${changes.length ? ` Changed: ${changes.join("; ")}` : ""}`);
     } catch (error) {
       toast({ text: errorText(error), tone: "bad" });
     } finally {
@@ -65,7 +65,7 @@ export function ImportButton({ onImport }: { onImport: OnImport }) {
           event.target.value = "";
         }}
       />
-      <Button icon="file" look="quiet" busy={isBusy} title="A job file, a LoRA or a sample picture; also by dropping it here" onClick={() => input.current?.click()}>
+      <Button icon="file" look="quiet" busy={isBusy} title="Import a job file, a LoRA or a sample image. You can also drop it here." onClick={() => input.current?.click()}>
         Import…
       </Button>
     </>

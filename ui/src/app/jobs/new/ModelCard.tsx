@@ -18,7 +18,7 @@ export function ModelCard({ model }: { model: ModelInfo }) {
       </p>
       {model.is_gated && (
         <p className="row tone-warn">
-          <Icon name="alert" /> Its licence must be accepted on the hub first; then store a token in the settings.
+          <Icon name="alert" /> Accept its licence on Hugging Face first, then add your token in Settings.
         </p>
       )}
       {model.notes.map((note) => (
@@ -28,7 +28,7 @@ export function ModelCard({ model }: { model: ModelInfo }) {
       ))}
       {model.variants.length > 0 && (
         <details className="fold">
-          <summary>Other weights of this model</summary>
+          <summary>Other versions of this model</summary>
           <dl className="facts">
             {model.variants.map((variant) => (
               <div key={variant.label}>

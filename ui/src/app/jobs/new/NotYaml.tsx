@@ -5,9 +5,9 @@ import type { SyntaxProblem } from "../../../lib/yamlDoc";
 
 export function NotYaml({ problem, onShow }: { problem: SyntaxProblem; onShow: () => void }) {
   return (
-    <Empty title={`Line ${problem.line} is not YAML, so no form can be drawn.`}>
+    <Empty title={`The form can’t be shown: line ${problem.line} is not valid YAML.`}>
       <p>{problem.message}</p>
-      <Button onClick={onShow}>Mend it in the YAML view</Button>
+      <Button onClick={onShow}>Fix it in the YAML view</Button>
     </Empty>
   );
 }

@@ -31,7 +31,7 @@ export function TextInput({ id, view, onChange, describedBy, isWrong }: InputPro
     if (shownValue(parsed.value) !== shownValue(value)) onChange(parsed.value);
   };
   if (field.kind === "mapping")
-    return <p className="hint" id={id}>{shownValue(value) || "empty"} (set it in the YAML view)</p>;
+    return <p className="hint" id={id}>{shownValue(value) || "Empty"} (edit in the YAML view)</p>;
   return (
     <>
       <span className="input-unit">
@@ -93,7 +93,7 @@ export function ChoiceInput({ id, view, onChange, describedBy, isWrong }: InputP
         aria-invalid={isWrong || undefined}
         onChange={(event) => onChange(event.target.value || undefined)}
       >
-        {!field.is_required && <option value="">{fallback != null ? `${shownValue(fallback)} (default)` : "not set"}</option>}
+        {!field.is_required && <option value="">{fallback != null ? `${shownValue(fallback)} (default)` : "Not set"}</option>}
         {shown && !choices.some((choice) => choice.value === shown) && <option value={shown}>{shown}</option>}
         {choices.map((choice) => (
           <option key={choice.value} value={choice.value}>
@@ -126,7 +126,7 @@ export function ModelInput({ id, view, models, onModel, describedBy, isWrong }: 
         if (model) onModel(model);
       }}
     >
-      {!models.some((model) => model.arch === shown) && <option value={shown}>{shown || "choose a model"}</option>}
+      {!models.some((model) => model.arch === shown) && <option value={shown}>{shown || "Choose a model"}</option>}
       {families.map((family) => (
         <optgroup key={family} label={family}>
           {models.filter((model) => model.family === family).map((model) => (
@@ -167,7 +167,7 @@ export function PromptsInput({ id, prompts, onPrompts, describedBy }: PromptsPro
         </div>
       ))}
       <Button icon="plus" onClick={() => onPrompts([...prompts, ""])}>
-        Add a prompt
+        Add prompt
       </Button>
     </div>
   );

@@ -31,11 +31,11 @@ export function ChartCard({ name, chart, series, marks, smoothing, isLog, range,
       <figcaption className="card-head">
         <h3 id={id}>{chart.title}</h3>
         <span className="readout figure" ref={readout} aria-hidden="true" />
-        <Button icon={isTable ? "chart" : "table"} look="quiet" label={isTable ? `${chart.title} as a chart` : `${chart.title} as a table`} onClick={() => setTable(!isTable)} />
+        <Button icon={isTable ? "chart" : "table"} look="quiet" label={isTable ? `Show ${chart.title} as a chart` : `Show ${chart.title} as a table`} onClick={() => setTable(!isTable)} />
         <Button
           icon="download"
           look="quiet"
-          label={`Save ${chart.title} as a picture`}
+          label={`Download ${chart.title} as an image`}
           disabled={isTable}
           onClick={async () => {
             const picture = await handle.current?.picture();
@@ -46,7 +46,7 @@ export function ChartCard({ name, chart, series, marks, smoothing, isLog, range,
       {isTable ? (
         <ChartTable chart={chart} series={series} />
       ) : (
-        <div role="img" aria-label={`${chart.title} up to step ${step}: ${last}. As a table by the button above.`}>
+        <div role="img" aria-label={`${chart.title} up to step ${step}: ${last}. Use the button above to see it as a table.`}>
           <Chart
             ref={handle}
             series={series}

@@ -18,14 +18,14 @@ export function Curves({ job }: { job: JobDetail }) {
   const [isLog, setLog] = useState(false);
   const { series, data, error } = useMetrics(job.id, range);
   const charts = useMemo(() => chartsOf((series ?? []).map((each) => each.key)), [series]);
-  if (error && !data) return <ErrorCard error={error} title="The curves cannot be read" />;
-  if (!series || !data) return <Waiting what="Reading the curves" />;
+  if (error && !data) return <ErrorCard error={error} title="Couldn’t load the charts" />;
+  if (!series || !data) return <Waiting what="Loading charts" />;
   if (!charts.length)
-    return isLive(job.state) ? <Empty title="Curves begin with the first step." /> : null;
+    return isLive(job.state) ? <Empty title="Charts appear after the first step." /> : null;
   return (
-    <section aria-label="Curves">
+    <section aria-label="Charts">
       <div className="curves-head">
-        <h2>Curves</h2>
+        <h2>Charts</h2>
         <label className="inline-field">
           Smoothing
           <input

@@ -22,6 +22,9 @@ interface PlotOptions {
   latest: () => Latest;
 }
 
+/** Ticks stand at whole steps, however few there are. */
+const WHOLE_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+
 /** One curve: low, high, raw, smoothed. Several: each smoothed. */
 export function plotData(series: readonly Series[], smoothing: number): uPlot.AlignedData {
   const { steps, columns } = aligned(series);
@@ -73,7 +76,7 @@ export function plotOptions({ element, keys, hasBand, isLog, width, height, late
     series: [{}, ...curves],
     bands: hasBand ? [{ series: [2, 1], fill: paint("--curve-band") }] : [],
     axes: [
-      { ...axis, size: 28, grid: { show: false } },
+      { ...axis, size: 28, grid: { show: false }, incrs: WHOLE_STEPS, values: (_plot, ticks) => ticks.map((tick) => tick.toLocaleString("en")) },
       { ...axis, size: 64, values: (_plot, ticks) => ticks.map((tick) => (tick == null ? "" : latest().format(tick))) },
     ],
     hooks: {

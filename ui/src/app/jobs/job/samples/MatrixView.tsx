@@ -13,7 +13,7 @@ export function MatrixView({ matrix, onOpen }: { matrix: SampleMatrix; onOpen: (
   const rows = useWindowVirtualizer({
     count: steps.length,
     estimateSize: () => ROW_HEIGHT,
-    overscan: 4,
+    overscan: 1,
     scrollMargin: body.current?.offsetTop ?? 0,
   });
   return (

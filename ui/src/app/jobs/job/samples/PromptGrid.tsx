@@ -26,7 +26,7 @@ export function PromptGrid({ jobId, matrix, step, only, onOpen }: Props) {
           {sample ? (
             <PictureCard jobId={jobId} sample={sample} prompt={prompt} isOld={sample.step !== step || !!only} onOpen={onOpen} />
           ) : (
-            <div className="picture-missing">Not drawn at this step</div>
+            <div className="picture-missing">No sample at this step</div>
           )}
         </li>
       ))}
@@ -64,7 +64,7 @@ const PictureCard = memo(function PictureCard({ jobId, sample, prompt, isOld, on
             look="quiet"
             className={sample.is_starred ? "is-on" : ""}
             aria-pressed={sample.is_starred}
-            label={sample.is_starred ? "Take the star away" : "Star"}
+            label={sample.is_starred ? "Remove star" : "Star"}
             onClick={() => star.mutate({ id: jobId, file: sample.file, isStarred: !sample.is_starred })}
           />
           <a className="button button-quiet button-icon" href={fileUrl(sample.file, { download: true })} download aria-label="Download" title="Download">

@@ -18,15 +18,15 @@ const VIEWS = { step: "One step", matrix: "All steps", starred: "Starred" };
 export function SamplesTab({ job }: { job: JobDetail }) {
   const { data, error } = useSamples(job.id);
   const matrix = useMemo(() => data && new SampleMatrix(data), [data]);
-  if (error && !data) return <ErrorCard error={error} title="The samples cannot be read" />;
-  if (!matrix) return <Waiting what="Reading the samples" />;
+  if (error && !data) return <ErrorCard error={error} title="Couldn’t load the samples" />;
+  if (!matrix) return <Waiting what="Loading samples" />;
   if (!matrix.count)
     return (
       <Empty title="No samples yet.">
         <p>
           {isLive(job.state)
-            ? "They appear here as they are drawn; “Sample now” draws them after the current step."
-            : "A job draws them while it runs, for the prompts in its settings."}
+            ? "Samples appear here as they are generated. “Sample now” generates them after the current step."
+            : "Samples are generated during training, from the prompts in the job’s settings."}
         </p>
       </Empty>
     );
@@ -55,7 +55,7 @@ function Samples({ job, matrix }: { job: JobDetail; matrix: SampleMatrix }) {
     <>
       <div className="samples-head">
         <Segmented label="View" options={VIEWS} value={view} onChange={setView} />
-        <span className="hint figure">{count(matrix.count, "picture")}</span>
+        <span className="hint figure">{count(matrix.count, "image")}</span>
         {view === "step" && <StepSlider steps={matrix.steps} value={step} onChange={choose} />}
       </div>
       {view === "step" && <PromptGrid jobId={job.id} matrix={matrix} step={step} onOpen={show} />}
@@ -64,8 +64,8 @@ function Samples({ job, matrix }: { job: JobDetail; matrix: SampleMatrix }) {
         (matrix.starred().length ? (
           <PromptGrid jobId={job.id} matrix={matrix} only={matrix.starred()} step={step} onOpen={show} />
         ) : (
-          <Empty title="No stars yet.">
-            <p>The star below a picture keeps it in this view.</p>
+          <Empty title="Nothing starred yet.">
+            <p>Star an image to keep it in this view.</p>
           </Empty>
         ))}
       {open && (

@@ -53,7 +53,7 @@ export function Stage({ mode, sample, other, prompt, view, onView }: Props) {
       className={`stage stage-${mode} ${view.scale > 1 ? "is-zoomed" : ""}`}
       tabIndex={0}
       role="group"
-      aria-label="Picture; + and - zoom"
+      aria-label="Image; press + or - to zoom"
       onPointerMove={drag}
       onKeyDown={(event) => {
         if (event.key === "+" || event.key === "=") onView(zoomAt(view, 1.4, middle));
@@ -80,7 +80,7 @@ export function Stage({ mode, sample, other, prompt, view, onView }: Props) {
               <input
                 type="range"
                 className="wipe-range"
-                aria-label="Where the pictures meet"
+                aria-label="Wipe position"
                 min={0}
                 max={100}
                 step={0.5}
@@ -93,7 +93,7 @@ export function Stage({ mode, sample, other, prompt, view, onView }: Props) {
               <Label sample={showsOther ? other : sample} side="left" />
               {still.current && (
                 <button type="button" className="button button-plain blink-by-hand" onClick={() => setShowsOther(!showsOther)}>
-                  Change
+                  Switch
                 </button>
               )}
             </>

@@ -10,7 +10,7 @@ import { FIT, type View } from "../../../../lib/viewport";
 import { StepSlider } from "./StepSlider";
 import { Stage } from "./Stage";
 
-const MODES = { single: "Alone", wipe: "Wipe", side: "Side by side", blink: "Blink" };
+const MODES = { single: "Single", wipe: "Wipe", side: "Side by side", blink: "Blink" };
 export type Mode = keyof typeof MODES;
 
 interface Place {
@@ -80,13 +80,13 @@ export function Viewer({ jobId, matrix, at, onMove, onClose }: Props) {
       <header className="viewer-head">
         <Segmented label="Compare" options={MODES} value={mode} onChange={setMode} />
         <span className="viewer-actions">
-          <Button icon="zoom" look="quiet" label="Fit into the window" disabled={view.scale === 1} onClick={() => setView(FIT)} />
+          <Button icon="zoom" look="quiet" label="Fit to window" disabled={view.scale === 1} onClick={() => setView(FIT)} />
           <Button
             icon="star"
             look="quiet"
             className={sample.is_starred ? "is-on" : ""}
             aria-pressed={sample.is_starred}
-            label={sample.is_starred ? "Take the star away" : "Star"}
+            label={sample.is_starred ? "Remove star" : "Star"}
             onClick={toggleStar}
           />
           <a className="button button-quiet button-icon" href={fileUrl(sample.file, { download: true })} download aria-label="Download" title="Download">
@@ -103,7 +103,7 @@ export function Viewer({ jobId, matrix, at, onMove, onClose }: Props) {
           <StepSlider steps={matrix.steps} value={at.step} onChange={(step) => onMove({ ...at, step })} />
           {matrix.columns.length > 1 && (
             <span className="row">
-              <Button icon="up" look="quiet" label="Prompt before" onClick={() => goPrompt(-1)} />
+              <Button icon="up" look="quiet" label="Previous prompt" onClick={() => goPrompt(-1)} />
               <Button icon="down" look="quiet" label="Next prompt" onClick={() => goPrompt(1)} />
             </span>
           )}

@@ -27,7 +27,7 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow }: Props) {
   return (
     <aside className="check-panel" aria-label="Check">
       <Verdict report={data} isOld={isOld} numSyntax={syntax.length} />
-      {error && !data && <ErrorCard error={error} title="The check does not answer" />}
+      {error && !data && <ErrorCard error={error} title="The check failed" />}
       {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} />}
       {data && (
         <>
@@ -41,7 +41,7 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow }: Props) {
           {data.memory && <MemoryPlan memory={data.memory} onFix={onFix} />}
           <DatasetTables datasets={data.datasets} />
           {data.lines.length > 0 && (
-            <Fold title="The plan in words">
+            <Fold title="Plan as text">
               <pre className="plan-lines">{data.lines.join("\n")}</pre>
             </Fold>
           )}
@@ -54,18 +54,18 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow }: Props) {
 function Verdict({ report, isOld, numSyntax }: { report: CheckReport | undefined; isOld: boolean; numSyntax: number }) {
   const num = report?.problems.filter((problem) => problem.severity === "error").length ?? 0;
   const [tone, icon, words] = numSyntax
-    ? ["bad", "cross", "This is not YAML yet"]
+    ? ["bad", "cross", "Not valid YAML"]
     : !report
       ? ["quiet", "spinner", "Checking"]
       : report.ok
         ? ["good", "check", "Ready to start"]
-        : ["bad", "cross", num ? `${count(num, "mistake")} to mend` : "Cannot start yet"];
+        : ["bad", "cross", num ? `${count(num, "problem")} to fix` : "Can’t start yet"];
   return (
     <p className={`verdict tone-${tone}`} role="status" aria-live="polite">
       <Icon name={icon} />
       <strong>{words}</strong>
       <span className={`hint verdict-busy ${isOld ? "is-on" : ""}`} aria-hidden="true">
-        checking
+        Checking…
       </span>
     </p>
   );

@@ -10,8 +10,8 @@ export function Costs({ report }: { report: CheckReport }) {
   if (report.download_bytes) rows.push(["Download", bytes(report.download_bytes), "before the first step"]);
   if (report.licence) rows.push(["Licence", report.licence]);
   if (report.resume_step != null)
-    rows.push(["Goes on", `from step ${report.resume_step.toLocaleString("en")}`, asideWords(report.superseded_steps)]);
-  if (report.output_folder) rows.push(["Folder", report.output_folder]);
+    rows.push(["Resumes", `from step ${report.resume_step.toLocaleString("en")}`, asideWords(report.superseded_steps)]);
+  if (report.output_folder) rows.push(["Output", report.output_folder]);
   if (!rows.length) return null;
   return (
     <dl className="facts costs">
@@ -28,5 +28,5 @@ export function Costs({ report }: { report: CheckReport }) {
 }
 
 function asideWords(steps: number[]): string {
-  return steps.length ? `checkpoints of step ${steps.join(", ")} are moved aside` : "";
+  return steps.length ? `later checkpoints (${steps.length === 1 ? "step" : "steps"} ${steps.join(", ")}) will be moved to “superseded”` : "";
 }

@@ -27,7 +27,7 @@ export function DatasetTables({ datasets }: { datasets: DatasetTable[] }) {
 
 function factsOf(dataset: DatasetTable): string {
   const facts = [
-    count(dataset.num_images, "picture"),
+    count(dataset.num_images, "image"),
     count(dataset.num_captions, "caption"),
     dataset.num_references > 0 && count(dataset.num_references, "reference"),
     dataset.num_skipped > 0 && `${dataset.num_skipped} skipped`,

@@ -25,7 +25,7 @@ export function MemoryPlan({ memory, onFix }: Props) {
         Memory{" "}
         <span className={`state tone-${memory.fits ? "good" : "bad"}`}>
           <Icon name={memory.fits ? "check" : "cross"} />
-          {memory.fits ? "Fits" : "Does not fit"}
+          {memory.fits ? "Fits" : "Doesn’t fit"}
         </span>
       </h2>
       <p className="hint figure">
@@ -47,7 +47,7 @@ export function MemoryPlan({ memory, onFix }: Props) {
       {fullest && <Legend parts={partsOf(fullest, names, hasCard).filter((part) => part.value > 0)} />}
       {memory.ways.length > 0 && (
         <div className="ways">
-          <h3>{memory.fits ? "Ways to need less" : "Ways to make it fit"}</h3>
+          <h3>{memory.fits ? "Ways to use less memory" : "Ways to make it fit"}</h3>
           {memory.ways.map((way, place) => (
             <Button key={place} icon="check" onClick={() => onFix({ edits: way.settings })}>
               {waySentence(way, hasCard)}
@@ -65,9 +65,9 @@ function amount(phase: Phase, hasCard: boolean): number {
 
 /** Parts in the same order in each phase, so that a colour means the same everywhere; what no part names is the rest. */
 function partsOf(phase: Phase, names: string[], hasCard: boolean): Part[] {
-  const parts = names.map((name, place) => ({ name, value: phase.parts[name] ?? 0, series: place % 6 }));
+  const parts = names.map((name, place) => ({ name, value: phase.parts[name] ?? 0, series: place % 10 }));
   const rest = amount(phase, hasCard) - parts.reduce((sum, part) => sum + part.value, 0);
-  return rest > 0 ? [...parts, { name: names.length ? "other" : "all", value: rest, series: 6 }] : parts;
+  return rest > 0 ? [...parts, { name: names.length ? "other" : "total", value: rest, series: "rest" }] : parts;
 }
 
 function waySentence(way: Way, hasCard: boolean): string {

@@ -39,7 +39,7 @@ export function YamlView({ goTo, wanted }: Props) {
   return (
     <>
       <div ref={host} className="yaml-host" />
-      <p className="hint">Ctrl Space completes. Tab leaves the editor; Escape first closes what is open.</p>
+      <p className="hint">Ctrl+Space shows suggestions, Escape closes them, Tab leaves the editor.</p>
     </>
   );
 }
