@@ -199,7 +199,7 @@ def test_a_folder_in_which_another_job_runs_is_not_deleted(site: Site) -> None:
     )
     site.wait(inner, "training")
     answer = site.client.delete(f"/api/jobs/{outer}")
-    assert (answer.status_code, "lies in it" in answer.text) == (409, True)
+    assert (answer.status_code, "is inside this folder and running" in answer.text) == (409, True)
     assert site.output("outer").is_dir()
 
 
