@@ -37,6 +37,12 @@ WHOLE_RUNS = (
 
 # What takes seconds without being one.
 SLOW = {
+    "ui/browser/test_browser.py": "a browser, a server and runs",
+    "ui/simple/test_page.py": "a browser, a server and a real run",
+    "ui/server/test_fuzz.py": "hundreds of requests for every route",
+    "ui/server/test_hostile.py": "servers and runs are started and broken",
+    "ui/server/test_check.py": "programs are started that import torch",
+    "ui/server/test_views.py": "runs are started, and a log of 100 MB is written",
     "ui/server/test_security.py": "hundreds of payloads in every parameter of every route",
     "ui/server/test_jobs.py": "processes are started, stopped and killed",
     "extensions_built_in/flux2/test_loading.py::test_loading_1_gb_takes_no_more_memory_than_the_model_and_one_tensor": (
