@@ -15,10 +15,12 @@ import pytest
 import yaml
 from PIL import Image, PngImagePlugin
 
+from jobs.check_json import unreadable_facts
 from tests.test_architecture import HEAVY
 from tests.toolkit.runtime.test_device_probe import ADA, card_machine
 from tests.ui.server.conftest import ROOT, Site, wait_for
-from toolkit.config import NetworkConfig, SampleItem
+from toolkit.config import JobConfig, NetworkConfig, SampleItem, load_job
+from toolkit.errors import UserError
 from toolkit.train.tasks.metadata import file_metadata
 from toolkit.train.tasks.sample_info import sample_info
 from toolkit.train.tasks.sampling import save_image
@@ -33,6 +35,20 @@ def test_a_sound_job_is_reported_whole(site: Site) -> None:
     assert report["download_bytes"] == 0 and report["free_disk_bytes"] > 0
     assert report["estimate"]["basis"] == "calculated"
     assert report["disk"]["checkpoints"] > 0
+
+
+def test_what_was_found_wrong_a_moment_ago_is_said_of_the_same_parts_only(site: Site, tmp_path: Path) -> None:
+    def config(changes: dict[str, object]) -> JobConfig:
+        tree = yaml.safe_load(site.text(train={"steps": changes.pop("steps", 100)}))
+        tree["config"]["process"][0]["datasets"][0] |= changes
+        path = tmp_path / "asked.yaml"
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        return load_job(path)
+
+    checker, wrong = site.services.checker, unreadable_facts("job.yaml", UserError("no image in it"))
+    checker._remember(config({}), wrong)
+    assert checker._of_same_parts(config({"steps": 200})) == wrong
+    assert checker._of_same_parts(config({"num_repeats": 2})) is None, "other images have to be looked at"
 
 
 def test_mistakes_have_line_column_and_key(site: Site) -> None:

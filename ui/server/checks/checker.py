@@ -87,7 +87,7 @@ class Checker:
                     config = load_job(path)
                     facts = job_facts(config, list(self._job(config, asked).checks()))
             except _NeedsTorch:
-                facts = self._of_model(config) or self._elsewhere(path, asked)
+                facts = self._of_same_parts(config) or self._elsewhere(path, asked)
                 self._remember(config, facts)
             except UserError as error:
                 facts = unreadable_facts(str(path), error)
@@ -101,16 +101,16 @@ class Checker:
                 return int(memory["peak_gpu_bytes"]), int(memory["peak_ram_bytes"])
         return None
 
-    def _of_model(self, config: JobConfig | None) -> dict[str, Any] | None:
-        """What was found wrong a moment ago with a job of the same model: whoever types on need not wait again."""
-        refused_at, facts = self._refused.get(_model_key(config), (0.0, None))
+    def _of_same_parts(self, config: JobConfig | None) -> dict[str, Any] | None:
+        """What was found wrong a moment ago with a job of the same parts: whoever types on need not wait again."""
+        refused_at, facts = self._refused.get(_parts_key(config), (0.0, None))
         return facts if time.monotonic() - refused_at < _REFUSED_S else None
 
     def _remember(self, config: JobConfig | None, facts: dict[str, Any]) -> None:
         if facts["ok"] or config is None:
-            self._refused.pop(_model_key(config), None)
-        elif _model_key(config) not in self._refused or self._of_model(config) is None:
-            self._refused[_model_key(config)] = time.monotonic(), facts
+            self._refused.pop(_parts_key(config), None)
+        elif _parts_key(config) not in self._refused or self._of_same_parts(config) is None:
+            self._refused[_parts_key(config)] = time.monotonic(), facts
             while len(self._refused) > _KEPT:
                 self._refused.pop(next(iter(self._refused)), None)
 
@@ -147,12 +147,12 @@ class Checker:
         return facts
 
 
-def _model_key(config: JobConfig | None) -> str:
-    """Equal for jobs whose model files, and what is trained of them, are the same."""
+def _parts_key(config: JobConfig | None) -> str:
+    """Equal for jobs whose model, network, images and samples are the same: what is judged apart from the rest."""
     if config is None:
         return ""
     process = config.config.process[0].model_dump(mode="json")
-    return sha256_json([process.get("model"), process.get("network"), process.get("device")])
+    return sha256_json({key: value for key, value in process.items() if key not in ("train", "save", "logging")})
 
 
 class _Barrier(MetaPathFinder):
