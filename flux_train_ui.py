@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.extension import REPOSITORY
+from ui.server.options import has_display, store_folder
 
 PORT = 7860
 AUTH_VARIABLE = "FLUX2_TRAINER_AUTH"
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("This page needs Gradio: pip install -r requirements-gradio.txt", file=sys.stderr)
         return 2
     here = Path.cwd()
+    options.store = store_folder(options.store, os.environ)
     os.chdir(REPOSITORY)  # where jobs are started: what a job text names is looked for from here
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     return _serve(options, auth, here)
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--auth", metavar="USER:PASSWORD", help=f"who may use the page; other users see it here, not in {AUTH_VARIABLE}"
     )
-    parser.add_argument("--store", metavar="DIR", type=Path, help="folder of the queue (default: .ui, as the web UI)")
+    parser.add_argument("--store", metavar="DIR", type=Path, help="folder of the queue (default: that of the web UI)")
     parser.add_argument("--datasets", metavar="DIR", type=Path, help="folder for dropped pictures (default: datasets)")
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of all output folders (default: output)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
@@ -69,12 +71,11 @@ def _serve(options: argparse.Namespace, auth: tuple[str, str] | None, here: Path
 
     datasets = (here / options.datasets).resolve() if options.datasets else REPOSITORY / "datasets"
     output = (here / options.output).resolve() if options.output else REPOSITORY / "output"
-    store = (here / options.store).resolve() if options.store else REPOSITORY / ".ui"
     given = [folder for folder in (options.datasets and datasets, options.output and output) if folder]
     for folder in (datasets, output):
         folder.mkdir(parents=True, exist_ok=True)
     roots = tuple(dict.fromkeys([REPOSITORY, here, *given]))
-    life = Life(make_services(Options(store=store, roots=roots)))
+    life = Life(make_services(Options(store=options.store, roots=roots)))
     life.begin()
     try:
         page = build(Desk(life.services, datasets, output))
@@ -85,7 +86,7 @@ def _serve(options: argparse.Namespace, auth: tuple[str, str] | None, here: Path
             server_port=options.port,
             share=options.share,
             auth=auth,
-            inbrowser=not options.no_browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
+            inbrowser=not options.no_browser and has_display(os.environ),
             footer_links=[],
             max_file_size="200mb",
             theme=theme(),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from toolkit.extension import REPOSITORY
 from ui.server.auth import MIN_LISTEN_TOKEN, read_token
-from ui.server.options import PORT, Options
+from ui.server.options import PORT, Options, has_display, store_folder
 from ui.server.store import Store
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "It can be reached from other machines. Anyone with this address can start programs on this one.",
             flush=True,
         )
-    if not given.no_browser and _has_display():
+    if not given.no_browser and has_display(os.environ):
         threading.Timer(1.0, webbrowser.open, [address]).start()
     return _serve(options, server)
 
@@ -65,8 +65,7 @@ def options_of(given: argparse.Namespace, environment: os._Environ[str] | dict[s
     Raises:
         ValueError: they ask for what is not safe, or not there.
     """
-    home = environment.get("FLUX2_TRAINER_HOME")
-    store = Path(given.store or home or REPOSITORY / ".ui").expanduser().absolute()
+    store = store_folder(given.store, environment)
     roots = tuple(dict.fromkeys([*(root.expanduser().absolute() for root in given.root), REPOSITORY, here.absolute()]))
     absent = [str(root) for root in roots if not root.is_dir()]
     if absent:
@@ -149,10 +148,6 @@ def _refusal(given: argparse.Namespace, error: OSError) -> str:
             f"Otherwise choose another port: run.py ui --port {given.port + 1}"
         )
     return f"Cannot listen on port {given.port}: {error.strerror or error}"
-
-
-def _has_display() -> bool:
-    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _serve(options: Options, server: socket.socket) -> int:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.extension import REPOSITORY
 
 PORT = 8675
+
+
+def store_folder(given: Path | str | None, environment: Mapping[str, str]) -> Path:
+    """The folder of the index, the token and the settings.
+
+    Args:
+        given: by the user, relative to the current folder; None where nothing was.
+        environment: may name another default in `FLUX2_TRAINER_HOME`.
+    """
+    return Path(given or environment.get("FLUX2_TRAINER_HOME") or REPOSITORY / ".ui").expanduser().absolute()
+
+
+def has_display(environment: Mapping[str, str]) -> bool:
+    """Whether a browser can be opened here."""
+    return sys.platform in ("darwin", "win32") or any(environment.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 @dataclass(frozen=True)
