@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.errors import UserError
 from toolkit.output.bundles import find_bundles
 from toolkit.output.events import newest_events
 from toolkit.output.lock import Holder, holder
@@ -89,10 +90,33 @@ def folder_state(folder: Path, *, is_thorough: bool = False) -> FolderState:
     )
 
 
+def require_folder(folder: Path, option: str) -> None:
+    """Refuse a path that is not a folder.
+
+    Args:
+        folder: what the user gave.
+        option: the option of the command line that it was given to.
+
+    Raises:
+        UserError: it is not a folder.
+    """
+    try:
+        is_folder = folder.is_dir()
+    except (OSError, ValueError):  # the name is too long, or no path can be so
+        is_folder = False
+    if not is_folder:
+        raise UserError(f"{option} {folder}: no such folder. Give an output folder, such as output/my_job.")
+
+
+def last_step(folder: Path) -> int | None:
+    """The last step that the log of a folder has; None before the first."""
+    steps = (event.get("step") for event in newest_events(folder / "events.jsonl") if event.get("kind") == "step")
+    return next((step for step in steps if _whole(step) is not None), None)
+
+
 def _progress(folder: Path) -> tuple[int | None, int | None, str | None]:
     """The last step, the steps of the whole job as its last start had them, and the stage that this start is in."""
     path = folder / "events.jsonl"
-    steps = (event.get("step") for event in newest_events(path) if event.get("kind") == "step")
     stage, has_ended = None, False
     for event in newest_events(path, passed_over="step"):
         kind = event.get("kind")
@@ -100,8 +124,8 @@ def _progress(folder: Path) -> tuple[int | None, int | None, str | None]:
         if kind == "stage" and event.get("state") == "started" and not has_ended:
             stage = stage or str(event.get("name"))
         if kind == "job":
-            return _whole(next(steps, None)), _whole(event.get("steps")), stage
-    return _whole(next(steps, None)), None, stage
+            return last_step(folder), _whole(event.get("steps")), stage
+    return last_step(folder), None, stage
 
 
 def _last_run(run: Run) -> LastRun:

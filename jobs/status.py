@@ -25,10 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.folder_state import folder_state
-from toolkit.errors import UserError
+from jobs.folder_state import folder_state, last_step, require_folder
 from toolkit.output.bundles import BrokenBundle, read_bundle, step_folders
-from toolkit.output.events import newest_events
 from toolkit.output.lock import holder
 from toolkit.output.run_record import Run, read_runs
 
@@ -43,11 +41,12 @@ def status(folder: Path) -> list[str]:
     Raises:
         UserError: the folder does not exist.
     """
-    _require_folder(folder)
+    require_folder(folder, "--status")
     runs = read_runs(folder)
     owner = holder(folder)
     lines = [f"{folder}: " + (f"in use by {owner}" if owner else "no run is using it")]
-    lines.append(f"last step recorded: {_last_step(folder)}")
+    step = last_step(folder)
+    lines.append(f"last step recorded: {'none' if step is None else step}")
     lines.append("runs:" if runs else "runs: none recorded")
     if len(runs) > _SHOWN_RUNS:
         lines.append(f"  ({len(runs) - _SHOWN_RUNS} earlier ones left out)")
@@ -63,28 +62,12 @@ def status_as_json(folders: Sequence[Path]) -> dict[str, Any]:
         UserError: there is no such folder.
     """
     for folder in folders:
-        _require_folder(folder)
+        require_folder(folder, "--status")
     return {"folders": [folder_state(folder).as_json() for folder in folders]}
 
 
 def _printable(line: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
-
-
-def _require_folder(path: Path) -> None:
-    try:
-        is_folder = path.is_dir()
-    except OSError:  # the name is too long
-        is_folder = False
-    if not is_folder:
-        raise UserError(f"--status {path}: no such folder. Give an output folder, such as output/my_job.")
-
-
-def _last_step(folder: Path) -> str:
-    for event in newest_events(folder / "events.jsonl"):
-        if event.get("kind") == "step" and isinstance(event.get("step"), int):
-            return str(event["step"])
-    return "none"
 
 
 def _describe(run: Run) -> list[str]:

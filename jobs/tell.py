@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jobs.folder_state import require_folder
 from toolkit.config.reading.suggest import did_you_mean
 from toolkit.errors import UserError
 from toolkit.output.lock import holder
@@ -26,12 +27,7 @@ def tell(folder: Path, command: str) -> str:
     if known is None:
         near = did_you_mean(command, COMMANDS)
         raise UserError(f'--tell: no command "{command}".{near} Known: {", ".join(COMMANDS)}')
-    try:
-        is_folder = folder.is_dir()
-    except (OSError, ValueError):
-        is_folder = False
-    if not is_folder:
-        raise UserError(f"--tell {folder}: no such folder. It wants an output folder, such as output/my_job.")
+    require_folder(folder, "--tell")
     owner = holder(folder)
     if owner is None:
         raise UserError(f"--tell {folder}: no run is using this folder, so there is nobody to tell.")
