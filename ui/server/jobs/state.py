@@ -22,7 +22,6 @@ from ui.server.words import ago, clean, moment
 LIVE: frozenset[JobState] = frozenset(
     ("starting", "checking", "encoding", "loading", "training", "sampling", "saving", "stopping", "unresponsive")
 )
-WAITING: frozenset[JobState] = frozenset(("draft", "queued", "paused"))
 _QUIET_S = 60.0
 _QUIET_STEPS = 10
 _STAGES: dict[str, JobState] = {

@@ -27,7 +27,7 @@ class Summary:
         steps_s: seconds that each of the last steps took.
         stage: name of the last stage, and whether it is done.
         progress: of the last `progress` event.
-        last_kind, last_time: of the last event.
+        last_time: of the last event.
         error: the last `error` event.
         end: the last `end` event.
         sample: path of the last sample, as written.
@@ -45,7 +45,6 @@ class Summary:
     stage: tuple[str, bool] = ("", True)
     progress: dict[str, Any] | None = None
     has_stepped: bool = False
-    last_kind: str = ""
     last_time: float = 0.0
     error: dict[str, Any] | None = None
     end: dict[str, Any] | None = None
@@ -62,7 +61,6 @@ class Summary:
         """Read on."""
         for event in events:
             kind = event.get("kind")
-            self.last_kind = str(kind)
             self.last_time = number(event.get("time")) or self.last_time
             if kind == "step":
                 self._step(event)
