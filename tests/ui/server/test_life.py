@@ -12,15 +12,20 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.ui.server.conftest import ROOT, SCRIPTED, job_text, wait_for
+from fastapi.testclient import TestClient
+
+from tests.ui.server.conftest import ROOT, SCRIPTED, TOKEN, job_text, options_for, wait_for
 from toolkit.output.run_record import read_runs
+from ui.server.app import create_app
 from ui.server.store import Entry, Store
 
 KILLS = 10 if "TORTURE" not in os.environ else max(1, round(100 * float(os.environ["TORTURE"])))
@@ -264,3 +269,17 @@ def test_reindexing_forgets_the_order_and_no_job(tmp_path: Path) -> None:
         id_ = server.ask("POST", "/api/jobs", {"yaml": job_text(tmp_path, "a")})[1]["id"]
     with serving(tmp_path, "--reindex") as server:
         assert server.ask("GET", f"/api/jobs/{id_}")[1]["state"] == "draft"
+
+
+def test_the_page_answers_while_the_jobs_are_still_being_read(tmp_path: Path) -> None:
+    app = create_app(options_for(tmp_path))
+    registry, may_read = app.state.services.registry, threading.Event()
+    find = registry._find
+    registry._find = lambda: may_read.wait(30) and find()
+    with ThreadPoolExecutor() as pool, TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        jobs = pool.submit(client.get, "/api/jobs")
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/").status_code == 200
+        assert not jobs.done()  # what it says must be true: it waits until every job has been looked at
+        may_read.set()
+        assert jobs.result(timeout=30).json()["jobs"] == []
