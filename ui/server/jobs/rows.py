@@ -54,6 +54,7 @@ def _progress(job: Job) -> Progress | None:
         done=whole(stage.get("done")),
         total=whole(stage.get("total")),
         loss=summary.loss,
+        recent_loss=summary.recent_loss,
         lr=summary.lr,
         step_s=step_s,
         eta_s=left * step_s if step_s is not None and job.is_live else None,

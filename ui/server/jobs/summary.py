@@ -25,6 +25,7 @@ class Summary:
         job_time: when it was written; 0 before the first.
         step, loss, lr: of the last step.
         steps_s: seconds that each of the last steps took.
+        losses: of the last steps.
         stage: name of the last stage, and whether it is done.
         progress: of the last `progress` event.
         last_time: of the last event.
@@ -42,6 +43,7 @@ class Summary:
     loss: float | None = None
     lr: float | None = None
     steps_s: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=50))
     stage: tuple[str, bool] = ("", True)
     progress: dict[str, Any] | None = None
     has_stepped: bool = False
@@ -56,6 +58,11 @@ class Summary:
     def step_s(self) -> float | None:
         """Seconds that a step takes: the median of the last ones."""
         return statistics.median(self.steps_s) if self.steps_s else None
+
+    @property
+    def recent_loss(self) -> float | None:
+        """Mean loss of the last steps: that of one step says little."""
+        return statistics.fmean(self.losses) if self.losses else None
 
     def take(self, events: Iterable[dict[str, Any]]) -> None:
         """Read on."""
@@ -87,11 +94,14 @@ class Summary:
         self.stage, self.progress, self.has_stepped = ("", True), None, False
         self.error = self.end = None
         self.steps_s.clear()
+        self.losses.clear()
 
     def _step(self, event: dict[str, Any]) -> None:
         self.step = whole(event.get("step")) or 0
         self.loss, self.lr = number(event.get("loss")), number(event.get("lr"))
         self.has_stepped, self.progress = True, None
+        if self.loss is not None:
+            self.losses.append(self.loss)
         seconds = number(event.get("step_s"))
         if seconds is not None and seconds >= 0:
             self.steps_s.append(seconds)

@@ -43,6 +43,7 @@ class Progress(Answer):
     done: int | None = Field(description="Within a stage before training: how many of `total`.")
     total: int | None
     loss: float | None
+    recent_loss: float | None = Field(description="Mean loss of the last steps.")
     lr: float | None
     step_s: float | None
     eta_s: float | None

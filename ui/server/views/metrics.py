@@ -20,7 +20,7 @@ from ui.server.refusal import Refusal
 from ui.server.schemas import Mark, Metrics, Series
 from ui.server.words import clean
 
-_KEPT_JOBS = 4
+_KEPT_JOBS = 6  # one that is looked at, and those that it is compared with
 _MOST_KEYS = 200
 _MOST_MARKS = 5000
 _NO_FIGURES = {"time", "kind", "step", "index", "seed", "width", "height", "run", "done", "total", "exit_code", "bytes"}

@@ -373,6 +373,8 @@ export interface Progress {
   done: number | null;
   total: number | null;
   loss: number | null;
+  /** Mean loss of the last steps. */
+  recent_loss: number | null;
   lr: number | null;
   step_s: number | null;
   eta_s: number | null;

@@ -9,14 +9,16 @@ export type Range = [number, number] | null;
 
 const POINTS = 1500;
 
-function metricsQuery(id: string, range: Range) {
+/** @param keys of curves; empty: all. */
+export function metricsQuery(id: string, range: Range, keys: readonly string[] = []) {
   const query = new URLSearchParams({ points: String(POINTS) });
+  if (keys.length) query.set("keys", keys.join(","));
   if (range) {
     query.set("from", String(Math.floor(range[0])));
     query.set("to", String(Math.ceil(range[1])));
   }
   return {
-    queryKey: [...KEYS.metrics(id), range],
+    queryKey: [...KEYS.metrics(id), range, keys.join()],
     queryFn: ({ signal }: { signal: AbortSignal }) =>
       call<Metrics>("GET", `/api/jobs/${encodeURIComponent(id)}/metrics?${query}`, undefined, signal),
   };

@@ -48,18 +48,28 @@ export function titleOf(key: string): string {
   return TITLES[key] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }
 
+interface Points {
+  steps: readonly number[];
+  values: readonly (number | null)[];
+}
+
 /** One column of steps and one of values for each curve; null where a curve has no point. */
-export function aligned(series: readonly Series[]): { steps: number[]; columns: (number | null)[][] } {
-  const only = series.length === 1 ? series[0]! : undefined;
-  if (only) return { steps: only.steps, columns: [only.mean] };
-  const steps = [...new Set(series.flatMap((each) => each.steps))].sort((a, b) => a - b);
+export function joined(curves: readonly Points[]): { steps: number[]; columns: (number | null)[][] } {
+  const [first] = curves;
+  if (first && curves.every(({ steps }) => steps === first.steps))
+    return { steps: [...first.steps], columns: curves.map(({ values }) => [...values]) };
+  const steps = [...new Set(curves.flatMap((each) => each.steps))].sort((a, b) => a - b);
   const place = new Map(steps.map((step, index) => [step, index]));
-  const columns = series.map((each) => {
+  const columns = curves.map((each) => {
     const column: (number | null)[] = Array.from({ length: steps.length }, () => null);
-    each.steps.forEach((step, index) => (column[place.get(step)!] = each.mean[index] ?? null));
+    each.steps.forEach((step, index) => (column[place.get(step)!] = each.values[index] ?? null));
     return column;
   });
   return { steps, columns };
+}
+
+export function aligned(series: readonly Series[]): { steps: number[]; columns: (number | null)[][] } {
+  return joined(series.map(({ steps, mean }) => ({ steps, values: mean })));
 }
 
 export function csvOf(series: readonly Series[]): string {

@@ -41,7 +41,7 @@ it("keeps a queue for each card", () => {
 
 it("knows when a card is free from the time its running job needs", () => {
   const running = (eta_s: number | null) =>
-    row({ state: "training", gpu: 1, progress: { phase: "train", step: 1, total_steps: 9, done: null, total: null, loss: null, lr: null, step_s: null, eta_s } });
+    row({ state: "training", gpu: 1, progress: { phase: "train", step: 1, total_steps: 9, done: null, total: null, loss: null, recent_loss: null, lr: null, step_s: null, eta_s } });
   expect(freeIn([running(60)], "1")).toBe(60);
   expect(freeIn([running(60)], "0")).toBeNull();
   expect(freeIn([running(60), running(null)], "1")).toBeNull();

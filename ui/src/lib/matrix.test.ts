@@ -26,6 +26,11 @@ it("takes the newer of two pictures of one place", () => {
   expect(matrix.count).toBe(4);
 });
 
+it("gives every picture of a prompt in the order of steps", () => {
+  expect(matrix.row(0).map((each) => each.file)).toEqual(["file-0-0", "newer", "file-20-0"]);
+  expect(matrix.row(1).map((each) => each.step)).toEqual([0]);
+});
+
 it("finds the nearest step", () => {
   expect(nearestStep([0, 10, 20], 14)).toBe(10);
   expect(nearestStep([], 14)).toBeUndefined();

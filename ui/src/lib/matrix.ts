@@ -50,6 +50,11 @@ export class SampleMatrix {
     return undefined;
   }
 
+  /** Every picture of a prompt, in the order of steps. */
+  row(index: number): Sample[] {
+    return this.steps.flatMap((step) => this.at(step, index) ?? []);
+  }
+
   get count(): number {
     return this.cells.size;
   }

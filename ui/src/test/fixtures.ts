@@ -1,5 +1,5 @@
 /** Answers of the server as tests need them. */
-import type { FormField, FormSchema, JobRow, ModelInfo, Sample } from "../generated/api";
+import type { FormField, FormSchema, JobRow, ModelInfo, Progress, Sample } from "../generated/api";
 import form from "../generated/form.json";
 
 export const SCHEMA = form as FormSchema;
@@ -25,6 +25,10 @@ export function row(given: Partial<JobRow> = {}): JobRow {
     note: "",
     ...given,
   };
+}
+
+export function progress(given: Partial<Progress> = {}): Progress {
+  return { phase: "train", step: 1, total_steps: 9, done: null, total: null, loss: null, recent_loss: null, lr: null, step_s: null, eta_s: null, ...given };
 }
 
 export function sample(step: number, index: number, given: Partial<Sample> = {}): Sample {

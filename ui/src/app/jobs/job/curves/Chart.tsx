@@ -4,6 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { Mark, Series } from "../../../../generated/api";
 import type { Range } from "../../../../hooks/useMetrics";
+import { lookOf, type Overlay } from "../../../../lib/overlays";
 import { plotData, plotOptions } from "./plot";
 
 export interface ChartHandle {
@@ -12,6 +13,7 @@ export interface ChartHandle {
 
 interface Props {
   series: Series[];
+  overlays: Overlay[];
   marks: Mark[];
   smoothing: number;
   isLog: boolean;
@@ -24,14 +26,15 @@ interface Props {
 
 const HEIGHT = 200;
 
-export function Chart({ series, marks, smoothing, isLog, range, onRange, onHover, format, ref }: Props) {
+export function Chart({ series, overlays, marks, smoothing, isLog, range, onRange, onHover, format, ref }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  const data = useMemo(() => plotData(series, smoothing), [series, smoothing]);
+  const data = useMemo(() => plotData(series, overlays, smoothing), [series, overlays, smoothing]);
   // what the plot asks for while it lives; it is made anew only when its curves or its scale change
-  const latest = useRef({ marks, onRange, onHover, format, data });
-  latest.current = { marks, onRange, onHover, format, data };
+  const latest = useRef({ overlays, marks, onRange, onHover, format, data });
+  latest.current = { overlays, marks, onRange, onHover, format, data };
   const keys = series.map((each) => each.key).join("\n");
+  const others = overlays.map((other) => `${other.id} ${other.isGhost}`).join();
   const hasBand = series.length === 1;
   useEffect(() => {
     const element = box.current!;
@@ -39,6 +42,7 @@ export function Chart({ series, marks, smoothing, isLog, range, onRange, onHover
       element,
       keys: keys.split("\n"),
       hasBand,
+      others: latest.current.overlays.map((other, place) => ({ name: other.name, ...lookOf(other, place) })),
       isLog,
       width: element.clientWidth || 600,
       height: HEIGHT,
@@ -58,7 +62,7 @@ export function Chart({ series, marks, smoothing, isLog, range, onRange, onHover
       made.destroy();
       plot.current = null;
     };
-  }, [keys, hasBand, isLog]);
+  }, [keys, others, hasBand, isLog]);
   useEffect(() => {
     const now = plot.current;
     if (!now) return;

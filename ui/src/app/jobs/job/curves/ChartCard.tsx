@@ -1,10 +1,12 @@
 /** One chart with its title, the value under the pointer, export, and the table behind it. */
 import { useId, useRef, useState } from "react";
+import { Link } from "wouter";
 import { Button } from "../../../../components/Button";
 import type { Mark, Series } from "../../../../generated/api";
 import { titleOf, type ChartSpec } from "../../../../lib/charts";
 import { saveFile } from "../../../../lib/download";
 import type { Range } from "../../../../hooks/useMetrics";
+import { lookOf, type Overlay } from "../../../../lib/overlays";
 import { Chart, type ChartHandle } from "./Chart";
 import { ChartTable } from "./ChartTable";
 
@@ -12,6 +14,7 @@ interface Props {
   name: string;
   chart: ChartSpec;
   series: Series[];
+  overlays: Overlay[];
   marks: Mark[];
   smoothing: number;
   isLog: boolean;
@@ -19,12 +22,13 @@ interface Props {
   onRange: (range: Range) => void;
 }
 
-export function ChartCard({ name, chart, series, marks, smoothing, isLog, range, onRange }: Props) {
+export function ChartCard({ name, chart, series, overlays, marks, smoothing, isLog, range, onRange }: Props) {
   const [isTable, setTable] = useState(false);
   const handle = useRef<ChartHandle>(null);
   const readout = useRef<HTMLSpanElement>(null);
   const id = useId();
   const last = series.map((each) => `${titleOf(each.key)} ${chart.format(each.mean.at(-1))}`).join(", ");
+  const others = overlays.length ? ` Compared with ${overlays.map((other) => `${other.name}, ${chart.format(other.series[0]!.mean.at(-1))}`).join("; ")}.` : "";
   const step = series[0]?.steps.at(-1) ?? 0;
   return (
     <figure className="card chart-card" aria-labelledby={id}>
@@ -44,12 +48,13 @@ export function ChartCard({ name, chart, series, marks, smoothing, isLog, range,
         />
       </figcaption>
       {isTable ? (
-        <ChartTable chart={chart} series={series} />
+        <ChartTable chart={chart} series={series} overlays={overlays} />
       ) : (
-        <div role="img" aria-label={`${chart.title} up to step ${step}: ${last}. Use the button above to see it as a table.`}>
+        <div role="img" aria-label={`${chart.title} up to step ${step}: ${last}.${others} Use the button above to see it as a table.`}>
           <Chart
             ref={handle}
             series={series}
+            overlays={overlays}
             marks={marks}
             smoothing={smoothing}
             isLog={isLog}
@@ -62,6 +67,31 @@ export function ChartCard({ name, chart, series, marks, smoothing, isLog, range,
           />
         </div>
       )}
+      {overlays.length > 0 && !isTable && <Legend overlays={overlays} />}
     </figure>
+  );
+}
+
+function Legend({ overlays }: { overlays: Overlay[] }) {
+  return (
+    <ul className="legend chart-legend">
+      <li>
+        <Line colour="--series-0" dash={[]} /> This run
+      </li>
+      {overlays.map((other, place) => (
+        <li key={other.id}>
+          <Line {...lookOf(other, place)} /> <Link href={`/jobs/${other.id}`}>{other.name}</Link>
+          {other.isGhost && " (ghost)"}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Line({ colour, dash }: { colour: string; dash: number[] }) {
+  return (
+    <svg width="26" height="8" aria-hidden="true">
+      <line x1="0" x2="26" y1="4" y2="4" strokeWidth="2" strokeDasharray={dash.join(" ")} style={{ stroke: `var(${colour})` }} />
+    </svg>
   );
 }

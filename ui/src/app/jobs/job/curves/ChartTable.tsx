@@ -1,11 +1,18 @@
 /** The figures of a chart as a table. */
 import type { Series } from "../../../../generated/api";
 import { aligned, thinned, titleOf, type ChartSpec } from "../../../../lib/charts";
+import type { Overlay } from "../../../../lib/overlays";
 
 const MOST_ROWS = 200;
 
-export function ChartTable({ chart, series }: { chart: ChartSpec; series: Series[] }) {
-  const { steps, columns } = aligned(series);
+interface Props {
+  chart: ChartSpec;
+  series: Series[];
+  overlays: Overlay[];
+}
+
+export function ChartTable({ chart, series, overlays }: Props) {
+  const { steps, columns } = aligned([...series, ...overlays.flatMap((other) => other.series)]);
   const rows = thinned(steps.length, MOST_ROWS);
   return (
     <div className="table-wrap chart-table" tabIndex={0} role="region" aria-label={`${chart.title} as a table`}>
@@ -16,6 +23,11 @@ export function ChartTable({ chart, series }: { chart: ChartSpec; series: Series
             {series.map((each) => (
               <th key={each.key} scope="col" className="num">
                 {titleOf(each.key)}
+              </th>
+            ))}
+            {overlays.map((other) => (
+              <th key={other.id} scope="col" className="num">
+                {other.name}
               </th>
             ))}
           </tr>

@@ -3,11 +3,14 @@ import { useMemo, useState } from "react";
 import { Button } from "../../../../components/Button";
 import { Empty, ErrorCard, Waiting } from "../../../../components/Page";
 import { useMetrics, type Range } from "../../../../hooks/useMetrics";
+import { useCompared, useOverlays } from "../../../../hooks/useOverlays";
 import type { JobDetail } from "../../../../generated/api";
 import { chartsOf, csvOf } from "../../../../lib/charts";
 import { saveFile } from "../../../../lib/download";
 import { isLive } from "../../../../lib/states";
+import { overlaysOf } from "../../../../lib/overlays";
 import { ChartCard } from "./ChartCard";
+import { CompareDialog } from "./CompareDialog";
 
 const NO_SMOOTHING = 0;
 const FIRST_SMOOTHING = 0.9;
@@ -18,10 +21,14 @@ export function Curves({ job }: { job: JobDetail }) {
   const [isLog, setLog] = useState(false);
   const { series, data, error } = useMetrics(job.id, range);
   const charts = useMemo(() => chartsOf((series ?? []).map((each) => each.key)), [series]);
+  const compared = useCompared(job);
+  const overlays = useOverlays(job, compared, charts.filter(({ keys }) => keys.length === 1).flatMap(({ keys }) => keys), range);
+  const [isChoosing, setChoosing] = useState(false);
   if (error && !data) return <ErrorCard error={error} title="Couldn’t load the charts" />;
   if (!series || !data) return <Waiting what="Loading charts" />;
   if (!charts.length)
     return isLive(job.state) ? <Empty title="Charts appear after the first step." /> : null;
+  const all = [...series, ...overlays.flatMap((other) => other.series.map((each) => ({ ...each, key: `${each.key} (${other.name})` })))];
   return (
     <section aria-label="Charts">
       <div className="curves-head">
@@ -41,8 +48,11 @@ export function Curves({ job }: { job: JobDetail }) {
         <label className="check">
           <input type="checkbox" checked={isLog} onChange={() => setLog(!isLog)} /> Log scale
         </label>
-        <StepRange range={range} last={Math.max(data.last_step, ...series.map((each) => each.steps.at(-1) ?? 0))} onChange={setRange} />
-        <Button icon="download" look="quiet" onClick={() => saveFile(`${job.name}.csv`, new Blob([csvOf(series)], { type: "text/csv" }))}>
+        <StepRange range={range} last={Math.max(data.last_step, ...all.map((each) => each.steps.at(-1) ?? 0))} onChange={setRange} />
+        <Button icon="chart" onClick={() => setChoosing(true)}>
+          Compare…
+        </Button>
+        <Button icon="download" look="quiet" onClick={() => saveFile(`${job.name}.csv`, new Blob([csvOf(all)], { type: "text/csv" }))}>
           CSV
         </Button>
       </div>
@@ -53,6 +63,7 @@ export function Curves({ job }: { job: JobDetail }) {
             name={job.name}
             chart={chart}
             series={series.filter((each) => chart.keys.includes(each.key))}
+            overlays={overlaysOf(chart, overlays)}
             marks={data.marks}
             smoothing={chart.id === "lr" || chart.id === "memory" ? NO_SMOOTHING : smoothing}
             isLog={isLog}
@@ -61,6 +72,7 @@ export function Curves({ job }: { job: JobDetail }) {
           />
         ))}
       </div>
+      {isChoosing && <CompareDialog job={job} compared={compared} onClose={() => setChoosing(false)} />}
     </section>
   );
 }

@@ -2,7 +2,8 @@
 import type uPlot from "uplot";
 import type { Mark, Series } from "../../../../generated/api";
 import type { Range } from "../../../../hooks/useMetrics";
-import { aligned, titleOf } from "../../../../lib/charts";
+import { aligned, joined, titleOf } from "../../../../lib/charts";
+import type { Overlay } from "../../../../lib/overlays";
 import { smooth } from "../../../../lib/smoothing";
 
 interface Latest {
@@ -16,6 +17,8 @@ interface PlotOptions {
   element: HTMLElement;
   keys: string[];
   hasBand: boolean;
+  /** other runs, drawn behind the one curve */
+  others: { name: string; colour: string; dash: number[] }[];
   isLog: boolean;
   width: number;
   height: number;
@@ -25,11 +28,16 @@ interface PlotOptions {
 /** Ticks stand at whole steps, however few there are. */
 const WHOLE_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
-/** One curve: low, high, raw, smoothed. Several: each smoothed. */
-export function plotData(series: readonly Series[], smoothing: number): uPlot.AlignedData {
-  const { steps, columns } = aligned(series);
+/** One curve: low, high, raw, smoothed, then that of each other run, smoothed. Several curves: each smoothed. */
+export function plotData(series: readonly Series[], overlays: readonly Overlay[], smoothing: number): uPlot.AlignedData {
   const only = series.length === 1 ? series[0]! : undefined;
-  if (only) return [steps, only.low, only.high, only.mean, smooth(steps, only.mean, smoothing)];
+  if (only) {
+    const curve = ({ steps, mean }: Series) => ({ steps, values: smooth(steps, mean, smoothing) });
+    const own = [only.low, only.high, only.mean].map((values) => ({ steps: only.steps, values }));
+    const { steps, columns } = joined([...own, curve(only), ...overlays.map((other) => curve(other.series[0]!))]);
+    return [steps, ...columns];
+  }
+  const { steps, columns } = aligned(series);
   return [steps, ...columns.map((column) => smooth(steps, column, smoothing))];
 }
 
@@ -43,7 +51,7 @@ function colour(element: HTMLElement, name: string): string {
   return value;
 }
 
-export function plotOptions({ element, keys, hasBand, isLog, width, height, latest }: PlotOptions): uPlot.Options {
+export function plotOptions({ element, keys, hasBand, others, isLog, width, height, latest }: PlotOptions): uPlot.Options {
   const paint = (name: string) => () => colour(element, name);
   const axis = {
     stroke: paint("--text-2"),
@@ -65,6 +73,7 @@ export function plotOptions({ element, keys, hasBand, isLog, width, height, late
         line("high", "--transparent", { width: 0 }),
         line("raw", "--curve-raw", { width: 1 }),
         line("smoothed", "--series-0", { width: 2 }),
+        ...others.map(({ name, colour: stroke, dash }) => line(name, stroke, { width: 1.5, dash })),
       ]
     : keys.map((key, place) => line(titleOf(key), `--series-${place % 6}`, { width: 1.5 }));
   return {
@@ -80,7 +89,7 @@ export function plotOptions({ element, keys, hasBand, isLog, width, height, late
       { ...axis, size: 64, values: (_plot, ticks) => ticks.map((tick) => (tick == null ? "" : latest().format(tick))) },
     ],
     hooks: {
-      setCursor: [(plot) => latest().onHover(readout(plot, keys, hasBand, latest().format))],
+      setCursor: [(plot) => latest().onHover(readout(plot, keys, hasBand, others, latest().format))],
       setSelect: [
         (plot) => {
           if (plot.select.width < 4) return;
@@ -95,13 +104,24 @@ export function plotOptions({ element, keys, hasBand, isLog, width, height, late
   };
 }
 
-function readout(plot: uPlot, keys: string[], hasBand: boolean, format: Latest["format"]): string {
+function readout(plot: uPlot, keys: string[], hasBand: boolean, others: PlotOptions["others"], format: Latest["format"]): string {
   const place = plot.cursor.idx;
   if (place == null || plot.cursor.left == null || plot.cursor.left < 0) return "";
-  const value = (row: number) => format(plot.data[row]?.[place]);
+  const value = (row: number) => format(nearest(plot.data[row] ?? [], place));
   const step = `step ${plot.data[0][place]?.toLocaleString("en")}`;
-  if (hasBand) return `${value(3)}, smoothed ${value(4)} · ${step}`;
+  if (hasBand) return [`${value(3)}, smoothed ${value(4)}`, ...others.map(({ name }, row) => `${name} ${value(row + 5)}`), step].join(" · ");
   return `${keys.map((key, row) => `${titleOf(key)} ${value(row + 1)}`).join(", ")} · ${step}`;
+}
+
+/** The value at a place or, where another run has a step and this one has none, the last before it. */
+function nearest(values: ArrayLike<number | null | undefined>, place: number): number | null {
+  for (let at = place; at >= 0; at -= 1) if (values[at] != null) return at === place || hasLater(values, place) ? values[at]! : null;
+  return null;
+}
+
+function hasLater(values: ArrayLike<number | null | undefined>, place: number): boolean {
+  for (let at = place + 1; at < values.length; at += 1) if (values[at] != null) return true;
+  return false;
 }
 
 const MARKS: Record<Mark["kind"], { dash: number[]; sign: string }> = {

@@ -42,7 +42,8 @@ interface CardProps {
   onOpen: (sample: Sample) => void;
 }
 
-const PictureCard = memo(function PictureCard({ jobId, sample, prompt, isOld, onOpen }: CardProps) {
+/** A picture with its prompt, seed, star and download. */
+export const PictureCard = memo(function PictureCard({ jobId, sample, prompt, isOld, onOpen }: CardProps) {
   const star = useStar();
   const ratio = sample.width && sample.height ? `${sample.width} / ${sample.height}` : "1";
   return (

@@ -1,4 +1,4 @@
-/** Samples: one slider of steps for all prompts, or the whole matrix of steps and prompts. */
+/** Samples: one slider of steps for all prompts, one prompt through all steps, or the whole matrix of both. */
 import { useEffect, useMemo, useState } from "react";
 import { Empty, ErrorCard, Waiting } from "../../../../components/Page";
 import { Segmented } from "../../../../components/Segmented";
@@ -8,12 +8,13 @@ import type { JobDetail, Sample } from "../../../../generated/api";
 import { count } from "../../../../lib/format";
 import { nearestStep, SampleMatrix } from "../../../../lib/matrix";
 import { isLive } from "../../../../lib/states";
+import { FilmStrip } from "./FilmStrip";
 import { MatrixView } from "./MatrixView";
 import { PromptGrid } from "./PromptGrid";
 import { StepSlider } from "./StepSlider";
 import { Viewer } from "./Viewer";
 
-const VIEWS = { step: "One step", matrix: "All steps", starred: "Starred" };
+const VIEWS = { step: "One step", strip: "Film strip", matrix: "All steps", starred: "Starred" };
 
 export function SamplesTab({ job }: { job: JobDetail }) {
   const { data, error } = useSamples(job.id);
@@ -56,9 +57,10 @@ function Samples({ job, matrix }: { job: JobDetail; matrix: SampleMatrix }) {
       <div className="samples-head">
         <Segmented label="View" options={VIEWS} value={view} onChange={setView} />
         <span className="hint figure">{count(matrix.count, "image")}</span>
-        {view === "step" && <StepSlider steps={matrix.steps} value={step} onChange={choose} />}
+        {(view === "step" || view === "strip") && <StepSlider steps={matrix.steps} value={step} onChange={choose} />}
       </div>
       {view === "step" && <PromptGrid jobId={job.id} matrix={matrix} step={step} onOpen={show} />}
+      {view === "strip" && <FilmStrip jobId={job.id} matrix={matrix} step={step} onStep={choose} onOpen={show} />}
       {view === "matrix" && <MatrixView matrix={matrix} onOpen={show} />}
       {view === "starred" &&
         (matrix.starred().length ? (
