@@ -68,15 +68,17 @@ Level = Literal["basic", "usual", "expert"]
 
 @dataclass(frozen=True)
 class Shown:
-    """Annotation of a key: how a form shows it.
+    """Annotation of a key, or of a section: how a form shows it.
 
     Attributes:
+        label: what it is called. Default: the words of the key.
         level: `basic` keys are asked of everybody, `usual` ones stand in the full form, `expert` ones are folded away.
         unit: of a number, such as `px`.
         widget: how to ask for a value where its type does not say, such as `prompts`.
         needs: the capability that a model must have for the key to do anything.
     """
 
+    label: str | None = None
     level: Level = "usual"
     unit: str | None = None
     widget: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,17 @@ def test_no_more_than_fifteen_keys_are_asked_of_everybody() -> None:
     assert len(basic) < 15, "the name of the job is one more"
 
 
+def test_settings_are_called_by_words() -> None:
+    schema = form_schema()
+    labels = {field.path: field.label for section in schema.sections for field in section.fields}
+    assert labels["train.lr"] == "Learning rate"
+    assert labels["model.arch"] == "Model"
+    assert labels["model.te_dtype"] == "Text encoder precision"  # of its parts: nobody has named it
+    titles = [section.title for section in schema.sections]
+    short = re.compile(r"_|\b(lr|te|vae|dtype|qtype|params|kwargs|config|img|neg|num|reg|ext|arch|eps)\b")
+    assert [label for label in (*labels.values(), *titles) if short.search(label) or not label[0].isupper()] == []
+
+
 def test_a_new_setting_appears_in_the_form() -> None:
     class Toy(Section):
         """`toy`: of a test."""
@@ -62,6 +74,7 @@ def test_a_new_setting_appears_in_the_form() -> None:
     assert depth == FormField(
         key="depth",
         path="toy.depth",
+        label="Depth",
         kind="int",
         default=3,
         help="How deep.",

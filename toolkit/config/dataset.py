@@ -63,27 +63,35 @@ class DatasetConfig(Section):
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
 
     # Harmless because its content is compared file by file.
-    folder_path: Harmless[Annotated[ExistingDataset, Shown(level="basic", widget="folder")]] = Field(
-        description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`. The caption of "
-        "`x.jpg` is in `x.txt` or `x.jpg.txt`, in any letter case, or in a `metadata.jsonl`."
+    folder_path: Harmless[Annotated[ExistingDataset, Shown(label="Image folder", level="basic", widget="folder")]] = (
+        Field(
+            description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`. The "
+            "caption of `x.jpg` is in `x.txt` or `x.jpg.txt`, in any letter case, or in a `metadata.jsonl`."
+        )
     )
-    caption_ext: Annotated[str, AfterValidator(_with_dot)] = Field(
+    caption_ext: Annotated[str, AfterValidator(_with_dot), Shown(label="Caption file extension")] = Field(
         ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
     )
     default_caption: Annotated[str | None, _WITH_CAPTIONS] = Field(
         None, description='Caption for images whose caption file is missing or blank. "": an empty caption.'
     )
-    caption_dropout_rate: Annotated[float, _WITH_CAPTIONS] = Field(
+    caption_dropout_rate: Annotated[float, _WITH_CAPTIONS, Shown(label="Caption dropout")] = Field(
         0.05, ge=0, le=1, description="Share of examples trained with an empty caption, so that guidance keeps working."
     )
     resolution: Annotated[Sizes, Notice(_has_duplicates), Shown(level="basic", unit="px")] = Field(
         (1024,),
         description="Training sizes: each image is scaled to an area of size x size. A list trains at every size.",
     )
-    num_repeats: int = Field(1, ge=1, description="How often each image is used per epoch.")
+    num_repeats: Annotated[int, Shown(label="Repeats")] = Field(
+        1, ge=1, description="How often each image is used per epoch."
+    )
     trigger_word: str | None = Field(None, description="Trigger word for this dataset. Unset: that of the process.")
-    flip_x: bool = Field(False, description="Add a horizontally mirrored copy of each image.")
-    flip_y: bool = Field(False, description="Add a vertically mirrored copy of each image.")
+    flip_x: Annotated[bool, Shown(label="Mirror left to right")] = Field(
+        False, description="Add a horizontally mirrored copy of each image."
+    )
+    flip_y: Annotated[bool, Shown(label="Mirror top to bottom")] = Field(
+        False, description="Add a vertically mirrored copy of each image."
+    )
     random_crop: bool = Field(False, description="Crop at a random position instead of the centre.")
     cache_latents: Harmless[Annotated[bool, Notice(_not_cached)]] = Field(
         True, description="Encode each image once and keep its latents; done in any case."
@@ -95,15 +103,20 @@ class DatasetConfig(Section):
                 "without `random_crop`, which makes new crops each time, or for reference images",
                 lambda context: not context.section.random_crop or bool(context.section.control_folders),
             ),
+            Shown(label="Cache latents on disk"),
         ]
     ] = Field(False, description="Keep the latents on disk for later runs.")
-    cache_text_embeddings: Harmless[bool] = Field(False, description="Keep encoded captions on disk for later runs.")
-    is_reg: bool = Field(
+    cache_text_embeddings: Annotated[Harmless[bool], Shown(label="Cache captions on disk")] = Field(
+        False, description="Keep encoded captions on disk for later runs."
+    )
+    is_reg: Annotated[bool, Shown(label="Regularisation images")] = Field(
         False,
         description="Regularisation images: every second step trains on them; their loss is scaled by `reg_weight`.",
     )
-    loss_multiplier: float = Field(1.0, ge=0, description="Weight of this dataset in the loss.")
-    skip_unreadable: Harmless[bool] = Field(
+    loss_multiplier: Annotated[float, Shown(label="Loss weight")] = Field(
+        1.0, ge=0, description="Weight of this dataset in the loss."
+    )
+    skip_unreadable: Annotated[Harmless[bool], Shown(label="Skip unreadable images")] = Field(
         False, description="Skip images that cannot be read instead of refusing to start."
     )
     background_color: Color = Field((255, 255, 255), description="RGB colour behind transparent images.")
@@ -113,7 +126,7 @@ class DatasetConfig(Section):
             "without `control_path_1` and so on, which replace it, as in ai-toolkit",
             lambda context: context.section.control_folders == context.section.control_path,
         ),
-        Shown(needs="references", widget="folder"),
+        Shown(label="Reference folders", needs="references", widget="folder"),
     ] = Field(
         (),
         max_length=MAX_CONTROLS,
@@ -130,13 +143,13 @@ class DatasetConfig(Section):
     control_path_8: Folder = Field(None, description="Folder of each image's reference 8.")
     control_path_9: Folder = Field(None, description="Folder of each image's reference 9.")
     control_path_10: Folder = Field(None, description="Folder of each image's reference 10.")
-    control_transparent_color: Annotated[Color, _WITH_REFERENCES] = Field(
+    control_transparent_color: Annotated[Color, _WITH_REFERENCES, Shown(label="Reference background color")] = Field(
         (0, 0, 0), description="RGB colour behind transparent reference images."
     )
-    control_dropout_rate: Annotated[float, _WITH_REFERENCES] = Field(
+    control_dropout_rate: Annotated[float, _WITH_REFERENCES, Shown(label="Reference dropout")] = Field(
         0.0, ge=0, le=1, description="Share of batches trained without their reference images."
     )
-    allow_missing_control: Annotated[bool, _WITH_REFERENCES] = Field(
+    allow_missing_control: Annotated[bool, _WITH_REFERENCES, Shown(label="Allow missing references")] = Field(
         False, description="Train images that lack a reference with those they have, instead of refusing to start."
     )
 

@@ -52,10 +52,12 @@ _SOMETHING_QUANTIZED = OnlyWith(
 class ModelKwargs(Section):
     """`model.model_kwargs`: options that only some models have."""
 
-    match_target_res: Annotated[bool, OnlyWith("with reference images", _has_references), Shown(needs="references")] = (
-        Field(
-            False, description="Scale reference images to as many pixels as the image has, keeping their aspect ratio."
-        )
+    match_target_res: Annotated[
+        bool,
+        OnlyWith("with reference images", _has_references),
+        Shown(label="Match references to the image size", needs="references"),
+    ] = Field(
+        False, description="Scale reference images to as many pixels as the image has, keeping their aspect ratio."
     )
     train_distilled: Harmless[
         Annotated[bool, OnlyWith("for weights that are known to be distilled", _is_distilled)]
@@ -80,31 +82,37 @@ class ModelConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"auto_memory": "layer_offloading"}
 
-    name_or_path: Annotated[HubIdOrPath, Shown(level="basic")] = Field(
+    name_or_path: Annotated[HubIdOrPath, Shown(label="Weights", level="basic")] = Field(
         min_length=1, description="Hub id, folder or single file of the model."
     )
-    arch: Annotated[str, Shown(level="basic", widget="arch")] = Field(
+    arch: Annotated[str, Shown(label="Model", level="basic", widget="arch")] = Field(
         description="Kind of model; `python run.py --list-models` lists them."
     )
     quantize: bool = Field(False, description="Store the transformer in fewer bits, see `qtype`.")
     quantize_te: bool = Field(
         default_factory=SameAs("quantize"), description="Store the text encoder in fewer bits, see `qtype_te`."
     )
-    qtype: Annotated[Qtype, _QUANTIZED] = Field("qfloat8", description="Number format of the quantized transformer.")
-    qtype_te: Annotated[Qtype, _TE_QUANTIZED] = Field(
+    qtype: Annotated[Qtype, _QUANTIZED, Shown(label="Quantization format")] = Field(
+        "qfloat8", description="Number format of the quantized transformer."
+    )
+    qtype_te: Annotated[Qtype, _TE_QUANTIZED, Shown(label="Text encoder format")] = Field(
         "qfloat8", description="Number format of the quantized text encoder."
     )
-    quantize_cache: Harmless[Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(level="expert")]] = Field(
+    quantize_cache: Harmless[
+        Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(label="Keep quantized weights", level="expert")]
+    ] = Field(
         True,
         description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder given here.",
     )
-    low_vram: Harmless[bool] = Field(
+    low_vram: Annotated[Harmless[bool], Shown(label="Save GPU memory")] = Field(
         False,
         description="Save GPU memory at the cost of speed: weights are quantized on the CPU, samples above 1024 x 1024 "
         "pixels are decoded in tiles, and a text encoder that does not fit is streamed from RAM.",
     )
     # What it chooses is in other keys.
-    memory: Harmless[Annotated[Annotated[Literal["auto"], Spellings({})] | None, Shown(level="basic")]] = Field(
+    memory: Harmless[
+        Annotated[Annotated[Literal["auto"], Spellings({})] | None, Shown(label="Memory plan", level="basic")]
+    ] = Field(
         None,
         description="auto: the memory plan chooses quantization and offloading for this GPU, except where their keys "
         "are given. `--check` shows what it chooses.",
@@ -112,26 +120,38 @@ class ModelConfig(Section):
     layer_offloading: Harmless[bool] = Field(
         False, description="Keep frozen layers in RAM and stream them to the GPU shortly before they are used."
     )
-    layer_offloading_transformer_percent: Harmless[Annotated[Share, _OFFLOADED]] = Field(
+    layer_offloading_transformer_percent: Harmless[
+        Annotated[Share, _OFFLOADED, Shown(label="Share of the transformer to offload")]
+    ] = Field(
         1.0, description="Share of the transformer's blocks to stream, 0 to 1; auto: only as much as is needed to fit."
     )
-    layer_offloading_text_encoder_percent: Harmless[Annotated[Share, _OFFLOADED]] = Field(
+    layer_offloading_text_encoder_percent: Harmless[
+        Annotated[Share, _OFFLOADED, Shown(label="Share of the text encoder to offload")]
+    ] = Field(
         1.0, description="Share of the text encoder's layers to stream, 0 to 1; auto: only as much as is needed to fit."
     )
     activation_offloading: Harmless[bool] = Field(
         False, description="Move what gradient checkpointing stores to RAM between the forward and backward pass."
     )
-    vae_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another VAE.")
-    te_name_or_path: HubIdOrPath | None = Field(None, description="Hub id, folder or file of another text encoder.")
-    assistant_lora_path: HubIdOrPath | None = Field(
+    vae_path: Annotated[HubIdOrPath | None, Shown(label="VAE weights")] = Field(
+        None, description="Hub id, folder or file of another VAE."
+    )
+    te_name_or_path: Annotated[HubIdOrPath | None, Shown(label="Text encoder weights")] = Field(
+        None, description="Hub id, folder or file of another text encoder."
+    )
+    assistant_lora_path: Annotated[HubIdOrPath | None, Shown(label="Assistant LoRA")] = Field(
         None,
         description="A LoRA that is active in training and off in samples. FLUX.1 [schnell] needs one: "
         "ostris/FLUX.1-schnell-training-adapter.",
     )
-    model_paths: ModelPaths = Field(ModelPaths(), description="Other locations of single components.")
+    model_paths: Annotated[ModelPaths, Shown(label="Model: parts from elsewhere")] = Field(
+        ModelPaths(), description="Other locations of single components."
+    )
     vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`, or fp32 on a CPU.")
     te_dtype: Dtype | None = Field(None, description="Precision of the text encoder. Unset: `train.dtype`.")
-    model_kwargs: ModelKwargs = Field(ModelKwargs(), description="Options that only some models have.")
+    model_kwargs: Annotated[ModelKwargs, Shown(label="Model: special options")] = Field(
+        ModelKwargs(), description="Options that only some models have."
+    )
 
     @property
     def is_flux2(self) -> bool:

@@ -23,8 +23,12 @@ NameParts = Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_inp
 class NetworkKwargs(Section):
     """`network.network_kwargs`: which layers get a LoRA."""
 
-    only_if_contains: NameParts = Field((), description="Only layers whose dotted name contains one of these strings.")
-    ignore_if_contains: NameParts = Field((), description="No layer whose dotted name contains one of these strings.")
+    only_if_contains: Annotated[NameParts, Shown(label="Train only these layers")] = Field(
+        (), description="Only layers whose dotted name contains one of these strings."
+    )
+    ignore_if_contains: Annotated[NameParts, Shown(label="Leave out these layers")] = Field(
+        (), description="No layer whose dotted name contains one of these strings."
+    )
 
 
 class NetworkConfig(Section):
@@ -32,19 +36,25 @@ class NetworkConfig(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"rank": "linear", "alpha": "linear_alpha"}
 
-    type: Annotated[str, ChoiceOf(NETWORKS)] = Field("lora", description="Kind of network.")
-    linear: Annotated[int, Shown(level="basic")] = Field(16, ge=1, description="Rank of each update B @ A.")
-    linear_alpha: float = Field(
+    type: Annotated[str, ChoiceOf(NETWORKS), Shown(label="Kind of network")] = Field(
+        "lora", description="Kind of network."
+    )
+    linear: Annotated[int, Shown(label="Rank", level="basic")] = Field(
+        16, ge=1, description="Rank of each update B @ A."
+    )
+    linear_alpha: Annotated[float, Shown(label="Alpha")] = Field(
         default_factory=SameAs("linear"), gt=0, description="The update is scaled by linear_alpha / linear."
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of a LoRA's inner activations (the output of A) dropped in training."
     )
-    transformer_only: bool = Field(
+    transformer_only: Annotated[bool, Shown(label="Transformer blocks only")] = Field(
         True, description="Only layers inside transformer blocks; false: every linear layer."
     )
-    network_kwargs: NetworkKwargs = Field(NetworkKwargs(), description="Which layers get a LoRA.")
-    pretrained_lora_path: Annotated[ExistingFile | None, Shown(widget="file")] = Field(
+    network_kwargs: Annotated[NetworkKwargs, Shown(label="Network: choice of layers")] = Field(
+        NetworkKwargs(), description="Which layers get a LoRA."
+    )
+    pretrained_lora_path: Annotated[ExistingFile | None, Shown(label="Start from this LoRA", widget="file")] = Field(
         None, description="Start from the weights of this LoRA file."
     )
 

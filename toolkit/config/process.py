@@ -33,11 +33,13 @@ class ProcessConfig(Section):
 
     keeps_checkpoints: ClassVar[bool] = False
 
-    type: Harmless[Annotated[str, Shown(level="expert")]] = Field(description="Kind of process, such as sd_trainer.")
-    name: Harmless[Annotated[str | None, Shown(level="expert")]] = Field(
+    type: Harmless[Annotated[str, Shown(label="Kind of job", level="expert")]] = Field(
+        description="Kind of process, such as sd_trainer."
+    )
+    name: Harmless[Annotated[str | None, Shown(label="Output folder name", level="expert")]] = Field(
         None, min_length=1, description="Name of the output folder. Unset: the name of the job."
     )
-    training_folder: Harmless[Annotated[UserPath, Shown(widget="folder")]] = Field(
+    training_folder: Harmless[Annotated[UserPath, Shown(label="Output folder", widget="folder")]] = Field(
         Path("output"), description="Parent folder of all output folders."
     )
     device: Harmless[str] = Field(

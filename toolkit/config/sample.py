@@ -54,13 +54,13 @@ class SampleItem:
     """One image to generate, with all settings resolved; `references` are the paths of its reference images."""
 
     prompt: str
-    neg: str
+    neg: Annotated[str, Shown(label="Negative prompt")]
     width: int
     height: int
     seed: int
-    guidance_scale: float
-    sample_steps: int
-    network_multiplier: float
+    guidance_scale: Annotated[float, Shown(label="Guidance")]
+    sample_steps: Annotated[int, Shown(label="Denoising steps")]
+    network_multiplier: Annotated[float, Shown(label="Network strength")]
     references: tuple[Path, ...] = ()
 
     def negative_prompt(self, card: ModelCard) -> str | None:
@@ -97,7 +97,7 @@ class SampleConfig(Section):
         int,
         _NOT_FIRST,
         OnlyWith("with a `sample_every` above 0", lambda context: context.section.sample_every > 0),
-        Shown(level="expert", unit="steps"),
+        Shown(label="First sample at", level="expert", unit="steps"),
     ] = Field(0, ge=0, description="First step to sample at, apart from the samples before training.")
     samples: Annotated[Prompts, Notice(_lacks_references)] = Field(
         (), description="What to generate: prompts, each optionally with its own settings."
@@ -112,7 +112,7 @@ class SampleConfig(Section):
         str,
         BeforeValidator(_false_is_empty),
         OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided),
-        Shown(needs="true_cfg"),
+        Shown(label="Negative prompt", needs="true_cfg"),
     ] = Field("", description="Negative prompt.")
     width: Annotated[int, Shown(unit="px")] = Field(
         1024, ge=16, le=8192, description="Width in pixels, rounded down to a size the model supports."
@@ -121,11 +121,17 @@ class SampleConfig(Section):
         1024, ge=16, le=8192, description="Height in pixels, rounded down to a size the model supports."
     )
     seed: Annotated[Seed, Shown(widget="seed")] = Field(42, description="Seed of the initial noise.")
-    walk_seed: bool = Field(False, description="Add the index of the prompt to the seed.")
-    guidance_scale: Annotated[float, GUIDED] = Field(4.0, ge=0, description="Guidance scale.")
-    sample_steps: Annotated[int, Shown(unit="steps")] = Field(25, ge=1, description="Number of denoising steps.")
-    network_multiplier: float = Field(1.0, description="Strength of the network.")
-    format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"})] = Field(
+    walk_seed: Annotated[bool, Shown(label="Another seed for each prompt")] = Field(
+        False, description="Add the index of the prompt to the seed."
+    )
+    guidance_scale: Annotated[float, GUIDED, Shown(label="Guidance")] = Field(4.0, ge=0, description="Guidance scale.")
+    sample_steps: Annotated[int, Shown(label="Denoising steps", unit="steps")] = Field(
+        25, ge=1, description="Number of denoising steps."
+    )
+    network_multiplier: Annotated[float, Shown(label="Network strength")] = Field(
+        1.0, description="Strength of the network."
+    )
+    format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"}), Shown(label="Image format")] = Field(
         "jpg", description="Image file format."
     )
 

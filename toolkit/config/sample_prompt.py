@@ -59,18 +59,22 @@ class SamplePrompt(Section):
     neg: Annotated[
         str | None,
         OnlyWith("by models with true guidance, and with a `guidance_scale` above 1", _is_avoided),
-        Shown(needs="true_cfg"),
+        Shown(label="Negative prompt", needs="true_cfg"),
     ] = Field(None, description="Negative prompt.")
     width: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Width in pixels.")
     height: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Height in pixels.")
     seed: Annotated[Seed | None, Shown(widget="seed")] = Field(
         None, description="Seed of this entry and of those after it that give none."
     )
-    guidance_scale: Annotated[float | None, GUIDED] = Field(None, ge=0, description="Guidance scale.")
-    sample_steps: Annotated[int | None, Shown(unit="steps")] = Field(
+    guidance_scale: Annotated[float | None, GUIDED, Shown(label="Guidance")] = Field(
+        None, ge=0, description="Guidance scale."
+    )
+    sample_steps: Annotated[int | None, Shown(label="Denoising steps", unit="steps")] = Field(
         None, ge=1, description="Number of denoising steps."
     )
-    network_multiplier: float | None = Field(None, description="Strength of the network.")
+    network_multiplier: Annotated[float | None, Shown(label="Network strength")] = Field(
+        None, description="Strength of the network."
+    )
     ctrl_img: Annotated[ExistingFile | None, Shown(needs="references", widget="file")] = Field(
         None, description="Reference image."
     )

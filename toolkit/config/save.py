@@ -21,7 +21,7 @@ class SaveConfig(Section):
         250, ge=0, description="Steps between checkpoints. 0: only at the end."
     )
     dtype: Dtype = Field("bf16", description="Precision of the saved weights.")
-    max_states_to_keep: int = Field(
+    max_states_to_keep: Annotated[int, Shown(label="Checkpoints that can be resumed")] = Field(
         2,
         ge=0,
         description=(
@@ -30,19 +30,25 @@ class SaveConfig(Section):
         ),
     )
     max_step_saves_to_keep: Annotated[
-        int, OnlyWith("with a `save_every` above 0", lambda context: context.section.save_every > 0)
+        int,
+        OnlyWith("with a `save_every` above 0", lambda context: context.section.save_every > 0),
+        Shown(label="Checkpoints to keep"),
     ] = Field(4, ge=0, description="How many of the newest checkpoints are kept. 0: all of them.")
-    on_disk_full: Annotated[Literal["stop", "continue"], Spellings({}), Shown(level="expert")] = Field(
+    on_disk_full: Annotated[
+        Literal["stop", "continue"], Spellings({}), Shown(label="When the disk is full", level="expert")
+    ] = Field(
         "stop",
         description="What to do when the disk is too full for a checkpoint. continue: keep training and try again with "
         "the next one.",
     )
-    term_grace_s: Annotated[float, Shown(level="expert", unit="s")] = Field(
+    term_grace_s: Annotated[float, Shown(label="Time to save after SIGTERM", level="expert", unit="s")] = Field(
         25.0,
         gt=0,
         description="Seconds that a run has after SIGTERM to finish its step and save; then it stops without saving.",
     )
-    save_format: Annotated[Literal["safetensors", "diffusers", "bfl", "kohya"], Spellings({})] = Field(
+    save_format: Annotated[
+        Literal["safetensors", "diffusers", "bfl", "kohya"], Spellings({}), Shown(label="File layout")
+    ] = Field(
         "safetensors",
         description=(
             "Layout of a full fine-tune: `safetensors`, one file with the released names, or `diffusers`, a folder. In "
@@ -54,6 +60,7 @@ class SaveConfig(Section):
         Literal["bfl", "diffusers", "kohya"],
         Spellings({}),
         OnlyWith("with a `network`", lambda context: context.process.network is not None),
+        Shown(label="LoRA layer names"),
     ] = Field(
         "bfl",
         description="How a LoRA file names its layers. bfl: like the released model; ComfyUI and diffusers read it.",

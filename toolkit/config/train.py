@@ -24,7 +24,7 @@ class LrSchedulerParams(Section):
 
     aliases: ClassVar[Mapping[str, str]] = {"num_warmup_steps": "warmup_steps", "eta_min": "min_lr", "lr_min": "min_lr"}
 
-    warmup_steps: Annotated[int | None, Shown(unit="steps")] = Field(
+    warmup_steps: Annotated[int | None, Shown(label="Warm-up steps", unit="steps")] = Field(
         None,
         ge=0,
         description="Steps over which lr rises from 0. Unset: 0, or for constant_with_warmup a tenth of the run, at "
@@ -35,6 +35,7 @@ class LrSchedulerParams(Section):
         OnlyWith(
             f"with `lr_scheduler: {'` or `'.join(FALLING)}`", lambda context: context.parent.lr_scheduler in FALLING
         ),
+        Shown(label="Lowest learning rate"),
     ] = Field(0.0, ge=0, description="Learning rate at the end of the run.")
 
 
@@ -46,10 +47,12 @@ def _is_averaged(context: KeyContext) -> bool:
 class EmaConfig(Section):
     """`train.ema_config`: a running average of the trained weights, used for saved weights and samples."""
 
-    use_ema: bool = Field(False, description="Keep an average of the trained weights.")
-    ema_decay: Annotated[float, OnlyWith("with `use_ema: true`", _is_averaged), Shown(level="expert")] = Field(
-        0.99, gt=0, lt=1, description="Share of the old average kept at each step."
+    use_ema: Annotated[bool, Shown(label="Average the weights (EMA)")] = Field(
+        False, description="Keep an average of the trained weights."
     )
+    ema_decay: Annotated[
+        float, OnlyWith("with `use_ema: true`", _is_averaged), Shown(label="EMA decay", level="expert")
+    ] = Field(0.99, gt=0, lt=1, description="Share of the old average kept at each step.")
 
 
 def _is_guidance_read(context: KeyContext) -> bool:
@@ -93,15 +96,17 @@ class TrainConfig(Section):
         1000, ge=1, description="Total number of steps, including those of earlier runs."
     )
     lr: Annotated[float, Notice(_large_lr), Shown(level="basic")] = Field(1e-4, gt=0, description="Learning rate.")
-    full_finetune: Annotated[bool, Shown(level="basic")] = Field(
+    full_finetune: Annotated[bool, Shown(label="Full fine-tune", level="basic")] = Field(
         False, description="Train all weights of the transformer, in jobs without `network`."
     )
     optimizer: Annotated[str, ChoiceOf(OPTIMIZERS, also_change=lr_that_fits)] = Field("adamw", description="Optimizer.")
-    optimizer_params: Annotated[Section, _OPTIMIZER_PARAMS] = Field(
+    optimizer_params: Annotated[Section, _OPTIMIZER_PARAMS, Shown(label="Optimizer settings")] = Field(
         _OPTIMIZER_PARAMS.default, validate_default=True, description="Settings of the optimizer."
     )
     full_finetune_weights: Annotated[
-        Literal["fp32", "bf16_stochastic", "bf16_split"], Spellings({}), Shown(level="expert")
+        Literal["fp32", "bf16_stochastic", "bf16_split"],
+        Spellings({}),
+        Shown(label="Full fine-tune: storage of weights", level="expert"),
     ] = Field(
         "fp32",
         description="How a full fine-tune stores the weights. bf16_split computes with bf16 and stores the other half "
@@ -112,37 +117,41 @@ class TrainConfig(Section):
         description="Full fine-tune: update each weight as soon as its gradient is computed, so that only one gradient "
         "is in memory at a time. Needs `max_grad_norm: 0`.",
     )
-    lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES)] = Field(
+    lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES), Shown(label="Learning rate schedule")] = Field(
         "constant", description="Learning rate schedule after warm-up: cosine and linear fall to `min_lr`."
     )
-    lr_scheduler_params: LrSchedulerParams = Field(LrSchedulerParams(), description="Settings of the schedule.")
+    lr_scheduler_params: Annotated[LrSchedulerParams, Shown(label="Learning rate schedule")] = Field(
+        LrSchedulerParams(), description="Settings of the schedule."
+    )
     batch_size: Annotated[int, Shown(level="basic", unit="images")] = Field(1, ge=1, description="Images per batch.")
     gradient_accumulation: int = Field(1, ge=1, description="Batches per step; their gradients are averaged.")
-    max_grad_norm: Annotated[float, Shown(level="expert")] = Field(
+    max_grad_norm: Annotated[float, Shown(label="Gradient clipping", level="expert")] = Field(
         1.0, ge=0, description="Gradients with a larger norm are clipped to this. 0: never."
     )
     dtype: Dtype = Field("bf16", description="Precision of the frozen model and of the computation.")
-    noise_scheduler: Annotated[Literal["flowmatch"], Spellings({}), Shown(level="expert")] = Field(
-        "flowmatch", description="Noise schedule: the path from image to noise."
+    noise_scheduler: Annotated[Literal["flowmatch"], Spellings({}), Shown(label="Noise schedule", level="expert")] = (
+        Field("flowmatch", description="Noise schedule: the path from image to noise.")
     )
-    timestep_type: Annotated[str, ChoiceOf(TIMESTEPS)] = Field(
+    timestep_type: Annotated[str, ChoiceOf(TIMESTEPS), Shown(label="Noise levels")] = Field(
         "sigmoid", description="Distribution that noise levels are drawn from."
     )
     content_or_style: Annotated[str, ChoiceOf(BIASES)] = Field(
         "balanced", description="Which noise levels are drawn more often: content the high ones, style the low ones."
     )
-    min_denoising_steps: Annotated[int, Shown(level="expert")] = Field(
+    min_denoising_steps: Annotated[int, Shown(label="First noise level", level="expert")] = Field(
         0, ge=0, le=999, description="First of the 1000 noise levels to train; 0 is pure noise."
     )
-    max_denoising_steps: Annotated[int, Shown(level="expert")] = Field(
+    max_denoising_steps: Annotated[int, Shown(label="Last noise level", level="expert")] = Field(
         999, ge=0, le=999, description="Last of the 1000 noise levels to train; 999 is the image."
     )
     objective: Annotated[str, ChoiceOf(OBJECTIVES)] = Field("velocity", description="What a step minimises.")
-    loss_type: Annotated[str, ChoiceOf(LOSSES)] = Field("mse", description="Distance between prediction and target.")
+    loss_type: Annotated[str, ChoiceOf(LOSSES), Shown(label="Loss")] = Field(
+        "mse", description="Distance between prediction and target."
+    )
     cfg_scale: Annotated[
         float,
         OnlyWith("by models with a guidance embedding, unless it is bypassed", _is_guidance_read),
-        Shown(level="expert", needs="guidance_embed"),
+        Shown(label="Guidance in training", level="expert", needs="guidance_embed"),
     ] = Field(1.0, ge=0, description="Guidance value given to the model in training.")
     bypass_guidance_embedding: Annotated[
         bool,
@@ -152,20 +161,26 @@ class TrainConfig(Section):
         ),
         Shown(level="expert", needs="guidance_bypass"),
     ] = Field(False, description="Train without the guidance embedding.")
-    reg_weight: Annotated[float, OnlyWith("with a dataset that has `is_reg: true`", _are_regularised)] = Field(
-        1.0, ge=0, description="Weight of regularisation datasets in the loss."
-    )
+    reg_weight: Annotated[
+        float,
+        OnlyWith("with a dataset that has `is_reg: true`", _are_regularised),
+        Shown(label="Weight of regularisation images"),
+    ] = Field(1.0, ge=0, description="Weight of regularisation datasets in the loss.")
     gradient_checkpointing: Harmless[bool] = Field(
         True, description="Recompute activations in the backward pass to save memory."
     )
-    ema_config: EmaConfig | None = Field(None, description="Running average of the trained weights.")
-    cache_text_embeddings: Harmless[bool] = Field(
+    ema_config: Annotated[EmaConfig | None, Shown(label="Average of the weights")] = Field(
+        None, description="Running average of the trained weights."
+    )
+    cache_text_embeddings: Annotated[Harmless[bool], Shown(label="Cache captions on disk")] = Field(
         False, description="Keep the encoded captions of every dataset on disk."
     )
-    unload_text_encoder: Annotated[bool, Notice(_without_captions)] = Field(
-        False,
-        description="Train on the trigger word alone and ignore the captions. With `cache_text_embeddings: true` the "
-        "captions are used, as in ai-toolkit. The text encoder is freed before training in any case.",
+    unload_text_encoder: Annotated[bool, Notice(_without_captions), Shown(label="Train on the trigger word alone")] = (
+        Field(
+            False,
+            description="Train on the trigger word alone and ignore the captions. With `cache_text_embeddings: true` "
+            "the captions are used, as in ai-toolkit. The text encoder is freed before training in any case.",
+        )
     )
     skip_first_sample: Harmless[
         Annotated[
@@ -175,7 +190,9 @@ class TrainConfig(Section):
     force_first_sample: Harmless[
         Annotated[bool, OnlyWith("without `disable_sampling`", lambda context: not context.section.disable_sampling)]
     ] = Field(False, description="Also generate samples before the first step of a resumed run.")
-    disable_sampling: Harmless[bool] = Field(False, description="No samples at all.")
+    disable_sampling: Annotated[Harmless[bool], Shown(label="No samples")] = Field(
+        False, description="No samples at all."
+    )
 
     @property
     def warmup_steps(self) -> int:

@@ -42,9 +42,9 @@ class TrainingProcessConfig(ProcessConfig):
     training_seed: Annotated[Seed, Shown(widget="seed")] = Field(
         42, description="Seed of every random draw in training."
     )
-    log_dir: Harmless[Annotated[UserPath | None, Shown(level="expert", widget="folder")]] = Field(
-        None, description="Folder for TensorBoard logs. Unset: no logs."
-    )
+    log_dir: Harmless[
+        Annotated[UserPath | None, Shown(label="TensorBoard folder", level="expert", widget="folder")]
+    ] = Field(None, description="Folder for TensorBoard logs. Unset: no logs.")
     model: ModelConfig = Field(description="The base model.")
     network: NetworkConfig | None = Field(
         None, description="The network to train. To train without one, set `train.full_finetune: true`."

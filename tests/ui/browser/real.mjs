@@ -60,15 +60,15 @@ async function type(label, text) {
 async function describeTheJob() {
   await keyboard.press("n");
   await page.getByRole("heading", { name: "New job" }).waitFor();
-  const arch = page.getByLabel("Arch", { exact: true });
+  const arch = page.getByLabel("Model", { exact: true });
   await tabTo(arch);
   await keyboard.type("FLUX.2 tiny");
   await until(async () => (await arch.inputValue()) === "flux2_tiny", () => "the tiny model cannot be chosen by its name");
   await type("Name", "zorbo");
   await type("Trigger word", "zorbo");
-  await type("Folder path", join(REPOSITORY, "assets", "demo_dataset"));
+  await type("Image folder", join(REPOSITORY, "assets", "demo_dataset"));
   await type("Steps", String(STEPS));
-  await type("LR", "2e-3");
+  await type("Learning rate", "2e-3");
   await type("Save every", "30");
   await type("Sample every", "20");
   for (const prompt of ["a zorbo at the top right on a blue background", "a red circle in the center on a blue background"]) {
@@ -78,8 +78,8 @@ async function describeTheJob() {
   }
   await tabTo(page.getByRole("tab", { name: "Simple", exact: true }), "Shift+Tab");
   await keyboard.press("ArrowRight");
-  for (const [key, value] of [["Training folder", join(folder, "output")], ["Sample steps", "4"]]) {
-    await tabTo(page.getByLabel("Search settings"), key === "Training folder" ? "Tab" : "Shift+Tab");
+  for (const [key, value] of [["Output folder", join(folder, "output")], ["Denoising steps", "4"]]) {
+    await tabTo(page.getByLabel("Search settings"), key === "Output folder" ? "Tab" : "Shift+Tab");
     await keyboard.press("Control+a");
     await keyboard.type(key.toLowerCase());
     await type(key, value);

@@ -57,9 +57,9 @@ async function signIn() {
 async function fillTheForm() {
   await page.keyboard.press("n");
   await page.getByRole("heading", { name: "New job" }).waitFor();
-  await page.getByLabel("Arch", { exact: true }).selectOption("flux2_tiny");
+  await page.getByLabel("Model", { exact: true }).selectOption("flux2_tiny");
   await page.getByLabel("Name", { exact: true }).fill("story");
-  await page.getByLabel("Folder path", { exact: true }).fill("nowhere");
+  await page.getByLabel("Image folder", { exact: true }).fill("nowhere");
   await page.getByLabel("Steps", { exact: true }).fill("240");
   await page.getByLabel("Save every", { exact: true }).fill("20");
   await page.getByLabel("Sample every", { exact: true }).fill("10");
@@ -69,8 +69,8 @@ async function fillTheForm() {
   }
   await inspect(page, "new-simple", notes);
   await tab("All settings");
-  await page.getByLabel("Search settings").fill("training folder");
-  await page.getByLabel("Training folder", { exact: true }).fill(join(folder, "output"));
+  await page.getByLabel("Search settings").fill("output folder");
+  await page.getByLabel("Output folder", { exact: true }).fill(join(folder, "output"));
   await page.getByLabel("Search settings").fill("");
   await inspect(page, "new-full", notes);
 }
@@ -78,8 +78,8 @@ async function fillTheForm() {
 async function checkAndMend() {
   await page.locator(".verdict", { hasText: "to fix" }).waitFor();
   assert.ok(await button("Start").isDisabled(), "a job with a mistake cannot start");
-  await page.getByLabel("Search settings").fill("folder path");
-  await page.getByLabel("Folder path", { exact: true }).fill(join(folder, "images"));
+  await page.getByLabel("Search settings").fill("image folder");
+  await page.getByLabel("Image folder", { exact: true }).fill(join(folder, "images"));
   await ready();
   await page.getByLabel("Check").getByText("Datasets").waitFor();
   await tab("YAML");

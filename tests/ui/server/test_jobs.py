@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
 from tests.ui.server.conftest import ROOT, SCRIPTED, TOKEN, Site, options_for, wait_for
@@ -156,6 +157,21 @@ def test_a_clone_has_another_name_and_keeps_comments(site: Site) -> None:
     copy = site.job(site.act(id_, "clone")["id"])
     assert copy["name"] == "job_2" and "# my words" in copy["yaml"] and copy["state"] == "draft"
     assert site.act(id_, "clone", name="other")["id"] != copy["id"]
+
+
+def test_a_clone_knows_the_settings_that_the_other_job_has_run_with(site: Site) -> None:
+    id_ = site.make(start=True)
+    assert site.client.get(f"/api/jobs/{id_}/origins").json()["origins"] == []
+    site.wait(id_, "done")
+    site.client.put(f"/api/jobs/{id_}", json={"yaml": site.text(train={"steps": 99})})
+    copy = site.act(id_, "clone", name="copy")["id"]
+    (parent,) = site.client.get(f"/api/jobs/{copy}/origins").json()["origins"]
+    assert (parent["kind"], parent["job_id"], parent["name"]) == ("clone", id_, "job")
+    assert yaml.safe_load(parent["yaml"])["config"]["process"][0]["train"]["steps"] == 6  # not what was written since
+    (own,) = site.client.get(f"/api/jobs/{id_}/origins").json()["origins"]
+    assert (own["kind"], own["yaml"]) == ("run", parent["yaml"])
+    site.client.delete(f"/api/jobs/{id_}")
+    assert site.client.get(f"/api/jobs/{copy}/origins").json()["origins"] == []
 
 
 def test_a_run_of_the_terminal_appears_and_can_be_stopped(site: Site) -> None:

@@ -29,6 +29,19 @@ _BOUNDS = {
 }
 
 
+_WORDS = {
+    "lr": "learning rate",
+    "te": "text encoder",
+    "dtype": "precision",
+    "vae": "VAE",
+    "lora": "LoRA",
+    "eps": "epsilon",
+    "control path": "reference folder",
+    "ctrl img": "reference image",
+}
+"""Words of keys that are none: what they stand for."""
+
+
 class FormChoice(BaseModel):
     """A value that a key may have."""
 
@@ -41,6 +54,7 @@ class FormField(BaseModel):
 
     Attributes:
         path: dotted, below the process; `[]` stands for the number of a list entry.
+        label: what it is called.
         kind: what a value is; of a list, `item` says it of its entries.
         default: None where there is none, or where it follows from `default_key`.
         default_key: another key of the section, whose value is the default.
@@ -53,6 +67,7 @@ class FormField(BaseModel):
 
     key: str
     path: str
+    label: str
     kind: Kind
     item: Kind | None = None
     choices: list[FormChoice] = []
@@ -104,7 +119,18 @@ def form_schema(kind: type[ProcessConfig] = TrainingProcessConfig) -> FormSchema
     return FormSchema(name=name, sections=list(_sections(kind, "", is_harmless=False)))
 
 
-def _sections(section: type[Section], path: str, *, is_harmless: bool, **flags: bool) -> Iterator[FormSection]:
+def words_of(key: str) -> str:
+    """A key as words: `te_dtype` as "Text encoder precision"."""
+    words = f" {key.replace('_', ' ')} "
+    for short, long in _WORDS.items():
+        words = words.replace(f" {short} ", f" {long} ")
+    words = words.strip()
+    return words[:1].upper() + words[1:]
+
+
+def _sections(
+    section: type[Section], path: str, *, is_harmless: bool, title: str | None = None, **flags: bool
+) -> Iterator[FormSection]:
     """A section, then those in it. A list of prompts is a field like any other: a page asks for texts."""
     fields: list[FormField] = []
     below: list[FormSection] = []
@@ -114,23 +140,30 @@ def _sections(section: type[Section], path: str, *, is_harmless: bool, **flags: 
         by = next((note for note in field.metadata if isinstance(note, SectionBy)), None)
         inner, is_list = section_of(field.annotation)
         if by is not None:
-            below += _decided(by, here, path, is_harmless=harmless)
+            below += _decided(by, here, path, is_harmless=harmless, title=_shown(field).label)
         elif inner is None or _shown(field).widget is not None:
             fields.append(_field(key, here, field, is_harmless=harmless))
         else:
             inner_path = f"{here}[]" if is_list else here
             is_optional = not field.is_required()
-            below += _sections(inner, inner_path, is_harmless=harmless, is_list=is_list, is_optional=is_optional)
-    yield FormSection(path=path, title=_title(path), help=_help(section), fields=fields, **flags)
+            below += _sections(
+                inner,
+                inner_path,
+                is_harmless=harmless,
+                title=_shown(field).label,
+                is_list=is_list,
+                is_optional=is_optional,
+            )
+    yield FormSection(path=path, title=title or _title(path), help=_help(section), fields=fields, **flags)
     yield from below
 
 
-def _decided(by: SectionBy, path: str, parent: str, *, is_harmless: bool) -> Iterator[FormSection]:
+def _decided(by: SectionBy, path: str, parent: str, *, is_harmless: bool, title: str | None) -> Iterator[FormSection]:
     values: dict[type[Section], list[str]] = {}
     for value, section in by.kinds.items():
         values.setdefault(section, []).append(value)
     for section, given in values.items():
-        for found in _sections(section, path, is_harmless=is_harmless, is_optional=True):
+        for found in _sections(section, path, is_harmless=is_harmless, title=title, is_optional=True):
             yield found.model_copy(update={"given_key": f"{parent}.{by.key}".lstrip("."), "given_values": given})
 
 
@@ -142,6 +175,7 @@ def _field(key: str, path: str, field: FieldInfo, *, is_harmless: bool) -> FormF
     return FormField(
         key=key,
         path=path,
+        label=shown.label or words_of(key),
         kind=kind,
         item=item,
         choices=choices,

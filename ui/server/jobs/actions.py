@@ -37,8 +37,12 @@ class Actions:
         self.texts = texts
         self.kick = kick
 
-    def make(self, request: JobRequest) -> Job:
+    def make(self, request: JobRequest, *, origin: str = "") -> Job:
         """A new job in a folder of its own.
+
+        Args:
+            request: its text, and whether it starts at once.
+            origin: id of the job that it is a copy of.
 
         Raises:
             Refusal: the text is none, names a path outside the roots, or a folder that is taken.
@@ -49,7 +53,7 @@ class Actions:
                 raise Refusal(409, [self._taken(folder, request.yaml)])
             write_text(folder / JOB_FILE, request.yaml)
             try:
-                write_notes(folder, new_notes())
+                write_notes(folder, new_notes(origin))
             except OSError:
                 (folder / JOB_FILE).unlink(missing_ok=True)  # else the name would be taken by a job that nobody sees
                 raise
@@ -158,7 +162,7 @@ class Actions:
         for candidate in names:
             copy = edited(text, {key: candidate})
             if name or not self._place(copy).exists():
-                return self.make(JobRequest(yaml=copy))
+                return self.make(JobRequest(yaml=copy), origin=job.id)
         raise Refusal(409, "There are too many copies of this job. Give the copy a name.", "name")
 
     def delete(self, job: Job) -> None:

@@ -22,12 +22,14 @@ class Notes:
         stars: 0 to 5.
         note: free text.
         starred: names of its best samples.
+        origin: id of the job that it was cloned from; empty if it was not.
     """
 
     created: float = 0.0
     stars: int = 0
     note: str = ""
     starred: tuple[str, ...] = ()
+    origin: str = ""
 
 
 def read_notes(folder: Path) -> Notes:
@@ -39,6 +41,7 @@ def read_notes(folder: Path) -> Notes:
             stars=min(5, max(0, int(found.get("stars", 0)))),
             note=str(found.get("note", "")),
             starred=tuple(map(str, found.get("starred", ()))),
+            origin=str(found.get("origin", "")),
         )
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return Notes()
@@ -49,6 +52,6 @@ def write_notes(folder: Path, notes: Notes) -> None:
     write_json(folder / NOTES_FILE, asdict(notes))
 
 
-def new_notes() -> Notes:
-    """Those of a job that the page makes now."""
-    return Notes(created=round(time.time(), 3))
+def new_notes(origin: str = "") -> Notes:
+    """Those of a job that the page makes now, out of another one if its id is given."""
+    return Notes(created=round(time.time(), 3), origin=origin)

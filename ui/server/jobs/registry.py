@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -69,6 +70,12 @@ class Registry:
         if job is None:
             raise Refusal(404, "Job not found. It may have been moved or deleted.")
         return job
+
+    def find(self, id_: str) -> Job | None:
+        """A job; None if there is none of this id."""
+        with contextlib.suppress(Refusal):
+            return self.get(id_)
+        return None
 
     def row(self, job: Job) -> JobRow:
         """A job as a row of the list."""

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Path, Query
 from ui.server.jobs.files import find_file
 from ui.server.refusal import Refusal
 from ui.server.routes.jobs import Id
-from ui.server.schemas import Checkpoints, Differences, JobId, LogPage, Metrics, Samples, Star
+from ui.server.schemas import Checkpoints, Differences, JobId, LogPage, Metrics, Origins, Samples, Star
 from ui.server.services import Here
 from ui.server.views.checkpoints import checkpoints_of
-from ui.server.views.diff import differences_of
+from ui.server.views.diff import differences_of, origins_of
 from ui.server.views.log import log_page
 from ui.server.views.metrics import metrics_of
 from ui.server.views.samples import samples_of
@@ -72,6 +72,13 @@ def delete_checkpoint(here: Here, id: Id, step: Step) -> JobId:  # noqa: A002
     """Move a checkpoint aside, with its weights."""
     here.actions.delete_checkpoint(here.registry.get(id), step)
     return JobId(id=id)
+
+
+@router.get("/origins")
+def origins(here: Here, id: Id) -> Origins:  # noqa: A002
+    """The settings that a job has come from: of its last run, and of the job that it was cloned from."""
+    job = here.registry.get(id)
+    return origins_of(job, here.registry.find(job.notes.origin))
 
 
 @router.get("/diff")

@@ -126,6 +126,28 @@ class Difference(Answer):
     is_harmless: bool
 
 
+class Origin(Answer):
+    """Settings that a job has come from.
+
+    Attributes:
+        kind: `run`: those of its own last run; `clone`: those of the job that it was cloned from.
+        job_id: of that job.
+        name: of that job.
+        yaml: the job text, as that run was started with it.
+    """
+
+    kind: Literal["run", "clone"]
+    job_id: str
+    name: str
+    yaml: str
+
+
+class Origins(Answer):
+    """`GET /api/jobs/{id}/origins`: what its settings can be held against, the nearest first."""
+
+    origins: list[Origin]
+
+
 class Differences(Answer):
     """`GET /api/jobs/{id}/diff`: against its last run, or with `other` against another job."""
 

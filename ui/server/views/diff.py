@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolkit.config import load_job
 from toolkit.config.setting_changes import differences
@@ -12,7 +12,7 @@ from toolkit.errors import UserError
 from ui.server.jobs.job import CONFIG_FILE, Job
 from ui.server.jobs.text import TextFolder
 from ui.server.refusal import Refusal, from_error
-from ui.server.schemas import Difference, Differences
+from ui.server.schemas import Difference, Differences, Origin, Origins
 from ui.server.words import clean
 
 
@@ -30,6 +30,28 @@ def differences_of(job: Job, other: Job | None, texts: TextFolder) -> Difference
             for it in found
         ],
     )
+
+
+def origins_of(job: Job, parent: Job | None) -> Origins:
+    """The settings that a job has come from.
+
+    Args:
+        job: the job.
+        parent: the one that it was cloned from; None if there is none any more.
+    """
+    found = [_origin(job, "run", job.folder / CONFIG_FILE)]
+    if parent is not None:
+        frozen = parent.folder / CONFIG_FILE  # its text may have been edited since it ran
+        found.append(_origin(parent, "clone", frozen if frozen.exists() else parent.text_path))
+    return Origins(origins=[origin for origin in found if origin is not None])
+
+
+def _origin(job: Job, kind: Literal["run", "clone"], path: Path) -> Origin | None:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return Origin(kind=kind, job_id=job.id, name=clean(job.settings.name or job.folder.name), yaml=clean(text))
 
 
 def _settings(path: Path, texts: TextFolder) -> dict[str, Any]:

@@ -338,6 +338,19 @@ export interface ModelInfo {
   variants: VariantInfo[];
 }
 
+/** Settings that a job has come from. */
+export interface Origin {
+  kind: "run" | "clone";
+  job_id: string;
+  name: string;
+  yaml: string;
+}
+
+/** `GET /api/jobs/{id}/origins`: what its settings can be held against, the nearest first. */
+export interface Origins {
+  origins: Origin[];
+}
+
 /** The fullest moment of one phase of a run. */
 export interface Phase {
   name: string;
@@ -469,6 +482,7 @@ export interface FormChoice {
 export interface FormField {
   key: string;
   path: string;
+  label: string;
   kind: "bool" | "int" | "float" | "text" | "choice" | "path" | "list" | "mapping" | "section";
   item?: "bool" | "int" | "float" | "text" | "choice" | "path" | "list" | "mapping" | "section" | null;
   choices?: FormChoice[];

@@ -7,6 +7,7 @@ import type {
   JobList,
   Machine,
   ModelInfo,
+  Origins,
   Samples,
   Settings,
 } from "../generated/api";
@@ -23,6 +24,13 @@ export const useJobs = () => useGet<JobList>(KEYS.jobs, "/api/jobs?limit=5000");
 export const useJob = (id: string) => useGet<JobDetail>(KEYS.job(id), job(id));
 export const useSamples = (id: string) => useGet<Samples>(KEYS.samples(id), `${job(id)}/samples`);
 export const useCheckpoints = (id: string) => useGet<Checkpoints>(KEYS.checkpoints(id), `${job(id)}/checkpoints`);
+/** Asked anew each time that a job is edited: it may have run since. */
+export const useOrigins = (id: string | undefined) =>
+  useQuery({
+    queryKey: ["job", id, "origins"],
+    queryFn: ({ signal }) => call<Origins>("GET", `${job(id!)}/origins`, undefined, signal),
+    enabled: id !== undefined,
+  });
 export const useMachine = () => useGet<Machine>(KEYS.machine, "/api/machine");
 export const useModels = () => useGet<ModelInfo[]>(["models"], "/api/models");
 export const useFormSchema = () => useGet<FormSchema>(["form"], "/api/form");

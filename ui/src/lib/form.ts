@@ -72,7 +72,7 @@ function modelDefault(model: ModelInfo | undefined, path: string): unknown {
   return valueAt(model?.defaults, parts);
 }
 
-function sibling(path: string, key: string): string {
+export function sibling(path: string, key: string): string {
   return [...path.split(".").slice(0, -1), key].join(".");
 }
 
@@ -93,6 +93,11 @@ export function fieldAt(schema: FormSchema, path: string): FormField | undefined
   if (path === schema.name.path) return schema.name;
   for (const section of schema.sections) for (const field of section.fields) if (field.path === plain) return field;
   return undefined;
+}
+
+/** What a key is called; one that the schema does not know, by its own name. */
+export function labelOf(schema: FormSchema, path: string): string {
+  return fieldAt(schema, path)?.label ?? path;
 }
 
 export interface Group {
@@ -128,11 +133,11 @@ export function simpleForm(schema: FormSchema, job: unknown, model: ModelInfo | 
   return [...first, ...(own ? [] : [{ title: "Job", fields: [name] }]), ...found.filter((group) => !isModel(group))];
 }
 
-/** Whether every word of the search stands in the key, its help or its section. */
+/** Whether every word of the search stands in the key, its label, its help or its section. */
 export function isFound(view: FieldView, section: FormSection, search: string): boolean {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const choices = (view.field.choices ?? []).map((choice) => choice.value).join(" ");
-  const text = [view.path, view.path.replaceAll("_", " "), view.field.help, section.title, choices].join(" ").toLowerCase();
+  const text = [view.path, view.path.replaceAll("_", " "), view.field.label, view.field.help, section.title, choices].join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
 }
 

@@ -65,5 +65,5 @@ export function model(given: Partial<ModelInfo> = {}): ModelInfo {
 }
 
 export function field(given: Partial<FormField> = {}): FormField {
-  return { key: "key", path: "train.key", kind: "text", ...given };
+  return { key: "key", path: "train.key", label: "Key", kind: "text", ...given };
 }

@@ -10,6 +10,7 @@ import { useStored } from "../../../hooks/useStored";
 import { useSubmit } from "../../../hooks/useSubmit";
 import type { FormSchema, ModelInfo, Problem } from "../../../generated/api";
 import { applyFix, type Change } from "../../../lib/yamlDoc";
+import { ChangesPanel } from "./check/ChangesPanel";
 import { CheckPanel } from "./check/CheckPanel";
 import { FormContext, type FormState } from "./FormContext";
 import { FullForm } from "./FullForm";
@@ -104,7 +105,9 @@ export function Editor({ title, schema, models, first, id }: Props) {
             </FormContext.Provider>
           </TabPanel>
         </div>
-        <CheckPanel check={check} refused={submit.problems} syntax={syntax} onFix={fix} onShow={show} />
+        <CheckPanel check={check} refused={submit.problems} syntax={syntax} onFix={fix} onShow={show}>
+          {id && <ChangesPanel id={id} form={form} onChange={replace} onShow={(path) => focusField(path) || setView("full")} />}
+        </CheckPanel>
       </div>
     </Page>
   );

@@ -4,7 +4,7 @@ import { Button } from "../../../components/Button";
 import { Prose } from "../../../components/Prose";
 import { ProblemList } from "../../../components/Problems";
 import { withModel } from "../../../lib/draft";
-import { problemsAt, shownValue, type FieldView } from "../../../lib/form";
+import { labelOf, problemsAt, shownValue, sibling, type FieldView } from "../../../lib/form";
 import { promptsOf, withPrompts } from "../../../lib/prompts";
 import { applyFix, deleteIn, jobPath, setIn } from "../../../lib/yamlDoc";
 import { useForm } from "./FormContext";
@@ -30,10 +30,11 @@ export function Field({ view, showsPath = false }: { view: FieldView; showsPath?
   return (
     <div className={`form-field ${isSet ? "is-set" : ""} ${isWide ? "is-wide" : ""}`} data-path={path}>
       <div className="form-label">
-        {isWide ? <span id={id}>{labelOf(field.key)}</span> : <label htmlFor={id}>{labelOf(field.key)}</label>}
+        {isWide ? <span id={id}>{field.label}</span> : <label htmlFor={id}>{field.label}</label>}
         {showsPath && isSet && !field.is_required && (
-          <Button icon="undo" look="quiet" label={`Reset ${labelOf(field.key)} to default`} onClick={() => change(undefined)} />
+          <Button icon="undo" look="quiet" label={`Reset ${field.label} to default`} onClick={() => change(undefined)} />
         )}
+        {showsPath && <code className="form-key">{field.key}</code>}
       </div>
       <div className="form-input">
         {inputOf(input, form)}
@@ -74,7 +75,8 @@ function inputOf(input: InputProps, form: ReturnType<typeof useForm>) {
 
 /** Where a value comes from that the job does not set. */
 function Origin({ view }: { view: FieldView }) {
-  const { field, isSet, fallback, origin } = view;
+  const { schema } = useForm();
+  const { field, path, isSet, fallback, origin } = view;
   if (isSet || fallback == null || fallback === "" || field.kind === "bool") return null;
   const shown = shownValue(fallback);
   if (!shown || shown.length > 60) return null;
@@ -82,13 +84,7 @@ function Origin({ view }: { view: FieldView }) {
     <span className="origin">
       {" "}
       {origin === "model" ? "Set by the model" : "Default"}: <span className="figure">{shown}</span>
-      {field.default_key && !origin.startsWith("model") && `, same as ${labelOf(field.default_key)}`}
+      {field.default_key && !origin.startsWith("model") && `, same as ${labelOf(schema, sibling(path, field.default_key))}`}
     </span>
   );
-}
-
-/** `folder_path` as words; `lr` in capitals. */
-export function labelOf(key: string): string {
-  const words = key.replaceAll("_", " ");
-  return words.length < 4 && !/[aeiou]/.test(words) ? words.toUpperCase() : words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -95,7 +95,7 @@ function Hidden({ view, search }: { view: SectionView; search: string }) {
     <ul className="hidden-fields hint">
       {reasons.map((reason) => (
         <li key={reason}>
-          Hidden because {reason}: {hidden.filter((field) => field.hidden === reason).map((field) => field.field.key).join(", ")}
+          Hidden because {reason}: {hidden.filter((field) => field.hidden === reason).map((field) => field.field.label).join(", ")}
         </li>
       ))}
     </ul>

@@ -18,9 +18,11 @@ interface Props {
   syntax: SyntaxProblem[];
   onFix: (change: Change) => void;
   onShow: (problem: Problem) => void;
+  /** what stands below the plan */
+  children?: ReactNode;
 }
 
-export function CheckPanel({ check, refused, syntax, onFix, onShow }: Props) {
+export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: Props) {
   const { data, error, isOld } = check;
   const known = new Set(data?.problems.map((problem) => problem.what));
   const extra = refused.filter((problem) => !known.has(problem.what));
@@ -47,6 +49,7 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow }: Props) {
           )}
         </>
       )}
+      {children}
     </aside>
   );
 }

@@ -1,0 +1,127 @@
+// Two runs beside each other: a film strip, curves of other runs and a ghost, and what a clone has changed.
+//   node tests/ui/browser/compare.mjs FOLDER     FOLDER holds `images`; UI_SHOTS=DIR keeps a picture of every page
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { inspect, openBrowser, REPOSITORY, Server, settle, until } from "./harness.mjs";
+
+const folder = process.argv[2];
+const server = new Server(folder);
+await server.start();
+const token = /#token=(\S+)/.exec(server.address)[1];
+const { browser, notes, open } = await openBrowser();
+const page = await open({ reducedMotion: "reduce" });
+page.setDefaultTimeout(15_000);
+const button = (name) => page.getByRole("button", { name, exact: true });
+
+try {
+  const [first, second] = [await make("first"), await make("second")];
+  await until(async () => (await ask("GET", `/api/jobs/${second}`)).state === "done", () => "the second run is not done");
+  await page.goto(server.address);
+  await page.getByRole("heading", { name: "Home" }).waitFor();
+  await scrub(second);
+  await compareCharts(first);
+  await goBack(second);
+  settle(notes);
+} catch (error) {
+  if (process.env.UI_SHOTS) await page.screenshot({ path: join(process.env.UI_SHOTS, "failed.png") });
+  console.error(server.output.slice(-4000));
+  throw error;
+} finally {
+  await browser.close();
+  await server.kill();
+}
+
+async function scrub(id) {
+  await page.goto(`${server.base}/jobs/${id}/samples`);
+  await page.getByText("Film strip").click();
+  const frame = (step) => page.getByRole("button", { name: `step ${step}`, exact: true });
+  await frame(0).click();
+  const picture = page.locator(".film-picture img");
+  assert.match(await picture.getAttribute("alt"), /^Step 0: a red one/);
+  await page.keyboard.press("End"); // as the slider does
+  await page.locator(".film-frame[aria-current]", { hasText: "60" }).waitFor();
+  assert.match(await picture.getAttribute("alt"), /^Step 60:/);
+  await page.getByRole("combobox", { name: "Prompt" }).selectOption({ index: 1 });
+  assert.match(await picture.getAttribute("alt"), /: a blue one/);
+  await inspect(page, "job-film", notes);
+}
+
+async function compareCharts(first) {
+  await page.getByRole("tab", { name: "Overview" }).click();
+  const chart = page.getByRole("figure", { name: "Loss" });
+  await chart.locator("canvas").waitFor();
+  await button("Compare…").click();
+  const dialog = page.getByRole("dialog", { name: "Compare charts" });
+  await dialog.getByText("Previous run").click();
+  await dialog.getByText("For this job: first.").waitFor();
+  await inspect(page, "compare-dialog", notes);
+  await button("Done").click();
+  await chart.getByText("(ghost)").waitFor();
+  await button("Compare…").click();
+  await dialog.getByRole("checkbox").first().check();
+  await button("Done").click();
+  assert.equal(new URL(page.url()).searchParams.get("with"), first);
+  await page.reload(); // a link shows the same
+  await chart.getByRole("link", { name: "first" }).waitFor();
+  assert.equal(await chart.getByText("(ghost)").count(), 0, "a run that was chosen is not its own ghost");
+  await inspect(page, "job-compared", notes);
+  await chart.getByRole("button", { name: "Show Loss as a table" }).click();
+  const cells = (row) => chart.locator("tbody tr").nth(row).locator("td").allInnerTexts();
+  const heads = await chart.locator("thead th").allInnerTexts();
+  assert.deepEqual(heads, ["Step", "Loss", "first"]);
+  const [own, other] = await cells(2);
+  assert.ok(own !== other && Number(own) > 0 && Number(other) > 0, `${own} and ${other}`);
+  const metrics = await ask("GET", `/api/jobs/${first}/metrics?keys=loss`);
+  assert.ok(Math.abs(metrics.series[0].mean[2] - Number(other)) < 1e-3, "the table holds the other run's figures");
+}
+
+/** A clone says what it has changed, and takes it back. */
+async function goBack(id) {
+  await page.goto(`${server.base}/jobs/${id}`);
+  await page.getByText("More", { exact: true }).click();
+  await button("Clone…").click();
+  await page.getByRole("dialog", { name: "Clone job" }).waitFor();
+  await inspect(page, "clone-dialog", notes);
+  await page.getByLabel("New job name").fill("third");
+  await button("Create draft").click();
+  await page.getByRole("heading", { name: "Edit third" }).waitFor();
+  const changes = page.getByRole("region", { name: "Changes" });
+  await changes.getByText("No settings differ.").waitFor();
+  await page.getByLabel("Learning rate", { exact: true }).fill("5e-5");
+  await page.getByLabel("Rank", { exact: true }).fill("16");
+  await page.getByLabel("Steps", { exact: true }).fill("90");
+  await changes.getByText("3 settings changed").waitFor();
+  await inspect(page, "clone-changes", notes);
+  await button("Revert Rank to 8").click();
+  assert.equal(await page.getByLabel("Rank", { exact: true }).inputValue(), "8");
+  await button("Revert all").click();
+  await changes.getByText("No settings differ.").waitFor();
+  assert.equal(await page.getByLabel("Steps", { exact: true }).inputValue(), "60");
+  await page.getByRole("button", { name: "Undo" }).last().click();
+  await changes.getByText("2 settings changed").waitFor();
+}
+
+async function make(name) {
+  const process = {
+    type: "sd_trainer",
+    training_folder: join(folder, "output"),
+    model: { arch: "flux2_tiny", name_or_path: join(REPOSITORY, "assets", "flux2_tiny") },
+    network: { type: "lora", linear: 8 },
+    datasets: [{ folder_path: join(folder, "images"), resolution: 64 }],
+    train: { steps: name === "first" ? 40 : 60, lr: 1e-4 },
+    save: { save_every: 20 },
+    sample: { sample_every: 10, width: 64, height: 64, prompts: ["a red one", "a blue one"] },
+  };
+  const yaml = JSON.stringify({ job: "extension", config: { name, process: [process] }, meta: { scripted: { step_s: 0 } } });
+  return (await ask("POST", "/api/jobs", { yaml, start: true })).id;
+}
+
+async function ask(method, path, body) {
+  const answer = await fetch(server.base + path, {
+    method,
+    headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
+    body: body && JSON.stringify(body),
+  });
+  assert.equal(answer.status, 200, await answer.clone().text());
+  return answer.json();
+}
