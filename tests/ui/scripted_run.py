@@ -10,6 +10,7 @@
     fail_at: 5              the step at which it fails, with this message: "the script said so"
     die_at: 5               the step at which it is killed
     hang_at: 5              the step after which it says nothing more, and lives
+    gpu_bytes: 1000000      it says that it holds so much of a card
     ignores_stop: true      it does not end when it is asked to
 """
 
@@ -154,6 +155,8 @@ def train(
             events.write("progress", stage=name, done=4, total=4, unit="texts")
             events.write("stage", name=name, state="done", duration_s=0.1, **_memory())
         events.write("stage", name="train", state="started")
+        if "gpu_bytes" in script:
+            events.write("memory", ram_bytes=_GB, gpu_bytes=0, gpu_reserved_bytes=script["gpu_bytes"])
         start = _resume(folder, from_step)
         record.resumed(start, bundle=None, device="cpu")
         if start == 0 and not process.train.disable_sampling:

@@ -13,14 +13,16 @@ from toolkit.cards import read_cards
 from toolkit.config.reading.installed import read_processes
 from toolkit.version import VERSION
 from ui.server.checks.checker import Checker
+from ui.server.checks.planning import Planner
 from ui.server.jobs.actions import Actions
+from ui.server.jobs.job import Job
 from ui.server.jobs.registry import Registry
 from ui.server.jobs.scheduler import Scheduler
 from ui.server.jobs.text import TextFolder
 from ui.server.machine import Cards, cpu_load, disks, hostname, ram
 from ui.server.options import Options
 from ui.server.roots import Roots
-from ui.server.schemas import Machine, Message
+from ui.server.schemas import GpuInfo, Machine, Message
 from ui.server.settings import SettingsFile
 from ui.server.store import Store
 from ui.server.stream import Hub
@@ -42,6 +44,7 @@ class Services:
     registry: Registry
     checker: Checker
     scheduler: Scheduler
+    planner: Planner
     actions: Actions
     settings: SettingsFile
     thumbs: Thumbs
@@ -57,9 +60,21 @@ def make_services(options: Options) -> Services:
     scheduler = Scheduler(registry, cards, checker, options.program, options.store / "scheduler.lock")
     settings = SettingsFile(options.store, roots)
     scheduler.environment = settings.environment
+    planner = Planner(registry, checker)
     actions = Actions(registry, texts, scheduler.kick)
     return Services(
-        options, roots, store, hub, cards, registry, checker, scheduler, actions, settings, Thumbs(options.store)
+        options,
+        roots,
+        store,
+        hub,
+        cards,
+        registry,
+        checker,
+        scheduler,
+        planner,
+        actions,
+        settings,
+        Thumbs(options.store),
     )
 
 
@@ -88,6 +103,9 @@ class Life:
             self._threads.append(
                 threading.Thread(target=services.scheduler.run, args=(self._stop,), name="schedule", daemon=True)
             )
+        self._threads.append(
+            threading.Thread(target=services.planner.run, args=(self._stop,), name="plan", daemon=True)
+        )
         self._threads[0].start()
         services.registry.has_begun.wait()
         for thread in self._threads[1:]:
@@ -113,12 +131,12 @@ class Life:
 
 def machine_now(here: Services) -> Machine:
     """This machine, with the job on each of its cards."""
-    live = {job.launch.gpu: job.id for job in here.registry.all() if job.is_live and job.launch is not None}
+    live = {job.launch.gpu: job for job in here.registry.all() if job.is_live and job.launch is not None}
     total, free = ram()
     return Machine(
         version=VERSION,
         hostname=hostname(),
-        gpus=[card.model_copy(update={"job_id": live.get(card.index)}) for card in here.cards.all()],
+        gpus=[_with_job(card, live.get(card.index)) for card in here.cards.all()],
         cpu_load=cpu_load(),
         ram_bytes=total,
         free_ram_bytes=free,
@@ -127,6 +145,14 @@ def machine_now(here: Services) -> Machine:
         broken_extensions=sorted(map(str, {*read_processes().broken, *read_cards().broken})),
         dist_is_stale=is_stale(here.options.dist),
     )
+
+
+def _with_job(card: GpuInfo, job: Job | None) -> GpuInfo:
+    if job is None:
+        return card
+    held = job.summary.gpu_bytes
+    # both figures are some seconds old: the job cannot hold more than is in use
+    return card.model_copy(update={"job_id": job.id, "job_bytes": None if held is None else min(held, card.used_bytes)})
 
 
 def services_of(request: Request) -> Services:

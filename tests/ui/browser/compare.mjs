@@ -1,11 +1,16 @@
-// Two runs beside each other: a film strip, curves of other runs and a ghost, and what a clone has changed.
+// Two runs beside each other: a film strip, curves of other runs, a ghost, what a clone has changed; then a queue.
 //   node tests/ui/browser/compare.mjs FOLDER     FOLDER holds `images`; UI_SHOTS=DIR keeps a picture of every page
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { inspect, openBrowser, REPOSITORY, Server, settle, until } from "./harness.mjs";
 
 const folder = process.argv[2];
 const server = new Server(folder);
+mkdirSync(join(folder, "bin"));
+// a card with 24 GiB, of which 10 are in use
+writeFileSync(join(folder, "bin", "nvidia-smi"), "#!/bin/sh\necho '0, a card of 24 GB, 24576, 10240, 55, 61, 210.5'\n", { mode: 0o755 });
+server.env.PATH = join(folder, "bin") + delimiter + server.env.PATH;
 await server.start();
 const token = /#token=(\S+)/.exec(server.address)[1];
 const { browser, notes, open } = await openBrowser();
@@ -21,6 +26,7 @@ try {
   await scrub(second);
   await compareCharts(first);
   await goBack(second);
+  await foresee();
   settle(notes);
 } catch (error) {
   if (process.env.UI_SHOTS) await page.screenshot({ path: join(process.env.UI_SHOTS, "failed.png") });
@@ -101,18 +107,37 @@ async function goBack(id) {
   await changes.getByText("2 settings changed").waitFor();
 }
 
-async function make(name) {
+/** Who holds the card, and when each waiting job will start. */
+async function foresee() {
+  await make("long", { step_s: 0.1, gpu_bytes: 7 * 1024 ** 3 }, 9000);
+  for (const name of ["next", "last"]) await make(name);
+  await page.goto(`${server.base}/jobs`);
+  const starts = page.locator(".queue-start", { hasText: /^Starts (around|between) / });
+  await until(async () => (await starts.count()) === 2, async () => `${await page.locator(".queue-list").allInnerTexts()}`);
+  await inspect(page, "jobs-planned", notes);
+  await page.goto(server.base);
+  const legend = page.locator(".tile .legend");
+  await legend.waitFor();
+  assert.match(await legend.innerText(), /long\s+7\.0 GiB\s+Other programs and driver\s+3\.0 GiB\s+Free\s+14\.0 GiB/);
+  await page.locator(".job-card", { hasText: /Starts (around|between) / }).first().waitFor();
+  await inspect(page, "home-busy", notes);
+  for (const job of (await ask("GET", "/api/jobs")).jobs.filter(({ queue_position }) => queue_position)) await ask("POST", `/api/jobs/${job.id}/stop`, {});
+  const { jobs } = await ask("GET", "/api/jobs");
+  await ask("POST", `/api/jobs/${jobs.find(({ name }) => name === "long").id}/kill`, {});
+}
+
+async function make(name, scripted = { step_s: 0.02 }, steps = name === "first" ? 40 : 60) {
   const process = {
     type: "sd_trainer",
     training_folder: join(folder, "output"),
     model: { arch: "flux2_tiny", name_or_path: join(REPOSITORY, "assets", "flux2_tiny") },
     network: { type: "lora", linear: 8 },
     datasets: [{ folder_path: join(folder, "images"), resolution: 64 }],
-    train: { steps: name === "first" ? 40 : 60, lr: 1e-4 },
+    train: { steps, lr: 1e-4 },
     save: { save_every: 20 },
     sample: { sample_every: 10, width: 64, height: 64, prompts: ["a red one", "a blue one"] },
   };
-  const yaml = JSON.stringify({ job: "extension", config: { name, process: [process] }, meta: { scripted: { step_s: 0 } } });
+  const yaml = JSON.stringify({ job: "extension", config: { name, process: [process] }, meta: { scripted } });
   return (await ask("POST", "/api/jobs", { yaml, start: true })).id;
 }
 

@@ -11,7 +11,8 @@ const { chromium } = require("playwright-core");
 const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const SERVE = "import sys; from ui.server.main import main; sys.exit(main(sys.argv[1:]))";
-const PHONE = { width: 390, height: 844 };
+/** A phone, and a laptop at 200 % zoom: half as many pixels of the page. */
+const NARROW = { phone: { width: 390, height: 844 }, zoom: { width: 640, height: 430 } };
 
 /** A server with runs that are scripted. `stop` kills it as a power cut would; jobs live on. */
 export class Server {
@@ -73,7 +74,7 @@ export async function openBrowser() {
   return { browser, notes, open };
 }
 
-/** Hold a page against axe in both schemes, look whether it fits a phone, and keep pictures of it. */
+/** Hold a page against axe in both schemes, look whether it fits narrow windows, and keep pictures of it. */
 export async function inspect(page, name, notes) {
   const shots = process.env.UI_SHOTS;
   if (shots) mkdirSync(shots, { recursive: true });
@@ -93,11 +94,26 @@ export async function inspect(page, name, notes) {
   }
   await page.emulateMedia({ colorScheme: "light" });
   const before = page.viewportSize();
-  await page.setViewportSize(PHONE);
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-  if (wide > 0) notes.sideways.push(`${name}: ${wide} px wider than a phone`);
-  await keep("phone");
+  for (const [as, size] of Object.entries(NARROW)) {
+    await page.setViewportSize(size);
+    const over = await page.evaluate(widestOverflow);
+    if (over.px > 0) notes.sideways.push(`${name}: ${over.px} px too wide for ${as} (${over.what})`);
+    await keep(as);
+  }
   await page.setViewportSize(before);
+}
+
+/** How far the page, or the dialog before it, sticks out of the window, or its contents out of the dialog. */
+function widestOverflow() {
+  const page = document.documentElement;
+  const found = [{ px: page.scrollWidth - innerWidth, what: "page" }];
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    found.push({ px: Math.max(-left, right - innerWidth, -top, bottom - innerHeight), what: "dialog" });
+    found.push({ px: dialog.scrollWidth - dialog.clientWidth, what: "contents of the dialog" });
+  }
+  return found.reduce((most, other) => (other.px > most.px ? other : most));
 }
 
 /** Fails with all that was noted. */

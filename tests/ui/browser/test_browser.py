@@ -46,6 +46,11 @@ def test_tabs_share_a_stream_and_a_queue_obeys_keys(folder: Path) -> None:
     tell("tabs.mjs", folder)
 
 
+def test_runs_are_compared_and_a_queue_is_foreseen(folder: Path) -> None:
+    """Half a minute: film strip, other runs in the charts, what a clone has changed, memory and times of a queue."""
+    tell("compare.mjs", folder)
+
+
 def test_the_tiny_model_is_trained_by_keyboard_alone(folder: Path) -> None:
     """A minute: real training, from the form through a stop and a resume to the last step."""
     tell("real.mjs", folder)

@@ -17,7 +17,7 @@ from ui.server.jobs.notes import NOTES_FILE, Notes, read_notes
 from ui.server.jobs.settings import JobSettings, read_settings
 from ui.server.jobs.state import LIVE, Signs, judge, read_owner
 from ui.server.jobs.summary import Summary, read_summary
-from ui.server.schemas import JobState
+from ui.server.schemas import JobState, Planned
 from ui.server.store import Entry
 
 CONFIG_FILE = "config.yaml"
@@ -41,6 +41,8 @@ class Job:
         settings: what its job text says, in few words.
         changed: when one of its files was changed last, in seconds since 1970.
         version: grows with every change that a page should see.
+        waits: why the queue has not started it although it is its turn; empty if it is not.
+        planned: how long its run will take; None until somebody has worked that out.
         trouble: why the page could not start it; empty if it could.
     """
 
@@ -58,6 +60,8 @@ class Job:
         self.settings = JobSettings()
         self.changed = 0.0
         self.version = 0
+        self.waits = ""
+        self.planned: Planned | None = None
         self.trouble = ""
         self._stamps: tuple[Any, ...] = ()
         self._follower: Follower | None = None
@@ -96,7 +100,7 @@ class Job:
         if is_same and not self.is_live and self.state not in ("queued", "elsewhere"):
             return []
         events = self._read(stamps) if stamps != self._stamps else []
-        self._stamps, self.entry = stamps, entry
+        self._stamps, self.entry, self.waits = stamps, entry, waits
         is_launched = self.launch is not None and is_alive(self.folder, self.launch)
         owner = read_owner(self.folder) if self.runs and not self.runs[-1].end else {}
         signs = Signs(entry, self.launch, is_launched, self.run, owner, self.summary, waits)

@@ -28,6 +28,8 @@ def row_of(job: Job, position: int | None) -> JobRow:
         dataset=_or_none(job.settings.dataset),
         gpu=gpu,
         queue_position=position,
+        is_held=job.state == "queued" and bool(job.waits),
+        planned=job.planned if job.state in ("queued", "paused") or job.is_live else None,
         progress=_progress(job),
         thumb=newest_sample(job),
         output_folder=clean(str(job.folder)),

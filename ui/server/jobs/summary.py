@@ -31,6 +31,7 @@ class Summary:
         last_time: of the last event.
         error: the last `error` event.
         end: the last `end` event.
+        gpu_bytes: of the card that its process holds; None if it has not said so yet.
         sample: path of the last sample, as written.
         sampled, saved: step of the last sample and checkpoint.
     """
@@ -50,6 +51,7 @@ class Summary:
     last_time: float = 0.0
     error: dict[str, Any] | None = None
     end: dict[str, Any] | None = None
+    gpu_bytes: int | None = None
     sample: str | None = None
     sampled: int | None = None
     saved: int | None = None
@@ -76,6 +78,8 @@ class Summary:
             elif kind == "stage":
                 self.stage = str(event.get("name", "")), event.get("state") == "done"
                 self.progress = None
+            elif kind == "memory":
+                self.gpu_bytes = whole(event.get("gpu_reserved_bytes"))
             elif kind == "progress":
                 self.progress = event
             elif kind == "sample":
@@ -92,7 +96,7 @@ class Summary:
         self.total_steps = whole(event.get("steps")) or 0
         self.job_time = number(event.get("time")) or 0.0
         self.stage, self.progress, self.has_stepped = ("", True), None, False
-        self.error = self.end = None
+        self.error = self.end = self.gpu_bytes = None
         self.steps_s.clear()
         self.losses.clear()
 

@@ -16,6 +16,7 @@ from ui.server.schemas.jobs import (
     JobState,
     MemoryUse,
     Message,
+    Planned,
     Progress,
     Queue,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "Origin",
     "Origins",
     "Phase",
+    "Planned",
     "Problem",
     "Problems",
     "Progress",

@@ -56,6 +56,14 @@ class Controls(Answer):
     stop_label: str = Field(description="What stopping does, such as `Stop and save at step 120`.")
 
 
+class Planned(Answer):
+    """How long the run of a waiting job will take."""
+
+    low_s: float | None = Field(description="None where nothing can be said.")
+    high_s: float | None
+    basis: str = Field(description="On what it rests, or why nothing can be said.")
+
+
 class JobRow(Answer):
     """A job in the list."""
 
@@ -68,6 +76,8 @@ class JobRow(Answer):
     dataset: str | None
     gpu: int | None
     queue_position: int | None
+    is_held: bool = Field(description="It is first in a queue that nothing runs in, and cannot start yet.")
+    planned: Planned | None = Field(description="Of a job without a step; None until that has been worked out.")
     progress: Progress | None
     thumb: str | None = Field(description="File id of the newest sample.")
     output_folder: str

@@ -44,6 +44,7 @@ class GpuInfo(Answer):
     temperature_c: float | None
     power_w: float | None
     job_id: str | None = Field(description="The job of this queue that runs on it.")
+    job_bytes: int | None = Field(None, description="Of those in use, what that job holds; None if it has not said.")
 
 
 class DiskInfo(Answer):

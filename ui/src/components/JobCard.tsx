@@ -5,7 +5,8 @@ import { JobProgress } from "./JobProgress";
 import { StateBadge } from "./StateBadge";
 import { Thumb } from "./Thumb";
 
-export function JobCard({ job }: { job: JobRow }) {
+/** @param note below the reason, such as when it starts. */
+export function JobCard({ job, note }: { job: JobRow; note?: string }) {
   return (
     <Link href={`/jobs/${job.id}`} className="job-card">
       <Thumb file={job.thumb} alt={`Latest sample of ${job.name}`} />
@@ -15,6 +16,7 @@ export function JobCard({ job }: { job: JobRow }) {
           <StateBadge state={job.state} />
         </span>
         <span className="reason">{job.reason}</span>
+        {note && <span className="hint figure">{note}</span>}
         <JobProgress job={job} />
       </span>
     </Link>

@@ -5,7 +5,7 @@ export interface Part {
   name: string;
   value: number;
   /** number of its colour, the same wherever the part stands */
-  series: number | "rest";
+  series: number | "rest" | "free";
 }
 
 interface Props {

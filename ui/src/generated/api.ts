@@ -145,6 +145,8 @@ export interface GpuInfo {
   power_w: number | null;
   /** The job of this queue that runs on it. */
   job_id: string | null;
+  /** Of those in use, what that job holds; None if it has not said. */
+  job_bytes?: number | null;
 }
 
 /** `POST /api/import`: a job file of ours or ai-toolkit's, or what a LoRA file or a sample picture holds. */
@@ -185,6 +187,10 @@ export interface JobDetail {
   dataset: string | null;
   gpu: number | null;
   queue_position: number | null;
+  /** It is first in a queue that nothing runs in, and cannot start yet. */
+  is_held: boolean;
+  /** Of a job without a step; None until that has been worked out. */
+  planned: Planned | null;
   progress: Progress | null;
   /** File id of the newest sample. */
   thumb: string | null;
@@ -236,6 +242,10 @@ export interface JobRow {
   dataset: string | null;
   gpu: number | null;
   queue_position: number | null;
+  /** It is first in a queue that nothing runs in, and cannot start yet. */
+  is_held: boolean;
+  /** Of a job without a step; None until that has been worked out. */
+  planned: Planned | null;
   progress: Progress | null;
   /** File id of the newest sample. */
   thumb: string | null;
@@ -359,6 +369,15 @@ export interface Phase {
   ram_bytes: number;
   /** Bytes on the card by what takes them: weights, activations, ... */
   parts: Record<string, number>;
+}
+
+/** How long the run of a waiting job will take. */
+export interface Planned {
+  /** None where nothing can be said. */
+  low_s: number | null;
+  high_s: number | null;
+  /** On what it rests, or why nothing can be said. */
+  basis: string;
 }
 
 /** One thing that is wrong or worth knowing. */

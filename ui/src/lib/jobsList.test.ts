@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import type { JobRow } from "../generated/api";
 import { row } from "../test/fixtures";
-import { countGroups, filterJobs, freeIn, inOrder, mergeRows, moved, queues, removeRow } from "./jobsList";
+import { countGroups, filterJobs, inOrder, mergeRows, moved, queues, removeRow } from "./jobsList";
 
 const jobs: JobRow[] = [
   row({ id: "done", state: "done", updated: 10 }),
@@ -37,14 +37,6 @@ it("keeps a queue for each card", () => {
   const found = queues([...jobs, row({ id: "card", state: "queued", gpu: 1, queue_position: 1 })]);
   expect(ids(found.get("cpu")!)).toEqual(["first", "second"]);
   expect(ids(found.get("1")!)).toEqual(["card"]);
-});
-
-it("knows when a card is free from the time its running job needs", () => {
-  const running = (eta_s: number | null) =>
-    row({ state: "training", gpu: 1, progress: { phase: "train", step: 1, total_steps: 9, done: null, total: null, loss: null, recent_loss: null, lr: null, step_s: null, eta_s } });
-  expect(freeIn([running(60)], "1")).toBe(60);
-  expect(freeIn([running(60)], "0")).toBeNull();
-  expect(freeIn([running(60), running(null)], "1")).toBeNull();
 });
 
 it("moves an entry and loses none", () => {

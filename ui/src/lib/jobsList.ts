@@ -63,12 +63,6 @@ export function queues(jobs: JobRow[]): Map<string, JobRow[]> {
   return found;
 }
 
-/** Seconds until a queue's running job is done; null if none runs, or nobody knows. */
-export function freeIn(jobs: JobRow[], queue: string): number | null {
-  const left = jobs.filter((job) => isLive(job.state) && queueOf(job) === queue).map((job) => job.progress?.eta_s ?? null);
-  return left.length && left.every((each) => each !== null) ? Math.max(...left) : null;
-}
-
 /** `items` with the one at `from` moved to `to`. */
 export function moved<T>(items: readonly T[], from: number, to: number): T[] {
   if (from < 0 || from >= items.length) return [...items];

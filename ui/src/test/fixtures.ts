@@ -15,6 +15,8 @@ export function row(given: Partial<JobRow> = {}): JobRow {
     dataset: null,
     gpu: null,
     queue_position: null,
+    is_held: false,
+    planned: null,
     progress: null,
     thumb: null,
     output_folder: "output/job",

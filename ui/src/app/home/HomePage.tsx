@@ -7,6 +7,7 @@ import { useJobs, useMachine } from "../../hooks/queries";
 import type { JobRow, Machine } from "../../generated/api";
 import { bytes } from "../../lib/format";
 import { inOrder } from "../../lib/jobsList";
+import { startTimes, startWords } from "../../lib/queueTimes";
 import { groupOf, needsMe } from "../../lib/states";
 import { MachinePanel } from "./MachinePanel";
 
@@ -24,6 +25,7 @@ export function HomePage() {
 function Work({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefined }) {
   const running = inOrder(jobs.filter((job) => groupOf(job.state) === "live"));
   const waiting = inOrder(jobs.filter((job) => job.queue_position != null));
+  const times = startTimes(jobs, machine?.gpus.map((gpu) => gpu.index) ?? []);
   const recent = inOrder(jobs.filter((job) => groupOf(job.state) === "ended")).slice(0, 6);
   return (
     <>
@@ -42,13 +44,20 @@ function Work({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefined 
           </Empty>
         )}
       </Section>
-      {waiting.length > 0 && <Section title="Up next" jobs={waiting.slice(0, 6)} />}
+      {waiting.length > 0 && <Section title="Up next" jobs={waiting.slice(0, 6)} note={(job) => startWords(times.get(job.id))} />}
       {recent.length > 0 && <Section title="Recently finished" jobs={recent} />}
     </>
   );
 }
 
-function Section({ title, jobs, children }: { title: string; jobs: JobRow[]; children?: React.ReactNode }) {
+interface SectionProps {
+  title: string;
+  jobs: JobRow[];
+  note?: (job: JobRow) => string;
+  children?: React.ReactNode;
+}
+
+function Section({ title, jobs, note, children }: SectionProps) {
   return (
     <section aria-label={title}>
       <h2>{title}</h2>
@@ -56,7 +65,7 @@ function Section({ title, jobs, children }: { title: string; jobs: JobRow[]; chi
         <ul className="job-cards">
           {jobs.map((job) => (
             <li key={job.id}>
-              <JobCard job={job} />
+              <JobCard job={job} note={note?.(job)} />
             </li>
           ))}
         </ul>

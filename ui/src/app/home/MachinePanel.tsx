@@ -1,6 +1,7 @@
 /** Cards, RAM and disks as bars with their figures. */
 import { Link } from "wouter";
 import { Progress } from "../../components/Progress";
+import { Legend, StackedBar, type Part } from "../../components/StackedBar";
 import type { DiskInfo, GpuInfo, JobRow, Machine } from "../../generated/api";
 import { bytes, percent } from "../../lib/format";
 
@@ -66,7 +67,11 @@ function GpuTile({ gpu, job }: { gpu: GpuInfo; job: JobRow | undefined }) {
       <p className="tile-figure">
         {bytes(gpu.used_bytes)} <span className="hint">of {bytes(gpu.total_bytes)}</span>
       </p>
-      <Progress done={gpu.used_bytes} total={gpu.total_bytes} label={`Memory of GPU ${gpu.index}`} />
+      {gpu.job_bytes != null && job ? (
+        <GpuParts gpu={gpu} held={gpu.job_bytes} name={job.name} />
+      ) : (
+        <Progress done={gpu.used_bytes} total={gpu.total_bytes} label={`Memory of GPU ${gpu.index}`} />
+      )}
       <p className="hint">
         {facts.join(" · ") || "No data from the driver"}
         {job && (
@@ -77,6 +82,21 @@ function GpuTile({ gpu, job }: { gpu: GpuInfo; job: JobRow | undefined }) {
         )}
       </p>
     </div>
+  );
+}
+
+/** Whose memory it is. What the driver itself takes for a program counts among the others: no job can tell. */
+function GpuParts({ gpu, held, name }: { gpu: GpuInfo; held: number; name: string }) {
+  const parts: Part[] = [
+    { name, value: held, series: 0 },
+    { name: "Other programs and driver", value: gpu.used_bytes - held, series: "rest" },
+    { name: "Free", value: gpu.total_bytes - gpu.used_bytes, series: "free" },
+  ];
+  return (
+    <>
+      <StackedBar label={`Memory of GPU ${gpu.index}, ${bytes(gpu.total_bytes)}`} parts={parts} limit={null} />
+      <Legend parts={parts} />
+    </>
   );
 }
 

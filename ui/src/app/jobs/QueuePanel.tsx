@@ -5,12 +5,15 @@ import { Button } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { useReorder } from "../../hooks/useActions";
 import type { JobList, JobRow } from "../../generated/api";
-import { clock } from "../../lib/format";
-import { freeIn, moved, queues } from "../../lib/jobsList";
+import { useMachine } from "../../hooks/queries";
+import { moved, queues } from "../../lib/jobsList";
+import { startTimes, startWords, type StartTime } from "../../lib/queueTimes";
 
 export function QueuePanel({ list }: { list: JobList }) {
   const reorder = useReorder();
+  const machine = useMachine();
   const waiting = [...queues(list.jobs)];
+  const times = startTimes(list.jobs, machine.data?.gpus.map((gpu) => gpu.index) ?? []);
   const { is_queue_paused: isPaused } = list;
   if (!waiting.length && !isPaused) return null;
   return (
@@ -27,21 +30,22 @@ export function QueuePanel({ list }: { list: JobList }) {
         </Button>
       </header>
       {waiting.map(([name, jobs]) => (
-        <QueueList key={name} name={name} jobs={jobs} startsIn={isPaused ? null : freeIn(list.jobs, name)} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
+        <QueueList key={name} name={name} jobs={jobs} times={isPaused ? NO_TIMES : times} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
       ))}
     </section>
   );
 }
 
+const NO_TIMES: ReadonlyMap<string, StartTime> = new Map();
+
 interface Props {
   name: string;
   jobs: JobRow[];
-  /** seconds until the first of them may start; null: not known */
-  startsIn: number | null;
+  times: ReadonlyMap<string, StartTime>;
   onOrder: (ids: string[]) => void;
 }
 
-function QueueList({ name, jobs, startsIn, onOrder }: Props) {
+function QueueList({ name, jobs, times, onOrder }: Props) {
   const [dragged, setDragged] = useState<number | null>(null);
   const [over, setOver] = useState<number | null>(null);
   const [said, setSaid] = useState("");
@@ -89,10 +93,8 @@ function QueueList({ name, jobs, startsIn, onOrder }: Props) {
             </span>
             <span className="figure queue-number">{place + 1}</span>
             <Link href={`/jobs/${job.id}`}>{job.name}</Link>
-            <span className="reason">
-              {job.reason}
-              {place === 0 && startsIn !== null && ` Starts around ${clock(Date.now() / 1000 + startsIn)}.`}
-            </span>
+            <span className="reason">{job.reason}</span>
+            <span className="queue-start figure hint">{startWords(times.get(job.id))}</span>
             <Button icon="up" look="quiet" label={`Move ${job.name} up`} disabled={place === 0} onClick={() => move(place, place - 1)} />
             <Button icon="down" look="quiet" label={`Move ${job.name} down`} disabled={place === jobs.length - 1} onClick={() => move(place, place + 1)} />
           </li>

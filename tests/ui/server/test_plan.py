@@ -1,0 +1,66 @@
+"""What is said of the time and the memory that jobs take, while they wait and while they run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.ui.server.conftest import Site, wait_for
+from ui.server.schemas import GpuInfo
+
+_GB = 1 << 30
+
+
+def row(site: Site, id_: str) -> dict[str, Any]:
+    return next(dict(job) for job in site.client.get("/api/jobs").json()["jobs"] if job["id"] == id_)
+
+
+def test_a_job_that_waits_says_how_long_it_will_take(site: Site) -> None:
+    done = site.make("before", {"step_s": 0.05}, start=True)
+    site.wait(done, "done")
+    running = site.make("running", {"step_s": 0.1}, start=True, train={"steps": 900})
+    waiting = site.make("waiting", start=True, train={"steps": 100})
+    wrong = site.make("wrong", start=True, datasets=[{"folder_path": str(site.folder / "nowhere")}])
+    wait_for(lambda: row(site, wrong)["planned"], lambda: row(site, wrong))
+    planned = row(site, waiting)["planned"]
+    assert 4 < planned["low_s"] <= 6 <= planned["high_s"] < 15, planned
+    assert planned["basis"] == "based on 2 runs here"
+    assert row(site, wrong)["planned"] == {"low_s": None, "high_s": None, "basis": "its check finds problems"}
+    assert row(site, done)["planned"] is None
+    site.act(running, "kill")
+
+
+def test_a_job_that_cannot_start_for_lack_of_memory_is_held(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = card(used_bytes=24 * _GB)
+    monkeypatch.setattr(site.services.cards, "all", lambda: [full])
+    monkeypatch.setattr(site.services.checker, "peaks", lambda text: (20 * _GB, _GB))
+    id_ = site.make(start=True)
+    held = wait_for(lambda: found if (found := row(site, id_))["is_held"] else None, lambda: row(site, id_))
+    assert held["state"] == "queued"
+    assert held["reason"].startswith("Waiting for memory on GPU 0")
+
+
+def test_the_memory_of_a_card_is_told_apart_by_who_holds_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.services.cards, "all", lambda: [card(used_bytes=10 * _GB)])
+    id_ = site.make(script={"step_s": 0.1, "gpu_bytes": 7 * _GB}, start=True, train={"steps": 900})
+    site.wait(id_, "training")
+    (gpu,) = site.client.get("/api/machine").json()["gpus"]
+    assert (gpu["job_id"], gpu["job_bytes"], gpu["used_bytes"]) == (id_, 7 * _GB, 10 * _GB)
+    site.act(id_, "kill")
+    site.wait(id_, "stopped", "killed")
+    (gpu,) = site.client.get("/api/machine").json()["gpus"]
+    assert (gpu["job_id"], gpu["job_bytes"]) == (None, None)
+
+
+def card(*, used_bytes: int) -> GpuInfo:
+    return GpuInfo(
+        index=0,
+        name="a card",
+        total_bytes=24 * _GB,
+        used_bytes=used_bytes,
+        load=0.5,
+        temperature_c=60.0,
+        power_w=200.0,
+        job_id=None,
+    )
