@@ -48,7 +48,7 @@ def test_the_memory_of_a_card_is_told_apart_by_who_holds_it(site: Site, monkeypa
     (gpu,) = site.client.get("/api/machine").json()["gpus"]
     assert (gpu["job_id"], gpu["job_bytes"], gpu["used_bytes"]) == (id_, 7 * _GB, 10 * _GB)
     site.act(id_, "kill")
-    site.wait(id_, "stopped", "killed")
+    site.wait(id_, "stopped", "killed", "interrupted")
     (gpu,) = site.client.get("/api/machine").json()["gpus"]
     assert (gpu["job_id"], gpu["job_bytes"]) == (None, None)
 

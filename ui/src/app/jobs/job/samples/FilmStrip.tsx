@@ -71,10 +71,11 @@ function Strip({ frames, current, prompt, onStep }: StripProps) {
     estimateSize: () => FRAME_PX,
     overscan: 4,
   });
+  const width = items.scrollRect?.width;
   const at = current ? frames.indexOf(current) : -1;
   useEffect(() => {
     if (at >= 0) items.scrollToIndex(at, { align: "center" });
-  }, [at, items]);
+  }, [at, items, width]);
   return (
     <div ref={box} className="film-strip">
       <ol style={{ width: items.getTotalSize() }} aria-label={`All steps: ${prompt}`}>

@@ -18,7 +18,7 @@ interface Props {
   syntax: SyntaxProblem[];
   onFix: (change: Change) => void;
   onShow: (problem: Problem) => void;
-  /** what stands below the plan */
+  /** what stands between the costs and the plan */
   children?: ReactNode;
 }
 
@@ -40,6 +40,11 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
             </p>
           )}
           <Costs report={data} />
+        </>
+      )}
+      {children}
+      {data && (
+        <>
           {data.memory && <MemoryPlan memory={data.memory} onFix={onFix} />}
           <DatasetTables datasets={data.datasets} />
           {data.lines.length > 0 && (
@@ -49,7 +54,6 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
           )}
         </>
       )}
-      {children}
     </aside>
   );
 }
