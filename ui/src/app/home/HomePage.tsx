@@ -4,10 +4,10 @@ import { Icon } from "../../components/Icon";
 import { Empty, ErrorCard, Page, Waiting } from "../../components/Page";
 import { JobCard } from "../../components/JobCard";
 import { useJobs, useMachine } from "../../hooks/queries";
+import { useStartWords } from "../../hooks/useStartWords";
 import type { JobRow, Machine } from "../../generated/api";
 import { bytes } from "../../lib/format";
 import { inOrder } from "../../lib/jobsList";
-import { startTimes, startWords } from "../../lib/queueTimes";
 import { groupOf, needsMe } from "../../lib/states";
 import { MachinePanel } from "./MachinePanel";
 
@@ -25,7 +25,7 @@ export function HomePage() {
 function Work({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefined }) {
   const running = inOrder(jobs.filter((job) => groupOf(job.state) === "live"));
   const waiting = inOrder(jobs.filter((job) => job.queue_position != null));
-  const times = startTimes(jobs, machine?.gpus.map((gpu) => gpu.index) ?? []);
+  const startOf = useStartWords();
   const recent = inOrder(jobs.filter((job) => groupOf(job.state) === "ended")).slice(0, 6);
   return (
     <>
@@ -44,7 +44,7 @@ function Work({ jobs, machine }: { jobs: JobRow[]; machine: Machine | undefined 
           </Empty>
         )}
       </Section>
-      {waiting.length > 0 && <Section title="Up next" jobs={waiting.slice(0, 6)} note={(job) => startWords(times.get(job.id))} />}
+      {waiting.length > 0 && <Section title="Up next" jobs={waiting.slice(0, 6)} note={startOf} />}
       {recent.length > 0 && <Section title="Recently finished" jobs={recent} />}
     </>
   );

@@ -5,15 +5,13 @@ import { Button } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { useReorder } from "../../hooks/useActions";
 import type { JobList, JobRow } from "../../generated/api";
-import { useMachine } from "../../hooks/queries";
+import { useStartWords } from "../../hooks/useStartWords";
 import { moved, queues } from "../../lib/jobsList";
-import { startTimes, startWords, type StartTime } from "../../lib/queueTimes";
 
 export function QueuePanel({ list }: { list: JobList }) {
   const reorder = useReorder();
-  const machine = useMachine();
+  const startOf = useStartWords();
   const waiting = [...queues(list.jobs)];
-  const times = startTimes(list.jobs, machine.data?.gpus.map((gpu) => gpu.index) ?? []);
   const { is_queue_paused: isPaused } = list;
   if (!waiting.length && !isPaused) return null;
   return (
@@ -30,22 +28,20 @@ export function QueuePanel({ list }: { list: JobList }) {
         </Button>
       </header>
       {waiting.map(([name, jobs]) => (
-        <QueueList key={name} name={name} jobs={jobs} times={isPaused ? NO_TIMES : times} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
+        <QueueList key={name} name={name} jobs={jobs} startOf={startOf} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
       ))}
     </section>
   );
 }
 
-const NO_TIMES: ReadonlyMap<string, StartTime> = new Map();
-
 interface Props {
   name: string;
   jobs: JobRow[];
-  times: ReadonlyMap<string, StartTime>;
+  startOf: (job: JobRow) => string;
   onOrder: (ids: string[]) => void;
 }
 
-function QueueList({ name, jobs, times, onOrder }: Props) {
+function QueueList({ name, jobs, startOf, onOrder }: Props) {
   const [dragged, setDragged] = useState<number | null>(null);
   const [over, setOver] = useState<number | null>(null);
   const [said, setSaid] = useState("");
@@ -94,7 +90,7 @@ function QueueList({ name, jobs, times, onOrder }: Props) {
             <span className="figure queue-number">{place + 1}</span>
             <Link href={`/jobs/${job.id}`}>{job.name}</Link>
             <span className="reason">{job.reason}</span>
-            <span className="queue-start figure hint">{startWords(times.get(job.id))}</span>
+            <span className="queue-start figure hint">{startOf(job)}</span>
             <Button icon="up" look="quiet" label={`Move ${job.name} up`} disabled={place === 0} onClick={() => move(place, place - 1)} />
             <Button icon="down" look="quiet" label={`Move ${job.name} down`} disabled={place === jobs.length - 1} onClick={() => move(place, place + 1)} />
           </li>

@@ -1,6 +1,7 @@
 /** Where the run is: reason in words, phase with progress, step, time left, speed. Every figure keeps its place. */
 import { useEffect, useRef, useState } from "react";
 import { Progress } from "../../../components/Progress";
+import { useStartWords } from "../../../hooks/useStartWords";
 import type { JobDetail } from "../../../generated/api";
 import { clock, duration, figure, seconds } from "../../../lib/format";
 import { isLive, STATES } from "../../../lib/states";
@@ -9,11 +10,14 @@ import { Stages } from "./Stages";
 
 export function LiveHeader({ job }: { job: JobDetail }) {
   const { progress } = job;
+  const startOf = useStartWords();
   const live = isLive(job.state);
   const inStage = live && progress?.total != null && job.state !== "training";
   return (
     <section className="live" aria-label="Status">
-      <p className="live-reason">{job.reason}</p>
+      <p className="live-reason">
+        {job.reason} <span className="figure">{startOf(job)}</span>
+      </p>
       <Announcer job={job} />
       {live && <Stages job={job} />}
       {progress && (
