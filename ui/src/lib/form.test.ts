@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { field, model, SCHEMA } from "../test/fixtures";
 import { optionsAt, placeAt } from "./complete";
 import { newJob, withModel } from "./draft";
-import { fieldAt, fieldView, parseInput, problemsAt, sectionsOf, simpleForm } from "./form";
+import { fieldAt, fieldView, labelOf, parseInput, problemsAt, sectionsOf, simpleForm } from "./form";
 import { promptsOf, withPrompts } from "./prompts";
 import { parseJob, setIn, jobPath, valueAt } from "./yamlDoc";
 
@@ -66,6 +66,12 @@ describe("parseInput", () => {
     expect(parseInput(list, "[512, 768]")).toEqual({ value: [512, 768] });
     expect(parseInput(list, "512, x")).toHaveProperty("problem");
   });
+});
+
+it("knows what a key is called, however the place of a list entry is written", () => {
+  for (const path of ["datasets.1.folder_path", "datasets[1].folder_path", "datasets[].folder_path"])
+    expect(labelOf(SCHEMA, path)).toBe("Image folder");
+  expect(labelOf(SCHEMA, "train.unknown")).toBe("train.unknown");
 });
 
 it("finds the problems of a field whatever way its place is written", () => {

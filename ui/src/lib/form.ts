@@ -89,7 +89,7 @@ function isGiven(section: FormSection, schema: FormSchema, job: unknown): boolea
 }
 
 export function fieldAt(schema: FormSchema, path: string): FormField | undefined {
-  const plain = path.replaceAll(/\.\d+(?=\.|$)/g, "[]");
+  const plain = path.replaceAll(/\.\d+(?=\.|$)|\[\d+\]/g, "[]");
   if (path === schema.name.path) return schema.name;
   for (const section of schema.sections) for (const field of section.fields) if (field.path === plain) return field;
   return undefined;

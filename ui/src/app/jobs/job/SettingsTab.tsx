@@ -5,9 +5,10 @@ import { Link } from "wouter";
 import { Button } from "../../../components/Button";
 import { ErrorCard, Waiting } from "../../../components/Page";
 import { useToast } from "../../../components/Toasts";
-import { useJobs } from "../../../hooks/queries";
+import { useFormSchema, useJobs } from "../../../hooks/queries";
 import type { Differences, JobDetail } from "../../../generated/api";
 import { call } from "../../../lib/api";
+import { fieldAt } from "../../../lib/form";
 import { saveFile } from "../../../lib/download";
 
 export function SettingsTab({ job }: { job: JobDetail }) {
@@ -71,6 +72,7 @@ function DiffSection({ job }: { job: JobDetail }) {
 }
 
 function DiffTable({ diff }: { diff: Differences }) {
+  const schema = useFormSchema();
   if (!diff.differences.length) return <p className="hint">No settings differ from {diff.against}.</p>;
   return (
     <div className="table-wrap">
@@ -87,7 +89,7 @@ function DiffTable({ diff }: { diff: Differences }) {
           {diff.differences.map((each) => (
             <tr key={each.key}>
               <th scope="row">
-                <code>{each.key}</code>
+                {schema.data && fieldAt(schema.data, each.key)?.label} <code className="hint">{each.key}</code>
               </th>
               <td>{each.before}</td>
               <td>{each.now}</td>

@@ -97,16 +97,18 @@ export function Viewer({ jobId, matrix, at, onMove, onClose }: Props) {
       </header>
       <Stage mode={mode} sample={sample} other={other} prompt={prompt} view={view} onView={setView} />
       <footer className="viewer-foot">
-        <p className="viewer-prompt">{prompt}</p>
+        <div className="viewer-line">
+          <p className="viewer-prompt">{prompt}</p>
+          {matrix.columns.length > 1 && (
+            <>
+              <Button icon="up" look="quiet" label="Previous prompt" onClick={() => goPrompt(-1)} />
+              <Button icon="down" look="quiet" label="Next prompt" onClick={() => goPrompt(1)} />
+            </>
+          )}
+        </div>
         <div className="row">
           {mode !== "single" && <StepSlider label="Compare with step" steps={matrix.steps} value={other.step} onChange={setOtherStep} />}
           <StepSlider steps={matrix.steps} value={at.step} onChange={(step) => onMove({ ...at, step })} />
-          {matrix.columns.length > 1 && (
-            <span className="row">
-              <Button icon="up" look="quiet" label="Previous prompt" onClick={() => goPrompt(-1)} />
-              <Button icon="down" look="quiet" label="Next prompt" onClick={() => goPrompt(1)} />
-            </span>
-          )}
         </div>
       </footer>
     </dialog>

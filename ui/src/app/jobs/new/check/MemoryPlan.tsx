@@ -2,8 +2,10 @@
 import { Button } from "../../../../components/Button";
 import { Icon } from "../../../../components/Icon";
 import { Legend, StackedBar, type Part } from "../../../../components/StackedBar";
-import type { MemoryReport, Phase, Way } from "../../../../generated/api";
+import { useFormSchema } from "../../../../hooks/queries";
+import type { FormSchema, MemoryReport, Phase, Way } from "../../../../generated/api";
 import { bytes } from "../../../../lib/format";
+import { labelOf, shownValue } from "../../../../lib/form";
 import type { Change } from "../../../../lib/yamlDoc";
 
 interface Props {
@@ -12,6 +14,7 @@ interface Props {
 }
 
 export function MemoryPlan({ memory, onFix }: Props) {
+  const schema = useFormSchema().data;
   const hasCard = memory.gpu_bytes != null;
   const limit = hasCard ? memory.gpu_bytes : memory.ram_bytes;
   const names = [...new Set(memory.phases.flatMap((phase) => Object.keys(phase.parts)))];
@@ -50,7 +53,7 @@ export function MemoryPlan({ memory, onFix }: Props) {
           <h3>{memory.fits ? "Ways to use less memory" : "Ways to make it fit"}</h3>
           {memory.ways.map((way, place) => (
             <Button key={place} icon="check" onClick={() => onFix({ edits: way.settings })}>
-              {waySentence(way, hasCard)}
+              {waySentence(way, hasCard, schema)}
             </Button>
           ))}
         </div>
@@ -70,7 +73,9 @@ function partsOf(phase: Phase, names: string[], hasCard: boolean): Part[] {
   return rest > 0 ? [...parts, { name: names.length ? "other" : "total", value: rest, series: "rest" }] : parts;
 }
 
-function waySentence(way: Way, hasCard: boolean): string {
-  const settings = Object.entries(way.settings).map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(", ");
+function waySentence(way: Way, hasCard: boolean, schema: FormSchema | undefined): string {
+  const settings = Object.entries(way.settings)
+    .map(([key, value]) => `${schema ? labelOf(schema, key) : key}: ${typeof value === "boolean" ? (value ? "on" : "off") : shownValue(value)}`)
+    .join(", ");
   return `${settings} (peak ${bytes(hasCard ? way.peak_gpu_bytes : way.peak_ram_bytes)})`;
 }
