@@ -63,7 +63,7 @@ function Changes({ origin, form, onChange, onShow }: Omit<Props, "id"> & { origi
       <ul className="changes">
         {changes.map((change) => (
           <li key={change.path}>
-            <Row change={change} onShow={onShow} />
+            <Row change={change} asksFirst={origin.kind === "run" && !change.isHarmless} onShow={onShow} />
             <Button
               icon="undo"
               look="quiet"
@@ -77,7 +77,14 @@ function Changes({ origin, form, onChange, onShow }: Omit<Props, "id"> & { origi
   );
 }
 
-function Row({ change, onShow }: { change: SettingChange; onShow: (path: string) => void }) {
+interface RowProps {
+  change: SettingChange;
+  /** a run that resumes with it must be allowed to */
+  asksFirst: boolean;
+  onShow: (path: string) => void;
+}
+
+function Row({ change, asksFirst, onShow }: RowProps) {
   return (
     <div>
       <button type="button" className="link" title={change.path} onClick={() => onShow(change.path)}>
@@ -88,7 +95,7 @@ function Row({ change, onShow }: { change: SettingChange; onShow: (path: string)
         <del>{change.before}</del> <span aria-hidden="true">→</span>
         <span className="visually-hidden">, is now </span> <ins>{change.now}</ins>
       </p>
-      {change.isHarmless && <p className="hint">No effect on training</p>}
+      {asksFirst && <p className="hint">Changes the training: resuming with it asks first.</p>}
     </div>
   );
 }
