@@ -71,6 +71,8 @@ async function compareCharts(first) {
   await chart.getByRole("link", { name: "first" }).waitFor();
   assert.equal(await chart.getByText("(ghost)").count(), 0, "a run that was chosen is not its own ghost");
   await inspect(page, "job-compared", notes);
+  for (const tab of ["Log", "Overview"]) await page.getByRole("tab", { name: tab }).click();
+  await chart.getByRole("link", { name: "first" }).waitFor();
   await chart.getByRole("button", { name: "Show Loss as a table" }).click();
   const cells = (row) => chart.locator("tbody tr").nth(row).locator("td").allInnerTexts();
   const heads = await chart.locator("thead th").allInnerTexts();

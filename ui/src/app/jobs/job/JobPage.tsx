@@ -51,7 +51,10 @@ export function JobPage({ id, tab }: { id: string; tab: string }) {
 
 function Job({ job, tab }: { job: JobDetail; tab: Tab }) {
   const [, navigate] = useLocation();
-  const go = (next: Tab) => navigate(next === "overview" ? `/jobs/${job.id}` : `/jobs/${job.id}/${next}`, { replace: true });
+  const go = (next: Tab) => {
+    const path = next === "overview" ? `/jobs/${job.id}` : `/jobs/${job.id}/${next}`;
+    navigate(path + window.location.search, { replace: true }); // the runs that it is compared with stay
+  };
   const names = Object.keys(TABS) as Tab[];
   useKeys(Object.fromEntries(names.map((name, place) => [String(place + 1), () => go(name)])));
   return (
