@@ -87,6 +87,7 @@ async function compareCharts(first) {
 async function goBack(id) {
   await page.goto(`${server.base}/jobs/${id}`);
   await page.getByText("More", { exact: true }).click();
+  await inspect(page, "job-menu", notes);
   await button("Clone…").click();
   await page.getByRole("dialog", { name: "Clone job" }).waitFor();
   await inspect(page, "clone-dialog", notes);

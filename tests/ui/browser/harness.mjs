@@ -103,15 +103,14 @@ export async function inspect(page, name, notes) {
   await page.setViewportSize(before);
 }
 
-/** How far the page, or the dialog before it, sticks out of the window, or its contents out of the dialog. */
+/** How far the page, or a dialog or menu before it, sticks out of the window, or its contents out of that. */
 function widestOverflow() {
   const page = document.documentElement;
   const found = [{ px: page.scrollWidth - innerWidth, what: "page" }];
-  const dialog = document.querySelector("dialog[open]");
-  if (dialog) {
-    const { left, right, top, bottom } = dialog.getBoundingClientRect();
-    found.push({ px: Math.max(-left, right - innerWidth, -top, bottom - innerHeight), what: "dialog" });
-    found.push({ px: dialog.scrollWidth - dialog.clientWidth, what: "contents of the dialog" });
+  for (const box of document.querySelectorAll("dialog[open], .menu[open] .menu-list")) {
+    const { left, right, top, bottom } = box.getBoundingClientRect();
+    found.push({ px: Math.max(-left, right - innerWidth, -top, bottom - innerHeight), what: box.className });
+    found.push({ px: box.scrollWidth - box.clientWidth, what: `contents of ${box.className}` });
   }
   return found.reduce((most, other) => (other.px > most.px ? other : most));
 }

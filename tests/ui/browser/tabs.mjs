@@ -75,6 +75,7 @@ async function orderQueue(page) {
 async function stopAtOnce(page, id) {
   await page.goto(`${server.base}/jobs/${id}`);
   await page.getByText("More", { exact: true }).click();
+  await inspect(page, "job-menu-live", notes);
   await page.getByRole("button", { name: "Force stop…" }).click();
   await inspect(page, "job-kill", notes);
   await page.getByRole("button", { name: "Stop without saving" }).click();
