@@ -31,7 +31,7 @@ demo:
 
 quick:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" -p no:schemathesis
 
 test:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
