@@ -47,6 +47,12 @@ class Models:
         return model
 
 
+@pytest.fixture
+def short_texts(model_section: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 tokens for a text instead of up to 512, which take most of the time and make no difference to most tests."""
+    monkeypatch.setattr(get_model_class(ModelConfig.model_validate(model_section)), "max_text_tokens", 32)
+
+
 @pytest.fixture(scope="session")
 def make_model(model_section: dict[str, Any]) -> Models:
     """Makes models of the arch under test."""

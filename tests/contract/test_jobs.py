@@ -13,6 +13,8 @@ from tests.tiny import run_job, write_job
 from toolkit.config import load_job
 from toolkit.weights.tensor_files import read_tensors
 
+pytestmark = pytest.mark.usefixtures("short_texts")
+
 LORA: dict[str, Any] = {"network": {"type": "lora", "linear": 2}}
 FULL: dict[str, Any] = {"network": None}
 

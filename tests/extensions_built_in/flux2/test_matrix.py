@@ -18,6 +18,7 @@ from diffusers import Flux2Transformer2DModel
 from PIL import Image
 from torch import Tensor
 
+from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
 from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
 from jobs.process.make_model import make_model
 from jobs.process.start import Start
@@ -74,6 +75,14 @@ class Watched(SDTrainer):
 def _transformer(variant: Variant) -> Flux2Transformer2DModel:
     joint_dim = 96 if variant.is_dev else 192
     return layouts.small_transformer(guidance_embeds=variant.is_dev, joint_dim=joint_dim)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_texts() -> Iterator[None]:
+    """512 tokens would take most of the time, and mean the same to every layout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flux2Model, "max_text_tokens", 32)
+        yield
 
 
 @pytest.fixture(scope="module")
