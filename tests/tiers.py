@@ -6,9 +6,12 @@ renamed one is noticed by `tests/test_tree.py`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+IS_TORTURE = bool(os.environ.get("TORTURE"))  # `make torture`
 
 _TESTS = Path(__file__).resolve().parent
 
@@ -47,7 +50,6 @@ WHOLE_RUNS = (
 # What takes seconds without being one.
 SLOW = {
     "contract/test_precisions.py": "nine pairs of precisions for every model, and fp16 is slow on a CPU",
-    "extensions_built_in/flux2/test_precisions.py": "27 combinations of precisions, and fp16 is slow on a CPU",
     "scripts/flux2_tiny/test_edits.py": "hundreds of pictures are drawn and judged",
     "scripts/flux2_tiny/test_judge.py": "hundreds of pictures are drawn and judged",
     "scripts/flux2_tiny/test_text.py": "a probe learns to read the embeddings of thousands of captions",
@@ -92,12 +94,14 @@ SLOW = {
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Mark what stands here as slow."""
+    """Mark what stands here as slow, and skip what only `make torture` runs."""
     names = (*WHOLE_RUNS, *SLOW)
     for item in items:
         place = item.nodeid.partition("[")[0].removeprefix("tests/")
         if any(place == name or place.startswith(f"{name}::") for name in names):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("torture") and not IS_TORTURE:
+            item.add_marker(pytest.mark.skip(reason="`make torture` runs it"))
 
 
 def is_slow(path: Path) -> bool:
