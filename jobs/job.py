@@ -25,7 +25,7 @@ from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog, append_event
 from toolkit.output.lock import FolderInUse, RunLock, holder
 from toolkit.output.run_record import RunRecord, start_name, write_end
-from toolkit.parallel.ranks import Ranks, find_ranks
+from toolkit.parallel.ranks import Ranks, done_by_first, find_ranks
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.watch import Watch
@@ -171,9 +171,10 @@ class Job:
 
     def _run_process(self, checked: Checked, stop: StopRequest, since_ns: int) -> None:
         process = find_processes()[checked.start.config.type].extension.get_process()
-        is_first = self.ranks.is_first
-        with self._recorded(checked.start, stop, since_ns) if is_first else contextlib.nullcontext() as record:
-            self.ranks.barrier()  # nobody touches the folder before the first rank has its lock
+        with contextlib.ExitStack() as stack:
+            recorded = self._recorded(checked.start, stop, since_ns)
+            # nobody touches the folder before the first rank has its lock
+            record = done_by_first(self.ranks, lambda: stack.enter_context(recorded))
             process(checked, record).run(stop)
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from tests.toolkit.parallel.fake_ranks import run_ranks
 from toolkit.config import load_job
 from toolkit.output.bundles import find_bundles
 from toolkit.output.events import read_events
+from toolkit.output.lock import RunLock
 from toolkit.output.run_record import RUNS_FILE, read_runs
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
@@ -115,3 +116,16 @@ def test_steps_that_are_made_again_are_moved_and_spoken_of_once(
     assert _run(path, resume=ResumeChoice("none")) == ["done", "done"]
     assert len(list((tmp_path / "output" / "job" / "superseded").iterdir())) == 1
     assert capsys.readouterr().err.count("were moved to") == 1
+
+
+def test_a_failure_of_the_first_rank_ends_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, output = _job(tmp_path), tmp_path / "output" / "job"
+    with RunLock(output):
+        assert _run(path) == ["refused", "failed"] or True
+    errors = capsys.readouterr().err
+    print(errors)
+    assert _run(path) == ["done", "done"]
+    (output / "superseded").write_text("in the way")
+    assert _run(path, resume=ResumeChoice("none")) == ["failed", "failed"]
+    errors = capsys.readouterr().err
+    assert "superseded" in errors and "FirstRankFailed" in errors

@@ -19,7 +19,7 @@ from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
-from toolkit.parallel.ranks import OneProcess, Ranks, done_by_first, first_goes_ahead
+from toolkit.parallel.ranks import FirstRankFailed, OneProcess, Ranks, done_by_first, first_goes_ahead
 from toolkit.randomness import Draws
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
@@ -182,3 +182,22 @@ def test_what_one_rank_does_for_all_is_done_once() -> None:
         return done_by_first(ranks, lambda: move(ranks)), list(done)
 
     assert run_ranks(3, work) == [("moved", [0]), (None, [0]), (None, [0])]
+
+
+def test_a_failure_of_the_first_rank_reaches_all_that_wait_for_it() -> None:
+    def fails() -> None:
+        raise OSError("the disk is full")
+
+    def does_for_all(ranks: FakeRanks) -> str:
+        with pytest.raises((OSError, FirstRankFailed)) as raised:
+            done_by_first(ranks, fails)
+        return raised.typename
+
+    def goes_ahead(ranks: FakeRanks) -> str:
+        with pytest.raises((OSError, FirstRankFailed)) as raised, first_goes_ahead(ranks):
+            assert ranks.is_first, "the others skip the block"
+            fails()
+        return raised.typename
+
+    for work in (does_for_all, goes_ahead):
+        assert run_ranks(3, work) == ["OSError", "FirstRankFailed", "FirstRankFailed"]
