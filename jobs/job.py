@@ -129,12 +129,12 @@ class Job:
                 for checked in checks:
                     self._run_process(checked, stop, since_ns)
         except Interrupted as reason:
-            self._tell(str(reason))
+            self._print_error(str(reason))
             return "interrupted"
         except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
-            self._tell(_explained(error))
+            self._print_error(_explained(error))
             if status == "failed" and not isinstance(error, FolderInUse):
-                self._tell("\n".join(self.resume_hint(error)))
+                self._print_error("\n".join(self.resume_hint(error)))
             return status if isinstance(error, UserError) else "failed"
         return "done"
 
@@ -151,7 +151,7 @@ class Job:
         try:
             for checked in self.checks():
                 if checked.problems:
-                    self._tell(checked.refusal)
+                    self._print_error(checked.refusal)
                     ending = {"status": "refused", "error": self.config.redact(checked.refusal)}
                     return None
                 for line in checked.lines:
@@ -225,7 +225,7 @@ class Job:
         hint = "Once that is fixed, continue with" if is_fixable else "To continue, run"
         return [*lines, f"{hint}:  {self.command}"]
 
-    def _tell(self, text: str) -> None:
+    def _print_error(self, text: str) -> None:
         print(self.config.redact(f"\n{text}"), file=sys.stderr)
 
     def _write_error(self, folder: Path, error: Exception) -> None:

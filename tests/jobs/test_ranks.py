@@ -1,4 +1,4 @@
-"""A whole training run of two ranks: who writes, who moves files, and what a bundle says of it."""
+"""A whole training run of two ranks: who writes, who moves files, and what a bundle records."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_bundle_and_a_file_count_the_batches_of_all_ranks(alone: Path, togethe
     assert infos[0]["epoch"] > 0
 
 
-def test_one_process_goes_on_from_a_bundle_of_two_and_two_from_one_of_one(tmp_path: Path, alone: Path) -> None:
+def test_one_process_resumes_from_a_bundle_of_two_and_two_from_one_of_one(tmp_path: Path, alone: Path) -> None:
     expected = pytest.approx(losses(alone), rel=1e-4)
     assert _run(_job(tmp_path / "a", steps=2)) == ["done", "done"]
     assert run_job(_job(tmp_path / "a", gradient_accumulation=2)).status == "done"
@@ -108,7 +108,7 @@ def test_another_number_of_batches_for_each_step_is_refused(tmp_path: Path, caps
     assert "train.gradient_accumulation: 2 -> 1" in capsys.readouterr().err
 
 
-def test_steps_that_are_made_again_are_moved_and_spoken_of_once(
+def test_steps_that_are_repeated_are_moved_and_reported_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _job(tmp_path)

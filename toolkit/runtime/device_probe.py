@@ -21,7 +21,7 @@ _NODES = ("nvidia*", "kfd", "dxg")
 _QUERY = "index,uuid,name,mig.mode.current,memory.total,memory.reserved,memory.free"
 _MIB = 1 << 20
 _TIMEOUT_S = 20.0  # without a persistence daemon the driver wakes every card first
-_FRESH_S = 2.0  # a check asks several times, and so does whoever types
+_FRESH_S = 2.0  # a check asks several times, and typing in the page checks again and again
 
 _lock = threading.Lock()
 _answer: tuple[float, str, str | None] | None = None
@@ -109,7 +109,7 @@ def _ask(program: str) -> str | None:
 
 
 def _visible(text: str, environment: Mapping[str, str]) -> tuple[Card, ...] | None:
-    """The cards of a driver's table that CUDA shows to a program, in CUDA's order; None if that cannot be told."""
+    """The cards of a driver's table that CUDA shows to a program, in CUDA's order; None if that is unknown."""
     cards = []
     for line in filter(str.strip, text.splitlines()):
         parts = [part.strip() for part in line.split(",")]
@@ -138,7 +138,7 @@ def _visible(text: str, environment: Mapping[str, str]) -> tuple[Card, ...] | No
 
 
 def _torch_build() -> str | None:
-    """What the installed torch was built for: `cuda` or `cpu`; None if it is something else, or cannot be told."""
+    """What the installed torch was built for: `cuda` or `cpu`; None if it is something else, or is unknown."""
     try:
         version = Path(str(importlib.metadata.distribution("torch").locate_file("torch/version.py")))
         text = version.read_text(encoding="utf-8")

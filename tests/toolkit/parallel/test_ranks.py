@@ -58,7 +58,7 @@ class _Feeder:
 class _Note:
     """A task that writes down what it is asked to do."""
 
-    wish = None
+    command = None
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -150,7 +150,7 @@ def run_loop(tmp_path: Path) -> Iterator[Any]:
     yield run
 
 
-def test_a_wish_to_stop_reaches_every_rank_and_only_the_first_does_the_tasks(run_loop: Any, tmp_path: Path) -> None:
+def test_a_request_to_stop_reaches_every_rank_and_only_the_first_does_the_tasks(run_loop: Any, tmp_path: Path) -> None:
     first, second = run_ranks(2, run_loop)
     assert first == (["begin 0", "run 2", "finish 2 STOPPED"], "interrupted")
     assert second == ([], "interrupted")
