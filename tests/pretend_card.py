@@ -32,7 +32,7 @@ everything, operators = torch.library.Library("_", "IMPL"), torch.library.Librar
 
 
 class CardTensor(torch.Tensor):
-    """A tensor that is said to be on the card.
+    """A tensor that claims to be on the card.
 
     Attributes:
         held: the tensor that it really is.
@@ -68,7 +68,7 @@ class CardTensor(torch.Tensor):
 
 
 class Generator(TorchGenerator):
-    """Stands in for torch's own, and remembers of which device each is said to be.
+    """Stands in for torch's own, and records the device that each claims.
 
     Attributes:
         is_on_card: by where it lies; operations are given another object for the same one.

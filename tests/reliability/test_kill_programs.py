@@ -167,7 +167,7 @@ def _wait_for_work(log: Path) -> None:
 
 
 def _judge_resume(log: Path, newest: int) -> list[str]:
-    """A start that came as far as training says from where it goes on, and why not from a newer bundle."""
+    """A start that reached training says where it resumes, and why not from a newer bundle."""
     text = log.read_text(errors="replace")
     if "== train ==" not in text or not re.search(r"(?m)^(step \d+/|saved )", text):
         return []

@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 
 class Cards:
-    """The cards, as their driver sees them; asked at most every two seconds, whoever wants to know."""
+    """The cards, as their driver sees them; queried at most every two seconds."""
 
     def __init__(self, program: str | None = None) -> None:
         self.program = program or shutil.which("nvidia-smi")

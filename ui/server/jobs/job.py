@@ -90,7 +90,7 @@ class Job:
         return own if own.exists() else self.folder / CONFIG_FILE
 
     def refresh(self, entry: Entry | None, waits: str = "") -> list[dict[str, Any]]:
-        """Look at the folder again. Returns the new events of a run that goes on."""
+        """Look at the folder again. Returns the new events if a run is in progress."""
         stamps = tuple(stamp(self.folder / name) for name in _WATCHED)
         is_same = stamps == self._stamps and entry == self.entry
         if is_same and not self.is_live and self.state not in ("queued", "elsewhere"):
