@@ -31,6 +31,7 @@ from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
 from toolkit.extension import REPOSITORY
 from toolkit.parallel.ranks import find_ranks
+from toolkit.runtime.allocator import grow_segments
 from toolkit.runtime.log_file import log_to, silent
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] == "ui":
         return _ui(arguments[1:])
     share_cores()
+    grow_segments()
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.version:

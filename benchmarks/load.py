@@ -66,10 +66,11 @@ def write_random_model(
             in_channels=channels,
             guidance_embeds=False,
         )
-    _write_random({name: tuple(tensor.shape) for name, tensor in to_single_file(model.state_dict()).items()}, path)
+    write_random({name: tuple(tensor.shape) for name, tensor in to_single_file(model.state_dict()).items()}, path)
 
 
-def _write_random(shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+def write_random(shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Write a bf16 file of these tensors with random values."""
     header, end = {}, 0
     for name, shape in shapes.items():
         size = 2 * torch.Size(shape).numel()

@@ -197,7 +197,7 @@ def forward_bytes(arch: str, *, side_px: int, dtype: torch.dtype = torch.bfloat1
 
 
 def vae_bytes(arch: str, *, side_px: int, dtype: torch.dtype) -> tuple[int, int]:
-    """The most that encoding a picture, and decoding it under autocast, adds to the weights."""
+    """The most that encoding a picture, and decoding it, adds to the weights."""
     family = family_of(arch)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), LiveBytes() as live:
         vae = _in_dtype(family.vae, family.vae_config, dtype).eval()
@@ -206,8 +206,7 @@ def vae_bytes(arch: str, *, side_px: int, dtype: torch.dtype) -> tuple[int, int]
         latents = vae.encode(pixels).latent_dist.mode()
         encode = live.peak - before
         before = live.peak = live.now
-        with norms_as_on_cuda(dtype != torch.float32), autocast(torch.device("cpu"), dtype):
-            vae.decode(latents)
+        vae.decode(latents)
         return encode, live.peak - before
 
 

@@ -152,8 +152,8 @@ class VaeSize:
 
     Attributes:
         parameters: number of weights.
-        encode: peak memory per pixel while an image is encoded; `mixed` is bf16 without autocast.
-        decode: peak memory per pixel while latents are decoded; `mixed` is under autocast.
+        encode: peak memory per pixel while an image is encoded; `mixed` is bf16, without autocast.
+        decode: peak memory per pixel while latents are decoded, likewise.
         latents: bytes of the latents per pixel of the image, in fp32.
     """
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
 
-def vae_precision(vae: Any, dtype: torch.dtype | None = None) -> AbstractContextManager[Any]:
+def vae_precision(vae: Any) -> AbstractContextManager[Any]:
     """Context in which the VAE computes in its own precision, whatever autocast is on; cast its inputs yourself.
+
+    Also a VAE in autocast's own dtype: norms in fp32, which autocast would run, take 45 % more memory on a card.
 
     Args:
         vae: a VAE with `dtype` and `device`.
-        dtype: number format of the caller. If it is also the VAE's, autocast stays on: it runs norms in fp32.
     """
-    return nullcontext() if vae.dtype == dtype else torch.autocast(vae.device.type, enabled=False)
+    return torch.autocast(vae.device.type, enabled=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
@@ -14,17 +14,22 @@ from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, s
 from toolkit.quantize.qtypes import bits_of
 
 # Memory of the driver for a process, its kernels and library handles; 0.4 to 0.7 GB on recent cards.
-CONTEXT_BYTES = 600_000_000
+CONTEXT_BYTES = 700_000_000
+# What torch allocates for cuBLAS to work in: twice 32 MB on Hopper, less on older cards.
+CUBLAS_BYTES = 70_000_000
+# cuDNN's convolutions copy their input and output into another layout. Measured on an H100 at 512 to 1536 pixels: so
+# many times what encoding and decoding hold without.
+CUDNN_ENCODE, CUDNN_DECODE = 1.2, 1.59
 # Gaps between short-lived tensors. Weights are allocated once, in large pieces, and leave almost no gaps.
 GAPS_SHARE = 0.05
-# Python, torch, diffusers and transformers; CUDA's libraries add to them.
-PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 3_000_000_000}
+# Python, torch, diffusers and transformers; CUDA's libraries add to them: 1.8 GB in all were seen on an H100.
+PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 2_200_000_000}
 RING_BLOCKS = 2
 # On a CPU the C library keeps memory that was freed between live tensors: about four times the working set of a block,
 # measured on four runs (benchmarks/memory.py). Tensors of 32 MB and more are returned to the system, which bounds it.
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
-_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring")
+_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring", "cuBLAS")
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def make_plan(inputs: PlanInputs) -> Plan:
     phases = [_encode_text(inputs), _encode_images(inputs), _load(inputs), _train(inputs)]
     if inputs.work.sample_px:
         phases.append(_sample(inputs))
-    return Plan(inputs, (*phases, _save(inputs)))
+    phases.append(_save(inputs))
+    return Plan(inputs, tuple(map(_with_cublas, phases)) if inputs.device == "cuda" else tuple(phases))
 
 
 def transformer_bytes(inputs: PlanInputs) -> int:
@@ -130,6 +136,10 @@ def offloaded_bytes(inputs: PlanInputs) -> int:
         return 0
     bits = bits_of(inputs.qtype, inputs.width)
     return round(inputs.offloaded * inputs.size.transformer.block_parameters * bits / 8)
+
+
+def _with_cublas(phase: Phase) -> Phase:
+    return replace(phase, device={**phase.device, "cuBLAS": CUBLAS_BYTES})
 
 
 def _encode_text(inputs: PlanInputs) -> Phase:
@@ -178,7 +188,7 @@ def _encode_images(inputs: PlanInputs) -> Phase:
     vae, width = inputs.size.vae, inputs.vae_width
     device = {
         "VAE": vae.parameters * width,
-        "working set": round(vae.encode.at(is_mixed=width < 4) * min(inputs.work.encode_px, WHOLE_PX)),
+        "working set": _vae_encode(inputs, inputs.work.encode_px),
     }
     return Phase(ENCODE_IMAGES.name, ENCODE_IMAGES.name, device, _host(inputs, {}))
 
@@ -205,17 +215,29 @@ def _train(inputs: PlanInputs) -> Phase:
 
 
 def _sample(inputs: PlanInputs) -> Phase:
-    work, vae = inputs.work, inputs.size.vae
-    whole_px = min(work.decode_px, WHOLE_LOW_VRAM_PX if inputs.low_vram else WHOLE_PX)
-    decode = round(vae.decode.at(is_mixed=inputs.vae_width < 4) * whole_px)
+    work = inputs.work
+    decode = _vae_decode(inputs, work.decode_px)
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
-    encode = round(vae.encode.at(is_mixed=inputs.vae_width < 4) * min(work.shown_px, WHOLE_PX))
+    encode = _vae_encode(inputs, work.shown_px)
     parts = _resident(inputs) | {"working set": max(forward, decode, encode)}
     if inputs.keeps_average:
         parts["raw weights"] = 4 * inputs.num_trained
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4:
         parts["bf16 copies"] = inputs.width * inputs.num_trained
     return Phase("sample", TRAIN.name, parts, _host(inputs, _offloaded(inputs)))
+
+
+def _vae_encode(inputs: PlanInputs, px: int) -> int:
+    """Bytes that encoding a picture of `px` pixels takes at its peak."""
+    factor = CUDNN_ENCODE if inputs.device == "cuda" else 1
+    return round(factor * inputs.size.vae.encode.at(is_mixed=inputs.vae_width < 4) * min(px, WHOLE_PX))
+
+
+def _vae_decode(inputs: PlanInputs, px: int) -> int:
+    """Bytes that decoding a picture of `px` pixels takes at its peak."""
+    factor = CUDNN_DECODE if inputs.device == "cuda" else 1
+    whole_px = min(px, WHOLE_LOW_VRAM_PX if inputs.low_vram else WHOLE_PX)
+    return round(factor * inputs.size.vae.decode.at(is_mixed=inputs.vae_width < 4) * whole_px)
 
 
 def _save(inputs: PlanInputs) -> Phase:

@@ -216,7 +216,7 @@ class FluxModel(StableDiffusion):
                 **self._pipeline_arguments(item, condition.references),
             ).images  # [1, S, 4C]
             drawn = pipeline._unpack_latents(tokens, item.height, item.width, pipeline.vae_scale_factor)
-            with vae_precision(self.vae, self.dtype):
+            with vae_precision(self.vae):
                 pixels = self.decode_latents(drawn)
         return pipeline.image_processor.postprocess(pixels)[0]
 

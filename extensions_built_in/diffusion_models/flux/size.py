@@ -98,7 +98,7 @@ _T5 = TextEncoderSize(
 _VAE = VaeSize(
     parameters=83_819_683,
     encode=Bytes(1280, 2560),
-    decode=Bytes(2560, 3072),
+    decode=Bytes(1536, 3072),
     latents=16 * 4 / 64,
 )
 

@@ -61,7 +61,7 @@ def draw(
         output_type="latent",
         **arguments,
     ).images
-    with vae_precision(vae, dtype):
+    with vae_precision(vae):
         if (
             drawn.ndim == 3
         ):  # dev's pipeline returns tokens [1, S, C]; the others return input of the VAE [1, C / 4, ...]

@@ -91,7 +91,7 @@ MISTRAL = TextEncoderSize(
 VAE = VaeSize(
     parameters=84_046_115,
     encode=Bytes(1280, 2560),
-    decode=Bytes(2561, 3074),
+    decode=Bytes(1537, 3074),
     latents=128 * 4 / 256,
 )
 
@@ -125,7 +125,7 @@ TINY = ModelSize(
     VaeSize(
         parameters=3_449_395,
         encode=Bytes(256, 512),
-        decode=Bytes(641, 769),
+        decode=Bytes(385, 769),
         latents=64 * 4 / 256,
     ),
 )
