@@ -14,10 +14,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+from tests.contract.models import shorten_texts
 
 NAME = "card"
 TorchGenerator = torch.Generator
@@ -175,8 +178,9 @@ def _lowered(function: Any) -> Callable[..., Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """run.py, with `device: auto` and `device: cuda` standing for the card."""
+    """run.py with short texts, and with `device: auto` and `device: cuda` standing for the card."""
     register()
+    shorten_texts(pytest.MonkeyPatch())
     torch.Generator = Generator  # type: ignore[misc]
     import run
     from jobs.process import BaseSDTrainProcess, training_check

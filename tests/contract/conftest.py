@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contract.models import find_maker
+from tests.contract.models import find_maker, shorten_texts
 from toolkit.cards import find_cards
 from toolkit.config import ModelConfig
 from toolkit.models.base_model import BaseModel
@@ -48,9 +48,9 @@ class Models:
 
 
 @pytest.fixture
-def short_texts(model_section: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 tokens for a text instead of up to 512, which take most of the time and make no difference to most tests."""
-    monkeypatch.setattr(get_model_class(ModelConfig.model_validate(model_section)), "max_text_tokens", 32)
+def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests to which the length of a text makes no difference."""
+    shorten_texts(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,11 @@ from diffusers import Flux2Transformer2DModel
 from PIL import Image
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
 from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
 from jobs.process.make_model import make_model
 from jobs.process.start import Start
 from tests import layouts
+from tests.contract.models import shorten_texts
 from tests.tiny import TINY, write_job
 from toolkit.config import load_job
 from toolkit.models.base_model import BaseModel
@@ -85,9 +85,9 @@ def _transformer(variant: Variant) -> Flux2Transformer2DModel:
 
 @pytest.fixture(scope="module", autouse=True)
 def _short_texts() -> Iterator[None]:
-    """512 tokens would take most of the time, and mean the same to every layout."""
+    """A longer text means the same to every layout."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flux2Model, "max_text_tokens", 32)
+        shorten_texts(patch)
         yield
 
 
