@@ -23,7 +23,7 @@ from toolkit.output.alive import this_process
 from toolkit.output.bundles import newest_bundle
 from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog, append_event
-from toolkit.output.lock import FolderInUse, RunLock, holder
+from toolkit.output.lock import FolderInUse, FolderLost, RunLock, holder
 from toolkit.output.run_record import RunRecord, start_name, write_end
 from toolkit.parallel.ranks import Ranks, done_by_first, find_ranks
 from toolkit.runtime.environment import git_commit, versions
@@ -133,7 +133,7 @@ class Job:
             return "interrupted"
         except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
             self._print_error(_explained(error))
-            if status == "failed" and not isinstance(error, FolderInUse):
+            if status == "failed" and not isinstance(error, FolderInUse | FolderLost):
                 self._print_error("\n".join(self.resume_hint(error)))
             return status if isinstance(error, UserError) else "failed"
         return "done"
@@ -184,7 +184,11 @@ class Job:
         with RunLock(folder) as lock:
             if lock.notice:
                 print(lock.notice)
-            with RunRecord(folder, self._start_facts(config)) as record, Watch(folder, stop, since_ns=since_ns):
+            facts = self._start_facts(config)
+            with (
+                RunRecord(folder, facts, in_place=lock.must_be_in_place) as record,
+                Watch(folder, stop, since_ns=since_ns),
+            ):
                 try:
                     yield record
                 except Interrupted as reason:
@@ -192,6 +196,8 @@ class Job:
                     raise
                 except KeyboardInterrupt:
                     record.ends("stopped at once")
+                    raise
+                except FolderLost:  # the log of that name, if there is one, is another run's
                     raise
                 except Exception as error:
                     record.ends("failed", error=self.config.redact(f"{type(error).__name__}: {error}"))

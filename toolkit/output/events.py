@@ -135,6 +135,9 @@ class EventLog:
         return False
 
     def _start_new_file(self) -> None:
+        if not self.path.parent.is_dir():  # moved or deleted under the run: goes on in the open file until it ends
+            self._room = self.file_bytes
+            return
         self._file.close()
         # Windows cannot rename a file that a reader has open, and thinning needs disk space: tried again later.
         with contextlib.suppress(OSError):

@@ -215,3 +215,14 @@ def test_figures_of_memory_leave_room_for_the_course_of_the_training(
 def test_the_kinds_are_those_that_the_log_describes() -> None:
     described = re.findall(r"^ {8}(\w+) {2,}", EventLog.__doc__ or "", re.MULTILINE)
     assert described == list(get_args(EventKind))
+
+
+def test_a_full_file_of_a_folder_that_is_gone_breaks_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    with EventLog(folder / "events.jsonl", file_bytes=200) as log:
+        log.write("message", text="here")
+        folder.rename(tmp_path / "moved")
+        for number in range(10):
+            log.write("message", text=str(number))
+    assert [event["text"] for event in read_events(tmp_path / "moved" / "events.jsonl")] == ["here", *"0123456789"]
+    assert not folder.exists()

@@ -54,13 +54,20 @@ class Task(Protocol):
 
 
 class SaveTask:
-    """Writes checkpoints and reports them to the user."""
+    """Writes checkpoints and reports them to the user.
+
+    Args:
+        saver: writes the checkpoints.
+        stages: reports them to the user.
+        in_place: called before anything is written; raises FolderLost if the output folder is no longer the run's.
+    """
 
     command: Command | None = "save"
 
-    def __init__(self, saver: Saver, stages: Stages) -> None:
+    def __init__(self, saver: Saver, stages: Stages, *, in_place: Callable[[], None] = lambda: None) -> None:
         self.saver = saver
         self.stages = stages
+        self.in_place = in_place
 
     def resume(self, plan: ResumePlan, num_steps: int, ranks: Ranks) -> int:
         """Restore the plan's bundle, and move aside the bundles that will be written again.
@@ -120,6 +127,7 @@ class SaveTask:
             self._save(self.saver.save_step, step)
 
     def _save(self, save: Callable[[int], Saved], step: int) -> None:
+        self.in_place()
         with self.stages.progress.paused():
             saved = save(step)
         self.stages.progress.message(f"saved {saved.path}")
@@ -159,18 +167,27 @@ class SampleTask:
         stages: reports the samples to the user.
         is_first_skipped: whether to draw no samples before the first step of a job.
         is_first_forced: whether to draw samples before the first step of every start.
+        in_place: as in SaveTask.
     """
 
     command: Command | None = "sample"
 
     def __init__(
-        self, sampler: Sampler, config: SampleConfig, stages: Stages, *, is_first_skipped: bool, is_first_forced: bool
+        self,
+        sampler: Sampler,
+        config: SampleConfig,
+        stages: Stages,
+        *,
+        is_first_skipped: bool,
+        is_first_forced: bool,
+        in_place: Callable[[], None] = lambda: None,
     ) -> None:
         self.sampler = sampler
         self.config = config
         self.stages = stages
         self.is_first_skipped = is_first_skipped
         self.is_first_forced = is_first_forced
+        self.in_place = in_place
 
     def begin(self, step: int, stop: StopRequest) -> bool:
         """See Task. Draws the first samples."""
@@ -200,6 +217,7 @@ class SampleTask:
 
     def _draw(self, step: int, stop: StopRequest, *, first: bool = False) -> None:
         drawn: list[Sample] = []
+        self.in_place()
 
         def record(sample: Sample) -> None:
             drawn.append(sample)

@@ -13,7 +13,9 @@ from ui.server.jobs.files import SAMPLES, file_id
 from ui.server.jobs.folders import JOB_FILE, FolderFinder, job_id
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Running
+from ui.server.jobs.lost import Anchor, Anchors
 from ui.server.jobs.rows import row_of
+from ui.server.jobs.starts import process_of
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
 from ui.server.schemas import JobRow, Message
@@ -41,6 +43,7 @@ class Registry:
         self.hub = hub
         self.poll_s = poll_s
         self.running = Running()
+        self.anchors = Anchors(store)
         self.lock = threading.RLock()
         self.waits: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
@@ -63,7 +66,7 @@ class Registry:
         """
         with self.lock:
             job = self._jobs.get(id_)
-            if job is not None and not job.folder.is_dir():
+            if job is not None and not job.folder.is_dir() and not self._has_only_lost(job):
                 self._drop(job)
                 job = None
         if job is None:
@@ -121,7 +124,10 @@ class Registry:
     def _look_at(self, job: Job, entry: Entry | None) -> None:
         """One folder that cannot be read, or that nobody has foreseen, must not keep others from being looked at."""
         try:
+            was_lost = job.lost
             self._tell_events(job, job.refresh(entry, self.waits.get(job.id, "")))
+            if was_lost and not job.lost and not job.folder.is_dir():
+                self._drop(job)  # its process has ended
         except Exception:
             if job.id not in self._complained:
                 self._complained.add(job.id)
@@ -158,13 +164,29 @@ class Registry:
         self._tell_events(job, events)
 
     def _find(self) -> None:
-        folders = set(self._finder.find()) | self._remembered()
+        folders = set(self._finder.find()) | self._remembered() | self._left_behind()
         known = {job.folder: job for job in self._jobs.values()}
         for folder in folders - known.keys():
             self._add(folder)
         for folder in known.keys() - folders:
-            if not folder.is_dir():
+            if not folder.is_dir() and not self._has_only_lost(known[folder]):
                 self._drop(known[folder])
+
+    def _left_behind(self) -> set[Path]:
+        """Folders that are gone, but whose processes live."""
+        return {anchor.folder for anchor in self.anchors.alive() if self._is_left_behind(anchor)}
+
+    def _has_only_lost(self, job: Job) -> bool:
+        anchor = self.anchors.of(job.id)
+        return anchor is not None and self._is_left_behind(anchor)
+
+    def _is_left_behind(self, anchor: Anchor) -> bool:
+        """Whether the process of a folder that is gone is shown nowhere else: a moved folder shows it itself."""
+        others = (job for job in self._jobs.values() if job.id != anchor.id and job.lost and job.away is None)
+        found = {
+            process for job in others for process in (process_of(job.run), job.launch.process if job.launch else None)
+        }
+        return not anchor.folder.is_dir() and anchor.process not in found
 
     def _remembered(self) -> set[Path]:
         """Folders that the index knows, also where they lie deeper, or among more, than is walked through."""
@@ -175,7 +197,7 @@ class Registry:
         if root is None or not folder.is_relative_to(root):  # a link that leads elsewhere
             return None
         id_ = job_id(root, folder)
-        return self._jobs.setdefault(id_, Job(id_, root, folder))
+        return self._jobs.setdefault(id_, Job(id_, root, folder, self.anchors))
 
     def _drop(self, job: Job) -> None:
         job.close()

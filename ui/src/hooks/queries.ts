@@ -1,6 +1,7 @@
 /** What the page asks of the server: one hook per answer. Live answers are kept fresh by the event stream. */
 import { useQuery, useQueryClient, type UseQueryResult } from "@tanstack/react-query";
 import type {
+  Aside,
   Checkpoints,
   FormSchema,
   JobDetail,
@@ -9,6 +10,7 @@ import type {
   ModelInfo,
   Samples,
   Settings,
+  Trash,
 } from "../generated/api";
 import { call } from "../lib/api";
 import { KEYS } from "../lib/live";
@@ -23,6 +25,8 @@ export const useJobs = () => useGet<JobList>(KEYS.jobs, "/api/jobs?limit=5000");
 export const useJob = (id: string) => useGet<JobDetail>(KEYS.job(id), job(id));
 export const useSamples = (id: string) => useGet<Samples>(KEYS.samples(id), `${job(id)}/samples`);
 export const useCheckpoints = (id: string) => useGet<Checkpoints>(KEYS.checkpoints(id), `${job(id)}/checkpoints`);
+export const useAside = (id: string) => useGet<Aside>(KEYS.aside(id), `${job(id)}/aside`);
+export const useTrash = () => useGet<Trash>(KEYS.trash, "/api/trash");
 export const useMachine = () => useGet<Machine>(KEYS.machine, "/api/machine");
 export const useModels = () => useGet<ModelInfo[]>(["models"], "/api/models");
 export const useFormSchema = () => useGet<FormSchema>(["form"], "/api/form");

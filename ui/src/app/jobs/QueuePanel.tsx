@@ -6,10 +6,12 @@ import { Icon } from "../../components/Icon";
 import { useReorder } from "../../hooks/useActions";
 import type { JobList, JobRow } from "../../generated/api";
 import { clock } from "../../lib/format";
-import { freeIn, moved, queues } from "../../lib/jobsList";
+import { useMachine } from "../../hooks/queries";
+import { freeIn, moved, queues, queueTitle } from "../../lib/jobsList";
 
 export function QueuePanel({ list }: { list: JobList }) {
   const reorder = useReorder();
+  const machine = useMachine();
   const waiting = [...queues(list.jobs)];
   const { is_queue_paused: isPaused } = list;
   if (!waiting.length && !isPaused) return null;
@@ -27,21 +29,21 @@ export function QueuePanel({ list }: { list: JobList }) {
         </Button>
       </header>
       {waiting.map(([name, jobs]) => (
-        <QueueList key={name} name={name} jobs={jobs} startsIn={isPaused ? null : freeIn(list.jobs, name)} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
+        <QueueList key={name} title={queueTitle(name, Boolean(machine.data?.gpus.length))} jobs={jobs} startsIn={isPaused ? null : freeIn(list.jobs, name)} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
       ))}
     </section>
   );
 }
 
 interface Props {
-  name: string;
+  title: string;
   jobs: JobRow[];
   /** seconds until the first of them may start; null: not known */
   startsIn: number | null;
   onOrder: (ids: string[]) => void;
 }
 
-function QueueList({ name, jobs, startsIn, onOrder }: Props) {
+function QueueList({ title, jobs, startsIn, onOrder }: Props) {
   const [dragged, setDragged] = useState<number | null>(null);
   const [over, setOver] = useState<number | null>(null);
   const [said, setSaid] = useState("");
@@ -50,7 +52,6 @@ function QueueList({ name, jobs, startsIn, onOrder }: Props) {
     onOrder(moved(jobs, from, to).map((job) => job.id));
     setSaid(`${jobs[from]!.name} moved to position ${to + 1} of ${jobs.length}`);
   };
-  const title = name === "cpu" ? "CPU" : `GPU ${name}`;
   return (
     <>
       <h3>{title}</h3>
