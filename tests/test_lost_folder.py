@@ -28,7 +28,7 @@ class _Disturbed(StopRequest):
                 if stops:
                     self.ask()
 
-        self.wishes.look = look  # type: ignore[method-assign]
+        self.commands.look = look  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("stops", [False, True])

@@ -150,7 +150,7 @@ class EventLog:
 
 
 def append_event(path: Path, kind: EventKind, **fields: Any) -> None:
-    """Add an event to a log that is there, whoever else writes to it now; where there is none, or no room, do nothing.
+    """Add an event to an existing log, which other processes may write to; without a log, or space for it, do nothing.
 
     Args:
         path: `events.jsonl`.

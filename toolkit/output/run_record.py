@@ -101,7 +101,7 @@ def start_name(process: ProcessIdentity) -> str:
 
 
 def write_end(folder: Path, run: str, *, status: str, step: int | None = None, error: str | None = None) -> None:
-    """Tell the event log how a start has ended, if there is a log."""
+    """Write to the event log, if there is one, how a start has ended."""
     events, shown = folder / "events.jsonl", "stopped" if status == "stopped at once" else status
     append_event(events, "end", run=run, status=shown, exit_code=EXIT_CODES[status], step=step, error=error)
 

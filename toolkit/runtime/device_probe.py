@@ -80,7 +80,7 @@ def may_have_card() -> bool:
 
 
 def _visible(found: Sequence[DriverCard], environment: Mapping[str, str]) -> tuple[Card, ...] | None:
-    """The cards of a driver that CUDA shows to a program, in CUDA's order; None if that cannot be told."""
+    """The cards of a driver that CUDA shows to a program, in CUDA's order; None if that is unknown."""
     cards = []
     for card in found:
         if card.is_sliced or not card.uuid or card.reserved_bytes is None or card.free_bytes is None:
@@ -107,7 +107,7 @@ def _visible(found: Sequence[DriverCard], environment: Mapping[str, str]) -> tup
 
 
 def _torch_build() -> str | None:
-    """What the installed torch was built for: `cuda` or `cpu`; None if it is something else, or cannot be told."""
+    """What the installed torch was built for: `cuda` or `cpu`; None if it is something else, or is unknown."""
     try:
         version = Path(str(importlib.metadata.distribution("torch").locate_file("torch/version.py")))
         text = version.read_text(encoding="utf-8")

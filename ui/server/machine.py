@@ -16,7 +16,7 @@ _TIMEOUT_S = 5.0  # whoever waits also looks at jobs
 
 
 class Cards:
-    """The cards, as their driver sees them; asked at most every two seconds, whoever wants to know."""
+    """The cards, as their driver sees them; queried at most every two seconds."""
 
     def __init__(self, program: str | None = None) -> None:
         self.program = program or find_program()

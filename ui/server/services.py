@@ -132,7 +132,7 @@ class Life:
                 return
 
     def _tell_machine(self) -> None:
-        """Tell open pages of this machine now and then; where no page is open, nobody asks the driver."""
+        """Send the state of this machine to open pages at intervals; without one, the driver is not queried."""
         now = time.monotonic()
         if self.services.hub.num_readers and now - self._told >= _MACHINE_S:
             self._told = now

@@ -82,7 +82,7 @@ class Store:
         """Open the file, or make it. With `is_new` what it holds is put aside first.
 
         Raises:
-            OSError, sqlite3.OperationalError: it is sound, as far as can be told, but cannot be opened now.
+            OSError, sqlite3.OperationalError: it seems intact, but cannot be opened now.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if is_new and self.path.exists():

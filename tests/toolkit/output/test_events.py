@@ -72,7 +72,7 @@ def _write_steps(path: Path, steps: range, *, file_bytes: int = 2_000, older_byt
             log.write("step", step=step, loss=0.5)
 
 
-def test_a_full_log_goes_on_in_a_new_file_and_every_event_is_read_once(tmp_path: Path) -> None:
+def test_a_full_log_continues_in_a_new_file_and_every_event_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     _write_steps(path, range(150))
     _write_steps(path, range(150, 200))
@@ -137,7 +137,7 @@ def test_a_reader_that_is_overtaken_by_a_new_file_reads_no_event_twice(tmp_path:
     assert seen == sorted(set(seen)) and seen[:20] == list(range(20))
 
 
-def test_a_log_killed_between_two_files_is_read_and_goes_on(tmp_path: Path) -> None:
+def test_a_log_killed_between_two_files_is_read_and_continued(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     _write_steps(path, range(10))
     path.rename(tmp_path / "events.1.jsonl")

@@ -31,10 +31,10 @@ class Task(Protocol):
     """Something done between steps. A request to stop cuts it short; see each method.
 
     Attributes:
-        wish: the command that asks for it, whether it is due or not; None if there is none.
+        command: the command that runs it although it is not due; None if there is none.
     """
 
-    wish: Command | None
+    command: Command | None
 
     def begin(self, step: int, stop: StopRequest) -> bool:
         """Work before the first step of this start, with `step` steps done. Returns whether there was any."""
@@ -62,7 +62,7 @@ class SaveTask:
         in_place: called before anything is written; raises FolderLost if the output folder is no longer the run's.
     """
 
-    wish: Command | None = "save"
+    command: Command | None = "save"
 
     def __init__(self, saver: Saver, stages: Stages, *, in_place: Callable[[], None] = lambda: None) -> None:
         self.saver = saver
@@ -87,14 +87,14 @@ class SaveTask:
             self.stages.warn(line)
         if plan.bundle is not None:
             self.saver.restore(plan.bundle, with_optimizer=plan.keeps_optimizer)
-            self.stages.tell(f"resuming from step {plan.step} ({plan.bundle.folder})")
+            self.stages.info(f"resuming from step {plan.step} ({plan.bundle.folder})")
         if plan.superseded:
             superseded, final = plan.superseded, self.saver.final_files
             new_folder = done_by_first(ranks, lambda: set_aside(self.saver.folder, superseded, others=final))
             steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
             self.stages.warn(f"checkpoints of steps that will be trained again ({steps}) were moved to {new_folder}")
         if plan.step >= num_steps:
-            self.stages.tell(f"all {num_steps} steps are done; raise train.steps to train further")
+            self.stages.info(f"all {num_steps} steps are done; raise train.steps to train further")
         return plan.step
 
     def begin(self, step: int, stop: StopRequest) -> bool:
@@ -170,7 +170,7 @@ class SampleTask:
         in_place: as in SaveTask.
     """
 
-    wish: Command | None = "sample"
+    command: Command | None = "sample"
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class SampleTask:
     def run(self, step: int, stop: StopRequest) -> None:
         """See Task. Draws nothing once a stop is requested: samples must not delay it."""
         if not self.sampler.settings.items:
-            self.stages.tell("no samples are drawn: the job has no sample prompts")
+            self.stages.info("no samples are drawn: the job has no sample prompts")
         elif not stop.requested:
             self._draw(step, stop)
 
@@ -219,13 +219,13 @@ class SampleTask:
         drawn: list[Sample] = []
         self.in_place()
 
-        def tell(sample: Sample) -> None:
+        def record(sample: Sample) -> None:
             drawn.append(sample)
             self._record(sample, step)
 
         try:
             with self.stages.progress.paused():
-                self.sampler.draw(step, stop, first=first, drawn=tell)
+                self.sampler.draw(step, stop, first=first, drawn=record)
         except OSError as error:
             if not is_disk_full(error):
                 raise

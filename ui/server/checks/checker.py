@@ -108,7 +108,7 @@ class Checker:
         return None
 
     def _of_same_parts(self, config: JobConfig | None) -> dict[str, Any] | None:
-        """What was found wrong a moment ago with a job of the same parts: whoever types on need not wait again."""
+        """What was found wrong a moment ago with a job of the same parts: typing on does not repeat the wait."""
         refused_at, facts = self._refused.get(_parts_key(config), (0.0, None))
         return facts if time.monotonic() - refused_at < _REFUSED_S else None
 

@@ -111,7 +111,7 @@ class Job:
             return ""
 
     def refresh(self, entry: Entry | None, waits: str = "") -> list[dict[str, Any]]:
-        """Look at the folder again. Returns the new events of a run that goes on."""
+        """Look at the folder again. Returns the new events if a run is in progress."""
         self.away = self._anchors.away(self.id)
         if self.away is not None:
             self._lose(self.away, entry)

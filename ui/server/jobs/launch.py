@@ -1,7 +1,7 @@
 """A start of a job by the page: its process, how it is known again after a restart, and its log.
 
-The process inherits a lock on `.ui.lock`. As long as it lives, and no longer, nobody can take that lock: whoever looks
-at the folder later knows without trusting a number, even if the server was killed before it wrote one down.
+The process inherits a lock on `.ui.lock`. As long as it lives, and no longer, nobody can take that lock: anything that
+looks at the folder later knows without trusting a number, even if the server was killed before it wrote one down.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _take(folder: Path, *, patience_s: float = 0.0, is_shared: bool = False) -> 
     """A handle that holds the folder's lock.
 
     Raises:
-        BlockingIOError: a process holds it, and goes on doing so: whoever only looks lets go at once.
+        BlockingIOError: a process holds it, and keeps it: a process that only looks releases it at once.
     """
     handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     if sys.platform == "win32":

@@ -105,7 +105,7 @@ class Registry:
             self._tell_rows()
 
     def look(self, *, everywhere: bool = False) -> None:
-        """Look at what is live, now and then at everything, and tell pages what is new."""
+        """Look at live jobs, at all of them less often, and send the changes to open pages."""
         now = time.monotonic()
         with self.lock:
             self.running.reap()
@@ -134,8 +134,8 @@ class Registry:
                 log.exception("%s cannot be looked at", job.folder)
 
     def run(self, stop: threading.Event, also: Callable[[], None] | None = None) -> None:
-        """Look until told to stop. What goes wrong with one look is logged, and the next one tries again."""
-        with self.lock:  # whoever asks for jobs waits until all have been looked at once; the page itself need not
+        """Look until asked to stop. An error is logged, and the next look tries again."""
+        with self.lock:  # requests for jobs wait until all have been looked at once; the page itself does not
             self.has_begun.set()
             self._look_at_all()
         while not stop.wait(self.poll_s):

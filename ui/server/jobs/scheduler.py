@@ -47,7 +47,7 @@ class Scheduler:
         self._kick.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Start what waits until told to stop. What goes wrong is logged, and tried again."""
+        """Start waiting jobs until asked to stop. Errors are logged, and the start is tried again."""
         while not stop.is_set():
             try:
                 if self.holds_lock():

@@ -1,4 +1,4 @@
-"""Jobs, the queue, and what is told of them as it happens."""
+"""Jobs, the queue, and the messages about them."""
 
 from __future__ import annotations
 
