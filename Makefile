@@ -1,9 +1,9 @@
 # make ui: the web page, at http://127.0.0.1:8675
 # make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
 # make quick: the tests that run no whole job, in two minutes: while you work
-# make test: lint, type check, spelling, all tests, in about twenty minutes: before you push; CI runs it
+# make test: lint, type check, spelling, all tests, in twelve minutes: before you push; CI runs it
 # make ui-test: of `make test`, what is about the web page
-# make torture: the long form of tests/reliability, up to an hour; SHARE=0.1 does a tenth of it
+# make torture: the long form of tests/reliability, and what is marked so; up to an hour; SHARE=0.1 does a tenth of it
 # make hooks: let git run the quick checks before each commit
 # make clean: remove the virtual environment and what the tools left behind
 
@@ -15,8 +15,9 @@ endif
 
 # processes of `make quick` and `make test`; each takes up to 2 GB
 WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: ui demo quick test ui-test torture hooks clean
+.PHONY: ui demo quick test lint page ui-test torture hooks clean
 .DEFAULT_GOAL := demo
 SHARE := 1
 
@@ -31,9 +32,14 @@ demo:
 
 quick:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow" -p no:schemathesis
 
 test:
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	$(MAKE) --jobs=2 lint page
+	$(PYTEST)
+
+lint:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,19 +48,20 @@ test:
 	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python scripts/write_vram_docs.py --check
 	$(BIN)/python scripts/write_ui_files.py --check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/ui
-	$(MAKE) ui-test
 
-ui-test:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+page:
 	@sh .ci/browser
 	cd ui && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
 	git diff --exit-code --stat ui/dist
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/ui
+
+ui-test: page
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	$(PYTEST) tests/ui
 
 torture:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
 	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
+	TORTURE=$(SHARE) $(PYTEST) -m torture
 
 hooks:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt

@@ -1,6 +1,11 @@
 """The command line: reads job files, runs them one after another, and prints how they ended."""
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+import gc
+
+gc.disable()  # while modules are imported, which leave no garbage: a tenth of the time of a check
 
 import argparse
 import contextlib
@@ -33,6 +38,9 @@ from toolkit.runtime.threads import share_cores
 from toolkit.section import has_key
 from toolkit.train.resume import ResumeChoice
 from toolkit.version import VERSION
+
+gc.enable()
+gc.freeze()
 
 UI_PACKAGES = ("fastapi", "uvicorn")
 EXIT_CODES = """\

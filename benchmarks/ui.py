@@ -87,7 +87,7 @@ def main() -> None:
         rows += _start(server, "empty")
         rows.append(("RSS idle, empty", f"{server.rss_mb:.0f} MB", "90 MB"))
         for count, goal in ((60, "200 ms"), (1000, "500 ms")):
-            text = _job(folder, count)
+            text = job(folder, count)
             first, *times = [
                 _timed(functools.partial(server.ask, "POST", "/api/check", {"yaml": text})) for _ in range(21)
             ]
@@ -157,7 +157,8 @@ def _p95(times: list[float]) -> float:
     return statistics.quantiles(times, n=20)[-1]
 
 
-def _job(folder: Path, num_images: int) -> str:
+def job(folder: Path, num_images: int) -> str:
+    """The text of a job `bench` that trains the tiny model on flat pictures."""
     images = folder / f"images_{num_images}"
     images.mkdir()
     for index in range(num_images):
@@ -177,7 +178,7 @@ def _job(folder: Path, num_images: int) -> str:
 
 def _fill(folder: Path, num_jobs: int, num_samples: int, log_mb: int) -> None:
     """A store as it is after a year."""
-    text = _job(folder, 1)
+    text = job(folder, 1)
     events = [{"time": 1.0, "kind": "job", "name": "x", "arch": "flux2_tiny", "steps": 1000}]
     events += [{"time": float(n), "kind": "step", "step": n, "loss": 0.5, "lr": 1e-4, "step_s": 1} for n in range(1000)]
     lines = "".join(json.dumps(event) + "\n" for event in events)

@@ -25,7 +25,7 @@ class LastRun:
         started: seconds since 1970; None if the record does not say.
         ended: the same, of its end; None while it runs, and if it ended without a word.
         first_step: the step that it went on from; None if it did not come so far.
-        error: why it ended, as the user was told; None if nothing went wrong.
+        error: why it ended, as shown to the user; None if nothing went wrong.
     """
 
     name: str

@@ -23,9 +23,9 @@ from toolkit.output.alive import this_process
 from toolkit.output.bundles import newest_bundle
 from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog, append_event
-from toolkit.output.lock import FolderInUse, RunLock, holder
+from toolkit.output.lock import FolderInUse, FolderLost, RunLock, holder
 from toolkit.output.run_record import RunRecord, start_name, write_end
-from toolkit.parallel.ranks import Ranks, find_ranks
+from toolkit.parallel.ranks import Ranks, done_by_first, find_ranks
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.watch import Watch
@@ -129,12 +129,12 @@ class Job:
                 for checked in checks:
                     self._run_process(checked, stop, since_ns)
         except Interrupted as reason:
-            self._tell(str(reason))
+            self._print_error(str(reason))
             return "interrupted"
         except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
-            self._tell(_explained(error))
-            if status == "failed" and not isinstance(error, FolderInUse):
-                self._tell("\n".join(self.resume_hint(error)))
+            self._print_error(_explained(error))
+            if status == "failed" and not isinstance(error, FolderInUse | FolderLost):
+                self._print_error("\n".join(self.resume_hint(error)))
             return status if isinstance(error, UserError) else "failed"
         return "done"
 
@@ -151,7 +151,7 @@ class Job:
         try:
             for checked in self.checks():
                 if checked.problems:
-                    self._tell(checked.refusal)
+                    self._print_error(checked.refusal)
                     ending = {"status": "refused", "error": self.config.redact(checked.refusal)}
                     return None
                 for line in checked.lines:
@@ -171,9 +171,10 @@ class Job:
 
     def _run_process(self, checked: Checked, stop: StopRequest, since_ns: int) -> None:
         process = find_processes()[checked.start.config.type].extension.get_process()
-        is_first = self.ranks.is_first
-        with self._recorded(checked.start, stop, since_ns) if is_first else contextlib.nullcontext() as record:
-            self.ranks.barrier()  # nobody touches the folder before the first rank has its lock
+        with contextlib.ExitStack() as stack:
+            recorded = self._recorded(checked.start, stop, since_ns)
+            # nobody touches the folder before the first rank has its lock
+            record = done_by_first(self.ranks, lambda: stack.enter_context(recorded))
             process(checked, record).run(stop)
 
     @contextlib.contextmanager
@@ -183,7 +184,11 @@ class Job:
         with RunLock(folder) as lock:
             if lock.notice:
                 print(lock.notice)
-            with RunRecord(folder, self._start_facts(config)) as record, Watch(folder, stop, since_ns=since_ns):
+            facts = self._start_facts(config)
+            with (
+                RunRecord(folder, facts, in_place=lock.must_be_in_place) as record,
+                Watch(folder, stop, since_ns=since_ns),
+            ):
                 try:
                     yield record
                 except Interrupted as reason:
@@ -191,6 +196,8 @@ class Job:
                     raise
                 except KeyboardInterrupt:
                     record.ends("stopped at once")
+                    raise
+                except FolderLost:  # the log of that name, if there is one, is another run's
                     raise
                 except Exception as error:
                     record.ends("failed", error=self.config.redact(f"{type(error).__name__}: {error}"))
@@ -224,7 +231,7 @@ class Job:
         hint = "Once that is fixed, continue with" if is_fixable else "To continue, run"
         return [*lines, f"{hint}:  {self.command}"]
 
-    def _tell(self, text: str) -> None:
+    def _print_error(self, text: str) -> None:
         print(self.config.redact(f"\n{text}"), file=sys.stderr)
 
     def _write_error(self, folder: Path, error: Exception) -> None:

@@ -61,7 +61,7 @@ def _row(name: str, qtype: Qtype, figures: dict[str, dict[str, dict[str, float]]
     return [
         f"`{name}`",
         qtype.source,
-        qtype.says,
+        qtype.summary,
         f"{qtype.bits_per_weight:g}",
         f"{errors['error_gaussian']:.1%}",
         f"{errors['error_tiny_model']:.1%}",

@@ -45,7 +45,7 @@ def _api() -> list[type[BaseModel]]:
 def _options() -> str:
     cards = read_cards(tuple(root for root in ROOTS if root.is_built_in)).cards.values()
     families = sorted({card.family for card in cards})
-    quantized = [{"value": name, "label": row.says} for name, row in QTYPES.items()]
+    quantized = [{"value": name, "label": row.summary} for name, row in QTYPES.items()]
     jobs = [
         {"value": uid, "label": f"{kind.extension.name} ({uid})"} for uid, kind in built_in_processes().by_uid.items()
     ]

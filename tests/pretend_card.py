@@ -14,10 +14,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+from tests.contract.models import shorten_texts
 
 NAME = "card"
 TorchGenerator = torch.Generator
@@ -32,7 +35,7 @@ everything, operators = torch.library.Library("_", "IMPL"), torch.library.Librar
 
 
 class CardTensor(torch.Tensor):
-    """A tensor that is said to be on the card.
+    """A tensor that claims to be on the card.
 
     Attributes:
         held: the tensor that it really is.
@@ -68,7 +71,7 @@ class CardTensor(torch.Tensor):
 
 
 class Generator(TorchGenerator):
-    """Stands in for torch's own, and remembers of which device each is said to be.
+    """Stands in for torch's own, and records the device that each claims.
 
     Attributes:
         is_on_card: by where it lies; operations are given another object for the same one.
@@ -175,8 +178,9 @@ def _lowered(function: Any) -> Callable[..., Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """run.py, with `device: auto` and `device: cuda` standing for the card."""
+    """run.py with short texts, and with `device: auto` and `device: cuda` standing for the card."""
     register()
+    shorten_texts(pytest.MonkeyPatch())
     torch.Generator = Generator  # type: ignore[misc]
     import run
     from jobs.process import BaseSDTrainProcess, training_check

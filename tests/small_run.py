@@ -102,7 +102,7 @@ class SmallRun:
 
 
 def texts(folder: Path) -> list[str]:
-    """What the run told its user."""
+    """The messages that the run showed to its user."""
     return [event["text"] for event in read_events(folder / "events.jsonl") if "text" in event]
 
 

@@ -375,7 +375,7 @@ def _runs_data(node: ast.AST) -> str | None:
     return None
 
 
-def test_model_libraries_are_told_never_to_run_code_of_a_model_folder() -> None:
+def test_model_libraries_never_run_code_of_a_model_folder() -> None:
     silent = []
     for path in python_files():
         for node in ast.walk(tree_of(path)):

@@ -10,7 +10,7 @@ UNLOADED = "train.unload_text_encoder=true"
 
 
 def test_an_unloaded_encoder_with_cached_texts_trains_the_captions(tmp_path: Path) -> None:
-    """Three runs of one step, as only a loss tells what a step was given."""
+    """Three runs of one step, as only the loss shows what a step was given."""
     first_sample = {"format": "png", "width": 32, "height": 32, "sample_steps": 1, "prompts": ["a red circle"]}
     found = {}
     for name, overrides in {

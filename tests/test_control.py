@@ -1,4 +1,4 @@
-"""Whole runs of the tiny model that are told what to do while they are under way."""
+"""Whole runs of the tiny model that receive commands while they are running."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def _events(output: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(output / "events.jsonl") if event["kind"] == kind]
 
 
-class _Told(StopRequest):
-    """Of a run that is sent commands when it first looks for them, after its first step."""
+class _SendsCommands(StopRequest):
+    """Sends commands to its own run when that first looks for them, after its first step."""
 
     def __init__(self, output: Path, *commands: str) -> None:
         super().__init__()
-        self.output, self.commands = output, list(commands)
-        look = self.wishes.look
+        self.output, self.unsent = output, list(commands)
+        look = self.commands.look
 
         def send_first() -> None:
-            while self.commands:
-                send(self.output, self.commands.pop(0))  # type: ignore[arg-type]
+            while self.unsent:
+                send(self.output, self.unsent.pop(0))  # type: ignore[arg-type]
             look()
 
-        self.wishes.look = send_first  # type: ignore[method-assign]
+        self.commands.look = send_first  # type: ignore[method-assign]
 
 
-def test_a_run_saves_draws_and_stops_when_it_is_told_to(tmp_path: Path) -> None:
+def test_a_run_saves_samples_and_stops_on_command(tmp_path: Path) -> None:
     sample = {"sample_every": 0, "prompts": ["a red circle --seed 3 --m 0.5"]}
     options: dict[str, Any] = {"sample": sample, "save": {"save_every": 0}}
     options["train"] = {"disable_sampling": False, "skip_first_sample": True}
     job, output = write_job(tmp_path, **options), tmp_path / "output" / "job"
-    assert run_job(job, _Told(output, "save", "sample")).status == "done"
+    assert run_job(job, _SendsCommands(output, "save", "sample")).status == "done"
     assert [event["step"] for event in _events(output, "checkpoint") if event["state"] == "written"] == [1, 6]
     first, last = _events(output, "checkpoint")
     assert (first["path"], first["final"], last["path"], last["final"]) == (
@@ -61,13 +61,13 @@ def test_a_run_saves_draws_and_stops_when_it_is_told_to(tmp_path: Path) -> None:
 
     other = tmp_path / "other"
     other.mkdir()
-    told = other / "output" / "job"
+    stopped = other / "output" / "job"
     job = write_job(other, **options)
-    assert run_job(job, _Told(told, "stop")).status == "interrupted"
-    (end,) = _events(told, "end")
+    assert run_job(job, _SendsCommands(stopped, "stop")).status == "interrupted"
+    (end,) = _events(stopped, "end")
     assert (end["status"], end["exit_code"], end["step"]) == ("interrupted", 130, 1)
     assert run_job(job).status == "done"
-    assert losses(told) == losses(output)
+    assert losses(stopped) == losses(output)
 
 
 def test_the_events_of_a_start_carry_its_name_and_its_check(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_the_command_line_stops_a_run_in_a_stage_before_training(tmp_path: Path)
         while time.monotonic() < deadline and not (output / "events.jsonl").exists():
             time.sleep(0.1)
         time.sleep(1)
-        told = subprocess.run([sys.executable, "run.py", "--tell", str(output), "stop"], cwd=ROOT)
-        assert told.returncode == 0
+        sent = subprocess.run([sys.executable, "run.py", "--tell", str(output), "stop"], cwd=ROOT)
+        assert sent.returncode == 0
         _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "Stopped while encoding captions" in errors

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.models import MakeTiny, find_maker
+from tests.contract.models import MakeTiny, find_maker, shorten_texts
 from tests.tiny import ROOT, TINY, losses, run_job, write_dataset, write_job
 from toolkit.cards import find_cards
 from toolkit.config import load_job
@@ -77,6 +77,12 @@ def _jobs_of_models() -> dict[str, Callable[[Path], dict[str, Any]]]:
 
 def _job_of_model(arch: str, make_tiny: MakeTiny, folder: Path) -> dict[str, Any]:
     return {"model": {"arch": arch, **make_tiny(folder)}}
+
+
+@pytest.fixture(autouse=True)
+def _short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the process of the card."""
+    shorten_texts(monkeypatch)
 
 
 @pytest.fixture(scope="module")

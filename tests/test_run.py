@@ -275,7 +275,7 @@ def test_a_fault_of_ours_shows_its_traceback_and_is_logged(run: Run, job: Write,
     assert "ZeroDivisionError" in event["traceback"]
 
 
-def test_whoever_finds_a_dead_run_reads_what_is_safe_and_how_to_continue(run: Run, job: Write) -> None:
+def test_a_dead_run_leaves_word_of_what_is_safe_and_how_to_continue(run: Run, job: Write) -> None:
     path = job("Crashes")
     _, _, err = run("--set", "train.steps=20", "--from-step", "3", path)
     assert f"The run in {Path('out') / 'my_Crashes'} has stopped; it has no checkpoint yet." in err
@@ -308,7 +308,7 @@ def test_a_killed_run_is_known_as_such(start: Start, run: Run, job: Write, tmp_p
 
 
 @pytest.mark.parametrize("arguments", [("--resume", "none", "--from-step", "3"), ("--resume", "a", "other.yaml")])
-def test_wishes_that_contradict_each_other_are_a_usage_error(run: Run, job: Write, arguments: tuple[str, ...]) -> None:
+def test_options_that_contradict_each_other_are_a_usage_error(run: Run, job: Write, arguments: tuple[str, ...]) -> None:
     assert run(job("Works"), *arguments)[0] == 2
 
 
@@ -326,7 +326,7 @@ def test_a_failure_ends_the_queue(run: Run, job: Write) -> None:
     assert "my_Works       not started" in out
 
 
-def test_with_recover_the_queue_goes_on_and_the_exit_code_still_tells(run: Run, job: Write) -> None:
+def test_with_recover_the_queue_continues_and_the_exit_code_is_still_that_of_a_failure(run: Run, job: Write) -> None:
     code, out, _ = run("-r", job("CannotGoOn"), job("Works"))
     assert code == 1
     assert "my_CannotGoOn  failed" in out

@@ -106,7 +106,7 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(variant: str, 
     assert _equal(whole / "output" / "job" / "job.safetensors", parts / "output" / "job" / "job.safetensors")
 
 
-def test_a_run_whose_newest_state_is_broken_goes_on_from_the_one_before(tmp_path: Path) -> None:
+def test_a_run_whose_newest_state_is_broken_resumes_from_the_one_before(tmp_path: Path) -> None:
     job = write_job(tmp_path, save={"save_every": 2})
     assert run_job(job).status == "done"
     output = tmp_path / "output" / "job"

@@ -1,4 +1,4 @@
-"""Which tests `make quick` leaves out: those of whole runs, and the few others that take seconds, each with its reason.
+"""Which tests `make quick` leaves out: whole runs, and others that take seconds or start programs, with the reason.
 
 A new one stands here or has `@pytest.mark.slow`. Names are those of files from `tests/`, or of a test in a file; a
 renamed one is noticed by `tests/test_tree.py`.
@@ -6,13 +6,21 @@ renamed one is noticed by `tests/test_tree.py`.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+
+IS_TORTURE = bool(os.environ.get("TORTURE"))  # `make torture`
+
+_TESTS = Path(__file__).resolve().parent
 
 # Whole jobs are run in them, stopped, or killed.
 WHOLE_RUNS = (
     "contract/test_jobs.py",
     "extensions_built_in/flux/test_whole_runs.py",
     "extensions_built_in/flux2/test_matrix.py",
+    "jobs/test_ranks.py",
     "reliability/bad_inputs/test_places.py",
     "reliability/bad_inputs/test_quantized_cache.py",
     "reliability/bad_inputs/test_restarts.py",
@@ -23,6 +31,8 @@ WHOLE_RUNS = (
     "reliability/test_long_run.py",
     "reliability/test_planted_bugs.py",
     "reliability/test_signal_in_a_save.py",
+    "test_caption_jobs.py",
+    "test_control.py",
     "test_demo.py",
     "test_lora_jobs.py",
     "test_memory_jobs.py",
@@ -30,13 +40,26 @@ WHOLE_RUNS = (
     "test_reference_training.py",
     "test_training.py",
     "ui/server/test_life.py",
-    "toolkit/quantize/test_quantized_training.py::test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses",
-    "toolkit/quantize/test_quantized_training.py::test_no_cache_leaves_nothing_behind",
+    "toolkit/output/test_unowned.py::test_a_whole_job_keeps_the_lora_and_the_job_file_of_the_run_before",
+    "toolkit/train/test_disk_faults.py",
+    "toolkit/train/test_exact_resume.py",
+    "toolkit/train/test_finished.py",
     "toolkit/plan/test_out_of_memory.py::test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint",
 )
 
 # What takes seconds without being one.
 SLOW = {
+    "contract/test_precisions.py": "nine pairs of precisions for every model, and fp16 is slow on a CPU",
+    "scripts/flux2_tiny/test_edits.py": "hundreds of pictures are drawn and judged",
+    "scripts/flux2_tiny/test_judge.py": "hundreds of pictures are drawn and judged",
+    "scripts/flux2_tiny/test_text.py": "a probe learns to read the embeddings of thousands of captions",
+    "test_memory_check.py": "predictions are measured with runs",
+    "test_run.py": "each test starts a process or several",
+    "toolkit/quantize/test_quantized_training.py": "steps are trained with every quantized format",
+    "toolkit/runtime/test_device_probe.py": "programs are started that import torch",
+    "toolkit/runtime/test_stop.py": "each test starts a process, and ends it",
+    "toolkit/train/test_feeder.py": "epochs of pictures are encoded",
+    "toolkit/weights/test_hub.py": "each test starts a process, and a hub that it asks",
     "ui/browser/test_browser.py": "a browser, a server and runs",
     "ui/simple/test_page.py": "a browser, a server and a real run",
     "ui/server/test_fuzz.py": "hundreds of requests for every route",
@@ -71,9 +94,16 @@ SLOW = {
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Mark what stands here as slow."""
+    """Mark what stands here as slow, and skip what only `make torture` runs."""
     names = (*WHOLE_RUNS, *SLOW)
     for item in items:
         place = item.nodeid.partition("[")[0].removeprefix("tests/")
         if any(place == name or place.startswith(f"{name}::") for name in names):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("torture") and not IS_TORTURE:
+            item.add_marker(pytest.mark.skip(reason="`make torture` runs it"))
+
+
+def is_slow(path: Path) -> bool:
+    """Whether every test in a file is slow: it need not even be imported where none of them is wanted."""
+    return path.is_relative_to(_TESTS) and path.relative_to(_TESTS).as_posix() in {*WHOLE_RUNS, *SLOW}

@@ -35,13 +35,13 @@ class Sign:
     """How the transformer of a variant differs from the weights to train, to recognise it under any name.
 
     Attributes:
-        says: the difference in words for users, such as "have no guidance embedding".
+        difference: in words for users, such as "have no guidance embedding".
         config: an entry of its `config.json` as (key, value).
         absent: suffix of the name of a tensor that only the weights to train have, in a file of the released layout.
         present: suffix of the name of a tensor that both have.
     """
 
-    says: str
+    difference: str
     config: tuple[str, Any]
     absent: str
     present: str

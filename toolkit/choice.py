@@ -20,7 +20,7 @@ class Choice:
 
     Attributes:
         target: what the name stands for, as `module:name`.
-        says: one line of documentation.
+        summary: one line of documentation.
         spellings: other spellings that are accepted in job files, in lower case.
         params: the section with the settings of this choice; None if it has none.
         elsewhere: names that other programs use for this choice, in lower case, each with how to write it here. They
@@ -28,7 +28,7 @@ class Choice:
     """
 
     target: str
-    says: str
+    summary: str
     spellings: tuple[str, ...] = ()
     params: type[Section] | None = None
     elsewhere: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -26,12 +26,15 @@ class DtypeChoice(Choice):
 
 DTYPES = {
     "bf16": DtypeChoice(
-        "torch:bfloat16", says="The range of fp32, 8 bits of precision.", spellings=("bfloat16",), num_bytes=2
+        "torch:bfloat16", summary="The range of fp32, 8 bits of precision.", spellings=("bfloat16",), num_bytes=2
     ),
     "fp16": DtypeChoice(
-        "torch:float16", says="11 bits of precision; overflows above 65504.", spellings=("float16", "half"), num_bytes=2
+        "torch:float16",
+        summary="11 bits of precision; overflows above 65504.",
+        spellings=("float16", "half"),
+        num_bytes=2,
     ),
-    "fp32": DtypeChoice("torch:float32", says="24 bits of precision.", spellings=("float32", "float"), num_bytes=4),
+    "fp32": DtypeChoice("torch:float32", summary="24 bits of precision.", spellings=("float32", "float"), num_bytes=4),
 }
 Dtype = Annotated[str, ChoiceOf(DTYPES)]
 

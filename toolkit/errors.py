@@ -82,7 +82,7 @@ class Mistakes:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """A check in this `with` block may raise UserError; what comes after the block goes on."""
+        """A check in this `with` block may raise UserError; execution continues after the block."""
         try:
             yield
         except UserError as error:

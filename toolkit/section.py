@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _T = TypeVar("_T")
 
+# Reading the metadata of every installed library, in search of plugins for pydantic, takes as long as a whole check.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 
 class Section(BaseModel):
     """One mapping of a job file. Unknown keys are errors, values cannot change after loading.
@@ -25,7 +29,10 @@ class Section(BaseModel):
             keys is off, the other one counts.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    # A section is built as part of the one that it is in: alone it would be built a second time.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, defer_build=True
+    )
 
     aliases: ClassVar[Mapping[str, str]] = {}
     off_aliases: ClassVar[Mapping[str, Any]] = {}

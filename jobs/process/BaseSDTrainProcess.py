@@ -58,10 +58,10 @@ class BaseSDTrainProcess(BaseProcess):
                 out.stages.warn(notice)
             if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
-                    out.stages.tell(line)
+                    out.stages.info(line)
                 done_by_first(ranks, lambda: self._tidy(resume, out))
                 return
-            model = make_model(checked, notify=out.stages.tell, count=out.stages.count)
+            model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             model.check_access()
             encoded = encode_all(checked, model, out, stop)
             with out.stages.stage(TRAIN.name):
@@ -82,13 +82,13 @@ class BaseSDTrainProcess(BaseProcess):
             model.load(resident.component)
         model.load(TRAIN.component)
         if (offloading := model.loader.describe(TRAIN.component)) is not None:
-            out.stages.tell(offloading)
+            out.stages.info(offloading)
 
     def _learner(self, model: BaseModel, out: Output) -> Learner:
         """The loaded model, ready for its first step."""
         train, draws = self.config.train, Draws(self.config.training_seed)
         weights = self.make_trainable(model, draws)
-        out.stages.tell(weights.describe())
+        out.stages.info(weights.describe())
         if train.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         assert model.transformer is not None

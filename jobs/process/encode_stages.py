@@ -97,4 +97,4 @@ def _encode(
             raise Interrupted(stage.stopped)
         num_new += encoder.add(item, folder=folder)
         out.stages.count(number, len(items), stage.counted)
-    out.stages.tell(f"{num_new} {stage.counted} encoded" if num_new else f"all {stage.counted} were cached")
+    out.stages.info(f"{num_new} {stage.counted} encoded" if num_new else f"all {stage.counted} were cached")

@@ -32,7 +32,7 @@ _SAFETENSORS = (".safetensors", ".sft")
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What intact model files tell about a model.
+    """What intact files say about a model.
 
     Attributes:
         num_weights: number of weights of the transformer in local files; None if the files are on the hub.

@@ -15,6 +15,8 @@ from pathlib import Path
 from jobs.process.start import Start
 from toolkit.files import write_text
 from toolkit.output.events import EventLog, SilentLog
+from toolkit.output.lock import FolderLost
+from toolkit.output.run_record import EXIT_CODES, RunRecord
 from toolkit.plan.memory_plan import Plan
 from toolkit.plan.out_of_memory import explain_out_of_memory
 from toolkit.runtime.device_probe import find_device
@@ -39,6 +41,17 @@ class Output:
     progress: Progress
     stages: Stages
     log_dir: Path | None
+
+    def must_be_in_place(self, record: RunRecord) -> None:
+        """Raise FolderLost if the folder is no longer the run's; the log, wherever it is now, then says so."""
+        try:
+            record.in_place()
+        except FolderLost as lost:
+            error = type(lost).__name__
+            self.events.write("error", error=error, message=self.stages.redact(str(lost)), traceback="")
+            message, code = self.stages.redact(f"{error}: {lost}"), EXIT_CODES["failed"]
+            self.events.write("end", run=record.run, status="failed", exit_code=code, step=None, error=message)
+            raise
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
-from toolkit.config import TrainingProcessConfig
+from toolkit.config import SampleItem, TrainingProcessConfig
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.run_record import RunRecord
@@ -61,13 +62,14 @@ class TrainStage:
         objective = OBJECTIVES[train.objective].load().from_config(train)
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
         metadata = self._metadata_at(feeder)
-        save = SaveTask(self._saver(metadata, resume), out.stages)
+        save = SaveTask(self._saver(metadata, resume), out.stages, in_place=self._must_be_in_place)
         sample = SampleTask(
             self._sampler(self.encoded.prompts, metadata),
             config.sample,
             out.stages,
             is_first_skipped=train.skip_first_sample,
             is_first_forced=train.force_first_sample,
+            in_place=self._must_be_in_place,
         )
         with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=config.logging.log_every) as recorder:
             start = save.resume(resume, train.steps, ranks)
@@ -79,6 +81,11 @@ class TrainStage:
                 progress=out.progress,
                 ranks=ranks,
             ).run(start, train.steps, stop)
+
+    def _must_be_in_place(self) -> None:
+        """Raise FolderLost if the output folder is no longer the run's."""
+        if self.record is not None:
+            self.out.must_be_in_place(self.record)
 
     def _metadata_at(self, feeder: Feeder) -> Callable[[int], dict[str, str]]:
         """What files and pictures say of the training at a step."""
@@ -111,12 +118,17 @@ class TrainStage:
             format=config.sample.format,
             first_format=(config.first_sample or config.sample).format,
         )
+
+        def describe(item: SampleItem, step: int) -> dict[str, Any]:
+            self._must_be_in_place()  # a round may take long, and the next thing is to write a file
+            return sample_info(item, step, metadata(step), start.job.redact)
+
         return Sampler(
             self.learner,
             prompts,
             settings,
             folder=start.output_folder / "samples",
-            describe=lambda item, step: sample_info(item, step, metadata(step), start.job.redact),
+            describe=describe,
         )
 
     def _metadata(self, step: int, epoch: int, base: BaseWeights) -> dict[str, str]:

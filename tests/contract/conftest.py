@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contract.models import find_maker
+from tests.contract.models import find_maker, shorten_texts
 from toolkit.cards import find_cards
 from toolkit.config import ModelConfig
 from toolkit.models.base_model import BaseModel
@@ -45,6 +45,12 @@ class Models:
         for component in components:
             model.load(component)  # type: ignore[arg-type]
         return model
+
+
+@pytest.fixture
+def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests to which the length of a text makes no difference."""
+    shorten_texts(monkeypatch)
 
 
 @pytest.fixture(scope="session")

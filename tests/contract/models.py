@@ -7,11 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import layouts
 from tests.tiny import TINY
 from tests.tiny_flux import make_tiny_flux
 from toolkit.cards import read_cards
 from toolkit.extension import import_package
+from toolkit.util.get_model import model_classes
 
 # The `model` section of a job that uses a small model of this arch, whose files go to the folder.
 MakeTiny = Callable[[Path], dict[str, Any]]
@@ -39,6 +42,12 @@ BUILT_IN: dict[str, MakeTiny] = {
     "flux2_klein_9b_kv": _klein,
     "flux2_tiny": lambda folder: {"name_or_path": str(TINY)},
 }
+
+
+def shorten_texts(patch: pytest.MonkeyPatch) -> None:
+    """Give every model 32 tokens for a text instead of up to 512, which take most of the time of a tiny job."""
+    for model in model_classes().values():
+        patch.setattr(model, "max_text_tokens", 32)
 
 
 def find_maker(arch: str) -> MakeTiny | None:

@@ -1,4 +1,4 @@
-"""Whole jobs: a LoRA and a full fine-tune of every model, stopped and gone on with."""
+"""Whole jobs: a LoRA and a full fine-tune of every model, stopped and resumed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from jobs.job import Job
 from tests.tiny import run_job, write_job
 from toolkit.config import load_job
 from toolkit.weights.tensor_files import read_tensors
+
+pytestmark = pytest.mark.usefixtures("short_texts")
 
 LORA: dict[str, Any] = {"network": {"type": "lora", "linear": 2}}
 FULL: dict[str, Any] = {"network": None}
@@ -30,7 +32,7 @@ def _run(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", [LORA, FULL], ids=["lora", "full"])
-def test_a_job_goes_on_to_where_an_unbroken_one_ends(
+def test_a_resumed_job_ends_where_an_uninterrupted_one_ends(
     model_section: dict[str, Any], kind: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "unbroken").mkdir()

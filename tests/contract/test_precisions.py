@@ -43,6 +43,7 @@ def parts(model_section: dict[str, Any]) -> Parts:
     return found
 
 
+@pytest.mark.usefixtures("short_texts")
 @pytest.mark.parametrize(("dtype", "te_dtype", "vae_dtype"), SETTINGS)
 def test_every_pair_of_precisions_trains_and_draws(
     dtype: str, te_dtype: str, vae_dtype: str, model_section: dict[str, Any], parts: Parts, tmp_path: Path

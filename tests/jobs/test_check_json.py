@@ -22,7 +22,7 @@ def _check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, di
     return code, document
 
 
-def test_a_sound_job_is_told_as_the_value_that_the_run_takes(
+def test_a_sound_job_is_printed_as_the_value_that_the_run_uses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, document = _check(capsys, str(write_job(tmp_path)))
@@ -102,7 +102,7 @@ def test_what_the_check_finds_in_files_has_the_line_that_names_them(
     assert "folder_path" in job.read_text().splitlines()[problem["line"] - 1]
 
 
-def test_what_has_changed_since_the_checkpoint_is_told_with_what_it_does_to_the_training(
+def test_changes_since_the_checkpoint_are_listed_with_their_effect_on_the_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = write_job(tmp_path)

@@ -20,12 +20,12 @@ from toolkit.runtime.stop import StopRequest
         (["failed", "interrupted"], 1),
     ],
 )
-def test_the_exit_code_tells_the_worst_that_happened(statuses: list[Status], code: int) -> None:
+def test_the_exit_code_is_that_of_the_worst_ending(statuses: list[Status], code: int) -> None:
     results = [JobResult("job", status, 1.0, ()) for status in statuses]
     assert exit_code(results, StopRequest()) == code
 
 
-def test_jobs_not_started_because_of_a_wish_to_stop_are_an_interruption() -> None:
+def test_jobs_not_started_because_of_a_request_to_stop_are_an_interruption() -> None:
     stop = StopRequest()
     stop.request()
     assert exit_code([JobResult("job", "done", 1.0, ()), JobResult("next", "not started", 0.0, ())], stop) == 130

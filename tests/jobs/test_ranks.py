@@ -1,4 +1,4 @@
-"""A whole training run of two ranks: who writes, who moves files, and what a bundle says of it."""
+"""A whole training run of two ranks: who writes, who moves files, and what a bundle records."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.toolkit.parallel.fake_ranks import run_ranks
 from toolkit.config import load_job
 from toolkit.output.bundles import find_bundles
 from toolkit.output.events import read_events
+from toolkit.output.lock import RunLock
 from toolkit.output.run_record import RUNS_FILE, read_runs
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumeChoice
@@ -90,7 +91,7 @@ def test_a_bundle_and_a_file_count_the_batches_of_all_ranks(alone: Path, togethe
     assert infos[0]["epoch"] > 0
 
 
-def test_one_process_goes_on_from_a_bundle_of_two_and_two_from_one_of_one(tmp_path: Path, alone: Path) -> None:
+def test_one_process_resumes_from_a_bundle_of_two_and_two_from_one_of_one(tmp_path: Path, alone: Path) -> None:
     expected = pytest.approx(losses(alone), rel=1e-4)
     assert _run(_job(tmp_path / "a", steps=2)) == ["done", "done"]
     assert run_job(_job(tmp_path / "a", gradient_accumulation=2)).status == "done"
@@ -107,7 +108,7 @@ def test_another_number_of_batches_for_each_step_is_refused(tmp_path: Path, caps
     assert "train.gradient_accumulation: 2 -> 1" in capsys.readouterr().err
 
 
-def test_steps_that_are_made_again_are_moved_and_spoken_of_once(
+def test_steps_that_are_repeated_are_moved_and_reported_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _job(tmp_path)
@@ -115,3 +116,14 @@ def test_steps_that_are_made_again_are_moved_and_spoken_of_once(
     assert _run(path, resume=ResumeChoice("none")) == ["done", "done"]
     assert len(list((tmp_path / "output" / "job" / "superseded").iterdir())) == 1
     assert capsys.readouterr().err.count("were moved to") == 1
+
+
+def test_a_failure_of_the_first_rank_ends_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, output = _job(tmp_path, steps=2), tmp_path / "output" / "job"
+    with RunLock(output):
+        assert _run(path) == ["failed", "failed"]
+    assert "FirstRankFailed" in capsys.readouterr().err
+    assert _run(path) == ["done", "done"]
+    (output / "superseded").write_text("in the way of the folder that step 2 is moved to")
+    assert _run(path, resume=ResumeChoice("none")) == ["failed", "failed"]
+    assert "FirstRankFailed" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def folder(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "job")
 
 
-def test_it_tells_runs_last_step_and_bundles(folder: Path) -> None:
+def test_it_shows_runs_last_step_and_bundles(folder: Path) -> None:
     text = "\n".join(status(folder))
     assert "no run is using it" in text
     assert "last step recorded: 6" in text
@@ -43,7 +43,7 @@ def test_it_tells_runs_last_step_and_bundles(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_it_tells_what_is_broken_gone_and_in_use(folder: Path) -> None:
+def test_it_shows_what_is_broken_gone_and_in_use(folder: Path) -> None:
     weights = folder / "state" / "000000004" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     (folder / "state" / "000000006" / "manifest.json").unlink()

@@ -13,7 +13,7 @@ from toolkit.output.lock import RunLock
 from toolkit.runtime.control import ControlFolder
 
 
-def test_the_run_that_uses_the_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_that_uses_the_folder_gets_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunLock(tmp_path):
         assert run.main(["--tell", str(tmp_path), "stop"]) == 0
         assert ControlFolder(tmp_path).take() == ["stop"]

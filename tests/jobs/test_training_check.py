@@ -66,7 +66,7 @@ def test_images_samples_model_files_and_network_are_judged_in_one_round(tmp_path
         assert any(what in notice for notice in checked.notices) and what in checked.refusal
 
 
-def test_filters_that_leave_nothing_and_a_start_of_another_rank_are_told_together(tmp_path: Path) -> None:
+def test_filters_that_leave_nothing_and_a_start_of_another_rank_are_reported_together(tmp_path: Path) -> None:
     start = _lora(tmp_path / "start.safetensors", rank=8, only="linear1")
     network = {"pretrained_lora_path": str(start), "network_kwargs": {"only_if_contains": ["linear9"]}}
     told = _check(tmp_path, network=network).refusal

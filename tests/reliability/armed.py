@@ -1,4 +1,4 @@
-"""run.py in a process of its own that dies where it is told to: `python -m tests.reliability.armed ORDERS job.yaml`.
+"""run.py in a process of its own that dies at a given place: `python -m tests.reliability.armed ORDERS job.yaml`.
 
 ORDERS is a JSON object: `aim` (an `Aim` or null), `seed`, and `counts`, the file for the operations by place (or null).
 """

@@ -101,7 +101,7 @@ def test_a_bundle_under_the_name_of_another_step_is_noticed(output: Path) -> Non
 
 
 def _unnoticed(output: Path, damaged: Path) -> list[str]:
-    """What is wrong with how the damage was taken; nothing if it was noticed, and told in one line with the file."""
+    """What is wrong with how the damage was taken; nothing if noticed and reported in one line with the file."""
     if valid_steps(output) != [OLDER]:
         return [f"valid are {valid_steps(output)}"]
     lines = passed_over(output)

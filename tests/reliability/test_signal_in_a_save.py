@@ -1,4 +1,4 @@
-"""A signal that comes while a checkpoint is being written: what is on disk is whole, and the run goes on from it."""
+"""A signal that comes while a checkpoint is being written: what is on disk is whole, and the run resumes from it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def whole(servers: list[ForkServer], smallest_model: Path, tmp_path_factory: pyt
     return Whole(folder / "output" / "job" / "job.safetensors", dict(read_notes(start.file("notes"))), counts)
 
 
-def _goes_on_as_if_nothing_had_been(job: Path, stopped: Start | None, whole: Whole, server: ForkServer) -> None:
+def _resumes_as_if_uninterrupted(job: Path, stopped: Start | None, whole: Whole, server: ForkServer) -> None:
     rest = Start(job, "rest")
     assert server.run(rest).how == "done", rest.file("log").read_text()
     notes = [*(read_notes(stopped.file("notes")) if stopped else []), *read_notes(rest.file("notes"))]
@@ -63,7 +63,7 @@ def test_after_one_signal_the_save_is_finished_and_the_run_ends(
     assert valid_steps(output) == [done], "what was being written is whole, and retention has done its work"
     assert not passed_over(output) and not torn_files(tmp_path)
     assert STOPPING in start.file("log").read_text() and AT_ONCE not in start.file("log").read_text()
-    _goes_on_as_if_nothing_had_been(job, start, whole, servers[0])
+    _resumes_as_if_uninterrupted(job, start, whole, servers[0])
     assert read_notes(tmp_path / "rest.notes")[0][0] == done, "no step is made twice"
 
 
@@ -80,7 +80,7 @@ def test_after_two_signals_the_run_ends_at_once_and_the_bundle_before_is_whole(
     assert valid_steps(output)[-1] in (done, done - CASE.save_every)
     assert not torn_files(tmp_path)
     assert AT_ONCE in start.file("log").read_text()
-    _goes_on_as_if_nothing_had_been(job, start, whole, servers[0])
+    _resumes_as_if_uninterrupted(job, start, whole, servers[0])
 
 
 def test_run_py_ends_with_130_and_says_what_it_did(
@@ -91,4 +91,4 @@ def test_run_py_ends_with_130_and_says_what_it_did(
     assert start_program(job, log, aim=aim).wait(LIMIT_S) == 130, log.read_text()
     (step,) = valid_steps(tmp_path / "output" / "job")
     assert STOPPING in log.read_text() and f"Stopped after step {step} and saved." in log.read_text()
-    _goes_on_as_if_nothing_had_been(job, None, whole, servers[0])
+    _resumes_as_if_uninterrupted(job, None, whole, servers[0])

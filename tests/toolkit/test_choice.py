@@ -36,7 +36,7 @@ class MomentumParams(Section):
     momentum: float = 0.9
 
 
-SGD = Choice("torch.optim:SGD", says="Plain.", spellings=("plain",), params=MomentumParams)
+SGD = Choice("torch.optim:SGD", summary="Plain.", spellings=("plain",), params=MomentumParams)
 BY_OPTIMIZER = params_of("optimizer", {**OPTIMIZERS, "sgd": SGD})
 
 
@@ -44,7 +44,7 @@ BY_OPTIMIZER = params_of("optimizer", {**OPTIMIZERS, "sgd": SGD})
 def test_a_row_stands_for_something_and_says_what(table: str, name: str) -> None:
     row = TABLES[table][name]
     assert row.load() is not None
-    assert row.says.strip() and "\n" not in row.says
+    assert row.summary.strip() and "\n" not in row.summary
     assert name == name.lower() and all(other == other.lower() for other in row.spellings)
 
 

@@ -48,7 +48,7 @@ from toolkit.output.bundles import (  # noqa: E402  # noqa: E402
     write_manifest,
 )
 from toolkit.output.events import EventLog  # noqa: E402
-from toolkit.output.lock import FolderInUse, RunLock  # noqa: E402
+from toolkit.output.lock import FolderInUse, FolderLost, RunLock  # noqa: E402
 from toolkit.output.run_record import RunRecord  # noqa: E402
 from toolkit.runtime.control import Command, ControlFolder  # noqa: E402
 
@@ -113,7 +113,7 @@ def run(config: JobConfig, script: dict[str, Any], from_step: int | None) -> int
     control.listen()
     facts = {"job": config.name, "command": "scripted", "seed": process.training_seed}
     try:
-        with RunLock(folder), RunRecord(folder, facts) as record:
+        with RunLock(folder) as lock, RunRecord(folder, facts, in_place=lock.must_be_in_place) as record:
             try:
                 train(config, process, folder, script, from_step, record, control)
             except Asked as reason:
@@ -123,6 +123,9 @@ def run(config: JobConfig, script: dict[str, Any], from_step: int | None) -> int
             except KeyboardInterrupt:
                 record.ends("stopped at once")
                 return 130
+            except FolderLost as error:
+                print(error, file=sys.stderr, flush=True)
+                return 1
             except UserError as error:
                 record.ends("failed", error=f"UserError: {error}")
                 with EventLog(folder / "events.jsonl") as events:
@@ -169,6 +172,9 @@ def train(
                 "step", step=step, loss=loss, terms={"velocity": loss}, lr=1e-4, grad_norm=1 + loss, step_s=step_s
             )
             commands = control.take(events)
+            is_due = any(each and step % each == 0 for each in (process.save.save_every, process.sample.sample_every))
+            if commands or control.count or is_due:
+                must_be_in_place(record, events)
             if (process.save.save_every and step % process.save.save_every == 0) or "save" in commands:
                 save(config, process, folder, step, events)
             every = process.sample.sample_every
@@ -182,6 +188,16 @@ def train(
         save(config, process, folder, steps, events, is_final=True)
         events.write("stage", name="train", state="done", duration_s=1.0, **_memory())
         events.write("done")
+
+
+def must_be_in_place(record: RunRecord, events: EventLog) -> None:
+    """As a run of the trainer does before it saves or draws."""
+    try:
+        record.in_place()
+    except FolderLost as lost:
+        events.write("error", error="FolderLost", message=str(lost), traceback="")
+        events.write("end", run=record.run, status="failed", exit_code=1, step=None, error=f"FolderLost: {lost}")
+        raise
 
 
 def save(

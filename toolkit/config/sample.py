@@ -64,7 +64,7 @@ class SampleItem:
     references: tuple[Path, ...] = ()
 
     def negative_prompt(self, card: ModelCard) -> str | None:
-        """What a model of this card is told to keep away from; None where it is told nothing."""
+        """The negative prompt of a model with this card; None if it takes none."""
         return self.neg if "true_cfg" in card.capabilities and self.guidance_scale > 1 else None
 
     def prompts(self, card: ModelCard) -> tuple[str, ...]:

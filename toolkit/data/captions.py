@@ -1,4 +1,4 @@
-"""Captions: found beside the image, read as written, with the trigger word filled in."""
+"""Captions: found beside the image, read as written, with the trigger word filled in; missing ones are reported."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import functools
 import os
 import stat
 import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.config.dataset import DatasetConfig
+from toolkit.data.image_files import ImageInfo
+from toolkit.data.listing import Listing
+from toolkit.data.scan_result import NAMED_FILES, Findings
 from toolkit.errors import UserError
 
 MAX_BYTES = 100_000  # models read only 512 tokens
@@ -17,6 +23,67 @@ PLACEHOLDERS = ("[trigger]", "[name]")
 
 class CaptionError(UserError):
     """A caption file that cannot be read as text; the message gives the reason but does not name the file."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its text.
+
+    Attributes:
+        path: the image file.
+        info: what was measured.
+        caption: what it is trained with, the trigger word filled in.
+        has_own_caption: whether a text of its own was found, and is not blank.
+        is_blank: whether its text is empty on purpose.
+    """
+
+    path: Path
+    info: ImageInfo
+    caption: str
+    has_own_caption: bool
+    is_blank: bool
+
+
+def caption_pictures(
+    dataset: DatasetConfig,
+    infos: Mapping[Path, ImageInfo],
+    listing: Listing,
+    trigger: str | None,
+    findings: Findings,
+) -> list[Picture]:
+    """The images with their captions, from the dataset's JSON file or from caption files; unreadable ones are reported.
+
+    Args:
+        dataset: where they are from.
+        infos: its readable images.
+        listing: of its folder or JSON file, which may hold captions too.
+        trigger: word that every caption gets, except those of regularisation images.
+        findings: gets the problems.
+    """
+    pictures = []
+    folders: dict[Path, CaptionFolder] = {}
+    for path, info in infos.items():
+        own: str | None
+        if path in listing.captions:
+            own = plain(listing.captions[path])
+        else:
+            folder = folders.setdefault(path.parent, CaptionFolder(path.parent))
+            own = _read_own(path, folder, dataset.caption_ext, findings)
+            if own is None and path in listing.metadata:
+                own = plain(listing.metadata[path])
+        text = put_trigger(own or dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
+        pictures.append(Picture(path, info, text, has_own_caption=bool(own), is_blank=own == ""))
+    return pictures
+
+
+def report_missing_captions(
+    dataset: DatasetConfig, pictures: Sequence[Picture], trigger: str | None, findings: Findings
+) -> None:
+    """Report images without a caption of their own: a problem if no text at all is left to train them with."""
+    missing = [picture.path for picture in pictures if not picture.has_own_caption]
+    default = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
+    findings.notice(dataset.folder_path, f'without a caption, trained with "{default}"', missing)
+    _require_captions(dataset, pictures, trigger, findings)
 
 
 class CaptionFolder:
@@ -140,3 +207,39 @@ def put_trigger(caption: str, trigger: str | None, *, must_have: bool) -> str:
     if must_have and trigger not in caption:
         caption = f"{trigger} {caption}"
     return plain(caption)
+
+
+def _require_captions(
+    dataset: DatasetConfig, pictures: Sequence[Picture], trigger: str | None, findings: Findings
+) -> None:
+    """Report images without any text, unless their caption files are blank or the job allows it."""
+    if dataset.default_caption is not None or (trigger and not dataset.is_reg):
+        return
+    bare = [picture.path for picture in pictures if not picture.has_own_caption and not picture.is_blank]
+    if not bare:
+        return
+    extension = dataset.caption_ext
+    near = dict.fromkeys(
+        name for path in bare[:NAMED_FILES] for name in CaptionFolder(path.parent).near_misses(path, extension)
+    )
+    hint = f" There is {', '.join(list(near)[:NAMED_FILES])}." if near else ""
+    names = ", ".join(path.name for path in bare[:NAMED_FILES]) + (", ..." if len(bare) > NAMED_FILES else "")
+    count = "1 image has" if len(bare) == 1 else f"{len(bare)} images have"
+    findings.problem(
+        dataset.folder_path,
+        f"{count} no caption: {names}. Looked for {looked_for(bare[0], extension)}.{hint} Write captions, or set "
+        '`default_caption` ("" trains without words)' + ("" if dataset.is_reg else " or `trigger_word`"),
+    )
+
+
+def _read_own(image: Path, folder: CaptionFolder, extension: str, findings: Findings) -> str | None:
+    """The text of an image's caption file; None if there is none."""
+    path = None
+    try:
+        path = folder.find(image, extension)
+        return None if path is None else read_caption(path)
+    except FileNotFoundError:
+        return None
+    except CaptionError as error:
+        findings.problem(path or image, str(error))
+        return ""

@@ -119,9 +119,8 @@ def inspect_image(path: Path) -> ImageInfo:
 class ImageCache:
     """Remembers in this process, which may check the same job again and again; nothing is kept on disk.
 
-    A file is the one from before if its name, its place on the drive, its size and both its times are. Whoever changes
-    its content changes one of these, and nobody can set the second time back (Windows has none of that kind). Files
-    that cannot be read are not remembered.
+    A file is unchanged if its name, inode, size and both time stamps are. Changing its content changes at least one of
+    them: the second time stamp cannot be set back (Windows has none of that kind). Unreadable files are not remembered.
     """
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:

@@ -6,18 +6,17 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit, fit_to_bucket
-from toolkit.data.captions import CaptionError, CaptionFolder, looked_for, plain, put_trigger, read_caption
+from toolkit.data.captions import Picture, caption_pictures, report_missing_captions
 from toolkit.data.examples import Example
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import Listing, is_heic, list_images
 from toolkit.data.references import ReferenceRules, match_references, usable_references
-from toolkit.data.scan_result import NAMED_FILES, DatasetTable, Findings, Scan
+from toolkit.data.scan_result import DatasetTable, Findings, Scan
 
 LARGE_CROP = 0.25  # share of an image that may be cropped away before it is reported
 
@@ -59,11 +58,10 @@ def scan_datasets(
         references = usable_references(dataset, matched[index], inspected, rules.limits, findings)
         infos = {path: info for path, info in infos.items() if path in references}
         trigger = dataset.trigger_word or trigger_word
-        pictures = _with_captions(dataset, infos, listing, trigger, findings)
+        pictures = caption_pictures(dataset, infos, listing, trigger, findings)
         reads_captions = uses_captions and dataset.caption_dropout_rate < 1
         if reads_captions:
-            _report_missing(dataset, pictures, trigger, findings)
-            _require_captions(dataset, pictures, trigger, findings)
+            report_missing_captions(dataset, pictures, trigger, findings)
         several = [path for path, info in infos.items() if info.num_frames > 1]
         what = "with several frames or pages, only the first is used"
         findings.notice(dataset.folder_path, what, several)
@@ -84,15 +82,6 @@ def scan_datasets(
             table = _table(dataset, resolution, pictures, made, num_skipped=num_skipped, uses_captions=reads_captions)
             tables.append(table)
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
-
-
-@dataclass(frozen=True)
-class _Picture:
-    path: Path
-    info: ImageInfo
-    caption: str
-    has_own_caption: bool
-    is_blank: bool
 
 
 def _inspect_all(paths: Iterable[Path]) -> dict[Path, ImageInfo | ImageError]:
@@ -130,73 +119,6 @@ def _report_others(dataset: DatasetConfig, listing: Listing, findings: Findings)
     findings.notice(dataset.folder_path, "in an unsupported format, not used", others)
     missing = [path for path in listing.metadata if not path.exists()]
     findings.notice(dataset.folder_path, "listed in metadata.jsonl but missing", missing)
-
-
-def _with_captions(
-    dataset: DatasetConfig,
-    infos: Mapping[Path, ImageInfo],
-    listing: Listing,
-    trigger: str | None,
-    findings: Findings,
-) -> list[_Picture]:
-    pictures = []
-    folders: dict[Path, CaptionFolder] = {}
-    for path, info in infos.items():
-        own: str | None
-        if path in listing.captions:
-            own = plain(listing.captions[path])
-        else:
-            folder = folders.setdefault(path.parent, CaptionFolder(path.parent))
-            own = _read_own(path, folder, dataset.caption_ext, findings)
-            if own is None and path in listing.metadata:
-                own = plain(listing.metadata[path])
-        text = put_trigger(own or dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
-        pictures.append(_Picture(path, info, text, has_own_caption=bool(own), is_blank=own == ""))
-    return pictures
-
-
-def _report_missing(
-    dataset: DatasetConfig, pictures: Sequence[_Picture], trigger: str | None, findings: Findings
-) -> None:
-    missing = [picture.path for picture in pictures if not picture.has_own_caption]
-    default = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
-    findings.notice(dataset.folder_path, f'without a caption, trained with "{default}"', missing)
-
-
-def _require_captions(
-    dataset: DatasetConfig, pictures: Sequence[_Picture], trigger: str | None, findings: Findings
-) -> None:
-    """Report images without any text, unless their caption files are blank or the job allows it."""
-    if dataset.default_caption is not None or (trigger and not dataset.is_reg):
-        return
-    bare = [picture.path for picture in pictures if not picture.has_own_caption and not picture.is_blank]
-    if not bare:
-        return
-    extension = dataset.caption_ext
-    near = dict.fromkeys(
-        name for path in bare[:NAMED_FILES] for name in CaptionFolder(path.parent).near_misses(path, extension)
-    )
-    hint = f" There is {', '.join(list(near)[:NAMED_FILES])}." if near else ""
-    names = ", ".join(path.name for path in bare[:NAMED_FILES]) + (", ..." if len(bare) > NAMED_FILES else "")
-    count = "1 image has" if len(bare) == 1 else f"{len(bare)} images have"
-    findings.problem(
-        dataset.folder_path,
-        f"{count} no caption: {names}. Looked for {looked_for(bare[0], extension)}.{hint} Write captions, or set "
-        '`default_caption` ("" trains without words)' + ("" if dataset.is_reg else " or `trigger_word`"),
-    )
-
-
-def _read_own(image: Path, folder: CaptionFolder, extension: str, findings: Findings) -> str | None:
-    """The text of an image's caption file; None if there is none."""
-    path = None
-    try:
-        path = folder.find(image, extension)
-        return None if path is None else read_caption(path)
-    except FileNotFoundError:
-        return None
-    except CaptionError as error:
-        findings.problem(path or image, str(error))
-        return ""
 
 
 def _fits(
@@ -242,7 +164,7 @@ def _fit(info: ImageInfo, resolution: int, divisor_px: int) -> Fit:
 def _examples(
     index: int,
     dataset: DatasetConfig,
-    pictures: Sequence[_Picture],
+    pictures: Sequence[Picture],
     fits: Mapping[Path, Fit],
     references: Mapping[Path, Sequence[tuple[Path, ImageInfo]]],
     rules: ReferenceRules,
@@ -288,7 +210,7 @@ def _flips(dataset: DatasetConfig) -> list[tuple[bool, bool]]:
 def _table(
     dataset: DatasetConfig,
     resolution: int,
-    pictures: Sequence[_Picture],
+    pictures: Sequence[Picture],
     examples: Sequence[Example],
     *,
     num_skipped: int,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from toolkit.errors import UserError
-from toolkit.lora.changes import LOKR, Change, Product, bias_change_of, change_of
+from toolkit.lora.changes import Change, Product
 from toolkit.lora.keys import Layers, UnknownKeysError, sort_keys
+from toolkit.lora.layer_changes import LOKR, bias_change_of, change_of
 from toolkit.lora.settings import AdapterSettings, adapter_settings
 from toolkit.lora.update import FusedLocation, LayerLocation, Locate, Location, Update, fuse
 

@@ -7,6 +7,6 @@ from toolkit.choice import Choice
 NETWORKS = {
     "lora": Choice(
         "toolkit.networks.lora:LoRASpecialNetwork",
-        says="A product of two low-rank matrices, added to each layer's weight.",
+        summary="A product of two low-rank matrices, added to each layer's weight.",
     ),
 }

@@ -38,24 +38,25 @@ class ObjectiveChoice(Choice):
 
 OBJECTIVES = {
     "velocity": ObjectiveChoice(
-        "toolkit.objectives.velocity:VelocityObjective", says="Flow matching: learns the velocity from image to noise."
+        "toolkit.objectives.velocity:VelocityObjective",
+        summary="Flow matching: learns the velocity from image to noise.",
     ),
 }
 
 LOSSES = {
-    "mse": Choice("toolkit.objectives.losses:mse", says="Squared error.", spellings=("l2",)),
-    "mae": Choice("toolkit.objectives.losses:mae", says="Absolute error.", spellings=("l1",)),
+    "mse": Choice("toolkit.objectives.losses:mse", summary="Squared error.", spellings=("l2",)),
+    "mae": Choice("toolkit.objectives.losses:mae", summary="Absolute error.", spellings=("l1",)),
     "pseudo_huber": Choice(
         "toolkit.objectives.losses:pseudo_huber",
-        says="Squared near 0, absolute for large errors: outliers count less.",
+        summary="Squared near 0, absolute for large errors: outliers count less.",
         elsewhere=dict.fromkeys(("huber", "smooth_l1"), "`pseudo_huber`"),
     ),
 }
 
 WEIGHTINGS = {
-    "even": Choice("toolkit.objectives.weightings:even", says="Weight 1 for every noise level."),
+    "even": Choice("toolkit.objectives.weightings:even", summary="Weight 1 for every noise level."),
     "high_noise": Choice(
-        "toolkit.objectives.weightings:high_noise", says="Small weight at low noise, largest around sigma 0.87."
+        "toolkit.objectives.weightings:high_noise", summary="Small weight at low noise, largest around sigma 0.87."
     ),
 }
 
@@ -74,30 +75,32 @@ class TimestepType(Choice):
 TIMESTEPS = {
     "sigmoid": TimestepType(
         "toolkit.objectives.timesteps:sigmoid",
-        says="Logit-normal: middle noise levels most often.",
+        summary="Logit-normal: middle noise levels most often.",
         elsewhere=dict.fromkeys(("logit_normal", "lognorm", "logit-normal"), "`sigmoid`"),
     ),
     "linear": TimestepType(
-        "toolkit.objectives.timesteps:linear", says="All noise levels equally often.", elsewhere={"uniform": "`linear`"}
+        "toolkit.objectives.timesteps:linear",
+        summary="All noise levels equally often.",
+        elsewhere={"uniform": "`linear`"},
     ),
     "shift": TimestepType(
         "toolkit.objectives.timesteps:shift",
-        says="All noise levels equally often, shifted to more noise the larger the image is.",
+        summary="All noise levels equally often, shifted to more noise the larger the image is.",
         spellings=("flux_shift", "lumina2_shift"),
     ),
     "logit_normal_shift": TimestepType(
         "toolkit.objectives.timesteps:logit_normal_shift",
-        says="Logit-normal, shifted to more noise the larger the image is. Not in ai-toolkit.",
+        summary="Logit-normal, shifted to more noise the larger the image is. Not in ai-toolkit.",
     ),
     "weighted": TimestepType(
         "toolkit.objectives.timesteps:linear",
-        says="All noise levels equally often; in the loss, high ones count most and low ones little.",
+        summary="All noise levels equally often; in the loss, high ones count most and low ones little.",
         weighting="high_noise",
     ),
 }
 
 BIASES = {
-    "balanced": Choice("toolkit.objectives.timesteps:balanced", says="As `timestep_type` draws them."),
-    "content": Choice("toolkit.objectives.timesteps:content", says="High noise levels more often."),
-    "style": Choice("toolkit.objectives.timesteps:style", says="Low noise levels more often."),
+    "balanced": Choice("toolkit.objectives.timesteps:balanced", summary="As `timestep_type` draws them."),
+    "content": Choice("toolkit.objectives.timesteps:content", summary="High noise levels more often."),
+    "style": Choice("toolkit.objectives.timesteps:style", summary="Low noise levels more often."),
 }

@@ -72,7 +72,7 @@ def lr_that_fits(train: Mapping[str, Any]) -> str:
 OPTIMIZERS = {
     "adamw": OptimizerChoice(
         "torch.optim:AdamW",
-        says="Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).",
+        summary="Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).",
         elsewhere=dict.fromkeys(("adamw_torch", "adamw_fused", "adamw_torch_fused", "adamw_bf16"), "`adamw`"),
         params=AdamParams,
         state_bytes=8.0,
@@ -80,7 +80,7 @@ OPTIMIZERS = {
     ),
     "adamw8bit": OptimizerChoice(
         "toolkit.optimizers.adamw8bit:AdamW8bit",
-        says="AdamW that stores each of its two moments in one byte per weight.",
+        summary="AdamW that stores each of its two moments in one byte per weight.",
         spellings=("adamw_8bit",),
         elsewhere=dict.fromkeys(("paged_adamw_8bit", "pagedadamw8bit", "adamw_bnb_8bit", "adamw_4bit"), "`adamw8bit`"),
         params=AdamParams,
@@ -90,7 +90,7 @@ OPTIMIZERS = {
     ),
     "adam": OptimizerChoice(
         "torch.optim:Adam",
-        says="Adam (Kingma & Ba 2015, arXiv 1412.6980); weight decay is part of the gradient.",
+        summary="Adam (Kingma & Ba 2015, arXiv 1412.6980); weight decay is part of the gradient.",
         params=AdamParams,
         state_bytes=8.0,
         largest_lr=LARGEST_ADAM_LR,
@@ -114,16 +114,16 @@ class ScheduleChoice(Choice):
 _WARMUP = "`lr_scheduler_params: {warmup_steps: STEPS}`"
 
 SCHEDULES = {
-    "constant": ScheduleChoice("toolkit.optimizers.schedules:constant", says="The full rate throughout."),
+    "constant": ScheduleChoice("toolkit.optimizers.schedules:constant", summary="The full rate throughout."),
     "constant_with_warmup": ScheduleChoice(
         "toolkit.optimizers.schedules:constant",
-        says="The full rate after a warm-up, by default of a tenth of the run.",
+        summary="The full rate after a warm-up, by default of a tenth of the run.",
         warmup_share=0.1,
         elsewhere=dict.fromkeys(("warmup", "constant_warmup", "warmup_constant"), "`constant_with_warmup`"),
     ),
     "cosine": ScheduleChoice(
         "toolkit.optimizers.schedules:cosine",
-        says="Half a cosine from lr down to `min_lr`.",
+        summary="Half a cosine from lr down to `min_lr`.",
         falls=True,
         elsewhere={
             **dict.fromkeys(
@@ -136,7 +136,7 @@ SCHEDULES = {
     ),
     "linear": ScheduleChoice(
         "toolkit.optimizers.schedules:linear",
-        says="A straight line from lr down to `min_lr`.",
+        summary="A straight line from lr down to `min_lr`.",
         falls=True,
         elsewhere=dict.fromkeys(("linear_with_warmup", "linear_warmup", "warmup_linear"), f"`linear`, and {_WARMUP}"),
     ),

@@ -135,6 +135,9 @@ class EventLog:
         return False
 
     def _start_new_file(self) -> None:
+        if not self.path.parent.is_dir():  # moved or deleted under the run: goes on in the open file until it ends
+            self._room = self.file_bytes
+            return
         self._file.close()
         # Windows cannot rename a file that a reader has open, and thinning needs disk space: tried again later.
         with contextlib.suppress(OSError):
@@ -147,7 +150,7 @@ class EventLog:
 
 
 def append_event(path: Path, kind: EventKind, **fields: Any) -> None:
-    """Add an event to a log that is there, whoever else writes to it now; where there is none, or no room, do nothing.
+    """Add an event to an existing log, which other processes may write to; without a log, or space for it, do nothing.
 
     Args:
         path: `events.jsonl`.

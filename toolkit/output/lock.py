@@ -27,6 +27,10 @@ class FolderInUse(UserError):
     """Another run is using the folder; nothing in it may be touched."""
 
 
+class FolderLost(UserError):
+    """The folder of a run was moved, deleted or replaced while the run used it; nothing can be saved there."""
+
+
 class RunLock:
     """Locks a folder for the duration of the block. The system releases it when the process ends, however it ends.
 
@@ -53,6 +57,7 @@ class RunLock:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+", encoding="utf-8")
+            self._status = self.folder.stat()
         except OSError as error:
             raise UserError(
                 f"Cannot write to the output folder {self.folder} ({error.strerror}). "
@@ -84,8 +89,34 @@ class RunLock:
         with contextlib.suppress(OSError):
             self._write("")
         self._file.close()
-        if self._claim is not None:
+        if self._claim is not None and _read(self._claim).get("process") == asdict(this_process()):
             self._claim.unlink(missing_ok=True)
+
+    def must_be_in_place(self) -> None:
+        """Make sure that what is written to the folder now ends up in the folder that was locked.
+
+        Raises:
+            FolderLost: there is no such folder any more, or it is another one.
+        """
+        if not self._is_in_place():
+            what = "was replaced by another folder" if self.folder.is_dir() else "was moved or deleted"
+            raise FolderLost(
+                f"The output folder {self.folder} {what} while the run was using it, so nothing can be saved there. "
+                "If it was moved, move it back, then start the same job again."
+            )
+
+    def _is_in_place(self) -> bool:
+        path = self.folder / LOCK_FILE
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
+                return True
+        owner = _read(self.folder / CLAIM_FILE) or _read(path)
+        if owner:  # some network drives number their files anew
+            return owner.get("process") == asdict(this_process())
+        # Users delete a lock file to be rid of a lock: that moves nothing.
+        with contextlib.suppress(OSError):
+            return os.path.samestat(self.folder.stat(), self._status)
+        return False
 
     def _claim_folder(self) -> dict[str, Any]:
         """Create the claim file. Returns the dead owner of an earlier claim; empty if there was none."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from toolkit.output.alive import Fate, ProcessIdentity, this_process
 from toolkit.output.events import append_event, newest_events
+from toolkit.output.lock import FolderLost
 
 RUNS_FILE = "runs.jsonl"
 EXIT_CODES = {"done": 0, "failed": 1, "refused": 2, "interrupted": 130, "stopped at once": 130}
@@ -31,11 +32,18 @@ class RunRecord:
 
     A record that cannot be written, for example on a full disk, does not stop the run. The end of the run is
     also written to the event log.
+
+    Args:
+        folder: the output folder.
+        facts: what the run was started with.
+        in_place: raises FolderLost once the folder is no longer the one that the run has locked; the end is then not
+            written, since another folder may have its name.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, Any], *, in_place: Callable[[], None] = lambda: None) -> None:
         self.path = folder / RUNS_FILE
         self.facts = facts
+        self.in_place = in_place
         self._process = this_process()
         self._ending: dict[str, Any] = {"status": "failed"}
         self._first_step: int | None = None
@@ -52,6 +60,10 @@ class RunRecord:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self.in_place()
+        except FolderLost:
+            return
         step = self._last_step()
         self._append("end", **self._ending, step=step)
         write_end(self.path.parent, self.run, step=step, **self._ending)
@@ -89,7 +101,7 @@ def start_name(process: ProcessIdentity) -> str:
 
 
 def write_end(folder: Path, run: str, *, status: str, step: int | None = None, error: str | None = None) -> None:
-    """Tell the event log how a start has ended, if there is a log."""
+    """Write to the event log, if there is one, how a start has ended."""
     events, shown = folder / "events.jsonl", "stopped" if status == "stopped at once" else status
     append_event(events, "end", run=run, status=shown, exit_code=EXIT_CODES[status], step=step, error=error)
 

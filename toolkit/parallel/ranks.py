@@ -74,22 +74,41 @@ def find_ranks() -> Ranks:
     return OneProcess()
 
 
+class FirstRankFailed(RuntimeError):
+    """Raised on every other rank if the first one, which they wait for, has failed; the first one says why."""
+
+
 def done_by_first(ranks: Ranks, work: Callable[[], T]) -> T | None:
     """Let the first rank do what is done once for all, such as moving files, while the others wait.
 
     Returns:
-        What `work` gives; None on the other ranks.
+        What `work` returns; None on the other ranks.
+
+    Raises:
+        FirstRankFailed: on the other ranks, if `work` has raised anything on the first.
     """
-    answer = work() if ranks.is_first else None
-    ranks.barrier()
+    answer = None
+    with first_goes_ahead(ranks):
+        if ranks.is_first:
+            answer = work()
     return answer
 
 
 @contextmanager
 def first_goes_ahead(ranks: Ranks) -> Iterator[None]:
-    """A `with` block that the first rank carries out before the others, which then find what it has left on disk."""
+    """A `with` block that the first rank carries out before the others, which then find what it has left on disk.
+
+    Raises:
+        FirstRankFailed: on the other ranks, which skip the block, if the first has left it with an exception.
+    """
     if not ranks.is_first:
-        ranks.barrier()
-    yield
-    if ranks.is_first:
-        ranks.barrier()
+        if ranks.any(False):
+            raise FirstRankFailed("the first rank has failed")
+        yield
+        return
+    has_failed = True
+    try:
+        yield
+        has_failed = False
+    finally:
+        ranks.any(has_failed)  # the others wait here, and would for ever

@@ -1,4 +1,4 @@
-"""The control folder: what users ask of a run that is under way, from any other process."""
+"""The control folder: commands to a running job, sent from any other process."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TRIES = 5
 
 
 def send(output_folder: Path, command: Command) -> Path:
-    """Ask the run in a folder for something. Whether there is one is not looked at.
+    """Send a command to the run in a folder, without checking that there is one.
 
     Returns:
-        The file `<nanoseconds since 1970>-<command>.json`, which the run deletes when it obeys.
+        The file `<nanoseconds since 1970>-<command>.json`, which the run deletes when it takes the command.
 
     Raises:
         OSError: there is no such folder, or it cannot be written.
@@ -33,7 +33,7 @@ def send(output_folder: Path, command: Command) -> Path:
         path = output_folder / CONTROL_FOLDER / f"{time_ns}-{command}.json"
         try:
             write_json(path, {"command": command, "time": time_ns / 1e9})
-        except FileNotFoundError:  # a run that begins or ends has just removed the folder, which was empty
+        except FileNotFoundError:  # a run that is starting or ending has just removed the empty folder
             if not tries_left:
                 raise
         else:
@@ -42,20 +42,20 @@ def send(output_folder: Path, command: Command) -> Path:
 
 
 class ControlFolder:
-    """The commands sent to one run. Before the first one there is no folder, and a look is one `stat`."""
+    """The commands sent to one run. The folder is created by the first one; until then, looking costs one `stat`."""
 
     def __init__(self, output_folder: Path) -> None:
         self.folder = output_folder / CONTROL_FOLDER
 
     def take(self) -> list[Command]:
-        """The commands since the last time, in order. Each is taken once, whichever thread asks."""
+        """The commands since the last call, in order. Each is returned once, whichever thread calls."""
         return [command for _, path, command in self._waiting() if _delete(path)] if self._is_there() else []
 
     def clear(self, *, before_ns: int) -> None:
-        """Forget what was sent to earlier runs.
+        """Delete the commands sent to earlier runs.
 
         Args:
-            before_ns: when this start began, in nanoseconds since 1970; what was sent later is meant for it.
+            before_ns: when this start began, in nanoseconds since 1970; later commands are kept.
         """
         if not self._is_there():
             return
@@ -63,9 +63,9 @@ class ControlFolder:
             if time_ns < before_ns:
                 _delete(path)
         with contextlib.suppress(OSError):
-            for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # of a sender that was killed
+            for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # from a sender that was killed
                 _delete(leftover)
-            self.folder.rmdir()  # not while somebody is writing a command
+            self.folder.rmdir()  # fails while somebody is writing a command
 
     def _is_there(self) -> bool:
         try:
@@ -83,11 +83,11 @@ class ControlFolder:
         return sorted(found)
 
 
-class Wishes:
-    """What has been asked of a run, beside its end, and has not been done yet. Any thread may add to it.
+class PendingCommands:
+    """Commands other than `stop` that a run has received and not yet carried out. Any thread may add one.
 
     Attributes:
-        source: looks for what has been asked for since, and adds it.
+        source: is called by `look`, and adds the commands that have arrived.
     """
 
     def __init__(self) -> None:
@@ -95,15 +95,15 @@ class Wishes:
         self._open: set[Command] = set()
 
     def look(self) -> None:
-        """Take in what has been asked for since the last look."""
+        """Add the commands that have arrived since the last look."""
         self.source()
 
     def add(self, command: Command) -> None:
-        """Wish for something; to wish again before it is done changes nothing."""
+        """Add a command; adding it again before it is carried out changes nothing."""
         self._open.add(command)
 
     def take(self, command: Command | None) -> bool:
-        """Whether this has been wished for, which is then granted."""
+        """Whether this command is pending; it no longer is afterwards."""
         is_open = command in self._open
         if command is not None:
             self._open.discard(command)
@@ -111,7 +111,7 @@ class Wishes:
 
 
 def _delete(path: Path) -> bool:
-    """Returns False if somebody else has, or nobody can: a command that stays must not be obeyed again and again."""
+    """Returns False if the file is already gone or cannot be deleted: the command must not be carried out twice."""
     try:
         path.unlink()
     except OSError:

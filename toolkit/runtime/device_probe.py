@@ -5,26 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import shutil
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.runtime.device_names import index_of, unavailable
+from toolkit.runtime.nvidia_smi import DriverCard, driver_cards, find_program
 
 # Device nodes of NVIDIA's and AMD's drivers, and of Windows' inside WSL.
 _NODES = ("nvidia*", "kfd", "dxg")
-_QUERY = "index,uuid,name,mig.mode.current,memory.total,memory.reserved,memory.free"
-_MIB = 1 << 20
-_TIMEOUT_S = 20.0  # without a persistence daemon the driver wakes every card first
-_FRESH_S = 2.0  # a check asks several times, and so does whoever types
-
-_lock = threading.Lock()
-_answer: tuple[float, str, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,72 +63,51 @@ def probe_cards() -> tuple[Card, ...] | None:
         return None  # it costs nothing to ask
     if not may_have_card():
         return ()
-    program, build = shutil.which("nvidia-smi"), _torch_build()
+    program, build = find_program(), _torch_build()
     if build == "cpu" and sys.platform != "darwin":
         return ()
     if program is None or build != "cuda":
         return None
-    text = _ask(program)
-    return None if text is None else _visible(text, os.environ)
+    found = driver_cards(program)
+    return None if found is None else _visible(found, os.environ)
 
 
 def may_have_card() -> bool:
     """False only if torch cannot find a GPU on this machine."""
-    if sys.platform != "linux" or "torch" in sys.modules or shutil.which("nvidia-smi"):
+    if sys.platform != "linux" or "torch" in sys.modules or find_program():
         return True
     return any(any(Path("/dev").glob(node)) for node in _NODES)
 
 
-def _ask(program: str) -> str | None:
-    """The driver's table of its cards; None if it does not answer."""
-    global _answer
-    with _lock:
-        if _answer is not None and _answer[1] == program and time.monotonic() - _answer[0] < _FRESH_S:
-            return _answer[2]
-        command = [program, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
-        text = None
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, errors="replace"
-            )
-            text = done.stdout if done.returncode == 0 else None
-        except (OSError, subprocess.SubprocessError):
-            pass
-        _answer = time.monotonic(), program, text
-        return text
-
-
-def _visible(text: str, environment: Mapping[str, str]) -> tuple[Card, ...] | None:
-    """The cards of a driver's table that CUDA shows to a program, in CUDA's order; None if that cannot be told."""
+def _visible(found: Sequence[DriverCard], environment: Mapping[str, str]) -> tuple[Card, ...] | None:
+    """The cards of a driver that CUDA shows to a program, in CUDA's order; None if that is unknown."""
     cards = []
-    for line in filter(str.strip, text.splitlines()):
-        parts = [part.strip() for part in line.split(",")]
-        if len(parts) != 7 or parts[3] == "Enabled" or not all(part.isdecimal() for part in parts[4:]):
+    for card in found:
+        if card.is_sliced or not card.uuid or card.reserved_bytes is None or card.free_bytes is None:
             return None  # a card in slices, or a driver that does not know these words
-        total, reserved, free = (int(part) * _MIB for part in parts[4:])
-        cards.append(Card(parts[1], parts[2], total - reserved, free))
+        cards.append(Card(card.uuid, card.name, card.total_bytes - card.reserved_bytes, card.free_bytes))
     if len({card.name for card in cards}) > 1 and environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         return None  # CUDA puts the fastest card first, and only CUDA knows which one that is
     shown = environment.get("CUDA_VISIBLE_DEVICES")
     if shown is None:
         return tuple(cards)
-    found: list[Card] = []
+    shown_cards: list[Card] = []
     for entry in map(str.strip, shown.split(",")):
         if entry.startswith("MIG-"):
             return None
         number = int(entry) if entry.isdecimal() else -1
         alike = [card for card in cards if entry.startswith("GPU-") and card.uuid.startswith(entry)]
-        card = cards[number] if 0 <= number < len(cards) else alike[0] if len(alike) == 1 else None
-        if card is None:
+        one = cards[number] if 0 <= number < len(cards) else alike[0] if len(alike) == 1 else None
+        if one is None:
             break  # CUDA reads up to the first entry that names no card
-        if card in found:
+        if one in shown_cards:
             return ()  # and shows none where one is named twice
-        found.append(card)
-    return tuple(found)
+        shown_cards.append(one)
+    return tuple(shown_cards)
 
 
 def _torch_build() -> str | None:
-    """What the installed torch was built for: `cuda` or `cpu`; None if it is something else, or cannot be told."""
+    """What the installed torch was built for: `cuda` or `cpu`; None if it is something else, or is unknown."""
     try:
         version = Path(str(importlib.metadata.distribution("torch").locate_file("torch/version.py")))
         text = version.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from toolkit.errors import Interrupted
-from toolkit.runtime.control import Wishes
+from toolkit.runtime.control import PendingCommands
 
 EXIT_CODE = 130
 _FIRST = "\nStopping: the run finishes what it is doing and saves. A second Ctrl+C stops it at once, without saving.\n"
@@ -28,12 +28,12 @@ class StopRequest:
 
     Attributes:
         grace_s: seconds that the run may take to stop after SIGTERM; None: as long as it needs.
-        wishes: what else has been asked of the run.
+        commands: what else the user has asked of the run.
     """
 
     def __init__(self) -> None:
         self.grace_s: float | None = None
-        self.wishes = Wishes()
+        self.commands = PendingCommands()
         self._requested = False
         self._has_nothing_to_save = False
         self._is_waking = False
@@ -60,7 +60,7 @@ class StopRequest:
             return
         self._requested = True
         _say(_ASKED)
-        if self._signals is None:  # whoever polls will see
+        if self._signals is None:  # the next poll will see it
             return
         if self._has_nothing_to_save:
             self._is_waking = True

@@ -1,4 +1,4 @@
-"""Looks after a run from a thread of its own: obeys commands in every stage, and notes how much memory is in use."""
+"""Watches a run from a thread of its own: takes commands in every stage, and logs how much memory is in use."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MEMORY_EVERY_S = 10.0
 
 
 class Watch:
-    """A `with` block that is one run.
+    """Watches a run for the duration of a `with` block.
 
     Args:
-        output_folder: of the run, which holds its lock.
-        stop: is asked when somebody wants the run to stop, and is told what else they wish for.
-        since_ns: when this start began, in nanoseconds since 1970; earlier commands were meant for an earlier one.
+        output_folder: the output folder of the run, which holds its lock.
+        stop: receives requests to stop and all other commands.
+        since_ns: when this start began, in nanoseconds since 1970; earlier commands were for an earlier start.
     """
 
     def __init__(self, output_folder: Path, stop: StopRequest, *, since_ns: int) -> None:
@@ -38,7 +38,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._control.clear(before_ns=self._since_ns)
-        self._stop.wishes.source = self.look
+        self._stop.commands.source = self.look
         self._thread.start()
         return self
 
@@ -47,17 +47,17 @@ class Watch:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        self._stop.wishes.source = lambda: None
+        self._stop.commands.source = lambda: None
         self._control.clear(before_ns=time.time_ns())
 
     def look(self) -> None:
-        """Obey what has been asked for since the last look, by this thread or another."""
+        """Pass on the commands that have arrived since the last look. Any thread may call this."""
         for command in self._control.take():
             append_event(self._events, "control", command=command)
             if command == "stop":
                 self._stop.ask()
             else:
-                self._stop.wishes.add(command)
+                self._stop.commands.add(command)
 
     def _run(self) -> None:
         measured_at = time.monotonic()
@@ -71,9 +71,9 @@ class Watch:
 
 
 def memory_in_use() -> dict[str, int | None]:
-    """What this process holds now: `ram_bytes`; `gpu_bytes` of tensors and `gpu_reserved_bytes`, None without a card.
+    """Memory in use by this process: `ram_bytes`; `gpu_bytes` of tensors and `gpu_reserved_bytes`, None without a card.
 
-    Asks torch only where it has been loaded, and has begun to use a card.
+    Asks torch only if it is loaded and has used a card.
     """
     torch: Any = sys.modules.get("torch")
     cuda: Any = getattr(torch, "cuda", None)  # None while torch is being imported

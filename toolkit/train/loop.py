@@ -55,11 +55,11 @@ class Loop:
         self._finish(num_steps, Ending.COMPLETE if start < num_steps else Ending.NOTHING_LEFT, stop)
 
     def _after(self, step: int, stop: StopRequest) -> None:
-        """Run what is due or wished for once `step` steps are done. The end of the run is handled by `_finish`."""
-        stop.wishes.look()
+        """Run what is due or requested once `step` steps are done. The end of the run is handled by `_finish`."""
+        stop.commands.look()
         for task in self.tasks:
-            is_wished = self.ranks.any(stop.wishes.take(task.wish))
-            if is_wished or task.is_due(step):
+            is_requested = self.ranks.any(stop.commands.take(task.command))
+            if is_requested or task.is_due(step):
                 self._do(partial(task.run, step, stop))
         if self.ranks.any(stop.requested):
             self._finish(step, Ending.STOPPED, stop)

@@ -101,7 +101,7 @@ class Stages:
             self._counted_at = now
             self.events.write("progress", stage=self.current, done=done, total=total, unit=unit)
 
-    def tell(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Show a line to the user and log it."""
         self.progress.message(self.redact(text))
         self.events.write("message", text=self.redact(text))

@@ -24,7 +24,7 @@ PROGRAM_VARIABLE = "FLUX2_TRAINER_TEST_PROGRAM"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop. Jobs live on. Returns the exit code."""
+    """Serve until asked to stop. Jobs keep running. Returns the exit code."""
     given = _parser().parse_args(arguments)
     try:
         options = options_of(given, os.environ, Path.cwd())

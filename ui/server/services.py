@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from fastapi import Depends, Request
 from toolkit.cards import read_cards
 from toolkit.config.reading.installed import read_processes
 from toolkit.version import VERSION
+from ui.server.actions import Actions, TrashBin
 from ui.server.checks.checker import Checker
 from ui.server.checks.planning import Planner
-from ui.server.jobs.actions import Actions
 from ui.server.jobs.job import Job
 from ui.server.jobs.registry import Registry
 from ui.server.jobs.scheduler import Scheduler
@@ -30,6 +31,9 @@ from ui.server.views.thumbs import Thumbs
 from ui.server.web.dist import is_stale
 
 _MACHINE_S = 3.0
+_TRASH_S = 6 * 3600.0
+
+log = logging.getLogger("ui.server")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Services:
     scheduler: Scheduler
     planner: Planner
     actions: Actions
+    trash: TrashBin
     settings: SettingsFile
     thumbs: Thumbs
 
@@ -63,18 +68,19 @@ def make_services(options: Options) -> Services:
     planner = Planner(registry, checker)
     actions = Actions(registry, texts, scheduler.kick)
     return Services(
-        options,
-        roots,
-        store,
-        hub,
-        cards,
-        registry,
-        checker,
-        scheduler,
-        planner,
-        actions,
-        settings,
-        Thumbs(options.store),
+        options=options,
+        roots=roots,
+        store=store,
+        hub=hub,
+        cards=cards,
+        registry=registry,
+        checker=checker,
+        scheduler=scheduler,
+        planner=planner,
+        actions=actions,
+        trash=TrashBin(registry),
+        settings=settings,
+        thumbs=Thumbs(options.store),
     )
 
 
@@ -103,6 +109,7 @@ class Life:
             self._threads.append(
                 threading.Thread(target=services.scheduler.run, args=(self._stop,), name="schedule", daemon=True)
             )
+            self._threads.append(threading.Thread(target=self._remove_old, name="trash", daemon=True))
         self._threads.append(
             threading.Thread(target=services.planner.run, args=(self._stop,), name="plan", daemon=True)
         )
@@ -119,10 +126,21 @@ class Life:
         for thread in self._threads:
             thread.join(timeout=5)
         self.services.registry.close()
+        self.services.checker.close()
         self.services.store.close()
 
+    def _remove_old(self) -> None:
+        """Delete now and then what has been in the trash for long."""
+        while True:
+            try:
+                self.services.trash.remove_old()
+            except Exception:
+                log.exception("the trash cannot be emptied")
+            if self._stop.wait(_TRASH_S):
+                return
+
     def _tell_machine(self) -> None:
-        """Tell open pages of this machine now and then; where no page is open, nobody asks the driver."""
+        """Send the state of this machine to open pages at intervals; without one, the driver is not queried."""
         now = time.monotonic()
         if self.services.hub.num_readers and now - self._told >= _MACHINE_S:
             self._told = now

@@ -31,7 +31,8 @@ _PASSING = {
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, folder TEXT NOT NULL, place TEXT NOT NULL DEFAULT '', gpu INTEGER, position REAL NOT NULL
-    DEFAULT 0, arguments TEXT NOT NULL DEFAULT '[]', wish TEXT NOT NULL DEFAULT '', wished REAL NOT NULL DEFAULT 0
+    DEFAULT 0, arguments TEXT NOT NULL DEFAULT '[]', wish TEXT NOT NULL DEFAULT '', wished REAL NOT NULL DEFAULT 0,
+    start TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
@@ -50,6 +51,8 @@ class Entry:
         arguments: of its next start, beside the job file.
         wish: what the page has asked of its run.
         wished: when, in seconds since 1970.
+        start: which start a wish is meant for; of a job that waits, the page's last one before it was put there. Empty
+            if an older version wrote the entry.
     """
 
     id: str
@@ -60,6 +63,7 @@ class Entry:
     arguments: tuple[str, ...] = ()
     wish: Wish = ""
     wished: float = 0.0
+    start: str = ""
 
 
 class Store:
@@ -78,7 +82,7 @@ class Store:
         """Open the file, or make it. With `is_new` what it holds is put aside first.
 
         Raises:
-            OSError, sqlite3.OperationalError: it is sound, as far as can be told, but cannot be opened now.
+            OSError, sqlite3.OperationalError: it seems intact, but cannot be opened now.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if is_new and self.path.exists():
@@ -131,9 +135,10 @@ class Store:
             json.dumps(entry.arguments),
             entry.wish,
             entry.wished,
+            entry.start,
         )
         with self._changing() as db:
-            db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def forget(self, job_id: str) -> None:
         """Forget a job."""
@@ -161,10 +166,19 @@ class Store:
             row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
         return default if row is None else str(row[0])
 
+    def facts(self, prefix: str) -> dict[str, str]:
+        """Every value whose name begins so."""
+        with self._lock:
+            rows = self._db.execute("SELECT * FROM facts WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+            return {row["key"]: row["value"] for row in rows}
+
     def set_fact(self, key: str, value: str) -> None:
-        """Remember a value by its name."""
+        """Remember a value by its name; forget it if it is empty."""
         with self._changing() as db:
-            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+            if value:
+                db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+            else:
+                db.execute("DELETE FROM facts WHERE key = ?", (key,))
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -180,7 +194,9 @@ class Store:
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("damaged")
             db.executescript(_TABLES)
-            db.execute("SELECT id, folder, place, gpu, position, arguments, wish, wished FROM jobs LIMIT 1")
+            if "start" not in [row["name"] for row in db.execute("PRAGMA table_info(jobs)")]:  # of an older version
+                db.execute("ALTER TABLE jobs ADD COLUMN start TEXT NOT NULL DEFAULT ''")
+            db.execute("SELECT id, folder, place, gpu, position, arguments, wish, wished, start FROM jobs LIMIT 1")
             list(map(_entry, db.execute("SELECT * FROM jobs")))
         except sqlite3.DatabaseError:
             db.close()
@@ -208,6 +224,7 @@ def _entry(row: Any) -> Entry:
         arguments=tuple(map(str, json.loads(row["arguments"]))),
         wish=row["wish"],
         wished=float(row["wished"]),
+        start=row["start"],
     )
 
 

@@ -1,4 +1,4 @@
-"""What pages are told while they are open: a ring of messages, read by server-sent events."""
+"""The messages that open pages receive: a ring buffer, read by server-sent events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Hub:
         return len(self._wake)
 
     def publish(self, topic: str, message: Message) -> None:
-        """Tell a message. A topic is `jobs`, `machine`, or `job:<id>`."""
+        """Send a message. A topic is `jobs`, `machine`, or `job:<id>`."""
         data = message.model_dump_json(exclude_none=True).encode("utf-8", "replace")
         with self._lock:
             self._number += 1

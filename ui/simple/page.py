@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from ui.server.refusal import Refusal
 from ui.server.views.thumbs import shrunk
 from ui.simple.desk import Desk, View, describe, describe_check
 from ui.simple.job_text import SIZES, Choices, job_name, job_text, suggested_steps
-from ui.simple.pictures import add_files, captions, write_captions
+from ui.simple.pictures import Clash, add_files, captions, write_captions
+
+Rows = list[list[Any]] | None
+Read = tuple[str, dict[str, str]]  # the name whose captions a tab shows, and these as it has read them
 
 FAMILY = "flux2"
 _THUMB_PX = 512
@@ -108,15 +112,16 @@ def build(desk: Desk) -> gr.Blocks:
         )
         log = gr.Textbox(label="Log", lines=8, interactive=False, elem_id="log")
         seen = gr.State(("", ""))
-        form = [model, name, trigger, size, steps, rank, lr, prompts, table]
+        read = gr.State(("", {}))  # the name whose captions the table shows, and these as they were read
+        form = [model, name, trigger, size, steps, rank, lr, prompts, table, read]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         private: dict[str, Any] = {"api_visibility": "private"}
         model.change(_about, model, about, **private)
-        files.upload(handlers.add, [name, files, table], [files, table, steps, said], **private)
-        name.submit(handlers.captions, name, table, **private)
-        table.input(handlers.write, [name, table], said, **quiet)
-        check.click(handlers.check, form, said, **private)
-        start.click(handlers.start, form, [said, job], **private)
+        files.upload(handlers.add, [name, files, table, read], [files, table, read, steps, said], **private)
+        name.submit(handlers.captions, name, [table, read], **private)
+        table.input(handlers.write, [name, table, read], [said, table, read], **quiet)
+        check.click(handlers.check, form, [said, table, read], **private)
+        start.click(handlers.start, form, [said, table, read, job], **private)
         stop.click(handlers.stop, job, said, **private)
         shown = [state, samples, log, seen]
         page.load(handlers.open, None, job, **private).then(handlers.look, [job, seen], shown, **quiet)
@@ -131,56 +136,69 @@ class _Handlers:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    def add(self, name: str, uploads: list[str] | None, rows: list[list[Any]]) -> tuple[Any, ...]:
+    def add(self, name: str, uploads: list[str] | None, rows: Rows, read: Read) -> tuple[Any, ...]:
         """Take dropped files; keep what has been typed."""
         try:
-            folder = self._folder(name)
-            write_captions(folder, _filled(rows, folder))
+            folder, clashes = self._keep(name, rows, read)
             refused = add_files(folder, [Path(upload) for upload in uploads or []])
         except (UserError, OSError) as error:
-            return gr.skip(), gr.skip(), gr.skip(), str(error)
-        found = captions(folder)
-        said = "\n".join(["Not taken:", *refused]) if refused else f"{len(found)} pictures in {folder}"
-        return None, [list(row) for row in found], suggested_steps(len(found)), said
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), str(error)
+        table, read = _table(name, folder)
+        said = ["Not taken:", *refused] if refused else [f"{len(table)} pictures in {folder}"]
+        return None, table, read, suggested_steps(len(table)), _lines([*said, *clashes])
 
-    def captions(self, name: str) -> Any:
+    def captions(self, name: str) -> tuple[Any, ...]:
         """The pictures that a name has already."""
         try:
-            return [list(row) for row in captions(self._folder(name))]
+            return _table(name, self._folder(name))
         except (UserError, OSError):
-            return gr.skip()
+            return gr.skip(), gr.skip()
 
-    def write(self, name: str, rows: list[list[Any]]) -> Any:
-        """Keep what has been typed."""
+    def write(self, name: str, rows: Rows, read: Read) -> tuple[Any, ...]:
+        """Keep what has been typed. The table is drawn anew only where somebody else has changed what was typed."""
+        if read[0] != name:
+            return "Press Enter in the field Name to see the captions of this name.", gr.skip(), gr.skip()
         try:
-            folder = self._folder(name)
-            write_captions(folder, _filled(rows, folder))
+            folder, clashes = self._keep(name, rows, read)
         except (UserError, OSError) as error:
-            return str(error)
-        return gr.skip()
+            return str(error), gr.skip(), gr.skip()
+        table, (_, now) = _table(name, folder)
+        if clashes:
+            return _lines(clashes), table, (name, now)
+        shown = {row[0]: row[1] for row in _filled(rows, folder) if row[1] == now[row[0]]}
+        return gr.skip(), gr.skip(), (name, read[1] | shown)
 
-    def check(self, *form: Any) -> str:
+    def check(self, *form: Any) -> tuple[Any, ...]:
         """Check and plan."""
-        try:
-            return describe_check(self.desk.check(self._text(*form)))
-        except (UserError, OSError) as error:
-            return str(error)
-        except Refusal as refusal:
-            return _words(refusal)
+        return self._checked(form, lambda text: (describe_check(self.desk.check(text)), gr.skip()))[:3]
 
     def start(self, *form: Any) -> tuple[Any, ...]:
         """Check, then put the job into the queue."""
-        try:
-            text = self._text(*form)
+
+        def begin(text: str) -> tuple[str, Any]:
             report = self.desk.check(text)
             if not report.ok:
                 return describe_check(report), gr.skip()
             job_id = self.desk.start(text)
+            return describe_check(report), gr.Dropdown(self.desk.jobs(), value=job_id)
+
+        return self._checked(form, begin)
+
+    def _checked(self, form: Sequence[Any], then: Callable[[str], tuple[str, Any]]) -> tuple[Any, ...]:
+        """What is said, the table, what is remembered of it, and what else `then` gives."""
+        shown: tuple[Any, ...] = (gr.skip(), gr.skip())
+        try:
+            *fields, read = form
+            folder, clashes = self._keep(fields[1], fields[-1], read)
+            shown = _table(fields[1], folder)
+            if clashes:
+                return _lines(clashes), *shown, gr.skip()
+            said, more = then(self._text(folder, *fields[:-1]))
         except (UserError, OSError) as error:
-            return str(error), gr.skip()
+            return str(error), *shown, gr.skip()
         except Refusal as refusal:
-            return _words(refusal), gr.skip()
-        return describe_check(report), gr.Dropdown(self.desk.jobs(), value=job_id)
+            return _words(refusal), *shown, gr.skip()
+        return said, *shown, more
 
     def stop(self, job_id: str | None) -> str:
         """Stop the job that is shown."""
@@ -216,12 +234,17 @@ class _Handlers:
     def _folder(self, name: str) -> Path:
         return self.desk.datasets / job_name(name or "")
 
-    def _text(
-        self, arch: str, name: str, trigger: str, size: str, steps: Any, rank: Any, lr: Any, prompts: str, rows: Any
-    ) -> str:
-        """The job that the form asks for; captions are written first."""
+    def _keep(self, name: str, rows: Rows, read: Read) -> tuple[Path, list[Clash]]:
+        """Write what has been typed, if the table shows the pictures of this name."""
         folder = self._folder(name)
-        write_captions(folder, _filled(rows, folder))
+        if read[0] != name:
+            return folder, []
+        return folder, write_captions(folder, _filled(rows, folder), read[1])
+
+    def _text(
+        self, folder: Path, arch: str, name: str, trigger: str, size: str, steps: Any, rank: Any, lr: Any, prompts: str
+    ) -> str:
+        """The job that the form asks for."""
         if not captions(folder):
             raise UserError("Pictures: drop some first.")
         for label, value in (("Steps", steps), ("Rank", rank), ("Learning rate", lr)):
@@ -247,6 +270,12 @@ def _about(arch: str) -> str:
     return f"{card.summary} Licence: {card.license}.{gate}"
 
 
+def _table(name: str, folder: Path) -> tuple[list[list[str]], Read]:
+    """The rows of the table, and what is remembered of them."""
+    found = captions(folder)
+    return [list(row) for row in found], (name, dict(found))
+
+
 def _filled(rows: list[list[Any]] | None, folder: Path) -> list[list[Any]]:
     """The rows that name a picture of this folder: the table may still show another name's."""
     known = {name for name, _ in captions(folder)}
@@ -260,6 +289,10 @@ def _thumbs(view: View) -> list[tuple[Image.Image, str]]:
         with contextlib.suppress(Refusal, OSError):
             shown.append((Image.open(io.BytesIO(shrunk(path, _THUMB_PX))), text))
     return shown
+
+
+def _lines(words: Iterable[object]) -> str:
+    return "\n".join(map(str, words))
 
 
 def _words(refusal: Refusal) -> str:

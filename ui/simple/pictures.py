@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.data.captions import read_caption
@@ -51,12 +52,34 @@ def images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
 
 
-def write_captions(folder: Path, rows: Sequence[Sequence[object]]) -> int:
-    """Write changed captions. Returns how many were written.
+@dataclass(frozen=True)
+class Clash:
+    """A caption that was changed in two places since it was read.
+
+    Attributes:
+        name: of the image.
+        theirs: what stands in its file now.
+        ours: what was to be written.
+    """
+
+    name: str
+    theirs: str
+    ours: str
+
+    def __str__(self) -> str:
+        return (
+            f'{self.name}: its caption was changed elsewhere meanwhile, to "{self.theirs}", and is kept so. '
+            f'Yours was "{self.ours}": change it again if it is the better one.'
+        )
+
+
+def write_captions(folder: Path, rows: Sequence[Sequence[object]], seen: Mapping[str, str]) -> list[Clash]:
+    """Write the captions that were changed since they were read. Returns those that were not written.
 
     Args:
         folder: folder of the images.
         rows: name of an image and its caption.
+        seen: the captions as they were read: whoever has changed one since is not overwritten.
 
     Raises:
         UserError: a row names no image of the folder, or one names it twice.
@@ -70,10 +93,16 @@ def write_captions(folder: Path, rows: Sequence[Sequence[object]]) -> int:
         if name in new:
             raise UserError(f'Captions: "{name}" stands there twice. Delete one of the rows.')
         new[name] = text.strip()
-    changed = {name: text for name, text in new.items() if text != _caption(known[name])}
-    for name, text in changed.items():
-        write_text(known[name].with_suffix(".txt"), text + "\n")
-    return len(changed)
+    clashes = []
+    for name, text in new.items():
+        before, now = seen.get(name, ""), _caption(known[name])
+        if text in (before, now):
+            continue
+        if now != before:
+            clashes.append(Clash(name, now, text))
+        else:
+            write_text(known[name].with_suffix(".txt"), text + "\n")
+    return clashes
 
 
 def _caption(image: Path) -> str:

@@ -101,7 +101,7 @@ def _renamed(state: dict[str, Tensor], *pairs: tuple[str, str]) -> dict[str, Ten
 def _scaled(
     state: dict[str, Tensor], factor: float, down_up: tuple[str, str] = ("lora_A", "lora_B")
 ) -> dict[str, Tensor]:
-    """B divided by a factor that alpha, told elsewhere, makes good."""
+    """B divided by a factor that alpha, stored elsewhere, restores."""
     return {key: tensor / factor if down_up[1] in key else tensor for key, tensor in state.items()}
 
 

@@ -1,4 +1,7 @@
-"""Every combination of `dtype`, `te_dtype` and `vae_dtype` trains and draws, on a CPU."""
+"""Every combination of `dtype`, `te_dtype` and `vae_dtype` trains and draws, on a CPU.
+
+tests/contract/test_precisions.py has each pair of two of them, for every model.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from toolkit.encode.encodings import Encodings
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.runtime.devices import autocast
+
+pytestmark = pytest.mark.torture
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 ITEM = SampleItem("a red circle", "blurry", 32, 32, 0, 4.0, 1, 1.0)

@@ -221,7 +221,7 @@ def test_the_tokenizer_of_a_models_folder_serves_a_file_beside_it(mistral: Path,
     assert model.sources.find("tokenizer").folder == place / "tokenizer"
 
 
-def test_an_encoder_of_the_wrong_size_is_told_by_the_transformers_file(tmp_path: Path) -> None:
+def test_an_encoder_of_the_wrong_size_is_recognised_by_the_transformers_file(tmp_path: Path) -> None:
     transformer = layouts.small_transformer(guidance_embeds=False, joint_dim=3 * 64)
     place = layouts.write_model(tmp_path / "model", "comfy", transformer, stem="x")
     file = _write(tmp_path / "qwen_3_4b.safetensors", _whole("qwen3").state_dict())

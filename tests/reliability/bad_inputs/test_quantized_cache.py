@@ -179,7 +179,7 @@ def test_what_is_no_file_under_the_name_of_an_entry_stops_nobody(name: str, tmp_
 
 
 @pytest.mark.parametrize("place", ["file", "file/inside", "loop", "/dev/null", "/proc/quantized"])
-def test_a_cache_that_cannot_be_written_is_told_and_training_does_without(
+def test_a_cache_that_cannot_be_written_is_reported_and_training_does_without(
     place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")

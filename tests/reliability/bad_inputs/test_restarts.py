@@ -214,7 +214,7 @@ def must_describe(output: Path, capsys: Capture) -> None:
     assert "Traceback" not in shown.err
 
 
-def test_a_damaged_record_is_still_told(output: Path, capsys: Capture) -> None:
+def test_a_damaged_record_is_still_reported(output: Path, capsys: Capture) -> None:
     record = output / "runs.jsonl"
     whole = record.read_bytes()
     for line in [*LINES.values(), *(json.dumps(entry).encode() + b"\n" for entry in ENTRIES)]:
@@ -233,7 +233,7 @@ def test_a_damaged_record_is_still_told(output: Path, capsys: Capture) -> None:
     assert is_right(output)
 
 
-def test_what_is_no_record_is_still_told(output: Path, capsys: Capture) -> None:
+def test_what_is_not_a_record_is_still_reported(output: Path, capsys: Capture) -> None:
     record = output / "runs.jsonl"
     for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path), lambda path: path.symlink_to("/dev/zero")):
         record.unlink()

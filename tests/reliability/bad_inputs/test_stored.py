@@ -80,7 +80,7 @@ def test_a_cache_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     expect_error("damaged caches", lambda: blocked.put("key", TENSORS["latents"]), "cannot be written", "permissions")
 
 
-def test_an_entry_that_goes_while_the_run_goes_on_is_named(tmp_path: Path) -> None:
+def test_an_entry_that_disappears_during_the_run_is_named(tmp_path: Path) -> None:
     encodings = Encodings(print, overflow=tmp_path / "overflow")
     encodings.add("key", lambda: torch.ones(2, 2), folder=tmp_path)
     (tmp_path / "key.safetensors").unlink()

@@ -42,7 +42,7 @@ def test_a_key_that_nothing_reads_is_named_with_what_it_depends_on() -> None:
     assert remarks(read, None, from_the_card=()) == []
 
 
-def test_nothing_is_said_of_defaults_and_of_what_the_card_gives() -> None:
+def test_defaults_and_values_from_the_card_get_no_remark() -> None:
     assert remarks(Kitchen.model_validate({"ovens": [{"heat": 1, "light": False}]}), None, from_the_card=()) == []
     assert remarks(Kitchen(ovens=(Oven(heat=3),)), None, from_the_card={("ovens", 0, "heat")}) == []
 
@@ -115,7 +115,7 @@ def test_a_key_does_nothing_alone_and_acts_with_its_partner(
 
 
 @pytest.mark.parametrize("key", ["sample_every", "sample_start_step"])
-def test_what_is_said_once_of_first_samples_is_not_repeated(key: str, process: dict[str, Any], check: Check) -> None:
+def test_a_remark_about_first_samples_is_not_repeated(key: str, process: dict[str, Any], check: Check) -> None:
     process["sample"] = process["first_sample"] = {key: 7}
     (notice,) = check().notices
     assert notice.startswith(f"config.process[0].first_sample.{key}: has no effect here")
@@ -141,7 +141,7 @@ def test_samples_without_a_reference_are_named_in_an_edit_job(
 
 
 @pytest.mark.parametrize(("sizes", "is_said"), [([512, 512], True), ([512, 768], False)])
-def test_a_resolution_that_is_named_twice_is_said(sizes: list[int], is_said: bool, process: Any, check: Check) -> None:
+def test_a_resolution_given_twice_is_reported(sizes: list[int], is_said: bool, process: Any, check: Check) -> None:
     process["datasets"][0]["resolution"] = sizes
     assert any("resolution: a size is listed more than once" in notice for notice in check().notices) == is_said
 

@@ -78,7 +78,7 @@ def test_layer_filters_may_be_one_text_or_a_list() -> None:
         ("constant_with_warmup", 3, 500, 3),
     ],
 )
-def test_warmup_is_what_is_said_or_fits_the_run(kind: str, given: int | None, steps: int, warmup: int) -> None:
+def test_warmup_is_as_set_or_fits_the_run(kind: str, given: int | None, steps: int, warmup: int) -> None:
     train = TrainConfig(steps=steps, lr_scheduler=kind, lr_scheduler_params={"warmup_steps": given})
     assert train.warmup_steps == warmup
 

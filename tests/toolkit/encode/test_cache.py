@@ -51,7 +51,7 @@ def test_tensors_of_any_layout_are_kept(tmp_path: Path) -> None:
     assert_equal(TensorCache(tmp_path).get("a"), {name: tensor.detach() for name, tensor in tensors.items()})
 
 
-def test_an_entry_says_in_its_header_what_it_was_told(tmp_path: Path) -> None:
+def test_an_entry_keeps_the_given_facts_in_its_header(tmp_path: Path) -> None:
     cache = TensorCache(tmp_path)
     cache.put("a", TENSORS, {"image": "cat.png"})
     with safe_open(cache.path("a"), framework="pt") as file:

@@ -148,7 +148,7 @@ def test_merge_into_another_model_is_refused(lora: Path, tmp_path: Path, capsys:
         assert not output.exists()
 
 
-def test_mistakes_are_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     write_tensors(tmp_path / "foreign.safetensors", {"unet.x.lora_A.weight": torch.ones(1, 1)})
     for name, message in (

@@ -35,7 +35,11 @@ def _two_compiled_steps(kind: type[Setup], share: float, *, checkpointing: bool)
 
 
 @pytest.mark.parametrize(
-    ("kind", "checkpointing"), [(Setup, True), (QuantizedSetup, False)], ids=["plain recomputed", "quantized kept"]
+    ("kind", "checkpointing"),
+    [
+        pytest.param(Setup, True, id="plain recomputed", marks=pytest.mark.torture),
+        pytest.param(QuantizedSetup, False, id="quantized kept"),
+    ],
 )
 def test_compiled_blocks_learn_the_same_streamed_or_not(kind: type[Setup], checkpointing: bool) -> None:
     resident, num_graphs = _two_compiled_steps(kind, 0, checkpointing=checkpointing)

@@ -20,7 +20,7 @@ SHARES = (0.0, 0.3, 0.5, 1.0)
 
 
 class PoisonedOffload(LayerOffload):
-    """Forgets every buffer but that of the block that begins, and fills it with NaN: whoever reads it is found out."""
+    """Forgets every buffer but that of the block that begins, and fills it with NaN: reading it shows in the result."""
 
     def _enter(self, index: int, *, down: bool) -> Any:
         for buffer in self._ring:

@@ -46,8 +46,15 @@ def _with_inputs_offloaded(setup: Setup, stream: LateStream) -> Setup:
     return setup
 
 
-@pytest.mark.parametrize("kind", [Setup, QuantizedSetup], ids=["plain", "quantized"])
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize(
+    ("checkpointing", "kind"),
+    [
+        pytest.param(False, Setup, id="kept-plain"),
+        pytest.param(True, QuantizedSetup, id="recomputed-quantized"),
+        pytest.param(False, QuantizedSetup, id="kept-quantized", marks=pytest.mark.torture),
+        pytest.param(True, Setup, id="recomputed-plain", marks=pytest.mark.torture),
+    ],
+)
 def test_streamed_blocks_learn_the_same_whenever_their_copies_are_made(checkpointing: bool, kind: type[Setup]) -> None:
     resident = _two_steps_with_samples(kind(0, checkpointing=checkpointing))
     for share, name in ((0.3, "late"), (0.5, "random 0"), *((1, name) for name in STREAMS)):

@@ -8,7 +8,7 @@ from toolkit.models.base_model import BaseModel
 from toolkit.stable_diffusion_model import StableDiffusion
 
 
-def test_all_that_a_class_forgot_is_said_when_it_is_made_with_what_each_is_for() -> None:
+def test_everything_that_a_class_forgot_is_listed_when_it_is_defined_with_its_purpose() -> None:
     with pytest.raises(TypeError) as refused:
 
         class Unfinished(BaseModel):

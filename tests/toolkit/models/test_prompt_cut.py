@@ -13,6 +13,6 @@ def test_the_place_of_the_cut_is_shown() -> None:
     )
 
 
-def test_a_prompt_that_just_fits_without_its_closing_tokens_is_told_too() -> None:
+def test_a_prompt_that_just_fits_without_its_closing_tokens_is_reported_too() -> None:
     text = PromptCut(515, 512, "all of it", "").describe()
     assert 'shorten "all of it" by 3 tokens' in text

@@ -128,7 +128,7 @@ def test_filters_that_leave_nothing_are_refused_and_transformer_only_is_named_wh
     assert "ignore_if_contains excludes everything" in told
 
 
-def test_a_filter_that_does_nothing_is_said(tmp_path: Path) -> None:
+def test_a_filter_that_does_nothing_is_reported(tmp_path: Path) -> None:
     told = "\n".join(
         _check(
             tmp_path,
@@ -141,7 +141,7 @@ def test_a_filter_that_does_nothing_is_said(tmp_path: Path) -> None:
     assert "`linear1`" not in told
 
 
-def test_layers_that_are_trained_because_they_are_fused_are_said(tmp_path: Path) -> None:
+def test_layers_that_are_trained_because_they_are_fused_are_reported(tmp_path: Path) -> None:
     told = "\n".join(_check(tmp_path, network_kwargs={"only_if_contains": ["attn.to_k"]}))
     assert "`attn.to_k` also trains to_q, to_v, in 2 layers" in told
     assert "also trains" not in "\n".join(_check(tmp_path, network_kwargs={"only_if_contains": ["img_attn.qkv"]}))
@@ -218,7 +218,7 @@ def test_a_format_that_cannot_carry_the_layers_is_refused_at_the_check(tmp_path:
     assert "save.lora_format" in told and "Write the file as `bfl`" in told
 
 
-def test_a_lora_of_every_layer_of_ai_toolkit_is_gone_on_with_and_written_as_bfl(tmp_path: Path) -> None:
+def test_training_continues_from_a_lora_of_every_layer_of_ai_toolkit_and_writes_it_as_bfl(tmp_path: Path) -> None:
     targets = tiny_model().list_lora_targets(find_cards()["flux2_tiny"].size.transformer)  # type: ignore[union-attr]
     assert len(targets) == 33
     generator = torch.Generator().manual_seed(0)

@@ -31,7 +31,7 @@ def _step(optimizer: torch.optim.Optimizer, weights: list[torch.nn.Parameter], s
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_state_saved_to_disk_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
+def test_state_saved_to_disk_continues_bit_for_bit(kind: str, tmp_path: Path) -> None:
     weights = _weights()
     optimizer = _build(kind, weights)
     for step in range(3):

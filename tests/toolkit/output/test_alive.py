@@ -23,7 +23,7 @@ def test_one_that_has_ended_is_gone_although_its_number_may_be_used_again() -> N
 
 
 @pytest.mark.parametrize("host", ["11111111", ""])
-def test_a_reboot_is_told_from_another_machine_where_hosts_have_an_identity(
+def test_a_reboot_is_distinguished_from_another_machine_where_hosts_have_an_identity(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     monkeypatch.setattr("toolkit.output.alive.this_host", lambda: host)

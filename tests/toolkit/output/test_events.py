@@ -72,7 +72,7 @@ def _write_steps(path: Path, steps: range, *, file_bytes: int = 2_000, older_byt
             log.write("step", step=step, loss=0.5)
 
 
-def test_a_full_log_goes_on_in_a_new_file_and_every_event_is_read_once(tmp_path: Path) -> None:
+def test_a_full_log_continues_in_a_new_file_and_every_event_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     _write_steps(path, range(150))
     _write_steps(path, range(150, 200))
@@ -137,7 +137,7 @@ def test_a_reader_that_is_overtaken_by_a_new_file_reads_no_event_twice(tmp_path:
     assert seen == sorted(set(seen)) and seen[:20] == list(range(20))
 
 
-def test_a_log_killed_between_two_files_is_read_and_goes_on(tmp_path: Path) -> None:
+def test_a_log_killed_between_two_files_is_read_and_continued(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     _write_steps(path, range(10))
     path.rename(tmp_path / "events.1.jsonl")
@@ -215,3 +215,14 @@ def test_figures_of_memory_leave_room_for_the_course_of_the_training(
 def test_the_kinds_are_those_that_the_log_describes() -> None:
     described = re.findall(r"^ {8}(\w+) {2,}", EventLog.__doc__ or "", re.MULTILINE)
     assert described == list(get_args(EventKind))
+
+
+def test_a_full_file_of_a_folder_that_is_gone_breaks_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    with EventLog(folder / "events.jsonl", file_bytes=200) as log:
+        log.write("message", text="here")
+        folder.rename(tmp_path / "moved")
+        for number in range(10):
+            log.write("message", text=str(number))
+    assert [event["text"] for event in read_events(tmp_path / "moved" / "events.jsonl")] == ["here", *"0123456789"]
+    assert not folder.exists()

@@ -31,7 +31,7 @@ def hold_elsewhere(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_and_learns_which_run_is_there(tmp_path: Path) -> None:
     with hold_elsewhere(tmp_path) as other:
         try:
             with pytest.raises(FolderInUse, match=f"in use by process {other.pid} on "), RunLock(tmp_path):

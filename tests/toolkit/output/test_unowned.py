@@ -121,7 +121,7 @@ def test_what_a_killed_run_of_ours_left_is_written_again_in_place(tmp_path: Path
     assert (tmp_path / "job_000000004.safetensors").read_bytes() != b"cut"
 
 
-def test_a_run_that_goes_on_or_is_done_moves_nothing(tmp_path: Path) -> None:
+def test_a_run_that_resumes_or_is_done_moves_nothing(tmp_path: Path) -> None:
     SmallRun().run(tmp_path)
     SmallRun().run(tmp_path)
     SmallRun({"steps": STEPS + 2}).run(tmp_path)

@@ -19,7 +19,7 @@ from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
-from toolkit.parallel.ranks import OneProcess, Ranks, done_by_first, first_goes_ahead
+from toolkit.parallel.ranks import FirstRankFailed, OneProcess, Ranks, done_by_first, first_goes_ahead
 from toolkit.randomness import Draws
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
@@ -58,7 +58,7 @@ class _Feeder:
 class _Note:
     """A task that writes down what it is asked to do."""
 
-    wish = None
+    command = None
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -150,7 +150,7 @@ def run_loop(tmp_path: Path) -> Iterator[Any]:
     yield run
 
 
-def test_a_wish_to_stop_reaches_every_rank_and_only_the_first_does_the_tasks(run_loop: Any, tmp_path: Path) -> None:
+def test_a_request_to_stop_reaches_every_rank_and_only_the_first_does_the_tasks(run_loop: Any, tmp_path: Path) -> None:
     first, second = run_ranks(2, run_loop)
     assert first == (["begin 0", "run 2", "finish 2 STOPPED"], "interrupted")
     assert second == ([], "interrupted")
@@ -182,3 +182,22 @@ def test_what_one_rank_does_for_all_is_done_once() -> None:
         return done_by_first(ranks, lambda: move(ranks)), list(done)
 
     assert run_ranks(3, work) == [("moved", [0]), (None, [0]), (None, [0])]
+
+
+def test_a_failure_of_the_first_rank_reaches_all_that_wait_for_it() -> None:
+    def fails() -> None:
+        raise OSError("the disk is full")
+
+    def does_for_all(ranks: FakeRanks) -> str:
+        with pytest.raises((OSError, FirstRankFailed)) as raised:
+            done_by_first(ranks, fails)
+        return raised.typename
+
+    def goes_ahead(ranks: FakeRanks) -> str:
+        with pytest.raises((OSError, FirstRankFailed)) as raised, first_goes_ahead(ranks):
+            assert ranks.is_first, "the others skip the block"
+            fails()
+        return raised.typename
+
+    for work in (does_for_all, goes_ahead):
+        assert run_ranks(3, work) == ["OSError", "FirstRankFailed", "FirstRankFailed"]

@@ -16,7 +16,7 @@ def test_few_captions_stay_in_memory() -> None:
     assert line == "20 distinct captions, each encoded once: up to 300.0 MB in memory"
 
 
-def test_a_thousand_captions_are_said_to_overflow_to_disk() -> None:
+def test_a_thousand_captions_are_announced_to_overflow_to_disk() -> None:
     captions: dict[str, Path | None] = {f"caption {index}": None for index in range(1000)}
     assert 8e9 < overflow_bytes(captions, DEV) < 15.8e9 - MEMORY_LIMIT_BYTES
     line = describe_captions(captions, DEV, overflow=OVERFLOW)

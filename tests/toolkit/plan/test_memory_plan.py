@@ -124,7 +124,7 @@ def test_memory_that_others_hold_is_warned_of() -> None:
     assert warn_of_others(plan, named_card(80)) == []
 
 
-def test_a_full_fine_tune_for_which_nothing_helps_is_told_of_loras() -> None:
+def test_a_full_fine_tune_that_nothing_makes_fit_is_advised_to_train_a_lora() -> None:
     plan = make_plan(inputs("flux2", lora_rank=None))
     assert "No change of settings makes it fit.\nA LoRA" in _refusal(plan, named_card(24))
 

@@ -71,7 +71,7 @@ def _counts_layers(event: dict[str, Any]) -> bool:
     return event["unit"] == "layers" and 0 < event["done"] <= event["total"]
 
 
-def test_a_quantized_run_samples_stops_and_goes_on_with_the_same_losses(tmp_path: Path) -> None:
+def test_a_quantized_run_samples_stops_and_resumes_with_the_same_losses(tmp_path: Path) -> None:
     cache = tmp_path / "quantized"
     settings: dict[str, Any] = {
         "model": {"quantize": True, "qtype": "nf4", "qtype_te": "int8", "quantize_cache": str(cache)},

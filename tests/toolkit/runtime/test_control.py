@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_architecture import HEAVY, ROOT
-from toolkit.runtime.control import CONTROL_FOLDER, ControlFolder, Wishes, send
+from toolkit.runtime.control import CONTROL_FOLDER, ControlFolder, PendingCommands, send
 
 
 def test_commands_come_in_order_once_and_leave_nothing(tmp_path: Path) -> None:
@@ -75,12 +75,12 @@ def test_no_command_is_lost_or_taken_twice_while_several_look(tmp_path: Path) ->
     assert taken == ["save"] * 40
 
 
-def test_a_wish_is_open_until_it_is_taken() -> None:
-    wishes = Wishes()
-    wishes.add("save")
-    wishes.add("save")
-    assert not wishes.take("sample") and not wishes.take(None)
-    assert wishes.take("save") and not wishes.take("save")
+def test_a_command_is_pending_until_it_is_taken() -> None:
+    pending = PendingCommands()
+    pending.add("save")
+    pending.add("save")
+    assert not pending.take("sample") and not pending.take(None)
+    assert pending.take("save") and not pending.take("save")
 
 
 def test_sending_loads_no_model_library(tmp_path: Path) -> None:

@@ -32,6 +32,29 @@ except ImportError as error:
 """
 
 
+def write_driver(folder: Path, *rows: dict[str, str], exit_code: int = 0) -> Path:
+    """An `nvidia-smi` that says of each card what is asked for, and nothing if it does not know a word of it."""
+    program = folder / "nvidia-smi"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nrows = {rows!r}\n"
+        "asked = next(it for it in sys.argv if it.startswith('--query-gpu=')).partition('=')[2].split(',')\n"
+        "if any(name not in row for row in rows for name in asked):\n    sys.exit(2)\n"
+        f"print(*(', '.join(row[name] for name in asked) for row in rows), sep='\\n')\nsys.exit({exit_code})\n",
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    return program
+
+
+def _row(index: int, card: str) -> dict[str, str]:
+    names = ("uuid", "name", "mig.mode.current", "memory.total", "memory.reserved", "memory.free")
+    if "," not in card:
+        return {"index": str(index), "name": card}
+    row = dict(zip(names, map(str.strip, card.split(",")), strict=True))
+    others = {"memory.used": "0", "utilization.gpu": "0", "temperature.gpu": "31", "power.draw": "69.58"}
+    return {"index": str(index), **row, **others}
+
+
 def _machine(folder: Path, *cards: str, build: str = "'12.8'", exit_code: int = 0) -> dict[str, str]:
     """The environment of a machine whose `nvidia-smi` lists these cards, with a torch that cannot be imported."""
     environment = card_machine(folder, *cards, build=build, exit_code=exit_code)
@@ -43,10 +66,7 @@ def card_machine(
     folder: Path, *cards: str, build: str = "'12.8'", exit_code: int = 0, version: str = "9.0"
 ) -> dict[str, str]:
     """The environment of a machine whose `nvidia-smi` lists these cards, with a torch that says it knows CUDA."""
-    program = folder / "nvidia-smi"
-    lines = "\n".join(f"{index}, {card}" for index, card in enumerate(cards))
-    program.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\nexit {exit_code}\n", encoding="utf-8")
-    program.chmod(0o755)
+    write_driver(folder, *(_row(index, card) for index, card in enumerate(cards)), exit_code=exit_code)
     (folder / "torch").mkdir(exist_ok=True)
     (folder / "torch" / "version.py").write_text(f"cuda: str | None = {build}\nhip = None\n", encoding="utf-8")
     (folder / "torch-9.0.dist-info").mkdir(exist_ok=True)

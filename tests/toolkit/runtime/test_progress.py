@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Time that passes only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -35,7 +35,7 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("door", FRONT_DOORS)
-def test_waiting_threads_are_told_before_torch_is_imported(door: str, tmp_path: Path) -> None:
+def test_waiting_threads_are_configured_before_torch_is_imported(door: str, tmp_path: Path) -> None:
     job = ROOT / "config" / "examples" / "train_lora_flux2_tiny.yaml"
     source = BEFORE_TORCH + FRONT_DOORS[door].format(job=str(job), folder=tmp_path)
     theirs = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
         return tmp_path
 
 
-def test_a_wish_to_stop_ends_what_has_nothing_to_save_at_once(folder: Path) -> None:
+def test_a_request_to_stop_ends_what_has_nothing_to_save_at_once(folder: Path) -> None:
     stop = StopRequest()
     started = time.monotonic()
     with stop.listen(), Watch(folder, stop, since_ns=time.time_ns()):
@@ -55,8 +55,8 @@ def test_the_loop_need_not_wait_for_the_thread(folder: Path, monkeypatch: pytest
     with Watch(folder, stop, since_ns=time.time_ns()):
         time.sleep(0.1)  # its first look
         send(folder, "sample")
-        stop.wishes.look()
-        assert stop.wishes.take("sample")
+        stop.commands.look()
+        assert stop.commands.take("sample")
         stop_at_end = time.monotonic()
     assert time.monotonic() - stop_at_end < 30
 

@@ -155,7 +155,7 @@ def test_a_full_disk_stops_the_run_with_what_it_needs_and_has(tmp_path: Path, mo
     assert [bundle.step for bundle in find_bundles(tmp_path)[0]] == [2]
 
 
-def test_a_run_that_may_goes_on_on_a_full_disk_and_saves_when_there_is_room(
+def test_a_run_that_may_continues_on_a_full_disk_and_saves_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SmallRun().run(tmp_path / "whole")
@@ -194,7 +194,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_drive_that_is_really_full_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(small_disk: Path) -> None:
+def test_a_really_full_drive_keeps_its_last_checkpoint_and_the_run_continues_when_there_is_room(
+    small_disk: Path,
+) -> None:
     folder, filler = small_disk / "job", small_disk / "filler"
     _saver(folder, 1).save_step(1)
     one = _weight(folder)

@@ -15,9 +15,9 @@ from toolkit.train.tasks.task import Ending
 
 
 class Notes:
-    """A task that is due after every third step, or when a sample is wished for, and writes down what it finds."""
+    """A task that is due after every third step, or when a sample is asked for, and records what it sees."""
 
-    wish: Command | None = "sample"
+    command: Command | None = "sample"
 
     def __init__(self, folder: Path, *, has_work: bool = True) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ def test_a_start_with_nothing_left_says_so_to_its_tasks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stop_in", "expected"), [(2, ["finish 2"]), (3, ["run 3", "finish 3"])])
-def test_a_wish_to_stop_finishes_the_tasks_after_the_step_is_saved(
+def test_a_request_to_stop_finishes_the_tasks_after_the_step_is_saved(
     tmp_path: Path, stop_in: int, expected: list[str]
 ) -> None:
     notes = Notes(tmp_path)
@@ -73,7 +73,9 @@ def test_a_wish_to_stop_finishes_the_tasks_after_the_step_is_saved(
 
 
 @pytest.mark.parametrize("has_work", [True, False])
-def test_a_wish_to_stop_before_the_first_step_is_heeded_where_a_task_had_work(tmp_path: Path, has_work: bool) -> None:
+def test_a_request_to_stop_before_the_first_step_is_heeded_where_a_task_had_work(
+    tmp_path: Path, has_work: bool
+) -> None:
     class Stopping(Notes):
         """Is asked to stop while it begins."""
 
@@ -87,31 +89,33 @@ def test_a_wish_to_stop_before_the_first_step_is_heeded_where_a_task_had_work(tm
     assert len(notes.lines) == (1 if has_work else 2)
 
 
-def test_a_wish_is_granted_once_after_the_step_in_which_it_came(tmp_path: Path) -> None:
-    class Wishing(Notes):
+def test_a_command_is_carried_out_once_after_the_step_in_which_it_came(tmp_path: Path) -> None:
+    class Commanding(Notes):
         """Is asked for a sample, twice, before the first step."""
 
         def begin(self, step: int, stop: StopRequest) -> bool:
-            stop.wishes.source = lambda: self._wish_once(stop)
+            stop.commands.source = lambda: self._command_once(stop)
             return super().begin(step, stop)
 
-        def _wish_once(self, stop: StopRequest) -> None:
+        def _command_once(self, stop: StopRequest) -> None:
             if len(self.lines) == 1:
-                stop.wishes.add("sample")
-                stop.wishes.add("sample")
+                stop.commands.add("sample")
+                stop.commands.add("sample")
 
-    notes = Wishing(tmp_path)
+    notes = Commanding(tmp_path)
     SmallRun(save=EVERY_THIRD).run(tmp_path, tasks=[notes])
     assert [line.partition(",")[0] for line in notes.lines] == ["begin 0", "run 1", "run 3", f"finish {STEPS} COMPLETE"]
 
 
-def test_a_wish_to_save_writes_a_checkpoint_that_a_later_start_goes_on_from_with_equal_losses(tmp_path: Path) -> None:
+def test_a_command_to_save_writes_a_checkpoint_that_a_later_start_resumes_from_with_equal_losses(
+    tmp_path: Path,
+) -> None:
     class SaveAfterOne(Notes):
         """Asks for a checkpoint when the loop looks for the first time."""
 
         def begin(self, step: int, stop: StopRequest) -> bool:
             waiting = ["save"]
-            stop.wishes.source = lambda: stop.wishes.add("save") if waiting and waiting.pop() else None
+            stop.commands.source = lambda: stop.commands.add("save") if waiting and waiting.pop() else None
             return False
 
     plain, asked = tmp_path / "plain", tmp_path / "asked"

@@ -165,7 +165,7 @@ def test_two_jobs_in_one_folder_do_not_share_checkpoints(folder: Path) -> None:
         plan_resume(folder, ResumeChoice(), _facts(job="job_v2"), is_thorough=True)
 
 
-def test_a_changed_dataset_is_told_in_one_line() -> None:
+def test_a_changed_dataset_is_reported_in_one_line() -> None:
     before = {f"{number}.png": "a" for number in range(9)}
     now = {**dict.fromkeys(list(before)[2:], "a"), "2.png": "b", "new.png": "a"}
     assert describe_dataset_change(before, now) == "1 added (new.png), 2 removed (0.png, 1.png), 1 changed (2.png)"
@@ -173,7 +173,7 @@ def test_a_changed_dataset_is_told_in_one_line() -> None:
     assert "and 4 more" in str(describe_dataset_change(before, {}))
 
 
-def test_the_plan_says_where_a_run_goes_on_from_and_what_makes_way(folder: Path) -> None:
+def test_the_plan_says_where_a_run_resumes_and_what_it_moves_aside(folder: Path) -> None:
     facts = RunFacts("job", find_bundles(folder)[0][0].manifest["config"], {"image": "other"})
     lines = describe_resume(plan_resume(folder, ResumeChoice(step=2), facts, is_thorough=False))
     assert lines[0].startswith("the dataset has changed since step 2: 1 changed (image)")

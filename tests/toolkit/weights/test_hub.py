@@ -57,14 +57,14 @@ def test_only_what_the_component_needs_is_downloaded_and_then_found_offline(tmp_
     assert fake_hub.find_all(UNREACHABLE, cases, tmp_path, HF_HUB_OFFLINE="1") == first
 
 
-def test_a_bad_token_is_told_from_a_missing_repository(tmp_path: Path) -> None:
+def test_a_bad_token_is_distinguished_from_a_missing_repository(tmp_path: Path) -> None:
     with fake_hub.running() as endpoint:
         (answer,) = fake_hub.find_all(endpoint, [("owner/private", "vae")], tmp_path, HF_TOKEN="hf_bad")
     assert "rejects the token in HF_TOKEN" in answer
     assert "hf_bad" not in answer
 
 
-def test_no_network_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_network_is_reported_with_what_to_do(tmp_path: Path) -> None:
     (answer,) = fake_hub.find_all(UNREACHABLE, [("owner/diffusers", "vae")], tmp_path)
     assert "cannot be downloaded" in answer
     assert "Check the network" in answer
@@ -131,9 +131,7 @@ SHARDED = ("owner/encoder/model-00001-of-00002.safetensors", "owner/encoder/mode
 
 
 @pytest.mark.parametrize("place", SHARDED, ids=["shard", "index"])
-def test_a_shard_or_an_index_on_the_hub_brings_its_siblings_and_what_says_what_they_are(
-    place: str, tmp_path: Path
-) -> None:
+def test_a_shard_or_an_index_on_the_hub_brings_its_siblings_and_their_configuration(place: str, tmp_path: Path) -> None:
     cases = [(place, "text_encoder")]
     with fake_hub.running() as endpoint:
         assert _reach(endpoint, cases, tmp_path) == ["found"]
@@ -149,7 +147,7 @@ def test_a_shard_or_an_index_on_the_hub_brings_its_siblings_and_what_says_what_t
     assert "cannot be downloaded" in answer
 
 
-def test_a_shard_whose_siblings_are_not_in_the_repository_is_told(tmp_path: Path) -> None:
+def test_a_shard_whose_siblings_are_not_in_the_repository_is_reported(tmp_path: Path) -> None:
     cases = [("owner/torn/model-00001-of-00002.safetensors", "text_encoder")]
     with fake_hub.running() as endpoint:
         for answer in (*_reach(endpoint, cases, tmp_path), *fake_hub.find_all(endpoint, cases, tmp_path)):

@@ -96,6 +96,7 @@ export async function inspect(page, name, notes) {
   const before = page.viewportSize();
   for (const [as, size] of Object.entries(NARROW)) {
     await page.setViewportSize(size);
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
     const over = await page.evaluate(widestOverflow);
     if (over.px > 0) notes.sideways.push(`${name}: ${over.px} px too wide for ${as} (${over.what})`);
     await keep(as);

@@ -181,7 +181,7 @@ def test_a_run_is_asked_to_stop_once_however_often_the_page_asks(site: Site, mon
     id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 3000, "disable_sampling": True})
     site.wait(id_, "training")
     asked: list[str] = []
-    monkeypatch.setattr("ui.server.jobs.actions.ask", lambda _, command: asked.append(command))
+    monkeypatch.setattr("ui.server.actions.actions.ask", lambda _, command: asked.append(command))
     for action in ("stop", "pause", "stop", "pause"):
         site.act(id_, action)
     assert asked == ["stop"]
@@ -248,6 +248,6 @@ def test_a_job_that_could_not_be_made_whole_keeps_no_name(site: Site, monkeypatc
         raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ui.server.jobs.actions.write_notes", full)
+        patch.setattr("ui.server.actions.actions.write_notes", full)
         assert site.client.post("/api/jobs", json={"yaml": site.text()}).status_code == 409
     site.make()

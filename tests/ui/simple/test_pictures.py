@@ -40,7 +40,7 @@ def test_only_changed_captions_are_written(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
     (tmp_path / "b.txt").write_text("kept", encoding="utf-8")
-    assert write_captions(tmp_path, [["a.png", " new "], ["b.png", "kept"]]) == 1
+    assert write_captions(tmp_path, [["a.png", " new "], ["b.png", "kept"]], {"a.png": "", "b.png": "kept"}) == []
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "new\n"
     assert (tmp_path / "b.txt").read_text(encoding="utf-8") == "kept"
 
@@ -48,5 +48,22 @@ def test_only_changed_captions_are_written(tmp_path: Path) -> None:
 def test_a_caption_of_no_picture_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     with pytest.raises(UserError, match=r'no picture "\.\./b\.png"'):
-        write_captions(tmp_path, [["a.png", "new"], ["../b.png", "x"]])
+        write_captions(tmp_path, [["a.png", "new"], ["../b.png", "x"]], {})
     assert not (tmp_path / "a.txt").exists()
+
+
+def test_a_caption_that_was_changed_elsewhere_is_not_overwritten_and_the_second_is_told(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    seen = dict(captions(tmp_path))
+    assert write_captions(tmp_path, [["a.png", "of the first tab"], ["b.png", ""]], seen) == []
+    (clash,) = write_captions(tmp_path, [["a.png", "of the second"], ["b.png", "a blue one"]], seen)
+    assert "of the first tab" in str(clash) and "of the second" in str(clash)
+    assert captions(tmp_path) == [("a.png", "of the first tab"), ("b.png", "a blue one")]
+
+
+def test_a_caption_that_a_tab_has_not_touched_stays_as_another_has_written_it(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    assert write_captions(tmp_path, [["a.png", "new"]], {"a.png": ""}) == []
+    assert write_captions(tmp_path, [["a.png", ""]], {"a.png": ""}) == []
+    assert captions(tmp_path) == [("a.png", "new")]

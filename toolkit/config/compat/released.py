@@ -85,7 +85,7 @@ def advice(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Fin
     key = "`model_kwargs: {" + variant.consent + ": true}`"
     what = f"this is {variant.label}"
     if variant.sign is not None and card is not None and not _is_named(variant, _source(model), card):
-        what = f"these weights {variant.sign.says}, like those of {variant.label}"
+        what = f"these weights {variant.sign.difference}, like those of {variant.label}"
     return [(("model", "name_or_path"), f"{what}. {variant.advice} To train it anyway: {key}")]
 
 

@@ -118,11 +118,11 @@ def check_job(
     if num_hidden > 0:
         problems.append(Problem(str(path), f"{num_hidden} more mistakes are not shown. Is it a job file?"))
     found = _in_order(notices, written, layout, places or {}, severity="notice")
-    told_besides = tuple(replace(notice, what=redact(notice.what, secrets)) for notice in found)
+    shown_notices = tuple(replace(notice, what=redact(notice.what, secrets)) for notice in found)
     if problems or job is None:
-        told = [replace(problem, what=redact(problem.what, secrets)) for problem in problems]
-        raise JobError(str(path), told, notices=tuple(map(str, told_besides)))
-    return JobConfig(path, job.job, job.meta, job.config, told_besides, written, secrets, places or {})
+        shown = [replace(problem, what=redact(problem.what, secrets)) for problem in problems]
+        raise JobError(str(path), shown, notices=tuple(map(str, shown_notices)))
+    return JobConfig(path, job.job, job.meta, job.config, shown_notices, written, secrets, places or {})
 
 
 def _remarks(job: JobFile, from_the_card: frozenset[Location], known: Known) -> list[Finding]:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import dotenv
-
 from toolkit.config.reading.locations import Location
 from toolkit.errors import JobError, Problem
 
@@ -27,6 +25,10 @@ def load_env_file(folder: Path) -> None:
         JobError: the file cannot be read, is not UTF-8, or contains a zero byte.
     """
     path = folder / ".env"
+    if not path.exists():
+        return
+    import dotenv  # 10 ms, for the few who have such a file
+
     try:
         dotenv.load_dotenv(path, override=False)
     except (OSError, ValueError) as error:

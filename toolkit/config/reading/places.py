@@ -1,4 +1,4 @@
-"""Lines and columns of a job text: where what is said about a key stands."""
+"""Lines and columns in a job text, for messages about its keys."""
 
 from __future__ import annotations
 

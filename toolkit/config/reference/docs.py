@@ -143,7 +143,7 @@ def _choices(headings: dict[type[Section], list[str]]) -> str:
 def _choice_table(table: Mapping[str, Choice]) -> str:
     has_memory = any(row.memory for row in table.values())
     rows = [
-        [", ".join(f"`{each}`" for each in (name, *row.spellings)), row.says, *([row.memory] if has_memory else [])]
+        [", ".join(f"`{each}`" for each in (name, *row.spellings)), row.summary, *([row.memory] if has_memory else [])]
         for name, row in table.items()
     ]
     return _table(["name", "meaning", *(["memory"] if has_memory else [])], rows)

@@ -205,7 +205,7 @@ def _kind(annotation: Any, metadata: Iterable[Any]) -> tuple[Kind, Kind | None, 
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     table: Mapping[str, Choice] = next((note.table for note in metadata if isinstance(note, ChoiceOf)), {})
     if table:
-        return "choice", None, [FormChoice(value=name, help=row.says) for name, row in table.items()]
+        return "choice", None, [FormChoice(value=name, help=row.summary) for name, row in table.items()]
     if origin is Literal:
         return "choice", None, [FormChoice(value=str(value), help="") for value in arguments]
     if origin is typing.Annotated:

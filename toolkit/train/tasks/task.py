@@ -31,10 +31,10 @@ class Task(Protocol):
     """Something done between steps. A request to stop cuts it short; see each method.
 
     Attributes:
-        wish: the command that asks for it, whether it is due or not; None if there is none.
+        command: the command that runs it although it is not due; None if there is none.
     """
 
-    wish: Command | None
+    command: Command | None
 
     def begin(self, step: int, stop: StopRequest) -> bool:
         """Work before the first step of this start, with `step` steps done. Returns whether there was any."""
@@ -54,13 +54,20 @@ class Task(Protocol):
 
 
 class SaveTask:
-    """Writes checkpoints and reports them to the user."""
+    """Writes checkpoints and reports them to the user.
 
-    wish: Command | None = "save"
+    Args:
+        saver: writes the checkpoints.
+        stages: reports them to the user.
+        in_place: called before anything is written; raises FolderLost if the output folder is no longer the run's.
+    """
 
-    def __init__(self, saver: Saver, stages: Stages) -> None:
+    command: Command | None = "save"
+
+    def __init__(self, saver: Saver, stages: Stages, *, in_place: Callable[[], None] = lambda: None) -> None:
         self.saver = saver
         self.stages = stages
+        self.in_place = in_place
 
     def resume(self, plan: ResumePlan, num_steps: int, ranks: Ranks) -> int:
         """Restore the plan's bundle, and move aside the bundles that will be written again.
@@ -80,14 +87,14 @@ class SaveTask:
             self.stages.warn(line)
         if plan.bundle is not None:
             self.saver.restore(plan.bundle, with_optimizer=plan.keeps_optimizer)
-            self.stages.tell(f"resuming from step {plan.step} ({plan.bundle.folder})")
+            self.stages.info(f"resuming from step {plan.step} ({plan.bundle.folder})")
         if plan.superseded:
             superseded, final = plan.superseded, self.saver.final_files
             new_folder = done_by_first(ranks, lambda: set_aside(self.saver.folder, superseded, others=final))
             steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
             self.stages.warn(f"checkpoints of steps that will be trained again ({steps}) were moved to {new_folder}")
         if plan.step >= num_steps:
-            self.stages.tell(f"all {num_steps} steps are done; raise train.steps to train further")
+            self.stages.info(f"all {num_steps} steps are done; raise train.steps to train further")
         return plan.step
 
     def begin(self, step: int, stop: StopRequest) -> bool:
@@ -120,6 +127,7 @@ class SaveTask:
             self._save(self.saver.save_step, step)
 
     def _save(self, save: Callable[[int], Saved], step: int) -> None:
+        self.in_place()
         with self.stages.progress.paused():
             saved = save(step)
         self.stages.progress.message(f"saved {saved.path}")
@@ -159,18 +167,27 @@ class SampleTask:
         stages: reports the samples to the user.
         is_first_skipped: whether to draw no samples before the first step of a job.
         is_first_forced: whether to draw samples before the first step of every start.
+        in_place: as in SaveTask.
     """
 
-    wish: Command | None = "sample"
+    command: Command | None = "sample"
 
     def __init__(
-        self, sampler: Sampler, config: SampleConfig, stages: Stages, *, is_first_skipped: bool, is_first_forced: bool
+        self,
+        sampler: Sampler,
+        config: SampleConfig,
+        stages: Stages,
+        *,
+        is_first_skipped: bool,
+        is_first_forced: bool,
+        in_place: Callable[[], None] = lambda: None,
     ) -> None:
         self.sampler = sampler
         self.config = config
         self.stages = stages
         self.is_first_skipped = is_first_skipped
         self.is_first_forced = is_first_forced
+        self.in_place = in_place
 
     def begin(self, step: int, stop: StopRequest) -> bool:
         """See Task. Draws the first samples."""
@@ -189,7 +206,7 @@ class SampleTask:
     def run(self, step: int, stop: StopRequest) -> None:
         """See Task. Draws nothing once a stop is requested: samples must not delay it."""
         if not self.sampler.settings.items:
-            self.stages.tell("no samples are drawn: the job has no sample prompts")
+            self.stages.info("no samples are drawn: the job has no sample prompts")
         elif not stop.requested:
             self._draw(step, stop)
 
@@ -200,14 +217,15 @@ class SampleTask:
 
     def _draw(self, step: int, stop: StopRequest, *, first: bool = False) -> None:
         drawn: list[Sample] = []
+        self.in_place()
 
-        def tell(sample: Sample) -> None:
+        def record(sample: Sample) -> None:
             drawn.append(sample)
             self._record(sample, step)
 
         try:
             with self.stages.progress.paused():
-                self.sampler.draw(step, stop, first=first, drawn=tell)
+                self.sampler.draw(step, stop, first=first, drawn=record)
         except OSError as error:
             if not is_disk_full(error):
                 raise

@@ -24,6 +24,7 @@ from toolkit.errors import UserError
 from toolkit.extension import REPOSITORY
 from toolkit.files import sha256_json
 from toolkit.train.resume import ResumeChoice
+from ui.server.checks.worker import CheckWorker
 from ui.server.jobs.text import TextFolder
 
 _HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "optimum"}
@@ -73,6 +74,7 @@ class Checker:
 
     def __init__(self, texts: TextFolder) -> None:
         self.texts = texts
+        self.worker = CheckWorker()
         self._answers: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, tuple[float, dict[str, Any]]] = {}
         self._lock = threading.Lock()
@@ -93,6 +95,10 @@ class Checker:
                 facts = unreadable_facts(str(path), error)
             return Found(_named(facts, str(path)), config)
 
+    def close(self) -> None:
+        """End the process that checks what this one cannot."""
+        self.worker.close()
+
     def peaks(self, text: str) -> tuple[int, int] | None:
         """The most bytes of card and RAM that a job takes; None if nothing is predicted, or it cannot work."""
         for process in self.check(Asked(text)).facts["processes"]:
@@ -102,7 +108,7 @@ class Checker:
         return None
 
     def _of_same_parts(self, config: JobConfig | None) -> dict[str, Any] | None:
-        """What was found wrong a moment ago with a job of the same parts: whoever types on need not wait again."""
+        """What was found wrong a moment ago with a job of the same parts: typing on does not repeat the wait."""
         refused_at, facts = self._refused.get(_parts_key(config), (0.0, None))
         return facts if time.monotonic() - refused_at < _REFUSED_S else None
 
@@ -125,6 +131,26 @@ class Checker:
         with self._lock:
             if key in self._answers:
                 return self._answers[key]
+        options = {
+            "vram_gb": asked.vram_gb,
+            "resume": asked.resume,
+            "from_step": asked.from_step,
+            "accept": asked.accept,
+        }
+        try:
+            facts = self.worker.facts(path, options, timeout_s=_TIMEOUT_S)
+        except TimeoutError:
+            return _timed_out(path)
+        facts = facts or self._of_command(path, asked)
+        if facts.get("ok"):
+            with self._lock:
+                self._answers[key] = facts
+                while len(self._answers) > _KEPT:
+                    del self._answers[next(iter(self._answers))]
+        return facts
+
+    def _of_command(self, path: Path, asked: Asked) -> dict[str, Any]:
+        """The same by the command line, where another check keeps the process busy, or it has failed."""
         command = [sys.executable, str(REPOSITORY / "run.py"), "--check", "--json", str(path), "--resume", asked.resume]
         command += ["--vram", str(asked.vram_gb)] if asked.vram_gb is not None else []
         command += ["--from-step", str(asked.from_step)] if asked.from_step is not None else []
@@ -133,18 +159,16 @@ class Checker:
             done = subprocess.run(
                 command, cwd=REPOSITORY, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
             )
-            facts: dict[str, Any] = json.loads(done.stdout)["jobs"][0]
+            return dict(json.loads(done.stdout)["jobs"][0])
         except subprocess.TimeoutExpired:
-            return unreadable_facts(str(path), UserError(f"The check timed out after {_TIMEOUT_S:g} s."))
+            return _timed_out(path)
         except (ValueError, LookupError, TypeError, OSError):
             last = done.stderr.strip().splitlines()[-1:] if "done" in locals() else []
             return unreadable_facts(str(path), UserError("The check failed: " + " ".join(last)))
-        if facts.get("ok"):
-            with self._lock:
-                self._answers[key] = facts
-                while len(self._answers) > _KEPT:
-                    del self._answers[next(iter(self._answers))]
-        return facts
+
+
+def _timed_out(path: Path) -> dict[str, Any]:
+    return unreadable_facts(str(path), UserError(f"The check timed out after {_TIMEOUT_S:g} s."))
 
 
 def _parts_key(config: JobConfig | None) -> str:

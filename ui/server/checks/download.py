@@ -17,7 +17,7 @@ class Download:
     """What must be fetched.
 
     Attributes:
-        num_bytes: 0 if nothing; None if it cannot be told.
+        num_bytes: 0 if nothing; None if unknown.
         licence: of the weights.
         gate: what to do first; None if nothing.
     """

@@ -86,7 +86,7 @@ def unchecked(problems: Sequence[Problem]) -> CheckReport:
 
 
 def _problems(facts: Mapping[str, Any], download: Download | None) -> Iterable[Problem]:
-    """Errors first, then warnings and notices; what is said twice is shown once."""
+    """Errors first, then warnings and notices; duplicates are shown once."""
     parts = [facts, *facts["processes"]]
     for part in parts:
         fit = way_to_fit(part.get("memory"))

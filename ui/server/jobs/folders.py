@@ -60,7 +60,7 @@ def job_id(root: Path, folder: Path) -> str:
 
 
 def stamp(path: Path) -> tuple[int, int, int] | None:
-    """What tells one state of a file from another; None if there is no such file."""
+    """Identifies the current state of a file; None if there is no such file."""
     with contextlib.suppress(OSError):
         status = path.stat()
         return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""The new events of a run that goes on, read as they are written."""
+"""Reads the events of a run in progress as they are written."""
 
 from __future__ import annotations
 

@@ -13,12 +13,15 @@ from toolkit.output.run_record import RUNS_FILE, Run, read_runs
 from ui.server.jobs.folders import JOB_FILE, stamp
 from ui.server.jobs.follow import Follower
 from ui.server.jobs.launch import LAUNCH_FILE, Launch, is_alive, read_launch
+from ui.server.jobs.lost import Anchor, Anchors
 from ui.server.jobs.notes import NOTES_FILE, Notes, read_notes
 from ui.server.jobs.settings import JobSettings, read_settings
-from ui.server.jobs.state import LIVE, Signs, judge, read_owner
+from ui.server.jobs.starts import is_launch_newer, process_of, tokens
+from ui.server.jobs.state import LIVE, Signs, judge, judge_lost, read_owner
 from ui.server.jobs.summary import Summary, read_summary
 from ui.server.schemas import JobState, Planned
 from ui.server.store import Entry
+from ui.server.words import clean
 
 CONFIG_FILE = "config.yaml"
 EVENTS_FILE = "events.jsonl"
@@ -44,9 +47,11 @@ class Job:
         waits: why the queue has not started it although it is its turn; empty if it is not.
         planned: how long its run will take; None until somebody has worked that out.
         trouble: why the page could not start it; empty if it could.
+        away: its living process, if the folder was moved, deleted or replaced under it: then nothing is read there.
+        lost: a sentence on that, also where the folder is now; empty if its process, if any, has its folder.
     """
 
-    def __init__(self, id_: str, root: Path, folder: Path) -> None:
+    def __init__(self, id_: str, root: Path, folder: Path, anchors: Anchors) -> None:
         self.id = id_
         self.root = root
         self.folder = folder
@@ -63,6 +68,10 @@ class Job:
         self.waits = ""
         self.planned: Planned | None = None
         self.trouble = ""
+        self.away: Anchor | None = None
+        self.lost = ""
+        self._anchors = anchors
+        self._heard = (-1.0, 0.0)
         self._stamps: tuple[Any, ...] = ()
         self._follower: Follower | None = None
 
@@ -82,10 +91,14 @@ class Job:
         return not self.notes.created and self.launch is None
 
     @property
-    def signs_of_launch(self) -> bool:
+    def is_launch_newer(self) -> bool:
         """Whether the page has started it after the last start that is recorded: that one has left no event."""
-        started = self.run.start.get("time") if self.run else None
-        return self.launch is not None and (not isinstance(started, int | float) or self.launch.time > started)
+        return is_launch_newer(self.launch, self.run)
+
+    @property
+    def last_start(self) -> str:
+        """What its last start is called in the index."""
+        return tokens(self.launch, self.run)[0]
 
     @property
     def text_path(self) -> Path:
@@ -93,8 +106,20 @@ class Job:
         own = self.folder / JOB_FILE
         return own if own.exists() else self.folder / CONFIG_FILE
 
+    @property
+    def shown_text(self) -> str:
+        """The job text as pages show it; empty if there is none."""
+        try:
+            return clean(self.text_path.read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return ""
+
     def refresh(self, entry: Entry | None, waits: str = "") -> list[dict[str, Any]]:
-        """Look at the folder again. Returns the new events of a run that goes on."""
+        """Look at the folder again. Returns the new events if a run is in progress."""
+        self.away = self._anchors.away(self.id)
+        if self.away is not None:
+            self._lose(self.away, entry)
+            return []
         stamps = tuple(stamp(self.folder / name) for name in _WATCHED)
         is_same = stamps == self._stamps and entry == self.entry
         if is_same and not self.is_live and self.state not in ("queued", "elsewhere"):
@@ -103,9 +128,10 @@ class Job:
         self._stamps, self.entry, self.waits = stamps, entry, waits
         is_launched = self.launch is not None and is_alive(self.folder, self.launch)
         owner = read_owner(self.folder) if self.runs and not self.runs[-1].end else {}
-        signs = Signs(entry, self.launch, is_launched, self.run, owner, self.summary, waits)
+        signs = Signs(entry, self.launch, is_launched, self.run, owner, self.summary, waits, self._quiet_s())
         before = self.state, self.reason
         self.state, self.reason = judge(signs, time.time())
+        self._anchor(entry)
         if self.trouble and not self.is_live:
             self.state, self.reason = "failed", self.trouble
         if self.is_live and self._follower is None:
@@ -122,6 +148,48 @@ class Job:
         """Let go of files."""
         if self._follower is not None:
             self._follower.close()
+
+    def _lose(self, anchor: Anchor, entry: Entry | None) -> None:
+        """What is said of a run without its folder. What was read there before is kept."""
+        before = self.state, self.reason
+        self.entry = entry
+        self.launch = self.launch or anchor.launch
+        self.lost = (
+            "Its folder was replaced by another one while it ran."
+            if self.folder.is_dir()
+            else "Its folder was moved or deleted while it ran."
+        )
+        self.state, self.reason = judge_lost(anchor.process, self.lost, entry, time.time())
+        self.version += before != (self.state, self.reason)
+
+    def _anchor(self, entry: Entry | None) -> None:
+        """Remember the process that works here, and see whether it came with a folder that was moved."""
+        self.lost = ""
+        process = process_of(self.run)
+        is_recorded = self.run is not None and not self.run.end and process is not None and not self.is_launch_newer
+        started = self.run.start.get("time") if self.run and is_recorded else None
+        if not is_recorded and self.launch is not None:
+            process, started = self.launch.process, self.launch.time
+        is_known = process is not None and process.is_alive() is True
+        if not self.is_live or not is_known or process is None or not isinstance(started, int | float):
+            self._anchors.forget(self.id)
+            return
+        anchor = Anchor(self.id, self.folder, process, self.launch, float(started))
+        origin = self._anchors.origin(anchor)
+        if origin is None:
+            self._anchors.keep(anchor)
+            return
+        self.lost = f"Its folder was moved here from {origin.folder} while it ran."
+        self.state, self.reason = judge_lost(process, self.lost, entry, time.time())
+
+    def _quiet_s(self) -> float:
+        """Seconds since the events said something new, by a clock that nobody sets."""
+        now = time.monotonic()
+        if self.summary.last_time != self._heard[0]:
+            is_first = self._heard[0] < 0
+            before_s = max(0.0, time.time() - self.summary.last_time) if is_first else 0.0
+            self._heard = self.summary.last_time, now - before_s
+        return now - self._heard[1]
 
     def _read(self, stamps: Sequence[Any]) -> list[dict[str, Any]]:
         now = dict(zip(_WATCHED, stamps, strict=True))

@@ -1,7 +1,7 @@
 """A start of a job by the page: its process, how it is known again after a restart, and its log.
 
-The process inherits a lock on `.ui.lock`. As long as it lives, and no longer, nobody can take that lock: whoever looks
-at the folder later knows without trusting a number, even if the server was killed before it wrote one down.
+The process inherits a lock on `.ui.lock`. As long as it lives, and no longer, nobody can take that lock: anything that
+looks at the folder later knows without trusting a number, even if the server was killed before it wrote one down.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import psutil
 from toolkit.extension import REPOSITORY
 from toolkit.files import write_json
 from toolkit.output.alive import ProcessIdentity, this_machine
+from toolkit.output.run_record import read_runs
 from ui.server.jobs.folders import JOB_FILE
 
 LAUNCH_FILE = ".ui.launch"
 LOCK_FILE = ".ui.lock"
 LOG_FILE = "log.txt"
 _ROTATED_BYTES = 100_000_000
+_END_S = 5.0
 _LATEST = 1e11  # seconds since 1970: a damaged file must not name a time without an end
 
 
@@ -41,6 +43,7 @@ class Launch:
         gpu: the card it was given; None on a CPU.
         log_offset: where in the log its output begins.
         exit_code: None while it runs, and where nobody saw it end.
+        after_run: name of the last start that the folder recorded before; empty if there was none, None if unknown.
     """
 
     time: float
@@ -48,6 +51,7 @@ class Launch:
     gpu: int | None
     log_offset: int
     exit_code: int | None = None
+    after_run: str | None = None
 
 
 class Running:
@@ -67,8 +71,13 @@ class Running:
         """
         lock = _take(folder, patience_s=0.5)
         try:
+            if (former := self._processes.pop(folder, None)) is not None:  # it has let go of the lock: it ends
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    former.wait(timeout=_END_S)
             offset = _rotate(folder / LOG_FILE)
-            launch = Launch(round(time.time(), 3), None, gpu, offset)
+            runs = read_runs(folder)
+            before = str(runs[-1].start.get("run") or "") if runs else ""
+            launch = Launch(round(time.time(), 3), None, gpu, offset, after_run=before)
             write_launch(folder, launch)
             cards = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
             options: dict[str, Any] = {"pass_fds": (lock,), "start_new_session": True} if os.name == "posix" else {}
@@ -115,17 +124,23 @@ def read_launch(folder: Path) -> Launch | None:
     """The last start by the page; None if there was none."""
     try:
         found: Any = json.loads((folder / LAUNCH_FILE).read_text(encoding="utf-8"))
-        process = found["process"]
-        gpu, code = found["gpu"], found["exit_code"]
-        return Launch(
-            time=min(float(found["time"]), _LATEST),
-            process=None if process is None else ProcessIdentity(**process),
-            gpu=None if gpu is None else int(gpu),
-            log_offset=max(0, int(found["log_offset"])),
-            exit_code=None if code is None else int(code),
-        )
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return launch_from(found)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
+
+
+def launch_from(found: Any) -> Launch:
+    """A start from its JSON. Raises what Python raises for JSON of another kind."""
+    process, after = found["process"], found.get("after_run")
+    gpu, code = found["gpu"], found["exit_code"]
+    return Launch(
+        time=min(float(found["time"]), _LATEST),
+        process=None if process is None else ProcessIdentity(**process),
+        gpu=None if gpu is None else int(gpu),
+        log_offset=max(0, int(found["log_offset"])),
+        exit_code=None if code is None else int(code),
+        after_run=None if after is None else str(after),
+    )
 
 
 def write_launch(folder: Path, launch: Launch) -> None:
@@ -185,7 +200,7 @@ def _take(folder: Path, *, patience_s: float = 0.0, is_shared: bool = False) -> 
     """A handle that holds the folder's lock.
 
     Raises:
-        BlockingIOError: a process holds it, and goes on doing so: whoever only looks lets go at once.
+        BlockingIOError: a process holds it, and keeps it: a process that only looks releases it at once.
     """
     handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     if sys.platform == "win32":

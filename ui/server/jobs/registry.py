@@ -14,7 +14,9 @@ from ui.server.jobs.files import SAMPLES, file_id
 from ui.server.jobs.folders import JOB_FILE, FolderFinder, job_id
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Running
+from ui.server.jobs.lost import Anchor, Anchors
 from ui.server.jobs.rows import row_of
+from ui.server.jobs.starts import process_of
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
 from ui.server.schemas import JobRow, Message
@@ -42,6 +44,7 @@ class Registry:
         self.hub = hub
         self.poll_s = poll_s
         self.running = Running()
+        self.anchors = Anchors(store)
         self.lock = threading.RLock()
         self.waits: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
@@ -64,7 +67,7 @@ class Registry:
         """
         with self.lock:
             job = self._jobs.get(id_)
-            if job is not None and not job.folder.is_dir():
+            if job is not None and not job.folder.is_dir() and not self._has_only_lost(job):
                 self._drop(job)
                 job = None
         if job is None:
@@ -109,7 +112,7 @@ class Registry:
             self._tell_rows()
 
     def look(self, *, everywhere: bool = False) -> None:
-        """Look at what is live, now and then at everything, and tell pages what is new."""
+        """Look at live jobs, at all of them less often, and send the changes to open pages."""
         now = time.monotonic()
         with self.lock:
             self.running.reap()
@@ -128,15 +131,18 @@ class Registry:
     def _look_at(self, job: Job, entry: Entry | None) -> None:
         """One folder that cannot be read, or that nobody has foreseen, must not keep others from being looked at."""
         try:
+            was_lost = job.lost
             self._tell_events(job, job.refresh(entry, self.waits.get(job.id, "")))
+            if was_lost and not job.lost and not job.folder.is_dir():
+                self._drop(job)  # its process has ended
         except Exception:
             if job.id not in self._complained:
                 self._complained.add(job.id)
                 log.exception("%s cannot be looked at", job.folder)
 
     def run(self, stop: threading.Event, also: Callable[[], None] | None = None) -> None:
-        """Look until told to stop. What goes wrong with one look is logged, and the next one tries again."""
-        with self.lock:  # whoever asks for jobs waits until all have been looked at once; the page itself need not
+        """Look until asked to stop. An error is logged, and the next look tries again."""
+        with self.lock:  # requests for jobs wait until all have been looked at once; the page itself does not
             self.has_begun.set()
             self._look_at_all()
         while not stop.wait(self.poll_s):
@@ -165,13 +171,29 @@ class Registry:
         self._tell_events(job, events)
 
     def _find(self) -> None:
-        folders = set(self._finder.find()) | self._remembered()
+        folders = set(self._finder.find()) | self._remembered() | self._left_behind()
         known = {job.folder: job for job in self._jobs.values()}
         for folder in folders - known.keys():
             self._add(folder)
         for folder in known.keys() - folders:
-            if not folder.is_dir():
+            if not folder.is_dir() and not self._has_only_lost(known[folder]):
                 self._drop(known[folder])
+
+    def _left_behind(self) -> set[Path]:
+        """Folders that are gone, but whose processes live."""
+        return {anchor.folder for anchor in self.anchors.alive() if self._is_left_behind(anchor)}
+
+    def _has_only_lost(self, job: Job) -> bool:
+        anchor = self.anchors.of(job.id)
+        return anchor is not None and self._is_left_behind(anchor)
+
+    def _is_left_behind(self, anchor: Anchor) -> bool:
+        """Whether the process of a folder that is gone is shown nowhere else: a moved folder shows it itself."""
+        others = (job for job in self._jobs.values() if job.id != anchor.id and job.lost and job.away is None)
+        found = {
+            process for job in others for process in (process_of(job.run), job.launch.process if job.launch else None)
+        }
+        return not anchor.folder.is_dir() and anchor.process not in found
 
     def _remembered(self) -> set[Path]:
         """Folders that the index knows, also where they lie deeper, or among more, than is walked through."""
@@ -182,7 +204,7 @@ class Registry:
         if root is None or not folder.is_relative_to(root):  # a link that leads elsewhere
             return None
         id_ = job_id(root, folder)
-        return self._jobs.setdefault(id_, Job(id_, root, folder))
+        return self._jobs.setdefault(id_, Job(id_, root, folder, self.anchors))
 
     def _drop(self, job: Job) -> None:
         job.close()

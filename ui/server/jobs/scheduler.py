@@ -16,6 +16,7 @@ from toolkit.units import gigabytes
 from ui.server.checks.checker import Checker
 from ui.server.jobs.job import Job
 from ui.server.jobs.registry import Registry
+from ui.server.jobs.starts import token_of
 from ui.server.machine import Cards, ram
 
 PAUSED = "queue_paused"
@@ -46,7 +47,7 @@ class Scheduler:
         self._kick.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Start what waits until told to stop. What goes wrong is logged, and tried again."""
+        """Start waiting jobs until asked to stop. Errors are logged, and the start is tried again."""
         while not stop.is_set():
             try:
                 if self.holds_lock():
@@ -109,7 +110,10 @@ class Scheduler:
                 entry, launch = job.entry, job.launch
                 assert entry is not None
                 has_begun = launch is not None and (launch.process is not None or job.is_live)
-                if launch is not None and has_begun and launch.time >= entry.wished:
+                is_later = (
+                    token_of(launch) != entry.start if entry.start else launch.time >= entry.wished if launch else False
+                )
+                if has_begun and is_later:
                     self.registry.store.put(replace(entry, place=""))
                     self.registry.refresh(job)
 

@@ -14,13 +14,25 @@ from toolkit.output.alive import ProcessIdentity
 from toolkit.output.lock import CLAIM_FILE, LOCK_FILE
 from toolkit.output.run_record import Run
 from ui.server.jobs.launch import Launch
+from ui.server.jobs.starts import is_launch_newer, is_of, name_of, process_of, tokens
 from ui.server.jobs.summary import Summary, number, whole
 from ui.server.schemas import JobState
 from ui.server.store import Entry
 from ui.server.words import ago, clean, moment
 
 LIVE: frozenset[JobState] = frozenset(
-    ("starting", "checking", "encoding", "loading", "training", "sampling", "saving", "stopping", "unresponsive")
+    (
+        "starting",
+        "checking",
+        "encoding",
+        "loading",
+        "training",
+        "sampling",
+        "saving",
+        "stopping",
+        "unresponsive",
+        "lost",
+    )
 )
 _QUIET_S = 60.0
 _QUIET_STEPS = 10
@@ -49,6 +61,7 @@ class Signs:
         owner: what the folder's lock says of who holds it.
         summary: of the events.
         waits: why a waiting job has not been started; empty if it is not its turn.
+        quiet_s: seconds since the events said something new.
     """
 
     entry: Entry | None
@@ -58,21 +71,21 @@ class Signs:
     owner: dict[str, Any]
     summary: Summary
     waits: str = ""
+    quiet_s: float = 0.0
 
     @property
     def process(self) -> ProcessIdentity | None:
         """Of the last start that the folder records."""
-        try:
-            return ProcessIdentity(**self.run.start["process"]) if self.run else None
-        except (KeyError, TypeError):
-            return None
+        return process_of(self.run)
 
     @property
     def wish(self) -> str:
         """What the page has asked of the last start, and not of one before it; empty if nothing."""
         if self.entry is None or not self.entry.wish:
             return ""
-        started = [
+        if self.entry.start:
+            return self.entry.wish if self.entry.start in tokens(self.launch, self.run) else ""
+        started = [  # of an older version
             self.launch.time if self.launch else 0.0,
             number(self.run.start.get("time")) or 0.0 if self.run else 0.0,
         ]
@@ -81,8 +94,16 @@ class Signs:
     @property
     def is_launch_newer(self) -> bool:
         """Whether the page has started the job after the last start that is recorded."""
+        return is_launch_newer(self.launch, self.run)
+
+    @property
+    def is_summary_older(self) -> bool:
+        """Whether the events are still those of a former start."""
+        name = name_of(self.run)
+        if name and self.summary.run:
+            return self.summary.run != name
         started = number(self.run.start.get("time")) if self.run else None
-        return self.launch is not None and (started is None or self.launch.time > started)
+        return self.summary.job_time < (started or 0.0) - 1.0
 
 
 def read_owner(folder: Path) -> dict[str, Any]:
@@ -113,7 +134,24 @@ def judge(signs: Signs, now: float) -> tuple[JobState, str]:
         return _ended(run, signs.summary)
     if process is not None and process.is_alive() is None:
         return _unseen(signs)
+    end = signs.summary.end or {}
+    if name_of(run) and end.get("run") == name_of(run):  # its folder was moved under it: only the log went along
+        return _ended(Run(run.start, run.resumed, end), signs.summary)
     return "killed", f"The process ended unexpectedly{_at(signs)}: it was killed or ran out of memory."
+
+
+def judge_lost(process: ProcessIdentity, what: str, entry: Entry | None, now: float) -> tuple[JobState, str]:
+    """The state of a run that has lost its folder.
+
+    Args:
+        process: of the run; it lives.
+        what: a sentence on where the folder is.
+        entry: what the index knows of the job.
+        now: in seconds since 1970.
+    """
+    if entry is not None and entry.wish:
+        return "stopping", f"{what} Process {process.pid} was asked to stop {ago(now - entry.wished)} ago."
+    return "lost", f"{what} Process {process.pid} still runs, and ends with an error when it next saves."
 
 
 def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str]:
@@ -133,12 +171,11 @@ def _live(signs: Signs, now: float, *, is_recorded: bool) -> tuple[JobState, str
             return "checking", f"Started {ago(now - launched)} ago. Checking the job and its data."
         return "stopping", "Finished. The process is about to exit."
     started = number(signs.run.start.get("time")) if signs.run else None
-    if summary.job_time < (started or 0.0) - 1.0:
+    if signs.is_summary_older:
         return "starting", f"Started {ago(now - (started or now))} ago."
     state, what = _phase(summary)
-    quiet_s = now - summary.last_time
-    if state == "training" and quiet_s > max(_QUIET_S, _QUIET_STEPS * (summary.step_s or 0.0)):
-        return "unresponsive", f"No activity for {ago(quiet_s)}{_at(signs)}, but the process is still running."
+    if state == "training" and signs.quiet_s > max(_QUIET_S, _QUIET_STEPS * (summary.step_s or 0.0)):
+        return "unresponsive", f"No activity for {ago(signs.quiet_s)}{_at(signs)}, but the process is still running."
     return state, what
 
 
@@ -169,7 +206,10 @@ def _never_began(signs: Signs) -> tuple[JobState, str]:
     launch, end = signs.launch, signs.summary.end or {}
     assert launch is not None
     when, code = moment(launch.time), launch.exit_code
-    if code is None and (number(end.get("time")) or 0.0) >= launch.time:  # nobody saw it end, but it has said how
+    is_own = is_of(end.get("run"), launch)
+    if is_own is None:
+        is_own = (number(end.get("time")) or 0.0) >= launch.time
+    if code is None and is_own:  # nobody saw it end, but it has said how
         code = whole(end.get("exit_code"))
     if signs.wish or code == 130:
         return "stopped", f"Stopped during startup at {when}."

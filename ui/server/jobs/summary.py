@@ -23,6 +23,7 @@ class Summary:
     Attributes:
         name, arch, total_steps: of the last `job` event.
         job_time: when it was written; 0 before the first.
+        run: the name of its start; empty if it says none.
         step, loss, lr: of the last step.
         steps_s: seconds that each of the last steps took.
         losses: of the last steps.
@@ -40,6 +41,7 @@ class Summary:
     arch: str | None = None
     total_steps: int = 0
     job_time: float = 0.0
+    run: str = ""
     step: int = 0
     loss: float | None = None
     lr: float | None = None
@@ -95,6 +97,7 @@ class Summary:
         self.name, self.arch = str(event.get("name", "")), str(event.get("arch", ""))
         self.total_steps = whole(event.get("steps")) or 0
         self.job_time = number(event.get("time")) or 0.0
+        self.run = str(event.get("run") or "")
         self.stage, self.progress, self.has_stepped = ("", True), None, False
         self.error = self.end = self.gpu_bytes = None
         self.steps_s.clear()

@@ -10,6 +10,7 @@ from ui.server.jobs.job import Job
 from ui.server.jobs.scheduler import PAUSED
 from ui.server.refusal import Refusal
 from ui.server.schemas import (
+    NO_CARD,
     Action,
     ActionRequest,
     JobChange,
@@ -65,7 +66,7 @@ def change_job(here: Here, id: Id, body: JobChange) -> JobDetail:  # noqa: A002
 @router.delete("/jobs/{id}")
 def delete_job(here: Here, id: Id) -> JobId:  # noqa: A002
     """Move a job to the trash of its root."""
-    here.actions.delete(here.registry.get(id))
+    here.trash.delete(here.registry.get(id))
     return JobId(id=id)
 
 
@@ -92,10 +93,11 @@ def act(here: Here, id: Id, action: Action, body: ActionRequest) -> JobId:  # no
 def read_queue(here: Here) -> Queue:
     """The order of waiting jobs, by card."""
     order: dict[str, list[str]] = {}
+    free = NO_CARD[0] if here.cards.all() else NO_CARD[1]
     known = {job.id for job in here.registry.all()}  # a folder that was deleted outside waits for nothing
     for entry in here.store.entries().values():
         if entry.place and entry.id in known:
-            order.setdefault("cpu" if entry.gpu is None else str(entry.gpu), []).append(entry.id)
+            order.setdefault(free if entry.gpu is None else str(entry.gpu), []).append(entry.id)
     return Queue(order=order, is_paused=here.store.fact(PAUSED) == "1")
 
 
@@ -103,8 +105,8 @@ def read_queue(here: Here) -> Queue:
 def change_queue(here: Here, body: Queue) -> Queue:
     """Another order, another card, and whether jobs are started at all."""
     for slot in body.order:
-        if slot != "cpu" and not (slot.isascii() and slot.isdecimal() and len(slot) <= 3):
-            raise Refusal(422, f'"{slot}" is not a GPU. Give its number, or cpu.', "order")
+        if slot not in NO_CARD and not (slot.isascii() and slot.isdecimal() and len(slot) <= 3):
+            raise Refusal(422, f'"{slot}" is not a GPU. Give its number, or any.', "order")
     here.actions.order(body.order)
     if body.is_paused is not None:
         here.store.set_fact(PAUSED, "1" if body.is_paused else "")

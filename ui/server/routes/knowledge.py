@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from toolkit.cards import find_cards
 from toolkit.extension import REPOSITORY
 from ui.server.refusal import Refusal
-from ui.server.schemas import Machine, ModelInfo, Settings, SettingsChange, VariantInfo
+from ui.server.schemas import Machine, ModelInfo, Settings, SettingsChange, Trash, VariantInfo
 from ui.server.services import Here, machine_now
 
 router = APIRouter(prefix="/api", tags=["knowledge"])
@@ -53,6 +53,18 @@ def form() -> dict[str, Any]:
 def machine(here: Here) -> Machine:
     """This machine now."""
     return machine_now(here)
+
+
+@router.get("/trash")
+def trash(here: Here) -> Trash:
+    """How much room deleted jobs take."""
+    return here.trash.size()
+
+
+@router.delete("/trash")
+def empty_trash(here: Here) -> Trash:
+    """Delete what is in the trash, for good."""
+    return here.trash.empty()
 
 
 @router.get("/settings")

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from ui.server.actions.trash import aside_of
 from ui.server.jobs.files import find_file
 from ui.server.refusal import Refusal
 from ui.server.routes.jobs import Id
-from ui.server.schemas import Checkpoints, Differences, JobId, LogPage, Metrics, Origins, Samples, Star
+from ui.server.schemas import Aside, Checkpoints, Differences, JobId, LogPage, Metrics, Origins, Samples, Star
 from ui.server.services import Here
 from ui.server.views.checkpoints import checkpoints_of
 from ui.server.views.diff import differences_of, origins_of
@@ -70,7 +71,7 @@ def checkpoints(here: Here, id: Id) -> Checkpoints:  # noqa: A002
 @router.delete("/checkpoints/{step}")
 def delete_checkpoint(here: Here, id: Id, step: Step) -> JobId:  # noqa: A002
     """Move a checkpoint aside, with its weights."""
-    here.actions.delete_checkpoint(here.registry.get(id), step)
+    here.trash.delete_checkpoint(here.registry.get(id), step)
     return JobId(id=id)
 
 
@@ -79,6 +80,18 @@ def origins(here: Here, id: Id) -> Origins:  # noqa: A002
     """The settings that a job has come from: of its last run, and of the job that it was cloned from."""
     job = here.registry.get(id)
     return origins_of(job, here.registry.find(job.notes.origin))
+
+
+@router.get("/aside")
+def aside(here: Here, id: Id) -> Aside:  # noqa: A002
+    """How much room the checkpoints take that were set aside."""
+    return aside_of(here.registry.get(id))
+
+
+@router.delete("/aside")
+def empty_aside(here: Here, id: Id) -> Aside:  # noqa: A002
+    """Delete the checkpoints that were set aside, for good."""
+    return here.trash.empty_aside(here.registry.get(id))
 
 
 @router.get("/diff")

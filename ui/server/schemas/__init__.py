@@ -3,6 +3,7 @@
 from ui.server.schemas.base import Answer, Body, Fix, Problem, Problems, Session, SessionRequest, Severity
 from ui.server.schemas.check import Bucket, CheckReport, CheckRequest, DatasetTable, Estimate, MemoryReport, Phase, Way
 from ui.server.schemas.jobs import (
+    NO_CARD,
     Action,
     ActionRequest,
     Controls,
@@ -20,8 +21,18 @@ from ui.server.schemas.jobs import (
     Progress,
     Queue,
 )
-from ui.server.schemas.machine import DiskInfo, GpuInfo, Machine, ModelInfo, Settings, SettingsChange, VariantInfo
+from ui.server.schemas.machine import (
+    DiskInfo,
+    GpuInfo,
+    Machine,
+    ModelInfo,
+    Settings,
+    SettingsChange,
+    Trash,
+    VariantInfo,
+)
 from ui.server.schemas.views import (
+    Aside,
     Checkpoint,
     Checkpoints,
     Difference,
@@ -40,9 +51,11 @@ from ui.server.schemas.views import (
 )
 
 __all__ = [
+    "NO_CARD",
     "Action",
     "ActionRequest",
     "Answer",
+    "Aside",
     "Body",
     "Bucket",
     "CheckReport",
@@ -92,6 +105,7 @@ __all__ = [
     "SettingsChange",
     "Severity",
     "Star",
+    "Trash",
     "VariantInfo",
     "Way",
 ]

@@ -49,7 +49,7 @@ class Problem(Answer):
     Attributes:
         where: dotted key of the first process (`train.lr`, `datasets.0.folder_path`), a file, or empty.
         what: what is wrong and what to do.
-        line: of the job text, from 1; None where it cannot be told.
+        line: of the job text, from 1; None where it is unknown.
         suggestion: the nearest valid spelling or value.
     """
 

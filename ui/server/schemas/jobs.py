@@ -1,4 +1,4 @@
-"""Jobs, the queue, and what is told of them as it happens."""
+"""Jobs, the queue, and the messages about them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ JobState = Literal[
     "rebooted",
     "unresponsive",
     "elsewhere",
+    "lost",
 ]
 Action = Literal["start", "stop", "pause", "kill", "save", "sample", "clone", "resume"]
 
@@ -139,6 +140,9 @@ class JobChange(Body):
     """`PUT /api/jobs/{id}`: what is left out stays."""
 
     yaml: str | None = Field(None, max_length=1_000_000)
+    before: str | None = Field(
+        None, max_length=1_000_000, description="The text that was edited: refused if the job has another one by now."
+    )
     gpu: int | None = Field(None, ge=0, le=64)
     stars: int | None = Field(None, ge=0, le=5)
     note: str | None = Field(None, max_length=20_000)
@@ -166,8 +170,14 @@ class JobId(Answer):
     id: str
 
 
+NO_CARD = ("any", "cpu")  # on a machine with cards, and on one without
+
+
 class Queue(Body):
-    """`PUT /api/queue`: the order of waiting jobs, by card; `cpu` where there is none."""
+    """`PUT /api/queue`: the order of waiting jobs, by card.
+
+    Those that take the first card that is free are under `any`, and under `cpu` on a machine without cards.
+    """
 
     order: dict[str, list[str]] = Field(max_length=64)
     is_paused: bool | None = None

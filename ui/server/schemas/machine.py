@@ -70,6 +70,16 @@ class Machine(Answer):
     dist_is_stale: bool
 
 
+class Trash(Answer):
+    """`GET /api/trash`: jobs that were deleted, in every root."""
+
+    num_jobs: int
+    num_bytes: int
+    oldest: float | None = Field(description="When the first of them was deleted; null if there is none.")
+    days: int = Field(description="How long they are kept.")
+    folders: list[str] = Field(description="Where they are.")
+
+
 class Settings(Answer):
     """Settings of this installation. Secrets are written, never read."""
 

@@ -83,6 +83,13 @@ class Checkpoint(Answer):
     thumb: str | None
 
 
+class Aside(Answer):
+    """`GET /api/jobs/{id}/aside`: checkpoints in `superseded/`, deleted on the page or trained again."""
+
+    num_folders: int
+    num_bytes: int
+
+
 class Checkpoints(Answer):
     """All checkpoints of a job, newest first."""
 

@@ -14,7 +14,7 @@ from ui.server.jobs.text import as_problem
 from ui.server.schemas import Action, Controls, Failure, JobDetail, JobRow, MemoryUse, Problem
 from ui.server.words import clean, printable
 
-_FAILED = ("failed", "refused", "killed", "rebooted", "unresponsive")
+_FAILED = ("failed", "refused", "killed", "rebooted", "unresponsive", "lost")
 _LOG_LINES = 60
 _SHOWN_RUNS = 100
 _MOST_WARNINGS = 100
@@ -26,7 +26,7 @@ def detail_of(job: Job, row: JobRow) -> JobDetail:
     controls = controls_of(job)
     return JobDetail(
         **row.model_dump(),
-        yaml=_text(job),
+        yaml=job.shown_text,
         controls=controls,
         failure=_failure(job, controls) if job.state in _FAILED else None,
         warnings=warnings,
@@ -39,7 +39,10 @@ def controls_of(job: Job) -> Controls:
     """What can be done with a job now."""
     actions: list[Action] = ["clone"]
     label = ""
-    if job.is_live:
+    if job.lost:
+        actions = ["kill"] if job.state == "stopping" else ["stop", "kill"]
+        label = "Stop"
+    elif job.is_live:
         actions += ["kill"]
         if job.state != "stopping":
             actions += ["stop", "pause", "save", "sample"]
@@ -56,13 +59,6 @@ def controls_of(job: Job) -> Controls:
     return Controls(actions=actions, stop_label=label)
 
 
-def _text(job: Job) -> str:
-    try:
-        return clean(job.text_path.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return ""
-
-
 def _failure(job: Job, controls: Controls) -> Failure:
     log = _log(job)
     error = job.summary.error or {}
@@ -70,7 +66,7 @@ def _failure(job: Job, controls: Controls) -> Failure:
     problems: list[Problem] = []
     if job.state == "refused":
         message, problems = _refused(log, job.reason)
-    elif job.signs_of_launch:
+    elif job.is_launch_newer:
         message = job.reason
     return Failure(
         message=clean(message), remedy=_remedy(job, can_resume="resume" in controls.actions), problems=problems, log=log
@@ -90,6 +86,9 @@ def _remedy(job: Job, *, can_resume: bool) -> str:
         return f"Fix the problems below in the job's settings, then select {button}."
     if job.state == "unresponsive":
         return "If the machine is busy, wait. Otherwise force the job to stop; you can start it again afterwards."
+    if job.lost:
+        back = "move it back to where it was, and the run goes on as if nothing had happened"
+        return f"If the folder still exists, {back}. Otherwise stop the process: what it trains cannot be saved."
     step = _resume_step(job) if can_resume else None
     if step is not None:
         return f"Select Resume to continue from the checkpoint at step {step:,}."

@@ -8,6 +8,12 @@ export interface ActionRequest {
   name?: string | null;
 }
 
+/** `GET /api/jobs/{id}/aside`: checkpoints in `superseded/`, deleted on the page or trained again. */
+export interface Aside {
+  num_folders: number;
+  num_bytes: number;
+}
+
 /** A size that images are trained at, in pixels. */
 export interface Bucket {
   width: number;
@@ -169,6 +175,8 @@ export interface Imported {
 /** `PUT /api/jobs/{id}`: what is left out stays. */
 export interface JobChange {
   yaml?: string | null;
+  /** The text that was edited: refused if the job has another one by now. */
+  before?: string | null;
   gpu?: number | null;
   stars?: number | null;
   note?: string | null;
@@ -178,7 +186,7 @@ export interface JobChange {
 export interface JobDetail {
   id: string;
   name: string;
-  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere";
+  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere" | "lost";
   /** The state in words: why, since when, at which step. */
   reason: string;
   arch: string | null;
@@ -233,7 +241,7 @@ export interface JobRequest {
 export interface JobRow {
   id: string;
   name: string;
-  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere";
+  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere" | "lost";
   /** The state in words: why, since when, at which step. */
   reason: string;
   arch: string | null;
@@ -412,7 +420,7 @@ export interface Progress {
   eta_s: number | null;
 }
 
-/** `PUT /api/queue`: the order of waiting jobs, by card; `cpu` where there is none. */
+/** `PUT /api/queue`: the order of waiting jobs, by card. */
 export interface Queue {
   order: Record<string, string[]>;
   is_paused?: boolean | null;
@@ -476,6 +484,18 @@ export interface SettingsChange {
 /** `PUT /api/jobs/{id}/samples/{file}/star`. */
 export interface Star {
   is_starred: boolean;
+}
+
+/** `GET /api/trash`: jobs that were deleted, in every root. */
+export interface Trash {
+  num_jobs: number;
+  num_bytes: number;
+  /** When the first of them was deleted; null if there is none. */
+  oldest: number | null;
+  /** How long they are kept. */
+  days: number;
+  /** Where they are. */
+  folders: string[];
 }
 
 /** Other released weights of a model. */

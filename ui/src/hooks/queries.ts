@@ -1,6 +1,7 @@
 /** What the page asks of the server: one hook per answer. Live answers are kept fresh by the event stream. */
 import { useQuery, useQueryClient, type UseQueryResult } from "@tanstack/react-query";
 import type {
+  Aside,
   Checkpoints,
   FormSchema,
   JobDetail,
@@ -10,6 +11,7 @@ import type {
   Origins,
   Samples,
   Settings,
+  Trash,
 } from "../generated/api";
 import { call } from "../lib/api";
 import { KEYS } from "../lib/live";
@@ -24,6 +26,8 @@ export const useJobs = () => useGet<JobList>(KEYS.jobs, "/api/jobs?limit=5000");
 export const useJob = (id: string) => useGet<JobDetail>(KEYS.job(id), job(id));
 export const useSamples = (id: string) => useGet<Samples>(KEYS.samples(id), `${job(id)}/samples`);
 export const useCheckpoints = (id: string) => useGet<Checkpoints>(KEYS.checkpoints(id), `${job(id)}/checkpoints`);
+export const useAside = (id: string) => useGet<Aside>(KEYS.aside(id), `${job(id)}/aside`);
+export const useTrash = () => useGet<Trash>(KEYS.trash, "/api/trash");
 /** Asked anew each time that a job is edited: it may have run since. */
 export const useOrigins = (id: string | undefined) =>
   useQuery({

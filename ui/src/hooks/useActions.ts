@@ -45,14 +45,22 @@ export function useChangeJob() {
 }
 
 export function useDeleteJob() {
-  return useChange((id: string) => call<unknown>("DELETE", job(id)), () => [[...KEYS.jobs]]);
+  return useChange((id: string) => call<unknown>("DELETE", job(id)), () => [[...KEYS.jobs], [...KEYS.trash]]);
 }
 
 export function useDeleteCheckpoint() {
   return useChange(
     ({ id, step }: { id: string; step: number }) => call<unknown>("DELETE", `${job(id)}/checkpoints/${step}`),
-    ({ id }) => [[...KEYS.checkpoints(id)]],
+    ({ id }) => [[...KEYS.checkpoints(id)], [...KEYS.aside(id)]],
   );
+}
+
+export function useEmptyAside() {
+  return useChange((id: string) => call<unknown>("DELETE", `${job(id)}/aside`), (id) => [[...KEYS.aside(id)]]);
+}
+
+export function useEmptyTrash() {
+  return useChange(() => call<unknown>("DELETE", "/api/trash"), () => [[...KEYS.trash]]);
 }
 
 export function useStar() {

@@ -6,7 +6,8 @@ import type { Problem } from "../generated/api";
 import { ApiError } from "../lib/api";
 import { useAction, useChangeJob, useCreateJob } from "./useActions";
 
-export function useSubmit(id: string | undefined, onDone: () => void) {
+/** @param before the text that editing began with: another tab may have saved another one since. */
+export function useSubmit(id: string | undefined, before: string, onDone: () => void) {
   const create = useCreateJob();
   const change = useChangeJob();
   const act = useAction();
@@ -20,7 +21,7 @@ export function useSubmit(id: string | undefined, onDone: () => void) {
     try {
       const made = id ?? (await create.mutateAsync({ yaml: text, start })).id;
       if (id) {
-        await change.mutateAsync({ id, change: { yaml: text } });
+        await change.mutateAsync({ id, change: { yaml: text, before } });
         if (start) await act.mutateAsync({ id, action: "start" });
       }
       onDone();

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import type { JobRow } from "../generated/api";
 import { row } from "../test/fixtures";
-import { countGroups, filterJobs, inOrder, mergeRows, moved, queues, removeRow } from "./jobsList";
+import { countGroups, filterJobs, inOrder, mergeRows, moved, queues, queueTitle, removeRow } from "./jobsList";
 
 const jobs: JobRow[] = [
   row({ id: "done", state: "done", updated: 10 }),
@@ -35,8 +35,13 @@ it("puts a changed row in its place and a new one first", () => {
 
 it("keeps a queue for each card", () => {
   const found = queues([...jobs, row({ id: "card", state: "queued", gpu: 1, queue_position: 1 })]);
-  expect(ids(found.get("cpu")!)).toEqual(["first", "second"]);
+  expect(ids(found.get("any")!)).toEqual(["first", "second"]);
   expect(ids(found.get("1")!)).toEqual(["card"]);
+});
+
+it("calls the queue without a card CPU only where there is no card", () => {
+  expect(["any", "1"].map((name) => queueTitle(name, true))).toEqual(["First free GPU", "GPU 1"]);
+  expect(queueTitle("any", false)).toBe("CPU");
 });
 
 it("moves an entry and loses none", () => {

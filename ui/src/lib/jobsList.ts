@@ -47,9 +47,18 @@ export function inOrder(jobs: JobRow[]): JobRow[] {
   );
 }
 
+/** Name of the queue of jobs that take the first card that is free. */
+const ANY = "any";
+
 /** Name of the queue that a job waits in, as `PUT /api/queue` takes it. */
 export function queueOf(job: JobRow): string {
-  return job.gpu == null ? "cpu" : String(job.gpu);
+  return job.gpu == null ? ANY : String(job.gpu);
+}
+
+/** What a queue is called; without cards everything runs on the CPU. */
+export function queueTitle(name: string, hasGpus: boolean): string {
+  if (name !== ANY) return `GPU ${name}`;
+  return hasGpus ? "First free GPU" : "CPU";
 }
 
 /** Waiting jobs by queue, in order. */

@@ -11,6 +11,8 @@ export const KEYS = {
   metrics: (id: string) => ["metrics", id],
   samples: (id: string) => ["samples", id],
   checkpoints: (id: string) => ["checkpoints", id],
+  aside: (id: string) => ["aside", id],
+  trash: ["trash"],
   log: (id: string) => ["log", id],
   machine: ["machine"],
 } as const;

@@ -33,14 +33,15 @@ export const STATES: Record<JobState, StateLook> = {
   rebooted: { word: "Ended by reboot", tone: "bad", icon: "bolt" },
   unresponsive: { word: "Not responding", tone: "bad", icon: "alert" },
   elsewhere: { word: "Running elsewhere", tone: "quiet", icon: "arrow" },
+  lost: { word: "Folder lost", tone: "bad", icon: "alert" },
 };
 
 const LIVE = new Set<JobState>(["starting", "checking", "encoding", "loading", "training", "sampling", "saving"]);
-const NEEDS_ME = new Set<JobState>(["failed", "refused", "killed", "rebooted", "unresponsive"]);
+const NEEDS_ME = new Set<JobState>(["failed", "refused", "killed", "rebooted", "unresponsive", "lost"]);
 
 /** Whether a process works on the job. */
 export function isLive(state: JobState): boolean {
-  return LIVE.has(state) || state === "stopping" || state === "unresponsive";
+  return LIVE.has(state) || state === "stopping" || state === "unresponsive" || state === "lost";
 }
 
 export function needsMe(state: JobState): boolean {

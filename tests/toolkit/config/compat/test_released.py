@@ -109,7 +109,7 @@ def test_local_files_tell_schnell_from_dev_whatever_they_are_called(guidance: bo
     )
 
 
-def test_files_that_tell_nothing_leave_the_name_to_tell(tmp_path: Path) -> None:
+def test_files_that_show_nothing_leave_it_to_the_name(tmp_path: Path) -> None:
     card = find_cards()["flux"]
     for name, content in (("flux1-schnell.safetensors", b"\xff" * 9), ("mine.safetensors", b"")):
         (tmp_path / name).write_bytes(content)
@@ -168,7 +168,7 @@ def test_the_folder_itself_counts_before_its_name(is_distilled: bool, tmp_path: 
         (["flux-2-klein-4b", "flux-2-klein-base-4b"], False),
     ],
 )
-def test_released_files_tell_what_a_folder_holds(names: list[str], is_distilled: bool, tmp_path: Path) -> None:
+def test_released_files_show_what_a_folder_holds(names: list[str], is_distilled: bool, tmp_path: Path) -> None:
     folder = tmp_path / "FLUX.2-klein-base-4B"
     folder.mkdir()
     for name in (*names, "ae"):

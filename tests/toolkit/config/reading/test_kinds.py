@@ -87,7 +87,7 @@ def test_nothing_of_training_is_put_into_it_or_asked_of_it(writer: Tree, check: 
     assert set(check().config.model_dump()["process"][0]) == set(process.model_dump())
 
 
-def test_its_mistakes_are_told_as_those_of_a_training_are(writer: Tree, problems: Problems) -> None:
+def test_its_mistakes_are_reported_like_those_of_a_training(writer: Tree, problems: Problems) -> None:
     writer |= {"txt": 1, "text": 5, "folder": "/no/such/folder", "font": {"height": 0, "color": "red"}, "size": 3}
     writer |= {"device": "gpu", "network": {"type": "lora"}}
     assert problems() == {
@@ -102,7 +102,7 @@ def test_its_mistakes_are_told_as_those_of_a_training_are(writer: Tree, problems
     }
 
 
-def test_a_missing_setting_is_told_with_its_meaning(writer: Tree, problems: Problems) -> None:
+def test_a_missing_setting_is_reported_with_its_meaning(writer: Tree, problems: Problems) -> None:
     del writer["text"]
     assert problems() == {"text": "missing. What to write."}
 

@@ -44,7 +44,7 @@ def test_a_job_file_of_ai_toolkit_is_read_unchanged(tmp_path: Path) -> None:
     }
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(job: Tree, process: Tree, problems: Problems) -> None:
+def test_all_mistakes_are_listed_at_once_in_file_order(job: Tree, process: Tree, problems: Problems) -> None:
     job["config"]["name"] = "a/b"
     process["type"] = "sd_trianer"
     process["network"] = {"rank": 0, "only_if_contains": ["attn"]}
@@ -109,13 +109,13 @@ def test_a_job_needs_its_top_keys(missing: str, job: Tree, problems: Problems, c
 
 
 @pytest.mark.parametrize("bad", [5, [], [5], {"a": 1}, None])
-def test_a_process_of_the_wrong_kind_is_told(bad: object, job: Tree, problems: Problems) -> None:
+def test_a_process_of_the_wrong_kind_is_reported(bad: object, job: Tree, problems: Problems) -> None:
     job["config"]["process"] = bad
     assert len(problems()) == 1
 
 
 @pytest.mark.parametrize("section", ["network", "train", "model", "datasets", "sample", "save", "logging"])
-def test_a_section_that_is_a_value_is_told(section: str, process: Tree, problems: Problems) -> None:
+def test_a_section_that_is_a_value_is_reported(section: str, process: Tree, problems: Problems) -> None:
     process[section] = "much"
     assert 'found "much"' in problems()[section]
 
@@ -166,7 +166,7 @@ def test_the_arch_is_settled_from_tags_and_flags(
 
 
 @pytest.mark.parametrize("model", [{}, {"is_flux": True}, {"is_flux2": True, "arch": "other"}, {"arch": 5}])
-def test_a_model_that_is_not_clear_is_told(model: dict[str, object], process: Tree, problems: Problems) -> None:
+def test_an_ambiguous_model_is_reported(model: dict[str, object], process: Tree, problems: Problems) -> None:
     process["model"] = {"name_or_path": "owner/model"} | model
     assert list(problems()) == ["model.arch"]
 
@@ -215,7 +215,7 @@ def test_devices_are_named_as_in_torch(device: str, process: Tree, check: Check)
     assert check().training().device == device
 
 
-def test_a_device_that_does_not_exist_is_told(process: Tree, problems: Problems) -> None:
+def test_a_device_that_does_not_exist_is_reported(process: Tree, problems: Problems) -> None:
     process["device"] = "gpu"
     assert problems() == {
         "device": 'not a valid value (found "gpu"). Choose auto (the best available), cpu, mps, cuda or cuda:N.'
@@ -235,7 +235,7 @@ def test_a_job_file_is_found_with_and_without_folder_and_extension(
 
 
 @pytest.mark.parametrize("name", ["no_such_job", "config", "", "."])
-def test_a_job_file_that_is_not_there_is_told(name: str) -> None:
+def test_a_missing_job_file_is_reported(name: str) -> None:
     with pytest.raises(JobError, match="no such job file"):
         find_job_file(name)
 
@@ -265,7 +265,7 @@ def test_reading_job_files_loads_no_torch() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, -1.5, True, "odd", "${NO_SUCH_VARIABLE}", [], [None], {}, {"a": [1]}])
-def test_whatever_stands_in_a_job_file_is_read_or_told(value: object) -> None:
+def test_anything_in_a_job_file_is_read_or_reported(value: object) -> None:
     flux_job = parse_file(FLUX_JOB)
     for location in _places(flux_job):
         tree = copy.deepcopy(flux_job)

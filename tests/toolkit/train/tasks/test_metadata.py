@@ -39,7 +39,7 @@ def test_nothing_in_the_header_makes_a_reader_scale_a_second_time() -> None:
     assert metadata["ss_network_alpha"] == metadata["ss_network_dim"]
 
 
-def test_a_local_path_is_told_by_its_last_part_only(tmp_path: Path) -> None:
+def test_of_a_local_path_only_the_last_part_is_recorded(tmp_path: Path) -> None:
     (tmp_path / "my-model").mkdir()
     assert published_name(str(tmp_path / "my-model")) == "my-model"
     assert published_name("owner/model") == "owner/model"

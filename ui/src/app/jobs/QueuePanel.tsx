@@ -5,11 +5,13 @@ import { Button } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { useReorder } from "../../hooks/useActions";
 import type { JobList, JobRow } from "../../generated/api";
+import { useMachine } from "../../hooks/queries";
 import { useStartWords } from "../../hooks/useStartWords";
-import { moved, queues } from "../../lib/jobsList";
+import { moved, queues, queueTitle } from "../../lib/jobsList";
 
 export function QueuePanel({ list }: { list: JobList }) {
   const reorder = useReorder();
+  const machine = useMachine();
   const startOf = useStartWords();
   const waiting = [...queues(list.jobs)];
   const { is_queue_paused: isPaused } = list;
@@ -28,20 +30,20 @@ export function QueuePanel({ list }: { list: JobList }) {
         </Button>
       </header>
       {waiting.map(([name, jobs]) => (
-        <QueueList key={name} name={name} jobs={jobs} startOf={startOf} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
+        <QueueList key={name} title={queueTitle(name, Boolean(machine.data?.gpus.length))} jobs={jobs} startOf={startOf} onOrder={(ids) => reorder.mutate({ order: { [name]: ids } })} />
       ))}
     </section>
   );
 }
 
 interface Props {
-  name: string;
+  title: string;
   jobs: JobRow[];
   startOf: (job: JobRow) => string;
   onOrder: (ids: string[]) => void;
 }
 
-function QueueList({ name, jobs, startOf, onOrder }: Props) {
+function QueueList({ title, jobs, startOf, onOrder }: Props) {
   const [dragged, setDragged] = useState<number | null>(null);
   const [over, setOver] = useState<number | null>(null);
   const [said, setSaid] = useState("");
@@ -50,7 +52,6 @@ function QueueList({ name, jobs, startOf, onOrder }: Props) {
     onOrder(moved(jobs, from, to).map((job) => job.id));
     setSaid(`${jobs[from]!.name} moved to position ${to + 1} of ${jobs.length}`);
   };
-  const title = name === "cpu" ? "CPU" : `GPU ${name}`;
   return (
     <>
       <h3>{title}</h3>

@@ -10,6 +10,7 @@ import { useCheckpoints } from "../../../hooks/queries";
 import type { Checkpoint, JobDetail } from "../../../generated/api";
 import { fileUrl } from "../../../lib/api";
 import { ago, bytes } from "../../../lib/format";
+import { AsideCard } from "./AsideCard";
 import { ResumeDialog } from "./ResumeDialog";
 
 export function CheckpointsTab({ job }: { job: JobDetail }) {
@@ -19,9 +20,12 @@ export function CheckpointsTab({ job }: { job: JobDetail }) {
   if (!data) return <Waiting what="Verifying checkpoints" />;
   if (!data.checkpoints.length)
     return (
-      <Empty title="No checkpoints yet.">
-        <p>Checkpoints are saved during training. “Save now” saves one after the current step.</p>
-      </Empty>
+      <>
+        <Empty title="No checkpoints yet.">
+          <p>Checkpoints are saved during training. “Save now” saves one after the current step.</p>
+        </Empty>
+        <AsideCard job={job} />
+      </>
     );
   return (
     <>
@@ -32,6 +36,7 @@ export function CheckpointsTab({ job }: { job: JobDetail }) {
           </li>
         ))}
       </ul>
+      <AsideCard job={job} />
       {from !== null && <ResumeDialog job={job} from={from} onClose={() => setFrom(null)} />}
     </>
   );

@@ -36,7 +36,7 @@ export function Editor({ title, schema, models, first, id }: Props) {
   const { text, setText, job, syntax } = document;
   const [view, setView] = useStored<keyof typeof VIEWS>("job-view", "simple");
   const check = useCheck(text);
-  const submit = useSubmit(id, document.forget);
+  const submit = useSubmit(id, first, document.forget);
   const toast = useToast();
   const goTo = useRef<(problem: Problem) => void>(() => {});
   const [wanted, setWanted] = useState<Problem | null>(null);

@@ -3,13 +3,16 @@ import type { ReactNode } from "react";
 import { ErrorCard } from "../../../../components/Page";
 import { Icon } from "../../../../components/Icon";
 import { ProblemList } from "../../../../components/Problems";
-import type { useCheck } from "../../../../hooks/useCheck";
+import { useDelayed, type useCheck } from "../../../../hooks/useCheck";
 import type { CheckReport, Problem } from "../../../../generated/api";
 import { count } from "../../../../lib/format";
 import type { Change, SyntaxProblem } from "../../../../lib/yamlDoc";
 import { DatasetTables } from "./DatasetTables";
 import { MemoryPlan } from "./MemoryPlan";
 import { Costs } from "./Costs";
+
+/** A check of known files is done by then. */
+const SLOW_MS = 1500;
 
 interface Props {
   check: ReturnType<typeof useCheck>;
@@ -24,11 +27,17 @@ interface Props {
 
 export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: Props) {
   const { data, error, isOld } = check;
+  const isSlow = useDelayed(check.isFetching, SLOW_MS) && check.isFetching;
   const known = new Set(data?.problems.map((problem) => problem.what));
   const extra = refused.filter((problem) => !known.has(problem.what));
   return (
     <aside className="check-panel" aria-label="Check">
       <Verdict report={data} isOld={isOld} numSyntax={syntax.length} />
+      {isSlow && (
+        <p className="hint" role="status">
+          Reading the model’s files. The first time for a model, this can take 15 seconds.
+        </p>
+      )}
       {error && !data && <ErrorCard error={error} title="The check failed" />}
       {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} />}
       {data && (

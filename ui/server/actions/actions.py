@@ -1,30 +1,28 @@
-"""What people do with jobs: make, change, start, stop, copy, resume from a checkpoint, and put away."""
+"""What people do with jobs: make, change, start, stop, copy, and resume from a checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-from toolkit.files import move, write_text
-from toolkit.output.bundles import BrokenBundle, read_bundle, set_aside, step_folders
-from toolkit.output.lock import FolderInUse, RunLock
+from toolkit.files import write_text
+from toolkit.output.bundles import BrokenBundle, read_bundle, step_folders
 from toolkit.runtime.control import Command
-from ui.server.jobs.control import ask, end_at_once
+from ui.server.actions.control import ask, end_at_once
+from ui.server.actions.guards import must_have_folder, must_rest, see
+from ui.server.actions.places import MOST_COPIES, Places
 from ui.server.jobs.folders import JOB_FILE
 from ui.server.jobs.job import Job
 from ui.server.jobs.notes import new_notes, write_notes
 from ui.server.jobs.registry import Registry
-from ui.server.jobs.text import TextFolder, edited, name_key, output_folder, parsed, require_inside
+from ui.server.jobs.starts import token_of
+from ui.server.jobs.text import TextFolder, edited, name_key, parsed, require_inside
 from ui.server.refusal import Refusal
-from ui.server.roots import TRASH
-from ui.server.schemas import ActionRequest, Fix, JobChange, JobRequest, Problem
+from ui.server.schemas import NO_CARD, ActionRequest, JobChange, JobRequest
 from ui.server.store import Entry, Place, Wish
-from ui.server.words import clean
-
-_MOST_COPIES = 1000
 
 
 class Actions:
@@ -35,6 +33,7 @@ class Actions:
         self.roots = registry.roots
         self.store = registry.store
         self.texts = texts
+        self.places = Places(texts, registry.roots)
         self.kick = kick
 
     def make(self, request: JobRequest, *, origin: str = "") -> Job:
@@ -47,10 +46,15 @@ class Actions:
         Raises:
             Refusal: the text is none, names a path outside the roots, or a folder that is taken.
         """
-        folder = self._place(request.yaml)
+        folder = self.places.folder_of(request.yaml)
         with self.registry.lock:
-            if folder.exists() and any(folder.iterdir()):
-                raise Refusal(409, [self._taken(folder, request.yaml)])
+            lost = self.registry.anchors.living_in(folder)
+            is_taken = folder.exists() and any(folder.iterdir())
+            if lost is not None and not is_taken:
+                what = f"{folder} was moved or deleted, but process {lost.pid} still runs there. Stop that job first."
+                raise Refusal(409, what, "config.name")
+            if is_taken:
+                raise Refusal(409, [self.places.taken(folder, request.yaml)])
             write_text(folder / JOB_FILE, request.yaml)
             try:
                 write_notes(folder, new_notes(origin))
@@ -72,13 +76,20 @@ class Actions:
         """
         with self.registry.lock:
             if change.yaml is not None:
-                self._must_rest(job, "A running job can't be edited. Clone it, or stop it first.")
-                folder = self._place(change.yaml)
+                must_rest(self.registry, job, "A running job can't be edited. Clone it, or stop it first.")
+                if change.before is not None and job.shown_text not in (change.before, change.yaml):
+                    what = (
+                        "This job was changed in another tab since you opened it. Your version is kept in this "
+                        "browser. Reload the page to see what is different, then save again."
+                    )
+                    raise Refusal(409, what)
+                folder = self.places.folder_of(change.yaml)
                 if folder != job.folder:
                     what = f"With this name, the output would go to {folder}. To use another name, clone the job."
                     raise Refusal(409, what, "config.name")
                 write_text(job.folder / JOB_FILE, change.yaml)
             if change.stars is not None or change.note is not None:
+                must_have_folder(job)
                 notes = job.notes
                 stars = notes.stars if change.stars is None else change.stars
                 note = notes.note if change.note is None else change.note
@@ -96,11 +107,11 @@ class Actions:
         """
         arguments = ["--accept-config-change"] if request.accept else []
         if request.checkpoint is not None:
-            self._must_be_valid(job, request.checkpoint)
+            _must_be_valid(job, request.checkpoint)
             arguments += ["--from-step", str(request.checkpoint)]
         with self.registry.lock:
-            self._must_rest(job, "The job is already running.")
-            text = self._own_text(job)
+            must_rest(self.registry, job, "The job is already running.")
+            text = self.places.own_text(job)
             if request.steps is not None:
                 text = edited(text, {"train.steps": request.steps})
             require_inside(parsed(self.texts, text), self.roots)
@@ -111,10 +122,10 @@ class Actions:
     def stop(self, job: Job) -> None:
         """Let its run save and end; take it out of the queue if it waits."""
         with self.registry.lock:
-            self._see(job)
+            see(self.registry, job)
             if job.is_live:
                 self._ask_to_stop(job)
-                self._put(job, wish="stop", wished=time.time(), place="")
+                self._put(job, wish="stop", place="")
             elif job.state in ("queued", "paused"):
                 self._put(job, place="")
             else:
@@ -125,12 +136,13 @@ class Actions:
     def pause(self, job: Job) -> None:
         """As `stop`, and keep its place in the queue."""
         with self.registry.lock:
-            self._see(job)
+            see(self.registry, job)
             if job.is_live:
+                must_have_folder(job)
                 self._ask_to_stop(job)
                 entry = self.store.entry(job.id)
                 place = entry.position if entry is not None and entry.position else self.store.place_last()
-                self._put(job, wish="pause", wished=time.time(), place="paused", position=place)
+                self._put(job, wish="pause", place="paused", position=place)
             elif job.state == "queued":
                 self._put(job, place="paused")
             else:
@@ -141,69 +153,34 @@ class Actions:
     def kill(self, job: Job) -> None:
         """End its process at once. What was done since the last checkpoint is lost."""
         with self.registry.lock:
-            self._see(job)
+            see(self.registry, job)
             end_at_once(job, self.kick)
-            self._put(job, wish="kill", wished=time.time(), place="")
+            self._put(job, wish="kill", place="")
             self.registry.refresh(job)
 
     def tell(self, job: Job, command: Command) -> None:
         """Let its run save or draw samples now."""
         with self.registry.lock:
-            self._see(job)
+            see(self.registry, job)
             if not job.is_live:
                 raise Refusal(409, f"The job is not running. {job.reason}")
             ask(job, command)
 
     def clone(self, job: Job, name: str | None) -> Job:
         """A new draft with the same text under another name."""
-        text = self._own_text(job)
-        names = [name] if name else [f"{job.settings.name or job.folder.name}_{n}" for n in range(2, _MOST_COPIES)]
+        text = self.places.own_text(job)
+        names = [name] if name else [f"{job.settings.name or job.folder.name}_{n}" for n in range(2, MOST_COPIES)]
         key = name_key(parsed(self.texts, text))
         for candidate in names:
             copy = edited(text, {key: candidate})
-            if name or not self._place(copy).exists():
+            if name or not self.places.folder_of(copy).exists():
                 return self.make(JobRequest(yaml=copy), origin=job.id)
         raise Refusal(409, "There are too many copies of this job. Give the copy a name.", "name")
-
-    def delete(self, job: Job) -> None:
-        """Move its folder to the trash of its root.
-
-        Raises:
-            Refusal: a run works in it.
-        """
-        with self.registry.lock, self._alone(job, "A running job can't be deleted. Stop it first."):
-            inner = next(
-                (it for it in self.registry.all() if it.is_live and it.folder.is_relative_to(job.folder)), None
-            )
-            if inner is not None:
-                raise Refusal(409, f"{inner.folder} is inside this folder and running. Stop that job first.")
-            trash = job.root / TRASH
-            target = trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}-{job.folder.name}"
-            move(job.folder, target)
-            self.registry.drop(job)
-
-    def delete_checkpoint(self, job: Job, step: int) -> None:
-        """Move a checkpoint with its weights to `superseded/`.
-
-        Raises:
-            Refusal: there is none of this step, or a run works in the folder.
-        """
-        place = next((folder for folder in step_folders(job.folder) if int(folder.name) == step), None)
-        if place is None:
-            raise Refusal(404, f"There is no checkpoint at step {step}.")
-        with (
-            self.registry.lock,
-            self._alone(job, "Checkpoints can't be deleted while the job is running. Stop it first."),
-        ):
-            try:
-                set_aside(job.folder, [read_bundle(place)])
-            except BrokenBundle as broken:
-                set_aside(job.folder, [broken])
-            self.registry.refresh(job)
 
     def star(self, job: Job, name: str, is_starred: bool) -> None:
         """Mark a sample as one of the best, or not."""
         with self.registry.lock:
+            must_have_folder(job)
             names = [other for other in job.notes.starred if other != name] + [name] * is_starred
             write_notes(job.folder, replace(job.notes, starred=tuple(names)))
             self.registry.refresh(job)
@@ -212,12 +189,12 @@ class Actions:
         """Give waiting jobs another order, and their cards.
 
         Args:
-            order: ids of waiting jobs by card; `cpu` for those that take the first that is free.
+            order: ids of waiting jobs by card; `any` or `cpu` for those that take the first that is free.
         """
         with self.registry.lock:
             entries = self.store.entries()
             for slot, ids in order.items():
-                gpu = None if slot == "cpu" else int(slot)
+                gpu = None if slot in NO_CARD else int(slot)
                 for id_ in ids:
                     entry = entries.get(id_)
                     if entry is not None and entry.place and entry.gpu != gpu:
@@ -228,71 +205,10 @@ class Actions:
                     with contextlib.suppress(Refusal):  # its folder is gone
                         self.registry.refresh(self.registry.get(id_))
 
-    @contextlib.contextmanager
-    def _alone(self, job: Job, what: str) -> Iterator[None]:
-        """Hold the folder, so that no run can begin in it meanwhile."""
-        self._must_rest(job, what)
-        try:
-            with RunLock(job.folder):
-                yield
-        except FolderInUse as error:
-            raise Refusal(409, f"{what} ({error})") from error
-
-    def _place(self, text: str) -> Path:
-        tree = parsed(self.texts, text)
-        folder = output_folder(tree, self.roots)
-        require_inside(tree, self.roots)
-        return folder
-
-    def _taken(self, folder: Path, text: str) -> Problem:
-        what = clean(f"{folder} is already in use. Give the job another name, or open the existing job.")
-        names = (f"{folder.name}_{n}" for n in range(2, _MOST_COPIES))
-        free = next((name for name in names if not folder.with_name(name).exists()), None)
-        key = name_key(parsed(self.texts, text))
-        fix = Fix(label=f"Rename to {clean(free)}", edits={key: clean(free)}) if free else None
-        return Problem(severity="error", where="config.name", what=what, fix=fix)
-
-    def _own_text(self, job: Job) -> str:
-        path = job.text_path
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise Refusal(409, f"{job.folder} has no job file: neither {JOB_FILE} nor config.yaml.") from None
-        if path.name != JOB_FILE:
-            folder = self._place(text)
-            if folder != job.folder:
-                what = f"Started from here, its output would go to {folder}. Start it where it was started before."
-                raise Refusal(409, what)
-        return text
-
-    def _must_be_valid(self, job: Job, step: int) -> None:
-        place = next((folder for folder in step_folders(job.folder) if int(folder.name) == step), None)
-        if place is None:
-            raise Refusal(404, f"There is no checkpoint at step {step}.", "checkpoint")
-        try:
-            bundle = read_bundle(place)
-        except BrokenBundle as broken:
-            raise Refusal(409, f"The checkpoint at step {step} can't be used: {broken}.", "checkpoint") from broken
-        if not bundle.has_state:
-            what = (
-                f"Only the weights were kept at step {step}, not the training state, so a run can't resume from there."
-            )
-            raise Refusal(409, what, "checkpoint")
-
     def _ask_to_stop(self, job: Job) -> None:
         """Once: a second signal ends a run at once, and a second command may be found by the next run."""
         if job.state != "stopping":
             ask(job, "stop")
-
-    def _see(self, job: Job) -> None:
-        if not job.folder.is_dir():
-            raise Refusal(404, f"{job.folder} no longer exists. It was moved or deleted outside this page.")
-        self.registry.refresh(job)
-
-    def _must_rest(self, job: Job, what: str) -> None:
-        self._see(job)
-        if job.is_live or job.state == "elsewhere":
-            raise Refusal(409, f"{what} {job.reason}")
 
     def _enqueue(self, job: Job, arguments: list[str] | None = None) -> None:
         entry = self.store.entry(job.id)
@@ -307,6 +223,7 @@ class Actions:
                 arguments=tuple(arguments or ()),
                 wish="",
                 wished=time.time(),
+                start=token_of(job.launch),
             )
         )
         self.registry.refresh(job)
@@ -319,9 +236,23 @@ class Actions:
         place: Place | None = None,
         gpu: int | None = None,
         wish: Wish | None = None,
-        wished: float | None = None,
         position: float | None = None,
     ) -> None:
         entry = self.store.entry(job.id) or Entry(job.id, job.folder)
-        given = {"place": place, "gpu": gpu, "wish": wish, "wished": wished, "position": position}
-        self.store.put(replace(entry, **{name: value for name, value in given.items() if value is not None}))  # type: ignore[arg-type]
+        given: dict[str, Any] = {"place": place, "gpu": gpu, "wish": wish, "position": position}
+        if wish is not None:
+            given |= {"wished": time.time(), "start": job.last_start}
+        self.store.put(replace(entry, **{name: value for name, value in given.items() if value is not None}))
+
+
+def _must_be_valid(job: Job, step: int) -> None:
+    place = next((folder for folder in step_folders(job.folder) if int(folder.name) == step), None)
+    if place is None:
+        raise Refusal(404, f"There is no checkpoint at step {step}.", "checkpoint")
+    try:
+        bundle = read_bundle(place)
+    except BrokenBundle as broken:
+        raise Refusal(409, f"The checkpoint at step {step} can't be used: {broken}.", "checkpoint") from broken
+    if not bundle.has_state:
+        what = f"Only the weights were kept at step {step}, not the training state, so a run can't resume from there."
+        raise Refusal(409, what, "checkpoint")

@@ -25,11 +25,13 @@ def ask(job: Job, command: Command) -> None:
     Raises:
         Refusal: it cannot be asked.
     """
-    is_recorded = job.run is not None and not job.run.end and (job.launch is None or not _is_before_its_work(job))
-    if is_recorded:
+    is_recorded = job.run is not None and not job.run.end and not job.is_launch_newer
+    if is_recorded and not job.lost:
         send(job.folder, command)
     elif command == "stop":
         _signal(live_process(job), signal.SIGINT)
+    elif job.lost:
+        raise Refusal(409, job.reason)
     else:
         raise Refusal(409, "The run hasn't got far enough for this yet. Try again once it is training.")
 
@@ -68,7 +70,7 @@ def live_process(job: Job) -> ProcessIdentity:
     Raises:
         Refusal: there is none that lives on this machine.
     """
-    candidates: list[ProcessIdentity | None] = []
+    candidates: list[ProcessIdentity | None] = [] if job.away is None else [job.away.process]
     if job.launch is not None:
         candidates.append(process_of(job.folder, job.launch))
     if job.run is not None and not job.run.end:
@@ -78,11 +80,6 @@ def live_process(job: Job) -> ProcessIdentity:
         if process is not None and process.is_alive():
             return process
     raise Refusal(409, "This job's process has ended or is on another machine.")
-
-
-def _is_before_its_work(job: Job) -> bool:
-    started = job.run.start.get("time") if job.run else None
-    return job.launch is not None and isinstance(started, int | float) and job.launch.time > started
 
 
 def _signal(process: ProcessIdentity, number: int) -> None:

@@ -1,0 +1,45 @@
+"""The queue on a machine with cards, by a driver's program that says so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.toolkit.runtime.test_device_probe import write_driver
+from tests.toolkit.runtime.test_nvidia_smi import H100
+from tests.ui.server.conftest import TOKEN, Site, options_for
+from ui.server.app import create_app
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A server on a machine with two cards."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    write_driver(bin_, H100, H100 | {"index": "1", "uuid": "GPU-0b7f6e55-93c4-2f0e-88aa-5f2b7a10c3de"})
+    monkeypatch.setenv("PATH", f"{bin_}{os.pathsep}{os.environ['PATH']}")
+    app = create_app(options_for(tmp_path))
+    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        yield Site(app, client, tmp_path)
+        for job in app.state.services.registry.all():
+            if job.is_live:
+                client.post(f"/api/jobs/{job.id}/kill", json={})
+
+
+def test_jobs_that_take_the_first_free_card_wait_for_a_card_and_not_for_the_cpu(site: Site) -> None:
+    assert [card["name"] for card in site.client.get("/api/machine").json()["gpus"]] == ["NVIDIA H100 80GB HBM3"] * 2
+    site.client.put("/api/queue", json={"order": {}, "is_paused": True})
+    a, b, c = (site.make(name, start=True) for name in "abc")
+    assert site.client.put(f"/api/jobs/{c}", json={"gpu": 1}).status_code == 200
+    assert site.client.get("/api/queue").json()["order"] == {"any": [a, b], "1": [c]}
+    order = site.client.put("/api/queue", json={"order": {"any": [b, a]}}).json()["order"]
+    assert order == {"any": [b, a], "1": [c]}
+    order = site.client.put("/api/queue", json={"order": {"0": [a], "cpu": [b]}}).json()["order"]
+    assert order == {"0": [a], "any": [b], "1": [c]}
+    site.client.put("/api/queue", json={"order": {}, "is_paused": False})
+    cards = {id_: site.services.registry.get(id_).launch.gpu for id_ in (a, b, c) if site.wait(id_, "done")}
+    assert (cards[a], cards[c]) == (0, 1)
