@@ -22,7 +22,8 @@ def test_a_job_that_waits_says_how_long_it_will_take(site: Site) -> None:
     running = site.make("running", {"step_s": 0.1}, start=True, train={"steps": 900})
     waiting = site.make("waiting", start=True, train={"steps": 100})
     wrong = site.make("wrong", start=True, datasets=[{"folder_path": str(site.folder / "nowhere")}])
-    wait_for(lambda: row(site, wrong)["planned"], lambda: row(site, wrong))
+    # the first check of a model looks into its files, in a process of its own
+    wait_for(lambda: row(site, wrong)["planned"], lambda: row(site, wrong), timeout_s=90)
     planned = row(site, waiting)["planned"]
     assert 4 < planned["low_s"] <= 6 <= planned["high_s"] < 15, planned
     assert planned["basis"] == "based on 2 runs here"

@@ -73,7 +73,7 @@ def _is_wanted(job: Job) -> bool:
     """Whether it waits, or runs without having made the step that tells more than any plan."""
     entry, now = job.entry, time.time()
     if job.is_live:
-        is_early = not job.summary.has_stepped or job.signs_of_launch
+        is_early = not job.summary.has_stepped or job.is_launch_newer
         return is_early and job.launch is not None and now - job.launch.time > _SETTLE_S
     return entry is not None and bool(entry.place) and now - entry.wished > _SETTLE_S
 
