@@ -9,7 +9,7 @@ const folder = process.argv[2];
 const server = new Server(folder);
 mkdirSync(join(folder, "bin"));
 // a card with 24 GiB, of which 10 are in use
-writeFileSync(join(folder, "bin", "nvidia-smi"), "#!/bin/sh\necho '0, a card of 24 GB, 24576, 10240, 55, 61, 210.5'\n", { mode: 0o755 });
+writeFileSync(join(folder, "bin", "nvidia-smi"), "#!/bin/sh\necho '0, a card of 24 GB, 24576, 10240, 55, 61, 210.5, GPU-0b7f, Disabled, 512, 13824'\n", { mode: 0o755 });
 server.env.PATH = join(folder, "bin") + delimiter + server.env.PATH;
 await server.start();
 const token = /#token=(\S+)/.exec(server.address)[1];
