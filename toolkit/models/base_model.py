@@ -22,9 +22,10 @@ from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
+from toolkit.models.sites import AttentionSite, Ends
 from toolkit.weights.recipe import Loadable
 
-__all__ = ["BaseModel", "Component", "LoraTarget", "SizedTarget", "StateDict"]
+__all__ = ["AttentionSite", "BaseModel", "Component", "Ends", "LoraTarget", "PromptCut", "SizedTarget", "StateDict"]
 
 Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
@@ -171,11 +172,10 @@ class BaseModel:
 
     @abstractmethod
     def get_prompt_embeds(self, prompts: Sequence[str]) -> Tensor:
-        """Encode prompts. Needs the text encoder.
+        """Encode prompts, which only the model interprets. Needs the text encoder.
 
         Returns:
-            [B, L, D] in the model's dtype and on its device, padded to the length used at inference. Only the model
-            interprets them.
+            [B, L, D] in the model's dtype and on its device, padded to the length used at inference.
         """
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
@@ -220,6 +220,24 @@ class BaseModel:
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""
         self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
+
+    # Adapters
+
+    def get_attention_sites(self) -> list[AttentionSite]:
+        """The attention layers that adapters add to, in model order; empty if the model names none."""
+        return []
+
+    def get_ends(self) -> Ends | None:
+        """The first and the last layer of the transformer; None if the model does not name them."""
+        return None
+
+    def noisy_tokens(self, num_noisy: int, num_image: int) -> slice:
+        """Where, among the `num_image` image tokens of the sequence, the `num_noisy` tokens of the noisy image are."""
+        return slice(0, num_noisy)
+
+    def tokens_of(self, latents: Tensor) -> Tensor:
+        """Maps on the grid of the latents, [B, C, h, w], as the transformer's tokens, [B, S, C * cells per token]."""
+        return latents.flatten(2).transpose(1, 2)
 
     # LoRA
 
@@ -282,6 +300,10 @@ class BaseModel:
 
     # Sampling
 
+    def get_sampling_sigmas(self, num_steps: int, num_tokens: int) -> Tensor:
+        """The noise levels between the pipeline's steps, [num_steps + 1], fp32, from 1 to 0; even if nobody says."""
+        return torch.linspace(1, 0, num_steps + 1)
+
     @abstractmethod
     def get_generation_pipeline(self) -> Any:
         """The library's pipeline around the loaded transformer and VAE, without a text encoder."""
@@ -290,11 +312,10 @@ class BaseModel:
     def generate_single_image(
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
-        """Draw one sample.
+        """Draw one sample with what `get_generation_pipeline` returned.
 
         Args:
-            pipeline: what `get_generation_pipeline` returned.
-            item: the sample to draw.
+            pipeline, item: the pipeline, and the sample to draw.
             condition: the item's encoded prompts and loaded reference images.
             generator: CPU generator for the noise.
         """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import nn
+import numpy
+from torch import Tensor, nn
 
 from toolkit.errors import Mistakes
 from toolkit.lora.update import SizedTarget
@@ -53,6 +55,20 @@ class PublishedModel(BaseModel, is_abstract=True):
                     check(files)
         if mistakes:
             raise mistakes.error(self.model_config.name_or_path)
+
+    @staticmethod
+    def sigmas_of(scheduler: Any, num_steps: int, *, mu: float) -> Tensor:
+        """Noise levels between the steps of a scheduler, for `get_sampling_sigmas`, [num_steps + 1].
+
+        Args:
+            scheduler: a FlowMatchEulerDiscreteScheduler, which is not changed.
+            num_steps: number of steps.
+            mu: logarithm of the shift, for schedulers that shift by the image's size.
+        """
+        own = copy.copy(scheduler)
+        own.set_timesteps(sigmas=numpy.linspace(1.0, 1 / num_steps, num_steps), mu=mu)
+        sigmas: Tensor = own.sigmas.float().cpu()
+        return sigmas
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""

@@ -20,11 +20,14 @@ NUM_TIMESTEPS = 1000
 class Prediction:
     """Implements `objectives.Predict`. Dropout depends only on the batch's index and the number of earlier passes."""
 
-    def __init__(self, model: BaseModel, weights: TrainableWeights, draws: Draws, *, index: int) -> None:
+    def __init__(
+        self, model: BaseModel, weights: TrainableWeights, draws: Draws, *, index: int, num_tokens: int
+    ) -> None:
         self.model = model
         self.weights = weights
         self.draws = draws
         self.index = index
+        self.num_tokens = num_tokens
         self._num_passes = 0
 
     def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
@@ -44,8 +47,15 @@ class Prediction:
         """See Predict."""
         return self.model.get_loss_target(latents, noise)
 
+    def sampling_sigmas(self, num_steps: int) -> Tensor:
+        """See Predict."""
+        return self.model.get_sampling_sigmas(num_steps, self.num_tokens).to(self.model.device)
+
     def _predict(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        with autocast(self.model.device, self.model.dtype):
+        with (
+            autocast(self.model.device, self.model.dtype),
+            self.weights.adapters.reading(condition, num_noisy=self.num_tokens) as condition,
+        ):
             return self.model.get_noise_prediction(noisy_latents, NUM_TIMESTEPS * sigma, condition)
 
     @contextmanager

@@ -69,7 +69,9 @@ class Stepper:
         return StepResult(sums, grad_norm, lr)
 
     def _predict(self, batch: Batch) -> Prediction:
-        return Prediction(self.learner.model, self.learner.weights, self.draws, index=batch.index)
+        return Prediction(
+            self.learner.model, self.learner.weights, self.draws, index=batch.index, num_tokens=batch.num_tokens
+        )
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.errors import UserError
 from toolkit.files import whole_folder
 from toolkit.lora.files import write_lora_file
@@ -20,7 +21,13 @@ from toolkit.weights.tensor_files import write_tensors
 
 
 class TrainableWeights(Protocol):
-    """The weights that the optimizer changes. They are cast to the dtype users get only when they are saved."""
+    """The weights that the optimizer changes. They are cast to the dtype users get only when they are saved.
+
+    Attributes:
+        adapters: the adapters among what is trained; empty without any.
+    """
+
+    adapters: AdapterSet
 
     @property
     def has_dropout(self) -> bool:
@@ -43,6 +50,14 @@ class TrainableWeights(Protocol):
         """
         ...
 
+    def sampled(self, network: float, adapters: float) -> AbstractContextManager[None]:
+        """Within the `with` block, scale a network and adapters as one sample asks.
+
+        Raises:
+            UserError: see `multiplied`.
+        """
+        ...
+
     def describe(self) -> str:
         """One line: what is trained, and how many weights that is."""
         ...
@@ -50,6 +65,8 @@ class TrainableWeights(Protocol):
 
 class NetworkWeights:
     """The fp32 weights of a network on top of the model."""
+
+    adapters = AdapterSet()
 
     def __init__(self, network: LoRASpecialNetwork, *, file_format: str = "bfl") -> None:
         self.network = network
@@ -84,6 +101,10 @@ class NetworkWeights:
         """See TrainableWeights."""
         return self.network.multiplied(factor)
 
+    def sampled(self, network: float, adapters: float) -> AbstractContextManager[None]:
+        """See TrainableWeights."""
+        return self.network.multiplied(network)
+
     def describe(self) -> str:
         """See TrainableWeights."""
         count, layers = self.network.num_parameters(), len(self.network.targets)
@@ -94,6 +115,7 @@ class TransformerWeights:
     """All weights of the transformer."""
 
     has_dropout = False
+    adapters = AdapterSet()
 
     def __init__(self, model: BaseModel, *, save_format: str) -> None:
         self.model = model
@@ -130,6 +152,10 @@ class TransformerWeights:
         if factor != 1:
             raise UserError("A full fine-tune has no network whose strength could be changed.")
         return nullcontext()
+
+    def sampled(self, network: float, adapters: float) -> AbstractContextManager[None]:
+        """See TrainableWeights."""
+        return self.multiplied(network)
 
     def describe(self) -> str:
         """See TrainableWeights."""

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy
 import torch
 from diffusers import FluxKontextPipeline, FluxPipeline
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from extensions_built_in.diffusion_models.flux import latents, lora_names, prompt_encoding, released_files
+from extensions_built_in.diffusion_models.flux import latents, lora_names, prompt_encoding, released_files, sites
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
 from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, folder_of, t5_recipe
-from extensions_built_in.diffusion_models.flux.transformer import predict_velocity
+from extensions_built_in.diffusion_models.flux.transformer import predict_velocity, tokens_of
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Location, SizedTarget, Update
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import Component, LoraTarget, StateDict
+from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, PromptCut, StateDict
 from toolkit.models.condition import Condition, SampleCondition
-from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.vae_precision import vae_precision
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
@@ -155,6 +156,18 @@ class FluxModel(StableDiffusion):
 
     # LoRA and saving
 
+    def get_attention_sites(self) -> list[AttentionSite]:
+        """See BaseModel.get_attention_sites."""
+        return sites.attention_sites(self.transformer)
+
+    def get_ends(self) -> Ends:
+        """See BaseModel.get_ends."""
+        return sites.ends(self.transformer)
+
+    def tokens_of(self, latents_: Tensor) -> Tensor:
+        """See BaseModel.tokens_of. Each token has 2 x 2 cells."""
+        return tokens_of(latents_)
+
     def get_transformer_block_names(self) -> list[str]:
         """`transformer_blocks` and `single_transformer_blocks`."""
         return list(lora_names.BLOCK_LISTS)
@@ -196,6 +209,13 @@ class FluxModel(StableDiffusion):
         """FluxPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return FluxPipeline(transformer=self.transformer, **self._pipeline_parts())
 
+    def get_sampling_sigmas(self, num_steps: int, num_tokens: int) -> Tensor:
+        """See BaseModel.get_sampling_sigmas."""
+        scheduler = self._scheduler
+        names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+        mu = calculate_shift(num_tokens, *(scheduler.config[name] for name in names))
+        return self.sigmas_of(scheduler, num_steps, mu=mu)
+
     def generate_single_image(
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
@@ -224,10 +244,17 @@ class FluxModel(StableDiffusion):
         assert not references, "the check rejects references for this model"
         return {}
 
-    def _pipeline_parts(self) -> dict[str, Any]:
+    @cached_property
+    def _scheduler(self) -> Any:
+        return self._load_scheduler()
+
+    def _load_scheduler(self) -> Any:
         released = released_files.SCHNELL_SCHEDULER if self.is_schnell else released_files.SCHEDULER
+        return self.sources.load_scheduler(released)
+
+    def _pipeline_parts(self) -> dict[str, Any]:
         absent = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-        return {"scheduler": self.sources.load_scheduler(released), "vae": self.vae, **dict.fromkeys(absent)}
+        return {"scheduler": self._load_scheduler(), "vae": self.vae, **dict.fromkeys(absent)}
 
     def _load_tokenizers(self) -> None:
         if self.tokenizer is None:

@@ -37,11 +37,11 @@ def predict_velocity(
     """
     batch, _, height, width = noisy_latents.shape
     text, pooled = from_rows(prompt_embeds, transformer.config.pooled_projection_dim)
-    tokens = _tokens(noisy_latents)  # [B, S, 4C]
+    tokens = tokens_of(noisy_latents)  # [B, S, 4C]
     num_tokens = tokens.shape[1]
     position_ids = _position_ids(noisy_latents, time=0)  # [S, 3]
     for reference in references:
-        tokens = torch.cat([tokens, _tokens(reference).to(tokens)], dim=1)
+        tokens = torch.cat([tokens, tokens_of(reference).to(tokens)], dim=1)
         position_ids = torch.cat([position_ids, _position_ids(reference, time=1).to(position_ids)])
     embedded_guidance = None
     if transformer.config.guidance_embeds:
@@ -75,8 +75,8 @@ def _without_guidance(transformer: FluxTransformer2DModel) -> Iterator[None]:
         handle.remove()
 
 
-def _tokens(latents: Tensor) -> Tensor:
-    """Latents as a sequence of 2 x 2 cells, [B, h / 2 * w / 2, 4C]."""
+def tokens_of(latents: Tensor) -> Tensor:
+    """Maps [B, C, h, w] as a sequence of 2 x 2 cells, [B, h / 2 * w / 2, 4C]."""
     batch, channels, height, width = latents.shape
     return FluxPipeline._pack_latents(latents, batch, channels, height, width)
 

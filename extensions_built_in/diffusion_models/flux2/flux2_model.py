@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Pipeline
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from PIL import Image
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2 import latents, lora_names, prompt_encoding, released_files, sampling
+from extensions_built_in.diffusion_models.flux2 import (
+    latents,
+    lora_names,
+    prompt_encoding,
+    released_files,
+    sampling,
+    sites,
+)
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -20,9 +29,8 @@ from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import Component, LoraTarget, StateDict
+from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, PromptCut, StateDict
 from toolkit.models.condition import Condition, SampleCondition
-from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.published_model import PublishedModel
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
@@ -135,6 +143,16 @@ class Flux2Model(PublishedModel):
             references=condition.references,
         )
 
+    # Adapters
+
+    def get_attention_sites(self) -> list[AttentionSite]:
+        """See BaseModel.get_attention_sites."""
+        return sites.attention_sites(self.transformer)
+
+    def get_ends(self) -> Ends:
+        """See BaseModel.get_ends."""
+        return sites.ends(self.transformer)
+
     # LoRA and saving
 
     def get_transformer_block_names(self) -> list[str]:
@@ -178,6 +196,11 @@ class Flux2Model(PublishedModel):
         """Flux2Pipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return Flux2Pipeline(transformer=self.transformer, **self._pipeline_parts())
 
+    def get_sampling_sigmas(self, num_steps: int, num_tokens: int) -> Tensor:
+        """See BaseModel.get_sampling_sigmas. The more steps, the more of them are at low noise."""
+        mu = compute_empirical_mu(image_seq_len=num_tokens, num_steps=num_steps)
+        return self.sigmas_of(self._scheduler, num_steps, mu=mu)
+
     def generate_single_image(
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
@@ -197,6 +220,10 @@ class Flux2Model(PublishedModel):
 
     def _embeds_of(self, embeds: Mapping[str, Tensor], prompt: str) -> Tensor:
         return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
+
+    @cached_property
+    def _scheduler(self) -> Any:
+        return self.sources.load_scheduler(released_files.SCHEDULER)
 
     def _pipeline_parts(self) -> dict[str, Any]:
         scheduler = self.sources.load_scheduler(released_files.SCHEDULER)

@@ -43,6 +43,10 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
             self.transformer, noisy_latents, timestep / 1000, condition.prompt_embeds, condition.references
         )
 
+    def noisy_tokens(self, num_noisy: int, num_image: int) -> slice:
+        """See BaseModel.noisy_tokens. Here references come first."""
+        return slice(num_image - num_noisy, num_image)
+
     def get_generation_pipeline(self) -> Any:
         """Flux2KleinKVPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return Flux2KleinKVPipeline(transformer=self.transformer, is_distilled=True, **self._pipeline_parts())

@@ -18,6 +18,7 @@ from tests.small_run import SmallRun, small_model, texts
 from tests.tiny import losses
 from tests.toolkit.faults import CODES, FaultyDisk, Killed
 from toolkit import files
+from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.config import SaveConfig, TrainConfig
 from toolkit.errors import UserError
 from toolkit.output.bundles import find_bundles, newest_bundle
@@ -39,6 +40,7 @@ class _Weights:
         self.weight = torch.nn.Parameter(torch.zeros(8))
 
     has_dropout = False
+    adapters = AdapterSet()
 
     def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [("weight", self.weight)]
@@ -49,6 +51,9 @@ class _Weights:
         return (path,)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def sampled(self, network: float, adapters: float) -> AbstractContextManager[None]:
         return nullcontext()
 
     def describe(self) -> str:

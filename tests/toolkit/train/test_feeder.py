@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from scripts.flux2_tiny.vision import write_vision_encoder
 from tests.tiny import tiny_model, write_dataset
 from tests.toolkit.parallel.fake_ranks import FakeRanks
+from toolkit.adapters.adapter_set import view_name
 from toolkit.config import DatasetConfig
 from toolkit.data import BatchPlan, scan_datasets
+from toolkit.data.examples import ViewImage
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
+from toolkit.encode.views import ViewEncoder
+from toolkit.encode.vision import ViewInput, VisionEncoder
+from toolkit.files import sha256_file
 from toolkit.objectives.batch import Batch
 from toolkit.parallel.ranks import OneProcess, Ranks
+from toolkit.plan.needs import View
 from toolkit.randomness import Draws
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
 
@@ -95,3 +103,47 @@ def test_two_ranks_draw_the_batches_that_one_draws_with_twice_the_accumulation(f
         found = [batch for part in parts for batch in part]
         assert len(found) == len(expected) == 2 * accumulation
         assert all(_same(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+
+
+def test_images_of_adapters_are_dropped_for_whole_batches_as_often_as_asked_and_the_same_each_time(
+    folder: Path, tmp_path: Path
+) -> None:
+    feeder = _seeing(folder, tmp_path, rate=0.3, drops=True)
+    shown = [view_name(2) in feeder.batch(index).condition.extras for index in range(200)]
+    assert 0.6 < sum(shown) / len(shown) < 0.8
+    again = _seeing(folder, tmp_path, rate=0.3, drops=True)
+    assert [view_name(2) in again.batch(index).condition.extras for index in reversed(range(200))] == shown[::-1]
+    without_network = _seeing(folder, tmp_path, rate=0.3, drops=False)
+    assert all(view_name(2) in without_network.batch(index).condition.extras for index in range(50))
+
+
+def test_a_batch_has_what_the_encoder_made_of_its_own_images(folder: Path, tmp_path: Path) -> None:
+    feeder = _seeing(folder, tmp_path, rate=0, drops=True)
+    batch = feeder.batch(0)
+    view = batch.condition.extras[view_name(2)]
+    assert view.dtype == torch.float32 and view.shape == (2, 16, 64)
+    (one,) = feeder.settings.views
+    for row, member in zip(view, feeder.plan.batch(0), strict=True):
+        image = feeder.plan.examples[member].view
+        assert image is not None
+        assert torch.equal(row, feeder.encoded.features(one.encoder, image).float())
+    assert not torch.equal(view[0], view[1])
+
+
+def _seeing(folder: Path, tmp_path: Path, *, rate: float, drops: bool) -> Feeder:
+    """A feeder of adapter number 2, which sees the images of the folder `one`."""
+    encoder = VisionEncoder(str(write_vision_encoder(tmp_path / "siglip")), "auto", "last_hidden_state")
+    plain = _feeder(folder, rate=0)
+    views = ViewEncoder(plain.encoded.images.encodings, torch.device("cpu"))
+    pictures = sorted((folder / "one").iterdir())
+    examples = [
+        replace(example, view=ViewImage(picture, sha256_file(picture)))
+        for example, picture in zip(plain.plan.examples, pictures, strict=True)
+    ]
+    for example in examples:
+        assert example.view is not None
+        views.add(View(example.view, encoder, None), folder=None)
+    views.free()
+    settings = replace(plain.settings, views=(ViewInput(2, encoder, rate),), drops_views=drops)
+    encoded = replace(plain.encoded, views=views)
+    return Feeder(plain.model, BatchPlan(examples, 2, plain.draws), encoded, settings, plain.draws, OneProcess())

@@ -77,7 +77,7 @@ def test_at_strength_0_the_prediction_is_that_of_the_model_without_the_network_b
     with torch.no_grad():
         expected = small_model().get_noise_prediction(NOISY, NUM_TIMESTEPS * SIGMA, CONDITION)
     model = small_model()
-    predict = Prediction(model, _network_weights(model), DRAWS, index=0)
+    predict = Prediction(model, _network_weights(model), DRAWS, index=0, num_tokens=4)
     teacher = predict(NOISY, SIGMA, CONDITION, network=0.0)
     assert torch.equal(teacher, expected)
     assert not teacher.requires_grad
@@ -88,8 +88,8 @@ def test_at_strength_0_the_prediction_is_that_of_the_model_without_the_network_b
 def test_a_teachers_pass_has_no_dropout_and_disturbs_no_draw() -> None:
     model = small_model()
     weights = _network_weights(model)
-    alone = Prediction(model, weights, DRAWS, index=4)
-    beside = Prediction(model, weights, DRAWS, index=4)
+    alone = Prediction(model, weights, DRAWS, index=4, num_tokens=4)
+    beside = Prediction(model, weights, DRAWS, index=4, num_tokens=4)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_a_teachers_pass_has_no_dropout_and_disturbs_no_draw() -> None:
 
 def test_passes_of_one_batch_draw_dropout_of_their_own() -> None:
     model = small_model()
-    predict = Prediction(model, _network_weights(model), DRAWS, index=4)
+    predict = Prediction(model, _network_weights(model), DRAWS, index=4, num_tokens=4)
     first, second = predict(NOISY, SIGMA, CONDITION), predict(NOISY, SIGMA, CONDITION)
     assert not torch.equal(first, second)
 
@@ -115,7 +115,7 @@ def test_at_another_strength_a_pass_has_the_gradient_of_that_strength(recomputes
         weights = _network_weights(model, dropout=0.5, alpha=alpha)
         if recomputes:
             model.enable_gradient_checkpointing()
-        predict = Prediction(model, weights, DRAWS, index=0)
+        predict = Prediction(model, weights, DRAWS, index=0, num_tokens=4)
         other = predict(NOISY, SIGMA, CONDITION)  # in the same backward pass, at strength 1
         (predict(NOISY, SIGMA, CONDITION, network=network).square().mean() + 0 * other.mean()).backward()
         return [parameter.grad for _, parameter in weights.named_parameters() if parameter.grad is not None]
@@ -145,7 +145,7 @@ def test_each_term_is_there_by_name_and_the_loss_is_their_sum() -> None:
 
 def test_all_weights_of_a_transformer_have_no_strength() -> None:
     model = small_model()
-    predict = Prediction(model, TransformerWeights(model, save_format="safetensors"), DRAWS, index=0)
+    predict = Prediction(model, TransformerWeights(model, save_format="safetensors"), DRAWS, index=0, num_tokens=4)
     with pytest.raises(UserError, match="no network whose strength"):
         predict(NOISY, SIGMA, CONDITION, network=0.0)
 
@@ -153,20 +153,21 @@ def test_all_weights_of_a_transformer_have_no_strength() -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_gives_a_loss_for_each_sample_and_makes_the_passes_it_says(name: str) -> None:
     model = small_model()
-    predict = Prediction(model, _network_weights(model), DRAWS, index=0)
+    predict = Prediction(model, _network_weights(model), DRAWS, index=0, num_tokens=4)
     passes: list[bool] = []
     model.transformer.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    objective = OBJECTIVES[name].load().from_config(TrainConfig(dtype="fp32"))
+    train = TrainConfig(dtype="fp32", objective=name)
+    objective = OBJECTIVES[name].load().from_config(train)
     terms = objective.loss(Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)
     assert terms
     assert all(term.shape == (2,) and term.isfinite().all() for term in terms.values())
-    needs = OBJECTIVES[name].passes
+    needs = OBJECTIVES[name].passes_with(train.objective_params, has_true_cfg=False)
     assert (passes.count(True), passes.count(False)) == (needs.with_gradient, needs.without_gradient)
 
 
 @pytest.mark.parametrize("name", [name for name, choice in OBJECTIVES.items() if not choice.needs_network])
 def test_an_objective_that_asks_for_no_network_works_in_a_full_fine_tune(name: str) -> None:
     model = small_model()
-    predict = Prediction(model, TransformerWeights(model, save_format="safetensors"), DRAWS, index=0)
+    predict = Prediction(model, TransformerWeights(model, save_format="safetensors"), DRAWS, index=0, num_tokens=4)
     objective = OBJECTIVES[name].load().from_config(TrainConfig(dtype="fp32"))
     assert objective.loss(Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)

@@ -1,0 +1,81 @@
+"""The kinds of adapter that a job can train: one row each, readable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from toolkit.adapters import size
+from toolkit.choice import Choice
+
+Input = Literal["view", "control", "none"]
+
+
+@dataclass(frozen=True)
+class AdapterChoice(Choice):
+    """What a job's `adapter.type` means.
+
+    Attributes:
+        reads: what the adapter reads of each example: a `view`, which is a picture seen by a vision encoder; `control`
+            pictures in latent space; or `none`.
+        suffix: between the name of the job and of the adapter's file, where a LoRA is trained beside it.
+        num_tokens: default of `num_tokens`; None for an adapter without tokens of its own.
+        is_in_pixels: whether the transformer is trained on pixels, without a VAE.
+        count: number of its weights, given its section, the model's card, and the shape of its views or None.
+    """
+
+    reads: Input = "none"
+    suffix: str = "_adapter"
+    num_tokens: int | None = None
+    is_in_pixels: bool = False
+    count: Callable[[Any, Any, Any], int] = lambda config, card, shape: 0
+
+
+ADAPTERS = {
+    "ip": AdapterChoice(
+        "toolkit.adapters.ip:IPAdapter",
+        summary="Style or identity from a few tokens of an image, read by attention of their own.",
+        reads="view",
+        suffix="_ip",
+        num_tokens=4,
+        count=size.ip,
+    ),
+    "ip+": AdapterChoice(
+        "toolkit.adapters.ip:IPAdapterPlus",
+        summary="Like `ip`, with tokens gathered from all patches of the image.",
+        reads="view",
+        suffix="_ip",
+        num_tokens=16,
+        count=size.ip_plus,
+    ),
+    "vision_direct": AdapterChoice(
+        "toolkit.adapters.vision_direct:VisionDirectAdapter",
+        summary="Like `ip`, with the vision encoder's own tokens, so that layout survives.",
+        reads="view",
+        count=size.vision_direct,
+    ),
+    "redux": AdapterChoice(
+        "toolkit.adapters.redux:ReduxAdapter",
+        summary="Turns an image into rows that are appended to the prompt.",
+        reads="view",
+        count=size.redux,
+    ),
+    "control_lora": AdapterChoice(
+        "toolkit.adapters.control.control_lora:ControlLoraAdapter",
+        summary="Adds control pictures, such as edges or depth, to the noisy latents.",
+        reads="control",
+        count=size.control_lora,
+    ),
+    "subpixel": AdapterChoice(
+        "toolkit.adapters.subpixel:SubpixelAdapter",
+        summary="Trains on pixels, without the VAE: a research toy.",
+        count=size.subpixel,
+        is_in_pixels=True,
+    ),
+    "mean_flow": AdapterChoice(
+        "toolkit.adapters.mean_flow:MeanFlowAdapter",
+        summary="Tells the model where a step ends, so that a few large steps suffice.",
+        count=size.mean_flow,
+    ),
+}

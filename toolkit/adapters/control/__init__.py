@@ -1,0 +1,1 @@
+"""Control LoRA: the adapter, its files, and how they are written for other programs."""

@@ -1,0 +1,136 @@
+"""Subpixel: the transformer is trained on pixels; its first and last layer are replaced, and no VAE is loaded.
+
+The network predicts the clean image, which is turned into the velocity v = (x_sigma - x_0) / max(sigma, 0.05): noise
+fills all dimensions of a patch, and an image does not, so that a velocity cannot be learned in patches this wide.
+
+Source: Li and He 2025, JiT (arXiv 2511.13720).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.adapters.adapter import AdapterInputs
+from toolkit.adapters.files import check_header, check_state, copy_state
+from toolkit.adapters.view_shape import ViewShape
+from toolkit.config import AdapterConfig
+from toolkit.errors import UserError
+from toolkit.memory.recompute import held_in_backward
+from toolkit.models.base_model import BaseModel, StateDict
+from toolkit.models.condition import Condition
+from toolkit.randomness import Draws
+
+LEAST_SIGMA = 0.05
+
+
+class SubpixelAdapter:
+    """`subpixel`. There is no model without it: at a strength of 0, every image is grey."""
+
+    is_unconditional_off = False
+
+    def __init__(self, config: AdapterConfig, shape: ViewShape | None = None) -> None:
+        self.config = config
+        self._scale = 1.0
+        self._noisy: Tensor | None = None
+        self._sigma: Tensor | None = None
+
+    def attach(self, model: BaseModel, draws: Draws) -> None:
+        """See Adapter.attach."""
+        ends = model.get_ends()
+        if ends is None:
+            raise UserError(
+                f"adapter.type: {model.arch} does not name its first and last layer, which `subpixel` replaces."
+            )
+        first: Any = ends.image_embedder
+        if any(weight.requires_grad for layer in (first, ends.output) for weight in layer.parameters()):
+            raise UserError(
+                "network: the LoRA is also on the first and the last layer, which `subpixel` replaces. Leave both out "
+                "with `network_kwargs.ignore_if_contains`, or set `transformer_only: true`."
+            )
+        self.arch, transformer = model.arch, model.transformer
+        channels = 3 * model.get_bucket_divisibility() ** 2
+        self.layers = {
+            ends.image_embedder_name: _linear(channels, first.out_features, draws, model.device),
+            ends.output_name: nn.Linear(first.out_features, channels, bias=False, device=model.device),
+        }
+        nn.init.zeros_(self.layers[ends.output_name].weight)  # the first images are grey, not noise
+        for name, layer in self.layers.items():
+            transformer.set_submodule(name, layer)
+        transformer.register_to_config(in_channels=channels)  # pipelines draw noise of this many channels
+        transformer.register_forward_pre_hook(self._take_input, with_kwargs=True)
+        self.layers[ends.output_name].register_forward_hook(self._velocity)
+
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """See Adapter.named_parameters."""
+        return [
+            (f"transformer.{name}.{inner}", weight)
+            for name, layer in self.layers.items()
+            for inner, weight in layer.named_parameters()
+        ]
+
+    def reading(self, inputs: AdapterInputs) -> AbstractContextManager[None]:
+        """See Adapter.reading. It reads nothing, and is never off."""
+        return nullcontext()
+
+    def adapted(self, condition: Condition, inputs: AdapterInputs) -> Condition:
+        """See Adapter.adapted."""
+        return condition
+
+    def scaled(self, factor: float) -> AbstractContextManager[None]:
+        """See Adapter.scaled."""
+        return held_in_backward(partial(self._with_scale, factor))
+
+    def state_dict(self) -> StateDict:
+        """See Adapter.state_dict."""
+        return {name: weight.detach() for name, weight in self.named_parameters()}
+
+    def metadata(self) -> dict[str, str]:
+        """See Adapter.metadata."""
+        return {"adapter_type": self.config.type, "adapter_arch": self.arch, "adapter_prediction": "clean image"}
+
+    def load_state_dict(self, tensors: StateDict, metadata: Mapping[str, str], *, source: str) -> None:
+        """See Adapter.load_state_dict."""
+        own = dict(self.named_parameters())
+        check_header(metadata, self.metadata(), source=source)
+        check_state(
+            tensors, {name: tuple(weight.shape) for name, weight in own.items()}, source=source, what="subpixel"
+        )
+        copy_state(own, tensors)
+
+    def describe(self) -> str:
+        """See Adapter.describe."""
+        count = sum(weight.numel() for _, weight in self.named_parameters())
+        return f"subpixel adapter, a new first and last layer for pixels: {count / 1e6:.2f} M weights"
+
+    def _take_input(self, module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        self._noisy, self._sigma = named["hidden_states"].float(), named["timestep"].float()
+
+    def _velocity(self, module: nn.Module, arguments: tuple[Any, ...], clean: Tensor) -> Tensor:
+        """The velocity of the predicted clean image, [B, S, C], in fp32."""
+        assert self._noisy is not None and self._sigma is not None, (
+            "the transformer runs its first layer before its last"
+        )
+        sigma = self._sigma.clamp(min=LEAST_SIGMA).view(-1, 1, 1)
+        return (self._noisy - self._scale * clean.float()) / sigma
+
+    @contextmanager
+    def _with_scale(self, factor: float) -> Iterator[None]:
+        before, self._scale = self._scale, self._scale * factor
+        try:
+            yield
+        finally:
+            self._scale = before
+
+
+def _linear(inputs: int, outputs: int, draws: Draws, device: torch.device) -> nn.Linear:
+    """A layer without bias, in fp32, with weights from N(0, 1 / inputs)."""
+    layer = nn.Linear(inputs, outputs, bias=False, device=device)
+    weight = draws.normal((outputs, inputs), "subpixel layer", inputs) / inputs**0.5
+    layer.weight = nn.Parameter(weight.to(device))
+    return layer
