@@ -63,6 +63,8 @@ class BaseSDTrainProcess(BaseProcess):
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             model.check_access()
+            for encoder in {view.encoder for view in checked.needs.views}:
+                encoder.check_reachable()
             encoded = encode_all(checked, model, out, stop)
             with out.stages.stage(TRAIN.name):
                 with stop.ends_at_once(TRAIN.stopped):
@@ -80,8 +82,8 @@ class BaseSDTrainProcess(BaseProcess):
         """Load the components that training needs."""
         for resident in self.checked.needs.resident:
             model.load(resident.component)
-        model.load(TRAIN.component)
-        if (offloading := model.loader.describe(TRAIN.component)) is not None:
+        model.load("transformer")
+        if (offloading := model.loader.describe("transformer")) is not None:
             out.stages.info(offloading)
 
     def _learner(self, model: BaseModel, out: Output) -> Learner:

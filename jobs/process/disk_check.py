@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from toolkit.cards import ModelCard
 from toolkit.config import SaveConfig, TrainingProcessConfig
 from toolkit.encode.storage import OVERFLOW_CACHE
+from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.output.disk import check_output_folder, drive_of, most_trained, needed_bytes
+from toolkit.plan.adapters import count_weights
 from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
 from toolkit.plan.memory_plan import Plan, quantized_bytes
 from toolkit.plan.needs import Needs
-from toolkit.plan.workload import latents_on_disk
+from toolkit.plan.workload import latents_on_disk, view_bytes
 from toolkit.quantize.cache_folder import cache_folder, find_similar, lack_of_room
 from toolkit.units import gigabytes
 
@@ -46,6 +49,7 @@ def check_disk(
     num_weights: int | None,
     plan: Plan | None,
     lora_sides: tuple[int, ...] | None = None,
+    encoders: Mapping[VisionEncoder, EncoderFacts] = MappingProxyType({}),
 ) -> Disk:
     """Estimate what a run will write to disk, and check that there is room for it.
 
@@ -57,17 +61,19 @@ def check_disk(
         num_weights: number of weights of the transformer; None to use the number on the card.
         plan: the memory plan; None if there is none.
         lora_sides: see `PlanInputs.lora_sides`; None if the model does not list its layers.
+        encoders: the vision encoders that are on this machine.
 
     Raises:
         UserError: the folder cannot be written to, or its drive does not have enough room.
     """
     texts, shape = needs.caption_folders, card.prompt_embeds_shape
     num_parameters = card.num_parameters if num_weights is None else num_weights
-    checkpoints = _checkpoint_bytes(config, num_parameters, lora_sides=lora_sides)
+    checkpoints = _checkpoint_bytes(config, card, num_parameters, lora_sides=lora_sides)
     check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
     sizes = {
         "checkpoints": checkpoints,
         "latents": latents_on_disk(needs, card),
+        "views": view_bytes(needs, encoders, on_disk=True),
         "captions": bytes_on_disk(sum(folder is not None for folder in texts.values()), shape),
     }
     lines = (
@@ -92,12 +98,15 @@ def _retention(save: SaveConfig) -> str:
     )
 
 
-def _checkpoint_bytes(config: TrainingProcessConfig, num_parameters: int, *, lora_sides: tuple[int, ...] | None) -> int:
+def _checkpoint_bytes(
+    config: TrainingProcessConfig, card: ModelCard, num_parameters: int, *, lora_sides: tuple[int, ...] | None
+) -> int:
     train, save, network = config.train, config.save, config.network
+    num_trained = count_weights(config.adapter, card)
     if network is not None and lora_sides is not None:
-        num_trained = network.linear * sum(lora_sides)
-    else:
-        num_trained = most_trained(num_parameters, network.linear if network else None)
+        num_trained += network.linear * sum(lora_sides)
+    elif network is not None or train.full_finetune:
+        num_trained += most_trained(num_parameters, network.linear if network else None)
     average = 4 if train.ema_config and train.ema_config.use_ema else 0
     return needed_bytes(
         num_trained=num_trained,

@@ -9,21 +9,24 @@ from typing import Any, Protocol
 
 from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
+from toolkit.encode.controls import Controls
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.encode.storage import OVERFLOW_CACHE
+from toolkit.encode.views import ViewEncoder
 from toolkit.errors import Interrupted
 from toolkit.models.base_model import BaseModel
+from toolkit.models.pixel_vae import PixelVae
 from toolkit.parallel.ranks import first_goes_ahead
 from toolkit.plan.needs import Kind
-from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_STAGES, ENCODE_TEXT, EncodeStage
+from toolkit.plan.stage_list import EncodeStage, encode_stages
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Encoded
 
 
 def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> Encoded:
-    """Encode every caption, sample prompt, image and reference, except images that are cropped randomly at each use.
+    """Encode every caption, prompt, image, reference and view, except images that are cropped randomly at each use.
 
     Args:
         checked: the result of the check.
@@ -36,19 +39,27 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
     """
     encodings = Encodings(out.stages.warn, overflow=out.folder / OVERFLOW_CACHE)
     made: dict[Kind, Any] = {}
-    for stage in ENCODE_STAGES:
-        with _stage(stage, checked, model, out, stop):
+    for stage in encode_stages(checked.needs):
+        with _stage(stage, checked, made, out, stop):
             made[stage.kind] = _ENCODERS[stage.kind](checked, model, encodings, out)
             with first_goes_ahead(checked.start.ranks):  # and fills the caches for all
                 _encode(made[stage.kind], checked.needs.encoded(stage.kind), stage, out, stop)
-    return Encoded(made["texts"], made["pictures"])
+    return Encoded(made["texts"], made["pictures"], made.get("views"), _controls(checked, made["pictures"]))
+
+
+def _controls(checked: TrainingChecked, images: ImageEncoder) -> Controls | None:
+    adapters, datasets = checked.config.adapter, checked.config.datasets
+    for index, adapter in enumerate(adapters):
+        if adapter.choice.reads == "control":
+            return Controls(index, adapter, images, background=datasets[0].control_transparent_color)
+    return None
 
 
 def _prompt_encoder(checked: TrainingChecked, model: BaseModel, encodings: Encodings, out: Output) -> PromptEncoder:
     return PromptEncoder(
         model,
         encodings,
-        fingerprint=model.fingerprint(ENCODE_TEXT.component),
+        fingerprint=model.fingerprint("text_encoder"),
         warn=out.stages.warn,
         redact=checked.start.job.redact,
     )
@@ -58,15 +69,19 @@ def _image_encoder(checked: TrainingChecked, model: BaseModel, encodings: Encodi
     return ImageEncoder(
         model,
         encodings,
-        fingerprint=model.fingerprint(ENCODE_IMAGES.component),
+        fingerprint=model.vae.fingerprint if isinstance(model.vae, PixelVae) else model.fingerprint("vae"),
         backgrounds=[dataset.background_color for dataset in checked.config.datasets],
     )
 
 
-# What encodes each kind. Vision encoders get a line here, and a stage, when a part first needs their views.
+def _view_encoder(checked: TrainingChecked, model: BaseModel, encodings: Encodings, out: Output) -> ViewEncoder:
+    return ViewEncoder(encodings, model.device)
+
+
 _ENCODERS: Mapping[Kind, Callable[[TrainingChecked, BaseModel, Encodings, Output], _Encoder]] = {
     "texts": _prompt_encoder,
     "pictures": _image_encoder,
+    "views": _view_encoder,
 }
 
 
@@ -75,16 +90,20 @@ class _Encoder(Protocol):
         """Encode an item if it is not there yet. Returns whether it had to be encoded."""
         ...
 
+    def free(self) -> None:
+        """Unload the component that encodes."""
+        ...
+
 
 @contextmanager
 def _stage(
-    stage: EncodeStage, checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest
+    stage: EncodeStage, checked: TrainingChecked, made: Mapping[Kind, _Encoder], out: Output, stop: StopRequest
 ) -> Iterator[None]:
     """Run the block as a stage before the first step, where a stop has nothing to save."""
     with out.stages.stage(stage.name), stop.ends_at_once(stage.stopped):
         yield
         if not checked.needs.keeps(stage.component):
-            model.free(stage.component)
+            made[stage.kind].free()
 
 
 def _encode(

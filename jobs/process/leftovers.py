@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.config import TrainingProcessConfig
-from toolkit.encode.storage import LATENT_CACHE, OVERFLOW_CACHE, TEXT_CACHE, cache_folder
+from toolkit.encode.storage import LATENT_CACHE, OVERFLOW_CACHE, TEXT_CACHE, VIEW_CACHE, cache_folder
 from toolkit.files import sweep_temporary
 from toolkit.output.bundles import step_folders
 
@@ -13,7 +13,7 @@ from toolkit.output.bundles import step_folders
 def sweep_half_written(config: TrainingProcessConfig, output_folder: Path) -> None:
     """Delete partial files of killed runs, also in the caches."""
     folders = {output_folder, output_folder / "samples", output_folder / OVERFLOW_CACHE, *step_folders(output_folder)}
-    caches = (LATENT_CACHE, TEXT_CACHE)
+    caches = (LATENT_CACHE, TEXT_CACHE, VIEW_CACHE)
     folders |= {cache_folder(dataset, name, output_folder) for dataset in config.datasets for name in caches}
     for folder in sorted(folders):
         sweep_temporary(folder)

@@ -8,6 +8,7 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.dtypes import torch_dtype
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
+from toolkit.models.pixel_vae import PixelVae
 from toolkit.runtime.devices import make_current, pick_device
 from toolkit.util.get_model import get_model_class
 
@@ -34,7 +35,7 @@ def make_model(
         shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
     trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
     options = ModelOptions(
-        transformer_dtype=trained_dtype if config.network is None else None,
+        transformer_dtype=trained_dtype if train.full_finetune else None,
         notify=notify,
         count=count,
         offload_shares=shares,
@@ -42,4 +43,6 @@ def make_model(
     device = pick_device(config.device)
     model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
+    if config.is_in_pixels:
+        model.vae = PixelVae(device)
     return model

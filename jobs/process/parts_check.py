@@ -9,11 +9,14 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
+from toolkit.config.compat.few_steps import few_steps_problems
+from toolkit.data.controls import sample_controls, with_controls
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_datasets
+from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, view_inputs
 from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.objectives.choices import OBJECTIVES
-from toolkit.train.tasks.sample_needs import all_items, reference_rules
+from toolkit.train.tasks.sample_needs import all_items, reference_rules, view_problems
 
 
 def check_parts(checked: TrainingChecked) -> TrainingChecked:
@@ -29,18 +32,50 @@ def check_parts(checked: TrainingChecked) -> TrainingChecked:
             rules=reference_rules(config, card),
             uses_captions=config.uses_captions,
         )
-    samples = [*_sample_problems(config, card), *_strength_problems(config)]
-    if problems := [*beyond_the_model(config, card), *scan.problems, *samples]:
+        scan = with_controls(scan, config.datasets, config.control_adapter)
+    samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
+    parts = [*_without_views(config), *few_steps_problems(config)]
+    if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:
         mistakes.errors.append(JobError(source, problems))
     with mistakes.gathered():
         model = check_model_files(config, card, source=source)
-    checked = replace(checked, scan=scan, model=model)
+    encoders: dict[VisionEncoder, EncoderFacts] = {}
+    for encoder in dict.fromkeys(one.encoder for one in view_inputs(config.adapter)):
+        with mistakes.gathered():
+            if (facts := check_encoder(encoder)) is not None:
+                encoders[encoder] = facts
+    checked = replace(checked, scan=scan, model=model, encoders=encoders)
     return checked.refused(mistakes.error(source, scan.notices)) if mistakes else checked
 
 
 def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     paths = dict.fromkeys(path for item in all_items(config) for path in item.references)
-    return measure_references(tuple(paths), card.reference_limits)[1]
+    found = measure_references(tuple(paths), card.reference_limits)[1]
+    if (adapter := config.control_adapter) is not None:
+        items = all_items(config)
+        found += [p for item in items for p in sample_controls(item, adapter, divisor=card.divisor_px)[1]]
+    return list(dict.fromkeys(found))
+
+
+def _without_views(config: TrainingProcessConfig) -> list[Problem]:
+    """Datasets that give adapters nothing to see.
+
+    Regularisation images may, if there is a network: it is trained on them while the adapter is off.
+    """
+    seeing = [adapter.type for adapter in config.adapter if adapter.choice.reads == "view"]
+    if not seeing:
+        return []
+    what = (
+        f"missing. The `{seeing[0]}` adapter sees an image for each training image: give the folder that has them, or "
+        "set `clip_image_from_same_folder: true`"
+    )
+    return [
+        Problem(f"datasets[{index}].clip_image_path", what)
+        for index, dataset in enumerate(config.datasets)
+        if dataset.clip_image_path is None
+        and not dataset.sees_itself
+        and not (dataset.is_reg and config.network is not None)
+    ]
 
 
 def _strength_problems(config: TrainingProcessConfig) -> list[Problem]:
@@ -48,9 +83,12 @@ def _strength_problems(config: TrainingProcessConfig) -> list[Problem]:
     found = []
     if config.network is None and any(item.network_multiplier != 1 for item in all_items(config)):
         found.append(
-            Problem("sample.network_multiplier", "a full fine-tune has no network to multiply. Remove the key")
+            Problem(
+                "sample.network_multiplier",
+                "this job trains no network whose strength could be changed. Remove the key",
+            )
         )
-    if config.network is None and OBJECTIVES[config.train.objective].needs_network:
+    if config.train.full_finetune and OBJECTIVES[config.train.objective].needs_network:
         what = (
             f"{config.train.objective} compares the model with itself without the network that is trained, and a full "
             "fine-tune has none. Train a network, or choose another objective"

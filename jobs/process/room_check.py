@@ -8,6 +8,7 @@ from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
 from toolkit.errors import UserError
+from toolkit.plan.adapters import count_weights
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
 from toolkit.runtime.device_probe import find_device
@@ -27,8 +28,16 @@ def check_room(checked: TrainingChecked) -> TrainingChecked:
         start = start.with_model_settings(memory.settings)
     plan = checked.memory.plan if checked.memory else None
     folder, num_weights = start.output_folder, model.num_weights
-    sides = model.lora_sides
-    disk = check_disk(start.training, card, checked.needs, folder, num_weights=num_weights, plan=plan, lora_sides=sides)
+    disk = check_disk(
+        start.training,
+        card,
+        checked.needs,
+        folder,
+        num_weights=num_weights,
+        plan=plan,
+        lora_sides=model.lora_sides,
+        encoders=checked.encoders,
+    )
     lines = memory.lines if isinstance(memory, MemoryCheck) else (memory,)
     return replace(checked, start=start, disk=disk).adding(*model.lines, *disk.lines, *lines)
 
@@ -50,9 +59,10 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
     return check_memory(
         start.training,
         card.size,
-        workload_of(checked.needs, card),
+        workload_of(checked.needs, card, checked.encoders),
         device=device,
         vram_gb=start.vram_gb,
         assistant_parameters=model.num_assistant_weights,
+        adapter_parameters=count_weights(start.training.adapter, card),
         lora_sides=model.lora_sides,
     )

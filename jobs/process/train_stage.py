@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
+from toolkit.adapters.adapter_set import view_name
 from toolkit.config import SampleItem, TrainingProcessConfig
-from toolkit.encode.prompts import PromptEncoder
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.run_record import RunRecord
 from toolkit.runtime.devices import device_name
@@ -22,7 +24,7 @@ from toolkit.train.resume import ResumePlan
 from toolkit.train.step import Stepper
 from toolkit.train.tasks.metadata import BaseWeights, file_metadata, published_name
 from toolkit.train.tasks.sample_info import sample_info
-from toolkit.train.tasks.sample_needs import reference_rules, sample_items
+from toolkit.train.tasks.sample_needs import reference_rules, sample_items, sample_views
 from toolkit.train.tasks.sampling import Sampler, SampleSettings
 from toolkit.train.tasks.saver import Saver
 from toolkit.train.tasks.task import SampleTask, SaveTask
@@ -64,7 +66,7 @@ class TrainStage:
         metadata = self._metadata_at(feeder)
         save = SaveTask(self._saver(metadata, resume), out.stages, in_place=self._must_be_in_place)
         sample = SampleTask(
-            self._sampler(self.encoded.prompts, metadata),
+            self._sampler(metadata),
             config.sample,
             out.stages,
             is_first_skipped=train.skip_first_sample,
@@ -108,7 +110,7 @@ class TrainStage:
             metadata=metadata,
         )
 
-    def _sampler(self, prompts: PromptEncoder, metadata: Callable[[int], dict[str, str]]) -> Sampler:
+    def _sampler(self, metadata: Callable[[int], dict[str, str]]) -> Sampler:
         config, start = self.config, self.checked.start
         settings = SampleSettings(
             items=sample_items(config),
@@ -125,11 +127,18 @@ class TrainStage:
 
         return Sampler(
             self.learner,
-            prompts,
+            self.encoded.prompts,
             settings,
             folder=start.output_folder / "samples",
             describe=describe,
+            extras=self._extras,
         )
+
+    def _extras(self, item: SampleItem) -> Mapping[str, Tensor]:
+        """The inputs of adapters for a sample."""
+        encoded, views = self.encoded, sample_views(self.config, item)
+        found = {view_name(index): encoded.features(encoder, image) for index, encoder, image in views}
+        return found if encoded.controls is None else {**found, **encoded.controls.of_sample(item, self.learner.model)}
 
     def _metadata(self, step: int, epoch: int, base: BaseWeights) -> dict[str, str]:
         job, config = self.checked.start.job, self.config

@@ -12,12 +12,12 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.released import label_of
-from toolkit.data.dataset_report import describe_scan
 from toolkit.data.needs import dataset_needs
-from toolkit.data.scan_result import Scan
+from toolkit.data.scan_result import Scan, describe_scan
+from toolkit.encode.vision import view_inputs
 from toolkit.errors import UserError
-from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.needs import Needs
+from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
 from toolkit.runtime.device_probe import find_device
 from toolkit.train.finished import describe_end
@@ -45,8 +45,7 @@ def check_training(start: Start) -> TrainingChecked:
 def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
     """The combined needs of datasets, samples and objective. Everything that must be encoded has a stage."""
     datasets = dataset_needs(start.training, scan.examples, start.output_folder)
-    objective = Needs(passes=OBJECTIVES[start.training.train.objective].passes)
-    needs = datasets | sample_needs(start.training, card) | objective
+    needs = datasets | sample_needs(start.training, card) | objective_needs(start.training, card)
     assert not without_a_stage(needs), f"no stage encodes {without_a_stage(needs)}"
     return needs
 
@@ -55,7 +54,7 @@ def _plan(checked: TrainingChecked) -> TrainingChecked:
     """What the run will do, and what that needs."""
     start, config, card, scan = checked.start, checked.config, checked.card, checked.scan
     train, needs = config.train, training_needs(start, card, scan)
-    what = "full fine-tune" if config.network is None else f"LoRA of rank {config.network.linear}"
+    what = _what_is_trained(config)
     label = label_of(config.model.model_dump(mode="json"), card)
     batches_per_step = train.gradient_accumulation * start.ranks.world
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step)
@@ -63,7 +62,14 @@ def _plan(checked: TrainingChecked) -> TrainingChecked:
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     found = replace(checked, needs=needs, lines=(title,), notices=scan.notices)
-    return found.adding(*datasets, *scan.notices, *_resources(config, needs))
+    return found.adding(*datasets, *scan.notices, *_resources(config, needs), *_unknown(checked))
+
+
+def _what_is_trained(config: TrainingProcessConfig) -> str:
+    if config.train.full_finetune:
+        return "full fine-tune"
+    adapters = [f"{adapter.type} adapter" for adapter in config.adapter]
+    return " and ".join([*adapters, *([f"LoRA of rank {config.network.linear}"] if config.network else [])])
 
 
 def _resume(checked: TrainingChecked) -> TrainingChecked:
@@ -76,12 +82,19 @@ def _resume(checked: TrainingChecked) -> TrainingChecked:
     return replace(checked, resume=resume, notices=(*checked.notices, *resume.notices)).adding(*lines)
 
 
+def _unknown(checked: TrainingChecked) -> Iterator[str]:
+    """Lines on vision encoders that the first start will download."""
+    for encoder in dict.fromkeys(one.encoder for one in view_inputs(checked.config.adapter)):
+        if encoder not in checked.encoders:
+            yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
+
+
 def _resources(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
     try:
         yield f"device: {find_device(config.device)}"
     except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
-    yield describe_stages()
+    yield describe_stages(needs)
     yield from (resident.reason for resident in needs.resident)
     if needs.has_references:
         yield "reference images: encoded once, like the images; their tokens make steps longer"

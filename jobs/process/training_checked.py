@@ -12,6 +12,7 @@ from jobs.process.model_files import ModelFacts
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.scan_result import Scan
+from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.plan.memory_check import MemoryCheck
 from toolkit.plan.needs import Needs
 from toolkit.train.resume import ResumePlan
@@ -25,6 +26,7 @@ class TrainingChecked(Checked):
     Attributes:
         scan: the result of scanning the datasets.
         model: what the headers of the model's files say.
+        encoders: the vision encoders whose files are on this machine.
         needs: the needs of all parts of the run.
         memory: the memory plan; None if nothing is predicted.
         disk: what the run will write to disk.
@@ -33,6 +35,7 @@ class TrainingChecked(Checked):
 
     scan: Scan = field(default_factory=lambda: Scan((), (), (), ()))
     model: ModelFacts = field(default_factory=lambda: ModelFacts(None, None))
+    encoders: Mapping[VisionEncoder, EncoderFacts] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
     memory: MemoryCheck | None = None
     disk: Disk = field(default_factory=Disk)

@@ -1,5 +1,6 @@
 """Job files: read, checked as a whole, and turned into typed, frozen values."""
 
+from toolkit.config.adapter import AdapterConfig
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobConfig, RunConfig
 from toolkit.config.logging import LoggingConfig
@@ -13,6 +14,7 @@ from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
 
 __all__ = [
+    "AdapterConfig",
     "DatasetConfig",
     "EmaConfig",
     "JobConfig",

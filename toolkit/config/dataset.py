@@ -42,7 +42,17 @@ _WITH_CAPTIONS = OnlyWith(
     "with captions, which `train.unload_text_encoder: true` alone turns off",
     lambda context: context.process.uses_captions,
 )
-_WITH_REFERENCES = OnlyWith("with `control_path`", lambda context: bool(context.section.control_folders))
+_WITH_MASK = OnlyWith(
+    "by an adapter with `has_inpainting_input`",
+    lambda context: any(adapter.has_inpainting_input for adapter in context.process.adapter),
+)
+_WITH_VIEWS = OnlyWith(
+    "with an adapter that reads images through a vision encoder",
+    lambda context: any(adapter.choice.reads == "view" for adapter in context.process.adapter),
+)
+_WITH_REFERENCES = OnlyWith(
+    "with `control_path`", lambda context: bool(context.section.control_folders or context.section.inpaint_path)
+)
 
 
 def _has_duplicates(context: KeyContext) -> str | None:
@@ -152,6 +162,30 @@ class DatasetConfig(Section):
     allow_missing_control: Annotated[bool, _WITH_REFERENCES, Shown(label="Allow missing references")] = Field(
         False, description="Train images that lack a reference with those they have, instead of refusing to start."
     )
+
+    inpaint_path: Annotated[Folder, _WITH_MASK] = Field(
+        None,
+        description="Folder of each image with a mask: its opaque parts are kept, its transparent parts are to be "
+        "painted.",
+    )
+    clip_image_path: Annotated[Folder, _WITH_VIEWS, Shown(level="expert", widget="folder")] = Field(
+        None,
+        description="Folder of the images that adapters see, with the same file names as the images; may be the folder "
+        "of the images itself.",
+    )
+    clip_image_from_same_folder: Annotated[bool, _WITH_VIEWS, Shown(level="expert")] = Field(
+        False, description="Adapters see the training image itself."
+    )
+    cache_clip_vision_to_disk: Harmless[Annotated[bool, _WITH_VIEWS, Shown(level="expert")]] = Field(
+        False, description="Keep what the vision encoder makes of the images on disk for later runs."
+    )
+
+    @property
+    def sees_itself(self) -> bool:
+        """Whether adapters see the training images themselves."""
+        folder = self.clip_image_path
+        is_same = folder is not None and folder.resolve() == self.folder_path.resolve()
+        return self.clip_image_from_same_folder or is_same
 
     @property
     def control_folders(self) -> tuple[Path, ...]:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from toolkit.config.reading.parse import BACKSLASHES, shortened
 
+IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a repository, or a file in one
 
 
@@ -77,6 +78,17 @@ def must_be_file(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def must_exist(path: Path, info: ValidationInfo) -> Path:
+    """A file or folder that is there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if info.context is not None and not path.exists():
+        raise ValueError(f'no file or folder "{path}"')
+    return path
+
+
 def must_be_hub_id_or_path(name: str, info: ValidationInfo) -> str:
     """A hub id, or a path of something that is there.
 
@@ -92,5 +104,6 @@ def must_be_hub_id_or_path(name: str, info: ValidationInfo) -> str:
 UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(checked_path)]
 ExistingFolder = Annotated[UserPath, AfterValidator(must_be_folder)]
 ExistingDataset = Annotated[UserPath, AfterValidator(must_be_dataset)]
+ExistingPath = Annotated[UserPath, AfterValidator(must_exist)]
 ExistingFile = Annotated[UserPath, AfterValidator(must_be_file)]
 HubIdOrPath = Annotated[str, AfterValidator(must_be_hub_id_or_path)]

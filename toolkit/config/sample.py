@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,8 +11,9 @@ from pydantic import BeforeValidator, Field
 
 from toolkit.cards import ModelCard
 from toolkit.choice import Spellings
+from toolkit.config.adapter import AdapterConfig
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
-from toolkit.config.sample_prompt import GUIDED, SamplePrompt
+from toolkit.config.sample_prompt import GUIDED, WITH_ADAPTER, SamplePrompt
 from toolkit.config.seed import Seed
 from toolkit.section import Section, Shown
 
@@ -51,7 +53,13 @@ _NOT_BOTH = OnlyWith("without `samples`", lambda context: not context.section.sa
 
 @dataclass(frozen=True)
 class SampleItem:
-    """One image to generate, with all settings resolved; `references` are the paths of its reference images."""
+    """One image to generate, with all settings resolved.
+
+    Attributes:
+        references: paths of its reference images.
+        views: positions of adapters in the job's list, each with the image that it sees.
+        controls: paths of its control pictures.
+    """
 
     prompt: str
     neg: Annotated[str, Shown(label="Negative prompt")]
@@ -61,7 +69,14 @@ class SampleItem:
     guidance_scale: Annotated[float, Shown(label="Guidance")]
     sample_steps: Annotated[int, Shown(label="Denoising steps")]
     network_multiplier: Annotated[float, Shown(label="Network strength")]
+    adapter_conditioning_scale: Annotated[float, Shown(label="Adapter strength")] = 1.0
     references: tuple[Path, ...] = ()
+    views: tuple[tuple[int, Path], ...] = ()
+    controls: tuple[Path, ...] = ()
+
+    def with_controls(self, count: int) -> SampleItem:
+        """The sample with its first `count` images as controls instead of references."""
+        return replace(self, references=self.references[count:], controls=self.references[:count])
 
     def negative_prompt(self, card: ModelCard) -> str | None:
         """The negative prompt of a model with this card; None if it takes none."""
@@ -73,7 +88,8 @@ class SampleItem:
         return (self.prompt,) if negative is None else (self.prompt, negative)
 
 
-INHERITED = tuple(key for key in SampleItem.__annotations__ if key not in ("prompt", "seed", "references"))
+_OF_IMAGES = ("references", "views", "controls")
+INHERITED = tuple(key for key in SampleItem.__annotations__ if key not in ("prompt", "seed", *_OF_IMAGES))
 
 
 def _lacks_references(context: KeyContext) -> str | None:
@@ -81,9 +97,22 @@ def _lacks_references(context: KeyContext) -> str | None:
     are_shown = any(item.references for item in context.section.items())
     if are_shown or process.train.disable_sampling or not any(dataset.control_folders for dataset in process.datasets):
         return None
+    if process.control_adapter is not None:
+        return "none of the samples has control pictures: the adapter will be off in them. Give them `ctrl_img`"
     return (
         "none of the samples has a reference image, but the datasets do: the samples will show images made from text "
         "alone, not the edit that is trained. Give them `ctrl_img`"
+    )
+
+
+def _lacks_views(context: KeyContext) -> str | None:
+    process = context.process
+    blind = [one.type for one in process.adapter if one.choice.reads == "view" and not one.test_img_path]
+    if not blind or process.train.disable_sampling or any(item.references for item in context.section.items()):
+        return None
+    return (
+        f"none of the samples has an image for the `{blind[0]}` adapter, so it is off in all of them. Give them "
+        "`ctrl_img`, or set `adapter.test_img_path`"
     )
 
 
@@ -99,12 +128,13 @@ class SampleConfig(Section):
         OnlyWith("with a `sample_every` above 0", lambda context: context.section.sample_every > 0),
         Shown(label="First sample at", level="expert", unit="steps"),
     ] = Field(0, ge=0, description="First step to sample at, apart from the samples before training.")
-    samples: Annotated[Prompts, Notice(_lacks_references)] = Field(
+    samples: Annotated[Prompts, Notice(_lacks_views), Notice(_lacks_references)] = Field(
         (), description="What to generate: prompts, each optionally with its own settings."
     )
     prompts: Annotated[
         Prompts,
         OnlyWith("without `samples`", lambda context: not context.section.samples),
+        Notice(_lacks_views),
         Notice(_lacks_references),
         Shown(level="basic", widget="prompts"),
     ] = Field((), description="Short form of `samples`: each prompt may end in flags such as `--w 512 --seed 3`.")
@@ -131,6 +161,9 @@ class SampleConfig(Section):
     network_multiplier: Annotated[float, Shown(label="Network strength")] = Field(
         1.0, description="Strength of the network."
     )
+    adapter_conditioning_scale: Annotated[float, WITH_ADAPTER, Shown(label="Adapter strength")] = Field(
+        1.0, description="Strength of the adapters."
+    )
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"}), Shown(label="Image format")] = Field(
         "jpg", description="Image file format."
     )
@@ -155,3 +188,23 @@ class SampleConfig(Section):
             settings["prompt"] = settings["prompt"].replace("[trigger]", trigger_word)
             settings["neg"] = settings["neg"].replace("[trigger]", trigger_word)
         return SampleItem(**settings)
+
+
+def with_views(items: Iterable[SampleItem], adapters: Sequence[AdapterConfig]) -> tuple[SampleItem, ...]:
+    """The samples of a job with the images that its adapters see.
+
+    If an adapter sees images, the first `ctrl_img` of a sample is for the adapters, and only further ones are reference
+    images of the model. A sample without one gets the adapter's `test_img_path` in turn; without those, the adapter is
+    off.
+    """
+    seeing = [(index, adapter.test_images) for index, adapter in enumerate(adapters) if adapter.choice.reads == "view"]
+    if not seeing:
+        return tuple(items)
+    found = []
+    for number, item in enumerate(items):
+        own, *further = item.references or (None,)
+        views = tuple(
+            (index, own or images[number % len(images)]) for index, images in seeing if own is not None or images
+        )
+        found.append(replace(item, references=tuple(further), views=views))
+    return tuple(found)

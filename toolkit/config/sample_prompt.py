@@ -50,6 +50,9 @@ def _is_guided(context: KeyContext) -> bool:
 GUIDED = OnlyWith("by models with true guidance or a guidance embedding", _is_guided)
 
 
+WITH_ADAPTER = OnlyWith("with an `adapter`", lambda context: bool(context.process.adapter))
+
+
 class SamplePrompt(Section):
     """One entry of `sample.samples`. Keys it leaves out are inherited from `sample`."""
 
@@ -75,8 +78,11 @@ class SamplePrompt(Section):
     network_multiplier: Annotated[float | None, Shown(label="Network strength")] = Field(
         None, description="Strength of the network."
     )
+    adapter_conditioning_scale: Annotated[float | None, WITH_ADAPTER, Shown(label="Adapter strength")] = Field(
+        None, description="Strength of the adapters."
+    )
     ctrl_img: Annotated[ExistingFile | None, Shown(needs="references", widget="file")] = Field(
-        None, description="Reference image."
+        None, description="Reference image; if an adapter sees images, the image that it sees."
     )
     ctrl_img_2: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
         None, description="Reference image 2."

@@ -10,13 +10,18 @@ from pydantic import Field, model_validator
 from toolkit.choice import ChoiceOf, Spellings, params_of
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.dtypes import Dtype
-from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS
+from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS, ObjectiveChoice
+from toolkit.objectives.params import TeacherParams
 from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES, lr_that_fits
 from toolkit.section import Harmless, Section, Shown
 
 LONGEST_WARMUP = 1000
 FALLING = tuple(name for name, row in SCHEDULES.items() if row.falls)
 _OPTIMIZER_PARAMS = params_of("optimizer", OPTIMIZERS)
+_OBJECTIVE_PARAMS = params_of("objective", OBJECTIVES)
+_DRAWS_NOISE_LEVELS = OnlyWith(
+    "by objectives that learn at one noise level at a time", lambda context: not _row(context).has_steps
+)
 
 
 class LrSchedulerParams(Section):
@@ -55,9 +60,19 @@ class EmaConfig(Section):
     ] = Field(0.99, gt=0, lt=1, description="Share of the old average kept at each step.")
 
 
+def _row(context: KeyContext) -> ObjectiveChoice:
+    return OBJECTIVES[context.section.objective]
+
+
 def _is_guidance_read(context: KeyContext) -> bool:
-    is_left_out = context.section.bypass_guidance_embedding and context.can("guidance_bypass")
-    return context.can("guidance_embed") and not is_left_out
+    train = context.section
+    is_left_out = train.bypass_guidance_embedding and context.can("guidance_bypass")
+    return context.can("guidance_embed") and not is_left_out and not _has_teacher(train)
+
+
+def _has_teacher(train: Any) -> bool:
+    """Whether the objective has a teacher, whose guidance the model is given too."""
+    return isinstance(train.objective_params, TeacherParams) and train.objective_params.has_teacher
 
 
 def _are_regularised(context: KeyContext) -> bool:
@@ -132,25 +147,31 @@ class TrainConfig(Section):
     noise_scheduler: Annotated[Literal["flowmatch"], Spellings({}), Shown(label="Noise schedule", level="expert")] = (
         Field("flowmatch", description="Noise schedule: the path from image to noise.")
     )
-    timestep_type: Annotated[str, ChoiceOf(TIMESTEPS), Shown(label="Noise levels")] = Field(
+    timestep_type: Annotated[str, ChoiceOf(TIMESTEPS), _DRAWS_NOISE_LEVELS, Shown(label="Noise levels")] = Field(
         "sigmoid", description="Distribution that noise levels are drawn from."
     )
-    content_or_style: Annotated[str, ChoiceOf(BIASES)] = Field(
+    content_or_style: Annotated[str, ChoiceOf(BIASES), _DRAWS_NOISE_LEVELS] = Field(
         "balanced", description="Which noise levels are drawn more often: content the high ones, style the low ones."
     )
-    min_denoising_steps: Annotated[int, Shown(label="First noise level", level="expert")] = Field(
+    min_denoising_steps: Annotated[int, _DRAWS_NOISE_LEVELS, Shown(label="First noise level", level="expert")] = Field(
         0, ge=0, le=999, description="First of the 1000 noise levels to train; 0 is pure noise."
     )
-    max_denoising_steps: Annotated[int, Shown(label="Last noise level", level="expert")] = Field(
+    max_denoising_steps: Annotated[int, _DRAWS_NOISE_LEVELS, Shown(label="Last noise level", level="expert")] = Field(
         999, ge=0, le=999, description="Last of the 1000 noise levels to train; 999 is the image."
     )
     objective: Annotated[str, ChoiceOf(OBJECTIVES)] = Field("velocity", description="What a step minimises.")
+    objective_params: Annotated[Section, _OBJECTIVE_PARAMS, Shown(label="Objective settings")] = Field(
+        _OBJECTIVE_PARAMS.default, validate_default=True, description="Settings of the objective."
+    )
     loss_type: Annotated[str, ChoiceOf(LOSSES), Shown(label="Loss")] = Field(
         "mse", description="Distance between prediction and target."
     )
     cfg_scale: Annotated[
         float,
-        OnlyWith("by models with a guidance embedding, unless it is bypassed", _is_guidance_read),
+        OnlyWith(
+            "by models with a guidance embedding, unless it is bypassed or the objective has a teacher",
+            _is_guidance_read,
+        ),
         Shown(label="Guidance in training", level="expert", needs="guidance_embed"),
     ] = Field(1.0, ge=0, description="Guidance value given to the model in training.")
     bypass_guidance_embedding: Annotated[

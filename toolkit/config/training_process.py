@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from toolkit.cards import ModelCard
+from toolkit.config.adapter import AdapterConfig, Adapters
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
@@ -49,6 +50,9 @@ class TrainingProcessConfig(ProcessConfig):
     network: NetworkConfig | None = Field(
         None, description="The network to train. To train without one, set `train.full_finetune: true`."
     )
+    adapter: Annotated[Adapters, Shown(level="expert")] = Field(
+        (), description="Adapters to train, with or without a network beside them: one mapping, or a list."
+    )
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The training images.")
     train: TrainConfig = Field(TrainConfig(), description="The training loop.")
     save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
@@ -57,6 +61,26 @@ class TrainingProcessConfig(ProcessConfig):
         None, description="Replaces `sample` for the samples before the first step."
     )
     logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Metrics.")
+
+    @property
+    def control_adapter(self) -> AdapterConfig | None:
+        """The adapter that reads control pictures; None without one."""
+        return next((adapter for adapter in self.adapter if adapter.choice.reads == "control"), None)
+
+    @property
+    def num_control_folders(self) -> int:
+        """How many folders of each dataset's `control_path` hold control pictures; the others hold references."""
+        return 0 if self.control_adapter is None else self.control_adapter.num_control_folders
+
+    @property
+    def num_control_images(self) -> int:
+        """How many `ctrl_img` of each sample are control pictures; the others are references."""
+        return 0 if self.control_adapter is None else self.control_adapter.num_control_images
+
+    @property
+    def is_in_pixels(self) -> bool:
+        """Whether the transformer is trained on pixels, without a VAE."""
+        return any(adapter.choice.is_in_pixels for adapter in self.adapter)
 
     @property
     def uses_captions(self) -> bool:
@@ -76,6 +100,16 @@ class TrainingProcessConfig(ProcessConfig):
     def run_facts(self) -> dict[str, Any]:
         """See ProcessConfig.run_facts."""
         return {"seed": self.training_seed}
+
+    @model_validator(mode="after")
+    def _adapters_go_together(self) -> TrainingProcessConfig:
+        kinds = [adapter.type for adapter in self.adapter if adapter.choice.reads == "control"]
+        if len(kinds) > 1:
+            raise ValueError(f"`adapter` has {len(kinds)} times `{kinds[0]}`: give one `num_control_images` instead")
+        kinds += [adapter.type for adapter in self.adapter if adapter.choice.is_in_pixels]
+        if len(kinds) > 1:
+            raise ValueError(f"`adapter` has `{kinds[0]}` and `{kinds[1]}`, which change the same layer: keep one")
+        return self
 
     @model_validator(mode="after")
     def _memory_settings_fit_the_training(self) -> TrainingProcessConfig:

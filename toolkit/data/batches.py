@@ -14,7 +14,7 @@ from typing import Protocol
 
 from toolkit.data.examples import Example, Layout
 
-Group = tuple[Layout, float, bool]
+Group = tuple[Layout, float, bool, bool]
 
 
 class Orders(Protocol):
@@ -105,5 +105,6 @@ def count_batches(examples: Sequence[Example], batch_size: int) -> int:
 
 
 def _group(example: Example) -> Group:
-    # References are dropped for a whole batch at once, so its examples must share the dropout rate.
-    return example.layout, example.reference_dropout_rate, example.is_reg
+    # References are dropped for a whole batch at once, so its examples must share the dropout rate. The same holds for
+    # the images that adapters see: a batch has them, or not.
+    return example.layout, example.reference_dropout_rate, example.is_reg, example.view is not None

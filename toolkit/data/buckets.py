@@ -71,9 +71,14 @@ def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> 
         _candidates(width, height, scale, budget=budget, divisor=divisor),
         key=lambda size: (round(_aspect_error(size, (width, height)), 9), -size[0] * size[1]),
     )
-    cover = max(bucket[0] / width, bucket[1] / height)
-    resized = (max(bucket[0], round(width * cover)), max(bucket[1], round(height * cover)))
-    return Fit(source=(width, height), resized=resized, crop=(0, 0), bucket=bucket).cropped_at(0.5, 0.5)
+    return fit_to_size((width, height), bucket)
+
+
+def fit_to_size(source: Size, bucket: Size) -> Fit:
+    """An image resized to cover a bucket, whatever its aspect ratio, with a centred crop."""
+    cover = max(bucket[0] / source[0], bucket[1] / source[1])
+    resized = (max(bucket[0], round(source[0] * cover)), max(bucket[1], round(source[1] * cover)))
+    return Fit(source=source, resized=resized, crop=(0, 0), bucket=bucket).cropped_at(0.5, 0.5)
 
 
 def _candidates(width: int, height: int, scale: float, *, budget: int, divisor: int) -> list[Size]:

@@ -21,6 +21,7 @@ class Reference:
         fit: how the image is resized and cropped to the size that the model sees.
         flip_x, flip_y: whether the image is mirrored; always as its example, or the edit would seem to mirror images.
         background: red, green, blue (0..255) shown behind transparent pixels.
+        is_inverted: whether opaque and transparent pixels are swapped.
     """
 
     path: Path
@@ -29,6 +30,25 @@ class Reference:
     flip_x: bool
     flip_y: bool
     background: tuple[int, int, int]
+    is_inverted: bool = False
+
+
+@dataclass(frozen=True)
+class ViewImage:
+    """An image that a vision encoder sees, for an adapter: as a whole, whatever its size.
+
+    Attributes:
+        path: path of the image file.
+        content_hash: sha256 of the file's bytes, hex.
+        flip_x, flip_y: whether the image is mirrored; always as its example.
+        background: red, green, blue (0..255) shown behind transparent pixels.
+    """
+
+    path: Path
+    content_hash: str
+    flip_x: bool = False
+    flip_y: bool = False
+    background: tuple[int, int, int] = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,8 @@ class Example:
         dataset_index: index of the example's dataset in `datasets`.
         references: the reference images, in order.
         reference_dropout_rate: probability of training a batch of these examples without references, 0 to 1.
+        view: the image that adapters see through a vision encoder; None if there is none.
+        controls: the control pictures, in order, each at the size of the image; None for one that is missing.
     """
 
     path: Path
@@ -66,6 +88,8 @@ class Example:
     dataset_index: int
     references: tuple[Reference, ...] = ()
     reference_dropout_rate: float = 0.0
+    view: ViewImage | None = None
+    controls: tuple[Reference | None, ...] = ()
 
     @property
     def layout(self) -> Layout:

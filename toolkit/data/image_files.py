@@ -19,10 +19,11 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from toolkit.config.paths import IMAGE_EXTENSIONS
 from toolkit.data.color import check_color
 from toolkit.errors import UserError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
+EXTENSIONS = IMAGE_EXTENSIONS
 HEIC_REMEDY = "Save a JPEG copy (on an iPhone: Settings, Camera, Formats, Most Compatible)"
 MAX_PIXELS = 128_000_000  # allows the 108 megapixels of a phone; a small file can claim billions
 MAX_FILE_BYTES = 600_000_000  # size of MAX_PIXELS, uncompressed
@@ -54,12 +55,14 @@ class ImageInfo:
         width, height: size of the upright image in pixels.
         content_hash: sha256 of the file's bytes, hex.
         num_frames: number of frames or pages in the file; only the first is used.
+        is_transparent: whether the file has transparency data.
     """
 
     width: int
     height: int
     content_hash: str
     num_frames: int = 1
+    is_transparent: bool = False
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -113,7 +116,8 @@ def inspect_image(path: Path) -> ImageInfo:
         num_frames = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
-    return ImageInfo(width, height, hashlib.sha256(data).hexdigest(), num_frames)
+    content_hash = hashlib.sha256(data).hexdigest()
+    return ImageInfo(width, height, content_hash, num_frames, is_transparent=image.has_transparency_data)
 
 
 class ImageCache:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from toolkit.data.examples import Example, Reference
+from toolkit.data.examples import Example, Reference, ViewImage
 from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image
 from toolkit.data.srgb import to_srgb
 from toolkit.errors import UserError
@@ -33,22 +33,35 @@ def load_image(picture: Example | Reference, *, background: Color) -> Image.Imag
     Raises:
         UserError: the file is missing, cannot be decoded, or has changed since the scan.
     """
-    try:
-        data = picture.path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{picture.path}: cannot be read: {error.strerror or error}") from error
-    if hashlib.sha256(data).hexdigest() != picture.content_hash:
-        raise UserError(f"{picture.path}: the image has changed since the job started. Start the job again")
-    try:
-        image = to_rgb(ImageOps.exif_transpose(open_image(data)), background, data)
-    except (ImageError, *DECODE_ERRORS) as error:
-        raise UserError(f"{picture.path}: cannot be decoded: {error}") from error
+    image = _decode(picture, background)
     image = image.resize(picture.fit.resized, Image.Resampling.LANCZOS).crop(picture.fit.crop_box)
-    if picture.flip_x:
-        image = ImageOps.mirror(image)
-    if picture.flip_y:
-        image = ImageOps.flip(image)
-    return image
+    return _flip(image, picture)
+
+
+def open_upright(picture: ViewImage) -> Image.Image:
+    """Decode, rotate upright, flatten and flip an image, to RGB, at its own size.
+
+    Raises:
+        UserError: see `load_image`.
+    """
+    return _flip(_decode(picture, picture.background), picture)
+
+
+def load_opacity(picture: Reference, *, cell_px: int) -> Tensor:
+    """How opaque an image is, at the size and crop that it is trained at, [1, H / cell_px, W / cell_px], fp32, 0..1.
+
+    The nearest pixel counts, so that a hard edge stays one.
+
+    Args:
+        picture: the image.
+        cell_px: side of the square of pixels that one value stands for.
+    """
+    image = ImageOps.exif_transpose(open_image(_read(picture)))
+    image = (_inverted(image) if picture.is_inverted else image.convert("RGBA")).getchannel("A")
+    image = image.resize(picture.fit.resized, Image.Resampling.NEAREST).crop(picture.fit.crop_box)
+    image = image.resize((image.width // cell_px, image.height // cell_px), Image.Resampling.NEAREST)
+    image = _flip(image, picture)
+    return torch.from_numpy(numpy.array(image)).unsqueeze(0).float() / 255
 
 
 def to_rgb(image: Image.Image, background: Color, data: bytes) -> Image.Image:
@@ -69,6 +82,40 @@ def to_rgb(image: Image.Image, background: Color, data: bytes) -> Image.Image:
     flat = Image.new("RGB", image.size, background)
     flat.paste(colors, mask=image.getchannel("A"))
     return flat
+
+
+def _decode(picture: Example | Reference | ViewImage, background: Color) -> Image.Image:
+    data = _read(picture)
+    try:
+        image = ImageOps.exif_transpose(open_image(data))
+        if isinstance(picture, Reference) and picture.is_inverted:
+            image = _inverted(image)
+        return to_rgb(image, background, data)
+    except (ImageError, *DECODE_ERRORS) as error:
+        raise UserError(f"{picture.path}: cannot be decoded: {error}") from error
+
+
+def _read(picture: Example | Reference | ViewImage) -> bytes:
+    try:
+        data = picture.path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{picture.path}: cannot be read: {error.strerror or error}") from error
+    if hashlib.sha256(data).hexdigest() != picture.content_hash:
+        raise UserError(f"{picture.path}: the image has changed since the job started. Start the job again")
+    return data
+
+
+def _flip(image: Image.Image, picture: Example | Reference | ViewImage) -> Image.Image:
+    if picture.flip_x:
+        image = ImageOps.mirror(image)
+    return ImageOps.flip(image) if picture.flip_y else image
+
+
+def _inverted(image: Image.Image) -> Image.Image:
+    """The image with its opaque and its transparent pixels swapped."""
+    image = image.convert("RGBA")
+    image.putalpha(ImageOps.invert(image.getchannel("A")))
+    return image
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

@@ -15,7 +15,7 @@ from toolkit.config.reading.parse import is_whole_text
 from toolkit.data.image_files import EXTENSIONS, HEIC_REMEDY
 from toolkit.errors import Problem
 
-SKIPPED_FOLDERS = frozenset({"_controls", "_latent_cache", "_t_e_cache"})
+SKIPPED_FOLDERS = frozenset({"_clip_vision_cache", "_controls", "_latent_cache", "_t_e_cache"})
 # Image formats that are not trained on: reported, since users do not expect it.
 OTHER_PICTURES = frozenset({".gif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
 METADATA = "metadata.jsonl"

@@ -6,27 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.config import TrainingProcessConfig
+from toolkit.data.controls import control_pictures
 from toolkit.data.examples import Example
-from toolkit.encode.storage import LATENT_CACHE, TEXT_CACHE, cache_folder
-from toolkit.plan.needs import Needs, Picture, Resident
+from toolkit.encode.storage import LATENT_CACHE, TEXT_CACHE, VIEW_CACHE, cache_folder
+from toolkit.encode.vision import view_inputs
+from toolkit.plan.needs import Needs, Picture, Resident, View
 
+_PIXELS = Resident("vae", "subpixel: trained on pixels, which are only rearranged; no VAE is loaded")
 _CROPS = Resident("vae", "random_crop: the VAE stays loaded and encodes every batch, so steps take longer")
 
 
 def dataset_needs(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> Needs:
-    """Every caption and image, and the VAE if images are cropped at random.
+    """Every caption and image, what adapters see of each, and the VAE if images are cropped at random.
 
     Args:
         config: the run's config.
         examples: all examples of the run.
         output_folder: the job's output folder.
     """
+    crops = (_CROPS,) if any(dataset.random_crop for dataset in config.datasets) else ()
     texts = _texts(config, examples, output_folder)
     return Needs(
         texts=texts,
         captions=frozenset(texts),
         pictures=_pictures(config, examples, output_folder),
-        resident=(_CROPS,) if any(dataset.random_crop for dataset in config.datasets) else (),
+        views=_views(config, examples, output_folder),
+        resident=(_PIXELS,) if config.is_in_pixels else crops,
         trained=tuple(dict.fromkeys(example.layout for example in examples)),
     )
 
@@ -49,5 +54,19 @@ def _pictures(config: TrainingProcessConfig, examples: Sequence[Example], output
         dataset = config.datasets[example.dataset_index]
         folder = cache_folder(dataset, LATENT_CACHE, output_folder) if dataset.cache_latents_to_disk else None
         own = () if example.random_crop else (example,)
-        found |= dict.fromkeys(Picture(source, folder) for source in (*own, *example.references))
+        sources = (*own, *example.references, *control_pictures(example, config.control_adapter))
+        found |= dict.fromkeys(Picture(source, folder) for source in sources)
+    return tuple(found)
+
+
+def _views(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> tuple[View, ...]:
+    """For one encoder after the other, so that each is loaded once."""
+    found: dict[View, None] = {}
+    for one in view_inputs(config.adapter):
+        for example in examples:
+            if example.view is not None:
+                dataset = config.datasets[example.dataset_index]
+                on_disk = dataset.cache_clip_vision_to_disk
+                folder = cache_folder(dataset, VIEW_CACHE, output_folder) if on_disk else None
+                found[View(example.view, one.encoder, folder)] = None
     return tuple(found)

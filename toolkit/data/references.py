@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
-from toolkit.data.buckets import Size
+from toolkit.data.buckets import Fit, Size
 from toolkit.data.examples import Reference
 from toolkit.data.image_files import EXTENSIONS, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import list_images
-from toolkit.data.reference_sizes import fit_reference, reference_problem
 from toolkit.data.scan_result import Findings
 from toolkit.errors import Problem
 
@@ -27,11 +27,13 @@ class ReferenceRules:
         limits: the model's limits on references.
         divisor: sides become multiples of this.
         match_target: whether references are scaled to as many pixels as the image that they belong to.
+        num_controls: number of folders before those of the references, see `toolkit.data.controls`.
     """
 
     limits: ReferenceLimits
     divisor: int
     match_target: bool = False
+    num_controls: int = 0
 
     def fit(
         self,
@@ -63,38 +65,60 @@ class ReferenceRules:
 
 
 def match_references(
-    dataset: DatasetConfig, images: Sequence[Path], findings: Findings
+    dataset: DatasetConfig, images: Sequence[Path], findings: Findings, *, num_controls: int = 0
 ) -> dict[Path, tuple[Path, ...]]:
-    """The reference files of each image, in the order of the control folders.
+    """The reference files of each image, in the order of the control folders after the first `num_controls`.
 
-    A reference has the same path within its control folder as the image has within the dataset, with any extension. If
-    there is none, a file of the same name anywhere in the folder is used, if it is the only one. Ambiguous references
-    are problems; missing ones, too, unless the dataset allows them.
+    See `match_folder`. Missing references are problems unless the dataset allows them.
     """
     found: dict[Path, list[Path]] = {image: [] for image in images}
-    for folder in dataset.control_folders:
-        listing = list_images(folder)
-        findings.problems += listing.problems
-        if listing.problems:
-            continue
-        by_path = _by_name((path.relative_to(folder).with_suffix("").as_posix(), path) for path in listing.images)
-        by_stem = _by_name((path.stem, path) for path in listing.images)
-        missing = []
-        for image in images:
-            name = _relative_name(image, dataset.folder_path)
-            candidates = by_path.get(name) or by_stem.get(image.stem, [])
-            if len(candidates) > 1:
-                names = ", ".join(str(path.relative_to(folder)) for path in candidates)
-                findings.problem(image, f"has several references in {folder}: {names}. Keep one")
-            elif candidates:
-                found[image].append(candidates[0])
-            else:
-                missing.append(image)
-                if not dataset.allow_missing_control:
-                    findings.problem(image, _what_is_missing(image, folder))
-        if dataset.allow_missing_control:
-            findings.notice(dataset.folder_path, f"without a reference in {folder}", missing)
+    for folder in dataset.control_folders[num_controls:]:
+        for image, path in match_folder(dataset, folder, images, findings).items():
+            found[image].append(path)
     return {image: tuple(paths) for image, paths in found.items()}
+
+
+def match_folder(
+    dataset: DatasetConfig, folder: Path, images: Sequence[Path], findings: Findings, *, what: str = "reference"
+) -> dict[Path, Path]:
+    """The file in a folder that belongs to each image; images without one are left out.
+
+    Ambiguous files are problems; missing ones, too, unless the dataset allows them.
+    """
+    found, missing = {}, []
+    for image, candidates in named_alike(folder, images, dataset.folder_path, findings).items():
+        if len(candidates) > 1:
+            names = ", ".join(str(path.relative_to(folder)) for path in candidates)
+            findings.problem(image, f"has several {what}s in {folder}: {names}. Keep one")
+        elif candidates:
+            found[image] = candidates[0]
+        else:
+            missing.append(image)
+            if not dataset.allow_missing_control:
+                findings.problem(image, _what_is_missing(image, folder, what))
+    if dataset.allow_missing_control:
+        findings.notice(dataset.folder_path, f"without a {what} in {folder}", missing)
+    return found
+
+
+def named_alike(folder: Path, images: Sequence[Path], root: Path, findings: Findings) -> dict[Path, list[Path]]:
+    """For each image the files in a folder that are named like it; empty if the folder cannot be used.
+
+    Those are the files with the same path in the folder as the image has in the dataset `root`, with any extension; if
+    there are none, those with the same name anywhere in the folder.
+    """
+    listing = list_images(folder)
+    findings.problems += listing.problems
+    if listing.problems:
+        return {}
+    by_path = _by_name((path.relative_to(folder).with_suffix("").as_posix(), path) for path in listing.images)
+    by_stem = _by_name((path.stem, path) for path in listing.images)
+    return {image: by_path.get(_relative_name(image, root)) or by_stem.get(image.stem, []) for image in images}
+
+
+def looked_for(image: Path) -> str:
+    """The file names that an image's counterpart may have."""
+    return f"looked for {image.stem}.({'|'.join(sorted(extension[1:] for extension in EXTENSIONS))})"
 
 
 def usable_references(
@@ -147,6 +171,46 @@ def measure_references(
     return infos, problems
 
 
+def fit_reference(
+    source: Size, *, limits: ReferenceLimits, divisor: int, num_references: int, target: Size | None = None
+) -> Fit:
+    """How a reference image is resized and cropped for the model.
+
+    As in Black Forest Labs' reference code, images above the allowed area are scaled down (a single reference may be
+    larger than one of several), none is scaled up, and the centre is cropped to whole cells.
+
+    Args:
+        source: (width, height) of the upright image, within `limits` (see `reference_problem`).
+        limits: the model's limits on references.
+        divisor: sides become multiples of this.
+        num_references: number of references that the example has.
+        target: if given, scale up or down to as many pixels as this (width, height), but not above the limits.
+    """
+    width, height = source
+    most_px = limits.max_area_px if num_references == 1 else limits.max_area_each_px
+    if target is not None:
+        scale = math.sqrt(min(target[0] * target[1], most_px) / (width * height))
+        bucket = (_nearest(width * scale, divisor), _nearest(height * scale, divisor))
+        cover = max(bucket[0] / width, bucket[1] / height)
+        resized = (max(bucket[0], round(width * cover)), max(bucket[1], round(height * cover)))
+    else:
+        scale = min(1.0, math.sqrt(most_px / (width * height)))
+        resized = source if scale == 1 else (int(width * scale), int(height * scale))
+        bucket = (resized[0] // divisor * divisor, resized[1] // divisor * divisor)
+    corner = ((resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2)
+    return Fit(source=source, resized=resized, crop=corner, bucket=bucket)
+
+
+def reference_problem(source: Size, limits: ReferenceLimits) -> str | None:
+    """Why an image of this size cannot be a reference; None if it can."""
+    width, height = source
+    if min(source) < limits.min_side_px:
+        return f"{width} x {height}: a reference image needs at least {limits.min_side_px} pixels on each side"
+    if max(source) > limits.max_aspect * min(source):
+        return f"{width} x {height}: a reference image may be at most {limits.max_aspect:g} times as long as it is wide"
+    return None
+
+
 def _by_name(named: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
     paths: dict[str, list[Path]] = {}
     for name, path in named:
@@ -161,9 +225,12 @@ def _relative_name(image: Path, root: Path) -> str:
     return path.with_suffix("").as_posix()
 
 
-def _what_is_missing(image: Path, folder: Path) -> str:
-    looked_for = f"{image.stem}.({'|'.join(sorted(extension[1:] for extension in EXTENSIONS))})"
+def _what_is_missing(image: Path, folder: Path, what: str) -> str:
     return (
-        f"has no reference in {folder} (looked for {looked_for}). "
+        f"has no {what} in {folder} ({looked_for(image)}). "
         "Add it, or set `allow_missing_control: true` to train the image without it"
     )
+
+
+def _nearest(length: float, divisor: int) -> int:
+    return max(divisor, round(length / divisor) * divisor)

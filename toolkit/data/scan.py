@@ -17,6 +17,7 @@ from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import Listing, is_heic, list_images
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
+from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
 
 LARGE_CROP = 0.25  # share of an image that may be cropped away before it is reported
 
@@ -42,13 +43,16 @@ def scan_datasets(
     """
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
-    listings = [list_images(dataset.folder_path, leave_out=dataset.control_folders) for dataset in datasets]
+    listings = [list_images(dataset.folder_path, leave_out=separate_folders(dataset)) for dataset in datasets]
     matched = [
-        match_references(dataset, listing.images, findings) for dataset, listing in zip(datasets, listings, strict=True)
+        match_references(dataset, listing.images, findings, num_controls=rules.num_controls)
+        for dataset, listing in zip(datasets, listings, strict=True)
     ]
-    inspected = _inspect_all(
-        path for references in matched for image, paths in references.items() for path in (image, *paths)
-    )
+    seen = [
+        match_views(dataset, list(references), findings) for dataset, references in zip(datasets, matched, strict=True)
+    ]
+    counterparts = (path for references in matched for image, paths in references.items() for path in (image, *paths))
+    inspected = _inspect_all((*counterparts, *(path for views in seen for path in views.values())))
     examples: list[Example] = []
     tables: list[DatasetTable] = []
     for index, (dataset, listing) in enumerate(zip(datasets, listings, strict=True)):
@@ -56,7 +60,10 @@ def scan_datasets(
         _report_others(dataset, listing, findings)
         infos = _readable(dataset, {path: inspected[path] for path in listing.images}, findings)
         references = usable_references(dataset, matched[index], inspected, rules.limits, findings)
-        infos = {path: info for path, info in infos.items() if path in references}
+        views = usable_views(dataset, seen[index], inspected, findings)
+        infos = {
+            path: info for path, info in infos.items() if path in references and (path in views or not seen[index])
+        }
         trigger = dataset.trigger_word or trigger_word
         pictures = caption_pictures(dataset, infos, listing, trigger, findings)
         reads_captions = uses_captions and dataset.caption_dropout_rate < 1
@@ -75,7 +82,7 @@ def scan_datasets(
             weight = dataset.loss_multiplier * (reg_weight if dataset.is_reg else 1.0)
             dropped = "" if dataset.is_reg else trigger or ""  # a regularisation image must not learn the trigger word
             made = _examples(
-                index, dataset, pictures, fits, references, rules, dropped_caption=dropped, loss_weight=weight
+                index, dataset, pictures, fits, references, views, rules, dropped_caption=dropped, loss_weight=weight
             )
             examples += made
             num_skipped = len(listing.images) - len(infos)
@@ -167,6 +174,7 @@ def _examples(
     pictures: Sequence[Picture],
     fits: Mapping[Path, Fit],
     references: Mapping[Path, Sequence[tuple[Path, ImageInfo]]],
+    views: Views,
     rules: ReferenceRules,
     *,
     dropped_caption: str,
@@ -194,6 +202,7 @@ def _examples(
                 flip_y=flip_y,
             ),
             reference_dropout_rate=dataset.control_dropout_rate,
+            view=view_of(views.get(picture.path), dataset.background_color, flip_x=flip_x, flip_y=flip_y),
         )
         for flip_x, flip_y in _flips(dataset)
         for picture in pictures

@@ -1,4 +1,4 @@
-"""The result of a scan: examples, statistics, problems and notices."""
+"""The result of a scan: examples, statistics, problems and notices, and a summary for the user."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolkit.data.batches import count_batches
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
 from toolkit.errors import Problem
@@ -70,7 +71,9 @@ class Scan:
         found: dict[str, str] = {}
         folders = [source if source.is_dir() else source.parent for source in sources]
         for example in self.examples:
-            content = [example.content_hash, example.caption, *(picture.content_hash for picture in example.references)]
+            others = (*example.references, *(control for control in example.controls if control is not None))
+            content = [example.content_hash, example.caption, *(picture.content_hash for picture in others)]
+            content += [] if example.view is None else [example.view.content_hash]
             found[_name(example, folders)] = sha256_json(content)[:16]
         return found
 
@@ -103,3 +106,44 @@ class Findings:
         more = f" and {len(files) - NAMED_FILES} more" if len(files) > NAMED_FILES else ""
         count = "1 image" if len(files) == 1 else f"{len(files)} images"
         self.notices.append(f"{source}: {count} {what}: {named}{more}")
+
+
+def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1) -> tuple[str, ...]:
+    """Summary lines that `--check` and every start of a run print."""
+    lines = [line for table in scan.tables for line in _describe_table(table)]
+    regular = [example for example in scan.examples if example.is_reg]
+    images = [example for example in scan.examples if not example.is_reg]
+    has_turns = bool(regular and images)
+    num_batches = count_batches(images or regular, batch_size)
+    examples = _count(len(images or regular), "example")
+    batches = _count(num_batches, "batch", "batches")
+    steps = f"{num_batches * (1 + has_turns) / gradient_accumulation:.4g} steps"
+    lines.append(f"one epoch: {examples} in {batches} of up to {batch_size}: {steps}")
+    if has_turns:
+        lines.append(f"every second step trains on regularisation images, of which there are {len(regular)}")
+    return tuple(lines)
+
+
+def _describe_table(table: DatasetTable) -> list[str]:
+    parts = [_count(table.num_images, "image"), _captions(table)]
+    if table.num_skipped:
+        parts.append(f"{table.num_skipped} unreadable")
+    if table.num_copies > 1:
+        parts.append(f"{table.num_copies} copies of each")
+    if table.num_references:
+        parts.append(f"up to {_count(table.num_references, 'reference')} each")
+    if table.is_reg:
+        parts.append("regularisation")
+    title = f"{table.source} at {table.resolution}: {', '.join(parts)}"
+    return [title, *(f"  {width:>5} x {height:<5} {count:>6}" for (width, height), count in table.buckets.items())]
+
+
+def _captions(table: DatasetTable) -> str:
+    found, missing = _count(table.num_captions, "caption"), table.num_images - table.num_captions
+    if table.uses_captions:
+        return f"{found} found" + (f", {missing} missing" if missing else "")
+    return f"CAPTIONS NOT USED ({found} found)" if table.num_captions else "captions not used"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

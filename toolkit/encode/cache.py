@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from toolkit.data.examples import Example, Reference
+from toolkit.data.examples import Example, Reference, ViewImage
 from toolkit.data.images import Color
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
@@ -19,6 +19,7 @@ from toolkit.files import sha256_json, write_bytes
 # Raise a version when the same key would stand for different tensors.
 LATENTS_VERSION = 2
 EMBEDDINGS_VERSION = 2
+VIEWS_VERSION = 1
 
 
 def latents_key(picture: Example | Reference, *, vae_fingerprint: str, background: Color, dtype: str) -> str:
@@ -34,6 +35,8 @@ def latents_key(picture: Example | Reference, *, vae_fingerprint: str, backgroun
         "background": background,
         "dtype": dtype,
     }
+    if isinstance(picture, Reference) and picture.is_inverted:
+        shaped_by["is_inverted"] = True
     return f"latents_{sha256_json(shaped_by)}"
 
 
@@ -47,6 +50,18 @@ def embeddings_key(prompt: str, *, text_encoder_fingerprint: str, max_tokens: in
         "dtype": dtype,
     }
     return f"embeddings_{sha256_json(shaped_by)}"
+
+
+def view_key(image: ViewImage, *, encoder_fingerprint: str) -> str:
+    """Key of the features of an image; the fingerprint tells of the encoder, its layer and the size it sees."""
+    shaped_by = {
+        "version": VIEWS_VERSION,
+        "content": image.content_hash,
+        "encoder": encoder_fingerprint,
+        "flip": [image.flip_x, image.flip_y],
+        "background": image.background,
+    }
+    return f"view_{sha256_json(shaped_by)}"
 
 
 class TensorCache:

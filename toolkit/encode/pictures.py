@@ -47,6 +47,10 @@ class ImageEncoder:
         pixels = load_pixels(picture, background=self._background(picture))
         return self.model.encode_images(pixels.unsqueeze(0))[0].to(torch.float32)
 
+    def free(self) -> None:
+        """Unload the VAE."""
+        self.model.free("vae")
+
     def _key(self, picture: Example | Reference) -> str:
         return latents_key(
             picture,

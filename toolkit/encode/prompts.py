@@ -52,6 +52,10 @@ class PromptEncoder:
         """Embeddings [L, D], on the CPU and in the model's dtype, of a text that has been added."""
         return self.encodings[self._key(prompt)].to(self.model.dtype)
 
+    def free(self) -> None:
+        """Unload the text encoder."""
+        self.model.free("text_encoder")
+
     def _key(self, prompt: str) -> str:
         if prompt not in self._keys:
             self._keys[prompt] = embeddings_key(

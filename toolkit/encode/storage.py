@@ -7,7 +7,8 @@ from pathlib import Path
 
 from toolkit.config import DatasetConfig
 
-LATENT_CACHE, TEXT_CACHE, OVERFLOW_CACHE = "_latent_cache", "_t_e_cache", "_overflow_cache"
+LATENT_CACHE, TEXT_CACHE, VIEW_CACHE = "_latent_cache", "_t_e_cache", "_clip_vision_cache"
+OVERFLOW_CACHE = "_overflow_cache"
 # Encodings beyond this stay on disk: 1000 captions of a large model can take 16 GB.
 MEMORY_LIMIT_BYTES = 2_000_000_000
 

@@ -1,4 +1,4 @@
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize."""
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|control."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
 from toolkit.lora.info import info
 from toolkit.lora.keys import TEXT_ENCODER
@@ -29,16 +30,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> list[str]:
+    if given.command == "control":
+        _must_be_new(given)
+        return _control(given)
     source = {"arch": given.arch, "without": tuple(given.without)}
     if given.command == "info":
         return [line for path in given.files for line in info(path, **source)]
-    if given.output.exists() and not given.force:
-        raise UserError(f"{given.output} already exists. Choose another --output, or pass --force to replace it.")
+    _must_be_new(given)
     if given.command == "convert":
         return convert(given.file, given.output, file_format=given.format, **source)
     if given.command == "resize":
         return resize(given.file, given.output, rank=given.rank, file_format=given.format, **source)
     return merge(given.file, given.base, given.output, weight=given.weight, **source)
+
+
+def _control(given: argparse.Namespace) -> list[str]:
+    if given.base is None:
+        return join(given.file, given.lora, given.output)
+    return widen(given.file, given.lora, given.base, given.output)
+
+
+def _must_be_new(given: argparse.Namespace) -> None:
+    if given.output.exists() and not given.force:
+        raise UserError(f"{given.output} already exists. Choose another --output, or pass --force to replace it.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +80,19 @@ def _parser() -> argparse.ArgumentParser:
                 "--base", type=Path, required=True, help="the model: a safetensors file or a diffusers folder"
             )
             command.add_argument("--weight", type=float, default=1.0, help="strength; default: %(default)s")
+    control = commands.add_parser(
+        "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
+    )
+    control.add_argument("file", type=Path, metavar="ADAPTER")
+    control.add_argument("--lora", type=Path, help="the LoRA that was trained beside the adapter")
+    control.add_argument(
+        "--base",
+        type=Path,
+        help="diffusers' folder of the transformer: write one like it with a wider embedder. Default: write one LoRA "
+        "file, which ComfyUI reads",
+    )
+    control.add_argument("--output", type=Path, required=True)
+    control.add_argument("--force", action="store_true", help="replace the output if it exists")
     return parser
 
 

@@ -19,6 +19,8 @@ class Batch:
         condition: everything else that the prediction depends on, for all samples.
         loss_weight: factor for each sample's loss, [B].
         num_tokens: number of image tokens of one sample, without its references.
+        progress: share of the run's steps that are done, 0 to 1.
+        avoided: embeddings of what a guided teacher avoids, [B, L, D]; None if it is not guided.
     """
 
     index: int
@@ -26,3 +28,5 @@ class Batch:
     condition: Condition
     loss_weight: Tensor
     num_tokens: int
+    progress: float = 0.0
+    avoided: Tensor | None = None

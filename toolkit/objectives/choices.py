@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from toolkit.choice import Choice
+from toolkit.objectives.params import AlphaFlowParams, MeanFlowParams, NoParams
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,53 @@ class ObjectiveChoice(Choice):
 
     Attributes:
         passes: forward passes that `loss` makes per batch.
+        count: for an objective whose settings decide that, the passes given its `objective_params` and whether the
+            model has true guidance.
         needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
+        has_steps: whether the model may be told where a step ends, which takes a `mean_flow` adapter.
     """
 
     passes: Passes = Passes(with_gradient=1)
+    count: Callable[[Any, bool], Passes] | None = None
     needs_network: bool = False
+    has_steps: bool = False
+
+    def passes_with(self, params: Any, *, has_true_cfg: bool) -> Passes:
+        """Forward passes per batch with these `objective_params`, on a model with or without true guidance."""
+        return self.passes if self.count is None else self.count(params, has_true_cfg)
+
+
+def _mean_flow(params: MeanFlowParams, has_true_cfg: bool) -> Passes:
+    per_step = 2 if params.is_guided(has_true_cfg=has_true_cfg) else 1
+    return Passes(with_gradient=1, without_gradient=per_step * params.teacher_steps)
+
+
+def _alpha_flow(params: AlphaFlowParams, has_true_cfg: bool) -> Passes:
+    of_teacher = int(params.has_teacher) + int(params.is_guided(has_true_cfg=has_true_cfg))
+    return Passes(with_gradient=1, without_gradient=1 + of_teacher)
 
 
 OBJECTIVES = {
     "velocity": ObjectiveChoice(
         "toolkit.objectives.velocity:VelocityObjective",
         summary="Flow matching: learns the velocity from image to noise.",
+        params=NoParams,
+    ),
+    "mean_flow": ObjectiveChoice(
+        "toolkit.objectives.mean_flow:MeanFlowObjective",
+        summary="Few steps: learns the mean velocity of several guided steps of the base model.",
+        params=MeanFlowParams,
+        count=_mean_flow,
+        needs_network=True,
+        has_steps=True,
+    ),
+    "alpha_flow": ObjectiveChoice(
+        "toolkit.objectives.alpha_flow:AlphaFlowObjective",
+        summary="Few steps, with a cheaper training step than `mean_flow` and many more of them.",
+        params=AlphaFlowParams,
+        count=_alpha_flow,
+        needs_network=True,
+        has_steps=True,
     ),
 }
 

@@ -33,6 +33,10 @@ class Predict(Protocol):
         """The target of the prediction, [B, C, h, w]: the velocity `noise - latents`, or what the model defines."""
         ...
 
+    def sampling_sigmas(self, num_steps: int) -> Tensor:
+        """The noise levels between the steps of the model's own sampler, [num_steps + 1], fp32, from 1 to 0."""
+        ...
+
 
 class Objective(Protocol):
     """What a training step minimises."""

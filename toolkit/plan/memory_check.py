@@ -74,6 +74,7 @@ def check_memory(
     device: str | None,
     vram_gb: float | None,
     assistant_parameters: int | None = 0,
+    adapter_parameters: int = 0,
     lora_sides: tuple[int, ...] | None = None,
 ) -> MemoryCheck:
     """Plan the memory of a job; with `model.memory: auto`, also choose how its model is stored.
@@ -85,6 +86,7 @@ def check_memory(
         device: a torch device name; None if the job's card is not in this machine.
         vram_gb: plan for a card of this many GB instead.
         assistant_parameters: number of weights of the assistant LoRA; None if it is not on disk: it is not counted.
+        adapter_parameters: number of weights of the adapters that are trained.
         lora_sides: see `PlanInputs.lora_sides`.
 
     Returns:
@@ -98,14 +100,14 @@ def check_memory(
         kind, machine = "cuda", named_card(vram_gb)
     else:
         machine = Machine("the job's card is not in this machine") if device is None else this_machine(device)
-    counted = assistant_parameters or 0
-    inputs = inputs_of(process, size, work, kind, assistant_parameters=counted, lora_sides=lora_sides)
+    counts = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
+    inputs = inputs_of(process, size, work, kind, **counts, lora_sides=lora_sides)
     settings: dict[str, Any] = {}
     chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
-        inputs = inputs_of(chosen, size, work, kind, assistant_parameters=counted, lora_sides=lora_sides)
+        inputs = inputs_of(chosen, size, work, kind, **counts, lora_sides=lora_sides)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
     if not machine.fits(plan):
         ways = find_ways(plan, machine)

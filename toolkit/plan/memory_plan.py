@@ -9,7 +9,7 @@ from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.plan.plan_inputs import PlanInputs
-from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, TRAIN
+from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, ENCODE_VIEWS, TRAIN
 from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
 from toolkit.quantize.qtypes import bits_of
 
@@ -29,7 +29,7 @@ RING_BLOCKS = 2
 # measured on four runs (benchmarks/memory.py). Tensors of 32 MB and more are returned to the system, which bounds it.
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
-_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "optimizer", "average", "ring", "cuBLAS")
+_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "adapters", "optimizer", "average", "ring", "cuBLAS")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Plan:
 
 def make_plan(inputs: PlanInputs) -> Plan:
     """Compute the plan of a run. Pure arithmetic: no weights are read."""
-    phases = [_encode_text(inputs), _encode_images(inputs), _load(inputs), _train(inputs)]
+    views = [_encode_views(inputs)] if inputs.work.view_parameters else []
+    phases = [_encode_text(inputs), _encode_images(inputs), *views, _load(inputs), _train(inputs)]
     if inputs.work.sample_px:
         phases.append(_sample(inputs))
     phases.append(_save(inputs))
@@ -193,6 +194,14 @@ def _encode_images(inputs: PlanInputs) -> Phase:
     return Phase(ENCODE_IMAGES.name, ENCODE_IMAGES.name, device, _host(inputs, {}))
 
 
+def _encode_views(inputs: PlanInputs) -> Phase:
+    """A vision encoder is loaded through RAM, in fp32, and sees one image at a time."""
+    weights = 4 * inputs.work.view_parameters
+    device = {"weights": weights, "working set": 4 * inputs.work.view_numbers}
+    kept = {"VAE": inputs.size.vae.parameters * inputs.vae_width} if inputs.work.keeps_vae else {}
+    return Phase(ENCODE_VIEWS.name, ENCODE_VIEWS.name, kept | device, _host(inputs, {"loading": weights}))
+
+
 def _load(inputs: PlanInputs) -> Phase:
     """Tensor by tensor: besides what stays, one layer as it is in the file, in RAM and wherever it is quantized."""
     layer = inputs.size.transformer.largest_linear * inputs.width
@@ -257,7 +266,8 @@ def _resident(inputs: PlanInputs) -> Parts:
     """What stays on the device throughout training."""
     parts = _loaded(inputs)
     if inputs.lora_rank is not None:
-        parts["LoRA"] = inputs.trained_width * inputs.num_trained
+        parts["LoRA"] = inputs.trained_width * (inputs.num_trained - inputs.adapter_parameters)
+        parts["adapters"] = inputs.trained_width * inputs.adapter_parameters
     parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_trained)
     if inputs.keeps_average:
         parts["average"] = 4 * inputs.num_trained

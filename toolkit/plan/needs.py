@@ -7,14 +7,16 @@ plan and the encode stages all read that one value.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.data.examples import Example, Layout, Reference
+from toolkit.data.examples import Example, Layout, Reference, ViewImage
+from toolkit.encode.vision import VisionEncoder
 from toolkit.objectives.choices import Passes
 
 Component = Literal["text_encoder", "vae", "transformer"]
+Loaded = Component | Literal["vision_encoder"]
 Kind = Literal["texts", "pictures", "views"]
 
 
@@ -33,16 +35,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class View:
-    """A picture that a vision encoder encodes once. No part of a run asks for one yet.
+    """An image that a vision encoder encodes once, for an adapter.
 
     Attributes:
-        source: an example, or a reference image of an example.
-        encoder: name of the component that encodes the picture.
-        folder: cache folder for the result; None to keep it in memory.
+        source: the image.
+        encoder: the encoder, and which layer of it is read.
+        folder: cache folder for the features; None to keep them in memory.
     """
 
-    source: Example | Reference
-    encoder: str
+    source: ViewImage
+    encoder: VisionEncoder
     folder: Path | None
 
 
@@ -117,6 +119,11 @@ class Needs:
         return {text: folder for text, folder in self.texts.items() if text in self.captions}
 
     @property
+    def distinct_views(self) -> dict[tuple[VisionEncoder, ViewImage], Path | None]:
+        """Encoder and image -> folder that keeps the features; equal images in several files count once."""
+        return {(view.encoder, replace(view.source, path=Path())): view.folder for view in self.views}
+
+    @property
     def has_references(self) -> bool:
-        """Whether any picture is a reference image."""
-        return any(isinstance(picture.source, Reference) for picture in self.pictures)
+        """Whether any example has a reference image."""
+        return any(len(layout) > 1 for layout in self.trained)

@@ -26,6 +26,8 @@ class Workload:
         keeps_vae: whether the VAE stays loaded while training.
         passes: forward passes per batch that keep their activations until backward.
         encodings: bytes of encoded captions and pictures that are kept in memory.
+        view_parameters: number of weights of the largest vision encoder; 0 without one.
+        view_numbers: numbers that the vision encoder holds while it encodes an image.
     """
 
     train_px: int
@@ -37,6 +39,8 @@ class Workload:
     keeps_vae: bool = False
     passes: int = 1
     encodings: int = 0
+    view_parameters: int = 0
+    view_numbers: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class PlanInputs:
         low_vram: whether large samples are decoded in tiles.
         save_width: bytes of a saved weight.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
+        adapter_parameters: number of weights of the adapters that are trained.
     """
 
     size: ModelSize
@@ -104,6 +109,7 @@ class PlanInputs:
     low_vram: bool = False
     save_width: int = 2
     assistant_parameters: int = 0
+    adapter_parameters: int = 0
 
     @property
     def is_mixed(self) -> bool:
@@ -121,7 +127,7 @@ class PlanInputs:
         transformer = self.size.transformer
         if self.lora_rank is None:
             return transformer.parameters
-        return self.lora_rank * sum(self.sides)
+        return self.lora_rank * sum(self.sides) + self.adapter_parameters
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -138,9 +144,10 @@ def inputs_of(
     device: Device,
     *,
     assistant_parameters: int = 0,
+    adapter_parameters: int = 0,
     lora_sides: tuple[int, ...] | None = None,
 ) -> PlanInputs:
-    """The inputs that a job's settings give; `assistant_parameters` and `lora_sides` as in `PlanInputs`."""
+    """The inputs that a job's settings give; the numbers of weights and `lora_sides` as in `PlanInputs`."""
     model, train, network = process.model, process.train, process.network
     width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
@@ -157,7 +164,7 @@ def inputs_of(
         qtype=model.qtype if model.quantize else None,
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
-        lora_rank=network.linear if network else None,
+        lora_rank=None if train.full_finetune else network.linear if network else 0,
         blocks_only=network is None or (network.transformer_only if lora_sides is None else not lora_sides[-1]),
         lora_sides=lora_sides,
         optimizer=train.optimizer,
@@ -175,6 +182,7 @@ def inputs_of(
         spare_width=2 if weights == "bf16_split" else 0,
         is_fused=train.fused_backward_pass,
         assistant_parameters=assistant_parameters,
+        adapter_parameters=adapter_parameters,
     )
 
 

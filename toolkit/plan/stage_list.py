@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from toolkit.plan.needs import Component, Kind, Needs
+from toolkit.plan.needs import Kind, Loaded, Needs
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Stage:
     """
 
     name: str
-    component: Component
+    component: Loaded
     label: str
     doing: str
 
@@ -38,18 +38,33 @@ class EncodeStage(Stage):
     Attributes:
         kind: kind of item that the stage encodes.
         counted: plural noun for the encoded items, used in messages.
+        is_optional: whether the stage is left out of runs that need nothing of it.
     """
 
     kind: Kind
     counted: str
+    is_optional: bool = False
 
 
 ENCODE_TEXT = EncodeStage("encode text", "text_encoder", "text encoder", "encoding captions", "texts", "texts")
 ENCODE_IMAGES = EncodeStage("encode images", "vae", "VAE", "encoding images", "pictures", "images")
+ENCODE_VIEWS = EncodeStage(
+    "encode views",
+    "vision_encoder",
+    "vision encoder",
+    "encoding images for adapters",
+    "views",
+    "views",
+    is_optional=True,
+)
 TRAIN = Stage("train", "transformer", "transformer", "loading the model")
 
-ENCODE_STAGES = (ENCODE_TEXT, ENCODE_IMAGES)
-STAGES: Sequence[Stage] = (*ENCODE_STAGES, TRAIN)
+ENCODE_STAGES = (ENCODE_TEXT, ENCODE_IMAGES, ENCODE_VIEWS)
+
+
+def encode_stages(needs: Needs) -> list[EncodeStage]:
+    """The encode stages of a run, in order."""
+    return [stage for stage in ENCODE_STAGES if needs.encoded(stage.kind) or not stage.is_optional]
 
 
 def without_a_stage(needs: Needs) -> list[Kind]:
@@ -58,6 +73,7 @@ def without_a_stage(needs: Needs) -> list[Kind]:
     return [kind for kind in kinds if needs.encoded(kind) and all(stage.kind != kind for stage in ENCODE_STAGES)]
 
 
-def describe_stages() -> str:
-    """A line about the stages for the printed plan."""
-    return f"stages: {', '.join(f'{stage.name} ({stage.label})' for stage in STAGES)}; each is freed at its end"
+def describe_stages(needs: Needs) -> str:
+    """A line about the stages of a run for the printed plan."""
+    stages: Sequence[Stage] = (*encode_stages(needs), TRAIN)
+    return f"stages: {', '.join(f'{stage.name} ({stage.label})' for stage in stages)}; each is freed at its end"

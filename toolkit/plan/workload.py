@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from toolkit.cards import ModelCard
 from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Layout
 from toolkit.encode.storage import MEMORY_LIMIT_BYTES
-from toolkit.objectives.choices import OBJECTIVES
+from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.plan.encoded_size import bytes_in_memory
 from toolkit.plan.needs import Needs, Picture
+from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.plan_inputs import Workload
 
 
-def workload_of(needs: Needs, card: ModelCard) -> Workload:
-    """The workload of a run: the largest inputs of each kind that go through the model."""
+def workload_of(
+    needs: Needs, card: ModelCard, encoders: Mapping[VisionEncoder, EncoderFacts] = MappingProxyType({})
+) -> Workload:
+    """The workload of a run: the largest inputs of each kind that go through the model.
+
+    Args:
+        needs: the needs of the run.
+        card: the card of its model.
+        encoders: the vision encoders that are on this machine; others are not counted.
+    """
     latents = 0 if card.size is None else _pixels(needs.pictures) * card.size.vae.latents
-    kept = bytes_in_memory(len(needs.texts), card.prompt_embeds_shape) + round(latents)
+    kept = bytes_in_memory(len(needs.texts), card.prompt_embeds_shape) + round(latents) + view_bytes(needs, encoders)
+    used = {view.encoder for view in needs.views} & set(encoders)
     longest = max(needs.trained, key=_layout_area)
     return Workload(
         train_px=_layout_area(longest),
@@ -30,15 +41,18 @@ def workload_of(needs: Needs, card: ModelCard) -> Workload:
         keeps_vae=needs.keeps("vae"),
         passes=max(1, needs.passes.with_gradient),
         encodings=min(kept, MEMORY_LIMIT_BYTES),
+        view_parameters=max((encoders[one].num_weights for one in used), default=0),
+        view_numbers=max((encoders[one].working_numbers for one in used), default=0),
     )
 
 
 def assumed_needs(process: TrainingProcessConfig, card: ModelCard) -> Needs:
     """Needs with the largest sizes that a job's settings allow, for use when its images are not available."""
     configs = [] if process.train.disable_sampling else [process.sample, process.first_sample or process.sample]
-    items = [item for config in configs for item in config.items(process.trigger_word)]
+    count = process.num_control_images
+    items = [item.with_controls(count) for config in configs for item in config.items(process.trigger_word)]
     return Needs(
-        passes=OBJECTIVES[process.train.objective].passes,
+        passes=objective_needs(process, card).passes,
         trained=tuple(_largest(process, dataset, card) for dataset in process.datasets),
         sampled=tuple(_sample(process, item, card) for item in items),
     )
@@ -51,6 +65,16 @@ def latents_on_disk(needs: Needs, card: ModelCard) -> int:
     return round(_pixels([picture for picture in needs.pictures if picture.folder]) * card.size.vae.latents)
 
 
+def view_bytes(needs: Needs, encoders: Mapping[VisionEncoder, EncoderFacts], *, on_disk: bool = False) -> int:
+    """Bytes of the fp16 features of all distinct views; with `on_disk`, of those that are kept for later runs."""
+    shapes = {encoder: facts.shape for encoder, facts in encoders.items()}
+    return sum(
+        2 * shapes[encoder].num_tokens * shapes[encoder].width
+        for (encoder, _), folder in needs.distinct_views.items()
+        if encoder in shapes and (folder is not None or not on_disk)
+    )
+
+
 def _pixels(pictures: Iterable[Picture]) -> int:
     """Total pixels of all distinct pictures; repeated ones are encoded once."""
     sources = [picture.source for picture in pictures]
@@ -59,7 +83,11 @@ def _pixels(pictures: Iterable[Picture]) -> int:
 
 
 def _largest(process: TrainingProcessConfig, dataset: DatasetConfig, card: ModelCard) -> Layout:
-    side, count, limits = max(dataset.resolution), len(dataset.control_folders), card.reference_limits
+    side, count, limits = (
+        max(dataset.resolution),
+        len(dataset.control_folders) - process.num_control_folders,
+        card.reference_limits,
+    )
     if process.model.model_kwargs.match_target_res:
         area = side**2
     else:

@@ -9,24 +9,36 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from toolkit.adapters.adapter_set import view_name
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.batches import BatchPlan
-from toolkit.data.examples import Example
+from toolkit.data.examples import Example, ViewImage
+from toolkit.encode.controls import Controls
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
+from toolkit.encode.views import ViewEncoder
+from toolkit.encode.vision import ViewInput, VisionEncoder, view_inputs
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
 from toolkit.parallel.ranks import Ranks
+from toolkit.plan.objective_needs import avoided_prompt
 from toolkit.randomness import Draws
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Everything that was encoded before training."""
+    """Everything that was encoded before training; `views` is None if no adapter sees images."""
 
     prompts: PromptEncoder
     images: ImageEncoder
+    views: ViewEncoder | None = None
+    controls: Controls | None = None
+
+    def features(self, encoder: VisionEncoder, image: ViewImage) -> Tensor:
+        """What a vision encoder has made of an image, [M, E], on the CPU."""
+        assert self.views is not None, "the needs of the run say which views there are"
+        return self.views.features(encoder, image)
 
 
 @dataclass(frozen=True)
@@ -38,12 +50,20 @@ class FeedSettings:
         use_captions: if False, every example is trained as if its caption had been dropped.
         guidance: guidance scale given to the model's guidance embedding.
         bypass_guidance_embedding: whether to train without the guidance embedding.
+        num_steps: number of steps of the whole run.
+        avoided: the prompt that a guided teacher avoids; None if there is none.
+        views: what adapters read of each image.
+        drops_views: whether images are dropped at the adapters' rates. Without a network, nothing else is trained.
     """
 
     accumulation: int = 1
     use_captions: bool = True
     guidance: float = 1.0
     bypass_guidance_embedding: bool = False
+    num_steps: int = 1
+    avoided: str | None = None
+    views: tuple[ViewInput, ...] = ()
+    drops_views: bool = True
 
 
 class Feeder:
@@ -84,6 +104,10 @@ class Feeder:
             use_captions=config.uses_captions,
             guidance=train.cfg_scale,
             bypass_guidance_embedding=train.bypass_guidance_embedding,
+            num_steps=train.steps,
+            avoided=avoided_prompt(config, model.card),
+            views=view_inputs(config.adapter),
+            drops_views=config.network is not None,
         )
         plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step)
         return cls(model, plan, encoded, settings, draws, ranks)
@@ -119,10 +143,32 @@ class Feeder:
                 guidance=self.settings.guidance,
                 bypass_guidance_embedding=self.settings.bypass_guidance_embedding,
                 references=self._references(examples, index),
+                extras={
+                    **self._views(examples, index),
+                    **self._controls(examples, latents, [(index, member) for member in members]),
+                },
             ),
             loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
+            progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
+            avoided=self._avoided(len(examples)),
         )
+
+    def _avoided(self, count: int) -> Tensor | None:
+        """Embeddings of what a guided teacher avoids, once for each sample, [B, L, D]."""
+        if self.settings.avoided is None:
+            return None
+        embeds = self.encoded.prompts[self.settings.avoided].to(self.model.device)
+        return embeds.expand(count, *embeds.shape)
+
+    def _controls(
+        self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]
+    ) -> dict[str, Tensor]:
+        """The control pictures, by the names of the adapter's inputs."""
+        if self.encoded.controls is None:
+            return {}
+        made = self.encoded.controls.of_batch(examples, latents, self.draws, counters)
+        return {name: tensor.to(self.model.device, torch.float32) for name, tensor in made.items()}
 
     def _references(self, examples: Sequence[Example], index: int) -> tuple[Tensor, ...]:
         """One tensor [B, C, h, w] for each position in the list of references; none if they are dropped.
@@ -137,6 +183,17 @@ class Feeder:
             torch.stack([self.encoded.images[reference] for reference in column]).to(self.model.device, torch.float32)
             for column in positions
         )
+
+    def _views(self, examples: Sequence[Example], index: int) -> dict[str, Tensor]:
+        """For each adapter that sees images, the features [B, M, E], unless they are dropped for the whole batch."""
+        found = {}
+        for one in self.settings.views:
+            is_dropped = self.draws.python("image dropout", index, one.index).random() < one.dropout_rate
+            images = [example.view for example in examples if example.view is not None]
+            if images and not (is_dropped and self.settings.drops_views):
+                features = [self.encoded.features(one.encoder, image) for image in images]
+                found[view_name(one.index)] = torch.stack(features).to(self.model.device, torch.float32)
+        return found
 
     def _prompt(self, example: Example, index: int, member: int) -> str:
         if not self.settings.use_captions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.config.setting_changes import Difference
+from toolkit.config.reading.setting_changes import Difference
 from toolkit.errors import UserError
 from toolkit.output.bundles import (
     SET_ASIDE,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.config.setting_changes import Difference, differences
+from toolkit.config.reading.setting_changes import Difference, differences
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
 from toolkit.files import sha256_json

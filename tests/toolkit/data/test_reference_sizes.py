@@ -8,7 +8,7 @@ from PIL import Image
 
 from toolkit.cards import ReferenceLimits
 from toolkit.data.buckets import Fit, Size
-from toolkit.data.reference_sizes import fit_reference, reference_problem
+from toolkit.data.references import fit_reference, reference_problem
 
 LIMITS = ReferenceLimits()
 

@@ -13,8 +13,8 @@ from PIL import Image
 from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data import Scan, scan_datasets
-from toolkit.data.dataset_report import describe_scan
 from toolkit.data.references import ReferenceRules
+from toolkit.data.scan_result import describe_scan
 
 MakeImage = Callable[..., Path]
 ScanFolder = Callable[..., Scan]

@@ -10,9 +10,10 @@ from tests.tiny import write_dataset
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import DatasetConfig, SampleItem
 from toolkit.data import scan_datasets
+from toolkit.encode.vision import VisionEncoder
 from toolkit.objectives.choices import Passes
 from toolkit.plan.needs import Needs, Picture, Resident, View
-from toolkit.plan.stage_list import STAGES, describe_stages, without_a_stage
+from toolkit.plan.stage_list import TRAIN, describe_stages, encode_stages, without_a_stage
 
 
 def test_a_union_keeps_order_and_a_text_of_both_goes_where_one_wants_it_kept() -> None:
@@ -28,16 +29,21 @@ def test_a_union_keeps_order_and_a_text_of_both_goes_where_one_wants_it_kept() -
 
 
 def test_the_printed_stages_are_the_list_that_is_run() -> None:
-    line = describe_stages()
-    assert all(f"{stage.name} ({stage.label})" in line for stage in STAGES)
+    line = describe_stages(Needs())
+    assert all(f"{stage.name} ({stage.label})" in line for stage in (*encode_stages(Needs()), TRAIN))
 
 
-def test_views_that_no_stage_encodes_are_noticed(tmp_path: Path) -> None:
-    dataset = DatasetConfig.model_validate({"folder_path": write_dataset(tmp_path, count=1, size_px=64)})
+def test_only_runs_with_views_have_a_stage_for_them(tmp_path: Path) -> None:
+    dataset = DatasetConfig.model_validate(
+        {"folder_path": write_dataset(tmp_path, count=1, size_px=64), "clip_image_from_same_folder": True}
+    )
     (example,) = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
     known = Needs(texts={"a": None}, pictures=(Picture(example, None),))
-    assert without_a_stage(known) == []
-    assert without_a_stage(known | Needs(views=(View(example, "siglip", None),))) == ["views"]
+    assert example.view is not None
+    seeing = known | Needs(views=(View(example.view, VisionEncoder("siglip", "auto", "image_embeds"), None),))
+    assert without_a_stage(known) == without_a_stage(seeing) == []
+    assert "encode views" not in describe_stages(known)
+    assert "encode images (VAE), encode views (vision encoder), train" in describe_stages(seeing)
 
 
 @pytest.mark.parametrize("card", find_cards().values(), ids=lambda card: card.arch)

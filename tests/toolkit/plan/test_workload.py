@@ -9,16 +9,19 @@ import pytest
 from PIL import Image
 
 from tests.tiny import write_dataset, write_job
+from toolkit.adapters.view_shape import ViewShape
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import DatasetConfig, load_job
 from toolkit.data import scan_datasets
+from toolkit.data.examples import ViewImage
 from toolkit.data.references import ReferenceRules
+from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.objectives.choices import OBJECTIVES, Passes
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.needs import Needs
+from toolkit.plan.needs import Needs, View
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 from toolkit.plan.step_memory import num_tokens, step_moments
-from toolkit.plan.workload import assumed_needs, workload_of
+from toolkit.plan.workload import assumed_needs, view_bytes, workload_of
 from toolkit.train.tasks.sample_needs import sample_needs
 
 CARDS = [card for card in find_cards().values() if "references" in card.capabilities]
@@ -71,3 +74,24 @@ def test_an_objective_of_two_passes_keeps_twice_the_activations(
         inputs = PlanInputs(card.size, workload_of(assumed_needs(process, card), card), "cuda")
         kept.append(next(iter(step_moments(inputs)))["activations"])
     assert kept[1] == 2 * kept[0] > 0
+
+
+def test_views_count_once_for_each_encoder_and_image(tmp_path: Path) -> None:
+    card = find_cards()["flux2_tiny"]
+    encoders = {
+        VisionEncoder(name, "auto", "last_hidden_state"): EncoderFacts(ViewShape(tokens, 64), weights, 100 * tokens)
+        for name, tokens, weights in (("small", 16, 1000), ("large", 256, 9000))
+    }
+    unknown = VisionEncoder("owner/unknown", "auto", "last_hidden_state")
+    views = [ViewImage(tmp_path / f"{name}.png", name[0]) for name in ("a", "a again", "b")]
+    kept = {"a": tmp_path, "b": None}
+    needs = Needs(
+        trained=(((64, 64),),),
+        views=tuple(View(view, one, kept[view.content_hash]) for one in (*encoders, unknown) for view in views),
+    )
+    assert view_bytes(needs, encoders) == 2 * 2 * (16 + 256) * 64
+    assert view_bytes(needs, encoders, on_disk=True) == 2 * (16 + 256) * 64
+    work = workload_of(needs, card, encoders)
+    assert (work.view_parameters, work.view_numbers) == (9000, 25600)
+    assert work.encodings == view_bytes(needs, encoders)
+    assert workload_of(needs, card).view_parameters == 0

@@ -52,6 +52,21 @@ DEPARTURES: tuple[Departure, ...] = (
     ),
     Departure("datasets[].control_path: a file is missing", "trains without it", "an error", "Not what was asked for."),
     Departure(
+        "datasets[].clip_image_path: a file is missing", "another image, or none", "an error", "Not what was asked for."
+    ),
+    Departure(
+        "datasets[].clip_image_from_same_folder",
+        "another image of the folder, at random",
+        "the training image itself",
+        "The same each time; folders of unlike images teach nothing.",
+    ),
+    Departure(
+        "adapter: the image is dropped",
+        "random noise goes through the encoder",
+        "the adapter is off",
+        "As in samples without an image.",
+    ),
+    Departure(
         "datasets[].flip_x, flip_y with references",
         "references are not flipped",
         "flipped too",
@@ -97,6 +112,12 @@ DEPARTURES: tuple[Departure, ...] = (
         "for constant_with_warmup only; default 1000",
         "for every schedule; default for constant_with_warmup: a tenth of the run, at most 1000",
         "A run of 500 steps would never reach lr.",
+    ),
+    Departure(
+        "train.loss_type: mean_flow",
+        "a finite difference in the training dtype, and the sign of the other direction",
+        "`objective: mean_flow`: steps of the base model as a teacher",
+        "In bf16 the difference is noise.",
     ),
     Departure("train.loss_type: unknown", "mse", "an error", "Not what was asked for."),
     Departure(

@@ -79,7 +79,7 @@ IGNORED: tuple[Ignored, ...] = (
     ),
     _warn(TrainingProcessConfig, "follow the run through events.jsonl instead", sqlite_db_path="./aitk_db.db"),
     _warn(TrainingProcessConfig, NOT_YET, "torch_profiler"),
-    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator adapter slider do_lorm"),
+    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator slider do_lorm"),
     _warn(TrainingProcessConfig, "used only with `do_lorm`", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
     _warn(NetworkConfig, "FLUX models have no convolutions", "conv conv_alpha"),
     _warn(NetworkConfig, "used only for LoKr", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
@@ -109,18 +109,17 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi prior_reg", network_weight=1),
     _warn(DatasetConfig, "used only with `random_triggers`", random_triggers_max=1),
     _warn(DatasetConfig, "used only with augmentations", shuffle_augmentations=False, replay_transforms=True),
-    _refuse(DatasetConfig, "masks are not supported yet", "mask_path alpha_mask inpaint_path"),
+    _refuse(DatasetConfig, "masks are not supported yet", "mask_path alpha_mask"),
     _warn(DatasetConfig, "used only with a mask", invert_mask=(True, False), mask_min_value=(0, 0.1)),
     _refuse(
         DatasetConfig,
         "reference images are supported only in the folders of `control_path`",
         "control_from_same_folder controls",
     ),
-    _refuse(DatasetConfig, NOT_YET, "unconditional_path clip_image_path clip_image_from_same_folder"),
+    _refuse(DatasetConfig, NOT_YET, "unconditional_path clip_image_augmentations"),
     _warn(DatasetConfig, "used only with `control_from_same_folder`", num_controls_from_same_folder=1),
     _warn(DatasetConfig, "reference images always keep their aspect ratio", full_size_control_images=True),
     _warn(DatasetConfig, "used only with `unconditional_path`", guidance_type="targeted"),
-    _warn(DatasetConfig, "used only with `clip_image_path`", "clip_image_augmentations cache_clip_vision_to_disk"),
     _refuse(DatasetConfig, ELSEWHERE, "do_audio", num_frames=(0, 1)),
     _warn(DatasetConfig, ELSEWHERE, "auto_frame_count trim_auto_frame_count_tail audio_normalize", fps=(16, 24)),
     _warn(DatasetConfig, ELSEWHERE, "audio_preserve_pitch", shrink_video_to_frames=(True, False), do_i2v=(True, False)),
@@ -218,11 +217,10 @@ IGNORED: tuple[Ignored, ...] = (
         num_frames=(0, 1),
         fps=(0, 1, 16, 24),
         refiner_start_at=0.5,
-        adapter_conditioning_scale=1,
     ),
     _warn(SamplePrompt, ELSEWHERE, "ctrl_idx"),
     _warn(SamplePrompt, "changes samples only; not supported yet", "guidance_rescale do_cfg_norm extra_values"),
-    _warn(SamplePrompt, ELSEWHERE, num_frames=(0, 1), fps=(0, 1, 16, 24), adapter_conditioning_scale=1),
+    _warn(SamplePrompt, ELSEWHERE, num_frames=(0, 1), fps=(0, 1, 16, 24)),
 )
 
 QTYPES_OF_OTHERS = frozenset(
@@ -244,7 +242,7 @@ UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (TrainConfig, "timestep_type"): frozenset(
         ["lognorm_blend", "next_sample", "one_step", "two_step", "four_step", "eight_step"]
     ),
-    (TrainConfig, "loss_type"): frozenset(["wavelet", "stepped", "mean_flow"]),
+    (TrainConfig, "loss_type"): frozenset(["wavelet", "stepped"]),
     (TrainConfig, "lr_scheduler"): frozenset(["cosine_with_restarts", "step", "polynomial", "piecewise_constant"]),
     (TrainConfig, "optimizer"): frozenset(
         [

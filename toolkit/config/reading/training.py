@@ -12,11 +12,15 @@ from toolkit.config.reading.locations import Location
 from toolkit.config.save import LORA_ONLY
 
 Finding = tuple[Location, str]
+MEAN_FLOW = "mean_flow"
 
 
 def prepare_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
     """Check the settings that decide how others are read, and fill in the card's defaults, in place."""
-    problems, notices = _check_what_is_trained(process), _notices(process)
+    problems = _take_lora_config(process)
+    problems += _read_mean_flow(process)
+    problems += _check_what_is_trained(process)
+    notices = _notices(process)
     model = process.get("model")
     if isinstance(model, dict):
         problems += wrong_arch(model, cards)
@@ -45,10 +49,26 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
             _fill_in(process.get("first_sample"), above.defaults["sample"])
 
 
+def _take_lora_config(process: dict[str, Any]) -> list[Finding]:
+    """Make an adapter's `lora_config` the job's `network`, in place."""
+    adapters = process.get("adapter")
+    one = isinstance(adapters, dict)
+    entries = [adapters] if one else adapters if isinstance(adapters, list) else []
+    for index, entry in enumerate(entries):
+        if isinstance(entry, dict) and entry.get("lora_config") is not None:
+            where = ("adapter", "lora_config") if one else ("adapter", index, "lora_config")
+            if process.get("network") is not None:
+                return [(where, "there is also a `network`: keep one of them")]
+            process["network"] = entry.pop("lora_config")
+    return []
+
+
 def _check_what_is_trained(process: dict[str, Any]) -> list[Finding]:
     train = process.get("train")
     full_finetune = train.get("full_finetune") if isinstance(train, dict) else None
-    if "network" not in process and not full_finetune:
+    if full_finetune and process.get("adapter"):
+        return [(("train", "full_finetune"), "an adapter works on a frozen model: keep one of the two")]
+    if "network" not in process and not full_finetune and not process.get("adapter"):
         what = (
             "missing. Write `network: {type: lora}` for a LoRA, or `train: {full_finetune: true}` to train all weights"
         )
@@ -62,6 +82,18 @@ def _check_what_is_trained(process: dict[str, Any]) -> list[Finding]:
     if full_finetune and (name := _save_format(process)) in LORA_ONLY:
         what = f"`{name}` is a LoRA file format. Write `safetensors`, one file with the released names, or `diffusers`"
         return [(("save", "save_format"), what)]
+    return []
+
+
+def _read_mean_flow(process: dict[str, Any]) -> list[Finding]:
+    """ai-toolkit's spelling of the objective is a value of `loss_type`."""
+    train = process.get("train")
+    if not isinstance(train, dict) or str(train.get("loss_type")).strip().lower() != MEAN_FLOW:
+        return []
+    del train["loss_type"]
+    if str(train.setdefault("objective", MEAN_FLOW)).strip().lower() != MEAN_FLOW:
+        what = f"`{MEAN_FLOW}` means `objective: {MEAN_FLOW}`, and the objective is another one: keep one of them"
+        return [(("train", "loss_type"), what)]
     return []
 
 

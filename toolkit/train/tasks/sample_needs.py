@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from toolkit.cards import ModelCard
 from toolkit.config import SampleItem, TrainingProcessConfig
+from toolkit.config.sample import with_views
+from toolkit.data.examples import ViewImage
+from toolkit.data.image_files import IMAGES, ImageError
 from toolkit.data.references import ReferenceRules, measure_references
-from toolkit.plan.needs import Needs, Resident
+from toolkit.data.view_images import view_of, view_problem
+from toolkit.encode.vision import VisionEncoder, view_inputs
+from toolkit.errors import Problem
+from toolkit.plan.needs import Needs, Resident, View
 
 _DECODER = Resident("vae", "the VAE stays loaded while training, to decode samples")
 
@@ -15,7 +23,8 @@ def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple
     if config.train.disable_sampling:
         return ()
     sample = config.first_sample if first and config.first_sample else config.sample
-    return sample.items(config.trigger_word)
+    items = with_views(sample.items(config.trigger_word), config.adapter)
+    return tuple(item.with_controls(config.num_control_images) for item in items)
 
 
 def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
@@ -26,17 +35,49 @@ def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
 def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
     """How the reference images of samples are resized."""
     match_target = config.model.model_kwargs.match_target_res
-    return ReferenceRules(card.reference_limits, card.divisor_px, match_target=match_target)
+    return ReferenceRules(
+        card.reference_limits, card.divisor_px, match_target=match_target, num_controls=config.num_control_folders
+    )
 
 
 def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:
-    """The prompts and sizes of all samples, and the VAE that decodes them."""
+    """The prompts and sizes of all samples, what adapters see of them, and the VAE that decodes them."""
     items, rules = all_items(config), reference_rules(config, card)
     return Needs(
         texts={text: None for item in items for text in item.prompts(card)},
+        views=tuple(View(image, encoder, None) for item in items for _, encoder, image in sample_views(config, item)),
         resident=(_DECODER,) if items else (),
         sampled=tuple((_size(item), *_references(item, rules)) for item in items),
     )
+
+
+def sample_views(config: TrainingProcessConfig, item: SampleItem) -> list[tuple[int, VisionEncoder, ViewImage]]:
+    """What adapters see when a sample is drawn: the adapter's position in the job's list, its encoder, the image.
+
+    Raises:
+        ImageError: an image cannot be read; the check has reported it.
+    """
+    encoders = {one.index: one.encoder for one in view_inputs(config.adapter)}
+    background = config.datasets[0].background_color
+    found = []
+    for index, path in item.views:
+        image = view_of((path, IMAGES.inspect(path)), background)
+        assert image is not None
+        found.append((index, encoders[index], image))
+    return found
+
+
+def view_problems(items: Iterable[SampleItem]) -> list[Problem]:
+    """A problem for each image for adapters, of some samples, that cannot be used."""
+    problems = []
+    for path in dict.fromkeys(path for item in items for _, path in item.views):
+        try:
+            what = view_problem(IMAGES.inspect(path))
+        except ImageError as error:
+            what = f"cannot be read: {error}"
+        if what:
+            problems.append(Problem(str(path), what))
+    return problems
 
 
 def _size(item: SampleItem) -> tuple[int, int]:

@@ -93,13 +93,19 @@ class Sampler:
         *,
         folder: Path,
         describe: Callable[[SampleItem, int], Mapping[str, Any]],
+        extras: Callable[[SampleItem], Mapping[str, Tensor]] = lambda item: {},
     ) -> None:
-        """`describe` gives what a picture of an item says of itself at a step, see `sample_info`."""
+        """Args not explained in the class:
+
+        describe: what a picture of an item says of itself at a step, see `sample_info`.
+        extras: inputs of adapters for an item, without a batch dimension.
+        """
         self.learner = learner
         self.embeds = embeds
         self.settings = settings
         self.folder = folder
         self.describe = describe
+        self.extras = extras
 
     def draw(
         self,
@@ -131,8 +137,12 @@ class Sampler:
             torch.no_grad(),
             self.learner.averaged(),
             _ends_on(stop, transformer),
+            contextlib.ExitStack() as stack,
         ):
+            adapters = self.learner.weights.adapters
+            stack.enter_context(adapters.telling_passes_apart(transformer))
             pipeline = model.get_generation_pipeline()
+            stack.enter_context(adapters.following(pipeline))
             for index, item in enumerate(items):
                 drawn(self._draw_one(pipeline, item, index, step, extension))
         write_grid(self.folder)
@@ -140,12 +150,20 @@ class Sampler:
     def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt] for prompt in item.prompts(model.card)}
-        condition = SampleCondition(embeds, references=self._references(item))
-        with autocast(model.device, model.dtype), self.learner.weights.multiplied(item.network_multiplier):
+        condition = SampleCondition(embeds, references=self._references(item), extras=self._extras(item))
+        weights, num_noisy = self.learner.weights, model.num_tokens(item.width, item.height)
+        with (
+            autocast(model.device, model.dtype),
+            weights.sampled(item.network_multiplier, item.adapter_conditioning_scale),
+            weights.adapters.sampling(condition, item.prompt, num_noisy=num_noisy) as condition,
+        ):
             image = model.generate_single_image(pipeline, item, condition, generator)
         path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{extension}"
         save_image(image, path, self.describe(item, step))
         return Sample(path, index, item, image.width, image.height)
+
+    def _extras(self, item: SampleItem) -> dict[str, Tensor]:
+        return {name: tensor.to(self.learner.model.device) for name, tensor in self.extras(item).items()}
 
     def _references(self, item: SampleItem) -> list[Image.Image]:
         """The sample's reference images, at the sizes they would have in training."""

@@ -40,6 +40,7 @@ _STAGES: dict[str, JobState] = {
     "check": "checking",
     "encode text": "encoding",
     "encode images": "encoding",
+    "encode views": "encoding",
     "download": "loading",
     "quantize": "loading",
     "load": "loading",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.config import load_job
-from toolkit.config.setting_changes import differences
+from toolkit.config.reading.setting_changes import differences
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
 from ui.server.jobs.job import CONFIG_FILE, Job

@@ -15,9 +15,9 @@ from toolkit.config.paths import ExistingFolder
 from toolkit.config.reading.installed import Processes, ProcessKind
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.layout import Layout
+from toolkit.config.reading.setting_changes import differences
 from toolkit.config.reference.docs import config_docs
 from toolkit.config.reference.schema import job_schema
-from toolkit.config.setting_changes import differences
 from toolkit.extension import Extension
 from toolkit.section import Section
 

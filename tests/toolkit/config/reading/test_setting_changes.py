@@ -1,4 +1,4 @@
-"""toolkit.config.setting_changes"""
+"""toolkit.config.reading.setting_changes"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from toolkit.config import TrainingProcessConfig
-from toolkit.config.setting_changes import differences, is_harmless
+from toolkit.config.reading.setting_changes import differences, is_harmless
 from toolkit.section import section_of, sections
 
 

@@ -1,0 +1,52 @@
+"""Whether a job that trains for few steps has all that this takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.errors import Problem
+from toolkit.objectives.choices import OBJECTIVES
+from toolkit.objectives.params import MeanFlowParams, TeacherParams
+
+ADAPTER = "mean_flow"
+
+
+def few_steps_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
+    """What does not go together of objective, adapters and network."""
+    train, types = config.train, [adapter.type for adapter in config.adapter]
+    if train.full_finetune:
+        return
+    if not OBJECTIVES[train.objective].has_steps:
+        if ADAPTER in types:
+            what = (
+                "a mean_flow adapter learns where steps end only from an objective with steps. Write "
+                "`train: {objective: mean_flow}`"
+            )
+            yield Problem("adapter", what)
+        return
+    params = train.objective_params
+    steps = params.steps if isinstance(params, MeanFlowParams) else None
+    if steps is None and ADAPTER not in types:
+        what = (
+            "the model must be told where a step ends: add `adapter: {type: mean_flow}`. Or train a network for one "
+            "number of steps: `objective: mean_flow` with `objective_params: {steps: 4}`"
+        )
+        yield Problem("train.objective", what)
+    if steps is not None and ADAPTER in types:
+        what = (
+            f"where a step ends follows from where it starts if there are always {steps} steps, so the adapter would "
+            "have nothing to say. Remove the adapter, or `steps`"
+        )
+        yield Problem("train.objective_params.steps", what)
+    if steps is not None and config.network is None:
+        what = "a number of steps is learned by a network: add `network: {type: lora}`"
+        yield Problem("train.objective_params.steps", what)
+    others = dict.fromkeys(one for one in types if one != ADAPTER)
+    if others and isinstance(params, TeacherParams) and params.has_teacher:
+        what = (
+            f"the target is what the base model draws, without the {' and '.join(others)} adapter, which would learn "
+            "to do nothing. Train it in a job of its own, or with `objective: alpha_flow` and `objective_params: "
+            "{velocity: data}`"
+        )
+        yield Problem("train.objective", what)

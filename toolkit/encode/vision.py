@@ -1,0 +1,240 @@
+"""Vision encoders by their files: what each makes of an image, and whether it can be used. No weights are read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.adapters.view_shape import ViewShape
+from toolkit.config import AdapterConfig
+from toolkit.config.paths import HUB_ID
+from toolkit.encode.vision_kinds import KINDS, VisionSize, read_size
+from toolkit.errors import UserError
+from toolkit.files import sha256_json
+from toolkit.weights.headers import read_shapes
+
+if TYPE_CHECKING:  # the hub's library takes a fifth of a second to import, and most jobs have no vision encoder
+    from toolkit.weights.layouts import ComponentFiles
+
+COMPONENT = "image_encoder"  # its folder in a repository in diffusers layout
+PROCESSOR = "preprocessor_config.json"
+# Numbers per patch and channel that are alive at once: hidden states, queries, keys, values, and the MLP.
+_WORKING = 24
+_OF_OTHERS = ("text_model.", "text_projection.", "logit_")
+
+
+@dataclass(frozen=True)
+class VisionEncoder:
+    """A vision encoder, and the layer of it that is read.
+
+    Attributes:
+        source: local folder, or `owner/name` on the hub.
+        arch: its kind as the job says, a value of `image_encoder_arch`.
+        layer: what is read of it, a value of `clip_layer`.
+        setting: key of the job file that names it, for messages.
+    """
+
+    source: str
+    arch: str
+    layer: str
+    setting: str = field(default="adapter.image_encoder_path", compare=False)
+
+    def files(self) -> ComponentFiles:
+        """Its files, downloaded if they are on the hub.
+
+        Raises:
+            UserError: they are missing, incomplete or unreachable.
+        """
+        from toolkit.weights.layouts import find_component
+
+        return find_component(self.source, COMPONENT, setting=self.setting)
+
+    def local_files(self) -> ComponentFiles | None:
+        """Like `files`, but offline; None if they would have to be downloaded.
+
+        Raises:
+            UserError: the source is neither a local path nor the name of a repository.
+        """
+        if Path(self.source).expanduser().exists() or not HUB_ID.fullmatch(self.source):
+            return self.files()
+        from toolkit.weights import hub
+        from toolkit.weights.layouts import find_component
+
+        cached = hub.cached_folder(self.source)
+        try:
+            return None if cached is None else find_component(str(cached), COMPONENT, setting=self.setting)
+        except UserError:  # only some of the files are cached
+            return None
+
+    def check_reachable(self) -> None:
+        """Check that `files` would find the files, without downloading anything.
+
+        Raises:
+            UserError: see `files`.
+        """
+        from toolkit.weights.layouts import reach_component
+
+        reach_component(self.source, COMPONENT, setting=self.setting)
+
+    def size(self, files: ComponentFiles) -> VisionSize:
+        """What its configuration says.
+
+        Raises:
+            UserError: it is not that of a vision encoder of the kind that the job names, or is damaged.
+        """
+        if files.folder is None:
+            raise UserError(f"{self.setting}: {files.path} is a single file. Give a folder with its config.json.")
+        config = _read_json(files.folder / "config.json")
+        try:
+            size = read_size(config, processor_settings(files.folder))
+        except (ValueError, TypeError, KeyError, ZeroDivisionError, AttributeError, OverflowError) as error:
+            raise UserError(
+                f"{files.folder / 'config.json'}: the file is damaged ({error}). Download it again."
+            ) from error
+        if size is None:
+            raise UserError(
+                f"{self.setting}: {self.source} is not a vision encoder of a kind that is supported "
+                f"({', '.join(KINDS)}): its config.json says `model_type: {config.get('model_type')}`."
+            )
+        if self.arch not in ("auto", *KINDS[size.kind].spellings):
+            raise UserError(
+                f"adapter.image_encoder_arch: {self.source} is a {size.kind} encoder, not {self.arch}. Write "
+                f"`{size.kind}`, or remove the key."
+            )
+        if self.layer == "image_embeds" and size.embedding_width is None:
+            raise UserError(
+                f"adapter.clip_layer: {self.source} makes no embedding of a whole image. Set "
+                "`clip_layer: last_hidden_state`."
+            )
+        return size
+
+    def fingerprint(self, files: ComponentFiles) -> str:
+        """Hex digest that changes whenever the features change; part of cache keys."""
+        from toolkit.weights.fingerprint import fingerprint
+
+        return sha256_json([fingerprint(files), self.layer])[:32]
+
+    def shape(self, files: ComponentFiles) -> ViewShape:
+        """The features of an image.
+
+        Raises:
+            UserError: see `size`.
+        """
+        size = self.size(files)
+        width = size.embedding_width if self.layer == "image_embeds" else size.width
+        assert width is not None, "checked by `size`"
+        return ViewShape(size.num_tokens(self.layer), width, self.fingerprint(files))
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What the files of an encoder tell.
+
+    Attributes:
+        shape: the features of an image.
+        num_weights: number of weights of the vision encoder.
+        working_numbers: upper estimate of how many numbers are held while an image is encoded.
+    """
+
+    shape: ViewShape
+    num_weights: int
+    working_numbers: int
+
+
+@dataclass(frozen=True)
+class ViewInput:
+    """What one adapter of a job reads of each image.
+
+    Attributes:
+        index: position of the adapter in the job's list.
+        encoder: the encoder that makes the features.
+        dropout_rate: share of batches that are trained without the image.
+    """
+
+    index: int
+    encoder: VisionEncoder
+    dropout_rate: float
+
+
+def view_inputs(adapters: Sequence[AdapterConfig]) -> tuple[ViewInput, ...]:
+    """The inputs of those adapters that read images through a vision encoder."""
+    return tuple(
+        ViewInput(index, encoder_of(config), config.image_dropout_rate)
+        for index, config in enumerate(adapters)
+        if config.choice.reads == "view"
+    )
+
+
+def encoder_of(config: AdapterConfig) -> VisionEncoder:
+    """The vision encoder of an adapter."""
+    assert config.image_encoder_path is not None, "the section requires it"
+    return VisionEncoder(config.image_encoder_path, config.image_encoder_arch, config.layer)
+
+
+def view_shape(config: AdapterConfig) -> ViewShape | None:
+    """The size of what an adapter reads of an image; None if it reads none. Downloads the encoder if necessary.
+
+    Raises:
+        UserError: the encoder cannot be used.
+    """
+    if config.choice.reads != "view":
+        return None
+    encoder = encoder_of(config)
+    return encoder.shape(encoder.files())
+
+
+def local_view_shape(config: AdapterConfig) -> ViewShape | None:
+    """Like `view_shape`, but offline; None also if the encoder is not on this machine."""
+    if config.choice.reads != "view":
+        return None
+    encoder = encoder_of(config)
+    files = encoder.local_files()
+    return None if files is None else encoder.shape(files)
+
+
+def check_encoder(encoder: VisionEncoder) -> EncoderFacts | None:
+    """Check an encoder's configuration and the headers of its weights; None if they are not on this machine.
+
+    Raises:
+        UserError: the encoder cannot be used.
+    """
+    files = encoder.local_files()
+    if files is None:
+        return None
+    size, shape = encoder.size(files), encoder.shape(files)
+    shapes = read_shapes(files.weights)
+    own = {name: value for name, value in shapes.items() if not name.startswith(_OF_OTHERS)}
+    embedding = next((value for name, value in own.items() if name.endswith(KINDS[size.kind].patch_embedding)), None)
+    if embedding is None or embedding[0] != size.width:
+        found = "no weights of it" if embedding is None else f"weights of width {embedding[0]}"
+        raise UserError(
+            f"{encoder.setting}: {encoder.source} has the config.json of a {size.kind} encoder of width {size.width}, "
+            f"but {found}. Download the folder again."
+        )
+    num_weights = sum(math.prod(value) for value in own.values())
+    kept = size.num_layers if encoder.layer == "penultimate_hidden_states" else 0
+    return EncoderFacts(shape, num_weights, (_WORKING + kept) * size.num_patches * size.width)
+
+
+def processor_settings(folder: Path) -> Mapping[str, Any]:
+    """How an encoder wants its images, from its `preprocessor_config.json`; empty if there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / PROCESSOR
+    return _read_json(path) if path.is_file() else {}
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the file is damaged. Download it again.")
+    return content

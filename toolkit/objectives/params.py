@@ -1,0 +1,79 @@
+"""Settings of objectives, readable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from toolkit.section import Section, Shown
+
+MOST_STEPS = 100
+
+
+class NoParams(Section):
+    """`train.objective_params` of an objective that has none."""
+
+
+class TeacherParams(Section):
+    """`train.objective_params` of objectives that learn from the base model, as it is without what is trained."""
+
+    guidance_scale: float = Field(
+        4.0,
+        ge=0,
+        description="Guidance scale of the teacher. The result has it built in: sample it with 1, or with this value "
+        "if the model has a guidance embedding.",
+    )
+    negative_prompt: Annotated[str, Shown(needs="true_cfg")] = Field(
+        "", description="What the teacher avoids, for models with true guidance."
+    )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the base model's guided predictions are used."""
+        return True
+
+    def is_guided(self, *, has_true_cfg: bool) -> bool:
+        """Whether the teacher makes a second pass with the negative prompt, on a model that can or cannot."""
+        return self.has_teacher and has_true_cfg and self.guidance_scale > 1
+
+
+class MeanFlowParams(TeacherParams):
+    """`train.objective_params` of `mean_flow`."""
+
+    steps: Annotated[int | None, Shown(unit="steps")] = Field(
+        None,
+        ge=1,
+        le=MOST_STEPS,
+        description="Train the network for this number of sampling steps only; its file is an ordinary LoRA. Unset: "
+        "for any number of steps, which needs `adapter: {type: mean_flow}`.",
+    )
+    teacher_steps: Annotated[int, Shown(unit="steps")] = Field(
+        4, ge=1, le=MOST_STEPS, description="Steps of the teacher for each step of the result."
+    )
+
+
+class AlphaFlowParams(TeacherParams):
+    """`train.objective_params` of `alpha_flow`."""
+
+    velocity: Literal["teacher", "data"] = Field(
+        "teacher", description="Velocity at the start of a step: the teacher's, with its guidance, or that of the data."
+    )
+    alpha_start: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of a step that follows that velocity, at the first step; 1 is flow matching.",
+    )
+    alpha_end: float = Field(0.25, gt=0, le=1, description="That share at the end; towards 0 it is a mean flow.")
+
+    @property
+    def has_teacher(self) -> bool:
+        """See TeacherParams."""
+        return self.velocity == "teacher"
+
+    @model_validator(mode="after")
+    def _falls(self) -> AlphaFlowParams:
+        if self.alpha_end > self.alpha_start:
+            raise ValueError(f"alpha_end ({self.alpha_end}) is above alpha_start ({self.alpha_start})")
+        return self
