@@ -39,6 +39,13 @@ def apply_lora(
         is_new: ComfyUI of 2026; before, it knew fewer of diffusers' names.
     """
     result, unused = dict(base), set(lora)
+    for name, (key, _) in _key_map(base, is_new=is_new).items():
+        if f"{name}.reshape_weight" in lora:  # the weight is padded with zeros before anything is added to it
+            rows, columns = lora[f"{name}.reshape_weight"].tolist()
+            wide = result[key].new_zeros(rows, columns)
+            wide[: result[key].shape[0], : result[key].shape[1]] = result[key]
+            result[key] = wide
+            unused.remove(f"{name}.reshape_weight")
     for name, (key, part) in _key_map(base, is_new=is_new).items():
         for down, up in _PAIRS:
             if f"{name}{down}" in lora and f"{name}{up}" in lora:

@@ -23,11 +23,12 @@ EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
 
 def with_images(path: Path, folder: Path, *settings: str) -> JobConfig:
     """The job of an example whose user has put images where it says, with `key=value` settings."""
-    is_edit = "control_path" in path.read_text(encoding="utf-8")
-    keys = ["folder_path", *(["control_path"] if is_edit else [])]
+    text, picture = path.read_text(encoding="utf-8"), ROOT / "assets" / "demo_edit_dataset" / "unseen" / "1.png"
+    keys = [key for key in ("folder_path", "control_path", "clip_image_path") if f"{key}:" in text]
     overrides = [f"datasets.0.{key}={folder}" for key in keys]
-    if is_edit:
-        picture = ROOT / "assets" / "demo_edit_dataset" / "unseen" / "1.png"
+    if "clip_image_path" in keys:
+        overrides += [f"adapter.image_encoder_path={folder}", f"adapter.test_img_path={picture}"]
+    if "control_path" in keys:
         overrides.append(f"sample.samples.0.ctrl_img={picture}")
     return load_job(path, None, [*overrides, *settings])
 

@@ -39,6 +39,7 @@ WHOLE_RUNS = (
     "test_pretend_card.py",
     "test_reference_training.py",
     "test_training.py",
+    "test_view_training.py",
     "ui/server/test_life.py",
     "toolkit/output/test_unowned.py::test_a_whole_job_keeps_the_lora_and_the_job_file_of_the_run_before",
     "toolkit/train/test_disk_faults.py",

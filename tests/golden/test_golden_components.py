@@ -22,7 +22,7 @@ from tests.golden.models import reference_transformer, single_file
 from tests.golden.recipe import numbers, weight
 from tests.tiny import tiny_config
 from tests.tiny_text import write_tiny_mistral
-from toolkit.data.reference_sizes import fit_reference
+from toolkit.data.references import fit_reference
 from toolkit.weights.layouts import find_component
 
 FOLDER = Path(__file__).parent
