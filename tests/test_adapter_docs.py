@@ -18,7 +18,8 @@ def _example() -> dict[str, Any]:
     text = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
     found: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(block, found)
+        if "def use_ip_adapter" in block:
+            exec(block, found)
     return found
 
 

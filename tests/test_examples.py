@@ -28,8 +28,8 @@ def with_images(path: Path, folder: Path, *settings: str) -> JobConfig:
     overrides = [f"datasets.0.{key}={folder}" for key in keys]
     if "clip_image_path" in keys:
         overrides += [f"adapter.image_encoder_path={folder}", f"adapter.test_img_path={picture}"]
-    if "control_path" in keys:
-        overrides.append(f"sample.samples.0.ctrl_img={picture}")
+    for index in range(max(text.count(" ctrl_img: "), int("control_path" in keys))):
+        overrides.append(f"sample.samples.{index}.ctrl_img={picture}")
     return load_job(path, None, [*overrides, *settings])
 
 

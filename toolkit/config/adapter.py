@@ -69,7 +69,9 @@ class AdapterConfig(Section):
         None, description="Vision encoder: a local folder, or `owner/name` on the hub."
     )
     image_encoder_arch: Annotated[
-        Literal["auto", "clip", "siglip", "siglip2", "dinov3"], _VIEW, Shown(level="expert")
+        Literal["auto", "clip", "siglip", "siglip2", "dinov3"],
+        _VIEW,
+        Shown(label="Kind of vision encoder", level="expert"),
     ] = Field("auto", description="Kind of the vision encoder; auto: as its configuration says.")
     clip_layer: Annotated[ClipLayer | None, _VIEW, Shown(level="expert")] = Field(
         None,
@@ -88,7 +90,7 @@ class AdapterConfig(Section):
         le=1,
         description="Share of batches in which only the network is trained, without the image.",
     )
-    test_img_path: Harmless[Annotated[TestImages, _VIEW, Shown(widget="file")]] = Field(
+    test_img_path: Harmless[Annotated[TestImages, _VIEW, Shown(label="Images for samples", widget="file")]] = Field(
         (),
         description="Images for samples that give no `ctrl_img`, taken in turn: a file, a folder, or a list of them.",
     )
@@ -117,9 +119,11 @@ class AdapterConfig(Section):
     subpixel_downscale_factor: Annotated[Literal[8], only_of("subpixel")] = Field(
         8, description="Pixels per side of what becomes the channels of one cell; a token has 2 x 2 cells."
     )
-    lora_config: Annotated[NetworkConfig | None, only_of("control_lora", "subpixel"), Shown(level="expert")] = Field(
-        None, description="The LoRA that is trained beside the adapter, like `network`, which it may replace."
-    )
+    lora_config: Annotated[
+        NetworkConfig | None,
+        only_of("control_lora", "subpixel"),
+        Shown(label="LoRA beside the adapter", level="expert"),
+    ] = Field(None, description="The LoRA that is trained beside the adapter, like `network`, which it may replace.")
 
     @property
     def choice(self) -> Any:

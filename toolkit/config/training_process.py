@@ -50,7 +50,7 @@ class TrainingProcessConfig(ProcessConfig):
     network: NetworkConfig | None = Field(
         None, description="The network to train. To train without one, set `train.full_finetune: true`."
     )
-    adapter: Annotated[Adapters, Shown(level="expert")] = Field(
+    adapter: Adapters = Field(
         (), description="Adapters to train, with or without a network beside them: one mapping, or a list."
     )
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The training images.")

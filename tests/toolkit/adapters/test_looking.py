@@ -1,4 +1,4 @@
-"""After a minute part of the examples' training, each image adapter already predicts better with the right image.
+"""After a fifth of the examples' training, each image adapter already predicts better with the right image.
 
 The measure is the loss on held-out scenes whose captions leave out the colour of the shape, for the same noise, with
 the scene's own swatch, without any, and with that of a scene of another colour.
@@ -37,6 +37,9 @@ from toolkit.train.step import Stepper
 pytestmark = pytest.mark.slow
 
 NUM_TRAINED, NUM_HELD_OUT, BATCH, NUM_TOKENS = 64, 32, 8, 64
+NUM_STEPS = 60
+# Over two seeds each: 0.56 to 0.70 of the loss with the wrong image, 0.67 to 0.78 of that without any.
+MOST_OF_WRONG, MOST_OF_OFF = 0.85, 0.90
 SIGMA = 0.9
 """The noise level of the measure: the colour is not to be seen, and is what is left to predict."""
 
@@ -91,7 +94,7 @@ def make_toy(encoder: Path) -> Toy:
     return Toy(trained, encoded(held_out), others(held_out), write_vision_encoder(encoder))
 
 
-def losses_after(kind: str, toy: Toy, *, steps: int, lr: float, seed: int) -> dict[str, float]:
+def losses_after(kind: str, toy: Toy, *, lr: float, seed: int, steps: int = NUM_STEPS) -> dict[str, float]:
     """Train an adapter of a kind for a few steps; the loss on held-out examples for each way of showing images."""
     config = AdapterConfig.model_validate({"type": kind, "image_encoder_path": str(toy.encoder)})
     vision, model, draws = (
@@ -138,13 +141,8 @@ def _loss(learner: Any, examples: Encoded, view: Tensor | None) -> float:
     return float((velocity - (noise - examples.latents)).square().mean())
 
 
-@pytest.mark.parametrize(
-    ("kind", "steps", "lr", "margin"),
-    [("ip", 60, 2e-3, 0.05), ("ip+", 60, 1e-3, 0.05), ("vision_direct", 60, 2e-3, 0.05), ("redux", 60, 2e-3, 0.05)],
-)
-def test_an_image_adapter_predicts_better_with_the_right_image(
-    kind: str, steps: int, lr: float, margin: float, toy: Toy
-) -> None:
-    found = losses_after(kind, toy, steps=steps, lr=lr, seed=0)
-    assert found["own"] <= (1 - margin) * found["wrong"]
-    assert found["own"] < found["off"]
+@pytest.mark.parametrize(("kind", "lr"), [("ip", 2e-3), ("ip+", 1e-3), ("vision_direct", 2e-3), ("redux", 2e-3)])
+def test_an_image_adapter_predicts_better_with_the_right_image(kind: str, lr: float, toy: Toy) -> None:
+    found = losses_after(kind, toy, lr=lr, seed=0)
+    assert found["own"] <= MOST_OF_WRONG * found["wrong"]
+    assert found["own"] <= MOST_OF_OFF * found["off"]

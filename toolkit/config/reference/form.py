@@ -129,9 +129,18 @@ def words_of(key: str) -> str:
 
 
 def _sections(
-    section: type[Section], path: str, *, is_harmless: bool, title: str | None = None, **flags: bool
+    section: type[Section],
+    path: str,
+    *,
+    is_harmless: bool,
+    is_expert: bool = False,
+    title: str | None = None,
+    **flags: bool,
 ) -> Iterator[FormSection]:
-    """A section, then those in it. A list of prompts is a field like any other: a page asks for texts."""
+    """A section, then those in it; in one for experts, all keys are.
+
+    A list of prompts is a field like any other: a page asks for texts.
+    """
     fields: list[FormField] = []
     below: list[FormSection] = []
     for key, field in section.model_fields.items():
@@ -142,7 +151,8 @@ def _sections(
         if by is not None:
             below += _decided(by, here, path, is_harmless=harmless, title=_shown(field).label)
         elif inner is None or _shown(field).widget is not None:
-            fields.append(_field(key, here, field, is_harmless=harmless))
+            shown = _field(key, here, field, is_harmless=harmless)
+            fields.append(shown.model_copy(update={"level": "expert"}) if is_expert else shown)
         else:
             inner_path = f"{here}[]" if is_list else here
             is_optional = not field.is_required()
@@ -150,6 +160,7 @@ def _sections(
                 inner,
                 inner_path,
                 is_harmless=harmless,
+                is_expert=is_expert or _shown(field).level == "expert",
                 title=_shown(field).label,
                 is_list=is_list,
                 is_optional=is_optional,
