@@ -18,7 +18,7 @@ _SHOWN = 3
 
 
 def write_adapter(path: Path, adapter: Adapter, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
-    """Write an adapter's file.
+    """Write an adapter's file, and compare what was written before it replaces an older one.
 
     Args:
         path: the file.
@@ -30,10 +30,13 @@ def write_adapter(path: Path, adapter: Adapter, *, dtype: torch.dtype, metadata:
         UserError: the file holds something else than what was written.
     """
     tensors = {name: _as_written(tensor, dtype) for name, tensor in adapter.state_dict().items()}
-    write_tensors(path, tensors, {**metadata, **adapter.metadata()})
-    written = read_tensors(path)
-    if written.keys() != tensors.keys() or any(not _same(written[name], tensors[name]) for name in tensors):
-        raise UserError(f"{path}: holds something else than what was written. Check the disk, then start again.")
+
+    def check(temporary: Path) -> None:
+        written = read_tensors(temporary)
+        if written.keys() != tensors.keys() or any(not _same(written[name], tensors[name]) for name in tensors):
+            raise UserError(f"{path}: holds something else than what was written. Check the disk, then start again.")
+
+    write_tensors(path, tensors, {**metadata, **adapter.metadata()}, check=check)
 
 
 def check_state(tensors: StateDict, shapes: Mapping[str, tuple[int, ...]], *, source: str, what: str) -> None:

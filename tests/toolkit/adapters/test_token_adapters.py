@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from torch.nn import functional
 from tests.tiny import tiny_model
 from toolkit.adapters.adapter_set import AdapterSet, view_name
 from toolkit.adapters.choices import ADAPTERS
+from toolkit.adapters.files import write_adapter
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig, NetworkConfig
+from toolkit.errors import UserError
 from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
@@ -143,8 +146,6 @@ def _is_of(parameter: nn.Parameter, parameters: dict[str, nn.Parameter]) -> bool
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_file_loads_back_and_every_wrong_one_is_refused(kind: str) -> None:
-    from toolkit.errors import UserError
-
     setup, other = Setup(kind), Setup(kind, start=True)
     tensors, metadata = setup.adapter.state_dict(), setup.adapter.metadata()
     other.adapter.load_state_dict(tensors, metadata, source="file")
@@ -182,3 +183,16 @@ def test_the_plan_counts_the_weights_that_there_are(kind: str) -> None:
     setup = Setup(kind, start=True)
     counted = ADAPTERS[kind].count(setup.adapter.config, setup.model.card, SHAPE)
     assert counted == pytest.approx(sum(p.numel() for p in setup.parameters.values()), rel=0.01)
+
+
+def test_a_file_that_was_written_wrongly_does_not_replace_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, path = Setup("vision_direct"), tmp_path / "job.safetensors"
+    write_adapter(path, setup.adapter, dtype=torch.float32, metadata={})
+    before = path.read_bytes()
+    monkeypatch.setattr("toolkit.adapters.files.read_tensors", lambda _: {})
+    with pytest.raises(UserError, match="holds something else"):
+        write_adapter(path, Setup("vision_direct", start=True).adapter, dtype=torch.float32, metadata={})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
