@@ -62,7 +62,22 @@ def check_fit(module: nn.Module, shapes: Shapes, *, path: Path, kind: str, optio
     Raises:
         UserError: tensors are missing, unknown or have other shapes; they are counted and the first few are named.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    problems = misfits(shapes, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, optional)
+    if problems:
+        raise UserError(
+            f"{path}: its tensors do not match the {kind}. {problems}. The file belongs to another model or is "
+            "incomplete: check model.arch and the path, or download it again."
+        )
+
+
+def misfits(shapes: Shapes, wanted: Shapes, optional: Collection[str] = ()) -> str:
+    """What is wrong with the tensors of a file, counted, with the first few names; empty if they are as wanted.
+
+    Args:
+        shapes: shapes of the file's tensors, by name.
+        wanted: shapes that they should have.
+        optional: names of tensors that the file may lack.
+    """
     missing = [name for name in wanted if name not in shapes and name not in optional]
     unknown = [name for name in shapes if name not in wanted]
     unequal = [
@@ -70,16 +85,11 @@ def check_fit(module: nn.Module, shapes: Shapes, *, path: Path, kind: str, optio
         for name in wanted
         if name in shapes and shapes[name] != wanted[name]
     ]
-    problems = [
+    return "; ".join(
         f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
-        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", unequal))
+        for names, what in ((missing, "missing"), (unknown, "unknown"), (unequal, "of another shape"))
         if names
-    ]
-    if problems:
-        raise UserError(
-            f"{path}: its tensors do not match the {kind}. {'; '.join(problems)}. The file belongs to another model or "
-            "is incomplete: check model.arch and the path, or download it again."
-        )
+    )
 
 
 def stream_into(
