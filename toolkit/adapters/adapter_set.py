@@ -26,7 +26,7 @@ class AdapterSet:
         """Within the block every adapter works on its inputs; yields the condition that the model gets.
 
         Args:
-            condition: the condition; its extras hold the adapters' inputs under the names of `extras_of`.
+            condition: the condition; its extras hold the adapters' inputs under `view_name` and so on.
             num_noisy: number of tokens of the noisy image.
         """
         with ExitStack() as stack:
@@ -81,4 +81,4 @@ TARGET_SIGMA = "target_sigma"
 def inputs_of(index: int, extras: Mapping[str, Tensor], *, num_noisy: int) -> AdapterInputs:
     """The inputs of adapter number `index` among a condition's extras."""
     view, control = extras.get(view_name(index)), extras.get(control_name(index))
-    return AdapterInputs(num_noisy, view=view, control=control, target_sigma=extras.get(TARGET_SIGMA), extras=extras)
+    return AdapterInputs(num_noisy, view=view, control=control, target_sigma=extras.get(TARGET_SIGMA))

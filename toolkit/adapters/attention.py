@@ -21,7 +21,7 @@ from toolkit.adapters.reading import Reading
 from toolkit.models.sites import AttentionSite
 from toolkit.randomness import Draws
 
-Tokens = Callable[[], Tensor]
+Tokens = Callable[[], tuple[Tensor, float]]
 
 
 class SiteAttention(nn.Module):
@@ -79,7 +79,6 @@ class DecoupledAttention:
         self, sites: Sequence[AttentionSite], reading: Reading, *, width: int, draws: Draws, device: torch.device
     ) -> None:
         self.reading = reading
-        self.scale = 1.0
         self.layers = nn.ModuleList(
             SiteAttention(site, width=width, generator=draws.generator("adapter keys", index), device=device)
             for index, site in enumerate(sites)
@@ -87,7 +86,7 @@ class DecoupledAttention:
         self._queries: dict[int, Tensor] = {}
 
     def attach(self, tokens: Tokens) -> None:
-        """Hook into the model. `tokens` returns the tokens of the current pass, [B, N, width]."""
+        """Hook into the model. `tokens` returns those of the current pass, [B, N, width], and how much they count."""
         for index, layer in enumerate(self.layers):
             site: AttentionSite = layer.site  # type: ignore[assignment]
             site.query.register_forward_hook(partial(self._take_query, index, site))
@@ -102,7 +101,8 @@ class DecoupledAttention:
         if query is None:
             return None
         hidden, *rest = arguments
-        added = self.scale * layer(query, tokens())
+        current, strength = tokens()
+        added = strength * layer(query, current)
         span = self.reading.noisy_tokens(hidden.shape[1], is_joint=layer.site.is_joint)
         missing = (0, hidden.shape[2] - added.shape[2], span.start, hidden.shape[1] - span.stop)
         return (hidden + functional.pad(added.to(hidden.dtype), missing), *rest)

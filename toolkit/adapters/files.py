@@ -11,10 +11,7 @@ from torch import Tensor
 
 from toolkit.adapters.adapter import Adapter
 from toolkit.errors import UserError
-from toolkit.models.base_model import StateDict
 from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
-
-_SHOWN = 3
 
 
 def write_adapter(path: Path, adapter: Adapter, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
@@ -37,58 +34,6 @@ def write_adapter(path: Path, adapter: Adapter, *, dtype: torch.dtype, metadata:
             raise UserError(f"{path}: holds something else than what was written. Check the disk, then start again.")
 
     write_tensors(path, tensors, {**metadata, **adapter.metadata()}, check=check)
-
-
-def check_state(tensors: StateDict, shapes: Mapping[str, tuple[int, ...]], *, source: str, what: str) -> None:
-    """Check that a file has exactly an adapter's keys, each in its shape.
-
-    Args:
-        tensors: content of the file.
-        shapes: shape of each of the adapter's tensors by key.
-        source: the file, for messages.
-        what: the adapter, for messages, such as `ip adapter with 4 tokens`.
-
-    Raises:
-        UserError: keys are missing, unknown or of another shape; the first few are named.
-    """
-    missing = [name for name in shapes if name not in tensors]
-    unknown = [name for name in tensors if name not in shapes]
-    unequal = [
-        f"{name} is {list(tensors[name].shape)} instead of {list(shape)}"
-        for name, shape in shapes.items()
-        if name in tensors and tuple(tensors[name].shape) != tuple(shape)
-    ]
-    found = [
-        f"{len(names)} {word}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
-        for names, word in ((missing, "missing"), (unknown, "unknown"), (unequal, "of another shape"))
-        if names
-    ]
-    if found:
-        raise UserError(
-            f"{source}: is not a file of this {what}. {'; '.join(found)}. It belongs to another model, encoder or kind "
-            "of adapter: check adapter.name_or_path."
-        )
-
-
-@torch.no_grad()
-def copy_state(parameters: Mapping[str, Tensor], tensors: StateDict) -> None:
-    """Copy checked tensors into an adapter's weights."""
-    for name, parameter in parameters.items():
-        parameter.copy_(tensors[name])
-
-
-def check_header(metadata: Mapping[str, str], expected: Mapping[str, str], *, source: str) -> None:
-    """Check what a header says against what the job says; headers without a key are accepted.
-
-    Raises:
-        UserError: they differ.
-    """
-    for key, value in expected.items():
-        if key in metadata and metadata[key] != value:
-            raise UserError(
-                f"{source}: was trained with {key.replace('_', ' ')} {metadata[key]}, and this job has {value}. "
-                "Change the job, or choose another file."
-            )
 
 
 def _as_written(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -8,9 +8,7 @@ Source: mean flow, Geng et al. 2025 (arXiv 2505.13447). The names in the file ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,31 +16,28 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.adapters.adapter import AdapterInputs
-from toolkit.adapters.files import check_header, check_state, copy_state
+from toolkit.adapters.adapter import Adapter, AdapterInputs
 from toolkit.adapters.size import TIME_CHANNELS
 from toolkit.adapters.step_ends import next_sigma
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
-from toolkit.memory.recompute import held_in_backward
-from toolkit.models.base_model import BaseModel, StateDict
-from toolkit.models.condition import Condition
+from toolkit.memory.recompute import Held
+from toolkit.models.base_model import BaseModel
 from toolkit.randomness import Draws
 
 _PREFIX = "target_timestep_embedder"
 _PERIODS = 1000  # sigma 0..1 is embedded as 0..1000, as the base embeds it
 
 
-class MeanFlowAdapter:
+class MeanFlowAdapter(Adapter):
     """`mean_flow`."""
 
-    is_unconditional_off = False
+    for_readers = frozenset({"adapter_adds_to"})
 
     def __init__(self, config: AdapterConfig, shape: ViewShape | None) -> None:
-        self.config = config
-        self._inputs: AdapterInputs | None = None
-        self._factor = 1.0
+        super().__init__(config)
+        self._inputs: Held[AdapterInputs | None] = Held(None)
 
     def attach(self, model: BaseModel, draws: Draws) -> None:
         """See Adapter.attach."""
@@ -63,19 +58,7 @@ class MeanFlowAdapter:
 
     def reading(self, inputs: AdapterInputs) -> AbstractContextManager[None]:
         """See Adapter.reading. While a sampler draws, the end of the step is that of its scheduler."""
-        return held_in_backward(partial(self._with, "_inputs", inputs))
-
-    def adapted(self, condition: Condition, inputs: AdapterInputs) -> Condition:
-        """See Adapter.adapted."""
-        return condition
-
-    def scaled(self, factor: float) -> AbstractContextManager[None]:
-        """See Adapter.scaled."""
-        return held_in_backward(partial(self._with, "_factor", self._factor * factor))
-
-    def state_dict(self) -> StateDict:
-        """See Adapter.state_dict."""
-        return {name: weight.detach() for name, weight in self.named_parameters()}
+        return self._inputs.set(inputs)
 
     def metadata(self) -> dict[str, str]:
         """See Adapter.metadata."""
@@ -85,42 +68,25 @@ class MeanFlowAdapter:
             "adapter_adds_to": "the time embedding, for the noise level at which a step ends",
         }
 
-    def load_state_dict(self, tensors: StateDict, metadata: Mapping[str, str], *, source: str) -> None:
-        """See Adapter.load_state_dict."""
-        own = dict(self.named_parameters())
-        check_header(metadata, {key: self.metadata()[key] for key in ("adapter_type", "adapter_arch")}, source=source)
-        shapes = {name: tuple(weight.shape) for name, weight in own.items()}
-        check_state(tensors, shapes, source=source, what="mean_flow adapter")
-        copy_state(own, tensors)
-
     def describe(self) -> str:
         """See Adapter.describe."""
-        count = sum(weight.numel() for _, weight in self.named_parameters())
-        return f"mean_flow adapter on the time embedding: {count / 1e6:.2f} M weights"
+        return f"mean_flow adapter on the time embedding: {self.num_weights / 1e6:.2f} M weights"
 
     def _add(self, module: nn.Module, arguments: tuple[Any, ...], embedding: Tensor) -> Tensor | None:
         """Add the embedded end of the step, [B], to the embedding of its start, [B, D]."""
-        if self._inputs is None or self._factor == 0:
+        inputs, strength = self._inputs.value, self.strength.value
+        if inputs is None or strength == 0:
             return None
-        end = self._inputs.target_sigma
+        end = inputs.target_sigma
         if end is None:
             end = next_sigma()
         if end is None:
             return None
         start: Tensor = arguments[0]
-        added = self._factor * self.embedder(end.to(embedding.device).expand(len(start)))  # [B, D]
+        added = strength * self.embedder(end.to(embedding.device).expand(len(start)))  # [B, D]
         # Time 0 is that of tokens that are not being denoised: clean references, which have no step.
         added = torch.where((start > 0).unsqueeze(1), added, 0.0)
         return embedding + added.to(embedding.dtype)
-
-    @contextmanager
-    def _with(self, attribute: str, value: Any) -> Iterator[None]:
-        before = getattr(self, attribute)
-        setattr(self, attribute, value)
-        try:
-            yield
-        finally:
-            setattr(self, attribute, before)
 
 
 class TargetEmbedder(nn.Module):

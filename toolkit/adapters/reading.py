@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import nn
 
 from toolkit.adapters.adapter import AdapterInputs
-from toolkit.memory.recompute import held_in_backward
+from toolkit.memory.recompute import Held
 from toolkit.models.base_model import BaseModel
 
 _is_unconditional: ContextVar[bool] = ContextVar("is_unconditional", default=False)
@@ -33,7 +32,7 @@ class Reading:
 
     def __init__(self, *, is_unconditional_off: bool) -> None:
         self._is_unconditional_off = is_unconditional_off
-        self._pass: _Pass | None = None
+        self._pass: Held[_Pass | None] = Held(None)
         self._noisy: Any = None
 
     def attach(self, model: BaseModel) -> None:
@@ -43,14 +42,14 @@ class Reading:
 
     def on(self, inputs: AdapterInputs) -> AbstractContextManager[None]:
         """Within the `with` block these are the inputs; also when backward recomputes what ran there."""
-        return held_in_backward(partial(self._in_force, _Pass(inputs)))
+        return self._pass.set(_Pass(inputs))
 
     @property
     def inputs(self) -> AdapterInputs | None:
         """The inputs of the current pass."""
-        if self._pass is None or (self._is_unconditional_off and _is_unconditional.get()):
+        if self._pass.value is None or (self._is_unconditional_off and _is_unconditional.get()):
             return None
-        return self._pass.inputs
+        return self._pass.value.inputs
 
     def noisy_tokens(self, num_tokens: int, *, is_joint: bool) -> slice:
         """Where the tokens of the noisy image are.
@@ -59,22 +58,15 @@ class Reading:
             num_tokens: length of the sequence.
             is_joint: whether the sequence begins with the prompt.
         """
-        assert self._pass is not None, "the adapter is on"
-        first = self._pass.num_text if is_joint else 0
-        found: slice = self._noisy(self._pass.inputs.num_noisy, num_tokens - first)
+        current = self._pass.value
+        assert current is not None, "the adapter is on"
+        first = current.num_text if is_joint else 0
+        found: slice = self._noisy(current.inputs.num_noisy, num_tokens - first)
         return slice(first + found.start, first + found.stop)
 
-    @contextmanager
-    def _in_force(self, one: _Pass) -> Iterator[None]:
-        before, self._pass = self._pass, one
-        try:
-            yield
-        finally:
-            self._pass = before
-
     def _begin(self, module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        if self._pass is not None:
-            self._pass.num_text = named["encoder_hidden_states"].shape[1]
+        if self._pass.value is not None:
+            self._pass.value.num_text = named["encoder_hidden_states"].shape[1]
 
 
 @contextmanager

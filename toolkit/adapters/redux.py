@@ -9,36 +9,31 @@ zeros would still be keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from toolkit.adapters.adapter import AdapterInputs
-from toolkit.adapters.files import check_header, check_state, copy_state
+from toolkit.adapters.adapter import Adapter, AdapterInputs
 from toolkit.adapters.size import redux_inner
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
-from toolkit.memory.recompute import held_in_backward
-from toolkit.models.base_model import BaseModel, StateDict
+from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
 
 
-class ReduxAdapter:
+class ReduxAdapter(Adapter):
     """`redux`."""
 
     is_unconditional_off = True
 
     def __init__(self, config: AdapterConfig, shape: ViewShape) -> None:
-        self.config = config
+        super().__init__(config)
         self.shape = shape
-        self._factor = 1.0
 
     def attach(self, model: BaseModel, draws: Draws) -> None:
         """See Adapter.attach. Nothing is hooked: the rows are appended to the condition."""
@@ -58,27 +53,18 @@ class ReduxAdapter:
         parts = (("redux_up", self.up), ("redux_down", self.down))
         return [(f"{prefix}.{name}", weight) for prefix, part in parts for name, weight in part.named_parameters()]
 
-    @contextmanager
-    def reading(self, inputs: AdapterInputs) -> Iterator[None]:
-        """See Adapter.reading."""
-        yield
+    def reading(self, inputs: AdapterInputs) -> AbstractContextManager[None]:
+        """See Adapter.reading. All that it does is done to the condition."""
+        return nullcontext()
 
     def adapted(self, condition: Condition, inputs: AdapterInputs) -> Condition:
         """See Adapter.adapted: the prompt's rows, then those of the image."""
-        if inputs.view is None or self._factor == 0:
+        if inputs.view is None or self.strength.value == 0:
             return condition
         embeds = condition.prompt_embeds
-        scale = self._factor * embeds.float().square().mean(dim=(1, 2), keepdim=True).sqrt()  # [B, 1, 1]
+        scale = self.strength.value * embeds.float().square().mean(dim=(1, 2), keepdim=True).sqrt()  # [B, 1, 1]
         rows = scale * self.down(functional.silu(self.up(inputs.view.float())))  # [B, M, D]
         return replace(condition, prompt_embeds=self._append(embeds, rows.to(embeds.dtype)))
-
-    def scaled(self, factor: float) -> AbstractContextManager[None]:
-        """See Adapter.scaled."""
-        return held_in_backward(partial(self._with_factor, factor))
-
-    def state_dict(self) -> StateDict:
-        """See Adapter.state_dict."""
-        return {name: weight.detach() for name, weight in self.named_parameters()}
 
     def metadata(self) -> dict[str, str]:
         """See Adapter.metadata."""
@@ -89,24 +75,6 @@ class ReduxAdapter:
             "adapter_layer": self.config.layer,
         }
 
-    def load_state_dict(self, tensors: StateDict, metadata: Mapping[str, str], *, source: str) -> None:
-        """See Adapter.load_state_dict."""
-        own = dict(self.named_parameters())
-        check_header(metadata, self.metadata(), source=source)
-        shapes = {name: tuple(weight.shape) for name, weight in own.items()}
-        check_state(tensors, shapes, source=source, what="redux adapter")
-        copy_state(own, tensors)
-
     def describe(self) -> str:
         """See Adapter.describe."""
-        count = sum(weight.numel() for _, weight in self.named_parameters())
-        return f"redux adapter, {self.shape.num_tokens} rows per image: {count / 1e6:.2f} M weights"
-
-    @contextmanager
-    def _with_factor(self, factor: float) -> Iterator[None]:
-        before = self._factor
-        self._factor = before * factor
-        try:
-            yield
-        finally:
-            self._factor = before
+        return f"redux adapter, {self.shape.num_tokens} rows per image: {self.num_weights / 1e6:.2f} M weights"

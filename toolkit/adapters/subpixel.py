@@ -8,35 +8,28 @@ Source: Li and He 2025, JiT (arXiv 2511.13720).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters.adapter import AdapterInputs
-from toolkit.adapters.files import check_header, check_state, copy_state
+from toolkit.adapters.adapter import Adapter, AdapterInputs
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
-from toolkit.memory.recompute import held_in_backward
-from toolkit.models.base_model import BaseModel, StateDict
-from toolkit.models.condition import Condition
+from toolkit.models.base_model import BaseModel
 from toolkit.randomness import Draws
 
 LEAST_SIGMA = 0.05
 
 
-class SubpixelAdapter:
+class SubpixelAdapter(Adapter):
     """`subpixel`. There is no model without it: at a strength of 0, every image is grey."""
 
-    is_unconditional_off = False
-
     def __init__(self, config: AdapterConfig, shape: ViewShape | None = None) -> None:
-        self.config = config
-        self._scale = 1.0
+        super().__init__(config)
         self._noisy: Tensor | None = None
         self._sigma: Tensor | None = None
 
@@ -78,35 +71,13 @@ class SubpixelAdapter:
         """See Adapter.reading. It reads nothing, and is never off."""
         return nullcontext()
 
-    def adapted(self, condition: Condition, inputs: AdapterInputs) -> Condition:
-        """See Adapter.adapted."""
-        return condition
-
-    def scaled(self, factor: float) -> AbstractContextManager[None]:
-        """See Adapter.scaled."""
-        return held_in_backward(partial(self._with_scale, factor))
-
-    def state_dict(self) -> StateDict:
-        """See Adapter.state_dict."""
-        return {name: weight.detach() for name, weight in self.named_parameters()}
-
     def metadata(self) -> dict[str, str]:
         """See Adapter.metadata."""
         return {"adapter_type": self.config.type, "adapter_arch": self.arch, "adapter_prediction": "clean image"}
 
-    def load_state_dict(self, tensors: StateDict, metadata: Mapping[str, str], *, source: str) -> None:
-        """See Adapter.load_state_dict."""
-        own = dict(self.named_parameters())
-        check_header(metadata, self.metadata(), source=source)
-        check_state(
-            tensors, {name: tuple(weight.shape) for name, weight in own.items()}, source=source, what="subpixel"
-        )
-        copy_state(own, tensors)
-
     def describe(self) -> str:
         """See Adapter.describe."""
-        count = sum(weight.numel() for _, weight in self.named_parameters())
-        return f"subpixel adapter, a new first and last layer for pixels: {count / 1e6:.2f} M weights"
+        return f"subpixel adapter, a new first and last layer for pixels: {self.num_weights / 1e6:.2f} M weights"
 
     def _take_input(self, module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         self._noisy, self._sigma = named["hidden_states"].float(), named["timestep"].float()
@@ -117,15 +88,7 @@ class SubpixelAdapter:
             "the transformer runs its first layer before its last"
         )
         sigma = self._sigma.clamp(min=LEAST_SIGMA).view(-1, 1, 1)
-        return (self._noisy - self._scale * clean.float()) / sigma
-
-    @contextmanager
-    def _with_scale(self, factor: float) -> Iterator[None]:
-        before, self._scale = self._scale, self._scale * factor
-        try:
-            yield
-        finally:
-            self._scale = before
+        return (self._noisy - self.strength.value * clean.float()) / sigma
 
 
 def _linear(inputs: int, outputs: int, draws: Draws, device: torch.device) -> nn.Linear:

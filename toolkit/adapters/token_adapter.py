@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters.adapter import AdapterInputs
+from toolkit.adapters.adapter import Adapter, AdapterInputs
 from toolkit.adapters.attention import DecoupledAttention
-from toolkit.adapters.files import check_header, check_state, copy_state
 from toolkit.adapters.reading import Reading
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
-from toolkit.memory.recompute import held_in_backward
-from toolkit.models.base_model import BaseModel, StateDict
-from toolkit.models.condition import Condition
+from toolkit.memory.recompute import Held
+from toolkit.models.base_model import BaseModel
 from toolkit.models.sites import AttentionSite
 from toolkit.randomness import Draws
 
@@ -41,7 +38,7 @@ class FileNames:
     norm: str
 
 
-class TokenAdapter:
+class TokenAdapter(Adapter):
     """Decoupled attention to tokens that a projector makes of an image's features.
 
     Args:
@@ -53,14 +50,15 @@ class TokenAdapter:
     """
 
     is_unconditional_off = True
+    for_readers = frozenset({"adapter_queries"})
 
     def __init__(self, config: AdapterConfig, projector: Callable[..., Any], *, names: FileNames, encoder: str) -> None:
-        self.config = config
+        super().__init__(config)
         self._make_projector = projector
         self.names = names
         self.encoder = encoder
         self._reading = Reading(is_unconditional_off=self.is_unconditional_off)
-        self._tokens: Tensor | None = None
+        self._tokens: Held[Tensor | None] = Held(None)
 
     def attach(self, model: BaseModel, draws: Draws) -> None:
         """See Adapter.attach."""
@@ -72,7 +70,7 @@ class TokenAdapter:
         width = self.projector.width
         self.attention = DecoupledAttention(sites, self._reading, width=width, draws=draws, device=model.device)
         self._reading.attach(model)
-        self.attention.attach(self._current_tokens)
+        self.attention.attach(self._current)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See Adapter.named_parameters."""
@@ -91,20 +89,8 @@ class TokenAdapter:
             yield
             return
         tokens = self.projector(inputs.view.float())  # [B, N, width]
-        with held_in_backward(partial(self._with_tokens, tokens)), self._reading.on(inputs):
+        with self._tokens.set(tokens), self._reading.on(inputs):
             yield
-
-    def adapted(self, condition: Condition, inputs: AdapterInputs) -> Condition:
-        """See Adapter.adapted."""
-        return condition
-
-    def scaled(self, factor: float) -> AbstractContextManager[None]:
-        """See Adapter.scaled."""
-        return held_in_backward(partial(self._with_scale, factor))
-
-    def state_dict(self) -> StateDict:
-        """See Adapter.state_dict."""
-        return {name: weight.detach() for name, weight in self.named_parameters()}
 
     def metadata(self) -> dict[str, str]:
         """See Adapter.metadata."""
@@ -117,46 +103,15 @@ class TokenAdapter:
             "adapter_queries": "noisy image tokens, after the norm, before position embedding",
         }
 
-    def load_state_dict(self, tensors: StateDict, metadata: Mapping[str, str], *, source: str) -> None:
-        """See Adapter.load_state_dict."""
-        own = dict(self.named_parameters())
-        check_header(metadata, {key: self.metadata()[key] for key in _MUST_MATCH}, source=source)
-        check_state(
-            tensors, {name: tuple(weight.shape) for name, weight in own.items()}, source=source, what=self._what()
-        )
-        copy_state(own, tensors)
-
     def describe(self) -> str:
         """See Adapter.describe."""
-        count = sum(weight.numel() for _, weight in self.named_parameters())
-        return f"{self._what()} on {len(self.attention.layers)} attention layers: {count / 1e6:.2f} M weights"
+        layers = len(self.attention.layers)
+        return f"{self.config.type} adapter on {layers} attention layers: {self.num_weights / 1e6:.2f} M weights"
 
-    def _what(self) -> str:
-        return f"{self.config.type} adapter"
-
-    def _current_tokens(self) -> Tensor:
-        assert self._tokens is not None, "the adapter is on"
-        return self._tokens
-
-    @contextmanager
-    def _with_tokens(self, tokens: Tensor) -> Iterator[None]:
-        before, self._tokens = self._tokens, tokens
-        try:
-            yield
-        finally:
-            self._tokens = before
-
-    @contextmanager
-    def _with_scale(self, factor: float) -> Iterator[None]:
-        before = self.attention.scale
-        self.attention.scale = before * factor
-        try:
-            yield
-        finally:
-            self.attention.scale = before
-
-
-_MUST_MATCH = ("adapter_type", "adapter_arch", "adapter_encoder", "adapter_layer", "adapter_blocks")
+    def _current(self) -> tuple[Tensor, float]:
+        """The tokens of the current pass, and how much they count."""
+        assert self._tokens.value is not None, "the adapter is on"
+        return self._tokens.value, self.strength.value
 
 
 def chosen_sites(model: BaseModel, config: AdapterConfig) -> Sequence[AttentionSite]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+T = TypeVar("T")
 Setting = Callable[[], AbstractContextManager[None]]
 
 _settings: ContextVar[tuple[Setting, ...]] = ContextVar("settings", default=())
@@ -28,6 +30,29 @@ def held_in_backward(setting: Setting) -> Iterator[None]:
             yield
     finally:
         _settings.reset(token)
+
+
+class Held(Generic[T]):
+    """A value that a `with` block sets, and sets again when backward recomputes what ran there.
+
+    Attributes:
+        value: the value now.
+    """
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def set(self, value: T) -> AbstractContextManager[None]:
+        """For the length of a `with` block this is the value."""
+        return held_in_backward(partial(self._in_force, value))
+
+    @contextmanager
+    def _in_force(self, value: T) -> Iterator[None]:
+        before, self.value = self.value, value
+        try:
+            yield
+        finally:
+            self.value = before
 
 
 def checkpointed(block: nn.Module, *arguments: Any) -> Any:

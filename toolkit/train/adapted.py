@@ -74,12 +74,9 @@ class AdaptedWeights:
             files += self.network.save(base.with_name(f"{job}_LoRA{step}"), dtype=dtype, metadata=metadata)
         return tuple(files)
 
-    @contextmanager
-    def multiplied(self, factor: float) -> Iterator[None]:
+    def multiplied(self, factor: float) -> AbstractContextManager[None]:
         """See TrainableWeights."""
-        network: AbstractContextManager[None] = self.network.multiplied(factor) if self.network else nullcontext()
-        with network, self.adapters.scaled(factor):
-            yield
+        return self.sampled(factor, factor)
 
     @contextmanager
     def sampled(self, network: float, adapters: float) -> Iterator[None]:

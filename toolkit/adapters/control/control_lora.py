@@ -10,40 +10,33 @@ Source: Black Forest Labs' FLUX.1 Canny and Depth LoRAs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.adapters.adapter import AdapterInputs
+from toolkit.adapters.adapter import Adapter, AdapterInputs
 from toolkit.adapters.control.files import read_columns, write_columns
-from toolkit.adapters.files import check_header
 from toolkit.adapters.reading import Reading
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
-from toolkit.memory.recompute import held_in_backward
 from toolkit.models.base_model import BaseModel, StateDict
-from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
 
 MASK_CELL_PX = 8
 """Side of the square of pixels that one value of a mask stands for."""
 
 
-class ControlLoraAdapter:
+class ControlLoraAdapter(Adapter):
     """`control_lora`."""
 
-    is_unconditional_off = False
-
     def __init__(self, config: AdapterConfig, shape: ViewShape | None = None) -> None:
-        self.config = config
+        super().__init__(config)
         self._reading = Reading(is_unconditional_off=self.is_unconditional_off)
-        self._scale = 1.0
 
     def attach(self, model: BaseModel, draws: Draws) -> None:
         """See Adapter.attach."""
@@ -75,14 +68,6 @@ class ControlLoraAdapter:
         with self._reading.on(inputs):
             yield
 
-    def adapted(self, condition: Condition, inputs: AdapterInputs) -> Condition:
-        """See Adapter.adapted."""
-        return condition
-
-    def scaled(self, factor: float) -> AbstractContextManager[None]:
-        """See Adapter.scaled."""
-        return held_in_backward(partial(self._with_scale, factor))
-
     def state_dict(self) -> StateDict:
         """See Adapter.state_dict."""
         return write_columns(self.columns.detach(), self.model)
@@ -96,9 +81,8 @@ class ControlLoraAdapter:
             "adapter_inpainting_input": str(self.config.has_inpainting_input).lower(),
         }
 
-    def load_state_dict(self, tensors: StateDict, metadata: Mapping[str, str], *, source: str) -> None:
-        """See Adapter.load_state_dict. Also reads the columns alone, as ai-toolkit writes them."""
-        check_header(metadata, self.metadata(), source=source)
+    def restore(self, tensors: StateDict, *, source: str) -> None:
+        """See Adapter.restore. Also reads the columns alone, as ai-toolkit writes them."""
         columns = read_columns(tensors, self.model, like=self.columns, source=source)
         with torch.no_grad():
             self.columns.copy_(columns)
@@ -108,21 +92,13 @@ class ControlLoraAdapter:
         pictures = self.config.num_control_images
         what = f"{pictures} control picture{'s' if pictures > 1 else ''}"
         mask = ", of which one has a mask" if self.config.has_inpainting_input else ""
-        return f"control_lora adapter for {what}{mask}: {self.columns.numel() / 1e6:.2f} M weights"
+        return f"control_lora adapter for {what}{mask}: {self.num_weights / 1e6:.2f} M weights"
 
     def _add(self, module: nn.Module, arguments: tuple[Any, ...], embedded: Tensor) -> Tensor | None:
         inputs = self._reading.inputs
         if inputs is None or inputs.control is None:
             return None
         tokens = self.model.tokens_of(inputs.control.to(embedded.device, self.columns.dtype))  # [B, S, new channels]
-        added = self._scale * functional.linear(tokens, self.columns)
+        added = self.strength.value * functional.linear(tokens, self.columns)
         noisy = self._reading.noisy_tokens(embedded.shape[1], is_joint=False)
         return embedded + functional.pad(added.to(embedded.dtype), (0, 0, noisy.start, embedded.shape[1] - noisy.stop))
-
-    @contextmanager
-    def _with_scale(self, factor: float) -> Iterator[None]:
-        before, self._scale = self._scale, self._scale * factor
-        try:
-            yield
-        finally:
-            self._scale = before
