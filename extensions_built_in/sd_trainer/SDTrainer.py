@@ -9,10 +9,10 @@ import torch
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
 from toolkit.adapters.files import load_adapter
 from toolkit.config import NetworkConfig
+from toolkit.encode.vision import view_shape
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.choices import NETWORKS
-from toolkit.plan.adapters import shape_of
 from toolkit.randomness import Draws
 from toolkit.train.adapted import AdaptedWeights, NamedAdapter
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
@@ -51,7 +51,7 @@ class SDTrainer(BaseSDTrainProcess):
         suffixes = Counter(config.choice.suffix for config in configs)
         named = []
         for index, config in enumerate(configs):
-            adapter = config.choice.load()(config, shape_of(config))
+            adapter = config.choice.load()(config, view_shape(config))
             adapter.attach(model, draws)
             if config.name_or_path is not None:
                 load_adapter(config.name_or_path, adapter)

@@ -68,7 +68,8 @@ def check_disk(
     """
     texts, shape = needs.caption_folders, card.prompt_embeds_shape
     num_parameters = card.num_parameters if num_weights is None else num_weights
-    checkpoints = _checkpoint_bytes(config, card, num_parameters, lora_sides=lora_sides)
+    adapters = count_weights(config.adapter, card, encoders)
+    checkpoints = _checkpoint_bytes(config, num_parameters, num_adapter_weights=adapters, lora_sides=lora_sides)
     check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
     sizes = {
         "checkpoints": checkpoints,
@@ -99,10 +100,14 @@ def _retention(save: SaveConfig) -> str:
 
 
 def _checkpoint_bytes(
-    config: TrainingProcessConfig, card: ModelCard, num_parameters: int, *, lora_sides: tuple[int, ...] | None
+    config: TrainingProcessConfig,
+    num_parameters: int,
+    *,
+    num_adapter_weights: int,
+    lora_sides: tuple[int, ...] | None,
 ) -> int:
     train, save, network = config.train, config.save, config.network
-    num_trained = count_weights(config.adapter, card)
+    num_trained = num_adapter_weights
     if network is not None and lora_sides is not None:
         num_trained += network.linear * sum(lora_sides)
     elif network is not None or train.full_finetune:

@@ -63,6 +63,6 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         device=device,
         vram_gb=start.vram_gb,
         assistant_parameters=model.num_assistant_weights,
-        adapter_parameters=count_weights(start.training.adapter, card),
+        adapter_parameters=count_weights(start.training.adapter, card, checked.encoders),
         lora_sides=model.lora_sides,
     )

@@ -187,15 +187,6 @@ def view_shape(config: AdapterConfig) -> ViewShape | None:
     return encoder.shape(encoder.files())
 
 
-def local_view_shape(config: AdapterConfig) -> ViewShape | None:
-    """Like `view_shape`, but offline; None also if the encoder is not on this machine."""
-    if config.choice.reads != "view":
-        return None
-    encoder = encoder_of(config)
-    files = encoder.local_files()
-    return None if files is None else encoder.shape(files)
-
-
 def check_encoder(encoder: VisionEncoder) -> EncoderFacts | None:
     """Check an encoder's configuration and the headers of its weights; None if they are not on this machine.
 

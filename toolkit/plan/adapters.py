@@ -1,35 +1,30 @@
-"""What the adapters of a job read and how large they are; readable without torch."""
+"""How large the adapters of a job are; readable without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from toolkit.adapters.view_shape import ViewShape
 from toolkit.cards import ModelCard
 from toolkit.config import AdapterConfig
-from toolkit.encode.vision import local_view_shape, view_shape
+from toolkit.encode.vision import EncoderFacts, VisionEncoder, encoder_of
 
 
-def shape_of(config: AdapterConfig) -> ViewShape | None:
-    """The size of what an adapter's vision encoder makes of an image; None if it reads none.
-
-    Raises:
-        UserError: the encoder is missing, or is not one.
-    """
-    return view_shape(config)
-
-
-def count_weights(configs: Iterable[AdapterConfig], card: ModelCard) -> int:
+def count_weights(
+    configs: Iterable[AdapterConfig], card: ModelCard, encoders: Mapping[VisionEncoder, EncoderFacts]
+) -> int:
     """Number of weights of all adapters, but for those whose vision encoder is not on this machine yet.
 
-    Raises:
-        UserError: see `shape_of`.
+    Args:
+        configs: the job's adapters.
+        card: card of the run's model.
+        encoders: the vision encoders that are on this machine.
     """
     if card.size is None:
         return 0
-    shapes = [(config, local_view_shape(config)) for config in configs]
-    return sum(
-        config.choice.count(config, card, shape)
-        for config, shape in shapes
-        if shape is not None or config.choice.reads != "view"
-    )
+    total = 0
+    for config in configs:
+        if config.choice.reads != "view":
+            total += config.choice.count(config, card, None)
+        elif (facts := encoders.get(encoder_of(config))) is not None:
+            total += config.choice.count(config, card, facts.shape)
+    return total
