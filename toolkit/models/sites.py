@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,7 +14,6 @@ class AttentionSite:
     """One attention layer.
 
     Attributes:
-        name: dotted name of the layer in the model.
         query: module whose output is the query of every head before position embedding, [B, tokens, heads, head size].
         output: module whose input begins with the attention's output, [B, tokens, heads * head size (+ more)].
         num_heads, head_size: sizes of the query.
@@ -21,13 +21,24 @@ class AttentionSite:
         is_double: whether prompt and image have weights of their own in this block.
     """
 
-    name: str
     query: nn.Module
     output: nn.Module
     num_heads: int
     head_size: int
     is_joint: bool
     is_double: bool
+
+
+def site_of(attention: Any, output: nn.Module, *, is_double: bool) -> AttentionSite:
+    """The site of an attention layer of diffusers' FLUX classes; in single blocks, prompt and image are joint."""
+    return AttentionSite(
+        query=attention.norm_q,
+        output=output,
+        num_heads=attention.inner_dim // attention.head_dim,
+        head_size=attention.head_dim,
+        is_joint=not is_double,
+        is_double=is_double,
+    )
 
 
 @dataclass(frozen=True, eq=False)

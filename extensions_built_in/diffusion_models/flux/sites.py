@@ -6,19 +6,15 @@ from typing import Any
 
 import torch
 
-from toolkit.models.sites import AttentionSite, Ends
+from toolkit.models.sites import AttentionSite, Ends, site_of
 
 
 def attention_sites(transformer: Any) -> list[AttentionSite]:
     """The attention layers of all blocks: the double blocks first, whose image stream has its own, then the single."""
-    double = [
-        _site(f"transformer_blocks.{index}.attn", block.attn, block.attn.to_out[0], is_double=True)
-        for index, block in enumerate(transformer.transformer_blocks)
-    ]
-    single = [
-        _site(f"single_transformer_blocks.{index}.attn", block.attn, block.proj_out, is_double=False)
-        for index, block in enumerate(transformer.single_transformer_blocks)
-    ]
+    blocks, singles = transformer.transformer_blocks, transformer.single_transformer_blocks
+    double = [site_of(block.attn, block.attn.to_out[0], is_double=True) for block in blocks]
+    # The output layer of a single block also takes the MLP's hidden state, after the attention's output.
+    single = [site_of(block.attn, block.proj_out, is_double=False) for block in singles]
     return double + single
 
 
@@ -33,17 +29,4 @@ def ends(transformer: Any) -> Ends:
         prompt_width=transformer.config.joint_attention_dim,
         # CLIP's vector is the last row
         append_rows=lambda embeds, rows: torch.cat([embeds[:, :-1], rows, embeds[:, -1:]], dim=1),
-    )
-
-
-def _site(name: str, attention: Any, output: Any, *, is_double: bool) -> AttentionSite:
-    # In single blocks the output layer also takes the MLP's hidden state, after the attention's output.
-    return AttentionSite(
-        name=name,
-        query=attention.norm_q,
-        output=output,
-        num_heads=attention.inner_dim // attention.head_dim,
-        head_size=attention.head_dim,
-        is_joint=not is_double,
-        is_double=is_double,
     )

@@ -223,11 +223,13 @@ class Flux2Model(PublishedModel):
 
     @cached_property
     def _scheduler(self) -> Any:
+        return self._load_scheduler()
+
+    def _load_scheduler(self) -> Any:
         return self.sources.load_scheduler(released_files.SCHEDULER)
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        scheduler = self.sources.load_scheduler(released_files.SCHEDULER)
-        return {"scheduler": scheduler, "vae": self.vae, "text_encoder": None, "tokenizer": None}
+        return {"scheduler": self._load_scheduler(), "vae": self.vae, "text_encoder": None, "tokenizer": None}
 
     @property
     def _text_width(self) -> int | None:
