@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
@@ -85,20 +86,45 @@ def match_folder(
 
     Ambiguous files are problems; missing ones, too, unless the dataset allows them.
     """
+    if not dataset.allow_missing_control:
+        lacking = partial(_what_is_missing, folder=folder, what=what)
+        return one_each(dataset, folder, images, findings, several=f"{what}s", lacking=lacking)[0]
+    found, missing = one_each(dataset, folder, images, findings, several=f"{what}s")
+    findings.notice(dataset.folder_path, f"without a {what} in {folder}", missing)
+    return found
+
+
+def one_each(
+    dataset: DatasetConfig,
+    folder: Path,
+    images: Sequence[Path],
+    findings: Findings,
+    *,
+    several: str,
+    lacking: Callable[[Path], str] | None = None,
+) -> tuple[dict[Path, Path], list[Path]]:
+    """The file in a folder that is named like each image, and the images without one; more than one is a problem.
+
+    Args:
+        dataset: the dataset of the images.
+        folder: the folder of the files.
+        images: the images.
+        findings: gets the problems.
+        several: what more than one of them is called, such as `references`.
+        lacking: what is wrong with an image without one; None if nothing is.
+    """
     found, missing = {}, []
     for image, candidates in named_alike(folder, images, dataset.folder_path, findings).items():
         if len(candidates) > 1:
             names = ", ".join(str(path.relative_to(folder)) for path in candidates)
-            findings.problem(image, f"has several {what}s in {folder}: {names}. Keep one")
+            findings.problem(image, f"has several {several} in {folder}: {names}. Keep one")
         elif candidates:
             found[image] = candidates[0]
         else:
             missing.append(image)
-            if not dataset.allow_missing_control:
-                findings.problem(image, _what_is_missing(image, folder, what))
-    if dataset.allow_missing_control:
-        findings.notice(dataset.folder_path, f"without a {what} in {folder}", missing)
-    return found
+            if lacking is not None:
+                findings.problem(image, lacking(image))
+    return found, missing
 
 
 def named_alike(folder: Path, images: Sequence[Path], root: Path, findings: Findings) -> dict[Path, list[Path]]:
@@ -132,6 +158,39 @@ def usable_references(
 
     With `skip_unreadable`, images with an unreadable reference are left out with a notice instead.
     """
+
+    def problem_of(info: ImageInfo) -> str | None:
+        return reference_problem((info.width, info.height), limits)
+
+    return usable_files(
+        dataset, matched, inspected, findings, problem_of=problem_of, one="a reference", all_="references"
+    )
+
+
+def usable_files(
+    dataset: DatasetConfig,
+    matched: Mapping[Path, Sequence[Path]],
+    inspected: Inspected,
+    findings: Findings,
+    *,
+    problem_of: Callable[[ImageInfo], str | None],
+    one: str,
+    all_: str,
+    is_reported: bool = True,
+) -> dict[Path, tuple[tuple[Path, ImageInfo], ...]]:
+    """The measured files of each image whose files can all be used; the rest is reported as problems.
+
+    With `skip_unreadable`, images with an unreadable file are left out with a notice instead.
+
+    Args:
+        dataset: the dataset of the images.
+        matched: the files of each image.
+        inspected: what is known of each file.
+        findings: gets problems and notices.
+        problem_of: why a readable file cannot be used; None if it can.
+        one, all_: what one file and all files of an image are called in messages.
+        is_reported: whether unreadable files are reported here.
+    """
     usable: dict[Path, tuple[tuple[Path, ImageInfo], ...]] = {}
     skipped = []
     for image, paths in matched.items():
@@ -143,14 +202,14 @@ def usable_references(
     for path in dict.fromkeys(path for paths in matched.values() for path in paths):
         info = inspected[path]
         if isinstance(info, ImageInfo):
-            if what := reference_problem((info.width, info.height), limits):
+            if what := problem_of(info):
                 findings.problem(path, what)
-        elif not dataset.skip_unreadable:
+        elif is_reported and not dataset.skip_unreadable:
             findings.problem(path, f"cannot be read: {info}. Repair or remove it, or set `skip_unreadable: true`")
-    if dataset.skip_unreadable:
-        findings.notice(dataset.folder_path, "skipped because a reference cannot be read", skipped)
+    if is_reported and dataset.skip_unreadable:
+        findings.notice(dataset.folder_path, f"skipped because {one} cannot be read", skipped)
         if skipped and not usable:
-            findings.problem(dataset.folder_path, "contains no image whose references can be read")
+            findings.problem(dataset.folder_path, f"contains no image whose {all_} can be read")
     return usable
 
 

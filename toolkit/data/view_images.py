@@ -8,7 +8,7 @@ from pathlib import Path
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.examples import ViewImage
 from toolkit.data.image_files import ImageError, ImageInfo
-from toolkit.data.references import looked_for, named_alike
+from toolkit.data.references import looked_for, one_each, usable_files
 from toolkit.data.scan_result import Findings
 
 MIN_SIDE_PX = 8  # of less an encoder sees one colour
@@ -33,16 +33,11 @@ def match_views(dataset: DatasetConfig, images: Sequence[Path], findings: Findin
     folder = dataset.clip_image_path
     if folder is None:
         return {}
-    found = {}
-    for image, candidates in named_alike(folder, images, dataset.folder_path, findings).items():
-        if len(candidates) > 1:
-            names = ", ".join(str(path.relative_to(folder)) for path in candidates)
-            findings.problem(image, f"has several images for the adapter in {folder}: {names}. Keep one")
-        elif candidates:
-            found[image] = candidates[0]
-        else:
-            findings.problem(image, f"has no image for the adapter in {folder} ({looked_for(image)}). Add it")
-    return found
+
+    def lacking(image: Path) -> str:
+        return f"has no image for the adapter in {folder} ({looked_for(image)}). Add it"
+
+    return one_each(dataset, folder, images, findings, several="images for the adapter", lacking=lacking)[0]
 
 
 def usable_views(
@@ -55,26 +50,17 @@ def usable_views(
 
     With `skip_unreadable`, images whose counterpart is unreadable are left out with a notice instead.
     """
-    usable: dict[Path, tuple[Path, ImageInfo]] = {}
-    skipped = []
-    for image, path in matched.items():
-        info = inspected[path]
-        if isinstance(info, ImageInfo):
-            usable[image] = (path, info)
-        else:
-            skipped.append(image)
-    for path in dict.fromkeys(matched.values()):
-        info = inspected[path]
-        if isinstance(info, ImageInfo):
-            if what := view_problem(info):
-                findings.problem(path, what)
-        elif not dataset.skip_unreadable and not dataset.sees_itself:  # the image itself is reported as such
-            findings.problem(path, f"cannot be read: {info}. Repair or remove it, or set `skip_unreadable: true`")
-    if dataset.skip_unreadable and not dataset.sees_itself:
-        findings.notice(dataset.folder_path, "skipped because the image for the adapter cannot be read", skipped)
-        if skipped and not usable:
-            findings.problem(dataset.folder_path, "contains no image whose image for the adapter can be read")
-    return usable
+    usable = usable_files(
+        dataset,
+        {image: (path,) for image, path in matched.items()},
+        inspected,
+        findings,
+        problem_of=view_problem,
+        one="the image for the adapter",
+        all_="image for the adapter",
+        is_reported=not dataset.sees_itself,  # the image itself is reported as such
+    )
+    return {image: files[0] for image, files in usable.items()}
 
 
 def view_problem(info: ImageInfo) -> str | None:
