@@ -9,11 +9,9 @@ so the adapter reads its input instead of guessing. Exit code 0 on PASS, 1 on FA
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +22,9 @@ from scripts.flux2_tiny.adapter_data import AdapterExample, held_out_examples
 from scripts.flux2_tiny.adapters.tasks import TASKS, Task
 from scripts.flux2_tiny.adapters.trained_job import TrainedJob, load_trained_job
 from scripts.flux2_tiny.grid import Row, picture_grid
-from scripts.flux2_tiny.proof import NUM_SHOWN, SEED
+from scripts.flux2_tiny.proof import NUM_SHOWN, SEED, proof_parser, run_proof
 from toolkit.errors import UserError
-from toolkit.files import whole_file, write_json
+from toolkit.files import whole_file
 
 Pictures = Sequence[NDArray[np.uint8]]
 
@@ -96,25 +94,17 @@ def others(examples: Sequence[AdapterExample]) -> list[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.flux2_tiny.adapter_proof",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("output_folder", type=Path, help="the run's output folder, with its final files")
+    parser = proof_parser("adapter_proof", __doc__, folder="the run's output folder, with its final files")
     parser.add_argument("--pictures", type=int, default=48, help="number of images of each kind (default: %(default)s)")
     options = parser.parse_args(arguments)
     folder: Path = options.output_folder.resolve()
-    grid, started = folder / "samples" / "adapter_proof.jpg", time.monotonic()
-    try:
-        proof = prove_adapter(load_trained_job(folder), num_pictures=options.pictures, grid=grid)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    write_json(folder / "adapter_proof.json", {**asdict(proof), "passed": proof.passed})
-    print(report(proof))
-    print(f"Measured in {time.monotonic() - started:.0f} s. All ways side by side: {grid}")
-    return 0 if proof.passed else 1
+    grid = folder / "samples" / "adapter_proof.jpg"
+    return run_proof(
+        lambda: prove_adapter(load_trained_job(folder), num_pictures=options.pictures, grid=grid),
+        record=folder / "adapter_proof.json",
+        report=report,
+        closing=f" All ways side by side: {grid}",
+    )
 
 
 def report(proof: AdapterProof) -> str:

@@ -9,11 +9,9 @@ on FAIL, 2 if there is nothing to prove.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,10 @@ from PIL import Image
 from scripts.flux2_tiny.draw import draw_edits, load_pipeline
 from scripts.flux2_tiny.edits import EDIT_PROMPT, edit_scenes, render_edit, shows_edit
 from scripts.flux2_tiny.grid import Row, picture_grid
-from scripts.flux2_tiny.proof import NUM_SHOWN, SEED, TINY_MODEL
+from scripts.flux2_tiny.proof import NUM_SHOWN, SEED, TINY_MODEL, proof_parser, run_proof
 from scripts.flux2_tiny.world import Scene
 from toolkit.errors import UserError
-from toolkit.files import whole_file, write_json
+from toolkit.files import whole_file
 
 MAX_BEFORE = 0.05
 MIN_AFTER = 0.60
@@ -84,27 +82,18 @@ def prove_edit(lora: Path, *, model: Path, num_pictures: int, grid: Path) -> Edi
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.flux2_tiny.edit_proof",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("output_folder", type=Path, help="the run's output folder, with <its name>.safetensors")
+    parser = proof_parser("edit_proof", __doc__, folder="the run's output folder, with <its name>.safetensors")
     parser.add_argument("--model", type=Path, default=TINY_MODEL, help="the tiny FLUX.2 (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=32, help="number of images to edit (default: %(default)s)")
     options = parser.parse_args(arguments)
     folder: Path = options.output_folder.resolve()
     lora, grid = folder / f"{folder.name}.safetensors", folder / "samples" / "edit_proof.jpg"
-    started = time.monotonic()
-    try:
-        proof = prove_edit(lora, model=options.model, num_pictures=options.pictures, grid=grid)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    write_json(folder / "edit_proof.json", {**asdict(proof), "passed": proof.passed})
-    print(report(proof))
-    print(f"Measured in {time.monotonic() - started:.0f} s. Before and after: {grid}")
-    return 0 if proof.passed else 1
+    return run_proof(
+        lambda: prove_edit(lora, model=options.model, num_pictures=options.pictures, grid=grid),
+        record=folder / "edit_proof.json",
+        report=report,
+        closing=f" Before and after: {grid}",
+    )
 
 
 def report(proof: EditProof) -> str:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,33 +87,69 @@ def prove(lora: Path, *, model: Path, num_prompts: int, grid: Path) -> Proof:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.flux2_tiny.proof",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("output_folder", type=Path, help="the run's output folder, with <its name>.safetensors")
+    parser = proof_parser("proof", __doc__, folder="the run's output folder, with <its name>.safetensors")
     parser.add_argument("--model", type=Path, default=TINY_MODEL, help="the tiny FLUX.2 (default: %(default)s)")
     parser.add_argument("--prompts", type=int, default=32, help="number of prompts of each kind (default: %(default)s)")
     options = parser.parse_args(arguments)
     folder: Path = options.output_folder.resolve()
     lora, grid = folder / f"{folder.name}.safetensors", folder / "samples" / "proof.jpg"
+    files = {
+        "LoRA": lora,
+        "Samples while training": folder / "samples" / "grid.jpg",
+        "Before and after": grid,
+        "Log": folder / "events.jsonl",
+    }
+    return run_proof(
+        lambda: prove(lora, model=options.model, num_prompts=options.prompts, grid=grid),
+        record=folder / "proof.json",
+        report=report,
+        closing="\n\n" + "\n".join(f"{label + ':':24}{path}" for label, path in files.items()),
+    )
+
+
+def proof_parser(module: str, about: str | None, *, folder: str) -> argparse.ArgumentParser:
+    """The command line of a proof: an output folder, to which more can be added.
+
+    Args:
+        module: name of the proof's module, below this package.
+        about: its docstring.
+        folder: help for the folder.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m scripts.flux2_tiny.{module}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output_folder", type=Path, help=folder)
+    return parser
+
+
+def run_proof(
+    measure: Callable[[], Any],
+    *,
+    record: Path,
+    report: Callable[[Any], str],
+    closing: str,
+    derived: Sequence[str] = ("passed",),
+) -> int:
+    """Measure a proof, keep it, and print it. Returns the exit code: 0 if it passed, 1 if not, 2 without anything.
+
+    Args:
+        measure: makes the proof, a dataclass with `passed`.
+        record: JSON file for its figures.
+        report: the proof as text.
+        closing: text after the time that it took.
+        derived: properties that stand in the file too.
+    """
     started = time.monotonic()
     try:
-        proof = prove(lora, model=options.model, num_prompts=options.prompts, grid=grid)
+        proof = measure()
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    write_json(folder / "proof.json", {**asdict(proof), "passed": proof.passed})
+    write_json(record, {**asdict(proof), **{name: getattr(proof, name) for name in derived}})
     print(report(proof))
-    print(f"Measured in {time.monotonic() - started:.0f} s.\n")
-    for label, path in (
-        ("LoRA", lora),
-        ("Samples while training", folder / "samples" / "grid.jpg"),
-        ("Before and after", grid),
-        ("Log", folder / "events.jsonl"),
-    ):
-        print(f"{label + ':':24}{path}")
+    print(f"Measured in {time.monotonic() - started:.0f} s.{closing}")
     return 0 if proof.passed else 1
 
 

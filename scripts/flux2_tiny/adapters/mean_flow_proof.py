@@ -9,12 +9,10 @@ PASS, 1 on FAIL, 2 if there is nothing to prove.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from torch import Tensor
 
 from scripts.flux2_tiny.dataset import held_out_scenes
 from scripts.flux2_tiny.draw import load_pipeline
-from scripts.flux2_tiny.proof import SEED, TINY_MODEL
+from scripts.flux2_tiny.proof import SEED, TINY_MODEL, proof_parser, run_proof
 from scripts.flux2_tiny.text import MAX_LENGTH
 from scripts.flux2_tiny.world import SIZE_PX
 from toolkit.adapters.adapter_set import AdapterSet
@@ -31,7 +29,6 @@ from toolkit.adapters.choices import ADAPTERS
 from toolkit.adapters.files import load_adapter
 from toolkit.config import AdapterConfig, ModelConfig
 from toolkit.errors import UserError
-from toolkit.files import write_json
 from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
 from toolkit.util.get_model import get_model_class
@@ -155,27 +152,19 @@ def distance(latents: Tensor, others: Tensor) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.flux2_tiny.adapters.mean_flow_proof",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("output_folder", type=Path, help="the run's output folder")
+    parser = proof_parser("adapters.mean_flow_proof", __doc__, folder="the run's output folder")
     parser.add_argument("--model", type=Path, default=TINY_MODEL, help="the tiny FLUX.2 (default: %(default)s)")
     parser.add_argument("--prompts", type=int, default=48, help="number of prompts (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=NUM_STEPS, help="number of steps (default: %(default)s)")
     options = parser.parse_args(arguments)
     folder: Path = options.output_folder.resolve()
-    started = time.monotonic()
-    try:
-        proof = prove_mean_flow(folder, model=options.model, num_prompts=options.prompts, num_steps=options.steps)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    write_json(folder / "mean_flow_proof.json", {**asdict(proof), "ratio": proof.ratio, "passed": proof.passed})
-    print(report(proof))
-    print(f"Measured in {time.monotonic() - started:.0f} s.")
-    return 0 if proof.passed else 1
+    return run_proof(
+        lambda: prove_mean_flow(folder, model=options.model, num_prompts=options.prompts, num_steps=options.steps),
+        record=folder / "mean_flow_proof.json",
+        report=report,
+        closing="",
+        derived=("ratio", "passed"),
+    )
 
 
 def report(proof: MeanFlowProof) -> str:
