@@ -26,6 +26,7 @@ from fastapi.testclient import TestClient
 from tests.ui.server.conftest import ROOT, SCRIPTED, TOKEN, job_text, options_for, wait_for
 from toolkit.output.run_record import read_runs
 from ui.server.app import create_app
+from ui.server.jobs.launch import read_launch
 from ui.server.store import Entry, Store
 
 KILLS = 10 if "TORTURE" not in os.environ else max(1, round(100 * float(os.environ["TORTURE"])))
@@ -185,6 +186,25 @@ def test_jobs_live_on_when_the_server_is_killed_and_the_dead_are_told(tmp_path: 
         assert states == {"lives": "training", "dies": "killed"}
         assert server.ask("POST", f"/api/jobs/{ids['lives']}/stop", {})[0] == 200
         wait_for(lambda: server.ask("GET", f"/api/jobs/{ids['lives']}")[1]["state"] == "interrupted")
+
+
+def test_a_start_that_ended_while_no_server_ran_is_refused_only_if_it_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        ids = {}
+        for name, script in (("dies", {"check_s": 60}), ("refuses", {"check_s": 1, "refuse": "no"})):
+            text = job_text(tmp_path, name, script)
+            ids[name] = server.ask("POST", "/api/jobs", {"yaml": text, "start": True})[1]["id"]
+            server.wait(ids[name], "checking")
+            server.kill()
+            launch = read_launch(tmp_path / "output" / name)
+            assert launch is not None and launch.process is not None
+            if name == "dies":
+                os.kill(launch.process.pid, signal.SIGKILL)
+            wait_for(lambda launch=launch: not launch.process.is_alive())
+            server.start()
+        found = {name: server.ask("GET", f"/api/jobs/{id_}")[1] for name, id_ in ids.items()}
+        assert {name: job["state"] for name, job in found.items()} == {"dies": "killed", "refuses": "refused"}
+        assert "Ended unexpectedly during startup" in found["dies"]["reason"]
 
 
 def test_a_page_is_told_of_a_new_job_and_of_its_steps_as_they_are_made(tmp_path: Path) -> None:
