@@ -198,9 +198,11 @@ def test_a_start_that_ended_while_no_server_ran_is_refused_only_if_it_says_so(tm
             server.kill()
             launch = read_launch(tmp_path / "output" / name)
             assert launch is not None and launch.process is not None
+            process = launch.process
             if name == "dies":
-                os.kill(launch.process.pid, signal.SIGKILL)
-            wait_for(lambda launch=launch: not launch.process.is_alive())
+                os.kill(process.pid, signal.SIGKILL)
+            while process.is_alive():
+                time.sleep(0.05)
             server.start()
         found = {name: server.ask("GET", f"/api/jobs/{id_}")[1] for name, id_ in ids.items()}
         assert {name: job["state"] for name, job in found.items()} == {"dies": "killed", "refuses": "refused"}
