@@ -12,6 +12,7 @@ import yaml
 
 from jobs.job import Job
 from jobs.process.checked import Checked
+from jobs.process.training_checked import TrainingChecked
 from tests.tiny import TINY, run_job, tiny_model, write_dataset, write_job
 from toolkit.config import NetworkConfig, load_job
 from toolkit.errors import UserError
@@ -81,20 +82,15 @@ def test_room_and_resume_are_judged_in_the_same_round_as_images_and_files(tmp_pa
     assert run_job(job).status == "done"
     (tmp_path / "images" / "cut.png").write_bytes(b"")
     start = _lora(tmp_path / "start.safetensors", rank=8, only="linear1")
-    changed = {
+    changed: dict[str, Any] = {
         "network": {"pretrained_lora_path": str(start)},
         "train": {"steps": 10**9, "lr": 0.5},
         "save": {"save_every": 1, "max_step_saves_to_keep": 0, "max_states_to_keep": 0},
     }
     (checked,) = Job(load_job(write_job(tmp_path, **changed)), vram_gb=0.01).checks()
     told = [str(problem) for problem in checked.problems]
-    for what in (
-        "cut.png: ",
-        "network.linear: 8",
-        "memory: the job needs",
-        "for checkpoints, but its drive",
-        "train.lr",
-    ):
+    places = ("cut.png: ", "network.linear: 8", "train.lr")
+    for what in (*places, "memory: the job needs", "for checkpoints, but its drive"):
         assert any(what in line for line in told), (what, told)
     assert checked.refusal.count("\n  memory: ") == 1
 
@@ -105,7 +101,8 @@ def test_a_check_without_a_readable_image_says_that_memory_was_not_looked_at(tmp
         path.write_bytes(b"")
     (checked,) = Job(load_job(job)).checks()
     assert "memory was not looked at" in checked.refusal
-    assert "0.png: cannot be read" in checked.refusal and checked.disk.sizes["checkpoints"] > 0
+    assert "0.png: cannot be read" in checked.refusal
+    assert isinstance(checked, TrainingChecked) and checked.disk.sizes["checkpoints"] > 0
 
 
 def test_lists_of_layers_that_are_unknown_count_as_none(tmp_path: Path) -> None:
