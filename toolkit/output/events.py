@@ -161,7 +161,7 @@ def append_event(path: Path, kind: EventKind, **fields: Any) -> None:
                 log.write(kind, **fields)
 
 
-def newestparse_events(path: Path, *, passed_over: EventKind | None = None) -> Iterator[dict[str, Any]]:
+def newest_events(path: Path, *, passed_over: EventKind | None = None) -> Iterator[dict[str, Any]]:
     """The events of a log, newest first, as far as it can be read. Reads no more of it than is asked for.
 
     Args:
@@ -193,7 +193,7 @@ class SilentLog(EventLog):
         """Nothing."""
 
 
-def readparse_events(path: Path) -> Iterator[dict[str, Any]]:
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a log in order. A line that a crash cut short is skipped.
 
     Args:
