@@ -89,7 +89,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[Server]:
         server.kill()
 
 
-def test_a_server_killed_again_and_again_tells_the_truth_and_starts_nothing_twice(tmp_path: Path) -> None:
+def test_a_server_killed_again_and_again_shows_true_states_and_starts_nothing_twice(tmp_path: Path) -> None:
     """Takes two seconds for each kill: a server is started anew each time."""
     chance = random.Random(13)
     server = Server(tmp_path)
@@ -166,7 +166,7 @@ def _orphans(folder: Path) -> list[str]:
     return found
 
 
-def test_jobs_live_on_when_the_server_is_killed_and_the_dead_are_told(tmp_path: Path) -> None:
+def test_jobs_outlive_a_killed_server_and_dead_ones_are_shown_as_killed(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         slow = {"step_s": 0.05}
         ids = {}
@@ -258,7 +258,7 @@ def test_the_order_of_the_queue_outlives_the_server(tmp_path: Path) -> None:
         assert queue == {"order": {"cpu": ids[::-1]}, "is_paused": True}
 
 
-def test_a_port_in_use_is_said_in_words(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_plain_words(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "ui.server.main", "--port", port, "--no-browser", "--store", str(tmp_path)]
@@ -266,7 +266,7 @@ def test_a_port_in_use_is_said_in_words(tmp_path: Path) -> None:
     assert (done.returncode, f"Port {port} is in use" in done.stderr) == (2, True)
 
 
-def test_the_server_ends_on_request_and_says_its_address_first(tmp_path: Path) -> None:
+def test_the_server_prints_its_address_first_and_ends_on_request(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url.startswith("http://127.0.0.1:")
         server.process.send_signal(signal.SIGTERM)

@@ -121,7 +121,7 @@ def test_the_stream_goes_on_after_the_last_id_and_resets_where_it_cannot() -> No
     assert hub.num_readers == 0
 
 
-def test_a_run_under_way_is_told_as_it_goes(site: Site) -> None:
+def test_a_running_job_is_reported_as_it_progresses(site: Site) -> None:
     id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 4000})
     site.wait(id_, "training")
     now = time.time()
