@@ -1,4 +1,4 @@
-"""What an open page costs a machine that trains, counted: requests, bytes, reads and processor time of the server.
+"""What an open page costs a machine that trains, counted: requests, bytes, reads and processor time.
 
 python -m benchmarks.ui_page [--duration-s 60] [--step-s 0.25] [--out benchmarks/results/ui.json]
 
@@ -74,11 +74,12 @@ def _count(server: Server, asked: subprocess.Popen[str] | None, duration_s: floa
     """What the server and the page do in this time, for a minute."""
     process = psutil.Process(server.process.pid)
     pages = [_traffic(asked)]
-    cpu, reads = [_cpu_s(process)], [process.io_counters()]
+    cpu, browser, reads = [_cpu_s(process)], [_browser_s(asked)], [process.io_counters()]
     begin = time.monotonic()
     time.sleep(duration_s)
     minutes = (time.monotonic() - begin) / 60
     cpu.append(_cpu_s(process))
+    browser.append(_browser_s(asked))
     reads.append(process.io_counters())
     pages.append(_traffic(asked))
     num_reads, read_bytes = (getattr(reads[1], key) - getattr(reads[0], key) for key in ("read_count", "read_chars"))
@@ -86,7 +87,8 @@ def _count(server: Server, asked: subprocess.Popen[str] | None, duration_s: floa
     return (
         f"server {(cpu[1] - cpu[0]) / minutes:.2f} s of a core, {num_reads / minutes:.0f} reads, "
         f"{read_bytes / minutes / 1000:.0f} kB; "
-        f"page {requests / minutes:.0f} requests, {received / minutes / 1000:.0f} kB"
+        f"page {(browser[1] - browser[0]) / minutes:.1f} s of a core, {requests / minutes:.0f} requests, "
+        f"{received / minutes / 1000:.0f} kB"
     )
 
 
@@ -99,6 +101,11 @@ def _traffic(page: subprocess.Popen[str] | None) -> tuple[int, int]:
     page.stdin.flush()
     found = json.loads(page.stdout.readline())
     return found["requests"], found["bytes"]
+
+
+def _browser_s(page: subprocess.Popen[str] | None) -> float:
+    """Processor time of a page's browser."""
+    return 0.0 if page is None else sum(map(_cpu_s, psutil.Process(page.pid).children(recursive=True)))
 
 
 def _cpu_s(process: psutil.Process) -> float:

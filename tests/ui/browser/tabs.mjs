@@ -17,6 +17,7 @@ await tell(async () => {
   await leader.close();
   await bothLive([rest]);
   assert.ok(asked.has(rest), "the other tab goes on with the stream");
+  await lookAway(rest, long);
   await orderQueue(rest);
   await stopAtOnce(rest, long);
   await readFailure(rest, failing);
@@ -44,6 +45,22 @@ async function bothLive(tabs) {
     const before = await step(tab);
     await until(async () => (await step(tab)) >= before + 3, () => "a tab that stands still");
   }
+}
+
+/** A tab that nobody sees draws nothing; seen again, it is where the run is. */
+async function lookAway(tab, id) {
+  const shown = async () => Number((await tab.locator(".live-figures dd").first().innerText()).split("/")[0]);
+  const real = async () => (await server.ask("GET", `/api/jobs/${id}`)).progress.step;
+  await tab.evaluate(() => Object.defineProperty(document, "hidden", { value: true, configurable: true }));
+  const before = await shown();
+  await until(async () => (await real()) >= before + 20, () => "a run that stands still");
+  assert.ok((await shown()) < before + 10, "a hidden tab draws nothing");
+  await tab.evaluate(() => {
+    delete document.hidden;
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await until(async () => (await shown()) >= before + 20, () => "a tab that does not catch up");
+  await bothLive([tab]);
 }
 
 async function orderQueue(page) {
