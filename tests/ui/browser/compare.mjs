@@ -45,11 +45,11 @@ async function compareCharts(first) {
   await dialog.getByText("Previous run").click();
   await dialog.getByText("For this job: first.").waitFor();
   await inspect(page, "compare-dialog", notes);
-  await button("Done").click();
+  await button("Back to charts").click();
   await chart.getByText("(ghost)").waitFor();
   await button("Compare…").click();
   await dialog.getByRole("checkbox").first().check();
-  await button("Done").click();
+  await button("Back to charts").click();
   assert.equal(new URL(page.url()).searchParams.get("with"), first);
   await page.reload(); // a link shows the same
   await chart.getByRole("link", { name: "first" }).waitFor();
