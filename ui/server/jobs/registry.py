@@ -249,7 +249,7 @@ class Registry:
         self.hub.publish("jobs", Message(kind="jobs", jobs=rows))
 
     def _is_due(self, job: Job, now: float) -> bool:
-        """Whether a changed row is sent now: of a run that only goes on, twice a second, however quick its steps are."""
+        """Whether a changed row is sent now: of a run that only goes on, at most twice a second."""
         told = self._told.get(job.id)
         if told is None or told.version == job.version:
             return told is None
