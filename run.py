@@ -161,7 +161,8 @@ def _parser() -> argparse.ArgumentParser:
         "--tell",
         nargs=2,
         metavar=("FOLDER", "COMMAND"),
-        help="ask the run that is using an output folder to stop (after saving), save or sample (draw samples now)",
+        help="send a command to the run that is using an output folder: `stop` (finish the step, save and end), `save` "
+        "(write a checkpoint now) or `sample` (draw samples now)",
     )
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write the cache of quantized weights")
     parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")

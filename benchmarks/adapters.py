@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.random_model import empty_transformer, random_recipe, transformer_build
+from benchmarks.setting import setting
 from benchmarks.step import RANK, TEXT_TOKENS, Cell, job_of
 from toolkit.adapters.adapter_set import AdapterSet, view_name
 from toolkit.adapters.choices import ADAPTERS
@@ -88,13 +87,11 @@ def main() -> None:
         rows[arm]["ratio"] = round(rows[arm]["s_per_pass"] / rows["alone"]["s_per_pass"], 3)
         print(arm, json.dumps(rows[arm]), flush=True)
     if arguments.out:
-        setting = {
+        head = {
             "what": f"{arguments.size}, {arguments.side} px, rank {RANK}, bf16, blocks recomputed",
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "torch": torch.__version__,
+            **setting(on_card=device.type == "cuda"),
         }
-        write_json(arguments.out, {**setting, "arms": rows})
+        write_json(arguments.out, {**head, "arms": rows})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import tempfile
 import time
@@ -17,6 +15,7 @@ import psutil
 import torch
 from diffusers import Flux2Transformer2DModel
 
+from benchmarks.setting import setting
 from extensions_built_in.diffusion_models.flux2.loading import transformer_recipe
 from extensions_built_in.diffusion_models.flux2.released_files import to_single_file
 from toolkit.files import write_json
@@ -110,16 +109,14 @@ def main() -> None:
         file_bytes = path.stat().st_size
         dtype = getattr(torch, arguments.dtype)
         figures = measure(path, dtype=dtype, device=torch.device(arguments.device))
-    setting = {
+    head = {
         "command": f"heads {arguments.heads}, {arguments.double} + {arguments.single} blocks, {arguments.dtype}",
-        "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "cpu",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
+        **setting(on_card=arguments.device.startswith("cuda")),
         "file_bytes": file_bytes,
     }
-    print(json.dumps(setting | figures, indent=2))
+    print(json.dumps(head | figures, indent=2))
     if arguments.out:
-        write_json(arguments.out, setting | figures)
+        write_json(arguments.out, head | figures)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -17,11 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-from PIL import Image
-
 from benchmarks.load import HEAD_DIM, write_random_model
+from benchmarks.setting import setting
+from benchmarks.small_job import write_small_job
 from extensions_built_in.diffusion_models.flux2.size import TINY, transformer_size
 from toolkit.cards import find_cards
 from toolkit.config import load_job
@@ -68,33 +64,21 @@ def run_case(folder: Path, case: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _write_job(folder: Path, case: dict[str, Any]) -> Path:
-    size_px = 256 if case.get("large") else 128
-    images = folder / "images"
-    images.mkdir()
-    for index in range(16):
-        Image.effect_noise((size_px, size_px), 60).convert("RGB").save(images / f"{index}.png")
-        (images / f"{index}.txt").write_text(f"a red circle {index}", encoding="utf-8")
     model: dict[str, Any] = {"arch": "flux2_tiny", "name_or_path": str(ROOT / "assets" / "flux2_tiny")}
     if case.get("large"):
         path = folder / "model.safetensors"
         write_random_model(path, num_heads=HEADS, num_double=DOUBLE, num_single=SINGLE, text_size=192, channels=64)
         model["model_paths"] = {"transformer": str(path)}
-    process = {
-        "type": "sd_trainer",
-        "training_folder": str(folder / "output"),
-        "device": "cpu",
-        "model": model | case.get("model", {}),
-        "network": {"type": "lora", "linear": 16},
-        "datasets": [{"folder_path": str(images), "resolution": size_px}],
-        "train": {"steps": 2, "dtype": "fp32", "skip_first_sample": True} | case.get("train", {}),
-        "save": {"dtype": "bf16"},
-        "sample": {"width": 128, "height": 128, "sample_steps": 2, "samples": [{"prompt": "a red circle"}]},
-    }
-    if "network" in case:
-        del process["network"]
-    job_file = folder / "case.yaml"
-    job_file.write_text(yaml.safe_dump({"job": "extension", "config": {"name": "case", "process": [process]}}))
-    return job_file
+    return write_small_job(
+        folder,
+        case,
+        side_px=256 if case.get("large") else 128,
+        num_images=16,
+        device="cpu",
+        model=model,
+        train={"steps": 2, "dtype": "fp32", "skip_first_sample": True},
+        sample={"width": 128, "height": 128, "sample_steps": 2, "samples": [{"prompt": "a red circle"}]},
+    )
 
 
 def main() -> None:
@@ -111,8 +95,7 @@ def main() -> None:
             planned, seen = row["predicted_bytes"] / 1e6, row["measured_bytes"] / 1e6
             print(f"{name:<32} {row['stage']:<14} {planned:8.0f} MB {seen:8.0f} MB {row['error']:+.1%}", flush=True)
     if arguments.out:
-        machine = f"{os.cpu_count()} cores, {platform.machine()}"
-        write_json(arguments.out, {"machine": machine, "torch": torch.__version__, "cases": results})
+        write_json(arguments.out, {**setting(on_card=False), "cases": results})
 
 
 if __name__ == "__main__":

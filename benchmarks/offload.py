@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -15,6 +13,8 @@ import torch
 from diffusers import Flux2Transformer2DModel
 from peft import LoraConfig, inject_adapter_in_model
 
+from benchmarks.random_model import position_ids
+from benchmarks.setting import setting
 from toolkit.files import write_json
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.host import release_memory
@@ -68,8 +68,7 @@ def measure(
     draw = torch.Generator(device).manual_seed(0)
     tokens = torch.randn(1, side * side, 128, device=device, generator=draw)
     text = torch.randn(1, TEXT_TOKENS, model.config.joint_attention_dim, device=device, generator=draw)
-    image_ids = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, side, side, 1)))[None].float()
-    text_ids = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, 1, 1, TEXT_TOKENS)))[None].float()
+    image_ids, text_ids = position_ids(side, TEXT_TOKENS, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     times = []
@@ -137,14 +136,12 @@ def main() -> None:
                 offload.detach()
             del model, offload
             release_memory()
-    setting = {
+    head = {
         "what": f"heads {heads}, {arguments.double} + {arguments.single} blocks, {dtype}, {side} x {side} pixels",
-        "device": torch.cuda.get_device_name() if has_card else "cpu",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
+        **setting(on_card=has_card),
     }
     if arguments.out:
-        write_json(arguments.out, {**setting, "rows": rows})
+        write_json(arguments.out, {**head, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.load import write_random_model
+from benchmarks.setting import setting
 from toolkit.config import ModelConfig
 from toolkit.files import write_json
 from toolkit.quantize.error_report import matrices, measure, total
@@ -201,8 +200,8 @@ def main() -> None:
         print(json.dumps(start(Path(model), None if qtype == PLAIN else qtype, Path(cache))))
         return
     figures: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
+        **setting(on_card=False),
+        "threads": torch.get_num_threads(),
         "shape": {"width": WIDTH, "tokens": TOKENS},
     }
     parts: dict[str, Callable[[], Any]] = {

@@ -62,6 +62,15 @@ def empty_transformer(build: Build) -> Any:
     return model.requires_grad_(False).eval()
 
 
+def position_ids(side: int, num_text: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The position ids of a square image of `side` x `side` tokens and of its text, [1, S, 4] and [1, L, 4]."""
+
+    def ids(*counts: int) -> Tensor:
+        return torch.cartesian_prod(*(torch.arange(count, device=device) for count in counts))[None].float()
+
+    return ids(1, side, side, 1), ids(1, 1, 1, num_text)
+
+
 def random_recipe(module: nn.Module) -> Recipe:
     """How to fill an empty module with random weights."""
     return Recipe(module, RandomWeights({name: tuple(t.shape) for name, t in module.state_dict().items()}), unchanged)

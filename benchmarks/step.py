@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -25,7 +23,8 @@ import yaml
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
-from benchmarks.random_model import empty_transformer, random_recipe, transformer_build
+from benchmarks.random_model import empty_transformer, position_ids, random_recipe, transformer_build
+from benchmarks.setting import setting
 from toolkit.cards import find_cards
 from toolkit.config import TrainingProcessConfig, load_job
 from toolkit.files import write_json
@@ -178,8 +177,7 @@ def plain_step(cell: Cell, device: torch.device, *, is_compiled: bool) -> tuple[
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     latents, embeds = _inputs(cell, device)
     tokens, side = latents.flatten(2).transpose(1, 2), cell.side_px // 16
-    image_ids = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, side, side, 1)))[None].float()
-    text_ids = torch.cartesian_prod(*(torch.arange(n, device=device) for n in (1, 1, 1, TEXT_TOKENS)))[None].float()
+    image_ids, text_ids = position_ids(side, TEXT_TOKENS, device)
     guidance = torch.ones(cell.batch, device=device) if model.config.guidance_embeds else None
 
     def step(index: int) -> Tensor:
@@ -280,9 +278,7 @@ def main() -> None:
     device = torch.device("cuda" if has_card else "cpu")
     names = arguments.cells or [name for name, cell in CELLS.items() if (cell.arch in ("small", "mid")) != has_card]
     results: dict[str, Any] = {
-        "device": torch.cuda.get_device_name() if has_card else "cpu",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
+        **setting(on_card=has_card),
         "rank": RANK,
         "cells": {},
     }

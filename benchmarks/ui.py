@@ -9,7 +9,6 @@ import argparse
 import functools
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ import psutil
 import yaml
 from PIL import Image
 
+from benchmarks.setting import machine
 from benchmarks.ui_streams import measure_streams
 from toolkit.files import write_json
 
@@ -114,10 +114,9 @@ def main() -> None:
         rows.append((f"a core, idle with {given.jobs} jobs", f"{busy * 100:.1f} %", ""))
         rows += _streams(server, folder)
         server.end()
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
     if given.out:
         table = [dict(zip(("what", "measured", "goal"), row, strict=True)) for row in rows]
-        write_json(given.out, {"machine": machine, "jobs": given.jobs, "log_mb": given.log_mb, "table": table})
+        write_json(given.out, {"machine": machine(), "jobs": given.jobs, "log_mb": given.log_mb, "table": table})
     print(f"| what ({os.cpu_count()} cores) | measured | goal |\n|---|---|---|")
     print("\n".join(f"| {what} | {value} | {goal} |" for what, value, goal in rows))
 

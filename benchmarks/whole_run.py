@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -20,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from PIL import Image
 
 from benchmarks.random_model import write_random_folder
+from benchmarks.setting import setting
+from benchmarks.small_job import write_small_job
 from toolkit.files import write_json
 from toolkit.output.events import read_events
 from toolkit.units import GB
@@ -106,28 +105,16 @@ def _predicted_bytes(job_file: Path) -> int:
 
 def _write_job(case: dict[str, Any], *, arch: str, model: Path, folder: Path) -> Path:
     side_px = case.get("side_px", 1024)
-    images = folder / "images"
-    images.mkdir()
-    for index in range(NUM_IMAGES):
-        Image.effect_noise((side_px, side_px), 60).convert("RGB").save(images / f"{index}.jpg")
-        (images / f"{index}.txt").write_text(f"a red circle {index}", encoding="utf-8")
-    sample = {"width": side_px, "height": side_px, "sample_steps": 4, "samples": [{"prompt": "a red circle"}]}
-    process: dict[str, Any] = {
-        "type": "sd_trainer",
-        "training_folder": str(folder / "output"),
-        "model": {"arch": arch, "name_or_path": str(model)} | case.get("model", {}),
-        "network": {"type": "lora", "linear": 16},
-        "datasets": [{"folder_path": str(images), "resolution": side_px}],
-        "train": {"steps": STEPS, "dtype": "bf16", "skip_first_sample": True} | case.get("train", {}),
-        "save": {"dtype": "bf16"} | case.get("save", {}),
-        "sample": sample,
-    }
-    if "network" in case:
-        del process["network"]
-    job_file = folder / "case.yaml"
-    text = yaml.safe_dump({"job": "extension", "config": {"name": "case", "process": [process]}})
-    job_file.write_text(text, encoding="utf-8")
-    return job_file
+    return write_small_job(
+        folder,
+        case,
+        side_px=side_px,
+        num_images=NUM_IMAGES,
+        suffix="jpg",
+        model={"arch": arch, "name_or_path": str(model)},
+        train={"steps": STEPS, "dtype": "bf16", "skip_first_sample": True},
+        sample={"width": side_px, "height": side_px, "sample_steps": 4, "samples": [{"prompt": "a red circle"}]},
+    )
 
 
 def main() -> None:
@@ -140,9 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     results: dict[str, Any] = {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
+        **setting(on_card=torch.cuda.is_available()),
         "arch": arguments.arch,
         "cases": {},
     }

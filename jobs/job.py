@@ -83,7 +83,7 @@ class Job:
         return tuple(process.output_folder(self.config.name) for process in self.config.config.process)
 
     def checks(self) -> Iterator[Checked]:
-        """Check the processes one after another, up to the first one that cannot work."""
+        """Check the processes one after another."""
         for index, entry in enumerate(self.config.config.process):
             start = Start(self.config, index, entry, self.resume, self.vram_gb, self.ranks)
             try:
@@ -91,8 +91,6 @@ class Job:
             except UserError as error:
                 checked = Checked(start).refused(error)
             yield checked
-            if checked.problems:
-                return
 
     def check(self) -> list[str]:
         """Check every process, and return their plans as lines for the user.
@@ -100,12 +98,10 @@ class Job:
         Raises:
             UserError: one of the processes cannot work.
         """
-        lines: list[str] = []
-        for checked in self.checks():
-            if checked.problems:
-                raise UserError(checked.refusal)
-            lines += checked.lines
-        return lines
+        checks = list(self.checks())
+        if refusal := _refusal(checks):
+            raise UserError(refusal)
+        return [line for checked in checks for line in checked.lines]
 
     def run(self, stop: StopRequest) -> JobResult:
         """Check and run every process, and report errors to the user. Returns how the job ended.
@@ -146,17 +142,18 @@ class Job:
         logged = list(free) if self.ranks.is_first else []
         for folder in logged:
             append_event(folder / "events.jsonl", "stage", name="check", state="started", run=run)
-        checks, started = [], time.monotonic()
+        checks: list[Checked] = []
+        started = time.monotonic()
         ending: dict[str, Any] = {"status": "failed"}
         try:
             for checked in self.checks():
-                if checked.problems:
-                    self._print_error(checked.refusal)
-                    ending = {"status": "refused", "error": self.config.redact(checked.refusal)}
-                    return None
-                for line in checked.lines:
-                    print(self.config.redact(line))
                 checks.append(checked)
+                for line in () if _refusal(checks) else checked.lines:
+                    print(self.config.redact(line))
+            if refusal := _refusal(checks):
+                self._print_error(refusal)
+                ending = {"status": "refused", "error": self.config.redact(refusal)}
+                return None
             ending = {}
         except KeyboardInterrupt:
             ending = {"status": "stopped at once"}
@@ -239,6 +236,11 @@ class Job:
         trace = "" if isinstance(error, UserError) else self.config.redact(traceback.format_exc())
         with contextlib.suppress(OSError), EventLog(folder / "events.jsonl") as events:  # such as a full disk
             events.write("error", error=type(error).__name__, message=message, traceback=trace)
+
+
+def _refusal(checks: Sequence[Checked]) -> str:
+    """Why a job cannot work, as one text; empty if it can."""
+    return "\n\n".join(checked.refusal for checked in checks if checked.problems)
 
 
 def _explained(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""`run.py --tell FOLDER COMMAND`: asks the run that is using an output folder to stop, save or draw samples."""
+"""`run.py --tell FOLDER COMMAND`: sends a command to the run that is using an output folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ANSWERS: dict[Command, str] = {
 
 
 def tell(folder: Path, command: str) -> str:
-    """Send a command. Returns a line for the user; whether the run has obeyed stands in its event log.
+    """Send a command. Returns a line for the user; the event log shows when the run has carried it out.
 
     Raises:
         UserError: there is no such command, no such folder, or no run that would read it.
@@ -30,9 +30,9 @@ def tell(folder: Path, command: str) -> str:
     require_folder(folder, "--tell")
     owner = holder(folder)
     if owner is None:
-        raise UserError(f"--tell {folder}: no run is using this folder, so there is nobody to tell.")
+        raise UserError(f"--tell {folder}: no run is using this folder, so the command was not sent.")
     try:
         send(folder, known)
     except OSError as error:
         raise UserError(f"--tell {folder}: cannot be written ({error.strerror or error}).") from error
-    return f"told {owner}: {known}. {_ANSWERS[known].capitalize()}."
+    return f"sent `{known}` to {owner}: {_ANSWERS[known]}"

@@ -123,7 +123,7 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 PRODUCT = "flux2-trainer"
 # Where the name of a model family is a promise to users: the properties `is_flux2` and `is_flux`, and old spellings of
 # `arch`.
-MAY_NAME_A_FAMILY = {"toolkit/config/model.py", "toolkit/models/base_model.py"}
+MAY_NAME_A_FAMILY = {"toolkit/config/model.py", "toolkit/models/known_names.py"}
 FAMILY = re.compile(r"flux_?[12]|is_flux\b|[\"']flux[\"']|flux_(kontext|dev|schnell)", re.IGNORECASE)
 
 

@@ -52,10 +52,14 @@ class JobError(UserError):
         self.problems = tuple(problems)
         self.notices = tuple(notices)
         count = "1 mistake" if len(self.problems) == 1 else f"{len(self.problems)} mistakes"
-        lines = [f"{source} has {count}", *(f"  {problem}" for problem in self.problems)]
+        lines = [f"{source} has {count}", *map(_indented, self.problems)]
         if self.notices:
-            lines += ["Also worth knowing", *(f"  {notice}" for notice in self.notices)]
+            lines += ["Also worth knowing", *map(_indented, self.notices)]
         super().__init__("\n".join(lines))
+
+
+def _indented(entry: Problem | str) -> str:
+    return "  " + str(entry).replace("\n", "\n    ")
 
 
 def problems_of(error: UserError) -> tuple[Problem, ...]:

@@ -31,8 +31,8 @@ class Checked:
 
     def refused(self, error: UserError) -> Self:
         """A copy with the reasons why the process cannot work."""
-        notices = error.notices if isinstance(error, JobError) else ()
-        return replace(self, problems=problems_of(error), refusal=str(error), notices=(*self.notices, *notices))
+        notices = dict.fromkeys([*self.notices, *(error.notices if isinstance(error, JobError) else ())])
+        return replace(self, problems=problems_of(error), refusal=str(error), notices=tuple(notices))
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON that this kind of process adds to its entry in `--check --json`."""

@@ -32,11 +32,12 @@ _SAFETENSORS = (".safetensors", ".sft")
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What intact files say about a model.
+    """What its files say about a model.
 
     Attributes:
-        num_weights: number of weights of the transformer in local files; None if the files are on the hub.
-        num_assistant_weights: number of weights of the assistant LoRA; None if it is on the hub, 0 if there is none.
+        num_weights: number of weights of the transformer in local files; None if the files are on the hub or damaged.
+        num_assistant_weights: number of weights of the assistant LoRA; None if it is on the hub or damaged, 0 if there
+            is none.
         lora_sides: sides of the layers that the job's network trains, see `PlanInputs.lora_sides`; None if unknown.
         lines: remarks on the network, for the user.
     """
@@ -47,7 +48,9 @@ class ModelFacts:
     lines: tuple[str, ...] = ()
 
 
-def check_model_files(config: TrainingProcessConfig, card: ModelCard, *, source: str = "") -> ModelFacts:
+def check_model_files(
+    config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes, *, source: str = ""
+) -> ModelFacts:
     """Check the model's files and the layers to train, unless the cache says that both are fine.
 
     Imports the model's code only if there is no cached result.
@@ -55,14 +58,16 @@ def check_model_files(config: TrainingProcessConfig, card: ModelCard, *, source:
     Args:
         config: the run's settings.
         card: card of the run's model.
+        mistakes: gets what is wrong: local files that are missing, damaged or of another model, or a network that does
+            not fit the model.
         source: path of the job file, for messages.
 
-    Raises:
-        UserError: local files are missing, damaged or of another model, or the network does not fit the model; all
-            problems at once.
+    Returns:
+        What is known. After a mistake, layers that cannot be listed count as none, so that whoever plans with the
+        facts plans with too little, not with too much.
     """
     if config.model.quantize_cache is False:  # --no-cache
-        return _inspect(config, source)
+        return _inspect(config, card, mistakes, source)
     path = trainer_cache() / "checked" / f"{_key(config, card)}.json"
     with suppress(OSError, ValueError, TypeError):
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -70,29 +75,33 @@ def check_model_files(config: TrainingProcessConfig, card: ModelCard, *, source:
         return ModelFacts(
             **found | {"lines": tuple(found["lines"])}, lora_sides=None if sides is None else tuple(sides)
         )
-    facts = _inspect(config, source)
-    with suppress(OSError):  # a cache that cannot be written only costs time
-        write_json(path, asdict(facts))
+    own = Mistakes()
+    facts = _inspect(config, card, own, source)
+    mistakes.errors += own.errors
+    if not own:
+        with suppress(OSError):  # a cache that cannot be written only costs time
+            write_json(path, asdict(facts))
     return facts
 
 
-def _inspect(config: TrainingProcessConfig, source: str) -> ModelFacts:
+def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes, source: str) -> ModelFacts:
     import torch
 
     from toolkit.dtypes import torch_dtype
-    from toolkit.networks.network_check import check_network
+    from toolkit.networks.network_check import check_network, trained_sides
     from toolkit.util.get_model import get_model_class
 
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
     model = model_class(config.model, device=torch.device("cpu"), dtype=dtype)
-    mistakes = Mistakes()
+    weights, assistant, lines = None, None, []
+    sides = None if config.network is None or card.size is None else (0,) * (1 + len(card.size.transformer.blocks))
     with mistakes.gathered():
         model.check_files()
+        weights, assistant = model.count_local_weights(), model.count_assistant_weights()
     with mistakes.gathered():
-        sides, lines = check_network(model, config, source=source)
-    if mistakes:
-        raise mistakes.error(source)
-    return ModelFacts(model.count_local_weights(), model.count_assistant_weights(), sides, tuple(lines))
+        sides = trained_sides(model, config)
+        lines = check_network(model, config, source=source)
+    return ModelFacts(weights, assistant, sides, tuple(lines))
 
 
 def _key(config: TrainingProcessConfig, card: ModelCard) -> str:

@@ -19,10 +19,10 @@ from toolkit.objectives.choices import OBJECTIVES
 from toolkit.train.tasks.sample_needs import all_items, reference_rules, view_problems
 
 
-def check_parts(checked: TrainingChecked) -> TrainingChecked:
-    """Look at each part; the user hears of all mistakes at once."""
+def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
+    """Look at each part. What is wrong is added to `mistakes`."""
     config, card, source = checked.config, checked.card, str(checked.start.job.path)
-    mistakes, scan, model = Mistakes(), checked.scan, checked.model
+    scan = checked.scan
     with mistakes.gathered():
         scan = scan_datasets(
             config.datasets,
@@ -37,15 +37,13 @@ def check_parts(checked: TrainingChecked) -> TrainingChecked:
     parts = [*_without_views(config), *few_steps_problems(config)]
     if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:
         mistakes.errors.append(JobError(source, problems))
-    with mistakes.gathered():
-        model = check_model_files(config, card, source=source)
+    model = check_model_files(config, card, mistakes, source=source)
     encoders: dict[VisionEncoder, EncoderFacts] = {}
     for encoder in dict.fromkeys(one.encoder for one in view_inputs(config.adapter)):
         with mistakes.gathered():
             if (facts := check_encoder(encoder)) is not None:
                 encoders[encoder] = facts
-    checked = replace(checked, scan=scan, model=model, encoders=encoders)
-    return checked.refused(mistakes.error(source, scan.notices)) if mistakes else checked
+    return replace(checked, scan=scan, model=model, encoders=encoders)
 
 
 def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
-from toolkit.errors import UserError
+from toolkit.errors import Mistakes, UserError
 from toolkit.plan.adapters import count_weights
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
@@ -17,34 +17,43 @@ from toolkit.runtime.device_probe import find_device
 _SAME = 0.03
 
 
-def check_room(checked: TrainingChecked) -> TrainingChecked:
-    """Check memory, then disk. The settings that `model.memory: auto` chooses apply to the run from here on."""
+def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
+    """Check memory and disk. The settings that `model.memory: auto` chooses apply to the run from here on.
+
+    After other mistakes, what could not be read is not counted, so that a lack of room is one in any case.
+    """
     start, card, model = checked.start, checked.card, checked.model
-    memory = _plan_memory(checked, model)
-    if isinstance(memory, MemoryCheck):
-        checked = replace(checked, memory=memory)
-        if memory.refusal:
-            return checked.refused(UserError(memory.refusal))
-        start = start.with_model_settings(memory.settings)
-    plan = checked.memory.plan if checked.memory else None
-    folder, num_weights = start.output_folder, model.num_weights
-    disk = check_disk(
-        start.training,
-        card,
-        checked.needs,
-        folder,
-        num_weights=num_weights,
-        plan=plan,
-        lora_sides=model.lora_sides,
-        encoders=checked.encoders,
-    )
-    lines = memory.lines if isinstance(memory, MemoryCheck) else (memory,)
-    return replace(checked, start=start, disk=disk).adding(*model.lines, *disk.lines, *lines)
+    lines = list(model.lines)
+    with mistakes.gathered():
+        memory = _plan_memory(checked, model)
+        if isinstance(memory, MemoryCheck):
+            checked, start = replace(checked, memory=memory), start.with_model_settings(memory.settings)
+            if memory.refusal:
+                raise UserError(memory.refusal)
+            lines += memory.lines
+        else:
+            lines.append(memory)
+    with mistakes.gathered():
+        disk = check_disk(
+            start.training,
+            card,
+            checked.needs,
+            start.output_folder,
+            num_weights=model.num_weights,
+            plan=checked.memory.plan if checked.memory else None,
+            lora_sides=model.lora_sides,
+            encoders=checked.encoders,
+        )
+        checked = replace(checked, disk=disk)
+        lines[len(model.lines) : len(model.lines)] = disk.lines
+    return replace(checked, start=start).adding(*lines)
 
 
 def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
     """The memory plan, or a line that says why there is none."""
     start, card = checked.start, checked.card
+    if not checked.needs.trained:
+        return "warning: memory was not looked at, because no image can be read"
     if card.size is None:
         return f"memory: the size of {card.label} is unknown, so nothing is predicted"
     if model.num_weights is not None and abs(model.num_weights / card.num_parameters - 1) > _SAME:

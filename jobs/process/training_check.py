@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,10 +13,11 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.released import label_of
+from toolkit.data.image_files import ImageError
 from toolkit.data.needs import dataset_needs
 from toolkit.data.scan_result import Scan, describe_scan
 from toolkit.encode.vision import view_inputs
-from toolkit.errors import UserError
+from toolkit.errors import Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
@@ -28,29 +30,27 @@ from toolkit.train.tasks.sample_needs import sample_items, sample_needs
 def check_training(start: Start) -> TrainingChecked:
     """Check a training run: its images, the headers of its model files, and the checkpoint to resume from.
 
-    Each step adds its findings. The first step that finds a reason why the run cannot work ends the check. The first
-    step checks everything that can be checked independently, so that the user sees all those problems at once.
+    Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
     """
-    checked = TrainingChecked(start)
+    checked, mistakes = TrainingChecked(start), Mistakes()
     for step in (check_parts, _plan, check_room, _resume):
-        try:
-            checked = step(checked)
-        except UserError as error:
-            return checked.refused(error)
-        if checked.problems:
-            return checked
-    return checked
+        checked = step(checked, mistakes)
+    return checked.refused(mistakes.error(str(start.job.path), checked.notices)) if mistakes else checked
 
 
 def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
-    """The combined needs of datasets, samples and objective. Everything that must be encoded has a stage."""
-    datasets = dataset_needs(start.training, scan.examples, start.output_folder)
-    needs = datasets | sample_needs(start.training, card) | objective_needs(start.training, card)
+    """The combined needs of datasets, samples and objective. Everything that must be encoded has a stage.
+
+    Samples with an image that cannot be read, which the check reports, need nothing.
+    """
+    needs = dataset_needs(start.training, scan.examples, start.output_folder) | objective_needs(start.training, card)
+    with contextlib.suppress(ImageError):
+        needs |= sample_needs(start.training, card)
     assert not without_a_stage(needs), f"no stage encodes {without_a_stage(needs)}"
     return needs
 
 
-def _plan(checked: TrainingChecked) -> TrainingChecked:
+def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     """What the run will do, and what that needs."""
     start, config, card, scan = checked.start, checked.config, checked.card, checked.scan
     train, needs = config.train, training_needs(start, card, scan)
@@ -62,6 +62,8 @@ def _plan(checked: TrainingChecked) -> TrainingChecked:
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     found = replace(checked, needs=needs, lines=(title,), notices=scan.notices)
+    if mistakes:  # the lines would describe a run without what is wrong
+        return replace(found, lines=())
     return found.adding(*datasets, *scan.notices, *_resources(config, needs), *_unknown(checked))
 
 
@@ -72,14 +74,18 @@ def _what_is_trained(config: TrainingProcessConfig) -> str:
     return " and ".join([*adapters, *([f"LoRA of rank {config.network.linear}"] if config.network else [])])
 
 
-def _resume(checked: TrainingChecked) -> TrainingChecked:
-    start = checked.start
+def _resume(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
+    start, is_known = checked.start, not mistakes
     try:
         resume = plan_resume(start.output_folder, start.resume, checked.run_facts(), is_thorough=False)
     except UserError as error:
-        return replace(checked, resume=ResumePlan(None, differences=differences_in(error))).refused(error)
+        mistakes.errors.append(error)
+        return replace(checked, resume=ResumePlan(None, differences=differences_in(error)))
+    checked = replace(checked, resume=resume)
+    if not is_known:  # images that cannot be read would seem to have been removed
+        return checked
     lines = [*describe_resume(resume), *describe_end(resume, checked.config.train.steps)]
-    return replace(checked, resume=resume, notices=(*checked.notices, *resume.notices)).adding(*lines)
+    return replace(checked, notices=(*checked.notices, *resume.notices)).adding(*lines)
 
 
 def _unknown(checked: TrainingChecked) -> Iterator[str]:

@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from jobs.process.model_files import check_model_files
+from jobs.process.model_files import ModelFacts, check_model_files
 from tests.tiny import TINY, write_job
 from toolkit.cards import find_cards
 from toolkit.config import TrainingProcessConfig, load_job
-from toolkit.errors import UserError
+from toolkit.errors import Mistakes, UserError
 from toolkit.quantize.cache_folder import trainer_cache
 
 CARD = find_cards()["flux2_tiny"]
+
+
+def _facts(config: TrainingProcessConfig) -> ModelFacts:
+    mistakes = Mistakes()
+    facts = check_model_files(config, CARD, mistakes)
+    if mistakes:
+        raise mistakes.error("job.yaml")
+    return facts
 
 
 @pytest.fixture
@@ -28,23 +36,23 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingProcessCo
 
 
 def test_a_sound_verdict_is_kept_and_damage_after_it_is_found(config: TrainingProcessConfig) -> None:
-    facts = check_model_files(config, CARD)
+    facts = _facts(config)
     assert facts.num_weights and facts.num_assistant_weights == 0
-    assert check_model_files(config, CARD) == facts
+    assert _facts(config) == facts
     assert len(list((trainer_cache() / "checked").iterdir())) == 1
     weights = next((Path(config.model.name_or_path) / "transformer").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1])
     for _ in range(2):
         with pytest.raises(UserError, match=weights.name):
-            check_model_files(config, CARD)
+            _facts(config)
 
 
 def test_a_changed_header_of_the_same_size_and_time_is_found(config: TrainingProcessConfig) -> None:
-    check_model_files(config, CARD)
+    _facts(config)
     weights = next((Path(config.model.name_or_path) / "transformer").glob("*.safetensors"))
     before, content = weights.stat(), bytearray(weights.read_bytes())
     content[content.index(b"weight")] = ord("v")
     weights.write_bytes(content)
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(UserError):
-        check_model_files(config, CARD)
+        _facts(config)

@@ -18,7 +18,7 @@ def test_the_run_that_uses_the_folder_gets_the_command(tmp_path: Path, capsys: p
         assert run.main(["--tell", str(tmp_path), "stop"]) == 0
         assert ControlFolder(tmp_path).take() == ["stop"]
     told = capsys.readouterr().out
-    assert "told process" in told and "saves and ends" in told
+    assert "sent `stop` to process" in told and "saves and ends" in told
 
 
 def test_a_folder_that_no_run_uses_is_a_mistake_and_left_as_it_is(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+import yaml
 
 from jobs.job import Job
 from jobs.process.checked import Checked
-from tests.tiny import TINY, tiny_model, write_dataset, write_job
+from jobs.process.training_checked import TrainingChecked
+from tests.tiny import TINY, run_job, tiny_model, write_dataset, write_job
 from toolkit.config import NetworkConfig, load_job
+from toolkit.errors import UserError
 from toolkit.lora.update import Update
 from toolkit.networks.targets import planned_targets
 from toolkit.weights.tensor_files import write_tensors
@@ -71,3 +75,53 @@ def test_filters_that_leave_nothing_and_a_start_of_another_rank_are_reported_tog
     network = {"pretrained_lora_path": str(start), "network_kwargs": {"only_if_contains": ["linear9"]}}
     told = _check(tmp_path, network=network).refusal
     assert "the filters leave no layer" in told and "network.linear: 8" in told and "linear1" in told
+
+
+def test_room_and_resume_are_judged_in_the_same_round_as_images_and_files(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    assert run_job(job).status == "done"
+    (tmp_path / "images" / "cut.png").write_bytes(b"")
+    start = _lora(tmp_path / "start.safetensors", rank=8, only="linear1")
+    changed: dict[str, Any] = {
+        "network": {"pretrained_lora_path": str(start)},
+        "train": {"steps": 10**9, "lr": 0.5},
+        "save": {"save_every": 1, "max_step_saves_to_keep": 0, "max_states_to_keep": 0},
+    }
+    (checked,) = Job(load_job(write_job(tmp_path, **changed)), vram_gb=0.01).checks()
+    told = [str(problem) for problem in checked.problems]
+    places = ("cut.png: ", "network.linear: 8", "train.lr")
+    for what in (*places, "memory: the job needs", "for checkpoints, but its drive"):
+        assert any(what in line for line in told), (what, told)
+    assert checked.refusal.count("\n  memory: ") == 1
+
+
+def test_a_check_without_a_readable_image_says_that_memory_was_not_looked_at(tmp_path: Path) -> None:
+    job = write_job(tmp_path, save={"save_every": 1}, train={"steps": 10**12})
+    for path in (tmp_path / "images").glob("*.png"):
+        path.write_bytes(b"")
+    (checked,) = Job(load_job(job)).checks()
+    assert "memory was not looked at" in checked.refusal
+    assert "0.png: cannot be read" in checked.refusal
+    assert isinstance(checked, TrainingChecked) and checked.disk.sizes["checkpoints"] > 0
+
+
+def test_lists_of_layers_that_are_unknown_count_as_none(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(TINY, model)
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(b"nothing")
+    network = {"linear": 4, "pretrained_lora_path": str(start)}
+    checked = _check(tmp_path, network=network, save={"save_every": 1}, train={"steps": 10**9})
+    assert [problem.where for problem in checked.problems] == [str(start)]
+
+
+def test_every_process_of_a_job_is_checked(tmp_path: Path) -> None:
+    path = write_job(tmp_path)
+    tree = yaml.safe_load(path.read_text())
+    (process,) = tree["config"]["process"]
+    bad = {**process, "network": {"type": "lora", "linear": 4, "network_kwargs": {"only_if_contains": ["linear9"]}}}
+    tree["config"]["process"] = [bad, {**bad, "training_folder": str(tmp_path / "other")}]
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(UserError) as caught:
+        Job(load_job(path)).check()
+    assert str(caught.value).count("the filters leave no layer") == 2

@@ -36,10 +36,16 @@ def _is_distilled(context: KeyContext) -> bool:
     return context.can("train_distilled")
 
 
-_QUANTIZED = OnlyWith("with `quantize: true`", lambda context: context.section.quantize or _is_chosen(context))
-_TE_QUANTIZED = OnlyWith("with `quantize_te: true`", lambda context: context.section.quantize_te or _is_chosen(context))
+_QUANTIZED = OnlyWith(
+    "with `quantize: true`", lambda context: context.section.quantize or _is_chosen(context), is_switched=True
+)
+_TE_QUANTIZED = OnlyWith(
+    "with `quantize_te: true`", lambda context: context.section.quantize_te or _is_chosen(context), is_switched=True
+)
 _OFFLOADED = OnlyWith(
-    "with `layer_offloading: true`", lambda context: context.section.layer_offloading or _is_chosen(context)
+    "with `layer_offloading: true`",
+    lambda context: context.section.layer_offloading or _is_chosen(context),
+    is_switched=True,
 )
 _SOMETHING_QUANTIZED = OnlyWith(
     "with `quantize` or `quantize_te`",

@@ -73,10 +73,13 @@ class OnlyWith:
     Attributes:
         when: those settings, as the end of a sentence that begins "it is used only".
         is_used: whether the job has those settings.
+        is_switched: whether those settings are a switch beside the key, which job files often turn off and leave the
+            key at its default; such a default is then no surprise.
     """
 
     when: str
     is_used: Callable[[KeyContext], bool]
+    is_switched: bool = False
 
     def remark(self, context: KeyContext) -> str | None:
         """See Remark.remark."""
@@ -101,7 +104,10 @@ class Notice:
 def remarks(
     process: Section, card: ModelCard | None, *, from_the_card: Collection[Location]
 ) -> list[tuple[Location, str]]:
-    """The notices about all keys that a job file sets to something other than their default.
+    """The notices about all keys that a job file sets.
+
+    A key that is set to its default may still be counted on, so that `OnlyWith` holds for it too. One that is off by
+    default and set to that asks for nothing.
 
     Args:
         process: the validated settings of a process.
@@ -122,12 +128,13 @@ def _remarks(
         here, value = (*location, key), getattr(section, key)
         if key not in section.model_fields_set or here in from_the_card:
             continue
-        if value != field.get_default(call_default_factory=True, validated_data=dict(section)):
-            context = KeyContext(here, sections, card)
-            found = [note.remark(context) for note in field.metadata if isinstance(note, OnlyWith | Notice)]
-            first = next((text for text in found if text is not None), None)
-            if first is not None:
-                yield here, first
+        notes = [note for note in field.metadata if isinstance(note, OnlyWith | Notice)]
+        if value == field.get_default(call_default_factory=True, validated_data=dict(section)):
+            notes = [note for note in notes if value and isinstance(note, OnlyWith) and not note.is_switched]
+        found = [note.remark(KeyContext(here, sections, card)) for note in notes]
+        first = next((text for text in found if text is not None), None)
+        if first is not None:
+            yield here, first
         if isinstance(value, Section):
             yield from _remarks((*sections, value), here, card, from_the_card)
         for index, entry in enumerate(value if isinstance(value, tuple) else ()):

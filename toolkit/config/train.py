@@ -56,7 +56,9 @@ class EmaConfig(Section):
         False, description="Keep an average of the trained weights."
     )
     ema_decay: Annotated[
-        float, OnlyWith("with `use_ema: true`", _is_averaged), Shown(label="EMA decay", level="expert")
+        float,
+        OnlyWith("with `use_ema: true`", _is_averaged, is_switched=True),
+        Shown(label="EMA decay", level="expert"),
     ] = Field(0.99, gt=0, lt=1, description="Share of the old average kept at each step.")
 
 
@@ -65,9 +67,10 @@ def _row(context: KeyContext) -> ObjectiveChoice:
 
 
 def _is_guidance_read(context: KeyContext) -> bool:
+    """Whether the model is given the guidance. 1 is no guidance, which is what other models have anyway."""
     train = context.section
     is_left_out = train.bypass_guidance_embedding and context.can("guidance_bypass")
-    return context.can("guidance_embed") and not is_left_out and not _has_teacher(train)
+    return context.value == 1 or (context.can("guidance_embed") and not is_left_out and not _has_teacher(train))
 
 
 def _has_teacher(train: Any) -> bool:
@@ -76,7 +79,7 @@ def _has_teacher(train: Any) -> bool:
 
 
 def _are_regularised(context: KeyContext) -> bool:
-    return any(dataset.is_reg for dataset in context.process.datasets)
+    return context.value == 1 or any(dataset.is_reg for dataset in context.process.datasets)
 
 
 def _large_lr(context: KeyContext) -> str | None:
@@ -120,6 +123,7 @@ class TrainConfig(Section):
     )
     full_finetune_weights: Annotated[
         Literal["fp32", "bf16_stochastic", "bf16_split"],
+        OnlyWith("with `full_finetune: true`", lambda context: context.section.full_finetune),
         Spellings({}),
         Shown(label="Full fine-tune: storage of weights", level="expert"),
     ] = Field(

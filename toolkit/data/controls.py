@@ -108,14 +108,8 @@ def _of_dataset(index: int, dataset: DatasetConfig, adapter: AdapterConfig, scan
 
 
 def _inspected(files: Mapping[Path, Path]) -> dict[Path, tuple[Path, ImageInfo | ImageError]]:
-    return {image: (path, _inspect(path)) for image, path in files.items()}
-
-
-def _inspect(path: Path) -> ImageInfo | ImageError:
-    try:
-        return IMAGES.inspect(path)
-    except ImageError as error:
-        return error
+    found = IMAGES.inspect_all(files.values())
+    return {image: (path, found[path]) for image, path in files.items()}
 
 
 def _usable(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
@@ -52,7 +50,7 @@ def scan_datasets(
         match_views(dataset, list(references), findings) for dataset, references in zip(datasets, matched, strict=True)
     ]
     counterparts = (path for references in matched for image, paths in references.items() for path in (image, *paths))
-    inspected = _inspect_all((*counterparts, *(path for views in seen for path in views.values())))
+    inspected = IMAGES.inspect_all((*counterparts, *(path for views in seen for path in views.values())))
     examples: list[Example] = []
     tables: list[DatasetTable] = []
     for index, (dataset, listing) in enumerate(zip(datasets, listings, strict=True)):
@@ -89,18 +87,6 @@ def scan_datasets(
             table = _table(dataset, resolution, pictures, made, num_skipped=num_skipped, uses_captions=reads_captions)
             tables.append(table)
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
-
-
-def _inspect_all(paths: Iterable[Path]) -> dict[Path, ImageInfo | ImageError]:
-    def inspect(path: Path) -> ImageInfo | ImageError:
-        try:
-            return IMAGES.inspect(path)
-        except ImageError as error:
-            return error
-
-    unique = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(unique, pool.map(inspect, unique), strict=True))
 
 
 def _readable(

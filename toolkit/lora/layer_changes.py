@@ -24,8 +24,9 @@ def change_of(name: str, roles: Mapping[str, Tensor], settings: AdapterSettings)
     """The change that one layer's tensors make to its weight; None if they only change its bias.
 
     LoRA, LoHa and LoKr take their scale from `.alpha`, else from peft's settings, else it is 1. peft scales every LoKr
-    by alpha / rank, LyCORIS only those with a low-rank factor. LyCORIS' GLoRA takes its scale from `.alpha`.
-    Differences, rotations and peft's GLoRA have no scale (the alpha of an OFT is its constraint).
+    by alpha / rank, LyCORIS only those with a low-rank factor. LyCORIS' GLoRA takes its scale from `.alpha`, and the
+    header tells whether rank or its square root divides it. Differences, rotations and peft's GLoRA have no scale (the
+    alpha of an OFT is its constraint).
 
     Raises:
         UserError: the layer is incomplete, inconsistent or of an unknown kind.
@@ -108,7 +109,9 @@ def _lycoris_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, 
         a, b = _pair(a1, a2), _pair(b1, b2)
     else:  # LyCORIS before version 3 stores the factors the other way round
         a, b = _pair(a2, a1), _pair(b2, b1)
-    return Generalized(a, b, 1.0 if alpha is None else alpha / a.rank)
+    # With `rs_lora`, LyCORIS stores a corrected alpha in every other kind, so that alpha / rank holds; not in GLoRA.
+    divisor = a.rank**0.5 if settings.has_rs_lora else a.rank
+    return Generalized(a, b, 1.0 if alpha is None else alpha / divisor)
 
 
 def _peft_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:

@@ -17,6 +17,7 @@ from toolkit.errors import UserError
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 ADAPTER_METADATA = "lora_adapter_metadata"  # where diffusers writes peft's settings
+NETWORK_ARGUMENTS = "ss_network_args"  # where kohya's trainers write the arguments of LyCORIS' networks
 PEFT_PREFIX = "base_model.model."
 PEFT_CONFIG = "adapter_config.json"
 LONGEST_PATTERN, MOST_WILDCARDS = 200, 2
@@ -26,13 +27,15 @@ _OTHER_BASES = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """peft's settings of one adapter; empty if unknown, and then every scale is 1.
+    """What a header says of an adapter's scale; without peft's settings, every scale that is not in a tensor is 1.
 
     Attributes:
-        values: settings by name, without the component's prefix.
+        values: peft's settings by name, without the component's prefix.
+        has_rs_lora: whether kohya's arguments of the network turn on LyCORIS' `rs_lora`: alpha / sqrt(rank).
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
+    has_rs_lora: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -77,7 +80,8 @@ def adapter_settings(metadata: Mapping[str, str]) -> AdapterSettings:
         raise UserError(f"the header's {ADAPTER_METADATA} is not JSON ({error}).") from error
     if not isinstance(stored, dict):
         raise UserError(f"the header's {ADAPTER_METADATA} is not a JSON object.")
-    settings = AdapterSettings({key.removeprefix("transformer."): value for key, value in stored.items()})
+    values = {key.removeprefix("transformer."): value for key, value in stored.items()}
+    settings = AdapterSettings(values, _has_rs_lora(metadata))
     start = str(settings.values.get("init_lora_weights")).lower()
     if start.startswith(_OTHER_BASES):
         raise UserError(
@@ -85,6 +89,14 @@ def adapter_settings(metadata: Mapping[str, str]) -> AdapterSettings:
             "does not fit the released ones. Save it in peft with `path_initial_model_for_weight_conversion`."
         )
     return settings
+
+
+def _has_rs_lora(metadata: Mapping[str, str]) -> bool:
+    try:
+        arguments = json.loads(metadata.get(NETWORK_ARGUMENTS, "{}"))
+    except (ValueError, RecursionError):  # a note of another program's, which need not be JSON
+        return False
+    return isinstance(arguments, dict) and str(arguments.get("rs_lora")).lower() in ("true", "1", "yes")
 
 
 def read_lora_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

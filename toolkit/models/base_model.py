@@ -20,6 +20,7 @@ from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
+from toolkit.models.known_names import KnownNames
 from toolkit.models.options import ModelOptions
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.sites import AttentionSite, Ends
@@ -31,12 +32,13 @@ Component = Literal["text_encoder", "vae", "transformer"]
 StateDict = dict[str, Tensor]
 
 
-class BaseModel:
+class BaseModel(KnownNames):
     """A model that can be trained. Components are loaded one by one, when a stage of the plan needs them.
 
     A subclass sets `arch` and implements every abstract method; anything it forgot is reported when the class is
     defined. A base class that is not itself a model passes `is_abstract=True`. The attributes `text_encoder`,
-    `tokenizer`, `vae` and `transformer` are None until loaded.
+    `tokenizer`, `vae` and `transformer` are None until loaded. The trainer asks the questions below; `KnownNames` has
+    those that only scripts and extensions ask.
     """
 
     arch: ClassVar[str]
@@ -319,32 +321,3 @@ class BaseModel:
             condition: the item's encoded prompts and loaded reference images.
             generator: CPU generator for the noise.
         """
-
-    # Names that scripts and extensions written for ai-toolkit use. The trainer itself asks the questions above.
-
-    is_flow_matching: bool = True
-    is_transformer: bool = True
-    target_lora_modules: ClassVar[list[str]] = []
-
-    @property
-    def is_flux2(self) -> bool:
-        """True for every FLUX.2 arch. Derived, never set; our own code asks for capabilities instead."""
-        return self.card.family == "flux2"
-
-    @property
-    def is_flux(self) -> bool:
-        """True for every FLUX.1 arch. See `is_flux2`."""
-        return self.card.family == "flux"
-
-    def load_model(self) -> None:
-        """Load every component."""
-        for component in ("text_encoder", "vae", "transformer"):
-            self.load(component)
-
-    def get_model_has_grad(self) -> bool:
-        """Whether anything in the transformer is being trained."""
-        return self.transformer is not None and any(p.requires_grad for p in self.transformer.parameters())
-
-    def get_te_has_grad(self) -> bool:
-        """Whether anything in the text encoder is being trained."""
-        return self.text_encoder is not None and any(p.requires_grad for p in self.text_encoder.parameters())

@@ -17,9 +17,24 @@ from toolkit.networks.targets import filtered, matches, planned_targets, sides_o
 _KWARGS = "network.network_kwargs"
 
 
-def check_network(
-    model: BaseModel, config: TrainingProcessConfig, *, source: str
-) -> tuple[tuple[int, ...] | None, list[str]]:
+def trained_sides(model: BaseModel, config: TrainingProcessConfig) -> tuple[int, ...] | None:
+    """The sides of the layers that a job's network trains, see `PlanInputs.lora_sides`. Loads no model.
+
+    Args:
+        model: the job's model, not loaded.
+        config: the job's training process.
+
+    Returns:
+        The sides; None without a network, and if the model cannot list its layers.
+
+    Raises:
+        UserError: the file that the network starts from cannot be read.
+    """
+    chosen = None if config.network is None else planned_targets(model, config.network)
+    return None if chosen is None else sides_of(chosen, model.get_transformer_block_names())
+
+
+def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: str) -> list[str]:
     """Check that the network of a job can be built, initialised from its file, and saved. Loads no model.
 
     Args:
@@ -28,15 +43,14 @@ def check_network(
         source: path of the job file, for messages.
 
     Returns:
-        The sides of the layers that will be trained (see `PlanInputs.lora_sides`; None for a full fine-tune, and if
-        the model cannot list its layers), and lines for the user.
+        Lines for the user.
 
     Raises:
         JobError: the network cannot be built, initialised or saved; with all reasons.
     """
     network = config.network
     if network is None:
-        return None, []
+        return []
     known = model.plan_lora_targets()
     chosen = planned_targets(model, network, known=known)
     blocks = model.get_transformer_block_names()
@@ -47,7 +61,7 @@ def check_network(
     lines = [] if chosen is None else [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
     if problems:
         raise JobError(source, problems, notices=lines)
-    return None if chosen is None else sides_of(chosen, blocks), lines
+    return lines
 
 
 def _format_problems(model: BaseModel, chosen: Sequence[SizedTarget], file_format: str) -> list[Problem]:

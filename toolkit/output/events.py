@@ -16,7 +16,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -24,13 +23,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
-from toolkit.files import is_disk_full, write_bytes
+from toolkit.files import is_disk_full
+from toolkit.output.event_files import number_of, older_files, parse_events, thin_out
 
 FILE_BYTES = 2_000_000  # about 10,000 steps
 OLDER_BYTES = 8 * FILE_BYTES
-_COARSEST = 1024
 _BLOCK_BYTES = 1 << 16
-_MEMORY_EVERY_S = 10
 _KIND_ENDS = 64  # in a line: after its time and kind
 
 EventKind = Literal[
@@ -141,10 +139,10 @@ class EventLog:
         self._file.close()
         # Windows cannot rename a file that a reader has open, and thinning needs disk space: tried again later.
         with contextlib.suppress(OSError):
-            older = _older_files(self.path)
-            number = _number(older[-1]) + 1 if older else 1
+            older = older_files(self.path)
+            number = number_of(older[-1]) + 1 if older else 1
             self.path.rename(self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}"))
-            _thin_out(_older_files(self.path), self.older_bytes)
+            thin_out(older_files(self.path), self.older_bytes)
         self._open()
         self._room = self.file_bytes
 
@@ -173,7 +171,7 @@ def newest_events(path: Path, *, passed_over: EventKind | None = None) -> Iterat
     mark = f'"kind": "{passed_over}"'.encode() if passed_over else None
     yield from _backwards(path, mark)
     with contextlib.suppress(OSError):
-        for older in reversed(_older_files(path)):
+        for older in reversed(older_files(path)):
             yield from _backwards(older, mark)
 
 
@@ -206,31 +204,21 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """
     # Opened before the older files are listed: if the log starts a new file meanwhile, this one is still read, once.
     with _open_newest(path) as newest:
-        for older in _older_files(path):
+        for older in older_files(path):
             with older.open("rb") as file:
                 if not os.path.samestat(os.fstat(file.fileno()), os.fstat(newest.fileno())):
-                    yield from _events(file.read())
-        yield from _events(newest.read())
+                    yield from parse_events(file.read())
+        yield from parse_events(newest.read())
 
 
 def _open_newest(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except FileNotFoundError:  # between renaming one file and creating the next, now or when a run was killed
-        older = _older_files(path) if path.parent.is_dir() else []
+        older = older_files(path) if path.parent.is_dir() else []
         if not older:
             raise
         return older[-1].open("rb")
-
-
-def _events(content: bytes) -> Iterator[dict[str, Any]]:
-    for line in content.split(b"\n"):
-        try:
-            event = json.loads(line.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):  # zeros after a power failure, or a number with thousands of digits
-            continue
-        if isinstance(event, dict):
-            yield event
 
 
 def _backwards(path: Path, mark: bytes | None) -> Iterator[dict[str, Any]]:
@@ -245,48 +233,10 @@ def _backwards(path: Path, mark: bytes | None) -> Iterator[dict[str, Any]]:
             first, *lines = (file.read(end - start) + rest).split(b"\n")
             for line in reversed(lines):
                 if mark is None or mark not in line[:_KIND_ENDS]:
-                    yield from _events(line)
+                    yield from parse_events(line)
             end, rest = start, first
         if mark is None or mark not in rest[:_KIND_ENDS]:
-            yield from _events(rest)
-
-
-def _thin_out(files: list[Path], limit_bytes: int) -> None:
-    """Drop steps, and if need be whole files, until `files` (oldest first) fit within the limit."""
-    stride = 2
-    while sum(path.stat().st_size for path in files) > limit_bytes:
-        if stride > _COARSEST:
-            files.pop(0).unlink()
-            continue
-        for path in files[:-1]:  # a reader that follows the log may not have finished the last one
-            _keep_every(path, stride)
-        stride *= 2
-
-
-def _keep_every(path: Path, stride: int) -> None:
-    content = path.read_bytes()
-    lines = content.splitlines(keepends=True)
-    kept = b"".join(line for line in lines if _stays(line, stride))
-    if len(kept) < len(content):
-        write_bytes(path, kept)
-
-
-def _stays(line: bytes, stride: int) -> bool:
-    event = next(_events(line), {})
-    moment = event.get("time")
-    if event.get("kind") == "memory" and isinstance(moment, int | float):
-        return moment // _MEMORY_EVERY_S % stride == 0
-    return event.get("kind") != "step" or event.get("step", 0) % stride == 0
-
-
-def _older_files(path: Path) -> list[Path]:
-    """`events.1.jsonl`, `events.2.jsonl`, ... next to `events.jsonl`, oldest first."""
-    name = re.compile(rf"{re.escape(path.stem)}\.\d+{re.escape(path.suffix)}")
-    return sorted((other for other in path.parent.iterdir() if name.fullmatch(other.name)), key=_number)
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition(".")[2])
+            yield from parse_events(rest)
 
 
 def _finite(value: Any) -> Any:

@@ -16,6 +16,7 @@ from toolkit.config.reading.known import Known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reference.docs import config_docs
 from toolkit.config.remarks import Notice, OnlyWith, remarks
+from toolkit.config.train import EmaConfig
 from toolkit.section import Section
 
 DISTILLED = Variant("Distilled", ("weights-distilled",), "Train the base.", "train_distilled")
@@ -42,8 +43,19 @@ def test_a_key_that_nothing_reads_is_named_with_what_it_depends_on() -> None:
     assert remarks(read, None, from_the_card=()) == []
 
 
-def test_defaults_and_values_from_the_card_get_no_remark() -> None:
-    assert remarks(Kitchen.model_validate({"ovens": [{"heat": 1, "light": False}]}), None, from_the_card=()) == []
+def test_a_key_that_is_set_to_its_default_and_does_nothing_is_named_unless_it_is_off() -> None:
+    (found,) = remarks(Kitchen.model_validate({"ovens": [{"heat": 1, "light": False}]}), None, from_the_card=())
+    assert found[0] == ("ovens", 0, "heat")
+
+
+def test_a_default_beside_a_switch_that_is_off_is_no_surprise() -> None:
+    assert remarks(EmaConfig.model_validate({"use_ema": False, "ema_decay": 0.99}), None, from_the_card=()) == []
+    (found,) = remarks(EmaConfig.model_validate({"use_ema": False, "ema_decay": 0.9}), None, from_the_card=())
+    assert found[0] == ("ema_decay",)
+
+
+def test_keys_that_are_not_set_and_values_from_the_card_get_no_remark() -> None:
+    assert remarks(Kitchen.model_validate({"ovens": [{}]}), None, from_the_card=()) == []
     assert remarks(Kitchen(ovens=(Oven(heat=3),)), None, from_the_card={("ovens", 0, "heat")}) == []
 
 
@@ -164,3 +176,11 @@ def test_cached_captions_are_used_although_the_encoder_is_unloaded(
     assert job.config.process[0].uses_captions == (where is not None)
     told = [notice for notice in job.notices if 'CAPTIONS ARE NOT USED: every image is trained with "p0rc"' in notice]
     assert bool(told) == (where is None)
+
+
+def test_a_setting_of_full_fine_tunes_is_named_in_a_job_that_trains_a_network(
+    process: dict[str, Any], check: Check
+) -> None:
+    process["train"] = {"full_finetune_weights": "fp32"}
+    (notice,) = check().notices
+    assert "full_finetune_weights: has no effect here: it is used only with `full_finetune: true`" in notice

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from toolkit.config import DatasetConfig
+from toolkit.cards import ReferenceLimits
+from toolkit.config import AdapterConfig, DatasetConfig
 from toolkit.data import image_files
+from toolkit.data.controls import with_controls
 from toolkit.data.image_files import ImageCache, ImageError, ImageInfo, inspect_image
+from toolkit.data.references import ReferenceRules
 from toolkit.data.scan import scan_datasets
 
 
@@ -101,3 +105,25 @@ def test_a_second_scan_takes_half_a_millisecond_for_an_image(tmp_path: Path, rea
     started = time.process_time()
     scan_datasets([dataset], divisor_px=8, trigger_word=None)
     assert time.process_time() - started < num_images * 0.0005
+
+
+def test_images_and_their_control_pictures_are_read_in_several_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def inspect(path: Path) -> ImageInfo:
+        threads[f"{path.parent.name}/{path.name}"] = threading.current_thread()
+        return inspect_image(path)
+
+    monkeypatch.setattr(image_files, "inspect_image", inspect)
+    for folder in ("images", "control"):
+        (tmp_path / folder).mkdir()
+        for index in range(3):
+            _draw(tmp_path / folder / f"{index}.png", width=32)
+    settings = {"folder_path": str(tmp_path / "images"), "control_path": str(tmp_path / "control"), "resolution": 16}
+    dataset, adapter = DatasetConfig.model_validate(settings), AdapterConfig.model_validate({"type": "control_lora"})
+    rules = ReferenceRules(ReferenceLimits(), 8, num_controls=1)
+    scan = scan_datasets([dataset], divisor_px=8, trigger_word="x", rules=rules)
+    assert all(example.controls for example in with_controls(scan, [dataset], adapter).examples)
+    assert len(threads) == 6 and threading.main_thread() not in threads.values()

@@ -45,3 +45,24 @@ def test_a_layer_of_lycoris_changes_its_weight_as_lycoris_does(variant: str, ten
     # The stored differences were taken in fp32, beside weights that are up to four times as large.
     assert float((found - wanted).norm() / wanted.norm()) < 5e-6
     torch.testing.assert_close(changes.biases.get(place, torch.zeros_like(bias)), bias, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "factor"),
+    [
+        ('{"algo": "glora", "rs_lora": "True"}', 2.0),  # sqrt of rank 4
+        ('{"algo": "glora", "rs_lora": false}', 1.0),
+        ("no JSON", 1.0),
+        ("[1]", 1.0),
+    ],
+)
+def test_a_glora_that_was_trained_with_rs_lora_has_the_strength_that_its_header_says(
+    arguments: str, factor: float, tensors: dict[str, Tensor]
+) -> None:
+    place = LayerLocation("layer")
+    for variant, wanted in (("glora", factor), ("loha", 1.0)):
+        own = {key.partition("|")[2]: tensor for key, tensor in tensors.items() if key.startswith(f"{variant}|")}
+        file = {f"lycoris_layer.{role}": tensor for role, tensor in own.items() if "delta" not in role}
+        changes = parse_changes(file, {"ss_network_args": arguments}, lambda name: place if name == "layer" else None)
+        found = changes.weights[place].delta(tensors["weight"])
+        assert float((found - wanted * own["delta"]).norm() / own["delta"].norm()) < 1e-5, variant

@@ -15,7 +15,7 @@ from toolkit.config import ModelConfig, NetworkConfig, load_job
 from toolkit.errors import UserError
 from toolkit.lora.update import Update
 from toolkit.models.published_model import PublishedModel
-from toolkit.networks.network_check import check_network
+from toolkit.networks.network_check import trained_sides
 from toolkit.networks.targets import choose_targets, planned_targets, sides_of
 from toolkit.plan.plan_inputs import Workload, inputs_of
 from toolkit.util.get_model import model_classes
@@ -102,7 +102,7 @@ def test_disk_and_memory_follow_the_filters(tmp_path: Path) -> None:
 
     def weights(**network: Any) -> int:
         process = load_job(write_job(tmp_path, network={"type": "lora", "linear": 64, **network})).training()
-        sides, _ = check_network(_unloaded("flux2_tiny"), process, source="job.yaml")
+        sides = trained_sides(_unloaded("flux2_tiny"), process)
         size = find_cards()["flux2_tiny"].size
         assert size is not None
         return inputs_of(process, size, Workload(1, 1), "cpu", lora_sides=sides).num_trained

@@ -3,39 +3,23 @@
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import { inspect, openBrowser, REPOSITORY, Server, settle, until } from "./harness.mjs";
+import { begin, inspect, until } from "./harness.mjs";
 
-const folder = process.argv[2];
-const server = new Server(folder);
-mkdirSync(join(folder, "bin"));
-// a card with 24 GiB, of which 10 are in use
-writeFileSync(join(folder, "bin", "nvidia-smi"), "#!/bin/sh\necho '0, a card of 24 GB, 24576, 10240, 55, 61, 210.5, GPU-0b7f, Disabled, 512, 13824'\n", { mode: 0o755 });
-server.env.PATH = join(folder, "bin") + delimiter + server.env.PATH;
-await server.start();
-const token = /#token=(\S+)/.exec(server.address)[1];
-const { browser, notes, open } = await openBrowser();
+const { server, notes, open, tell } = await begin({ prepare: addCard });
 const page = await open({ reducedMotion: "reduce" });
 page.setDefaultTimeout(15_000);
 const button = (name) => page.getByRole("button", { name, exact: true });
 
-try {
+await tell(async () => {
   const [first, second] = [await make("first"), await make("second")];
-  await until(async () => (await ask("GET", `/api/jobs/${second}`)).state === "done", () => "the second run is not done");
+  await until(async () => (await server.ask("GET", `/api/jobs/${second}`)).state === "done", () => "the second run is not done");
   await page.goto(server.address);
   await page.getByRole("heading", { name: "Home" }).waitFor();
   await scrub(second);
   await compareCharts(first);
   await goBack(second);
   await foresee();
-  settle(notes);
-} catch (error) {
-  if (process.env.UI_SHOTS) await page.screenshot({ path: join(process.env.UI_SHOTS, "failed.png") });
-  console.error(server.output.slice(-4000));
-  throw error;
-} finally {
-  await browser.close();
-  await server.kill();
-}
+}, page);
 
 async function scrub(id) {
   await page.goto(`${server.base}/jobs/${id}/samples`);
@@ -61,11 +45,11 @@ async function compareCharts(first) {
   await dialog.getByText("Previous run").click();
   await dialog.getByText("For this job: first.").waitFor();
   await inspect(page, "compare-dialog", notes);
-  await button("Done").click();
+  await button("Back to charts").click();
   await chart.getByText("(ghost)").waitFor();
   await button("Compare…").click();
   await dialog.getByRole("checkbox").first().check();
-  await button("Done").click();
+  await button("Back to charts").click();
   assert.equal(new URL(page.url()).searchParams.get("with"), first);
   await page.reload(); // a link shows the same
   await chart.getByRole("link", { name: "first" }).waitFor();
@@ -79,7 +63,7 @@ async function compareCharts(first) {
   assert.deepEqual(heads, ["Step", "Loss", "first"]);
   const [own, other] = await cells(2);
   assert.ok(own !== other && Number(own) > 0 && Number(other) > 0, `${own} and ${other}`);
-  const metrics = await ask("GET", `/api/jobs/${first}/metrics?keys=loss`);
+  const metrics = await server.ask("GET", `/api/jobs/${first}/metrics?keys=loss`);
   assert.ok(Math.abs(metrics.series[0].mean[2] - Number(other)) < 1e-3, "the table holds the other run's figures");
 }
 
@@ -124,32 +108,26 @@ async function foresee() {
   assert.match(await legend.innerText(), /long\s+7\.0 GiB\s+Other programs and driver\s+3\.0 GiB\s+Free\s+14\.0 GiB/);
   await page.locator(".job-card", { hasText: /Starts (around|between) / }).first().waitFor();
   await inspect(page, "home-busy", notes);
-  for (const job of (await ask("GET", "/api/jobs")).jobs.filter(({ queue_position }) => queue_position)) await ask("POST", `/api/jobs/${job.id}/stop`, {});
-  const { jobs } = await ask("GET", "/api/jobs");
-  await ask("POST", `/api/jobs/${jobs.find(({ name }) => name === "long").id}/kill`, {});
+  for (const job of (await server.ask("GET", "/api/jobs")).jobs.filter(({ queue_position }) => queue_position)) await server.ask("POST", `/api/jobs/${job.id}/stop`, {});
+  const { jobs } = await server.ask("GET", "/api/jobs");
+  await server.ask("POST", `/api/jobs/${jobs.find(({ name }) => name === "long").id}/kill`, {});
 }
 
-async function make(name, scripted = { step_s: 0.02 }, steps = name === "first" ? 40 : 60) {
-  const process = {
-    type: "sd_trainer",
-    training_folder: join(folder, "output"),
-    model: { arch: "flux2_tiny", name_or_path: join(REPOSITORY, "assets", "flux2_tiny") },
+function make(name, scripted = { step_s: 0.02 }, steps = name === "first" ? 40 : 60) {
+  return server.make(name, scripted, {
     network: { type: "lora", linear: 8 },
-    datasets: [{ folder_path: join(folder, "images"), resolution: 64 }],
+    datasets: [{ folder_path: join(server.folder, "images"), resolution: 64 }],
     train: { steps, lr: 1e-4 },
     save: { save_every: 20 },
     sample: { sample_every: 10, width: 64, height: 64, prompts: ["a red one", "a blue one"] },
-  };
-  const yaml = JSON.stringify({ job: "extension", config: { name, process: [process] }, meta: { scripted } });
-  return (await ask("POST", "/api/jobs", { yaml, start: true })).id;
+  });
 }
 
-async function ask(method, path, body) {
-  const answer = await fetch(server.base + path, {
-    method,
-    headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
-    body: body && JSON.stringify(body),
-  });
-  assert.equal(answer.status, 200, await answer.clone().text());
-  return answer.json();
+/** A driver with a card of 24 GiB, of which 10 are in use. */
+function addCard({ folder, env }) {
+  const driver = join(folder, "bin", "nvidia-smi");
+  const card = "0, a card of 24 GB, 24576, 10240, 55, 61, 210.5, GPU-0b7f, Disabled, 512, 13824";
+  mkdirSync(join(folder, "bin"));
+  writeFileSync(driver, `#!/bin/sh\necho '${card}'\n`, { mode: 0o755 });
+  env.PATH = join(folder, "bin") + delimiter + env.PATH;
 }

@@ -1,4 +1,5 @@
 // A server over a folder of its own, and a Chromium that may reach nothing but this machine.
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -34,11 +35,56 @@ export class Server {
     this.port = Number(new URL(this.address).port);
   }
 
+  /** The answer of the API. */
+  async ask(method, path, body) {
+    const token = new URL(this.address).hash.split("=")[1];
+    const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+    const answer = await fetch(this.base + path, { method, headers, body: body && JSON.stringify(body) });
+    assert.equal(answer.status, 200, await answer.clone().text());
+    return answer.json();
+  }
+
+  /** Start a job that trains the tiny model; `scripted` says how its run goes. Returns its id. */
+  async make(name, scripted, sections = {}) {
+    const process = {
+      type: "sd_trainer",
+      training_folder: join(this.folder, "output"),
+      model: { arch: "flux2_tiny", name_or_path: join(REPOSITORY, "assets", "flux2_tiny") },
+      network: { type: "lora" },
+      datasets: [{ folder_path: join(this.folder, "images") }],
+      ...sections,
+    };
+    const yaml = JSON.stringify({ job: "extension", config: { name, process: [process] }, meta: { scripted } });
+    return (await this.ask("POST", "/api/jobs", { yaml, start: true })).id;
+  }
+
   kill() {
     const ended = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.kill("SIGKILL");
     return ended;
   }
+}
+
+/** A server on the folder that the command names, and a browser. `tell` ends both; what was noted makes the story fail. */
+export async function begin({ prepare = () => {}, ...options } = {}) {
+  const server = new Server(process.argv[2], options);
+  prepare(server);
+  await server.start();
+  const { browser, notes, open } = await openBrowser();
+  const tell = async (story, page) => {
+    try {
+      await story();
+      settle(notes);
+    } catch (error) {
+      if (page && process.env.UI_SHOTS) await page.screenshot({ path: join(process.env.UI_SHOTS, "failed.png") });
+      console.error(server.output.slice(-4000));
+      throw error;
+    } finally {
+      await browser.close();
+      await server.kill();
+    }
+  };
+  return { folder: server.folder, server, notes, open, tell };
 }
 
 export async function until(look, say = () => "", timeout = 30_000) {
@@ -117,7 +163,7 @@ function widestOverflow() {
 }
 
 /** Fails with all that was noted. */
-export function settle(notes) {
+function settle(notes) {
   const wrong = [
     ...notes.errors.map((text) => `console: ${text}`),
     ...notes.outside.map((url) => `request to another host: ${url}`),

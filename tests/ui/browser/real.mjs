@@ -2,12 +2,9 @@
 //   node tests/ui/browser/real.mjs FOLDER     UI_SHOTS=DIR keeps pictures of what was trained
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { inspect, openBrowser, REPOSITORY, Server, settle, until } from "./harness.mjs";
+import { begin, inspect, REPOSITORY, until } from "./harness.mjs";
 
-const folder = process.argv[2];
-const server = new Server(folder, { scripted: false });
-await server.start();
-const { browser, notes, open } = await openBrowser();
+const { folder, server, notes, open, tell } = await begin({ scripted: false });
 const page = await open({ reducedMotion: "reduce", viewport: { width: 1280, height: 800 } });
 page.setDefaultTimeout(60_000); // loading the model's library takes a while on a busy machine
 const { keyboard } = page;
@@ -18,7 +15,7 @@ const shot = async (name) => process.env.UI_SHOTS && page.screenshot({ path: joi
 
 const STEPS = 60;
 
-try {
+await tell(async () => {
   await page.goto(server.address);
   await page.getByRole("heading", { name: "Home" }).waitFor();
   await describeTheJob();
@@ -26,15 +23,7 @@ try {
   await watchItTrain();
   await saveAndStop();
   await resume();
-  settle(notes);
-} catch (error) {
-  await shot("failed");
-  console.error(server.output.slice(-4000));
-  throw error;
-} finally {
-  await browser.close();
-  await server.kill();
-}
+}, page);
 
 /** Press Tab until the focus is there, as a person does who has no mouse. */
 async function tabTo(target, key = "Tab") {

@@ -2,12 +2,9 @@
 //   node tests/ui/browser/story.mjs FOLDER     FOLDER holds `images`; UI_SHOTS=DIR keeps a picture of every page
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { inspect, openBrowser, Server, settle, until } from "./harness.mjs";
+import { begin, inspect, until } from "./harness.mjs";
 
-const folder = process.argv[2];
-const server = new Server(folder);
-await server.start();
-const { browser, notes, open } = await openBrowser();
+const { folder, server, notes, open, tell } = await begin();
 const page = await open({ reducedMotion: "reduce" });
 page.setDefaultTimeout(15_000);
 const button = (name) => page.getByRole("button", { name, exact: true });
@@ -17,7 +14,7 @@ const state = (word) => page.locator(".page-title .state", { hasText: word }).wa
 const ready = () => page.locator(".verdict", { hasText: "Ready" }).waitFor({ timeout: 60_000 });
 const step = async () => Number((await page.locator(".live-figures dd").first().innerText()).split("/")[0].replace(/\D/g, ""));
 
-try {
+await tell(async () => {
   await signIn();
   await fillTheForm();
   await checkAndMend();
@@ -25,15 +22,7 @@ try {
   await lookAtSamples();
   await stopAndCrashAndResume();
   await lookAround();
-  settle(notes);
-} catch (error) {
-  if (process.env.UI_SHOTS) await page.screenshot({ path: join(process.env.UI_SHOTS, "failed.png") });
-  console.error(server.output.slice(-4000));
-  throw error;
-} finally {
-  await browser.close();
-  await server.kill();
-}
+}, page);
 
 async function signIn() {
   await page.goto(server.base);

@@ -1,16 +1,11 @@
 // Two tabs share one stream of events; a queue is ordered by keys; a run is stopped at once; a failure is explained.
 //   node tests/ui/browser/tabs.mjs FOLDER     FOLDER holds `images`
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import { inspect, openBrowser, REPOSITORY, Server, settle, until } from "./harness.mjs";
+import { begin, inspect, until } from "./harness.mjs";
 
-const folder = process.argv[2];
-const server = new Server(folder);
-await server.start();
-const token = new URL(server.address).hash.split("=")[1];
-const { browser, notes, open } = await openBrowser();
+const { server, notes, open, tell } = await begin();
 
-try {
+await tell(async () => {
   const long = await make("long", { step_s: 0.1 });
   const failing = await make("failing", { step_s: 0.01, fail_at: 3 });
   await make("waiting", {});
@@ -22,17 +17,11 @@ try {
   await leader.close();
   await bothLive([rest]);
   assert.ok(asked.has(rest), "the other tab goes on with the stream");
+  await lookAway(rest, long);
   await orderQueue(rest);
   await stopAtOnce(rest, long);
   await readFailure(rest, failing);
-  settle(notes);
-} catch (error) {
-  console.error(server.output.slice(-4000));
-  throw error;
-} finally {
-  await browser.close();
-  await server.kill();
-}
+});
 
 async function openTabs(path) {
   const asked = new Set(); // tabs with an open stream
@@ -56,6 +45,22 @@ async function bothLive(tabs) {
     const before = await step(tab);
     await until(async () => (await step(tab)) >= before + 3, () => "a tab that stands still");
   }
+}
+
+/** A tab that nobody sees draws nothing; seen again, it is where the run is. */
+async function lookAway(tab, id) {
+  const shown = async () => Number((await tab.locator(".live-figures dd").first().innerText()).split("/")[0]);
+  const real = async () => (await server.ask("GET", `/api/jobs/${id}`)).progress.step;
+  await tab.evaluate(() => Object.defineProperty(document, "hidden", { value: true, configurable: true }));
+  const before = await shown();
+  await until(async () => (await real()) >= before + 20, () => "a run that stands still");
+  assert.ok((await shown()) < before + 10, "a hidden tab draws nothing");
+  await tab.evaluate(() => {
+    delete document.hidden;
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await until(async () => (await shown()) >= before + 20, () => "a tab that does not catch up");
+  await bothLive([tab]);
 }
 
 async function orderQueue(page) {
@@ -89,22 +94,6 @@ async function readFailure(page, id) {
   await inspect(page, "job-failed", notes);
 }
 
-async function make(name, scripted) {
-  const process = {
-    type: "sd_trainer",
-    training_folder: join(folder, "output"),
-    model: { arch: "flux2_tiny", name_or_path: join(REPOSITORY, "assets", "flux2_tiny") },
-    network: { type: "lora" },
-    datasets: [{ folder_path: join(folder, "images") }],
-    train: { steps: 900 },
-    sample: { sample_every: 0 },
-  };
-  const yaml = JSON.stringify({ job: "extension", config: { name, process: [process] }, meta: { scripted } });
-  const answer = await fetch(`${server.base}/api/jobs`, {
-    method: "POST",
-    headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" },
-    body: JSON.stringify({ yaml, start: true }),
-  });
-  assert.equal(answer.status, 200, await answer.clone().text());
-  return (await answer.json()).id;
+function make(name, scripted) {
+  return server.make(name, scripted, { train: { steps: 900 }, sample: { sample_every: 0 } });
 }

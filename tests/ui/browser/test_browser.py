@@ -46,7 +46,7 @@ def test_tabs_share_a_stream_and_a_queue_obeys_keys(folder: Path) -> None:
     tell("tabs.mjs", folder)
 
 
-def test_runs_are_compared_and_a_queue_is_foreseen(folder: Path) -> None:
+def test_runs_are_compared_and_start_times_of_a_queue_are_shown(folder: Path) -> None:
     """Half a minute: film strip, other runs in the charts, what a clone has changed, memory and times of a queue."""
     tell("compare.mjs", folder)
 

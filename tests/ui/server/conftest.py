@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -115,12 +116,19 @@ def options_for(folder: Path, **more: Any) -> Options:
     return Options(**(given | more))
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A server whose runs are scripted; its threads live as long as the test."""
-    app = create_app(options_for(tmp_path))
+@contextlib.contextmanager
+def serving_site(folder: Path) -> Iterator[Site]:
+    """A server whose runs are scripted; its threads live as long as the `with` block, and so do its jobs."""
+    app = create_app(options_for(folder))
     with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        yield Site(app, client, tmp_path)
+        yield Site(app, client, folder)
         for job in app.state.services.registry.all():
             if job.is_live:
                 client.post(f"/api/jobs/{job.id}/kill", json={})
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A server whose runs are scripted."""
+    with serving_site(tmp_path) as site:
+        yield site

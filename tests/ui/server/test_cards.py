@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 
 from tests.toolkit.runtime.test_device_probe import write_driver
 from tests.toolkit.runtime.test_nvidia_smi import H100
-from tests.ui.server.conftest import TOKEN, Site, options_for
-from ui.server.app import create_app
+from tests.ui.server.conftest import Site, serving_site
 
 
 @pytest.fixture
@@ -22,12 +20,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     bin_.mkdir()
     write_driver(bin_, H100, H100 | {"index": "1", "uuid": "GPU-0b7f6e55-93c4-2f0e-88aa-5f2b7a10c3de"})
     monkeypatch.setenv("PATH", f"{bin_}{os.pathsep}{os.environ['PATH']}")
-    app = create_app(options_for(tmp_path))
-    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        yield Site(app, client, tmp_path)
-        for job in app.state.services.registry.all():
-            if job.is_live:
-                client.post(f"/api/jobs/{job.id}/kill", json={})
+    with serving_site(tmp_path) as site:
+        yield site
 
 
 def test_jobs_that_take_the_first_free_card_wait_for_a_card_and_not_for_the_cpu(site: Site) -> None:

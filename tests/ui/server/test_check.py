@@ -37,7 +37,7 @@ def test_a_sound_job_is_reported_whole(site: Site) -> None:
     assert report["disk"]["checkpoints"] > 0
 
 
-def test_what_was_found_wrong_a_moment_ago_is_said_of_the_same_parts_only(site: Site, tmp_path: Path) -> None:
+def test_a_recent_refusal_is_repeated_only_for_the_same_parts(site: Site, tmp_path: Path) -> None:
     def config(changes: dict[str, object]) -> JobConfig:
         tree = yaml.safe_load(site.text(train={"steps": changes.pop("steps", 100)}))
         tree["config"]["process"][0]["datasets"][0] |= changes
@@ -93,7 +93,7 @@ def test_a_job_that_does_not_fit_and_one_whose_name_is_taken_come_with_a_fix(sit
     assert answer.json()["problems"][0]["fix"]["edits"] == {"config.name": "job_2"}
 
 
-def test_a_text_that_is_no_yaml_is_told_with_its_place(site: Site) -> None:
+def test_text_that_is_not_yaml_is_reported_with_its_position(site: Site) -> None:
     report = site.client.post("/api/check", json={"yaml": "job: extension\nconfig: [1,\n"}).json()
     assert not report["ok"] and report["problems"][0]["line"] == 3
     for text in ("", "null", "- 1", "\\ud800", "a: &a [*a]", "{" * 200, "a: !!python/object:os.system x", "\0"):
@@ -165,7 +165,7 @@ def test_our_own_job_and_one_in_json_are_imported(site: Site) -> None:
     assert answer["yaml"].startswith("job: extension\n")
 
 
-def test_a_job_of_another_model_is_rewritten_with_every_change_told(site: Site) -> None:
+def test_a_job_of_another_model_is_rewritten_and_every_change_is_listed(site: Site) -> None:
     archs = {model["arch"]: model for model in site.client.get("/api/models").json()}
     former = next(arch for arch, model in archs.items() if model["family"] != archs["flux2_tiny"]["family"])
     text = site.text(model={"arch": former, "name_or_path": archs[former]["source"]})
@@ -235,7 +235,7 @@ def test_a_sample_picture_is_imported_by_its_settings(site: Site) -> None:
     assert site.client.post("/api/import", json=body).status_code == 422
 
 
-def test_models_form_machine_and_settings_answer(site: Site) -> None:
+def test_the_routes_for_models_form_machine_and_settings_answer(site: Site) -> None:
     archs = [model["arch"] for model in site.client.get("/api/models").json()]
     assert "flux2_tiny" in archs
     assert site.client.get("/api/form").status_code in (200, 409)

@@ -35,7 +35,7 @@ OUTSIDE = "is outside"
 
 
 @pytest.mark.parametrize("spelling", ["/" * 5000, "/" + "./" * 3000, "./" * 3000 + "../" * 12])
-def test_a_long_spelling_of_a_short_path_leads_out_no_less(site: Site, spelling: str) -> None:
+def test_a_path_spelled_at_length_cannot_leave_the_roots_either(site: Site, spelling: str) -> None:
     text = site.text(datasets=[{"folder_path": f"{spelling}etc", "resolution": 32}])
     answer = site.client.post("/api/jobs", json={"yaml": text})
     assert answer.status_code == 422
@@ -44,7 +44,7 @@ def test_a_long_spelling_of_a_short_path_leads_out_no_less(site: Site, spelling:
     assert OUTSIDE in site.client.post("/api/check", json={"yaml": text}).text
 
 
-def test_a_refused_path_does_not_tell_the_variables_in_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_path_does_not_reveal_the_variables_in_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_TOKEN", "hf_very_secret")
     for more in ({"training_folder": "/x/${HUB_TOKEN}"}, {"datasets": [{"folder_path": "/x/${HUB_TOKEN}"}]}):
         for route in ("/api/check", "/api/jobs"):
@@ -54,7 +54,7 @@ def test_a_refused_path_does_not_tell_the_variables_in_it(site: Site, monkeypatc
 
 
 @pytest.mark.parametrize("text", ["config: []\n", "config: null\n", "config: {name: x, process: 5}\n"])
-def test_a_job_text_that_was_broken_by_hand_is_refused_in_words(site: Site, text: str) -> None:
+def test_a_job_text_broken_by_hand_is_refused_in_plain_words(site: Site, text: str) -> None:
     id_ = site.make()
     (site.output() / "job.yaml").write_text(text, encoding="utf-8")
     for action in ("clone", "start"):
@@ -76,7 +76,7 @@ def test_a_damaged_file_in_a_folder_hides_no_job_and_breaks_no_route(site: Site,
     assert not site.services.registry._complained
 
 
-def test_a_job_deeper_than_is_walked_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_a_job_below_the_searched_depth_is_found_after_a_restart(tmp_path: Path) -> None:
     made = []
     for round_ in range(2):
         with TestClient(create_app(options_for(tmp_path)), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
@@ -112,7 +112,7 @@ def test_a_job_deleted_outside_is_no_longer_in_the_queue(site: Site) -> None:
     wait_for(lambda: site.client.get("/api/queue").json()["order"] == {})
 
 
-def test_a_check_that_breaks_down_does_not_hold_up_the_queue(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_crashes_does_not_block_the_queue(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(text: str) -> None:
         raise RuntimeError("a mistake of ours")
 
@@ -120,7 +120,7 @@ def test_a_check_that_breaks_down_does_not_hold_up_the_queue(site: Site, monkeyp
     site.wait(site.make(start=True), "done")
 
 
-def test_two_that_look_at_a_folder_at_once_do_not_take_each_other_for_a_run(tmp_path: Path) -> None:
+def test_two_servers_that_look_at_a_folder_at_once_do_not_take_each_other_for_a_run(tmp_path: Path) -> None:
     handle = _take(tmp_path, is_shared=True)
     try:
         assert not is_alive(tmp_path, Launch(1.0, None, None, 0))
@@ -153,7 +153,7 @@ def test_large_messages_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub._ring[-1].number == 100
 
 
-def test_curves_that_were_put_away_are_read_anew_and_not_twice(tmp_path: Path) -> None:
+def test_evicted_curves_are_read_again_without_duplicates(tmp_path: Path) -> None:
     log = "".join(json.dumps({"kind": "step", "step": step, "loss": 1.0}) + "\n" for step in range(5))
     (tmp_path / "events.jsonl").write_text(log, encoding="utf-8")
     columns = Columns(tmp_path)
@@ -164,7 +164,7 @@ def test_curves_that_were_put_away_are_read_anew_and_not_twice(tmp_path: Path) -
         assert not columns.columns
 
 
-def test_a_run_that_was_asked_to_stop_and_is_suspended_is_said_to_be(site: Site) -> None:
+def test_a_suspended_run_that_was_asked_to_stop_is_shown_as_suspended(site: Site) -> None:
     id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 3000, "disable_sampling": True})
     site.wait(id_, "training")
     process = site.services.registry.get(id_).launch.process
@@ -203,7 +203,9 @@ def test_a_folder_in_which_another_job_runs_is_not_deleted(site: Site) -> None:
     assert site.output("outer").is_dir()
 
 
-def test_a_token_of_the_settings_opens_the_gate(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_token_from_the_settings_satisfies_the_licence_gate(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     nothing = unreadable_facts("job.yaml", UserError("not looked into"))
@@ -217,7 +219,9 @@ def test_a_token_of_the_settings_opens_the_gate(site: Site, monkeypatch: pytest.
     assert site.client.post("/api/check", json=asked).json()["gate"] is None
 
 
-def test_a_store_that_cannot_be_written_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_cannot_be_written_is_reported_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "store").write_text("a file", encoding="utf-8")
     assert main(["--port", "0", "--no-browser", "--store", str(tmp_path / "store")]) == 2
     assert "cannot be used" in capsys.readouterr().err
@@ -243,7 +247,9 @@ def test_a_secret_is_for_this_user_only_while_it_is_written(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["token"]
 
 
-def test_a_job_that_could_not_be_made_whole_keeps_no_name(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_could_not_be_created_completely_leaves_its_name_free(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 

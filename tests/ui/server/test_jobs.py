@@ -78,13 +78,13 @@ def test_only_a_job_with_a_whole_checkpoint_offers_to_resume(site: Site) -> None
     assert "resume" not in job["controls"]["actions"] and "Select Start" in job["failure"]["remedy"]
 
 
-def test_a_killed_run_is_told_from_one_that_ended(site: Site) -> None:
+def test_a_killed_run_is_distinguished_from_one_that_ended(site: Site) -> None:
     id_ = site.make(script={"die_at": 4}, start=True)
     job = site.wait(id_, "killed", "done", "failed")
     assert (job["state"], "at step 3" in job["reason"]) == ("killed", True)
 
 
-def test_a_run_that_ignores_all_is_ended_at_once_on_demand(site: Site) -> None:
+def test_a_run_that_ignores_every_request_can_be_killed(site: Site) -> None:
     id_ = site.make(script={"hang_at": 2}, start=True)
     job = site.wait(id_, "training")
     assert "kill" in job["controls"]["actions"]
@@ -92,7 +92,7 @@ def test_a_run_that_ignores_all_is_ended_at_once_on_demand(site: Site) -> None:
     assert site.wait(id_, "killed", "stopped")
 
 
-def test_a_suspended_process_is_said_to_be_not_responding(site: Site) -> None:
+def test_a_suspended_process_is_shown_as_not_responding(site: Site) -> None:
     id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 400})
     site.wait(id_, "training")
     pid = site.services.registry.get(id_).launch.process.pid
@@ -174,7 +174,7 @@ def test_a_clone_knows_the_settings_that_the_other_job_has_run_with(site: Site) 
     assert site.client.get(f"/api/jobs/{copy}/origins").json()["origins"] == []
 
 
-def test_a_run_of_the_terminal_appears_and_can_be_stopped(site: Site) -> None:
+def test_a_run_started_in_a_terminal_appears_and_can_be_stopped(site: Site) -> None:
     folder = site.output("outside")
     (site.folder / "outside.yaml").write_text(
         site.text("outside", {"step_s": 0.05}, train={"steps": 400}), encoding="utf-8"
@@ -191,7 +191,7 @@ def test_a_run_of_the_terminal_appears_and_can_be_stopped(site: Site) -> None:
         process.wait()
 
 
-def test_going_on_from_a_checkpoint_moves_later_ones_aside(site: Site) -> None:
+def test_resuming_from_a_checkpoint_moves_later_ones_aside(site: Site) -> None:
     id_ = site.make(start=True)
     site.wait(id_, "done")
     found = site.client.get(f"/api/jobs/{id_}/checkpoints").json()["checkpoints"]
@@ -206,7 +206,7 @@ def test_going_on_from_a_checkpoint_moves_later_ones_aside(site: Site) -> None:
     assert "steps: 8" in site.job(id_)["yaml"]
 
 
-def test_a_damaged_checkpoint_is_said_to_be_one_and_cannot_be_gone_on_from(site: Site) -> None:
+def test_a_damaged_checkpoint_is_marked_and_cannot_be_resumed(site: Site) -> None:
     id_ = site.make(start=True)
     site.wait(id_, "done")
     (site.output() / "state" / "000000003" / "weights.safetensors").write_bytes(b"x")
@@ -226,7 +226,7 @@ def test_a_path_outside_the_roots_is_refused_with_the_remedy(site: Site) -> None
     assert not report["ok"] and report["problems"][0]["line"]
 
 
-def test_a_folder_deleted_under_the_page_is_said_to_be_gone(site: Site) -> None:
+def test_a_folder_deleted_under_the_page_is_reported_as_gone(site: Site) -> None:
     id_ = site.make()
     shutil.rmtree(site.output())
     answer = site.client.get(f"/api/jobs/{id_}")
@@ -254,7 +254,7 @@ def test_a_run_of_another_machine_or_another_boot_is_told_apart(site: Site) -> N
     assert states == {"far": "elsewhere", "boot": "rebooted"}
 
 
-def test_a_run_of_a_newer_version_is_said_in_words(site: Site) -> None:
+def test_a_run_of_a_newer_version_is_described_in_plain_words(site: Site) -> None:
     folder = site.output("new")
     folder.mkdir(parents=True)
     lines = [
@@ -279,7 +279,9 @@ def test_what_the_trainer_itself_refuses_is_shown_by_key(tmp_path: Path) -> None
         assert "1 mistake" in job["failure"]["message"]
 
 
-def test_a_full_disk_is_said_in_words_and_leaves_nothing_behind(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_plain_words_and_leaves_nothing_behind(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id_ = site.make("whole")
 
     def full(handle: int, data: memoryview) -> int:

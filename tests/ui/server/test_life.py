@@ -26,6 +26,7 @@ from fastapi.testclient import TestClient
 from tests.ui.server.conftest import ROOT, SCRIPTED, TOKEN, job_text, options_for, wait_for
 from toolkit.output.run_record import read_runs
 from ui.server.app import create_app
+from ui.server.jobs.launch import read_launch
 from ui.server.store import Entry, Store
 
 KILLS = 10 if "TORTURE" not in os.environ else max(1, round(100 * float(os.environ["TORTURE"])))
@@ -88,7 +89,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[Server]:
         server.kill()
 
 
-def test_a_server_killed_again_and_again_tells_the_truth_and_starts_nothing_twice(tmp_path: Path) -> None:
+def test_a_server_killed_again_and_again_shows_true_states_and_starts_nothing_twice(tmp_path: Path) -> None:
     """Takes two seconds for each kill: a server is started anew each time."""
     chance = random.Random(13)
     server = Server(tmp_path)
@@ -165,7 +166,7 @@ def _orphans(folder: Path) -> list[str]:
     return found
 
 
-def test_jobs_live_on_when_the_server_is_killed_and_the_dead_are_told(tmp_path: Path) -> None:
+def test_jobs_outlive_a_killed_server_and_dead_ones_are_shown_as_killed(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         slow = {"step_s": 0.05}
         ids = {}
@@ -185,6 +186,27 @@ def test_jobs_live_on_when_the_server_is_killed_and_the_dead_are_told(tmp_path: 
         assert states == {"lives": "training", "dies": "killed"}
         assert server.ask("POST", f"/api/jobs/{ids['lives']}/stop", {})[0] == 200
         wait_for(lambda: server.ask("GET", f"/api/jobs/{ids['lives']}")[1]["state"] == "interrupted")
+
+
+def test_a_start_that_ended_while_no_server_ran_is_refused_only_if_it_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        ids = {}
+        for name, script in (("dies", {"check_s": 60}), ("refuses", {"check_s": 1, "refuse": "no"})):
+            text = job_text(tmp_path, name, script)
+            ids[name] = server.ask("POST", "/api/jobs", {"yaml": text, "start": True})[1]["id"]
+            server.wait(ids[name], "checking")
+            server.kill()
+            launch = read_launch(tmp_path / "output" / name)
+            assert launch is not None and launch.process is not None
+            process = launch.process
+            if name == "dies":
+                os.kill(process.pid, signal.SIGKILL)
+            while process.is_alive():
+                time.sleep(0.05)
+            server.start()
+        found = {name: server.ask("GET", f"/api/jobs/{id_}")[1] for name, id_ in ids.items()}
+        assert {name: job["state"] for name, job in found.items()} == {"dies": "killed", "refuses": "refused"}
+        assert "Ended unexpectedly during startup" in found["dies"]["reason"]
 
 
 def test_a_page_is_told_of_a_new_job_and_of_its_steps_as_they_are_made(tmp_path: Path) -> None:
@@ -236,7 +258,7 @@ def test_the_order_of_the_queue_outlives_the_server(tmp_path: Path) -> None:
         assert queue == {"order": {"cpu": ids[::-1]}, "is_paused": True}
 
 
-def test_a_port_in_use_is_said_in_words(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_plain_words(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "ui.server.main", "--port", port, "--no-browser", "--store", str(tmp_path)]
@@ -244,7 +266,7 @@ def test_a_port_in_use_is_said_in_words(tmp_path: Path) -> None:
     assert (done.returncode, f"Port {port} is in use" in done.stderr) == (2, True)
 
 
-def test_the_server_ends_on_request_and_says_its_address_first(tmp_path: Path) -> None:
+def test_the_server_prints_its_address_first_and_ends_on_request(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert server.url.startswith("http://127.0.0.1:")
         server.process.send_signal(signal.SIGTERM)

@@ -99,7 +99,7 @@ def test_a_folder_that_is_moved_while_it_is_used_is_shown_where_it_is_and_may_be
     assert not site.output().exists()
 
 
-def test_a_folder_that_takes_the_place_of_a_live_runs_is_not_taken_for_it(site: Site) -> None:
+def test_a_folder_that_replaces_that_of_a_live_run_is_not_mistaken_for_it(site: Site) -> None:
     id_, process = start(site)
     shutil.rmtree(site.output())
     site.output().mkdir()

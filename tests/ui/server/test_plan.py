@@ -42,7 +42,7 @@ def test_a_job_that_cannot_start_for_lack_of_memory_is_held(site: Site, monkeypa
     assert held["reason"].startswith("Waiting for memory on GPU 0")
 
 
-def test_the_memory_of_a_card_is_told_apart_by_who_holds_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_a_card_is_split_by_who_uses_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site.services.cards, "all", lambda: [card(used_bytes=10 * _GB)])
     id_ = site.make(script={"step_s": 0.1, "gpu_bytes": 7 * _GB}, start=True, train={"steps": 900})
     site.wait(id_, "training")

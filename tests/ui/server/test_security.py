@@ -64,7 +64,7 @@ def test_the_server_withstands(attack: Callable[[Target], list[str]], tmp_path: 
         print(f"{attack.__name__}: {target.num_requests} requests to {len(battery.routes(target.app))} routes")
 
 
-def test_there_are_payloads_enough(tmp_path: Path) -> None:
+def test_every_battery_has_enough_payloads(tmp_path: Path) -> None:
     with attacked(tmp_path) as target:
         assert len(battery.payloads(target)) >= 80
 
@@ -136,7 +136,7 @@ def test_a_planted_hole_turns_the_battery_red(plant: Any, attack: Any, tmp_path:
         assert attack(target)
 
 
-def test_ten_wrong_tokens_make_a_pause_and_the_right_one_is_still_let_in(site: Site) -> None:
+def test_ten_wrong_tokens_cause_a_pause_and_the_right_one_still_works(site: Site) -> None:
     wrong = {"Authorization": "Bearer wrong"}
     statuses = [site.client.get("/api/jobs", headers=wrong).status_code for _ in range(12)]
     assert statuses[:10] == [401] * 10

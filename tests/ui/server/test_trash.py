@@ -71,7 +71,7 @@ def test_checkpoints_that_were_set_aside_take_room_until_they_are_removed(site: 
     assert [it["step"] for it in site.client.get(f"/api/jobs/{id_}/checkpoints").json()["checkpoints"]] == [6]
 
 
-def test_the_second_tab_to_save_a_job_is_told_and_the_first_ones_text_stays(site: Site) -> None:
+def test_the_second_tab_to_save_a_job_is_warned_and_the_text_of_the_first_stays(site: Site) -> None:
     id_ = site.make()
     before = site.job(id_)["yaml"]
     mine, theirs = f"{before}# mine\n", f"{before}# theirs\n"

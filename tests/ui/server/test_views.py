@@ -121,7 +121,7 @@ def test_the_stream_goes_on_after_the_last_id_and_resets_where_it_cannot() -> No
     assert hub.num_readers == 0
 
 
-def test_a_run_under_way_is_told_as_it_goes(site: Site) -> None:
+def test_a_running_job_is_reported_as_it_progresses(site: Site) -> None:
     id_ = site.make(script={"step_s": 0.05}, start=True, train={"steps": 4000})
     site.wait(id_, "training")
     now = time.time()
@@ -134,3 +134,15 @@ def test_a_run_under_way_is_told_as_it_goes(site: Site) -> None:
     wait_for(told)
     site.act(id_, "stop")
     site.wait(id_, "interrupted")
+
+
+def test_the_row_of_a_run_that_only_goes_on_is_sent_twice_a_second(site: Site) -> None:
+    """Takes two seconds: it counts what is sent in them."""
+    id_ = site.make(script={"step_s": 0.02}, start=True, train={"steps": 4000})
+    site.wait(id_, "training")
+    time.sleep(1.0)
+    before = site.services.hub._number
+    time.sleep(2.0)
+    sent = [it for it in list(site.services.hub._ring) if it.number > before]
+    assert 1 <= sum(it.topic == "jobs" for it in sent) <= 5 < sum(it.topic == f"job:{id_}" for it in sent)
+    site.act(id_, "kill")

@@ -42,7 +42,7 @@ def test_every_model_of_the_family_gets_a_job_that_can_be_read(card: ModelCard, 
     assert len(config.notices) <= len(card.variants), "at most the advice on what a model is made for"
 
 
-def test_without_prompts_nothing_is_drawn(tmp_path: Path) -> None:
+def test_without_prompts_no_samples_are_drawn(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(job_text(choices(tmp_path, prompts=[" "], trigger=""), CARDS[0]), encoding="utf-8")
     assert load_job(path).training().train.disable_sampling

@@ -94,7 +94,7 @@ def test_a_job_is_made_checked_trained_left_and_stopped_from_the_page(address: s
         ({"Origin": "null"}, 403),
     ],
 )
-def test_pages_of_other_addresses_are_kept_away(address: str, headers: dict[str, str], status: int) -> None:
+def test_pages_from_other_origins_are_refused(address: str, headers: dict[str, str], status: int) -> None:
     request = urllib.request.Request(f"{address}config", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:

@@ -52,7 +52,7 @@ def test_a_caption_of_no_picture_is_refused_before_anything_is_written(tmp_path:
     assert not (tmp_path / "a.txt").exists()
 
 
-def test_a_caption_that_was_changed_elsewhere_is_not_overwritten_and_the_second_is_told(tmp_path: Path) -> None:
+def test_a_caption_changed_elsewhere_is_not_overwritten_and_the_second_writer_is_warned(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         picture(tmp_path / name)
     seen = dict(captions(tmp_path))

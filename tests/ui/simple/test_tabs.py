@@ -45,7 +45,7 @@ def test_each_tab_keeps_what_the_other_has_written(tmp_path: Path) -> None:
     assert captions(pictures) == [("a.png", "one and a half"), ("b.png", "two")]
 
 
-def test_the_second_tab_to_change_a_caption_is_told_sees_the_first_and_can_still_decide(tmp_path: Path) -> None:
+def test_the_second_tab_to_change_a_caption_is_warned_sees_the_first_and_can_still_decide(tmp_path: Path) -> None:
     first, second, pictures = tabs(tmp_path)
     first.type("a.png", "one")
     said = second.type("a.png", "other")

@@ -92,7 +92,7 @@ def _problems(facts: Mapping[str, Any], download: Download | None) -> Iterable[P
         fit = way_to_fit(part.get("memory"))
         for it in part["problems"]:
             problem = as_problem(Said(**it))
-            yield problem.model_copy(update={"fix": fit}) if fit and it["what"] in part["refusal"] else problem
+            yield problem.model_copy(update={"fix": fit}) if fit and it["where"] == "memory" else problem
     remarks = [as_problem(Said(**it)) for part in parts for it in part["remarks"]]
     if download is not None and download.gate:
         remarks.append(Problem(severity="warning", where="model.name_or_path", what=clean(download.gate)))

@@ -12,7 +12,7 @@ from typing import Any
 from toolkit.output.run_record import RUNS_FILE, Run, read_runs
 from ui.server.jobs.folders import JOB_FILE, stamp
 from ui.server.jobs.follow import Follower
-from ui.server.jobs.launch import LAUNCH_FILE, Launch, is_alive, read_launch
+from ui.server.jobs.launch import LAUNCH_FILE, Launch, is_alive, mistakes_in, output_of, read_launch
 from ui.server.jobs.lost import Anchor, Anchors
 from ui.server.jobs.notes import NOTES_FILE, Notes, read_notes
 from ui.server.jobs.settings import JobSettings, read_settings
@@ -128,7 +128,8 @@ class Job:
         self._stamps, self.entry, self.waits = stamps, entry, waits
         is_launched = self.launch is not None and is_alive(self.folder, self.launch)
         owner = read_owner(self.folder) if self.runs and not self.runs[-1].end else {}
-        signs = Signs(entry, self.launch, is_launched, self.run, owner, self.summary, waits, self._quiet_s())
+        complains = not is_launched and self._has_complained()
+        signs = Signs(entry, self.launch, is_launched, self.run, owner, self.summary, waits, self._quiet_s(), complains)
         before = self.state, self.reason
         self.state, self.reason = judge(signs, time.time())
         self._anchor(entry)
@@ -181,6 +182,12 @@ class Job:
             return
         self.lost = f"Its folder was moved here from {origin.folder} while it ran."
         self.state, self.reason = judge_lost(process, self.lost, entry, time.time())
+
+    def _has_complained(self) -> bool:
+        """Whether a start that nobody saw end, and that left no event, printed a list of mistakes."""
+        if self.launch is None or self.launch.exit_code is not None or not self.is_launch_newer:
+            return False
+        return bool(mistakes_in(output_of(self.folder, self.launch))[0])
 
     def _quiet_s(self) -> float:
         """Seconds since the events said something new, by a clock that nobody sets."""

@@ -7,6 +7,7 @@ looks at the folder later knows without trusting a number, even if the server wa
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -194,6 +195,19 @@ def output_of(folder: Path, launch: Launch, *, most_bytes: int = 20_000) -> str:
             return file.read(most_bytes).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def mistakes_in(text: str) -> tuple[str, list[str]]:
+    """The last list of mistakes in what a start has printed: its heading, and a line for each. Empty if there is none.
+
+    A mistake of several lines is told by its first.
+    """
+    lines = text.splitlines()
+    for index in reversed(range(len(lines))):
+        if lines[index].rstrip().endswith((" mistake", " mistakes")):
+            entries = itertools.takewhile(lambda line: line.startswith("  "), lines[index + 1 :])
+            return lines[index].strip(), [line.strip() for line in entries if not line.startswith("    ")]
+    return "", []
 
 
 def _take(folder: Path, *, patience_s: float = 0.0, is_shared: bool = False) -> int:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,15 +20,26 @@ from ui.server.jobs.rows import row_of
 from ui.server.jobs.starts import process_of
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
-from ui.server.schemas import JobRow, Message
+from ui.server.schemas import JobRow, JobState, Message
 from ui.server.store import Entry, Store
 from ui.server.stream import Hub
 
 _ALL_S = 1.0
 _FIND_S = 2.0
 _MOST_STEPS = 50  # of one message
+_UNWATCHED = 4  # times as long between looks while no page is open
+_ROWS_S = 0.5  # between rows of a job whose state is still the same
 
 log = logging.getLogger("ui.server")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The row of a job that pages were sent last, and when by a clock that nobody sets."""
+
+    version: int
+    state: JobState
+    time: float
 
 
 class Registry:
@@ -49,7 +61,7 @@ class Registry:
         self.waits: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
         self._finder = FolderFinder(roots)
-        self._told: dict[str, int] = {}
+        self._told: dict[str, _Told] = {}
         self.has_begun = threading.Event()
         self._complained: set[str] = set()
         self._found = self._looked = 0.0
@@ -145,7 +157,7 @@ class Registry:
         with self.lock:  # requests for jobs wait until all have been looked at once; the page itself does not
             self.has_begun.set()
             self._look_at_all()
-        while not stop.wait(self.poll_s):
+        while not stop.wait(self.poll_s if self.hub.num_readers else self.poll_s * _UNWATCHED):
             try:
                 self.look()
                 if also is not None:
@@ -226,14 +238,22 @@ class Registry:
         return self._positions().get(job.id)
 
     def _tell_rows(self) -> None:
-        changed = [job for job in self._jobs.values() if self._told.get(job.id) != job.version]
+        now = time.monotonic()
+        changed = [job for job in self._jobs.values() if self._is_due(job, now)]
         if not changed:
             return
         for job in changed:
-            self._told[job.id] = job.version
+            self._told[job.id] = _Told(job.version, job.state, now)
         positions = self._positions()
         rows = [row_of(job, positions.get(job.id)) for job in changed]
         self.hub.publish("jobs", Message(kind="jobs", jobs=rows))
+
+    def _is_due(self, job: Job, now: float) -> bool:
+        """Whether a changed row is sent now: of a run that only goes on, at most twice a second."""
+        told = self._told.get(job.id)
+        if told is None or told.version == job.version:
+            return told is None
+        return not job.is_live or told.state != job.state or now - told.time >= _ROWS_S
 
     def _tell_events(self, job: Job, events: list[dict[str, Any]]) -> None:
         if events:

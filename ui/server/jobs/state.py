@@ -63,6 +63,7 @@ class Signs:
         summary: of the events.
         waits: why a waiting job has not been started; empty if it is not its turn.
         quiet_s: seconds since the events said something new.
+        has_complained: whether the last start by the page printed a list of mistakes.
     """
 
     entry: Entry | None
@@ -73,6 +74,7 @@ class Signs:
     summary: Summary
     waits: str = ""
     quiet_s: float = 0.0
+    has_complained: bool = False
 
     @property
     def process(self) -> ProcessIdentity | None:
@@ -214,6 +216,8 @@ def _never_began(signs: Signs) -> tuple[JobState, str]:
         code = whole(end.get("exit_code"))
     if signs.wish or code == 130:
         return "stopped", f"Stopped during startup at {when}."
+    if code is None and not signs.has_complained:
+        return "killed", f"Ended unexpectedly during startup at {when}, while the page's server was not running."
     if code is None or code == 2:
         return "refused", f"Not started ({when}): the check found problems to fix first."
     if code < 0:

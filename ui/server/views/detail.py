@@ -8,7 +8,7 @@ from toolkit.errors import Problem as Said
 from toolkit.output.bundles import newest_bundle
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
-from ui.server.jobs.launch import output_of
+from ui.server.jobs.launch import mistakes_in, output_of
 from ui.server.jobs.summary import number, whole
 from ui.server.jobs.text import as_problem
 from ui.server.schemas import Action, Controls, Failure, JobDetail, JobRow, MemoryUse, Problem
@@ -97,17 +97,11 @@ def _remedy(job: Job, *, can_resume: bool) -> str:
 
 def _refused(log: str, reason: str) -> tuple[str, list[Problem]]:
     """What the trainer has printed of the mistakes in a job: a line with their number, then one for each."""
-    lines = log.splitlines()
-    for index in reversed(range(len(lines))):
-        if lines[index].rstrip().endswith((" mistake", " mistakes")):
-            said = []
-            for line in lines[index + 1 :]:
-                where, colon, what = line.strip().partition(": ")
-                if not line.startswith("  ") or not colon:
-                    break
-                said.append(as_problem(Said(where, what)))
-            return lines[index].strip(), said
-    told = [line for line in lines if line.strip()]
+    heading, mistakes = mistakes_in(log)
+    if heading:
+        split = (line.partition(": ") for line in mistakes)
+        return heading, [as_problem(Said(where, what)) for where, colon, what in split if colon]
+    told = [line for line in log.splitlines() if line.strip()]
     return (told[-1].strip() if told else reason), []
 
 

@@ -15,9 +15,11 @@ interface Props {
   problems: Problem[];
   onFix?: (change: Change) => void;
   onShow?: (problem: Problem) => void;
+  /** what a form calls the place; the place itself where it has no name there */
+  nameOf?: (where: string) => string;
 }
 
-export function ProblemList({ problems, onFix, onShow }: Props) {
+export function ProblemList({ problems, onFix, onShow, nameOf }: Props) {
   return (
     <ul className="problems">
       {problems.map((problem, place) => {
@@ -27,7 +29,7 @@ export function ProblemList({ problems, onFix, onShow }: Props) {
             <Icon name={look.icon} />
             <div>
               <span className="visually-hidden">{look.word}: </span>
-              {problem.where && <Where problem={problem} onShow={onShow} />}
+              {problem.where && <Where problem={problem} onShow={onShow} nameOf={nameOf} />}
               <p>
                 <Prose text={sentence(problem.what)} />
               </p>
@@ -49,9 +51,16 @@ function sentence(text: string): string {
   return /^[a-z]+ /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }
 
-function Where({ problem, onShow }: { problem: Problem; onShow?: (problem: Problem) => void }) {
-  const words = problem.line ? `${problem.where}, line ${problem.line}` : problem.where;
-  if (!onShow) return <code className="where">{words}</code>;
+function Where({ problem, onShow, nameOf }: { problem: Problem } & Pick<Props, "onShow" | "nameOf">) {
+  const place = problem.line ? `${problem.where}, line ${problem.line}` : problem.where;
+  const name = nameOf?.(problem.where) ?? problem.where;
+  const words = (
+    <>
+      {name !== problem.where && <span className="where-name">{name}</span>}
+      <code>{place}</code>
+    </>
+  );
+  if (!onShow) return <span className="where">{words}</span>;
   return (
     <button type="button" className="link where" onClick={() => onShow(problem)}>
       {words}

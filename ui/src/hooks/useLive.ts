@@ -17,12 +17,22 @@ export function useLiveStream(): StreamState {
   useEffect(() => {
     const stop = new AbortController();
     let wasLost = false;
+    // a page that nobody sees passes messages over; when it is shown again, it asks for everything anew
+    let hasMissed = false;
+    const catchUp = () => {
+      if (document.hidden || !hasMissed) return;
+      hasMissed = false;
+      applyMessage(client, { kind: "reset" } as Message);
+    };
+    document.addEventListener("visibilitychange", catchUp, { signal: stop.signal });
     followShared({
       url: "/api/events",
       name: "trainer-events",
       token: storedToken,
       signal: stop.signal,
       onMessage: ({ data }) => {
+        hasMissed ||= document.hidden;
+        if (document.hidden) return;
         try {
           applyMessage(client, JSON.parse(data) as Message);
         } catch {

@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { aligned, chartsOf, csvOf, thinned, titleOf } from "./charts";
 import { ago, bytes, duration, figure } from "./format";
 import { LiveSeries } from "./liveSeries";
@@ -72,4 +72,21 @@ it("zooms about the pointer and never beyond the edge", () => {
   expect(near).toEqual({ scale: 2, x: 0.5, y: 0.5 });
   expect(pan(near, 5, -5)).toEqual({ scale: 2, x: 0.5, y: -0.5 });
   expect(zoomAt(near, 0.1, { x: 1, y: 1 })).toEqual(FIT);
+});
+
+it("draws quick steps twice a second, the last of them too", () => {
+  vi.useFakeTimers();
+  const live = new LiveSeries();
+  let drawn = 0;
+  live.subscribe(() => (drawn += 1));
+  for (let step = 0; step < 40; step += 1) {
+    live.add([{ kind: "step", step, loss: 1 }]);
+    vi.advanceTimersByTime(50);
+  }
+  expect(drawn).toBeLessThanOrEqual(5);
+  const before = drawn;
+  live.add([{ kind: "step", step: 40, loss: 1 }]);
+  vi.advanceTimersByTime(500);
+  expect(drawn).toBeGreaterThan(before);
+  vi.useRealTimers();
 });

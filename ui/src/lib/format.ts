@@ -35,7 +35,7 @@ export function durationRange(low: number, high: number): string {
 /** "22:40" of today, else with the day. */
 export function clock(time_s: number, now_ms: number = Date.now()): string {
   const date = new Date(time_s * 1000);
-  const time = date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+  const time = date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const isToday = date.toDateString() === new Date(now_ms).toDateString();
   return isToday ? time : `${date.toLocaleDateString(undefined, { day: "numeric", month: "short" })} ${time}`;
 }

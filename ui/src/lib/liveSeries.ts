@@ -4,10 +4,15 @@ import type { Series } from "../generated/api";
 /** Kinds of events whose figures are curves too, named as the server names them: `memory/ram_bytes`. */
 const CURVES_OF = new Set(["memory", "validation", "metric", "metrics"]);
 
+/** Between two drawings: steps of a tiny model come quicker than anybody reads them. */
+const REDRAW_MS = 500;
+
 export class LiveSeries {
   private readonly points = new Map<string, { steps: number[]; values: number[] }>();
   private step = 0;
   private readonly listeners = new Set<() => void>();
+  private told = -Infinity;
+  private waits = false;
   version = 0;
 
   add(events: readonly Record<string, unknown>[]): void {
@@ -82,6 +87,16 @@ export class LiveSeries {
   }
 
   private changed(): void {
+    if (this.waits) return;
+    const wait = this.told + REDRAW_MS - performance.now();
+    if (wait <= 0) return this.tell();
+    this.waits = true;
+    setTimeout(() => this.tell(), wait);
+  }
+
+  private tell(): void {
+    this.waits = false;
+    this.told = performance.now();
     this.version += 1;
     for (const listener of this.listeners) listener();
   }

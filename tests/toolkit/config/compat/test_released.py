@@ -130,6 +130,14 @@ def test_keys_that_mean_nothing_to_weights_without_guidance_are_named(tmp_path: 
     assert job.training().sample.sample_steps == 4
 
 
+def test_guidance_written_as_its_default_is_named_too(tmp_path: Path) -> None:
+    place, *_ = _flux_places(tmp_path, guidance=False)
+    model = {"name_or_path": str(place), "arch": "flux"}
+    job = _load(tmp_path, model, sample={"guidance_scale": 4, "prompts": ["a cat"]})
+    assert [line for line in job.notices if "sample.guidance_scale: has no effect here" in line]
+    assert not [line for line in _load(tmp_path, model).notices if "guidance_scale: has no effect" in line]
+
+
 def test_leave_to_train_distilled_weights_means_nothing_to_base_weights(tmp_path: Path) -> None:
     for name, is_idle in (("FLUX.2-klein-base-4B", True), ("FLUX.2-klein-4B", False)):
         model = {"name_or_path": f"x/{name}", "arch": "flux2_klein_4b", "model_kwargs": {"train_distilled": True}}

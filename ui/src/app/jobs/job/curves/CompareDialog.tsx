@@ -27,7 +27,7 @@ export function CompareDialog({ job, compared, onClose }: Props) {
   const ghostJob = ghostOf(ghost, jobs, job);
   const toggle = (id: string) => choose(ids.includes(id) ? ids.filter((each) => each !== id) : [...ids, id]);
   return (
-    <Dialog title="Compare charts" onClose={onClose} actions={<Button onClick={onClose}>Done</Button>}>
+    <Dialog title="Compare charts" onClose={onClose} actions={<Button onClick={onClose}>Back to charts</Button>}>
       <div className="compare">
         <section aria-label="Ghost">
           <h3>Ghost</h3>

@@ -3,8 +3,10 @@ import type { ReactNode } from "react";
 import { ErrorCard } from "../../../../components/Page";
 import { Icon } from "../../../../components/Icon";
 import { ProblemList } from "../../../../components/Problems";
+import { useFormSchema } from "../../../../hooks/queries";
 import { useDelayed, type useCheck } from "../../../../hooks/useCheck";
 import type { CheckReport, Problem } from "../../../../generated/api";
+import { labelOf } from "../../../../lib/form";
 import { count } from "../../../../lib/format";
 import type { Change, SyntaxProblem } from "../../../../lib/yamlDoc";
 import { DatasetTables } from "./DatasetTables";
@@ -29,6 +31,8 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
   const { data, error, isOld } = check;
   const isSlow = useDelayed(check.isFetching, SLOW_MS) && check.isFetching;
   const known = new Set(data?.problems.map((problem) => problem.what));
+  const schema = useFormSchema().data;
+  const nameOf = (where: string) => (schema ? labelOf(schema, where) : where);
   const extra = refused.filter((problem) => !known.has(problem.what));
   return (
     <aside className="check-panel" aria-label="Check">
@@ -39,10 +43,10 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
         </p>
       )}
       {error && !data && <ErrorCard error={error} title="The check failed" />}
-      {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} />}
+      {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} nameOf={nameOf} />}
       {data && (
         <>
-          {data.problems.length > 0 && <ProblemList problems={data.problems} onFix={onFix} onShow={onShow} />}
+          {data.problems.length > 0 && <ProblemList problems={data.problems} onFix={onFix} onShow={onShow} nameOf={nameOf} />}
           {data.gate && (
             <p className="banner tone-warn">
               <Icon name="alert" /> {data.gate}
