@@ -50,6 +50,7 @@ WHOLE_RUNS = (
 
 # What takes seconds without being one.
 SLOW = {
+    "contract/test_adapters.py": "every adapter lives once on every model, and steps are trained",
     "contract/test_precisions.py": "nine pairs of precisions for every model, and fp16 is slow on a CPU",
     "scripts/flux2_tiny/test_edits.py": "hundreds of pictures are drawn and judged",
     "scripts/flux2_tiny/test_judge.py": "hundreds of pictures are drawn and judged",
