@@ -119,6 +119,6 @@ class AddToPart(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         """The gradient of a sum: for the part, that of the part."""
         return gradient, gradient[:, ctx.first : ctx.last, : ctx.width], None
