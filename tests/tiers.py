@@ -31,6 +31,7 @@ WHOLE_RUNS = (
     "reliability/test_long_run.py",
     "reliability/test_planted_bugs.py",
     "reliability/test_signal_in_a_save.py",
+    "test_adapter_memory_jobs.py",
     "test_caption_jobs.py",
     "test_control.py",
     "test_demo.py",
