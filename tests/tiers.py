@@ -26,6 +26,7 @@ WHOLE_RUNS = (
     "reliability/bad_inputs/test_restarts.py",
     "reliability/bad_inputs/test_secrets.py::test_no_secret_is_in_anything_that_a_run_leaves_behind",
     "reliability/test_corrupt_any_byte.py",
+    "reliability/test_kill_adapters.py",
     "reliability/test_kill_anywhere.py",
     "reliability/test_kill_programs.py",
     "reliability/test_long_run.py",
