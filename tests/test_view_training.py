@@ -230,3 +230,27 @@ def test_what_adapters_cannot_see_is_refused_before_anything_is_loaded(
         text = str(error)
     assert message in text
     assert not (tmp_path / "run" / "output" / "job").exists()
+
+
+def test_two_adapters_and_a_lora_go_on_from_their_three_files(tmp_path: Path, encoder: Path, views: Path) -> None:
+    """Four seconds: a short run and one that begins with its files."""
+    kinds = ("ip", "redux")
+    dataset = {"clip_image_path": str(views)}
+    first, second = tmp_path / "first", tmp_path / "second"
+    network: dict[str, Any] = {"type": "lora", "linear": 2}
+    train = {"steps": 2, "lr": 1e-2, "disable_sampling": True}
+    assert run_job(_write(first, encoder, dataset, *kinds, network=network, train=train)).status == "done"
+    files = {path.name: read_tensors(path) for path in (first / "output" / "job").glob("*.safetensors")}
+    assert files.keys() == {"job_LoRA.safetensors", "job_adapter.safetensors", "job_ip.safetensors"}
+    output = first / "output" / "job"
+    adapters = [
+        {"type": kind, "image_encoder_path": str(encoder), "name_or_path": str(output / name)}
+        for kind, name in zip(kinds, ("job_ip.safetensors", "job_adapter.safetensors"), strict=True)
+    ]
+    network["pretrained_lora_path"] = str(output / "job_LoRA.safetensors")
+    train = {"steps": 1, "lr": 1e-12}
+    assert run_job(_write(second, encoder, dataset, adapter=adapters, network=network, train=train)).status == "done"
+    for name, tensors in files.items():
+        again = read_tensors(second / "output" / "job" / name)
+        assert again.keys() == tensors.keys()
+        assert all((again[key] - tensors[key]).abs().max() < 1e-6 for key in tensors), name

@@ -26,11 +26,13 @@ WHOLE_RUNS = (
     "reliability/bad_inputs/test_restarts.py",
     "reliability/bad_inputs/test_secrets.py::test_no_secret_is_in_anything_that_a_run_leaves_behind",
     "reliability/test_corrupt_any_byte.py",
+    "reliability/test_kill_adapters.py",
     "reliability/test_kill_anywhere.py",
     "reliability/test_kill_programs.py",
     "reliability/test_long_run.py",
     "reliability/test_planted_bugs.py",
     "reliability/test_signal_in_a_save.py",
+    "test_adapter_memory_jobs.py",
     "test_caption_jobs.py",
     "test_control.py",
     "test_demo.py",
@@ -50,6 +52,7 @@ WHOLE_RUNS = (
 
 # What takes seconds without being one.
 SLOW = {
+    "contract/test_adapters.py": "every adapter lives once on every model, and steps are trained",
     "contract/test_precisions.py": "nine pairs of precisions for every model, and fp16 is slow on a CPU",
     "scripts/flux2_tiny/test_edits.py": "hundreds of pictures are drawn and judged",
     "scripts/flux2_tiny/test_judge.py": "hundreds of pictures are drawn and judged",

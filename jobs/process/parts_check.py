@@ -7,7 +7,7 @@ from dataclasses import replace
 from jobs.process.model_files import check_model_files
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
-from toolkit.config import TrainingProcessConfig
+from toolkit.config import AdapterConfig, TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.few_steps import few_steps_problems
 from toolkit.data.controls import sample_controls, with_controls
@@ -17,6 +17,7 @@ from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, vi
 from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.train.tasks.sample_needs import all_items, reference_rules, view_problems
+from toolkit.weights.headers import must_match, read_metadata
 
 
 def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
@@ -43,7 +44,25 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
         with mistakes.gathered():
             if (facts := check_encoder(encoder)) is not None:
                 encoders[encoder] = facts
+    seen = {one.index: encoders.get(one.encoder) for one in view_inputs(config.adapter)}
+    for index, adapter in enumerate(config.adapter):
+        with mistakes.gathered():
+            _check_file(adapter, seen.get(index), arch=card.arch)
     return replace(checked, scan=scan, model=model, encoders=encoders)
+
+
+def _check_file(adapter: AdapterConfig, encoder: EncoderFacts | None, *, arch: str) -> None:
+    """Check the file that an adapter starts from, as far as its header tells.
+
+    Raises:
+        UserError: the file is damaged, or of another adapter, model or encoder.
+    """
+    if adapter.name_or_path is None:
+        return
+    expected = {"adapter_type": adapter.type, "adapter_arch": arch}
+    if encoder is not None:
+        expected["adapter_encoder"] = encoder.shape.encoder
+    must_match(read_metadata(adapter.name_or_path), expected, source=str(adapter.name_or_path))
 
 
 def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:

@@ -68,8 +68,22 @@ class Case:
 
     def write(self, folder: Path, model: Path) -> Path:
         """Write the job with its own pictures. Returns the job file."""
+        return write_job(folder, **self.sections(folder, model))
+
+    def sections(self, folder: Path, model: Path) -> dict[str, Any]:
+        """The sections of the job, whose pictures are made in the folder."""
         is_full = self.trains == FULL
-        dataset = {
+        return {
+            "network": None if is_full else {"type": self.trains, "linear": 2, "dropout": 0.2},
+            "datasets": [self._dataset_section(folder)],
+            "train": self._train_section() | ({"full_finetune": True} if is_full else {}),
+            "save": {"save_every": self.save_every, "max_step_saves_to_keep": self.num_kept},
+            "sample": {"sample_every": 3, "sample_steps": 1, "prompts": ["a red circle"]},
+            "model": {"name_or_path": str(model)},
+        }
+
+    def _dataset_section(self, folder: Path) -> dict[str, Any]:
+        return {
             "folder_path": str(write_dataset(folder / "images", count=3)),
             "resolution": 16 if self.crops_anew else 32,
             "random_crop": self.crops_anew,
@@ -77,15 +91,6 @@ class Case:
             "cache_latents_to_disk": True,
             "cache_text_embeddings": True,
         }
-        return write_job(
-            folder,
-            network=None if is_full else {"type": self.trains, "linear": 2, "dropout": 0.2},
-            datasets=[dataset],
-            train=self._train_section() | ({"full_finetune": True} if is_full else {}),
-            save={"save_every": self.save_every, "max_step_saves_to_keep": self.num_kept},
-            sample={"sample_every": 3, "sample_steps": 1, "prompts": ["a red circle"]},
-            model={"name_or_path": str(model)},
-        )
 
     def _train_section(self) -> dict[str, Any]:
         return {

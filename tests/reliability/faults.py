@@ -20,7 +20,7 @@ from typing import Any
 
 from toolkit.output.events import EventKind, EventLog
 
-CACHES = ("_latent_cache", "_t_e_cache")
+CACHES = ("_latent_cache", "_t_e_cache", "_clip_vision_cache")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.reliability.faults import Aim, Faults
+from toolkit.adapters.choices import ADAPTERS
+from toolkit.objectives.choices import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120.0
@@ -114,8 +116,13 @@ def _import_everything() -> None:
         "extensions_built_in.sd_trainer.SDTrainer",
         "tests.reliability.planted_bugs",
         "tests.reliability.witness",
+        "toolkit.encode.vision_model",
+        "transformers.models.siglip.image_processing_pil_siglip",
+        "transformers.models.siglip.modeling_siglip",
     ):
         importlib.import_module(name)
+    for choice in (*ADAPTERS.values(), *OBJECTIVES.values()):
+        choice.load()
 
     gc.collect()
     gc.freeze()  # what is here stays; a child that collects it again and again would do little else

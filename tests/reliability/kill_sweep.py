@@ -219,7 +219,11 @@ class KillSweep:
             self.report.faults.append(f"{output}: ended with bundles of steps {steps[1]} instead of {steps[0]}")
             return
         final = Path("state", f"{self.case.steps:09d}")
-        for name in ("job.safetensors", *(str(final / path.name) for path in (whole / final).glob("*.safetensors"))):
+        files = [path.relative_to(whole) for path in (*_final_files(whole), *(whole / final).glob("*.safetensors"))]
+        for name in files:
+            if not (output / name).is_file():
+                self.report.faults.append(f"{output}: ended without {name}")
+                continue
             one, other = read_tensors(whole / name), read_tensors(output / name)
             self.report.tensors += len(one)
             unequal = [key for key in one if key not in other or not torch.equal(one[key], other[key])]
@@ -232,3 +236,8 @@ class KillSweep:
     def _fault(self, start: Start, what: str) -> None:
         planned = f"aimed at {start.aim}" if start.aim else f"to be killed after {start.kill_after_s} s"
         self.report.faults.append(f"{self.case}: {start.job.parent.name}, {start.name} ({planned}): {what}")
+
+
+def _final_files(output: Path) -> list[Path]:
+    """The files for users of the last step; those of a step have its number at the end of their names."""
+    return [path for path in sorted(output.glob("*.safetensors")) if not path.stem[-9:].isdigit()]

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
+from toolkit.lora.update import must_be_finite_tensor
 from toolkit.memory.recompute import Held
 from toolkit.models.base_model import BaseModel, StateDict
 from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
+from toolkit.weights.headers import must_match
 from toolkit.weights.streaming import misfits
 
 
@@ -108,6 +110,8 @@ class Adapter(ABC):
                 f"{source}: is not a file of this {self.config.type} adapter. {found}. It belongs to another model, "
                 "encoder or kind of adapter: check adapter.name_or_path."
             )
+        for name, tensor in tensors.items():
+            must_be_finite_tensor(tensor, name, source=source)
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(tensors[name])
@@ -118,12 +122,8 @@ class Adapter(ABC):
         Raises:
             UserError: the file is of another adapter, model or encoder.
         """
-        for key, value in self.metadata().items():
-            if key not in self.for_readers and metadata.get(key, value) != value:
-                raise UserError(
-                    f"{source}: was trained with {key.replace('_', ' ')} {metadata[key]}, and this job has {value}. "
-                    "Change the job, or choose another file."
-                )
+        expected = {key: value for key, value in self.metadata().items() if key not in self.for_readers}
+        must_match(metadata, expected, source=source)
         self.restore(tensors, source=source)
 
     @abstractmethod

@@ -104,5 +104,21 @@ class DecoupledAttention:
         current, strength = tokens()
         added = strength * layer(query, current)
         span = self.reading.noisy_tokens(hidden.shape[1], is_joint=layer.site.is_joint)
-        missing = (0, hidden.shape[2] - added.shape[2], span.start, hidden.shape[1] - span.stop)
-        return (hidden + functional.pad(added.to(hidden.dtype), missing), *rest)
+        return (AddToPart.apply(hidden, added.to(hidden.dtype), span.start), *rest)
+
+
+class AddToPart(torch.autograd.Function):
+    """Adds to some tokens and channels of a sequence. Padding the addition would write and read its whole length."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, added: Tensor, first: int) -> Tensor:
+        """`hidden`, [B, S, D], with `added`, [B, n, d], on its tokens from number `first` on and its first channels."""
+        ctx.last, ctx.first, ctx.width = first + added.shape[1], first, added.shape[2]
+        total = hidden.clone()
+        total[:, ctx.first : ctx.last, : ctx.width] += added
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """The gradient of a sum: for the part, that of the part."""
+        return gradient, gradient[:, ctx.first : ctx.last, : ctx.width], None

@@ -8,6 +8,7 @@ with the queries among the keys. Files are laid out like Tencent's, with the key
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -19,7 +20,7 @@ from toolkit.adapters.token_adapter import FileNames, TokenAdapter
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
 
-HEAD_SIZE = 64
+HEAD_SIZE = 64  # of the resampler; less where it does not divide the width
 NAMES = FileNames("image_proj", "ip_adapter.{}", key="to_k_ip", value="to_v_ip", norm="norm_k_ip")
 
 
@@ -79,6 +80,7 @@ class ResamplerLayer(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.head_size = math.gcd(width, HEAD_SIZE)
         self.norm_features, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
         self.to_q, self.to_kv = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
         self.to_out = nn.Linear(width, width, bias=False)
@@ -94,7 +96,7 @@ class ResamplerLayer(nn.Module):
         own = self.norm_tokens(tokens)
         seen = torch.cat([self.norm_features(features), own], dim=1)  # [B, M + N, width]
         parts = (self.to_q(own), *self.to_kv(seen).chunk(2, dim=2))
-        query, key, value = (part.unflatten(2, (-1, HEAD_SIZE)).transpose(1, 2) for part in parts)
+        query, key, value = (part.unflatten(2, (-1, self.head_size)).transpose(1, 2) for part in parts)
         mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         tokens = tokens + self.to_out(mixed)
         return tokens + self.mlp(tokens)

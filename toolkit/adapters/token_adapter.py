@@ -85,7 +85,7 @@ class TokenAdapter(Adapter):
     @contextmanager
     def reading(self, inputs: AdapterInputs) -> Iterator[None]:
         """See Adapter.reading."""
-        if inputs.view is None:
+        if inputs.view is None or self.strength.value == 0:
             yield
             return
         tokens = self.projector(inputs.view.float())  # [B, N, width]

@@ -109,6 +109,9 @@ class TrainingProcessConfig(ProcessConfig):
         kinds += [adapter.type for adapter in self.adapter if adapter.choice.is_in_pixels]
         if len(kinds) > 1:
             raise ValueError(f"`adapter` has `{kinds[0]}` and `{kinds[1]}`, which change the same layer: keep one")
+        kinds = [adapter.type for adapter in self.adapter]
+        if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+            raise ValueError(f"`adapter` has {kinds.count(twice)} times `{twice}`, and each has one file: keep one")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from toolkit.data.examples import Example, Reference
 from toolkit.data.image_files import IMAGES, ImageError, ImageInfo
 from toolkit.data.references import match_folder
 from toolkit.data.scan_result import Findings, Scan
+from toolkit.data.view_images import MIN_SIDE_PX
 from toolkit.errors import Problem
 
 _OTHER_SHAPE = 0.02  # relative difference of aspect ratios that is reported
@@ -71,6 +72,8 @@ def sample_controls(
             continue
         if adapter.has_inpainting_input and position == 0 and not info.is_transparent:
             problems.append(Problem(str(path), _OPAQUE))
+        if (what := _too_small(info)) is not None:
+            problems.append(Problem(str(path), what))
         pictures.append(_fitted(path, info, size, background))
     return pictures, problems
 
@@ -107,6 +110,13 @@ def _of_dataset(index: int, dataset: DatasetConfig, adapter: AdapterConfig, scan
     return [_usable(column, dataset, scan, findings) for column in found]
 
 
+def _too_small(info: ImageInfo) -> str | None:
+    """Why a picture is too small to control anything; None if it is not."""
+    if min(info.width, info.height) >= MIN_SIDE_PX:
+        return None
+    return f"has {info.width} x {info.height} pixels, too few to control anything. Use a picture as large as its image"
+
+
 def _inspected(files: Mapping[Path, Path]) -> dict[Path, tuple[Path, ImageInfo | ImageError]]:
     found = IMAGES.inspect_all(files.values())
     return {image: (path, found[path]) for image, path in files.items()}
@@ -121,6 +131,9 @@ def _usable(
     for image, (path, info) in column.items():
         if isinstance(info, ImageError):
             findings.problem(path, f"cannot be read: {info}. Repair or replace it")
+            continue
+        if (what := _too_small(info)) is not None:
+            findings.problem(path, what)
             continue
         usable[image] = (path, info)
         width, height = sources[image]

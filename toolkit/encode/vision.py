@@ -218,7 +218,14 @@ def processor_settings(folder: Path) -> Mapping[str, Any]:
         UserError: the file is damaged.
     """
     path = folder / PROCESSOR
-    return _read_json(path) if path.is_file() else {}
+    settings = _read_json(path) if path.is_file() else {}
+    for key in ("image_mean", "image_std"):
+        if (values := settings.get(key)) is None:
+            continue
+        values = values if isinstance(values, list) else [values] * 3
+        if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            raise UserError(f"{path}: `{key}` is not a number for each of three colours. Download it again.")
+    return settings
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

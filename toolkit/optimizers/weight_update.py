@@ -70,6 +70,21 @@ def sum_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
     ranks.sum_tensors([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
+def fill_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
+    """Give a weight that has a gradient on some ranks one of zeros on the others; on no rank, it stays without.
+
+    An adapter has none on a rank whose batches leave its image out. All ranks must sum the same tensors.
+    """
+    if ranks.world == 1 or not ranks.any(any(parameter.grad is None for parameter in parameters)):
+        return
+    here = [parameter.grad is not None for parameter in parameters]
+    counts = torch.tensor(here, dtype=torch.int32, device=parameters[0].device)
+    ranks.sum_tensors([counts])
+    for parameter, count in zip(parameters, counts.tolist(), strict=True):
+        if count and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
 class AllAtOnce:
     """Updates all weights in one optimizer step."""
 
@@ -87,6 +102,7 @@ class AllAtOnce:
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
+        fill_gradients(self.parameters, self.ranks)
         sum_gradients(self.parameters, self.ranks)
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf")).detach()
         self.optimizer.step()
@@ -160,6 +176,7 @@ class OneByOne:
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
+        fill_gradients(self.steps.parameters, self.ranks)
         sum_gradients(self.steps.parameters, self.ranks)
         parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
         # In fp32: a norm in bf16 would have only two correct digits.

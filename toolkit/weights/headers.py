@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from toolkit.errors import UserError
@@ -19,11 +19,32 @@ def read_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
-        shapes |= _shapes_in(path)
+        shapes |= _read(path)[0]
     return shapes
 
 
-def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+def read_metadata(path: Path) -> dict[str, str]:
+    """The free-form metadata of a safetensors file. Raises like `read_shapes`."""
+    return _read(path)[1]
+
+
+def must_match(told: Mapping[str, str], expected: Mapping[str, str], *, source: str) -> None:
+    """Raise UserError if a file says something else of itself than a job expects; it may say nothing.
+
+    Args:
+        told: the file's metadata.
+        expected: what it must say, if it says anything of it.
+        source: the file, for messages.
+    """
+    for key, value in expected.items():
+        if told.get(key, value) != value:
+            raise UserError(
+                f"{source}: was trained with {key.replace('_', ' ')} {told[key]}, and this job has {value}. "
+                "Change the job, or choose another file."
+            )
+
+
+def _read(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -31,6 +52,7 @@ def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in entries.items()}
+        metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
         is_whole = path.stat().st_size == 8 + length + end
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -38,4 +60,4 @@ def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         raise UserError(f"{path}: is not a safetensors file, or is damaged. Download it again.") from error
     if not is_whole:
         raise UserError(f"{path}: the file is incomplete. Download it again.")
-    return shapes
+    return shapes, metadata

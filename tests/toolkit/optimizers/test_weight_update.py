@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.toolkit.parallel.fake_ranks import run_ranks
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from toolkit.optimizers.rounding import join
 from toolkit.optimizers.weight_update import REST, WeightUpdate, build_update
+from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.randomness import Draws
 
 WEIGHTS = ("fp32", "bf16_stochastic", "bf16_split")
@@ -137,3 +139,35 @@ def test_long_gradients_are_shortened_before_any_weight_changes(weights: str) ->
     toy.steps(0, 1)
     assert len(lengths) == 4
     assert torch.stack(lengths).square().sum().sqrt() < 1.01e-3
+
+
+# For each step, whether the second layer takes part in the first and in the second batch.
+TAKING_PART = ((True, False), (False, True), (False, False), (True, True), (False, False))
+
+
+def _trained_in_part(ranks: Ranks, batches: tuple[int, ...], *, weights: str) -> list[Tensor]:
+    """Weights after steps in which one layer takes part in some batches only; of those, a rank sees `batches`."""
+    toy_draw = torch.Generator().manual_seed(0)
+    always, sometimes = (nn.Parameter(torch.randn(4, 4, generator=toy_draw)) for _ in range(2))
+    if weights != "fp32":
+        always, sometimes = (nn.Parameter(one.detach().bfloat16()) for one in (always, sometimes))
+    parameters = [always, sometimes]
+    optimizer = build_optimizer("adamw", parameters, lr=0.1, options={"weight_decay": 0.1})
+    update = build_update(
+        optimizer, parameters, max_norm=1.0, weights=weights, fused=False, draws=Draws(0), ranks=ranks
+    )
+    x = torch.randn(2, 3, 4, generator=toy_draw).to(always.dtype)
+    for step, takes_part in enumerate(TAKING_PART):
+        update.begin(step, lr=0.1)
+        for batch in batches:
+            (x[batch] @ (always + sometimes if takes_part[batch] else always)).tanh().sum().backward()
+        update.finish(step)
+    return [parameter.detach().float() for parameter in parameters]
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16_split"])
+def test_a_weight_without_a_gradient_on_one_rank_only_counts_as_zero_there(weights: str) -> None:
+    expected = _trained_in_part(OneProcess(), (0, 1), weights=weights)
+    for found in run_ranks(2, lambda ranks: _trained_in_part(ranks, (ranks.rank,), weights=weights)):
+        for mine, theirs in zip(found, expected, strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-5 if weights == "fp32" else 1e-2)

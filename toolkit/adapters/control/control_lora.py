@@ -62,7 +62,7 @@ class ControlLoraAdapter(Adapter):
     @contextmanager
     def reading(self, inputs: AdapterInputs) -> Iterator[None]:
         """See Adapter.reading."""
-        if inputs.control is None:
+        if inputs.control is None or self.strength.value == 0:
             yield
             return
         with self._reading.on(inputs):

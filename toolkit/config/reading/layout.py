@@ -79,13 +79,22 @@ class Layout:
                     yield from self.mappings(tree[key], (*location, key))
 
     def name_as_written(self, location: Location, tree: Any) -> Location:
-        """The location with its key replaced by the alias that the tree uses, if it uses one."""
+        """The location as the tree has it: an alias for a key, and no index where one mapping stands for a list."""
+        location = _without_added_index(location, tree)
         section = self.section_at(location[:-1])
         here = _value_or_none(tree, location[:-1])
         for alias, key in section.aliases.items() if section and isinstance(here, dict) else ():
             if location[-1] == key and alias in here and key not in here:
                 return (*location[:-1], alias)
         return location
+
+
+def _without_added_index(location: Location, tree: Any) -> Location:
+    kept: Location = ()
+    for part in location:
+        if not (isinstance(part, int) and isinstance(_value_or_none(tree, kept), dict)):
+            kept = (*kept, part)
+    return kept
 
 
 def _value_or_none(tree: Any, location: Location) -> Any:
