@@ -80,11 +80,13 @@ def _inspect(config: TrainingProcessConfig, source: str) -> ModelFacts:
     import torch
 
     from toolkit.dtypes import torch_dtype
+    from toolkit.models.options import ModelOptions
     from toolkit.networks.network_check import check_network
     from toolkit.util.get_model import get_model_class
 
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
-    model = model_class(config.model, device=torch.device("cpu"), dtype=dtype)
+    options = ModelOptions(card=config.card, without=config.without)
+    model = model_class(config.model, device=torch.device("cpu"), dtype=dtype, options=options)
     mistakes = Mistakes()
     with mistakes.gathered():
         model.check_files()
@@ -104,6 +106,7 @@ def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
     return sha256_json(
         {
             "model": section,
+            "without": sorted(config.without),
             "network": network,
             "file_format": config.save.lora_file_format,
             "dtype": config.train.dtype,
