@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,6 +52,7 @@ def test_the_target_follows_from_the_derivative_of_the_network_with_recomputed_b
     gradient = adapter.embedder.linear_2.weight.grad
     assert gradient is not None and gradient.abs().max() > 0
     model.transformer.double()
+    condition = replace(condition, prompt_embeds=condition.prompt_embeds.double())
     with torch.no_grad():
         sides = [
             predict(start.double() + step * velocity.double(), (sigma + step).double(), condition).double()
