@@ -1,9 +1,9 @@
 """What adapters cost per step on released sizes, in floating-point operations: `python -m benchmarks.adapter_flops`.
 
 Counts the products of a forward and backward pass of a LoRA of rank 16 with recomputed blocks: alone, with a reference
-image of the training size, and with each adapter that reads an image. Tensors are on the meta device, so nothing is multiplied, and no card
-is needed. Where the seconds of a step with the LoRA alone have been measured, the others are computed from them: as if
-all products took the same time each.
+image of the training size, and with each adapter that reads an image. Tensors are on the meta device, so nothing is
+multiplied, and no card is needed. Where the seconds of a step with the LoRA alone have been measured, the others are
+computed from them, as if all products took the same time each.
 """
 
 from __future__ import annotations
