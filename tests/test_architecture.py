@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.errors",
         "toolkit.extension",
         "toolkit.files",
+        "toolkit.json_files",
         "toolkit.output",
         "toolkit.parallel",
         "toolkit.randomness",

@@ -18,6 +18,7 @@ from toolkit.errors import JobError
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 ANY = {"adapter": {"type": "mean_flow"}, "train": {"objective": "mean_flow"}}
+DERIVED = {"adapter": {"type": "mean_flow"}, "train": {"objective": "jvp"}}
 FIXED = {"train": {"objective": "mean_flow", "objective_params": {"steps": 2, "teacher_steps": 1}}}
 
 
@@ -45,6 +46,12 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "the adapter with a fixed schedule": (FIXED, {"adapter": {"type": "mean_flow"}}, "would have nothing to say"),
     "a full fine-tune": (_with(FIXED, full_finetune=True), {"network": None}, "mean_flow compares the model with"),
     "a full fine-tune with the adapter": (_with(ANY, full_finetune=True), {"network": None}, "works on a frozen model"),
+    "a derivative in bf16": (_with(DERIVED, dtype="bf16"), {}, "which is noise in bf16: write `dtype: fp32`"),
+    "a derivative of quantized layers": (
+        DERIVED,
+        {"model": {"quantize": True, "qtype": "qfloat8"}},
+        "model.quantize: `objective: jvp` takes the derivative",
+    ),
     "another loss and objective": (
         {"train": {"loss_type": "mean_flow", "objective": "velocity"}},
         {},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from toolkit.extension import ROOTS, Broken, Package, Root, attempt, exported, find_packages, import_package
-from toolkit.model_size import ModelSize
+from toolkit.model_size import PIXELS, ModelSize
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,17 @@ class ModelCard:
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
+
+    def in_pixels(self, *, token_px: int) -> ModelCard:
+        """The card of the model where it is trained on pixels, without its VAE.
+
+        Args:
+            token_px: side of the square of pixels that a token stands for.
+        """
+        size = self.size
+        if size is not None:
+            size = replace(size, vae=PIXELS, transformer=replace(size.transformer, px_per_token=token_px**2))
+        return replace(self, divisor_px=token_px, size=size)
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,12 @@ class ChoiceOf:
         table: the rows by name.
         also_change: given the section as written, the end of the error message for an unknown name: which other keys
             to change along with this one.
+        refused: names that other programs have and this one does not, in lower case, each with the reason.
     """
 
     table: Mapping[str, Choice]
     also_change: Callable[[Mapping[str, Any]], str] | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spellings(self) -> Spellings:

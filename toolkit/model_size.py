@@ -163,6 +163,10 @@ class VaeSize:
     latents: float
 
 
+PIXELS = VaeSize(0, encode=Bytes(36, 36), decode=Bytes(36, 36), latents=12)
+"""In place of a VAE: three colours in fp32, and while they are rearranged, two more copies of them."""
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """The sizes of all parts of a model."""

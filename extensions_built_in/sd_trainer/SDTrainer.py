@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
+from toolkit.adapters.adapter import Adapter
+from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.adapters.files import load_adapter
-from toolkit.config import NetworkConfig
+from toolkit.config import AdapterConfig, NetworkConfig
 from toolkit.encode.vision import view_shape
 from toolkit.lora.settings import read_lora_tensors
-from toolkit.models.base_model import BaseModel
+from toolkit.models.base_model import BaseModel, StateDict
 from toolkit.networks.choices import NETWORKS
 from toolkit.randomness import Draws
 from toolkit.train.adapted import AdaptedWeights, NamedAdapter
@@ -24,7 +27,8 @@ class SDTrainer(BaseSDTrainProcess):
     def make_trainable(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         """See BaseSDTrainProcess.make_trainable."""
         if self.config.train.full_finetune:
-            whole = TransformerWeights(model, save_format=self.config.save.save_format)
+            adapters = tuple(self._attached(config, model, draws) for config in self.config.adapter)
+            whole = TransformerWeights(model, save_format=self.config.save.save_format, adapters=AdapterSet(adapters))
             whole.unfreeze()
             return whole
         network = None if self.config.network is None else self._network(model, self.config.network, draws)
@@ -51,10 +55,25 @@ class SDTrainer(BaseSDTrainProcess):
         suffixes = Counter(config.choice.suffix for config in configs)
         named = []
         for index, config in enumerate(configs):
-            adapter = config.choice.load()(config, view_shape(config))
-            adapter.attach(model, draws)
-            if config.name_or_path is not None:
-                load_adapter(config.name_or_path, adapter)
+            adapter = self._attached(config, model, draws, network)
             suffix = config.choice.suffix if suffixes[config.choice.suffix] == 1 else f"_{config.type}"
             named.append(NamedAdapter(adapter, f"{config.type}.{index}", "" if is_alone else suffix))
         return AdaptedWeights(network, named)
+
+    def _attached(
+        self, config: AdapterConfig, model: BaseModel, draws: Draws, network: NetworkWeights | None = None
+    ) -> Adapter:
+        """An adapter on the model; a LoRA in the file that it starts from becomes the start of the network."""
+        adapter: Adapter = config.choice.load()(config, view_shape(config))
+        adapter.attach(model, draws)
+        if config.name_or_path is not None:
+            load_adapter(config.name_or_path, adapter, load_lora=self._start_of(network, str(config.name_or_path)))
+        return adapter
+
+    def _start_of(
+        self, network: NetworkWeights | None, source: str
+    ) -> Callable[[StateDict, dict[str, str]], None] | None:
+        """What gives the network its start from a file; None if there is no network, or it starts from another."""
+        if network is None or self.config.network is None or self.config.network.pretrained_lora_path is not None:
+            return None
+        return lambda tensors, metadata: network.network.load_state_dict(tensors, source=source, metadata=metadata)

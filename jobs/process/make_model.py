@@ -39,10 +39,12 @@ def make_model(
         notify=notify,
         count=count,
         offload_shares=shares,
+        card=checked.card,
+        without=config.without,
     )
     device = pick_device(config.device)
     model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
-    if config.is_in_pixels:
-        model.vae = PixelVae(device)
+    if config.cell_px is not None:
+        model.vae = PixelVae(device, cell_px=config.cell_px)
     return model

@@ -88,11 +88,13 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
     import torch
 
     from toolkit.dtypes import torch_dtype
+    from toolkit.models.options import ModelOptions
     from toolkit.networks.network_check import check_network, trained_sides
     from toolkit.util.get_model import get_model_class
 
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
-    model = model_class(config.model, device=torch.device("cpu"), dtype=dtype)
+    options = ModelOptions(card=config.card, without=config.without)
+    model = model_class(config.model, device=torch.device("cpu"), dtype=dtype, options=options)
     weights, assistant, lines = None, None, []
     sides = None if config.network is None or card.size is None else (0,) * (1 + len(card.size.transformer.blocks))
     with mistakes.gathered():
@@ -113,6 +115,7 @@ def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
     return sha256_json(
         {
             "model": section,
+            "without": sorted(config.without),
             "network": network,
             "file_format": config.save.lora_file_format,
             "dtype": config.train.dtype,

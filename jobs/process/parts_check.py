@@ -67,7 +67,11 @@ def _check_file(adapter: AdapterConfig, encoder: EncoderFacts | None, *, arch: s
 
 def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
     paths = dict.fromkeys(path for item in all_items(config) for path in item.references)
+    small = {f"{one.width} x {one.height}" for one in all_items(config) if min(one.width, one.height) < card.divisor_px}
     found = measure_references(tuple(paths), card.reference_limits)[1]
+    if small:
+        what = f"{sorted(small)[0]} is below the smallest size that can be drawn, {card.divisor_px} x {card.divisor_px}"
+        found.append(Problem("sample", what))
     if (adapter := config.control_adapter) is not None:
         items = all_items(config)
         found += [p for item in items for p in sample_controls(item, adapter, divisor=card.divisor_px)[1]]

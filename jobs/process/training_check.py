@@ -69,7 +69,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:
     if config.train.full_finetune:
-        return "full fine-tune"
+        return " and ".join(["full fine-tune", *(f"{adapter.type} adapter" for adapter in config.adapter)])
     adapters = [f"{adapter.type} adapter" for adapter in config.adapter]
     return " and ".join([*adapters, *([f"LoRA of rank {config.network.linear}"] if config.network else [])])
 

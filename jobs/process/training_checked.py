@@ -9,7 +9,7 @@ from typing import Any, Self
 from jobs.process.checked import Checked
 from jobs.process.disk_check import Disk
 from jobs.process.model_files import ModelFacts
-from toolkit.cards import ModelCard, find_cards
+from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.scan_result import Scan
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
@@ -50,8 +50,10 @@ class TrainingChecked(Checked):
 
     @property
     def card(self) -> ModelCard:
-        """The card of the run's model."""
-        return find_cards()[self.config.model.arch]
+        """The card of the run's model, as the run trains it."""
+        card = self.config.card
+        assert card is not None, "reading the job file has refused other models"
+        return card
 
     def adding(self, *lines: str) -> Self:
         """A copy with more lines for the user; warnings among them become notices too."""

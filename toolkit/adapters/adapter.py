@@ -97,6 +97,14 @@ class Adapter(ABC):
     def metadata(self) -> dict[str, str]:
         """What the file's header says for readers: sizes, encoder, places."""
 
+    def lora_beside(self, tensors: Mapping[str, Tensor]) -> StateDict:
+        """The tensors of a LoRA that other programs write into the same file; most adapters have none.
+
+        Raises:
+            UserError: the file also changes what neither an adapter nor a LoRA holds.
+        """
+        return {}
+
     def restore(self, tensors: StateDict, *, source: str) -> None:
         """Take the weights from the content of a file whose header matches; every key and shape must be right.
 

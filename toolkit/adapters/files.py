@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toolkit.adapters.adapter import Adapter
 from toolkit.errors import UserError
+from toolkit.models.base_model import StateDict
 from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
 
 
@@ -45,10 +46,28 @@ def _same(written: Any, own: Tensor) -> bool:
     return written.dtype == own.dtype and torch.equal(written, own)
 
 
-def load_adapter(path: Path, adapter: Adapter) -> None:
+def load_adapter(
+    path: Path, adapter: Adapter, *, load_lora: Callable[[StateDict, dict[str, str]], None] | None = None
+) -> None:
     """Load the weights of an adapter file.
 
+    Args:
+        path: the file.
+        adapter: the adapter.
+        load_lora: takes the tensors of a LoRA in the same file, and its header; None if the job has no use for one.
+
     Raises:
-        UserError: the file is damaged, or of another adapter, model or encoder.
+        UserError: the file is damaged, or of another adapter, model or encoder; or it also holds a LoRA, and the job
+            has no use for it.
     """
-    adapter.load_state_dict(read_tensors(path), read_metadata(path), source=str(path))
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    beside = adapter.lora_beside(tensors)
+    if beside and load_lora is None:
+        raise UserError(
+            f"{path}: also holds a LoRA ({len(beside)} tensors, such as {next(iter(beside))}), without which the "
+            "adapter is not what it was. Train a `network` beside the adapter, without `pretrained_lora_path`."
+        )
+    own = {name: tensor for name, tensor in tensors.items() if name not in beside}
+    adapter.load_state_dict(own, metadata, source=str(path))
+    if beside and load_lora is not None:
+        load_lora(beside, metadata)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from toolkit.adapters.adapter import AdapterInputs
 from toolkit.memory.recompute import Held
@@ -21,6 +21,8 @@ _is_unconditional: ContextVar[bool] = ContextVar("is_unconditional", default=Fal
 class _Pass:
     inputs: AdapterInputs
     num_text: int = 0
+    positions: Tensor | None = None
+    noisy_positions: Tensor | None = None
 
 
 class Reading:
@@ -64,9 +66,22 @@ class Reading:
         found: slice = self._noisy(current.inputs.num_noisy, num_tokens - first)
         return slice(first + found.start, first + found.stop)
 
+    @property
+    def noisy_positions(self) -> Tensor:
+        """Positions of the tokens of the noisy image, [S, axes], as the model was given them; one tensor per pass."""
+        current = self._pass.value
+        assert current is not None and current.positions is not None, "the transformer is running"
+        if current.noisy_positions is None:
+            # Some pipelines give one list for each example; all are the same.
+            positions = current.positions[0] if current.positions.ndim == 3 else current.positions
+            current.noisy_positions = positions[self.noisy_tokens(len(positions), is_joint=False)]
+        return current.noisy_positions
+
     def _begin(self, module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         if self._pass.value is not None:
             self._pass.value.num_text = named["encoder_hidden_states"].shape[1]
+            if self._pass.value.positions is not named.get("img_ids"):
+                self._pass.value.positions, self._pass.value.noisy_positions = named.get("img_ids"), None
 
 
 @contextmanager

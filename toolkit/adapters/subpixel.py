@@ -47,7 +47,8 @@ class SubpixelAdapter(Adapter):
                 "with `network_kwargs.ignore_if_contains`, or set `transformer_only: true`."
             )
         self.arch, transformer = model.arch, model.transformer
-        channels = 3 * model.get_bucket_divisibility() ** 2
+        self.token_px = model.get_bucket_divisibility()
+        channels = 3 * self.token_px**2
         self.layers = {
             ends.image_embedder_name: _linear(channels, first.out_features, draws, model.device),
             ends.output_name: nn.Linear(first.out_features, channels, bias=False, device=model.device),
@@ -73,7 +74,12 @@ class SubpixelAdapter(Adapter):
 
     def metadata(self) -> dict[str, str]:
         """See Adapter.metadata."""
-        return {"adapter_type": self.config.type, "adapter_arch": self.arch, "adapter_prediction": "clean image"}
+        return {
+            "adapter_type": self.config.type,
+            "adapter_arch": self.arch,
+            "adapter_prediction": "clean image",
+            "adapter_pixels_per_token_side": str(self.token_px),
+        }
 
     def describe(self) -> str:
         """See Adapter.describe."""

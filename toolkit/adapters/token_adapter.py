@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.adapters.adapter import Adapter, AdapterInputs
-from toolkit.adapters.attention import DecoupledAttention
+from toolkit.adapters.attention import DecoupledAttention, Place
 from toolkit.adapters.reading import Reading
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
@@ -70,7 +70,7 @@ class TokenAdapter(Adapter):
         width = self.projector.width
         self.attention = DecoupledAttention(sites, self._reading, width=width, draws=draws, device=model.device)
         self._reading.attach(model)
-        self.attention.attach(self._current)
+        self.attention.attach(self._current, place=self._place(model))
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See Adapter.named_parameters."""
@@ -107,6 +107,10 @@ class TokenAdapter(Adapter):
         """See Adapter.describe."""
         layers = len(self.attention.layers)
         return f"{self.config.type} adapter on {layers} attention layers: {self.num_weights / 1e6:.2f} M weights"
+
+    def _place(self, model: BaseModel) -> Place | None:
+        """Tells queries and keys where they are; None for keys without positions, which most adapters have."""
+        return None
 
     def _current(self) -> tuple[Tensor, float]:
         """The tokens of the current pass, and how much they count."""

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from toolkit.adapters.choices import ADAPTERS
 from toolkit.choice import ChoiceOf
+from toolkit.config.compat.adapters import REFUSED_TYPES
 from toolkit.config.network import NetworkConfig
 from toolkit.config.paths import IMAGE_EXTENSIONS, ExistingFile, ExistingPath, HubIdOrPath
 from toolkit.config.remarks import KeyContext, OnlyWith
@@ -18,6 +19,9 @@ ClipLayer = Literal["last_hidden_state", "penultimate_hidden_states", "image_emb
 
 
 def _as_list(value: Any) -> Any:
+    """A text may name several paths, with commas between them, unless it is the name of one file."""
+    if isinstance(value, str) and not Path(value).expanduser().exists():
+        return [part.strip() for part in value.split(",") if part.strip()]
     return [value] if isinstance(value, str | Path) else value
 
 
@@ -61,7 +65,7 @@ TestImages = Annotated[tuple[_Images, ...], BeforeValidator(_as_list, json_schem
 class AdapterConfig(Section):
     """`adapter`: one adapter; several are a list."""
 
-    type: Annotated[str, ChoiceOf(ADAPTERS)] = Field(description="Kind of adapter.")
+    type: Annotated[str, ChoiceOf(ADAPTERS, refused=REFUSED_TYPES)] = Field(description="Kind of adapter.")
     name_or_path: Annotated[ExistingFile | None, Shown(widget="file")] = Field(
         None, description="Start from the weights of this adapter file."
     )
@@ -80,6 +84,11 @@ class AdapterConfig(Section):
     )
     num_tokens: Annotated[int | None, only_of("ip", "ip+", "vision_direct")] = Field(
         None, ge=1, le=4096, description="Number of tokens per image. Unset: 4 for `ip`, 16 for `ip+`, all for others."
+    )
+    positions: Annotated[Literal["none", "grid"], only_of("vision_direct")] = Field(
+        "none",
+        description="Where the image's tokens are for the attention to them. grid: at their own places, on a grid that "
+        "covers the image, so that what is where counts more than what is seen. none: nowhere.",
     )
     blocks: Annotated[Literal["all", "double"], only_of("ip", "ip+", "vision_direct")] = Field(
         "all", description="Blocks that carry the adapter: all, or those with separate weights for prompt and image."
@@ -116,8 +125,10 @@ class AdapterConfig(Section):
         description="Share of examples trained with keeping and painting swapped. The files must have colours below "
         "their transparent parts.",
     )
-    subpixel_downscale_factor: Annotated[Literal[8], only_of("subpixel")] = Field(
-        8, description="Pixels per side of what becomes the channels of one cell; a token has 2 x 2 cells."
+    subpixel_downscale_factor: Annotated[Literal[8, 16], only_of("subpixel")] = Field(
+        8,
+        description="Pixels per side of what becomes the channels of one cell; a token has 2 x 2 cells. With 16 there "
+        "are a quarter as many tokens, and images have sides of multiples of 32 pixels.",
     )
     lora_config: Annotated[
         NetworkConfig | None,
@@ -152,6 +163,16 @@ class AdapterConfig(Section):
     def num_control_folders(self) -> int:
         """How many folders of a dataset's `control_path` are its controls; the others hold references."""
         return self.num_control_images - self.has_inpainting_input if self.choice.reads == "control" else 0
+
+    @model_validator(mode="after")
+    def _only_patches_have_places(self) -> AdapterConfig:
+        if self.positions == "grid" and self.num_tokens is not None:
+            raise ValueError(
+                "`positions: grid` places the encoder's own patches, and `num_tokens` averages them: keep one"
+            )
+        if self.positions == "grid" and self.layer == "image_embeds":
+            raise ValueError("`positions: grid` places patches, and `clip_layer: image_embeds` has none: keep one")
+        return self
 
     @model_validator(mode="after")
     def _views_need_an_encoder(self) -> AdapterConfig:

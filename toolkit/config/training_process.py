@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from toolkit.cards import ModelCard
+from toolkit.cards import ModelCard, find_cards
 from toolkit.config.adapter import AdapterConfig, Adapters
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.logging import LoggingConfig
@@ -78,9 +78,26 @@ class TrainingProcessConfig(ProcessConfig):
         return 0 if self.control_adapter is None else self.control_adapter.num_control_images
 
     @property
+    def cell_px(self) -> int | None:
+        """Side of a square of pixels that takes the place of a latent; None unless a run is without a VAE."""
+        pixels = next((adapter for adapter in self.adapter if adapter.choice.is_in_pixels), None)
+        return None if pixels is None else pixels.subpixel_downscale_factor
+
+    @property
     def is_in_pixels(self) -> bool:
         """Whether the transformer is trained on pixels, without a VAE."""
-        return any(adapter.choice.is_in_pixels for adapter in self.adapter)
+        return self.cell_px is not None
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The card of the model as this run trains it; None if there is no such model."""
+        card = find_cards().get(self.model.arch)
+        return card if card is None or self.cell_px is None else card.in_pixels(token_px=2 * self.cell_px)
+
+    @property
+    def without(self) -> frozenset[str]:
+        """The model's components that this run neither loads nor needs."""
+        return frozenset({"vae"}) if self.is_in_pixels else frozenset()
 
     @property
     def uses_captions(self) -> bool:

@@ -32,6 +32,7 @@ def dataset_needs(config: TrainingProcessConfig, examples: Sequence[Example], ou
         pictures=_pictures(config, examples, output_folder),
         views=_views(config, examples, output_folder),
         resident=(_PIXELS,) if config.is_in_pixels else crops,
+        without=config.without,
         trained=tuple(dict.fromkeys(example.layout for example in examples)),
     )
 

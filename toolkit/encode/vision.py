@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from toolkit.config.paths import HUB_ID
 from toolkit.encode.vision_kinds import KINDS, VisionSize, read_size
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
+from toolkit.json_files import read_json
 from toolkit.weights.headers import read_shapes
 
 if TYPE_CHECKING:  # the hub's library takes a fifth of a second to import, and most jobs have no vision encoder
@@ -88,7 +88,7 @@ class VisionEncoder:
         """
         if files.folder is None:
             raise UserError(f"{self.setting}: {files.path} is a single file. Give a folder with its config.json.")
-        config = _read_json(files.folder / "config.json")
+        config = read_json(files.folder / "config.json")
         try:
             size = read_size(config, processor_settings(files.folder))
         except (ValueError, TypeError, KeyError, ZeroDivisionError, AttributeError, OverflowError) as error:
@@ -218,7 +218,7 @@ def processor_settings(folder: Path) -> Mapping[str, Any]:
         UserError: the file is damaged.
     """
     path = folder / PROCESSOR
-    settings = _read_json(path) if path.is_file() else {}
+    settings = read_json(path) if path.is_file() else {}
     for key in ("image_mean", "image_std"):
         if (values := settings.get(key)) is None:
             continue
@@ -226,13 +226,3 @@ def processor_settings(folder: Path) -> Mapping[str, Any]:
         if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
             raise UserError(f"{path}: `{key}` is not a number for each of three colours. Download it again.")
     return settings
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: the file is damaged. Download it again.")
-    return content

@@ -35,10 +35,9 @@ StateDict = dict[str, Tensor]
 class BaseModel(KnownNames):
     """A model that can be trained. Components are loaded one by one, when a stage of the plan needs them.
 
-    A subclass sets `arch` and implements every abstract method; anything it forgot is reported when the class is
-    defined. A base class that is not itself a model passes `is_abstract=True`. The attributes `text_encoder`,
-    `tokenizer`, `vae` and `transformer` are None until loaded. The trainer asks the questions below; `KnownNames` has
-    those that only scripts and extensions ask.
+    A subclass sets `arch` and implements every abstract method; what it forgot is reported when the class is defined. A
+    base class that is not a model passes `is_abstract=True`. `text_encoder` and so on are None until loaded. The
+    trainer asks the questions below; `KnownNames` has those that only scripts and extensions ask.
     """
 
     arch: ClassVar[str]
@@ -61,6 +60,7 @@ class BaseModel(KnownNames):
         self.device = device
         self.dtype = dtype
         self.transformer_dtype = dtype if options.transformer_dtype is None else options.transformer_dtype
+        self.options = options
         self.loader = ComponentLoader(
             model_config,
             device,
@@ -75,8 +75,8 @@ class BaseModel(KnownNames):
 
     @property
     def card(self) -> ModelCard:
-        """The card of this arch."""
-        return find_cards()[self.arch]
+        """The card of this arch, as the run trains it."""
+        return self.options.card or find_cards()[self.arch]
 
     # Loading
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from toolkit.cards import ModelCard
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -19,9 +21,13 @@ class ModelOptions:
         count: called with how much of a component is loaded: the number done, of how many, and of what.
         offload_shares: share of each component's blocks to stream from host memory, 0 to 1, by component, for jobs that
             leave it to the memory plan (`auto`); None, without a plan, means all blocks.
+        card: the card of the model as the run trains it; None for the one that its arch has.
+        without: components that the run does not load, whose files are not needed.
     """
 
     transformer_dtype: torch.dtype | None = None
     notify: Callable[[str], None] = print
     count: Callable[[int, int, str], None] = lambda done, total, unit: None
     offload_shares: Mapping[str, float] | None = None
+    card: ModelCard | None = None
+    without: frozenset[str] = frozenset()

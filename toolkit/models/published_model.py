@@ -49,6 +49,8 @@ class PublishedModel(BaseModel, is_abstract=True):
         """See BaseModel.check_files: all that is wrong at once. What is on the hub is checked when it comes."""
         mistakes = Mistakes()
         for component, check in self.file_checks().items():
+            if component in self.options.without:
+                continue
             with mistakes.gathered():
                 files = self.sources.find_local(component)
                 if files is not None:
@@ -72,7 +74,7 @@ class PublishedModel(BaseModel, is_abstract=True):
 
     def check_access(self) -> None:
         """See BaseModel.check_access."""
-        self.sources.check_reachable(self.components)
+        self.sources.check_reachable(name for name in self.components if name not in self.options.without)
 
     def count_local_weights(self) -> int | None:
         """See BaseModel.count_local_weights."""

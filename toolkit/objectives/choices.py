@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.choice import Choice
-from toolkit.objectives.params import AlphaFlowParams, MeanFlowParams, NoParams
+from toolkit.objectives.params import AlphaFlowParams, MeanFlowParams, NoParams, TeacherParams, VelocityParams
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,15 @@ class ObjectiveChoice(Choice):
             model has true guidance.
         needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
         has_steps: whether the model may be told where a step ends, which takes a `mean_flow` adapter.
+        has_derivative: whether the network is differentiated with respect to time, which is exact only in fp32, and
+            impossible through quantized layers.
     """
 
     passes: Passes = Passes(with_gradient=1)
     count: Callable[[Any, bool], Passes] | None = None
     needs_network: bool = False
     has_steps: bool = False
+    has_derivative: bool = False
 
     def passes_with(self, params: Any, *, has_true_cfg: bool) -> Passes:
         """Forward passes per batch with these `objective_params`, on a model with or without true guidance."""
@@ -54,8 +57,16 @@ def _mean_flow(params: MeanFlowParams, has_true_cfg: bool) -> Passes:
 
 
 def _alpha_flow(params: AlphaFlowParams, has_true_cfg: bool) -> Passes:
-    of_teacher = int(params.has_teacher) + int(params.is_guided(has_true_cfg=has_true_cfg))
-    return Passes(with_gradient=1, without_gradient=1 + of_teacher)
+    return Passes(with_gradient=1, without_gradient=1) + _of_teacher(params, has_true_cfg)
+
+
+def _jvp(params: VelocityParams, has_true_cfg: bool) -> Passes:
+    """The value and its derivative count as two passes."""
+    return Passes(with_gradient=1, without_gradient=2) + _of_teacher(params, has_true_cfg)
+
+
+def _of_teacher(params: TeacherParams, has_true_cfg: bool) -> Passes:
+    return Passes(without_gradient=int(params.has_teacher) + int(params.is_guided(has_true_cfg=has_true_cfg)))
 
 
 OBJECTIVES = {
@@ -79,6 +90,15 @@ OBJECTIVES = {
         count=_alpha_flow,
         needs_network=True,
         has_steps=True,
+    ),
+    "jvp": ObjectiveChoice(
+        "toolkit.objectives.jvp:JvpObjective",
+        summary="Few steps, for checking the others: mean flow with the exact derivative of the network, in fp32.",
+        params=VelocityParams,
+        count=_jvp,
+        needs_network=True,
+        has_steps=True,
+        has_derivative=True,
     ),
 }
 

@@ -53,12 +53,22 @@ class MeanFlowParams(TeacherParams):
     )
 
 
-class AlphaFlowParams(TeacherParams):
-    """`train.objective_params` of `alpha_flow`."""
+class VelocityParams(TeacherParams):
+    """`train.objective_params` of `jvp`, and of others that need a velocity only at the start of a step."""
 
     velocity: Literal["teacher", "data"] = Field(
         "teacher", description="Velocity at the start of a step: the teacher's, with its guidance, or that of the data."
     )
+
+    @property
+    def has_teacher(self) -> bool:
+        """See TeacherParams."""
+        return self.velocity == "teacher"
+
+
+class AlphaFlowParams(VelocityParams):
+    """`train.objective_params` of `alpha_flow`."""
+
     alpha_start: float = Field(
         1.0,
         gt=0,
@@ -66,11 +76,6 @@ class AlphaFlowParams(TeacherParams):
         description="Share of a step that follows that velocity, at the first step; 1 is flow matching.",
     )
     alpha_end: float = Field(0.25, gt=0, le=1, description="That share at the end; towards 0 it is a mean flow.")
-
-    @property
-    def has_teacher(self) -> bool:
-        """See TeacherParams."""
-        return self.velocity == "teacher"
 
     @model_validator(mode="after")
     def _falls(self) -> AlphaFlowParams:

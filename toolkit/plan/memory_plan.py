@@ -186,11 +186,7 @@ def _text_working(inputs: PlanInputs, size: TextEncoderSize) -> int:
 
 
 def _encode_images(inputs: PlanInputs) -> Phase:
-    vae, width = inputs.size.vae, inputs.vae_width
-    device = {
-        "VAE": vae.parameters * width,
-        "working set": _vae_encode(inputs, inputs.work.encode_px),
-    }
+    device = _vae(inputs) | {"working set": _vae_encode(inputs, inputs.work.encode_px)}
     return Phase(ENCODE_IMAGES.name, ENCODE_IMAGES.name, device, _host(inputs, {}))
 
 
@@ -198,7 +194,7 @@ def _encode_views(inputs: PlanInputs) -> Phase:
     """A vision encoder is loaded through RAM, in fp32, and sees one image at a time."""
     weights = 4 * inputs.work.view_parameters
     device = {"weights": weights, "working set": 4 * inputs.work.view_numbers}
-    kept = {"VAE": inputs.size.vae.parameters * inputs.vae_width} if inputs.work.keeps_vae else {}
+    kept = _vae(inputs) if inputs.work.keeps_vae else {}
     return Phase(ENCODE_VIEWS.name, ENCODE_VIEWS.name, kept | device, _host(inputs, {"loading": weights}))
 
 
@@ -283,8 +279,14 @@ def _loaded(inputs: PlanInputs) -> Parts:
     if inputs.assistant_parameters:
         parts["assistant LoRA"] = inputs.assistant_parameters * inputs.width
     if inputs.work.keeps_vae or inputs.work.sample_px:
-        parts["VAE"] = inputs.size.vae.parameters * inputs.vae_width
+        parts |= _vae(inputs)
     return parts
+
+
+def _vae(inputs: PlanInputs) -> Parts:
+    """The VAE's weights; nothing where a transformer is trained on pixels."""
+    size = inputs.size.vae.parameters * inputs.vae_width
+    return {"VAE": size} if size else {}
 
 
 def _offloaded(inputs: PlanInputs) -> Parts:

@@ -71,6 +71,7 @@ class Needs:
         pictures: pictures that the VAE encodes before training.
         views: pictures that vision encoders encode before training.
         resident: components that stay loaded while the transformer trains.
+        without: components of the model that the run does not have.
         passes: passes through the transformer for each batch.
         trained: size of each example, followed by the sizes of its references.
         sampled: size of each sample, followed by the sizes of its references.
@@ -81,6 +82,7 @@ class Needs:
     pictures: tuple[Picture, ...] = ()
     views: tuple[View, ...] = ()
     resident: tuple[Resident, ...] = ()
+    without: frozenset[str] = frozenset()
     passes: Passes = field(default_factory=Passes)
     trained: tuple[Layout, ...] = ()
     sampled: tuple[Layout, ...] = ()
@@ -96,6 +98,7 @@ class Needs:
             pictures=tuple(dict.fromkeys((*self.pictures, *other.pictures))),
             views=tuple(dict.fromkeys((*self.views, *other.views))),
             resident=tuple(dict.fromkeys((*self.resident, *other.resident))),
+            without=self.without | other.without,
             passes=self.passes + other.passes,
             trained=tuple(dict.fromkeys((*self.trained, *other.trained))),
             sampled=tuple(dict.fromkeys((*self.sampled, *other.sampled))),

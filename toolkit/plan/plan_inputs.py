@@ -126,7 +126,7 @@ class PlanInputs:
         """Number of trained weights."""
         transformer = self.size.transformer
         if self.lora_rank is None:
-            return transformer.parameters
+            return transformer.parameters + self.adapter_parameters
         return self.lora_rank * sum(self.sides) + self.adapter_parameters
 
     @property

@@ -76,4 +76,5 @@ def without_a_stage(needs: Needs) -> list[Kind]:
 def describe_stages(needs: Needs) -> str:
     """A line about the stages of a run for the printed plan."""
     stages: Sequence[Stage] = (*encode_stages(needs), TRAIN)
-    return f"stages: {', '.join(f'{stage.name} ({stage.label})' for stage in stages)}; each is freed at its end"
+    named = [f"{one.name} ({one.label})" if one.component not in needs.without else one.name for one in stages]
+    return f"stages: {', '.join(named)}; each is freed at its end"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -112,14 +112,20 @@ class NetworkWeights:
 
 
 class TransformerWeights:
-    """All weights of the transformer."""
+    """All weights of the transformer, among them those of adapters that have replaced some of its layers.
+
+    Args:
+        model: the model.
+        save_format: `safetensors` or `diffusers`.
+        adapters: adapters whose weights are the transformer's own.
+    """
 
     has_dropout = False
-    adapters = AdapterSet()
 
-    def __init__(self, model: BaseModel, *, save_format: str) -> None:
+    def __init__(self, model: BaseModel, *, save_format: str, adapters: AdapterSet = AdapterSet()) -> None:  # noqa: B008 - frozen
         self.model = model
         self.save_format = save_format
+        self.adapters = adapters
         self.transformer = model.transformer
 
     def unfreeze(self) -> None:
@@ -132,6 +138,8 @@ class TransformerWeights:
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write a single file like the released one, or a folder for diffusers' `subfolder="transformer"`."""
+        for adapter in self.adapters.adapters:
+            metadata = {**metadata, **adapter.metadata()}
         if self.save_format == "diffusers":
             return self._save_folder(base, dtype=dtype, metadata=metadata)
         path = base.with_name(f"{base.name}.safetensors")
@@ -153,9 +161,11 @@ class TransformerWeights:
             raise UserError("A full fine-tune has no network whose strength could be changed.")
         return nullcontext()
 
-    def sampled(self, network: float, adapters: float) -> AbstractContextManager[None]:
+    @contextmanager
+    def sampled(self, network: float, adapters: float) -> Iterator[None]:
         """See TrainableWeights."""
-        return self.multiplied(network)
+        with self.multiplied(network), self.adapters.scaled(adapters):
+            yield
 
     def describe(self) -> str:
         """See TrainableWeights."""

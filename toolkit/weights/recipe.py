@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from toolkit.errors import UserError
+from toolkit.json_files import read_json
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.scaled import PlainWeights
 from toolkit.weights.streaming import Convert, Shapes, check_fit, converted_shapes, set_tensor, stream_into
@@ -190,13 +190,7 @@ def config_of(files: ComponentFiles) -> dict[str, Any] | None:
     """
     if files.folder is None:
         return None
-    path = files.folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: not a model configuration. Download it again.")
+    config = read_json(files.folder / "config.json")
     if "quantization_config" in config:
         given = config["quantization_config"]
         method = given.get("quant_method", "an unknown method") if isinstance(given, dict) else given

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from toolkit.models.sites import AttentionSite, Ends, site_of
+from toolkit.models.sites import AttentionSite, Ends, Positions, site_of
 
 
 def attention_sites(transformer: Any) -> list[AttentionSite]:
@@ -24,6 +24,7 @@ def ends(transformer: Any) -> Ends:
         image_embedder=transformer.x_embedder,
         time_embedder=transformer.time_text_embed,
         output=transformer.proj_out,
+        positions=Positions(transformer.pos_embed, reference_time=1),
         image_embedder_name="x_embedder",
         output_name="proj_out",
         prompt_width=transformer.config.joint_attention_dim,

@@ -5,7 +5,6 @@ The prompt templates and the stacking are diffusers' own, so that training and i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from toolkit.errors import UserError
+from toolkit.json_files import read_json
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.weights.text_folder import read_tokenizer
 
@@ -124,11 +124,7 @@ def _template_of_processor(folder: Path) -> str | None:
     for name in _TEMPLATE_FILES:
         path = folder / name
         if path.is_file():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError) as error:
-                raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
-            template = content.get("chat_template") if isinstance(content, dict) else None
+            template = read_json(path).get("chat_template")
             if isinstance(template, str):
                 return template
     return None

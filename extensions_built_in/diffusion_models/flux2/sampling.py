@@ -65,7 +65,8 @@ def draw(
         if (
             drawn.ndim == 3
         ):  # dev's pipeline returns tokens [1, S, C]; the others return input of the VAE [1, C / 4, ...]
-            cells = drawn.transpose(1, 2).reshape(1, -1, item.height // 16, item.width // 16)
+            token_px = 2 * pipeline.vae_scale_factor
+            cells = drawn.transpose(1, 2).reshape(1, -1, item.height // token_px, item.width // token_px)
             pixels = decode(vae, cells, limit=limit)
         else:
             with tiled_above(vae, item.width * item.height, limit=limit):

@@ -7,31 +7,40 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import Flux2KleinPipeline
+from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from PIL import Image
 from torch import Tensor
 
-from tests.tiny import StopAfter, losses, run_job, tiny_model, write_job
+from extensions_built_in.diffusion_models.flux2 import sampling
+from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
+from jobs.job import Job
+from jobs.process.training_checked import TrainingChecked
+from tests.tiny import TINY, StopAfter, losses, run_job, tiny_config, tiny_model, write_dataset, write_job
 from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.adapters.subpixel import SubpixelAdapter
-from toolkit.config import AdapterConfig, NetworkConfig, SampleItem
+from toolkit.cards import find_cards
+from toolkit.config import AdapterConfig, NetworkConfig, SampleItem, load_job
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition, SampleCondition
+from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.randomness import Draws
-from toolkit.weights.tensor_files import read_tensors
+from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 CPU = torch.device("cpu")
 
 
-def setup(**settings: object) -> tuple[SubpixelAdapter, Any]:
-    model = tiny_model("transformer")
-    model.vae = PixelVae(CPU)
-    adapter = SubpixelAdapter(AdapterConfig.model_validate({"type": "subpixel", **settings}))
+def setup(cell_px: int = 8) -> tuple[SubpixelAdapter, Any]:
+    options = ModelOptions(card=find_cards()["flux2_tiny"].in_pixels(token_px=2 * cell_px))
+    model = Flux2TinyModel(tiny_config(), device=CPU, dtype=torch.float32, options=options)
+    model.load("transformer")
+    model.vae = PixelVae(CPU, cell_px=cell_px)
+    settings = {"type": "subpixel", "subpixel_downscale_factor": cell_px}
+    adapter = SubpixelAdapter(AdapterConfig.model_validate(settings))
     adapter.attach(model, Draws(0))
-    adapter.layers["proj_out"].weight.data += 0.05 * normal(768, 192, seed=4)
+    adapter.layers["proj_out"].weight.data += 0.05 * normal(12 * cell_px**2, 192, seed=4)
     return adapter, model
 
 
@@ -39,14 +48,15 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_pixels_become_latents_and_come_back_without_loss() -> None:
+@pytest.mark.parametrize("side", [16, 32])
+def test_pixels_become_latents_and_come_back_without_loss(side: int) -> None:
     model = tiny_model()
-    model.vae = PixelVae(CPU)
-    pixels = normal(2, 3, 32, 48, seed=0).clamp(-1, 1)
+    model.vae = PixelVae(CPU, cell_px=side // 2)
+    pixels = normal(2, 3, 2 * side, 3 * side, seed=0).clamp(-1, 1)
     latents = model.encode_images(pixels)
-    assert latents.shape == (2, 768, 2, 3), "16 x 16 pixels a token, as with the VAE"
+    assert latents.shape == (2, 3 * side**2, 2, 3)
     assert (model.decode_latents(latents) - pixels).abs().max() < 1e-5
-    patch = (pixels[0, :, 16:32, 32:48] + 0.123) * 1.8
+    patch = (pixels[0, :, side : 2 * side, 2 * side :] + 0.123) * 1.8
     assert torch.allclose(latents[0, :, 1, 2].sort().values, patch.flatten().sort().values, atol=1e-5)
 
 
@@ -94,21 +104,25 @@ def test_a_lora_on_the_layers_that_it_replaces_is_refused() -> None:
         SubpixelAdapter(AdapterConfig.model_validate({"type": "subpixel"})).attach(model, Draws(0))
 
 
-def test_the_plan_counts_the_weights_that_there_are() -> None:
-    adapter, model = setup()
+@pytest.mark.parametrize("cell_px", [8, 16])
+def test_the_plan_counts_the_weights_that_there_are(cell_px: int) -> None:
+    adapter, model = setup(cell_px)
     count = adapter.config.choice.count(adapter.config, model.card, None)
     assert count == sum(parameter.numel() for _, parameter in adapter.named_parameters())
 
 
-def test_diffusers_pipeline_draws_pixels_without_a_vae() -> None:
-    adapter, model = setup()
-    item = SampleItem("a", "", 32, 48, 0, 3.0, 2, 1.0)
-    condition = SampleCondition({text: normal(48, 192, seed=3) for text in ("a", "")})
+@pytest.mark.parametrize(("cell_px", "size"), [(8, (32, 48)), (16, (64, 96))])
+@pytest.mark.parametrize("kind", [Flux2KleinPipeline, Flux2Pipeline])
+def test_diffusers_pipelines_draw_pixels_without_a_vae(cell_px: int, size: tuple[int, int], kind: Any) -> None:
+    adapter, model = setup(cell_px)
+    item = SampleItem("a", "", *size, 0, 3.0, 2, 1.0)
+    condition = SampleCondition({"a": normal(48, 192, seed=3)})
+    pipeline = kind(transformer=model.transformer, **model._pipeline_parts())
+    arguments = {"prompt_embeds": condition.prompt_embeds["a"].unsqueeze(0), "guidance_scale": 1.0}
     with torch.no_grad(), AdapterSet((adapter,)).scaled(1.0):
-        pipeline = model.get_generation_pipeline()
-        assert isinstance(pipeline, Flux2KleinPipeline)
-        image = model.generate_single_image(pipeline, item, condition, torch.Generator().manual_seed(0))
-    assert image.size == (32, 48)
+        draw = torch.Generator().manual_seed(0)
+        image = sampling.draw(pipeline, item, arguments, draw, encode=model.encode_images, limit=1 << 20)
+    assert image.size == size
 
 
 def test_files_of_something_else_are_refused() -> None:
@@ -157,3 +171,60 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_and_loads_no_vae(
     (drawn,) = (outputs[0] / "samples").glob("*__000000006_0.png")
     with Image.open(drawn) as image:
         assert image.size == (32, 32)
+
+
+def without_vae(folder: Path) -> Path:
+    """The tiny model's folder, without its VAE."""
+    folder.mkdir()
+    for path in TINY.iterdir():
+        if path.name != "vae":
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def test_tokens_of_32_pixels_train_and_draw_on_images_whose_sides_are_multiples_of_32(tmp_path: Path) -> None:
+    images = write_dataset(tmp_path / "large", size_px=80)
+    path = write_job(
+        tmp_path,
+        adapter={"type": "subpixel", "subpixel_downscale_factor": 16},
+        datasets=[{"folder_path": str(images), "resolution": 80}],
+        train={"steps": 2, "disable_sampling": False, "skip_first_sample": True},
+        sample={"samples": [{"prompt": "a"}], "width": 64, "height": 96, "format": "png"},
+        model={"name_or_path": str(without_vae(tmp_path / "model"))},
+    )
+    checked = next(Job(load_job(path)).checks())
+    assert isinstance(checked, TrainingChecked) and not checked.problems
+    assert list(checked.scan.tables[0].buckets) == [(64, 64)]
+    assert "stages: encode text (text encoder), encode images, train (transformer)" in "\n".join(checked.lines)
+    assert checked.memory is not None
+    assert all("VAE" not in {**phase.device, **phase.host} for phase in checked.memory.plan.phases)
+    assert run_job(path).status == "done"
+    (drawn,) = (tmp_path / "output" / "job" / "samples").glob("*.png")
+    with Image.open(drawn) as image:
+        assert image.size == (64, 96)
+
+
+def test_a_sample_that_is_smaller_than_a_token_is_refused(tmp_path: Path) -> None:
+    path = write_job(
+        tmp_path,
+        adapter={"type": "subpixel", "subpixel_downscale_factor": 16},
+        train={"disable_sampling": False},
+        sample={"samples": [{"prompt": "a"}], "width": 16},
+    )
+    (problem,) = next(Job(load_job(path)).checks()).problems
+    assert problem.what == "16 x 32 is below the smallest size that can be drawn, 32 x 32"
+
+
+def test_all_weights_train_with_it_and_its_layers_are_in_their_file(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"adapter": {"type": "subpixel"}, "network": None, "train": {"full_finetune": True}}
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole, parts = (write_job(tmp_path / name, **given) for name in ("whole", "parts"))
+    assert run_job(whole).status == "done"
+    assert run_job(parts, StopAfter(5 + 4 + 3)).status == "interrupted"
+    assert run_job(parts).status == "done"
+    files = [path.parent / "output" / "job" / "job.safetensors" for path in (whole, parts)]
+    one, other = map(read_tensors, files)
+    assert one["img_in.weight"].shape == (192, 768)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert read_metadata(files[0])["adapter_type"] == "subpixel"

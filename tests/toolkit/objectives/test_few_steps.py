@@ -1,4 +1,4 @@
-"""Both objectives for few steps learn the known mean velocity of a Gaussian; steps lie where samplers step."""
+"""All objectives for few steps learn the known mean velocity of a Gaussian; steps lie where samplers step."""
 
 from __future__ import annotations
 
@@ -117,6 +117,8 @@ def points(count: int = 2000) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ("mean_flow", {"teacher_steps": 16}, 0.08),
         ("alpha_flow", {"alpha_end": 0.02}, 0.14),
         ("alpha_flow", {"alpha_end": 0.02, "velocity": "data"}, 0.14),
+        ("jvp", {}, 0.14),
+        ("jvp", {"velocity": "data"}, 0.14),
     ],
 )
 def test_the_known_mean_velocity_of_a_gaussian_is_learned(name: str, params: dict[str, object], limit: float) -> None:
@@ -205,3 +207,5 @@ def test_the_cost_of_a_step_follows_from_the_settings() -> None:
     assert passes("alpha_flow") == 3
     assert passes("alpha_flow", has_true_cfg=False) == 2
     assert passes("alpha_flow", velocity="data") == 1
+    assert passes("jvp") == 4
+    assert passes("jvp", velocity="data") == 2

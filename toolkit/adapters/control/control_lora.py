@@ -10,7 +10,7 @@ Source: Black Forest Labs' FLUX.1 Canny and Depth LoRAs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.adapters.adapter import Adapter, AdapterInputs
-from toolkit.adapters.control.files import read_columns, write_columns
+from toolkit.adapters.control.files import read_columns, tensors_of_lora, write_columns
 from toolkit.adapters.reading import Reading
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
@@ -80,6 +80,10 @@ class ControlLoraAdapter(Adapter):
             "adapter_control_images": str(self.config.num_control_images),
             "adapter_inpainting_input": str(self.config.has_inpainting_input).lower(),
         }
+
+    def lora_beside(self, tensors: Mapping[str, Tensor]) -> StateDict:
+        """See Adapter.lora_beside."""
+        return tensors_of_lora(tensors, self.model)
 
     def restore(self, tensors: StateDict, *, source: str) -> None:
         """See Adapter.restore. Also reads the columns alone, as ai-toolkit writes them."""

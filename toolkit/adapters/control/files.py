@@ -7,6 +7,7 @@ its input channels the latents of a control picture.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from toolkit.models.base_model import BaseModel, StateDict
 
 AI_TOOLKIT_KEY = "transformer.x_embedder.weight"
 SHAPE = "reshape_weight"
+_BIASES = (".lora_B.bias", ".lora_up.bias", ".diff_b")  # as published, and as diffusers and ComfyUI rename them
+_NORMS = ("_norm.scale", "_norm.set_weight", ".norm_q.weight", ".norm_k.weight", ".norm_added_q.weight")
 
 
 def widening(columns: Tensor, num_own: int) -> Update:
@@ -63,6 +66,27 @@ def read_columns(tensors: StateDict, model: BaseModel, *, like: Tensor, source: 
         )
     must_be_finite_tensor(columns, "control columns", source=source)
     return columns
+
+
+def tensors_of_lora(tensors: Mapping[str, Tensor], model: BaseModel) -> StateDict:
+    """The LoRA that stands in one file with the columns: as ai-toolkit writes them, or joined for ComfyUI.
+
+    Raises:
+        UserError: the file also changes biases or norms, as Black Forest Labs' control LoRAs do.
+    """
+    biases = sum(key.endswith(_BIASES) for key in tensors)
+    norms = sum(key.endswith(_NORMS) for key in tensors)
+    if biases or norms:
+        raise UserError(
+            f"adapter.name_or_path: the file also changes {biases} biases and {norms} norms of the model. The files "
+            "that this job writes, a LoRA and new input channels, cannot hold them, so they would be worth nothing "
+            "without this one. Start without the file."
+        )
+    keys = FileKeys.of(model)
+    own = {AI_TOOLKIT_KEY} if AI_TOOLKIT_KEY in tensors else {keys.a, keys.b, keys.shape}
+    if not own <= tensors.keys():
+        return {}
+    return {name: tensor for name, tensor in tensors.items() if name not in own}
 
 
 def num_own_channels(model: BaseModel) -> int:

@@ -25,6 +25,8 @@ def few_steps_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
             )
             yield Problem("adapter", what)
         return
+    if OBJECTIVES[train.objective].has_derivative:
+        yield from _without_a_derivative(config)
     params = train.objective_params
     steps = params.steps if isinstance(params, MeanFlowParams) else None
     if steps is None and ADAPTER not in types:
@@ -50,3 +52,15 @@ def few_steps_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
             "{velocity: data}`"
         )
         yield Problem("train.objective", what)
+
+
+def _without_a_derivative(config: TrainingProcessConfig) -> Iterator[Problem]:
+    """Settings with which the derivative of the network would be noise, or could not be taken."""
+    what = f"`objective: {config.train.objective}` takes the derivative of the network with respect to time, "
+    rest = "Use `objective: mean_flow`, which needs no derivative"
+    if config.train.dtype != "fp32":
+        yield Problem("train.dtype", f"{what}which is noise in {config.train.dtype}: write `dtype: fp32`. {rest}")
+    model = config.model
+    for key, is_on in (("quantize", model.quantize), ("layer_offloading", model.layer_offloading)):
+        if is_on:
+            yield Problem(f"model.{key}", f"{what}which is not defined with `{key}`: remove it. {rest}")

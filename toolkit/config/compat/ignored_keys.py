@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from toolkit.config.adapter import AdapterConfig
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
@@ -81,6 +82,52 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainingProcessConfig, NOT_YET, "torch_profiler"),
     _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator slider do_lorm"),
     _warn(TrainingProcessConfig, "used only with `do_lorm`", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
+    _refuse(AdapterConfig, "adapters are trained here; a job cannot keep one frozen", train=True),
+    _refuse(
+        AdapterConfig,
+        "vision encoders stay frozen, so that they see each image once and are unloaded before training",
+        "train_image_encoder train_only_image_encoder train_only_image_encoder_positional_embedding",
+    ),
+    _refuse(
+        AdapterConfig,
+        "a factor for each layer adds nothing to what its values can learn, which start at zero and count in full",
+        "train_scaler",
+    ),
+    _warn(AdapterConfig, "used only with `train_scaler`", "scaler_lr merge_scaler"),
+    _refuse(AdapterConfig, "tokens are averaged, without weights of their own: set `num_tokens`", "conv_pooling"),
+    _warn(AdapterConfig, "used only with `conv_pooling`", conv_pooling_stacks=1),
+    _refuse(
+        AdapterConfig,
+        "no autoencoder stands between vision encoder and adapter: keys and values read its features as they are",
+        "sparse_autoencoder_dim",
+    ),
+    _refuse(AdapterConfig, "an image is seen as a whole, not in four quarters", "quad_image"),
+    _warn(
+        AdapterConfig,
+        "used only with a vision encoder that is not supported here",
+        "pixtral_random_image_size",
+        pixtral_max_image_size=512,
+        safe_reducer_channels=512,
+        safe_channels=2048,
+        safe_tokens=8,
+    ),
+    _warn(
+        AdapterConfig,
+        "used only by adapters that are not trained here",
+        "image_dir trigger_class_name class_names text_encoder_path quantize_llm i2v_do_start_frame num_cloned_blocks",
+        in_channels=3,
+        channels=[320, 640, 1280, 1280],
+        num_res_blocks=2,
+        downscale_factor=8,
+        adapter_type="full_adapter",
+        trigger="tri993r",
+        text_encoder_arch="clip",
+        head_dim=1024,
+        num_heads=1,
+        ilora_down=(True, False),
+        ilora_mid=(True, False),
+        ilora_up=(True, False),
+    ),
     _warn(NetworkConfig, "FLUX models have no convolutions", "conv conv_alpha"),
     _warn(NetworkConfig, "used only for LoKr", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
     _warn(NetworkConfig, ELSEWHERE, split_multistage_loras=(True, False)),
@@ -124,7 +171,8 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(DatasetConfig, ELSEWHERE, "auto_frame_count trim_auto_frame_count_tail audio_normalize", fps=(16, 24)),
     _warn(DatasetConfig, ELSEWHERE, "audio_preserve_pitch", shrink_video_to_frames=(True, False), do_i2v=(True, False)),
     _warn(TrainConfig, "has no effect in ai-toolkit either: `lr` applies to all weights", "unet_lr text_encoder_lr"),
-    _warn(TrainConfig, "for weights that are not trained here", "adapter_lr embedding_lr refiner_lr"),
+    _warn(TrainConfig, "for weights that are not trained here", "embedding_lr refiner_lr"),
+    _refuse(TrainConfig, "adapters and the network beside them learn with the one rate of `lr`", "adapter_lr"),
     _warn(TrainConfig, "the trainer chooses the attention backend", "xformers sdp", attention_backend="native"),
     _warn(TrainConfig, "has no effect with FLUX in ai-toolkit either", "prompt_dropout_prob"),
     _warn(TrainConfig, "use `gradient_accumulation` instead", "single_item_batching"),
@@ -235,6 +283,7 @@ QTYPES_OF_OTHERS = frozenset(
 # Values that ai-toolkit accepts for a key and this trainer does not; the error message says "not supported yet".
 UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (JobFile, "job"): frozenset(["train", "extract", "mod", "generate"]),
+    (AdapterConfig, "image_encoder_arch"): frozenset(["clip+", "vit", "vit_hybrid", "pixtral", "safe", "convnext"]),
     (NetworkConfig, "type"): frozenset(["lokr", "dora", "fullrank", "locon", "lycoris", "lorm"]),
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.cards import ModelCard, Sign, Variant
+from toolkit.errors import UserError
 from toolkit.files import read_safetensors_header
+from toolkit.json_files import read_json
 
 Finding = tuple[tuple[str, ...], str]
 _TENSORS = ".safetensors"
@@ -133,7 +134,6 @@ def _tensor_names(file: Path) -> Iterable[str]:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except UserError:
         return {}  # loading the folder reports what is wrong with it
-    return content if isinstance(content, dict) else {}

@@ -79,9 +79,9 @@ class Layout:
                     yield from self.mappings(tree[key], (*location, key))
 
     def name_as_written(self, location: Location, tree: Any) -> Location:
-        """The location as the tree has it: an alias for a key, and no index where one mapping stands for a list."""
-        location = _without_added_index(location, tree)
+        """The location with the alias that the tree uses for its key, and without a list that the tree leaves out."""
         section = self.section_at(location[:-1])
+        location = _without_missing_lists(location, tree)
         here = _value_or_none(tree, location[:-1])
         for alias, key in section.aliases.items() if section and isinstance(here, dict) else ():
             if location[-1] == key and alias in here and key not in here:
@@ -89,12 +89,14 @@ class Layout:
         return location
 
 
-def _without_added_index(location: Location, tree: Any) -> Location:
-    kept: Location = ()
+def _without_missing_lists(location: Location, tree: Any) -> Location:
+    """The location without the index of a mapping that is written alone instead of in a list of one."""
+    found: list[int | str] = []
     for part in location:
-        if not (isinstance(part, int) and isinstance(_value_or_none(tree, kept), dict)):
-            kept = (*kept, part)
-    return kept
+        if part == 0 and isinstance(_value_or_none(tree, tuple(found)), dict):
+            continue
+        found.append(part)
+    return tuple(found)
 
 
 def _value_or_none(tree: Any, location: Location) -> Any:

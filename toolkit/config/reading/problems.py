@@ -112,6 +112,8 @@ def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: s
     choice = next((note for note in field.metadata if isinstance(note, ChoiceOf)), None) if field else None
     if choice is None:
         return _choose(value, choices, unsupported)
+    if reason := choice.refused.get(str(details["input"]).strip().lower()):
+        return f"{value} is not supported: {reason}"
     also = choice.also_change(value_at(layout.tree, details["loc"][:-1])) if choice.also_change else ""
     if advice := choice.advice(str(details["input"])):
         return f"{value} is not known here. Write {advice}{also}"

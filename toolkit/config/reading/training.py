@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from toolkit.adapters.choices import ADAPTERS
 from toolkit.cards import ModelCard
+from toolkit.config.compat.adapters import adapter_entries, read_adapters
 from toolkit.config.compat.released import advice, variant_of, wrong_arch
 from toolkit.config.process import Findings
 from toolkit.config.reading.locations import Location
@@ -17,7 +19,8 @@ MEAN_FLOW = "mean_flow"
 
 def prepare_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
     """Check the settings that decide how others are read, and fill in the card's defaults, in place."""
-    problems = _take_lora_config(process)
+    problems = read_adapters(process)
+    problems += _take_lora_config(process)
     problems += _read_mean_flow(process)
     problems += _check_what_is_trained(process)
     notices = _notices(process)
@@ -49,14 +52,19 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
             _fill_in(process.get("first_sample"), above.defaults["sample"])
 
 
+def _adapter_types(process: dict[str, Any]) -> list[str]:
+    return [str(entry.get("type")) for _, entry in adapter_entries(process) if isinstance(entry, dict)]
+
+
+def _is_in_pixels(name: str) -> bool:
+    return name in ADAPTERS and ADAPTERS[name].is_in_pixels
+
+
 def _take_lora_config(process: dict[str, Any]) -> list[Finding]:
     """Make an adapter's `lora_config` the job's `network`, in place."""
-    adapters = process.get("adapter")
-    one = isinstance(adapters, dict)
-    entries = [adapters] if one else adapters if isinstance(adapters, list) else []
-    for index, entry in enumerate(entries):
+    for location, entry in adapter_entries(process):
         if isinstance(entry, dict) and entry.get("lora_config") is not None:
-            where = ("adapter", "lora_config") if one else ("adapter", index, "lora_config")
+            where = (*location, "lora_config")
             if process.get("network") is not None:
                 return [(where, "there is also a `network`: keep one of them")]
             process["network"] = entry.pop("lora_config")
@@ -66,8 +74,9 @@ def _take_lora_config(process: dict[str, Any]) -> list[Finding]:
 def _check_what_is_trained(process: dict[str, Any]) -> list[Finding]:
     train = process.get("train")
     full_finetune = train.get("full_finetune") if isinstance(train, dict) else None
-    if full_finetune and process.get("adapter"):
-        return [(("train", "full_finetune"), "an adapter works on a frozen model: keep one of the two")]
+    if full_finetune and (frozen := [name for name in _adapter_types(process) if not _is_in_pixels(name)]):
+        what = f"the {frozen[0]} adapter works on a frozen model: keep one of the two"
+        return [(("train", "full_finetune"), what)]
     if "network" not in process and not full_finetune and not process.get("adapter"):
         what = (
             "missing. Write `network: {type: lora}` for a LoRA, or `train: {full_finetune: true}` to train all weights"

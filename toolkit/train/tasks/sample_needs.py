@@ -46,7 +46,7 @@ def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:
     return Needs(
         texts={text: None for item in items for text in item.prompts(card)},
         views=tuple(View(image, encoder, None) for item in items for _, encoder, image in sample_views(config, item)),
-        resident=(_DECODER,) if items else (),
+        resident=(_DECODER,) if items and "vae" not in config.without else (),
         sampled=tuple((_size(item), *_references(item, rules)) for item in items),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from toolkit.cards import ModelCard, find_cards
+from toolkit.cards import ModelCard
 from toolkit.config import load_job
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
@@ -66,8 +66,7 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
         runs = "1 run" if len(measured) == 1 else f"{len(measured)} runs"
         low, high = min(*measured, middle * 0.9), max(*measured, middle * 1.1)
         return Estimate(low_s=steps * low, high_s=steps * high * 1.1, basis=f"based on {runs} here")
-    card = find_cards().get(process.model.arch)
-    memory = facts.get("memory")
+    card, memory = process.card, facts.get("memory")
     if card is None or card.size is None or memory is None:
         return None
     flops = _step_flops(process, card, px) * process.train.batch_size * process.train.gradient_accumulation

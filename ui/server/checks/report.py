@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.cards import find_cards
 from toolkit.config import JobConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import Problem as Said
@@ -149,7 +148,7 @@ def _download(config: JobConfig | None, environment: Mapping[str, str]) -> Downl
     process = config.config.process[0]
     if not isinstance(process, TrainingProcessConfig):
         return None
-    card = find_cards().get(process.model.arch)
+    card = process.card
     return None if card is None else download_of(card, process.model.name_or_path, environment)
 
 
