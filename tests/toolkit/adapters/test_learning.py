@@ -127,7 +127,13 @@ def distances_in_few_steps(seed: int) -> FewSteps:
     """Train a LoRA for two steps, and draw held-out prompts in two."""
     model, draws = tiny_model("text_encoder", "vae", "transformer"), Draws(seed)
     params = {"steps": 2, "teacher_steps": 2, "guidance_scale": 3}
-    settings = {"steps": 24, "batch_size": 4, "lr": 5e-4, "objective": "mean_flow", "objective_params": params}
+    settings: dict[str, Any] = {
+        "steps": 24,
+        "batch_size": 4,
+        "lr": 5e-4,
+        "objective": "mean_flow",
+        "objective_params": params,
+    }
     avoided = model.get_prompt_embeds([""])
     scenes = encoded(model, training_examples("scenes", 24))
     learner = train_briefly(model, small_lora(model, draws), scenes, {}, avoided=avoided, draws=draws, **settings)
