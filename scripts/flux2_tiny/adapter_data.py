@@ -37,6 +37,9 @@ NUM_UNSEEN = 3
 SWATCH_JITTER = 10
 """A swatch differs from its colour by at most this much in each channel, 0..255, so that no two are equal."""
 
+EDGE_PX = 5
+"""Width of the drawn edges. The VAE has 16 pixels a token: of a line of one pixel it passes on next to nothing."""
+
 
 @dataclass(frozen=True)
 class AdapterExample:
@@ -83,7 +86,7 @@ def with_edges(scene: Scene, draw: random.Random) -> AdapterExample:
     seed = draw.getrandbits(32)
     white_on_black = {**COLORS, scene.background: (0, 0, 0), scene.color: (255, 255, 255)}
     shape = render(scene, random.Random(seed), palette=white_on_black)
-    edges = shape.convert("L").filter(ImageFilter.FIND_EDGES).convert("RGB")
+    edges = shape.convert("L").filter(ImageFilter.FIND_EDGES).filter(ImageFilter.MaxFilter(EDGE_PX)).convert("RGB")
     caption = f"{scene.color} on a {scene.background} background"
     return AdapterExample(scene, caption, render(scene, random.Random(seed)), edges)
 

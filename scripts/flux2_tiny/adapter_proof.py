@@ -1,10 +1,12 @@
-"""Prove that an adapter taught the tiny FLUX.2 to look: draw held-out images with and without its input, and count.
+"""Prove what an adapter taught the tiny FLUX.2: draw held-out images with and without it, and count or measure.
 
     python -m scripts.flux2_tiny.adapter_proof output/flux2_tiny_ip
 
-Every image is drawn three times from the same noise: with the example's own input, with the adapter off, and with the
-input of another example. PASS: the first score is high enough and the others are low enough for this kind of adapter,
-so the adapter reads its input instead of guessing. Exit code 0 on PASS, 1 on FAIL, 2 if there is nothing to prove.
+The job in the folder says what is to be proved. For an adapter that reads an image, every image is drawn three times
+from the same noise: with the example's own input, with the adapter off, and with the input of another example. PASS:
+the first score is high enough and the others are low enough for this kind of adapter, so it reads its input instead of
+guessing. For an objective that learns to draw in few steps, PASS means that the result is closer than the base model's
+to what the base model draws in many steps. Exit code 0 on PASS, 1 on FAIL, 2 if there is nothing to prove.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scripts.flux2_tiny.adapter_data import AdapterExample, held_out_examples
+from scripts.flux2_tiny.adapters.mean_flow_proof import MeanFlowProof, prove_mean_flow
 from scripts.flux2_tiny.adapters.tasks import TASKS, Task
-from scripts.flux2_tiny.adapters.trained_job import TrainedJob, load_trained_job
+from scripts.flux2_tiny.adapters.trained_job import TrainedJob, finished_job, load_trained_job
 from scripts.flux2_tiny.grid import Row, picture_grid
 from scripts.flux2_tiny.proof import NUM_SHOWN, SEED, proof_parser, run_proof
 from toolkit.errors import UserError
 from toolkit.files import whole_file
+from toolkit.objectives.choices import OBJECTIVES
 
 Pictures = Sequence[NDArray[np.uint8]]
 
@@ -56,6 +60,30 @@ class AdapterProof:
     def passed(self) -> bool:
         """Whether the adapter does its work, and only with the right input."""
         return self.shown >= self.task.least and max(self.off, self.wrong or 0) <= self.task.most
+
+    def report(self) -> str:
+        """The proof as a small table with a verdict."""
+        task, own = self.task, "trained" if self.wrong is None else "with its own input"
+        lines = [
+            f"{f'{self.type}: {self.num_pictures} held-out images, {task.measures}':64}        required",
+            f"{own:64}{self.shown:7.0%}   >= {task.least:.0%}",
+            f"{task.off:64}{self.off:7.0%}   <= {task.most:.0%}",
+        ]
+        if self.wrong is not None:
+            lines.append(f"{'with the input of another image':64}{self.wrong:7.0%}   <= {task.most:.0%}")
+        return "\n".join([*lines, "PASS" if self.passed else "FAIL"])
+
+
+def prove(folder: Path, *, num_pictures: int, grid: Path) -> AdapterProof | MeanFlowProof:
+    """Prove what the job in an output folder has trained, and write some of the images to `grid`.
+
+    Raises:
+        UserError: it is not the folder of a finished job, or there is no proof for what the job trains.
+    """
+    job = finished_job(folder)
+    if OBJECTIVES[job.training().train.objective].has_steps:
+        return prove_mean_flow(job, folder, num_prompts=num_pictures, grid=grid)
+    return prove_adapter(load_trained_job(job, folder), num_pictures=num_pictures, grid=grid)
 
 
 def prove_adapter(job: TrainedJob, *, num_pictures: int, grid: Path) -> AdapterProof:
@@ -100,24 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: Path = options.output_folder.resolve()
     grid = folder / "samples" / "adapter_proof.jpg"
     return run_proof(
-        lambda: prove_adapter(load_trained_job(folder), num_pictures=options.pictures, grid=grid),
+        lambda: prove(folder, num_pictures=options.pictures, grid=grid),
         record=folder / "adapter_proof.json",
-        report=report,
+        report=lambda proof: proof.report(),
         closing=f" All ways side by side: {grid}",
     )
-
-
-def report(proof: AdapterProof) -> str:
-    """The proof as a small table with a verdict."""
-    task = proof.task
-    lines = [
-        f"{f'{proof.type}: {proof.num_pictures} held-out images, {task.measures}':64}        required",
-        f"{'with its own input':64}{proof.shown:7.0%}   >= {task.least:.0%}",
-        f"{'adapter off':64}{proof.off:7.0%}   <= {task.most:.0%}",
-    ]
-    if proof.wrong is not None:
-        lines.append(f"{'with the input of another image':64}{proof.wrong:7.0%}   <= {task.most:.0%}")
-    return "\n".join([*lines, "PASS" if proof.passed else "FAIL"])
 
 
 def _is_other(one: AdapterExample, other: AdapterExample) -> bool:

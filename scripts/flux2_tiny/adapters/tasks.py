@@ -26,6 +26,7 @@ class Task:
         score: scores one image.
         least: smallest mean score with the example's own input.
         most: largest mean score without an input, and with that of another example.
+        off: what the model is without the adapter, in words.
     """
 
     toy: str
@@ -33,6 +34,7 @@ class Task:
     score: Score
     least: float
     most: float
+    off: str = "adapter off"
 
 
 def color_is_right(picture: NDArray[np.uint8], example: AdapterExample) -> float:
@@ -59,5 +61,5 @@ TASKS = {
     "vision_direct": Task("color", _COLOR, color_is_right, 0.40, 0.20),
     "redux": Task("color", _COLOR, color_is_right, 0.50, 0.20),
     "control_lora": Task("edges", "overlap with the true shape", overlap_with_shape, 0.50, 0.15),
-    "subpixel": Task("scenes", "all right", all_is_right, 0.70, 0.00),
+    "subpixel": Task("scenes", "all right", all_is_right, 0.70, 0.00, off="untrained first and last layer"),
 }

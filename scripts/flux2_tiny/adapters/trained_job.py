@@ -22,7 +22,7 @@ from scripts.flux2_tiny.vae import to_pixels
 from scripts.flux2_tiny.world import SIZE_PX
 from toolkit.adapters.adapter_set import control_name, view_name
 from toolkit.adapters.files import load_adapter
-from toolkit.config import AdapterConfig, TrainingProcessConfig, load_job
+from toolkit.config import AdapterConfig, JobConfig, TrainingProcessConfig, load_job
 from toolkit.encode.vision import encoder_of
 from toolkit.encode.vision_model import load_vision_model
 from toolkit.errors import UserError
@@ -108,18 +108,26 @@ class TrainedJob:
         return self.model.encode_images(to_pixels(image).unsqueeze(0))[0]
 
 
-def load_trained_job(folder: Path) -> TrainedJob:
-    """Load a job's model and its final files.
+def finished_job(folder: Path) -> JobConfig:
+    """The job that an output folder belongs to.
 
     Raises:
-        UserError: the folder is not that of a finished job with an adapter.
+        UserError: it is not the output folder of a job.
     """
     if not (folder / "config.yaml").is_file():
         raise UserError(
             f"{folder}: not the output folder of a job. Train one first, such as one of "
             "config/examples/train_adapter_*_tiny.yaml"
         )
-    job = load_job(folder / "config.yaml")
+    return load_job(folder / "config.yaml")
+
+
+def load_trained_job(job: JobConfig, folder: Path) -> TrainedJob:
+    """Load a job's model and the final files in its output folder.
+
+    Raises:
+        UserError: the job trains no adapter, or has not come to its end.
+    """
     checked = TrainingChecked(Start(job, 0, job.config.process[0]))
     config = checked.config
     if not config.adapter:
@@ -130,16 +138,21 @@ def load_trained_job(folder: Path) -> TrainedJob:
     weights = SDTrainer(checked).make_trainable(model, Draws(0))
     assert isinstance(weights, AdaptedWeights), "the job has adapters"
     for named in weights.named:
-        load_adapter(_existing(folder / f"{job.name}{named.suffix}.safetensors"), named.adapter)
+        load_adapter(existing(folder / f"{job.name}{named.suffix}.safetensors"), named.adapter)
     if weights.network is not None:
-        path = _existing(folder / f"{job.name}_LoRA.safetensors")
+        path = existing(folder / f"{job.name}_LoRA.safetensors")
         tensors, metadata = read_lora_tensors(path)
         weights.network.network.load_state_dict(tensors, source=str(path), metadata=metadata)
     model.transformer.eval()
     return TrainedJob(config, model, weights)
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path of a file that a job writes at its end.
+
+    Raises:
+        UserError: it is not there.
+    """
     if not path.is_file():
         raise UserError(f"{path}: not found. Let the job run to its end first")
     return path

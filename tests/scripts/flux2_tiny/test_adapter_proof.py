@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from scripts.flux2_tiny.adapter_data import held_out_examples
-from scripts.flux2_tiny.adapter_proof import AdapterProof, main, others, report
+from scripts.flux2_tiny.adapter_proof import AdapterProof, main, others
 from scripts.flux2_tiny.adapters.tasks import TASKS, Score, all_is_right, color_is_right, overlap_with_shape
 from scripts.flux2_tiny.vision import write_vision_encoder
 from tests.tiny import run_job, write_job
@@ -31,7 +31,7 @@ def test_a_proof_passes_when_the_right_input_helps_and_no_other_does(
 ) -> None:
     proof = AdapterProof("ip", 48, *scores)
     assert proof.passed is passed
-    assert report(proof).endswith("PASS" if passed else "FAIL")
+    assert proof.report().endswith("PASS" if passed else "FAIL")
 
 
 @pytest.mark.parametrize(
