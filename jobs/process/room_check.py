@@ -37,6 +37,7 @@ def check_room(checked: TrainingChecked) -> TrainingChecked:
         plan=plan,
         lora_sides=model.lora_sides,
         encoders=checked.encoders,
+        is_here=start.vram_gb is None,  # a plan for another card is one for another machine
     )
     lines = memory.lines if isinstance(memory, MemoryCheck) else (memory,)
     return replace(checked, start=start, disk=disk).adding(*model.lines, *disk.lines, *lines)
