@@ -7,9 +7,10 @@ a run that loses its machine, or reaches the time limit, continues from its last
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +20,7 @@ try:
 except ModuleNotFoundError:
     sys.exit(f"run_modal.py needs the package modal:  {sys.executable} -m pip install -r requirements-modal.txt")
 
-from jobs.cloud.fetched import is_fetched
+from jobs.cloud.fetched import fetch
 from jobs.cloud.gpus import rented
 from jobs.cloud.parcel import Parcel, Place, pack
 from jobs.cloud.remote_check import check_for
@@ -27,7 +28,6 @@ from jobs.cloud.remote_run import Nodes, run_until
 from toolkit.config import JobConfig, load_job
 from toolkit.errors import UserError
 from toolkit.extension import REPOSITORY
-from toolkit.files import whole_file
 from toolkit.units import as_size
 
 PLACE = Place(data="/data", output="/output", caches="/caches")
@@ -161,10 +161,9 @@ def _secrets(options: argparse.Namespace, parcel: Parcel, *, needs_token: bool) 
         return options.secret, variables
     if variables == ["HF_TOKEN"]:
         return ["huggingface"], variables
-    values = " ".join(f"{name}=..." for name in variables)
     raise UserError(
         f"the run needs {', '.join(variables)}. Keep them at Modal, and name the secret with --secret NAME:\n"
-        f"  modal secret create NAME {values}"
+        "  modal secret create NAME --from-dotenv .env"
     )
 
 
@@ -190,18 +189,16 @@ def _run(rent: Rent, job: JobConfig, parcel: Parcel, options: argparse.Namespace
 
 
 def _fetch(parcel: Parcel) -> None:
-    """Bring weights, samples and logs into the folders that the job file asks for."""
     volume = VOLUMES[PLACE.output]
-    for name, folder in parcel.folders.items():
-        if (folder / "state").exists():
-            print(f"{folder} belongs to a run of this machine: what comes back goes to {folder}_modal")
-            folder = folder.with_name(f"{folder.name}_modal")
-        for entry in volume.iterdir(f"/{name}", recursive=True):
-            path = PurePosixPath(entry.path.lstrip("/")).relative_to(name)
-            if entry.type == modal.types.FileEntryType.FILE and is_fetched(path):
-                with whole_file(folder / path) as temporary, temporary.open("wb") as file:
-                    volume.read_file_into_fileobj(entry.path, file)
-        print(f"fetched: {folder}")
+    for line in fetch(parcel.folders, files=_files, read=volume.read_file_into_fileobj):
+        print(line)
+
+
+def _files(name: str) -> Iterator[str]:
+    with contextlib.suppress(modal.exception.NotFoundError):
+        for entry in VOLUMES[PLACE.output].iterdir(f"/{name}", recursive=True):
+            if entry.type == modal.types.FileEntryType.FILE:
+                yield entry.path
 
 
 if __name__ == "__main__":

@@ -110,6 +110,25 @@ def test_it_rents_the_cards_with_three_volumes() -> None:
     assert set(rented.volumes) == {"/data", "/output", "/caches"}
 
 
+def test_secrets_are_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_notarealtoken")
+    gated = {"arch": "flux2", "name_or_path": "black-forest-labs/FLUX.2-dev"}
+    done = run(write_job(tmp_path, model=gated, train={"dtype": "bf16"}), "--check", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "hf_notarealtoken" not in done.stdout + done.stderr
+    assert str(spec(secrets=["huggingface"], variables=["HF_TOKEN"]).secrets).count("huggingface") == 1
+
+
+def test_a_secret_of_the_job_needs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_API_KEY", "do-not-tell-anyone")
+    job_file = write_job(tmp_path)
+    job_file.write_text(job_file.read_text() + "meta: {service: '${MY_API_KEY}'}\n")
+    done = run(job_file, "--check", folder=tmp_path)
+    assert done.returncode == 2
+    assert "the run needs MY_API_KEY" in done.stderr
+    assert "do-not-tell-anyone" not in done.stdout + done.stderr
+
+
 def test_the_image_holds_the_code_and_nothing_of_the_user() -> None:
     left_out = (".git/config", ".env", "my_images/1.jpg", "output/job/job.safetensors", "docs/cloud.md", "my_job.yaml")
     assert all(run_modal._is_left_out(Path(path)) for path in left_out)

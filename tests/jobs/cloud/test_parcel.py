@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from jobs.cloud.fetched import is_fetched
 from jobs.cloud.gpus import rented
 from jobs.cloud.parcel import Parcel, Place, pack
 from jobs.cloud.remote_check import check_for
@@ -138,21 +137,6 @@ def test_the_check_plans_for_the_rented_card_and_for_empty_folders(tmp_path: Pat
 def test_a_gated_model_needs_a_token_unless_its_weights_are_sent(tmp_path: Path) -> None:
     job = write_job(tmp_path, model={"arch": "flux2", "name_or_path": "black-forest-labs/FLUX.2-dev"})
     assert check_for(load_job(job), 80, output="/output").is_gated
-
-
-@pytest.mark.parametrize(
-    ("path", "comes"),
-    [
-        ("job.safetensors", True),
-        ("samples/grid.jpg", True),
-        ("events.jsonl", True),
-        ("state/000000003/state.safetensors", False),
-        ("superseded/job.safetensors", False),
-        (".run.lock", False),
-    ],
-)
-def test_weights_samples_and_logs_come_back(path: str, comes: bool) -> None:
-    assert is_fetched(PurePosixPath(path)) is comes
 
 
 def test_a_card_is_rented_by_name_and_number() -> None:
