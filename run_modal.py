@@ -24,10 +24,11 @@ from jobs.cloud.fetched import fetch
 from jobs.cloud.gpus import rented
 from jobs.cloud.parcel import Parcel, Place, pack
 from jobs.cloud.remote_check import check_for
-from jobs.cloud.remote_run import Nodes, run_until
+from jobs.cloud.remote_run import Nodes, NotFinished, run_until
 from toolkit.config import JobConfig, load_job
 from toolkit.errors import UserError
 from toolkit.extension import REPOSITORY
+from toolkit.runtime.stop import EXIT_CODE
 from toolkit.units import as_size
 
 PLACE = Place(data="/data", output="/output", caches="/caches")
@@ -183,7 +184,10 @@ def _run(rent: Rent, job: JobConfig, parcel: Parcel, options: argparse.Namespace
             code = function.remote(*given)
         except KeyboardInterrupt:
             print("The run has been told to save and stop. The same command continues it.", file=sys.stderr)
-            return 130
+            return EXIT_CODE
+        except NotFinished as error:
+            print(f"{MOST_STARTS} starts were not enough: {error}. The same command continues it.", file=sys.stderr)
+            code = EXIT_CODE
     _fetch(parcel)
     return code
 
