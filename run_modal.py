@@ -24,8 +24,8 @@ from jobs.cloud.fetched import fetch
 from jobs.cloud.gpus import rented
 from jobs.cloud.parcel import Parcel, Place, pack
 from jobs.cloud.remote_check import check_for
-from jobs.cloud.remote_run import Nodes, NotFinished, run_until
-from toolkit.config import JobConfig, load_job
+from jobs.cloud.remote_run import Nodes, NotFinished, forget_lost_machines, run_until
+from toolkit.config import load_job
 from toolkit.errors import UserError
 from toolkit.extension import REPOSITORY
 from toolkit.runtime.stop import EXIT_CODE
@@ -57,18 +57,26 @@ image = (
 app = modal.App("flux2-trainer", image=image)
 
 
-def train(job: str, name: str, num_gpus: int, num_machines: int) -> int:
-    """Train a job, given as YAML, on the machine that this runs on. Returns the exit code of run.py.
+def train(job: str, names: Sequence[str], num_gpus: int, num_machines: int) -> int:
+    """Train a job on the machine that this runs on. Returns the exit code of run.py.
+
+    Args:
+        job: the job as YAML.
+        names: names of its output folders.
+        num_gpus: cards of each machine.
+        num_machines: machines that train it together.
 
     Raises:
         NotFinished, KeyboardInterrupt: the run has saved and stopped early; Modal then starts it again.
     """
-    job_file = Path(tempfile.gettempdir()) / f"{name}.yaml"
+    job_file = Path(tempfile.gettempdir()) / f"{names[0]}.yaml"
     job_file.write_text(job, encoding="utf-8")
     nodes = Nodes(num_gpus)
     if num_machines > 1:
         cluster = modal.Cluster.from_context()
         nodes = Nodes(num_gpus, num_machines, cluster.container_rank(), cluster.container_ips()[0])
+    if nodes.rank == 0:
+        forget_lost_machines(Path(PLACE.output, name) for name in names)
     return run_until(nodes.command(job_file), limit_s=LIMIT_S - TO_SAVE_S, keep=_keep)
 
 
@@ -152,7 +160,7 @@ def _main(options: argparse.Namespace) -> int:
     if options.check:
         return 0
     rent = Rent(card, num_gpus, options.nodes, checked.ram_mib, secrets, variables)
-    return _run(rent, job, parcel, options)
+    return _run(rent, parcel, options)
 
 
 def _secrets(options: argparse.Namespace, parcel: Parcel, *, needs_token: bool) -> tuple[list[str], list[str]]:
@@ -168,14 +176,14 @@ def _secrets(options: argparse.Namespace, parcel: Parcel, *, needs_token: bool) 
     )
 
 
-def _run(rent: Rent, job: JobConfig, parcel: Parcel, options: argparse.Namespace) -> int:
+def _run(rent: Rent, parcel: Parcel, options: argparse.Namespace) -> int:
     function = rent.function()
     with modal.enable_output(), app.run(detach=options.detach):
         with VOLUMES[PLACE.data].batch_upload(force=True) as batch:
             for item in parcel.cargo:
                 for name, path in item.files.items():
                     batch.put_file(path, f"/{item.target}/{name}".rstrip("/"))
-        given = (parcel.text, job.name, rent.num_gpus, rent.num_machines)
+        given = (parcel.text, list(parcel.folders), rent.num_gpus, rent.num_machines)
         if options.detach:
             function.spawn(*given)
             print(f"The run goes on by itself. What it has written:  python run_modal.py {options.job} --fetch")

@@ -42,7 +42,7 @@ def start(parcel: Parcel, **rent: Any) -> int:
     function = run_modal.Rent("H100", **rent).function()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The train function is executing locally", UserWarning)
-        code: int = function.local(parcel.text, "job", 1, 1)
+        code: int = function.local(parcel.text, ["job"], 1, 1)
     return code
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.extension import REPOSITORY
+from toolkit.output.lock import CLAIM_FILE
 from toolkit.runtime.stop import EXIT_CODE
 
 _PORT = 29500
@@ -45,6 +46,16 @@ class Nodes:
             meet = [f"--nnodes={self.count}", f"--node-rank={self.rank}"]
             meet += [f"--master-addr={self.head}", f"--master-port={_PORT}"]
         return [sys.executable, "-m", "torch.distributed.run", *meet, f"--nproc-per-node={self.num_gpus}", *run]
+
+
+def forget_lost_machines(folders: Iterable[Path]) -> None:
+    """Give up the claims that machines which are gone have left on output folders.
+
+    They are made where a drive has no file locks, and say that another machine may still be at work. The provider runs
+    a job on one machine at a time: whoever claimed the folder before this one is gone.
+    """
+    for folder in folders:
+        (folder / CLAIM_FILE).unlink(missing_ok=True)
 
 
 def run_until(

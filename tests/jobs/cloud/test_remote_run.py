@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cloud.remote_run import Nodes, NotFinished, run_until
+from jobs.cloud.remote_run import Nodes, NotFinished, forget_lost_machines, run_until
+from toolkit.output.lock import CLAIM_FILE
 
 # Saves when it is told to, and counts how often that is.
 SAVES = """
@@ -73,6 +74,12 @@ def test_what_is_written_is_kept_now_and_then_and_at_the_end() -> None:
     sleeps = [sys.executable, "-c", "import time; time.sleep(0.7)"]
     run_until(sleeps, limit_s=60, keep=lambda: kept.append(time.monotonic()), keep_every_s=0.2)
     assert len(kept) >= 3
+
+
+def test_the_claim_of_a_machine_that_is_gone_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / CLAIM_FILE).write_text('{"host": "gone"}')
+    forget_lost_machines([tmp_path, tmp_path / "never written"])
+    assert not (tmp_path / CLAIM_FILE).exists()
 
 
 def test_one_process_needs_no_launcher() -> None:
