@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,7 +66,9 @@ def machines(tmp_path: Path) -> dict[str, str]:
         program.parent.mkdir(exist_ok=True)
         program.write_text(text)
         program.chmod(0o755)
-    port = 29500 + os.getpid() % 1000
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
     slurm = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "7"}
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     ours = {"PATH": path, "PYTHON": sys.executable, "PORT": str(port), "REQUEUED": str(tmp_path / "requeued")}
