@@ -31,22 +31,23 @@ demo:
 	$(BIN)/python -m scripts.flux2_tiny.proof output/flux2_tiny_zorbo
 
 quick:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
 	$(PYTEST) -m "not slow" -p no:schemathesis
 
 test:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
 	$(MAKE) --jobs=2 lint page
 	$(PYTEST)
 
 lint:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python scripts/write_vram_docs.py --check
+	$(BIN)/python scripts/write_hardware_docs.py --check
 	$(BIN)/python scripts/write_ui_files.py --check
 
 page:
@@ -55,16 +56,16 @@ page:
 	git diff --exit-code --stat ui/dist
 
 ui-test: page
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
 	$(PYTEST) tests/ui
 
 torture:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
 	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
 	TORTURE=$(SHARE) $(PYTEST) -m torture
 
 hooks:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
 	$(BIN)/pre-commit install
 
 clean:

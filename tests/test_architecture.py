@@ -77,6 +77,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # What the command line, a check and web pages ask, with all that belongs to it but for `ANSWERS_LATER`.
 ANSWERS_AT_ONCE = (
     "jobs.check_json",
+    "jobs.cloud",
     "jobs.job",
     "jobs.process.BaseProcess",
     "jobs.process.checked",

@@ -18,6 +18,7 @@ _TESTS = Path(__file__).resolve().parent
 # Whole jobs are run in them, stopped, or killed.
 WHOLE_RUNS = (
     "contract/test_jobs.py",
+    "cloud/test_slurm.py",
     "extensions_built_in/flux/test_whole_runs.py",
     "extensions_built_in/flux2/test_matrix.py",
     "jobs/test_ranks.py",
@@ -40,6 +41,7 @@ WHOLE_RUNS = (
     "test_memory_jobs.py",
     "test_pretend_card.py",
     "test_reference_training.py",
+    "test_run_modal.py",
     "test_training.py",
     "test_view_training.py",
     "ui/server/test_life.py",

@@ -50,6 +50,7 @@ def check_disk(
     plan: Plan | None,
     lora_sides: tuple[int, ...] | None = None,
     encoders: Mapping[VisionEncoder, EncoderFacts] = MappingProxyType({}),
+    is_here: bool = True,
 ) -> Disk:
     """Estimate what a run will write to disk, and check that there is room for it.
 
@@ -62,6 +63,7 @@ def check_disk(
         plan: the memory plan; None if there is none.
         lora_sides: see `PlanInputs.lora_sides`; None if the model does not list its layers.
         encoders: the vision encoders that are on this machine.
+        is_here: whether the run will be on this machine; the drives of another one are unknown.
 
     Raises:
         UserError: the folder cannot be written to, or its drive does not have enough room.
@@ -70,7 +72,8 @@ def check_disk(
     num_parameters = card.num_parameters if num_weights is None else num_weights
     adapters = count_weights(config.adapter, card, encoders)
     checkpoints = _checkpoint_bytes(config, num_parameters, num_adapter_weights=adapters, lora_sides=lora_sides)
-    check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
+    if is_here:
+        check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
     sizes = {
         "checkpoints": checkpoints,
         "latents": latents_on_disk(needs, card),
@@ -81,7 +84,7 @@ def check_disk(
         describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
         _retention(config.save),
         "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
-        *([] if plan is None else _quantized_weights(config, plan, output_folder, checkpoints)),
+        *(_quantized_weights(config, plan, output_folder, checkpoints) if plan is not None and is_here else []),
     )
     return Disk(sizes, lines)
 

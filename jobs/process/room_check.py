@@ -43,6 +43,7 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
             plan=checked.memory.plan if checked.memory else None,
             lora_sides=model.lora_sides,
             encoders=checked.encoders,
+            is_here=start.vram_gb is None,  # a plan for another card is one for another machine
         )
         checked = replace(checked, disk=disk)
         lines[len(model.lines) : len(model.lines)] = disk.lines
