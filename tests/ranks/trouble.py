@@ -52,14 +52,14 @@ class Trouble:
 
 
 def _place(place: Place) -> tuple[Any, str]:
+    from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
     from toolkit.encode.pictures import ImageEncoder
-    from toolkit.models.base_model import BaseModel
     from toolkit.train.step import Stepper
     from toolkit.train.tasks import saver
 
     places: dict[Place, tuple[Any, str]] = {
         "encode": (ImageEncoder, "add"),
-        "load": (BaseModel, "enable_gradient_checkpointing"),
+        "load": (BaseSDTrainProcess, "_load"),
         "step": (Stepper, "train_step"),
         "save": (saver, "write_bundle"),
     }
