@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config.reading.parse import is_whole_text
+from toolkit.data.captions.texts import CaptionError, CaptionTexts, texts_of, unused_keys
 from toolkit.data.image_files import EXTENSIONS, HEIC_REMEDY
 from toolkit.errors import Problem
 
@@ -19,7 +20,6 @@ SKIPPED_FOLDERS = frozenset({"_clip_vision_cache", "_controls", "_latent_cache",
 # Image formats that are not trained on: reported, since users do not expect it.
 OTHER_PICTURES = frozenset({".gif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw"})
 METADATA = "metadata.jsonl"
-_CAPTION_FIELDS = ("text", "caption", "prompt")
 
 
 @dataclass
@@ -30,13 +30,15 @@ class Listing:
         images: image files in a fixed order that does not depend on the file system.
         captions: captions from the JSON file, by image.
         metadata: captions from a `metadata.jsonl`, by image; used for images without a caption file.
+        unused: how often each key of an entry occurs that is not used.
         others: images in formats that are not supported.
         problems: mistakes in the dataset that the user must fix.
     """
 
     images: list[Path] = field(default_factory=list)
-    captions: dict[Path, str] = field(default_factory=dict)
-    metadata: dict[Path, str] = field(default_factory=dict)
+    captions: dict[Path, CaptionTexts] = field(default_factory=dict)
+    metadata: dict[Path, CaptionTexts] = field(default_factory=dict)
+    unused: Counter[str] = field(default_factory=Counter)
     others: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -133,16 +135,26 @@ def _take_line(source: Path, number: int, line: str, listing: Listing) -> None:
         listing.problems.append(Problem(where, f"is not valid JSON: {error}"))
         return
     name = entry.get("file_name") if isinstance(entry, dict) else None
-    caption = next((entry[key] for key in _CAPTION_FIELDS if entry.get(key) is not None), "") if name else None
-    if not isinstance(name, str) or not isinstance(caption, str):
+    if not isinstance(name, str) or not name:
         what = 'must be an object with a file name and a text: {"file_name": "a.jpg", "text": "..."}'
         listing.problems.append(Problem(where, what))
-    elif "\0" in name + caption or not is_whole_text(name + caption):
-        listing.problems.append(
-            Problem(where, "contains a zero byte or half a character; write the characters themselves")
-        )
-    elif caption.strip():
-        listing.metadata[source.parent / name] = caption
+    elif (texts := _texts(where, name, entry, listing, used=("file_name",))) is not None and texts:
+        listing.metadata[source.parent / name] = texts
+
+
+def _texts(
+    where: str, name: str, entry: dict[str, Any], listing: Listing, *, used: tuple[str, ...] = ()
+) -> CaptionTexts | None:
+    """The captions of an entry; None if they are a problem, which is reported."""
+    try:
+        if "\0" in name or not is_whole_text(name):
+            raise CaptionError("contains a zero byte or half a character; write the characters themselves")
+        texts = texts_of(entry)
+    except CaptionError as error:
+        listing.problems.append(Problem(where, f'{error}: {{"caption": "..."}}'))
+        return None
+    listing.unused.update(unused_keys(entry, used=used))
+    return texts
 
 
 def _read_json(source: Path, listing: Listing) -> None:
@@ -176,13 +188,11 @@ def _object(pairs: list[tuple[str, Any]], *, source: Path, listing: Listing) -> 
 
 
 def _take_entry(source: Path, name: str, entry: Any, listing: Listing) -> None:
-    caption = entry.get("caption", "") if isinstance(entry, dict) else None
-    if not isinstance(caption, str):
+    if not isinstance(entry, dict):
         listing.problems.append(Problem(f"{source}: {name}", 'must be an object with a text: {"caption": "..."}'))
         return
-    if "\0" in caption + name or not is_whole_text(caption + name):
-        what = "contains a zero byte or half a character (such as \\ud800); write the characters themselves"
-        listing.problems.append(Problem(f"{source}: {name!a}", what))
+    texts = _texts(f"{source}: {name!a}" if "\0" in name else f"{source}: {name}", name, entry, listing)
+    if texts is None:
         return
     if Path(name).suffix.lower() not in EXTENSIONS:
         listing.problems.append(Problem(f"{source}: {name}", f"is not an image file ({_known_extensions()})"))
@@ -190,8 +200,8 @@ def _take_entry(source: Path, name: str, entry: Any, listing: Listing) -> None:
     sibling = source.parent / name  # an absolute name stays absolute
     image = next((path for path in (sibling, Path(name)) if os.path.lexists(path)), sibling)
     listing.images.append(image)
-    if caption.strip():
-        listing.captions[image] = caption
+    if texts:
+        listing.captions[image] = texts
 
 
 def _known_extensions() -> str:

@@ -9,7 +9,14 @@ from pathlib import Path
 from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit, fit_to_bucket
-from toolkit.data.captions import Picture, caption_pictures, report_missing_captions
+from toolkit.data.captions.pictures import (
+    Picture,
+    caption_pictures,
+    report_missing_captions,
+    report_variants,
+    trigger_words,
+)
+from toolkit.data.captions.variants import Variation
 from toolkit.data.examples import Example
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import Listing, is_heic, list_images
@@ -28,6 +35,7 @@ def scan_datasets(
     reg_weight: float = 1.0,
     rules: ReferenceRules | None = None,
     uses_captions: bool = True,
+    with_short_captions: bool = False,
 ) -> Scan:
     """Read every image and caption of a job once. A dataset's examples are repeated at each of its resolutions.
 
@@ -38,6 +46,7 @@ def scan_datasets(
         reg_weight: factor of the loss of regularisation images.
         rules: how reference images are resized; set by the model.
         uses_captions: False if every image is trained with the trigger word alone.
+        with_short_captions: whether images are trained with their short captions in turn with the long ones.
     """
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
@@ -63,9 +72,12 @@ def scan_datasets(
             path: info for path, info in infos.items() if path in references and (path in views or not seen[index])
         }
         trigger = dataset.trigger_word or trigger_word
-        pictures = caption_pictures(dataset, infos, listing, trigger, findings)
         reads_captions = uses_captions and dataset.caption_dropout_rate < 1
+        words = trigger_words(dataset, findings) if reads_captions else ()
+        variation = Variation(dataset, trigger, words, with_short=with_short_captions)
+        pictures = caption_pictures(dataset, infos, listing, variation, findings)
         if reads_captions:
+            report_variants(dataset, pictures, variation, findings)
             report_missing_captions(dataset, pictures, trigger, findings)
         several = [path for path, info in infos.items() if info.num_frames > 1]
         what = "with several frames or pages, only the first is used"
@@ -171,6 +183,7 @@ def _examples(
             path=picture.path,
             content_hash=picture.info.content_hash,
             caption=picture.caption,
+            variants=picture.variants,
             dropped_caption=dropped_caption,
             caption_dropout_rate=dataset.caption_dropout_rate,
             fit=fits[picture.path],

@@ -192,7 +192,7 @@ LISTS: dict[str, tuple[bytes, str]] = {
     "utf-16": (json.dumps(GOOD).encode("utf-16"), "save the file as UTF-8"),
     "binary": (bytes(range(256)), "save the file as UTF-8"),
     "caption that is a number": (b'{"x.png": {"caption": 3}}', '"caption": "..."'),
-    "caption that is a list": (b'{"x.png": {"caption": ["a"]}}', '"caption": "..."'),
+    "caption that is a list of numbers": (b'{"x.png": {"caption": [1]}}', '"caption": "..."'),
     "entry that is a text": (b'{"x.png": "a fox"}', '"caption": "..."'),
     "entry that is null": (b'{"x.png": null}', '"caption": "..."'),
     "zero byte in a caption": (b'{"x.png": {"caption": "a\\u0000b"}}', "write the characters themselves"),
