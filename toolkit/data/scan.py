@@ -19,9 +19,11 @@ from toolkit.data.captions.pictures import (
 from toolkit.data.captions.variants import Variation
 from toolkit.data.examples import Example
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
-from toolkit.data.listing import Listing, is_heic, list_images
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
+from toolkit.data.sources.find import list_images
+from toolkit.data.sources.folders import is_heic
+from toolkit.data.sources.listing import Listing
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
 
 LARGE_CROP = 0.25  # share of an image that may be cropped away before it is reported
@@ -50,7 +52,7 @@ def scan_datasets(
     """
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
-    listings = [list_images(dataset.folder_path, leave_out=separate_folders(dataset)) for dataset in datasets]
+    listings = [_listed(dataset) for dataset in datasets]
     matched = [
         match_references(dataset, listing.images, findings, num_controls=rules.num_controls)
         for dataset, listing in zip(datasets, listings, strict=True)
@@ -101,6 +103,15 @@ def scan_datasets(
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
 
 
+def _listed(dataset: DatasetConfig) -> Listing:
+    return list_images(
+        dataset.folder_path,
+        leave_out=separate_folders(dataset),
+        recursive=dataset.recursive,
+        caption_ext=dataset.caption_ext,
+    )
+
+
 def _readable(
     dataset: DatasetConfig, inspected: Mapping[Path, ImageInfo | ImageError], findings: Findings
 ) -> dict[Path, ImageInfo]:
@@ -122,6 +133,9 @@ def _report_others(dataset: DatasetConfig, listing: Listing, findings: Findings)
     findings.notice(dataset.folder_path, f"in HEIC format, not used ({HEIC_REMEDY})", heic)
     others = [path for path in listing.others if not is_heic(path)]
     findings.notice(dataset.folder_path, "in an unsupported format, not used", others)
+    if listing.images:
+        what = "in subfolders, not used (set `recursive: true` to train on them too)"
+        findings.notice(dataset.folder_path, what, listing.nested)
     missing = [path for path in listing.metadata if not path.exists()]
     findings.notice(dataset.folder_path, "listed in metadata.jsonl but missing", missing)
 

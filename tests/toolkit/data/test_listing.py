@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from toolkit.data.captions.texts import CaptionTexts
-from toolkit.data.listing import list_images
+from toolkit.data.sources.find import list_images
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -16,9 +16,14 @@ class DatasetSource(Section):
     # Harmless because its content is compared file by file.
     folder_path: Harmless[Annotated[ExistingDataset, Shown(label="Image folder", level="basic", widget="folder")]] = (
         Field(
-            description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`. The "
-            "caption of `x.jpg` is in `x.txt` or `x.jpg.txt`, in any letter case, or in a `metadata.jsonl`."
+            description="Folder of the images and captions; or a list of them: JSON `{image path: {caption: text}}` as "
+            "in ai-toolkit and kohya's trainer, JSON lines with a `file_name` and a `text`; or a `.tar` of samples, a "
+            "`.parquet` or `.arrow` table, or a folder of these. The caption of `x.jpg` is in `x.txt` or `x.jpg.txt`, "
+            "in any letter case, or in a `metadata.jsonl`."
         )
+    )
+    recursive: Annotated[bool, Shown(label="With subfolders")] = Field(
+        False, description="Train on the images in subfolders too."
     )
     skip_unreadable: Annotated[Harmless[bool], Shown(label="Skip unreadable images")] = Field(
         False, description="Skip images that cannot be read instead of refusing to start."

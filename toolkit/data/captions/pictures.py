@@ -12,8 +12,8 @@ from toolkit.data.captions.files import CaptionFolder, looked_for, read_texts
 from toolkit.data.captions.texts import CaptionError, CaptionTexts
 from toolkit.data.captions.variants import Variation, put_trigger, split
 from toolkit.data.image_files import ImageInfo
-from toolkit.data.listing import Listing
 from toolkit.data.scan_result import NAMED_FILES, Findings
+from toolkit.data.sources.listing import Listing
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def caption_pictures(
         )
     keys = [f"{key} ({count})" for key, count in unused.most_common()]
     if keys:
-        findings.remark(dataset.folder_path, "keys of JSON captions that are not used", keys)
+        findings.remark(dataset.folder_path, "keys of entries that are not used", keys)
     if variation.wants_short:
         _report_short(dataset, pictures, without_short, findings)
     return pictures
