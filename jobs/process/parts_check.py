@@ -32,6 +32,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
             reg_weight=config.train.reg_weight,
             rules=reference_rules(config, card),
             uses_captions=config.uses_captions,
+            with_short_captions=config.train.short_and_long_captions,
         )
         scan = with_controls(scan, config.datasets, config.control_adapter)
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]

@@ -204,4 +204,6 @@ class Feeder:
         if not self.settings.use_captions:
             return example.dropped_caption
         drawn = self.draws.python("caption dropout", index, member).random()
-        return example.dropped_caption if drawn < example.caption_dropout_rate else example.caption
+        if drawn < example.caption_dropout_rate:
+            return example.dropped_caption
+        return example.caption_by(self.draws.python("caption", index, member))
