@@ -123,6 +123,21 @@ class DatasetConfig(Section):
         False,
         description="Regularisation images: every second step trains on them; their loss is scaled by `reg_weight`.",
     )
+    prior_reg: Annotated[bool, Shown(label="As the base model predicts")] = Field(
+        False,
+        description="Train these images towards the base model's own predictions, so that they stay as they are. Needs "
+        "a network; one more pass per step.",
+    )
+    diff_output_preservation: bool | None = Field(
+        None, description="`train.diff_output_preservation` for this dataset. Unset: as there."
+    )
+    diff_output_preservation_class: Annotated[
+        str | None,
+        OnlyWith(
+            "with `diff_output_preservation: true`, here or in `train`",
+            lambda context: context.process.preserves_class(context.section),
+        ),
+    ] = Field(None, description="`train.diff_output_preservation_class` for this dataset. Unset: that one.")
     loss_multiplier: Annotated[float, Shown(label="Loss weight")] = Field(
         1.0, ge=0, description="Weight of this dataset in the loss."
     )

@@ -72,6 +72,7 @@ class Example:
         reference_dropout_rate: probability of training a batch of these examples without references, 0 to 1.
         view: the image that adapters see through a vision encoder; None if there is none.
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
+        is_prior: whether its target is the base model's prediction.
     """
 
     path: Path
@@ -90,6 +91,7 @@ class Example:
     reference_dropout_rate: float = 0.0
     view: ViewImage | None = None
     controls: tuple[Reference | None, ...] = ()
+    is_prior: bool = False
 
     @property
     def layout(self) -> Layout:
@@ -100,6 +102,11 @@ class Example:
     def bucket(self) -> Size:
         """(width, height) of the training image."""
         return self.fit.bucket
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text that the example may be trained with: its caption, then the one that replaces a dropped one."""
+        return tuple(dict.fromkeys((self.caption, self.dropped_caption)))
 
     def cropped_by(self, random: Random) -> Example:
         """The example with its crop drawn from `random`, or the example itself if its dataset wants no random crops."""

@@ -189,6 +189,7 @@ def _examples(
             ),
             reference_dropout_rate=dataset.control_dropout_rate,
             view=view_of(views.get(picture.path), dataset.background_color, flip_x=flip_x, flip_y=flip_y),
+            is_prior=dataset.prior_reg,
         )
         for flip_x, flip_y in _flips(dataset)
         for picture in pictures
