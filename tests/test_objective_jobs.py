@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from jobs.job import Job
 from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
@@ -33,6 +34,17 @@ def problems_of(folder: Path, **sections: Any) -> list[str]:
 
 def dataset(folder: Path, **settings: Any) -> dict[str, Any]:
     return {"folder_path": str(write_dataset(folder / "images")), "resolution": 32, **settings}
+
+
+def masked(folder: Path, **settings: Any) -> dict[str, Any]:
+    """A dataset whose masks show the left half of each image."""
+    masks = folder / "masks"
+    masks.mkdir(exist_ok=True)
+    for index in range(4):
+        image = Image.new("L", (32, 32))
+        image.paste(255, (0, 0, 16, 32))
+        image.save(masks / f"{index}.png")
+    return dataset(folder, mask_path=str(masks), **settings)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -66,6 +78,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "guidance the wrong way round": (
         {"train": {"do_guidance_loss": True, "guidance_loss_target": [4, 2]}},
         "the smaller number comes first",
+    ),
+    "a prior outside of no mask": (
+        {"train": {"inverted_mask_prior": True}},
+        "no dataset has `mask_path` or `alpha_mask`",
     ),
     "guidance of nothing": ({"train": {"do_guidance_loss": True, "guidance_loss_target": 0}}, "guidance_loss_target"),
 }
@@ -125,29 +141,64 @@ def _with_references(folder: Path) -> list[dict[str, Any]]:
     return [dataset(folder, control_path=str(shown)), dataset(folder, is_reg=True, prior_reg=True)]
 
 
+def test_masks_are_encoded_with_the_images_and_kept_with_them(tmp_path: Path) -> None:
+    needs = checked_of(tmp_path, datasets=[masked(tmp_path, cache_latents_to_disk=True, mask_min_value=0.2)]).needs
+    assert len(needs.pictures) == 8
+    assert len({picture.folder for picture in needs.pictures}) == 1
+
+
+def test_two_masks_for_each_image_are_refused(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, datasets=[masked(tmp_path, alpha_mask=True)])
+    assert "keep one of them" in problem
+
+
+def test_a_mask_outside_of_the_crop_ends_the_run_before_it_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = masked(tmp_path)
+    for index in range(4):
+        Image.new("RGB", (40, 16)).save(tmp_path / "images" / f"{index}.png")
+        image = Image.new("L", (40, 16))
+        image.paste(255, (0, 0, 1, 16))
+        image.save(tmp_path / "masks" / f"{index}.png")
+    path = write_job(tmp_path, datasets=[sets])
+    for index in range(4):
+        Image.new("RGB", (40, 16)).save(tmp_path / "images" / f"{index}.png")
+    assert run_job(path).status == "failed"
+    assert "nothing of the mask is within the crop of its image" in "".join(capsys.readouterr())
+
+
 RUNS: dict[str, dict[str, Any]] = {
     "preservation, quantized and offloaded": {
         "train": {**DOP, "gradient_accumulation": 2, "dtype": "bf16"},
         "network": {"dropout": 0.2},
         "model": {"quantize": True, "qtype": "qfloat8", "layer_offloading": True},
     },
+    "masks and their prior": {
+        "train": {"inverted_mask_prior": True, "gradient_accumulation": 2},
+        "masked": {"random_crop": True, "resolution": 16},
+    },
     "blank prompt and guidance": {"train": {**BLANK, **GUIDED, "gradient_checkpointing": False}},
 }
-TERMS = {"velocity", "preservation"}
 
 
 @pytest.mark.parametrize("case", RUNS)
 def test_a_run_logs_each_term_and_resumes_bit_for_bit(case: str, tmp_path: Path) -> None:
     """Two runs with references, batches of two, and a prior set."""
-    options = {**TRIGGER, **RUNS[case], "datasets": _with_references(tmp_path)}
+    options = dict(RUNS[case])
+    is_masked, more = "masked" in options, options.pop("masked", {})
+    options |= {**TRIGGER, "datasets": [masked(tmp_path, **more)] if is_masked else _with_references(tmp_path)}
+    term = "outside_prior" if is_masked else "preservation"
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-        write_job(folder, **options)
+        write_job(folder, **{**options, "train": {**options["train"], "steps": 4}, "save": {"save_every": 2}})
     assert run_job(whole / "job.yaml").status == "done"
     events = [event for event in read_events(whole / "output" / "job" / "events.jsonl") if event["kind"] == "step"]
-    assert {"velocity", "preservation"} == {term for event in events for term in event["terms"]}
-    assert events[0]["terms"]["preservation"] < 1e-4, "the network starts at zero, as the base"
-    assert run_job(parts / "job.yaml", StopAfter(24)).status == "interrupted"
+    assert {"velocity", term} == {name for event in events for name in event["terms"]}
+    assert events[0]["terms"][term] < 1e-4, "the network starts at zero, as the base"
+    (checked,) = Job(load_job(parts / "job.yaml")).checks()
+    polls = len(checked.needs.texts) + len(checked.needs.pictures) + 1  # type: ignore[attr-defined]
+    assert run_job(parts / "job.yaml", StopAfter(polls)).status == "interrupted"
     assert run_job(parts / "job.yaml").status == "done"
     assert losses(parts / "output" / "job") == losses(whole / "output" / "job")

@@ -13,6 +13,7 @@ from toolkit.data.captions import Picture, caption_pictures, report_missing_capt
 from toolkit.data.examples import Example
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import Listing, is_heic, list_images
+from toolkit.data.masks.matching import without_sidecars
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
@@ -42,6 +43,8 @@ def scan_datasets(
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
     listings = [list_images(dataset.folder_path, leave_out=separate_folders(dataset)) for dataset in datasets]
+    for dataset, listing in zip(datasets, listings, strict=True):
+        without_sidecars(dataset, listing, findings)
     matched = [
         match_references(dataset, listing.images, findings, num_controls=rules.num_controls)
         for dataset, listing in zip(datasets, listings, strict=True)

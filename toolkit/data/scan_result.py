@@ -74,6 +74,7 @@ class Scan:
             others = (*example.references, *(control for control in example.controls if control is not None))
             content = [example.content_hash, example.caption, *(picture.content_hash for picture in others)]
             content += [] if example.view is None else [example.view.content_hash]
+            content += [] if example.mask_file is None else [example.mask_file.content_hash]
             found[_name(example, folders)] = sha256_json(content)[:16]
         return found
 

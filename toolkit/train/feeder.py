@@ -8,6 +8,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from toolkit.adapters.adapter_set import view_name
 from toolkit.config import TrainingProcessConfig
@@ -134,13 +135,11 @@ class Feeder:
     def batch(self, index: int) -> Batch:
         """Build batch number `index` of the job."""
         members = self.plan.batch(index)
-        examples = [self.plan.examples[member] for member in members]
-        latents = [
-            self.encoded.images.encode(example.cropped_by(self.draws.python("crop", index, member)))
-            if example.random_crop
-            else self.encoded.images[example]
-            for member, example in zip(members, examples, strict=True)
+        examples = [
+            self.plan.examples[member].cropped_by(self.draws.python("crop", index, member)) for member in members
         ]
+        images = self.encoded.images
+        latents = [images.encode(example) if example.random_crop else images[example] for example in examples]
         prompts = [self._prompt(example, index, member) for member, example in zip(members, examples, strict=True)]
         device, words = self.model.device, self.settings.words
         return Batch(
@@ -163,6 +162,7 @@ class Feeder:
             words={name: self._embeds([text] * len(members)) for name, text in words.items()},
             preserved=self._preserved(examples, prompts),
             is_prior=self._is_prior(examples),
+            mask=self._mask(examples, latents[0]),
         )
 
     def _embeds(self, texts: Sequence[str]) -> Tensor:
@@ -184,6 +184,21 @@ class Feeder:
         found = [example.is_prior for example in examples]
         is_needed = any(found) or (self.settings.is_alike and any(example.is_prior for example in self.plan.examples))
         return torch.tensor(found, device=self.model.device) if is_needed else None
+
+    def _mask(self, examples: Sequence[Example], like: Tensor) -> Tensor | None:
+        """How much each place counts, [B, 1, h, w] on the grid of latents [C, h, w]; None without masks."""
+        is_needed = any(example.mask_file for example in examples)
+        is_needed |= self.settings.is_alike and any(example.mask_file for example in self.plan.examples)
+        if not is_needed:
+            return None
+        height, width = like.shape[-2:]
+        masks = [
+            torch.ones(1, height, width)
+            if example.mask is None
+            else functional.adaptive_avg_pool2d(self.encoded.images.mask(example.mask), (height, width))
+            for example in examples
+        ]
+        return torch.stack(masks).to(self.model.device)
 
     def _controls(
         self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]

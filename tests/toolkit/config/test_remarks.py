@@ -88,6 +88,8 @@ TOUCHED: list[tuple[str, Any, str, Any]] = [  # a key that does nothing, and wha
     ("train.diff_output_preservation_multiplier", 2, "datasets.0.diff_output_preservation", True),
     ("datasets.0.diff_output_preservation_class", "cat", "train.diff_output_preservation", True),
     ("train.blank_prompt_preservation_multiplier", 2, "train.blank_prompt_preservation", True),
+    ("datasets.0.invert_mask", True, "datasets.0.alpha_mask", True),
+    ("datasets.0.mask_min_value", 0.3, "datasets.0.mask_path", "images"),
     ("train.inverted_mask_prior_multiplier", 2, "train.inverted_mask_prior", True),
     ("train.guidance_loss_target", 4, "train.do_guidance_loss", True),
     ("train.guidance_loss_schedule", "sigma", "train.do_guidance_loss", True),

@@ -156,8 +156,6 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi", network_weight=1),
     _warn(DatasetConfig, "used only with `random_triggers`", random_triggers_max=1),
     _warn(DatasetConfig, "used only with augmentations", shuffle_augmentations=False, replay_transforms=True),
-    _refuse(DatasetConfig, "masks are not supported yet", "mask_path alpha_mask"),
-    _warn(DatasetConfig, "used only with a mask", invert_mask=(True, False), mask_min_value=(0, 0.1)),
     _refuse(
         DatasetConfig,
         "reference images are supported only in the folders of `control_path`",

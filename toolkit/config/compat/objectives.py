@@ -25,6 +25,9 @@ def objective_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
         what = f"is part of `objective: {VELOCITY}`, and the objective is `{train.objective}`. Remove one of the two"
         yield from (Problem(path, what) for path in [*reading_base, *own])
     yield from _preservation(config)
+    if train.inverted_mask_prior and not any(dataset.has_masks for dataset in config.datasets):
+        what = "needs masks, and no dataset has `mask_path` or `alpha_mask`. Give one of them, or remove the key"
+        yield Problem("train.inverted_mask_prior", what)
     if all(dataset.prior_reg for dataset in config.datasets):
         what = (
             "every dataset is trained towards what the base model predicts anyway: nothing would be learned. Remove it"
