@@ -19,6 +19,7 @@ from toolkit.data.captions.pictures import (
 from toolkit.data.captions.variants import Variation
 from toolkit.data.examples import Example
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
+from toolkit.data.masks.matching import without_sidecars
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
 from toolkit.data.sources.find import list_images
@@ -53,6 +54,8 @@ def scan_datasets(
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
     listings = [_listed(dataset) for dataset in datasets]
+    for dataset, listing in zip(datasets, listings, strict=True):
+        without_sidecars(dataset, listing, findings)
     matched = [
         match_references(dataset, listing.images, findings, num_controls=rules.num_controls)
         for dataset, listing in zip(datasets, listings, strict=True)
@@ -216,6 +219,7 @@ def _examples(
             ),
             reference_dropout_rate=dataset.control_dropout_rate,
             view=view_of(views.get(picture.path), dataset.background_color, flip_x=flip_x, flip_y=flip_y),
+            is_prior=dataset.prior_reg,
         )
         for flip_x, flip_y in _flips(dataset)
         for picture in pictures
