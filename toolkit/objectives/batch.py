@@ -20,6 +20,7 @@ class Batch:
         loss_weight: factor for each sample's loss, [B].
         num_tokens: number of image tokens of one sample, without its references.
         progress: share of the run's steps that are done, 0 to 1.
+        network_weight: strength of the network for all samples.
         avoided: embeddings of what a guided teacher avoids, [B, L, D]; None if it is not guided.
     """
 
@@ -30,3 +31,4 @@ class Batch:
     num_tokens: int
     progress: float = 0.0
     avoided: Tensor | None = None
+    network_weight: float = 1.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toolkit.adapters.adapter_set import view_name
 from toolkit.config import TrainingProcessConfig
-from toolkit.data.batches import BatchPlan
+from toolkit.data.batches import BatchPlan, shares_of
 from toolkit.data.examples import Example, ViewImage
 from toolkit.encode.controls import Controls
 from toolkit.encode.pictures import ImageEncoder
@@ -109,7 +109,8 @@ class Feeder:
             views=view_inputs(config.adapter),
             drops_views=config.network is not None,
         )
-        plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step)
+        shares = shares_of(config.datasets)
+        plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step, shares=shares)
         return cls(model, plan, encoded, settings, draws, ranks)
 
     def batches(self, step: int) -> list[Batch]:
@@ -124,12 +125,7 @@ class Feeder:
         """Build batch number `index` of the job."""
         members = self.plan.batch(index)
         examples = [self.plan.examples[member] for member in members]
-        latents = [
-            self.encoded.images.encode(example.cropped_by(self.draws.python("crop", index, member)))
-            if example.random_crop
-            else self.encoded.images[example]
-            for member, example in zip(members, examples, strict=True)
-        ]
+        latents = [self._latents(example, index, member) for member, example in zip(members, examples, strict=True)]
         embeds = [
             self.encoded.prompts[self._prompt(example, index, member)]
             for member, example in zip(members, examples, strict=True)
@@ -152,7 +148,15 @@ class Feeder:
             num_tokens=self.model.num_tokens(*examples[0].bucket),
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
             avoided=self._avoided(len(examples)),
+            network_weight=examples[0].network_weight,
         )
+
+    def _latents(self, example: Example, index: int, member: int) -> Tensor:
+        """Latents [C, h, w], on the CPU, in the crop and colours that are drawn for this batch."""
+        if not example.is_drawn:
+            return self.encoded.images[example]
+        drawn = example.cropped_by(self.draws.python("crop", index, member))
+        return self.encoded.images.encode(drawn.colored_by(self.draws.python("colors", index, member)))
 
     def _avoided(self, count: int) -> Tensor | None:
         """Embeddings of what a guided teacher avoids, once for each sample, [B, L, D]."""
