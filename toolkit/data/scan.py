@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from toolkit.cards import ReferenceLimits
+from toolkit.cards import ModelCard, ReferenceLimits
+from toolkit.config import TrainingProcessConfig
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit
 from toolkit.data.captions.pictures import (
@@ -18,6 +19,7 @@ from toolkit.data.captions.pictures import (
     trigger_words,
 )
 from toolkit.data.captions.variants import Variation
+from toolkit.data.controls import with_controls
 from toolkit.data.examples import Colors, Example
 from toolkit.data.fits import fit_images, report_small_images
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
@@ -27,6 +29,28 @@ from toolkit.data.sources.find import list_images
 from toolkit.data.sources.folders import is_heic
 from toolkit.data.sources.listing import Listing
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
+
+
+def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
+    """The scanned datasets of a job, with their control pictures."""
+    scan = scan_datasets(
+        config.datasets,
+        divisor_px=card.divisor_px,
+        trigger_word=config.trigger_word,
+        reg_weight=config.train.reg_weight,
+        rules=reference_rules(config, card),
+        uses_captions=config.uses_captions,
+        with_short_captions=config.train.short_and_long_captions,
+    )
+    return with_controls(scan, config.datasets, config.control_adapter)
+
+
+def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
+    """How the reference images of a job are resized."""
+    match_target = config.model.model_kwargs.match_target_res
+    return ReferenceRules(
+        card.reference_limits, card.divisor_px, match_target=match_target, num_controls=config.num_control_folders
+    )
 
 
 def scan_datasets(
