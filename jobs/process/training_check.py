@@ -13,6 +13,7 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.released import label_of
+from toolkit.data.batches import shares_of
 from toolkit.data.image_files import ImageError
 from toolkit.data.needs import dataset_needs
 from toolkit.data.scan_result import Scan, describe_scan
@@ -58,7 +59,8 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     what = _what_is_trained(config)
     label = label_of(config.model.model_dump(mode="json"), card)
     batches_per_step = train.gradient_accumulation * start.ranks.world
-    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step)
+    shares = shares_of(config.datasets)
+    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step, shares=shares)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"

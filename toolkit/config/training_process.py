@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config.adapter import AdapterConfig, Adapters
 from toolkit.config.dataset import DatasetConfig
+from toolkit.config.datasets.use import share_mistake
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
@@ -61,6 +62,11 @@ class TrainingProcessConfig(ProcessConfig):
         None, description="Replaces `sample` for the samples before the first step."
     )
     logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Metrics.")
+
+    @property
+    def largest_batch(self) -> int:
+        """Number of images in the largest batch of any dataset."""
+        return max((dataset.batch_size or self.train.batch_size for dataset in self.datasets), default=1)
 
     @property
     def control_adapter(self) -> AdapterConfig | None:
@@ -139,6 +145,14 @@ class TrainingProcessConfig(ProcessConfig):
         kinds = [adapter.type for adapter in self.adapter]
         if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
             raise ValueError(f"`adapter` has {kinds.count(twice)} times `{twice}`, and each has one file: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _datasets_go_together(self) -> TrainingProcessConfig:
+        if (mistake := share_mistake(self.datasets)) is not None:
+            raise ValueError(mistake)
+        if self.train.full_finetune and any(dataset.network_weight != 1 for dataset in self.datasets):
+            raise ValueError("`network_weight` of a dataset scales a network, and a full fine-tune has none: remove it")
         return self
 
     @model_validator(mode="after")

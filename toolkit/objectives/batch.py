@@ -34,6 +34,7 @@ class Batch:
         loss_weight: factor for each sample's loss, [B].
         num_tokens: number of image tokens of one sample, without its references.
         progress: share of the run's steps that are done, 0 to 1.
+        network_weight: strength of the network for all samples.
         avoided: embeddings of what a guided teacher avoids, [B, L, D]; None if it is not guided.
         words: embeddings of other texts that the objective names, such as `unconditional`, each [B, L, D].
         preserved: words that are preserved; None if no sample has any.
@@ -52,3 +53,4 @@ class Batch:
     preserved: PreservedWords | None = None
     is_prior: Tensor | None = None
     mask: Tensor | None = None
+    network_weight: float = 1.0

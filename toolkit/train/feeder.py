@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from toolkit.adapters.adapter_set import view_name
 from toolkit.config import TrainingProcessConfig
-from toolkit.data.batches import BatchPlan
+from toolkit.data.batches import BatchPlan, shares_of
 from toolkit.data.examples import Example, ViewImage
 from toolkit.encode.controls import Controls
 from toolkit.encode.pictures import ImageEncoder
@@ -121,7 +121,8 @@ class Feeder:
             views=view_inputs(config.adapter),
             drops_views=config.network is not None,
         )
-        plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step)
+        shares = shares_of(config.datasets)
+        plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step, shares=shares)
         return cls(model, plan, encoded, settings, draws, ranks)
 
     def batches(self, step: int) -> list[Batch]:
@@ -140,12 +141,10 @@ class Feeder:
     def batch(self, index: int) -> Batch:
         """Build batch number `index` of the job."""
         members = self.plan.batch(index)
-        examples = [
-            self.plan.examples[member].cropped_by(self.draws.python("crop", index, member)) for member in members
-        ]
+        prompts = [self._prompt(self.plan.examples[member], index, member) for member in members]
+        examples = [self._drawn(self.plan.examples[member], index, member) for member in members]
         images = self.encoded.images
-        latents = [images.encode(example) if example.random_crop else images[example] for example in examples]
-        prompts = [self._prompt(example, index, member) for member, example in zip(members, examples, strict=True)]
+        latents = [images.encode(example) if example.is_drawn else images[example] for example in examples]
         device, words = self.model.device, self.settings.words
         return Batch(
             index=index,
@@ -168,7 +167,13 @@ class Feeder:
             preserved=self._preserved(examples, prompts),
             is_prior=self._is_prior(examples),
             mask=self._mask(examples, latents[0]),
+            network_weight=examples[0].network_weight,
         )
+
+    def _drawn(self, example: Example, index: int, member: int) -> Example:
+        """The example with the crop and the colours that are drawn for this batch."""
+        drawn = example.cropped_by(self.draws.python("crop", index, member))
+        return drawn.colored_by(self.draws.python("colors", index, member))
 
     def _embeds(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of encoded texts, [B, L, D]."""

@@ -71,7 +71,12 @@ class Stepper:
 
     def _predict(self, batch: Batch) -> Prediction:
         return Prediction(
-            self.learner.model, self.learner.weights, self.draws, index=batch.index, num_tokens=batch.num_tokens
+            self.learner.model,
+            self.learner.weights,
+            self.draws,
+            index=batch.index,
+            num_tokens=batch.num_tokens,
+            strength=batch.network_weight,
         )
 
 

@@ -126,6 +126,20 @@ def test_at_another_strength_a_pass_has_the_gradient_of_that_strength(recomputes
     assert not all(torch.allclose(one, other) for one, other in zip(half, gradients(1.0, alpha=2), strict=True))
 
 
+def test_a_batch_of_another_strength_is_predicted_with_the_network_at_it_and_a_teacher_without_it() -> None:
+    model = small_model()
+    weights = _network_weights(model)
+    with torch.no_grad():
+        plain, half, off = (
+            Prediction(model, weights, DRAWS, index=0, num_tokens=4, strength=strength)(
+                NOISY, SIGMA, CONDITION, network=network
+            )
+            for strength, network in ((1.0, 0.5), (0.5, 1.0), (0.5, 0.0))
+        )
+        assert torch.equal(plain, half)
+        assert torch.equal(off, small_model().get_noise_prediction(NOISY, NUM_TIMESTEPS * SIGMA, CONDITION))
+
+
 def test_a_teacher_changes_nothing_of_the_training_beside_it() -> None:
     alone, weights = _steps(VelocityObjective("sigmoid"))
     beside, others = _steps(TeacherUnused("sigmoid"))

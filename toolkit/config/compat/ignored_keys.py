@@ -150,9 +150,13 @@ IGNORED: tuple[Ignored, ...] = (
         "load_image_when_caching_latents cache_tensors_to_disk",
     ),
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
-    _refuse(DatasetConfig, NOT_YET, "square_crop random_scale batch_size", scale=1),
     _refuse(DatasetConfig, "only folders of images are supported", type="image"),
-    _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi", network_weight=1),
+    _refuse(DatasetConfig, NOT_YET, "standardize_images poi"),
+    _refuse(
+        DatasetConfig,
+        "use `flip_x`, `flip_y`, `square_crop`, `random_crop`, `random_scale` and `color_jitter`",
+        "augments augmentations",
+    ),
     _warn(DatasetConfig, "used only with augmentations", shuffle_augmentations=False, replay_transforms=True),
     _refuse(
         DatasetConfig,
