@@ -23,6 +23,7 @@ class Start:
         resume: what the user wants to resume from.
         vram_gb: plan for a card of this many GB; None for this machine.
         ranks: the processes that run the job together.
+        asked_accumulation: the job file's `train.gradient_accumulation`, if the run uses another; else None.
     """
 
     job: JobConfig
@@ -31,6 +32,7 @@ class Start:
     resume: ResumeChoice = field(default_factory=ResumeChoice)
     vram_gb: float | None = None
     ranks: Ranks = field(default_factory=find_ranks)
+    asked_accumulation: int | None = None
 
     @property
     def training(self) -> TrainingProcessConfig:
@@ -52,3 +54,11 @@ class Start:
             config=self.config.model_copy(update={"model": self.training.model.with_settings(settings)}),
             job=self.job.with_model_settings(self.process_id, settings),
         )
+
+    def with_accumulation(self, number: int) -> Start:
+        """A copy that accumulates gradients over so many batches per step on each rank; the job file stays as it is."""
+        train = self.training.train
+        if number == train.gradient_accumulation:
+            return self
+        config = self.config.model_copy(update={"train": train.model_copy(update={"gradient_accumulation": number})})
+        return replace(self, config=config, asked_accumulation=train.gradient_accumulation)
