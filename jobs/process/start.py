@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.config import JobConfig, ProcessConfig, TrainingProcessConfig
 from toolkit.parallel.ranks import Ranks, find_ranks
+from toolkit.runtime.device_probe import device_of_rank
 from toolkit.train.resume import ResumeChoice
 
 
@@ -44,6 +45,15 @@ class Start:
     def output_folder(self) -> Path:
         """The folder for everything that the process writes."""
         return self.config.output_folder(self.job.name)
+
+    def find_device(self) -> str:
+        """The device of this process, as torch names it.
+
+        Raises:
+            UserError: the device is not available.
+        """
+        ranks = self.ranks
+        return device_of_rank(self.config.device, local_rank=ranks.local_rank, local_world=ranks.local_world)
 
     def with_model_settings(self, settings: Mapping[str, Any]) -> Start:
         """A copy with more keys in the `model` section, as if the job file had set them."""

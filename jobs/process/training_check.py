@@ -21,7 +21,6 @@ from toolkit.errors import Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
-from toolkit.runtime.device_probe import find_device
 from toolkit.train.batches_per_step import step_batches
 from toolkit.train.finished import describe_end
 from toolkit.train.resume import ResumePlan, bundle_to_resume, describe_resume, differences_in, plan_resume
@@ -85,7 +84,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     found = replace(checked, needs=needs, lines=(title,), notices=notices)
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    return found.adding(*datasets, *_shared(start), *notices, *_resources(config, needs), *_unknown(checked))
+    return found.adding(*datasets, *_shared(start), *notices, *_resources(start, needs), *_unknown(checked))
 
 
 def _shared(start: Start) -> Iterator[str]:
@@ -125,9 +124,9 @@ def _unknown(checked: TrainingChecked) -> Iterator[str]:
             yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
 
 
-def _resources(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
+def _resources(start: Start, needs: Needs) -> Iterator[str]:
     try:
-        yield f"device: {find_device(config.device)}"
+        yield f"device: {start.find_device()}"
     except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
     yield describe_stages(needs)
