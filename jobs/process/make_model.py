@@ -42,7 +42,7 @@ def make_model(
         card=checked.card,
         without=config.without,
     )
-    device = pick_device(config.device)
+    device = pick_device(checked.start.find_device())
     model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
     if config.cell_px is not None:

@@ -128,7 +128,7 @@ class _Joined:
 
 def _join(launch: Launch) -> _Joined:
     import torch  # so late, because a check needs none of this
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.distributed.distributed_c10d import PrefixStore
 
     is_hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun hosts it; else the first rank does
