@@ -150,7 +150,7 @@ def _write_job(row: Row, *, seed: int, share: float, folder: Path) -> Path:
         },
     }
     for section in ("train", "network", "model"):
-        process[section] = process[section] | row.settings.get(section, {})  # type: ignore[operator]
+        process[section] = process[section] | row.settings.get(section, {})
     job_file = folder / "case.yaml"
     text = yaml.safe_dump({"job": "extension", "config": {"name": "case", "process": [process]}})
     job_file.write_text(text, encoding="utf-8")

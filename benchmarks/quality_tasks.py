@@ -13,10 +13,10 @@ from diffusers import Flux2KleinPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from benchmarks.quality_style import framed_caption, framed_scenes, shows_framed, write_framed_dataset
 from scripts.flux2_tiny.dataset import DEMO_PAIRS, held_out_emblems, held_out_scenes
 from scripts.flux2_tiny.draw import draw_captions, draw_edits, draw_scenes
 from scripts.flux2_tiny.edits import EDIT_PROMPT, edit_scenes, render_edit, shows_edit
-from scripts.flux2_tiny.framed import framed_caption, framed_scenes, shows_framed, write_framed_dataset
 from scripts.flux2_tiny.measure import share_of_emblems, share_of_right_scenes
 from scripts.flux2_tiny.world import COLORS, emblem_scene, render
 
