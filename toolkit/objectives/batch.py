@@ -33,6 +33,7 @@ class Batch:
         condition: everything else that the prediction depends on, for all samples.
         loss_weight: factor for each sample's loss, [B].
         num_tokens: number of image tokens of one sample, without its references.
+        batches_per_step: number of batches of one step over all ranks.
         progress: share of the run's steps that are done, 0 to 1.
         avoided: embeddings of what a guided teacher avoids, [B, L, D]; None if it is not guided.
         words: embeddings of other texts that the objective names, such as `unconditional`, each [B, L, D].
@@ -46,6 +47,7 @@ class Batch:
     condition: Condition
     loss_weight: Tensor
     num_tokens: int
+    batches_per_step: int = 1
     progress: float = 0.0
     avoided: Tensor | None = None
     words: Mapping[str, Tensor] = field(default_factory=dict)

@@ -11,10 +11,6 @@ from toolkit.section import Section, Shown
 MOST_STEPS = 100
 
 
-class NoParams(Section):
-    """`train.objective_params` of an objective that has none."""
-
-
 class TeacherParams(Section):
     """`train.objective_params` of objectives that learn from the base model, as it is without what is trained."""
 
@@ -82,3 +78,45 @@ class AlphaFlowParams(VelocityParams):
         if self.alpha_end > self.alpha_start:
             raise ValueError(f"alpha_end ({self.alpha_end}) is above alpha_start ({self.alpha_start})")
         return self
+
+
+class HuberParams(Section):
+    """`train.loss_params` of `huber` and `smooth_l1`."""
+
+    delta: float = Field(1.0, gt=0, description="Error from which on the loss grows linearly.")
+
+
+class PseudoHuberParams(Section):
+    """`train.loss_params` of `pseudo_huber`."""
+
+    c: float = Field(0.01, gt=0, description="Error at which the loss goes over from squared to absolute.")
+
+
+class LogitNormalParams(Section):
+    """`train.timestep_params` of `sigmoid`."""
+
+    mean: float = Field(0.0, description="Mean of the logit; above 0: more noise.")
+    std: float = Field(1.0, gt=0, description="Standard deviation of the logit.")
+
+
+class ShiftParams(Section):
+    """`train.timestep_params` of `shift`."""
+
+    shift: float | None = Field(
+        None, gt=0, description="Shift to more noise; 1: none. Unset: by the number of tokens, 3.16 at 1024 x 1024."
+    )
+
+
+class LogitNormalShiftParams(LogitNormalParams):
+    """`train.timestep_params` of `logit_normal_shift`."""
+
+    shift: float | None = Field(
+        None, gt=0, description="Shift to more noise; 1: none. Unset: by the number of tokens, 3.16 at 1024 x 1024."
+    )
+
+
+class BetaParams(Section):
+    """`train.timestep_params` of `beta`."""
+
+    alpha: float = Field(2.0, ge=0.5, description="Above `beta`: more noise.")
+    beta: float = Field(2.0, ge=0.5, description="Above `alpha`: less noise.")

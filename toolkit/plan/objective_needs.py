@@ -8,7 +8,7 @@ from pathlib import Path
 from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.examples import Example
-from toolkit.objectives.choices import OBJECTIVES, TERMS, UNCONDITIONAL, Passes
+from toolkit.objectives.choices import OBJECTIVES, TERMS, TIMESTEPS, UNCONDITIONAL, Passes
 from toolkit.objectives.params import TeacherParams
 from toolkit.objectives.preserved_texts import PreservedTexts
 from toolkit.plan.needs import Needs
@@ -59,4 +59,6 @@ def _passes(config: TrainingProcessConfig, card: ModelCard) -> Passes:
     preserving = Passes(1, 1) if PreservedTexts.of_run(config).is_any else Passes()
     reads_base = any(dataset.prior_reg for dataset in config.datasets)
     reads_base = reads_base or any(row.reads_base and row.is_on(train) for row in TERMS.values())
+    if not OBJECTIVES[train.objective].has_steps:
+        own += TIMESTEPS[train.timestep_type].passes
     return own + preserving + Passes(without_gradient=int(reads_base) + int(train.do_guidance_loss))

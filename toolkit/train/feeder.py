@@ -157,6 +157,7 @@ class Feeder:
             ),
             loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
+            batches_per_step=self.settings.accumulation * self.ranks.world,
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
             avoided=None if self.settings.avoided is None else self._embeds([self.settings.avoided] * len(members)),
             words={name: self._embeds([text] * len(members)) for name, text in words.items()},

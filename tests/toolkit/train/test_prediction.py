@@ -16,6 +16,7 @@ from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
+from toolkit.objectives.noise.levels import NoiseLevels
 from toolkit.objectives.objective import Objective, Predict
 from toolkit.objectives.velocity import VelocityObjective
 from toolkit.parallel.ranks import OneProcess
@@ -127,18 +128,18 @@ def test_at_another_strength_a_pass_has_the_gradient_of_that_strength(recomputes
 
 
 def test_a_teacher_changes_nothing_of_the_training_beside_it() -> None:
-    alone, weights = _steps(VelocityObjective("sigmoid"))
-    beside, others = _steps(TeacherUnused("sigmoid"))
+    alone, weights = _steps(VelocityObjective(NoiseLevels("sigmoid")))
+    beside, others = _steps(TeacherUnused(NoiseLevels("sigmoid")))
     assert [one.loss.item() for one in alone] == [one.loss.item() for one in beside]
     assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
 def test_each_term_is_there_by_name_and_the_loss_is_their_sum() -> None:
-    (first, _), weights = _steps(WithTeacher("sigmoid"))
+    (first, _), weights = _steps(WithTeacher(NoiseLevels("sigmoid")))
     assert list(first.terms) == ["velocity", "preservation"]
     assert first.terms["preservation"] > 0
     assert torch.equal(first.loss, first.terms["velocity"] + first.terms["preservation"])
-    (plain, _), others = _steps(VelocityObjective("sigmoid"))
+    (plain, _), others = _steps(VelocityObjective(NoiseLevels("sigmoid")))
     assert torch.equal(first.terms["velocity"], plain.terms["velocity"])
     assert not all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 

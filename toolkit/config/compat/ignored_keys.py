@@ -179,7 +179,6 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(TrainConfig, "the transformer is always trained", train_unet=True),
     _refuse(TrainConfig, "the text encoder is not trained", "train_text_encoder"),
     _refuse(TrainConfig, NOT_YET, "linear_timesteps linear_timesteps2 start_step", num_train_timesteps=1000),
-    _warn(TrainConfig, "used only with `timestep_type: next_sample`", next_sample_timesteps=8),
     _refuse(TrainConfig, NOT_YET, "noise_offset dynamic_noise_offset random_noise_multiplier random_noise_shift"),
     _refuse(TrainConfig, NOT_YET, noise_multiplier=1, target_noise_multiplier=1, noisy_latent_multiplier=1),
     _refuse(TrainConfig, NOT_YET, img_multiplier=1, latent_multiplier=1, optimal_noise_pairing_samples=1),
@@ -189,7 +188,7 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(TrainConfig, NOT_YET, "correct_pred_norm match_noise_norm target_norm_std", pred_scaler=1),
     _refuse(TrainConfig, NOT_YET, "do_cfg do_random_cfg"),
     _refuse(TrainConfig, NOT_YET, "t0_loss_target t0_velocity_equiv_weight do_fft_loss do_fft_velocity_equiv_weight"),
-    _refuse(TrainConfig, NOT_YET, "max_loss snr_gamma min_snr_gamma learnable_snr_gos merge_network_on_save"),
+    _refuse(TrainConfig, NOT_YET, "snr_gamma min_snr_gamma learnable_snr_gos merge_network_on_save"),
     _refuse(TrainConfig, NOT_YET, "diffusion_feature_extractor_path latent_feature_extractor_path"),
     _warn(
         TrainConfig,
@@ -262,10 +261,6 @@ UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),
-    (TrainConfig, "timestep_type"): frozenset(
-        ["lognorm_blend", "next_sample", "one_step", "two_step", "four_step", "eight_step"]
-    ),
-    (TrainConfig, "loss_type"): frozenset(["wavelet", "stepped"]),
     (TrainConfig, "lr_scheduler"): frozenset(["cosine_with_restarts", "step", "polynomial", "piecewise_constant"]),
     (TrainConfig, "optimizer"): frozenset(
         [
