@@ -11,8 +11,9 @@ from toolkit.config import AdapterConfig, TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.few_steps import few_steps_problems
 from toolkit.config.compat.objectives import objective_problems
+from toolkit.data.beside.counterparts import with_counterparts
+from toolkit.data.beside.masks import with_masks
 from toolkit.data.controls import sample_controls, with_controls
-from toolkit.data.masks.matching import with_masks
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_datasets
 from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, view_inputs
@@ -36,7 +37,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
             uses_captions=config.uses_captions,
         )
         scan = with_controls(scan, config.datasets, config.control_adapter)
-        scan = with_masks(scan, config.datasets)
+        scan = with_counterparts(with_masks(scan, config.datasets), config.datasets)
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
     parts = [*_without_views(config), *few_steps_problems(config), *objective_problems(config)]
     if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:

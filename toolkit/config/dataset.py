@@ -39,7 +39,7 @@ Folder = Annotated[ExistingFolder | None, BeforeValidator(_none_if_empty)]
 Folders = Annotated[tuple[ExistingFolder, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 MAX_CONTROLS = 10
 _WITH_CAPTIONS = OnlyWith(
-    "with captions, which `train.unload_text_encoder: true` alone turns off",
+    "with captions, which `train.unload_text_encoder: true` alone turns off and `concept_slider` does not read",
     lambda context: context.process.uses_captions,
 )
 _WITH_MASK = OnlyWith(
@@ -157,6 +157,13 @@ class DatasetConfig(Section):
     invert_mask: Annotated[bool, _MASKED] = Field(False, description="What is black, or transparent, counts instead.")
     mask_min_value: Annotated[float, _MASKED, Shown(label="Weight outside of masks", level="expert")] = Field(
         0.0, ge=0, lt=1, description="How much the rest of the image counts."
+    )
+    unconditional_path: Annotated[
+        Folder,
+        OnlyWith("by `objective: image_slider`", lambda context: context.process.train.objective == "image_slider"),
+        Shown(label="Counterpart folder", level="expert", widget="folder"),
+    ] = Field(
+        None, description="Folder of each image's counterpart at the other end of a slider, with the same file names."
     )
     loss_multiplier: Annotated[float, Shown(label="Loss weight")] = Field(
         1.0, ge=0, description="Weight of this dataset in the loss."

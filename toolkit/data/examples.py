@@ -109,6 +109,7 @@ class Example:
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
         is_prior: whether its target is the base model's prediction.
         mask_file: which places of the image count in the loss; None if all count alike.
+        counterpart: the other image of a pair, at the same size; None if there is none.
     """
 
     path: Path
@@ -129,6 +130,7 @@ class Example:
     controls: tuple[Reference | None, ...] = ()
     is_prior: bool = False
     mask_file: MaskFile | None = None
+    counterpart: Reference | None = None
 
     @property
     def layout(self) -> Layout:

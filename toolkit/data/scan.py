@@ -8,12 +8,12 @@ from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
+from toolkit.data.beside.masks import without_sidecars
 from toolkit.data.buckets import Fit, fit_to_bucket
 from toolkit.data.captions import Picture, caption_pictures, report_missing_captions
 from toolkit.data.examples import Example
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
 from toolkit.data.listing import Listing, is_heic, list_images
-from toolkit.data.masks.matching import without_sidecars
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of

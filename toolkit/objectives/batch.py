@@ -39,6 +39,7 @@ class Batch:
         words: embeddings of other texts that the objective names, such as `unconditional`, each [B, L, D].
         preserved: words that are preserved; None if no sample has any.
         is_prior: whether each sample's target is the base model's prediction, [B]; None if that of none is.
+        counterpart: clean latents of the other image of each pair, [B, C, h, w]; None without pairs.
         mask: how much each place counts in the loss, [B, 1, h, w], 0..1; None if all count alike.
     """
 
@@ -53,4 +54,5 @@ class Batch:
     words: Mapping[str, Tensor] = field(default_factory=dict)
     preserved: PreservedWords | None = None
     is_prior: Tensor | None = None
+    counterpart: Tensor | None = None
     mask: Tensor | None = None

@@ -16,6 +16,7 @@ from toolkit.objectives.params import (
     MeanFlowParams,
     PseudoHuberParams,
     ShiftParams,
+    SliderParams,
     TeacherParams,
     VelocityParams,
 )
@@ -50,6 +51,7 @@ class ObjectiveChoice(Choice):
             model has true guidance.
         needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
         has_steps: whether the model may be told where a step ends, which takes a `mean_flow` adapter.
+        reads_captions: whether images are trained with their captions.
         has_derivative: whether the network is differentiated with respect to time, which is exact only in fp32, and
             impossible through quantized layers.
     """
@@ -58,6 +60,7 @@ class ObjectiveChoice(Choice):
     count: Callable[[Any, bool], Passes] | None = None
     needs_network: bool = False
     has_steps: bool = False
+    reads_captions: bool = True
     has_derivative: bool = False
 
     def passes_with(self, params: Any, *, has_true_cfg: bool) -> Passes:
@@ -77,6 +80,12 @@ def _alpha_flow(params: AlphaFlowParams, has_true_cfg: bool) -> Passes:
 def _jvp(params: VelocityParams, has_true_cfg: bool) -> Passes:
     """The value and its derivative count as two passes."""
     return Passes(with_gradient=1, without_gradient=2) + _of_teacher(params, has_true_cfg)
+
+
+def _concept_slider(params: SliderParams, has_true_cfg: bool) -> Passes:
+    """Both strengths for the class and the anchor, and the base model's predictions for all prompts."""
+    has_anchor = int(params.anchor_class is not None)
+    return Passes(with_gradient=2 + 2 * has_anchor, without_gradient=3 + has_anchor)
 
 
 def _of_teacher(params: TeacherParams, has_true_cfg: bool) -> Passes:
@@ -112,6 +121,20 @@ OBJECTIVES = {
         needs_network=True,
         has_steps=True,
         has_derivative=True,
+    ),
+    "concept_slider": ObjectiveChoice(
+        "toolkit.objectives.sliders.concept_slider:ConceptSliderObjective",
+        summary="A network whose strength moves a class between two prompts.",
+        params=SliderParams,
+        count=_concept_slider,
+        needs_network=True,
+        reads_captions=False,
+    ),
+    "image_slider": ObjectiveChoice(
+        "toolkit.objectives.sliders.image_slider:ImageSliderObjective",
+        summary="A network whose strength moves between the two images of each pair.",
+        passes=Passes(with_gradient=2),
+        needs_network=True,
     ),
 }
 

@@ -120,3 +120,32 @@ class BetaParams(Section):
 
     alpha: float = Field(2.0, ge=0.5, description="Above `beta`: more noise.")
     beta: float = Field(2.0, ge=0.5, description="Above `alpha`: less noise.")
+
+
+class SliderParams(Section):
+    """`train.objective_params` of `concept_slider`, or the section `slider` of a process."""
+
+    positive_prompt: str = Field("", description="What the class is like at strength 1.")
+    negative_prompt: str = Field("", description="What it is like at strength -1.")
+    target_class: str = Field("", description='What is changed, such as "person". "": everything.')
+    anchor_class: str | None = Field(
+        None, description="What must not change at either strength. Unset: nothing is watched."
+    )
+    guidance_strength: float = Field(
+        3.0, gt=0, description="How far the prediction is moved along the difference of the two prompts."
+    )
+    anchor_strength: float = Field(1.0, ge=0, description="Weight of what must not change.")
+
+    @model_validator(mode="after")
+    def _has_two_ends(self) -> SliderParams:
+        if self.positive_prompt == self.negative_prompt:
+            raise ValueError(
+                "positive_prompt and negative_prompt are the same, so that the slider would have no direction: "
+                "describe its two ends"
+            )
+        return self
+
+    def words(self) -> dict[str, str]:
+        """The prompts by the names that the objective reads them under."""
+        found = {"positive": self.positive_prompt, "negative": self.negative_prompt, "target": self.target_class}
+        return found if self.anchor_class is None else {**found, "anchor": self.anchor_class}

@@ -9,7 +9,7 @@ from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.examples import Example
 from toolkit.objectives.choices import OBJECTIVES, TERMS, TIMESTEPS, UNCONDITIONAL, Passes
-from toolkit.objectives.params import TeacherParams
+from toolkit.objectives.params import SliderParams, TeacherParams
 from toolkit.objectives.preserved_texts import PreservedTexts
 from toolkit.plan.needs import Needs
 
@@ -50,6 +50,8 @@ def avoided_prompt(config: TrainingProcessConfig, card: ModelCard) -> str | None
 def objective_words(config: TrainingProcessConfig) -> dict[str, str]:
     """The words that an objective predicts for in every batch, by the name that it reads them under."""
     train = config.train
+    if isinstance(train.objective_params, SliderParams):
+        return train.objective_params.words()
     return {UNCONDITIONAL: train.unconditional_prompt} if train.do_guidance_loss else {}
 
 

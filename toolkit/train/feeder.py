@@ -164,6 +164,7 @@ class Feeder:
             preserved=self._preserved(examples, prompts),
             is_prior=self._is_prior(examples),
             mask=self._mask(examples, latents[0]),
+            counterpart=self._counterpart(examples),
         )
 
     def _embeds(self, texts: Sequence[str]) -> Tensor:
@@ -200,6 +201,13 @@ class Feeder:
             for example in examples
         ]
         return torch.stack(masks).to(self.model.device)
+
+    def _counterpart(self, examples: Sequence[Example]) -> Tensor | None:
+        """Latents of the other image of each pair, [B, C, h, w]; None without pairs."""
+        others = [example.counterpart for example in examples if example.counterpart is not None]
+        if not others:
+            return None
+        return torch.stack([self.encoded.images[other] for other in others]).to(self.model.device, torch.float32)
 
     def _controls(
         self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]

@@ -157,9 +157,12 @@ def test_an_objective_gives_a_loss_for_each_sample_and_makes_the_passes_it_says(
     predict = Prediction(model, _network_weights(model), DRAWS, index=0, num_tokens=4)
     passes: list[bool] = []
     model.transformer.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    train = TrainConfig(dtype="fp32", objective=name)
+    params = {"concept_slider": {"positive_prompt": "large"}}.get(name, {})
+    train = TrainConfig.model_validate({"dtype": "fp32", "objective": name, "objective_params": params})
     objective = OBJECTIVES[name].load().from_config(train)
-    terms = objective.loss(Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)
+    words = dict.fromkeys(("positive", "negative", "target"), CONDITION.prompt_embeds)
+    batch = Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4, words=words, counterpart=-NOISY)
+    terms = objective.loss(batch, predict, DRAWS)
     assert terms
     assert all(term.shape == (2,) and term.isfinite().all() for term in terms.values())
     needs = OBJECTIVES[name].passes_with(train.objective_params, has_true_cfg=False)

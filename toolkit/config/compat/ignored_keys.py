@@ -80,7 +80,7 @@ IGNORED: tuple[Ignored, ...] = (
     ),
     _warn(TrainingProcessConfig, "follow the run through events.jsonl instead", sqlite_db_path="./aitk_db.db"),
     _warn(TrainingProcessConfig, NOT_YET, "torch_profiler"),
-    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator slider do_lorm"),
+    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator do_lorm"),
     _warn(TrainingProcessConfig, "used only with `do_lorm`", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
     _refuse(AdapterConfig, "adapters are trained here; a job cannot keep one frozen", train=True),
     _refuse(
@@ -161,7 +161,7 @@ IGNORED: tuple[Ignored, ...] = (
         "reference images are supported only in the folders of `control_path`",
         "control_from_same_folder controls",
     ),
-    _refuse(DatasetConfig, NOT_YET, "unconditional_path clip_image_augmentations"),
+    _refuse(DatasetConfig, NOT_YET, "clip_image_augmentations"),
     _warn(DatasetConfig, "used only with `control_from_same_folder`", num_controls_from_same_folder=1),
     _warn(DatasetConfig, "reference images always keep their aspect ratio", full_size_control_images=True),
     _warn(DatasetConfig, "used only with `unconditional_path`", guidance_type="targeted"),
