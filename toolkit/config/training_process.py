@@ -22,6 +22,8 @@ from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.seed import Seed
 from toolkit.config.train import TrainConfig
+from toolkit.objectives.choices import OBJECTIVES
+from toolkit.objectives.params import SliderParams
 from toolkit.section import Harmless, Shown
 
 
@@ -56,6 +58,10 @@ class TrainingProcessConfig(ProcessConfig):
     )
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The training images.")
     train: TrainConfig = Field(TrainConfig(), description="The training loop.")
+    slider: SliderParams | None = Field(
+        None,
+        description="Settings of `type: concept_slider`: `train.objective_params` of `objective: concept_slider`.",
+    )
     save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
     sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples generated during training.")
     first_sample: Harmless[Annotated[SampleConfig | None, _FIRST_DRAWN]] = Field(
@@ -113,7 +119,7 @@ class TrainingProcessConfig(ProcessConfig):
         """
         train = self.train
         is_cached = train.cache_text_embeddings or any(dataset.cache_text_embeddings for dataset in self.datasets)
-        return is_cached or not train.unload_text_encoder
+        return (is_cached or not train.unload_text_encoder) and OBJECTIVES[train.objective].reads_captions
 
     @property
     def preserves_output(self) -> bool:

@@ -130,6 +130,7 @@ class Example:
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
         is_prior: whether its target is the base model's prediction.
         mask_file: which places of the image count in the loss; None if all count alike.
+        counterpart: the other image of a pair, at the same size; None if there is none.
     """
 
     path: Path
@@ -156,6 +157,7 @@ class Example:
     colors: Colors = Colors()
     batch_size: int | None = None
     network_weight: float = 1.0
+    counterpart: Reference | None = None
 
     @property
     def layout(self) -> Layout:

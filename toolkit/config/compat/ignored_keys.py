@@ -80,7 +80,7 @@ IGNORED: tuple[Ignored, ...] = (
     ),
     _warn(TrainingProcessConfig, "follow the run through events.jsonl instead", sqlite_db_path="./aitk_db.db"),
     _warn(TrainingProcessConfig, NOT_YET, "torch_profiler"),
-    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator slider do_lorm"),
+    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator do_lorm"),
     _warn(TrainingProcessConfig, "used only with `do_lorm`", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
     _refuse(AdapterConfig, "adapters are trained here; a job cannot keep one frozen", train=True),
     _refuse(
@@ -163,7 +163,7 @@ IGNORED: tuple[Ignored, ...] = (
         "reference images are supported only in the folders of `control_path`",
         "control_from_same_folder controls",
     ),
-    _refuse(DatasetConfig, NOT_YET, "unconditional_path clip_image_augmentations"),
+    _refuse(DatasetConfig, NOT_YET, "clip_image_augmentations"),
     _warn(DatasetConfig, "used only with `control_from_same_folder`", num_controls_from_same_folder=1),
     _warn(DatasetConfig, "reference images always keep their aspect ratio", full_size_control_images=True),
     _warn(DatasetConfig, "used only with `unconditional_path`", guidance_type="targeted"),
@@ -181,7 +181,6 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(TrainConfig, "the transformer is always trained", train_unet=True),
     _refuse(TrainConfig, "the text encoder is not trained", "train_text_encoder"),
     _refuse(TrainConfig, NOT_YET, "linear_timesteps linear_timesteps2 start_step", num_train_timesteps=1000),
-    _warn(TrainConfig, "used only with `timestep_type: next_sample`", next_sample_timesteps=8),
     _refuse(TrainConfig, NOT_YET, "noise_offset dynamic_noise_offset random_noise_multiplier random_noise_shift"),
     _refuse(TrainConfig, NOT_YET, noise_multiplier=1, target_noise_multiplier=1, noisy_latent_multiplier=1),
     _refuse(TrainConfig, NOT_YET, img_multiplier=1, latent_multiplier=1, optimal_noise_pairing_samples=1),
@@ -191,7 +190,7 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(TrainConfig, NOT_YET, "correct_pred_norm match_noise_norm target_norm_std", pred_scaler=1),
     _refuse(TrainConfig, NOT_YET, "do_cfg do_random_cfg"),
     _refuse(TrainConfig, NOT_YET, "t0_loss_target t0_velocity_equiv_weight do_fft_loss do_fft_velocity_equiv_weight"),
-    _refuse(TrainConfig, NOT_YET, "max_loss snr_gamma min_snr_gamma learnable_snr_gos merge_network_on_save"),
+    _refuse(TrainConfig, NOT_YET, "snr_gamma min_snr_gamma learnable_snr_gos merge_network_on_save"),
     _refuse(TrainConfig, NOT_YET, "diffusion_feature_extractor_path latent_feature_extractor_path"),
     _warn(
         TrainConfig,
@@ -262,10 +261,6 @@ UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),
-    (TrainConfig, "timestep_type"): frozenset(
-        ["lognorm_blend", "next_sample", "one_step", "two_step", "four_step", "eight_step"]
-    ),
-    (TrainConfig, "loss_type"): frozenset(["wavelet", "stepped"]),
     (TrainConfig, "lr_scheduler"): frozenset(["cosine_with_restarts", "step", "polynomial", "piecewise_constant"]),
     (TrainConfig, "optimizer"): frozenset(
         [

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.config import DatasetConfig
+from toolkit.data.beside.mask_loading import shows_nothing
 from toolkit.data.examples import Example, MaskFile
 from toolkit.data.image_files import IMAGES, ImageError, ImageInfo
-from toolkit.data.masks.loading import shows_nothing
 from toolkit.data.references import looked_for, one_each
 from toolkit.data.scan_result import NAMED_FILES, Findings, Scan
 from toolkit.data.sources.find import list_images
