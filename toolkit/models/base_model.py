@@ -18,6 +18,7 @@ from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
+from toolkit.memory.sharded import shard
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.known_names import KnownNames
@@ -67,6 +68,7 @@ class BaseModel(KnownNames):
             notify=options.notify,
             count=options.count,
             offload_shares=options.offload_shares,
+            shards=options.shards,
         )
         self.text_encoder: Any = None  # the classes of these four come from the model libraries
         self.tokenizer: Any = None
@@ -218,6 +220,14 @@ class BaseModel(KnownNames):
     def num_tokens(self, width: int, height: int) -> int:
         """Sequence length of an image of this size in pixels; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
+
+    def shard(self) -> None:
+        """Let each block of the transformer gather its weights from all ranks while it runs; a LoRA's are among them.
+
+        Does nothing unless the transformer was loaded in shards. Called before the optimizer sees the weights.
+        """
+        if self.loader.shards is not None:
+            shard(self.transformer, self.list_blocks(self.transformer), self.loader.shards)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""
