@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from toolkit.parallel.launcher import find_launch
+from toolkit.parallel.processes import ProcessRanks
+
 if TYPE_CHECKING:  # a check knows the ranks, and loads no torch
     from torch import Tensor
 
@@ -19,10 +22,14 @@ class Ranks(Protocol):
     Attributes:
         rank: number of this process.
         world: number of processes.
+        local_rank: number of this process among those of its machine.
+        local_world: number of processes on this machine.
     """
 
     rank: int
     world: int
+    local_rank: int
+    local_world: int
 
     @property
     def is_first(self) -> bool:
@@ -41,6 +48,14 @@ class Ranks(Protocol):
         """Whether `flag` is True on at least one rank."""
         ...
 
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """For each of the flags, which every rank gives in the same order, whether it is True on at least one."""
+        ...
+
+    def gather(self, text: str) -> list[str]:
+        """The text of every rank, by rank."""
+        ...
+
     def barrier(self) -> None:
         """Wait until all ranks have reached this call."""
         ...
@@ -51,6 +66,8 @@ class OneProcess:
 
     rank = 0
     world = 1
+    local_rank = 0
+    local_world = 1
     is_first = True
 
     def sum(self, number: int) -> int:
@@ -64,14 +81,27 @@ class OneProcess:
         """See Ranks."""
         return flag
 
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """See Ranks."""
+        return list(flags)
+
+    def gather(self, text: str) -> list[str]:
+        """See Ranks."""
+        return [text]
+
     def barrier(self) -> None:
         """See Ranks."""
 
 
 @cache
 def find_ranks() -> Ranks:
-    """The processes of this run, the same value each time. No launcher is known that would start more than this one."""
-    return OneProcess()
+    """The processes of this run, the same value each time.
+
+    Raises:
+        UserError: a launcher has started several processes, but has not told them how to find each other.
+    """
+    launch = find_launch()
+    return ProcessRanks(launch) if launch is not None else OneProcess()
 
 
 class FirstRankFailed(RuntimeError):

@@ -35,6 +35,8 @@ class FakeRanks:
     def __init__(self, rank: int, world: int, meeting: _Meeting | None = None) -> None:
         self.rank = rank
         self.world = world
+        self.local_rank = rank
+        self.local_world = world
         self._meeting = meeting or _Meeting(world)
 
     @property
@@ -51,6 +53,12 @@ class FakeRanks:
 
     def any(self, flag: bool) -> bool:
         return any(self._meeting.of_all(self.rank, flag))
+
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        return [any(column) for column in zip(*self._meeting.of_all(self.rank, list(flags)), strict=True)]
+
+    def gather(self, text: str) -> list[str]:
+        return self._meeting.of_all(self.rank, text)
 
     def barrier(self) -> None:
         self._meeting.of_all(self.rank, None)
