@@ -136,6 +136,13 @@ class TrainConfig(Section):
         description="Full fine-tune: update each weight as soon as its gradient is computed, so that only one gradient "
         "is in memory at a time. Needs `max_grad_norm: 0`.",
     )
+    sharding: Annotated[
+        Harmless[Literal["none", "full"]], Spellings({}), Shown(label="Sharding over cards", level="expert")
+    ] = Field(
+        "none",
+        description="With several processes (torchrun), full spreads the transformer's weights, gradients and optimizer "
+        "over them (FSDP2): each holds 1/n of the memory. The training stays the same.",
+    )
     lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES), Shown(label="Learning rate schedule")] = Field(
         "constant", description="Learning rate schedule after warm-up: cosine and linear fall to `min_lr`."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -14,11 +14,14 @@ from toolkit.memory.layer_offload import LayerOffload
 from toolkit.memory.placement import choose_placement
 from toolkit.memory.recompute import checkpointed
 from toolkit.memory.sharded import parameter_shapes, rows_of_module, spread
-from toolkit.parallel.shards import Shards
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.quantized_cache import entry_path
 from toolkit.weights.recipe import Loadable
+
+if TYPE_CHECKING:
+    from toolkit.parallel.shards import Shards
 
 
 class ComponentLoader:
@@ -31,7 +34,7 @@ class ComponentLoader:
         count: called with the number of quantized layers, of how many, and the word `layers`.
         offload_shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the memory
             plan; None if there is no plan: such components are then streamed completely.
-        shards: the ranks that the transformer's weights are spread over; None: every rank holds all of them.
+        layout: which part of the transformer's weights this process holds.
     """
 
     def __init__(
@@ -42,14 +45,14 @@ class ComponentLoader:
         notify: Callable[[str], None] = print,
         count: Callable[[int, int, str], None] = lambda done, total, unit: None,
         offload_shares: Mapping[str, float] | None = None,
-        shards: Shards | None = None,
+        layout: WeightLayout = WholeWeights(),  # noqa: B008 - stateless
     ) -> None:
         self.config = config
         self.device = device
         self.notify = notify
         self.count = count
         self.offload_shares = offload_shares
-        self.shards = shards
+        self.layout = layout
         self._offloads: dict[str, list[LayerOffload]] = {}
 
     def load(
@@ -78,7 +81,7 @@ class ComponentLoader:
             UserError: the files are damaged, or cannot be quantized.
         """
         module = recipe.module
-        shards = self.shards if component == "transformer" else None
+        shards = None if self.layout.is_whole or component != "transformer" else cast("Shards", self.layout)
         rows, shapes = (rows_of_module(module, shards) if shards else None), parameter_shapes(module)
         qtype = self.qtype(component)
         quantization = None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
-from toolkit.parallel.shards import Shards
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.weights.streaming import Rows, Shapes
+
+if TYPE_CHECKING:  # a single process loads nothing of torch.distributed
+    from toolkit.parallel.shards import Shards
 
 
 def rows_of_module(module: nn.Module, shards: Shards) -> Rows:
@@ -21,7 +22,7 @@ def rows_of_module(module: nn.Module, shards: Shards) -> Rows:
         owner, _, leaf = name.rpartition(".")
         layer = module.get_submodule(owner)
         has_rows = leaf in layer._parameters or (isinstance(layer, FrozenLinear) and leaf in layer.row_buffers)
-        return shards.cut(tensor) if has_rows else tensor
+        return tensor[shards.cut(tensor.shape[0])] if has_rows else tensor
 
     return cut
 
@@ -55,9 +56,12 @@ def shard(module: nn.Module, blocks: Iterable[str], shards: Shards) -> None:
     Args:
         module: a module whose base weights were `spread`; weights that were added since, such as a LoRA's, are whole
             on every rank.
-        blocks: names of its blocks, of which one at a time is whole; everything else is gathered once per pass.
+        blocks: names of its blocks, of which one at a time is whole; so is everything else, at both ends of a pass.
         shards: the ranks.
     """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # only where several processes shard
+    from torch.distributed.tensor import DTensor
+
     rows = {name: weight for name, weight in module.named_parameters() if isinstance(weight, DTensor)}
     for name, weight in rows.items():  # FSDP2 cuts whole weights: these are whole, but empty
         owner, _, leaf = name.rpartition(".")
@@ -66,7 +70,8 @@ def shard(module: nn.Module, blocks: Iterable[str], shards: Shards) -> None:
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)  # sums of bf16 numbers would lose digits
     kind = type(module).__name__
     for part in (*map(module.get_submodule, blocks), module):
-        sharded: FSDPModule = fully_shard(part, mesh=shards.mesh, mp_policy=policy)
+        # Resharded even after the root's pass: weights are read in shards whenever no pass is under way.
+        sharded = fully_shard(part, mesh=shards.mesh, mp_policy=policy, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)  # losses are divided by the samples of all ranks: sums, not means
         sharded.set_force_sum_reduction_for_comms(True)
     type(module).__name__ = kind  # libraries write it into the files of the model

@@ -62,13 +62,14 @@ class BaseModel(KnownNames):
         self.dtype = dtype
         self.transformer_dtype = dtype if options.transformer_dtype is None else options.transformer_dtype
         self.options = options
+        self.layout = options.layout
         self.loader = ComponentLoader(
             model_config,
             device,
             notify=options.notify,
             count=options.count,
             offload_shares=options.offload_shares,
-            shards=options.shards,
+            layout=options.layout,
         )
         self.text_encoder: Any = None  # the classes of these four come from the model libraries
         self.tokenizer: Any = None
@@ -226,8 +227,8 @@ class BaseModel(KnownNames):
 
         Does nothing unless the transformer was loaded in shards. Called before the optimizer sees the weights.
         """
-        if self.loader.shards is not None:
-            shard(self.transformer, self.list_blocks(self.transformer), self.loader.shards)
+        if not self.layout.is_whole:
+            shard(self.transformer, self.list_blocks(self.transformer), self.layout)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""

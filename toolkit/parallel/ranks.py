@@ -104,8 +104,12 @@ def find_ranks() -> Ranks:
     return ProcessRanks(launch) if launch is not None else OneProcess()
 
 
-class FirstRankFailed(RuntimeError):
-    """Raised on every other rank if the first one, which they wait for, has failed; the first one says why."""
+class RankFailed(RuntimeError):
+    """Raised on a rank that waits for another one, which has failed and says why."""
+
+
+class FirstRankFailed(RankFailed):
+    """The one that has failed is the first."""
 
 
 def done_by_first(ranks: Ranks, work: Callable[[], T]) -> T | None:
@@ -121,6 +125,26 @@ def done_by_first(ranks: Ranks, work: Callable[[], T]) -> T | None:
     with first_goes_ahead(ranks):
         if ranks.is_first:
             answer = work()
+    return answer
+
+
+def done_together(ranks: Ranks, work: Callable[[], T]) -> T:
+    """Let every rank do its part of what only succeeds as a whole.
+
+    Returns:
+        What `work` returns.
+
+    Raises:
+        RankFailed: if `work` has raised anything on another rank, but not here.
+    """
+    has_failed = True
+    try:
+        answer = work()
+        has_failed = False
+    finally:
+        is_lost = ranks.any(has_failed)
+    if is_lost:
+        raise RankFailed("another rank has failed")
     return answer
 
 

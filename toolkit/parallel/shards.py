@@ -1,70 +1,88 @@
-"""Weights whose rows are spread over the ranks: which rows a rank holds, and how the whole weight is read."""
+"""Weights whose rows are spread over the ranks: which rows a rank holds, and how a whole weight is read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
+from toolkit.parallel.deferred import defer, value_of
+from toolkit.parallel.ranks import Ranks, done_by_first, done_together
+from toolkit.parallel.weight_layout import Piece, rows_of
 
-def rows_of(num_rows: int, rank: int, world: int) -> slice:
-    """The rows that a rank holds of a weight with `num_rows`: as `torch.chunk` deals them; none on the last if few."""
-    each = -(-num_rows // world)
-    return slice(min(rank * each, num_rows), min((rank + 1) * each, num_rows))
+T = TypeVar("T")
 
 
 class Shards:
-    """The ranks of a run as holders of rows.
+    """See WeightLayout: each rank holds some rows of every weight.
 
     Attributes:
-        rank: number of this process.
-        world: number of processes.
-        mesh: the processes, as torch names them; they have met.
+        ranks: the processes of the run.
+        mesh: the same, as torch names them.
     """
 
-    def __init__(self, rank: int, world: int, device: torch.device) -> None:
-        self.rank = rank
-        self.world = world
-        self.mesh: DeviceMesh = init_device_mesh(device.type, (world,))
+    is_whole = False
 
-    def cut(self, whole: Tensor) -> Tensor:
-        """This rank's rows of a whole tensor, as a view."""
-        return whole[rows_of(whole.shape[0], self.rank, self.world)]
+    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+        ranks.barrier()  # the processes have met
+        self.ranks = ranks
+        self.is_first = ranks.is_first
+        self.position = ranks.rank
+        self.count = ranks.world
+        self.mesh: DeviceMesh = init_device_mesh(device.type, (ranks.world,))
 
-    def spread(self, rows: Tensor, shape: Sequence[int]) -> DTensor:
+    def spread(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
         """The tensor of shape `shape` of which this rank holds `rows`, and every other rank its own."""
         stride = torch.empty(tuple(shape), device="meta").stride()
-        found: DTensor = DTensor.from_local(
+        found: Tensor = DTensor.from_local(
             rows, self.mesh, [Shard(0)], run_check=False, shape=torch.Size(shape), stride=stride
         )
         return found
 
+    def local(self, tensor: Tensor) -> Tensor:
+        """See WeightLayout."""
+        found: Tensor = tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+        return found
 
-def local(tensor: Tensor) -> Tensor:
-    """The rows of a tensor that this rank holds, in the same memory; all of it if it is not spread."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    def whole(self, tensor: Tensor) -> Tensor:
+        """See WeightLayout."""
+        tensor = value_of(tensor.detach())
+        found: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        return found
 
+    def deferred(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See WeightLayout."""
+        return {name: defer(tensor, partial(self.whole, tensor)) for name, tensor in tensors.items()}
 
-def whole(tensor: Tensor) -> Tensor:
-    """The whole tensor. If it is spread, all ranks must ask for it at the same time."""
-    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+    def own(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """See WeightLayout. Gradients arrive in the weights, and must be handed on."""
+        return [nn.Parameter(self.local(weight), requires_grad=weight.requires_grad) for weight in weights]
 
+    def piece(self, weight: Tensor) -> Piece:
+        """See WeightLayout."""
+        return Piece(tuple(weight.shape), self.cut(weight.shape[0]))
 
-def is_spread(tensors: Sequence[Tensor]) -> bool:
-    """Whether ranks hold rows of these tensors; either all of them are spread or none is."""
-    return any(isinstance(tensor, DTensor) for tensor in tensors)
+    def cut(self, num_rows: int) -> slice:
+        """See WeightLayout: rows as `torch.chunk` deals them; the last ranks may have none."""
+        return rows_of(num_rows, self.position, self.count)
 
+    def any(self, flag: bool) -> bool:
+        """See WeightLayout."""
+        return self.ranks.any(flag)
 
-def own_rows(weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
-    """The trained weights as an optimizer sees them: what this rank holds, as ordinary parameters in the same memory.
+    def gather(self, text: str) -> list[str]:
+        """See WeightLayout."""
+        return self.ranks.gather(text)
 
-    Weights that are not spread are returned as they are. Otherwise a change of a parameter changes the weight, but
-    gradients must be handed on.
-    """
-    return [
-        nn.Parameter(local(weight), requires_grad=weight.requires_grad) if isinstance(weight, DTensor) else weight
-        for weight in weights
-    ]
+    def by_first(self, work: Callable[[], T]) -> T | None:
+        """See WeightLayout."""
+        return done_by_first(self.ranks, work)
+
+    def together(self, work: Callable[[], T]) -> T:
+        """See WeightLayout."""
+        return done_together(self.ranks, work)

@@ -12,6 +12,7 @@ import torch
 from toolkit.config import TrainConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer
 from toolkit.optimizers.schedules import learning_rate
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
@@ -60,7 +61,12 @@ def build_learner(
     Raises:
         UserError: the optimizer does not accept one of its options.
     """
-    parameters = [parameter for _, parameter in weights.named_parameters()]
+    layout, trained = model.layout, [parameter for _, parameter in weights.named_parameters()]
+    parameters = layout.own(trained)
+    if layout.is_whole:
+        gradients = Gradients(parameters, ranks)
+    else:
+        gradients = ShardedGradients(parameters, ranks, trained, layout)
     options = train.optimizer_params.model_dump(exclude_none=True)
     optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
     update = build_update(
@@ -70,7 +76,8 @@ def build_learner(
         weights=train.full_finetune_weights,
         fused=train.fused_backward_pass,
         draws=draws,
-        ranks=ranks,
+        gradients=gradients,
+        pieces=None if layout.is_whole else [layout.piece(weight) for weight in trained],
     )
     average = None
     if train.ema_config is not None and train.ema_config.use_ema:

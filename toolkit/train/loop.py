@@ -27,6 +27,7 @@ class Loop:
         recorder: logs losses and learning rates.
         progress: the live progress line.
         ranks: the processes that run this loop together.
+        shares_tasks: whether all ranks do the tasks together, because no one holds all weights. Otherwise the first does.
     """
 
     feeder: Feeder
@@ -35,6 +36,7 @@ class Loop:
     recorder: Recorder
     progress: Progress
     ranks: Ranks
+    shares_tasks: bool = False
 
     def run(self, start: int, num_steps: int, stop: StopRequest) -> None:
         """Train from step `start` (the number of steps already done) up to `num_steps`.
@@ -74,8 +76,8 @@ class Loop:
             self._do(partial(task.finish, step, ending, stop))
 
     def _do(self, work: Callable[[], bool | None]) -> bool:
-        """Do a task's work on the first rank while the others wait; it does not count as step time."""
+        """Do a task's work; it does not count as step time. Usually the first rank does it while the others wait."""
         self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
-        answer = bool(done_by_first(self.ranks, work))
+        answer = bool(work() if self.shares_tasks else done_by_first(self.ranks, work))
         self.recorder.resume_clock()
         return answer
