@@ -38,7 +38,7 @@ class Deferred(Tensor):
 
 def defer(like: Tensor, make: Callable[[], Tensor]) -> Deferred:
     """A tensor with the shape and dtype of `like` and the values that `make` will return."""
-    found = torch.empty_like(like, device="meta").as_subclass(Deferred)
+    found = torch.empty(like.shape, dtype=like.dtype, device="meta").as_subclass(Deferred)
     found.make = make
     return found
 
