@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from toolkit.errors import UserError
+from toolkit.parallel.board import Fate
 from toolkit.parallel.launcher import find_launch
 from toolkit.parallel.processes import ProcessRanks
 
@@ -36,10 +40,6 @@ class Ranks(Protocol):
         """Whether this is the process that writes files and prints."""
         ...
 
-    def sum(self, number: int) -> int:
-        """The sum of `number` over all ranks."""
-        ...
-
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks, in place."""
         ...
@@ -60,6 +60,27 @@ class Ranks(Protocol):
         """Wait until all ranks have reached this call."""
         ...
 
+    def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
+        """Have `last_words` called, in a thread, before this process is ended together with the others.
+
+        It writes the reason down, and returns lines for the user that follow the reason.
+        """
+        ...
+
+    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+        """End all processes. One of them tells the user why. Does not return, unless there is only one process.
+
+        Args:
+            text: the reason.
+            code: exit code of the processes.
+            is_effect: whether this rank was merely told to end, so that another may know a better reason.
+        """
+        ...
+
+    def close(self) -> None:
+        """Part from the other ranks, once all have reached this call."""
+        ...
+
 
 class OneProcess:
     """A run with a single process: no communication, no waiting."""
@@ -69,10 +90,6 @@ class OneProcess:
     local_rank = 0
     local_world = 1
     is_first = True
-
-    def sum(self, number: int) -> int:
-        """See Ranks."""
-        return number
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
         """See Ranks."""
@@ -92,6 +109,15 @@ class OneProcess:
     def barrier(self) -> None:
         """See Ranks."""
 
+    def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
+        """See Ranks."""
+
+    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+        """See Ranks."""
+
+    def close(self) -> None:
+        """See Ranks."""
+
 
 @cache
 def find_ranks() -> Ranks:
@@ -102,6 +128,44 @@ def find_ranks() -> Ranks:
     """
     launch = find_launch()
     return ProcessRanks(launch) if launch is not None else OneProcess()
+
+
+def first_complaint(ranks: Ranks, text: str) -> str:
+    """What is wrong on the first of the ranks where something is, so that all end with one message.
+
+    Args:
+        ranks: the processes of the run, which all call this.
+        text: what is wrong on this rank; empty if nothing is.
+
+    Returns:
+        The text to print, with the rank and its machine if not all say the same; empty if nothing is wrong anywhere.
+    """
+    if ranks.world == 1:
+        return text
+    told = [json.loads(answer) for answer in ranks.gather(json.dumps([socket.gethostname(), text]))]
+    for rank, (host, complaint) in enumerate(told):
+        if complaint:
+            is_common = all(other == complaint for _, other in told)
+            return str(complaint) if is_common else f"rank {rank} ({host}): {complaint}"
+    return ""
+
+
+def on_all(ranks: Ranks, work: Callable[[], T]) -> T:
+    """Let every rank do what a mistake of the user's may prevent. Where it fails on one rank, it fails on all.
+
+    Raises:
+        UserError: what `work` has raised on the first rank that it failed on.
+    """
+    if ranks.world == 1:
+        return work()
+    answer, complaint = [], ""
+    try:
+        answer.append(work())
+    except UserError as error:
+        complaint = str(error)
+    if complaint := first_complaint(ranks, complaint):
+        raise UserError(complaint)
+    return answer[0]
 
 
 class RankFailed(RuntimeError):

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.parallel.board import Fate
+
 
 @dataclass
 class _Meeting:
@@ -43,9 +45,6 @@ class FakeRanks:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def sum(self, number: int) -> int:
-        return sum(self._meeting.of_all(self.rank, number))
-
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
         brought = self._meeting.of_all(self.rank, [tensor.clone() for tensor in tensors])
         for mine, theirs in zip(tensors, zip(*brought, strict=True), strict=True):
@@ -62,6 +61,15 @@ class FakeRanks:
 
     def barrier(self) -> None:
         self._meeting.of_all(self.rank, None)
+
+    def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
+        pass
+
+    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def run_ranks(world: int, work: Callable[[FakeRanks], Any]) -> list[Any]:
