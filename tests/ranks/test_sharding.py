@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.jobs.forked_ranks import Group, run_groups
-from tests.reliability.smallest_model import write_smallest_model
+from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_job
 from toolkit.output.bundles import MANIFEST, BrokenBundle, newest_bundle, read_bundle
 from toolkit.parallel.weight_layout import WholeWeights
@@ -51,40 +50,43 @@ KINDS = {
 }
 
 
-def _job(folder: Path, kind: Kind, *, world: int, accumulation: int = 1, save_every: int = 0) -> str:
+def _write(folder: Path, base: Path, kind: Kind, *, world: int, accumulation: int = 1, save_every: int = 0) -> Path:
     folder.mkdir()
     sections: dict[str, Any] = {
         "train": {"batch_size": 1, "steps": kind.steps, "gradient_accumulation": accumulation, **kind.train},
-        "model": {"name_or_path": str(folder.parent / "model"), "quantize_cache": False, **(kind.model or {})},
+        "model": {"name_or_path": str(base), "quantize_cache": False, **(kind.model or {})},
         "save": {"save_every": save_every},
         "sample": SAMPLES,
     }
     if world > 1:
         sections["train"]["sharding"] = "full"
+    else:
+        sections["train"].pop("fused_backward_pass", None)  # which cannot accumulate
     if kind.train.get("full_finetune"):
         sections["network"] = None
-    return str(write_job(folder, **sections))
+    return write_job(folder, **sections)
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher, smallest_model: Path) -> Path:
     """A folder with every kind of run, `alone` and `shared`, and with one that goes on with two, four and one ranks."""
     folder = tmp_path_factory.mktemp("runs")
-    write_smallest_model(folder / "model")
-    alone, shared = list[str](), {2: list[str](), 4: list[str]()}
+
+    def run(name: str, world: int, job: Path, *arguments: str) -> None:
+        end = launcher.run(folder / "printed" / name, world, str(job), *arguments)
+        assert set(end.codes) == {0}, end.text
+
     for name, kind in KINDS.items():
-        one = replace(kind, train={key: value for key, value in kind.train.items() if key != "fused_backward_pass"})
-        alone.append(_job(folder / f"{name} alone", one, world=1, accumulation=kind.world))
-        shared[kind.world].append(_job(folder / f"{name} shared", kind, world=kind.world))
+        for how, world in (("alone", 1), ("shared", kind.world)):
+            place = folder / f"{name} {how}"
+            job = _write(place, smallest_model, kind, world=world, accumulation=kind.world // world)
+            run(place.name, world, job)
     kind = Kind(4, {**FULL, **AVERAGE})
-    alone.append(_job(folder / "straight", kind, world=1, accumulation=4))
-    resumed = (_job(folder / "resumed", kind, world=2, save_every=2),)
-    groups = [Group(1, tuple(alone)), *(Group(world, tuple(paths)) for world, paths in shared.items())]
+    run("straight", 1, _write(folder / "straight", smallest_model, kind, world=1, accumulation=4))
+    resumed = _write(folder / "resumed", smallest_model, kind, world=2, save_every=2)
     for world, steps in ((2, 2), (4, 4), (1, SHORT)):
-        overrides = (f"train.steps={steps}", f"train.gradient_accumulation={4 // world}")
-        groups.append(Group(world, resumed, overrides))
-    statuses = run_groups(groups, folder / "log")
-    assert {status for group in statuses for rank in group for status in rank} == {"done"}, (folder / "log").read_text()
+        more = (f"train.steps={steps}", f"train.gradient_accumulation={4 // world}")
+        run(f"resumed {world}", world, resumed, *(word for one in more for word in ("--set", one)))
     return folder
 
 
