@@ -18,6 +18,7 @@ from toolkit.data.needs import dataset_needs
 from toolkit.data.scan_result import Scan, describe_scan
 from toolkit.encode.vision import view_inputs
 from toolkit.errors import Mistakes, UserError
+from toolkit.parallel.ranks import Ranks
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
@@ -64,7 +65,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     found = replace(checked, needs=needs, lines=(title,), notices=scan.notices)
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    return found.adding(*datasets, *scan.notices, *_resources(config, needs), *_unknown(checked))
+    return found.adding(*datasets, *scan.notices, *_resources(config, needs, start.ranks), *_unknown(checked))
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:
@@ -95,11 +96,19 @@ def _unknown(checked: TrainingChecked) -> Iterator[str]:
             yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
 
 
-def _resources(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
+def _resources(config: TrainingProcessConfig, needs: Needs, ranks: Ranks) -> Iterator[str]:
     try:
         yield f"device: {find_device(config.device)}"
     except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
+    if config.train.sharding == "full":
+        yield (
+            f"sharding: each of {ranks.world} ranks holds 1/{ranks.world} of the transformer's weights, and of their "
+            "gradients and optimizer state"
+            if ranks.world > 1
+            else "warning: train.sharding: full changes nothing in a single process; start one for each card: torchrun "
+            "--nproc-per-node CARDS run.py JOB"
+        )
     yield describe_stages(needs)
     yield from (resident.reason for resident in needs.resident)
     if needs.has_references:

@@ -41,7 +41,9 @@ class Kind:
 KINDS = {
     "lora": Kind(2, {"disable_sampling": False}, LONG, {"quantize": True, "qtype": "uint4", "quantize_te": False}),
     "full": Kind(2, FULL, LONG),
-    "fused": Kind(4, {**FULL, **AVERAGE, "fused_backward_pass": True, "max_grad_norm": 0, "gradient_checkpointing": True}),
+    "fused": Kind(
+        4, {**FULL, **AVERAGE, "fused_backward_pass": True, "max_grad_norm": 0, "gradient_checkpointing": True}
+    ),
     # In 8 bits a difference in the last digit can move a moment, and in 16 bits a weight, by a whole step.
     "8 bit": Kind(4, {**FULL, "optimizer": "adamw8bit"}, relative=1e-3, absolute=1e-3),
     "stochastic": Kind(

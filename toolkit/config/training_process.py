@@ -21,6 +21,7 @@ from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.seed import Seed
 from toolkit.config.train import TrainConfig
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.section import Harmless, Shown
 
 
@@ -134,6 +135,21 @@ class TrainingProcessConfig(ProcessConfig):
     @model_validator(mode="after")
     def _memory_settings_fit_the_training(self) -> TrainingProcessConfig:
         model, train = self.model, self.train
+        if train.sharding == "full" and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
+            raise ValueError(
+                "`train.sharding: full` and `model.layer_offloading` both move the transformer's blocks: set "
+                "`layer_offloading_transformer_percent: 0` to stream the text encoder only, or remove one of the two"
+            )
+        if train.sharding == "full" and self.adapter:
+            raise ValueError(
+                "`train.sharding: full` does not work with `adapter`, which is small and trained whole on every rank: "
+                "remove `sharding`"
+            )
+        if train.sharding == "full" and OBJECTIVES[train.objective].has_derivative:
+            raise ValueError(
+                f"`train.sharding: full` cannot differentiate forwards, as `objective: {train.objective}` does: remove "
+                "one of the two"
+            )
         if train.full_finetune and model.quantize:
             raise ValueError("`model.quantize` works on frozen weights only, and a full fine-tune has none: remove it")
         if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:

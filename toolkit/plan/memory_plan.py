@@ -25,11 +25,25 @@ GAPS_SHARE = 0.05
 # Python, torch, diffusers and transformers; CUDA's libraries add to them: 1.8 GB in all were seen on an H100.
 PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 2_200_000_000}
 RING_BLOCKS = 2
+# Blocks that are whole at once where weights are sharded: the one in use, and the next one twice, as it arrives and as
+# it is used.
+GATHERED_BLOCKS = 3
 # On a CPU the C library keeps memory that was freed between live tensors: about four times the working set of a block,
 # measured on four runs (benchmarks/memory.py). Tensors of 32 MB and more are returned to the system, which bounds it.
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
-_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "adapters", "optimizer", "average", "ring", "cuBLAS")
+_WEIGHTS = (
+    "weights",
+    "gathered weights",
+    "assistant LoRA",
+    "VAE",
+    "LoRA",
+    "adapters",
+    "optimizer",
+    "average",
+    "ring",
+    "cuBLAS",
+)
 
 
 @dataclass(frozen=True)
@@ -211,7 +225,7 @@ def _load(inputs: PlanInputs) -> Phase:
 
 
 def _train(inputs: PlanInputs) -> Phase:
-    base = _resident(inputs)
+    base = _resident(inputs) | _gathered(inputs)
     fullest = max(step_moments(inputs), key=lambda parts: sum(parts.values()))
     host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
     if inputs.device == "cpu":
@@ -224,10 +238,10 @@ def _sample(inputs: PlanInputs) -> Phase:
     decode = _vae_decode(inputs, work.decode_px)
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     encode = _vae_encode(inputs, work.shown_px)
-    parts = _resident(inputs) | {"working set": max(forward, decode, encode)}
+    parts = _resident(inputs) | _gathered(inputs) | {"working set": max(forward, decode, encode)}
     if inputs.keeps_average:
-        parts["raw weights"] = 4 * inputs.num_trained
-    if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4:
+        parts["raw weights"] = 4 * inputs.num_held
+    if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
         parts["bf16 copies"] = inputs.width * inputs.num_trained
     return Phase("sample", TRAIN.name, parts, _host(inputs, _offloaded(inputs)))
 
@@ -248,8 +262,11 @@ def _vae_decode(inputs: PlanInputs, px: int) -> int:
 def _save(inputs: PlanInputs) -> Phase:
     """Weights are cast on the device, and then written through RAM tensor by tensor."""
     count = inputs.num_trained
-    parts = _resident(inputs) | {"saved weights": count * inputs.save_width}
-    written = min(count, inputs.size.transformer.largest_linear) * inputs.trained_width
+    largest = min(count, inputs.size.transformer.largest_linear)
+    # In shards, whole weights are gathered one by one; those of a LoRA are small.
+    cast = 2 * largest if inputs.is_sharded and inputs.lora_rank is None else count
+    parts = _resident(inputs) | {"saved weights": cast * inputs.save_width}
+    written = largest * inputs.trained_width
     return Phase("save", TRAIN.name, parts, _host(inputs, _offloaded(inputs) | {"written": written}))
 
 
@@ -262,17 +279,17 @@ def _resident(inputs: PlanInputs) -> Parts:
     """What stays on the device throughout training."""
     parts = _loaded(inputs)
     if inputs.lora_rank is not None:
-        parts["LoRA"] = inputs.trained_width * (inputs.num_trained - inputs.adapter_parameters)
+        parts["LoRA"] = inputs.trained_width * (inputs.num_held - inputs.adapter_parameters)
         parts["adapters"] = inputs.trained_width * inputs.adapter_parameters
-    parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_trained)
+    parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_held)
     if inputs.keeps_average:
-        parts["average"] = 4 * inputs.num_trained
+        parts["average"] = 4 * inputs.num_held
     return parts
 
 
 def _loaded(inputs: PlanInputs) -> Parts:
     waiting = offloaded_bytes(inputs)
-    parts = {"weights": transformer_bytes(inputs) - waiting}
+    parts = {"weights": -(-(transformer_bytes(inputs) - waiting) // inputs.shards)}
     if waiting:
         bits = bits_of(inputs.qtype, inputs.width)
         parts["ring"] = round(RING_BLOCKS * inputs.size.transformer.largest_block * bits / 8)
@@ -281,6 +298,18 @@ def _loaded(inputs: PlanInputs) -> Parts:
     if inputs.work.keeps_vae or inputs.work.sample_px:
         parts |= _vae(inputs)
     return parts
+
+
+def _gathered(inputs: PlanInputs) -> Parts:
+    """What is whole of sharded weights: some blocks, and what is outside blocks throughout a pass."""
+    if not inputs.is_sharded:
+        return {}
+    size = inputs.size.transformer
+    if inputs.lora_rank is None:
+        block, outer = size.largest_block * inputs.trained_width, inputs.trained_width
+    else:
+        block, outer = round(size.largest_block * bits_of(inputs.qtype, inputs.width) / 8), inputs.width
+    return {"gathered weights": GATHERED_BLOCKS * block + (size.parameters - size.block_parameters) * outer}
 
 
 def _vae(inputs: PlanInputs) -> Parts:

@@ -155,7 +155,13 @@ def _trained_in_part(ranks: Ranks, batches: tuple[int, ...], *, weights: str) ->
     parameters = [always, sometimes]
     optimizer = build_optimizer("adamw", parameters, lr=0.1, options={"weight_decay": 0.1})
     update = build_update(
-        optimizer, parameters, max_norm=1.0, weights=weights, fused=False, draws=Draws(0), gradients=Gradients(parameters, ranks)
+        optimizer,
+        parameters,
+        max_norm=1.0,
+        weights=weights,
+        fused=False,
+        draws=Draws(0),
+        gradients=Gradients(parameters, ranks),
     )
     x = torch.randn(2, 3, 4, generator=toy_draw).to(always.dtype)
     for step, takes_part in enumerate(TAKING_PART):

@@ -95,8 +95,6 @@ def read_optimizer(bundle: Bundle, layout: WeightLayout, pieces: Sequence[Piece]
     return read_state(RowFiles(paths), pieces, len(paths))
 
 
-def _write_parts(
-    folder: Path, parts: Mapping[str, Mapping[str, Tensor]], layout: WeightLayout
-) -> dict[Path, Written]:
+def _write_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], layout: WeightLayout) -> dict[Path, Written]:
     files = {name: part_file(folder, name, layout.position, layout.count) for name in parts}
     return {files[name]: write_tensors(files[name], tensors) for name, tensors in parts.items() if tensors}

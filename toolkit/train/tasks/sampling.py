@@ -159,7 +159,7 @@ class Sampler:
         condition = SampleCondition(embeds, references=self._references(item), extras=self._extras(item))
         weights, num_noisy = self.learner.weights, model.num_tokens(item.width, item.height)
         with (
-            autocast(model.device, model.dtype),
+            autocast(model.device, model.dtype, keeps_copies=self.layout.is_whole),
             weights.sampled(item.network_multiplier, item.adapter_conditioning_scale),
             weights.adapters.sampling(condition, item.prompt, num_noisy=num_noisy) as condition,
         ):
