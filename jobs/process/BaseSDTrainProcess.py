@@ -95,5 +95,4 @@ class BaseSDTrainProcess(BaseProcess):
             model.enable_gradient_checkpointing()
         assert model.transformer is not None
         model.transformer.train()
-        model.shard()
         return build_learner(model, weights, train, draws=draws, ranks=self.checked.start.ranks)

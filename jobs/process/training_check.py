@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from jobs.process.parts_check import check_parts
 from jobs.process.room_check import check_room
+from jobs.process.sharing_check import check_sharing
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
@@ -18,7 +19,6 @@ from toolkit.data.needs import dataset_needs
 from toolkit.data.scan_result import Scan, describe_scan
 from toolkit.encode.vision import view_inputs
 from toolkit.errors import Mistakes, UserError
-from toolkit.parallel.ranks import Ranks
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
@@ -34,7 +34,7 @@ def check_training(start: Start) -> TrainingChecked:
     Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
     """
     checked, mistakes = TrainingChecked(start), Mistakes()
-    for step in (check_parts, _plan, check_room, _resume):
+    for step in (check_parts, _plan, check_sharing, check_room, _resume):
         checked = step(checked, mistakes)
     return checked.refused(mistakes.error(str(start.job.path), checked.notices)) if mistakes else checked
 
@@ -57,7 +57,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     train, needs = config.train, training_needs(start, card, scan)
     what = _what_is_trained(config)
     label = label_of(config.model.model_dump(mode="json"), card)
-    batches_per_step = train.gradient_accumulation * start.ranks.world
+    batches_per_step = train.gradient_accumulation * start.batch_ranks.world
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
@@ -65,7 +65,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     found = replace(checked, needs=needs, lines=(title,), notices=scan.notices)
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    return found.adding(*datasets, *scan.notices, *_resources(config, needs, start.ranks), *_unknown(checked))
+    return found.adding(*datasets, *scan.notices, *_resources(config, needs), *_unknown(checked))
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:
@@ -96,19 +96,11 @@ def _unknown(checked: TrainingChecked) -> Iterator[str]:
             yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
 
 
-def _resources(config: TrainingProcessConfig, needs: Needs, ranks: Ranks) -> Iterator[str]:
+def _resources(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
     try:
         yield f"device: {find_device(config.device)}"
     except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
-    if config.train.sharding == "full":
-        yield (
-            f"sharding: each of {ranks.world} ranks holds 1/{ranks.world} of the transformer's weights, and of their "
-            "gradients and optimizer state"
-            if ranks.world > 1
-            else "warning: train.sharding: full changes nothing in a single process; start one for each card: torchrun "
-            "--nproc-per-node CARDS run.py JOB"
-        )
     yield describe_stages(needs)
     yield from (resident.reason for resident in needs.resident)
     if needs.has_references:

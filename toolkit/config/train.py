@@ -140,8 +140,16 @@ class TrainConfig(Section):
         Harmless[Literal["none", "full"]], Spellings({}), Shown(label="Sharding over cards", level="expert")
     ] = Field(
         "none",
-        description="With several processes (torchrun), full spreads the transformer's weights, gradients and optimizer "
-        "over them (FSDP2): each holds 1/n of the memory. The training stays the same.",
+        description="With several processes (torchrun), full spreads the transformer's weights, gradients and "
+        "optimizer over them (FSDP2): each holds 1/n of the memory. The training stays the same.",
+    )
+    context_parallel: Annotated[
+        Harmless[int], Shown(label="Processes per sequence", level="expert", needs="context_parallel")
+    ] = Field(
+        1,
+        ge=1,
+        description="Number of processes (torchrun) that share each sequence, for long ones: each holds 1/n of the "
+        "activations. They train on the same batch.",
     )
     lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES), Shown(label="Learning rate schedule")] = Field(
         "constant", description="Learning rate schedule after warm-up: cosine and linear fall to `min_lr`."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.weights.streaming import Rows, Shapes
 
@@ -50,18 +51,21 @@ def spread(module: nn.Module, shapes: Shapes, shards: Shards) -> None:
                 layer._parameters[leaf] = nn.Parameter(shards.spread(rows.detach(), shape), requires_grad=False)
 
 
-def shard(module: nn.Module, blocks: Iterable[str], shards: Shards) -> None:
+def shard(module: nn.Module, blocks: Iterable[str], layout: WeightLayout) -> None:
     """Let each block gather its weights while it runs. Gradients are summed over the ranks, each keeping its rows.
 
     Args:
         module: a module whose base weights were `spread`; weights that were added since, such as a LoRA's, are whole
             on every rank.
         blocks: names of its blocks, of which one at a time is whole; so is everything else, at both ends of a pass.
-        shards: the ranks.
+        layout: the shards that the base weights were `spread` over.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # only where several processes shard
     from torch.distributed.tensor import DTensor
 
+    from toolkit.parallel.shards import Shards
+
+    assert isinstance(layout, Shards), "a single process holds whole weights"
     rows = {name: weight for name, weight in module.named_parameters() if isinstance(weight, DTensor)}
     for name, weight in rows.items():  # FSDP2 cuts whole weights: these are whole, but empty
         owner, _, leaf = name.rpartition(".")
@@ -71,7 +75,7 @@ def shard(module: nn.Module, blocks: Iterable[str], shards: Shards) -> None:
     kind = type(module).__name__
     for part in (*map(module.get_submodule, blocks), module):
         # Resharded even after the root's pass: weights are read in shards whenever no pass is under way.
-        sharded = fully_shard(part, mesh=shards.mesh, mp_policy=policy, reshard_after_forward=True)
+        sharded = fully_shard(part, mesh=layout.mesh, mp_policy=policy, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)  # losses are divided by the samples of all ranks: sums, not means
         sharded.set_force_sum_reduction_for_comms(True)
     type(module).__name__ = kind  # libraries write it into the files of the model

@@ -18,7 +18,6 @@ from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
 from toolkit.memory.placement import block_names
-from toolkit.memory.sharded import shard
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.known_names import KnownNames
@@ -221,14 +220,6 @@ class BaseModel(KnownNames):
     def num_tokens(self, width: int, height: int) -> int:
         """Sequence length of an image of this size in pixels; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
-
-    def shard(self) -> None:
-        """Let each block of the transformer gather its weights from all ranks while it runs; a LoRA's are among them.
-
-        Does nothing unless the transformer was loaded in shards. Called before the optimizer sees the weights.
-        """
-        if not self.layout.is_whole:
-            shard(self.transformer, self.list_blocks(self.transformer), self.layout)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""

@@ -32,5 +32,5 @@ class ModelOptions:
     count: Callable[[int, int, str], None] = lambda done, total, unit: None
     offload_shares: Mapping[str, float] | None = None
     card: ModelCard | None = None
-    layout: WeightLayout = WholeWeights()
+    layout: WeightLayout = WholeWeights()  # noqa: RUF009 - stateless
     without: frozenset[str] = frozenset()

@@ -52,7 +52,7 @@ class Gradients:
         self.ranks.sum_tensors([gradient])
 
     def on_arrival(self, index: int, hook: Callable[[], None]) -> None:
-        """Call `hook` whenever the gradient of a weight is complete on this rank, in the middle of the backward pass."""
+        """Call `hook` whenever the gradient of a weight is complete here, in the middle of the backward pass."""
         self.parameters[index].register_post_accumulate_grad_hook(lambda _: hook())
 
     def norm_of_all(self, norm: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Gradients:
 
 
 class ShardedGradients(Gradients):
-    """The same for weights that are spread over the ranks: the backward pass itself leaves each rank the sum of its rows.
+    """The same for weights that are spread over the ranks: the backward pass leaves each rank the sum of its rows.
 
     Every weight must have a gradient on all ranks or on none.
 

@@ -10,7 +10,14 @@ from toolkit.model_size import TextEncoderSize
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, ENCODE_VIEWS, TRAIN
-from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
+from toolkit.plan.step_memory import (
+    Parts,
+    activations_in_ram,
+    forward_bytes,
+    gathered_weights,
+    step_moments,
+    working_bytes,
+)
 from toolkit.quantize.qtypes import bits_of
 
 # Memory of the driver for a process, its kernels and library handles; 0.4 to 0.7 GB on recent cards.
@@ -25,9 +32,6 @@ GAPS_SHARE = 0.05
 # Python, torch, diffusers and transformers; CUDA's libraries add to them: 1.8 GB in all were seen on an H100.
 PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 2_200_000_000}
 RING_BLOCKS = 2
-# Blocks that are whole at once where weights are sharded: the one in use, and the next one twice, as it arrives and as
-# it is used.
-GATHERED_BLOCKS = 3
 # On a CPU the C library keeps memory that was freed between live tensors: about four times the working set of a block,
 # measured on four runs (benchmarks/memory.py). Tensors of 32 MB and more are returned to the system, which bounds it.
 HEAP_FACTOR = 4
@@ -225,7 +229,7 @@ def _load(inputs: PlanInputs) -> Phase:
 
 
 def _train(inputs: PlanInputs) -> Phase:
-    base = _resident(inputs) | _gathered(inputs)
+    base = _resident(inputs) | gathered_weights(inputs)
     fullest = max(step_moments(inputs), key=lambda parts: sum(parts.values()))
     host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
     if inputs.device == "cpu":
@@ -238,7 +242,7 @@ def _sample(inputs: PlanInputs) -> Phase:
     decode = _vae_decode(inputs, work.decode_px)
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     encode = _vae_encode(inputs, work.shown_px)
-    parts = _resident(inputs) | _gathered(inputs) | {"working set": max(forward, decode, encode)}
+    parts = _resident(inputs) | gathered_weights(inputs) | {"working set": max(forward, decode, encode)}
     if inputs.keeps_average:
         parts["raw weights"] = 4 * inputs.num_held
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
@@ -298,18 +302,6 @@ def _loaded(inputs: PlanInputs) -> Parts:
     if inputs.work.keeps_vae or inputs.work.sample_px:
         parts |= _vae(inputs)
     return parts
-
-
-def _gathered(inputs: PlanInputs) -> Parts:
-    """What is whole of sharded weights: some blocks, and what is outside blocks throughout a pass."""
-    if not inputs.is_sharded:
-        return {}
-    size = inputs.size.transformer
-    if inputs.lora_rank is None:
-        block, outer = size.largest_block * inputs.trained_width, inputs.trained_width
-    else:
-        block, outer = round(size.largest_block * bits_of(inputs.qtype, inputs.width) / 8), inputs.width
-    return {"gathered weights": GATHERED_BLOCKS * block + (size.parameters - size.block_parameters) * outer}
 
 
 def _vae(inputs: PlanInputs) -> Parts:

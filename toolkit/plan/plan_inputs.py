@@ -201,6 +201,7 @@ def inputs_of(
         assistant_parameters=assistant_parameters,
         adapter_parameters=adapter_parameters,
         ranks=ranks,
+        context_parallel=train.context_parallel if ranks > 1 else 1,
         is_sharded=train.sharding == "full" and ranks > 1,
     )
 

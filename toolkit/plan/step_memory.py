@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 from toolkit.model_size import BlockSize
 from toolkit.plan.plan_inputs import PlanInputs
+from toolkit.quantize.qtypes import bits_of
 
 Parts = dict[str, int]
 # Offloaded activations that are on the device: the one being written and the one being read.
 IN_FLIGHT = 2
+# Blocks that are whole at once where weights are sharded: the one in use, and the next one twice, as it arrives and as
+# it is used.
+GATHERED_BLOCKS = 3
 # Bytes per weight of temporaries in an 8-bit update of one tensor: both moments, the root and the gradient in fp32.
 _UPDATE_WIDTH = 16
 
@@ -188,6 +192,18 @@ def _grown(inputs: PlanInputs, block: BlockSize, count: int) -> int:
     """Bytes of the gradients of `count` blocks of one kind whose backward pass has begun."""
     kept = inputs.trained_width * _trained_in(inputs, block) * count // inputs.shards
     return kept - (0 if inputs.is_sharded else _pending_modulation(inputs, block))
+
+
+def gathered_weights(inputs: PlanInputs) -> Parts:
+    """What is whole of sharded weights: some blocks, and what is outside blocks throughout a pass."""
+    if not inputs.is_sharded:
+        return {}
+    size = inputs.size.transformer
+    if inputs.lora_rank is None:
+        block, outer = size.largest_block * inputs.trained_width, inputs.trained_width
+    else:
+        block, outer = round(size.largest_block * bits_of(inputs.qtype, inputs.width) / 8), inputs.width
+    return {"gathered weights": GATHERED_BLOCKS * block + (size.parameters - size.block_parameters) * outer}
 
 
 def _whole_gradients(inputs: PlanInputs) -> int:

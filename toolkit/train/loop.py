@@ -27,7 +27,7 @@ class Loop:
         recorder: logs losses and learning rates.
         progress: the live progress line.
         ranks: the processes that run this loop together.
-        shares_tasks: whether all ranks do the tasks together, because no one holds all weights. Otherwise the first does.
+        shares_tasks: whether all ranks do the tasks together, because none holds all weights; otherwise the first does.
     """
 
     feeder: Feeder
