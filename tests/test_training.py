@@ -138,6 +138,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     from toolkit.optimizers.weight_update import AllAtOnce
     from toolkit.parallel.ranks import OneProcess
     from toolkit.randomness import Draws
+    from toolkit.optimizers.gradients import Gradients
     from toolkit.train.learner import Learner
     from toolkit.train.step import Stepper
     from toolkit.train.trainable import TransformerWeights
@@ -146,7 +147,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     parameter = model.transformer.proj_out.weight.requires_grad_(True)
     draws, ranks = Draws(0), OneProcess()
     optimizer = torch.optim.SGD([parameter])
-    update = AllAtOnce(optimizer, [parameter], max_norm=0, ranks=ranks)
+    update = AllAtOnce(optimizer, [parameter], max_norm=0, gradients=Gradients([parameter], ranks))
     weights = TransformerWeights(model, save_format="safetensors")
     learner = Learner(model, weights, optimizer, lambda step: 1e-30, update)
 

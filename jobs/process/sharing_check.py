@@ -45,15 +45,11 @@ def _problems(checked: TrainingChecked) -> Iterator[Problem]:
         yield Problem(_KEY, f"processes cannot share a sequence of {card.label}. Remove the key")
         return
     if card.num_heads % size:
-        fitting = ", ".join(str(n) for n in range(2, 17) if card.num_heads % n == 0)
-        yield Problem(
-            _KEY, f"{size} does not divide the {card.num_heads} attention heads of {card.label}: {fitting} do"
-        )
+        fitting = ", ".join(str(number) for number in range(2, 17) if card.num_heads % number == 0)
+        what = f"{size} does not divide the {card.num_heads} attention heads of {card.label}; {fitting} do"
+        yield Problem(_KEY, what)
     if world > 1 and world % size:
-        yield Problem(
-            _KEY,
-            f"{world} ranks cannot be grouped by {size}. Start {size}, {2 * size} or another multiple, or change the key",
-        )
+        yield Problem(_KEY, f"{world} ranks cannot be grouped by {size}. Start a multiple of {size}, or change the key")
     if card.prompt_embeds_shape[0] % size:
         yield Problem(_KEY, f"{size} does not divide the {card.prompt_embeds_shape[0]} tokens of a prompt")
     yield from _uneven(checked, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class Deferred(Tensor):
         if isinstance(found, Tensor):
             return defer(found, made)
         if isinstance(found, tuple | list) and found and all(isinstance(one, Tensor) for one in found):
-            return type(found)(defer(one, lambda index=index: made(index)) for index, one in enumerate(found))
+            return type(found)(defer(one, partial(made, index)) for index, one in enumerate(found))
         return found
 
 

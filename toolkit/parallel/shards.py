@@ -46,7 +46,8 @@ class Shards:
 
     def local(self, tensor: Tensor) -> Tensor:
         """See WeightLayout."""
-        found: Tensor = tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+        tensor = tensor.detach()
+        found: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         return found
 
     def whole(self, tensor: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class FrozenLinear(nn.Linear):
         """Make frozen parameters of the buffers with a row for each output, so that they can be spread over ranks."""
         for name in self.row_buffers:
             buffer = self._buffers.pop(name)
+            assert buffer is not None
             self.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
 
     def extra_repr(self) -> str:
