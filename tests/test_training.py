@@ -135,10 +135,10 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     from toolkit.models.condition import Condition
     from toolkit.objectives.batch import Batch
     from toolkit.objectives.velocity import VelocityObjective
+    from toolkit.optimizers.gradients import Gradients
     from toolkit.optimizers.weight_update import AllAtOnce
     from toolkit.parallel.ranks import OneProcess
     from toolkit.randomness import Draws
-    from toolkit.optimizers.gradients import Gradients
     from toolkit.train.learner import Learner
     from toolkit.train.step import Stepper
     from toolkit.train.trainable import TransformerWeights

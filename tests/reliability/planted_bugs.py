@@ -28,8 +28,8 @@ from toolkit.objectives.batch import Batch
 from toolkit.objectives.velocity import VelocityObjective
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.output.bundles import Bundle
-from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.randomness import Draws
 from toolkit.train.feeder import Feeder
 from toolkit.train.resume import ResumePlan
