@@ -82,7 +82,6 @@ class TrainStage:
                 recorder=recorder,
                 progress=out.progress,
                 ranks=ranks,
-                shares_tasks=not self.learner.model.layout.is_whole,
             ).run(start, train.steps, stop)
 
     def _must_be_in_place(self) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from jobs.process.parts_check import check_parts
 from jobs.process.room_check import check_room
-from jobs.process.sharing_check import check_sharing
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
@@ -18,13 +17,14 @@ from toolkit.data.image_files import ImageError
 from toolkit.data.needs import dataset_needs
 from toolkit.data.scan_result import Scan, describe_scan
 from toolkit.encode.vision import view_inputs
-from toolkit.errors import Mistakes, UserError
+from toolkit.errors import JobError, Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
 from toolkit.runtime.device_probe import find_device
 from toolkit.train.finished import describe_end
 from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
+from toolkit.train.sharing_check import describe_sharing, sharing_problems
 from toolkit.train.tasks.sample_needs import sample_items, sample_needs
 
 
@@ -34,7 +34,7 @@ def check_training(start: Start) -> TrainingChecked:
     Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
     """
     checked, mistakes = TrainingChecked(start), Mistakes()
-    for step in (check_parts, _plan, check_sharing, check_room, _resume):
+    for step in (check_parts, _plan, check_room, _resume):
         checked = step(checked, mistakes)
     return checked.refused(mistakes.error(str(start.job.path), checked.notices)) if mistakes else checked
 
@@ -64,9 +64,12 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     found = replace(checked, needs=needs, lines=(title,), notices=scan.notices)
+    if problems := list(sharing_problems(train, card, needs, start.ranks.world)):
+        mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    return found.adding(*datasets, *scan.notices, *_resources(config, needs), *_unknown(checked))
+    shared = describe_sharing(train, start.ranks.world)
+    return found.adding(*datasets, *scan.notices, *shared, *_resources(config, needs), *_unknown(checked))
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:

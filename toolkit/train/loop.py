@@ -27,7 +27,6 @@ class Loop:
         recorder: logs losses and learning rates.
         progress: the live progress line.
         ranks: the processes that run this loop together.
-        shares_tasks: whether all ranks do the tasks together, because none holds all weights; otherwise the first does.
     """
 
     feeder: Feeder
@@ -36,7 +35,6 @@ class Loop:
     recorder: Recorder
     progress: Progress
     ranks: Ranks
-    shares_tasks: bool = False
 
     def run(self, start: int, num_steps: int, stop: StopRequest) -> None:
         """Train from step `start` (the number of steps already done) up to `num_steps`.
@@ -76,8 +74,12 @@ class Loop:
             self._do(partial(task.finish, step, ending, stop))
 
     def _do(self, work: Callable[[], bool | None]) -> bool:
-        """Do a task's work; it does not count as step time. Usually the first rank does it while the others wait."""
+        """Do a task's work, which does not count as step time.
+
+        The first rank does it while the others wait, unless it needs all because none holds all weights.
+        """
         self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
-        answer = bool(work() if self.shares_tasks else done_by_first(self.ranks, work))
+        is_alone = self.stepper.learner.model.layout.is_whole
+        answer = bool(done_by_first(self.ranks, work) if is_alone else work())
         self.recorder.resume_clock()
         return answer

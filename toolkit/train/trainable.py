@@ -18,7 +18,7 @@ from toolkit.lora.verify import verify
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.parallel.weight_layout import WeightLayout
-from toolkit.train.whole_files import write_whole
+from toolkit.weights.whole_files import write_whole
 
 
 class TrainableWeights(Protocol):
