@@ -71,7 +71,9 @@ class BaseSDTrainProcess(BaseProcess):
                     self._load(model, out)
                 learner = self._learner(model, out)
                 TrainStage(checked, learner, encoded, out, self.record).run(resume, stop)
-            done_by_first(ranks, lambda: remove_overflow(self.output_folder))
+            ranks.barrier()
+            if ranks.local_rank == 0:  # on each machine, which may have a folder of its own
+                remove_overflow(self.output_folder)
 
     def _tidy(self, resume: ResumePlan, out: Output) -> None:
         """What a run that was killed after its last step has left to do."""

@@ -38,7 +38,7 @@ def make_model(
         inputs = checked.memory.plan.inputs
         shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
     trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
-    device = pick_device(config.device)
+    device = pick_device(checked.start.find_device())
     options = ModelOptions(
         transformer_dtype=trained_dtype if train.full_finetune else None,
         notify=notify,

@@ -21,9 +21,9 @@ from toolkit.errors import JobError, Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
-from toolkit.runtime.device_probe import find_device
+from toolkit.train.batches_per_step import step_batches
 from toolkit.train.finished import describe_end
-from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
+from toolkit.train.resume import ResumePlan, bundle_to_resume, describe_resume, differences_in, plan_resume
 from toolkit.train.sharing_check import describe_sharing, sharing_problems
 from toolkit.train.tasks.sample_needs import sample_items, sample_needs
 
@@ -34,7 +34,7 @@ def check_training(start: Start) -> TrainingChecked:
     Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
     """
     checked, mistakes = TrainingChecked(start), Mistakes()
-    for step in (check_parts, _plan, check_room, _resume):
+    for step in (check_parts, _share_batches, _plan, check_room, _resume):
         checked = step(checked, mistakes)
     return checked.refused(mistakes.error(str(start.job.path), checked.notices)) if mistakes else checked
 
@@ -52,6 +52,24 @@ def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
     return needs
 
 
+def _share_batches(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
+    """How many batches each rank takes in a step: as many in all as before, if the run resumes."""
+    start, train = checked.start, checked.config.train
+    try:
+        shared = step_batches(
+            bundle_to_resume(start.output_folder, start.resume),
+            asked=train.gradient_accumulation,
+            ranks=start.batch_ranks.world,
+            can_accumulate=not train.fused_backward_pass,
+            accepts=start.resume.accept_config_change,
+        )
+    except UserError as error:
+        mistakes.errors.append(error)
+        return checked
+    notices = (shared.notice,) if shared.notice else ()
+    return replace(checked, start=start.with_accumulation(shared.accumulation), notices=(*checked.notices, *notices))
+
+
 def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     """What the run will do, and what that needs."""
     start, config, card, scan = checked.start, checked.config, checked.card, checked.scan
@@ -63,13 +81,24 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
-    found = replace(checked, needs=needs, lines=(title,), notices=scan.notices)
+    notices = (*checked.notices, *scan.notices)
+    found = replace(checked, needs=needs, lines=(title,), notices=notices)
     if problems := list(sharing_problems(train, card, needs, start.ranks.world)):
         mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    shared = describe_sharing(train, start.ranks.world)
-    return found.adding(*datasets, *scan.notices, *shared, *_resources(config, needs), *_unknown(checked))
+    shared = (*_shared(start), *describe_sharing(train, start.ranks.world))
+    return found.adding(*datasets, *shared, *notices, *_resources(start, needs), *_unknown(checked))
+
+
+def _shared(start: Start) -> Iterator[str]:
+    """How a step is shared among the ranks, if there are several."""
+    train, world = start.training.train, start.batch_ranks.world
+    if world > 1:
+        batches = f" x {train.gradient_accumulation} batches" if train.gradient_accumulation > 1 else ""
+        images = train.batch_size * train.gradient_accumulation * world
+        who = "ranks" if world == start.ranks.world else "groups of ranks"
+        yield f"{world} {who}{batches} x {train.batch_size} images: {images} images a step"
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:
@@ -100,9 +129,9 @@ def _unknown(checked: TrainingChecked) -> Iterator[str]:
             yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
 
 
-def _resources(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
+def _resources(start: Start, needs: Needs) -> Iterator[str]:
     try:
-        yield f"device: {find_device(config.device)}"
+        yield f"device: {start.find_device()}"
     except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
     yield describe_stages(needs)

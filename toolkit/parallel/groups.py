@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from toolkit.parallel.board import Fate
@@ -55,6 +56,10 @@ class GroupedRanks:
     def barrier(self) -> None:
         """See Ranks."""
         self.ranks.barrier()
+
+    def joint_step(self) -> AbstractContextManager[None]:
+        """See Ranks."""
+        return self.ranks.joint_step()
 
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         """See Ranks."""

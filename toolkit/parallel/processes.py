@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,10 @@ class ProcessRanks:
         """See Ranks."""
         self.any(False)
 
+    def joint_step(self) -> AbstractContextManager[None]:
+        """See Ranks."""
+        return self._join().guard.wait.joint_step()
+
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         """See Ranks."""
         self._join().guard.last_words = last_words
@@ -128,7 +133,7 @@ class _Joined:
 
 def _join(launch: Launch) -> _Joined:
     import torch  # so late, because a check needs none of this
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.distributed.distributed_c10d import PrefixStore
 
     is_hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun hosts it; else the first rank does

@@ -18,7 +18,7 @@ from toolkit.optimizers.schedules import learning_rate
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
-from toolkit.train.sharing import Alone, share
+from toolkit.train.sharing import Sharing, share
 from toolkit.train.trainable import TrainableWeights
 
 
@@ -32,8 +32,8 @@ class Learner:
         optimizer: the optimizer of the trained weights; its state is part of a checkpoint.
         schedule: maps the number of updates done so far to a learning rate.
         update: applies gradients to the weights.
-        alone: makes a `with` block in which this process computes without the others, unless they share the weights.
         average: exponential moving average of the weights, which is what users get; None if the job keeps none.
+        sharing: what the ranks of the run share.
     """
 
     model: BaseModel
@@ -42,7 +42,7 @@ class Learner:
     schedule: Callable[[int], float]
     update: WeightUpdate
     average: ExponentialMovingAverage | None = None
-    alone: Alone = nullcontext
+    sharing: Sharing = Sharing()
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
@@ -64,7 +64,7 @@ def build_learner(
     Raises:
         UserError: the optimizer does not accept one of its options, or the ranks cannot share the model as asked.
     """
-    alone = share(model, train, ranks)
+    sharing = share(model, train, ranks)
     layout, trained = model.layout, [parameter for _, parameter in weights.named_parameters()]
     parameters = layout.own(trained)
     if layout.is_whole:
@@ -86,7 +86,7 @@ def build_learner(
     average = None
     if train.ema_config is not None and train.ema_config.use_ema:
         average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
-    return Learner(model, weights, optimizer, schedule_of(train), update, average, alone)
+    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing)
 
 
 def schedule_of(train: TrainConfig) -> Callable[[int], float]:

@@ -141,7 +141,7 @@ class Sampler:
             contextlib.ExitStack() as stack,
         ):
             adapters = self.learner.weights.adapters
-            stack.enter_context(self.learner.alone())
+            stack.enter_context(self.learner.sharing.alone())
             stack.enter_context(adapters.telling_passes_apart(transformer))
             pipeline = model.get_generation_pipeline()
             stack.enter_context(adapters.following(pipeline))
