@@ -136,6 +136,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     from toolkit.objectives.batch import Batch
     from toolkit.objectives.noise.levels import NoiseLevels
     from toolkit.objectives.velocity import VelocityObjective
+    from toolkit.optimizers.gradients import Gradients
     from toolkit.optimizers.weight_update import AllAtOnce
     from toolkit.parallel.ranks import OneProcess
     from toolkit.randomness import Draws
@@ -147,7 +148,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     parameter = model.transformer.proj_out.weight.requires_grad_(True)
     draws, ranks = Draws(0), OneProcess()
     optimizer = torch.optim.SGD([parameter])
-    update = AllAtOnce(optimizer, [parameter], max_norm=0, ranks=ranks)
+    update = AllAtOnce(optimizer, [parameter], max_norm=0, gradients=Gradients([parameter], ranks))
     weights = TransformerWeights(model, save_format="safetensors")
     learner = Learner(model, weights, optimizer, lambda step: 1e-30, update)
 

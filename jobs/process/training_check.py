@@ -18,13 +18,14 @@ from toolkit.data.image_files import ImageError
 from toolkit.data.needs import dataset_needs
 from toolkit.data.scan_result import Scan, describe_scan
 from toolkit.encode.vision import view_inputs
-from toolkit.errors import Mistakes, UserError
+from toolkit.errors import JobError, Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
 from toolkit.train.batches_per_step import step_batches
 from toolkit.train.finished import describe_end
 from toolkit.train.resume import ResumePlan, bundle_to_resume, describe_resume, differences_in, plan_resume
+from toolkit.train.sharing_check import describe_sharing, sharing_problems
 from toolkit.train.tasks.sample_needs import sample_items, sample_needs
 
 
@@ -59,7 +60,7 @@ def _share_batches(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChec
         shared = step_batches(
             bundle_to_resume(start.output_folder, start.resume),
             asked=train.gradient_accumulation,
-            ranks=start.ranks.world,
+            ranks=start.batch_ranks.world,
             can_accumulate=not train.fused_backward_pass,
             accepts=start.resume.accept_config_change,
         )
@@ -76,7 +77,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     train, needs = config.train, training_needs(start, card, scan)
     what = _what_is_trained(config)
     label = label_of(config.model.model_dump(mode="json"), card)
-    batches_per_step = train.gradient_accumulation * start.ranks.world
+    batches_per_step = train.gradient_accumulation * start.batch_ranks.world
     shares = shares_of(config.datasets)
     datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step, shares=shares)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
@@ -84,18 +85,22 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     notices = (*checked.notices, *scan.notices)
     found = replace(checked, needs=needs, lines=(title,), notices=notices)
+    if problems := list(sharing_problems(train, card, needs, start.ranks.world)):
+        mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    return found.adding(*datasets, *_shared(start), *notices, *_resources(start, needs), *_unknown(checked))
+    shared = (*_shared(start), *describe_sharing(train, start.ranks.world))
+    return found.adding(*datasets, *shared, *notices, *_resources(start, needs), *_unknown(checked))
 
 
 def _shared(start: Start) -> Iterator[str]:
     """How a step is shared among the ranks, if there are several."""
-    train, world = start.training.train, start.ranks.world
+    train, world = start.training.train, start.batch_ranks.world
     if world > 1:
         batches = f" x {train.gradient_accumulation} batches" if train.gradient_accumulation > 1 else ""
         images = train.batch_size * train.gradient_accumulation * world
-        yield f"{world} ranks{batches} x {train.batch_size} images: {images} images a step"
+        who = "ranks" if world == start.ranks.world else "groups of ranks"
+        yield f"{world} {who}{batches} x {train.batch_size} images: {images} images a step"
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:

@@ -153,6 +153,21 @@ class TrainConfig(ObjectiveConfig):
         description="Full fine-tune: update each weight as soon as its gradient is computed, so that only one gradient "
         "is in memory at a time. Needs `max_grad_norm: 0`.",
     )
+    sharding: Annotated[
+        Harmless[Literal["none", "full"]], Spellings({}), Shown(label="Sharding over cards", level="expert")
+    ] = Field(
+        "none",
+        description="With several processes (torchrun), full spreads the transformer's weights, gradients and "
+        "optimizer over them (FSDP2): each holds 1/n of the memory. The training stays the same.",
+    )
+    context_parallel: Annotated[
+        Harmless[int], Shown(label="Processes per sequence", level="expert", needs="context_parallel")
+    ] = Field(
+        1,
+        ge=1,
+        description="Number of processes (torchrun) that share each sequence, for long ones: each holds 1/n of the "
+        "activations. They train on the same batch.",
+    )
     lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES), Shown(label="Learning rate schedule")] = Field(
         "constant", description="Learning rate schedule after warm-up: cosine and linear fall to `min_lr`."
     )

@@ -153,6 +153,29 @@ class TrainingProcessConfig(ProcessConfig):
             raise ValueError(f"`adapter` has {kinds.count(twice)} times `{twice}`, and each has one file: keep one")
         return self
 
+    def _ranks_can_share(self) -> None:
+        train = self.train
+        shared = [
+            name
+            for name, is_shared in (
+                ("sharding: full", train.sharding == "full"),
+                (f"context_parallel: {train.context_parallel}", train.context_parallel > 1),
+            )
+            if is_shared
+        ]
+        if shared and self.adapter:
+            raise ValueError(f"`train.{shared[0]}` does not work with `adapter`: remove one of the two")
+        if shared and OBJECTIVES[train.objective].has_derivative:
+            raise ValueError(
+                f"`train.{shared[0]}` works backward only, and `objective: {train.objective}` also needs derivatives "
+                "computed forward: remove one of the two"
+            )
+        if train.context_parallel > 1 and self.network is not None and self.network.dropout:
+            raise ValueError(
+                f"`train.context_parallel: {train.context_parallel}` splits what `network.dropout` is drawn for, so "
+                "each part would be dropped alike: remove one of the two"
+            )
+
     @model_validator(mode="after")
     def _datasets_go_together(self) -> TrainingProcessConfig:
         if (mistake := share_mistake(self.datasets)) is not None:
@@ -164,6 +187,12 @@ class TrainingProcessConfig(ProcessConfig):
     @model_validator(mode="after")
     def _memory_settings_fit_the_training(self) -> TrainingProcessConfig:
         model, train = self.model, self.train
+        if train.sharding == "full" and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
+            raise ValueError(
+                "`train.sharding: full` and `model.layer_offloading` both move the transformer's blocks: set "
+                "`layer_offloading_transformer_percent: 0` to stream the text encoder only, or remove one of the two"
+            )
+        self._ranks_can_share()
         if train.full_finetune and model.quantize:
             raise ValueError("`model.quantize` works on frozen weights only, and a full fine-tune has none: remove it")
         if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
