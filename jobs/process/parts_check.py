@@ -35,6 +35,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
             reg_weight=config.train.reg_weight,
             rules=reference_rules(config, card),
             uses_captions=config.uses_captions,
+            with_short_captions=config.train.short_and_long_captions,
         )
         scan = with_controls(scan, config.datasets, config.control_adapter)
         scan = with_counterparts(with_masks(scan, config.datasets), config.datasets)

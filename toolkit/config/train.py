@@ -102,6 +102,13 @@ def _large_lr(context: KeyContext) -> str | None:
     )
 
 
+_CAPTIONS = "with captions, which `unload_text_encoder: true` alone turns off"
+
+
+def _uses_captions(context: KeyContext) -> bool:
+    return bool(context.process.uses_captions)
+
+
 def _without_captions(context: KeyContext) -> str | None:
     process = context.process
     if process.uses_captions:
@@ -227,6 +234,9 @@ class TrainConfig(ObjectiveConfig):
     )
     cache_text_embeddings: Annotated[Harmless[bool], Shown(label="Cache captions on disk")] = Field(
         False, description="Keep the encoded captions of every dataset on disk."
+    )
+    short_and_long_captions: Annotated[bool, OnlyWith(_CAPTIONS, _uses_captions), Shown(level="expert")] = Field(
+        False, description="Train half of the time with `caption_short` of each image, half with its `caption`."
     )
     unload_text_encoder: Annotated[bool, Notice(_without_captions), Shown(label="Train on the trigger word alone")] = (
         Field(

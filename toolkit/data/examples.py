@@ -93,7 +93,7 @@ class Example:
     Attributes:
         path: path of the image file.
         content_hash: sha256 of the file's bytes, hex; does not depend on the file name.
-        caption: the caption with the trigger word filled in and line breaks as written.
+        caption: the caption with the trigger word filled in and line breaks as written; the first if there are several.
         dropped_caption: replaces the caption when it is dropped: the trigger word, or nothing for regularisation
             images, which must not learn the trigger word.
         caption_dropout_rate: probability of dropping the caption, 0 to 1.
@@ -106,6 +106,7 @@ class Example:
         references: the reference images, in order.
         reference_dropout_rate: probability of training a batch of these examples without references, 0 to 1.
         view: the image that adapters see through a vision encoder; None if there is none.
+        variants: all texts of which one is drawn at each use, each as often as its share; empty: `caption` alone.
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
         is_prior: whether its target is the base model's prediction.
         mask_file: which places of the image count in the loss; None if all count alike.
@@ -128,6 +129,7 @@ class Example:
     reference_dropout_rate: float = 0.0
     view: ViewImage | None = None
     controls: tuple[Reference | None, ...] = ()
+    variants: tuple[str, ...] = ()
     is_prior: bool = False
     mask_file: MaskFile | None = None
     counterpart: Reference | None = None
@@ -149,8 +151,12 @@ class Example:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Every text that the example may be trained with: its caption, then the one that replaces a dropped one."""
-        return tuple(dict.fromkeys((self.caption, self.dropped_caption)))
+        """Every text that the example may be trained with: its captions, then the one that replaces a dropped one."""
+        return tuple(dict.fromkeys((*(self.variants or (self.caption,)), self.dropped_caption)))
+
+    def caption_by(self, random: Random) -> str:
+        """The caption drawn from `random`, or the only one."""
+        return self.variants[int(random.random() * len(self.variants))] if self.variants else self.caption
 
     def cropped_by(self, random: Random) -> Example:
         """The example with its crop drawn from `random`, or the example itself if its dataset wants no random crops."""

@@ -43,8 +43,7 @@ def _texts(config: TrainingProcessConfig, examples: Sequence[Example], output_fo
         dataset = config.datasets[example.dataset_index]
         on_disk = dataset.cache_text_embeddings or config.train.cache_text_embeddings
         folder = cache_folder(dataset, TEXT_CACHE, output_folder) if on_disk else None
-        has_caption = config.uses_captions
-        for text in (example.caption, example.dropped_caption) if has_caption else (example.dropped_caption,):
+        for text in example.texts if config.uses_captions else (example.dropped_caption,):
             found[text] = found.get(text) or folder
     return found
 

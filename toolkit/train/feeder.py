@@ -132,6 +132,11 @@ class Feeder:
         accumulation, world, rank = self.settings.accumulation, self.ranks.world, self.ranks.rank
         return [self.batch((step * accumulation + part) * world + rank) for part in range(accumulation)]
 
+    def num_samples(self, step: int) -> int:
+        """The number of samples in the batches of all ranks for a step; the last batch of a bucket may be short."""
+        per_step = self.settings.accumulation * self.ranks.world
+        return sum(len(self.plan.batch(index)) for index in range(step * per_step, (step + 1) * per_step))
+
     def batch(self, index: int) -> Batch:
         """Build batch number `index` of the job."""
         members = self.plan.batch(index)
@@ -247,4 +252,6 @@ class Feeder:
         if not self.settings.use_captions:
             return example.dropped_caption
         drawn = self.draws.python("caption dropout", index, member).random()
-        return example.dropped_caption if drawn < example.caption_dropout_rate else example.caption
+        if drawn < example.caption_dropout_rate:
+            return example.dropped_caption
+        return example.caption_by(self.draws.python("caption", index, member))

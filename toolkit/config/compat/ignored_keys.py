@@ -139,7 +139,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
     _warn(LoggingConfig, "used only with `use_wandb`", "run_name", project_name="ai-toolkit"),
     _warn(LoggingConfig, DEAD, verbose=(True, False)),
-    _warn(DatasetConfig, DEAD, bucket_tolerance=64, replacements=[], extra_values=[]),
+    _warn(DatasetConfig, DEAD, bucket_tolerance=64, extra_values=[]),
     _warn(DatasetConfig, "the trainer decides how images are loaded", num_workers=2, prefetch_factor=2),
     _warn(
         DatasetConfig, "the trainer decides how images are loaded", "cache_latents_num_workers fast_image_size debug"
@@ -152,9 +152,7 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
     _refuse(DatasetConfig, NOT_YET, "square_crop random_scale batch_size", scale=1),
     _refuse(DatasetConfig, "only folders of images are supported", type="image"),
-    _refuse(DatasetConfig, NOT_YET, "token_dropout_rate keep_tokens shuffle_tokens random_triggers use_short_captions"),
     _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi", network_weight=1),
-    _warn(DatasetConfig, "used only with `random_triggers`", random_triggers_max=1),
     _warn(DatasetConfig, "used only with augmentations", shuffle_augmentations=False, replay_transforms=True),
     _refuse(
         DatasetConfig,
@@ -203,9 +201,7 @@ IGNORED: tuple[Ignored, ...] = (
         paramiter_swapping_factor=0.1,
     ),
     _warn(TrainConfig, SWITCHED, "max_loss_debug"),
-    _refuse(
-        TrainConfig, NOT_YET, "prompt_saturation_chance negative_prompt short_and_long_captions do_paramiter_swapping"
-    ),
+    _refuse(TrainConfig, NOT_YET, "prompt_saturation_chance negative_prompt do_paramiter_swapping"),
     _warn(TrainConfig, "used only with `negative_prompt`", max_negative_prompts=1),
     _refuse(TrainConfig, ELSEWHERE, "train_turbo free_u weight_jitter short_and_long_captions_encoder_split"),
     _refuse(TrainConfig, ELSEWHERE, "standardize_images standardize_latents adaptive_scaling_factor"),
