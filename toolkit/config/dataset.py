@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from toolkit.config.datasets.use import DatasetUse
 from toolkit.config.paths import ExistingFolder
@@ -43,6 +43,14 @@ _WITH_VIEWS = OnlyWith(
 )
 _WITH_REFERENCES = OnlyWith(
     "with `control_path`", lambda context: bool(context.section.control_folders or context.section.inpaint_path)
+)
+
+
+_MASKED = OnlyWith(
+    "with `mask_path` or `alpha_mask`",
+    # ai-toolkit's form writes 0.1 whether or not there is a mask
+    lambda context: context.section.has_masks or context.value == 0.1,
+    is_switched=True,
 )
 
 
@@ -100,6 +108,33 @@ class DatasetConfig(DatasetUse):
         description="Regularisation images: every second step trains on them, or `share_of_steps`; their loss is "
         "scaled by `reg_weight`.",
     )
+    prior_reg: Annotated[bool, Shown(label="As the base model predicts")] = Field(
+        False,
+        description="Train these images towards the base model's own predictions, so that they stay as they are. Needs "
+        "a network; one more pass per step.",
+    )
+    diff_output_preservation: bool | None = Field(
+        None, description="`train.diff_output_preservation` for this dataset. Unset: as there."
+    )
+    diff_output_preservation_class: Annotated[
+        str | None,
+        OnlyWith(
+            "with `diff_output_preservation: true`, here or in `train`",
+            lambda context: context.process.preserves_class(context.section),
+        ),
+    ] = Field(None, description="`train.diff_output_preservation_class` for this dataset. Unset: that one.")
+    mask_path: Annotated[Folder, Shown(label="Mask folder", widget="folder")] = Field(
+        None,
+        description="Folder of masks with the same file names as the images: only what is white counts in the loss. "
+        "The folder of the images itself: masks are beside them, `x.mask.png` or `x-masklabel.png`.",
+    )
+    alpha_mask: Annotated[bool, Shown(label="Transparency is the mask")] = Field(
+        False, description="Only what is opaque in an image counts in the loss."
+    )
+    invert_mask: Annotated[bool, _MASKED] = Field(False, description="What is black, or transparent, counts instead.")
+    mask_min_value: Annotated[float, _MASKED, Shown(label="Weight outside of masks", level="expert")] = Field(
+        0.0, ge=0, lt=1, description="How much the rest of the image counts."
+    )
     loss_multiplier: Annotated[float, Shown(label="Loss weight")] = Field(
         1.0, ge=0, description="Weight of this dataset in the loss."
     )
@@ -155,11 +190,27 @@ class DatasetConfig(DatasetUse):
     )
 
     @property
+    def has_masks(self) -> bool:
+        """Whether masks say what of the images counts."""
+        return self.alpha_mask or self.mask_path is not None
+
+    @property
+    def has_sidecar_masks(self) -> bool:
+        """Whether the masks are beside the images."""
+        return self.mask_path is not None and self.mask_path.resolve() == self.folder_path.resolve()
+
+    @property
     def sees_itself(self) -> bool:
         """Whether adapters see the training images themselves."""
         folder = self.clip_image_path
         is_same = folder is not None and folder.resolve() == self.folder_path.resolve()
         return self.clip_image_from_same_folder or is_same
+
+    @model_validator(mode="after")
+    def _has_one_mask(self) -> DatasetConfig:
+        if self.alpha_mask and self.mask_path is not None:
+            raise ValueError("`mask_path` and `alpha_mask` are two masks for each image: keep one of them")
+        return self
 
     @property
     def control_folders(self) -> tuple[Path, ...]:

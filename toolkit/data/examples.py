@@ -67,6 +67,41 @@ class Colors:
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """The mask of an image: how much each place counts in the loss.
+
+    Attributes:
+        path: the file of the mask; the image itself if its transparency is the mask.
+        content_hash: sha256 of the file's bytes, hex.
+        is_alpha: whether the mask is how opaque the picture is, not how bright.
+        is_inverted: whether dark or transparent places count.
+        floor: how much the others count, 0 to 1.
+    """
+
+    path: Path
+    content_hash: str
+    is_alpha: bool = False
+    is_inverted: bool = False
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class LossMask:
+    """A mask as one example needs it.
+
+    Attributes:
+        file: the mask.
+        fit: how the example's image is resized and cropped, and so its mask.
+        flip_x, flip_y: whether both are mirrored.
+    """
+
+    file: MaskFile
+    fit: Fit
+    flip_x: bool
+    flip_y: bool
+
+
+@dataclass(frozen=True)
 class Example:
     """Everything that training needs to know about one image at one size. Repeats and flips are separate examples.
 
@@ -93,6 +128,8 @@ class Example:
         batch_size: number of examples in its batches; None: that of the job.
         network_weight: strength of the network while it is trained.
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
+        is_prior: whether its target is the base model's prediction.
+        mask_file: which places of the image count in the loss; None if all count alike.
     """
 
     path: Path
@@ -117,6 +154,8 @@ class Example:
     colors: Colors = Colors()
     batch_size: int | None = None
     network_weight: float = 1.0
+    is_prior: bool = False
+    mask_file: MaskFile | None = None
 
     @property
     def layout(self) -> Layout:
@@ -127,6 +166,11 @@ class Example:
     def bucket(self) -> Size:
         """(width, height) of the training image."""
         return self.fit.bucket
+
+    @property
+    def mask(self) -> LossMask | None:
+        """The mask with the crop and flip of the image."""
+        return None if self.mask_file is None else LossMask(self.mask_file, self.fit, self.flip_x, self.flip_y)
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from toolkit.data.controls import with_controls
 from toolkit.data.examples import Colors, Example
 from toolkit.data.fits import fit_images, report_small_images
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
+from toolkit.data.masks.matching import with_masks, without_sidecars
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
 from toolkit.data.sources.find import list_images
@@ -32,7 +33,7 @@ from toolkit.data.view_images import Views, match_views, separate_folders, usabl
 
 
 def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
-    """The scanned datasets of a job, with their control pictures."""
+    """The scanned datasets of a job, with their control pictures and masks."""
     scan = scan_datasets(
         config.datasets,
         divisor_px=card.divisor_px,
@@ -42,7 +43,7 @@ def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
         uses_captions=config.uses_captions,
         with_short_captions=config.train.short_and_long_captions,
     )
-    return with_controls(scan, config.datasets, config.control_adapter)
+    return with_masks(with_controls(scan, config.datasets, config.control_adapter), config.datasets)
 
 
 def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
@@ -77,6 +78,8 @@ def scan_datasets(
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
     listings = [_listed(dataset) for dataset in datasets]
+    for dataset, listing in zip(datasets, listings, strict=True):
+        without_sidecars(dataset, listing, findings)
     matched = [
         match_references(dataset, listing.images, findings, num_controls=rules.num_controls)
         for dataset, listing in zip(datasets, listings, strict=True)
@@ -233,6 +236,7 @@ def _examples(
             ),
             reference_dropout_rate=dataset.control_dropout_rate,
             view=view_of(views.get(picture.path), dataset.background_color, flip_x=flip_x, flip_y=flip_y),
+            is_prior=dataset.prior_reg,
         )
         for flip_x, flip_y in _flips(dataset)
         for picture in pictures

@@ -82,6 +82,7 @@ class Scan:
                 *(picture.content_hash for picture in others),
             ]
             content += [] if example.view is None else [example.view.content_hash]
+            content += [] if example.mask_file is None else [example.mask_file.content_hash]
             found[_name(example, folders)] = sha256_json(content)[:16]
         return found
 
