@@ -13,6 +13,7 @@ from torch import Tensor
 
 from toolkit.data.examples import Example, LossMask, Reference, ViewImage
 from toolkit.data.images import Color
+from toolkit.encode.verified import Verified
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
 
@@ -92,14 +93,21 @@ class TensorCache:
     def __init__(self, folder: Path, *, on_damage: Callable[[str], None] | None = None) -> None:
         self.folder = folder
         self.on_damage = on_damage
+        self._verified = Verified(folder)
 
     def path(self, key: str) -> Path:
         """The file of an entry."""
         return self.folder / f"{key}.safetensors"
 
     def has(self, key: str) -> bool:
-        """Whether the entry exists and is intact. Reads all of it, so that a later `get` does not fail."""
-        return self.get(key) is not None
+        """Whether the entry exists and is intact. Reads all of it unless it has not changed since it was read."""
+        path = self.path(key)
+        if self._verified.has(path):
+            return True
+        if self.get(key) is None:
+            return False
+        self._verified.add(path)
+        return True
 
     def get(self, key: str) -> dict[str, Tensor] | None:
         """The tensors of an entry, on the CPU; None if it does not exist, or was damaged and has been removed.
@@ -141,6 +149,7 @@ class TensorCache:
                 f"{self.folder}: the cache cannot be written ({error.strerror or error}). Free disk space, fix the "
                 "permissions, or turn off caching to disk."
             ) from error
+        self._verified.add(self.path(key))
 
     def _remove(self, path: Path, reason: str) -> None:
         path.unlink(missing_ok=True)
