@@ -28,7 +28,7 @@ class Encodings:
     def __init__(self, notify: Callable[[str], None], *, overflow: Path) -> None:
         self._notify = notify
         self._caches: dict[Path, TensorCache] = {}
-        self._overflow = TensorCache(overflow, on_damage=notify)
+        self._overflow = TensorCache(overflow, on_damage=notify, is_lasting=False)
         self._num_bytes = 0
         self._in_memory: dict[str, Tensor | Folded] = {}
         self._on_disk: dict[str, TensorCache] = {}
