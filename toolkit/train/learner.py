@@ -42,7 +42,7 @@ class Learner:
     schedule: Callable[[int], float]
     update: WeightUpdate
     average: ExponentialMovingAverage | None = None
-    sharing: Sharing = Sharing()
+    sharing: Sharing = Sharing()  # noqa: RUF009 - frozen
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
