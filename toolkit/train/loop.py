@@ -76,6 +76,7 @@ class Loop:
     def _do(self, work: Callable[[], bool | None]) -> bool:
         """Do a task's work on the first rank while the others wait; it does not count as step time."""
         self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
+        self.stepper.require_equal_ranks()
         answer = bool(done_by_first(self.ranks, work))
         self.recorder.resume_clock()
         return answer
