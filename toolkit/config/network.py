@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from toolkit.choice import ChoiceOf
 from toolkit.config.paths import ExistingFile
 from toolkit.networks.choices import NETWORKS
+from toolkit.networks.settings import LayerSettings
 from toolkit.section import SameAs, Section, Shown
 
 
@@ -67,6 +68,10 @@ class NetworkConfig(Section):
     def alpha(self) -> float:
         """`linear_alpha` by its usual name."""
         return self.linear_alpha
+
+    def settings(self) -> LayerSettings:
+        """The settings of the network on each layer."""
+        return LayerSettings(self.linear, self.scale, self.dropout)
 
     @property
     def scale(self) -> float:

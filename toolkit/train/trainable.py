@@ -14,9 +14,8 @@ from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.errors import UserError
 from toolkit.files import whole_folder
 from toolkit.lora.files import write_lora_file
-from toolkit.lora.verify import verify
 from toolkit.models.base_model import BaseModel
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.weights.tensor_files import write_tensors
 
 
@@ -68,32 +67,31 @@ class NetworkWeights:
 
     adapters = AdapterSet()
 
-    def __init__(self, network: LoRASpecialNetwork, *, file_format: str = "bfl") -> None:
+    def __init__(self, network: Network, *, file_format: str = "bfl") -> None:
         self.network = network
         self.file_format = file_format
 
     @property
     def has_dropout(self) -> bool:
         """See TrainableWeights."""
-        return self.network.config.dropout > 0
+        return self.network.draws_numbers
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See TrainableWeights."""
         return list(self.network.named_parameters())
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        """Write the LoRA to a temporary file, and verify it before it replaces the old file.
+        """Write the network to a temporary file, and verify it before it replaces the old file.
 
         Raises:
             UserError: the written file differs from what is being trained, or the format cannot represent it.
         """
         path = base.with_name(f"{base.name}.safetensors")
-        tensors, locate = self.network.state_dict(dtype, self.file_format), self.network.model.locate_layer
         write_lora_file(
             path,
-            tensors,
+            self.network.state_dict(dtype, self.file_format),
             metadata,
-            check=lambda written: verify(written, self.network.updates(), locate, dtype=dtype),
+            check=lambda written: self.network.verify(written, dtype=dtype, file_format=self.file_format),
         )
         return (path,)
 
