@@ -53,7 +53,31 @@ def apply_lora(
                 scale = float(lora[f"{name}.alpha"]) / a.shape[0] if f"{name}.alpha" in lora else 1.0
                 unused -= {f"{name}{down}", f"{name}{up}", f"{name}.alpha"}
                 result[key] = _add(result[key], scale * (b @ a), part)
+        for roles, delta_of in _OTHERS.items():
+            given = {role: lora[f"{name}.{role}"].float() for role in (*roles, "alpha") if f"{name}.{role}" in lora}
+            if given.keys() - {"alpha"}:
+                whole = result[key]
+                rows = whole if part is None else whole.chunk(3)[part]
+                result[key] = _add(whole, delta_of(rows.float(), given), part)
+                unused -= {f"{name}.{role}" for role in given}
     return result, sorted(unused)
+
+
+def _lokr(weight: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Alpha counts, over the rank, only if a matrix is itself a product."""
+    scale, factors = 1.0, []
+    for name in ("lokr_w1", "lokr_w2"):
+        if name in given:
+            factors.append(given[name])
+        else:
+            factors.append(given[f"{name}_a"] @ given[f"{name}_b"])
+            scale = float(given["alpha"]) / given[f"{name}_b"].shape[0] if "alpha" in given else 1.0
+    return scale * torch.kron(*factors).reshape(weight.shape)
+
+
+_OTHERS = {
+    ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"): _lokr,
+}
 
 
 def _add(weight: Tensor, delta: Tensor, part: int | None) -> Tensor:

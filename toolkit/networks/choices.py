@@ -6,11 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toolkit.choice import Choice
-from toolkit.networks.settings import LayerSettings, Shape
+from toolkit.networks.settings import LayerSettings, Shape, lokr_rank, lokr_split
 
 
 def _lora(shape: Shape, settings: LayerSettings) -> int:
     return settings.rank * (shape.inputs + shape.outputs)
+
+
+def _lokr(shape: Shape, settings: LayerSettings) -> int:
+    (o1, o2), (i1, i2) = (lokr_split(size, settings.factor) for size in (shape.outputs, shape.inputs))
+    rank = lokr_rank(shape, settings)
+    return o1 * i1 + (o2 * i2 if rank is None else rank * (o2 + i2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,5 +42,11 @@ NETWORKS: dict[str, NetworkChoice] = {
         summary="A product of two low-rank matrices, added to each layer's weight.",
         count=_lora,
         is_proportional=True,
+    ),
+    "lokr": NetworkChoice(
+        "toolkit.networks.kinds.lokr:LokrPart",
+        label="LoKr",
+        summary="A Kronecker product of two small matrices, added to each layer's weight: full rank from few weights.",
+        count=_lokr,
     ),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from toolkit.config import NetworkConfig
 from toolkit.lora.update import SizedTarget, Update
 from toolkit.memory.recompute import Held
 from toolkit.models.base_model import BaseModel, StateDict
-from toolkit.networks.choices import NETWORKS
-from toolkit.networks.files import NetworkFile, is_swapped
+from toolkit.networks.build import build_part
+from toolkit.networks.files import NetworkFile, format_of, is_swapped
 from toolkit.networks.part import Part, Site
-from toolkit.networks.settings import Shape
 from toolkit.networks.targets import choose_targets
 from toolkit.randomness import Draws
 
@@ -55,7 +53,7 @@ class Network:
         self.targets = [SizedTarget.of(target, transformer) for target in chosen]
         for target in self.targets:
             layers = tuple(transformer.get_submodule(module) for module in target.modules)
-            part = self._build(target)
+            part = build_part(target, self.config, self.draws)
             part.attach(layers)
             self.parts[target.name] = part.to(self.model.device)
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
@@ -87,7 +85,7 @@ class Network:
         Raises:
             UserError: the format cannot represent one of the layers.
         """
-        return self._file().tensors(dtype, file_format)
+        return self._file().tensors(dtype, format_of(self.config, file_format))
 
     def updates(self) -> dict[str, Update]:
         """Layer name in the loaded model -> its current update, of the layers that have a LoRA."""
@@ -101,13 +99,13 @@ class Network:
         """
         self._file().load(file_state, source=source, metadata=metadata or {})
 
-    def verify(self, path: Path, *, dtype: torch.dtype, file_format: str) -> None:
+    def verify(self, path: Path, *, dtype: torch.dtype) -> None:
         """Compare a file with the weights in memory, from which it was written.
 
         Raises:
             UserError: they differ by more than the rounding to `dtype`.
         """
-        self._file().verify(path, dtype=dtype, file_format=file_format)
+        self._file().verify(path, dtype=dtype)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
         """For the length of a `with` block, the network counts `factor` times; so it does in its backward pass."""
@@ -115,19 +113,6 @@ class Network:
 
     def _file(self) -> NetworkFile:
         return NetworkFile(self.model, self.targets, self.parts)
-
-    def _build(self, target: SizedTarget) -> Part:
-        kind = self.config.type
-        part: Part = NETWORKS[kind].load()(
-            Shape(target.inputs, target.outputs, len(target.modules)),
-            self.config.settings(),
-            partial(self._start, kind, target.name),
-        )
-        return part
-
-    def _start(self, kind: str, name: str, shape: tuple[int, ...], role: str) -> Tensor:
-        counters = (name,) if kind == "lora" else (name, role)  # as LoRA's starts were drawn before there were kinds
-        return self.draws.uniform(shape, kind, *counters)
 
     def _sites(self, target: SizedTarget, layers: tuple[nn.Module, ...]) -> list[Site]:
         if is_swapped(self.model, target):

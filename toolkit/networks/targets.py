@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from toolkit.config import NetworkConfig
@@ -56,13 +56,15 @@ def start_targets(model: BaseModel, config: NetworkConfig) -> set[str]:
     return set() if path is None else targets_named(index_tensors([path]).entries, model.locate_layer)
 
 
-def sides_of(targets: Sequence[SizedTarget], block_lists: Sequence[str]) -> tuple[int, ...]:
-    """Inputs plus outputs of the layers, summed over each list of blocks, then over the layers outside blocks."""
-    sides = dict.fromkeys([*block_lists, ""], 0)
+def by_run(
+    targets: Sequence[SizedTarget], block_lists: Sequence[str], count: Callable[[SizedTarget], int]
+) -> tuple[int, ...]:
+    """A number for each target, summed over each list of blocks, then over the layers outside blocks."""
+    sums = dict.fromkeys([*block_lists, ""], 0)
     for target in targets:
         blocks = next((name for name in block_lists if target.name.startswith(f"{name}.")), "")
-        sides[blocks] += target.inputs + target.outputs
-    return tuple(sides.values())
+        sums[blocks] += count(target)
+    return tuple(sums.values())
 
 
 def filtered(

@@ -76,6 +76,7 @@ def check_memory(
     assistant_parameters: int | None = 0,
     adapter_parameters: int = 0,
     lora_sides: tuple[int, ...] | None = None,
+    fixed_weights: tuple[int, ...] | None = None,
 ) -> MemoryCheck:
     """Plan the memory of a job; with `model.memory: auto`, also choose how its model is stored.
 
@@ -88,6 +89,7 @@ def check_memory(
         assistant_parameters: number of weights of the assistant LoRA; None if it is not on disk: it is not counted.
         adapter_parameters: number of weights of the adapters that are trained.
         lora_sides: see `PlanInputs.lora_sides`.
+        fixed_weights: see `PlanInputs.fixed_weights`; None if unknown.
 
     Returns:
         The plan; if it does not fit, also the cheapest changes that make it fit.
@@ -100,14 +102,15 @@ def check_memory(
         kind, machine = "cuda", named_card(vram_gb)
     else:
         machine = Machine("the job's card is not in this machine") if device is None else this_machine(device)
-    counts = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
-    inputs = inputs_of(process, size, work, kind, **counts, lora_sides=lora_sides)
+    counts: Any = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
+    counts |= {"lora_sides": lora_sides, "fixed_weights": fixed_weights}
+    inputs = inputs_of(process, size, work, kind, **counts)
     settings: dict[str, Any] = {}
     chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
-        inputs = inputs_of(chosen, size, work, kind, **counts, lora_sides=lora_sides)
+        inputs = inputs_of(chosen, size, work, kind, **counts)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
     if not machine.fits(plan):
         ways = find_ways(plan, machine)

@@ -91,7 +91,7 @@ class NetworkWeights:
             path,
             self.network.state_dict(dtype, self.file_format),
             metadata,
-            check=lambda written: self.network.verify(written, dtype=dtype, file_format=self.file_format),
+            check=lambda written: self.network.verify(written, dtype=dtype),
         )
         return (path,)
 
@@ -106,7 +106,7 @@ class NetworkWeights:
     def describe(self) -> str:
         """See TrainableWeights."""
         count, layers = self.network.num_parameters(), len(self.network.targets)
-        return f"LoRA of rank {self.network.config.linear} on {layers} layers: {count / 1e6:.2f} M weights"
+        return f"{self.network.config.describe()} on {layers} layers: {count / 1e6:.2f} M weights"
 
 
 class TransformerWeights:

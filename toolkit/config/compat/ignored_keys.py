@@ -129,7 +129,6 @@ IGNORED: tuple[Ignored, ...] = (
         ilora_up=(True, False),
     ),
     _warn(NetworkConfig, "FLUX models have no convolutions", "conv conv_alpha"),
-    _warn(NetworkConfig, "used only for LoKr", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
     _warn(NetworkConfig, ELSEWHERE, split_multistage_loras=(True, False)),
     _warn(NetworkConfig, DEAD, "layer_offloading"),
     _refuse(NetworkConfig, NOT_YET, "all_layers lorm"),

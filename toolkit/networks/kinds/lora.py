@@ -28,6 +28,10 @@ class LoraPart(Part):
         change = functional.linear(inner, self.lora_B[site.index])
         return (output + change * (self.settings.scale * strength)).to(output.dtype)
 
+    def delta(self, weight: Tensor) -> Tensor:
+        """See Part."""
+        return self.update().delta()
+
     def update(self) -> Update:
         """The change, with the rows in the order of the loaded model's layers."""
         b = torch.cat([part.detach() for part in self.lora_B])
