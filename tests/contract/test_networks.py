@@ -36,7 +36,7 @@ def _network(model: BaseModel, kind: str, *, seed: int = 0) -> Network:
 
 
 @torch.no_grad()
-def _train(network: Network, *, seed: int = 1) -> None:
+def train_network(network: Network, *, seed: int = 1) -> None:
     """Move every weight, as far as training would."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in network.parameters():
@@ -67,7 +67,7 @@ def test_a_network_changes_nothing_at_first_and_then_what_its_deltas_say(
         base = _predict(plain, latents, embeds)
         network = _network(model, kind)
         torch.testing.assert_close(_predict(model, latents, embeds), base, rtol=1e-5, atol=1e-5)
-        _train(network)
+        train_network(network)
         found = _predict(model, latents, embeds)
         with network.multiplied(0):
             torch.testing.assert_close(_predict(model, latents, embeds), base, rtol=1e-5, atol=1e-5)
@@ -84,7 +84,7 @@ def test_the_weights_are_as_many_as_the_plan_counts_and_each_gets_a_gradient(
     model = make_model("transformer")
     network = _network(model, kind)
     assert network.num_parameters() == sum(num_weights(target, network.config) for target in network.targets)
-    _train(network)
+    train_network(network)
     model.transformer.train()
     _predict(model, latents, embeds).square().mean().backward()
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in network.parameters())
@@ -96,7 +96,7 @@ def test_a_file_is_verified_and_starts_an_equal_network(
 ) -> None:
     model, other = make_model("transformer"), make_model("transformer")
     network, fresh = _network(model, kind), _network(other, kind, seed=9)
-    _train(network)
+    train_network(network)
     path = tmp_path / "network.safetensors"
     tensors = network.state_dict(torch.float32, _own_format(model))
     write_lora_file(path, tensors, {}, check=lambda written: network.verify(written, dtype=torch.float32))

@@ -44,14 +44,20 @@ def named_tensors(
         UserError: the format has no layer, or no such layer, for the target.
     """
     found: dict[str, Tensor] = {}
-    for layer in file_layers(model, target, file_format):
+    layers = file_layers(model, target, file_format)
+    if len(layers) > 1 and file_format != LYCORIS:
+        raise UserError(
+            f"{target.name}: cannot be written as `{file_format}`, which has {len(layers)} layers for it: the library "
+            f"reads only LoRA there. Set save.lora_format: bfl, which it reads, too."
+        )
+    for layer in layers:
         whole = layer.rows == (0, target.outputs)
         try:
             roles = tensors if whole else part.part_of(tensors, layer.rows)
         except ValueError as error:
             raise UserError(
                 f"{target.name}: cannot be written as `{file_format}`, which has {layer.name} by itself: {error}. "
-                "Write the file as `bfl`, or leave the layer out (network.network_kwargs.ignore_if_contains)."
+                "Remove network.old_lokr_format."
             ) from error
         found |= {f"{layer.name}.{_spelled(role, file_format)}": tensor for role, tensor in roles.items()}
         if file_format in ("kohya", LYCORIS) and (rank := rank_of(roles)) is not None:

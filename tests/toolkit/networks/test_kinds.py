@@ -1,0 +1,125 @@
+"""toolkit.networks.kinds: what other programs make of the files, and whole runs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+from torch import Tensor
+
+from tests.comfy import apply_lora
+from tests.contract.test_networks import KINDS, train_network
+from tests.small_run import SmallRun
+from tests.tiny import TINY, tiny_model
+from toolkit.config import NetworkConfig
+from toolkit.errors import Interrupted, UserError
+from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
+from toolkit.networks.network import Network
+from toolkit.networks.settings import lokr_split
+from toolkit.randomness import Draws
+from toolkit.weights.tensor_files import read_tensors, write_tensors
+
+OTHERS = {kind: options for kind, options in KINDS.items() if options["type"] != "lora"}
+
+
+def _trained(options: dict[str, Any], model: BaseModel | None = None) -> Network:
+    network = Network(model or tiny_model("transformer"), NetworkConfig.model_validate(options), Draws(7))
+    network.apply()
+    train_network(network)
+    return network
+
+
+@torch.no_grad()
+def _wanted(network: Network) -> dict[str, Tensor]:
+    """The weights of the released model with the network added."""
+    base = tiny_model("transformer").model_state_to_save()
+    for target in network.targets:
+        key = f"{target.name}.weight"
+        base[key] = base[key] + network.parts[target.name].delta(base[key])
+    return base
+
+
+def predict(model: BaseModel) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    latents, embeds = torch.randn(1, 64, 2, 3, generator=generator), torch.randn(1, 48, 192, generator=generator)
+    with torch.no_grad():
+        return model.get_noise_prediction(latents, torch.tensor([400.0]), Condition(embeds))
+
+
+def _error(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
+    base = tiny_model("transformer").model_state_to_save()
+    change = sum(float((wanted[key] - base[key]).square().sum()) for key in base) ** 0.5
+    return sum(float((found[key] - wanted[key]).square().sum()) for key in base) ** 0.5 / change
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_comfyui_makes_the_trained_weights_of_a_file(kind: str) -> None:
+    network = _trained(OTHERS[kind])
+    found, unused = apply_lora(tiny_model("transformer").model_state_to_save(), network.state_dict(torch.float32))
+    assert unused == []
+    assert _error(found, _wanted(network)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(kind: str, tmp_path: Path) -> None:
+    train = {"ema_config": {"use_ema": True, "ema_decay": 0.9}, "gradient_accumulation": 2}
+    run = SmallRun(train=train, network={**OTHERS[kind], "dropout": 0.2})
+    run.run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run.run(tmp_path / "cut", stop_in=3)
+    run.run(tmp_path / "cut")
+    whole, cut = (read_tensors(tmp_path / name / "job.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "sides"),
+    [(9216, -1, (96, 96)), (3072, -1, (48, 64)), (27648, -1, (144, 192)), (3072, 8, (8, 384)), (192, 5, (4, 48))],
+)
+def test_lokr_is_split_as_lycoris_does(size: int, factor: int, sides: tuple[int, int]) -> None:
+    assert lokr_split(size, factor) == sides
+
+
+@pytest.mark.parametrize("kind", [kind for kind, options in OTHERS.items() if options["type"] == "lokr"])
+def test_diffusers_loads_a_lokr_and_predicts_the_same(kind: str, tmp_path: Path, caplog: Any) -> None:
+    network = _trained(OTHERS[kind])
+    write_tensors(tmp_path / "lora.safetensors", network.state_dict(torch.float32), {"format": "pt"})
+    transformer = Flux2Transformer2DModel.from_pretrained(TINY, subfolder="transformer", dtype=torch.float32)
+    pipeline = Flux2KleinPipeline(scheduler=None, vae=None, text_encoder=None, tokenizer=None, transformer=transformer)
+    logging.getLogger("diffusers").propagate = True
+    with caplog.at_level(logging.WARNING):
+        pipeline.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
+    assert caplog.records == []
+    model = tiny_model()
+    model.transformer = pipeline.transformer
+    base, wanted = predict(tiny_model("transformer")), predict(network.model)
+    assert (predict(model) - wanted).norm() < 1e-4 * (wanted - base).norm()
+
+
+def test_the_old_format_of_lokr_has_lycoris_names_which_comfyui_reads() -> None:
+    network = _trained({"type": "lokr", "old_lokr_format": True})
+    state = network.state_dict(torch.float32)
+    assert "lycoris_transformer_blocks_0_attn_to_q.lokr_w1" in state
+    found, unused = apply_lora(tiny_model("transformer").model_state_to_save(), state)
+    assert unused == []
+    assert _error(found, _wanted(network)) < 1e-5
+
+
+def test_a_lokr_on_q_k_and_v_is_refused_in_formats_that_have_them_apart() -> None:
+    network = _trained({"type": "lokr", "lokr_factor": 4})
+    with pytest.raises(UserError, match=r"qkv: cannot be written as `lycoris`.*blocks of 144 rows"):
+        _trained({"type": "lokr", "lokr_factor": 4, "old_lokr_format": True}).state_dict(torch.float32)
+    with pytest.raises(UserError, match=r"qkv: cannot be written as `diffusers`.*lora_format: bfl"):
+        network.state_dict(torch.float32, "diffusers")
+
+
+def test_a_file_of_another_factor_is_refused() -> None:
+    network, other = _trained({"type": "lokr"}), _trained({"type": "lokr", "lokr_factor": 4})
+    with pytest.raises(UserError, match=r"has lokr_w1 .*but the job trains lokr_w1 .*network\.type and its rank"):
+        network.load_state_dict(other.state_dict(torch.float32), source="file")
