@@ -75,7 +75,12 @@ def _lokr(weight: Tensor, given: dict[str, Tensor]) -> Tensor:
     return scale * torch.kron(*factors).reshape(weight.shape)
 
 
+def _diff(weight: Tensor, given: dict[str, Tensor]) -> Tensor:
+    return given["diff"]
+
+
 _OTHERS = {
+    ("diff",): _diff,
     ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"): _lokr,
 }
 

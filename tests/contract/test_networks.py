@@ -26,6 +26,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "lokr of factor 4": {"type": "lokr", "lokr_factor": 4},
     "lokr of rank 2": {"type": "lokr", "lokr_full_rank": False, "lokr_factor": 4, "linear": 2, "linear_alpha": 1},
 }
+KINDS["fullrank"] = {"type": "fullrank"}
+KINDS["lora with full changes"] = {"type": "lora", "linear": 2, "network_kwargs": {"full_if_contains": "proj"}}
+KINDS["mixed ranks and kinds"] = {
+    "type": "lora",
+    "linear": 4,
+    "rs_lora": True,
+    "patterns": [{"contains": "single", "linear": 2}, {"contains": ["mlp", "ff."], "type": "lokr"}],
+}
 TIMESTEP = torch.tensor([300.0, 800.0])
 
 

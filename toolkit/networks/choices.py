@@ -28,11 +28,13 @@ class NetworkChoice(Choice):
         is_proportional: whether that number is a multiple of the rank, so that a smaller rank saves memory in
             proportion.
         label: name of the kind in messages.
+        rank_is: what `network.linear` is to this kind; empty if nothing.
     """
 
     count: Callable[[Shape, LayerSettings], int]
     is_proportional: bool = False
     label: str
+    rank_is: str = "rank"
 
 
 NETWORKS: dict[str, NetworkChoice] = {
@@ -49,4 +51,26 @@ NETWORKS: dict[str, NetworkChoice] = {
         summary="A Kronecker product of two small matrices, added to each layer's weight: full rank from few weights.",
         count=_lokr,
     ),
+    "fullrank": NetworkChoice(
+        "toolkit.networks.kinds.fullrank:FullPart",
+        label="full change",
+        summary="The change of each layer's weight in full: as large as the layers themselves.",
+        count=lambda shape, _: shape.inputs * shape.outputs,
+        rank_is="",
+    ),
+}
+
+# Kinds that other programs have, in lower case, each with the reason why it is not here.
+REFUSED_NETWORKS: dict[str, str] = {
+    "locon": "it is for convolutions, which FLUX does not have; set `type: lora`",
+    "lycoris": "it stands for several kinds; name one: lokr, loha, dora or lora",
+    "lorm": "it does not train in ai-toolkit either; set `type: lora`",
+    "vera": "no program that draws pictures reads it; set `type: lokr`, which is as small",
+    "boft": "no program that draws pictures reads it; set `type: oft`",
+    "hra": "no program that draws pictures reads it, and it takes ten times the time; set `type: oft`",
+    "fourierft": "no program that draws pictures reads it; set `type: lokr`, which is as small",
+    "pissa": "it changes the frozen weights at the start, which may be quantized here; set `type: lora`",
+    "olora": "it changes the frozen weights at the start, which may be quantized here; set `type: lora`",
+    "tlora": "its rank depends on the noise level, but not in programs that draw pictures: the file would not be what was "
+    "trained; set `type: lora`",
 }

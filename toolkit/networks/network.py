@@ -74,6 +74,17 @@ class Network:
         """Number of trained weights."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def rates(self, lr: float) -> dict[str, float]:
+        """The weights that learn at another rate than the job's `lr`: factor of the rate by name."""
+        found = {}
+        for target, part in self.parts.items():
+            own = 1.0 if part.settings.lr is None else part.settings.lr / lr
+            for name, _ in part.named_parameters():
+                factor = own * (self.config.loraplus_lr_ratio if name.startswith("lora_B") else 1.0)
+                if factor != 1:
+                    found[f"{target}.{name}"] = factor
+        return found
+
     @property
     def draws_numbers(self) -> bool:
         """Whether a forward pass in training draws random numbers."""
@@ -128,7 +139,11 @@ class Network:
                 lambda _, inputs: (part.before(inputs[0], site, self._strength.value), *inputs[1:])
             )
 
+        dropped = part.settings.module_dropout
+
         def change(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
+                return output
             return part.after(inputs[0], output, site, self._strength.value, training=module.training)
 
         layer.register_forward_hook(change)

@@ -105,8 +105,10 @@ def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network:
     reachable = filtered(known, blocks, NetworkConfig(transformer_only=network.transformer_only))
     kwargs, lines = network.network_kwargs, []
     for key, patterns in (
-        ("only_if_contains", kwargs.only_if_contains),
-        ("ignore_if_contains", kwargs.ignore_if_contains),
+        (f"{_KWARGS}.only_if_contains", kwargs.only_if_contains),
+        (f"{_KWARGS}.ignore_if_contains", kwargs.ignore_if_contains),
+        (f"{_KWARGS}.full_if_contains", kwargs.full_if_contains),
+        *((f"network.patterns[{index}].contains", one.contains) for index, one in enumerate(network.patterns)),
     ):
         for pattern in patterns:
             if not any(matches(target, pattern) for target in known):
@@ -115,7 +117,7 @@ def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network:
                 why = "matches only layers outside the blocks, which `network.transformer_only: true` leaves out"
             else:
                 continue
-            lines.append(f"warning: {_KWARGS}.{key}: `{pattern}` {why}, so it has no effect")
+            lines.append(f"warning: {key}: `{pattern}` {why}, so it has no effect")
     return lines
 
 

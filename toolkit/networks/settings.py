@@ -22,6 +22,9 @@ class LayerSettings:
         rank: the job's `linear`, which each kind reads in its own way.
         scale: factor of the change, where the kind has one.
         dropout: share of the inner activations that is dropped in training.
+        rank_dropout: share of the ranks that is dropped for a whole sample.
+        module_dropout: probability that the layer is left unchanged for a whole pass.
+        lr: learning rate of the weights; None for the job's.
         factor: LoKr's `lokr_factor`.
         is_full_rank: LoKr's `lokr_full_rank`.
     """
@@ -29,13 +32,16 @@ class LayerSettings:
     rank: int
     scale: float = 1.0
     dropout: float = 0.0
+    rank_dropout: float = 0.0
+    module_dropout: float = 0.0
+    lr: float | None = None
     factor: int = -1
     is_full_rank: bool = True
 
     @property
     def draws_numbers(self) -> bool:
         """Whether a forward pass in training draws random numbers."""
-        return self.dropout > 0
+        return max(self.dropout, self.rank_dropout, self.module_dropout) > 0
 
 
 def largest_divisor(number: int, limit: int) -> int:

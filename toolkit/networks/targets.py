@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from toolkit.config import NetworkConfig
+from toolkit.config.network import is_named
 from toolkit.errors import UserError
 from toolkit.lora.keys import targets_named
 from toolkit.models.base_model import BaseModel, LoraTarget, SizedTarget
@@ -95,12 +96,7 @@ def filtered(
 
 def matches(target: LoraTarget, pattern: str) -> bool:
     """Whether a filter pattern is part of one of the layer's names."""
-    return any(pattern in name for name in names_of(target))
-
-
-def names_of(target: LoraTarget) -> list[str]:
-    """The names that filters are matched against: the released model's, then those of the layers that it fuses."""
-    return [f"transformer.{name}" for name in (target.name, *target.modules)]
+    return is_named(target, (pattern,))
 
 
 def why_none(known: Sequence[LoraTarget], block_lists: Sequence[str], config: NetworkConfig) -> str:

@@ -12,7 +12,7 @@ import torch
 from toolkit.config import TrainConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.optimizers.average import ExponentialMovingAverage
-from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.optimizers.optimizers import build_optimizer, by_rate
 from toolkit.optimizers.schedules import learning_rate
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
@@ -60,9 +60,11 @@ def build_learner(
     Raises:
         UserError: the optimizer does not accept one of its options.
     """
-    parameters = [parameter for _, parameter in weights.named_parameters()]
+    named = weights.named_parameters()
+    parameters = [parameter for _, parameter in named]
     options = train.optimizer_params.model_dump(exclude_none=True)
-    optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
+    groups = by_rate(named, weights.rates(train.lr))
+    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
     update = build_update(
         optimizer,
         parameters,

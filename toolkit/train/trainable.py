@@ -37,6 +37,10 @@ class TrainableWeights(Protocol):
         """Every trained weight exactly once, in a fixed order."""
         ...
 
+    def rates(self, lr: float) -> Mapping[str, float]:
+        """The weights that learn at another rate than the job's `lr`: factor of the rate by name."""
+        ...
+
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write the weights for use elsewhere, to `base` plus an extension. Returns the files, the main one first."""
         ...
@@ -79,6 +83,10 @@ class NetworkWeights:
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See TrainableWeights."""
         return list(self.network.named_parameters())
+
+    def rates(self, lr: float) -> Mapping[str, float]:
+        """See TrainableWeights."""
+        return self.network.rates(lr)
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write the network to a temporary file, and verify it before it replaces the old file.
@@ -133,6 +141,10 @@ class TransformerWeights:
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See TrainableWeights."""
         return list(self.transformer.named_parameters())
+
+    def rates(self, lr: float) -> Mapping[str, float]:
+        """See TrainableWeights."""
+        return {}
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write a single file like the released one, or a folder for diffusers' `subfolder="transformer"`."""

@@ -14,12 +14,14 @@ from torch import Tensor
 from tests.comfy import apply_lora
 from tests.contract.test_networks import KINDS, train_network
 from tests.small_run import SmallRun
-from tests.tiny import TINY, tiny_model
-from toolkit.config import NetworkConfig
+from tests.tiny import TINY, tiny_model, write_job
+from toolkit.config import NetworkConfig, load_job
 from toolkit.errors import Interrupted, UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
+from toolkit.networks.kinds.lora import LoraPart
 from toolkit.networks.network import Network
+from toolkit.networks.part import Site
 from toolkit.networks.settings import lokr_split
 from toolkit.randomness import Draws
 from toolkit.weights.tensor_files import read_tensors, write_tensors
@@ -123,3 +125,66 @@ def test_a_file_of_another_factor_is_refused() -> None:
     network, other = _trained({"type": "lokr"}), _trained({"type": "lokr", "lokr_factor": 4})
     with pytest.raises(UserError, match=r"has lokr_w1 .*but the job trains lokr_w1 .*network\.type and its rank"):
         network.load_state_dict(other.state_dict(torch.float32), source="file")
+
+
+def test_patterns_and_lora_plus_set_rank_scale_rate_and_kind_of_some_layers() -> None:
+    network = _trained(
+        {
+            "linear": 4,
+            "linear_alpha": 2,
+            "loraplus_lr_ratio": 8,
+            "patterns": [
+                {"contains": "single_blocks.0", "linear": 2, "linear_alpha": 2, "lr": 5e-4},
+                {"contains": "mlp.0", "type": "lokr", "lr": 2e-4},
+            ],
+        }
+    )
+    first, second, mlp = (
+        network.parts[name]
+        for name in ("single_blocks.0.linear2", "single_blocks.1.linear2", "double_blocks.0.img_mlp.0")
+    )
+    assert (first.settings.rank, first.settings.scale, second.settings.rank, second.settings.scale) == (2, 1, 4, 0.5)
+    assert set(mlp.tensors()) == {"lokr_w1", "lokr_w2"}
+    rates = network.rates(1e-4)
+    assert rates["single_blocks.0.linear2.lora_A"] == pytest.approx(5)
+    assert rates["single_blocks.0.linear2.lora_B.0"] == pytest.approx(40)
+    assert rates["double_blocks.0.img_mlp.0.lokr_w1"] == pytest.approx(2)
+    assert "single_blocks.1.linear2.lora_A" not in rates
+
+
+def test_each_weight_moves_at_its_own_rate(tmp_path: Path) -> None:
+    def moved(network: dict[str, Any], folder: Path) -> dict[str, float]:
+        SmallRun(train={"steps": 1, "lr": 1e-3}, network=network).run(folder)
+        return {key: float(t.abs().max()) for key, t in read_tensors(folder / "job.safetensors").items()}
+
+    pattern = {"contains": "linear2", "lr": 1e-2}
+    found = moved({"type": "lora", "linear": 2, "patterns": [pattern]}, tmp_path)
+    assert found["diffusion_model.single_blocks.0.linear2.lora_B.weight"] == pytest.approx(1e-2, rel=0.01)
+    assert found["diffusion_model.single_blocks.0.linear1.lora_B.weight"] == pytest.approx(1e-3, rel=0.01)
+
+
+def test_rslora_divides_alpha_by_the_root_of_the_rank() -> None:
+    config = NetworkConfig.model_validate({"linear": 64, "linear_alpha": 16, "rs_lora": True})
+    assert config.scale == 2
+
+
+def test_rank_dropout_leaves_out_whole_ranks_of_a_sample_and_module_dropout_whole_layers() -> None:
+    options = {"linear": 8, "network_kwargs": {"rank_dropout": 0.5}}
+    part = _trained(options).parts["single_blocks.0.linear2"]
+    assert isinstance(part, LoraPart)
+    x, site = torch.randn(64, 5, part.shape.inputs), Site(0, ((0, 192),), ())
+    with torch.no_grad():
+        part.lora_B[0].copy_(torch.eye(192)[:, :8])
+        dropped = part.after(x, torch.zeros(64, 5, 192), site, 1.0, training=True)[..., :8] == 0
+    assert torch.equal(dropped.any(dim=1), dropped.all(dim=1))
+    assert 0.35 < dropped.float().mean() < 0.65
+    network = _trained({"linear": 2, "network_kwargs": {"module_dropout": 0.999}})
+    network.model.transformer.train()
+    torch.testing.assert_close(predict(network.model), predict(tiny_model("transformer")), rtol=1e-5, atol=1e-5)
+    assert network.draws_numbers
+
+
+def test_a_kind_that_is_left_out_is_refused_with_the_reason(tmp_path: Path) -> None:
+    job = write_job(tmp_path, network={"type": "VeRA"})
+    with pytest.raises(UserError, match="no program that draws pictures reads it; set `type: lokr`"):
+        load_job(job)

@@ -131,8 +131,14 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(NetworkConfig, "FLUX models have no convolutions", "conv conv_alpha"),
     _warn(NetworkConfig, ELSEWHERE, split_multistage_loras=(True, False)),
     _warn(NetworkConfig, DEAD, "layer_offloading"),
-    _refuse(NetworkConfig, NOT_YET, "all_layers lorm"),
-    _refuse(NetworkKwargs, NOT_YET, "full_if_contains rank_dropout module_dropout parameter_threshold"),
+    _refuse(
+        NetworkConfig,
+        "besides linear layers, FLUX has only the norms of queries and keys, which stay as they are: for every linear "
+        "layer set `transformer_only: false`, for full changes of some `network_kwargs.full_if_contains`",
+        "all_layers",
+    ),
+    _refuse(NetworkConfig, "does not train in ai-toolkit either: its forward pass gives nothing", "lorm"),
+    _refuse(NetworkKwargs, "name the layers with `only_if_contains` or `ignore_if_contains`", "parameter_threshold"),
     _refuse(SaveConfig, "uploading is not supported yet: use `hf upload` after the run", "push_to_hub"),
     _warn(SaveConfig, "used only with `push_to_hub`", "hf_repo_id", hf_private=(True, False)),
     _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
@@ -283,7 +289,6 @@ QTYPES_OF_OTHERS = frozenset(
 UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (JobFile, "job"): frozenset(["train", "extract", "mod", "generate"]),
     (AdapterConfig, "image_encoder_arch"): frozenset(["clip+", "vit", "vit_hybrid", "pixtral", "safe", "convnext"]),
-    (NetworkConfig, "type"): frozenset(["lokr", "dora", "fullrank", "locon", "lycoris", "lorm"]),
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),

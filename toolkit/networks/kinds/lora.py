@@ -25,6 +25,8 @@ class LoraPart(Part):
         """See Part."""
         inner = functional.linear(x.to(self.lora_A.dtype), self.lora_A)
         inner = functional.dropout(inner, self.settings.dropout, training)
+        if training and self.settings.rank_dropout:
+            inner = _without_ranks(inner, self.settings.rank_dropout)
         change = functional.linear(inner, self.lora_B[site.index])
         return (output + change * (self.settings.scale * strength)).to(output.dtype)
 
@@ -44,3 +46,9 @@ class LoraPart(Part):
         sizes = [part.shape[0] for part in self.lora_B]
         for own, part in zip(self.lora_B, (update.b / self.settings.scale).split(sizes), strict=True):
             own.zero_()[:, : update.rank] = part.to(own.device)
+
+
+def _without_ranks(inner: Tensor, share: float) -> Tensor:
+    """Inner activations [B, ..., rank] without some of the ranks, others in each sample; the rest makes up for them."""
+    mask = torch.rand(inner.shape[0], *(1,) * (inner.ndim - 2), inner.shape[-1], device=inner.device) >= share
+    return inner * mask / (1 - share)
