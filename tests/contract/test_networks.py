@@ -34,6 +34,9 @@ KINDS["mixed ranks and kinds"] = {
     "rs_lora": True,
     "patterns": [{"contains": "single", "linear": 2}, {"contains": ["mlp", "ff."], "type": "lokr"}],
 }
+KINDS["loha"] = {"type": "loha", "linear": 2, "linear_alpha": 1}
+KINDS["dora"] = {"type": "dora", "linear": 2, "linear_alpha": 1}
+KINDS["oft"] = {"type": "oft", "linear": 8}
 TIMESTEP = torch.tensor([300.0, 800.0])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toolkit.choice import Choice
-from toolkit.networks.settings import LayerSettings, Shape, lokr_rank, lokr_split
+from toolkit.networks.settings import LayerSettings, Shape, lokr_rank, lokr_split, oft_block
 
 
 def _lora(shape: Shape, settings: LayerSettings) -> int:
@@ -17,6 +17,10 @@ def _lokr(shape: Shape, settings: LayerSettings) -> int:
     (o1, o2), (i1, i2) = (lokr_split(size, settings.factor) for size in (shape.outputs, shape.inputs))
     rank = lokr_rank(shape, settings)
     return o1 * i1 + (o2 * i2 if rank is None else rank * (o2 + i2))
+
+
+def _oft(shape: Shape, settings: LayerSettings) -> int:
+    return shape.outputs * (oft_block(shape, settings) - 1) // 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,26 @@ NETWORKS: dict[str, NetworkChoice] = {
         count=lambda shape, _: shape.inputs * shape.outputs,
         rank_is="",
     ),
+    "loha": NetworkChoice(
+        "toolkit.networks.kinds.loha:LohaPart",
+        label="LoHa",
+        summary="The elementwise product of two low-rank matrices, added to each layer's weight.",
+        count=lambda shape, settings: 2 * _lora(shape, settings),
+        is_proportional=True,
+    ),
+    "dora": NetworkChoice(
+        "toolkit.networks.kinds.dora:DoraPart",
+        label="DoRA",
+        summary="A LoRA that sets the direction of each column of a weight, and a length for each column.",
+        count=lambda shape, settings: _lora(shape, settings) + shape.inputs,
+    ),
+    "oft": NetworkChoice(
+        "toolkit.networks.kinds.oft:OftPart",
+        label="OFT",
+        summary="Rotates each layer's outputs in blocks of `linear`: lengths and angles of the rows stay as they are.",
+        count=_oft,
+        rank_is="block size",
+    ),
 }
 
 # Kinds that other programs have, in lower case, each with the reason why it is not here.
@@ -71,6 +95,5 @@ REFUSED_NETWORKS: dict[str, str] = {
     "fourierft": "no program that draws pictures reads it; set `type: lokr`, which is as small",
     "pissa": "it changes the frozen weights at the start, which may be quantized here; set `type: lora`",
     "olora": "it changes the frozen weights at the start, which may be quantized here; set `type: lora`",
-    "tlora": "its rank depends on the noise level, but not in programs that draw pictures: the file would not be what was "
-    "trained; set `type: lora`",
+    "tlora": "its rank depends on the noise level, but not in programs that draw pictures; set `type: lora`",
 }

@@ -54,10 +54,11 @@ class Network:
         for target in self.targets:
             layers = tuple(transformer.get_submodule(module) for module in target.modules)
             part = build_part(target, self.config, self.draws)
-            part.attach(layers)
+            sites = self._sites(target, layers)
+            part.attach(sites)
             self.parts[target.name] = part.to(self.model.device)
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
-            for site in self._sites(target, layers):
+            for site in sites:
                 self._hook(site, part)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -125,12 +126,12 @@ class Network:
     def _file(self) -> NetworkFile:
         return NetworkFile(self.model, self.targets, self.parts)
 
-    def _sites(self, target: SizedTarget, layers: tuple[nn.Module, ...]) -> list[Site]:
+    def _sites(self, target: SizedTarget, layers: tuple[nn.Module, ...]) -> tuple[Site, ...]:
         if is_swapped(self.model, target):
             half = target.outputs // 2
-            return [Site(0, ((half, target.outputs), (0, half)), layers)]
+            return (Site(0, ((half, target.outputs), (0, half)), layers),)
         rows = target.outputs // len(layers)
-        return [Site(i, ((i * rows, (i + 1) * rows),), layers) for i in range(len(layers))]
+        return tuple(Site(i, ((i * rows, (i + 1) * rows),), layers) for i in range(len(layers)))
 
     def _hook(self, site: Site, part: Part) -> None:
         layer: Any = site.layers[site.index]

@@ -77,6 +77,10 @@ def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: st
     blocks = model.get_transformer_block_names()
     problems = [Problem(_KWARGS, why_none(known, blocks, network))] if chosen == [] else []
     problems += _format_problems(model, chosen or [], network, config.save.lora_file_format)
+    kinds = {network.type, *(one.type for one in network.patterns if one.type)}
+    if "dora" in kinds and config.adapter:
+        text = "DoRA scales what its layers get, and an adapter adds to it after that. Train one of the two"
+        problems.append(Problem("network.type", text))
     if network.pretrained_lora_path is not None:
         problems += check_start(model, network, chosen, known)
     lines = [] if chosen is None else [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]

@@ -67,7 +67,7 @@ class Part(nn.Module):
         self.shape = shape
         self.settings = settings
 
-    def attach(self, layers: tuple[nn.Module, ...]) -> None:
+    def attach(self, sites: tuple[Site, ...]) -> None:
         """Learn the frozen layers, for kinds that depend on their weights. Called once, before the first step."""
 
     def before(self, x: Tensor, site: Site, strength: float) -> Tensor:

@@ -66,3 +66,8 @@ def lokr_rank(shape: Shape, settings: LayerSettings) -> int | None:
     """The rank of LoKr's larger matrix if it is itself a product; None if it is full. LyCORIS' rule."""
     larger = (lokr_split(shape.outputs, settings.factor)[1], lokr_split(shape.inputs, settings.factor)[1])
     return None if settings.is_full_rank or settings.rank >= max(larger) / 2 else settings.rank
+
+
+def oft_block(shape: Shape, settings: LayerSettings) -> int:
+    """The size of OFT's blocks: the largest up to the rank that fits the rows of each layer."""
+    return largest_divisor(shape.outputs // shape.num_layers, settings.rank)

@@ -11,6 +11,7 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from torch import Tensor
 
+from jobs.job import Job
 from tests.comfy import apply_lora
 from tests.contract.test_networks import KINDS, train_network
 from tests.small_run import SmallRun
@@ -46,11 +47,15 @@ def _wanted(network: Network) -> dict[str, Tensor]:
     return base
 
 
-def predict(model: BaseModel) -> Tensor:
+def _velocity(model: BaseModel) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     latents, embeds = torch.randn(1, 64, 2, 3, generator=generator), torch.randn(1, 48, 192, generator=generator)
-    with torch.no_grad():
-        return model.get_noise_prediction(latents, torch.tensor([400.0]), Condition(embeds))
+    return model.get_noise_prediction(latents, torch.tensor([400.0]), Condition(embeds))
+
+
+@torch.no_grad()
+def predict(model: BaseModel) -> Tensor:
+    return _velocity(model)
 
 
 def _error(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
@@ -139,10 +144,8 @@ def test_patterns_and_lora_plus_set_rank_scale_rate_and_kind_of_some_layers() ->
             ],
         }
     )
-    first, second, mlp = (
-        network.parts[name]
-        for name in ("single_blocks.0.linear2", "single_blocks.1.linear2", "double_blocks.0.img_mlp.0")
-    )
+    names = ("single_blocks.0.linear2", "single_blocks.1.linear2", "double_blocks.0.img_mlp.0")
+    first, second, mlp = (network.parts[name] for name in names)
     assert (first.settings.rank, first.settings.scale, second.settings.rank, second.settings.scale) == (2, 1, 4, 0.5)
     assert set(mlp.tensors()) == {"lokr_w1", "lokr_w2"}
     rates = network.rates(1e-4)
@@ -188,3 +191,42 @@ def test_a_kind_that_is_left_out_is_refused_with_the_reason(tmp_path: Path) -> N
     job = write_job(tmp_path, network={"type": "VeRA"})
     with pytest.raises(UserError, match="no program that draws pictures reads it; set `type: lokr`"):
         load_job(job)
+
+
+def test_a_dora_beside_an_adapter_is_refused(tmp_path: Path) -> None:
+    adapter = {"type": "control_lora"}
+    job = write_job(tmp_path, network={"type": "dora"}, adapter=adapter)
+    with pytest.raises(UserError, match="DoRA scales what its layers get, and an adapter adds to it"):
+        Job(load_job(job)).check()
+
+
+HELD: dict[str, dict[str, Any]] = {
+    "checkpointed": {},
+    "streamed": {"layer_offloading": True, "layer_offloading_transformer_percent": 0.5},
+    "activations": {"activation_offloading": True},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # torch's own norms under autocast on a CPU
+@pytest.mark.parametrize("kind", OTHERS)
+def test_on_a_quantized_model_that_is_recomputed_and_offloaded_the_gradients_are_the_same(kind: str) -> None:
+    quantized: dict[str, Any] = {"quantize": True, "quantize_te": False, "qtype": "int8", "quantize_cache": False}
+    plain = _gradients({**OTHERS[kind], "dropout": 0.3}, quantized, is_checkpointed=False)
+    for options in HELD.values():
+        found = _gradients({**OTHERS[kind], "dropout": 0.3}, quantized | options, is_checkpointed=True)
+        assert all(torch.equal(one, other) for one, other in zip(plain, found, strict=True))
+
+
+def _gradients(network: dict[str, Any], section: dict[str, Any], *, is_checkpointed: bool) -> list[Tensor]:
+    """The prediction of a model at a strength of a half, and the gradients, under autocast to bf16."""
+    model = tiny_model(**section)
+    model.load("transformer")
+    trained = _trained(network, model)
+    if is_checkpointed:
+        model.enable_gradient_checkpointing()
+    model.transformer.train()
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16), trained.multiplied(0.5):
+        velocity = _velocity(model)
+    velocity.float().square().mean().backward()
+    return [velocity.detach(), *(parameter.grad for parameter in trained.parameters() if parameter.grad is not None)]
