@@ -102,7 +102,7 @@ def widen(adapter: Path, lora: Path | None, base: Path, output: Path) -> list[st
         if lora is None:
             shutil.copytree(base, folder, dirs_exist_ok=True)
         else:
-            merge(lora, base, folder / "merged", arch=control.model.arch)
+            merge([lora], base, folder / "merged", weights=[1.0], arch=control.model.arch)
             shutil.copytree(folder / "merged", folder, dirs_exist_ok=True)
             shutil.rmtree(folder / "merged")
         _widen_embedder(control, folder, base)
