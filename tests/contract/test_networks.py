@@ -110,7 +110,7 @@ def test_a_file_is_verified_and_starts_an_equal_network(
     train_network(network)
     path = tmp_path / "network.safetensors"
     tensors = network.state_dict(torch.float32, _own_format(model))
-    write_lora_file(path, tensors, {}, check=lambda written: network.verify(written, dtype=torch.float32))
+    write_lora_file(path, tensors, {}, check=network.verifier(torch.float32))
     fresh.load_state_dict(dict(read_tensors(path)), source=str(path))
     with torch.no_grad():
         torch.testing.assert_close(

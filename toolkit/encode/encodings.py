@@ -23,10 +23,12 @@ class Encodings:
     Args:
         notify: called with lines for the user: on damaged entries, and once if memory overflows.
         overflow: folder for entries that should be in memory but do not fit into `MEMORY_LIMIT_BYTES`.
+        is_shared: whether other processes need the entries too: then all are kept on disk, and in memory once read.
     """
 
-    def __init__(self, notify: Callable[[str], None], *, overflow: Path) -> None:
+    def __init__(self, notify: Callable[[str], None], *, overflow: Path, is_shared: bool = False) -> None:
         self._notify = notify
+        self._is_shared = is_shared
         self._overflow = TensorCache(overflow, on_damage=notify)
         self._num_bytes = 0
         self._in_memory: dict[str, Tensor | Folded] = {}
@@ -44,6 +46,10 @@ class Encodings:
             self._keep(key, kept)
         return kept.tensor() if isinstance(kept, Folded) else kept
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a key has been added."""
+        return key in self._in_memory or key in self._on_disk
+
     def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None, is_packed: bool = False) -> bool:
         """Make sure that a key exists. Returns True if `make` had to be called.
 
@@ -53,13 +59,13 @@ class Encodings:
             folder: cache folder to keep the tensor in; None to keep it in memory while there is room.
             is_packed: whether to store the tensor in fewer bytes, see `toolkit.encode.packing`.
         """
-        if key in self._in_memory or key in self._on_disk:
+        if key in self:
             return False
         cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._notify)
         is_cached = cache.has(key)
         if not is_cached:
             tensor = make().cpu()
-            if folder is None:
+            if folder is None and not self._is_shared:
                 if self._keep(key, fold(tensor) if is_packed else tensor):
                     return True
                 self._report_overflow()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
-from toolkit.lora.info import info
+from toolkit.lora.commands.info import info
+from toolkit.lora.commands.low_rank import Goal
+from toolkit.lora.commands.merge import merge
+from toolkit.lora.commands.rewrite import add_up, convert, extract, resize
 from toolkit.lora.keys import TEXT_ENCODER
-from toolkit.lora.low_rank import Goal
-from toolkit.lora.merge import merge
-from toolkit.lora.rewrite import add_up, convert, extract, resize
 
 FORMATS = ("bfl", "diffusers", "kohya")
 

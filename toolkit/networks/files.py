@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +49,15 @@ class NetworkFile:
 
     def tensors(self, dtype: torch.dtype, file_format: str) -> StateDict:
         """See Network.state_dict."""
-        state, others = StateDict(), StateDict()
+        state, others, whole = StateDict(), StateDict(), self.model.layout.whole
         for target in self.targets:
             part = self.parts[target.name]
-            update = part.update()
+            update = part.update(whole)
             if update is not None:
                 state[f"{target.name}.lora_A.weight"] = update.a.to(dtype)
                 state[f"{target.name}.lora_B.weight"] = self._in_released_order(target, update).b.to(dtype)
             else:
-                roles = {role: tensor.to(dtype) for role, tensor in part.tensors().items()}
+                roles = {role: tensor.to(dtype) for role, tensor in part.tensors(whole).items()}
                 others |= named_tensors(self.model, target, part, roles, file_format)
         loras = self.model.convert_lora_weights_before_save(state, file_format) if state else {}
         return {**loras, **others}
@@ -66,29 +66,36 @@ class NetworkFile:
         """See Network.updates."""
         found: dict[str, Update] = {}
         for target in self.targets:
-            update = self.parts[target.name].update()
+            update = self.parts[target.name].update(self.model.layout.whole)
             if update is not None:
                 rows = update.b.cpu().chunk(len(target.modules))
                 found |= {name: Update(update.a.cpu(), b) for name, b in zip(target.modules, rows, strict=True)}
         return found
 
-    def verify(self, path: Path, *, dtype: torch.dtype) -> None:
-        """See Network.verify."""
-        tensors = read_tensors(path)
-        located = sort_keys(tensors, self.model.locate_layer).located
-        loras = self.updates()
-        if loras:
-            verify(path, loras, self.model.locate_layer, dtype=dtype, only=self._keys_of(located, loras=True))
-        self._verify_others(located, dtype)
+    def verifier(self, dtype: torch.dtype) -> Callable[[Path], None]:
+        """See Network.verifier."""
+        whole, loras = self.model.layout.whole, self.updates()
+        names = [target.name for target in self.targets if not self._is_lora(target.name)]
+        others = {name: self.parts[name].tensors(whole) for name in names}
 
-    def _verify_others(self, located: Mapping[Location, Layer], dtype: torch.dtype) -> None:
+        def check(path: Path) -> None:
+            located = sort_keys(read_tensors(path), self.model.locate_layer).located
+            if loras:
+                verify(path, loras, self.model.locate_layer, dtype=dtype, only=self._keys_of(located, loras=True))
+            self._verify_others(located, others, dtype)
+
+        return check
+
+    def _verify_others(
+        self, located: Mapping[Location, Layer], trained: Mapping[str, Roles], dtype: torch.dtype
+    ) -> None:
         unit, step = WRITTEN_AS[dtype]
-        missing = {target.name for target in self.targets if self.parts[target.name].update() is None}
+        missing = set(trained)
         for where, layer in located.items():
             if not isinstance(where, LayerLocation) or self._is_lora(where.target):
                 continue
             part = self.parts[where.target]
-            live = part.tensors()
+            live = trained[where.target]
             if where.num_parts > 1:
                 rows = part.shape.outputs // where.num_parts
                 live = part.part_of(live, (where.part * rows, (where.part + 1) * rows))
@@ -136,7 +143,7 @@ class NetworkFile:
             raise UserError(f"{source}: {layer.name}: {error}. Check network.type and its rank or factor.") from error
 
     def _is_lora(self, target: str) -> bool:
-        return target not in self.parts or self.parts[target].update() is not None
+        return target not in self.parts or self.parts[target].is_lora
 
     def _keys_of(self, located: Mapping[Location, Layer], *, loras: bool) -> set[str]:
         """The keys of the layers that have a LoRA in the job, or of the others."""

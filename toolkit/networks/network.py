@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,9 @@ class Network:
         """
         self._file().load(file_state, source=source, metadata=metadata or {})
 
-    def verify(self, path: Path, *, dtype: torch.dtype) -> None:
-        """Compare a file with the weights in memory, from which it was written.
-
-        Raises:
-            UserError: they differ by more than the rounding to `dtype`.
-        """
-        self._file().verify(path, dtype=dtype)
+    def verifier(self, dtype: torch.dtype) -> Callable[[Path], None]:
+        """A function that compares a file with the weights of now, and raises UserError if they differ by too much."""
+        return self._file().verifier(dtype)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
         """For the length of a `with` block, the network counts `factor` times; so it does in its backward pass."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from toolkit.lora.update import Update
 from toolkit.networks.settings import LayerSettings, Shape
 
+Whole = Callable[[Tensor], Tensor]
 Roles = dict[str, Tensor]
 # The rows `start` to `stop` (exclusive) of a released weight.
 Range = tuple[int, int]
@@ -61,6 +62,8 @@ class Part(nn.Module):
 
     # Whether `before` changes the inputs of the layer.
     turns_inputs: ClassVar[bool] = False
+    # Whether `update` gives the change.
+    is_lora: ClassVar[bool] = False
 
     def __init__(self, shape: Shape, settings: LayerSettings, start: Start) -> None:
         super().__init__()
@@ -90,7 +93,11 @@ class Part(nn.Module):
         """The change of the released weight [outputs, inputs], fp32. For tests and merging: it is as large as that."""
         raise NotImplementedError
 
-    def update(self) -> Update | None:
+    def values(self, whole: Whole = Tensor.detach) -> Roles:
+        """The trained weights by name; `whole` gathers each from all ranks if it is spread over them."""
+        return {name: whole(parameter) for name, parameter in self.named_parameters()}
+
+    def update(self, whole: Whole = Tensor.detach) -> Update | None:
         """The change as a LoRA, with the rows in the order of the loaded model's layers; None if it is not one."""
         return None
 
@@ -98,8 +105,8 @@ class Part(nn.Module):
         """Take over an update of at most this part's rank, with its rows in the order of the loaded model's layers."""
         raise NotImplementedError
 
-    def tensors(self) -> Roles:
-        """The tensors of a file by role (the key's end), fp32, with every scale folded in."""
+    def tensors(self, whole: Whole = Tensor.detach) -> Roles:
+        """The tensors of a file by role (the key's end), fp32, with every scale folded in; see `values`."""
         raise NotImplementedError
 
     def read(self, roles: Mapping[str, Tensor]) -> None:

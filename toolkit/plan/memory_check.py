@@ -77,6 +77,8 @@ def check_memory(
     adapter_parameters: int = 0,
     lora_sides: tuple[int, ...] | None = None,
     fixed_weights: tuple[int, ...] | None = None,
+    ranks: int = 1,
+    num_ranks: int = 1,
 ) -> MemoryCheck:
     """Plan the memory of a job; with `model.memory: auto`, also choose how its model is stored.
 
@@ -90,6 +92,8 @@ def check_memory(
         adapter_parameters: number of weights of the adapters that are trained.
         lora_sides: see `PlanInputs.lora_sides`.
         fixed_weights: see `PlanInputs.fixed_weights`; None if unknown.
+        ranks: number of processes that train together, each on a card of its own.
+        num_ranks: number of processes on the machine that train together; the plan is that of each.
 
     Returns:
         The plan; if it does not fit, also the cheapest changes that make it fit.
@@ -101,9 +105,13 @@ def check_memory(
     if vram_gb is not None:
         kind, machine = "cuda", named_card(vram_gb)
     else:
-        machine = Machine("the job's card is not in this machine") if device is None else this_machine(device)
+        machine = (
+            Machine("the job's card is not in this machine")
+            if device is None
+            else this_machine(device).shared_by(num_ranks)
+        )
     counts: Any = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
-    counts |= {"lora_sides": lora_sides, "fixed_weights": fixed_weights}
+    counts |= {"lora_sides": lora_sides, "fixed_weights": fixed_weights, "ranks": ranks}
     inputs = inputs_of(process, size, work, kind, **counts)
     settings: dict[str, Any] = {}
     chosen = process

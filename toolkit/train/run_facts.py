@@ -13,6 +13,7 @@ from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.output.bundles import Bundle
 from toolkit.runtime.environment import git_commit, versions
+from toolkit.train.batches_per_step import ASKED, PER_STEP
 
 DATASET = "dataset"
 _NAMED = 5
@@ -29,6 +30,7 @@ class RunFacts:
         device: name of the card, or `cpu`; empty until it is known.
         kind: the config class that `config` was made from.
         world: number of processes that train together.
+        asked_accumulation: batches per step on each rank as the job file has it; None if the config says the same.
     """
 
     job: str
@@ -37,6 +39,12 @@ class RunFacts:
     device: str = ""
     kind: type[TrainingProcessConfig] = TrainingProcessConfig
     world: int = 1
+    asked_accumulation: int | None = None
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that all ranks together take in a step."""
+        return int(self.config["train"]["gradient_accumulation"]) * self.world
 
     @property
     def config_hash(self) -> str:
@@ -51,7 +59,9 @@ class RunFacts:
         return {
             "job": self.job,
             "world": self.world,
-            "micro_batches_done": step * self.config["train"]["gradient_accumulation"] * self.world,
+            PER_STEP: self.batches_per_step,
+            ASKED: self.asked_accumulation or self.config["train"]["gradient_accumulation"],
+            "micro_batches_done": step * self.batches_per_step,
             "accumulation_position": 0,
             "seed": self.config["training_seed"],
             "config_hash": self.config_hash,

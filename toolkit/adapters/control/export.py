@@ -15,8 +15,8 @@ from torch import Tensor
 from toolkit.adapters.control.files import SHAPE
 from toolkit.errors import UserError
 from toolkit.files import whole_folder, write_bytes
+from toolkit.lora.commands.merge import merge
 from toolkit.lora.files import read_lora_file
-from toolkit.lora.merge import merge
 from toolkit.lora.update import Update, updates_of
 from toolkit.models.base_model import BaseModel
 from toolkit.util.get_model import model_classes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, kaiming, must_fit
+from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 from toolkit.quantize.frozen_linear import FrozenLinear
 
@@ -61,12 +61,13 @@ class DoraPart(Part):
         lengths = self.dora_scale.detach() / (weight.float() + change).norm(dim=0)
         return (lengths - 1) * weight.float() + lengths * change
 
-    def tensors(self) -> Roles:
+    def tensors(self, whole: Whole = Tensor.detach) -> Roles:
         """See Part."""
+        values = self.values(whole)
         return {
-            "lora_A.weight": self.lora_A.detach(),
-            "lora_B.weight": self.lora_B.detach() * self.settings.scale,
-            "dora_scale": self.dora_scale.detach()[None],
+            "lora_A.weight": values["lora_A"],
+            "lora_B.weight": values["lora_B"] * self.settings.scale,
+            "dora_scale": values["dora_scale"][None],
         }
 
     def read(self, roles: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, must_fit
+from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 
 
@@ -28,9 +28,9 @@ class FullPart(Part):
         """See Part."""
         return self.diff.detach()
 
-    def tensors(self) -> Roles:
+    def tensors(self, whole: Whole = Tensor.detach) -> Roles:
         """See Part."""
-        return {"diff": self.diff.detach()}
+        return self.values(whole)
 
     def read(self, roles: Mapping[str, Tensor]) -> None:
         """See Part."""

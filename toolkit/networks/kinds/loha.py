@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, must_fit
+from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 
 
@@ -39,9 +39,9 @@ class LohaPart(Part):
         both = (self.hada_w1_a @ self.hada_w1_b) * (self.hada_w2_a @ self.hada_w2_b)
         return both.detach() * self.settings.scale
 
-    def tensors(self) -> Roles:
+    def tensors(self, whole: Whole = Tensor.detach) -> Roles:
         """See Part."""
-        found = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        found = self.values(whole)
         return {**found, "hada_w1_a": found["hada_w1_a"] * self.settings.scale}
 
     def read(self, roles: Mapping[str, Tensor]) -> None:

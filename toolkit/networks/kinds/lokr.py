@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, kaiming, must_fit
+from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape, lokr_rank, lokr_split
 
 
@@ -43,9 +43,9 @@ class LokrPart(Part):
         """See Part."""
         return torch.kron(self.lokr_w1, self._w2() * self.scale).detach()
 
-    def tensors(self) -> Roles:
+    def tensors(self, whole: Whole = Tensor.detach) -> Roles:
         """See Part."""
-        found = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        found = self.values(whole)
         return {**found, "lokr_w1": found["lokr_w1"] * self.scale}
 
     def read(self, roles: Mapping[str, Tensor]) -> None:

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.lora.update import Update
-from toolkit.networks.part import Part, Site, Start, kaiming
+from toolkit.networks.part import Part, Site, Start, Whole, kaiming
 from toolkit.networks.settings import LayerSettings, Shape
 
 
 class LoraPart(Part):
     """`scale * B @ A`. Layers that the released model fuses share A, so that an update of rank r has rank r there."""
+
+    is_lora = True
 
     def __init__(self, shape: Shape, settings: LayerSettings, start: Start) -> None:
         super().__init__(shape, settings, start)
@@ -34,10 +36,10 @@ class LoraPart(Part):
         """See Part."""
         return self.update().delta()
 
-    def update(self) -> Update:
+    def update(self, whole: Whole = Tensor.detach) -> Update:
         """The change, with the rows in the order of the loaded model's layers."""
-        b = torch.cat([part.detach() for part in self.lora_B])
-        return Update(self.lora_A.detach(), b * self.settings.scale)
+        b = torch.cat([whole(part) for part in self.lora_B])
+        return Update(whole(self.lora_A), b * self.settings.scale)
 
     def load(self, update: Update) -> None:
         """Take over an update of at most this rank, with the rows in the order of the loaded model's layers."""

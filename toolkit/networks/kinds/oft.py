@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, must_fit
+from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, must_fit
 from toolkit.networks.settings import LayerSettings, Shape, oft_block
 
 
@@ -39,9 +39,9 @@ class OftPart(Part):
         turns = self._turns(self.oft_triangles.detach())
         return torch.einsum("knm,knc->kmc", turns, weight.float().unflatten(0, (-1, self.size))).flatten(0, 1)
 
-    def tensors(self) -> Roles:
+    def tensors(self, whole: Whole = Tensor.detach) -> Roles:
         """See Part."""
-        return {"oft_blocks": self._upper(self.oft_triangles.detach())}
+        return {"oft_blocks": self._upper(whole(self.oft_triangles))}
 
     def read(self, roles: Mapping[str, Tensor]) -> None:
         """See Part."""

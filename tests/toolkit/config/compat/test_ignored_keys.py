@@ -29,13 +29,12 @@ def test_a_harmless_key_is_named_in_a_notice(process: Tree, check: Check) -> Non
 
 def test_a_key_that_would_change_the_training_is_refused(process: Tree, problems: Problems) -> None:
     process["train"] |= {"train_text_encoder": True, "noise_offset": 0.1}
-    process["datasets"][0] |= {"shuffle_tokens": True, "buckets": False, "mask_path": "/masks"}
+    process["datasets"][0] |= {"augments": ["ColorJitter"], "buckets": False}
     assert set(problems()) == {
         "train.train_text_encoder",
         "train.noise_offset",
-        "datasets[0].shuffle_tokens",
+        "datasets[0].augments",
         "datasets[0].buckets",
-        "datasets[0].mask_path",
     }
 
 
@@ -50,8 +49,6 @@ def test_a_key_that_is_off_is_not_mentioned(process: Tree, check: Check) -> None
     ("section", "key", "value"),
     [
         ("train", "optimizer", "Prodigy"),
-        ("train", "timestep_type", "next_sample"),
-        ("train", "loss_type", "wavelet"),
         ("train", "noise_scheduler", "ddpm"),
     ],
 )
@@ -60,3 +57,32 @@ def test_a_value_that_ai_toolkit_knows_is_not_called_a_mistake(
 ) -> None:
     process[section][key] = value
     assert f'"{value}" is not supported yet. ' in problems()[f"{section}.{key}"]
+
+
+def test_wavelet_and_stepped_are_read_as_what_they_compute(process: Tree, check: Check, problems: Problems) -> None:
+    process["train"]["loss_type"] = "Wavelet"
+    job = check()
+    assert job.training().train.loss_type == "mse"
+    assert any("loss_type: is read as `mse`, which it equals" in notice for notice in job.notices)
+    process["train"]["loss_type"] = "stepped"
+    train = check().training().train
+    assert (train.loss_type, train.loss_weighting) == ("mse", "stepped")
+    process["train"]["loss_weighting"] = "even"
+    assert "keep one of them" in problems()["train.loss_type"]
+
+
+@pytest.mark.parametrize(
+    ("train", "key"),
+    [
+        ({"timestep_type": "linear", "timestep_params": {"mean": 1}}, "train.timestep_params.mean"),
+        ({"timestep_type": "beta", "timestep_params": {"alpha": 0.1}}, "train.timestep_params.alpha"),
+        ({"timestep_type": "sigmoid", "timestep_params": {"std": 0}}, "train.timestep_params.std"),
+        ({"loss_type": "mae", "loss_params": {"delta": 1}}, "train.loss_params.delta"),
+        ({"loss_type": "huber", "loss_params": {"delta": 0}}, "train.loss_params.delta"),
+        ({"max_loss": 0}, "train.max_loss"),
+        ({"loss_weighting": "snr"}, "train.loss_weighting"),
+    ],
+)
+def test_settings_of_another_choice_are_mistakes(train: Tree, key: str, process: Tree, problems: Problems) -> None:
+    process["train"] |= train
+    assert key in problems()

@@ -1,0 +1,111 @@
+"""n ranks with accumulation k make the run of one rank with accumulation n times k: losses, LoRA and bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.ranks.launcher import Launcher
+from tests.tiny import losses, write_dataset, write_job
+from toolkit.output.bundles import find_bundles
+from toolkit.weights.tensor_files import read_tensors
+
+STEPS = 6
+# What each draws is drawn anew in each batch; five pictures and batches of two: every third batch is short.
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "everything": {
+        "model": {"quantize": True, "qtype": "qfloat8"},
+        "network": {"type": "lora", "linear": 2, "dropout": 0.3},
+        "train": {
+            "optimizer": "adamw8bit",
+            "gradient_checkpointing": True,
+            "ema_config": {"use_ema": True, "ema_decay": 0.9},
+        },
+    },
+    "full fine-tune": {"network": None, "train": {"full_finetune": True, "lr_scheduler": "cosine"}},
+}
+
+
+def write(folder: Path, base: Path, *, accumulation: int = 1, **sections: Any) -> Path:
+    """A job of six steps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    train = {"steps": STEPS, "gradient_accumulation": accumulation, "gradient_checkpointing": False}
+    images = write_dataset(folder / "images", count=5)
+    merged = {
+        "datasets": [{"folder_path": str(images), "resolution": 32, "caption_dropout_rate": 0.3}],
+        **sections,
+        "train": train | sections.get("train", {}),
+        "model": {"name_or_path": str(base)} | sections.get("model", {}),
+    }
+    return write_job(folder, **merged)
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    """All tensors that a run has written."""
+    files = sorted((folder / "output" / "job").rglob("*.safetensors"))
+    return {f"{path.name} {name}": tensor for path in files for name, tensor in read_tensors(path).items()}
+
+
+def is_same(folder: Path, other: Path) -> bool:
+    """Whether a run has logged the same losses as another, and whether all its tensors are that one's, bit for bit."""
+    mine, theirs = state(folder), state(other)
+    assert mine and mine.keys() <= theirs.keys()
+    output = Path("output", "job")
+    return losses(folder / output) == losses(other / output) and all(
+        torch.equal(mine[name], theirs[name]) for name in mine
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
+    name: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    for folder, world in (("one", 1), ("two", 2)):
+        job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **CASES[name])
+        end = launcher.run(tmp_path / folder, world, str(job))
+        assert set(end.codes) == {0}, end.text
+    assert is_same(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_run_goes_on_with_other_numbers_of_ranks_as_if_there_had_been_one(
+    launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "parts"
+    job = write(whole, smallest_model, accumulation=2)
+    assert launcher.run(whole, 1, str(job), "--set", "save.save_every=2").codes == [0]
+    job = write(folder, smallest_model)
+    for world, steps in ((2, 2), (1, 4), (2, STEPS)):
+        more = ("--set", "save.save_every=2", "--set", f"train.steps={steps}")
+        end = launcher.run(folder, world, str(job), *more)
+        assert set(end.codes) == {0}, end.text
+        if world == 1:
+            assert "2 ranks reached step 2; with 1 rank, each accumulates over 2 batches" in end.text
+    assert is_same(folder, whole)
+    (_, *bundles), _ = find_bundles(folder / "output" / "job")
+    assert {bundle.manifest["batches_per_step"] for bundle in bundles} == {2}
+
+    end = launcher.run(folder, 3, str(job), "--set", "train.steps=9")
+    assert end.codes == [2, 2, 2]
+    assert "2 batches a step, which 3 ranks cannot share equally. Resume it with 1 or 2 ranks" in end.text
+    assert end.text.count("cannot share") == 1
+    end = launcher.run(folder, 3, str(job), "--set", "train.steps=9", "--accept-config-change")
+    assert end.codes == [0, 0, 0], end.text
+
+
+def test_four_ranks_draw_what_one_draws_and_differ_by_the_order_of_sums(
+    launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    for folder, world in (("one", 1), ("four", 4)):
+        job = write(tmp_path / folder, smallest_model, accumulation=4 // world)
+        end = launcher.run(tmp_path / folder, world, str(job))
+        assert set(end.codes) == {0}, end.text
+    one, four = (losses(tmp_path / folder / "output" / "job") for folder in ("one", "four"))
+    assert four == pytest.approx(one, rel=1e-5)
+    one_state, four_state = (state(tmp_path / folder) for folder in ("one", "four"))
+    for name, tensor in one_state.items():
+        assert torch.allclose(tensor.float(), four_state[name].float(), rtol=1e-3, atol=1e-5), name
