@@ -15,7 +15,7 @@ from toolkit.config import AdapterConfig, NetworkConfig
 from toolkit.encode.vision import view_shape
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.models.base_model import BaseModel, StateDict
-from toolkit.networks.choices import NETWORKS
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.train.adapted import AdaptedWeights, NamedAdapter
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
@@ -38,7 +38,7 @@ class SDTrainer(BaseSDTrainProcess):
         return network
 
     def _network(self, model: BaseModel, config: NetworkConfig, draws: Draws) -> NetworkWeights:
-        network = NETWORKS[config.type].load()(model, config, draws)
+        network = Network(model, config, draws)
         network.apply()
         if config.pretrained_lora_path is not None:
             path = config.pretrained_lora_path
