@@ -27,7 +27,7 @@ from toolkit.output.lock import FolderInUse, FolderLost, RunLock, holder
 from toolkit.output.run_record import EXIT_CODES, RunRecord, start_name, write_end
 from toolkit.parallel.agreement import OfAllRanks
 from toolkit.parallel.board import Fate
-from toolkit.parallel.ranks import FirstRankFailed, Ranks, done_by_first, find_ranks, first_complaint
+from toolkit.parallel.ranks import RankFailed, Ranks, done_by_first, find_ranks, first_complaint, is_lost_connection
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.watch import Watch
@@ -132,7 +132,7 @@ class Job:
             self._print_error(str(reason))
             return "interrupted"
         except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
-            text, is_effect = _explained(error), isinstance(error, FirstRankFailed)
+            text, is_effect = _explained(error), isinstance(error, RankFailed) or is_lost_connection(error)
             if isinstance(error, FolderLost):
                 self.ranks.before_end(lambda fate: [])  # where it was, it cannot continue
             is_common = isinstance(error, OfAllRanks)

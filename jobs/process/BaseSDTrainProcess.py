@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_all
-from jobs.process.leftovers import remove_overflow, sweep_half_written
 from jobs.process.make_model import make_model
 from jobs.process.output import Output, open_output
 from jobs.process.start import Start
@@ -12,6 +11,7 @@ from jobs.process.train_stage import TrainStage
 from jobs.process.training_check import check_training
 from jobs.process.training_checked import TrainingChecked
 from toolkit.config import TrainingProcessConfig
+from toolkit.encode.leftovers import remove_overflow, sweep_half_written
 from toolkit.models.base_model import BaseModel
 from toolkit.parallel.ranks import done_by_first
 from toolkit.plan.stage_list import TRAIN

@@ -74,5 +74,6 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         assistant_parameters=model.num_assistant_weights,
         adapter_parameters=count_weights(start.training.adapter, card, checked.encoders),
         lora_sides=model.lora_sides,
+        ranks=start.ranks.world,
         num_ranks=start.ranks.local_world,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config import JobConfig, ProcessConfig, TrainingProcessConfig
+from toolkit.parallel.groups import grouped
 from toolkit.parallel.ranks import Ranks, find_ranks
 from toolkit.runtime.device_probe import device_of_rank
 from toolkit.train.resume import ResumeChoice
@@ -40,6 +41,11 @@ class Start:
         """The settings of the process, which must be a training run."""
         assert isinstance(self.config, TrainingProcessConfig), f"{self.config.type} does not train"
         return self.config
+
+    @property
+    def batch_ranks(self) -> Ranks:
+        """The ranks that batches are dealt to: groups of processes, where several share each sequence."""
+        return grouped(self.ranks, self.training.train.context_parallel)
 
     @property
     def output_folder(self) -> Path:

@@ -71,7 +71,7 @@ class TrainingChecked(Checked):
         job, config = self.start.job, self.config
         sources = [dataset.folder_path for dataset in config.datasets]
         settings = job.redacted(config.model_dump(mode="json"))
-        dataset, world = self.scan.fingerprint(sources), self.start.ranks.world
+        dataset, world = self.scan.fingerprint(sources), self.start.batch_ranks.world
         asked = self.start.asked_accumulation
         return RunFacts(job.name, settings, dataset, kind=type(config), world=world, asked_accumulation=asked)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Place = Literal["encode", "load", "step", "save"]
+Place = Literal["encode", "load", "step", "save", "shard", "whole"]
 What = Literal["kill", "hang", "stop", "memory", "error", "nan", "wrong bit", "full disk"]
 
 
@@ -20,7 +20,8 @@ class Trouble:
 
     Attributes:
         rank: to which one; -1: to all of them.
-        place: where: when it encodes a picture, loads the transformer, makes a step, or writes a checkpoint.
+        place: where: when it encodes a picture, loads the transformer, makes a step, or writes a checkpoint,
+            a part of it, or the whole weights for users.
         what: `stop` is SIGINT; the others say it.
         nth: at which time that it comes there, from 1.
     """
@@ -57,13 +58,16 @@ def _place(place: Place) -> tuple[Any, str]:
     from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
     from toolkit.encode.pictures import ImageEncoder
     from toolkit.train.step import Stepper
-    from toolkit.train.tasks import saver
+    from toolkit.train.tasks import checkpoint, saver
+    from toolkit.weights import whole_files
 
     places: dict[Place, tuple[Any, str]] = {
         "encode": (ImageEncoder, "add"),
         "load": (BaseSDTrainProcess, "_load"),
         "step": (Stepper, "train_step"),
         "save": (saver, "write_bundle"),
+        "shard": (checkpoint, "write_tensors"),
+        "whole": (whole_files, "write_tensors"),
     }
     return places[place]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,10 @@ class ProcessRanks:
     def barrier(self) -> None:
         """See Ranks."""
         self.any(False)
+
+    def joint_step(self) -> AbstractContextManager[None]:
+        """See Ranks."""
+        return self._join().guard.wait.joint_step()
 
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         """See Ranks."""

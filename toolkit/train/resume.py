@@ -253,7 +253,8 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
         needed.append("optimizer")
     if _has_ema(before) and _has_ema(now):
         needed.append("ema")
-    missing = [bundle.part_file(part).name for part in needed if bundle.part_file(part) not in bundle.files]
+    files = [path for part in needed for path in bundle.part_files(part)]
+    missing = [path.name for path in files if path not in bundle.files]
     if missing:
         raise UserError(
             f"{bundle.folder}: cannot be resumed, its manifest does not list {', '.join(missing)}. "

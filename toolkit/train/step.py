@@ -71,16 +71,22 @@ class Stepper:
         return StepResult(sums, grad_norm, lr)
 
     def require_equal_ranks(self) -> None:
-        """Make sure that the trained weights are the same on all ranks.
+        """Make sure that the trained weights are the same on all ranks, if each of them holds all.
 
         Raises:
             UserError: they are not, though all ranks make the same updates.
         """
-        require_equal_weights(self.ranks, [parameter for _, parameter in self.learner.weights.named_parameters()])
+        if self.learner.model.layout.is_whole:
+            require_equal_weights(self.ranks, [parameter for _, parameter in self.learner.weights.named_parameters()])
 
     def _predict(self, batch: Batch) -> Prediction:
         return Prediction(
-            self.learner.model, self.learner.weights, self.draws, index=batch.index, num_tokens=batch.num_tokens
+            self.learner.model,
+            self.learner.weights,
+            self.draws,
+            index=batch.index,
+            num_tokens=batch.num_tokens,
+            strength=batch.network_weight,
         )
 
 
