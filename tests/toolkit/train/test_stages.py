@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
 
 from toolkit.output.events import EventLog, read_events
 from toolkit.runtime.progress import Progress
-from toolkit.train import stages
 from toolkit.train.stages import Stages
 
 
 def test_the_remaining_time_is_that_at_the_speed_of_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(stages.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     stream = io.StringIO()
     with EventLog(tmp_path / "events.jsonl") as events:
         running = Stages(events, Progress(stream))
