@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from jobs.process.training_checked import TrainingChecked
 from toolkit.dtypes import torch_dtype
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
+from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.runtime.devices import make_current, pick_device
 from toolkit.util.get_model import get_model_class
 
@@ -34,6 +38,7 @@ def make_model(
         inputs = checked.memory.plan.inputs
         shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
     trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
+    device = pick_device(checked.start.find_device())
     options = ModelOptions(
         transformer_dtype=trained_dtype if train.full_finetune else None,
         notify=notify,
@@ -41,10 +46,19 @@ def make_model(
         offload_shares=shares,
         card=checked.card,
         without=config.without,
+        layout=_layout(config.train.sharding, checked.start.ranks, device),
     )
-    device = pick_device(config.device)
     model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
     if config.cell_px is not None:
         model.vae = PixelVae(device, cell_px=config.cell_px)
     return model
+
+
+def _layout(sharding: str, ranks: Ranks, device: torch.device) -> WeightLayout:
+    """Where the weights are. A single process holds all of them, whatever the job says."""
+    if sharding == "none" or ranks.world == 1:
+        return WholeWeights()
+    from toolkit.parallel.shards import Shards  # loads parts of torch that a single process never needs
+
+    return Shards(ranks, device)

@@ -11,7 +11,6 @@ from toolkit.errors import Mistakes, UserError
 from toolkit.plan.adapters import count_weights
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
-from toolkit.runtime.device_probe import find_device
 
 # Relative difference from a card's number of weights that still counts as equal: 8-bit files also contain scales.
 _SAME = 0.03
@@ -63,7 +62,7 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
             f"({card.num_parameters / 1e9:.2f} B), so nothing is predicted"
         )
     try:
-        device = find_device(start.training.device)
+        device = start.find_device()
     except UserError:  # the plan's first line says so
         device = None
     return check_memory(
@@ -75,4 +74,6 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         assistant_parameters=model.num_assistant_weights,
         adapter_parameters=count_weights(start.training.adapter, card, checked.encoders),
         lora_sides=model.lora_sides,
+        ranks=start.ranks.world,
+        num_ranks=start.ranks.local_world,
     )

@@ -135,6 +135,13 @@ class DatasetConfig(DatasetUse):
     mask_min_value: Annotated[float, _MASKED, Shown(label="Weight outside of masks", level="expert")] = Field(
         0.0, ge=0, lt=1, description="How much the rest of the image counts."
     )
+    unconditional_path: Annotated[
+        Folder,
+        OnlyWith("by `objective: image_slider`", lambda context: context.process.train.objective == "image_slider"),
+        Shown(label="Counterpart folder", level="expert", widget="folder"),
+    ] = Field(
+        None, description="Folder of each image's counterpart at the other end of a slider, with the same file names."
+    )
     loss_multiplier: Annotated[float, Shown(label="Loss weight")] = Field(
         1.0, ge=0, description="Weight of this dataset in the loss."
     )

@@ -52,21 +52,6 @@ class ViewImage:
 
 
 @dataclass(frozen=True)
-class Colors:
-    """How the colours of an image change.
-
-    Attributes:
-        brightness, contrast, saturation: factors; 1 changes nothing.
-        hue: how far the hue moves, as a share of the colour circle.
-    """
-
-    brightness: float = 1.0
-    contrast: float = 1.0
-    saturation: float = 1.0
-    hue: float = 0.0
-
-
-@dataclass(frozen=True)
 class MaskFile:
     """The mask of an image: how much each place counts in the loss.
 
@@ -102,6 +87,21 @@ class LossMask:
 
 
 @dataclass(frozen=True)
+class Colors:
+    """How the colours of an image change.
+
+    Attributes:
+        brightness, contrast, saturation: factors; 1 changes nothing.
+        hue: how far the hue moves, as a share of the colour circle.
+    """
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
 class Example:
     """Everything that training needs to know about one image at one size. Repeats and flips are separate examples.
 
@@ -130,6 +130,7 @@ class Example:
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
         is_prior: whether its target is the base model's prediction.
         mask_file: which places of the image count in the loss; None if all count alike.
+        counterpart: the other image of a pair, at the same size; None if there is none.
     """
 
     path: Path
@@ -149,13 +150,14 @@ class Example:
     view: ViewImage | None = None
     controls: tuple[Reference | None, ...] = ()
     variants: tuple[str, ...] = ()
+    is_prior: bool = False
+    mask_file: MaskFile | None = None
     random_scale: bool = False
     jitter: Colors | None = None
     colors: Colors = Colors()
     batch_size: int | None = None
     network_weight: float = 1.0
-    is_prior: bool = False
-    mask_file: MaskFile | None = None
+    counterpart: Reference | None = None
 
     @property
     def layout(self) -> Layout:

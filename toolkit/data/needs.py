@@ -58,6 +58,7 @@ def _pictures(config: TrainingProcessConfig, examples: Sequence[Example], output
         own = () if example.is_drawn else (example,)
         mask = () if example.random_crop or example.random_scale or example.mask is None else (example.mask,)
         sources = (*own, *example.references, *control_pictures(example, config.control_adapter), *mask)
+        sources += () if example.counterpart is None else (example.counterpart,)
         found |= dict.fromkeys(Picture(source, folder) for source in sources)
     return tuple(found)
 

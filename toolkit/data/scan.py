@@ -9,6 +9,8 @@ from pathlib import Path
 from toolkit.cards import ModelCard, ReferenceLimits
 from toolkit.config import TrainingProcessConfig
 from toolkit.config.dataset import DatasetConfig
+from toolkit.data.beside.counterparts import with_counterparts
+from toolkit.data.beside.masks import with_masks, without_sidecars
 from toolkit.data.buckets import Fit
 from toolkit.data.captions.pictures import (
     NO_SHORT,
@@ -23,7 +25,6 @@ from toolkit.data.controls import with_controls
 from toolkit.data.examples import Colors, Example
 from toolkit.data.fits import fit_images, report_small_images
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
-from toolkit.data.masks.matching import with_masks, without_sidecars
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
 from toolkit.data.sources.find import list_images
@@ -33,7 +34,7 @@ from toolkit.data.view_images import Views, match_views, separate_folders, usabl
 
 
 def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
-    """The scanned datasets of a job, with their control pictures and masks."""
+    """The scanned datasets of a job, with their control pictures, masks and counterparts."""
     scan = scan_datasets(
         config.datasets,
         divisor_px=card.divisor_px,
@@ -43,7 +44,8 @@ def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
         uses_captions=config.uses_captions,
         with_short_captions=config.train.short_and_long_captions,
     )
-    return with_masks(with_controls(scan, config.datasets, config.control_adapter), config.datasets)
+    scan = with_controls(scan, config.datasets, config.control_adapter)
+    return with_counterparts(with_masks(scan, config.datasets), config.datasets)
 
 
 def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:

@@ -83,6 +83,7 @@ class Scan:
             ]
             content += [] if example.view is None else [example.view.content_hash]
             content += [] if example.mask_file is None else [example.mask_file.content_hash]
+            content += [] if example.counterpart is None else [example.counterpart.content_hash]
             found[_name(example, folders)] = sha256_json(content)[:16]
         return found
 

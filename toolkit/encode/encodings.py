@@ -23,10 +23,12 @@ class Encodings:
     Args:
         notify: called with lines for the user: on damaged entries, and once if memory overflows.
         overflow: folder for entries that should be in memory but do not fit into `MEMORY_LIMIT_BYTES`.
+        is_shared: whether other processes need the entries too: then all are kept on disk, and in memory once read.
     """
 
-    def __init__(self, notify: Callable[[str], None], *, overflow: Path) -> None:
+    def __init__(self, notify: Callable[[str], None], *, overflow: Path, is_shared: bool = False) -> None:
         self._notify = notify
+        self._is_shared = is_shared
         self._caches: dict[Path, TensorCache] = {}
         self._overflow = TensorCache(overflow, on_damage=notify, is_lasting=False)
         self._num_bytes = 0
@@ -64,7 +66,7 @@ class Encodings:
         is_cached = cache.has(key)
         if not is_cached:
             tensor = make().cpu()
-            if folder is None:
+            if folder is None and not self._is_shared:
                 if self._keep(key, fold(tensor) if is_packed else tensor):
                     return True
                 self._report_overflow()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -13,10 +13,15 @@ from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.layer_offload import LayerOffload
 from toolkit.memory.placement import choose_placement
 from toolkit.memory.recompute import checkpointed
+from toolkit.memory.sharded import parameter_shapes, rows_of_module, spread
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.quantized_cache import entry_path
 from toolkit.weights.recipe import Loadable
+
+if TYPE_CHECKING:
+    from toolkit.parallel.shards import Shards
 
 
 class ComponentLoader:
@@ -29,6 +34,7 @@ class ComponentLoader:
         count: called with the number of quantized layers, of how many, and the word `layers`.
         offload_shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the memory
             plan; None if there is no plan: such components are then streamed completely.
+        layout: which part of the transformer's weights this process holds.
     """
 
     def __init__(
@@ -39,12 +45,14 @@ class ComponentLoader:
         notify: Callable[[str], None] = print,
         count: Callable[[int, int, str], None] = lambda done, total, unit: None,
         offload_shares: Mapping[str, float] | None = None,
+        layout: WeightLayout = WholeWeights(),  # noqa: B008 - stateless
     ) -> None:
         self.config = config
         self.device = device
         self.notify = notify
         self.count = count
         self.offload_shares = offload_shares
+        self.layout = layout
         self._offloads: dict[str, list[LayerOffload]] = {}
 
     def load(
@@ -73,6 +81,8 @@ class ComponentLoader:
             UserError: the files are damaged, or cannot be quantized.
         """
         module = recipe.module
+        shards = None if self.layout.is_whole or component != "transformer" else cast("Shards", self.layout)
+        rows, shapes = (rows_of_module(module, shards) if shards else None), parameter_shapes(module)
         qtype = self.qtype(component)
         quantization = None
         if qtype is not None and (names := tuple(layers())):
@@ -86,9 +96,13 @@ class ComponentLoader:
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
             device_of = placement.device_of if placed is None else None
-            recipe.load(dtype=dtype, device=device, device_of=device_of, placed=placed)
+            recipe.load(dtype=dtype, device=device, device_of=device_of, placed=placed, rows=rows)
 
-        fill_frozen(module, fill, device=self.device, device_of=placement.device_of, quantization=quantization)
+        fill_frozen(
+            module, fill, device=self.device, device_of=placement.device_of, quantization=quantization, rows=rows
+        )
+        if shards is not None:
+            spread(module, shapes, shards)
         if placement.streamed:
             self._offloads.setdefault(component, []).append(placement.offload(module))
         return module

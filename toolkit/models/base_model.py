@@ -61,12 +61,14 @@ class BaseModel(KnownNames):
         self.dtype = dtype
         self.transformer_dtype = dtype if options.transformer_dtype is None else options.transformer_dtype
         self.options = options
+        self.layout = options.layout
         self.loader = ComponentLoader(
             model_config,
             device,
             notify=options.notify,
             count=options.count,
             offload_shares=options.offload_shares,
+            layout=options.layout,
         )
         self.text_encoder: Any = None  # the classes of these four come from the model libraries
         self.tokenizer: Any = None

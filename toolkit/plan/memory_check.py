@@ -76,6 +76,8 @@ def check_memory(
     assistant_parameters: int | None = 0,
     adapter_parameters: int = 0,
     lora_sides: tuple[int, ...] | None = None,
+    ranks: int = 1,
+    num_ranks: int = 1,
 ) -> MemoryCheck:
     """Plan the memory of a job; with `model.memory: auto`, also choose how its model is stored.
 
@@ -88,6 +90,8 @@ def check_memory(
         assistant_parameters: number of weights of the assistant LoRA; None if it is not on disk: it is not counted.
         adapter_parameters: number of weights of the adapters that are trained.
         lora_sides: see `PlanInputs.lora_sides`.
+        ranks: number of processes that train together, each on a card of its own.
+        num_ranks: number of processes on the machine that train together; the plan is that of each.
 
     Returns:
         The plan; if it does not fit, also the cheapest changes that make it fit.
@@ -99,15 +103,19 @@ def check_memory(
     if vram_gb is not None:
         kind, machine = "cuda", named_card(vram_gb)
     else:
-        machine = Machine("the job's card is not in this machine") if device is None else this_machine(device)
+        machine = (
+            Machine("the job's card is not in this machine")
+            if device is None
+            else this_machine(device).shared_by(num_ranks)
+        )
     counts = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
-    inputs = inputs_of(process, size, work, kind, **counts, lora_sides=lora_sides)
+    inputs = inputs_of(process, size, work, kind, **counts, lora_sides=lora_sides, ranks=ranks)
     settings: dict[str, Any] = {}
     chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
-        inputs = inputs_of(chosen, size, work, kind, **counts, lora_sides=lora_sides)
+        inputs = inputs_of(chosen, size, work, kind, **counts, lora_sides=lora_sides, ranks=ranks)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
     if not machine.fits(plan):
         ways = find_ways(plan, machine)

@@ -79,6 +79,9 @@ class PlanInputs:
         save_width: bytes of a saved weight.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
         adapter_parameters: number of weights of the adapters that are trained.
+        ranks: number of processes that train together.
+        is_sharded: whether the transformer's weights, their gradients and optimizer state are spread over them.
+        context_parallel: number of processes that share each sequence.
     """
 
     size: ModelSize
@@ -110,6 +113,19 @@ class PlanInputs:
     save_width: int = 2
     assistant_parameters: int = 0
     adapter_parameters: int = 0
+    ranks: int = 1
+    is_sharded: bool = False
+    context_parallel: int = 1
+
+    @property
+    def shards(self) -> int:
+        """Number of processes that each weight is spread over."""
+        return self.ranks if self.is_sharded else 1
+
+    @property
+    def num_held(self) -> int:
+        """Number of trained weights that a process keeps, updates and saves."""
+        return -(-self.num_trained // self.shards)
 
     @property
     def is_mixed(self) -> bool:
@@ -146,8 +162,9 @@ def inputs_of(
     assistant_parameters: int = 0,
     adapter_parameters: int = 0,
     lora_sides: tuple[int, ...] | None = None,
+    ranks: int = 1,
 ) -> PlanInputs:
-    """The inputs that a job's settings give; the numbers of weights and `lora_sides` as in `PlanInputs`."""
+    """The inputs that a job's settings give; the numbers of weights, `lora_sides` and `ranks` as in `PlanInputs`."""
     model, train, network = process.model, process.train, process.network
     width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
@@ -183,6 +200,9 @@ def inputs_of(
         is_fused=train.fused_backward_pass,
         assistant_parameters=assistant_parameters,
         adapter_parameters=adapter_parameters,
+        ranks=ranks,
+        context_parallel=train.context_parallel if ranks > 1 else 1,
+        is_sharded=train.sharding == "full" and ranks > 1,
     )
 
 

@@ -161,6 +161,7 @@ class Feeder:
             ),
             loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
+            batches_per_step=self.settings.accumulation * self.ranks.world,
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
             avoided=None if self.settings.avoided is None else self._embeds([self.settings.avoided] * len(members)),
             words={name: self._embeds([text] * len(members)) for name, text in words.items()},
@@ -168,6 +169,7 @@ class Feeder:
             is_prior=self._is_prior(examples),
             mask=self._mask(examples, latents[0]),
             network_weight=examples[0].network_weight,
+            counterpart=self._counterpart(examples),
         )
 
     def _drawn(self, index: int, member: int) -> Example:
@@ -209,6 +211,13 @@ class Feeder:
             for example in examples
         ]
         return torch.stack(masks).to(self.model.device)
+
+    def _counterpart(self, examples: Sequence[Example]) -> Tensor | None:
+        """Latents of the other image of each pair, [B, C, h, w]; None without pairs."""
+        others = [example.counterpart for example in examples if example.counterpart is not None]
+        if not others:
+            return None
+        return torch.stack([self.encoded.images[other] for other in others]).to(self.model.device, torch.float32)
 
     def _controls(
         self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]

@@ -76,7 +76,8 @@ class Prediction:
 
     def _predict(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         with (
-            autocast(self.model.device, self.model.dtype),
+            # copies of all weights, which are gathered block by block, would fill the card
+            autocast(self.model.device, self.model.dtype, keeps_copies=self.model.layout.is_whole),
             self.weights.adapters.reading(condition, num_noisy=self.num_tokens) as condition,
         ):
             return self.model.get_noise_prediction(noisy_latents, NUM_TIMESTEPS * sigma, condition)
