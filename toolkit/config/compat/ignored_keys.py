@@ -116,7 +116,7 @@ IGNORED: tuple[Ignored, ...] = (
         "load_image_when_caching_latents cache_tensors_to_disk",
     ),
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
-    _refuse(DatasetConfig, "only folders of images are supported", type="image"),
+    _refuse(DatasetConfig, "images are trained, no videos or sounds", type="image"),
     _refuse(
         DatasetConfig,
         "use `flip_x`, `flip_y`, `square_crop`, `random_crop`, `random_scale` and `color_jitter`",
