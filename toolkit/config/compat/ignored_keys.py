@@ -11,7 +11,7 @@ from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
-from toolkit.config.network import NetworkConfig, NetworkKwargs
+from toolkit.config.network import NetworkConfig
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.save import SaveConfig
@@ -98,8 +98,6 @@ IGNORED: tuple[Ignored, ...] = (
         "layer set `transformer_only: false`, for full changes of some `network_kwargs.full_if_contains`",
         "all_layers",
     ),
-    _refuse(NetworkConfig, "does not train in ai-toolkit either: its forward pass gives nothing", "lorm"),
-    _refuse(NetworkKwargs, "name the layers with `only_if_contains` or `ignore_if_contains`", "parameter_threshold"),
     _refuse(SaveConfig, "uploading is not supported yet: use `hf upload` after the run", "push_to_hub"),
     _warn(SaveConfig, "used only with `push_to_hub`", "hf_repo_id", hf_private=(True, False)),
     _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
