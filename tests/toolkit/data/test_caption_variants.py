@@ -25,8 +25,7 @@ ScanFolder = Callable[..., Scan]
 def variation(**fields: Any) -> Variation:
     with_short, trigger = fields.pop("with_short", False), fields.pop("trigger", None)
     dataset = DatasetConfig.model_validate({"folder_path": Path(), **fields})
-    words = dataset.random_triggers if isinstance(dataset.random_triggers, tuple) else ()
-    return Variation(dataset, trigger, words, with_short=with_short)
+    return Variation(dataset, trigger, dataset.random_triggers, with_short=with_short)
 
 
 def of(text: str, **fields: Any) -> tuple[str, ...]:
@@ -148,6 +147,11 @@ def test_random_trigger_words_are_added_from_a_list_or_a_file(tmp_path: Path, ma
     )
     (example,) = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
     assert set(example.variants) == {"a cat, one", "a cat, two"}
+    words.write_text("\n")
+    for source, what in ((words, "contains no words"), (tmp_path / "none.txt", "cannot be read as a list of words")):
+        dataset = dataset.model_copy(update={"random_triggers": (str(source),)})
+        (problem,) = scan_datasets([dataset], divisor_px=16, trigger_word=None).problems
+        assert problem.where == str(source) and what in problem.what
 
 
 def test_replacements_are_made_in_captions_before_the_trigger_word() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.config.dataset import DatasetConfig
+from toolkit.config.datasets.captions import WORD_FILE
 from toolkit.data.captions.files import CaptionFolder, looked_for, read_texts
 from toolkit.data.captions.texts import CaptionError, CaptionTexts
 from toolkit.data.captions.variants import Variation, put_trigger, split
@@ -104,16 +105,19 @@ def _report_short(
 
 
 def trigger_words(dataset: DatasetConfig, findings: Findings) -> tuple[str, ...]:
-    """The `random_triggers`, from their file if they are in one; a file without words is a problem."""
-    given = dataset.random_triggers
-    words: tuple[str, ...] = () if isinstance(given, Path) else given
-    if isinstance(given, Path):
+    """The `random_triggers`, with those in files; a file without words is a problem."""
+    words: list[str] = []
+    for given in dataset.random_triggers:
+        if not given.endswith(WORD_FILE):
+            words.append(given)
+            continue
         try:
-            words = read_texts(given, caption_per_line=True).long
+            found = read_texts(Path(given), caption_per_line=True).long
         except (CaptionError, OSError) as error:
             findings.problem(given, f"cannot be read as a list of words, one per line: {error}")
-            return ()
-        if not words:
+            continue
+        words += found
+        if not found:
             findings.problem(given, "contains no words. Write one per line")
     return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
