@@ -31,6 +31,7 @@ class Picture:
         has_own_caption: whether a text of its own was found, and is not blank.
         is_blank: whether its text is empty on purpose.
         has_short: whether a short caption was found.
+        num_parts: number of comma-separated parts of its longest caption, as written.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Picture:
     has_own_caption: bool
     is_blank: bool
     has_short: bool = False
+    num_parts: int = 0
 
 
 def caption_pictures(
@@ -73,7 +75,8 @@ def caption_pictures(
                 own = listing.metadata[path]
         if own and not own.short:
             without_short.append(path)
-        variants = variation.of(own or CaptionTexts(), default=dataset.default_caption or "")
+        texts, default = own or CaptionTexts(), "" if own else dataset.default_caption or ""
+        variants = variation.of(texts, default=default)
         first, several = variants[0], variants if len(set(variants)) > 1 else ()
         pictures.append(
             Picture(
@@ -84,6 +87,7 @@ def caption_pictures(
                 has_own_caption=bool(own),
                 is_blank=own is not None and not own,
                 has_short=bool(own and own.short),
+                num_parts=max(len(split(text)) for text in (*texts.long, *texts.short, default)),
             )
         )
     keys = [f"{key} ({count})" for key, count in unused.most_common()]
@@ -129,14 +133,15 @@ def report_variants(
     if not dataset.varies_captions or not pictures:
         return
     least = dataset.keep_tokens + (2 if dataset.shuffle_tokens and not dataset.token_dropout_rate else 1)
-    if variation.trigger_words == () and max(len(split(picture.caption)) for picture in pictures) < least:
+    most_parts = max(picture.num_parts for picture in pictures)
+    if variation.trigger_words == () and most_parts < least:
         what = (
             f"captions do not vary: none has {least} or more comma-separated parts, so `shuffle_tokens` and "
             f"`token_dropout_rate` with `keep_tokens: {dataset.keep_tokens}` change nothing"
         )
         findings.remark(dataset.folder_path, what)
         return
-    most = max(variation.num_orders(picture.caption) for picture in pictures)
+    most = variation.num_orders(most_parts)
     texts = {text for picture in pictures for text in picture.variants or (picture.caption,)}
     possible = f"{most:,}" if most < 10**12 else "more than 10^12"
     what = (
