@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,11 @@ from tests.ranks.trouble import Trouble
 from tests.reliability.bundles import valid_steps
 from toolkit.output.run_record import read_runs
 
-FULL = {"network": None, "train": {"full_finetune": True, "sharding": "full"}, "save": {"save_every": 2}}
+FULL: dict[str, Any] = {
+    "network": None,
+    "train": {"full_finetune": True, "sharding": "full"},
+    "save": {"save_every": 2},
+}
 
 
 @pytest.mark.parametrize(
