@@ -82,7 +82,7 @@ ANSWERS_AT_ONCE = (
     "jobs.process.BaseProcess",
     "jobs.process.checked",
     "jobs.process.disk_check",
-    "jobs.process.leftovers",
+    "toolkit.encode.leftovers",
     "jobs.process.model_files",
     "jobs.process.room_check",
     "jobs.process.start",

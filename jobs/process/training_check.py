@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from jobs.process.parts_check import check_parts
+from jobs.process.ranks_check import describe_steps, share_batches
 from jobs.process.room_check import check_room
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
@@ -15,16 +16,15 @@ from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.released import label_of
 from toolkit.data.image_files import ImageError
 from toolkit.data.needs import dataset_needs
-from toolkit.data.scan_result import Scan, describe_scan
+from toolkit.data.scan_result import Scan
 from toolkit.encode.vision import view_inputs
 from toolkit.errors import JobError, Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
-from toolkit.train.batches_per_step import step_batches
 from toolkit.train.finished import describe_end
-from toolkit.train.resume import ResumePlan, bundle_to_resume, describe_resume, differences_in, plan_resume
-from toolkit.train.sharing_check import describe_sharing, sharing_problems
+from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
+from toolkit.train.sharing_check import sharing_problems
 from toolkit.train.tasks.sample_needs import sample_items, sample_needs
 
 
@@ -34,7 +34,7 @@ def check_training(start: Start) -> TrainingChecked:
     Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
     """
     checked, mistakes = TrainingChecked(start), Mistakes()
-    for step in (check_parts, _share_batches, _plan, check_room, _resume):
+    for step in (check_parts, share_batches, _plan, check_room, _resume):
         checked = step(checked, mistakes)
     return checked.refused(mistakes.error(str(start.job.path), checked.notices)) if mistakes else checked
 
@@ -52,32 +52,12 @@ def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
     return needs
 
 
-def _share_batches(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
-    """How many batches each rank takes in a step: as many in all as before, if the run resumes."""
-    start, train = checked.start, checked.config.train
-    try:
-        shared = step_batches(
-            bundle_to_resume(start.output_folder, start.resume),
-            asked=train.gradient_accumulation,
-            ranks=start.batch_ranks.world,
-            can_accumulate=not train.fused_backward_pass,
-            accepts=start.resume.accept_config_change,
-        )
-    except UserError as error:
-        mistakes.errors.append(error)
-        return checked
-    notices = (shared.notice,) if shared.notice else ()
-    return replace(checked, start=start.with_accumulation(shared.accumulation), notices=(*checked.notices, *notices))
-
-
 def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     """What the run will do, and what that needs."""
     start, config, card, scan = checked.start, checked.config, checked.card, checked.scan
     train, needs = config.train, training_needs(start, card, scan)
     what = _what_is_trained(config)
     label = label_of(config.model.model_dump(mode="json"), card)
-    batches_per_step = train.gradient_accumulation * start.batch_ranks.world
-    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
@@ -87,18 +67,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
         mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    shared = (*_shared(start), *describe_sharing(train, start.ranks.world))
-    return found.adding(*datasets, *shared, *notices, *_resources(start, needs), *_unknown(checked))
-
-
-def _shared(start: Start) -> Iterator[str]:
-    """How a step is shared among the ranks, if there are several."""
-    train, world = start.training.train, start.batch_ranks.world
-    if world > 1:
-        batches = f" x {train.gradient_accumulation} batches" if train.gradient_accumulation > 1 else ""
-        images = train.batch_size * train.gradient_accumulation * world
-        who = "ranks" if world == start.ranks.world else "groups of ranks"
-        yield f"{world} {who}{batches} x {train.batch_size} images: {images} images a step"
+    return found.adding(*describe_steps(checked), *notices, *_resources(start, needs), *_unknown(checked))
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Place = Literal["encode", "load", "step", "save", "shard", "whole"]
-What = Literal["kill", "hang", "stop", "memory", "error", "nan", "full disk"]
+What = Literal["kill", "hang", "stop", "memory", "error", "nan", "wrong bit", "full disk"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class Trouble:
             if count == self.nth:
                 answer = _STRIKES[self.what]()
                 if self.what == "nan":
-                    batch = arguments[2][0]
-                    batch.latents.fill_(answer)
+                    arguments[2][0].latents.fill_(answer)
+                if self.what == "wrong bit":
+                    _, weight = arguments[0].learner.weights.named_parameters()[0]
+                    weight.data.view(-1)[0] += answer
             return method(*arguments, **options)
 
         setattr(owner, name, struck)
@@ -103,5 +105,6 @@ _STRIKES: dict[What, Callable[[], Any]] = {
     "memory": _run_out_of_memory,
     "error": _fail,
     "nan": lambda: float("nan"),
+    "wrong bit": lambda: 1e-6,
     "full disk": _fill_the_disk,
 }

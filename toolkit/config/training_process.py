@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config.adapter import AdapterConfig, Adapters
 from toolkit.config.dataset import DatasetConfig
+from toolkit.config.datasets.use import share_mistake
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
@@ -22,6 +23,7 @@ from toolkit.config.save import SaveConfig
 from toolkit.config.seed import Seed
 from toolkit.config.train import TrainConfig
 from toolkit.objectives.choices import OBJECTIVES
+from toolkit.objectives.params import SliderParams
 from toolkit.section import Harmless, Shown
 
 
@@ -56,12 +58,21 @@ class TrainingProcessConfig(ProcessConfig):
     )
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The training images.")
     train: TrainConfig = Field(TrainConfig(), description="The training loop.")
+    slider: SliderParams | None = Field(
+        None,
+        description="Settings of `type: concept_slider`: `train.objective_params` of `objective: concept_slider`.",
+    )
     save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
     sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples generated during training.")
     first_sample: Harmless[Annotated[SampleConfig | None, _FIRST_DRAWN]] = Field(
         None, description="Replaces `sample` for the samples before the first step."
     )
     logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Metrics.")
+
+    @property
+    def largest_batch(self) -> int:
+        """Number of images in the largest batch of any dataset."""
+        return max((dataset.batch_size or self.train.batch_size for dataset in self.datasets), default=1)
 
     @property
     def control_adapter(self) -> AdapterConfig | None:
@@ -108,7 +119,7 @@ class TrainingProcessConfig(ProcessConfig):
         """
         train = self.train
         is_cached = train.cache_text_embeddings or any(dataset.cache_text_embeddings for dataset in self.datasets)
-        return is_cached or not train.unload_text_encoder
+        return (is_cached or not train.unload_text_encoder) and OBJECTIVES[train.objective].reads_captions
 
     @property
     def preserves_output(self) -> bool:
@@ -164,6 +175,14 @@ class TrainingProcessConfig(ProcessConfig):
                 f"`train.context_parallel: {train.context_parallel}` splits what `network.dropout` is drawn for, so "
                 "each part would be dropped alike: remove one of the two"
             )
+
+    @model_validator(mode="after")
+    def _datasets_go_together(self) -> TrainingProcessConfig:
+        if (mistake := share_mistake(self.datasets)) is not None:
+            raise ValueError(mistake)
+        if self.train.full_finetune and any(dataset.network_weight != 1 for dataset in self.datasets):
+            raise ValueError("`network_weight` of a dataset scales a network, and a full fine-tune has none: remove it")
+        return self
 
     @model_validator(mode="after")
     def _memory_settings_fit_the_training(self) -> TrainingProcessConfig:

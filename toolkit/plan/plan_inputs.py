@@ -186,7 +186,7 @@ def inputs_of(
         lora_sides=lora_sides,
         optimizer=train.optimizer,
         keeps_average=train.ema_config is not None and train.ema_config.use_ema,
-        batch_size=train.batch_size,
+        batch_size=process.largest_batch,
         accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
         low_vram=model.low_vram,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -42,7 +42,7 @@ class Learner:
     schedule: Callable[[int], float]
     update: WeightUpdate
     average: ExponentialMovingAverage | None = None
-    sharing: Sharing = Sharing()  # noqa: RUF009 - frozen
+    sharing: Sharing = field(default_factory=Sharing)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
