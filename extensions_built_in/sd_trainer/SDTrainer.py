@@ -29,7 +29,7 @@ class SDTrainer(BaseSDTrainProcess):
         if self.config.train.full_finetune:
             adapters = tuple(self._attached(config, model, draws) for config in self.config.adapter)
             whole = TransformerWeights(model, save_format=self.config.save.save_format, adapters=AdapterSet(adapters))
-            whole.unfreeze()
+            whole.unfreeze(self.config.model.only_if_contains, self.config.model.ignore_if_contains)
             return whole
         network = None if self.config.network is None else self._network(model, self.config.network, draws)
         if self.config.adapter:

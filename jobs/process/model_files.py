@@ -111,7 +111,10 @@ def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
     section = config.model.model_dump(mode="json")
     network = config.network.model_dump(mode="json") if config.network else None
     sources = [text for text in (*_texts(section), *_texts(network), card.source) if text]
-    code = [REPOSITORY / "toolkit" / folder for folder in ("lora", "models", "networks", "quantize", "weights")]
+    code = [
+        REPOSITORY / "toolkit" / folder
+        for folder in ("lora", "models", "networks", "networks/kinds", "quantize", "weights")
+    ]
     code += [REPOSITORY / "toolkit" / "stable_diffusion_model.py", read_cards().packages[config.model.arch].folder]
     return sha256_json(
         {

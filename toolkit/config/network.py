@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from toolkit.choice import ChoiceOf
 from toolkit.config.paths import ExistingFile
 from toolkit.config.remarks import KeyContext, OnlyWith
 from toolkit.networks.choices import NETWORKS, REFUSED_NETWORKS
 from toolkit.networks.settings import LayerSettings
-from toolkit.section import Harmless, SameAs, Section, Shown
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-NameParts = Annotated[tuple[str, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+from toolkit.section import Harmless, NameParts, SameAs, Section, Shown
 
 
 def _is_lokr(context: KeyContext) -> bool:

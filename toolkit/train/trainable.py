@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from toolkit.lora.files import write_lora_file
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.network import Network
 from toolkit.parallel.weight_layout import WeightLayout
+from toolkit.train.weight_filter import choose_weights
 from toolkit.weights.whole_files import write_whole
 
 
@@ -127,18 +128,33 @@ class TransformerWeights:
     has_dropout = False
 
     def __init__(self, model: BaseModel, *, save_format: str, adapters: AdapterSet = AdapterSet()) -> None:  # noqa: B008 - frozen
+        self._chosen: frozenset[str] | None = None
         self.model = model
         self.save_format = save_format
         self.adapters = adapters
         self.transformer = model.transformer
 
-    def unfreeze(self) -> None:
-        """Let the optimizer change the weights: components are loaded frozen."""
-        self.transformer.requires_grad_(True)
+    def unfreeze(self, only: Sequence[str] = (), ignore: Sequence[str] = ()) -> None:
+        """Let the optimizer change the weights: components are loaded frozen.
+
+        Args:
+            only: parts of names, see `choose_weights`; all weights if empty.
+            ignore: parts of names of weights that stay frozen.
+
+        Raises:
+            UserError: see `choose_weights`.
+        """
+        if only or ignore:
+            own = {id(p) for adapter in self.adapters.adapters for _, p in adapter.named_parameters()}
+            always = {name for name, p in self.transformer.named_parameters() if id(p) in own}
+            self._chosen = choose_weights(self.model, only, ignore) | always
+        for name, parameter in self.transformer.named_parameters():
+            parameter.requires_grad_(self._chosen is None or name in self._chosen)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See TrainableWeights."""
-        return list(self.transformer.named_parameters())
+        chosen = self._chosen
+        return [(name, p) for name, p in self.transformer.named_parameters() if chosen is None or name in chosen]
 
     def rates(self, lr: float) -> Mapping[str, float]:
         """See TrainableWeights."""
@@ -180,7 +196,11 @@ class TransformerWeights:
 
     def describe(self) -> str:
         """See TrainableWeights."""
-        return f"the whole transformer: {sum(p.numel() for p in self.transformer.parameters()) / 1e6:.2f} M weights"
+        count = sum(p.numel() for _, p in self.named_parameters()) / 1e6
+        whole = sum(p.numel() for p in self.transformer.parameters()) / 1e6
+        if self._chosen is None:
+            return f"the whole transformer: {whole:.2f} M weights"
+        return f"{count:.2f} M of the transformer's {whole:.2f} M weights"
 
 
 def raw_weights(weights: TrainableWeights, layout: WeightLayout) -> dict[str, Tensor]:
