@@ -180,8 +180,8 @@ class TrainingProcessConfig(ProcessConfig):
     def _datasets_go_together(self) -> TrainingProcessConfig:
         if (mistake := share_mistake(self.datasets)) is not None:
             raise ValueError(mistake)
-        if self.train.full_finetune and any(dataset.network_weight != 1 for dataset in self.datasets):
-            raise ValueError("`network_weight` of a dataset scales a network, and a full fine-tune has none: remove it")
+        if self.network is None and any(dataset.network_weight != 1 for dataset in self.datasets):
+            raise ValueError("`network_weight` of a dataset scales a network, and this job trains none: remove it")
         return self
 
     @model_validator(mode="after")
