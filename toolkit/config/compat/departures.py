@@ -162,7 +162,12 @@ DEPARTURES: tuple[Departure, ...] = (
         "train.max_loss", "limits the mean of a batch", "limits each sample", "One outlier must not stop the rest."
     ),
     Departure("train.loss_type: wavelet", "Haar coefficients", "read as `mse`", "The same number."),
-    Departure("train.loss_type: stepped", "times 10", "`loss_weighting: stepped`, alone", "One weighting at a time."),
+    Departure(
+        "train.loss_type: stepped",
+        "times that of `weighted`",
+        "`loss_weighting: stepped` instead",
+        "One weighting at a time.",
+    ),
     Departure(
         "train.timestep_type: lognorm_blend",
         "a new list of 1,000 draws for each batch",
