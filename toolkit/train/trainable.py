@@ -15,9 +15,9 @@ from toolkit.errors import UserError
 from toolkit.files import whole_folder
 from toolkit.lora.files import write_lora_file
 from toolkit.models.base_model import BaseModel
+from toolkit.models.weight_filter import choose_weights
 from toolkit.networks.network import Network
 from toolkit.parallel.weight_layout import WeightLayout
-from toolkit.train.weight_filter import choose_weights
 from toolkit.weights.whole_files import write_whole
 
 

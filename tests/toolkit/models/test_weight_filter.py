@@ -1,4 +1,4 @@
-"""toolkit.train.weight_filter, and a full fine-tune of some of the weights."""
+"""toolkit.models.weight_filter, and a full fine-tune of some of the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from tests.small_run import small_model
 from tests.tiny import run_job, tiny_model, write_job
 from toolkit.errors import UserError
-from toolkit.train.weight_filter import choose_weights
+from toolkit.models.weight_filter import choose_weights
 from toolkit.weights.tensor_files import read_tensors
 
 
