@@ -28,6 +28,7 @@ class BaseSDTrainProcess(BaseProcess):
     """Trains a model on images with captions. A subclass decides what is trained (`make_trainable`)."""
 
     checked: TrainingChecked
+    works_in_ranks = True
 
     @property
     def config(self) -> TrainingProcessConfig:
@@ -63,6 +64,7 @@ class BaseSDTrainProcess(BaseProcess):
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             model.check_access()
+            facts.require_equal_ranks(ranks, base_weights=model.fingerprint("transformer"), bundle=resume.bundle)
             for encoder in {view.encoder for view in checked.needs.views}:
                 encoder.check_reachable()
             encoded = encode_all(checked, model, out, stop)

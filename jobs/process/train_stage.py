@@ -100,7 +100,8 @@ class TrainStage:
         facts = replace(self.checked.run_facts(), device=device_name(model.device))
         if self.record is not None:
             bundle = str(resume.bundle.folder) if resume.bundle else None
-            self.record.resumed(resume.step, bundle=bundle, device=facts.device)
+            shared = {"ranks": facts.world, "batches_per_step": facts.batches_per_step} if facts.world > 1 else {}
+            self.record.resumed(resume.step, bundle=bundle, device=facts.device, **shared)
         return Saver(
             start.output_folder,
             start.job.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.status import status
 from tests.ranks.launcher import Launcher
 from tests.ranks.test_same_run import write
 from toolkit.errors import UserError
@@ -26,6 +27,8 @@ def test_each_caption_and_each_picture_is_encoded_by_one_rank(
     first, second = LINE.findall(end.text), LINE.findall((output / "log.rank1.txt").read_text())
     assert (first, second) == ([("3", "texts"), ("3", "images")], [("3", "texts"), ("2", "images")])
     assert not (output / "_overflow_cache").exists()
+    assert "2 ranks x 2 images: 4 images a step" in end.text
+    assert any("2 ranks, 2 batches a step" in line for line in status(output))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from toolkit.data.examples import Colors, Example, Reference, ViewImage
-from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image, read_image
+from toolkit.data.image_files import DECODE_ERRORS, IMAGES, ImageError, open_image, read_image
 from toolkit.data.srgb import to_srgb
 from toolkit.errors import UserError
 
@@ -103,6 +103,7 @@ def _read(picture: Example | Reference | ViewImage) -> bytes:
     except ImageError as error:
         raise UserError(f"{picture.path}: cannot be read: {error}") from error
     if hashlib.sha256(data).hexdigest() != picture.content_hash:
+        IMAGES.forget(picture.path)
         raise UserError(f"{picture.path}: the image has changed since the job started. Start the job again")
     return data
 

@@ -56,7 +56,7 @@ def _pictures(config: TrainingProcessConfig, examples: Sequence[Example], output
         dataset = config.datasets[example.dataset_index]
         folder = cache_folder(dataset, LATENT_CACHE, output_folder) if dataset.cache_latents_to_disk else None
         own = () if example.is_drawn else (example,)
-        mask = () if example.is_drawn or example.mask is None else (example.mask,)
+        mask = () if example.random_crop or example.random_scale or example.mask is None else (example.mask,)
         sources = (*own, *example.references, *control_pictures(example, config.control_adapter), *mask)
         sources += () if example.counterpart is None else (example.counterpart,)
         found |= dict.fromkeys(Picture(source, folder) for source in sources)

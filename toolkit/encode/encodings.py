@@ -29,7 +29,8 @@ class Encodings:
     def __init__(self, notify: Callable[[str], None], *, overflow: Path, is_shared: bool = False) -> None:
         self._notify = notify
         self._is_shared = is_shared
-        self._overflow = TensorCache(overflow, on_damage=notify)
+        self._caches: dict[Path, TensorCache] = {}
+        self._overflow = TensorCache(overflow, on_damage=notify, is_lasting=False)
         self._num_bytes = 0
         self._in_memory: dict[str, Tensor | Folded] = {}
         self._on_disk: dict[str, TensorCache] = {}
@@ -61,7 +62,7 @@ class Encodings:
         """
         if key in self:
             return False
-        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._notify)
+        cache = self._overflow if folder is None else self._cache(folder)
         is_cached = cache.has(key)
         if not is_cached:
             tensor = make().cpu()
@@ -72,6 +73,11 @@ class Encodings:
             cache.put(key, pack(tensor) if is_packed else {"tensor": tensor})
         self._on_disk[key] = cache
         return not is_cached
+
+    def _cache(self, folder: Path) -> TensorCache:
+        if folder not in self._caches:
+            self._caches[folder] = TensorCache(folder, on_damage=self._notify)
+        return self._caches[folder]
 
     def _read(self, key: str) -> Tensor | Folded:
         cache = self._on_disk[key]

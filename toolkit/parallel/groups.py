@@ -65,9 +65,9 @@ class GroupedRanks:
         """See Ranks."""
         self.ranks.before_end(last_words)
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         """See Ranks."""
-        self.ranks.end_all(text, code, is_effect=is_effect)
+        self.ranks.end_all(text, code, is_effect=is_effect, is_common=is_common)
 
     def close(self) -> None:
         """See Ranks."""

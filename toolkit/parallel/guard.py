@@ -137,8 +137,7 @@ class Guard:
             code: exit code.
             waits_s: for so many seconds another rank may give a better reason.
         """
-        said = text if code != 1 else f"{self.name_of(self.board.rank)}: {text}"
-        self._verdict = (Fate(said, code, self.board.rank), time.monotonic() + waits_s)
+        self._verdict = (Fate(text, code, self.board.rank), time.monotonic() + waits_s)
         while True:
             time.sleep(1)
 

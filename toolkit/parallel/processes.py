@@ -92,12 +92,13 @@ class ProcessRanks:
         """See Ranks."""
         self._join().guard.last_words = last_words
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         """See Ranks. A process that has not met the others ends alone: this returns."""
         if self._joined is None:
             return
         waits_s = (_STOP_S if self.is_first else _FIRST_S) if is_effect else (0.0 if self.is_first else _STOP_S)
-        self._joined.guard.end(text, code, waits_s=waits_s)
+        guard = self._joined.guard
+        guard.end(text if is_common else f"{guard.name_of(self.rank)}: {text}", code, waits_s=waits_s)
 
     def close(self) -> None:
         """See Ranks."""

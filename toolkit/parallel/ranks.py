@@ -71,12 +71,13 @@ class Ranks(Protocol):
         """
         ...
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         """End all processes. One of them tells the user why. Does not return, unless there is only one process.
 
         Args:
             text: the reason.
             code: exit code of the processes.
+            is_common: whether all ranks have found it together; otherwise the message names this one.
             is_effect: whether this rank was merely told to end, so that another may know a better reason.
         """
         ...
@@ -120,11 +121,24 @@ class OneProcess:
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         """See Ranks."""
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         """See Ranks."""
 
     def close(self) -> None:
         """See Ranks."""
+
+
+class PlannedRanks(OneProcess):
+    """The first of several ranks that will be started elsewhere, as a check here plans for them.
+
+    Args:
+        local_world: number of processes on each machine.
+        machines: number of machines.
+    """
+
+    def __init__(self, local_world: int, machines: int = 1) -> None:
+        self.local_world = local_world
+        self.world = local_world * machines
 
 
 @cache

@@ -141,10 +141,10 @@ class Feeder:
     def batch(self, index: int) -> Batch:
         """Build batch number `index` of the job."""
         members = self.plan.batch(index)
-        prompts = [self._prompt(self.plan.examples[member], index, member) for member in members]
-        examples = [self._drawn(self.plan.examples[member], index, member) for member in members]
+        examples = [self._drawn(index, member) for member in members]
         images = self.encoded.images
         latents = [images.encode(example) if example.is_drawn else images[example] for example in examples]
+        prompts = [self._prompt(example, index, member) for member, example in zip(members, examples, strict=True)]
         device, words = self.model.device, self.settings.words
         return Batch(
             index=index,
@@ -172,10 +172,10 @@ class Feeder:
             counterpart=self._counterpart(examples),
         )
 
-    def _drawn(self, example: Example, index: int, member: int) -> Example:
-        """The example with the crop and the colours that are drawn for this batch."""
-        drawn = example.cropped_by(self.draws.python("crop", index, member))
-        return drawn.colored_by(self.draws.python("colors", index, member))
+    def _drawn(self, index: int, member: int) -> Example:
+        """A member of a batch, in the crop and colours that are drawn for it."""
+        cropped = self.plan.examples[member].cropped_by(self.draws.python("crop", index, member))
+        return cropped.colored_by(self.draws.python("colors", index, member))
 
     def _embeds(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of encoded texts, [B, L, D]."""

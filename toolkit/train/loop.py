@@ -86,6 +86,7 @@ class Loop:
         The first rank does it while the others wait, unless it needs all because none holds all weights.
         """
         self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
+        self.stepper.require_equal_ranks()
         is_alone = self.stepper.learner.model.layout.is_whole
         answer = bool(done_by_first(self.ranks, work) if is_alone else work())
         self.recorder.resume_clock()

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.config.reading.setting_changes import Difference, differences
+from toolkit.config.reading.setting_changes import Difference, differences, settings_by_key
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.output.bundles import Bundle
+from toolkit.parallel.agreement import require_equal
+from toolkit.parallel.ranks import Ranks
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.train.batches_per_step import ASKED, PER_STEP
 
@@ -50,6 +52,28 @@ class RunFacts:
     def config_hash(self) -> str:
         """A hash of all settings."""
         return sha256_json(self.config)
+
+    def require_equal_ranks(self, ranks: Ranks, *, base_weights: str, bundle: Bundle | None) -> None:
+        """Compare what shapes the training on all ranks, which may be on machines with drives of their own.
+
+        Args:
+            ranks: the processes that train together; all of them call this.
+            base_weights: a hash of the weights that the training starts from.
+            bundle: where it resumes from.
+
+        Raises:
+            UserError: the ranks differ; the message says which, and in what.
+        """
+        if ranks.world == 1:
+            return
+        facts: dict[str, str | Mapping[str, str]] = {
+            "versions": {**versions(), "commit": git_commit() or ""},
+            "job file": settings_by_key(self.config),
+            "dataset": self.dataset,
+            "base weights": base_weights,
+            "checkpoint": bundle.folder.name if bundle else "",
+        }
+        require_equal(ranks, facts)
 
     def at(self, step: int) -> dict[str, Any]:
         """The facts to record in the bundle of `step`.

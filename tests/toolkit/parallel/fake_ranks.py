@@ -69,7 +69,7 @@ class FakeRanks:
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         pass
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         pass
 
     def close(self) -> None:

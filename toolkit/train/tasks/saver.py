@@ -180,10 +180,10 @@ class Saver:
         if self.newest != step and not isinstance(error, UserError):
             self.layout.by_first(lambda: discard_unfinished(bundle_folder(self.folder, step), files))
         mine = self._explained(error, step, parts) if isinstance(error, OSError) else error
-        is_full = self.layout.any(isinstance(mine, DiskFull))
+        full = self.layout.gather(str(mine) if isinstance(mine, DiskFull) else "")
         is_other = self.layout.any(not isinstance(mine, DiskFull | RankFailed))
-        if is_full and not is_other and isinstance(mine, RankFailed):
-            return DiskFull(f"{self.folder}: the checkpoint of step {step} cannot be written: the disk is full.")
+        if any(full) and not is_other and isinstance(mine, RankFailed):
+            return DiskFull(next(f"rank {rank}: {text}" for rank, text in enumerate(full) if text))
         return mine
 
     def _explained(self, error: OSError, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> UserError:
