@@ -11,6 +11,7 @@ import torch
 
 from toolkit.config import TrainConfig
 from toolkit.models.base_model import BaseModel
+from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer, by_rate
@@ -18,7 +19,6 @@ from toolkit.optimizers.schedules import learning_rate
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
-from toolkit.train.sharing import Sharing, share
 from toolkit.train.trainable import TrainableWeights
 
 
