@@ -1,17 +1,22 @@
-"""A pretended graphics card: run.py on a device that is not the CPU, in a process of its own.
+"""Two pretended graphics cards: run.py on devices that are not the CPU, in a process of its own.
 
-Its tensors are those of a CPU underneath, so that results are a CPU's up to the choice of kernels, but they say that
-they are on device `card:0`, and an operation that mixes them with tensors in host memory fails as it does on a real
-card. So does reading their memory directly, and drawing with a generator of the other device.
+Their tensors are those of a CPU underneath, so that results are a CPU's up to the choice of kernels, but they say that
+they are on device `card:0` or `card:1`, and an operation that mixes them with each other or with tensors in host memory
+fails as it does on a real card. So does reading their memory directly, and drawing with a generator of another device.
 
     python -m tests.pretend_card job.yaml
+
+Beside each job it leaves `moves.json`: how many tensors were copied from one card to the other.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -23,8 +28,11 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 from tests.contract.models import shorten_texts
 
 NAME = "card"
+NUM_CARDS = 2
 TorchGenerator = torch.Generator
 CPU = torch.device("cpu")
+# Copies of whole tensors between the cards, by their numbers.
+moves: Counter[tuple[int, int]] = Counter()
 # What may read one device and write another.
 _COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
 # What autocast computes in 16 bits.
@@ -35,25 +43,27 @@ everything, operators = torch.library.Library("_", "IMPL"), torch.library.Librar
 
 
 class CardTensor(torch.Tensor):
-    """A tensor that claims to be on the card.
+    """A tensor that claims to be on a card.
 
     Attributes:
         held: the tensor that it really is.
+        card: number of the card.
     """
 
     held: Tensor
+    card: int
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> CardTensor:
+    def __new__(cls, held: Tensor, card: int) -> CardTensor:
         tensor: CardTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
             storage_offset=int(held.storage_offset()),
             dtype=held.dtype,
-            device=torch.device(NAME, 0),
+            device=torch.device(NAME, card),
         )
-        tensor.held = held
+        tensor.held, tensor.card = held, card
         return tensor
 
     @classmethod
@@ -67,21 +77,21 @@ class CardTensor(torch.Tensor):
         return self.held.tolist()
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return f"CardTensor({self.held})"
+        return f"CardTensor({self.held}, card={self.card})"
 
 
 class Generator(TorchGenerator):
     """Stands in for torch's own, and records the device that each claims.
 
     Attributes:
-        is_on_card: by where it lies; operations are given another object for the same one.
+        cards: number of the card, or None, by where it lies; operations are given another object for the same one.
     """
 
-    is_on_card: ClassVar[dict[int, bool]] = {}
+    cards: ClassVar[dict[int, int | None]] = {}
 
     def __new__(cls, device: torch.device | str = CPU) -> Generator:
         generator = super().__new__(cls, CPU)
-        cls.is_on_card[generator._cdata] = torch.device(device).type == NAME  # type: ignore[attr-defined]
+        cls.cards[generator._cdata] = _number(torch.device(device))  # type: ignore[attr-defined]
         return generator
 
     def manual_seed(self, seed: int) -> Generator:
@@ -91,7 +101,7 @@ class Generator(TorchGenerator):
 
 
 class PretendCard(TorchDispatchMode):
-    """Within this, `device="card"` is a device."""
+    """Within this, `device="card:1"` is a device."""
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -104,27 +114,46 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     cards = [tensor for tensor in tensors if isinstance(tensor, CardTensor)]
     # A host tensor of no dimension is a number: real cards take it, too.
     hosts = [tensor for tensor in tensors if not isinstance(tensor, CardTensor) and tensor.dim() > 0]
-    if cards and hosts and function not in _COPIES:
-        raise RuntimeError(f"{function} mixes tensors on the card and in host memory")
+    if function not in _COPIES:
+        if cards and hosts:
+            raise RuntimeError(f"{function} mixes tensors on a card and in host memory")
+        if len({tensor.card for tensor in cards}) > 1:
+            raise RuntimeError(f"{function} mixes tensors on two cards")
     asked = kwargs.get("device")
-    is_on_card = bool(cards) if asked is None else torch.device(asked).type == NAME
-    if asked is not None and is_on_card:
+    card = (cards[0].card if cards else None) if asked is None else _number(torch.device(asked))
+    if asked is not None and card is not None:
         kwargs = {**kwargs, "device": CPU}
+    _count_move(function, cards, card)
     own = {id(tensor.held): tensor for tensor in cards}
 
     def wrap(result: Any) -> Any:
-        if not isinstance(result, Tensor) or isinstance(result, CardTensor):
+        if not isinstance(result, Tensor) or isinstance(result, CardTensor) or card is None:
             return result
-        if id(result) in own:
-            return own[id(result)]
-        return CardTensor(result) if is_on_card else result
+        same = own.get(id(result))
+        return CardTensor(result, card) if same is None or same.card != card else same
 
     for generator in (value for value in (*args, *kwargs.values()) if isinstance(value, TorchGenerator)):
-        if Generator.is_on_card.get(generator._cdata, False) != is_on_card:  # type: ignore[attr-defined]
+        if Generator.cards.get(generator._cdata) != card:  # type: ignore[attr-defined]
             raise RuntimeError(f"{function} draws with a generator of another device")
     held = [_map(_held, value) for value in args]
     result = function(*held, **{name: _map(_held, value) for name, value in kwargs.items()})
     return args[0] if function is torch.ops.aten.copy_.default else _map(wrap, result)
+
+
+def _number(device: torch.device) -> int | None:
+    """The number of a card; None for a device in host memory."""
+    return (device.index or 0) if device.type == NAME else None
+
+
+def _count_move(function: Any, cards: Sequence[CardTensor], card: int | None) -> None:
+    if function is torch.ops.aten.copy_.default and len(cards) == 2:
+        source, target = cards[1], cards[0].card
+    elif function is torch.ops.aten._to_copy.default and cards and card is not None:
+        source, target = cards[0], card
+    else:
+        return
+    if source.card != target and source.dim():
+        moves[source.card, target] += 1
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
@@ -147,6 +176,9 @@ def _held(value: Any) -> Any:
 
 class _Module(_DummyBackendModule):
     """What torch asks a backend for."""
+
+    def device_count(self) -> int:
+        return NUM_CARDS
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
@@ -178,17 +210,37 @@ def _lowered(function: Any) -> Callable[..., Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """run.py with short texts, and with `device: auto` and `device: cuda` standing for the card."""
+    """run.py with short texts, and with `device: auto` and `device: cuda` standing for the cards; one job at a time."""
     register()
-    shorten_texts(pytest.MonkeyPatch())
-    torch.Generator = Generator  # type: ignore[misc]
+    patch = pytest.MonkeyPatch()
+    shorten_texts(patch)
+    patch.setattr(torch, "Generator", Generator)
     import run
-    from jobs.process import BaseSDTrainProcess, training_check
+    from jobs.process import make_model, training_check  # noqa: F401 - what is patched must be there
 
-    BaseSDTrainProcess.pick_device = lambda name: torch.device(NAME)  # type: ignore[attr-defined]
-    setattr(training_check, "find_device", lambda name: NAME)  # noqa: B010
+    patch.setattr("jobs.process.make_model.pick_device", lambda name: torch.device(NAME))
+    patch.setattr("jobs.process.training_check.find_device", lambda name: NAME)
+    _must_refuse_mixing()
+    options = [argument for argument in arguments if not argument.endswith(".yaml")]
+    codes = []
+    for job in (Path(argument) for argument in arguments if argument.endswith(".yaml")):
+        moves.clear()
+        with PretendCard():
+            codes.append(run.main([*options, str(job)]))
+        by_cards = {f"{source} to {target}": count for (source, target), count in moves.items()}
+        job.with_name("moves.json").write_text(json.dumps(by_cards), encoding="utf-8")
+    return max(codes)
+
+
+def _must_refuse_mixing() -> None:
+    """Without this, every job would pass here."""
     with PretendCard():
-        return run.main(arguments)
+        host, first, second = torch.ones(2), torch.ones(2, device=NAME), torch.ones(2, device=f"{NAME}:1")
+        assert (first.device.index, second.device.index) == (0, 1)
+        for one, other in ((host, first), (second, host), (first, second), (first, second.sum())):
+            with pytest.raises(RuntimeError, match="mixes tensors"):
+                one + other
+        assert (first + second.to(first.device)).tolist() == [2, 2]
 
 
 if __name__ == "__main__":
