@@ -45,6 +45,9 @@ everything, operators = torch.library.Library("_", "IMPL"), torch.library.Librar
 class CardTensor(torch.Tensor):
     """A tensor that claims to be on a card.
 
+    torch itself, which lets a backend in Python have one device only, takes both cards for the first: what asks for a
+    device in Python is told the right one, and copies between cards have a gradient of their own.
+
     Attributes:
         held: the tensor that it really is.
         card: number of the card.
@@ -61,10 +64,33 @@ class CardTensor(torch.Tensor):
             strides=held.stride(),
             storage_offset=int(held.storage_offset()),
             dtype=held.dtype,
-            device=torch.device(NAME, card),
+            device=torch.device(NAME, 0),
         )
         tensor.held, tensor.card = held, card
         return tensor
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """The card."""
+        return torch.device(NAME, self.card)
+
+    def get_device(self) -> int:
+        """Number of the card."""
+        return self.card
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """A copy on another device or in another number format, or the tensor itself if there is nothing to change."""
+        if args and isinstance(args[0], Tensor):
+            device, dtype = args[0].device, args[0].dtype
+        else:
+            given = {name: value for name, value in kwargs.items() if name != "copy"}
+            device, dtype = torch._C._nn._parse_to(*args[:3], **given)[:2]
+        if device is None or _number(device) == self.card:
+            options = {name: kwargs[name] for name in ("copy", "memory_format") if name in kwargs}
+            return super().to(dtype or self.dtype, **options)
+        return _Move.apply(self, device, dtype or self.dtype)
 
     @classmethod
     def __torch_dispatch__(
@@ -78,6 +104,27 @@ class CardTensor(torch.Tensor):
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"CardTensor({self.held}, card={self.card})"
+
+
+class _Move(torch.autograd.Function):
+    """A copy to another card or to host memory."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: CardTensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+        ctx.card, ctx.dtype, ctx.target = tensor.card, tensor.dtype, _number(device)
+        return _moved(tensor, ctx.target, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _moved(gradient, ctx.card, ctx.dtype), None, None
+
+
+def _moved(tensor: Tensor, card: int | None, dtype: torch.dtype) -> Tensor:
+    source = tensor.card if isinstance(tensor, CardTensor) else None
+    if source is not None and card is not None and tensor.dim():
+        moves[source, card] += 1
+    copy = _held(tensor).to(dtype, copy=True)
+    return copy if card is None else CardTensor(copy, card)
 
 
 class Generator(TorchGenerator):
@@ -121,9 +168,12 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
             raise RuntimeError(f"{function} mixes tensors on two cards")
     asked = kwargs.get("device")
     card = (cards[0].card if cards else None) if asked is None else _number(torch.device(asked))
+    if cards and card is not None:
+        card = cards[0].card  # what torch asks for is the first of the cards, see CardTensor
     if asked is not None and card is not None:
         kwargs = {**kwargs, "device": CPU}
-    _count_move(function, cards, card)
+    if function is torch.ops.aten.copy_.default and len(cards) == 2 and cards[0].card != cards[1].card:
+        moves[cards[1].card, cards[0].card] += 1
     own = {id(tensor.held): tensor for tensor in cards}
 
     def wrap(result: Any) -> Any:
@@ -143,17 +193,6 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
 def _number(device: torch.device) -> int | None:
     """The number of a card; None for a device in host memory."""
     return (device.index or 0) if device.type == NAME else None
-
-
-def _count_move(function: Any, cards: Sequence[CardTensor], card: int | None) -> None:
-    if function is torch.ops.aten.copy_.default and len(cards) == 2:
-        source, target = cards[1], cards[0].card
-    elif function is torch.ops.aten._to_copy.default and cards and card is not None:
-        source, target = cards[0], card
-    else:
-        return
-    if source.card != target and source.dim():
-        moves[source.card, target] += 1
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
@@ -194,6 +233,18 @@ def register() -> None:
         operators.impl(name, _lowered(getattr(torch.ops.aten, name)), "AutocastPrivateUse1")
 
 
+def _grouped(lists: Any, with_indices: bool = False) -> Any:
+    """Lists of tensors by device and number format, as torch groups them for its optimizers and for clipping."""
+    groups: dict[Any, Any] = {}
+    for index, members in enumerate(zip(*lists, strict=True)):
+        first = next(member for member in members if member is not None)
+        found, indices = groups.setdefault((first.device, first.dtype), ([[] for _ in lists], []))
+        for own, member in zip(found, members, strict=True):
+            own.append(member)
+        indices.append(index)
+    return groups
+
+
 def _lowered(function: Any) -> Callable[..., Any]:
     """The operation in autocast's precision."""
 
@@ -215,11 +266,13 @@ def main(arguments: Sequence[str]) -> int:
     patch = pytest.MonkeyPatch()
     shorten_texts(patch)
     patch.setattr(torch, "Generator", Generator)
+    patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", _grouped)
     import run
-    from jobs.process import make_model, training_check  # noqa: F401 - what is patched must be there
+    from jobs.process import make_model, output, training_check  # noqa: F401 - what is patched must be there
 
     patch.setattr("jobs.process.make_model.pick_device", lambda name: torch.device(NAME))
-    patch.setattr("jobs.process.training_check.find_device", lambda name: NAME)
+    for module in ("output", "training_check"):
+        patch.setattr(f"jobs.process.{module}.find_device", lambda name: NAME)
     _must_refuse_mixing()
     options = [argument for argument in arguments if not argument.endswith(".yaml")]
     codes = []

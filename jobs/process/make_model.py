@@ -9,7 +9,7 @@ from toolkit.dtypes import torch_dtype
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
-from toolkit.runtime.devices import make_current, pick_device
+from toolkit.runtime.devices import make_current, pick_cards, pick_device
 from toolkit.util.get_model import get_model_class
 
 
@@ -29,20 +29,24 @@ def make_model(
     Raises:
         UserError: the device is not available.
     """
-    config, train, shares = checked.config, checked.config.train, None
+    config, train, shares, split = checked.config, checked.config.train, None, None
     if checked.memory is not None:
-        inputs = checked.memory.plan.inputs
+        inputs, split = checked.memory.plan.inputs, checked.memory.plan.split
         shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
+    device = pick_device(config.device)
+    cards = pick_cards(device) if config.model.split_model_over_gpus else ()
+    device = cards[0] if cards else device
     trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
     options = ModelOptions(
         transformer_dtype=trained_dtype if train.full_finetune else None,
         notify=notify,
         count=count,
         offload_shares=shares,
+        cards=cards,
+        split=split,
         card=checked.card,
         without=config.without,
     )
-    device = pick_device(config.device)
     model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
     if config.cell_px is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jobs.process.model_files import check_model_files
+from jobs.process.split_check import split_problems
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.config import AdapterConfig, TrainingProcessConfig
@@ -35,7 +36,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
         )
         scan = with_controls(scan, config.datasets, config.control_adapter)
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
-    parts = [*_without_views(config), *few_steps_problems(config)]
+    parts = [*_without_views(config), *few_steps_problems(config), *split_problems(checked.start)]
     if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:
         mistakes.errors.append(JobError(source, problems))
     model = check_model_files(config, card, mistakes, source=source)

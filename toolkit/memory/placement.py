@@ -1,4 +1,4 @@
-"""Decides which of a model's tensors go to the device and which stay on the host, before any of them is read."""
+"""Decides which device each of a model's tensors goes to, before any of them is read."""
 
 from __future__ import annotations
 
@@ -8,30 +8,38 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from toolkit.memory.card_split import CardSplit
 from toolkit.memory.flat_block import count_frozen
 from toolkit.memory.layer_offload import LayerOffload, choose_streamed
+from toolkit.parallel.split import split_blocks
 
 _HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The blocks of a model, and which of them stream from the host.
+    """The blocks of a model, which of them stream from the host, and which are on other cards.
 
     Attributes:
         blocks: dotted names of the blocks in the order of the forward pass.
         streamed: indices into `blocks` of the blocks to stream.
         device: the device for everything else.
+        cards: the card of each block; empty if the model is on one device.
     """
 
     blocks: tuple[str, ...]
     streamed: tuple[int, ...]
     device: torch.device
+    cards: tuple[torch.device, ...] = ()
 
     def device_of(self, name: str) -> torch.device:
         """The device to load a tensor of the model to; `name` is, say, `layers.3.mlp.up_proj.weight`."""
-        on_host = name.startswith(tuple(f"{self.blocks[index]}." for index in self.streamed))
-        return _HOST if on_host else self.device
+        index = next((index for index, block in enumerate(self.blocks) if name.startswith(f"{block}.")), None)
+        if index is None:
+            return self.device
+        if index in self.streamed:
+            return _HOST
+        return self.cards[index] if self.cards else self.device
 
     def offload(self, model: nn.Module) -> LayerOffload:
         """Start streaming the blocks of the loaded model; what is added to it later stays on the device."""
@@ -40,11 +48,44 @@ class Placement:
         offload.attach()
         return offload
 
+    def split(self, model: nn.Module) -> CardSplit:
+        """Let the loaded model run on its cards."""
+        split = CardSplit([model.get_submodule(name) for name in self.blocks], self.cards, home=self.device)
+        split.attach()
+        return split
+
 
 def choose_placement(model: nn.Module, blocks: Sequence[str], *, share: float, device: torch.device) -> Placement:
     """A placement that streams about `share` (0..1) of the blocks' weights; the model may be on the meta device."""
     sizes = [count_frozen(model.get_submodule(name)) for name in blocks]
     return Placement(tuple(blocks), tuple(choose_streamed(sizes, share)), device)
+
+
+def split_over(
+    model: nn.Module,
+    blocks: Sequence[str],
+    *,
+    cards: Sequence[torch.device],
+    counts: Sequence[int] | None = None,
+    rooms: Sequence[int] | None = None,
+) -> Placement:
+    """A placement on several cards, the first of which has everything outside the blocks.
+
+    Args:
+        model: the model; may be on the meta device.
+        blocks: dotted names of its blocks in the order of the forward pass.
+        cards: the cards.
+        counts: the number of blocks on each card, from the memory plan; None, or numbers that do not fit the model: by
+            the weights of the blocks.
+        rooms: memory of each card; None if they are equal.
+    """
+    if counts is None or sum(counts) != len(blocks):
+        sizes = [sum(weight.numel() for weight in model.get_submodule(name).parameters()) for name in blocks]
+        outside = sum(weight.numel() for weight in model.parameters()) - sum(sizes)
+        bases = [outside, *(0 for _ in cards[1:])]
+        counts = split_blocks(sizes, rooms or [1 for _ in cards], bases=bases)
+    placed = [card for card, count in zip(cards, counts, strict=True) for _ in range(count)]
+    return Placement(tuple(blocks), (), cards[0], cards=tuple(placed))
 
 
 def block_names(model: nn.Module) -> list[str]:

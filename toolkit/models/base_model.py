@@ -67,6 +67,8 @@ class BaseModel(KnownNames):
             notify=options.notify,
             count=options.count,
             offload_shares=options.offload_shares,
+            cards=options.cards,
+            split=options.split,
         )
         self.text_encoder: Any = None  # the classes of these four come from the model libraries
         self.tokenizer: Any = None
@@ -224,6 +226,10 @@ class BaseModel(KnownNames):
         self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
 
     # Adapters
+
+    def device_of(self, layer: nn.Module) -> torch.device:
+        """The device of what is added to a layer of the loaded transformer: the one that it computes on."""
+        return self.loader.device_of(layer)
 
     def get_attention_sites(self) -> list[AttentionSite]:
         """The attention layers that adapters add to, in model order; empty if the model names none."""

@@ -132,11 +132,11 @@ class LoRASpecialNetwork:
         for target in self.targets:
             update, layers = fitted[target.name], self._layers[target.name]
             # Rows that the file does not fill keep their random values: with A and B both zero they would never learn.
-            layers[0].lora_A[ADAPTER].weight[: update.rank] = update.a.to(self.model.device)
+            layers[0].lora_A[ADAPTER].weight[: update.rank] = update.a.to(layers[0].lora_A[ADAPTER].weight.device)
             sizes = [layer.lora_B[ADAPTER].weight.shape[0] for layer in layers]
             b = self._in_released_order(target, update.b / self.config.scale)
             for layer, part in zip(layers, b.split(sizes, dim=0), strict=True):
-                layer.lora_B[ADAPTER].weight.zero_()[:, : update.rank] = part.to(self.model.device)
+                layer.lora_B[ADAPTER].weight.zero_()[:, : update.rank] = part.to(layer.lora_B[ADAPTER].weight.device)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
         """For the length of a `with` block, the LoRA counts `factor` times; so it does in its backward pass."""
@@ -165,13 +165,13 @@ class LoRASpecialNetwork:
         shared: Any = layers[0].lora_A[ADAPTER]
         if self.config.dropout:
             shared = _DroppedLinear(shared.in_features, shared.out_features, self.config.dropout)
-        bound = 1 / shared.in_features**0.5
+        bound, device = 1 / shared.in_features**0.5, self.model.device_of(layers[0])
         start = (self.draws.uniform((shared.out_features, shared.in_features), "lora", target.name) * 2 - 1) * bound
-        shared.weight = nn.Parameter(start.to(self.model.device))
+        shared.weight = nn.Parameter(start.to(device))
         for layer in layers:
             layer.lora_A[ADAPTER] = shared
             b = layer.lora_B[ADAPTER]
-            b.weight = nn.Parameter(torch.zeros(b.weight.shape, device=self.model.device))
+            b.weight = nn.Parameter(torch.zeros(b.weight.shape, device=device))
 
     def _check_shape(self, target: LoraTarget, update: Update, *, source: str) -> None:
         layers = self._layers[target.name]

@@ -180,7 +180,7 @@ class OneByOne:
         sum_gradients(self.steps.parameters, self.ranks)
         parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
         # In fp32: a norm in bf16 would have only two correct digits.
-        grad_norm = torch.stack([_squared_length(parameter) for parameter in parameters]).sum().sqrt()
+        grad_norm = _length([_squared_length(parameter) for parameter in parameters])
         nn.utils.clip_grads_with_norm_(parameters, self.max_norm or float("inf"), grad_norm)
         for index, parameter in enumerate(self.steps.parameters):
             if parameter.grad is not None:
@@ -213,7 +213,7 @@ class DuringBackward:
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
-        return torch.stack(self._squares).sum().sqrt()
+        return _length(self._squares)
 
     def _hook_of(self, index: int) -> Callable[[Tensor], None]:
         def update(parameter: Tensor) -> None:
@@ -222,6 +222,11 @@ class DuringBackward:
             self.steps.take(index, self._step)
 
         return update
+
+
+def _length(squares: Sequence[Tensor]) -> Tensor:
+    """The root of a sum, of which a model on several cards has parts on each."""
+    return torch.stack([square.to(squares[0].device) for square in squares]).sum().sqrt()
 
 
 def _squared_length(parameter: Tensor) -> Tensor:

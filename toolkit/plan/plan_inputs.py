@@ -79,6 +79,8 @@ class PlanInputs:
         save_width: bytes of a saved weight.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
         adapter_parameters: number of weights of the adapters that are trained.
+        adapter_in_blocks: how many of these belong to blocks, for each entry of the transformer's `blocks`.
+        cards: memory in bytes of each of the cards that the transformer's blocks are split over; empty for one device.
     """
 
     size: ModelSize
@@ -110,6 +112,8 @@ class PlanInputs:
     save_width: int = 2
     assistant_parameters: int = 0
     adapter_parameters: int = 0
+    adapter_in_blocks: tuple[int, ...] = ()
+    cards: tuple[int, ...] = ()
 
     @property
     def is_mixed(self) -> bool:
@@ -145,9 +149,11 @@ def inputs_of(
     *,
     assistant_parameters: int = 0,
     adapter_parameters: int = 0,
+    adapter_in_blocks: tuple[int, ...] = (),
     lora_sides: tuple[int, ...] | None = None,
+    cards: tuple[int, ...] = (),
 ) -> PlanInputs:
-    """The inputs that a job's settings give; the numbers of weights and `lora_sides` as in `PlanInputs`."""
+    """The inputs that a job's settings give; numbers of weights, `lora_sides` and `cards` as in `PlanInputs`."""
     model, train, network = process.model, process.train, process.network
     width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
@@ -183,6 +189,8 @@ def inputs_of(
         is_fused=train.fused_backward_pass,
         assistant_parameters=assistant_parameters,
         adapter_parameters=adapter_parameters,
+        adapter_in_blocks=adapter_in_blocks,
+        cards=cards,
     )
 
 

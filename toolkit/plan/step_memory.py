@@ -30,7 +30,8 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     """
     kept = sum(block.count * kept_of(inputs, block) for block in _blocks(inputs)) + _outer(inputs)
     if inputs.recomputes:  # otherwise the backward pass has all of this and the gradients too
-        forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in _blocks(inputs))
+        units = (block.forward.at(is_mixed=inputs.is_mixed) for block in _blocks(inputs))
+        forward = max((round(unit * _unit(inputs)) for unit in units), default=0)
         copies = _autocast_copies(inputs) + (inputs.work.passes - 1) * _remaining_copies(inputs)
         yield {
             "activations": _on_device(inputs, inputs.work.passes * kept),
@@ -62,7 +63,7 @@ def _backward_moments(inputs: PlanInputs, kept: int, before: int, *, is_last: bo
         arriving = _arriving(inputs, block) if are_there else 0
         for count in dict.fromkeys((1, block.count)):
             grown = (
-                inputs.trained_width * _trained_in(inputs, block) * count - _pending_modulation(inputs, block)
+                inputs.trained_width * trained_in(inputs, block) * count - _pending_modulation(inputs, block)
                 if in_steps
                 else 0
             )
@@ -73,7 +74,7 @@ def _backward_moments(inputs: PlanInputs, kept: int, before: int, *, is_last: bo
                 "bf16 copies": (before + 1) * copies,
             }
         kept -= block.count * kept_of(inputs, block)
-        gradients += inputs.trained_width * _trained_in(inputs, block) * block.count if in_steps else 0
+        gradients += inputs.trained_width * trained_in(inputs, block) * block.count if in_steps else 0
 
 
 def _blocks(inputs: PlanInputs) -> list[BlockSize]:
@@ -88,6 +89,14 @@ def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
     if inputs.lora_rank is None or not inputs.blocks_only:
         per_channel += inputs.size.transformer.trained.at(is_mixed=inputs.is_mixed)
     return round(per_channel * _unit(inputs))
+
+
+def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
+    """Number of trained weights in one block; the mean over its run if a LoRA is on only some of the blocks."""
+    if inputs.lora_rank is None:
+        return block.parameters
+    sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
+    return inputs.lora_rank * -(-sides[block.name] // block.count)
 
 
 def activations_in_ram(inputs: PlanInputs) -> int:
@@ -173,14 +182,6 @@ def _remaining_copies(inputs: PlanInputs) -> int:
     """
     is_copied = inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4
     return inputs.width * inputs.size.transformer.outer_modulation if is_copied else 0
-
-
-def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
-    """Number of trained weights in one block; the mean over its run if a LoRA is on only some of the blocks."""
-    if inputs.lora_rank is None:
-        return block.parameters
-    sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
-    return inputs.lora_rank * -(-sides[block.name] // block.count)
 
 
 def _arriving(inputs: PlanInputs, block: BlockSize) -> int:

@@ -57,6 +57,16 @@ def find_device(name: str) -> str:
     return name
 
 
+def count_cards() -> int:
+    """The number of CUDA cards that programs see."""
+    cards = probe_cards()
+    if cards is None:
+        import torch  # only it can tell
+
+        return torch.cuda.device_count()
+    return len(cards)
+
+
 def probe_cards() -> tuple[Card, ...] | None:
     """The cards that torch would find, in its order, without importing it; None if only torch can tell."""
     if "torch" in sys.modules:

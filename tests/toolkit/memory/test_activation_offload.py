@@ -42,7 +42,7 @@ def _gradients(blocks: nn.ModuleList) -> list[Tensor]:
 
 def test_gradients_are_the_same_bit_for_bit_over_several_forwards_and_steps() -> None:
     found = []
-    for run in (checkpointed, ActivationOffload(CPU, smallest_bytes=0)):
+    for run in (checkpointed, ActivationOffload(smallest_bytes=0)):
         blocks = _blocks()
         for seed in (0, 2):
             (_run(blocks, run, seed) + _run(blocks, run, seed + 1)).backward()
@@ -52,7 +52,7 @@ def test_gradients_are_the_same_bit_for_bit_over_several_forwards_and_steps() ->
 
 
 def test_a_forward_without_backward_leaves_nothing_behind() -> None:
-    offload, blocks = ActivationOffload(CPU, smallest_bytes=0), _blocks()
+    offload, blocks = ActivationOffload(smallest_bytes=0), _blocks()
     _run(blocks, offload, 0)
     _run(blocks, offload, 1).backward()
     plain = _blocks()

@@ -40,7 +40,7 @@ def _streamed(
 
 
 def _with_inputs_offloaded(setup: Setup, stream: LateStream) -> Setup:
-    inputs = ActivationOffload(CPU, smallest_bytes=0)
+    inputs = ActivationOffload(smallest_bytes=0)
     inputs._stream = stream
     setup.model.transformer.enable_gradient_checkpointing(inputs)
     return setup
