@@ -4,14 +4,16 @@ Their tensors are those of a CPU underneath, so that results are a CPU's up to t
 they are on device `card:0` or `card:1`, and an operation that mixes them with each other or with tensors in host memory
 fails as it does on a real card. So does reading their memory directly, and drawing with a generator of another device.
 
-    python -m tests.pretend_card job.yaml
+    python -m tests.pretend_card job.yaml -- --resume FOLDER other.yaml
 
+Several command lines are separated by `--`; each job of one is run with its options, after the one before it.
 Beside each job it leaves `moves.json`: how many tensors were copied from one card to the other.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import sys
 from collections import Counter
@@ -274,14 +276,15 @@ def main(arguments: Sequence[str]) -> int:
     for module in ("output", "training_check"):
         patch.setattr(f"jobs.process.{module}.find_device", lambda name: NAME)
     _must_refuse_mixing()
-    options = [argument for argument in arguments if not argument.endswith(".yaml")]
     codes = []
-    for job in (Path(argument) for argument in arguments if argument.endswith(".yaml")):
-        moves.clear()
-        with PretendCard():
-            codes.append(run.main([*options, str(job)]))
-        by_cards = {f"{source} to {target}": count for (source, target), count in moves.items()}
-        job.with_name("moves.json").write_text(json.dumps(by_cards), encoding="utf-8")
+    for is_end, line in itertools.groupby(arguments, key="--".__eq__):
+        words = [] if is_end else list(line)
+        for job in (Path(word) for word in words if word.endswith(".yaml")):
+            moves.clear()
+            with PretendCard():
+                codes.append(run.main([*(word for word in words if not word.endswith(".yaml")), str(job)]))
+            by_cards = {f"{source} to {target}": count for (source, target), count in moves.items()}
+            job.with_name("moves.json").write_text(json.dumps(by_cards), encoding="utf-8")
     return max(codes)
 
 

@@ -26,8 +26,8 @@ def split_problems(start: Start) -> list[Problem]:
     problems, world = [], start.ranks.world
     if world > 1:
         what = (
-            f"one process uses all GPUs, and this run has {world} processes, each with a GPU of its own. Start it as one "
-            "process (python run.py), or remove the key"
+            f"one process uses all GPUs, and this run has {world} processes, each with a GPU of its own. Start it with "
+            "`python run.py`, or remove the key"
         )
         problems.append(Problem(_WHERE, what))
     if start.vram_gb is not None or not _has_device(start):
