@@ -189,11 +189,11 @@ def test_a_run_goes_on_with_another_number_of_cards(name: str, runs: Runs) -> No
 
 
 def test_what_all_blocks_are_given_is_copied_once_for_each_card_and_pass(runs: Runs) -> None:
-    """Two steps of a LoRA in the blocks, and one of a sampler that makes two passes. Four blocks are on the second card.
+    """Two steps of a LoRA in the blocks, and one of a sampler that makes two passes; four blocks on the second card.
 
-    There go, in each of four passes, both streams, two modulations and the rotation's two parts for the double block and
-    one modulation for the single ones; and in each step the gradient of what comes back. Back come the prediction's
-    stream in each pass, and in each step the gradients of both streams.
+    There go, in each of four passes, both streams, two modulations and the two parts of the rotation for the double
+    block, and a modulation for the single ones; in each step, the gradient of what comes back. Back come the stream of
+    each pass, and in each step the gradients of both streams.
     """
     (_, two), _ = runs[ARCH]
     assert _moves(two) == {"0 to 1": 4 * 7 + 2, "1 to 0": 4 + 2 * 2}

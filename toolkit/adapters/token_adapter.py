@@ -91,7 +91,8 @@ class TokenAdapter(Adapter):
             yield
             return
         tokens = self.projector(inputs.view.float())  # [B, N, width]
-        with self._tokens.set({device: tokens.to(device) for device in self._devices}), self._reading.on(inputs):
+        copies = [tokens.to(device) for device in self._devices]
+        with self._tokens.set({copy.device: copy for copy in copies}), self._reading.on(inputs):
             yield
 
     def metadata(self) -> dict[str, str]:
