@@ -41,6 +41,20 @@ def memory_of(cards: Sequence[torch.device]) -> list[int] | None:
     return [torch.cuda.get_device_properties(card).total_memory for card in cards]
 
 
+def peak_bytes() -> list[int]:
+    """Peak memory of tensors since `forget_peaks`, on each CUDA card up to the last that was used; never empty."""
+    peaks = [torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count())]
+    while len(peaks) > 1 and not peaks[-1]:
+        peaks.pop()
+    return peaks or [0]
+
+
+def forget_peaks() -> None:
+    """Begin a new measurement on every CUDA card."""
+    for index in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(index)
+
+
 def make_current(device: torch.device) -> None:
     """Make this the current GPU, which calls without a device argument, such as memory statistics, refer to."""
     if device.type == "cuda" and device.index is not None:

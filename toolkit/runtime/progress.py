@@ -115,7 +115,9 @@ def memory() -> str:
     """The memory that this process uses now, in RAM and, if there is a GPU, on the GPU."""
     text = f"RAM {gigabytes(psutil.Process().memory_info().rss)} GB"
     if torch.cuda.is_available():
-        text += f"  GPU {gigabytes(torch.cuda.memory_reserved())} GB"
+        held = [torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count())]
+        used = held[: max((index + 1 for index, size in enumerate(held) if size), default=1)]
+        text += f"  GPU {' + '.join(map(gigabytes, used))} GB"
     return text
 
 
