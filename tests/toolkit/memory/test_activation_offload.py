@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.recompute import checkpointed
 
-CPU = torch.device("cpu")
-
 
 class TwoStreams(nn.Module):
     """A block of two streams and something shared, as those of FLUX."""
@@ -70,5 +68,5 @@ def test_inputs_leave_the_device_and_what_blocks_share_stays() -> None:
             return super()._keep(tensor)
 
     blocks = _blocks()
-    _run(blocks, Watched(CPU, smallest_bytes=64), 0).backward()
+    _run(blocks, Watched(smallest_bytes=64), 0).backward()
     assert kept == [(6, 8), (3, 8)] * 4, "the shared input has 32 bytes"

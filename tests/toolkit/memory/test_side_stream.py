@@ -41,7 +41,7 @@ def _streamed(
 
 def _with_inputs_offloaded(setup: Setup, stream: LateStream) -> Setup:
     inputs = ActivationOffload(smallest_bytes=0)
-    inputs._stream = stream
+    inputs._streams[CPU] = stream
     setup.model.transformer.enable_gradient_checkpointing(inputs)
     return setup
 

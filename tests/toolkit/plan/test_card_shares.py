@@ -27,6 +27,11 @@ def inputs(arch: str = "flux2", *, cards: tuple[int, ...] = (24 * GB, 24 * GB), 
     return replace(PlanInputs(size, work, "cuda"), **given)
 
 
+def _trained(plan: Plan) -> tuple[int, ...]:
+    """Memory of each card while training."""
+    return next(plan.card_bytes(phase) for phase in plan.phases if phase.name == "train")
+
+
 def _weights(plan: Plan, name: str) -> int:
     (phase,) = (phase for phase in plan.phases if phase.name == "train")
     return sum(parts.get(name, 0) for parts in (phase.device, *phase.others))
@@ -47,11 +52,11 @@ def test_the_cards_together_hold_the_whole_model_and_all_that_is_trained(arch: s
 
 @pytest.mark.parametrize("arch", SPLITTABLE)
 def test_two_equal_cards_take_about_half_each(arch: str) -> None:
-    first, second = make_plan(inputs(arch, recomputes=False)).card_peaks
-    whole = make_plan(inputs(arch, cards=(), recomputes=False)).peak_gpu_bytes
-    largest = max(block.parameters for block in inputs(arch).size.transformer.blocks)
-    assert max(first, second) < whole
-    assert abs(first - second) < 3 * largest or first > second, "the first may be full of a text encoder"
+    plan, whole = make_plan(inputs(arch)), make_plan(inputs(arch, cards=()))
+    (first, second), largest = _trained(plan), max(block.parameters for block in plan.inputs.size.transformer.blocks)
+    assert plan.split is not None
+    assert abs(first - second) < 2 * largest or plan.split[0] == 0, "what is outside the blocks may outweigh them"
+    assert max(first, second) < _trained(whole)[0]
 
 
 def test_a_larger_card_gets_more_blocks() -> None:
