@@ -74,7 +74,7 @@ class CardTensor(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:
         """The card."""
         return torch.device(NAME, self.card)
 
@@ -117,7 +117,7 @@ class _Move(torch.autograd.Function):
         return _moved(tensor, ctx.target, dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _moved(gradient, ctx.card, ctx.dtype), None, None
 
 
