@@ -30,7 +30,7 @@ from toolkit.config import JobConfig, load_job
 from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
 from toolkit.extension import REPOSITORY
-from toolkit.parallel.ranks import find_ranks
+from toolkit.parallel.ranks import find_ranks, on_all
 from toolkit.runtime.allocator import grow_segments
 from toolkit.runtime.log_file import log_to, silent
 from toolkit.runtime.stop import StopRequest
@@ -103,9 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check_as_json(options)
             return _check(options) if options.check else _run(options)
     except UserError as error:
-        print(error, file=sys.stderr)
+        if ranks.is_first:
+            print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # while checking; a run turns signals into requests
+        ranks.end_all("Stopped.", 130, is_effect=True)
         return 130
 
 
@@ -183,11 +185,13 @@ def _ui(arguments: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    jobs = _load(options)
-    stop = StopRequest()
+    ranks = find_ranks()
+    jobs = on_all(ranks, lambda: _load(options))
+    stop = StopRequest(announces=ranks.world == 1)
     with stop.listen():
         results = run_jobs(jobs, stop, recover=options.recover)
     print(summary(results))
+    ranks.close()
     return exit_code(results, stop)
 
 

@@ -24,8 +24,9 @@ from toolkit.output.bundles import newest_bundle
 from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog, append_event
 from toolkit.output.lock import FolderInUse, FolderLost, RunLock, holder
-from toolkit.output.run_record import RunRecord, start_name, write_end
-from toolkit.parallel.ranks import Ranks, done_by_first, find_ranks
+from toolkit.output.run_record import EXIT_CODES, RunRecord, start_name, write_end
+from toolkit.parallel.board import Fate
+from toolkit.parallel.ranks import FirstRankFailed, Ranks, done_by_first, find_ranks, first_complaint
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.watch import Watch
@@ -125,10 +126,15 @@ class Job:
                 for checked in checks:
                     self._run_process(checked, stop, since_ns)
         except Interrupted as reason:
+            self.ranks.end_all(self.config.redact(str(reason)), EXIT_CODES["interrupted"], is_effect=True)
             self._print_error(str(reason))
             return "interrupted"
         except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
-            self._print_error(_explained(error))
+            text, is_effect = _explained(error), isinstance(error, FirstRankFailed)
+            if isinstance(error, FolderLost):
+                self.ranks.before_end(lambda fate: [])  # where it was, it cannot continue
+            self.ranks.end_all(self.config.redact(text), EXIT_CODES["failed"], is_effect=is_effect)
+            self._print_error(text)
             if status == "failed" and not isinstance(error, FolderInUse | FolderLost):
                 self._print_error("\n".join(self.resume_hint(error)))
             return status if isinstance(error, UserError) else "failed"
@@ -150,7 +156,7 @@ class Job:
                 checks.append(checked)
                 for line in () if _refusal(checks) else checked.lines:
                     print(self.config.redact(line))
-            if refusal := _refusal(checks):
+            if refusal := first_complaint(self.ranks, _refusal(checks)):
                 self._print_error(refusal)
                 ending = {"status": "refused", "error": self.config.redact(refusal)}
                 return None
@@ -172,7 +178,15 @@ class Job:
             recorded = self._recorded(checked.start, stop, since_ns)
             # nobody touches the folder before the first rank has its lock
             record = done_by_first(self.ranks, lambda: stack.enter_context(recorded))
+            self.ranks.before_end(lambda fate: self._last_words(fate, record))
             process(checked, record).run(stop)
+
+    def _last_words(self, fate: Fate, record: RunRecord | None) -> list[str]:
+        """Write down why all ranks end, on the first. Returns how to continue."""
+        if record is not None:
+            record.ends("failed" if fate.code == EXIT_CODES["failed"] else "interrupted", error=fate.text)
+            record.close()
+        return self.resume_hint()
 
     @contextlib.contextmanager
     def _recorded(self, start: Start, stop: StopRequest, since_ns: int) -> Iterator[RunRecord]:
@@ -213,7 +227,7 @@ class Job:
             "config_hash": sha256_json(config),
         }
 
-    def resume_hint(self, error: BaseException) -> list[str]:
+    def resume_hint(self, error: BaseException | None = None) -> list[str]:
         """Lines for the user after a run has failed: which checkpoint is intact, and how to continue."""
         lines = []
         for process in self.config.config.process:
@@ -224,7 +238,9 @@ class Job:
             bundle, _ = newest_bundle(folder, is_thorough=False)
             what = f"its checkpoint of step {bundle.step} is intact" if bundle else "it has no checkpoint yet"
             lines.append(f"The run in {folder} has stopped; {what}.")
-        is_fixable = isinstance(error, UserError) or is_disk_full(error)
+        if self.ranks.world > 1:
+            return [*lines, "To continue, start all ranks again in the same way, or fewer or more of them."]
+        is_fixable = isinstance(error, UserError) or (error is not None and is_disk_full(error))
         hint = "Once that is fixed, continue with" if is_fixable else "To continue, run"
         return [*lines, f"{hint}:  {self.command}"]
 
@@ -265,7 +281,9 @@ def run_jobs(jobs: Sequence[Job], stop: StopRequest, *, recover: bool) -> list[J
         try:
             results.append(job.run(stop))
         except KeyboardInterrupt as stopped:
-            print("\nStopped at once. Nothing was saved since the last checkpoint.", file=sys.stderr)
+            text = "Stopped at once. Nothing was saved since the last checkpoint."
+            job.ranks.end_all(text, EXIT_CODES["interrupted"], is_effect=True)
+            print(f"\n{text}", file=sys.stderr)
             print("\n".join(job.resume_hint(stopped)), file=sys.stderr)
             results.append(JobResult(job.config.name, "interrupted", time.monotonic() - started, job.folders))
     return results

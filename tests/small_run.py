@@ -145,6 +145,9 @@ class _Feeder:
             raise Crash
         return [self._batch(step * self.accumulation + part) for part in range(self.accumulation)]
 
+    def num_samples(self, step: int) -> int:
+        return 2 * self.accumulation
+
     def _batch(self, index: int) -> Batch:
         latents: Tensor = self.draws.normal((2, 64, 2, 2), "latents", index)
         embeds = self.draws.normal((2, 3, TEXT_WIDTH), "embeds", index)

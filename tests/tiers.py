@@ -22,6 +22,8 @@ WHOLE_RUNS = (
     "extensions_built_in/flux/test_whole_runs.py",
     "extensions_built_in/flux2/test_matrix.py",
     "jobs/test_ranks.py",
+    "ranks/test_endings.py",
+    "ranks/test_same_run.py",
     "reliability/bad_inputs/test_places.py",
     "reliability/bad_inputs/test_quantized_cache.py",
     "reliability/bad_inputs/test_restarts.py",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a check draws captions, and needs no torch for that
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Draws:
 
     def generator(self, purpose: str, *counters: int | str) -> torch.Generator:
         """A new CPU generator, so that draws are the same on every device."""
+        import torch
+
         return torch.Generator().manual_seed(self.number(purpose, *counters))
 
     def python(self, purpose: str, *counters: int | str) -> random.Random:
@@ -31,8 +35,12 @@ class Draws:
 
     def normal(self, shape: tuple[int, ...], purpose: str, *counters: int | str) -> Tensor:
         """Samples of N(0, 1), fp32, on the CPU."""
+        import torch
+
         return torch.randn(shape, generator=self.generator(purpose, *counters))
 
     def uniform(self, shape: tuple[int, ...], purpose: str, *counters: int | str) -> Tensor:
         """Samples uniform over [0, 1), fp32, on the CPU."""
+        import torch
+
         return torch.rand(shape, generator=self.generator(purpose, *counters))

@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from toolkit.config import JobConfig, TrainingProcessConfig
 from toolkit.config.paths import must_be_hub_id_or_path
 from toolkit.config.reading.placeholders import VARIABLE, redact_texts, secrets_of_environment
-from toolkit.data.listing import list_images
+from toolkit.data.sources.find import list_images
+from toolkit.data.sources.listing import LISTS
 from toolkit.encode.storage import LATENT_CACHE, TEXT_CACHE, VIEW_CACHE
 from toolkit.errors import UserError
 from toolkit.files import sha256_file, sha256_json
@@ -116,7 +117,7 @@ def _read_paths(section: Section) -> Iterator[Path]:
             if isinstance(entry, Section):
                 yield from _read_paths(entry)
             elif isinstance(entry, Path) and entry.exists():
-                if entry.suffix == ".json" and key == "folder_path":
+                if entry.suffix in LISTS and key == "folder_path":
                     _must_be_together(entry)
                     entry = entry.parent
                 yield entry.absolute()

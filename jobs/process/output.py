@@ -1,11 +1,11 @@
 """The outputs of a run while it is running: events, progress, stages, and the message if the card is full.
 
-Of several processes only the first writes and prints. The others get the same parts, but theirs are silent.
+Of several processes only the first writes and prints. The others get the same parts, but write no events, and what
+they would print goes to `log.rank1.txt` and so on.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -75,8 +75,10 @@ def open_output(start: Start, plan: Plan | None, *, run: str | None = None) -> I
             if config.log_dir:
                 log_dir = config.log_dir / f"{start.job.name}_{time.strftime('%Y%m%d-%H%M%S')}"
         else:
-            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
-            events, progress = SilentLog(), Progress(nowhere)
+            own = folder / f"log.rank{start.ranks.rank}.txt"
+            own.parent.mkdir(parents=True, exist_ok=True)  # on another machine there may be no such folder
+            text = stack.enter_context(own.open("a", encoding="utf-8", errors="backslashreplace", buffering=1))
+            events, progress = SilentLog(), Progress(text)
         events.write("job", run=run, name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:

@@ -10,8 +10,9 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.config import AdapterConfig, TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
-from toolkit.config.compat.few_steps import few_steps_problems
+from toolkit.config.compat.objectives import objective_problems
 from toolkit.data.controls import sample_controls, with_controls
+from toolkit.data.masks.matching import with_masks
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_datasets
 from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, view_inputs
@@ -33,10 +34,12 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
             reg_weight=config.train.reg_weight,
             rules=reference_rules(config, card),
             uses_captions=config.uses_captions,
+            with_short_captions=config.train.short_and_long_captions,
         )
         scan = with_controls(scan, config.datasets, config.control_adapter)
+        scan = with_masks(scan, config.datasets)
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
-    parts = [*_without_views(config), *few_steps_problems(config), *split_problems(checked.start)]
+    parts = [*_without_views(config), *objective_problems(config), *split_problems(checked.start)]
     if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:
         mistakes.errors.append(JobError(source, problems))
     model = check_model_files(config, card, mistakes, source=source)

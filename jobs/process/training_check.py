@@ -43,7 +43,8 @@ def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
 
     Samples with an image that cannot be read, which the check reports, need nothing.
     """
-    needs = dataset_needs(start.training, scan.examples, start.output_folder) | objective_needs(start.training, card)
+    needs = dataset_needs(start.training, scan.examples, start.output_folder)
+    needs |= objective_needs(start.training, card, scan.examples, needs.texts)
     with contextlib.suppress(ImageError):
         needs |= sample_needs(start.training, card)
     assert not without_a_stage(needs), f"no stage encodes {without_a_stage(needs)}"

@@ -95,7 +95,7 @@ class ForkServer:
 
 def main() -> None:
     """Serve requests, a JSON line each, until stdin ends."""
-    _import_everything()
+    import_everything()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing but answers may get in there
     for line in sys.stdin:
@@ -105,7 +105,7 @@ def main() -> None:
         print(json.dumps(vars(end)), file=answers, flush=True)
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """All that a job imports. One thread, set before any operation: a fork of a process with threads may hang."""
     import torch
 

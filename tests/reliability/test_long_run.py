@@ -22,6 +22,8 @@ WARM_UP = 0.25  # share of the run after which everything has been allocated onc
 # Over a short run a single arena of the allocator, or a file that was open when somebody looked, is a slope.
 RSS_PER_1000_STEPS = 1e6 if IS_LONG else 30e6  # bytes
 FILES_PER_1000_STEPS = 0.5 if IS_LONG else 5  # saves and samples: ten per 1,000 steps in the long form, 40 else
+# Cores that share a unit slow each other down, and other tests come and go: over a short run that is up to 1.5.
+STEP_GROWTH = 1.5 if IS_LONG else 2.5
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def test_memory_open_files_step_time_and_log_stay_flat(tmp_path: Path, smallest_
     )
     assert rss_slope < RSS_PER_1000_STEPS
     assert abs(files_slope) < FILES_PER_1000_STEPS
-    assert cpu_s[1] < 1.5 * cpu_s[0]  # not by the clock: the machine may be busy with something else for a while
+    assert cpu_s[1] < STEP_GROWTH * cpu_s[0]  # not by the clock: the machine may be busy for a while
     assert log_bytes < FILE_BYTES + OLDER_BYTES
     assert len(list((output / "state").iterdir())) == 3
 

@@ -16,8 +16,8 @@ def watch_steps(notes: Path) -> None:
     handle = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     train_step = Stepper.train_step
 
-    def watched(self: Stepper, step: int, batches: Sequence[Batch]) -> StepResult:
-        result = train_step(self, step, batches)
+    def watched(self: Stepper, step: int, batches: Sequence[Batch], *, num_samples: int | None = None) -> StepResult:
+        result = train_step(self, step, batches, num_samples=num_samples)
         os.write(handle, f"{step} {float(result.loss).hex()}\n".encode())
         return result
 

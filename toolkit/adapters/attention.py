@@ -129,14 +129,24 @@ class AddToPart(torch.autograd.Function):
     """Adds to some tokens and channels of a sequence. Padding the addition would write and read its whole length."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, added: Tensor, first: int) -> Tensor:
+    def forward(hidden: Tensor, added: Tensor, first: int) -> Tensor:
         """`hidden`, [B, S, D], with `added`, [B, n, d], on its tokens from number `first` on and its first channels."""
-        ctx.last, ctx.first, ctx.width = first + added.shape[1], first, added.shape[2]
         total = hidden.clone()
-        total[:, ctx.first : ctx.last, : ctx.width] += added
+        total[:, first : first + added.shape[1], : added.shape[2]] += added
         return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        """Remember where the part is."""
+        _, added, ctx.first = inputs
+        ctx.last, ctx.width = ctx.first + added.shape[1], added.shape[2]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         """The gradient of a sum: for the part, that of the part."""
         return gradient, gradient[:, ctx.first : ctx.last, : ctx.width], None
+
+    @staticmethod
+    def jvp(ctx: Any, hidden: Tensor, added: Tensor, first: None) -> Tensor:
+        """The derivative of a sum, for objectives that differentiate the network forwards."""
+        return AddToPart.forward(hidden, added, ctx.first)

@@ -37,12 +37,12 @@ def _must_have_images(path: Path, info: ValidationInfo) -> Path:
 
 
 def only_of(*types: str) -> OnlyWith:
-    """Annotation of a key that only adapters of these types read."""
+    """Annotation of a key that only adapters of these types read; ai-toolkit's files write it for all of them."""
 
     def is_used(context: KeyContext) -> bool:
         return context.section.type in types
 
-    return OnlyWith(f"by `type: {'` and `'.join(types)}`", is_used)
+    return OnlyWith(f"by `type: {'` and `'.join(types)}`", is_used, is_switched=True)
 
 
 def _reads_view(context: KeyContext) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from toolkit.config.paths import ExistingDataset, ExistingFolder
+from toolkit.config.datasets.captions import DatasetCaptions
+from toolkit.config.paths import ExistingFolder
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
-from toolkit.section import Harmless, Section, Shown
+from toolkit.section import Harmless, Shown
 
 
 def _as_list(value: Any) -> Any:
@@ -23,12 +24,6 @@ def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
-def _with_dot(extension: str) -> str:
-    if extension == "." or any(sign in extension for sign in "/\\\0"):
-        raise ValueError(f'"{extension}" is not a file extension: write one such as txt')
-    return extension if extension.startswith(".") else f".{extension}"
-
-
 SizePx = Annotated[int, Field(ge=16, le=8192)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Color = tuple[Channel, Channel, Channel]
@@ -38,10 +33,6 @@ Sizes = Annotated[
 Folder = Annotated[ExistingFolder | None, BeforeValidator(_none_if_empty)]
 Folders = Annotated[tuple[ExistingFolder, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 MAX_CONTROLS = 10
-_WITH_CAPTIONS = OnlyWith(
-    "with captions, which `train.unload_text_encoder: true` alone turns off",
-    lambda context: context.process.uses_captions,
-)
 _WITH_MASK = OnlyWith(
     "by an adapter with `has_inpainting_input`",
     lambda context: any(adapter.has_inpainting_input for adapter in context.process.adapter),
@@ -52,6 +43,14 @@ _WITH_VIEWS = OnlyWith(
 )
 _WITH_REFERENCES = OnlyWith(
     "with `control_path`", lambda context: bool(context.section.control_folders or context.section.inpaint_path)
+)
+
+
+_MASKED = OnlyWith(
+    "with `mask_path` or `alpha_mask`",
+    # ai-toolkit's form writes 0.1 whether or not there is a mask
+    lambda context: context.section.has_masks or context.value == 0.1,
+    is_switched=True,
 )
 
 
@@ -67,27 +66,11 @@ def _not_cached(context: KeyContext) -> str | None:
     return "`false` has no effect: each image is encoded once anyway. Only `random_crop: true` encodes every crop"
 
 
-class DatasetConfig(Section):
+class DatasetConfig(DatasetCaptions):
     """One entry of `datasets`: a folder of images (jpg, png, webp, avif, bmp, tiff) with captions."""
 
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
 
-    # Harmless because its content is compared file by file.
-    folder_path: Harmless[Annotated[ExistingDataset, Shown(label="Image folder", level="basic", widget="folder")]] = (
-        Field(
-            description="Folder of the images and captions, or a JSON file `{image path: {caption: text}}`. The "
-            "caption of `x.jpg` is in `x.txt` or `x.jpg.txt`, in any letter case, or in a `metadata.jsonl`."
-        )
-    )
-    caption_ext: Annotated[str, AfterValidator(_with_dot), Shown(label="Caption file extension")] = Field(
-        ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
-    )
-    default_caption: Annotated[str | None, _WITH_CAPTIONS] = Field(
-        None, description='Caption for images whose caption file is missing or blank. "": an empty caption.'
-    )
-    caption_dropout_rate: Annotated[float, _WITH_CAPTIONS, Shown(label="Caption dropout")] = Field(
-        0.05, ge=0, le=1, description="Share of examples trained with an empty caption, so that guidance keeps working."
-    )
     resolution: Annotated[Sizes, Notice(_has_duplicates), Shown(level="basic", unit="px")] = Field(
         (1024,),
         description="Training sizes: each image is scaled to an area of size x size. A list trains at every size.",
@@ -95,7 +78,6 @@ class DatasetConfig(Section):
     num_repeats: Annotated[int, Shown(label="Repeats")] = Field(
         1, ge=1, description="How often each image is used per epoch."
     )
-    trigger_word: str | None = Field(None, description="Trigger word for this dataset. Unset: that of the process.")
     flip_x: Annotated[bool, Shown(label="Mirror left to right")] = Field(
         False, description="Add a horizontally mirrored copy of each image."
     )
@@ -123,11 +105,35 @@ class DatasetConfig(Section):
         False,
         description="Regularisation images: every second step trains on them; their loss is scaled by `reg_weight`.",
     )
+    prior_reg: Annotated[bool, Shown(label="As the base model predicts")] = Field(
+        False,
+        description="Train these images towards the base model's own predictions, so that they stay as they are. Needs "
+        "a network; one more pass per step.",
+    )
+    diff_output_preservation: bool | None = Field(
+        None, description="`train.diff_output_preservation` for this dataset. Unset: as there."
+    )
+    diff_output_preservation_class: Annotated[
+        str | None,
+        OnlyWith(
+            "with `diff_output_preservation: true`, here or in `train`",
+            lambda context: context.process.preserves_class(context.section),
+        ),
+    ] = Field(None, description="`train.diff_output_preservation_class` for this dataset. Unset: that one.")
+    mask_path: Annotated[Folder, Shown(label="Mask folder", widget="folder")] = Field(
+        None,
+        description="Folder of masks with the same file names as the images: only what is white counts in the loss. "
+        "The folder of the images itself: masks are beside them, `x.mask.png` or `x-masklabel.png`.",
+    )
+    alpha_mask: Annotated[bool, Shown(label="Transparency is the mask")] = Field(
+        False, description="Only what is opaque in an image counts in the loss."
+    )
+    invert_mask: Annotated[bool, _MASKED] = Field(False, description="What is black, or transparent, counts instead.")
+    mask_min_value: Annotated[float, _MASKED, Shown(label="Weight outside of masks", level="expert")] = Field(
+        0.0, ge=0, lt=1, description="How much the rest of the image counts."
+    )
     loss_multiplier: Annotated[float, Shown(label="Loss weight")] = Field(
         1.0, ge=0, description="Weight of this dataset in the loss."
-    )
-    skip_unreadable: Annotated[Harmless[bool], Shown(label="Skip unreadable images")] = Field(
-        False, description="Skip images that cannot be read instead of refusing to start."
     )
     background_color: Color = Field((255, 255, 255), description="RGB colour behind transparent images.")
     control_path: Annotated[
@@ -181,11 +187,27 @@ class DatasetConfig(Section):
     )
 
     @property
+    def has_masks(self) -> bool:
+        """Whether masks say what of the images counts."""
+        return self.alpha_mask or self.mask_path is not None
+
+    @property
+    def has_sidecar_masks(self) -> bool:
+        """Whether the masks are beside the images."""
+        return self.mask_path is not None and self.mask_path.resolve() == self.folder_path.resolve()
+
+    @property
     def sees_itself(self) -> bool:
         """Whether adapters see the training images themselves."""
         folder = self.clip_image_path
         is_same = folder is not None and folder.resolve() == self.folder_path.resolve()
         return self.clip_image_from_same_folder or is_same
+
+    @model_validator(mode="after")
+    def _has_one_mask(self) -> DatasetConfig:
+        if self.alpha_mask and self.mask_path is not None:
+            raise ValueError("`mask_path` and `alpha_mask` are two masks for each image: keep one of them")
+        return self
 
     @property
     def control_folders(self) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from toolkit.config.reading.parse import BACKSLASHES, shortened
 
 IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
+DATASET_FILES = (".json", ".jsonl", ".tar", ".parquet", ".arrow")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a repository, or a file in one
 
 
@@ -43,12 +44,16 @@ def checked_path(path: Path) -> Path:
 
 
 def must_be_dataset(path: Path, info: ValidationInfo) -> Path:
-    """A folder, or a JSON file that lists images.
+    """A folder, or a file that lists or holds images.
 
     Raises:
         ValueError: it is not.
     """
-    return path if path.suffix == ".json" and path.is_file() else must_be_folder(path, info)
+    if path.is_file() and info.context is not None:
+        if path.suffix.lower() not in DATASET_FILES:
+            raise ValueError(f'"{path}" is neither a folder nor one of {", ".join(DATASET_FILES)}')
+        return path
+    return must_be_folder(path, info)
 
 
 def must_be_folder(path: Path, info: ValidationInfo) -> Path:

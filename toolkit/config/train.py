@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from toolkit.choice import ChoiceOf, Spellings, params_of
+from toolkit.config.objectives.keys import ObjectiveConfig
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS, ObjectiveChoice
@@ -70,7 +71,9 @@ def _is_guidance_read(context: KeyContext) -> bool:
     """Whether the model is given the guidance. 1 is no guidance, which is what other models have anyway."""
     train = context.section
     is_left_out = train.bypass_guidance_embedding and context.can("guidance_bypass")
-    return context.value == 1 or (context.can("guidance_embed") and not is_left_out and not _has_teacher(train))
+    return context.value == 1 or (
+        context.can("guidance_embed") and not is_left_out and not _has_teacher(train) and not train.do_guidance_loss
+    )
 
 
 def _has_teacher(train: Any) -> bool:
@@ -92,6 +95,13 @@ def _large_lr(context: KeyContext) -> str | None:
     )
 
 
+_CAPTIONS = "with captions, which `unload_text_encoder: true` alone turns off"
+
+
+def _uses_captions(context: KeyContext) -> bool:
+    return bool(context.process.uses_captions)
+
+
 def _without_captions(context: KeyContext) -> str | None:
     process = context.process
     if process.uses_captions:
@@ -104,7 +114,7 @@ def _without_captions(context: KeyContext) -> str | None:
     )
 
 
-class TrainConfig(Section):
+class TrainConfig(ObjectiveConfig):
     """`train`: how the weights are trained."""
 
     aliases: ClassVar[Mapping[str, str]] = {"gradient_accumulation_steps": "gradient_accumulation"}
@@ -173,7 +183,7 @@ class TrainConfig(Section):
     cfg_scale: Annotated[
         float,
         OnlyWith(
-            "by models with a guidance embedding, unless it is bypassed or the objective has a teacher",
+            "by models with a guidance embedding, unless it is bypassed, or the objective has a guidance of its own",
             _is_guidance_read,
         ),
         Shown(label="Guidance in training", level="expert", needs="guidance_embed"),
@@ -199,6 +209,9 @@ class TrainConfig(Section):
     )
     cache_text_embeddings: Annotated[Harmless[bool], Shown(label="Cache captions on disk")] = Field(
         False, description="Keep the encoded captions of every dataset on disk."
+    )
+    short_and_long_captions: Annotated[bool, OnlyWith(_CAPTIONS, _uses_captions), Shown(level="expert")] = Field(
+        False, description="Train half of the time with `caption_short` of each image, half with its `caption`."
     )
     unload_text_encoder: Annotated[bool, Notice(_without_captions), Shown(label="Train on the trigger word alone")] = (
         Field(

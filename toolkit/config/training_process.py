@@ -109,6 +109,16 @@ class TrainingProcessConfig(ProcessConfig):
         is_cached = train.cache_text_embeddings or any(dataset.cache_text_embeddings for dataset in self.datasets)
         return is_cached or not train.unload_text_encoder
 
+    @property
+    def preserves_output(self) -> bool:
+        """Whether any dataset preserves the class of its trigger word."""
+        return any(self.preserves_class(dataset) for dataset in self.datasets)
+
+    def preserves_class(self, dataset: DatasetConfig) -> bool:
+        """Whether a dataset preserves the class of its trigger word."""
+        own = dataset.diff_output_preservation
+        return self.train.diff_output_preservation if own is None else own
+
     @classmethod
     def prepare(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
         """See ProcessConfig.prepare. Fills in the defaults of the model's card."""

@@ -52,13 +52,48 @@ class ViewImage:
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """The mask of an image: how much each place counts in the loss.
+
+    Attributes:
+        path: the file of the mask; the image itself if its transparency is the mask.
+        content_hash: sha256 of the file's bytes, hex.
+        is_alpha: whether the mask is how opaque the picture is, not how bright.
+        is_inverted: whether dark or transparent places count.
+        floor: how much the others count, 0 to 1.
+    """
+
+    path: Path
+    content_hash: str
+    is_alpha: bool = False
+    is_inverted: bool = False
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class LossMask:
+    """A mask as one example needs it.
+
+    Attributes:
+        file: the mask.
+        fit: how the example's image is resized and cropped, and so its mask.
+        flip_x, flip_y: whether both are mirrored.
+    """
+
+    file: MaskFile
+    fit: Fit
+    flip_x: bool
+    flip_y: bool
+
+
+@dataclass(frozen=True)
 class Example:
     """Everything that training needs to know about one image at one size. Repeats and flips are separate examples.
 
     Attributes:
         path: path of the image file.
         content_hash: sha256 of the file's bytes, hex; does not depend on the file name.
-        caption: the caption with the trigger word filled in and line breaks as written.
+        caption: the caption with the trigger word filled in and line breaks as written; the first if there are several.
         dropped_caption: replaces the caption when it is dropped: the trigger word, or nothing for regularisation
             images, which must not learn the trigger word.
         caption_dropout_rate: probability of dropping the caption, 0 to 1.
@@ -71,7 +106,10 @@ class Example:
         references: the reference images, in order.
         reference_dropout_rate: probability of training a batch of these examples without references, 0 to 1.
         view: the image that adapters see through a vision encoder; None if there is none.
+        variants: all texts of which one is drawn at each use, each as often as its share; empty: `caption` alone.
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
+        is_prior: whether its target is the base model's prediction.
+        mask_file: which places of the image count in the loss; None if all count alike.
     """
 
     path: Path
@@ -90,6 +128,9 @@ class Example:
     reference_dropout_rate: float = 0.0
     view: ViewImage | None = None
     controls: tuple[Reference | None, ...] = ()
+    variants: tuple[str, ...] = ()
+    is_prior: bool = False
+    mask_file: MaskFile | None = None
 
     @property
     def layout(self) -> Layout:
@@ -100,6 +141,20 @@ class Example:
     def bucket(self) -> Size:
         """(width, height) of the training image."""
         return self.fit.bucket
+
+    @property
+    def mask(self) -> LossMask | None:
+        """The mask with the crop and flip of the image."""
+        return None if self.mask_file is None else LossMask(self.mask_file, self.fit, self.flip_x, self.flip_y)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text that the example may be trained with: its captions, then the one that replaces a dropped one."""
+        return tuple(dict.fromkeys((*(self.variants or (self.caption,)), self.dropped_caption)))
+
+    def caption_by(self, random: Random) -> str:
+        """The caption drawn from `random`, or the only one."""
+        return self.variants[int(random.random() * len(self.variants))] if self.variants else self.caption
 
     def cropped_by(self, random: Random) -> Example:
         """The example with its crop drawn from `random`, or the example itself if its dataset wants no random crops."""

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import stat
 import struct
 import threading
 import time
@@ -23,6 +22,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from toolkit.config.paths import IMAGE_EXTENSIONS
 from toolkit.data.color import check_color
+from toolkit.data.sources.stored import Identity, identity, read_stored
 from toolkit.errors import UserError
 
 EXTENSIONS = IMAGE_EXTENSIONS
@@ -39,7 +39,6 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")  # JPEG include
 _MODES = re.compile(r"1|L[Aa]?|PA?|RGB[AXa]?|CMYK|YCbCr|I;16.*")
 _SETTLED_NS = 2_000_000_000  # a file changed just now may change again with the same time stamp
 _ROTATED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-_Identity = tuple[int, int, int, int, int]
 _OPENING = threading.Lock()
 _DECODING = threading.Condition()
 _num_pixels_decoding = 0
@@ -103,7 +102,7 @@ def inspect_image(path: Path) -> ImageInfo:
     Raises:
         ImageError: the file cannot be decoded completely.
     """
-    data = _read(path)
+    data = read_image(path)
     image = open_image(data)
     width, height = image.size
     try:
@@ -131,7 +130,7 @@ class ImageCache:
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
         self._most = most
-        self._found: OrderedDict[str, tuple[_Identity, ImageInfo]] = OrderedDict()
+        self._found: OrderedDict[str, tuple[Identity, ImageInfo]] = OrderedDict()
         self._lock = threading.Lock()
 
     def inspect(self, path: Path) -> ImageInfo:
@@ -140,7 +139,7 @@ class ImageCache:
         Raises:
             ImageError: the file cannot be read to its end as an image.
         """
-        before, name = _identity(path), str(path)
+        before, name = identity(path), str(path)
         with self._lock:
             known = self._found.get(name)
             if known is not None and known[0] == before:
@@ -148,7 +147,7 @@ class ImageCache:
                 return known[1]
         asked_ns = time.time_ns()
         info = inspect_image(path)
-        if before is not None and before == _identity(path) and asked_ns - max(before[3:]) > _SETTLED_NS:
+        if before is not None and before == identity(path) and asked_ns - max(before[3:]) > _SETTLED_NS:
             with self._lock:
                 self._found[name] = (before, info)
                 self._found.move_to_end(name)
@@ -173,26 +172,20 @@ IMAGES = ImageCache()
 """That of this process."""
 
 
-def _identity(path: Path) -> _Identity | None:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):  # `inspect_image` says why
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def read_image(path: Path) -> bytes:
+    """The bytes of an image file, or of an image in a larger file.
 
-
-def _read(path: Path) -> bytes:
+    Raises:
+        ImageError: it cannot be read.
+    """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
-            raise ImageError("it is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ImageError(f"the file has more than {MAX_FILE_BYTES // 1_000_000} MB; save a smaller copy")
-        return path.read_bytes()
+        return read_stored(path, most_bytes=MAX_FILE_BYTES)
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from error
-    except ValueError as error:  # a JSON dataset may contain any name
+    except UnicodeEncodeError as error:
         raise ImageError("no file can have this name") from error
+    except ValueError as error:
+        raise ImageError("no file can have this name" if "null byte" in str(error) else str(error)) from error
 
 
 @contextmanager

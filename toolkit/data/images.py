@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from toolkit.data.examples import Example, Reference, ViewImage
-from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image
+from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image, read_image
 from toolkit.data.srgb import to_srgb
 from toolkit.errors import UserError
 
@@ -97,9 +97,9 @@ def _decode(picture: Example | Reference | ViewImage, background: Color) -> Imag
 
 def _read(picture: Example | Reference | ViewImage) -> bytes:
     try:
-        data = picture.path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{picture.path}: cannot be read: {error.strerror or error}") from error
+        data = read_image(picture.path)
+    except ImageError as error:
+        raise UserError(f"{picture.path}: cannot be read: {error}") from error
     if hashlib.sha256(data).hexdigest() != picture.content_hash:
         raise UserError(f"{picture.path}: the image has changed since the job started. Start the job again")
     return data

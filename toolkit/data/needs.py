@@ -43,8 +43,7 @@ def _texts(config: TrainingProcessConfig, examples: Sequence[Example], output_fo
         dataset = config.datasets[example.dataset_index]
         on_disk = dataset.cache_text_embeddings or config.train.cache_text_embeddings
         folder = cache_folder(dataset, TEXT_CACHE, output_folder) if on_disk else None
-        has_caption = config.uses_captions
-        for text in (example.caption, example.dropped_caption) if has_caption else (example.dropped_caption,):
+        for text in example.texts if config.uses_captions else (example.dropped_caption,):
             found[text] = found.get(text) or folder
     return found
 
@@ -55,7 +54,8 @@ def _pictures(config: TrainingProcessConfig, examples: Sequence[Example], output
         dataset = config.datasets[example.dataset_index]
         folder = cache_folder(dataset, LATENT_CACHE, output_folder) if dataset.cache_latents_to_disk else None
         own = () if example.random_crop else (example,)
-        sources = (*own, *example.references, *control_pictures(example, config.control_adapter))
+        mask = () if example.random_crop or example.mask is None else (example.mask,)
+        sources = (*own, *example.references, *control_pictures(example, config.control_adapter), *mask)
         found |= dict.fromkeys(Picture(source, folder) for source in sources)
     return tuple(found)
 

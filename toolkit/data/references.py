@@ -13,8 +13,8 @@ from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit, Size
 from toolkit.data.examples import Reference
 from toolkit.data.image_files import EXTENSIONS, IMAGES, ImageError, ImageInfo
-from toolkit.data.listing import list_images
 from toolkit.data.scan_result import Findings
+from toolkit.data.sources.find import list_images
 from toolkit.errors import Problem
 
 Inspected = Mapping[Path, ImageInfo | ImageError]

@@ -9,12 +9,22 @@ from pathlib import Path
 from toolkit.cards import ReferenceLimits
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Fit, fit_to_bucket
-from toolkit.data.captions import Picture, caption_pictures, report_missing_captions
+from toolkit.data.captions.pictures import (
+    Picture,
+    caption_pictures,
+    report_missing_captions,
+    report_variants,
+    trigger_words,
+)
+from toolkit.data.captions.variants import Variation
 from toolkit.data.examples import Example
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
-from toolkit.data.listing import Listing, is_heic, list_images
+from toolkit.data.masks.matching import without_sidecars
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
+from toolkit.data.sources.find import list_images
+from toolkit.data.sources.folders import is_heic
+from toolkit.data.sources.listing import Listing
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
 
 LARGE_CROP = 0.25  # share of an image that may be cropped away before it is reported
@@ -28,6 +38,7 @@ def scan_datasets(
     reg_weight: float = 1.0,
     rules: ReferenceRules | None = None,
     uses_captions: bool = True,
+    with_short_captions: bool = False,
 ) -> Scan:
     """Read every image and caption of a job once. A dataset's examples are repeated at each of its resolutions.
 
@@ -38,10 +49,13 @@ def scan_datasets(
         reg_weight: factor of the loss of regularisation images.
         rules: how reference images are resized; set by the model.
         uses_captions: False if every image is trained with the trigger word alone.
+        with_short_captions: whether images are trained with their short captions in turn with the long ones.
     """
     findings = Findings()
     rules = rules or ReferenceRules(ReferenceLimits(), divisor_px)
-    listings = [list_images(dataset.folder_path, leave_out=separate_folders(dataset)) for dataset in datasets]
+    listings = [_listed(dataset) for dataset in datasets]
+    for dataset, listing in zip(datasets, listings, strict=True):
+        without_sidecars(dataset, listing, findings)
     matched = [
         match_references(dataset, listing.images, findings, num_controls=rules.num_controls)
         for dataset, listing in zip(datasets, listings, strict=True)
@@ -63,9 +77,12 @@ def scan_datasets(
             path: info for path, info in infos.items() if path in references and (path in views or not seen[index])
         }
         trigger = dataset.trigger_word or trigger_word
-        pictures = caption_pictures(dataset, infos, listing, trigger, findings)
         reads_captions = uses_captions and dataset.caption_dropout_rate < 1
+        words = trigger_words(dataset, findings) if reads_captions else ()
+        variation = Variation(dataset, trigger, words, with_short=with_short_captions)
+        pictures = caption_pictures(dataset, infos, listing, variation, findings)
         if reads_captions:
+            report_variants(dataset, pictures, variation, findings)
             report_missing_captions(dataset, pictures, trigger, findings)
         several = [path for path, info in infos.items() if info.num_frames > 1]
         what = "with several frames or pages, only the first is used"
@@ -89,6 +106,15 @@ def scan_datasets(
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
 
 
+def _listed(dataset: DatasetConfig) -> Listing:
+    return list_images(
+        dataset.folder_path,
+        leave_out=separate_folders(dataset),
+        recursive=dataset.recursive,
+        caption_ext=dataset.caption_ext,
+    )
+
+
 def _readable(
     dataset: DatasetConfig, inspected: Mapping[Path, ImageInfo | ImageError], findings: Findings
 ) -> dict[Path, ImageInfo]:
@@ -110,6 +136,9 @@ def _report_others(dataset: DatasetConfig, listing: Listing, findings: Findings)
     findings.notice(dataset.folder_path, f"in HEIC format, not used ({HEIC_REMEDY})", heic)
     others = [path for path in listing.others if not is_heic(path)]
     findings.notice(dataset.folder_path, "in an unsupported format, not used", others)
+    if listing.images:
+        what = "in subfolders, not used (set `recursive: true` to train on them too)"
+        findings.notice(dataset.folder_path, what, listing.nested)
     missing = [path for path in listing.metadata if not path.exists()]
     findings.notice(dataset.folder_path, "listed in metadata.jsonl but missing", missing)
 
@@ -171,6 +200,7 @@ def _examples(
             path=picture.path,
             content_hash=picture.info.content_hash,
             caption=picture.caption,
+            variants=picture.variants,
             dropped_caption=dropped_caption,
             caption_dropout_rate=dataset.caption_dropout_rate,
             fit=fits[picture.path],
@@ -189,6 +219,7 @@ def _examples(
             ),
             reference_dropout_rate=dataset.control_dropout_rate,
             view=view_of(views.get(picture.path), dataset.background_color, flip_x=flip_x, flip_y=flip_y),
+            is_prior=dataset.prior_reg,
         )
         for flip_x, flip_y in _flips(dataset)
         for picture in pictures

@@ -72,8 +72,13 @@ class Scan:
         folders = [source if source.is_dir() else source.parent for source in sources]
         for example in self.examples:
             others = (*example.references, *(control for control in example.controls if control is not None))
-            content = [example.content_hash, example.caption, *(picture.content_hash for picture in others)]
+            content: list[object] = [
+                example.content_hash,
+                example.variants or example.caption,
+                *(picture.content_hash for picture in others),
+            ]
             content += [] if example.view is None else [example.view.content_hash]
+            content += [] if example.mask_file is None else [example.mask_file.content_hash]
             found[_name(example, folders)] = sha256_json(content)[:16]
         return found
 
@@ -106,6 +111,11 @@ class Findings:
         more = f" and {len(files) - NAMED_FILES} more" if len(files) > NAMED_FILES else ""
         count = "1 image" if len(files) == 1 else f"{len(files)} images"
         self.notices.append(f"{source}: {count} {what}: {named}{more}")
+
+    def remark(self, source: Path, what: str, items: Sequence[str] = ()) -> None:
+        """Report something worth knowing about a dataset; `items` are the first things it is about."""
+        more = f" and {len(items) - NAMED_FILES} more" if len(items) > NAMED_FILES else ""
+        self.notices.append(f"{source}: {what}" + (f": {', '.join(items[:NAMED_FILES])}{more}" if items else ""))
 
 
 def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ def separate_folders(dataset: DatasetConfig) -> tuple[Path, ...]:
     folder = dataset.clip_image_path
     own = () if folder is None or dataset.sees_itself else (folder,)
     masked = () if dataset.inpaint_path is None else (dataset.inpaint_path,)
-    return (*dataset.control_folders, *masked, *own)
+    masks = () if dataset.mask_path is None else (dataset.mask_path,)
+    return (*dataset.control_folders, *masked, *own, *masks)
 
 
 def match_views(dataset: DatasetConfig, images: Sequence[Path], findings: Findings) -> dict[Path, Path]:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from toolkit.data.examples import Example, Reference, ViewImage
+from toolkit.data.examples import Example, LossMask, Reference, ViewImage
 from toolkit.data.images import Color
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
@@ -20,6 +20,7 @@ from toolkit.files import sha256_json, write_bytes
 LATENTS_VERSION = 2
 EMBEDDINGS_VERSION = 2
 VIEWS_VERSION = 1
+MASKS_VERSION = 1
 
 
 def latents_key(picture: Example | Reference, *, vae_fingerprint: str, background: Color, dtype: str) -> str:
@@ -38,6 +39,20 @@ def latents_key(picture: Example | Reference, *, vae_fingerprint: str, backgroun
     if isinstance(picture, Reference) and picture.is_inverted:
         shaped_by["is_inverted"] = True
     return f"latents_{sha256_json(shaped_by)}"
+
+
+def mask_key(mask: LossMask) -> str:
+    """Key of a mask at the size and crop of an image."""
+    shaped_by = {
+        "version": MASKS_VERSION,
+        "content": mask.file.content_hash,
+        "is_alpha": mask.file.is_alpha,
+        "is_inverted": mask.file.is_inverted,
+        "resized": mask.fit.resized,
+        "crop": mask.fit.crop_box,
+        "flip": [mask.flip_x, mask.flip_y],
+    }
+    return f"mask_{sha256_json(shaped_by)}"
 
 
 def embeddings_key(prompt: str, *, text_encoder_fingerprint: str, max_tokens: int, dtype: str) -> str:

@@ -44,6 +44,10 @@ class Encodings:
             self._keep(key, kept)
         return kept.tensor() if isinstance(kept, Folded) else kept
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a key has been added."""
+        return key in self._in_memory or key in self._on_disk
+
     def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None, is_packed: bool = False) -> bool:
         """Make sure that a key exists. Returns True if `make` had to be called.
 
@@ -53,7 +57,7 @@ class Encodings:
             folder: cache folder to keep the tensor in; None to keep it in memory while there is room.
             is_packed: whether to store the tensor in fewer bytes, see `toolkit.encode.packing`.
         """
-        if key in self._in_memory or key in self._on_disk:
+        if key in self:
             return False
         cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._notify)
         is_cached = cache.has(key)

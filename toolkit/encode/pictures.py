@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy
 import torch
 from torch import Tensor
 
-from toolkit.data.examples import Example, Reference
+from toolkit.data.examples import Example, LossMask, Reference
 from toolkit.data.images import Color, load_pixels
-from toolkit.encode.cache import latents_key
+from toolkit.data.masks.loading import load_mask
+from toolkit.encode.cache import latents_key, mask_key
 from toolkit.encode.encodings import Encodings
+from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 
 
@@ -33,13 +37,24 @@ class ImageEncoder:
         self.backgrounds = backgrounds
         self._fingerprint = fingerprint
 
-    def add(self, picture: Example | Reference, *, folder: Path | None) -> bool:
-        """Encode an example or reference unless that has been done. Returns whether it had to be encoded."""
+    def add(self, picture: Example | Reference | LossMask, *, folder: Path | None) -> bool:
+        """Encode a picture, or load a mask, unless that has been done. Returns whether it had to be done.
+
+        Raises:
+            UserError: a file cannot be read, or a mask shows nothing within the crop of its image.
+        """
+        if isinstance(picture, LossMask):
+            return self.encodings.add(mask_key(picture), partial(_shown, picture), folder=folder)
         return self.encodings.add(self._key(picture), lambda: self.encode(picture), folder=folder)
 
     def __getitem__(self, picture: Example | Reference) -> Tensor:
         """Latents [C, h, w], on the CPU, of an example or reference that has been added."""
         return self.encodings[self._key(picture)]
+
+    def mask(self, mask: LossMask) -> Tensor:
+        """How much each place of an image counts, [1, H / 8, W / 8], fp32, 0..1, for a mask that need not be added."""
+        loaded = self.encodings[mask_key(mask)] if mask_key(mask) in self.encodings else mask_values(mask)
+        return mask.file.floor + (1 - mask.file.floor) * loaded.float() / 255
 
     def encode(self, picture: Example | Reference) -> Tensor:
         """Latents [C, h, w] of an example or reference, bypassing the cache."""
@@ -61,3 +76,18 @@ class ImageEncoder:
 
     def _background(self, picture: Example | Reference) -> Color:
         return picture.background if isinstance(picture, Reference) else self.backgrounds[picture.dataset_index]
+
+
+def mask_values(mask: LossMask) -> Tensor:
+    """A loaded mask, [1, H / 8, W / 8], uint8."""
+    return torch.from_numpy(numpy.array(load_mask(mask))).unsqueeze(0)
+
+
+def _shown(mask: LossMask) -> Tensor:
+    values = mask_values(mask)
+    if not values.any():
+        raise UserError(
+            f"{mask.file.path}: nothing of the mask is within the crop of its image at {mask.fit.bucket[0]} x "
+            f"{mask.fit.bucket[1]}. Remove the image, or crop it so that what is masked is kept"
+        )
+    return values

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from toolkit.models.condition import Condition
+
+
+@dataclass(frozen=True, eq=False)
+class PreservedWords:
+    """Words for which the prediction is to stay that of the base model.
+
+    Attributes:
+        embeds: their embeddings, [B, L, D].
+        weight: how much each sample's words count, [B]; 0 where none are preserved.
+    """
+
+    embeds: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +35,10 @@ class Batch:
         num_tokens: number of image tokens of one sample, without its references.
         progress: share of the run's steps that are done, 0 to 1.
         avoided: embeddings of what a guided teacher avoids, [B, L, D]; None if it is not guided.
+        words: embeddings of other texts that the objective names, such as `unconditional`, each [B, L, D].
+        preserved: words that are preserved; None if no sample has any.
+        is_prior: whether each sample's target is the base model's prediction, [B]; None if that of none is.
+        mask: how much each place counts in the loss, [B, 1, h, w], 0..1; None if all count alike.
     """
 
     index: int
@@ -30,3 +48,7 @@ class Batch:
     num_tokens: int
     progress: float = 0.0
     avoided: Tensor | None = None
+    words: Mapping[str, Tensor] = field(default_factory=dict)
+    preserved: PreservedWords | None = None
+    is_prior: Tensor | None = None
+    mask: Tensor | None = None

@@ -9,6 +9,9 @@ from typing import Any
 from toolkit.choice import Choice
 from toolkit.objectives.params import AlphaFlowParams, MeanFlowParams, NoParams, TeacherParams, VelocityParams
 
+UNCONDITIONAL = "unconditional"
+"""Name, among a batch's words, of the prompt of a guidance-aware loss's unconditional prediction."""
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -76,7 +79,7 @@ OBJECTIVES = {
         params=NoParams,
     ),
     "mean_flow": ObjectiveChoice(
-        "toolkit.objectives.mean_flow:MeanFlowObjective",
+        "toolkit.objectives.few_steps.mean_flow:MeanFlowObjective",
         summary="Few steps: learns the mean velocity of several guided steps of the base model.",
         params=MeanFlowParams,
         count=_mean_flow,
@@ -84,7 +87,7 @@ OBJECTIVES = {
         has_steps=True,
     ),
     "alpha_flow": ObjectiveChoice(
-        "toolkit.objectives.alpha_flow:AlphaFlowObjective",
+        "toolkit.objectives.few_steps.alpha_flow:AlphaFlowObjective",
         summary="Few steps, with a cheaper training step than `mean_flow` and many more of them.",
         params=AlphaFlowParams,
         count=_alpha_flow,
@@ -92,13 +95,46 @@ OBJECTIVES = {
         has_steps=True,
     ),
     "jvp": ObjectiveChoice(
-        "toolkit.objectives.jvp:JvpObjective",
+        "toolkit.objectives.few_steps.jvp:JvpObjective",
         summary="Few steps, for checking the others: mean flow with the exact derivative of the network, in fp32.",
         params=VelocityParams,
         count=_jvp,
         needs_network=True,
         has_steps=True,
         has_derivative=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TermChoice(Choice):
+    """A part of the loss that `objective: velocity` adds to its own, and its cost.
+
+    Attributes:
+        is_on: whether a `train` section may ask for it.
+        reads_base: whether it reads the base model's prediction for the batch's own words, one pass for all terms.
+    """
+
+    is_on: Callable[[Any], bool] = lambda train: True
+    reads_base: bool = False
+
+
+TERMS = {
+    "preservation": TermChoice(
+        "toolkit.objectives.preservation:Preservation",
+        summary="The prediction for other words stays that of the base model; in batches that have such words.",
+    ),
+    "outside_prior": TermChoice(
+        "toolkit.objectives.preservation:OutsidePrior",
+        summary="Outside of the mask, the prediction stays that of the base model.",
+        is_on=lambda train: train.inverted_mask_prior,
+        reads_base=True,
+    ),
+    "prior_divergence": TermChoice(
+        "toolkit.objectives.preservation:PriorDivergence",
+        summary="The prediction moves away from that of the base model.",
+        is_on=lambda train: train.do_prior_divergence,
+        reads_base=True,
     ),
 }
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from toolkit.config import TrainConfig
 from toolkit.objectives.batch import Batch
-from toolkit.objectives.choices import TIMESTEPS, WEIGHTINGS
+from toolkit.objectives.choices import TERMS, TIMESTEPS, WEIGHTINGS
+from toolkit.objectives.guidance import GuidanceLoss, differential
 from toolkit.objectives.losses import sample_loss
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.path import mix
+from toolkit.objectives.point import Point
+from toolkit.objectives.preservation import Term
 from toolkit.objectives.timesteps import NUM_LEVELS, draw_sigma
 from toolkit.randomness import Draws
 
@@ -27,12 +31,18 @@ class VelocityObjective:
         loss_type: how the error is measured, a key of `LOSSES`.
         bias: which noise levels are drawn more often, a key of `BIASES`.
         steps: range to draw from: first and last index into 1,000 sorted noise levels, 0 being the noisiest.
+        terms: other parts of the loss.
+        guidance: what takes the place of prediction and target for a guided model; None for neither.
+        differential_scale: how far the target is moved away from the prediction; 1 leaves it.
     """
 
     timestep_type: str
     loss_type: str = "mse"
     bias: str = "balanced"
     steps: tuple[int, int] = (0, NUM_LEVELS - 1)
+    terms: tuple[Term, ...] = ()
+    guidance: GuidanceLoss | None = None
+    differential_scale: float = 1.0
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
@@ -42,14 +52,33 @@ class VelocityObjective:
             loss_type=train.loss_type,
             bias=train.content_or_style,
             steps=(train.min_denoising_steps, train.max_denoising_steps),
+            terms=tuple(row.load().from_config(train) for row in TERMS.values() if row.is_on(train)),
+            guidance=GuidanceLoss.from_config(train),
+            differential_scale=train.differential_guidance_scale if train.do_differential_guidance else 1.0,
         )
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
-        """See Objective. The only term is `velocity`, [B]."""
+        """See Objective. The terms are `velocity` and those of `terms`, each [B]."""
         noise, sigma = self.draw(batch, draws)
-        velocity = predict(mix(batch.latents, noise, sigma), sigma, batch.condition)  # [B, C, h, w]
-        error = sample_loss(self.loss_type, velocity, predict.target(batch.latents, noise))  # [B]
-        return {"velocity": error * WEIGHTINGS[TIMESTEPS[self.timestep_type].weighting].load()(sigma)}
+        condition, scale = batch.condition, 1.0
+        if self.guidance is not None:
+            scale = self.guidance.drawn(batch, draws)
+            condition = replace(condition, guidance=scale)
+        point = Point(batch, predict, mix(batch.latents, noise, sigma), sigma, condition)
+        velocity = point.velocity()  # [B, C, h, w]
+        compared, target = velocity, predict.target(batch.latents, noise)
+        if self.guidance is not None:
+            compared, target = self.guidance.applied(point, velocity, target, scale)
+        if batch.is_prior is not None:
+            is_prior = batch.is_prior.view(-1, 1, 1, 1)
+            compared, target = torch.where(is_prior, velocity, compared), torch.where(is_prior, point.base, target)
+        if self.differential_scale != 1:
+            target = differential(compared, target, self.differential_scale)
+        error = sample_loss(self.loss_type, compared, target, batch.mask)  # [B]
+        losses = {"velocity": error * WEIGHTINGS[TIMESTEPS[self.timestep_type].weighting].load()(sigma)}
+        for term in self.terms:
+            losses |= term.loss(point, velocity)
+        return losses
 
     def draw(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Noise [B, C, h, w] and sigma [B] of a batch; they depend only on its index."""

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from toolkit.optimizers.gradients import Gradients
 from toolkit.optimizers.optimizers import set_learning_rate
 from toolkit.optimizers.rounding import join, round_stochastically, split
 from toolkit.parallel.ranks import OneProcess, Ranks
@@ -65,26 +66,6 @@ def build_update(
     return DuringBackward(steps, ranks=ranks) if fused else OneByOne(steps, max_norm=max_norm, ranks=ranks)
 
 
-def sum_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
-    """Sum gradients over all ranks. This is the only place where gradients are exchanged between processes."""
-    ranks.sum_tensors([parameter.grad for parameter in parameters if parameter.grad is not None])
-
-
-def fill_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
-    """Give a weight that has a gradient on some ranks one of zeros on the others; on no rank, it stays without.
-
-    An adapter has none on a rank whose batches leave its image out. All ranks must sum the same tensors.
-    """
-    if ranks.world == 1 or not ranks.any(any(parameter.grad is None for parameter in parameters)):
-        return
-    here = [parameter.grad is not None for parameter in parameters]
-    counts = torch.tensor(here, dtype=torch.int32, device=parameters[0].device)
-    ranks.sum_tensors([counts])
-    for parameter, count in zip(parameters, counts.tolist(), strict=True):
-        if count and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-
-
 class AllAtOnce:
     """Updates all weights in one optimizer step."""
 
@@ -94,7 +75,7 @@ class AllAtOnce:
         self.optimizer = optimizer
         self.parameters = list(parameters)
         self.max_norm = max_norm
-        self.ranks = ranks
+        self.gradients = Gradients(parameters, ranks)
 
     def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate."""
@@ -102,8 +83,7 @@ class AllAtOnce:
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
-        fill_gradients(self.parameters, self.ranks)
-        sum_gradients(self.parameters, self.ranks)
+        self.gradients.sum()
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf")).detach()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -168,7 +148,7 @@ class OneByOne:
     def __init__(self, steps: SingleSteps, *, max_norm: float, ranks: Ranks) -> None:
         self.steps = steps
         self.max_norm = max_norm
-        self.ranks = ranks
+        self.gradients = Gradients(steps.parameters, ranks)
 
     def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate."""
@@ -176,8 +156,7 @@ class OneByOne:
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
-        fill_gradients(self.steps.parameters, self.ranks)
-        sum_gradients(self.steps.parameters, self.ranks)
+        self.gradients.sum()
         parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
         # In fp32: a norm in bf16 would have only two correct digits.
         grad_norm = _length([_squared_length(parameter) for parameter in parameters])
@@ -196,7 +175,7 @@ class DuringBackward:
 
     def __init__(self, steps: SingleSteps, *, ranks: Ranks) -> None:
         self.steps = steps
-        self.ranks = ranks
+        self.gradients = Gradients(steps.parameters, ranks)
         self._step = 0
         self._squares: list[Tensor] = []
         self._is_attached = False
@@ -217,7 +196,7 @@ class DuringBackward:
 
     def _hook_of(self, index: int) -> Callable[[Tensor], None]:
         def update(parameter: Tensor) -> None:
-            sum_gradients([parameter], self.ranks)
+            self.gradients.sum_one(index)
             self._squares.append(_squared_length(parameter))
             self.steps.take(index, self._step)
 

@@ -47,6 +47,7 @@ class RunRecord:
         self._process = this_process()
         self._ending: dict[str, Any] = {"status": "failed"}
         self._first_step: int | None = None
+        self._is_closed = False
 
     @property
     def run(self) -> str:
@@ -60,6 +61,13 @@ class RunRecord:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write how the run ends, if that is not written yet. Any thread may call this."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             self.in_place()
         except FolderLost:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from toolkit.errors import UserError
+from toolkit.parallel.board import Fate
+from toolkit.parallel.launcher import find_launch
+from toolkit.parallel.processes import ProcessRanks
 
 if TYPE_CHECKING:  # a check knows the ranks, and loads no torch
     from torch import Tensor
@@ -19,18 +26,18 @@ class Ranks(Protocol):
     Attributes:
         rank: number of this process.
         world: number of processes.
+        local_rank: number of this process among those of its machine.
+        local_world: number of processes on this machine.
     """
 
     rank: int
     world: int
+    local_rank: int
+    local_world: int
 
     @property
     def is_first(self) -> bool:
         """Whether this is the process that writes files and prints."""
-        ...
-
-    def sum(self, number: int) -> int:
-        """The sum of `number` over all ranks."""
         ...
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
@@ -41,8 +48,37 @@ class Ranks(Protocol):
         """Whether `flag` is True on at least one rank."""
         ...
 
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """For each of the flags, which every rank gives in the same order, whether it is True on at least one."""
+        ...
+
+    def gather(self, text: str) -> list[str]:
+        """The text of every rank, by rank."""
+        ...
+
     def barrier(self) -> None:
         """Wait until all ranks have reached this call."""
+        ...
+
+    def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
+        """Have `last_words` called, in a thread, before this process is ended together with the others.
+
+        It writes the reason down, and returns lines for the user that follow the reason.
+        """
+        ...
+
+    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+        """End all processes. One of them tells the user why. Does not return, unless there is only one process.
+
+        Args:
+            text: the reason.
+            code: exit code of the processes.
+            is_effect: whether this rank was merely told to end, so that another may know a better reason.
+        """
+        ...
+
+    def close(self) -> None:
+        """Part from the other ranks, once all have reached this call."""
         ...
 
 
@@ -51,11 +87,9 @@ class OneProcess:
 
     rank = 0
     world = 1
+    local_rank = 0
+    local_world = 1
     is_first = True
-
-    def sum(self, number: int) -> int:
-        """See Ranks."""
-        return number
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
         """See Ranks."""
@@ -64,14 +98,74 @@ class OneProcess:
         """See Ranks."""
         return flag
 
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """See Ranks."""
+        return list(flags)
+
+    def gather(self, text: str) -> list[str]:
+        """See Ranks."""
+        return [text]
+
     def barrier(self) -> None:
+        """See Ranks."""
+
+    def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
+        """See Ranks."""
+
+    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+        """See Ranks."""
+
+    def close(self) -> None:
         """See Ranks."""
 
 
 @cache
 def find_ranks() -> Ranks:
-    """The processes of this run, the same value each time. No launcher is known that would start more than this one."""
-    return OneProcess()
+    """The processes of this run, the same value each time.
+
+    Raises:
+        UserError: a launcher has started several processes, but has not told them how to find each other.
+    """
+    launch = find_launch()
+    return ProcessRanks(launch) if launch is not None else OneProcess()
+
+
+def first_complaint(ranks: Ranks, text: str) -> str:
+    """What is wrong on the first of the ranks where something is, so that all end with one message.
+
+    Args:
+        ranks: the processes of the run, which all call this.
+        text: what is wrong on this rank; empty if nothing is.
+
+    Returns:
+        The text to print, with the rank and its machine if not all say the same; empty if nothing is wrong anywhere.
+    """
+    if ranks.world == 1:
+        return text
+    told = [json.loads(answer) for answer in ranks.gather(json.dumps([socket.gethostname(), text]))]
+    for rank, (host, complaint) in enumerate(told):
+        if complaint:
+            is_common = all(other == complaint for _, other in told)
+            return str(complaint) if is_common else f"rank {rank} ({host}): {complaint}"
+    return ""
+
+
+def on_all(ranks: Ranks, work: Callable[[], T]) -> T:
+    """Let every rank do what a mistake of the user's may prevent. Where it fails on one rank, it fails on all.
+
+    Raises:
+        UserError: what `work` has raised on the first rank that it failed on.
+    """
+    if ranks.world == 1:
+        return work()
+    answer, complaint = [], ""
+    try:
+        answer.append(work())
+    except UserError as error:
+        complaint = str(error)
+    if complaint := first_complaint(ranks, complaint):
+        raise UserError(complaint)
+    return answer[0]
 
 
 class FirstRankFailed(RuntimeError):

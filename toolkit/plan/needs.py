@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.data.examples import Example, Layout, Reference, ViewImage
+from toolkit.data.examples import Example, Layout, LossMask, Reference, ViewImage
 from toolkit.encode.vision import VisionEncoder
 from toolkit.objectives.choices import Passes
 
@@ -25,11 +25,11 @@ class Picture:
     """A picture that the VAE encodes once.
 
     Attributes:
-        source: an example, or a reference image of an example.
+        source: an example, a reference image of an example, or its mask, which takes no VAE.
         folder: cache folder for the picture's latents; None to keep them in memory.
     """
 
-    source: Example | Reference
+    source: Example | Reference | LossMask
     folder: Path | None
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from toolkit.cards import ModelCard
 from toolkit.config import DatasetConfig, SampleItem, TrainingProcessConfig
 from toolkit.data.buckets import Size
-from toolkit.data.examples import Layout
+from toolkit.data.examples import Layout, LossMask
 from toolkit.encode.storage import MEMORY_LIMIT_BYTES
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.plan.encoded_size import bytes_in_memory
@@ -77,7 +77,7 @@ def view_bytes(needs: Needs, encoders: Mapping[VisionEncoder, EncoderFacts], *, 
 
 def _pixels(pictures: Iterable[Picture]) -> int:
     """Total pixels of all distinct pictures; repeated ones are encoded once."""
-    sources = [picture.source for picture in pictures]
+    sources = [picture.source for picture in pictures if not isinstance(picture.source, LossMask)]
     distinct = {(one.content_hash, one.fit, one.flip_x, one.flip_y): one.fit.bucket for one in sources}
     return sum(map(_area, distinct.values()))
 

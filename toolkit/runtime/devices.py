@@ -42,11 +42,15 @@ def memory_of(cards: Sequence[torch.device]) -> list[int] | None:
 
 
 def peak_bytes() -> list[int]:
-    """Peak memory of tensors since `forget_peaks`, on each CUDA card up to the last that was used; never empty."""
-    peaks = [torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count())]
-    while len(peaks) > 1 and not peaks[-1]:
-        peaks.pop()
-    return peaks or [0]
+    """Peak memory of tensors since `forget_peaks`, on each CUDA card that this process uses; 0 if it uses none."""
+    peaks = (torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+    return [peak for peak in peaks if peak] or [0]
+
+
+def held_bytes() -> list[int]:
+    """Memory that torch holds on each CUDA card that this process uses; 0 if it uses none."""
+    held = map(torch.cuda.memory_reserved, range(torch.cuda.device_count()))
+    return [size for size in held if size] or [0]
 
 
 def forget_peaks() -> None:

@@ -38,11 +38,15 @@ def log_to(path: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent(is_silent: bool) -> Iterator[None]:
-    """While the block runs, print nothing to stdout; with False nothing changes. Errors are still shown."""
+    """While the block runs, print nothing; with False nothing changes. A traceback that leaves the block is shown."""
     if not is_silent:
         yield
         return
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         yield
 
 

@@ -13,6 +13,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from toolkit.runtime.devices import held_bytes
 from toolkit.units import duration, gigabytes
 
 _LIVE_EVERY_S = 0.25
@@ -115,9 +116,7 @@ def memory() -> str:
     """The memory that this process uses now, in RAM and, if there is a GPU, on the GPU."""
     text = f"RAM {gigabytes(psutil.Process().memory_info().rss)} GB"
     if torch.cuda.is_available():
-        held = [torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count())]
-        used = held[: max((index + 1 for index, size in enumerate(held) if size), default=1)]
-        text += f"  GPU {' + '.join(map(gigabytes, used))} GB"
+        text += f"  GPU {' + '.join(map(gigabytes, held_bytes()))} GB"
     return text
 
 

@@ -26,12 +26,17 @@ _LAST_WORDS_S = 1.5
 class StopRequest:
     """The flag that a run polls between steps. Only `listen` touches the process's signal handlers.
 
+    Args:
+        announces: whether to tell the user that a signal has come. Several processes keep silent: their launcher stops
+            them by signal also after one of them has failed, which is what the user should read.
+
     Attributes:
         grace_s: seconds that the run may take to stop after SIGTERM; None: as long as it needs.
         commands: what else the user has asked of the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, announces: bool = True) -> None:
+        self.announces = announces
         self.grace_s: float | None = None
         self.commands = PendingCommands()
         self._requested = False
@@ -114,7 +119,7 @@ class StopRequest:
             if not self._has_nothing_to_save:
                 return
         elif not self._requested and not self._has_nothing_to_save:
-            _say(_FIRST)
+            self._announce(_FIRST)
         self.request()
 
     def _watch(self, reader: socket.socket) -> None:
@@ -127,7 +132,7 @@ class StopRequest:
                     numbers = reader.recv(1)
                 except TimeoutError:
                     if count < 2:  # the grace period is over: act like a second signal, then wait no longer
-                        _say(_TOO_LATE.format(grace_s=self.grace_s))
+                        self._announce(_TOO_LATE.format(grace_s=self.grace_s))
                         signal.raise_signal(signal.SIGTERM)
                         continue
                     os._exit(EXIT_CODE)
@@ -140,6 +145,10 @@ class StopRequest:
                     deadline = time.monotonic() + _LAST_WORDS_S
                 elif numbers[0] == signal.SIGTERM and self.grace_s is not None:
                     deadline = time.monotonic() + self.grace_s
+
+    def _announce(self, text: str) -> None:
+        if self.announces:
+            _say(text)
 
 
 def _interrupt_main_thread() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from toolkit.adapters.adapter_set import view_name
 from toolkit.config import TrainingProcessConfig
@@ -20,9 +21,10 @@ from toolkit.encode.views import ViewEncoder
 from toolkit.encode.vision import ViewInput, VisionEncoder, view_inputs
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, PreservedWords
+from toolkit.objectives.preserved_texts import NOTHING_PRESERVED, PreservedTexts
 from toolkit.parallel.ranks import Ranks
-from toolkit.plan.objective_needs import avoided_prompt
+from toolkit.plan.objective_needs import avoided_prompt, objective_words
 from toolkit.randomness import Draws
 
 
@@ -52,6 +54,10 @@ class FeedSettings:
         bypass_guidance_embedding: whether to train without the guidance embedding.
         num_steps: number of steps of the whole run.
         avoided: the prompt that a guided teacher avoids; None if there is none.
+        words: further prompts that the objective predicts for, by name.
+        preserved: the words for which the prediction stays that of the base model.
+        is_alike: whether every batch has all inputs that any batch of the run has, so that every rank makes the same
+            passes: a sharded model waits for all ranks in each.
         views: what adapters read of each image.
         drops_views: whether images are dropped at the adapters' rates. Without a network, nothing else is trained.
     """
@@ -62,6 +68,9 @@ class FeedSettings:
     bypass_guidance_embedding: bool = False
     num_steps: int = 1
     avoided: str | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
+    preserved: PreservedTexts = NOTHING_PRESERVED
+    is_alike: bool = False
     views: tuple[ViewInput, ...] = ()
     drops_views: bool = True
 
@@ -106,6 +115,9 @@ class Feeder:
             bypass_guidance_embedding=train.bypass_guidance_embedding,
             num_steps=train.steps,
             avoided=avoided_prompt(config, model.card),
+            words=objective_words(config),
+            preserved=PreservedTexts.of_run(config),
+            is_alike=ranks.world > 1,
             views=view_inputs(config.adapter),
             drops_views=config.network is not None,
         )
@@ -120,26 +132,26 @@ class Feeder:
         accumulation, world, rank = self.settings.accumulation, self.ranks.world, self.ranks.rank
         return [self.batch((step * accumulation + part) * world + rank) for part in range(accumulation)]
 
+    def num_samples(self, step: int) -> int:
+        """The number of samples in the batches of all ranks for a step; the last batch of a bucket may be short."""
+        per_step = self.settings.accumulation * self.ranks.world
+        return sum(len(self.plan.batch(index)) for index in range(step * per_step, (step + 1) * per_step))
+
     def batch(self, index: int) -> Batch:
         """Build batch number `index` of the job."""
         members = self.plan.batch(index)
-        examples = [self.plan.examples[member] for member in members]
-        latents = [
-            self.encoded.images.encode(example.cropped_by(self.draws.python("crop", index, member)))
-            if example.random_crop
-            else self.encoded.images[example]
-            for member, example in zip(members, examples, strict=True)
+        examples = [
+            self.plan.examples[member].cropped_by(self.draws.python("crop", index, member)) for member in members
         ]
-        embeds = [
-            self.encoded.prompts[self._prompt(example, index, member)]
-            for member, example in zip(members, examples, strict=True)
-        ]
-        device = self.model.device
+        images = self.encoded.images
+        latents = [images.encode(example) if example.random_crop else images[example] for example in examples]
+        prompts = [self._prompt(example, index, member) for member, example in zip(members, examples, strict=True)]
+        device, words = self.model.device, self.settings.words
         return Batch(
             index=index,
             latents=torch.stack(latents).to(device, torch.float32),
             condition=Condition(
-                torch.stack(embeds).to(device),
+                self._embeds(prompts),
                 guidance=self.settings.guidance,
                 bypass_guidance_embedding=self.settings.bypass_guidance_embedding,
                 references=self._references(examples, index),
@@ -151,15 +163,47 @@ class Feeder:
             loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
-            avoided=self._avoided(len(examples)),
+            avoided=None if self.settings.avoided is None else self._embeds([self.settings.avoided] * len(members)),
+            words={name: self._embeds([text] * len(members)) for name, text in words.items()},
+            preserved=self._preserved(examples, prompts),
+            is_prior=self._is_prior(examples),
+            mask=self._mask(examples, latents[0]),
         )
 
-    def _avoided(self, count: int) -> Tensor | None:
-        """Embeddings of what a guided teacher avoids, once for each sample, [B, L, D]."""
-        if self.settings.avoided is None:
+    def _embeds(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings of encoded texts, [B, L, D]."""
+        return torch.stack([self.encoded.prompts[text] for text in texts]).to(self.model.device)
+
+    def _preserved(self, examples: Sequence[Example], prompts: Sequence[str]) -> PreservedWords | None:
+        """The words that are preserved while each example is trained with its prompt; a prompt stands for none."""
+        of, is_any = self.settings.preserved.for_words, self.settings.preserved.is_any
+        texts = [of(example, prompt) for example, prompt in zip(examples, prompts, strict=True)] if is_any else []
+        if not is_any or (set(texts) == {None} and not self.settings.is_alike):
             return None
-        embeds = self.encoded.prompts[self.settings.avoided].to(self.model.device)
-        return embeds.expand(count, *embeds.shape)
+        words = [prompt if text is None else text for text, prompt in zip(texts, prompts, strict=True)]
+        weight = torch.tensor([float(text is not None) for text in texts], device=self.model.device)
+        return PreservedWords(self._embeds(words), weight)
+
+    def _is_prior(self, examples: Sequence[Example]) -> Tensor | None:
+        """Which targets are the base model's predictions, [B]; None if none is."""
+        found = [example.is_prior for example in examples]
+        is_needed = any(found) or (self.settings.is_alike and any(example.is_prior for example in self.plan.examples))
+        return torch.tensor(found, device=self.model.device) if is_needed else None
+
+    def _mask(self, examples: Sequence[Example], like: Tensor) -> Tensor | None:
+        """How much each place counts, [B, 1, h, w] on the grid of latents [C, h, w]; None without masks."""
+        is_needed = any(example.mask_file for example in examples)
+        is_needed |= self.settings.is_alike and any(example.mask_file for example in self.plan.examples)
+        if not is_needed:
+            return None
+        height, width = like.shape[-2:]
+        masks = [
+            torch.ones(1, height, width)
+            if example.mask is None
+            else functional.adaptive_avg_pool2d(self.encoded.images.mask(example.mask), (height, width))
+            for example in examples
+        ]
+        return torch.stack(masks).to(self.model.device)
 
     def _controls(
         self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]
@@ -199,4 +243,6 @@ class Feeder:
         if not self.settings.use_captions:
             return example.dropped_caption
         drawn = self.draws.python("caption dropout", index, member).random()
-        return example.dropped_caption if drawn < example.caption_dropout_rate else example.caption
+        if drawn < example.caption_dropout_rate:
+            return example.dropped_caption
+        return example.caption_by(self.draws.python("caption", index, member))

@@ -48,7 +48,7 @@ class Loop:
         if self.ranks.any(any(had_work) and stop.requested):
             raise Interrupted("Stopped before the first step.")
         for step in range(start, num_steps):
-            result = self.stepper.train_step(step, self.feeder.batches(step))
+            result = self.stepper.train_step(step, self.feeder.batches(step), num_samples=self.feeder.num_samples(step))
             self.recorder.record(step + 1, result)
             if step + 1 < num_steps:
                 self._after(step + 1, stop)
@@ -57,11 +57,15 @@ class Loop:
     def _after(self, step: int, stop: StopRequest) -> None:
         """Run what is due or requested once `step` steps are done. The end of the run is handled by `_finish`."""
         stop.commands.look()
-        for task in self.tasks:
-            is_requested = self.ranks.any(stop.commands.take(task.command))
-            if is_requested or task.is_due(step):
-                self._do(partial(task.run, step, stop))
-        if self.ranks.any(stop.requested):
+        commands = [stop.commands.take(task.command) for task in self.tasks]
+        # asked once a step, and answered alike on all ranks
+        must_flush, must_stop, *requested = self.ranks.any_of([self.recorder.is_due, stop.requested, *commands])
+        if must_flush:
+            self.recorder.flush()
+        due = [task for task, is_asked in zip(self.tasks, requested, strict=True) if is_asked or task.is_due(step)]
+        for task in due:
+            self._do(partial(task.run, step, stop))
+        if must_stop or (due and self.ranks.any(stop.requested)):
             self._finish(step, Ending.STOPPED, stop)
             raise Interrupted(f"Stopped after step {step} and saved. Start the same job again to resume from there.")
 

@@ -46,17 +46,16 @@ class Recorder:
             self._board.close()
 
     def record(self, step: int, result: StepResult) -> None:
-        """Record the result of step `step` (counted from 1).
-
-        Raises:
-            UserError: a loss is no longer finite.
-        """
+        """Record the result of step `step` (counted from 1), which is written with the next flush."""
         self._pending.append((step, result))
-        if time.monotonic() - self._flushed_at >= _FLUSH_S:
-            self.flush()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a flush. All ranks must flush together, for a flush may end the run."""
+        return time.monotonic() - self._flushed_at >= _FLUSH_S
 
     def flush(self) -> None:
-        """Write the pending results. Called before every save, so that broken weights are never saved.
+        """Write the pending results: once a second, and before every save, so that broken weights are never saved.
 
         Raises:
             UserError: a loss is no longer finite.

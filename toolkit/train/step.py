@@ -46,14 +46,15 @@ class Stepper:
         self.draws = draws
         self.ranks = ranks
 
-    def train_step(self, step: int, batches: Sequence[Batch]) -> StepResult:
+    def train_step(self, step: int, batches: Sequence[Batch], *, num_samples: int | None = None) -> StepResult:
         """Make one update from all of `batches`; the gradient is the mean over the samples of all ranks.
 
         Args:
             step: number of updates done before this one.
             batches: this rank's batches: one, or as many as gradients are accumulated over.
+            num_samples: number of samples in the batches of all ranks; None: `batches` are all there are.
         """
-        num_samples = self.ranks.sum(sum(len(batch.latents) for batch in batches))
+        num_samples = num_samples or sum(len(batch.latents) for batch in batches)
         lr = self.learner.schedule(step)
         sums: dict[str, Tensor] = {}
         self.learner.update.begin(step, lr=lr)

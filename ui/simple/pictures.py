@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.data.captions import read_caption
+from toolkit.data.captions.files import read_caption
 from toolkit.data.image_files import EXTENSIONS, ImageError, inspect_image
 from toolkit.errors import UserError
 from toolkit.files import whole_file, write_text

@@ -154,7 +154,7 @@ def test_the_same_name_in_two_folders_keeps_its_own_caption(tmp_path: Path) -> N
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         image(tmp_path / folder / "1.png").with_suffix(".txt").write_text(f"of {folder}", encoding="utf-8")
-    dataset = DatasetConfig.model_validate({"folder_path": tmp_path, "resolution": 64})
+    dataset = DatasetConfig.model_validate({"folder_path": tmp_path, "resolution": 64, "recursive": True})
     found = expect_result("file names", lambda: scan_datasets([dataset], divisor_px=16, trigger_word=None))
     assert [(one.path.parent.name, one.caption) for one in found.examples] == [("a", "of a"), ("b", "of b")]
 
@@ -164,7 +164,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "inner" / "up").symlink_to(tmp_path)
     (tmp_path / "inner" / "self").symlink_to(tmp_path / "inner")
     image(tmp_path / "inner" / "x.png")
-    assert expect_result("file names", lambda: captions_of(tmp_path)) == {"x.png": ""}
+    assert expect_result("file names", lambda: captions_of(tmp_path, recursive=True)) == {"x.png": ""}
 
 
 def test_folders_one_inside_the_other_to_the_limit_of_the_system_are_read(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_folders_one_inside_the_other_to_the_limit_of_the_system_are_read(tmp_pa
         folder = folder / "deeper"
         folder.mkdir()
     image(folder / "x.png")
-    assert expect_result("file names", lambda: captions_of(tmp_path)) == {"x.png": ""}
+    assert expect_result("file names", lambda: captions_of(tmp_path, recursive=True)) == {"x.png": ""}
 
 
 GOOD = {"x.png": {"caption": "a fox"}}
@@ -192,7 +192,7 @@ LISTS: dict[str, tuple[bytes, str]] = {
     "utf-16": (json.dumps(GOOD).encode("utf-16"), "save the file as UTF-8"),
     "binary": (bytes(range(256)), "save the file as UTF-8"),
     "caption that is a number": (b'{"x.png": {"caption": 3}}', '"caption": "..."'),
-    "caption that is a list": (b'{"x.png": {"caption": ["a"]}}', '"caption": "..."'),
+    "caption that is a list of numbers": (b'{"x.png": {"caption": [1]}}', '"caption": "..."'),
     "entry that is a text": (b'{"x.png": "a fox"}', '"caption": "..."'),
     "entry that is null": (b'{"x.png": null}', '"caption": "..."'),
     "zero byte in a caption": (b'{"x.png": {"caption": "a\\u0000b"}}', "write the characters themselves"),
@@ -219,11 +219,13 @@ def test_a_dataset_list_that_is_wrong_is_named_with_the_place(name: str, tmp_pat
     expect_error("dataset lists", lambda: captions_of(path), str(tmp_path), words)
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".txt", ".pt", ".safetensors", ".png"])
+@pytest.mark.parametrize("suffix", [".csv", ".txt", ".pt", ".safetensors", ".png"])
 def test_a_file_that_is_no_dataset_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"list{suffix}"
     path.write_bytes(b'{"x.png": {}}\n')
-    expect_error("dataset lists", lambda: captions_of(path), str(path), "neither a folder of images nor a .json")
+    expect_error(
+        "dataset lists", lambda: captions_of(path), str(path), "neither a folder of images nor a .json, .jsonl"
+    )
 
 
 def test_a_dataset_list_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:

@@ -26,8 +26,10 @@ from toolkit.config.job import job_sections
 from toolkit.config.reading.installed import find_known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reading.parse import parse_file, parse_value
-from toolkit.data.captions import plain, put_trigger, read_caption
-from toolkit.data.listing import list_images
+from toolkit.data.captions.files import read_caption
+from toolkit.data.captions.texts import plain
+from toolkit.data.captions.variants import put_trigger
+from toolkit.data.sources.find import list_images
 from toolkit.errors import JobError, UserError
 from toolkit.lora.files import read_lora_file
 from toolkit.output.events import read_events

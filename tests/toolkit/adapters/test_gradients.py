@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.tiny import tiny_model
 from toolkit.adapters.adapter_set import TARGET_SIGMA, AdapterSet, control_name, view_name
@@ -55,11 +56,12 @@ class Setup:
         }
         self.extras = {**inputs[ADAPTERS[kind].reads], TARGET_SIGMA: torch.tensor([0.1, 0.4], dtype=dtype)}
 
-    def loss(self) -> Tensor:
+    def loss(self, latents: Tensor | None = None) -> Tensor:
         condition = Condition(self.embeds, references=(self.reference,), extras=self.extras)
         with AdapterSet((self.adapter,)).reading(condition, num_noisy=6) as adapted:
             timestep = torch.tensor([300.0, 700.0], dtype=self.dtype)
-            return self.model.get_noise_prediction(self.latents, timestep, adapted).square().mean()
+            latents = self.latents if latents is None else latents
+            return self.model.get_noise_prediction(latents, timestep, adapted).square().mean()
 
     def _normal(self, *shape: int, seed: int) -> Tensor:
         return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=self.dtype)
@@ -106,6 +108,17 @@ def test_in_fp64_each_weight_has_the_gradient_of_a_finite_difference(
         difference = (losses[0] - losses[1]) / 2e-5
         assert gradient.abs().max() > 0, name
         torch.testing.assert_close((gradient * direction).sum(), difference, rtol=1e-5, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_forward_mode_gives_the_derivative_that_backward_mode_gives(kind: str) -> None:
+    setup = Setup(two_blocks(), kind)
+    latents = setup.latents.requires_grad_()
+    direction = torch.randn(latents.shape, generator=torch.Generator().manual_seed(7))
+    (gradient,) = torch.autograd.grad(setup.loss(latents), latents)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        slope = torch.func.jvp(setup.loss, (latents.detach(),), (direction,))[1]
+    torch.testing.assert_close(slope, (gradient * direction).sum(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)

@@ -26,7 +26,7 @@ from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.models.pixel_vae import PixelVae
 from toolkit.objectives.batch import Batch
-from toolkit.objectives.teacher import Teacher
+from toolkit.objectives.few_steps.teacher import Teacher
 from toolkit.randomness import Draws
 from toolkit.train.adapted import AdaptedWeights, NamedAdapter
 from toolkit.train.learner import Learner

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.data.captions import CaptionError, CaptionFolder, plain, put_trigger, read_caption
+from toolkit.data.captions.files import CaptionFolder, read_caption
+from toolkit.data.captions.texts import CaptionError, plain
+from toolkit.data.captions.variants import put_trigger
 
 
 def written(tmp_path: Path, data: bytes) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from toolkit.data.listing import list_images
+from toolkit.data.captions.texts import CaptionTexts
+from toolkit.data.sources.find import list_images
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -103,7 +104,7 @@ def test_a_json_file_gives_images_and_captions(tmp_path: Path, monkeypatch: pyte
     assert listing.problems == []
     assert sorted(path.name for path in listing.images) == ["absolute.png", "below_cwd.png", "beside.png"]
     assert all(path.exists() for path in listing.images)
-    assert listing.captions == {tmp_path / "sets" / "beside.png": "one"}
+    assert listing.captions == {tmp_path / "sets" / "beside.png": CaptionTexts(("one",), ("1",))}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_json_file_gives_images_and_captions(tmp_path: Path, monkeypatch: pyte
         ("[" * 200_000, "not valid JSON"),
         ('["a.png"]', "must be an object"),
         ({"a.png": "a dog"}, "must be an object with a text"),
-        ({"a.png": {"caption": 3}}, "must be an object with a text"),
+        ({"a.png": {"caption": 3}}, "must be a text or a list of texts"),
         ({"a.txt": {"caption": "x"}}, "not an image file"),
         ({}, "contains no images"),
     ],

@@ -57,7 +57,7 @@ def test_images_of_one_name_in_two_subfolders_keep_their_own_references(
 ) -> None:
     make_image("a/1.png", caption="x"), make_image("b/1.png", caption="x"), make_image("c/2.png", caption="x")
     control("control/a/1.png", (64, 80)), control("control/b/1.png", (80, 64)), control("control/2.png")
-    scan = scan_folder(control_path=tmp_path / "control")
+    scan = scan_folder(control_path=tmp_path / "control", recursive=True)
     parents = [example.references[0].path.parent.name for example in scan.examples]
     assert parents == ["a", "b", "control"]
 
@@ -129,8 +129,8 @@ def test_control_folders_inside_the_dataset_are_not_trained_on(
     image = make_image("a.png", caption="x")
     (folder / "before").mkdir()
     shutil.copy(image, folder / "before" / "a.png")
-    assert len(scan_folder().examples) == 2
-    assert references(scan_folder(control_path=folder / "before")) == [["a.png"]]
+    assert len(scan_folder(recursive=True).examples) == 2
+    assert references(scan_folder(control_path=folder / "before", recursive=True)) == [["a.png"]]
 
 
 def test_references_keep_their_shape_and_are_flipped_with_their_image(

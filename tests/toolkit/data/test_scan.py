@@ -26,7 +26,7 @@ def test_each_image_becomes_an_example_with_its_caption_and_bucket(
 ) -> None:
     cat = make_image("cat.png", (128, 64), caption="a cat,\nasleep ")
     make_image("sub/dog.jpg", (64, 64), caption="a dog")
-    scan = scan_folder(resolution=64)
+    scan = scan_folder(resolution=64, recursive=True)
     first, second = scan.examples
     assert (first.path, first.caption, first.content_hash) == (cat, "a cat,\nasleep", sha256_file(cat))
     assert (first.bucket, second.bucket) == ((80, 48), (64, 64))

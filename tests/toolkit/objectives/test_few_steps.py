@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from toolkit.adapters.adapter_set import TARGET_SIGMA
 from toolkit.config import TrainConfig
 from toolkit.models.condition import Condition
-from toolkit.objectives.alpha_flow import AlphaFlowObjective
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
+from toolkit.objectives.few_steps.alpha_flow import AlphaFlowObjective
+from toolkit.objectives.few_steps.spans import END_SHARE, SMALLEST_GAP, any_spans, scheduled_spans, shifted
 from toolkit.objectives.objective import Objective
-from toolkit.objectives.spans import END_SHARE, SMALLEST_GAP, any_spans, scheduled_spans, shifted
 from toolkit.randomness import Draws
 
 MEAN, SPREAD = 1.0, 0.4

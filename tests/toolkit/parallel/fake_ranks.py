@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.parallel.board import Fate
+
 
 @dataclass
 class _Meeting:
@@ -35,14 +37,13 @@ class FakeRanks:
     def __init__(self, rank: int, world: int, meeting: _Meeting | None = None) -> None:
         self.rank = rank
         self.world = world
+        self.local_rank = rank
+        self.local_world = world
         self._meeting = meeting or _Meeting(world)
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
-
-    def sum(self, number: int) -> int:
-        return sum(self._meeting.of_all(self.rank, number))
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
         brought = self._meeting.of_all(self.rank, [tensor.clone() for tensor in tensors])
@@ -52,8 +53,23 @@ class FakeRanks:
     def any(self, flag: bool) -> bool:
         return any(self._meeting.of_all(self.rank, flag))
 
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        return [any(column) for column in zip(*self._meeting.of_all(self.rank, list(flags)), strict=True)]
+
+    def gather(self, text: str) -> list[str]:
+        return self._meeting.of_all(self.rank, text)
+
     def barrier(self) -> None:
         self._meeting.of_all(self.rank, None)
+
+    def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
+        pass
+
+    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def run_ranks(world: int, work: Callable[[FakeRanks], Any]) -> list[Any]:

@@ -48,6 +48,10 @@ class _Feeder:
             for part in range(self.accumulation)
         ]
 
+    def num_samples(self, step: int) -> int:
+        per_step = self.accumulation * self.ranks.world
+        return sum(1 + index % 2 for index in range(step * per_step, (step + 1) * per_step))
+
     def _batch(self, index: int) -> Batch:
         count = 1 + index % 2
         latents = DRAWS.normal((count, 64, 2, 2), "latents", index)
@@ -94,7 +98,10 @@ def _trained(accumulation: int, ranks: Ranks, **train: Any) -> tuple[list[Tensor
     """The loss of each step, and the weights after the last."""
     stepper, weights = _stepper(accumulation, ranks, **train)
     feeder = _Feeder(accumulation, ranks)
-    losses = [stepper.train_step(step, feeder.batches(step)).loss for step in range(STEPS)]
+    losses = [
+        stepper.train_step(step, feeder.batches(step), num_samples=feeder.num_samples(step)).loss
+        for step in range(STEPS)
+    ]
     return losses, [parameter.detach() for _, parameter in weights.named_parameters()]
 
 

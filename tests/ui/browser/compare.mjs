@@ -12,7 +12,7 @@ const button = (name) => page.getByRole("button", { name, exact: true });
 
 await tell(async () => {
   const [first, second] = [await make("first"), await make("second")];
-  await until(async () => (await server.ask("GET", `/api/jobs/${second}`)).state === "done", () => "the second run is not done");
+  await until(async () => (await server.ask("GET", `/api/jobs/${second}`)).state === "done", () => "the second run is not done", 120_000);
   await page.goto(server.address);
   await page.getByRole("heading", { name: "Home" }).waitFor();
   await scrub(second);

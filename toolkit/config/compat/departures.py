@@ -50,6 +50,24 @@ DEPARTURES: tuple[Departure, ...] = (
         "0.05",
         "Preserves the model's output without a caption; as in all their examples.",
     ),
+    Departure(
+        "datasets[].folder_path: images in subfolders",
+        "trained on",
+        "left out and counted; `recursive: true` trains on them",
+        "Masks and references in a subfolder are not images to learn.",
+    ),
+    Departure(
+        "train.short_and_long_captions",
+        "both at once, in a batch of twice the size",
+        "one or the other, drawn at each use",
+        "The same in the mean, at half the cost of a step.",
+    ),
+    Departure(
+        "datasets[].shuffle_tokens, token_dropout_rate, random_triggers with cached captions",
+        "drawn once when caching, or not at all",
+        "`caption_variants` variants of each caption are encoded; one is drawn at each use",
+        "The text encoder need not stay in memory.",
+    ),
     Departure("datasets[].control_path: a file is missing", "trains without it", "an error", "Not what was asked for."),
     Departure(
         "datasets[].clip_image_path: a file is missing", "another image, or none", "an error", "Not what was asked for."

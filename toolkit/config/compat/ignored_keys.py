@@ -139,7 +139,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
     _warn(LoggingConfig, "used only with `use_wandb`", "run_name", project_name="ai-toolkit"),
     _warn(LoggingConfig, DEAD, verbose=(True, False)),
-    _warn(DatasetConfig, DEAD, bucket_tolerance=64, replacements=[], extra_values=[]),
+    _warn(DatasetConfig, DEAD, bucket_tolerance=64, extra_values=[]),
     _warn(DatasetConfig, "the trainer decides how images are loaded", num_workers=2, prefetch_factor=2),
     _warn(
         DatasetConfig, "the trainer decides how images are loaded", "cache_latents_num_workers fast_image_size debug"
@@ -152,12 +152,8 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
     _refuse(DatasetConfig, NOT_YET, "square_crop random_scale batch_size", scale=1),
     _refuse(DatasetConfig, "only folders of images are supported", type="image"),
-    _refuse(DatasetConfig, NOT_YET, "token_dropout_rate keep_tokens shuffle_tokens random_triggers use_short_captions"),
-    _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi prior_reg", network_weight=1),
-    _warn(DatasetConfig, "used only with `random_triggers`", random_triggers_max=1),
+    _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi", network_weight=1),
     _warn(DatasetConfig, "used only with augmentations", shuffle_augmentations=False, replay_transforms=True),
-    _refuse(DatasetConfig, "masks are not supported yet", "mask_path alpha_mask"),
-    _warn(DatasetConfig, "used only with a mask", invert_mask=(True, False), mask_min_value=(0, 0.1)),
     _refuse(
         DatasetConfig,
         "reference images are supported only in the folders of `control_path`",
@@ -187,33 +183,9 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(TrainConfig, NOT_YET, img_multiplier=1, latent_multiplier=1, optimal_noise_pairing_samples=1),
     _refuse(TrainConfig, NOT_YET, "force_consistent_noise blended_blur_noise do_signal_correction_noise"),
     _refuse(TrainConfig, NOT_YET, "do_batch_noise_correction do_signal_amplification", loss_target="noise"),
-    _refuse(TrainConfig, NOT_YET, "diff_output_preservation blank_prompt_preservation inverted_mask_prior"),
-    _warn(TrainConfig, SWITCHED, diff_output_preservation_multiplier=1),
-    _warn(TrainConfig, SWITCHED, diff_output_preservation_class=("", "person")),
-    _warn(TrainConfig, SWITCHED, blank_prompt_preservation_multiplier=1, cfg_rescale=1),
-    _warn(
-        TrainConfig,
-        SWITCHED,
-        inverted_mask_prior_multiplier=0.5,
-        unconditional_prompt="",
-    ),
-    _warn(
-        TrainConfig,
-        SWITCHED,
-        guidance_loss_target=3,
-        guidance_loss_schedule="constant",
-    ),
-    _warn(
-        TrainConfig,
-        SWITCHED,
-        "do_guidance_loss_cfg_zero",
-        differential_guidance_scale=3,
-    ),
-    _warn(TrainConfig, SWITCHED, signal_correction_noise_scale=1, max_cfg_scale=1),
-    _refuse(
-        TrainConfig, NOT_YET, "do_prior_divergence correct_pred_norm match_noise_norm target_norm_std", pred_scaler=1
-    ),
-    _refuse(TrainConfig, NOT_YET, "do_cfg do_random_cfg do_guidance_loss do_differential_guidance"),
+    _warn(TrainConfig, SWITCHED, signal_correction_noise_scale=1, max_cfg_scale=1, cfg_rescale=1),
+    _refuse(TrainConfig, NOT_YET, "correct_pred_norm match_noise_norm target_norm_std", pred_scaler=1),
+    _refuse(TrainConfig, NOT_YET, "do_cfg do_random_cfg"),
     _refuse(TrainConfig, NOT_YET, "t0_loss_target t0_velocity_equiv_weight do_fft_loss do_fft_velocity_equiv_weight"),
     _refuse(TrainConfig, NOT_YET, "max_loss snr_gamma min_snr_gamma learnable_snr_gos merge_network_on_save"),
     _refuse(TrainConfig, NOT_YET, "diffusion_feature_extractor_path latent_feature_extractor_path"),
@@ -230,9 +202,7 @@ IGNORED: tuple[Ignored, ...] = (
         paramiter_swapping_factor=0.1,
     ),
     _warn(TrainConfig, SWITCHED, "max_loss_debug"),
-    _refuse(
-        TrainConfig, NOT_YET, "prompt_saturation_chance negative_prompt short_and_long_captions do_paramiter_swapping"
-    ),
+    _refuse(TrainConfig, NOT_YET, "prompt_saturation_chance negative_prompt do_paramiter_swapping"),
     _warn(TrainConfig, "used only with `negative_prompt`", max_negative_prompts=1),
     _refuse(TrainConfig, ELSEWHERE, "train_turbo free_u weight_jitter short_and_long_captions_encoder_split"),
     _refuse(TrainConfig, ELSEWHERE, "standardize_images standardize_latents adaptive_scaling_factor"),

@@ -29,13 +29,12 @@ def test_a_harmless_key_is_named_in_a_notice(process: Tree, check: Check) -> Non
 
 def test_a_key_that_would_change_the_training_is_refused(process: Tree, problems: Problems) -> None:
     process["train"] |= {"train_text_encoder": True, "noise_offset": 0.1}
-    process["datasets"][0] |= {"shuffle_tokens": True, "buckets": False, "mask_path": "/masks"}
+    process["datasets"][0] |= {"augments": ["ColorJitter"], "buckets": False}
     assert set(problems()) == {
         "train.train_text_encoder",
         "train.noise_offset",
-        "datasets[0].shuffle_tokens",
+        "datasets[0].augments",
         "datasets[0].buckets",
-        "datasets[0].mask_path",
     }
 
 

@@ -21,12 +21,12 @@ from toolkit.adapters.adapter_set import TARGET_SIGMA
 from toolkit.config import TrainConfig
 from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.few_steps.spans import any_spans, scheduled_spans
+from toolkit.objectives.few_steps.teacher import Teacher
 from toolkit.objectives.losses import sample_loss
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.params import MeanFlowParams
 from toolkit.objectives.path import mix
-from toolkit.objectives.spans import any_spans, scheduled_spans
-from toolkit.objectives.teacher import Teacher
 from toolkit.randomness import Draws
 
 
@@ -65,7 +65,7 @@ class MeanFlowObjective:
             end = self.teacher.walk(batch, predict, start, spans.between(self.teacher_steps))  # z_r
         condition = ending_at(spans.end, replace(batch.condition, guidance=self.teacher.guidance))
         velocity = predict(start, spans.start, condition)  # [B, C, h, w]
-        return {"mean_flow": sample_loss(self.loss_type, velocity, (start - end) / spans.gap)}
+        return {"mean_flow": sample_loss(self.loss_type, velocity, (start - end) / spans.gap, batch.mask)}
 
 
 def ending_at(sigma: Tensor, condition: Condition) -> Condition:

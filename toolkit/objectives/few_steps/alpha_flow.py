@@ -18,13 +18,13 @@ from torch import Tensor
 
 from toolkit.config import TrainConfig
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.few_steps.mean_flow import ending_at
+from toolkit.objectives.few_steps.spans import any_spans
+from toolkit.objectives.few_steps.teacher import Teacher
 from toolkit.objectives.losses import sample_loss
-from toolkit.objectives.mean_flow import ending_at
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.params import AlphaFlowParams
 from toolkit.objectives.path import mix
-from toolkit.objectives.spans import any_spans
-from toolkit.objectives.teacher import Teacher
 from toolkit.randomness import Draws
 
 
@@ -67,7 +67,7 @@ class AlphaFlowObjective:
             rest = predict(start - alpha * spans.gap * velocity, cut, condition).float()  # u(z_s, r, s)
         predicted = predict(start, spans.start, condition)  # [B, C, h, w]
         target = alpha * velocity + (1 - alpha) * rest
-        return {"alpha_flow": sample_loss(self.loss_type, predicted, target)}
+        return {"alpha_flow": sample_loss(self.loss_type, predicted, target, batch.mask)}
 
     def alpha(self, progress: float) -> float:
         """The share at a point of the run, 0 to 1: from the first to the last along a geometric curve."""

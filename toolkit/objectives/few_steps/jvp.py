@@ -19,13 +19,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from toolkit.config import TrainConfig
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.few_steps.mean_flow import ending_at
+from toolkit.objectives.few_steps.spans import any_spans
+from toolkit.objectives.few_steps.teacher import Teacher
 from toolkit.objectives.losses import sample_loss
-from toolkit.objectives.mean_flow import ending_at
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.params import VelocityParams
 from toolkit.objectives.path import mix
-from toolkit.objectives.spans import any_spans
-from toolkit.objectives.teacher import Teacher
 from toolkit.randomness import Draws
 
 _SMALL = 1e-3
@@ -69,5 +69,7 @@ class JvpObjective:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs, direction = (start, spans.start), (velocity, torch.ones_like(spans.start))
             slope = torch.func.jvp(mean_velocity, inputs, direction)[1]  # du/dt, [B, C, h, w]
-        error = sample_loss(self.loss_type, predict(start, spans.start, condition), velocity - spans.gap * slope)
+        error = sample_loss(
+            self.loss_type, predict(start, spans.start, condition), velocity - spans.gap * slope, batch.mask
+        )
         return {"jvp": error / (error.detach() + _SMALL)}

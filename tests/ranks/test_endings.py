@@ -1,0 +1,99 @@
+"""However one rank ends, all end soon, one message says why, and the last checkpoint is whole."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.ranks.launcher import End, Launcher
+from tests.ranks.test_same_run import STEPS, is_same, write
+from tests.ranks.trouble import Trouble
+from tests.reliability.bundles import valid_steps
+from tests.reliability.torn_files import torn_files
+from toolkit.output.run_record import read_runs
+
+WITHIN_S = 15.0
+HANG = {"RANKS_TIMEOUT_S": "3"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher, smallest_model: Path) -> Path:
+    """The folder of a run that nothing has befallen."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert launcher.run(folder, 2, str(write(folder, smallest_model))).codes == [0, 0]
+    return folder
+
+
+def _messages(end: End) -> list[str]:
+    return re.findall(r"rank \d \([^)]*\)[^\n]*", end.text)
+
+
+def _ended_well(end: End, folder: Path) -> None:
+    assert end.after_s < WITHIN_S, end
+    assert not torn_files(folder)
+    assert len(_messages(end)) <= 1, end.text
+    assert "Traceback" not in end.text, end.text
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("place", "nth"), [("encode", 1), ("load", 1), ("step", 3), ("save", 1), ("step", 5)])
+def test_after_a_kill_all_are_gone_and_the_next_start_goes_on(
+    place: str, nth: int, rank: int, launcher: Launcher, smallest_model: Path, whole: Path, tmp_path: Path
+) -> None:
+    if place in ("save", "encode") and rank == 1:
+        pytest.skip("the first rank does it for all")
+    job = write(tmp_path, smallest_model)
+    end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(rank, place, "kill", nth)])  # type: ignore[arg-type]
+    _ended_well(end, tmp_path)
+    assert end.codes[rank] == -signal.SIGKILL
+    assert end.codes[1 - rank] == 1
+    assert re.search(rf"rank {rank} \(\S+, process \d+\) has ended without a word", end.text), end.text
+    assert "All 2 ranks have stopped." in end.text
+    assert read_runs(tmp_path / "output" / "job")[-1].status == ("killed" if rank == 0 else "failed")
+    assert launcher.run(tmp_path, 2, str(job)).codes == [0, 0]
+    assert is_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (Trouble(1, "step", "hang", 3), r"rank 1 \(.*\) hangs: for 3 s it has not come to .* tests/ranks/trouble.py"),
+        (Trouble(0, "step", "hang", 3), r"rank 0 \(.*\) hangs"),
+        (Trouble(1, "step", "memory", 3), r"rank 1 \(\S+\): .*out of memory"),
+        (Trouble(0, "step", "memory", 3), r"rank 0 \(\S+\): .*out of memory"),
+        (Trouble(1, "load", "error"), r"rank 1 \(\S+\): .*(?s:.*)something is broken"),
+        (Trouble(1, "step", "nan", 3), r"rank 0 \(\S+\): The loss of step 3 is nan"),
+        (Trouble(0, "save", "full disk"), r"rank 0 \(\S+\): .*the disk is full"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else f"{value.rank} {value.place} {value.what}",
+)
+def test_one_message_names_the_rank_and_the_reason(
+    trouble: Trouble, said: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    job = write(tmp_path, smallest_model, save={"save_every": 2})
+    end = launcher.run(tmp_path, 2, str(job), troubles=[trouble], environment=HANG)
+    assert set(end.codes) == {1}, end
+    assert re.search(said, end.text), end.text
+    assert end.text.count("ranks have stopped") == 1, end.text
+    assert end.after_s < WITHIN_S
+    output = tmp_path / "output" / "job"
+    assert valid_steps(output) == ([2] if trouble.place == "step" else [])
+    assert read_runs(output)[-1].status == "failed"
+
+
+@pytest.mark.parametrize("rank", [0, 1, -1])
+def test_a_request_to_stop_on_any_rank_stops_all_after_the_same_step(
+    rank: int, launcher: Launcher, smallest_model: Path, whole: Path, tmp_path: Path
+) -> None:
+    job = write(tmp_path, smallest_model)
+    end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(rank, "step", "stop", 4)])
+    assert end.codes == [130, 130], end
+    assert end.text.count("Stopped after step 4 and saved") == 1, end.text
+    output = tmp_path / "output" / "job"
+    assert valid_steps(output)[-1] == 4
+    assert read_runs(output)[-1].status == "interrupted"
+    assert launcher.run(tmp_path, 2, str(job)).codes == [0, 0]
+    assert STEPS in valid_steps(output)

@@ -1,0 +1,103 @@
+"""What befalls one rank of a run, at a given place: it is killed, hangs, or fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Place = Literal["encode", "load", "step", "save"]
+What = Literal["kill", "hang", "stop", "memory", "error", "nan", "full disk"]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that happens to a rank.
+
+    Attributes:
+        rank: to which one; -1: to all of them.
+        place: where: when it encodes a picture, loads the transformer, makes a step, or writes a checkpoint.
+        what: `stop` is SIGINT; the others say it.
+        nth: at which time that it comes there, from 1.
+    """
+
+    rank: int
+    place: Place
+    what: What
+    nth: int = 1
+
+    def await_on(self, rank: int) -> None:
+        """Let this process, which is one of the ranks, run into it."""
+        if self.rank not in (rank, -1):
+            return
+        owner, name = _place(self.place)
+        method = getattr(owner, name)
+        count = 0
+
+        def struck(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == self.nth:
+                answer = _STRIKES[self.what]()
+                if self.what == "nan":
+                    batch = arguments[2][0]
+                    batch.latents.fill_(answer)
+            return method(*arguments, **options)
+
+        setattr(owner, name, struck)
+
+
+def _place(place: Place) -> tuple[Any, str]:
+    from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
+    from toolkit.encode.pictures import ImageEncoder
+    from toolkit.train.step import Stepper
+    from toolkit.train.tasks import saver
+
+    places: dict[Place, tuple[Any, str]] = {
+        "encode": (ImageEncoder, "add"),
+        "load": (BaseSDTrainProcess, "_load"),
+        "step": (Stepper, "train_step"),
+        "save": (saver, "write_bundle"),
+    }
+    return places[place]
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang() -> None:
+    time.sleep(10_000)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _run_out_of_memory() -> None:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def _fail() -> None:
+    raise ValueError("something is broken")
+
+
+def _fill_the_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+
+_STRIKES: dict[What, Callable[[], Any]] = {
+    "kill": _kill,
+    "hang": _hang,
+    "stop": _stop,
+    "memory": _run_out_of_memory,
+    "error": _fail,
+    "nan": lambda: float("nan"),
+    "full disk": _fill_the_disk,
+}

@@ -1,0 +1,69 @@
+"""Whether what a step is to minimise goes together, and with the network, the datasets and the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.errors import Problem
+
+VELOCITY = "velocity"
+_BASE = (
+    "compares the model with itself without what is trained, and a full fine-tune has nothing to leave out. Train a "
+    "network, or remove the key"
+)
+
+
+def objective_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
+    """What contradicts something else."""
+    train = config.train
+    reading_base = [*_keys_reading_base(config)]
+    if train.full_finetune:
+        yield from (Problem(path, _BASE) for path in reading_base)
+    if train.objective != VELOCITY:
+        own = [f"train.{key}" for key in ("do_guidance_loss", "do_differential_guidance") if getattr(train, key)]
+        what = f"is part of `objective: {VELOCITY}`, and the objective is `{train.objective}`. Remove one of the two"
+        yield from (Problem(path, what) for path in [*reading_base, *own])
+    yield from _preservation(config)
+    if train.inverted_mask_prior and not any(dataset.has_masks for dataset in config.datasets):
+        what = "needs masks, and no dataset has `mask_path` or `alpha_mask`. Give one of them, or remove the key"
+        yield Problem("train.inverted_mask_prior", what)
+    if all(dataset.prior_reg for dataset in config.datasets):
+        what = (
+            "every dataset is trained towards what the base model predicts anyway: nothing would be learned. Remove it"
+        )
+        yield Problem("datasets[0].prior_reg", what)
+
+
+def _keys_reading_base(config: TrainingProcessConfig) -> Iterator[str]:
+    """The keys that ask for predictions of the base model."""
+    keys = ("diff_output_preservation", "blank_prompt_preservation", "inverted_mask_prior", "do_prior_divergence")
+    yield from (f"train.{key}" for key in keys if getattr(config.train, key))
+    for index, dataset in enumerate(config.datasets):
+        own = ("diff_output_preservation", "prior_reg")
+        yield from (f"datasets[{index}].{key}" for key in own if getattr(dataset, key))
+
+
+def _preservation(config: TrainingProcessConfig) -> Iterator[Problem]:
+    train = config.train
+    found = [(index, dataset) for index, dataset in enumerate(config.datasets) if config.preserves_class(dataset)]
+    if found and train.blank_prompt_preservation:
+        what = "`train.blank_prompt_preservation` preserves the predictions for other words: keep one of them"
+        yield Problem(f"datasets[{found[0][0]}].diff_output_preservation", what)
+    if train.diff_output_preservation and not found:
+        yield Problem("train.diff_output_preservation", "every dataset turns it off. Remove the key")
+    triggers = [dataset.trigger_word or config.trigger_word for _, dataset in found if not dataset.is_reg]
+    if found and not any(triggers):
+        own = "train" if train.diff_output_preservation else f"datasets[{found[0][0]}]"
+        what = "needs the word that stands for what is learned: set `trigger_word`, and use it in the captions"
+        yield Problem(f"{own}.diff_output_preservation", what)
+    for index, dataset in found:
+        own_class = dataset.diff_output_preservation_class
+        name = train.diff_output_preservation_class if own_class is None else own_class
+        trigger = dataset.trigger_word or config.trigger_word
+        if trigger and trigger in name:
+            path = "train" if own_class is None else f"datasets[{index}]"
+            what = (
+                f'"{name}" contains the trigger word, so that what is to be learned would be preserved: name its class'
+            )
+            yield Problem(f"{path}.diff_output_preservation_class", what)

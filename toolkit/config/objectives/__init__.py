@@ -1,0 +1,1 @@
+"""Keys that decide what a step minimises."""

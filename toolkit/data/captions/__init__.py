@@ -1,0 +1,1 @@
+"""Captions: read from files and lists, and varied."""

@@ -1,0 +1,1 @@
+"""Masks: what of an image counts in the loss."""

@@ -1,0 +1,1 @@
+"""Where images and captions come from: folders, lists, tar shards and tables."""

@@ -1,0 +1,1 @@
+"""Objectives that teach a model to draw in few steps."""

@@ -1,0 +1,51 @@
+"""The gradients of a step: of one process, or summed over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from toolkit.parallel.ranks import Ranks
+
+
+class Gradients:
+    """The gradients of all trained weights. This is the only place where processes exchange them.
+
+    Losses are divided by the number of samples on all ranks, so the sum over ranks is the gradient of the whole step.
+
+    Attributes:
+        parameters: the trained weights, in the same order on every rank.
+        ranks: the processes that train together.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], ranks: Ranks) -> None:
+        self.parameters = list(parameters)
+        self.ranks = ranks
+
+    def sum(self) -> None:
+        """Replace every gradient by its sum over all ranks, once the last batch of the step has gone backward.
+
+        A weight may have a gradient on some ranks only: an adapter has none where the images of all batches are left
+        out. It counts as zero there. A weight that has none on any rank stays without, as in a single process:
+        optimizers decay a weight whose gradient is zero, and leave one without a gradient alone.
+        """
+        if self.ranks.world == 1:
+            return
+        missing = [index for index, parameter in enumerate(self.parameters) if parameter.grad is None]
+        gradients = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self.parameters
+        ]
+        counts = torch.ones(len(gradients), device=gradients[0].device)  # ranks that have a gradient, for each weight
+        counts[missing] = 0
+        self.ranks.sum_tensors([*gradients, counts])
+        for index in missing:
+            if counts[index]:
+                self.parameters[index].grad = gradients[index]
+
+    def sum_one(self, index: int) -> None:
+        """The same for a single weight, which has its gradient on every rank at the same point of the backward pass."""
+        gradient = self.parameters[index].grad
+        assert gradient is not None
+        self.ranks.sum_tensors([gradient])
