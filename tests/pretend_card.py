@@ -7,7 +7,8 @@ fails as it does on a real card. So does reading their memory directly, and draw
     python -m tests.pretend_card job.yaml -- --resume FOLDER other.yaml
 
 Several command lines are separated by `--`; each job of one is run with its options, after the one before it.
-Beside each job it leaves `moves.json`: how many tensors were copied from one card to the other.
+Beside each job it leaves `moves.json`, how many tensors were copied from one card to the other, and `states.json`, how
+often the state of a card's generator was.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ TorchGenerator = torch.Generator
 CPU = torch.device("cpu")
 # Copies of whole tensors between the cards, by their numbers.
 moves: Counter[tuple[int, int]] = Counter()
+# How often the state of one's generator was given to another.
+states: Counter[tuple[int, int]] = Counter()
 # What may read one device and write another.
 _COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
 # What autocast computes in 16 bits.
@@ -221,6 +224,13 @@ class _Module(_DummyBackendModule):
     def device_count(self) -> int:
         return NUM_CARDS
 
+    def get_rng_state(self, device: torch.device | None = None) -> Any:
+        return torch.tensor([(device and device.index) or 0], dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: torch.device | None = None) -> None:
+        if device is not None:
+            states[int(state), device.index] += 1
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 
@@ -281,10 +291,12 @@ def main(arguments: Sequence[str]) -> int:
         words = [] if is_end else list(line)
         for job in (Path(word) for word in words if word.endswith(".yaml")):
             moves.clear()
+            states.clear()
             with PretendCard():
                 codes.append(run.main([*(word for word in words if not word.endswith(".yaml")), str(job)]))
-            by_cards = {f"{source} to {target}": count for (source, target), count in moves.items()}
-            job.with_name("moves.json").write_text(json.dumps(by_cards), encoding="utf-8")
+            for name, counts in (("moves", moves), ("states", states)):
+                by_cards = {f"{source} to {target}": count for (source, target), count in counts.items()}
+                job.with_name(f"{name}.json").write_text(json.dumps(by_cards), encoding="utf-8")
     return max(codes)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from jobs.process.training_checked import TrainingChecked
 from toolkit.dtypes import torch_dtype
+from toolkit.memory.placement import Split
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
@@ -29,20 +30,19 @@ def make_model(
     Raises:
         UserError: the device is not available.
     """
-    config, train, shares, split = checked.config, checked.config.train, None, None
+    config, train, shares, counts = checked.config, checked.config.train, None, None
     if checked.memory is not None:
-        inputs, split = checked.memory.plan.inputs, checked.memory.plan.split
+        inputs, counts = checked.memory.plan.inputs, checked.memory.plan.split
         shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
     device = pick_device(config.device)
-    cards = pick_cards(device) if config.model.split_model_over_gpus else ()
-    device = cards[0] if cards else device
+    split = Split(pick_cards(device), counts) if config.model.split_model_over_gpus else None
+    device = device if split is None else split.cards[0]
     trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
     options = ModelOptions(
         transformer_dtype=trained_dtype if train.full_finetune else None,
         notify=notify,
         count=count,
         offload_shares=shares,
-        cards=cards,
         split=split,
         card=checked.card,
         without=config.without,

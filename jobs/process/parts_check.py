@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jobs.process.model_files import check_model_files
-from jobs.process.split_check import split_problems
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.config import AdapterConfig, TrainingProcessConfig
@@ -18,6 +17,7 @@ from toolkit.data.scan import scan_datasets
 from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, view_inputs
 from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.objectives.choices import OBJECTIVES
+from toolkit.plan.cards.split_check import split_problems
 from toolkit.train.tasks.sample_needs import all_items, reference_rules, view_problems
 from toolkit.weights.headers import must_match, read_metadata
 
@@ -39,7 +39,8 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
         scan = with_controls(scan, config.datasets, config.control_adapter)
         scan = with_masks(scan, config.datasets)
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
-    parts = [*_without_views(config), *objective_problems(config), *split_problems(checked.start)]
+    parts = [*_without_views(config), *objective_problems(config)]
+    parts += split_problems(config, world=checked.start.ranks.world, is_here=checked.start.vram_gb is None)
     if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:
         mistakes.errors.append(JobError(source, problems))
     model = check_model_files(config, card, mistakes, source=source)

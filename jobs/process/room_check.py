@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
-from jobs.process.split_check import cards_of_split
 from jobs.process.training_checked import TrainingChecked
 from toolkit.errors import Mistakes, UserError
 from toolkit.plan.adapters import count_in_blocks, count_weights
+from toolkit.plan.cards.split_check import cards_of_split
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
 from toolkit.runtime.device_probe import find_device
@@ -76,6 +76,6 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         assistant_parameters=model.num_assistant_weights,
         adapter_parameters=count_weights(start.training.adapter, card, checked.encoders),
         adapter_in_blocks=count_in_blocks(start.training.adapter, card, checked.encoders),
-        num_cards=cards_of_split(start),
+        num_cards=cards_of_split(start.training, is_here=start.vram_gb is None),
         lora_sides=model.lora_sides,
     )

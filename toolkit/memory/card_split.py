@@ -6,6 +6,9 @@ copied once for each card and pass: a card keeps its copies for as long as its b
 
 Copies are differentiable, so gradients go the same way back. With gradient checkpointing, arguments are moved before a
 block is checkpointed: it keeps inputs on its own card, and nothing is moved again when backward recomputes it.
+
+Dropout draws from the generator of a card. In training, a card goes on where the one before it was, so that the model
+draws what it draws on one card.
 """
 
 from __future__ import annotations
@@ -33,6 +36,11 @@ class CardSplit:
         self.home = home
         self._cards = dict(zip(blocks, cards, strict=True))
         self._copies: dict[torch.device, Copies] = {}
+        before = [home, *cards]
+        self._sources = {
+            block: source for block, source, card in zip(blocks, before, cards, strict=False) if source != card
+        }
+        self._is_checkpointed = False
 
     def attach(self) -> None:
         """Hook into the blocks, whose weights are already on their cards."""
@@ -41,9 +49,11 @@ class CardSplit:
         block.register_forward_hook(self._leave)
 
     def before(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """A function like `run`, which runs a block on positional arguments, that moves the arguments first."""
+        """A function like `run`, which checkpoints a block on positional arguments, that moves the arguments first."""
+        self._is_checkpointed = True
 
         def moved(block: nn.Module, *arguments: Any) -> Any:
+            self._carry_random_state(block)
             return run(block, *self._moved(self._cards[block], arguments))
 
         return moved
@@ -63,11 +73,20 @@ class CardSplit:
         return f"split over cards: {len(self._cards)} blocks, {spread}; everything else on {self.home}"
 
     def _enter(self, block: nn.Module, arguments: Any, named: Mapping[str, Any]) -> Any:
+        if torch.is_grad_enabled() and not self._is_checkpointed:  # a checkpoint restores what it has drawn from
+            self._carry_random_state(block)
         return self._moved(self._cards[block], (arguments, dict(named)))
 
     def _leave(self, block: nn.Module, arguments: Any, output: Any) -> Any:
         self._copies.clear()
         return _each_tensor(output, lambda tensor: tensor.to(self.home))
+
+    def _carry_random_state(self, block: nn.Module) -> None:
+        """At the first block of a card, let its generator go on from that of the card before."""
+        source, card = self._sources.get(block), self._cards[block]
+        if source is not None and block.training:
+            module = torch.get_device_module(card)
+            module.set_rng_state(module.get_rng_state(source), card)
 
     def _moved(self, card: torch.device, values: Any) -> Any:
         """The same values, with their tensors on a card."""

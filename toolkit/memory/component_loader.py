@@ -12,7 +12,7 @@ from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.card_split import CardSplit
 from toolkit.memory.layer_offload import LayerOffload
-from toolkit.memory.placement import Placement, choose_placement, split_over
+from toolkit.memory.placement import Placement, Split, choose_placement, split_over
 from toolkit.memory.recompute import checkpointed
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
@@ -31,8 +31,7 @@ class ComponentLoader:
         count: called with the number of quantized layers, of how many, and the word `layers`.
         offload_shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the memory
             plan; None if there is no plan: such components are then streamed completely.
-        cards: the cards to split the transformer's blocks over, the first of which is `device`; empty for no split.
-        split: the number of blocks on each card, from the memory plan; None if there is no plan.
+        split: the cards to split the transformer's blocks over, from `device` on; None for no split.
     """
 
     def __init__(
@@ -43,17 +42,15 @@ class ComponentLoader:
         notify: Callable[[str], None] = print,
         count: Callable[[int, int, str], None] = lambda done, total, unit: None,
         offload_shares: Mapping[str, float] | None = None,
-        cards: Sequence[torch.device] = (),
-        split: Sequence[int] | None = None,
+        split: Split | None = None,
     ) -> None:
         self.config = config
         self.device = device
         self.notify = notify
         self.count = count
         self.offload_shares = offload_shares
-        self.cards = tuple(cards)
         self.split = split
-        self._split: CardSplit | None = None
+        self._cards: CardSplit | None = None
         self._offloads: dict[str, list[LayerOffload]] = {}
 
     def load(
@@ -102,7 +99,7 @@ class ComponentLoader:
         if placement.streamed:
             self._offloads.setdefault(component, []).append(placement.offload(module))
         if placement.cards:
-            self._split = placement.split(module)
+            self._cards = placement.split(module)
         return module
 
     def free(self, component: str) -> None:
@@ -111,18 +108,18 @@ class ComponentLoader:
             self._offloads[component].pop().detach()  # a local name would keep its buffers alive
         self._offloads.pop(component, None)
         if component == "transformer":
-            self._split = None
+            self._cards = None
 
     def describe(self, component: str) -> str | None:
         """One line on what is streamed or on other cards; None if nothing is."""
         lines = [offload.describe() for offload in self._offloads.get(component, ())]
-        if component == "transformer" and self._split is not None:
-            lines.append(self._split.describe())
+        if component == "transformer" and self._cards is not None:
+            lines.append(self._cards.describe())
         return "; ".join(lines) or None
 
     def device_of(self, layer: nn.Module) -> torch.device:
         """The device that a layer of the loaded transformer computes on, whether its weights are streamed or not."""
-        return self.device if self._split is None else self._split.device_of(layer)
+        return self.device if self._cards is None else self._cards.device_of(layer)
 
     def qtype(self, component: str) -> str | None:
         """The number format of a component's quantized layers; None if it is not quantized."""
@@ -137,11 +134,11 @@ class ComponentLoader:
             for offload in offloads:
                 offload.is_recomputed = True
         run: Callable[..., Any] = ActivationOffload() if self.config.activation_offloading else checkpointed
-        return run if self._split is None else self._split.before(run)
+        return run if self._cards is None else self._cards.before(run)
 
     def _placement(self, component: str, module: nn.Module, blocks: Sequence[str]) -> Placement:
-        if component == "transformer" and self.cards:
-            return split_over(module, blocks, cards=self.cards, counts=self.split, rooms=memory_of(self.cards))
+        if component == "transformer" and self.split is not None:
+            return split_over(module, blocks, split=self.split, rooms=memory_of(self.split.cards))
         return choose_placement(module, blocks, share=self._share(component), device=self.device)
 
     def _share(self, component: str) -> float:

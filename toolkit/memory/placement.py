@@ -17,6 +17,19 @@ _HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True)
+class Split:
+    """The cards that a model's blocks are split over.
+
+    Attributes:
+        cards: the cards; the first also has everything outside the blocks.
+        counts: the number of blocks on each, from the memory plan; None, without a plan: by the weights of the blocks.
+    """
+
+    cards: tuple[torch.device, ...]
+    counts: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Placement:
     """The blocks of a model, which of them stream from the host, and which are on other cards.
 
@@ -65,20 +78,18 @@ def split_over(
     model: nn.Module,
     blocks: Sequence[str],
     *,
-    cards: Sequence[torch.device],
-    counts: Sequence[int] | None = None,
+    split: Split,
     rooms: Sequence[int] | None = None,
 ) -> Placement:
-    """A placement on several cards, the first of which has everything outside the blocks.
+    """A placement on several cards.
 
     Args:
         model: the model; may be on the meta device.
         blocks: dotted names of its blocks in the order of the forward pass.
-        cards: the cards.
-        counts: the number of blocks on each card, from the memory plan; None, or numbers that do not fit the model: by
-            the weights of the blocks.
+        split: the cards; numbers of blocks that do not fit the model are not used.
         rooms: memory of each card; None if they are equal.
     """
+    cards, counts = split.cards, split.counts
     if counts is None or sum(counts) != len(blocks):
         sizes = [sum(weight.numel() for weight in model.get_submodule(name).parameters()) for name in blocks]
         outside = sum(weight.numel() for weight in model.parameters()) - sum(sizes)

@@ -67,7 +67,6 @@ class BaseModel(KnownNames):
             notify=options.notify,
             count=options.count,
             offload_shares=options.offload_shares,
-            cards=options.cards,
             split=options.split,
         )
         self.text_encoder: Any = None  # the classes of these four come from the model libraries

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from toolkit.cards import ModelCard
+from toolkit.memory.placement import Split
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,7 @@ class ModelOptions:
         count: called with how much of a component is loaded: the number done, of how many, and of what.
         offload_shares: share of each component's blocks to stream from host memory, 0 to 1, by component, for jobs that
             leave it to the memory plan (`auto`); None, without a plan, means all blocks.
-        cards: GPUs to split the transformer's blocks over, from the model's device on; empty for no split.
-        split: the number of blocks on each of `cards`, from the memory plan; None, without a plan: by their weights.
+        split: the cards to split the transformer's blocks over, from the model's device on; None for no split.
         card: the card of the model as the run trains it; None for the one that its arch has.
         without: components that the run does not load, whose files are not needed.
     """
@@ -31,7 +31,6 @@ class ModelOptions:
     notify: Callable[[str], None] = print
     count: Callable[[int, int, str], None] = lambda done, total, unit: None
     offload_shares: Mapping[str, float] | None = None
-    cards: tuple[torch.device, ...] = ()
-    split: tuple[int, ...] | None = None
+    split: Split | None = None
     card: ModelCard | None = None
     without: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
 from toolkit.optimizers.choices import OPTIMIZERS
-from toolkit.plan.card_shares import choose_split, shares_of
+from toolkit.plan.cards.shares import choose_split, shares_of
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, ENCODE_VIEWS, TRAIN
 from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes

@@ -1,8 +1,8 @@
-"""Checks whether a job that splits its model over cards has several, and what else stands in the way."""
+"""Whether a job that splits its model over cards has several, and what else stands in the way."""
 
 from __future__ import annotations
 
-from jobs.process.start import Start
+from toolkit.config import TrainingProcessConfig
 from toolkit.errors import Problem, UserError
 from toolkit.runtime.device_probe import count_cards, find_device
 
@@ -10,30 +10,39 @@ _WHERE = "model.split_model_over_gpus"
 _PLANNED_CARDS = 2  # for a plan on other cards than those of this machine
 
 
-def cards_of_split(start: Start) -> int:
-    """The number of cards that the job's model is split over, as far as is known; 0 if it is not split."""
-    if not start.training.model.split_model_over_gpus:
+def cards_of_split(config: TrainingProcessConfig, *, is_here: bool) -> int:
+    """The number of cards that a job's model is split over, as far as is known; 0 if it is not split.
+
+    Args:
+        config: the job's training process.
+        is_here: whether the job is meant for this machine.
+    """
+    if not config.model.split_model_over_gpus:
         return 0
-    if start.vram_gb is not None or not _has_device(start):
-        return _PLANNED_CARDS
-    return count_cards()
+    return count_cards() if is_here and _has_device(config) else _PLANNED_CARDS
 
 
-def split_problems(start: Start) -> list[Problem]:
-    """What keeps a model from being split. The job may be meant for another machine, if it names a device."""
-    if not start.training.model.split_model_over_gpus:
+def split_problems(config: TrainingProcessConfig, *, world: int, is_here: bool) -> list[Problem]:
+    """What keeps a model from being split.
+
+    Args:
+        config: the job's training process; one that names a device may be meant for another machine.
+        world: number of processes of the run.
+        is_here: whether the job is meant for this machine.
+    """
+    if not config.model.split_model_over_gpus:
         return []
-    problems, world = [], start.ranks.world
+    problems = []
     if world > 1:
         what = (
             f"one process uses all GPUs, and this run has {world} processes, each with a GPU of its own. Start it with "
             "`python run.py`, or remove the key"
         )
         problems.append(Problem(_WHERE, what))
-    if start.vram_gb is not None or not _has_device(start):
+    if not (is_here and _has_device(config)):
         return problems
     elsewhere = "To plan for two GPUs that are elsewhere, use --check --vram 24"
-    if find_device(start.training.device) == "cpu":
+    if find_device(config.device) == "cpu":
         what = f"this machine has no GPU that torch can use. Remove the key to train on its CPU. {elsewhere}"
         problems.append(Problem(_WHERE, what))
     elif count_cards() < 2:
@@ -46,9 +55,9 @@ def split_problems(start: Start) -> list[Problem]:
     return problems
 
 
-def _has_device(start: Start) -> bool:
+def _has_device(config: TrainingProcessConfig) -> bool:
     try:
-        find_device(start.training.device)
+        find_device(config.device)
     except UserError:
         return False
     return True

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from toolkit.cards import find_cards
-from toolkit.plan.card_shares import shares_of
+from toolkit.plan.cards.shares import shares_of
 from toolkit.plan.machine import Machine, Room, named_card
 from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.plan_inputs import PlanInputs, Workload
@@ -55,7 +55,7 @@ def test_two_equal_cards_take_about_half_each(arch: str) -> None:
     plan, whole = make_plan(inputs(arch)), make_plan(inputs(arch, cards=()))
     (first, second), largest = _trained(plan), max(block.parameters for block in plan.inputs.size.transformer.blocks)
     assert plan.split is not None
-    assert abs(first - second) < 2 * largest or plan.split[0] == 0, "what is outside the blocks may outweigh them"
+    assert abs(first - second) < 2 * largest or plan.split[0] < 2, "what is outside the blocks may outweigh them"
     assert max(first, second) < _trained(whole)[0]
 
 
