@@ -61,7 +61,7 @@ def measure(
     Without a card, CPU time is measured, because other programs affect it little.
     """
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    run = ActivationOffload(device) if offload_inputs else checkpointed
+    run = ActivationOffload() if offload_inputs else checkpointed
     model.enable_gradient_checkpointing(run)
     model.train()
     side = side_px // 16

@@ -1,17 +1,25 @@
-"""A pretended graphics card: run.py on a device that is not the CPU, in a process of its own.
+"""Two pretended graphics cards: run.py on devices that are not the CPU, in a process of its own.
 
-Its tensors are those of a CPU underneath, so that results are a CPU's up to the choice of kernels, but they say that
-they are on device `card:0`, and an operation that mixes them with tensors in host memory fails as it does on a real
-card. So does reading their memory directly, and drawing with a generator of the other device.
+Their tensors are those of a CPU underneath, so that results are a CPU's up to the choice of kernels, but they say that
+they are on device `card:0` or `card:1`, and an operation that mixes them with each other or with tensors in host memory
+fails as it does on a real card. So does reading their memory directly, and drawing with a generator of another device.
 
-    python -m tests.pretend_card job.yaml
+    python -m tests.pretend_card job.yaml -- --resume FOLDER other.yaml
+
+Several command lines are separated by `--`; each job of one is run with its options, after the one before it.
+Beside each job it leaves `moves.json`, how many tensors were copied from one card to the other, and `states.json`, how
+often the state of a card's generator was.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -23,8 +31,13 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 from tests.contract.models import shorten_texts
 
 NAME = "card"
+NUM_CARDS = 2
 TorchGenerator = torch.Generator
 CPU = torch.device("cpu")
+# Copies of whole tensors between the cards, by their numbers.
+moves: Counter[tuple[int, int]] = Counter()
+# How often the state of one's generator was given to another.
+states: Counter[tuple[int, int]] = Counter()
 # What may read one device and write another.
 _COPIES = {torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default}
 # What autocast computes in 16 bits.
@@ -35,16 +48,21 @@ everything, operators = torch.library.Library("_", "IMPL"), torch.library.Librar
 
 
 class CardTensor(torch.Tensor):
-    """A tensor that claims to be on the card.
+    """A tensor that claims to be on a card.
+
+    torch itself, which lets a backend in Python have one device only, takes both cards for the first: what asks for a
+    device in Python is told the right one, and copies between cards have a gradient of their own.
 
     Attributes:
         held: the tensor that it really is.
+        card: number of the card.
     """
 
     held: Tensor
+    card: int
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> CardTensor:
+    def __new__(cls, held: Tensor, card: int) -> CardTensor:
         tensor: CardTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             held.shape,
@@ -53,8 +71,31 @@ class CardTensor(torch.Tensor):
             dtype=held.dtype,
             device=torch.device(NAME, 0),
         )
-        tensor.held = held
+        tensor.held, tensor.card = held, card
         return tensor
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @property
+    def device(self) -> torch.device:
+        """The card."""
+        return torch.device(NAME, self.card)
+
+    def get_device(self) -> int:
+        """Number of the card."""
+        return self.card
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """A copy on another device or in another number format, or the tensor itself if there is nothing to change."""
+        if args and isinstance(args[0], Tensor):
+            device, dtype = args[0].device, args[0].dtype
+        else:
+            given = {name: value for name, value in kwargs.items() if name != "copy"}
+            device, dtype = torch._C._nn._parse_to(*args[:3], **given)[:2]
+        if device is None or _number(device) == self.card:
+            options = {name: kwargs[name] for name in ("copy", "memory_format") if name in kwargs}
+            return super().to(dtype or self.dtype, **options)
+        return _Move.apply(self, device, dtype or self.dtype)
 
     @classmethod
     def __torch_dispatch__(
@@ -67,21 +108,42 @@ class CardTensor(torch.Tensor):
         return self.held.tolist()
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return f"CardTensor({self.held})"
+        return f"CardTensor({self.held}, card={self.card})"
+
+
+class _Move(torch.autograd.Function):
+    """A copy to another card or to host memory."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: CardTensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+        ctx.card, ctx.dtype, ctx.target = tensor.card, tensor.dtype, _number(device)
+        return _moved(tensor, ctx.target, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _moved(gradient, ctx.card, ctx.dtype), None, None
+
+
+def _moved(tensor: Tensor, card: int | None, dtype: torch.dtype) -> Tensor:
+    source = tensor.card if isinstance(tensor, CardTensor) else None
+    if source is not None and card is not None and tensor.dim():
+        moves[source, card] += 1
+    copy = _held(tensor).to(dtype, copy=True)
+    return copy if card is None else CardTensor(copy, card)
 
 
 class Generator(TorchGenerator):
     """Stands in for torch's own, and records the device that each claims.
 
     Attributes:
-        is_on_card: by where it lies; operations are given another object for the same one.
+        cards: number of the card, or None, by where it lies; operations are given another object for the same one.
     """
 
-    is_on_card: ClassVar[dict[int, bool]] = {}
+    cards: ClassVar[dict[int, int | None]] = {}
 
     def __new__(cls, device: torch.device | str = CPU) -> Generator:
         generator = super().__new__(cls, CPU)
-        cls.is_on_card[generator._cdata] = torch.device(device).type == NAME  # type: ignore[attr-defined]
+        cls.cards[generator._cdata] = _number(torch.device(device))  # type: ignore[attr-defined]
         return generator
 
     def manual_seed(self, seed: int) -> Generator:
@@ -91,7 +153,7 @@ class Generator(TorchGenerator):
 
 
 class PretendCard(TorchDispatchMode):
-    """Within this, `device="card"` is a device."""
+    """Within this, `device="card:1"` is a device."""
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -104,27 +166,38 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     cards = [tensor for tensor in tensors if isinstance(tensor, CardTensor)]
     # A host tensor of no dimension is a number: real cards take it, too.
     hosts = [tensor for tensor in tensors if not isinstance(tensor, CardTensor) and tensor.dim() > 0]
-    if cards and hosts and function not in _COPIES:
-        raise RuntimeError(f"{function} mixes tensors on the card and in host memory")
+    if function not in _COPIES:
+        if cards and hosts:
+            raise RuntimeError(f"{function} mixes tensors on a card and in host memory")
+        if len({tensor.card for tensor in cards}) > 1:
+            raise RuntimeError(f"{function} mixes tensors on two cards")
     asked = kwargs.get("device")
-    is_on_card = bool(cards) if asked is None else torch.device(asked).type == NAME
-    if asked is not None and is_on_card:
+    card = (cards[0].card if cards else None) if asked is None else _number(torch.device(asked))
+    if cards and card is not None:
+        card = cards[0].card  # what torch asks for is the first of the cards, see CardTensor
+    if asked is not None and card is not None:
         kwargs = {**kwargs, "device": CPU}
+    if function is torch.ops.aten.copy_.default and len(cards) == 2 and cards[0].card != cards[1].card:
+        moves[cards[1].card, cards[0].card] += 1
     own = {id(tensor.held): tensor for tensor in cards}
 
     def wrap(result: Any) -> Any:
-        if not isinstance(result, Tensor) or isinstance(result, CardTensor):
+        if not isinstance(result, Tensor) or isinstance(result, CardTensor) or card is None:
             return result
-        if id(result) in own:
-            return own[id(result)]
-        return CardTensor(result) if is_on_card else result
+        same = own.get(id(result))
+        return CardTensor(result, card) if same is None or same.card != card else same
 
     for generator in (value for value in (*args, *kwargs.values()) if isinstance(value, TorchGenerator)):
-        if Generator.is_on_card.get(generator._cdata, False) != is_on_card:  # type: ignore[attr-defined]
+        if Generator.cards.get(generator._cdata) != card:  # type: ignore[attr-defined]
             raise RuntimeError(f"{function} draws with a generator of another device")
     held = [_map(_held, value) for value in args]
     result = function(*held, **{name: _map(_held, value) for name, value in kwargs.items()})
     return args[0] if function is torch.ops.aten.copy_.default else _map(wrap, result)
+
+
+def _number(device: torch.device) -> int | None:
+    """The number of a card; None for a device in host memory."""
+    return (device.index or 0) if device.type == NAME else None
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
@@ -148,6 +221,16 @@ def _held(value: Any) -> Any:
 class _Module(_DummyBackendModule):
     """What torch asks a backend for."""
 
+    def device_count(self) -> int:
+        return NUM_CARDS
+
+    def get_rng_state(self, device: torch.device | None = None) -> Any:
+        return torch.tensor([(device and device.index) or 0], dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: torch.device | None = None) -> None:
+        if device is not None:
+            states[int(state), device.index] += 1
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 
@@ -160,6 +243,18 @@ def register() -> None:
     everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     for name in _LOWERED:
         operators.impl(name, _lowered(getattr(torch.ops.aten, name)), "AutocastPrivateUse1")
+
+
+def _grouped(lists: Any, with_indices: bool = False) -> Any:
+    """Lists of tensors by device and number format, as torch groups them for its optimizers and for clipping."""
+    groups: dict[Any, Any] = {}
+    for index, members in enumerate(zip(*lists, strict=True)):
+        first = next(member for member in members if member is not None)
+        found, indices = groups.setdefault((first.device, first.dtype), ([[] for _ in lists], []))
+        for own, member in zip(found, members, strict=True):
+            own.append(member)
+        indices.append(index)
+    return groups
 
 
 def _lowered(function: Any) -> Callable[..., Any]:
@@ -178,17 +273,42 @@ def _lowered(function: Any) -> Callable[..., Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """run.py with short texts, and with `device: auto` and `device: cuda` standing for the card."""
+    """run.py with short texts, and with `device: auto` and `device: cuda` standing for the cards; one job at a time."""
     register()
-    shorten_texts(pytest.MonkeyPatch())
-    torch.Generator = Generator  # type: ignore[misc]
+    patch = pytest.MonkeyPatch()
+    shorten_texts(patch)
+    patch.setattr(torch, "Generator", Generator)
+    patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", _grouped)
     import run
-    from jobs.process import BaseSDTrainProcess, training_check
+    from jobs.process import make_model, output, training_check  # noqa: F401 - what is patched must be there
 
-    BaseSDTrainProcess.pick_device = lambda name: torch.device(NAME)  # type: ignore[attr-defined]
-    setattr(training_check, "find_device", lambda name: NAME)  # noqa: B010
+    patch.setattr("jobs.process.make_model.pick_device", lambda name: torch.device(NAME))
+    for module in ("output", "training_check"):
+        patch.setattr(f"jobs.process.{module}.find_device", lambda name: NAME)
+    _must_refuse_mixing()
+    codes = []
+    for is_end, line in itertools.groupby(arguments, key="--".__eq__):
+        words = [] if is_end else list(line)
+        for job in (Path(word) for word in words if word.endswith(".yaml")):
+            moves.clear()
+            states.clear()
+            with PretendCard():
+                codes.append(run.main([*(word for word in words if not word.endswith(".yaml")), str(job)]))
+            for name, counts in (("moves", moves), ("states", states)):
+                by_cards = {f"{source} to {target}": count for (source, target), count in counts.items()}
+                job.with_name(f"{name}.json").write_text(json.dumps(by_cards), encoding="utf-8")
+    return max(codes)
+
+
+def _must_refuse_mixing() -> None:
+    """Without this, every job would pass here."""
     with PretendCard():
-        return run.main(arguments)
+        host, first, second = torch.ones(2), torch.ones(2, device=NAME), torch.ones(2, device=f"{NAME}:1")
+        assert (first.device.index, second.device.index) == (0, 1)
+        for one, other in ((host, first), (second, host), (first, second), (first, second.sum())):
+            with pytest.raises(RuntimeError, match="mixes tensors"):
+                one + other
+        assert (first + second.to(first.device)).tolist() == [2, 2]
 
 
 if __name__ == "__main__":

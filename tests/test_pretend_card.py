@@ -112,7 +112,9 @@ def test_a_job_runs_on_a_card_as_it_does_on_the_cpu(
     if name not in runs:
         pytest.skip(f"{name} has no tiny.py: see docs/extensions.md")
     path, said = runs[name]
-    on_card = losses(path.parent / "output" / "job")
+    output = path.parent / "output" / "job"
+    on_card = losses(output)
+    assert '"device": "card"' in (output / "runs.jsonl").read_text(encoding="utf-8"), said
     assert list(on_card) == [1, 2] and list(path.parent.glob("output/job/samples/*__*")), said
     assert run_job(path, None, f"training_folder={tmp_path}").status == "done"
     tolerance = TOLERANCES[load_job(path).training().train.dtype]

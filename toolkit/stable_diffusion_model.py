@@ -65,7 +65,7 @@ class StableDiffusion(PublishedModel, is_abstract=True):
             return
         file, updates = self._read_assistant(path)
         lora = FrozenLora(self._by_layer(updates))
-        lora.attach(self.transformer, source=f"{ASSISTANT}: {file}", dtype=self.dtype, device=self.device)
+        lora.attach(self.transformer, source=f"{ASSISTANT}: {file}", dtype=self.dtype, device_of=self.device_of)
         self.assistant_lora = lora
 
     def without_assistant_lora(self) -> AbstractContextManager[None]:

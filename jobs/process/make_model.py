@@ -8,12 +8,13 @@ import torch
 
 from jobs.process.training_checked import TrainingChecked
 from toolkit.dtypes import torch_dtype
+from toolkit.memory.placement import Split
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
-from toolkit.runtime.devices import make_current, pick_device
+from toolkit.runtime.devices import make_current, pick_cards, pick_device
 from toolkit.util.get_model import get_model_class
 
 
@@ -33,17 +34,20 @@ def make_model(
     Raises:
         UserError: the device is not available.
     """
-    config, train, shares = checked.config, checked.config.train, None
+    config, train, shares, counts = checked.config, checked.config.train, None, None
     if checked.memory is not None:
-        inputs = checked.memory.plan.inputs
+        inputs, counts = checked.memory.plan.inputs, checked.memory.plan.split
         shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
-    trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
     device = pick_device(checked.start.find_device())
+    split = Split(pick_cards(device), counts) if config.model.split_model_over_gpus else None
+    device = device if split is None else split.cards[0]
+    trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
     options = ModelOptions(
         transformer_dtype=trained_dtype if train.full_finetune else None,
         notify=notify,
         count=count,
         offload_shares=shares,
+        split=split,
         card=checked.card,
         without=config.without,
         layout=_layout(config.train.sharding, checked.start.ranks, device),

@@ -8,7 +8,8 @@ from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
 from toolkit.errors import Mistakes, UserError
-from toolkit.plan.adapters import count_weights
+from toolkit.plan.adapters import count_in_blocks, count_weights
+from toolkit.plan.cards.split_check import cards_of_split
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
 
@@ -74,6 +75,8 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         vram_gb=start.vram_gb,
         assistant_parameters=model.num_assistant_weights,
         adapter_parameters=count_weights(start.training.adapter, card, checked.encoders),
+        adapter_in_blocks=count_in_blocks(start.training.adapter, card, checked.encoders),
+        num_cards=cards_of_split(start.training, is_here=start.vram_gb is None),
         lora_sides=model.lora_sides,
         fixed_weights=model.fixed_weights,
         ranks=start.ranks.world,

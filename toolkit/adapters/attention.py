@@ -22,7 +22,7 @@ from toolkit.adapters.reading import Reading
 from toolkit.models.sites import AttentionSite
 from toolkit.randomness import Draws
 
-Tokens = Callable[[], tuple[Tensor, float]]
+Tokens = Callable[[torch.device], tuple[Tensor, float]]
 Place = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Rotates queries and keys, each [B, tokens, heads, head size], by their positions."""
 
@@ -78,16 +78,22 @@ class DecoupledAttention:
         reading: the adapter's inputs; no tokens are added while they are None.
         width: width of the tokens.
         draws: the job's random draws.
-        device: device of the weights.
+        devices: the device of each layer, where its weights are put.
     """
 
     def __init__(
-        self, sites: Sequence[AttentionSite], reading: Reading, *, width: int, draws: Draws, device: torch.device
+        self,
+        sites: Sequence[AttentionSite],
+        reading: Reading,
+        *,
+        width: int,
+        draws: Draws,
+        devices: Sequence[torch.device],
     ) -> None:
         self.reading = reading
         self.layers = nn.ModuleList(
             SiteAttention(site, width=width, generator=draws.generator("adapter keys", index), device=device)
-            for index, site in enumerate(sites)
+            for index, (site, device) in enumerate(zip(sites, devices, strict=True))
         )
         self._queries: dict[int, Tensor] = {}
 
@@ -95,7 +101,7 @@ class DecoupledAttention:
         """Hook into the model.
 
         Args:
-            tokens: returns those of the current pass, [B, N, width], and how much they count.
+            tokens: returns those of the current pass, [B, N, width], on a given device, and how much they count.
             place: tells queries and keys where they are; None for keys without positions.
         """
         for index, layer in enumerate(self.layers):
@@ -113,7 +119,7 @@ class DecoupledAttention:
         if query is None:
             return None
         hidden, *rest = arguments
-        current, strength = tokens()
+        current, strength = tokens(query.device)
         added = strength * layer(query, current)
         span = self.reading.noisy_tokens(hidden.shape[1], is_joint=layer.site.is_joint)
         return (AddToPart.apply(hidden, added.to(hidden.dtype), span.start), *rest)

@@ -23,6 +23,7 @@ class AdapterChoice(Choice):
         num_tokens: default of `num_tokens`; None for an adapter without tokens of its own.
         is_in_pixels: whether the transformer is trained on pixels, without a VAE.
         count: number of its weights, given its section, the model's card, and the shape of its views or None.
+        count_in_block: number of those that belong to each block which has some, given the same; None without any.
     """
 
     reads: Input = "none"
@@ -30,6 +31,7 @@ class AdapterChoice(Choice):
     num_tokens: int | None = None
     is_in_pixels: bool = False
     count: Callable[[Any, Any, Any], int] = lambda config, card, shape: 0
+    count_in_block: Callable[[Any, Any, Any], int] | None = None
 
 
 ADAPTERS = {
@@ -40,6 +42,7 @@ ADAPTERS = {
         suffix="_ip",
         num_tokens=4,
         count=size.ip,
+        count_in_block=size.ip_in_block,
     ),
     "ip+": AdapterChoice(
         "toolkit.adapters.ip:IPAdapterPlus",
@@ -48,12 +51,14 @@ ADAPTERS = {
         suffix="_ip",
         num_tokens=16,
         count=size.ip_plus,
+        count_in_block=size.ip_in_block,
     ),
     "vision_direct": AdapterChoice(
         "toolkit.adapters.vision_direct:VisionDirectAdapter",
         summary="Like `ip`, with the vision encoder's own tokens, so that layout survives.",
         reads="view",
         count=size.vision_direct,
+        count_in_block=size.vision_direct_in_block,
     ),
     "redux": AdapterChoice(
         "toolkit.adapters.redux:ReduxAdapter",

@@ -68,10 +68,25 @@ def mean_flow(config: Any, card: ModelCard, shape: None) -> int:
     return TIME_CHANNELS * hidden + hidden**2
 
 
+def ip_in_block(config: Any, card: ModelCard, shape: ViewShape) -> int:
+    """Weights of an `ip` or `ip+` adapter in one block."""
+    hidden_size = _transformer(card).hidden_size
+    return _keys_and_values(ip_width(hidden_size), hidden_size)
+
+
+def vision_direct_in_block(config: Any, card: ModelCard, shape: ViewShape) -> int:
+    """Weights of a `vision_direct` adapter in one block."""
+    return _keys_and_values(shape.width, _transformer(card).hidden_size)
+
+
 def _attention(config: Any, card: ModelCard, width: int) -> int:
     transformer = _transformer(card)
     count = sum(block.count for block in transformer.blocks[: 1 if config.blocks == "double" else None])
-    return count * 2 * width * transformer.hidden_size  # the norms of its keys are a few hundred more
+    return count * _keys_and_values(width, transformer.hidden_size)
+
+
+def _keys_and_values(width: int, hidden_size: int) -> int:
+    return 2 * width * hidden_size  # the norms of its keys are a few hundred more
 
 
 def _transformer(card: ModelCard) -> TransformerSize:

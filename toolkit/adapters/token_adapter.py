@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +58,7 @@ class TokenAdapter(Adapter):
         self.names = names
         self.encoder = encoder
         self._reading = Reading(is_unconditional_off=self.is_unconditional_off)
-        self._tokens: Held[Tensor | None] = Held(None)
+        self._tokens: Held[Mapping[torch.device, Tensor]] = Held({})
 
     def attach(self, model: BaseModel, draws: Draws) -> None:
         """See Adapter.attach."""
@@ -68,7 +68,9 @@ class TokenAdapter(Adapter):
             torch.manual_seed(draws.number("adapter projector", self.config.type))
             self.projector = self._make_projector(hidden_size=sites[0].num_heads * sites[0].head_size).to(model.device)
         width = self.projector.width
-        self.attention = DecoupledAttention(sites, self._reading, width=width, draws=draws, device=model.device)
+        devices = [model.device_of(site.output) for site in sites]
+        self._devices = dict.fromkeys(devices)
+        self.attention = DecoupledAttention(sites, self._reading, width=width, draws=draws, devices=devices)
         self._reading.attach(model)
         self.attention.attach(self._current, place=self._place(model))
 
@@ -89,7 +91,8 @@ class TokenAdapter(Adapter):
             yield
             return
         tokens = self.projector(inputs.view.float())  # [B, N, width]
-        with self._tokens.set(tokens), self._reading.on(inputs):
+        copies = [tokens.to(device) for device in self._devices]
+        with self._tokens.set({copy.device: copy for copy in copies}), self._reading.on(inputs):
             yield
 
     def metadata(self) -> dict[str, str]:
@@ -112,10 +115,9 @@ class TokenAdapter(Adapter):
         """Tells queries and keys where they are; None for keys without positions, which most adapters have."""
         return None
 
-    def _current(self) -> tuple[Tensor, float]:
-        """The tokens of the current pass, and how much they count."""
-        assert self._tokens.value is not None, "the adapter is on"
-        return self._tokens.value, self.strength.value
+    def _current(self, device: torch.device) -> tuple[Tensor, float]:
+        """The tokens of the current pass on a device, copied there once, and how much they count."""
+        return self._tokens.value[device], self.strength.value
 
 
 def chosen_sites(model: BaseModel, config: AdapterConfig) -> Sequence[AttentionSite]:

@@ -89,19 +89,24 @@ class OnImage:
         self._reading = reading
         self._side = math.isqrt(num_tokens)
         self._num_extra = num_tokens - self._side**2
-        self._made: tuple[Tensor, Rotation, Rotation] | None = None
+        self._image: Tensor | None = None
+        self._made: dict[torch.device, tuple[Rotation, Rotation]] = {}
 
     def __call__(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Rotate the queries of the noisy image and the keys of the tokens, each [B, tokens, heads, head size]."""
-        of_queries, of_keys = self._rotations()
+        of_queries, of_keys = self._rotations(query.device)
         return self._positions.rotated(query, of_queries), self._positions.rotated(key, of_keys)
 
-    def _rotations(self) -> tuple[Rotation, Rotation]:
-        """Those of the current pass, which all layers share."""
+    def _rotations(self, device: torch.device) -> tuple[Rotation, Rotation]:
+        """Those of the current pass, which all layers on a device share."""
         image = self._reading.noisy_positions  # [S, axes]
-        if self._made is None or self._made[0] is not image:
-            grid = self._positions.on_image(image, rows=self._side, columns=self._side)
-            centre = self._positions.on_image(image, rows=1, columns=1).repeat(self._num_extra, 1)
+        if self._image is not image:
+            self._image = image
+            self._made.clear()
+        if device not in self._made:
+            placed = image.to(device)
+            grid = self._positions.on_image(placed, rows=self._side, columns=self._side)
+            centre = self._positions.on_image(placed, rows=1, columns=1).repeat(self._num_extra, 1)
             rotate = self._positions.rotation
-            self._made = image, rotate(image), rotate(torch.cat([centre, grid]))
-        return self._made[1:]
+            self._made[device] = rotate(placed), rotate(torch.cat([centre, grid]))
+        return self._made[device]

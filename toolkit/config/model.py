@@ -156,6 +156,11 @@ class ModelConfig(Section):
     activation_offloading: Harmless[bool] = Field(
         False, description="Move what gradient checkpointing stores to RAM between the forward and backward pass."
     )
+    split_model_over_gpus: Harmless[Annotated[bool, Shown(label="Split over GPUs")]] = Field(
+        False,
+        description="Spread the transformer's blocks over all GPUs that the job sees, for a model that does not fit "
+        "one of them. They work one after the other, so a step takes as long as on one.",
+    )
     vae_path: Annotated[HubIdOrPath | None, Shown(label="VAE weights")] = Field(
         None, description="Hub id, folder or file of another VAE."
     )

@@ -196,6 +196,24 @@ class TrainingProcessConfig(ProcessConfig):
         return self
 
     @model_validator(mode="after")
+    def _split_fits_the_settings(self) -> TrainingProcessConfig:
+        model = self.model
+        if not model.split_model_over_gpus:
+            return self
+        if self.device not in ("auto", "cuda"):
+            raise ValueError(
+                f"`model.split_model_over_gpus` uses every GPU that the job sees, and `device: {self.device}` is one "
+                "device: set `device: cuda`, and choose GPUs with the environment variable CUDA_VISIBLE_DEVICES"
+            )
+        if model.layer_offloading and model.layer_offloading_transformer_percent != 0:
+            raise ValueError(
+                "`model.split_model_over_gpus` keeps all layers on the GPUs, and `model.layer_offloading` streams them "
+                "from RAM: keep one of them, or set `layer_offloading_transformer_percent: 0` to stream the text "
+                "encoder only"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _memory_settings_fit_the_training(self) -> TrainingProcessConfig:
         model, train = self.model, self.train
         if train.sharding == "full" and model.layer_offloading and model.layer_offloading_transformer_percent != 0:

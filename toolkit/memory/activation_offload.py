@@ -49,13 +49,12 @@ class ActivationOffload:
     the others, such as positions, are shared by all blocks.
 
     Args:
-        device: the device that the model runs on.
         smallest_bytes: inputs smaller than this stay on the device.
     """
 
-    def __init__(self, device: torch.device, *, smallest_bytes: int = SMALLEST_BYTES) -> None:
+    def __init__(self, *, smallest_bytes: int = SMALLEST_BYTES) -> None:
         self.smallest_bytes = smallest_bytes
-        self._stream = SideStream(device)
+        self._streams: dict[torch.device, SideStream] = {}
         self._kept: list[weakref.ref[_Kept]] = []
 
     def __call__(self, block: nn.Module, *arguments: Any) -> Any:
@@ -73,7 +72,9 @@ class ActivationOffload:
         return isinstance(argument, Tensor) and argument.requires_grad and argument.nbytes >= self.smallest_bytes
 
     def _keep(self, tensor: Tensor) -> _Kept:
-        kept = _Kept(tensor, self._stream)
+        if tensor.device not in self._streams:
+            self._streams[tensor.device] = SideStream(tensor.device)
+        kept = _Kept(tensor, self._streams[tensor.device])
         self._kept.append(weakref.ref(kept))
         return kept
 

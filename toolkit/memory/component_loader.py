@@ -1,8 +1,8 @@
-"""Loads the frozen components of a model: unquantized or quantized, on the device or streamed from host memory."""
+"""Loads the frozen components of a model: unquantized or quantized, on one device, on several or streamed from RAM."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -10,14 +10,16 @@ from torch import nn
 
 from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload
+from toolkit.memory.card_split import CardSplit
 from toolkit.memory.layer_offload import LayerOffload
-from toolkit.memory.placement import choose_placement
+from toolkit.memory.placement import Placement, Planned, choose_placement, split_over
 from toolkit.memory.recompute import checkpointed
 from toolkit.memory.sharded import parameter_shapes, rows_of_module, spread
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.quantized_cache import entry_path
+from toolkit.runtime.devices import memory_of
 from toolkit.weights.recipe import Loadable
 
 if TYPE_CHECKING:
@@ -32,8 +34,7 @@ class ComponentLoader:
         device: the device that the model runs on.
         notify: called with lines for the user.
         count: called with the number of quantized layers, of how many, and the word `layers`.
-        offload_shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the memory
-            plan; None if there is no plan: such components are then streamed completely.
+        planned: where the memory plan wants components.
         layout: which part of the transformer's weights this process holds.
     """
 
@@ -44,14 +45,15 @@ class ComponentLoader:
         *,
         notify: Callable[[str], None] = print,
         count: Callable[[int, int, str], None] = lambda done, total, unit: None,
-        offload_shares: Mapping[str, float] | None = None,
+        planned: Planned = Planned(),  # noqa: B008 - frozen
         layout: WeightLayout = WholeWeights(),  # noqa: B008 - stateless
     ) -> None:
         self.config = config
         self.device = device
         self.notify = notify
         self.count = count
-        self.offload_shares = offload_shares
+        self.planned = planned
+        self._cards: CardSplit | None = None
         self.layout = layout
         self._offloads: dict[str, list[LayerOffload]] = {}
 
@@ -72,7 +74,8 @@ class ComponentLoader:
             component: `transformer`, `text_encoder` or `vae`; the VAE is never quantized or streamed.
             recipe: the module and where its weights are; weights are not read if the cache has quantized ones.
             dtype: dtype of the weights that are not quantized.
-            blocks: names of the component's blocks in the order of the forward pass; only whole blocks are streamed.
+            blocks: names of the component's blocks in the order of the forward pass; only whole blocks are streamed,
+                or put on another card.
             layers: returns the names of the linear layers to quantize.
             identify: returns a fingerprint of the component's weights.
             label: human-readable start of the file name in the cache.
@@ -92,7 +95,7 @@ class ComponentLoader:
             quantization = Quantization(
                 qtype, names, entry, on_cpu=self.config.low_vram, notify=self.notify, count=self.count
             )
-        placement = choose_placement(module, blocks, share=self._share(component), device=self.device)
+        placement = self._placement(component, module, blocks)
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
             device_of = placement.device_of if placed is None else None
@@ -105,6 +108,8 @@ class ComponentLoader:
             spread(module, shapes, shards)
         if placement.streamed:
             self._offloads.setdefault(component, []).append(placement.offload(module))
+        if placement.cards:
+            self._cards = placement.split(module)
         return module
 
     def free(self, component: str) -> None:
@@ -112,11 +117,19 @@ class ComponentLoader:
         while self._offloads.get(component):
             self._offloads[component].pop().detach()  # a local name would keep its buffers alive
         self._offloads.pop(component, None)
+        if component == "transformer":
+            self._cards = None
 
     def describe(self, component: str) -> str | None:
-        """One line on what is streamed; None if nothing is."""
+        """One line on what is streamed or on other cards; None if nothing is."""
         lines = [offload.describe() for offload in self._offloads.get(component, ())]
+        if component == "transformer" and self._cards is not None:
+            lines.append(self._cards.describe())
         return "; ".join(lines) or None
+
+    def device_of(self, layer: nn.Module) -> torch.device:
+        """The device that a layer of the loaded transformer computes on, whether its weights are streamed or not."""
+        return self.device if self._cards is None else self._cards.device_of(layer)
 
     def qtype(self, component: str) -> str | None:
         """The number format of a component's quantized layers; None if it is not quantized."""
@@ -130,7 +143,13 @@ class ComponentLoader:
         for offloads in self._offloads.values():
             for offload in offloads:
                 offload.is_recomputed = True
-        return ActivationOffload(self.device) if self.config.activation_offloading else checkpointed
+        run: Callable[..., Any] = ActivationOffload() if self.config.activation_offloading else checkpointed
+        return run if self._cards is None else self._cards.before(run)
+
+    def _placement(self, component: str, module: nn.Module, blocks: Sequence[str]) -> Placement:
+        if component == "transformer" and self.planned.split is not None:
+            return split_over(module, blocks, split=self.planned.split, rooms=memory_of(self.planned.split.cards))
+        return choose_placement(module, blocks, share=self._share(component), device=self.device)
 
     def _share(self, component: str) -> float:
         """The share of a component to stream. With `low_vram`, the text encoder always streams as much as needed."""
@@ -143,5 +162,5 @@ class ComponentLoader:
         elif config.low_vram and component == "text_encoder" and self.device.type == "cuda":
             share = "auto"
         if share == "auto":
-            return 1.0 if self.offload_shares is None else self.offload_shares[component]
+            return 1.0 if self.planned.shares is None else self.planned.shares[component]
         return share

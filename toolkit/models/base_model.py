@@ -17,7 +17,7 @@ from toolkit.lora.parse import parse
 from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state_of, updates_of
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
-from toolkit.memory.placement import block_names
+from toolkit.memory.placement import Planned, block_names
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.known_names import KnownNames
@@ -67,7 +67,7 @@ class BaseModel(KnownNames):
             device,
             notify=options.notify,
             count=options.count,
-            offload_shares=options.offload_shares,
+            planned=Planned(options.offload_shares, options.split),
             layout=options.layout,
         )
         self.text_encoder: Any = None  # the classes of these four come from the model libraries
@@ -226,6 +226,10 @@ class BaseModel(KnownNames):
         self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
 
     # Adapters
+
+    def device_of(self, layer: nn.Module) -> torch.device:
+        """The device of what is added to a layer of the loaded transformer: the one that it computes on."""
+        return self.loader.device_of(layer)
 
     def get_attention_sites(self) -> list[AttentionSite]:
         """The attention layers that adapters add to, in model order; empty if the model names none."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from toolkit.cards import ModelCard
+from toolkit.memory.placement import Split
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 
 
@@ -22,6 +23,7 @@ class ModelOptions:
         count: called with how much of a component is loaded: the number done, of how many, and of what.
         offload_shares: share of each component's blocks to stream from host memory, 0 to 1, by component, for jobs that
             leave it to the memory plan (`auto`); None, without a plan, means all blocks.
+        split: the cards to split the transformer's blocks over, from the model's device on; None for no split.
         card: the card of the model as the run trains it; None for the one that its arch has.
         layout: which part of the transformer's weights this process holds.
         without: components that the run does not load, whose files are not needed.
@@ -31,6 +33,7 @@ class ModelOptions:
     notify: Callable[[str], None] = print
     count: Callable[[int, int, str], None] = lambda done, total, unit: None
     offload_shares: Mapping[str, float] | None = None
+    split: Split | None = None
     card: ModelCard | None = None
     layout: WeightLayout = WholeWeights()  # noqa: RUF009 - stateless
     without: frozenset[str] = frozenset()

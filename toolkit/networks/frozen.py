@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,14 +24,21 @@ class FrozenLora:
         self.updates = updates
         self.is_on = True
 
-    def attach(self, model: nn.Module, *, source: str, dtype: torch.dtype, device: torch.device) -> None:
+    def attach(
+        self,
+        model: nn.Module,
+        *,
+        source: str,
+        dtype: torch.dtype,
+        device_of: Callable[[nn.Module], torch.device],
+    ) -> None:
         """Attach the LoRA to the layers of a loaded model, before any other LoRA.
 
         Args:
             model: model with a linear layer for the name of each update.
             source: name of the LoRA in messages.
             dtype: dtype of the LoRA's weights.
-            device: device of the LoRA's weights.
+            device_of: the device that a layer of the model computes on.
 
         Raises:
             UserError: the shape of a layer does not match.
@@ -44,6 +51,7 @@ class FrozenLora:
                     f"{source}: {name} is for a weight of shape {found}, but this model's has shape {wanted}: the file "
                     "was made for another model."
                 )
+            device = device_of(layer)
             layer.register_forward_hook(self._hook(update.a.to(device, dtype), update.b.to(device, dtype)))
 
     @contextmanager

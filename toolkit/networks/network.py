@@ -56,7 +56,7 @@ class Network:
             part = build_part(target, self.config, self.draws)
             sites = self._sites(target, layers)
             part.attach(sites)
-            self.parts[target.name] = part.to(self.model.device)
+            self.parts[target.name] = part.to(self.model.device_of(layers[0]))
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
             for site in sites:
                 self._hook(site, part)

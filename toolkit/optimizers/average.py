@@ -16,12 +16,16 @@ class ExponentialMovingAverage:
         self.parameters = list(parameters)
         self.decay = decay
         self.average = [parameter.detach().float().clone() for parameter in self.parameters]
+        self._places: dict[torch.device, list[int]] = {}
+        for index, average in enumerate(self.average):
+            self._places.setdefault(average.device, []).append(index)
 
     @torch.no_grad()
     def update(self) -> None:
         """Add the current weights to the average, after an update."""
-        current = [parameter.detach().float() for parameter in self.parameters]
-        torch._foreach_lerp_(self.average, current, 1 - self.decay)
+        for indices in self._places.values():  # one call for each card: weights can be on several
+            current = [self.parameters[index].detach().float() for index in indices]
+            torch._foreach_lerp_([self.average[index] for index in indices], current, 1 - self.decay)
 
     @torch.no_grad()
     def load(self, average: Sequence[Tensor]) -> None:

@@ -173,8 +173,7 @@ class OneByOne:
         self.gradients.sum()
         parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
         # In fp32: a norm in bf16 would have only two correct digits.
-        squares = torch.stack([_squared_length(parameter) for parameter in parameters])
-        grad_norm = self.gradients.norm_of_all(squares.sum().sqrt())
+        grad_norm = self.gradients.norm_of_all(_length([_squared_length(parameter) for parameter in parameters]))
         nn.utils.clip_grads_with_norm_(parameters, self.max_norm or float("inf"), grad_norm)
         for index, parameter in enumerate(self.steps.parameters):
             if parameter.grad is not None:
@@ -207,12 +206,17 @@ class DuringBackward:
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
-        return self.gradients.norm_of_all(torch.stack(self._squares).sum().sqrt())
+        return self.gradients.norm_of_all(_length(self._squares))
 
     def _take(self, index: int) -> None:
         self.gradients.sum_one(index)
         self._squares.append(_squared_length(self.steps.parameters[index]))
         self.steps.take(index, self._step)
+
+
+def _length(squares: Sequence[Tensor]) -> Tensor:
+    """The root of a sum, of which a model on several cards has parts on each."""
+    return torch.stack([square.to(squares[0].device) for square in squares]).sum().sqrt()
 
 
 def _squared_length(parameter: Tensor) -> Tensor:

@@ -159,6 +159,9 @@ def _shares(inputs: PlanInputs) -> list[Change]:
     """Shares to offload. The text encoder is then offloaded too, completely unless the job says otherwise."""
     if inputs.device == "cpu" or inputs.is_sharded:
         return []
+    if inputs.cards:  # the blocks of a model that is split stay where they are
+        keys = {"model.layer_offloading": True, "model.layer_offloading_transformer_percent": 0}
+        return [] if inputs.te_offloaded else [Change(keys, {"te_offloaded": inputs.te_share}, cost=1)]
     return [
         Change(
             {"model.layer_offloading": True, "model.layer_offloading_transformer_percent": share},

@@ -12,8 +12,8 @@ from toolkit.plan.auto import choose_settings, with_shares
 from toolkit.plan.changes import Way
 from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import Plan, make_plan
-from toolkit.plan.plan_inputs import Device, Workload, inputs_of
-from toolkit.plan.plan_report import as_text, describe_plan, describe_refusal, find_ways, warn_of_others
+from toolkit.plan.plan_inputs import Device, PlanInputs, Workload, inputs_of
+from toolkit.plan.plan_report import as_text, describe_plan, describe_refusal, describe_split, find_ways, warn_of_others
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,14 @@ class MemoryCheck:
             "fits": not self.refusal,
             "peak_gpu_bytes": plan.peak_gpu_bytes,
             "peak_ram_bytes": plan.peak_ram_bytes,
+            "card_peaks": plan.card_peaks,
+            "split": plan.split,
             "phases": [
                 {
                     "name": phase.name,
                     "stage": phase.stage,
                     "gpu_bytes": plan.gpu_bytes(phase),
+                    "card_bytes": plan.card_bytes(phase),
                     "ram_bytes": plan.ram_bytes(phase),
                     "parts": {**phase.device, **phase.host},
                 }
@@ -75,8 +78,10 @@ def check_memory(
     vram_gb: float | None,
     assistant_parameters: int | None = 0,
     adapter_parameters: int = 0,
+    adapter_in_blocks: tuple[int, ...] = (),
     lora_sides: tuple[int, ...] | None = None,
     fixed_weights: tuple[int, ...] | None = None,
+    num_cards: int = 0,
     ranks: int = 1,
     num_ranks: int = 1,
 ) -> MemoryCheck:
@@ -90,8 +95,9 @@ def check_memory(
         vram_gb: plan for a card of this many GB instead.
         assistant_parameters: number of weights of the assistant LoRA; None if it is not on disk: it is not counted.
         adapter_parameters: number of weights of the adapters that are trained.
-        lora_sides: see `PlanInputs.lora_sides`.
+        adapter_in_blocks, lora_sides: see `PlanInputs`.
         fixed_weights: see `PlanInputs.fixed_weights`; None if unknown.
+        num_cards: the number of cards that the model is split over; 0 if it is not.
         ranks: number of processes that train together, each on a card of its own.
         num_ranks: number of processes on the machine that train together; the plan is that of each.
 
@@ -103,27 +109,39 @@ def check_memory(
     """
     kind: Device = "mps" if device == "mps" else "cpu" if device == "cpu" else "cuda"
     if vram_gb is not None:
-        kind, machine = "cuda", named_card(vram_gb)
+        kind, machine = "cuda", named_card(vram_gb, count=max(1, num_cards))
+    elif device is None:
+        machine = Machine("the job's card is not in this machine")
     else:
-        machine = (
-            Machine("the job's card is not in this machine")
-            if device is None
-            else this_machine(device).shared_by(num_ranks)
+        machine = this_machine(device, is_split=num_cards > 0).shared_by(num_ranks)
+
+    def inputs_for(config: TrainingProcessConfig) -> PlanInputs:
+        return inputs_of(
+            config,
+            size,
+            work,
+            kind,
+            assistant_parameters=assistant_parameters or 0,
+            adapter_parameters=adapter_parameters,
+            adapter_in_blocks=adapter_in_blocks,
+            lora_sides=lora_sides,
+            fixed_weights=fixed_weights,
+            cards=machine.rooms(num_cards) if kind != "cpu" else (),
+            ranks=ranks,
         )
-    counts: Any = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
-    counts |= {"lora_sides": lora_sides, "fixed_weights": fixed_weights, "ranks": ranks}
-    inputs = inputs_of(process, size, work, kind, **counts)
+
+    inputs = inputs_for(process)
     settings: dict[str, Any] = {}
     chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
-        inputs = inputs_of(chosen, size, work, kind, **counts)
+        inputs = inputs_for(chosen)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
     if not machine.fits(plan):
         ways = find_ways(plan, machine)
         return MemoryCheck(plan, machine, settings=settings, refusal=describe_refusal(plan, machine, ways), ways=ways)
-    lines = [*describe_plan(plan, machine), *warn_of_others(plan, machine)]
+    lines = [*describe_plan(plan, machine), *describe_split(plan), *warn_of_others(plan, machine)]
     if assistant_parameters is None:
         lines.append("memory: model.assistant_lora_path is not on disk yet, so its weights are not counted")
     if process.model.memory == "auto":

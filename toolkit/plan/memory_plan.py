@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
 from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.plan.cards.shares import choose_split, shares_of
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, ENCODE_VIEWS, TRAIN
 from toolkit.plan.step_memory import (
@@ -59,17 +60,19 @@ class Phase:
         stage: the stage of the run that the phase belongs to.
         device: kind of data -> bytes on the computing device; on a CPU this is RAM.
         host: kind of data -> further bytes in RAM.
+        others: for each further card of a split model, kind of data -> bytes on it.
     """
 
     name: str
     stage: str
     device: Mapping[str, int]
     host: Mapping[str, int]
+    others: tuple[Mapping[str, int], ...] = ()
 
     @property
     def tensor_bytes(self) -> int:
-        """Bytes of all tensors on the device: what torch reports as allocated."""
-        return sum(self.device.values())
+        """Bytes of all tensors on the device, the fullest of several: what torch reports as allocated."""
+        return max(sum(parts.values()) for parts in (self.device, *self.others))
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,20 @@ class Plan:
     Attributes:
         inputs: what the plan was computed from.
         phases: the phases of the run, in order.
+        split: the number of blocks on each card of a model that is split over several; None if it is not.
     """
 
     inputs: PlanInputs
     phases: tuple[Phase, ...]
+    split: tuple[int, ...] | None = None
 
     def gpu_bytes(self, phase: Phase) -> int:
-        """GPU memory that a phase takes; 0 on a CPU."""
-        if self.inputs.device == "cpu":
-            return 0
-        gaps = sum(size for name, size in phase.device.items() if name not in _WEIGHTS) * GAPS_SHARE
-        return round(phase.tensor_bytes + gaps + CONTEXT_BYTES)
+        """GPU memory that a phase takes on its fullest card; 0 on a CPU."""
+        return max(self.card_bytes(phase))
+
+    def card_bytes(self, phase: Phase) -> tuple[int, ...]:
+        """Memory that a phase takes on each card; 0 on a CPU."""
+        return tuple(0 if self.inputs.device == "cpu" else used_bytes(parts) for parts in (phase.device, *phase.others))
 
     def ram_bytes(self, phase: Phase) -> int:
         """RAM that a phase takes."""
@@ -98,8 +104,13 @@ class Plan:
 
     @property
     def peak_gpu_bytes(self) -> int:
-        """Peak GPU memory of the run."""
-        return max(map(self.gpu_bytes, self.phases))
+        """Peak GPU memory of the run, on the fullest of several cards."""
+        return max(self.card_peaks)
+
+    @property
+    def card_peaks(self) -> tuple[int, ...]:
+        """Peak memory of each card of the run."""
+        return tuple(map(max, zip(*map(self.card_bytes, self.phases), strict=True)))
 
     @property
     def peak_ram_bytes(self) -> int:
@@ -119,11 +130,23 @@ class Plan:
 def make_plan(inputs: PlanInputs) -> Plan:
     """Compute the plan of a run. Pure arithmetic: no weights are read."""
     views = [_encode_views(inputs)] if inputs.work.view_parameters else []
-    phases = [_encode_text(inputs), _encode_images(inputs), *views, _load(inputs), _train(inputs)]
-    if inputs.work.sample_px:
-        phases.append(_sample(inputs))
-    phases.append(_save(inputs))
-    return Plan(inputs, tuple(map(_with_cublas, phases)) if inputs.device == "cuda" else tuple(phases))
+    with_transformer = [_load, _train, *([_sample] if inputs.work.sample_px else []), _save]
+    phases = [_encode_text(inputs), _encode_images(inputs), *views, *(phase(inputs) for phase in with_transformer)]
+    split = None
+    if inputs.cards:
+        split = choose_split(inputs, lambda share: used_bytes(_train(share).device))
+        shares = shares_of(inputs, split)
+        phases[-len(with_transformer) :] = [_split(phase, inputs, shares) for phase in with_transformer]
+        phases = [phase if phase.others else replace(phase, others=({},) * (len(split) - 1)) for phase in phases]
+    return Plan(inputs, tuple(map(_with_cublas, phases)) if inputs.device == "cuda" else tuple(phases), split)
+
+
+def used_bytes(parts: Mapping[str, int]) -> int:
+    """Memory of a card that a process takes for these kinds of data; 0 if it has nothing there."""
+    if not parts:
+        return 0
+    gaps = sum(size for name, size in parts.items() if name not in _WEIGHTS) * GAPS_SHARE
+    return round(sum(parts.values()) + gaps + CONTEXT_BYTES)
 
 
 def transformer_bytes(inputs: PlanInputs) -> int:
@@ -157,8 +180,15 @@ def offloaded_bytes(inputs: PlanInputs) -> int:
     return round(inputs.offloaded * inputs.size.transformer.block_parameters * bits / 8)
 
 
+def _split(make: Callable[[PlanInputs], Phase], inputs: PlanInputs, shares: tuple[PlanInputs, ...]) -> Phase:
+    """A phase on several cards; what is in RAM is that of the whole model."""
+    first, *others = (make(share).device for share in shares)
+    return replace(make(inputs), device=first, others=tuple(others))
+
+
 def _with_cublas(phase: Phase) -> Phase:
-    return replace(phase, device={**phase.device, "cuBLAS": CUBLAS_BYTES})
+    first, *others = ({**parts, "cuBLAS": CUBLAS_BYTES} if parts else parts for parts in (phase.device, *phase.others))
+    return replace(phase, device=first, others=tuple(others))
 
 
 def _encode_text(inputs: PlanInputs) -> Phase:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
 from toolkit.errors import UserError
-from toolkit.plan.machine import Machine, this_machine
+from toolkit.plan.machine import Machine, Room, this_machine
 from toolkit.plan.memory_plan import Plan
 from toolkit.plan.plan_report import describe_ways, find_ways
 from toolkit.units import GB, gigabytes
@@ -34,27 +34,39 @@ def explain_out_of_memory(plan: Plan | None, device: str, stage: Callable[[], st
         yield
     except torch.OutOfMemoryError as error:
         text = f"memory: the card is full, in stage {stage()}. {error}"
-        own_bytes = torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
-        raise UserError("\n".join([text, *advice(plan, this_machine(device), own_bytes)])) from error
+        is_split = plan is not None and plan.split is not None
+        machine = this_machine(device, is_split=is_split)
+        used = range(1 + len(machine.others)) if is_split else [None]  # None: the current card
+        own = [torch.cuda.memory_reserved(index) if torch.cuda.is_available() else 0 for index in used]
+        raise UserError("\n".join([text, *advice(plan, machine, own)])) from error
 
 
-def advice(plan: Plan | None, machine: Machine, own_bytes: int) -> list[str]:
+def advice(plan: Plan | None, machine: Machine, own_bytes: Sequence[int]) -> list[str]:
     """Lines that say what other programs hold, what was predicted, and which changes make the run smaller.
 
     Args:
         plan: memory plan of the run; None if there is none.
         machine: the machine in its current state.
-        own_bytes: GPU memory that this process holds.
+        own_bytes: memory that this process holds on each card of the run.
     """
-    lines = []
-    total, free = machine.gpu_bytes or 0, machine.free_gpu_bytes or 0
-    others = max(0, total - free - own_bytes)
-    if others > GB:
-        lines.append(f"Other programs hold {gigabytes(others)} of the {gigabytes(total)} GB: close them.")
+    rooms = [Room(machine.name, machine.gpu_bytes or 0, machine.free_gpu_bytes or 0), *machine.others]
+    others = [max(0, room.gpu_bytes - room.free_gpu_bytes - own) for room, own in zip(rooms, own_bytes, strict=True)]
+    lines = [
+        f"Other programs hold {gigabytes(held)} of the {gigabytes(room.gpu_bytes)} GB"
+        f"{f' of GPU {index}' if machine.others else ''}: close them."
+        for index, (held, room) in enumerate(zip(others, rooms, strict=True))
+        if held > GB
+    ]
     if plan is None:
         return [*lines, "There is no memory plan for this model. docs/vram.md lists settings that make runs smaller."]
-    peak = plan.peak_gpu_bytes
-    lines.append(f"The plan predicted at most {gigabytes(peak)} GB, and the card has {gigabytes(total)} GB.")
-    smaller = replace(machine, gpu_bytes=round(_TARGET_SHARE * min(peak, total - others)))
+    has = "cards have" if machine.others else "card has"
+    totals = " + ".join(gigabytes(room.gpu_bytes) for room in rooms)
+    peaks = " + ".join(map(gigabytes, plan.card_peaks))
+    lines.append(f"The plan predicted at most {peaks} GB, and the {has} {totals} GB.")
+    first, *further = (
+        replace(room, gpu_bytes=round(_TARGET_SHARE * min(peak, room.gpu_bytes - held)))
+        for peak, room, held in zip(plan.card_peaks, rooms, others, strict=True)
+    )
+    smaller = replace(machine, gpu_bytes=first.gpu_bytes, others=tuple(further))
     ways = describe_ways(find_ways(plan, smaller), smaller)
     return [*lines, *(["Any of these makes the run smaller:", *ways] if ways else [])]

@@ -83,6 +83,8 @@ class PlanInputs:
         save_width: bytes of a saved weight.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
         adapter_parameters: number of weights of the adapters that are trained.
+        adapter_in_blocks: how many of these belong to blocks, for each entry of the transformer's `blocks`.
+        cards: memory in bytes of each of the cards that the transformer's blocks are split over; empty for one device.
         ranks: number of processes that train together.
         is_sharded: whether the transformer's weights, their gradients and optimizer state are spread over them.
         context_parallel: number of processes that share each sequence.
@@ -118,6 +120,8 @@ class PlanInputs:
     save_width: int = 2
     assistant_parameters: int = 0
     adapter_parameters: int = 0
+    adapter_in_blocks: tuple[int, ...] = ()
+    cards: tuple[int, ...] = ()
     ranks: int = 1
     is_sharded: bool = False
     context_parallel: int = 1
@@ -166,11 +170,13 @@ def inputs_of(
     *,
     assistant_parameters: int = 0,
     adapter_parameters: int = 0,
+    adapter_in_blocks: tuple[int, ...] = (),
     lora_sides: tuple[int, ...] | None = None,
     fixed_weights: tuple[int, ...] | None = None,
+    cards: tuple[int, ...] = (),
     ranks: int = 1,
 ) -> PlanInputs:
-    """The inputs that a job's settings give; the numbers of weights, `lora_sides` and `ranks` as in `PlanInputs`.
+    """The inputs that a job's settings give; the numbers of weights, `lora_sides`, `cards`, `ranks` as in `PlanInputs`.
 
     Of a network whose layers are unknown, every layer that can carry one is assumed to.
     """
@@ -213,6 +219,8 @@ def inputs_of(
         is_fused=train.fused_backward_pass,
         assistant_parameters=assistant_parameters,
         adapter_parameters=adapter_parameters,
+        adapter_in_blocks=adapter_in_blocks,
+        cards=cards,
         ranks=ranks,
         context_parallel=train.context_parallel if ranks > 1 else 1,
         is_sharded=train.sharding == "full" and ranks > 1,

@@ -15,17 +15,30 @@ _SMALL_SHARE = 0.01
 
 
 def describe_plan(plan: Plan, machine: Machine) -> list[str]:
-    """A table of the phases: how much GPU memory and RAM each takes, and what for."""
+    """A table of the phases: how much GPU memory and RAM each takes, and what for; a column for each card."""
     has_gpu = plan.inputs.device != "cpu"
-    rows = [("memory, GB", *(["GPU"] if has_gpu else []), "RAM", "of which")]
+    num_cards = len(plan.card_peaks)
+    gpus = ["GPU"] if num_cards == 1 else [f"GPU {index}" for index in range(num_cards)]
+    rows = [("memory, GB", *(gpus if has_gpu else []), "RAM", "of which")]
     for phase in plan.phases:
-        gpu = [gigabytes(plan.gpu_bytes(phase))] if has_gpu else []
+        gpu = [gigabytes(size) for size in plan.card_bytes(phase)] if has_gpu else []
         rows.append((phase.name, *gpu, gigabytes(plan.ram_bytes(phase)), _parts(phase)))
-    available = [_available(machine.gpu_bytes, machine.free_gpu_bytes)] if has_gpu else []
+    rooms = [*_rooms(machine), *[(None, None)] * num_cards][:num_cards]
+    available = [_available(*room) for room in rooms] if has_gpu else []
     rows.append((machine.name, *available, _available(machine.ram_bytes, machine.free_ram_bytes), ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:]), row[-1]]).rstrip() for row in rows
+    ]
+
+
+def describe_split(plan: Plan) -> list[str]:
+    """A line on which blocks are on which card; none if the model is on one device."""
+    if plan.split is None:
+        return []
+    spread = ", ".join(f"{count} on GPU {index}" for index, count in enumerate(plan.split))
+    return [
+        f"split over GPUs: {sum(plan.split)} blocks, {spread}; text encoder, VAE and the ends of the model on GPU 0"
     ]
 
 
@@ -49,14 +62,7 @@ def describe_ways(ways: Iterable[Way], machine: Machine) -> list[str]:
 
 def describe_refusal(plan: Plan, machine: Machine, ways: Sequence[Way]) -> str:
     """Explain why a run does not fit a machine, and what would make it fit."""
-    gpu, ram = plan.peak_gpu_bytes, plan.peak_ram_bytes
-    if machine.gpu_bytes is not None and gpu > machine.gpu_bytes:
-        phase = max(plan.phases, key=plan.gpu_bytes)
-        needed, available = f"{gigabytes(gpu)} GB on the card", f"{machine.name} has {gigabytes(machine.gpu_bytes)} GB"
-    else:
-        phase = max(plan.phases, key=plan.ram_bytes)
-        assert machine.ram_bytes is not None
-        needed, available = f"{gigabytes(ram)} GB of RAM", f"this machine has {gigabytes(machine.ram_bytes)} GB"
+    needed, available, phase = _lack(plan, machine)
     lines = [f"memory: the job needs {needed} ({phase.name}), and {available}."]
     fitting = ["Any of these makes it fit:", *describe_ways(ways, machine)]
     lines += fitting if ways else ["No change of settings makes it fit."]
@@ -76,14 +82,38 @@ def as_text(settings: Mapping[str, Any]) -> str:
     )
 
 
+def _lack(plan: Plan, machine: Machine) -> tuple[str, str, Phase]:
+    """What a run lacks most: how much it needs, how much there is, and the phase that needs it."""
+    rooms = _rooms(machine)
+    lacks = [0 if room is None else peak - room for peak, (room, _) in zip(plan.card_peaks, rooms, strict=False)]
+    card = max(range(len(lacks)), key=lambda index: lacks[index])
+    if lacks[card] > 0:
+        where, owner = ("the card", machine.name) if plan.split is None else (f"GPU {card}", "it")
+        needed = f"{gigabytes(plan.card_peaks[card])} GB on {where}"
+        available = f"{owner} has {gigabytes(rooms[card][0] or 0)} GB"
+        return needed, available, max(plan.phases, key=lambda phase: plan.card_bytes(phase)[card])
+    assert machine.ram_bytes is not None, "a run that does not fit lacks one or the other"
+    available = f"this machine has {gigabytes(machine.ram_bytes)} GB"
+    return f"{gigabytes(plan.peak_ram_bytes)} GB of RAM", available, max(plan.phases, key=plan.ram_bytes)
+
+
+def _rooms(machine: Machine) -> list[tuple[int | None, int | None]]:
+    """Memory of each card, and how much of it is free."""
+    others = ((card.gpu_bytes, card.free_gpu_bytes) for card in machine.others)
+    return [(machine.gpu_bytes, machine.free_gpu_bytes), *others]
+
+
 def _peak(way: Way, machine: Machine) -> str:
     if machine.gpu_bytes is None:
         return f"{gigabytes(way.plan.peak_ram_bytes)} GB of RAM"
-    return f"{gigabytes(way.plan.peak_gpu_bytes)} GB on the card, {gigabytes(way.plan.peak_ram_bytes)} GB of RAM"
+    gpu = " + ".join(map(gigabytes, way.plan.card_peaks))
+    return f"{gpu} GB on the card{'s' if way.plan.split else ''}, {gigabytes(way.plan.peak_ram_bytes)} GB of RAM"
 
 
 def _parts(phase: Phase) -> str:
-    parts: dict[str, int] = {**phase.device, **phase.host}
+    """What is in a phase; of several cards, on the fullest."""
+    fullest = max((phase.device, *phase.others), key=lambda parts: sum(parts.values()))
+    parts: dict[str, int] = {**fullest, **phase.host}
     least = _SMALL_SHARE * max(phase.tensor_bytes, 1)
     large = sorted(((size, name) for name, size in parts.items() if size > least), reverse=True)
     return ", ".join(f"{name} {gigabytes(size)}" for size, name in large)

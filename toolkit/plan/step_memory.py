@@ -34,7 +34,8 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     """
     kept = sum(block.count * kept_of(inputs, block) for block in _blocks(inputs)) + _outer(inputs)
     if inputs.recomputes:  # otherwise the backward pass has all of this and the gradients too
-        forward = max(round(block.forward.at(is_mixed=inputs.is_mixed) * _unit(inputs)) for block in _blocks(inputs))
+        units = (block.forward.at(is_mixed=inputs.is_mixed) for block in _blocks(inputs))
+        forward = max((round(unit * _unit(inputs)) for unit in units), default=0)
         copies = _autocast_copies(inputs) + (inputs.work.passes - 1) * _remaining_copies(inputs)
         yield {
             "activations": _on_device(inputs, inputs.work.passes * kept),
@@ -74,7 +75,7 @@ def _backward_moments(inputs: PlanInputs, kept: int, before: int, *, is_last: bo
                 "bf16 copies": (before + 1) * copies,
             }
         kept -= block.count * kept_of(inputs, block)
-        gradients += inputs.trained_width * _trained_in(inputs, block) * block.count // inputs.shards if in_steps else 0
+        gradients += inputs.trained_width * trained_in(inputs, block) * block.count // inputs.shards if in_steps else 0
 
 
 def _blocks(inputs: PlanInputs) -> list[BlockSize]:
@@ -89,6 +90,15 @@ def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
     if inputs.lora_rank is None or not inputs.blocks_only:
         per_channel += inputs.size.transformer.trained.at(is_mixed=inputs.is_mixed)
     return round(per_channel * _unit(inputs))
+
+
+def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
+    """Number of trained weights in one block; the mean over its run if a LoRA is on only some of the blocks."""
+    if inputs.lora_rank is None:
+        return block.parameters
+    sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
+    fixed = dict(zip(sides, inputs.fixed_weights, strict=False))
+    return inputs.lora_rank * -(-sides[block.name] // block.count) + -(-fixed.get(block.name, 0) // block.count)
 
 
 def activations_in_ram(inputs: PlanInputs) -> int:
@@ -180,18 +190,9 @@ def _remaining_copies(inputs: PlanInputs) -> int:
     return inputs.width * inputs.size.transformer.outer_modulation if is_copied else 0
 
 
-def _trained_in(inputs: PlanInputs, block: BlockSize) -> int:
-    """Number of trained weights in one block; the mean over its run if a LoRA is on only some of the blocks."""
-    if inputs.lora_rank is None:
-        return block.parameters
-    sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
-    fixed = dict(zip(sides, inputs.fixed_weights, strict=False))
-    return inputs.lora_rank * -(-sides[block.name] // block.count) + -(-fixed.get(block.name, 0) // block.count)
-
-
 def _grown(inputs: PlanInputs, block: BlockSize, count: int) -> int:
     """Bytes of the gradients of `count` blocks of one kind whose backward pass has begun."""
-    kept = inputs.trained_width * _trained_in(inputs, block) * count // inputs.shards
+    kept = inputs.trained_width * trained_in(inputs, block) * count // inputs.shards
     return kept - (0 if inputs.is_sharded else _pending_modulation(inputs, block))
 
 
@@ -212,7 +213,7 @@ def _whole_gradients(inputs: PlanInputs) -> int:
     if not inputs.is_sharded:
         return 0
     transformer = inputs.size.transformer
-    block = max(_trained_in(inputs, block) for block in _blocks(inputs))
+    block = max(trained_in(inputs, block) for block in _blocks(inputs))
     outside = transformer.parameters - transformer.block_parameters if inputs.lora_rank is None else 0
     return inputs.trained_width * (block + outside) + 4 * block  # they are summed in fp32
 

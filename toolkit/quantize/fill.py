@@ -80,7 +80,7 @@ def fill_frozen(
     stored = module.state_dict().keys()
     for name, buffer in list(module.named_buffers()):
         if name not in stored:  # computed rather than loaded, such as the frequencies of position embeddings
-            set_tensor(module, name, buffer.to(device))
+            set_tensor(module, name, buffer.to(device_for(name)))
 
 
 def linear_layers(module: nn.Module, blocks: Iterable[str]) -> list[str]:

@@ -58,6 +58,16 @@ def find_device(name: str) -> str:
     return name
 
 
+def count_cards() -> int:
+    """The number of CUDA cards that programs see."""
+    cards = probe_cards()
+    if cards is None:
+        import torch  # slow to import, and only needed where the driver alone cannot tell
+
+        return int(torch.cuda.device_count())
+    return len(cards)
+
+
 def device_of_rank(name: str, *, local_rank: int, local_world: int) -> str:
     """The device for one of the processes that train together, as torch names it: each has a card of its own.
 
@@ -78,8 +88,7 @@ def device_of_rank(name: str, *, local_rank: int, local_world: int) -> str:
         raise UserError(
             f"device: {name} would be the card of all {local_world} ranks; `device: auto` gives each its own."
         )
-    cards = probe_cards()
-    num_cards = len(cards) if cards is not None else _count_with_torch()
+    num_cards = count_cards()
     if num_cards == 1 and "SLURM_LOCALID" in os.environ:
         return "cuda:0"  # Slurm shows each task the card that it is bound to, and no other
     if local_rank >= num_cards:
@@ -110,12 +119,6 @@ def may_have_card() -> bool:
     if sys.platform != "linux" or "torch" in sys.modules or find_program():
         return True
     return any(any(Path("/dev").glob(node)) for node in _NODES)
-
-
-def _count_with_torch() -> int:
-    import torch  # slow to import, and only needed where the driver alone cannot tell
-
-    return int(torch.cuda.device_count())
 
 
 def _visible(found: Sequence[DriverCard], environment: Mapping[str, str]) -> tuple[Card, ...] | None:

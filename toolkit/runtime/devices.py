@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from toolkit.runtime.device_names import unavailable
@@ -24,6 +26,37 @@ def pick_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise unavailable(name, 0)
     return device
+
+
+def pick_cards(device: torch.device) -> tuple[torch.device, ...]:
+    """Every card of the device's kind that this process can see."""
+    count = torch.get_device_module(device).device_count()
+    return tuple(torch.device(device.type, index) for index in range(count))
+
+
+def memory_of(cards: Sequence[torch.device]) -> list[int] | None:
+    """Bytes of memory of each card; None if they are not CUDA cards."""
+    if any(card.type != "cuda" for card in cards):
+        return None
+    return [torch.cuda.get_device_properties(card).total_memory for card in cards]
+
+
+def peak_bytes() -> list[int]:
+    """Peak memory of tensors since `forget_peaks`, on each CUDA card that this process uses; 0 if it uses none."""
+    peaks = (torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+    return [peak for peak in peaks if peak] or [0]
+
+
+def held_bytes() -> list[int]:
+    """Memory that torch holds on each CUDA card that this process uses; 0 if it uses none."""
+    held = map(torch.cuda.memory_reserved, range(torch.cuda.device_count()))
+    return [size for size in held if size] or [0]
+
+
+def forget_peaks() -> None:
+    """Begin a new measurement on every CUDA card."""
+    for index in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(index)
 
 
 def make_current(device: torch.device) -> None:

@@ -13,6 +13,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from toolkit.runtime.devices import held_bytes
 from toolkit.units import duration, gigabytes
 
 _LIVE_EVERY_S = 0.25
@@ -115,7 +116,7 @@ def memory() -> str:
     """The memory that this process uses now, in RAM and, if there is a GPU, on the GPU."""
     text = f"RAM {gigabytes(psutil.Process().memory_info().rss)} GB"
     if torch.cuda.is_available():
-        text += f"  GPU {gigabytes(torch.cuda.memory_reserved())} GB"
+        text += f"  GPU {' + '.join(map(gigabytes, held_bytes()))} GB"
     return text
 
 

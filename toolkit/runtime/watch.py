@@ -73,13 +73,14 @@ class Watch:
 def memory_in_use() -> dict[str, int | None]:
     """Memory in use by this process: `ram_bytes`; `gpu_bytes` of tensors and `gpu_reserved_bytes`, None without a card.
 
-    Asks torch only if it is loaded and has used a card.
+    Of several cards, all are counted. Asks torch only if it is loaded and has used a card.
     """
     torch: Any = sys.modules.get("torch")
     cuda: Any = getattr(torch, "cuda", None)  # None while torch is being imported
     has_card = cuda is not None and cuda.is_initialized()
+    cards = range(cuda.device_count()) if has_card else ()
     return {
         "ram_bytes": psutil.Process().memory_info().rss,
-        "gpu_bytes": cuda.memory_allocated() if has_card else None,
-        "gpu_reserved_bytes": cuda.memory_reserved() if has_card else None,
+        "gpu_bytes": sum(map(cuda.memory_allocated, cards)) if has_card else None,
+        "gpu_reserved_bytes": sum(map(cuda.memory_reserved, cards)) if has_card else None,
     }

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from toolkit.output.events import EventLog
+from toolkit.runtime.devices import forget_peaks, peak_bytes
 from toolkit.runtime.progress import Progress
 from toolkit.units import duration, gigabytes
 
@@ -26,12 +27,17 @@ _SPEED_OVER_S = 30.0
 
 @dataclass(frozen=True)
 class StageUse:
-    """How much time and memory a stage took."""
+    """How much time and memory a stage took, the memory of tensors on each card."""
 
     name: str
     duration_s: float
     peak_ram_bytes: int
-    peak_gpu_bytes: int
+    card_peaks: Sequence[int]
+
+    @property
+    def peak_gpu_bytes(self) -> int:
+        """That of the fullest card."""
+        return max(self.card_peaks)
 
 
 class Stages:
@@ -76,12 +82,12 @@ class Stages:
         self.events.write("stage", name=name, state="started")
         has_gpu = torch.cuda.is_available()
         if has_gpu:
-            torch.cuda.reset_peak_memory_stats()
+            forget_peaks()
         started = time.monotonic()
         with _peak_ram() as peak:
             yield
             gc.collect()
-        use = StageUse(name, time.monotonic() - started, peak[0], torch.cuda.max_memory_allocated() if has_gpu else 0)
+        use = StageUse(name, time.monotonic() - started, peak[0], peak_bytes() if has_gpu else [0])
         self.uses.append(use)
         ram, gpu = self.predicted.get(name, (0, 0))
         self.events.write(
@@ -93,6 +99,7 @@ class Stages:
             peak_gpu_bytes=use.peak_gpu_bytes,
             predicted_ram_bytes=ram,
             predicted_gpu_bytes=gpu,
+            **({"card_peaks": list(use.card_peaks)} if len(use.card_peaks) > 1 else {}),
         )
 
     def count(self, done: int, total: int, unit: str) -> None:
@@ -133,13 +140,14 @@ class Stages:
         lines = []
         for use in self.uses:
             ram, gpu = self.predicted.get(use.name, (0, 0))
-            line = f"{use.name:<14} {use.duration_s:7.1f} s, RAM peak {_beside(use.peak_ram_bytes, ram)}"
-            lines.append(f"{line}, GPU peak {_beside(use.peak_gpu_bytes, gpu)}" if use.peak_gpu_bytes else line)
+            line = f"{use.name:<14} {use.duration_s:7.1f} s, RAM peak {_beside([use.peak_ram_bytes], ram)}"
+            lines.append(f"{line}, GPU peak {_beside(use.card_peaks, gpu)}" if use.peak_gpu_bytes else line)
         return lines
 
 
-def _beside(measured: int, predicted: int) -> str:
-    return f"{gigabytes(measured)} GB" + (f" ({gigabytes(predicted)} predicted)" if predicted else "")
+def _beside(measured: Sequence[int], predicted: int) -> str:
+    shown = " + ".join(map(gigabytes, measured))
+    return f"{shown} GB" + (f" ({gigabytes(predicted)} predicted)" if predicted else "")
 
 
 @contextmanager

@@ -149,7 +149,8 @@ class Life:
 
 def machine_now(here: Services) -> Machine:
     """This machine, with the job on each of its cards."""
-    live = {job.launch.gpu: job for job in here.registry.all() if job.is_live and job.launch is not None}
+    running = [job for job in here.registry.all() if job.is_live and job.launch is not None]
+    live = {gpu: job for job in running if job.launch is not None for gpu in job.launch.gpus}
     total, free = ram()
     return Machine(
         version=VERSION,

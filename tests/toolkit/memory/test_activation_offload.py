@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.recompute import checkpointed
 
-CPU = torch.device("cpu")
-
 
 class TwoStreams(nn.Module):
     """A block of two streams and something shared, as those of FLUX."""
@@ -42,7 +40,7 @@ def _gradients(blocks: nn.ModuleList) -> list[Tensor]:
 
 def test_gradients_are_the_same_bit_for_bit_over_several_forwards_and_steps() -> None:
     found = []
-    for run in (checkpointed, ActivationOffload(CPU, smallest_bytes=0)):
+    for run in (checkpointed, ActivationOffload(smallest_bytes=0)):
         blocks = _blocks()
         for seed in (0, 2):
             (_run(blocks, run, seed) + _run(blocks, run, seed + 1)).backward()
@@ -52,7 +50,7 @@ def test_gradients_are_the_same_bit_for_bit_over_several_forwards_and_steps() ->
 
 
 def test_a_forward_without_backward_leaves_nothing_behind() -> None:
-    offload, blocks = ActivationOffload(CPU, smallest_bytes=0), _blocks()
+    offload, blocks = ActivationOffload(smallest_bytes=0), _blocks()
     _run(blocks, offload, 0)
     _run(blocks, offload, 1).backward()
     plain = _blocks()
@@ -70,5 +68,5 @@ def test_inputs_leave_the_device_and_what_blocks_share_stays() -> None:
             return super()._keep(tensor)
 
     blocks = _blocks()
-    _run(blocks, Watched(CPU, smallest_bytes=64), 0).backward()
+    _run(blocks, Watched(smallest_bytes=64), 0).backward()
     assert kept == [(6, 8), (3, 8)] * 4, "the shared input has 32 bytes"

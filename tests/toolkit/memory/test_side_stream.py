@@ -40,8 +40,8 @@ def _streamed(
 
 
 def _with_inputs_offloaded(setup: Setup, stream: LateStream) -> Setup:
-    inputs = ActivationOffload(CPU, smallest_bytes=0)
-    inputs._stream = stream
+    inputs = ActivationOffload(smallest_bytes=0)
+    inputs._streams[CPU] = stream
     setup.model.transformer.enable_gradient_checkpointing(inputs)
     return setup
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2Model
 from extensions_built_in.diffusion_models.flux2.size import DEV
 from tests.tiny import run_job, write_job
 from toolkit.output.bundles import newest_bundle
-from toolkit.plan.machine import Machine
+from toolkit.plan.machine import Machine, Room
 from toolkit.plan.memory_plan import make_plan
 from toolkit.plan.out_of_memory import advice
 from toolkit.plan.plan_inputs import PlanInputs, Workload
@@ -22,7 +24,7 @@ PLAN = make_plan(PlanInputs(DEV, Workload(1024**2, 1024**2), "cuda", qtype="qint
 
 
 def test_the_advice_is_changes_that_take_less_than_what_was_planned() -> None:
-    lines = advice(PLAN, CARD, own_bytes=22 * GB)
+    lines = advice(PLAN, CARD, own_bytes=[22 * GB])
     assert "plan predicted" in lines[0] and not any("Other programs" in line for line in lines)
     assert lines[1] == "Any of these makes the run smaller:"
     peaks = [float(line.split(": ")[-1].split(" GB on the card")[0]) for line in lines[2:]]
@@ -30,9 +32,17 @@ def test_the_advice_is_changes_that_take_less_than_what_was_planned() -> None:
 
 
 def test_other_programs_on_the_card_are_named_first() -> None:
-    lines = advice(PLAN, CARD, own_bytes=18 * GB)
+    lines = advice(PLAN, CARD, own_bytes=[18 * GB])
     assert lines[0] == "Other programs hold 5.0 of the 24.0 GB: close them."
-    assert advice(None, CARD, own_bytes=18 * GB)[0] == lines[0]
+    assert advice(None, CARD, own_bytes=[18 * GB])[0] == lines[0]
+
+
+def test_each_card_of_a_split_model_is_looked_at() -> None:
+    cards = Machine("two cards", gpu_bytes=24 * GB, free_gpu_bytes=1 * GB, others=(Room("a card", 24 * GB, 2 * GB),))
+    plan = make_plan(replace(PLAN.inputs, cards=(24 * GB, 24 * GB)))
+    lines = advice(plan, cards, own_bytes=[22 * GB, 12 * GB])
+    assert lines[0] == "Other programs hold 10.0 of the 24.0 GB of GPU 1: close them."
+    assert re.match(r"The plan predicted at most [\d.]+ \+ [\d.]+ GB, and the cards have 24.0 \+ 24.0 GB.", lines[1])
 
 
 def test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.toolkit.runtime.test_device_probe import write_driver
 from tests.toolkit.runtime.test_nvidia_smi import H100
-from tests.ui.server.conftest import Site, serving_site
+from tests.ui.server.conftest import Site, serving_site, wait_for
 
 
 @pytest.fixture
@@ -37,3 +37,14 @@ def test_jobs_that_take_the_first_free_card_wait_for_a_card_and_not_for_the_cpu(
     site.client.put("/api/queue", json={"order": {}, "is_paused": False})
     cards = {id_: site.services.registry.get(id_).launch.gpu for id_ in (a, b, c) if site.wait(id_, "done")}
     assert (cards[a], cards[c]) == (0, 1)
+
+
+def test_a_job_that_splits_its_model_waits_for_all_cards_and_gets_them(site: Site) -> None:
+    first = site.make("first", {"step_s": 0.4}, start=True)
+    site.wait(first, "training")
+    split = site.make("split", start=True, device="cuda", model={"split_model_over_gpus": True})
+    behind = site.make("behind", start=True)
+    assert "Waiting for all GPUs" in wait_for(lambda: site.job(split)["reason"])
+    launches = [site.services.registry.get(id_).launch for id_ in (first, split, behind) if site.wait(id_, "done")]
+    assert [launch.gpus for launch in launches] == [(0,), (0, 1), (0,)]
+    assert launches[0].time < launches[1].time < launches[2].time, "a smaller job behind it does not overtake it"

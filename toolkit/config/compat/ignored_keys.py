@@ -150,7 +150,7 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(LrSchedulerParams, "use `warmup_steps` and `min_lr` instead", factor=1, start_factor=1, end_factor=0),
     _warn(ModelConfig, "`train.dtype` is used instead", "dtype"),
     _warn(ModelConfig, "used only with `compile`", "cache_size_limit", compile_mode="default", compile_dynamic=True),
-    _warn(ModelConfig, "saves memory; not supported yet", "split_model_over_gpus"),
+    _warn(ModelConfig, "blocks are placed by the memory plan", split_model_other_module_param_count_scale=0.3),
     _warn(ModelConfig, DEAD, "vae_device te_device in_context extras_name_or_path"),
     _warn(ModelConfig, "caches are found by their content", "latent_space_version"),
     _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter"),

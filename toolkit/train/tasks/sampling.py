@@ -156,7 +156,7 @@ class Sampler:
 
     def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
-        embeds = {prompt: self.embeds[prompt] for prompt in item.prompts(model.card)}
+        embeds = {prompt: self.embeds[prompt].to(model.device) for prompt in item.prompts(model.card)}
         condition = SampleCondition(embeds, references=self._references(item), extras=self._extras(item))
         weights, num_noisy = self.learner.weights, model.num_tokens(item.width, item.height)
         with (

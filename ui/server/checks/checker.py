@@ -99,12 +99,12 @@ class Checker:
         """End the process that checks what this one cannot."""
         self.worker.close()
 
-    def peaks(self, text: str) -> tuple[int, int] | None:
-        """The most bytes of card and RAM that a job takes; None if nothing is predicted, or it cannot work."""
+    def peaks(self, text: str) -> tuple[list[int], int] | None:
+        """The most bytes of each card and of RAM that a job takes; None if nothing is predicted, or it cannot work."""
         for process in self.check(Asked(text)).facts["processes"]:
             memory = process.get("memory")
             if memory and process["ok"]:
-                return int(memory["peak_gpu_bytes"]), int(memory["peak_ram_bytes"])
+                return [int(peak) for peak in memory["card_peaks"]], int(memory["peak_ram_bytes"])
         return None
 
     def _of_same_parts(self, config: JobConfig | None) -> dict[str, Any] | None:

@@ -45,6 +45,7 @@ class Launch:
         log_offset: where in the log its output begins.
         exit_code: None while it runs, and where nobody saw it end.
         after_run: name of the last start that the folder recorded before; empty if there was none, None if unknown.
+        more_gpus: further cards that it was given, to split its model over.
     """
 
     time: float
@@ -53,6 +54,12 @@ class Launch:
     log_offset: int
     exit_code: int | None = None
     after_run: str | None = None
+    more_gpus: tuple[int, ...] = ()
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """All cards that it was given."""
+        return () if self.gpu is None else (self.gpu, *self.more_gpus)
 
 
 class Running:
@@ -62,9 +69,15 @@ class Running:
         self._processes: dict[Path, subprocess.Popen[bytes]] = {}
 
     def start(
-        self, folder: Path, program: Sequence[str], arguments: Sequence[str], *, gpu: int | None, env: Mapping[str, str]
+        self,
+        folder: Path,
+        program: Sequence[str],
+        arguments: Sequence[str],
+        *,
+        gpus: Sequence[int],
+        env: Mapping[str, str],
     ) -> Launch:
-        """Start the job of a folder.
+        """Start the job of a folder on cards; none of them on a CPU.
 
         Raises:
             BlockingIOError: an earlier start still lives.
@@ -78,9 +91,11 @@ class Running:
             offset = _rotate(folder / LOG_FILE)
             runs = read_runs(folder)
             before = str(runs[-1].start.get("run") or "") if runs else ""
-            launch = Launch(round(time.time(), 3), None, gpu, offset, after_run=before)
+            first, more = (gpus[0] if gpus else None), tuple(gpus[1:])
+            launch = Launch(round(time.time(), 3), None, first, offset, after_run=before, more_gpus=more)
             write_launch(folder, launch)
-            cards = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+            shown = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+            cards = shown if gpus else {}
             options: dict[str, Any] = {"pass_fds": (lock,), "start_new_session": True} if os.name == "posix" else {}
             with (folder / LOG_FILE).open("ab") as log:
                 process = subprocess.Popen(
@@ -141,6 +156,7 @@ def launch_from(found: Any) -> Launch:
         log_offset=max(0, int(found["log_offset"])),
         exit_code=None if code is None else int(code),
         after_run=None if after is None else str(after),
+        more_gpus=tuple(map(int, found.get("more_gpus") or ())),
     )
 
 

@@ -1,4 +1,7 @@
-"""Starts what waits: one job for each card, the next when the former is gone and its memory plan fits what is free."""
+"""Starts what waits: one job for each card, the next when the former is gone and its memory plan fits what is free.
+
+A job that splits its model over cards gets all of them, once all are free.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from ui.server.machine import Cards, ram
 PAUSED = "queue_paused"
 _TICK_S = 0.5
 _KEPT_PEAKS = 256
+_WAITS_FOR_ALL = "Waiting for all GPUs: the job splits its model over them (model.split_model_over_gpus)."
 
 log = logging.getLogger("ui.server")
 
@@ -39,7 +43,7 @@ class Scheduler:
         self.lock_file = lock_file
         self.environment: Callable[[], Mapping[str, str]] = dict
         self._lock: int | None = None
-        self._peaks: dict[str, tuple[int, int] | None] = {}
+        self._peaks: dict[str, tuple[list[int], int] | None] = {}
         self._kick = threading.Event()
 
     def kick(self) -> None:
@@ -90,14 +94,17 @@ class Scheduler:
         for slot in slots:
             if slot in busy:
                 continue
-            for job in waiting:
+            for place, job in enumerate(waiting):
                 if job.id in why or not self._may_use(job, slot, slots):
                     continue
-                lack = self._lack(job, slot)
+                cards = slots if job.settings.is_split else [slot]
+                lack = _WAITS_FOR_ALL if busy and len(cards) > 1 else self._lack(job, cards)
                 if lack:
                     why[job.id] = lack
+                    if len(cards) > 1:
+                        waiting = waiting[:place]  # or some card would always be taken by those behind it
                     break  # the first in the queue is not overtaken by a smaller one
-                self._start(job, slot)
+                self._start(job, cards)
                 waiting.remove(job)
                 self._say_why(why)
                 return  # one at a time: the next look sees what this one takes
@@ -130,14 +137,16 @@ class Scheduler:
 
     def _busy(self, slots: list[int | None]) -> set[int | None]:
         launched = [job for job in self.registry.all() if job.is_live and job.launch is not None]
-        return {job.launch.gpu if slots != [None] else None for job in launched if job.launch is not None}
+        if slots == [None]:
+            return {None for _ in launched}
+        return {gpu for job in launched if job.launch is not None for gpu in job.launch.gpus or (None,)}
 
     def _may_use(self, job: Job, slot: int | None, slots: list[int | None]) -> bool:
-        wanted = job.entry.gpu if job.entry else None
+        wanted = job.entry.gpu if job.entry and not job.settings.is_split else None
         return wanted is None or wanted == slot or wanted not in slots
 
-    def _lack(self, job: Job, slot: int | None) -> str:
-        """Why a job must wait although its card is free; empty if it need not."""
+    def _lack(self, job: Job, slots: Sequence[int | None]) -> str:
+        """Why a job must wait although its cards are free; empty if it need not."""
         if job.is_live:
             return "Its previous run has not ended yet."
         try:
@@ -152,17 +161,19 @@ class Scheduler:
         peaks = self._peaks[key]
         if peaks is None:
             return ""
-        gpu, memory = peaks
-        card = next((card for card in self.cards.all() if card.index == slot), None)
-        if card is not None and gpu <= card.total_bytes and gpu > card.total_bytes - card.used_bytes:
-            free = card.total_bytes - card.used_bytes
-            return f"Waiting for memory on GPU {slot}: needs {gigabytes(gpu)} GB, {gigabytes(free)} GB free."
+        gpus, memory = peaks
+        by_index = {card.index: card for card in self.cards.all()}
+        for slot, gpu in zip(slots, gpus, strict=False):
+            card = by_index.get(slot) if slot is not None else None
+            if card is not None and gpu <= card.total_bytes and gpu > card.total_bytes - card.used_bytes:
+                free = card.total_bytes - card.used_bytes
+                return f"Waiting for memory on GPU {slot}: needs {gigabytes(gpu)} GB, {gigabytes(free)} GB free."
         total, free = ram()
         if free < memory <= total:
             return f"Waiting for RAM: needs {gigabytes(memory)} GB, {gigabytes(free)} GB free."
         return ""
 
-    def _predicted(self, job: Job, text: str) -> tuple[int, int] | None:
+    def _predicted(self, job: Job, text: str) -> tuple[list[int], int] | None:
         """What a job takes. A check that breaks down must not hold up the queue: the job itself says what is wrong."""
         try:
             return self.checker.peaks(text)
@@ -170,7 +181,7 @@ class Scheduler:
             log.exception("%s cannot be checked", job.folder)
             return None
 
-    def _start(self, job: Job, slot: int | None) -> None:
+    def _start(self, job: Job, slots: Sequence[int | None]) -> None:
         registry = self.registry
         with registry.lock:
             entry = registry.store.entry(job.id)
@@ -178,7 +189,8 @@ class Scheduler:
             if entry is None or entry.place != "queued" or job.is_live or not job.folder.is_dir():
                 return
             try:
-                registry.running.start(job.folder, self.program, entry.arguments, gpu=slot, env=self.environment())
+                gpus = [slot for slot in slots if slot is not None]
+                registry.running.start(job.folder, self.program, entry.arguments, gpus=gpus, env=self.environment())
             except BlockingIOError:
                 return  # a process of its own still lives: the next look waits for it
             except OSError as error:

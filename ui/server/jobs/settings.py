@@ -27,6 +27,7 @@ class JobSettings:
         dataset: name of the first folder of images.
         steps: of the run; 0 if it does not say.
         prompts: of its samples.
+        is_split: whether its model is split over all cards.
     """
 
     name: str | None = None
@@ -35,6 +36,7 @@ class JobSettings:
     dataset: str | None = None
     steps: int = 0
     prompts: tuple[str, ...] = ()
+    is_split: bool = False
 
 
 def read_settings(path: Path) -> JobSettings:
@@ -72,6 +74,7 @@ def settings_of(tree: Any) -> JobSettings:
         dataset=Path(source).name if isinstance(source, str) else None,
         steps=steps if isinstance(steps, int) else 0,
         prompts=tuple(_prompt(prompt) for prompt in prompts) if isinstance(prompts, list) else (),
+        is_split=_at(tree, *_PROCESS, "model", "split_model_over_gpus") is True,
     )
 
 
