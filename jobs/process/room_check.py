@@ -41,6 +41,7 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
             num_weights=model.num_weights,
             plan=checked.memory.plan if checked.memory else None,
             lora_sides=model.lora_sides,
+            fixed_weights=model.fixed_weights,
             encoders=checked.encoders,
             is_here=start.vram_gb is None,  # a plan for another card is one for another machine
         )
@@ -74,6 +75,7 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         assistant_parameters=model.num_assistant_weights,
         adapter_parameters=count_weights(start.training.adapter, card, checked.encoders),
         lora_sides=model.lora_sides,
+        fixed_weights=model.fixed_weights,
         ranks=start.ranks.world,
         num_ranks=start.ranks.local_world,
     )

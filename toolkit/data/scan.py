@@ -31,6 +31,7 @@ from toolkit.data.sources.find import list_images
 from toolkit.data.sources.folders import is_heic
 from toolkit.data.sources.listing import Listing
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
+from toolkit.objectives.choices import OBJECTIVES
 
 WORTH_CACHING = 1000  # images; encoding them takes many minutes on a card
 
@@ -47,7 +48,8 @@ def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
         with_short_captions=config.train.short_and_long_captions,
     )
     scan = with_controls(scan, config.datasets, config.control_adapter)
-    return with_counterparts(with_masks(scan, config.datasets), config.datasets)
+    scan = with_masks(scan, config.datasets)
+    return with_counterparts(scan, config.datasets) if OBJECTIVES[config.train.objective].reads_pairs else scan
 
 
 def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:

@@ -76,6 +76,7 @@ def check_memory(
     assistant_parameters: int | None = 0,
     adapter_parameters: int = 0,
     lora_sides: tuple[int, ...] | None = None,
+    fixed_weights: tuple[int, ...] | None = None,
     ranks: int = 1,
     num_ranks: int = 1,
 ) -> MemoryCheck:
@@ -90,6 +91,7 @@ def check_memory(
         assistant_parameters: number of weights of the assistant LoRA; None if it is not on disk: it is not counted.
         adapter_parameters: number of weights of the adapters that are trained.
         lora_sides: see `PlanInputs.lora_sides`.
+        fixed_weights: see `PlanInputs.fixed_weights`; None if unknown.
         ranks: number of processes that train together, each on a card of its own.
         num_ranks: number of processes on the machine that train together; the plan is that of each.
 
@@ -108,14 +110,15 @@ def check_memory(
             if device is None
             else this_machine(device).shared_by(num_ranks)
         )
-    counts = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
-    inputs = inputs_of(process, size, work, kind, **counts, lora_sides=lora_sides, ranks=ranks)
+    counts: Any = {"assistant_parameters": assistant_parameters or 0, "adapter_parameters": adapter_parameters}
+    counts |= {"lora_sides": lora_sides, "fixed_weights": fixed_weights, "ranks": ranks}
+    inputs = inputs_of(process, size, work, kind, **counts)
     settings: dict[str, Any] = {}
     chosen = process
     if process.model.memory == "auto":
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
-        inputs = inputs_of(chosen, size, work, kind, **counts, lora_sides=lora_sides, ranks=ranks)
+        inputs = inputs_of(chosen, size, work, kind, **counts)
     plan = make_plan(with_shares(chosen.model, inputs, machine))
     if not machine.fits(plan):
         ways = find_ways(plan, machine)
