@@ -24,6 +24,7 @@ WHOLE_RUNS = (
     "jobs/test_ranks.py",
     "ranks/test_endings.py",
     "ranks/test_equal_ranks.py",
+    "ranks/test_launchers.py",
     "ranks/test_same_run.py",
     "ranks/test_shared_work.py",
     "reliability/bad_inputs/test_places.py",
