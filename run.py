@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # while checking; a run turns signals into requests
-        ranks.end_all("Stopped.", 130, is_effect=True)
+        ranks.end_all("Stopped.", 130, is_effect=True, is_common=True)
         return 130
 
 

@@ -150,7 +150,7 @@ def _main(options: argparse.Namespace) -> int:
     card, gpu, num_gpus = rented(options.gpu)
     if options.nodes > 1 and num_gpus < 8:
         raise UserError(f"--nodes {options.nodes}: several machines must have all their cards: --gpu {card}:8")
-    checked = check_for(job, gpu.memory_gb, output=PLACE.output)
+    checked = check_for(job, gpu.memory_gb, output=PLACE.output, cards=num_gpus, machines=options.nodes)
     print("\n".join(job.redact(line) for line in (*job.notices, *checked.lines)))
     if checked.refusal:
         raise UserError(job.redact(checked.refusal))

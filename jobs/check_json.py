@@ -33,8 +33,8 @@ problem, the later facts of the process are empty, and later processes of its jo
 
 A training process adds:
 
-    "datasets": [{"source", "resolution", "num_images", "num_captions", "uses_captions", "num_skipped", "num_copies",
-                  "num_references", "is_reg", "buckets": [{"width", "height", "examples"}]}]
+    "datasets": [{"dataset_index", "source", "resolution", "num_images", "num_captions", "uses_captions", "num_skipped",
+                  "num_copies", "num_references", "is_reg", "buckets": [{"width", "height", "examples"}]}]
     "needs": {"captions", "texts", "pictures", "views": numbers,
               "resident": [{"component", "reason"}], "passes": {"with_gradient", "without_gradient"}}
     "memory": null if nothing is predicted, else {

@@ -25,8 +25,9 @@ from toolkit.output.disk import free_bytes
 from toolkit.output.events import EventLog, append_event
 from toolkit.output.lock import FolderInUse, FolderLost, RunLock, holder
 from toolkit.output.run_record import EXIT_CODES, RunRecord, start_name, write_end
+from toolkit.parallel.agreement import OfAllRanks
 from toolkit.parallel.board import Fate
-from toolkit.parallel.ranks import FirstRankFailed, Ranks, done_by_first, find_ranks, first_complaint
+from toolkit.parallel.ranks import RankFailed, Ranks, done_by_first, find_ranks, first_complaint, is_lost_connection
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.watch import Watch
@@ -126,14 +127,17 @@ class Job:
                 for checked in checks:
                     self._run_process(checked, stop, since_ns)
         except Interrupted as reason:
-            self.ranks.end_all(self.config.redact(str(reason)), EXIT_CODES["interrupted"], is_effect=True)
+            told = self.config.redact(str(reason))
+            self.ranks.end_all(told, EXIT_CODES["interrupted"], is_effect=True, is_common=True)
             self._print_error(str(reason))
             return "interrupted"
         except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
-            text, is_effect = _explained(error), isinstance(error, FirstRankFailed)
+            text, is_effect = _explained(error), isinstance(error, RankFailed) or is_lost_connection(error)
             if isinstance(error, FolderLost):
                 self.ranks.before_end(lambda fate: [])  # where it was, it cannot continue
-            self.ranks.end_all(self.config.redact(text), EXIT_CODES["failed"], is_effect=is_effect)
+            is_common = isinstance(error, OfAllRanks)
+            told = self.config.redact(text)
+            self.ranks.end_all(told, EXIT_CODES["failed"], is_effect=is_effect, is_common=is_common)
             self._print_error(text)
             if status == "failed" and not isinstance(error, FolderInUse | FolderLost):
                 self._print_error("\n".join(self.resume_hint(error)))
@@ -174,6 +178,9 @@ class Job:
 
     def _run_process(self, checked: Checked, stop: StopRequest, since_ns: int) -> None:
         process = find_processes()[checked.start.config.type].extension.get_process()
+        if self.ranks.world > 1 and not process.works_in_ranks:
+            kind = checked.start.config.type
+            raise OfAllRanks(f"type: {kind} works in one process, and {self.ranks.world} ranks were started.")
         with contextlib.ExitStack() as stack:
             recorded = self._recorded(checked.start, stop, since_ns)
             # nobody touches the folder before the first rank has its lock
@@ -282,7 +289,7 @@ def run_jobs(jobs: Sequence[Job], stop: StopRequest, *, recover: bool) -> list[J
             results.append(job.run(stop))
         except KeyboardInterrupt as stopped:
             text = "Stopped at once. Nothing was saved since the last checkpoint."
-            job.ranks.end_all(text, EXIT_CODES["interrupted"], is_effect=True)
+            job.ranks.end_all(text, EXIT_CODES["interrupted"], is_effect=True, is_common=True)
             print(f"\n{text}", file=sys.stderr)
             print("\n".join(job.resume_hint(stopped)), file=sys.stderr)
             results.append(JobResult(job.config.name, "interrupted", time.monotonic() - started, job.folders))

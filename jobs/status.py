@@ -80,6 +80,7 @@ def _describe(run: Run) -> list[str]:
         f"commit {start.get('commit')}" if start.get("commit") else "",
         ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, dict) else "",
         f"device {resumed['device']}" if "device" in resumed else "",
+        f"{resumed['ranks']} ranks, {resumed.get('batches_per_step')} batches a step" if "ranks" in resumed else "",
         f"seed {start['seed']}" if "seed" in start else "",
         f"config {str(start['config_hash'])[:12]}" if "config_hash" in start else "",
     ]

@@ -82,7 +82,7 @@ ANSWERS_AT_ONCE = (
     "jobs.process.BaseProcess",
     "jobs.process.checked",
     "jobs.process.disk_check",
-    "jobs.process.leftovers",
+    "toolkit.encode.leftovers",
     "jobs.process.model_files",
     "jobs.process.room_check",
     "jobs.process.start",
@@ -117,7 +117,13 @@ ANSWERS_AT_ONCE = (
     "ui.server",
 )
 # Parts of a run that are at work only while torch is.
-ANSWERS_LATER = ("toolkit.plan.out_of_memory", "toolkit.runtime.devices", "toolkit.runtime.progress")
+ANSWERS_LATER = (
+    "toolkit.parallel.deferred",
+    "toolkit.parallel.shards",
+    "toolkit.plan.out_of_memory",
+    "toolkit.runtime.devices",
+    "toolkit.runtime.progress",
+)
 HEAVY = {"accelerate", "diffusers", "numpy", "optimum", "peft", "safetensors", "torch", "transformers"}
 
 UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

@@ -177,7 +177,8 @@ def test_a_job_on_two_cards_gives_what_it_gives_on_one(name: str, runs: Runs) ->
     outputs = [folder / "output" / "job" for folder in (one, two)]
     assert len(losses(outputs[0])) > 1 and losses(outputs[0]) == losses(outputs[1]), said
     assert _moves(one) == {} and _moves(two).keys() == {"0 to 1", "1 to 0"}
-    _must_be_equal(*outputs)
+    # The gradients of what adapters' tokens are made of are summed card by card, in another order.
+    _must_be_equal(*outputs, tolerance=1e-5 if name == "adapters" else 0)
     pictures = [sorted(output.glob("samples/*__*")) for output in outputs]
     assert pictures[0] and len(pictures[0]) == len(pictures[1])
     for here, there in zip(*pictures, strict=True):
@@ -221,10 +222,12 @@ def _counts(folder: Path, name: str) -> dict[str, int]:
     return found
 
 
-def _must_be_equal(one: Path, other: Path, *, name: str = "*.safetensors") -> None:
+def _must_be_equal(one: Path, other: Path, *, name: str = "*.safetensors", tolerance: float = 0) -> None:
     """The weights in both output folders."""
     files = [sorted(path.name for path in output.glob(name)) for output in (one, other)]
     assert files[0] and files[0] == files[1]
     for file in files[0]:
         here, there = read_tensors(one / file), read_tensors(other / file)
-        assert here.keys() == there.keys() and all(torch.equal(here[key], there[key]) for key in here), file
+        assert here.keys() == there.keys(), file
+        for key in here:
+            torch.testing.assert_close(here[key], there[key], rtol=tolerance, atol=tolerance)

@@ -134,7 +134,9 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     from tests.tiny import tiny_model
     from toolkit.models.condition import Condition
     from toolkit.objectives.batch import Batch
+    from toolkit.objectives.noise.levels import NoiseLevels
     from toolkit.objectives.velocity import VelocityObjective
+    from toolkit.optimizers.gradients import Gradients
     from toolkit.optimizers.weight_update import AllAtOnce
     from toolkit.parallel.ranks import OneProcess
     from toolkit.randomness import Draws
@@ -146,7 +148,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     parameter = model.transformer.proj_out.weight.requires_grad_(True)
     draws, ranks = Draws(0), OneProcess()
     optimizer = torch.optim.SGD([parameter])
-    update = AllAtOnce(optimizer, [parameter], max_norm=0, ranks=ranks)
+    update = AllAtOnce(optimizer, [parameter], max_norm=0, gradients=Gradients([parameter], ranks))
     weights = TransformerWeights(model, save_format="safetensors")
     learner = Learner(model, weights, optimizer, lambda step: 1e-30, update)
 
@@ -160,7 +162,7 @@ def test_accumulating_over_two_halves_equals_one_batch_of_both() -> None:
     latents, embeds, weight = torch.randn(3, 64, 2, 2), torch.randn(3, 48, 192), torch.ones(3)
 
     def gradient(parts: list[slice]) -> tuple[torch.Tensor, torch.Tensor]:
-        stepper = Stepper(learner, FixedNoise("sigmoid"), draws, ranks)
+        stepper = Stepper(learner, FixedNoise(NoiseLevels("sigmoid")), draws, ranks)
         batches = [Batch(p.start, latents[p], Condition(embeds[p]), weight[p], 4) for p in parts]
         gradients: list[torch.Tensor] = []
         handle = optimizer.register_step_pre_hook(lambda *_: gradients.append(parameter.grad.clone()))

@@ -93,8 +93,10 @@ class ModelCard:
         size: sizes of the model's parts; None if unknown, in which case no memory plan is made.
         capabilities: what the model can do beyond text to image: `true_cfg` (negative prompts work),
             `guidance_embed` (has a guidance embedding), `guidance_bypass` (can be trained without that embedding),
-            `references` (takes reference images), `assistant_lora` (takes `model.assistant_lora_path`). One is a
-            limit: `fixed_guidance` (samples are always drawn with guidance 1).
+            `references` (takes reference images), `assistant_lora` (takes `model.assistant_lora_path`),
+            `context_parallel` (processes can share a sequence). One is a limit: `fixed_guidance` (samples are always
+            drawn with guidance 1).
+        num_heads: number of attention heads, which processes that share a sequence deal among them; 0 if unknown.
         reference_limits: which reference images the model accepts, if it takes any.
         defaults: job settings that suit the model, by section; the job file overrides them.
         notes: what a user should know before training the model.
@@ -114,6 +116,7 @@ class ModelCard:
     prompt_embeds_shape: tuple[int, int] = (0, 0)
     size: ModelSize | None = None
     capabilities: frozenset[str] = frozenset()
+    num_heads: int = 0
     reference_limits: ReferenceLimits = ReferenceLimits()
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -100,7 +100,11 @@ class ChoiceOf:
         return self.spellings.__get_pydantic_json_schema__(schema, handler)
 
 
+class NoParams(Section):
+    """Settings of a choice that has none."""
+
+
 def params_of(key: str, table: Mapping[str, Choice]) -> SectionBy:
     """Annotation of a section that holds the settings of the row of `table` that the key `key` names."""
-    kinds = {name: row.params for name, row in table.items() if row.params is not None}
+    kinds = {name: row.params or NoParams for name, row in table.items()}
     return SectionBy(key, kinds, ChoiceOf(table).spellings.canonical)

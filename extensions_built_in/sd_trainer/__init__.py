@@ -43,4 +43,11 @@ class UITrainerExtension(SDTrainerExtension):
     uid = "ui_trainer"
 
 
-AI_TOOLKIT_EXTENSIONS = [SDTrainerExtension, DiffusionTrainerExtension, UITrainerExtension]
+class ConceptSliderExtension(SDTrainerExtension):
+    """The trainer with `objective: concept_slider`, under the name that ai-toolkit has for it."""
+
+    uid = "concept_slider"
+    name = "Concept slider"
+
+
+AI_TOOLKIT_EXTENSIONS = [SDTrainerExtension, DiffusionTrainerExtension, UITrainerExtension, ConceptSliderExtension]

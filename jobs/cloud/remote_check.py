@@ -11,6 +11,7 @@ from jobs.job import Job
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import find_cards
 from toolkit.config import JobConfig
+from toolkit.parallel.ranks import PlannedRanks
 from toolkit.units import GB, MB
 
 _OTHER_RAM_BYTES = 4 * GB  # of the system, and of what the plan does not know
@@ -23,7 +24,7 @@ class RemoteCheck:
     Attributes:
         lines: the plan, for the user.
         refusal: why the job cannot work; empty if it can.
-        ram_mib: RAM to ask for; None if nothing is predicted.
+        ram_mib: RAM to ask for, for each machine; None if nothing is predicted.
         is_gated: whether a model can be downloaded only with a token.
     """
 
@@ -33,24 +34,27 @@ class RemoteCheck:
     is_gated: bool
 
 
-def check_for(job: JobConfig, vram_gb: int, *, output: str) -> RemoteCheck:
+def check_for(job: JobConfig, vram_gb: int, *, output: str, cards: int = 1, machines: int = 1) -> RemoteCheck:
     """Check a job for a card on another machine.
 
     Args:
         job: the job, with the paths of this machine.
         vram_gb: memory of the card in GB.
         output: parent of the output folders there, which are taken to be empty.
+        cards: number of cards of each machine; a rank trains on each.
+        machines: number of machines that train together.
     """
+    ranks = PlannedRanks(cards, machines)
     with tempfile.TemporaryDirectory() as empty:
-        checks = list(Job(_elsewhere(job, Path(empty)), vram_gb=vram_gb).checks())
+        checks = list(Job(_elsewhere(job, Path(empty)), vram_gb=vram_gb, ranks=ranks).checks())
     plans = [checked.memory.plan for checked in checks if isinstance(checked, TrainingChecked) and checked.memory]
     peak = max((plan.peak_ram_bytes for plan in plans), default=None)
-    cards, models = find_cards(), [process.model for process in map(job.training, range(len(job.config.process)))]
+    known, models = find_cards(), [process.model for process in map(job.training, range(len(job.config.process)))]
     return RemoteCheck(
         lines=tuple(line.replace(empty, output) for checked in checks for line in checked.lines),
         refusal=next((checked.refusal for checked in checks if checked.problems), ""),
-        ram_mib=None if peak is None else math.ceil((peak + _OTHER_RAM_BYTES) / MB),
-        is_gated=any(cards[model.arch].is_gated and not Path(model.name_or_path).exists() for model in models),
+        ram_mib=None if peak is None else math.ceil((peak * cards + _OTHER_RAM_BYTES) / MB),
+        is_gated=any(known[model.arch].is_gated and not Path(model.name_or_path).exists() for model in models),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from jobs.process.checked import Checked
 from jobs.process.start import Start
@@ -20,7 +21,10 @@ class BaseProcess:
     Attributes:
         checked: the result of `check`.
         record: the run record of this start; None if none is kept, as on every rank but the first.
+        works_in_ranks: whether several processes may run it together; if not, a job that is started so is refused.
     """
+
+    works_in_ranks: ClassVar[bool] = False
 
     def __init__(self, checked: Checked, record: RunRecord | None = None) -> None:
         self.checked = checked

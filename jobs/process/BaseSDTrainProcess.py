@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_all
-from jobs.process.leftovers import remove_overflow, sweep_half_written
 from jobs.process.make_model import make_model
 from jobs.process.output import Output, open_output
 from jobs.process.start import Start
@@ -12,6 +11,7 @@ from jobs.process.train_stage import TrainStage
 from jobs.process.training_check import check_training
 from jobs.process.training_checked import TrainingChecked
 from toolkit.config import TrainingProcessConfig
+from toolkit.encode.leftovers import remove_overflow, sweep_half_written
 from toolkit.models.base_model import BaseModel
 from toolkit.parallel.ranks import done_by_first
 from toolkit.plan.stage_list import TRAIN
@@ -28,6 +28,7 @@ class BaseSDTrainProcess(BaseProcess):
     """Trains a model on images with captions. A subclass decides what is trained (`make_trainable`)."""
 
     checked: TrainingChecked
+    works_in_ranks = True
 
     @property
     def config(self) -> TrainingProcessConfig:
@@ -63,6 +64,7 @@ class BaseSDTrainProcess(BaseProcess):
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             model.check_access()
+            facts.require_equal_ranks(ranks, base_weights=model.fingerprint("transformer"), bundle=resume.bundle)
             for encoder in {view.encoder for view in checked.needs.views}:
                 encoder.check_reachable()
             encoded = encode_all(checked, model, out, stop)
@@ -71,7 +73,9 @@ class BaseSDTrainProcess(BaseProcess):
                     self._load(model, out)
                 learner = self._learner(model, out)
                 TrainStage(checked, learner, encoded, out, self.record).run(resume, stop)
-            done_by_first(ranks, lambda: remove_overflow(self.output_folder))
+            ranks.barrier()
+            if ranks.local_rank == 0:  # on each machine, which may have a folder of its own
+                remove_overflow(self.output_folder)
 
     def _tidy(self, resume: ResumePlan, out: Output) -> None:
         """What a run that was killed after its last step has left to do."""

@@ -18,7 +18,6 @@ from toolkit.encode.views import ViewEncoder
 from toolkit.errors import Interrupted
 from toolkit.models.base_model import BaseModel
 from toolkit.models.pixel_vae import PixelVae
-from toolkit.parallel.ranks import first_goes_ahead
 from toolkit.plan.needs import Kind
 from toolkit.plan.stage_list import EncodeStage, encode_stages
 from toolkit.runtime.stop import StopRequest
@@ -37,13 +36,17 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
     Raises:
         Interrupted: a stop was requested. What has been written to cache folders is kept.
     """
-    encodings = Encodings(out.stages.warn, overflow=out.folder / OVERFLOW_CACHE)
+    ranks, overflow = checked.start.ranks, out.folder / OVERFLOW_CACHE
+    encodings = Encodings(out.stages.warn, overflow=overflow, is_shared=ranks.local_world > 1)
     made: dict[Kind, Any] = {}
     for stage in encode_stages(checked.needs):
         with _stage(stage, checked, made, out, stop):
             made[stage.kind] = _ENCODERS[stage.kind](checked, model, encodings, out)
-            with first_goes_ahead(checked.start.ranks):  # and fills the caches for all
-                _encode(made[stage.kind], checked.needs.encoded(stage.kind), stage, out, stop)
+            items = checked.needs.encoded(stage.kind)
+            _encode(made[stage.kind], items[ranks.local_rank :: ranks.local_world], stage, out, stop)
+            ranks.barrier()
+            for item, folder in items if ranks.local_world > 1 else ():  # which the other ranks have written
+                made[stage.kind].add(item, folder=folder)
     return Encoded(made["texts"], made["pictures"], made.get("views"), _controls(checked, made["pictures"]))
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from jobs.process.training_checked import TrainingChecked
 from toolkit.dtypes import torch_dtype
 from toolkit.memory.placement import Split
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
+from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.runtime.devices import make_current, pick_cards, pick_device
 from toolkit.util.get_model import get_model_class
 
@@ -34,7 +38,7 @@ def make_model(
     if checked.memory is not None:
         inputs, counts = checked.memory.plan.inputs, checked.memory.plan.split
         shares = {"transformer": inputs.offloaded, "text_encoder": inputs.te_offloaded}
-    device = pick_device(config.device)
+    device = pick_device(checked.start.find_device())
     split = Split(pick_cards(device), counts) if config.model.split_model_over_gpus else None
     device = device if split is None else split.cards[0]
     trained_dtype = torch_dtype("fp32" if train.full_finetune_weights == "fp32" else "bf16")
@@ -46,9 +50,19 @@ def make_model(
         split=split,
         card=checked.card,
         without=config.without,
+        layout=_layout(config.train.sharding, checked.start.ranks, device),
     )
     model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
     if config.cell_px is not None:
         model.vae = PixelVae(device, cell_px=config.cell_px)
     return model
+
+
+def _layout(sharding: str, ranks: Ranks, device: torch.device) -> WeightLayout:
+    """Where the weights are. A single process holds all of them, whatever the job says."""
+    if sharding == "none" or ranks.world == 1:
+        return WholeWeights()
+    from toolkit.parallel.shards import Shards  # loads parts of torch that a single process never needs
+
+    return Shards(ranks, device)

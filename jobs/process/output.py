@@ -19,7 +19,6 @@ from toolkit.output.lock import FolderLost
 from toolkit.output.run_record import EXIT_CODES, RunRecord
 from toolkit.plan.memory_plan import Plan
 from toolkit.plan.out_of_memory import explain_out_of_memory
-from toolkit.runtime.device_probe import find_device
 from toolkit.runtime.progress import Progress
 from toolkit.train.stages import Stages
 
@@ -82,7 +81,7 @@ def open_output(start: Start, plan: Plan | None, *, run: str | None = None) -> I
         events.write("job", run=run, name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:
-            with explain_out_of_memory(plan, find_device(config.device), lambda: stages.current):
+            with explain_out_of_memory(plan, start.find_device(), lambda: stages.current):
                 yield Output(folder, events, progress, stages, log_dir)
         finally:
             progress.close()

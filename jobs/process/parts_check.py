@@ -10,15 +10,14 @@ from toolkit.cards import ModelCard
 from toolkit.config import AdapterConfig, TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.objectives import objective_problems
-from toolkit.data.controls import sample_controls, with_controls
-from toolkit.data.masks.matching import with_masks
+from toolkit.data.controls import sample_controls
 from toolkit.data.references import measure_references
-from toolkit.data.scan import scan_datasets
+from toolkit.data.scan import scan_job
 from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, view_inputs
 from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.cards.split_check import split_problems
-from toolkit.train.tasks.sample_needs import all_items, reference_rules, view_problems
+from toolkit.train.tasks.sample_needs import all_items, view_problems
 from toolkit.weights.headers import must_match, read_metadata
 
 
@@ -27,17 +26,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
     config, card, source = checked.config, checked.card, str(checked.start.job.path)
     scan = checked.scan
     with mistakes.gathered():
-        scan = scan_datasets(
-            config.datasets,
-            divisor_px=card.divisor_px,
-            trigger_word=config.trigger_word,
-            reg_weight=config.train.reg_weight,
-            rules=reference_rules(config, card),
-            uses_captions=config.uses_captions,
-            with_short_captions=config.train.short_and_long_captions,
-        )
-        scan = with_controls(scan, config.datasets, config.control_adapter)
-        scan = with_masks(scan, config.datasets)
+        scan = scan_job(config, card)
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
     parts = [*_without_views(config), *objective_problems(config)]
     parts += split_problems(config, world=checked.start.ranks.world, is_here=checked.start.vram_gb is None)

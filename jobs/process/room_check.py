@@ -12,7 +12,6 @@ from toolkit.plan.adapters import count_in_blocks, count_weights
 from toolkit.plan.cards.split_check import cards_of_split
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
-from toolkit.runtime.device_probe import find_device
 
 # Relative difference from a card's number of weights that still counts as equal: 8-bit files also contain scales.
 _SAME = 0.03
@@ -64,7 +63,7 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
             f"({card.num_parameters / 1e9:.2f} B), so nothing is predicted"
         )
     try:
-        device = find_device(start.training.device)
+        device = start.find_device()
     except UserError:  # the plan's first line says so
         device = None
     return check_memory(
@@ -78,4 +77,6 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         adapter_in_blocks=count_in_blocks(start.training.adapter, card, checked.encoders),
         num_cards=cards_of_split(start.training, is_here=start.vram_gb is None),
         lora_sides=model.lora_sides,
+        ranks=start.ranks.world,
+        num_ranks=start.ranks.local_world,
     )

@@ -60,7 +60,7 @@ class TrainStage:
             Interrupted: a stop was requested; a checkpoint has been saved.
             UserError: the checkpoint is from another job, the loss is no longer finite, or saving failed.
         """
-        config, train, ranks, out = self.config, self.config.train, self.checked.start.ranks, self.out
+        config, train, ranks, out = self.config, self.config.train, self.checked.start.batch_ranks, self.out
         objective = OBJECTIVES[train.objective].load().from_config(train)
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
         metadata = self._metadata_at(feeder)
@@ -100,7 +100,8 @@ class TrainStage:
         facts = replace(self.checked.run_facts(), device=device_name(model.device))
         if self.record is not None:
             bundle = str(resume.bundle.folder) if resume.bundle else None
-            self.record.resumed(resume.step, bundle=bundle, device=facts.device)
+            shared = {"ranks": facts.world, "batches_per_step": facts.batches_per_step} if facts.world > 1 else {}
+            self.record.resumed(resume.step, bundle=bundle, device=facts.device, **shared)
         return Saver(
             start.output_folder,
             start.job.name,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from jobs.process.parts_check import check_parts
+from jobs.process.ranks_check import describe_steps, share_batches
 from jobs.process.room_check import check_room
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
@@ -15,15 +16,15 @@ from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.released import label_of
 from toolkit.data.image_files import ImageError
 from toolkit.data.needs import dataset_needs
-from toolkit.data.scan_result import Scan, describe_scan
+from toolkit.data.scan_result import Scan
 from toolkit.encode.vision import view_inputs
-from toolkit.errors import Mistakes, UserError
+from toolkit.errors import JobError, Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
-from toolkit.runtime.device_probe import find_device
 from toolkit.train.finished import describe_end
 from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
+from toolkit.train.sharing_check import sharing_problems
 from toolkit.train.tasks.sample_needs import sample_items, sample_needs
 
 
@@ -33,7 +34,7 @@ def check_training(start: Start) -> TrainingChecked:
     Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
     """
     checked, mistakes = TrainingChecked(start), Mistakes()
-    for step in (check_parts, _plan, check_room, _resume):
+    for step in (check_parts, share_batches, _plan, check_room, _resume):
         checked = step(checked, mistakes)
     return checked.refused(mistakes.error(str(start.job.path), checked.notices)) if mistakes else checked
 
@@ -57,15 +58,16 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     train, needs = config.train, training_needs(start, card, scan)
     what = _what_is_trained(config)
     label = label_of(config.model.model_dump(mode="json"), card)
-    batches_per_step = train.gradient_accumulation * start.ranks.world
-    datasets = describe_scan(scan, batch_size=train.batch_size, gradient_accumulation=batches_per_step)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
     saves = f", save every {config.save.save_every}" if config.save.save_every else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
-    found = replace(checked, needs=needs, lines=(title,), notices=scan.notices)
+    notices = (*checked.notices, *scan.notices)
+    found = replace(checked, needs=needs, lines=(title,), notices=notices)
+    if problems := list(sharing_problems(train, card, needs, start.ranks.world)):
+        mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    return found.adding(*datasets, *scan.notices, *_resources(config, needs), *_unknown(checked))
+    return found.adding(*describe_steps(checked), *notices, *_resources(start, needs), *_unknown(checked))
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:
@@ -96,9 +98,9 @@ def _unknown(checked: TrainingChecked) -> Iterator[str]:
             yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
 
 
-def _resources(config: TrainingProcessConfig, needs: Needs) -> Iterator[str]:
+def _resources(start: Start, needs: Needs) -> Iterator[str]:
     try:
-        yield f"device: {find_device(config.device)}"
+        yield f"device: {start.find_device()}"
     except UserError as error:  # the job may be meant for another machine; a run stops with the same message
         yield f"warning: {error}"
     yield describe_stages(needs)

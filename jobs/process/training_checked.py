@@ -71,8 +71,9 @@ class TrainingChecked(Checked):
         job, config = self.start.job, self.config
         sources = [dataset.folder_path for dataset in config.datasets]
         settings = job.redacted(config.model_dump(mode="json"))
-        dataset, world = self.scan.fingerprint(sources), self.start.ranks.world
-        return RunFacts(job.name, settings, dataset, kind=type(config), world=world)
+        dataset, world = self.scan.fingerprint(sources), self.start.batch_ranks.world
+        asked = self.start.asked_accumulation
+        return RunFacts(job.name, settings, dataset, kind=type(config), world=world, asked_accumulation=asked)
 
     def facts(self) -> dict[str, Any]:
         """See Checked.facts; `jobs.check_json` describes them."""

@@ -32,7 +32,12 @@ def load_pipeline(folder: Path) -> Flux2KleinPipeline:
 
 
 def draw_scenes(pipeline: Flux2KleinPipeline, scenes: Sequence[Scene], *, seed: int) -> list[NDArray[np.uint8]]:
-    """One image per scene, prompted with its full caption.
+    """One image per scene, prompted with its full caption. See `draw_captions`."""
+    return draw_captions(pipeline, [scene.caption() for scene in scenes], seed=seed)
+
+
+def draw_captions(pipeline: Flux2KleinPipeline, captions: Sequence[str], *, seed: int) -> list[NDArray[np.uint8]]:
+    """One image per caption.
 
     Matrix products are computed in bf16, which takes half the time; latents and timesteps stay fp32.
 
@@ -40,9 +45,8 @@ def draw_scenes(pipeline: Flux2KleinPipeline, scenes: Sequence[Scene], *, seed: 
         images [128, 128, 3], 0..255. Image i depends only on its caption and on seed + i.
     """
     pictures: list[NDArray[np.uint8]] = []
-    for start in range(0, len(scenes), BATCH_SIZE):
-        part = [scene.caption() for scene in scenes[start : start + BATCH_SIZE]]
-        pictures += _draw(pipeline, part, seed=seed + start)
+    for start in range(0, len(captions), BATCH_SIZE):
+        pictures += _draw(pipeline, captions[start : start + BATCH_SIZE], seed=seed + start)
     return pictures
 
 

@@ -104,8 +104,8 @@ def test_one_process_resumes_from_a_bundle_of_two_and_two_from_one_of_one(tmp_pa
 
 def test_another_number_of_batches_for_each_step_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(_job(tmp_path, steps=2)) == ["done", "done"]
-    assert run_job(_job(tmp_path)).status == "refused"
-    assert "train.gradient_accumulation: 2 -> 1" in capsys.readouterr().err
+    assert run_job(_job(tmp_path, gradient_accumulation=3)).status == "refused"
+    assert "train.gradient_accumulation: 2 -> 3" in capsys.readouterr().err
 
 
 def test_steps_that_are_repeated_are_moved_and_reported_once(

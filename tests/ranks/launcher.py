@@ -98,7 +98,7 @@ class Launcher:
             environment: further variables.
             own: rank -> its arguments, where they differ from the others'.
         """
-        from torch.distributed import TCPStore
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=datetime.timedelta(seconds=60))
         shared = {

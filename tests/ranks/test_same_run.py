@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_dataset, write_job
+from toolkit.output.bundles import find_bundles
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS = 6
@@ -51,9 +52,9 @@ def state(folder: Path) -> dict[str, Tensor]:
 
 
 def is_same(folder: Path, other: Path) -> bool:
-    """Whether two runs have logged the same losses and written the same tensors, bit for bit."""
+    """Whether a run has logged the same losses as another, and whether all its tensors are that one's, bit for bit."""
     mine, theirs = state(folder), state(other)
-    assert mine and mine.keys() == theirs.keys()
+    assert mine and mine.keys() <= theirs.keys()
     output = Path("output", "job")
     return losses(folder / output) == losses(other / output) and all(
         torch.equal(mine[name], theirs[name]) for name in mine
@@ -69,3 +70,42 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
         end = launcher.run(tmp_path / folder, world, str(job))
         assert set(end.codes) == {0}, end.text
     assert is_same(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_run_goes_on_with_other_numbers_of_ranks_as_if_there_had_been_one(
+    launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "parts"
+    job = write(whole, smallest_model, accumulation=2)
+    assert launcher.run(whole, 1, str(job), "--set", "save.save_every=2").codes == [0]
+    job = write(folder, smallest_model)
+    for world, steps in ((2, 2), (1, 4), (2, STEPS)):
+        more = ("--set", "save.save_every=2", "--set", f"train.steps={steps}")
+        end = launcher.run(folder, world, str(job), *more)
+        assert set(end.codes) == {0}, end.text
+        if world == 1:
+            assert "2 ranks reached step 2; with 1 rank, each accumulates over 2 batches" in end.text
+    assert is_same(folder, whole)
+    (_, *bundles), _ = find_bundles(folder / "output" / "job")
+    assert {bundle.manifest["batches_per_step"] for bundle in bundles} == {2}
+
+    end = launcher.run(folder, 3, str(job), "--set", "train.steps=9")
+    assert end.codes == [2, 2, 2]
+    assert "2 batches a step, which 3 ranks cannot share equally. Resume it with 1 or 2 ranks" in end.text
+    assert end.text.count("cannot share") == 1
+    end = launcher.run(folder, 3, str(job), "--set", "train.steps=9", "--accept-config-change")
+    assert end.codes == [0, 0, 0], end.text
+
+
+def test_four_ranks_draw_what_one_draws_and_differ_by_the_order_of_sums(
+    launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    for folder, world in (("one", 1), ("four", 4)):
+        job = write(tmp_path / folder, smallest_model, accumulation=4 // world)
+        end = launcher.run(tmp_path / folder, world, str(job))
+        assert set(end.codes) == {0}, end.text
+    one, four = (losses(tmp_path / folder / "output" / "job") for folder in ("one", "four"))
+    assert four == pytest.approx(one, rel=1e-5)
+    one_state, four_state = (state(tmp_path / folder) for folder in ("one", "four"))
+    for name, tensor in one_state.items():
+        assert torch.allclose(tensor.float(), four_state[name].float(), rtol=1e-3, atol=1e-5), name

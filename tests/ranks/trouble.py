@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Place = Literal["encode", "load", "step", "save"]
-What = Literal["kill", "hang", "stop", "memory", "error", "nan", "full disk"]
+Place = Literal["encode", "load", "step", "save", "shard", "whole"]
+What = Literal["kill", "hang", "stop", "memory", "error", "nan", "wrong bit", "full disk"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Trouble:
 
     Attributes:
         rank: to which one; -1: to all of them.
-        place: where: when it encodes a picture, loads the transformer, makes a step, or writes a checkpoint.
+        place: where: when it encodes a picture, loads the transformer, makes a step, or writes a checkpoint,
+            a part of it, or the whole weights for users.
         what: `stop` is SIGINT; the others say it.
         nth: at which time that it comes there, from 1.
     """
@@ -44,8 +45,10 @@ class Trouble:
             if count == self.nth:
                 answer = _STRIKES[self.what]()
                 if self.what == "nan":
-                    batch = arguments[2][0]
-                    batch.latents.fill_(answer)
+                    arguments[2][0].latents.fill_(answer)
+                if self.what == "wrong bit":
+                    _, weight = arguments[0].learner.weights.named_parameters()[0]
+                    weight.data.view(-1)[0] += answer
             return method(*arguments, **options)
 
         setattr(owner, name, struck)
@@ -55,13 +58,16 @@ def _place(place: Place) -> tuple[Any, str]:
     from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
     from toolkit.encode.pictures import ImageEncoder
     from toolkit.train.step import Stepper
-    from toolkit.train.tasks import saver
+    from toolkit.train.tasks import checkpoint, saver
+    from toolkit.weights import whole_files
 
     places: dict[Place, tuple[Any, str]] = {
         "encode": (ImageEncoder, "add"),
         "load": (BaseSDTrainProcess, "_load"),
         "step": (Stepper, "train_step"),
         "save": (saver, "write_bundle"),
+        "shard": (checkpoint, "write_tensors"),
+        "whole": (whole_files, "write_tensors"),
     }
     return places[place]
 
@@ -99,5 +105,6 @@ _STRIKES: dict[What, Callable[[], Any]] = {
     "memory": _run_out_of_memory,
     "error": _fail,
     "nan": lambda: float("nan"),
+    "wrong bit": lambda: 1e-6,
     "full disk": _fill_the_disk,
 }

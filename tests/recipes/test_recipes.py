@@ -58,7 +58,7 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("A loss", "huber", {"train": {"loss_type": "huber"}}),
+    Recipe("A loss", "cauchy", {"train": {"loss_type": "cauchy"}}),
     Recipe("A timestep distribution", "triangle", {"train": {"timestep_type": "triangle"}}),
     Recipe("An optimizer", "sgd", {"train": {"optimizer": "SGD", "optimizer_params": {"momentum": 0.5}}}),
     Recipe("An objective", "anchored", {"train": {"objective": "anchored"}}),

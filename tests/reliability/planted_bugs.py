@@ -29,6 +29,7 @@ from toolkit.objectives.velocity import VelocityObjective
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.output.bundles import Bundle
 from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.randomness import Draws
 from toolkit.train.feeder import Feeder
 from toolkit.train.resume import ResumePlan
@@ -74,8 +75,10 @@ def _average_not_restored() -> None:
 def _average_restored_as_the_weights() -> None:
     restore = toolkit.train.tasks.saver.restore_weights
 
-    def confused(weights: TrainableWeights, tensors: Mapping[str, Tensor], *, source: Path) -> None:
-        restore(weights, read_tensors(source / "ema.safetensors"), source=source)
+    def confused(
+        weights: TrainableWeights, tensors: Mapping[str, Tensor], layout: WeightLayout, *, source: Path
+    ) -> None:
+        restore(weights, read_tensors(source / "ema.safetensors"), layout, source=source)
 
     _replace(toolkit.train.tasks.saver, "restore_weights", confused)
 
@@ -167,6 +170,7 @@ def _manifest_written_first() -> None:
 
     def reversed_order(output_folder: Path, *, parts: Mapping[str, Mapping[str, Tensor]], **others: Any) -> Bundle:
         bundle = write(output_folder, parts=parts, **others)
+        assert bundle is not None
         for name in parts:
             (bundle.folder / f"{name}.safetensors").unlink(missing_ok=True)
         for name, tensors in parts.items():

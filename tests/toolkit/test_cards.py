@@ -52,7 +52,8 @@ def test_a_card_is_complete(card: ModelCard) -> None:
     assert card.summary.endswith(".")
     assert card.divisor_px > 0
     known = {"true_cfg", "guidance_embed", "guidance_bypass", "fixed_guidance", "references", "assistant_lora"}
-    assert card.capabilities <= known
+    assert card.capabilities <= known | {"context_parallel"}
+    assert card.num_heads or "context_parallel" not in card.capabilities
 
 
 def test_a_cards_defaults_are_settings_that_job_files_know(card: ModelCard) -> None:

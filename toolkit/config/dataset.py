@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from toolkit.config.datasets.captions import DatasetCaptions
+from toolkit.config.datasets.use import DatasetUse
 from toolkit.config.paths import ExistingFolder
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.section import Harmless, Shown
@@ -61,12 +61,13 @@ def _has_duplicates(context: KeyContext) -> str | None:
 
 
 def _not_cached(context: KeyContext) -> str | None:
-    if context.section.random_crop:
+    if context.section.is_drawn:
         return None
-    return "`false` has no effect: each image is encoded once anyway. Only `random_crop: true` encodes every crop"
+    what = "`random_crop`, `random_scale` and `color_jitter` encode an image at each use"
+    return f"`false` has no effect: each image is encoded once anyway. Only {what}"
 
 
-class DatasetConfig(DatasetCaptions):
+class DatasetConfig(DatasetUse):
     """One entry of `datasets`: a folder of images (jpg, png, webp, avif, bmp, tiff) with captions."""
 
     aliases: ClassVar[Mapping[str, str]] = {"dataset_path": "folder_path", "caption_type": "caption_ext"}
@@ -92,8 +93,9 @@ class DatasetConfig(DatasetCaptions):
         Annotated[
             bool,
             OnlyWith(
-                "without `random_crop`, which makes new crops each time, or for reference images",
-                lambda context: not context.section.random_crop or bool(context.section.control_folders),
+                "without `random_crop`, `random_scale` and `color_jitter`, which make new pixels each time, or for "
+                "reference images",
+                lambda context: not context.section.is_drawn or bool(context.section.control_folders),
             ),
             Shown(label="Cache latents on disk"),
         ]
@@ -103,7 +105,8 @@ class DatasetConfig(DatasetCaptions):
     )
     is_reg: Annotated[bool, Shown(label="Regularisation images")] = Field(
         False,
-        description="Regularisation images: every second step trains on them; their loss is scaled by `reg_weight`.",
+        description="Regularisation images: every second step trains on them, or `share_of_steps`; their loss is "
+        "scaled by `reg_weight`.",
     )
     prior_reg: Annotated[bool, Shown(label="As the base model predicts")] = Field(
         False,
@@ -131,6 +134,13 @@ class DatasetConfig(DatasetCaptions):
     invert_mask: Annotated[bool, _MASKED] = Field(False, description="What is black, or transparent, counts instead.")
     mask_min_value: Annotated[float, _MASKED, Shown(label="Weight outside of masks", level="expert")] = Field(
         0.0, ge=0, lt=1, description="How much the rest of the image counts."
+    )
+    unconditional_path: Annotated[
+        Folder,
+        OnlyWith("by `objective: image_slider`", lambda context: context.process.train.objective == "image_slider"),
+        Shown(label="Counterpart folder", level="expert", widget="folder"),
+    ] = Field(
+        None, description="Folder of each image's counterpart at the other end of a slider, with the same file names."
     )
     loss_multiplier: Annotated[float, Shown(label="Loss weight")] = Field(
         1.0, ge=0, description="Weight of this dataset in the loss."

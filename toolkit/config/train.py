@@ -20,8 +20,15 @@ LONGEST_WARMUP = 1000
 FALLING = tuple(name for name, row in SCHEDULES.items() if row.falls)
 _OPTIMIZER_PARAMS = params_of("optimizer", OPTIMIZERS)
 _OBJECTIVE_PARAMS = params_of("objective", OBJECTIVES)
+_LOSS_PARAMS = params_of("loss_type", LOSSES)
+_TIMESTEP_PARAMS = params_of("timestep_type", TIMESTEPS)
 _DRAWS_NOISE_LEVELS = OnlyWith(
     "by objectives that learn at one noise level at a time", lambda context: not _row(context).has_steps
+)
+
+_DRAWS_ANY_LEVEL = OnlyWith(
+    "by objectives that learn at one noise level at a time, with a `timestep_type` of more than a few levels",
+    lambda context: not _row(context).has_steps and not TIMESTEPS[context.section.timestep_type].is_discrete,
 )
 
 
@@ -146,6 +153,21 @@ class TrainConfig(ObjectiveConfig):
         description="Full fine-tune: update each weight as soon as its gradient is computed, so that only one gradient "
         "is in memory at a time. Needs `max_grad_norm: 0`.",
     )
+    sharding: Annotated[
+        Harmless[Literal["none", "full"]], Spellings({}), Shown(label="Sharding over cards", level="expert")
+    ] = Field(
+        "none",
+        description="With several processes (torchrun), full spreads the transformer's weights, gradients and "
+        "optimizer over them (FSDP2): each holds 1/n of the memory. The training stays the same.",
+    )
+    context_parallel: Annotated[
+        Harmless[int], Shown(label="Processes per sequence", level="expert", needs="context_parallel")
+    ] = Field(
+        1,
+        ge=1,
+        description="Number of processes (torchrun) that share each sequence, for long ones: each holds 1/n of the "
+        "activations. They train on the same batch.",
+    )
     lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES), Shown(label="Learning rate schedule")] = Field(
         "constant", description="Learning rate schedule after warm-up: cosine and linear fall to `min_lr`."
     )
@@ -164,13 +186,28 @@ class TrainConfig(ObjectiveConfig):
     timestep_type: Annotated[str, ChoiceOf(TIMESTEPS), _DRAWS_NOISE_LEVELS, Shown(label="Noise levels")] = Field(
         "sigmoid", description="Distribution that noise levels are drawn from."
     )
-    content_or_style: Annotated[str, ChoiceOf(BIASES), _DRAWS_NOISE_LEVELS] = Field(
+    timestep_params: Annotated[Section, _TIMESTEP_PARAMS, Shown(label="Noise levels: settings", level="expert")] = (
+        Field(_TIMESTEP_PARAMS.default, validate_default=True, description="Settings of the distribution.")
+    )
+    next_sample_timesteps: Annotated[
+        int,
+        OnlyWith(
+            "with `timestep_type: next_sample`",
+            lambda context: context.section.timestep_type == "next_sample",
+            is_switched=True,
+        ),
+        Shown(level="expert", unit="steps"),
+    ] = Field(8, ge=3, le=100, description="Steps of the sampler whose levels are trained.")
+    stratified_timesteps: Annotated[bool, _DRAWS_NOISE_LEVELS, Shown(level="expert")] = Field(
+        False, description="Spread the noise levels of one step evenly over the distribution."
+    )
+    content_or_style: Annotated[str, ChoiceOf(BIASES), _DRAWS_ANY_LEVEL] = Field(
         "balanced", description="Which noise levels are drawn more often: content the high ones, style the low ones."
     )
-    min_denoising_steps: Annotated[int, _DRAWS_NOISE_LEVELS, Shown(label="First noise level", level="expert")] = Field(
+    min_denoising_steps: Annotated[int, _DRAWS_ANY_LEVEL, Shown(label="First noise level", level="expert")] = Field(
         0, ge=0, le=999, description="First of the 1000 noise levels to train; 0 is pure noise."
     )
-    max_denoising_steps: Annotated[int, _DRAWS_NOISE_LEVELS, Shown(label="Last noise level", level="expert")] = Field(
+    max_denoising_steps: Annotated[int, _DRAWS_ANY_LEVEL, Shown(label="Last noise level", level="expert")] = Field(
         999, ge=0, le=999, description="Last of the 1000 noise levels to train; 999 is the image."
     )
     objective: Annotated[str, ChoiceOf(OBJECTIVES)] = Field("velocity", description="What a step minimises.")
@@ -179,6 +216,9 @@ class TrainConfig(ObjectiveConfig):
     )
     loss_type: Annotated[str, ChoiceOf(LOSSES), Shown(label="Loss")] = Field(
         "mse", description="Distance between prediction and target."
+    )
+    loss_params: Annotated[Section, _LOSS_PARAMS, Shown(label="Loss: settings", level="expert")] = Field(
+        _LOSS_PARAMS.default, validate_default=True, description="Settings of the distance."
     )
     cfg_scale: Annotated[
         float,

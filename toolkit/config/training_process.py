@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config.adapter import AdapterConfig, Adapters
 from toolkit.config.dataset import DatasetConfig
+from toolkit.config.datasets.use import share_mistake
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
@@ -21,6 +22,8 @@ from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.seed import Seed
 from toolkit.config.train import TrainConfig
+from toolkit.objectives.choices import OBJECTIVES
+from toolkit.objectives.params import SliderParams
 from toolkit.section import Harmless, Shown
 
 
@@ -55,12 +58,21 @@ class TrainingProcessConfig(ProcessConfig):
     )
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1, description="The training images.")
     train: TrainConfig = Field(TrainConfig(), description="The training loop.")
+    slider: SliderParams | None = Field(
+        None,
+        description="Settings of `type: concept_slider`: `train.objective_params` of `objective: concept_slider`.",
+    )
     save: Harmless[SaveConfig] = Field(SaveConfig(), description="Checkpoints.")
     sample: Harmless[SampleConfig] = Field(SampleConfig(), description="Samples generated during training.")
     first_sample: Harmless[Annotated[SampleConfig | None, _FIRST_DRAWN]] = Field(
         None, description="Replaces `sample` for the samples before the first step."
     )
     logging: Harmless[LoggingConfig] = Field(LoggingConfig(), description="Metrics.")
+
+    @property
+    def largest_batch(self) -> int:
+        """Number of images in the largest batch of any dataset."""
+        return max((dataset.batch_size or self.train.batch_size for dataset in self.datasets), default=1)
 
     @property
     def control_adapter(self) -> AdapterConfig | None:
@@ -107,7 +119,7 @@ class TrainingProcessConfig(ProcessConfig):
         """
         train = self.train
         is_cached = train.cache_text_embeddings or any(dataset.cache_text_embeddings for dataset in self.datasets)
-        return is_cached or not train.unload_text_encoder
+        return (is_cached or not train.unload_text_encoder) and OBJECTIVES[train.objective].reads_captions
 
     @property
     def preserves_output(self) -> bool:
@@ -141,6 +153,37 @@ class TrainingProcessConfig(ProcessConfig):
             raise ValueError(f"`adapter` has {kinds.count(twice)} times `{twice}`, and each has one file: keep one")
         return self
 
+    def _ranks_can_share(self) -> None:
+        train = self.train
+        shared = [
+            name
+            for name, is_shared in (
+                ("sharding: full", train.sharding == "full"),
+                (f"context_parallel: {train.context_parallel}", train.context_parallel > 1),
+            )
+            if is_shared
+        ]
+        if shared and self.adapter:
+            raise ValueError(f"`train.{shared[0]}` does not work with `adapter`: remove one of the two")
+        if shared and OBJECTIVES[train.objective].has_derivative:
+            raise ValueError(
+                f"`train.{shared[0]}` works backward only, and `objective: {train.objective}` also needs derivatives "
+                "computed forward: remove one of the two"
+            )
+        if train.context_parallel > 1 and self.network is not None and self.network.dropout:
+            raise ValueError(
+                f"`train.context_parallel: {train.context_parallel}` splits what `network.dropout` is drawn for, so "
+                "each part would be dropped alike: remove one of the two"
+            )
+
+    @model_validator(mode="after")
+    def _datasets_go_together(self) -> TrainingProcessConfig:
+        if (mistake := share_mistake(self.datasets)) is not None:
+            raise ValueError(mistake)
+        if self.train.full_finetune and any(dataset.network_weight != 1 for dataset in self.datasets):
+            raise ValueError("`network_weight` of a dataset scales a network, and a full fine-tune has none: remove it")
+        return self
+
     @model_validator(mode="after")
     def _split_fits_the_settings(self) -> TrainingProcessConfig:
         model = self.model
@@ -162,6 +205,12 @@ class TrainingProcessConfig(ProcessConfig):
     @model_validator(mode="after")
     def _memory_settings_fit_the_training(self) -> TrainingProcessConfig:
         model, train = self.model, self.train
+        if train.sharding == "full" and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
+            raise ValueError(
+                "`train.sharding: full` and `model.layer_offloading` both move the transformer's blocks: set "
+                "`layer_offloading_transformer_percent: 0` to stream the text encoder only, or remove one of the two"
+            )
+        self._ranks_can_share()
         if train.full_finetune and model.quantize:
             raise ValueError("`model.quantize` works on frozen weights only, and a full fine-tune has none: remove it")
         if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:

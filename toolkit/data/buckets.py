@@ -48,6 +48,13 @@ class Fit:
         top = round((self.resized[1] - self.bucket[1]) * down)
         return replace(self, crop=(left, top))
 
+    def enlarged_by(self, share: float) -> Fit:
+        """The same bucket out of a larger picture: 0 is the smallest that covers the bucket, 1 the image's own size."""
+        most = max(1.0, self.source[0] / self.resized[0])
+        factor = 1 + share * (most - 1)
+        wide, high = (round(side * factor) for side in self.resized)
+        return replace(self, resized=(max(self.bucket[0], wide), max(self.bucket[1], high)))
+
 
 @functools.lru_cache(maxsize=4096)  # most pictures of a dataset have one of a few sizes
 def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> Fit:
@@ -72,6 +79,12 @@ def fit_to_bucket(width: int, height: int, *, resolution: int, divisor: int) -> 
         key=lambda size: (round(_aspect_error(size, (width, height)), 9), -size[0] * size[1]),
     )
     return fit_to_size((width, height), bucket)
+
+
+def fit_to_square(width: int, height: int, *, resolution: int, divisor: int) -> Fit:
+    """The largest square bucket within an image, of at most `resolution` pixels a side; arguments as above."""
+    side = max(divisor, min(resolution, width, height) // divisor * divisor)
+    return fit_to_size((width, height), (side, side))
 
 
 def fit_to_size(source: Size, bucket: Size) -> Fit:

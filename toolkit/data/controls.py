@@ -84,9 +84,10 @@ _Found = Sequence[Mapping[Path, tuple[Path, ImageInfo]]]
 def _of_dataset(index: int, dataset: DatasetConfig, adapter: AdapterConfig, scan: Scan, findings: Findings) -> _Found:
     """For each control, its file by image."""
     needed = adapter.num_control_folders
-    if dataset.random_crop:
-        what = "control pictures are encoded once, for the centre crop. Remove the key"
-        findings.problem(f"datasets[{index}].random_crop", what)
+    for key in ("random_crop", "random_scale"):
+        if getattr(dataset, key):
+            what = "control pictures are encoded once, for the centre crop. Remove the key"
+            findings.problem(f"datasets[{index}].{key}", what)
     if len(dataset.control_folders) < needed:
         what = (
             f"`{adapter.type}` reads {needed} folder{'s' if needed > 1 else ''} of control pictures, and there "

@@ -87,6 +87,21 @@ class LossMask:
 
 
 @dataclass(frozen=True)
+class Colors:
+    """How the colours of an image change.
+
+    Attributes:
+        brightness, contrast, saturation: factors; 1 changes nothing.
+        hue: how far the hue moves, as a share of the colour circle.
+    """
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
 class Example:
     """Everything that training needs to know about one image at one size. Repeats and flips are separate examples.
 
@@ -107,9 +122,15 @@ class Example:
         reference_dropout_rate: probability of training a batch of these examples without references, 0 to 1.
         view: the image that adapters see through a vision encoder; None if there is none.
         variants: all texts of which one is drawn at each use, each as often as its share; empty: `caption` alone.
+        random_scale: whether the crop is taken at each use from another size of the image.
+        jitter: the largest changes of its colours, each as the difference from no change; None changes nothing.
+        colors: how its colours are changed; see `colored_by`.
+        batch_size: number of examples in its batches; None: that of the job.
+        network_weight: strength of the network while it is trained.
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
         is_prior: whether its target is the base model's prediction.
         mask_file: which places of the image count in the loss; None if all count alike.
+        counterpart: the other image of a pair, at the same size; None if there is none.
     """
 
     path: Path
@@ -131,6 +152,12 @@ class Example:
     variants: tuple[str, ...] = ()
     is_prior: bool = False
     mask_file: MaskFile | None = None
+    random_scale: bool = False
+    jitter: Colors | None = None
+    colors: Colors = Colors()
+    batch_size: int | None = None
+    network_weight: float = 1.0
+    counterpart: Reference | None = None
 
     @property
     def layout(self) -> Layout:
@@ -156,8 +183,28 @@ class Example:
         """The caption drawn from `random`, or the only one."""
         return self.variants[int(random.random() * len(self.variants))] if self.variants else self.caption
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its pixels are other ones at each use, so that they cannot be encoded once."""
+        return self.random_crop or self.random_scale or self.jitter is not None
+
     def cropped_by(self, random: Random) -> Example:
         """The example with its crop drawn from `random`, or the example itself if its dataset wants no random crops."""
-        if not self.random_crop:
+        if not self.random_crop and not self.random_scale:
             return self
-        return replace(self, fit=self.fit.cropped_at(random.random(), random.random()))
+        across, down, size = random.random(), random.random(), random.random()
+        fit = self.fit.enlarged_by(size) if self.random_scale else self.fit
+        return replace(self, fit=fit.cropped_at(across, down) if self.random_crop else fit.cropped_at(0.5, 0.5))
+
+    def colored_by(self, random: Random) -> Example:
+        """The example with the change of its colours drawn from `random`, or itself if its colours stay."""
+        if self.jitter is None:
+            return self
+        brightness, contrast, saturation, hue = (2 * random.random() - 1 for _ in range(4))  # -1..1
+        colors = Colors(
+            1 + brightness * self.jitter.brightness,
+            1 + contrast * self.jitter.contrast,
+            1 + saturation * self.jitter.saturation,
+            hue * self.jitter.hue,
+        )
+        return replace(self, colors=colors)

@@ -12,16 +12,17 @@ import time
 import warnings
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from toolkit.config.paths import IMAGE_EXTENSIONS
 from toolkit.data.color import check_color
+from toolkit.data.sources.known import KnownFiles
 from toolkit.data.sources.stored import Identity, identity, read_stored
 from toolkit.errors import UserError
 
@@ -32,8 +33,9 @@ MAX_FILE_BYTES = 600_000_000  # size of MAX_PIXELS, uncompressed
 # Exceptions that pillow's decoders raise for damaged data, besides running out of memory.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error)
 
-MOST_REMEMBERED = 20_000  # of about 500 bytes each
+MOST_REMEMBERED = 100_000  # of about 500 bytes each
 
+_SAVED_AT_ONCE = 500
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")  # JPEG includes the MPO files of phones
 # Modes that can be reduced to 8 bits and still be the same image: the others hold measurements, or print colours.
 _MODES = re.compile(r"1|L[Aa]?|PA?|RGB[AXa]?|CMYK|YCbCr|I;16.*")
@@ -122,14 +124,21 @@ def inspect_image(path: Path) -> ImageInfo:
 
 
 class ImageCache:
-    """Remembers in this process, which may check the same job again and again; nothing is kept on disk.
+    """Remembers in this process, which may check the same job again and again, and on disk for later starts.
 
     A file is unchanged if its name, inode, size and both time stamps are. Changing its content changes at least one of
     them: the second time stamp cannot be set back (Windows has none of that kind). Unreadable files are not remembered.
+    Whoever loads an image compares its content with the hash, see `forget`.
+
+    Args:
+        most: number of files that are remembered in this process.
+        on_disk: what is known from earlier starts; None to keep nothing on disk.
     """
 
-    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+    def __init__(self, most: int = MOST_REMEMBERED, *, on_disk: KnownFiles | None = None) -> None:
         self._most = most
+        self._on_disk = on_disk
+        self._fresh: dict[str, tuple[Identity, ImageInfo]] = {}
         self._found: OrderedDict[str, tuple[Identity, ImageInfo]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -148,18 +157,52 @@ class ImageCache:
         asked_ns = time.time_ns()
         info = inspect_image(path)
         if before is not None and before == identity(path) and asked_ns - max(before[3:]) > _SETTLED_NS:
+            self._remember(name, before, info)
             with self._lock:
-                self._found[name] = (before, info)
-                self._found.move_to_end(name)
-                while len(self._found) > self._most:
-                    self._found.popitem(last=False)
+                self._fresh[name] = (before, info)
+            self._save(at_least=_SAVED_AT_ONCE)
         return info
+
+    def forget(self, path: Path) -> None:
+        """Read this file the next time: its content is not what is remembered."""
+        with self._lock:
+            self._found.pop(str(path), None)
+            self._fresh.pop(str(path), None)
+        if self._on_disk is not None:
+            self._on_disk.forget(str(path))
 
     def inspect_all(self, paths: Iterable[Path]) -> dict[Path, ImageInfo | ImageError]:
         """As `inspect`, for many files, in several threads; an unreadable file has its error as its value."""
         unique = list(dict.fromkeys(paths))
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            return dict(zip(unique, pool.map(self._inspect_or_error, unique), strict=True))
+        self._recall([str(path) for path in unique])
+        try:
+            with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+                return dict(zip(unique, pool.map(self._inspect_or_error, unique), strict=True))
+        finally:
+            self._save()
+
+    def _recall(self, names: Sequence[str]) -> None:
+        if self._on_disk is None:
+            return
+        with self._lock:
+            unknown = [name for name in names if name not in self._found]
+        for name, (found, facts) in self._on_disk.read(unknown).items():
+            self._remember(name, found, ImageInfo(**facts))
+
+    def _remember(self, name: str, found: Identity, info: ImageInfo) -> None:
+        with self._lock:
+            self._found[name] = (found, info)
+            self._found.move_to_end(name)
+            while len(self._found) > self._most:
+                self._found.popitem(last=False)
+
+    def _save(self, *, at_least: int = 1) -> None:
+        """Keep on disk what is new, so that a scan that is stopped is gone on with."""
+        with self._lock:
+            if self._on_disk is None or len(self._fresh) < at_least:
+                return
+            fresh, self._fresh = self._fresh, {}
+        self._on_disk.write((name, found, asdict(info)) for name, (found, info) in fresh.items())
 
     def _inspect_or_error(self, path: Path) -> ImageInfo | ImageError:
         try:
@@ -168,7 +211,7 @@ class ImageCache:
             return error
 
 
-IMAGES = ImageCache()
+IMAGES = ImageCache(on_disk=KnownFiles())
 """That of this process."""
 
 

@@ -6,11 +6,11 @@ import hashlib
 
 import numpy
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from toolkit.data.examples import Example, Reference, ViewImage
-from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image, read_image
+from toolkit.data.examples import Colors, Example, Reference, ViewImage
+from toolkit.data.image_files import DECODE_ERRORS, IMAGES, ImageError, open_image, read_image
 from toolkit.data.srgb import to_srgb
 from toolkit.errors import UserError
 
@@ -35,6 +35,8 @@ def load_image(picture: Example | Reference, *, background: Color) -> Image.Imag
     """
     image = _decode(picture, background)
     image = image.resize(picture.fit.resized, Image.Resampling.LANCZOS).crop(picture.fit.crop_box)
+    if isinstance(picture, Example) and picture.colors != Colors():
+        image = _with_colors(image, picture.colors)
     return _flip(image, picture)
 
 
@@ -101,6 +103,7 @@ def _read(picture: Example | Reference | ViewImage) -> bytes:
     except ImageError as error:
         raise UserError(f"{picture.path}: cannot be read: {error}") from error
     if hashlib.sha256(data).hexdigest() != picture.content_hash:
+        IMAGES.forget(picture.path)
         raise UserError(f"{picture.path}: the image has changed since the job started. Start the job again")
     return data
 
@@ -109,6 +112,18 @@ def _flip(image: Image.Image, picture: Example | Reference | ViewImage) -> Image
     if picture.flip_x:
         image = ImageOps.mirror(image)
     return ImageOps.flip(image) if picture.flip_y else image
+
+
+def _with_colors(image: Image.Image, colors: Colors) -> Image.Image:
+    """An RGB image with its hue moved, then its saturation, contrast and brightness changed."""
+    if colors.hue:
+        hue, *rest = image.convert("HSV").split()
+        shift = round(colors.hue * 256)
+        moved = Image.fromarray(((numpy.asarray(hue).astype(numpy.int32) + shift) % 256).astype(numpy.uint8))
+        image = Image.merge("HSV", (moved, *rest)).convert("RGB")
+    image = ImageEnhance.Color(image).enhance(colors.saturation)
+    image = ImageEnhance.Contrast(image).enhance(colors.contrast)
+    return ImageEnhance.Brightness(image).enhance(colors.brightness)
 
 
 def _inverted(image: Image.Image) -> Image.Image:

@@ -13,25 +13,27 @@ from toolkit.encode.vision import view_inputs
 from toolkit.plan.needs import Needs, Picture, Resident, View
 
 _PIXELS = Resident("vae", "subpixel: trained on pixels, which are only rearranged; no VAE is loaded")
-_CROPS = Resident("vae", "random_crop: the VAE stays loaded and encodes every batch, so steps take longer")
+_DRAWS_PIXELS = ("random_crop", "random_scale", "color_jitter")
+_DRAWN = "{}: the VAE stays loaded and encodes every batch, so steps take longer"
 
 
 def dataset_needs(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> Needs:
-    """Every caption and image, what adapters see of each, and the VAE if images are cropped at random.
+    """Every caption and image, what adapters see of each, and the VAE if pixels are other ones at each use.
 
     Args:
         config: the run's config.
         examples: all examples of the run.
         output_folder: the job's output folder.
     """
-    crops = (_CROPS,) if any(dataset.random_crop for dataset in config.datasets) else ()
+    keys = [key for key in _DRAWS_PIXELS if any(getattr(dataset, key) for dataset in config.datasets)]
+    drawn = (Resident("vae", _DRAWN.format(", ".join(keys))),) if keys else ()
     texts = _texts(config, examples, output_folder)
     return Needs(
         texts=texts,
         captions=frozenset(texts),
         pictures=_pictures(config, examples, output_folder),
         views=_views(config, examples, output_folder),
-        resident=(_PIXELS,) if config.is_in_pixels else crops,
+        resident=(_PIXELS,) if config.is_in_pixels else drawn,
         without=config.without,
         trained=tuple(dict.fromkeys(example.layout for example in examples)),
     )
@@ -53,9 +55,10 @@ def _pictures(config: TrainingProcessConfig, examples: Sequence[Example], output
     for example in examples:
         dataset = config.datasets[example.dataset_index]
         folder = cache_folder(dataset, LATENT_CACHE, output_folder) if dataset.cache_latents_to_disk else None
-        own = () if example.random_crop else (example,)
-        mask = () if example.random_crop or example.mask is None else (example.mask,)
+        own = () if example.is_drawn else (example,)
+        mask = () if example.random_crop or example.random_scale or example.mask is None else (example.mask,)
         sources = (*own, *example.references, *control_pictures(example, config.control_adapter), *mask)
+        sources += () if example.counterpart is None else (example.counterpart,)
         found |= dict.fromkeys(Picture(source, folder) for source in sources)
     return tuple(found)
 

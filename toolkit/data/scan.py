@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from toolkit.cards import ReferenceLimits
+from toolkit.cards import ModelCard, ReferenceLimits
+from toolkit.config import TrainingProcessConfig
 from toolkit.config.dataset import DatasetConfig
-from toolkit.data.buckets import Fit, fit_to_bucket
+from toolkit.data.beside.counterparts import with_counterparts
+from toolkit.data.beside.masks import with_masks, without_sidecars
+from toolkit.data.buckets import Fit
 from toolkit.data.captions.pictures import (
+    NO_SHORT,
     Picture,
     caption_pictures,
     report_missing_captions,
@@ -17,9 +21,10 @@ from toolkit.data.captions.pictures import (
     trigger_words,
 )
 from toolkit.data.captions.variants import Variation
-from toolkit.data.examples import Example
+from toolkit.data.controls import with_controls
+from toolkit.data.examples import Colors, Example
+from toolkit.data.fits import fit_images, report_small_images
 from toolkit.data.image_files import HEIC_REMEDY, IMAGES, ImageError, ImageInfo
-from toolkit.data.masks.matching import without_sidecars
 from toolkit.data.references import ReferenceRules, match_references, usable_references
 from toolkit.data.scan_result import DatasetTable, Findings, Scan
 from toolkit.data.sources.find import list_images
@@ -27,7 +32,28 @@ from toolkit.data.sources.folders import is_heic
 from toolkit.data.sources.listing import Listing
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
 
-LARGE_CROP = 0.25  # share of an image that may be cropped away before it is reported
+
+def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
+    """The scanned datasets of a job, with their control pictures, masks and counterparts."""
+    scan = scan_datasets(
+        config.datasets,
+        divisor_px=card.divisor_px,
+        trigger_word=config.trigger_word,
+        reg_weight=config.train.reg_weight,
+        rules=reference_rules(config, card),
+        uses_captions=config.uses_captions,
+        with_short_captions=config.train.short_and_long_captions,
+    )
+    scan = with_controls(scan, config.datasets, config.control_adapter)
+    return with_counterparts(with_masks(scan, config.datasets), config.datasets)
+
+
+def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
+    """How the reference images of a job are resized."""
+    match_target = config.model.model_kwargs.match_target_res
+    return ReferenceRules(
+        card.reference_limits, card.divisor_px, match_target=match_target, num_controls=config.num_control_folders
+    )
 
 
 def scan_datasets(
@@ -67,6 +93,7 @@ def scan_datasets(
     inspected = IMAGES.inspect_all((*counterparts, *(path for views in seen for path in views.values())))
     examples: list[Example] = []
     tables: list[DatasetTable] = []
+    has_short = False
     for index, (dataset, listing) in enumerate(zip(datasets, listings, strict=True)):
         findings.problems += listing.problems
         _report_others(dataset, listing, findings)
@@ -81,19 +108,26 @@ def scan_datasets(
         words = trigger_words(dataset, findings) if reads_captions else ()
         variation = Variation(dataset, trigger, words, with_short=with_short_captions)
         pictures = caption_pictures(dataset, infos, listing, variation, findings)
+        has_short |= any(picture.has_short for picture in pictures)
         if reads_captions:
             report_variants(dataset, pictures, variation, findings)
             report_missing_captions(dataset, pictures, trigger, findings)
+        if dataset.color_jitter is not None and dataset.control_folders:
+            what = (
+                "would teach the model to change colours, since reference images keep theirs. Remove it, or "
+                "`control_path`"
+            )
+            findings.problem(f"datasets[{index}].color_jitter", what)
         several = [path for path, info in infos.items() if info.num_frames > 1]
         what = "with several frames or pages, only the first is used"
         findings.notice(dataset.folder_path, what, several)
-        _report_small_images(dataset, infos, divisor_px, findings)
+        report_small_images(dataset, infos, divisor_px, findings)
         for resolution in dataset.resolution:
             if resolution < divisor_px:
                 what = f"{resolution} is below the smallest size that the model supports; use {divisor_px} or more"
                 findings.problem(f"datasets[{index}].resolution", what)
                 continue
-            fits = _fits(dataset, infos, resolution, divisor_px, findings)
+            fits = fit_images(dataset, infos, resolution, divisor_px, findings)
             weight = dataset.loss_multiplier * (reg_weight if dataset.is_reg else 1.0)
             dropped = "" if dataset.is_reg else trigger or ""  # a regularisation image must not learn the trigger word
             made = _examples(
@@ -101,9 +135,30 @@ def scan_datasets(
             )
             examples += made
             num_skipped = len(listing.images) - len(infos)
-            table = _table(dataset, resolution, pictures, made, num_skipped=num_skipped, uses_captions=reads_captions)
+            table = _table(
+                index, dataset, resolution, pictures, made, num_skipped=num_skipped, uses_captions=reads_captions
+            )
             tables.append(table)
+    if with_short_captions and examples and not has_short:
+        findings.problem("train.short_and_long_captions", f"{NO_SHORT}, or remove the key")
+    _report_weights(datasets, examples, findings)
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
+
+
+def _report_weights(datasets: Sequence[DatasetConfig], examples: Sequence[Example], findings: Findings) -> None:
+    """Report datasets whose steps change nothing; if that is all of them, nothing would be learned."""
+    counts = dict.fromkeys(range(len(datasets)), False)
+    for example in examples:
+        counts[example.dataset_index] |= example.loss_weight > 0 and datasets[example.dataset_index].share_of_steps != 0
+    idle = [index for index, is_counted in counts.items() if not is_counted]
+    if examples and len(idle) == len(datasets):
+        what = "every loss has the weight 0, so that nothing is learned: see `loss_multiplier` and `reg_weight`"
+        findings.problem("datasets", what)
+        return
+    for index in idle:
+        if any(example.dataset_index == index for example in examples) and datasets[index].share_of_steps != 0:
+            what = "its loss has the weight 0, so that steps on it change nothing: remove it to save them"
+            findings.remark(datasets[index].folder_path, what)
 
 
 def _listed(dataset: DatasetConfig) -> Listing:
@@ -143,46 +198,6 @@ def _report_others(dataset: DatasetConfig, listing: Listing, findings: Findings)
     findings.notice(dataset.folder_path, "listed in metadata.jsonl but missing", missing)
 
 
-def _fits(
-    dataset: DatasetConfig, infos: Mapping[Path, ImageInfo], resolution: int, divisor_px: int, findings: Findings
-) -> dict[Path, Fit]:
-    fits = {path: _fit(info, resolution, divisor_px) for path, info in infos.items()}
-    enlarged = [path for path, fit in fits.items() if fit.is_enlarged]
-    findings.notice(dataset.folder_path, f"smaller than {divisor_px} pixels on a side, scaled up", enlarged)
-    cropped = [
-        f"{path.name} ({1 - fit.kept_share:.0%})" for path, fit in fits.items() if fit.kept_share < 1 - LARGE_CROP
-    ]
-    findings.notice(dataset.folder_path, f"losing a large part to the crop at resolution {resolution}", cropped)
-    return fits
-
-
-def _report_small_images(
-    dataset: DatasetConfig, infos: Mapping[Path, ImageInfo], divisor_px: int, findings: Findings
-) -> None:
-    """Report images below a resolution: they are never enlarged, so several resolutions may repeat the same image."""
-    resolutions = sorted(dict.fromkeys(size for size in dataset.resolution if size >= divisor_px))
-    if not resolutions:
-        return
-    smallest, largest = resolutions[0], resolutions[-1]
-    small = [path for path, info in infos.items() if info.width * info.height < smallest**2]
-    findings.notice(
-        dataset.folder_path, f"smaller than {smallest} x {smallest} pixels, trained at the original size", small
-    )
-    if len(resolutions) == 1:
-        return
-    repeated = [
-        path
-        for path, info in infos.items()
-        if len({_fit(info, size, divisor_px) for size in resolutions}) < len(resolutions)
-    ]
-    what = f"too small for {largest} x {largest} pixels, repeated at the same size for several resolutions"
-    findings.notice(dataset.folder_path, what, repeated)
-
-
-def _fit(info: ImageInfo, resolution: int, divisor_px: int) -> Fit:
-    return fit_to_bucket(info.width, info.height, resolution=resolution, divisor=divisor_px)
-
-
 def _examples(
     index: int,
     dataset: DatasetConfig,
@@ -205,6 +220,10 @@ def _examples(
             caption_dropout_rate=dataset.caption_dropout_rate,
             fit=fits[picture.path],
             random_crop=dataset.random_crop,
+            random_scale=dataset.random_scale,
+            jitter=None if dataset.color_jitter is None else Colors(**dict(dataset.color_jitter)),
+            batch_size=dataset.batch_size,
+            network_weight=dataset.network_weight,
             flip_x=flip_x,
             flip_y=flip_y,
             loss_weight=loss_weight,
@@ -234,6 +253,7 @@ def _flips(dataset: DatasetConfig) -> list[tuple[bool, bool]]:
 
 
 def _table(
+    index: int,
     dataset: DatasetConfig,
     resolution: int,
     pictures: Sequence[Picture],
@@ -243,6 +263,7 @@ def _table(
     uses_captions: bool,
 ) -> DatasetTable:
     return DatasetTable(
+        dataset_index=index,
         source=dataset.folder_path,
         resolution=resolution,
         num_images=len(pictures),

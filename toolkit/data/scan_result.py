@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
-from toolkit.data.batches import count_batches
+from toolkit.data.batches import Stream, count_batches, divide
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
 from toolkit.errors import Problem
@@ -20,7 +22,8 @@ class DatasetTable:
     """Statistics of one dataset at one resolution.
 
     Attributes:
-        source: the dataset's folder or JSON file.
+        dataset_index: index of the dataset in `datasets`.
+        source: the dataset's folder or file.
         resolution: side of a square with as many pixels as a bucket may have.
         num_images: number of readable images.
         num_captions: number of images with a caption of their own.
@@ -32,6 +35,7 @@ class DatasetTable:
         buckets: number of examples per (width, height), the fullest bucket first.
     """
 
+    dataset_index: int
     source: Path
     resolution: int
     num_images: int
@@ -79,6 +83,7 @@ class Scan:
             ]
             content += [] if example.view is None else [example.view.content_hash]
             content += [] if example.mask_file is None else [example.mask_file.content_hash]
+            content += [] if example.counterpart is None else [example.counterpart.content_hash]
             found[_name(example, folders)] = sha256_json(content)[:16]
         return found
 
@@ -118,20 +123,49 @@ class Findings:
         self.notices.append(f"{source}: {what}" + (f": {', '.join(items[:NAMED_FILES])}{more}" if items else ""))
 
 
-def describe_scan(scan: Scan, *, batch_size: int, gradient_accumulation: int = 1) -> tuple[str, ...]:
-    """Summary lines that `--check` and every start of a run print."""
+def describe_scan(
+    scan: Scan,
+    *,
+    batch_size: int,
+    gradient_accumulation: int = 1,
+    shares: Mapping[int, float] = MappingProxyType({}),
+) -> tuple[str, ...]:
+    """Summary lines that `--check` and every start of a run print.
+
+    Args:
+        scan: the scanned datasets.
+        batch_size: number of examples per batch, where a dataset has no number of its own.
+        gradient_accumulation: number of batches of all ranks in a step.
+        shares: index of a dataset -> its share of the steps.
+    """
     lines = [line for table in scan.tables for line in _describe_table(table)]
-    regular = [example for example in scan.examples if example.is_reg]
-    images = [example for example in scan.examples if not example.is_reg]
-    has_turns = bool(regular and images)
-    num_batches = count_batches(images or regular, batch_size)
-    examples = _count(len(images or regular), "example")
-    batches = _count(num_batches, "batch", "batches")
-    steps = f"{num_batches * (1 + has_turns) / gradient_accumulation:.4g} steps"
-    lines.append(f"one epoch: {examples} in {batches} of up to {batch_size}: {steps}")
-    if has_turns:
-        lines.append(f"every second step trains on regularisation images, of which there are {len(regular)}")
+    streams = divide(scan.examples, shares)
+    for number, stream in enumerate(streams):
+        examples = [scan.examples[index] for index in stream.indices]
+        num_batches = count_batches(examples, batch_size)
+        steps = f"{num_batches / float(stream.share) / gradient_accumulation:.4g} steps"
+        if number > 0 and stream.dataset_index is None:
+            half = (
+                "every second step trains"
+                if stream.share == Fraction(1, 2)
+                else f"{float(stream.share):.1%} of the steps train"
+            )
+            lines.append(f"{half} on regularisation images, of which there are {len(examples)}")
+            continue
+        what = "one epoch" if stream.dataset_index is None else _of_dataset(scan, stream)
+        sizes = {example.batch_size or batch_size for example in examples}
+        lines.append(
+            f"{what}: {_count(len(examples), 'example')} in {_count(num_batches, 'batch', 'batches')} of up to "
+            f"{max(sizes)}: {steps}"
+        )
     return tuple(lines)
+
+
+def _of_dataset(scan: Scan, stream: Stream) -> str:
+    source = scan.tables[0].source
+    for table in scan.tables:
+        source = table.source if table.dataset_index == stream.dataset_index else source
+    return f"{float(stream.share):.1%} of the steps train on {source}; one pass over it"
 
 
 def _describe_table(table: DatasetTable) -> list[str]:

@@ -21,7 +21,8 @@ def separate_folders(dataset: DatasetConfig) -> tuple[Path, ...]:
     own = () if folder is None or dataset.sees_itself else (folder,)
     masked = () if dataset.inpaint_path is None else (dataset.inpaint_path,)
     masks = () if dataset.mask_path is None else (dataset.mask_path,)
-    return (*dataset.control_folders, *masked, *own, *masks)
+    pairs = () if dataset.unconditional_path is None else (dataset.unconditional_path,)
+    return (*dataset.control_folders, *masked, *own, *masks, *pairs)
 
 
 def match_views(dataset: DatasetConfig, images: Sequence[Path], findings: Findings) -> dict[Path, Path]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from toolkit.data.examples import Example, LossMask, Reference, ViewImage
 from toolkit.data.images import Color
+from toolkit.encode.verified import Verified
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
 
@@ -87,19 +88,30 @@ class TensorCache:
     Args:
         folder: folder of the files, created when the first entry is written.
         on_damage: called with one line for the user after a damaged entry was removed.
+        is_lasting: whether later runs use the folder, so that it is worth a list of what has been found whole.
     """
 
-    def __init__(self, folder: Path, *, on_damage: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, on_damage: Callable[[str], None] | None = None, is_lasting: bool = True
+    ) -> None:
         self.folder = folder
         self.on_damage = on_damage
+        self._verified = Verified(folder) if is_lasting else None
 
     def path(self, key: str) -> Path:
         """The file of an entry."""
         return self.folder / f"{key}.safetensors"
 
     def has(self, key: str) -> bool:
-        """Whether the entry exists and is intact. Reads all of it, so that a later `get` does not fail."""
-        return self.get(key) is not None
+        """Whether the entry exists and is intact. Reads all of it unless it has not changed since it was read."""
+        path = self.path(key)
+        if self._verified is not None and self._verified.has(path):
+            return True
+        if self.get(key) is None:
+            return False
+        if self._verified is not None:
+            self._verified.add(path)
+        return True
 
     def get(self, key: str) -> dict[str, Tensor] | None:
         """The tensors of an entry, on the CPU; None if it does not exist, or was damaged and has been removed.
@@ -141,6 +153,8 @@ class TensorCache:
                 f"{self.folder}: the cache cannot be written ({error.strerror or error}). Free disk space, fix the "
                 "permissions, or turn off caching to disk."
             ) from error
+        if self._verified is not None:
+            self._verified.add(self.path(key))
 
     def _remove(self, path: Path, reason: str) -> None:
         path.unlink(missing_ok=True)

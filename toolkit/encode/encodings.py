@@ -23,11 +23,14 @@ class Encodings:
     Args:
         notify: called with lines for the user: on damaged entries, and once if memory overflows.
         overflow: folder for entries that should be in memory but do not fit into `MEMORY_LIMIT_BYTES`.
+        is_shared: whether other processes need the entries too: then all are kept on disk, and in memory once read.
     """
 
-    def __init__(self, notify: Callable[[str], None], *, overflow: Path) -> None:
+    def __init__(self, notify: Callable[[str], None], *, overflow: Path, is_shared: bool = False) -> None:
         self._notify = notify
-        self._overflow = TensorCache(overflow, on_damage=notify)
+        self._is_shared = is_shared
+        self._caches: dict[Path, TensorCache] = {}
+        self._overflow = TensorCache(overflow, on_damage=notify, is_lasting=False)
         self._num_bytes = 0
         self._in_memory: dict[str, Tensor | Folded] = {}
         self._on_disk: dict[str, TensorCache] = {}
@@ -59,17 +62,22 @@ class Encodings:
         """
         if key in self:
             return False
-        cache = self._overflow if folder is None else TensorCache(folder, on_damage=self._notify)
+        cache = self._overflow if folder is None else self._cache(folder)
         is_cached = cache.has(key)
         if not is_cached:
             tensor = make().cpu()
-            if folder is None:
+            if folder is None and not self._is_shared:
                 if self._keep(key, fold(tensor) if is_packed else tensor):
                     return True
                 self._report_overflow()
             cache.put(key, pack(tensor) if is_packed else {"tensor": tensor})
         self._on_disk[key] = cache
         return not is_cached
+
+    def _cache(self, folder: Path) -> TensorCache:
+        if folder not in self._caches:
+            self._caches[folder] = TensorCache(folder, on_damage=self._notify)
+        return self._caches[folder]
 
     def _read(self, key: str) -> Tensor | Folded:
         cache = self._on_disk[key]

@@ -10,9 +10,9 @@ import numpy
 import torch
 from torch import Tensor
 
+from toolkit.data.beside.mask_loading import load_mask
 from toolkit.data.examples import Example, LossMask, Reference
 from toolkit.data.images import Color, load_pixels
-from toolkit.data.masks.loading import load_mask
 from toolkit.encode.cache import latents_key, mask_key
 from toolkit.encode.encodings import Encodings
 from toolkit.errors import UserError

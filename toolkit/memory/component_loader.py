@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -12,13 +12,18 @@ from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.card_split import CardSplit
 from toolkit.memory.layer_offload import LayerOffload
-from toolkit.memory.placement import Placement, Split, choose_placement, split_over
+from toolkit.memory.placement import Placement, Planned, choose_placement, split_over
 from toolkit.memory.recompute import checkpointed
+from toolkit.memory.sharded import parameter_shapes, rows_of_module, spread
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.quantize.quantized_cache import entry_path
 from toolkit.runtime.devices import memory_of
 from toolkit.weights.recipe import Loadable
+
+if TYPE_CHECKING:
+    from toolkit.parallel.shards import Shards
 
 
 class ComponentLoader:
@@ -29,9 +34,8 @@ class ComponentLoader:
         device: the device that the model runs on.
         notify: called with lines for the user.
         count: called with the number of quantized layers, of how many, and the word `layers`.
-        offload_shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the memory
-            plan; None if there is no plan: such components are then streamed completely.
-        split: the cards to split the transformer's blocks over, from `device` on; None for no split.
+        planned: where the memory plan wants components.
+        layout: which part of the transformer's weights this process holds.
     """
 
     def __init__(
@@ -41,16 +45,16 @@ class ComponentLoader:
         *,
         notify: Callable[[str], None] = print,
         count: Callable[[int, int, str], None] = lambda done, total, unit: None,
-        offload_shares: Mapping[str, float] | None = None,
-        split: Split | None = None,
+        planned: Planned = Planned(),  # noqa: B008 - frozen
+        layout: WeightLayout = WholeWeights(),  # noqa: B008 - stateless
     ) -> None:
         self.config = config
         self.device = device
         self.notify = notify
         self.count = count
-        self.offload_shares = offload_shares
-        self.split = split
+        self.planned = planned
         self._cards: CardSplit | None = None
+        self.layout = layout
         self._offloads: dict[str, list[LayerOffload]] = {}
 
     def load(
@@ -80,6 +84,8 @@ class ComponentLoader:
             UserError: the files are damaged, or cannot be quantized.
         """
         module = recipe.module
+        shards = None if self.layout.is_whole or component != "transformer" else cast("Shards", self.layout)
+        rows, shapes = (rows_of_module(module, shards) if shards else None), parameter_shapes(module)
         qtype = self.qtype(component)
         quantization = None
         if qtype is not None and (names := tuple(layers())):
@@ -93,9 +99,13 @@ class ComponentLoader:
 
         def fill(device: torch.device, placed: Callable[[str], None] | None) -> None:
             device_of = placement.device_of if placed is None else None
-            recipe.load(dtype=dtype, device=device, device_of=device_of, placed=placed)
+            recipe.load(dtype=dtype, device=device, device_of=device_of, placed=placed, rows=rows)
 
-        fill_frozen(module, fill, device=self.device, device_of=placement.device_of, quantization=quantization)
+        fill_frozen(
+            module, fill, device=self.device, device_of=placement.device_of, quantization=quantization, rows=rows
+        )
+        if shards is not None:
+            spread(module, shapes, shards)
         if placement.streamed:
             self._offloads.setdefault(component, []).append(placement.offload(module))
         if placement.cards:
@@ -137,8 +147,8 @@ class ComponentLoader:
         return run if self._cards is None else self._cards.before(run)
 
     def _placement(self, component: str, module: nn.Module, blocks: Sequence[str]) -> Placement:
-        if component == "transformer" and self.split is not None:
-            return split_over(module, blocks, split=self.split, rooms=memory_of(self.split.cards))
+        if component == "transformer" and self.planned.split is not None:
+            return split_over(module, blocks, split=self.planned.split, rooms=memory_of(self.planned.split.cards))
         return choose_placement(module, blocks, share=self._share(component), device=self.device)
 
     def _share(self, component: str) -> float:
@@ -152,5 +162,5 @@ class ComponentLoader:
         elif config.low_vram and component == "text_encoder" and self.device.type == "cuda":
             share = "auto"
         if share == "auto":
-            return 1.0 if self.offload_shares is None else self.offload_shares[component]
+            return 1.0 if self.planned.shares is None else self.planned.shares[component]
         return share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,20 @@ class Split:
 
     cards: tuple[torch.device, ...]
     counts: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the memory plan says of where components are kept.
+
+    Attributes:
+        shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the plan; None if
+            there is no plan: such components are then streamed completely.
+        split: the cards to split the transformer's blocks over, from its device on; None for no split.
+    """
+
+    shares: Mapping[str, float] | None = None
+    split: Split | None = None
 
 
 @dataclass(frozen=True)

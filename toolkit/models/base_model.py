@@ -17,7 +17,7 @@ from toolkit.lora.parse import parse
 from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state_of, updates_of
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.memory.host import release_memory
-from toolkit.memory.placement import block_names
+from toolkit.memory.placement import Planned, block_names
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.known_names import KnownNames
@@ -61,13 +61,14 @@ class BaseModel(KnownNames):
         self.dtype = dtype
         self.transformer_dtype = dtype if options.transformer_dtype is None else options.transformer_dtype
         self.options = options
+        self.layout = options.layout
         self.loader = ComponentLoader(
             model_config,
             device,
             notify=options.notify,
             count=options.count,
-            offload_shares=options.offload_shares,
-            split=options.split,
+            planned=Planned(options.offload_shares, options.split),
+            layout=options.layout,
         )
         self.text_encoder: Any = None  # the classes of these four come from the model libraries
         self.tokenizer: Any = None

@@ -9,6 +9,7 @@ import torch
 
 from toolkit.cards import ModelCard
 from toolkit.memory.placement import Split
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ModelOptions:
             leave it to the memory plan (`auto`); None, without a plan, means all blocks.
         split: the cards to split the transformer's blocks over, from the model's device on; None for no split.
         card: the card of the model as the run trains it; None for the one that its arch has.
+        layout: which part of the transformer's weights this process holds.
         without: components that the run does not load, whose files are not needed.
     """
 
@@ -33,4 +35,5 @@ class ModelOptions:
     offload_shares: Mapping[str, float] | None = None
     split: Split | None = None
     card: ModelCard | None = None
+    layout: WeightLayout = WholeWeights()  # noqa: RUF009 - stateless
     without: frozenset[str] = frozenset()

@@ -83,21 +83,23 @@ class LoRASpecialNetwork:
             UserError: the format cannot represent one of the layers.
         """
         state: StateDict = {}
+        whole = self.model.layout.whole
         for target in self.targets:
             layers = self._layers[target.name]
             stacked = self._in_released_order(
-                target, torch.cat([layer.lora_B[ADAPTER].weight.detach() for layer in layers], dim=0)
+                target, torch.cat([whole(layer.lora_B[ADAPTER].weight) for layer in layers], dim=0)
             )
-            state[f"{target.name}.lora_A.weight"] = layers[0].lora_A[ADAPTER].weight.detach().to(dtype)
+            state[f"{target.name}.lora_A.weight"] = whole(layers[0].lora_A[ADAPTER].weight).to(dtype)
             state[f"{target.name}.lora_B.weight"] = (stacked * self.config.scale).to(dtype)
         return self.model.convert_lora_weights_before_save(state, file_format)
 
     def updates(self) -> dict[str, Update]:
         """Layer name in the loaded model -> its current update; for comparison with files."""
+        whole = self.model.layout.whole
         return {
             module: Update(
-                layer.lora_A[ADAPTER].weight.detach().cpu(),
-                layer.lora_B[ADAPTER].weight.detach().cpu() * layer.scaling[ADAPTER],
+                whole(layer.lora_A[ADAPTER].weight).cpu(),
+                whole(layer.lora_B[ADAPTER].weight).cpu() * layer.scaling[ADAPTER],
             )
             for target in self.targets
             for module, layer in zip(target.modules, self._layers[target.name], strict=True)

@@ -33,11 +33,14 @@ class Batch:
         condition: everything else that the prediction depends on, for all samples.
         loss_weight: factor for each sample's loss, [B].
         num_tokens: number of image tokens of one sample, without its references.
+        batches_per_step: number of batches of one step over all ranks.
         progress: share of the run's steps that are done, 0 to 1.
+        network_weight: strength of the network for all samples.
         avoided: embeddings of what a guided teacher avoids, [B, L, D]; None if it is not guided.
         words: embeddings of other texts that the objective names, such as `unconditional`, each [B, L, D].
         preserved: words that are preserved; None if no sample has any.
         is_prior: whether each sample's target is the base model's prediction, [B]; None if that of none is.
+        counterpart: clean latents of the other image of each pair, [B, C, h, w]; None without pairs.
         mask: how much each place counts in the loss, [B, 1, h, w], 0..1; None if all count alike.
     """
 
@@ -46,9 +49,12 @@ class Batch:
     condition: Condition
     loss_weight: Tensor
     num_tokens: int
+    batches_per_step: int = 1
     progress: float = 0.0
     avoided: Tensor | None = None
     words: Mapping[str, Tensor] = field(default_factory=dict)
     preserved: PreservedWords | None = None
     is_prior: Tensor | None = None
+    counterpart: Tensor | None = None
     mask: Tensor | None = None
+    network_weight: float = 1.0

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.choice import Choice
-from toolkit.objectives.params import AlphaFlowParams, MeanFlowParams, NoParams, TeacherParams, VelocityParams
+from toolkit.objectives.params import (
+    AlphaFlowParams,
+    BetaParams,
+    HuberParams,
+    LogitNormalParams,
+    LogitNormalShiftParams,
+    MeanFlowParams,
+    PseudoHuberParams,
+    ShiftParams,
+    SliderParams,
+    TeacherParams,
+    VelocityParams,
+)
 
 UNCONDITIONAL = "unconditional"
 """Name, among a batch's words, of the prompt of a guidance-aware loss's unconditional prediction."""
@@ -39,6 +51,7 @@ class ObjectiveChoice(Choice):
             model has true guidance.
         needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
         has_steps: whether the model may be told where a step ends, which takes a `mean_flow` adapter.
+        reads_captions: whether images are trained with their captions.
         has_derivative: whether the network is differentiated with respect to time, which is exact only in fp32, and
             impossible through quantized layers.
     """
@@ -47,6 +60,7 @@ class ObjectiveChoice(Choice):
     count: Callable[[Any, bool], Passes] | None = None
     needs_network: bool = False
     has_steps: bool = False
+    reads_captions: bool = True
     has_derivative: bool = False
 
     def passes_with(self, params: Any, *, has_true_cfg: bool) -> Passes:
@@ -68,6 +82,12 @@ def _jvp(params: VelocityParams, has_true_cfg: bool) -> Passes:
     return Passes(with_gradient=1, without_gradient=2) + _of_teacher(params, has_true_cfg)
 
 
+def _concept_slider(params: SliderParams, has_true_cfg: bool) -> Passes:
+    """Both strengths for the class and the anchor, and the base model's predictions for all prompts."""
+    has_anchor = int(params.anchor_class is not None)
+    return Passes(with_gradient=2 + 2 * has_anchor, without_gradient=3 + has_anchor)
+
+
 def _of_teacher(params: TeacherParams, has_true_cfg: bool) -> Passes:
     return Passes(without_gradient=int(params.has_teacher) + int(params.is_guided(has_true_cfg=has_true_cfg)))
 
@@ -76,7 +96,6 @@ OBJECTIVES = {
     "velocity": ObjectiveChoice(
         "toolkit.objectives.velocity:VelocityObjective",
         summary="Flow matching: learns the velocity from image to noise.",
-        params=NoParams,
     ),
     "mean_flow": ObjectiveChoice(
         "toolkit.objectives.few_steps.mean_flow:MeanFlowObjective",
@@ -102,6 +121,20 @@ OBJECTIVES = {
         needs_network=True,
         has_steps=True,
         has_derivative=True,
+    ),
+    "concept_slider": ObjectiveChoice(
+        "toolkit.objectives.sliders.concept_slider:ConceptSliderObjective",
+        summary="A network whose strength moves a class between two prompts.",
+        params=SliderParams,
+        count=_concept_slider,
+        needs_network=True,
+        reads_captions=False,
+    ),
+    "image_slider": ObjectiveChoice(
+        "toolkit.objectives.sliders.image_slider:ImageSliderObjective",
+        summary="A network whose strength moves between the two images of each pair.",
+        passes=Passes(with_gradient=2),
+        needs_network=True,
     ),
 }
 
@@ -141,17 +174,41 @@ TERMS = {
 LOSSES = {
     "mse": Choice("toolkit.objectives.losses:mse", summary="Squared error.", spellings=("l2",)),
     "mae": Choice("toolkit.objectives.losses:mae", summary="Absolute error.", spellings=("l1",)),
+    "huber": Choice(
+        "toolkit.objectives.losses:huber",
+        summary="Half the squared error up to `delta`, absolute beyond.",
+        params=HuberParams,
+    ),
+    "smooth_l1": Choice(
+        "toolkit.objectives.losses:smooth_l1",
+        summary="`huber` divided by `delta`, so that large errors count as with `mae`.",
+        params=HuberParams,
+    ),
     "pseudo_huber": Choice(
         "toolkit.objectives.losses:pseudo_huber",
         summary="Squared near 0, absolute for large errors: outliers count less.",
-        elsewhere=dict.fromkeys(("huber", "smooth_l1"), "`pseudo_huber`"),
+        params=PseudoHuberParams,
     ),
 }
 
 WEIGHTINGS = {
-    "even": Choice("toolkit.objectives.weightings:even", summary="Weight 1 for every noise level."),
+    "even": Choice(
+        "toolkit.objectives.noise.weightings:even", summary="Weight 1 for every noise level.", spellings=("none",)
+    ),
     "high_noise": Choice(
-        "toolkit.objectives.weightings:high_noise", summary="Small weight at low noise, largest around sigma 0.87."
+        "toolkit.objectives.noise.weightings:high_noise",
+        summary="Small weight at low noise, largest around sigma 0.87.",
+    ),
+    "min_snr": Choice(
+        "toolkit.objectives.noise.weightings:min_snr",
+        summary="The error of the image, up to a signal-to-noise ratio of 5 (Min-SNR).",
+    ),
+    "cosmap": Choice(
+        "toolkit.objectives.noise.weightings:cosmap", summary="Largest at sigma 0.5, half of that at both ends (SD3)."
+    ),
+    "stepped": Choice(
+        "toolkit.objectives.noise.weightings:stepped",
+        summary="Error of the image after a small step, large at high noise: ai-toolkit's `loss_type: stepped`.",
     ),
 }
 
@@ -162,40 +219,71 @@ class TimestepType(Choice):
 
     Attributes:
         weighting: how much each noise level counts in the loss, a key of `WEIGHTINGS`.
+        is_discrete: whether only a few levels are drawn, so that neither bias nor range apply.
+        passes: passes that are made before the one that is trained.
     """
 
     weighting: str = "even"
+    is_discrete: bool = False
+    passes: Passes = Passes()
+
+
+def _few(name: str, summary: str, **more: Any) -> TimestepType:
+    return TimestepType(f"toolkit.objectives.noise.timesteps:{name}", summary=summary, is_discrete=True, **more)
 
 
 TIMESTEPS = {
     "sigmoid": TimestepType(
-        "toolkit.objectives.timesteps:sigmoid",
+        "toolkit.objectives.noise.timesteps:sigmoid",
         summary="Logit-normal: middle noise levels most often.",
-        elsewhere=dict.fromkeys(("logit_normal", "lognorm", "logit-normal"), "`sigmoid`"),
+        params=LogitNormalParams,
+        spellings=("logit_normal",),
+        elsewhere=dict.fromkeys(("lognorm", "logit-normal"), "`sigmoid`"),
     ),
     "linear": TimestepType(
-        "toolkit.objectives.timesteps:linear",
+        "toolkit.objectives.noise.timesteps:linear",
         summary="All noise levels equally often.",
+        spellings=("even",),
         elsewhere={"uniform": "`linear`"},
     ),
     "shift": TimestepType(
-        "toolkit.objectives.timesteps:shift",
-        summary="All noise levels equally often, shifted to more noise the larger the image is.",
+        "toolkit.objectives.noise.timesteps:shift",
+        summary="All noise levels equally often, shifted to more noise the larger the image is, or as `shift` says.",
+        params=ShiftParams,
         spellings=("flux_shift", "lumina2_shift"),
     ),
     "logit_normal_shift": TimestepType(
-        "toolkit.objectives.timesteps:logit_normal_shift",
-        summary="Logit-normal, shifted to more noise the larger the image is. Not in ai-toolkit.",
+        "toolkit.objectives.noise.timesteps:logit_normal_shift",
+        summary="Logit-normal, shifted like `shift`. Not in ai-toolkit.",
+        params=LogitNormalShiftParams,
     ),
     "weighted": TimestepType(
-        "toolkit.objectives.timesteps:linear",
+        "toolkit.objectives.noise.timesteps:linear",
         summary="All noise levels equally often; in the loss, high ones count most and low ones little.",
         weighting="high_noise",
+    ),
+    "beta": TimestepType(
+        "toolkit.objectives.noise.timesteps:beta",
+        summary="The beta distribution. Not in ai-toolkit.",
+        params=BetaParams,
+    ),
+    "lognorm_blend": TimestepType(
+        "toolkit.objectives.noise.timesteps:lognorm_blend",
+        summary="Three quarters around sigma 0.65, one quarter equally often.",
+    ),
+    "one_step": _few("one_step", "Pure noise alone, for a model that draws in one step."),
+    "two_step": _few("two_step", "The two levels at which a model that draws in two steps predicts."),
+    "four_step": _few("four_step", "The four levels at which a model that draws in four steps predicts."),
+    "eight_step": _few("eight_step", "The eight levels at which a model that draws in eight steps predicts."),
+    "next_sample": _few(
+        "next_sample",
+        "Levels of a sampler with `next_sample_timesteps`; the noisy image is what the model's own step leads to.",
+        passes=Passes(without_gradient=1),
     ),
 }
 
 BIASES = {
-    "balanced": Choice("toolkit.objectives.timesteps:balanced", summary="As `timestep_type` draws them."),
-    "content": Choice("toolkit.objectives.timesteps:content", summary="High noise levels more often."),
-    "style": Choice("toolkit.objectives.timesteps:style", summary="Low noise levels more often."),
+    "balanced": Choice("toolkit.objectives.noise.timesteps:balanced", summary="As `timestep_type` draws them."),
+    "content": Choice("toolkit.objectives.noise.timesteps:content", summary="High noise levels more often."),
+    "style": Choice("toolkit.objectives.noise.timesteps:style", summary="Low noise levels more often."),
 }

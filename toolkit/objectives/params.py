@@ -11,10 +11,6 @@ from toolkit.section import Section, Shown
 MOST_STEPS = 100
 
 
-class NoParams(Section):
-    """`train.objective_params` of an objective that has none."""
-
-
 class TeacherParams(Section):
     """`train.objective_params` of objectives that learn from the base model, as it is without what is trained."""
 
@@ -82,3 +78,74 @@ class AlphaFlowParams(VelocityParams):
         if self.alpha_end > self.alpha_start:
             raise ValueError(f"alpha_end ({self.alpha_end}) is above alpha_start ({self.alpha_start})")
         return self
+
+
+class HuberParams(Section):
+    """`train.loss_params` of `huber` and `smooth_l1`."""
+
+    delta: float = Field(1.0, gt=0, description="Error from which on the loss grows linearly.")
+
+
+class PseudoHuberParams(Section):
+    """`train.loss_params` of `pseudo_huber`."""
+
+    c: float = Field(0.01, gt=0, description="Error at which the loss goes over from squared to absolute.")
+
+
+class LogitNormalParams(Section):
+    """`train.timestep_params` of `sigmoid`."""
+
+    mean: float = Field(0.0, description="Mean of the logit; above 0: more noise.")
+    std: float = Field(1.0, gt=0, description="Standard deviation of the logit.")
+
+
+class ShiftParams(Section):
+    """`train.timestep_params` of `shift`."""
+
+    shift: float | None = Field(
+        None, gt=0, description="Shift to more noise; 1: none. Unset: by the number of tokens, 3.16 at 1024 x 1024."
+    )
+
+
+class LogitNormalShiftParams(LogitNormalParams):
+    """`train.timestep_params` of `logit_normal_shift`."""
+
+    shift: float | None = Field(
+        None, gt=0, description="Shift to more noise; 1: none. Unset: by the number of tokens, 3.16 at 1024 x 1024."
+    )
+
+
+class BetaParams(Section):
+    """`train.timestep_params` of `beta`."""
+
+    alpha: float = Field(2.0, ge=0.5, description="Above `beta`: more noise.")
+    beta: float = Field(2.0, ge=0.5, description="Above `alpha`: less noise.")
+
+
+class SliderParams(Section):
+    """`train.objective_params` of `concept_slider`, or the section `slider` of a process."""
+
+    positive_prompt: str = Field("", description="What the class is like at strength 1.")
+    negative_prompt: str = Field("", description="What it is like at strength -1.")
+    target_class: str = Field("", description='What is changed, such as "person". "": everything.')
+    anchor_class: str | None = Field(
+        None, description="What must not change at either strength. Unset: nothing is watched."
+    )
+    guidance_strength: float = Field(
+        3.0, gt=0, description="How far the prediction is moved along the difference of the two prompts."
+    )
+    anchor_strength: float = Field(1.0, ge=0, description="Weight of what must not change.")
+
+    @model_validator(mode="after")
+    def _has_two_ends(self) -> SliderParams:
+        if self.positive_prompt == self.negative_prompt:
+            raise ValueError(
+                "positive_prompt and negative_prompt are the same, so that the slider would have no direction: "
+                "describe its two ends"
+            )
+        return self
+
+    def words(self) -> dict[str, str]:
+        """The prompts by the names that the objective reads them under."""
+        found = {"positive": self.positive_prompt, "negative": self.negative_prompt, "target": self.target_class}
+        return found if self.anchor_class is None else {**found, "anchor": self.anchor_class}

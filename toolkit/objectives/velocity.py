@@ -11,14 +11,15 @@ from torch import Tensor
 
 from toolkit.config import TrainConfig
 from toolkit.objectives.batch import Batch
-from toolkit.objectives.choices import TERMS, TIMESTEPS, WEIGHTINGS
+from toolkit.objectives.choices import TERMS
 from toolkit.objectives.guidance import GuidanceLoss, differential
-from toolkit.objectives.losses import sample_loss
+from toolkit.objectives.losses import MSE, Distance
+from toolkit.objectives.noise.levels import NoiseLevels
+from toolkit.objectives.noise.next_sample import noise_of_next_sample
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.path import mix
 from toolkit.objectives.point import Point
 from toolkit.objectives.preservation import Term
-from toolkit.objectives.timesteps import NUM_LEVELS, draw_sigma
 from toolkit.randomness import Draws
 
 
@@ -27,19 +28,15 @@ class VelocityObjective:
     """The error between the predicted and the true velocity at a drawn noise level.
 
     Attributes:
-        timestep_type: how noise levels are drawn and weighted, a key of `TIMESTEPS`.
-        loss_type: how the error is measured, a key of `LOSSES`.
-        bias: which noise levels are drawn more often, a key of `BIASES`.
-        steps: range to draw from: first and last index into 1,000 sorted noise levels, 0 being the noisiest.
+        levels: which noise levels are drawn, and how much each counts.
+        distance: how the error is measured.
         terms: other parts of the loss.
         guidance: what takes the place of prediction and target for a guided model; None for neither.
         differential_scale: how far the target is moved away from the prediction; 1 leaves it.
     """
 
-    timestep_type: str
-    loss_type: str = "mse"
-    bias: str = "balanced"
-    steps: tuple[int, int] = (0, NUM_LEVELS - 1)
+    levels: NoiseLevels
+    distance: Distance = MSE
     terms: tuple[Term, ...] = ()
     guidance: GuidanceLoss | None = None
     differential_scale: float = 1.0
@@ -48,10 +45,8 @@ class VelocityObjective:
     def from_config(cls, train: TrainConfig) -> Self:
         """Create the objective that a `train` section asks for."""
         return cls(
-            timestep_type=train.timestep_type,
-            loss_type=train.loss_type,
-            bias=train.content_or_style,
-            steps=(train.min_denoising_steps, train.max_denoising_steps),
+            NoiseLevels.from_config(train),
+            Distance.from_config(train),
             terms=tuple(row.load().from_config(train) for row in TERMS.values() if row.is_on(train)),
             guidance=GuidanceLoss.from_config(train),
             differential_scale=train.differential_guidance_scale if train.do_differential_guidance else 1.0,
@@ -65,6 +60,9 @@ class VelocityObjective:
             scale = self.guidance.drawn(batch, draws)
             condition = replace(condition, guidance=scale)
         point = Point(batch, predict, mix(batch.latents, noise, sigma), sigma, condition)
+        if self.levels.kind == "next_sample":
+            noise = noise_of_next_sample(point, noise, **self.levels.params)
+            point = replace(point, noisy_latents=mix(batch.latents, noise, sigma))
         velocity = point.velocity()  # [B, C, h, w]
         compared, target = velocity, predict.target(batch.latents, noise)
         if self.guidance is not None:
@@ -74,21 +72,12 @@ class VelocityObjective:
             compared, target = torch.where(is_prior, velocity, compared), torch.where(is_prior, point.base, target)
         if self.differential_scale != 1:
             target = differential(compared, target, self.differential_scale)
-        error = sample_loss(self.loss_type, compared, target, batch.mask)  # [B]
-        losses = {"velocity": error * WEIGHTINGS[TIMESTEPS[self.timestep_type].weighting].load()(sigma)}
+        losses = {"velocity": self.distance(compared, target, batch.mask) * self.levels.weight(sigma)}
         for term in self.terms:
             losses |= term.loss(point, velocity)
         return losses
 
     def draw(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Noise [B, C, h, w] and sigma [B] of a batch; they depend only on its index."""
-        count = (len(batch.latents),)
         noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index)
-        sigma = draw_sigma(
-            self.timestep_type,
-            draws.uniform(count, "timestep", batch.index, "even"),
-            num_tokens=batch.num_tokens,
-            bias=self.bias,
-            steps=self.steps,
-        )
-        return noise.to(batch.latents), sigma.to(batch.latents.device)
+        return noise.to(batch.latents), self.levels.draw(batch, draws)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import WeightLayout
 
 
 class Gradients:
@@ -49,3 +50,50 @@ class Gradients:
         gradient = self.parameters[index].grad
         assert gradient is not None
         self.ranks.sum_tensors([gradient])
+
+    def on_arrival(self, index: int, hook: Callable[[], None]) -> None:
+        """Call `hook` whenever the gradient of a weight is complete here, in the middle of the backward pass."""
+        self.parameters[index].register_post_accumulate_grad_hook(lambda _: hook())
+
+    def norm_of_all(self, norm: Tensor) -> Tensor:
+        """The norm of the whole gradient, given that of the summed gradients that this rank holds."""
+        return norm
+
+
+class ShardedGradients(Gradients):
+    """The same for weights that are spread over the ranks: the backward pass leaves each rank the sum of its rows.
+
+    Every weight must have a gradient on all ranks or on none.
+
+    Attributes:
+        weights: the spread weights, in the order of `parameters`, which are this rank's rows of them.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Tensor], ranks: Ranks, weights: Sequence[nn.Parameter], layout: WeightLayout
+    ) -> None:
+        super().__init__(parameters, ranks)
+        self.weights = list(weights)
+        self.layout = layout
+
+    def sum(self) -> None:
+        """See Gradients."""
+        for index in range(len(self.weights)):
+            self.sum_one(index)
+
+    def sum_one(self, index: int) -> None:
+        """See Gradients."""
+        weight = self.weights[index]
+        if weight.grad is not None:
+            self.parameters[index].grad = self.layout.local(weight.grad)
+            weight.grad = None
+
+    def on_arrival(self, index: int, hook: Callable[[], None]) -> None:
+        """See Gradients."""
+        self.weights[index].register_post_accumulate_grad_hook(lambda _: hook())
+
+    def norm_of_all(self, norm: Tensor) -> Tensor:
+        """See Gradients."""
+        square = norm.square()
+        self.ranks.sum_tensors([square])
+        return square.sqrt()

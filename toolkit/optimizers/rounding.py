@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from toolkit.parallel.weight_layout import Piece
+
 HALF = 16
 _MIDDLE = 1 << (HALF - 1)
 
@@ -29,7 +31,7 @@ def join(weight: Tensor, rest: Tensor) -> Tensor:
     return upper.add_(rest).view(torch.float32)
 
 
-def round_stochastically(values: Tensor, generator: torch.Generator) -> Tensor:
+def round_stochastically(values: Tensor, generator: torch.Generator, piece: Piece | None = None) -> Tensor:
     """Round each value to one of its two bf16 neighbours, with probabilities such that the expected value is exact.
 
     Adding 16 uniform random bits to the lower half carries into the upper half with the right probability. Source:
@@ -38,6 +40,11 @@ def round_stochastically(values: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         values: fp32 tensor with finite values.
         generator: random generator on the device of `values`.
+        piece: the weight that `values` are rows of: the bits are drawn for all of it, so that they do not depend on how
+            many ranks share it. None: `values` are the whole weight.
     """
-    noise = torch.randint(0, 1 << HALF, values.shape, generator=generator, device=values.device, dtype=torch.int32)
+    shape = values.shape if piece is None else piece.shape
+    noise = torch.randint(0, 1 << HALF, shape, generator=generator, device=values.device, dtype=torch.int32)
+    if piece is not None:
+        noise = noise[piece.rows].clone()
     return noise.add_(values.view(torch.int32)).bitwise_and_(-(1 << HALF)).view(torch.float32).bfloat16()

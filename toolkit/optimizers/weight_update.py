@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from toolkit.optimizers.gradients import Gradients
 from toolkit.optimizers.optimizers import set_learning_rate
 from toolkit.optimizers.rounding import join, round_stochastically, split
-from toolkit.parallel.ranks import OneProcess, Ranks
+from toolkit.parallel.ranks import OneProcess
+from toolkit.parallel.weight_layout import Piece
 from toolkit.randomness import Draws
 
 REST = "weight_rest"  # the lower half of a split weight, part of the optimizer state so that it is saved with it
@@ -46,7 +48,8 @@ def build_update(
     weights: str,
     fused: bool,
     draws: Draws,
-    ranks: Ranks | None = None,
+    gradients: Gradients | None = None,
+    pieces: Sequence[Piece] | None = None,
 ) -> WeightUpdate:
     """Create the weight update of a job.
 
@@ -57,25 +60,31 @@ def build_update(
         weights: how weights are stored, the job's `train.full_finetune_weights`.
         fused: whether to update during the backward pass, the job's `train.fused_backward_pass`.
         draws: the job's random draws.
-        ranks: the processes whose gradients are summed; None for a single process.
+        gradients: the gradients of `parameters`, from all processes; None for a single process.
+        pieces: the part of each weight that `parameters` hold; None if they hold all of it.
     """
-    ranks = ranks or OneProcess()
+    gradients = gradients or Gradients(parameters, OneProcess())
     if weights == "fp32" and not fused:
-        return AllAtOnce(optimizer, parameters, max_norm=max_norm, ranks=ranks)
-    steps = SingleSteps(optimizer, parameters, is_stochastic=weights == "bf16_stochastic", draws=draws)
-    return DuringBackward(steps, ranks=ranks) if fused else OneByOne(steps, max_norm=max_norm, ranks=ranks)
+        return AllAtOnce(optimizer, parameters, max_norm=max_norm, gradients=gradients)
+    steps = SingleSteps(optimizer, parameters, is_stochastic=weights == "bf16_stochastic", draws=draws, pieces=pieces)
+    return DuringBackward(steps, gradients) if fused else OneByOne(steps, gradients, max_norm=max_norm)
 
 
 class AllAtOnce:
     """Updates all weights in one optimizer step."""
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], *, max_norm: float, ranks: Ranks
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        *,
+        max_norm: float,
+        gradients: Gradients,
     ) -> None:
         self.optimizer = optimizer
         self.parameters = list(parameters)
         self.max_norm = max_norm
-        self.gradients = Gradients(parameters, ranks)
+        self.gradients = gradients
 
     def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate."""
@@ -84,7 +93,9 @@ class AllAtOnce:
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
         self.gradients.sum()
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf")).detach()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        grad_norm = self.gradients.norm_of_all(nn.utils.get_total_norm(gradients).detach())
+        nn.utils.clip_grads_with_norm_(self.parameters, self.max_norm or float("inf"), grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return grad_norm
@@ -100,11 +111,13 @@ class SingleSteps:
         *,
         is_stochastic: bool,
         draws: Draws,
+        pieces: Sequence[Piece] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.parameters = list(parameters)
         self.is_stochastic = is_stochastic
         self.draws = draws
+        self.pieces = pieces
 
     @torch.no_grad()
     def take(self, index: int, step: int) -> None:
@@ -128,7 +141,8 @@ class SingleSteps:
         state = self.optimizer.state[parameter] = self.optimizer.state.pop(exact)
         if self.is_stochastic:
             seed = self.draws.number("rounding", step, index)
-            rounded = round_stochastically(exact, torch.Generator(parameter.device).manual_seed(seed))
+            generator = torch.Generator(parameter.device).manual_seed(seed)
+            rounded = round_stochastically(exact, generator, self.pieces[index] if self.pieces else None)
         else:
             rounded, state[REST] = split(exact)
         parameter.copy_(rounded)
@@ -145,10 +159,10 @@ class SingleSteps:
 class OneByOne:
     """Updates one weight after another after the backward pass, with only one of them in fp32 at a time."""
 
-    def __init__(self, steps: SingleSteps, *, max_norm: float, ranks: Ranks) -> None:
+    def __init__(self, steps: SingleSteps, gradients: Gradients, *, max_norm: float) -> None:
         self.steps = steps
         self.max_norm = max_norm
-        self.gradients = Gradients(steps.parameters, ranks)
+        self.gradients = gradients
 
     def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate."""
@@ -159,7 +173,7 @@ class OneByOne:
         self.gradients.sum()
         parameters = [parameter for parameter in self.steps.parameters if parameter.grad is not None]
         # In fp32: a norm in bf16 would have only two correct digits.
-        grad_norm = _length([_squared_length(parameter) for parameter in parameters])
+        grad_norm = self.gradients.norm_of_all(_length([_squared_length(parameter) for parameter in parameters]))
         nn.utils.clip_grads_with_norm_(parameters, self.max_norm or float("inf"), grad_norm)
         for index, parameter in enumerate(self.steps.parameters):
             if parameter.grad is not None:
@@ -173,9 +187,9 @@ class DuringBackward:
     The norm of the whole gradient is known only after all weights have changed: it is reported but cannot clip.
     """
 
-    def __init__(self, steps: SingleSteps, *, ranks: Ranks) -> None:
+    def __init__(self, steps: SingleSteps, gradients: Gradients) -> None:
         self.steps = steps
-        self.gradients = Gradients(steps.parameters, ranks)
+        self.gradients = gradients
         self._step = 0
         self._squares: list[Tensor] = []
         self._is_attached = False
@@ -184,23 +198,20 @@ class DuringBackward:
         """See WeightUpdate; hooks into the backward pass the first time."""
         set_learning_rate(self.steps.optimizer, lr)
         if not self._is_attached:
-            for index, parameter in enumerate(self.steps.parameters):
-                parameter.register_post_accumulate_grad_hook(self._hook_of(index))
+            for index in range(len(self.steps.parameters)):
+                self.gradients.on_arrival(index, partial(self._take, index))
             self._is_attached = True
         self._step = step
         self._squares.clear()
 
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
-        return _length(self._squares)
+        return self.gradients.norm_of_all(_length(self._squares))
 
-    def _hook_of(self, index: int) -> Callable[[Tensor], None]:
-        def update(parameter: Tensor) -> None:
-            self.gradients.sum_one(index)
-            self._squares.append(_squared_length(parameter))
-            self.steps.take(index, self._step)
-
-        return update
+    def _take(self, index: int) -> None:
+        self.gradients.sum_one(index)
+        self._squares.append(_squared_length(self.steps.parameters[index]))
+        self.steps.take(index, self._step)
 
 
 def _length(squares: Sequence[Tensor]) -> Tensor:

@@ -17,9 +17,11 @@ STATE_FOLDER = "state"
 MANIFEST = "manifest.json"
 BEGUN = "begun"  # exists from before the first file of a step is written until its manifest is complete
 SET_ASIDE = "superseded"
+SHARDS = "shards"  # key of the manifest; a bundle of one process has none
 _FORMAT = 1
 _DELETED = "deleted"
 _LARGEST_MANIFEST = 1 << 26
+_MOST_SHARDS = 1 << 16
 _STEP_FOLDER = re.compile(r"\d{1,18}")
 
 
@@ -74,14 +76,25 @@ class Bundle:
         """Whether a run can resume from this bundle. Retention keeps the weights of more steps than their state."""
         return self.manifest.get("state") != _DELETED
 
-    def part_file(self, part: str) -> Path:
-        """The file with one part of the state, such as `weights` or `optimizer`."""
-        return self.folder / f"{part}.safetensors"
+    @property
+    def shards(self) -> int:
+        """Number of ranks that have written the state, each its own rows."""
+        count: int = self.manifest.get(SHARDS, 1)
+        return count
+
+    def part_files(self, part: str) -> tuple[Path, ...]:
+        """The files with one part of the state, such as `weights` or `optimizer`: one, or one for each shard."""
+        return tuple(part_file(self.folder, part, index, self.shards) for index in range(self.shards))
 
 
 def bundle_folder(output_folder: Path, step: int) -> Path:
     """The folder for the state of a step."""
     return output_folder / STATE_FOLDER / f"{step:09d}"
+
+
+def part_file(folder: Path, part: str, index: int, shards: int) -> Path:
+    """The file with one part of the state of a bundle, or with shard `index` (from 0) of several."""
+    return folder / (f"{part}.safetensors" if shards == 1 else f"{part}.{index + 1}-of-{shards}.safetensors")
 
 
 def write_manifest(folder: Path, *, files: Mapping[Path, Written], facts: Mapping[str, Any]) -> Bundle:
@@ -143,13 +156,14 @@ def read_bundle(folder: Path, *, is_thorough: bool = False) -> Bundle:
         is_as_written = _is_as_written(text, manifest)
         root = bundle.root.resolve()
         is_inside = all(path.resolve().is_relative_to(root) for path in files)
+        has_shards = type(bundle.shards) is int and 1 <= bundle.shards <= _MOST_SHARDS
     except FileNotFoundError:
         raise BrokenBundle(folder, "its manifest was never written", is_unfinished=True) from None
     except OSError as error:
         raise BrokenBundle(folder, f"its manifest cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:  # Runtime: a loop of links
         raise BrokenBundle(folder, "its manifest is damaged") from error
-    if not is_as_written:
+    if not is_as_written or not has_shards:
         raise BrokenBundle(folder, "its manifest is damaged")
     if not is_inside:
         raise BrokenBundle(folder, "its manifest names files outside the job's folder")

@@ -36,6 +36,7 @@ class Wait:
         calls: how many calls that all ranks make together it has entered.
         since: when it entered the one that it is in; None if it is in none.
         is_patient: whether that may take as long as it takes: the first rank does something for all.
+        is_joint: whether it is a whole step, in which torch makes the ranks wait for each other.
         broken: what torch has said of a connection that has broken; None while all are whole.
         steps: seconds of the last steps.
     """
@@ -43,6 +44,7 @@ class Wait:
     calls: int = 0
     since: float | None = None
     is_patient: bool = True
+    is_joint: bool = False
     broken: str | None = None
     broken_at: float = 0.0
     steps: deque[float] = field(default_factory=lambda: deque(maxlen=50))
@@ -52,6 +54,7 @@ class Wait:
     @contextlib.contextmanager
     def inside(self, *, is_patient: bool) -> Iterator[None]:
         """The block is a call that all ranks make together. What breaks in it ends the run, and does not return."""
+        before = self.since, self.is_patient
         self.calls += 1
         self.is_patient = is_patient
         self.since = time.monotonic()
@@ -63,7 +66,17 @@ class Wait:
             while True:  # the thread that watches ends the process
                 time.sleep(1)
         finally:
-            self.since = None
+            self.since, self.is_patient = before
+
+    @contextlib.contextmanager
+    def joint_step(self) -> Iterator[None]:
+        """The block is a step in which every rank computes with what the others hold."""
+        self.is_patient, self.is_joint = False, True
+        self.since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.since, self.is_joint = None, False
 
     def stepped(self) -> None:
         """A step is done."""
@@ -124,8 +137,7 @@ class Guard:
             code: exit code.
             waits_s: for so many seconds another rank may give a better reason.
         """
-        said = text if code != 1 else f"{self.name_of(self.board.rank)}: {text}"
-        self._verdict = (Fate(said, code, self.board.rank), time.monotonic() + waits_s)
+        self._verdict = (Fate(text, code, self.board.rank), time.monotonic() + waits_s)
         while True:
             time.sleep(1)
 
@@ -171,6 +183,13 @@ class Guard:
         since, limit = wait.since, wait.limit_s()
         if since is None or wait.is_patient or now - since <= limit:
             return None
+        if wait.is_joint:
+            places = "; ".join(f"{self.name_of(rank)} is at {beats[rank].place}" for rank in present)
+            return self._seal(
+                f"A step has taken more than {limit:.0f} s, and the ranks wait for each other: {places}. One of them "
+                f"hangs, or the network. If it only needs longer, set {TIMEOUT} to more seconds.",
+                self.board.rank,
+            )
         late = [rank for rank in present if beats[rank].calls < wait.calls]
         if not late:
             me = self.name_of(self.board.rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,16 +84,21 @@ class ProcessRanks:
         """See Ranks."""
         self.any(False)
 
+    def joint_step(self) -> AbstractContextManager[None]:
+        """See Ranks."""
+        return self._join().guard.wait.joint_step()
+
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         """See Ranks."""
         self._join().guard.last_words = last_words
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         """See Ranks. A process that has not met the others ends alone: this returns."""
         if self._joined is None:
             return
         waits_s = (_STOP_S if self.is_first else _FIRST_S) if is_effect else (0.0 if self.is_first else _STOP_S)
-        self._joined.guard.end(text, code, waits_s=waits_s)
+        guard = self._joined.guard
+        guard.end(text if is_common else f"{guard.name_of(self.rank)}: {text}", code, waits_s=waits_s)
 
     def close(self) -> None:
         """See Ranks."""
@@ -128,7 +134,7 @@ class _Joined:
 
 def _join(launch: Launch) -> _Joined:
     import torch  # so late, because a check needs none of this
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.distributed.distributed_c10d import PrefixStore
 
     is_hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun hosts it; else the first rank does

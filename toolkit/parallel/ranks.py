@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -60,6 +60,10 @@ class Ranks(Protocol):
         """Wait until all ranks have reached this call."""
         ...
 
+    def joint_step(self) -> AbstractContextManager[None]:
+        """A `with` block for a step in which every rank computes with what the others hold, so that none may hang."""
+        ...
+
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         """Have `last_words` called, in a thread, before this process is ended together with the others.
 
@@ -67,12 +71,13 @@ class Ranks(Protocol):
         """
         ...
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         """End all processes. One of them tells the user why. Does not return, unless there is only one process.
 
         Args:
             text: the reason.
             code: exit code of the processes.
+            is_common: whether all ranks have found it together; otherwise the message names this one.
             is_effect: whether this rank was merely told to end, so that another may know a better reason.
         """
         ...
@@ -109,14 +114,31 @@ class OneProcess:
     def barrier(self) -> None:
         """See Ranks."""
 
+    def joint_step(self) -> AbstractContextManager[None]:
+        """See Ranks."""
+        return nullcontext()
+
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         """See Ranks."""
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         """See Ranks."""
 
     def close(self) -> None:
         """See Ranks."""
+
+
+class PlannedRanks(OneProcess):
+    """The first of several ranks that will be started elsewhere, as a check here plans for them.
+
+    Args:
+        local_world: number of processes on each machine.
+        machines: number of machines.
+    """
+
+    def __init__(self, local_world: int, machines: int = 1) -> None:
+        self.local_world = local_world
+        self.world = local_world * machines
 
 
 @cache
@@ -168,8 +190,22 @@ def on_all(ranks: Ranks, work: Callable[[], T]) -> T:
     return answer[0]
 
 
-class FirstRankFailed(RuntimeError):
-    """Raised on every other rank if the first one, which they wait for, has failed; the first one says why."""
+class RankFailed(RuntimeError):
+    """Raised on a rank that waits for another one, which has failed and says why."""
+
+
+class FirstRankFailed(RankFailed):
+    """The one that has failed is the first."""
+
+
+_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "NCCL", "process group")
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether torch says with this error that another rank has gone in the middle of what all ranks do together."""
+    return type(error).__name__ in ("RuntimeError", "DistBackendError", "DistNetworkError") and any(
+        word in str(error) for word in _LOST
+    )
 
 
 def done_by_first(ranks: Ranks, work: Callable[[], T]) -> T | None:
@@ -185,6 +221,26 @@ def done_by_first(ranks: Ranks, work: Callable[[], T]) -> T | None:
     with first_goes_ahead(ranks):
         if ranks.is_first:
             answer = work()
+    return answer
+
+
+def done_together(ranks: Ranks, work: Callable[[], T]) -> T:
+    """Let every rank do its part of what only succeeds as a whole.
+
+    Returns:
+        What `work` returns.
+
+    Raises:
+        RankFailed: if `work` has raised anything on another rank, but not here.
+    """
+    has_failed = True
+    try:
+        answer = work()
+        has_failed = False
+    finally:
+        is_lost = ranks.any(has_failed)
+    if is_lost:
+        raise RankFailed("another rank has failed")
     return answer
 
 

@@ -73,6 +73,8 @@ def ways_to_fit(inputs: PlanInputs, machine: Machine, groups: Iterable[Iterable[
         changed = _changed(inputs, changes)
         if changed.is_fused and changed.accumulates:  # a gradient that is freed at once cannot be accumulated
             continue
+        if changed.is_sharded and changed.offloaded:  # every block is moved by one of the two
+            continue
         plan = make_plan(changed)
         if machine.fits(plan):
             ways.append(Way(changes, plan))
@@ -96,6 +98,8 @@ def frozen_weight_changes(inputs: PlanInputs) -> list[list[Change]]:
 def training_changes(inputs: PlanInputs) -> list[list[Change]]:
     """Changes that affect the training itself."""
     groups = []
+    if inputs.ranks > 1 and not inputs.is_sharded and not inputs.adapter_parameters:
+        groups.append([Change({"train.sharding": "full"}, {"is_sharded": True}, cost=2)])
     if not inputs.recomputes:
         groups.append([Change({"train.gradient_checkpointing": True}, {"recomputes": True}, cost=2)])
     if inputs.optimizer != "adamw8bit":
@@ -153,7 +157,7 @@ def _smaller(qtype: str | None, width: int) -> Iterator[tuple[str, float]]:
 
 def _shares(inputs: PlanInputs) -> list[Change]:
     """Shares to offload. The text encoder is then offloaded too, completely unless the job says otherwise."""
-    if inputs.device == "cpu":
+    if inputs.device == "cpu" or inputs.is_sharded:
         return []
     if inputs.cards:  # the blocks of a model that is split stay where they are
         keys = {"model.layer_offloading": True, "model.layer_offloading_transformer_percent": 0}

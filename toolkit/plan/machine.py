@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -44,6 +44,14 @@ class Machine:
     ram_bytes: int | None = None
     free_ram_bytes: int | None = None
     others: tuple[Room, ...] = ()
+
+    def shared_by(self, num_ranks: int) -> Machine:
+        """The share of each of several processes, which have a card each; the RAM is that of all."""
+        if num_ranks == 1:
+            return self
+        ram, free = (size and size // num_ranks for size in (self.ram_bytes, self.free_ram_bytes))
+        name = f"{self.name}, RAM shared by {num_ranks} ranks"
+        return replace(self, name=name, ram_bytes=ram, free_ram_bytes=free)
 
     def fits(self, plan: Plan) -> bool:
         """Whether a run fits if all other programs on the machine are closed."""

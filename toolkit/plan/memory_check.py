@@ -81,6 +81,8 @@ def check_memory(
     adapter_in_blocks: tuple[int, ...] = (),
     lora_sides: tuple[int, ...] | None = None,
     num_cards: int = 0,
+    ranks: int = 1,
+    num_ranks: int = 1,
 ) -> MemoryCheck:
     """Plan the memory of a job; with `model.memory: auto`, also choose how its model is stored.
 
@@ -94,6 +96,8 @@ def check_memory(
         adapter_parameters: number of weights of the adapters that are trained.
         adapter_in_blocks, lora_sides: see `PlanInputs`.
         num_cards: the number of cards that the model is split over; 0 if it is not.
+        ranks: number of processes that train together, each on a card of its own.
+        num_ranks: number of processes on the machine that train together; the plan is that of each.
 
     Returns:
         The plan; if it does not fit, also the cheapest changes that make it fit.
@@ -107,7 +111,7 @@ def check_memory(
     elif device is None:
         machine = Machine("the job's card is not in this machine")
     else:
-        machine = this_machine(device, is_split=num_cards > 0)
+        machine = this_machine(device, is_split=num_cards > 0).shared_by(num_ranks)
 
     def inputs_for(config: TrainingProcessConfig) -> PlanInputs:
         return inputs_of(
@@ -120,6 +124,7 @@ def check_memory(
             adapter_in_blocks=adapter_in_blocks,
             lora_sides=lora_sides,
             cards=machine.rooms(num_cards) if kind != "cpu" else (),
+            ranks=ranks,
         )
 
     inputs = inputs_for(process)

@@ -11,7 +11,14 @@ from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.plan.cards.shares import choose_split, shares_of
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, ENCODE_VIEWS, TRAIN
-from toolkit.plan.step_memory import Parts, activations_in_ram, forward_bytes, step_moments, working_bytes
+from toolkit.plan.step_memory import (
+    Parts,
+    activations_in_ram,
+    forward_bytes,
+    gathered_weights,
+    step_moments,
+    working_bytes,
+)
 from toolkit.quantize.qtypes import bits_of
 
 # Memory of the driver for a process, its kernels and library handles; 0.4 to 0.7 GB on recent cards.
@@ -30,7 +37,18 @@ RING_BLOCKS = 2
 # measured on four runs (benchmarks/memory.py). Tensors of 32 MB and more are returned to the system, which bounds it.
 HEAP_FACTOR = 4
 HEAP_LIMIT_BYTES = 1_000_000_000
-_WEIGHTS = ("weights", "assistant LoRA", "VAE", "LoRA", "adapters", "optimizer", "average", "ring", "cuBLAS")
+_WEIGHTS = (
+    "weights",
+    "gathered weights",
+    "assistant LoRA",
+    "VAE",
+    "LoRA",
+    "adapters",
+    "optimizer",
+    "average",
+    "ring",
+    "cuBLAS",
+)
 
 
 @dataclass(frozen=True)
@@ -241,7 +259,7 @@ def _load(inputs: PlanInputs) -> Phase:
 
 
 def _train(inputs: PlanInputs) -> Phase:
-    base = _resident(inputs)
+    base = _resident(inputs) | gathered_weights(inputs)
     fullest = max(step_moments(inputs), key=lambda parts: sum(parts.values()))
     host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
     if inputs.device == "cpu":
@@ -254,10 +272,10 @@ def _sample(inputs: PlanInputs) -> Phase:
     decode = _vae_decode(inputs, work.decode_px)
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     encode = _vae_encode(inputs, work.shown_px)
-    parts = _resident(inputs) | {"working set": max(forward, decode, encode)}
+    parts = _resident(inputs) | gathered_weights(inputs) | {"working set": max(forward, decode, encode)}
     if inputs.keeps_average:
-        parts["raw weights"] = 4 * inputs.num_trained
-    if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4:
+        parts["raw weights"] = 4 * inputs.num_held
+    if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
         parts["bf16 copies"] = inputs.width * inputs.num_trained
     return Phase("sample", TRAIN.name, parts, _host(inputs, _offloaded(inputs)))
 
@@ -278,8 +296,11 @@ def _vae_decode(inputs: PlanInputs, px: int) -> int:
 def _save(inputs: PlanInputs) -> Phase:
     """Weights are cast on the device, and then written through RAM tensor by tensor."""
     count = inputs.num_trained
-    parts = _resident(inputs) | {"saved weights": count * inputs.save_width}
-    written = min(count, inputs.size.transformer.largest_linear) * inputs.trained_width
+    largest = min(count, inputs.size.transformer.largest_linear)
+    # In shards, whole weights are gathered one by one; those of a LoRA are small.
+    cast = 2 * largest if inputs.is_sharded and inputs.lora_rank is None else count
+    parts = _resident(inputs) | {"saved weights": cast * inputs.save_width}
+    written = largest * inputs.trained_width
     return Phase("save", TRAIN.name, parts, _host(inputs, _offloaded(inputs) | {"written": written}))
 
 
@@ -292,17 +313,17 @@ def _resident(inputs: PlanInputs) -> Parts:
     """What stays on the device throughout training."""
     parts = _loaded(inputs)
     if inputs.lora_rank is not None:
-        parts["LoRA"] = inputs.trained_width * (inputs.num_trained - inputs.adapter_parameters)
+        parts["LoRA"] = inputs.trained_width * (inputs.num_held - inputs.adapter_parameters)
         parts["adapters"] = inputs.trained_width * inputs.adapter_parameters
-    parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_trained)
+    parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_held)
     if inputs.keeps_average:
-        parts["average"] = 4 * inputs.num_trained
+        parts["average"] = 4 * inputs.num_held
     return parts
 
 
 def _loaded(inputs: PlanInputs) -> Parts:
     waiting = offloaded_bytes(inputs)
-    parts = {"weights": transformer_bytes(inputs) - waiting}
+    parts = {"weights": -(-(transformer_bytes(inputs) - waiting) // inputs.shards)}
     if waiting:
         bits = bits_of(inputs.qtype, inputs.width)
         parts["ring"] = round(RING_BLOCKS * inputs.size.transformer.largest_block * bits / 8)

@@ -8,8 +8,8 @@ from pathlib import Path
 from toolkit.cards import ModelCard
 from toolkit.config import TrainingProcessConfig
 from toolkit.data.examples import Example
-from toolkit.objectives.choices import OBJECTIVES, TERMS, UNCONDITIONAL, Passes
-from toolkit.objectives.params import TeacherParams
+from toolkit.objectives.choices import OBJECTIVES, TERMS, TIMESTEPS, UNCONDITIONAL, Passes
+from toolkit.objectives.params import SliderParams, TeacherParams
 from toolkit.objectives.preserved_texts import PreservedTexts
 from toolkit.plan.needs import Needs
 
@@ -50,6 +50,8 @@ def avoided_prompt(config: TrainingProcessConfig, card: ModelCard) -> str | None
 def objective_words(config: TrainingProcessConfig) -> dict[str, str]:
     """The words that an objective predicts for in every batch, by the name that it reads them under."""
     train = config.train
+    if isinstance(train.objective_params, SliderParams):
+        return train.objective_params.words()
     return {UNCONDITIONAL: train.unconditional_prompt} if train.do_guidance_loss else {}
 
 
@@ -59,4 +61,6 @@ def _passes(config: TrainingProcessConfig, card: ModelCard) -> Passes:
     preserving = Passes(1, 1) if PreservedTexts.of_run(config).is_any else Passes()
     reads_base = any(dataset.prior_reg for dataset in config.datasets)
     reads_base = reads_base or any(row.reads_base and row.is_on(train) for row in TERMS.values())
+    if not OBJECTIVES[train.objective].has_steps:
+        own += TIMESTEPS[train.timestep_type].passes
     return own + preserving + Passes(without_gradient=int(reads_base) + int(train.do_guidance_loss))

@@ -81,6 +81,9 @@ class PlanInputs:
         adapter_parameters: number of weights of the adapters that are trained.
         adapter_in_blocks: how many of these belong to blocks, for each entry of the transformer's `blocks`.
         cards: memory in bytes of each of the cards that the transformer's blocks are split over; empty for one device.
+        ranks: number of processes that train together.
+        is_sharded: whether the transformer's weights, their gradients and optimizer state are spread over them.
+        context_parallel: number of processes that share each sequence.
     """
 
     size: ModelSize
@@ -114,6 +117,19 @@ class PlanInputs:
     adapter_parameters: int = 0
     adapter_in_blocks: tuple[int, ...] = ()
     cards: tuple[int, ...] = ()
+    ranks: int = 1
+    is_sharded: bool = False
+    context_parallel: int = 1
+
+    @property
+    def shards(self) -> int:
+        """Number of processes that each weight is spread over."""
+        return self.ranks if self.is_sharded else 1
+
+    @property
+    def num_held(self) -> int:
+        """Number of trained weights that a process keeps, updates and saves."""
+        return -(-self.num_trained // self.shards)
 
     @property
     def is_mixed(self) -> bool:
@@ -152,8 +168,9 @@ def inputs_of(
     adapter_in_blocks: tuple[int, ...] = (),
     lora_sides: tuple[int, ...] | None = None,
     cards: tuple[int, ...] = (),
+    ranks: int = 1,
 ) -> PlanInputs:
-    """The inputs that a job's settings give; numbers of weights, `lora_sides` and `cards` as in `PlanInputs`."""
+    """The inputs that a job's settings give; numbers of weights, `lora_sides`, `cards`, `ranks` as in `PlanInputs`."""
     model, train, network = process.model, process.train, process.network
     width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
@@ -175,7 +192,7 @@ def inputs_of(
         lora_sides=lora_sides,
         optimizer=train.optimizer,
         keeps_average=train.ema_config is not None and train.ema_config.use_ema,
-        batch_size=train.batch_size,
+        batch_size=process.largest_batch,
         accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
         low_vram=model.low_vram,
@@ -191,6 +208,9 @@ def inputs_of(
         adapter_parameters=adapter_parameters,
         adapter_in_blocks=adapter_in_blocks,
         cards=cards,
+        ranks=ranks,
+        context_parallel=train.context_parallel if ranks > 1 else 1,
+        is_sharded=train.sharding == "full" and ranks > 1,
     )
 
 

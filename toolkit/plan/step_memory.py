@@ -6,18 +6,22 @@ from collections.abc import Iterator
 
 from toolkit.model_size import BlockSize
 from toolkit.plan.plan_inputs import PlanInputs
+from toolkit.quantize.qtypes import bits_of
 
 Parts = dict[str, int]
 # Offloaded activations that are on the device: the one being written and the one being read.
 IN_FLIGHT = 2
+# Blocks that are whole at once where weights are sharded: the one in use, and the next one twice, as it arrives and as
+# it is used.
+GATHERED_BLOCKS = 3
 # Bytes per weight of temporaries in an 8-bit update of one tensor: both moments, the root and the gradient in fp32.
 _UPDATE_WIDTH = 16
 
 
 def num_tokens(inputs: PlanInputs, px: int) -> int:
-    """Number of tokens in a sequence: those of pictures with `px` pixels in total, and those of the prompt."""
+    """Number of tokens of a sequence on a process: those of pictures with `px` pixels in total, and of the prompt."""
     prompt = max(encoder.num_tokens for encoder in inputs.size.text_encoders)
-    return px // inputs.size.transformer.px_per_token + prompt
+    return -(-(px // inputs.size.transformer.px_per_token + prompt) // inputs.context_parallel)
 
 
 def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
@@ -40,7 +44,7 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
         }
     for before in reversed(range(inputs.work.passes)):
         yield from _backward_moments(inputs, kept, before, is_last=before == inputs.work.passes - 1)
-    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_trained
+    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_held
     yield {"gradients": gradients, "update": update_bytes(inputs)}
 
 
@@ -58,23 +62,20 @@ def _backward_moments(inputs: PlanInputs, kept: int, before: int, *, is_last: bo
     # Gradients accumulate during the backward pass, unless those of another batch or pass are there or none are kept.
     in_steps = is_last and not (inputs.is_fused or inputs.accumulates)
     are_there = inputs.accumulates or not (is_last or inputs.is_fused)
-    gradients = inputs.trained_width * inputs.num_trained if are_there else _alive_when_fused(inputs)
+    gradients = inputs.trained_width * inputs.num_held if are_there else _alive_when_fused(inputs)
+    whole = _whole_gradients(inputs)
     for block in reversed(_blocks(inputs)):
         arriving = _arriving(inputs, block) if are_there else 0
         for count in dict.fromkeys((1, block.count)):
-            grown = (
-                inputs.trained_width * trained_in(inputs, block) * count - _pending_modulation(inputs, block)
-                if in_steps
-                else 0
-            )
+            grown = _grown(inputs, block, count) if in_steps else 0
             yield {
                 "activations": _on_device(inputs, waiting + kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
-                "gradients": gradients + grown + arriving,
+                "gradients": gradients + grown + arriving + whole,
                 "bf16 copies": (before + 1) * copies,
             }
         kept -= block.count * kept_of(inputs, block)
-        gradients += inputs.trained_width * trained_in(inputs, block) * block.count if in_steps else 0
+        gradients += inputs.trained_width * trained_in(inputs, block) * block.count // inputs.shards if in_steps else 0
 
 
 def _blocks(inputs: PlanInputs) -> list[BlockSize]:
@@ -130,7 +131,7 @@ def update_bytes(inputs: PlanInputs) -> int:
     largest = transformer.largest_linear if rank is None else rank * transformer.widest
     if inputs.optimizer == "adamw8bit" or inputs.is_fused or inputs.device == "cpu":
         return _UPDATE_WIDTH * largest
-    return 4 * inputs.num_trained
+    return 4 * inputs.num_held
 
 
 def _unit(inputs: PlanInputs) -> int:
@@ -172,7 +173,11 @@ def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
 
 def _autocast_copies(inputs: PlanInputs) -> int:
     """Bytes of the copies that autocast keeps of all trained fp32 weights, in the dtype of the computation."""
-    return inputs.width * inputs.num_trained if inputs.is_mixed and inputs.trained_width == 4 else 0
+    if not inputs.is_mixed or inputs.trained_width != 4:
+        return 0
+    # Where weights are sharded, only those of the layer that computes are copied.
+    count = min(inputs.num_trained, inputs.size.transformer.largest_linear) if inputs.is_sharded else inputs.num_trained
+    return inputs.width * count
 
 
 def _remaining_copies(inputs: PlanInputs) -> int:
@@ -180,8 +185,36 @@ def _remaining_copies(inputs: PlanInputs) -> int:
 
     These are the copies for layers outside the blocks, which are needed for the end of the backward pass.
     """
-    is_copied = inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4
+    is_copied = inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded
     return inputs.width * inputs.size.transformer.outer_modulation if is_copied else 0
+
+
+def _grown(inputs: PlanInputs, block: BlockSize, count: int) -> int:
+    """Bytes of the gradients of `count` blocks of one kind whose backward pass has begun."""
+    kept = inputs.trained_width * trained_in(inputs, block) * count // inputs.shards
+    return kept - (0 if inputs.is_sharded else _pending_modulation(inputs, block))
+
+
+def gathered_weights(inputs: PlanInputs) -> Parts:
+    """What is whole of sharded weights: some blocks, and what is outside blocks throughout a pass."""
+    if not inputs.is_sharded:
+        return {}
+    size = inputs.size.transformer
+    if inputs.lora_rank is None:
+        block, outer = size.largest_block * inputs.trained_width, inputs.trained_width
+    else:
+        block, outer = round(size.largest_block * bits_of(inputs.qtype, inputs.width) / 8), inputs.width
+    return {"gathered weights": GATHERED_BLOCKS * block + (size.parameters - size.block_parameters) * outer}
+
+
+def _whole_gradients(inputs: PlanInputs) -> int:
+    """Bytes of gradients that are whole before the ranks have summed them: of a block twice, and outside blocks."""
+    if not inputs.is_sharded:
+        return 0
+    transformer = inputs.size.transformer
+    block = max(trained_in(inputs, block) for block in _blocks(inputs))
+    outside = transformer.parameters - transformer.block_parameters if inputs.lora_rank is None else 0
+    return inputs.trained_width * (block + outside) + 4 * block  # they are summed in fp32
 
 
 def _arriving(inputs: PlanInputs, block: BlockSize) -> int:

@@ -15,7 +15,7 @@ from toolkit.quantize.formats import FORMATS
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.quantized_cache import DamagedEntry, keep_entry, read_entry
 from toolkit.units import as_size
-from toolkit.weights.streaming import set_tensor
+from toolkit.weights.streaming import Rows, set_tensor
 
 Placed = Callable[[str], None]
 DeviceOf = Callable[[str], torch.device]
@@ -51,6 +51,7 @@ def fill_frozen(
     device: torch.device,
     device_of: DeviceOf | None = None,
     quantization: Quantization | None,
+    rows: Rows | None = None,
 ) -> None:
     """Load the frozen weights of an empty module, quantizing them if asked.
 
@@ -63,6 +64,7 @@ def fill_frozen(
         device: the device that the module is used on, and quantized on.
         device_of: maps a tensor's name to the device to keep it on; None for `device`.
         quantization: how to quantize the module; None leaves the weights as they are.
+        rows: cuts each tensor to what this process keeps; `fill` does so as well. A part is not cached. None: all.
 
     Raises:
         UserError: the qtype is unknown, or weights are not finite.
@@ -71,9 +73,9 @@ def fill_frozen(
     device_for = device_of or (lambda name: device)
     if quantization is None:
         fill(device, None)
-    elif not _from_cache(module, device_of=device_for, quantization=quantization):
+    elif not _from_cache(module, device_of=device_for, quantization=quantization, rows=rows):
         _quantize_while(module, fill, device=device, device_of=device_for, quantization=quantization)
-        if quantization.entry is not None:
+        if quantization.entry is not None and rows is None:
             quantization.notify(keep_entry(quantization.entry, module))
     stored = module.state_dict().keys()
     for name, buffer in list(module.named_buffers()):
@@ -104,7 +106,8 @@ def quantize_layer(module: nn.Module, name: str, qtype: str) -> None:
     if not all(_is_finite(buffer) for buffer in buffers.values()):
         raise UserError(f"{name}: cannot be quantized to {qtype}: its weights are not all finite. Check the file.")
     bias = None if linear.bias is None else linear.bias.detach()
-    module.set_submodule(name, FrozenLinear(buffers, qtype=qtype, in_features=linear.in_features, bias=bias))
+    sizes = {"in_features": linear.in_features, "out_features": linear.out_features}  # buffers may hold some rows only
+    module.set_submodule(name, FrozenLinear(buffers, qtype=qtype, bias=bias, **sizes))
 
 
 def _quantize_while(
@@ -129,12 +132,14 @@ def _quantize_while(
         raise RuntimeError(f"{len(left)} layers were left unquantized, such as {left[0]}")
 
 
-def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantization) -> bool:
+def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantization, rows: Rows | None) -> bool:
     entry = quantization.entry
     if entry is None or not entry.is_file():
         return False
     try:
-        num_bytes = read_entry(entry, module, qtype=quantization.qtype, layers=quantization.layers, device_of=device_of)
+        num_bytes = read_entry(
+            entry, module, qtype=quantization.qtype, layers=quantization.layers, device_of=device_of, rows=rows
+        )
     except DamagedEntry as error:
         with contextlib.suppress(OSError):  # if it cannot be deleted, keep_entry fails too, and tells the user
             entry.unlink(missing_ok=True)

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from toolkit.quantize.formats import FORMATS, Buffers, Format
 
+CODEBOOK = "codebook"  # the one buffer of a format that does not have a row for each output
+
 
 class FrozenLinear(nn.Linear):
     """Computes `y = x @ weight.T + bias`, dequantizing the weight in forward and again in backward.
@@ -21,13 +23,23 @@ class FrozenLinear(nn.Linear):
 
     Attributes:
         qtype: number format of the weight, a key of `FORMATS`.
+        row_buffers: names of the buffers with a row for each output.
     """
 
-    def __init__(self, buffers: Buffers, *, qtype: str, in_features: int, bias: Tensor | None) -> None:
+    def __init__(
+        self, buffers: Buffers, *, qtype: str, in_features: int, bias: Tensor | None, out_features: int | None = None
+    ) -> None:
+        """Args not explained in the class:
+
+        buffers: the quantized weight, from a format's `quantize`; of all outputs, or of some rows.
+        out_features: number of outputs if the buffers hold only some of their rows; None if they hold all.
+        """
         nn.Module.__init__(self)
         self.qtype = qtype
         self.in_features = in_features
-        self.out_features = buffers["qweight"].shape[0]
+        self.out_features = buffers["qweight"].shape[0] if out_features is None else out_features
+        self.row_buffers = tuple(name for name in buffers if name != CODEBOOK)
+        self._names = tuple(buffers)
         self.register_parameter("weight", None)
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
         for name, buffer in buffers.items():
@@ -37,14 +49,21 @@ class FrozenLinear(nn.Linear):
         """Map [..., K] to [..., N], in autocast's dtype if it is enabled, otherwise in the dtype of x."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        names = tuple(self._buffers)
-        result: Tensor = _Product.apply(x, FORMATS[self.qtype], names, *(self._buffers[name] for name in names))
+        tensors = (getattr(self, name) for name in self._names)
+        result: Tensor = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors)
         return result if self.bias is None else result + self.bias.to(result.dtype)
 
     def dequantize(self, dtype: torch.dtype) -> Tensor:
         """The weight [N, K] that the layer multiplies with."""
-        buffers = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        buffers = {name: getattr(self, name) for name in self._names}
         return FORMATS[self.qtype].dequantize(buffers, in_features=self.in_features, dtype=dtype)
+
+    def make_parameters(self) -> None:
+        """Make frozen parameters of the buffers with a row for each output, so that they can be spread over ranks."""
+        for name in self.row_buffers:
+            buffer = self._buffers.pop(name)
+            assert buffer is not None
+            self.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
 
     def extra_repr(self) -> str:
         """See Module.extra_repr."""

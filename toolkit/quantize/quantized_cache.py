@@ -15,7 +15,7 @@ from toolkit.quantize.cache_folder import ELSEWHERE, lack_of_room
 from toolkit.quantize.formats import VERSION
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.units import as_size
-from toolkit.weights.streaming import set_tensor
+from toolkit.weights.streaming import Rows, set_tensor
 from toolkit.weights.tensor_files import checksum, read_checksums, read_metadata, stream_tensors
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
@@ -61,9 +61,21 @@ def keep_entry(path: Path, module: nn.Module) -> str:
 
 
 def read_entry(
-    path: Path, module: nn.Module, *, qtype: str, layers: Sequence[str], device_of: Callable[[str], torch.device]
+    path: Path,
+    module: nn.Module,
+    *,
+    qtype: str,
+    layers: Sequence[str],
+    device_of: Callable[[str], torch.device],
+    rows: Rows | None = None,
 ) -> int:
     """Fill an empty module from a file written by `keep_entry`, with one tensor in host memory at a time.
+
+    Args:
+        path, module: the file, and the module with its layers not quantized.
+        qtype, layers: the number format, and the names of the layers that are stored in it.
+        device_of: returns the device for a tensor, by its name.
+        rows: cuts each tensor to what this process keeps; None for all of it.
 
     Returns:
         Total bytes of the module's tensors.
@@ -84,7 +96,8 @@ def read_entry(
             tensor = index.read(name)
             if checksums.get(name) != checksum(tensor):
                 raise DamagedEntry(f"{name} has changed since it was written")
-            set_tensor(module, name, tensor.to(device_of(name), copy=True))
+            kept = tensor if rows is None else rows(name, tensor)
+            set_tensor(module, name, kept.to(device_of(name), copy=True))
     except (UserError, DamagedEntry) as error:
         for name, linear in linears.items():
             module.set_submodule(name, linear)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.errors import UserError
 from toolkit.runtime.device_names import index_of, unavailable
 from toolkit.runtime.nvidia_smi import DriverCard, driver_cards, find_program
 
@@ -61,10 +62,41 @@ def count_cards() -> int:
     """The number of CUDA cards that programs see."""
     cards = probe_cards()
     if cards is None:
-        import torch  # only it can tell
+        import torch  # slow to import, and only needed where the driver alone cannot tell
 
-        return torch.cuda.device_count()
+        return int(torch.cuda.device_count())
     return len(cards)
+
+
+def device_of_rank(name: str, *, local_rank: int, local_world: int) -> str:
+    """The device for one of the processes that train together, as torch names it: each has a card of its own.
+
+    Args:
+        name: as in `find_device`.
+        local_rank: number of the process among those of its machine.
+        local_world: number of processes on the machine.
+
+    Raises:
+        UserError: the device is not available, or cannot be shared.
+    """
+    found = find_device(name)
+    if found == "cpu" or local_world == 1:
+        return found
+    if found == "mps":
+        raise UserError("device: mps cannot be shared by several ranks. Train in one process, or write `device: cpu`.")
+    if ":" in name:
+        raise UserError(
+            f"device: {name} would be the card of all {local_world} ranks; `device: auto` gives each its own."
+        )
+    num_cards = count_cards()
+    if num_cards == 1 and "SLURM_LOCALID" in os.environ:
+        return "cuda:0"  # Slurm shows each task the card that it is bound to, and no other
+    if local_rank >= num_cards:
+        raise UserError(
+            f"device: {name}: {local_world} ranks were started on this machine, and torch sees {num_cards} CUDA "
+            "devices. Start one rank for each, or write `device: cpu`."
+        )
+    return f"cuda:{local_rank}"
 
 
 def probe_cards() -> tuple[Card, ...] | None:

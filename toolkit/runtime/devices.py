@@ -70,6 +70,12 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """An autocast context that computes in `dtype` where that is safe; disabled for fp32."""
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+def autocast(device: torch.device, dtype: torch.dtype, *, keeps_copies: bool = True) -> torch.autocast:
+    """An autocast context that computes in `dtype` where that is safe; disabled for fp32.
+
+    Args:
+        device: where it computes.
+        dtype: the dtype.
+        keeps_copies: whether copies of trained weights in `dtype` are kept until the end of the context.
+    """
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=keeps_copies)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from toolkit.adapters.adapter_set import view_name
 from toolkit.config import TrainingProcessConfig
-from toolkit.data.batches import BatchPlan
+from toolkit.data.batches import BatchPlan, shares_of
 from toolkit.data.examples import Example, ViewImage
 from toolkit.encode.controls import Controls
 from toolkit.encode.pictures import ImageEncoder
@@ -121,7 +121,8 @@ class Feeder:
             views=view_inputs(config.adapter),
             drops_views=config.network is not None,
         )
-        plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step)
+        shares = shares_of(config.datasets)
+        plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step, shares=shares)
         return cls(model, plan, encoded, settings, draws, ranks)
 
     def batches(self, step: int) -> list[Batch]:
@@ -140,11 +141,9 @@ class Feeder:
     def batch(self, index: int) -> Batch:
         """Build batch number `index` of the job."""
         members = self.plan.batch(index)
-        examples = [
-            self.plan.examples[member].cropped_by(self.draws.python("crop", index, member)) for member in members
-        ]
+        examples = [self._drawn(index, member) for member in members]
         images = self.encoded.images
-        latents = [images.encode(example) if example.random_crop else images[example] for example in examples]
+        latents = [images.encode(example) if example.is_drawn else images[example] for example in examples]
         prompts = [self._prompt(example, index, member) for member, example in zip(members, examples, strict=True)]
         device, words = self.model.device, self.settings.words
         return Batch(
@@ -162,13 +161,21 @@ class Feeder:
             ),
             loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
+            batches_per_step=self.settings.accumulation * self.ranks.world,
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
             avoided=None if self.settings.avoided is None else self._embeds([self.settings.avoided] * len(members)),
             words={name: self._embeds([text] * len(members)) for name, text in words.items()},
             preserved=self._preserved(examples, prompts),
             is_prior=self._is_prior(examples),
             mask=self._mask(examples, latents[0]),
+            network_weight=examples[0].network_weight,
+            counterpart=self._counterpart(examples),
         )
+
+    def _drawn(self, index: int, member: int) -> Example:
+        """A member of a batch, in the crop and colours that are drawn for it."""
+        cropped = self.plan.examples[member].cropped_by(self.draws.python("crop", index, member))
+        return cropped.colored_by(self.draws.python("colors", index, member))
 
     def _embeds(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of encoded texts, [B, L, D]."""
@@ -204,6 +211,13 @@ class Feeder:
             for example in examples
         ]
         return torch.stack(masks).to(self.model.device)
+
+    def _counterpart(self, examples: Sequence[Example]) -> Tensor | None:
+        """Latents of the other image of each pair, [B, C, h, w]; None without pairs."""
+        others = [example.counterpart for example in examples if example.counterpart is not None]
+        if not others:
+            return None
+        return torch.stack([self.encoded.images[other] for other in others]).to(self.model.device, torch.float32)
 
     def _controls(
         self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]

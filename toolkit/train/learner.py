@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -12,11 +12,13 @@ import torch
 from toolkit.config import TrainConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer
 from toolkit.optimizers.schedules import learning_rate
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
+from toolkit.train.sharing import Sharing, share
 from toolkit.train.trainable import TrainableWeights
 
 
@@ -31,6 +33,7 @@ class Learner:
         schedule: maps the number of updates done so far to a learning rate.
         update: applies gradients to the weights.
         average: exponential moving average of the weights, which is what users get; None if the job keeps none.
+        sharing: what the ranks of the run share.
     """
 
     model: BaseModel
@@ -39,6 +42,7 @@ class Learner:
     schedule: Callable[[int], float]
     update: WeightUpdate
     average: ExponentialMovingAverage | None = None
+    sharing: Sharing = field(default_factory=Sharing)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
@@ -58,9 +62,15 @@ def build_learner(
         ranks: the processes that train together.
 
     Raises:
-        UserError: the optimizer does not accept one of its options.
+        UserError: the optimizer does not accept one of its options, or the ranks cannot share the model as asked.
     """
-    parameters = [parameter for _, parameter in weights.named_parameters()]
+    sharing = share(model, train, ranks)
+    layout, trained = model.layout, [parameter for _, parameter in weights.named_parameters()]
+    parameters = layout.own(trained)
+    if layout.is_whole:
+        gradients = Gradients(parameters, ranks)
+    else:
+        gradients = ShardedGradients(parameters, ranks, trained, layout)
     options = train.optimizer_params.model_dump(exclude_none=True)
     optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
     update = build_update(
@@ -70,12 +80,13 @@ def build_learner(
         weights=train.full_finetune_weights,
         fused=train.fused_backward_pass,
         draws=draws,
-        ranks=ranks,
+        gradients=gradients,
+        pieces=None if layout.is_whole else [layout.piece(weight) for weight in trained],
     )
     average = None
     if train.ema_config is not None and train.ema_config.use_ema:
         average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
-    return Learner(model, weights, optimizer, schedule_of(train), update, average)
+    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing)
 
 
 def schedule_of(train: TrainConfig) -> Callable[[int], float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +13,7 @@ from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Feeder
 from toolkit.train.recorder import Recorder
-from toolkit.train.step import Stepper
+from toolkit.train.step import Stepper, StepResult
 from toolkit.train.tasks.task import Ending, Task
 
 
@@ -48,11 +49,17 @@ class Loop:
         if self.ranks.any(any(had_work) and stop.requested):
             raise Interrupted("Stopped before the first step.")
         for step in range(start, num_steps):
-            result = self.stepper.train_step(step, self.feeder.batches(step), num_samples=self.feeder.num_samples(step))
+            result = self._step(step)
             self.recorder.record(step + 1, result)
             if step + 1 < num_steps:
                 self._after(step + 1, stop)
         self._finish(num_steps, Ending.COMPLETE if start < num_steps else Ending.NOTHING_LEFT, stop)
+
+    def _step(self, step: int) -> StepResult:
+        batches, num_samples = self.feeder.batches(step), self.feeder.num_samples(step)
+        is_joint = self.stepper.learner.sharing.is_joint
+        with self.ranks.joint_step() if is_joint else nullcontext():
+            return self.stepper.train_step(step, batches, num_samples=num_samples)
 
     def _after(self, step: int, stop: StopRequest) -> None:
         """Run what is due or requested once `step` steps are done. The end of the run is handled by `_finish`."""
@@ -74,8 +81,13 @@ class Loop:
             self._do(partial(task.finish, step, ending, stop))
 
     def _do(self, work: Callable[[], bool | None]) -> bool:
-        """Do a task's work on the first rank while the others wait; it does not count as step time."""
+        """Do a task's work, which does not count as step time.
+
+        The first rank does it while the others wait, unless it needs all because none holds all weights.
+        """
         self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
-        answer = bool(done_by_first(self.ranks, work))
+        self.stepper.require_equal_ranks()
+        is_alone = self.stepper.learner.model.layout.is_whole
+        answer = bool(done_by_first(self.ranks, work) if is_alone else work())
         self.recorder.resume_clock()
         return answer

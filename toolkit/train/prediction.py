@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,21 +18,38 @@ NUM_TIMESTEPS = 1000
 
 
 class Prediction:
-    """Implements `objectives.Predict`. Dropout depends only on the batch's index and the number of earlier passes."""
+    """Implements `objectives.Predict`. Dropout depends only on the batch's index and the number of earlier passes.
+
+    Args:
+        model: the model.
+        weights: what is trained.
+        draws: the job's randomness.
+        index: index of the batch.
+        num_tokens: number of image tokens of one sample.
+        strength: strength of the network in this batch; `network` of a pass multiplies it.
+    """
 
     def __init__(
-        self, model: BaseModel, weights: TrainableWeights, draws: Draws, *, index: int, num_tokens: int
+        self,
+        model: BaseModel,
+        weights: TrainableWeights,
+        draws: Draws,
+        *,
+        index: int,
+        num_tokens: int,
+        strength: float = 1.0,
     ) -> None:
         self.model = model
         self.weights = weights
         self.draws = draws
         self.index = index
         self.num_tokens = num_tokens
+        self.strength = strength
         self._num_passes = 0
 
     def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
         """See Predict."""
-        strength = nullcontext() if network == 1 else self.weights.multiplied(network)
+        strength = self._at(network)
         if network == 0 or not torch.is_grad_enabled():
             with strength, self._as_teacher():
                 return self._predict(noisy_latents, sigma, condition)
@@ -51,9 +68,16 @@ class Prediction:
         """See Predict."""
         return self.model.get_sampling_sigmas(num_steps, self.num_tokens).to(self.model.device)
 
+    def _at(self, network: float) -> AbstractContextManager[None]:
+        """All that was trained, `network` times as strong; the network by the batch's strength on top of that."""
+        if self.strength != 1:
+            return self.weights.sampled(network * self.strength, network)
+        return nullcontext() if network == 1 else self.weights.multiplied(network)
+
     def _predict(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         with (
-            autocast(self.model.device, self.model.dtype),
+            # copies of all weights, which are gathered block by block, would fill the card
+            autocast(self.model.device, self.model.dtype, keeps_copies=self.model.layout.is_whole),
             self.weights.adapters.reading(condition, num_noisy=self.num_tokens) as condition,
         ):
             return self.model.get_noise_prediction(noisy_latents, NUM_TIMESTEPS * sigma, condition)

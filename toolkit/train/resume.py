@@ -103,14 +103,8 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
 def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_thorough: bool) -> ResumePlan:
     if choice.source == "none":
         return ResumePlan(None, superseded=_all_bundles(output_folder))
-    root, only = output_folder, choice.step
-    if isinstance(choice.source, Path):
-        root, only = _folder_and_step(choice.source, choice.step)
-    bundle, passed_over = (
-        (_bundle_of_step(root, only, is_thorough=is_thorough), [])
-        if only is not None
-        else newest_bundle(root, is_thorough=is_thorough)
-    )
+    root, only = _where(output_folder, choice)
+    bundle, passed_over = _bundle_in(root, only, is_thorough=is_thorough)
     notices = [f"{broken.folder}: skipped, {broken}" for broken in passed_over]
     if bundle is None:
         _refuse_to_lose(root, choice, passed_over)
@@ -131,6 +125,28 @@ def _choose(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, is_th
     _require_parts(bundle, before, facts.config, keeps_optimizer=keeps_optimizer)
     changed = tuple(differences_since(bundle, facts))
     return ResumePlan(bundle, tuple(notices), superseded, keeps_optimizer, differences=changed)
+
+
+def bundle_to_resume(output_folder: Path, choice: ResumeChoice) -> Bundle | None:
+    """The bundle that `plan_resume` finds, whose files are only counted here; None if it finds none, or refuses."""
+    with contextlib.suppress(UserError):
+        if choice.source != "none":
+            return _bundle_in(*_where(output_folder, choice), is_thorough=False)[0]
+    return None
+
+
+def _where(output_folder: Path, choice: ResumeChoice) -> tuple[Path, int | None]:
+    """The folder to resume from, and the step; None for the newest."""
+    if isinstance(choice.source, Path):
+        return _folder_and_step(choice.source, choice.step)
+    return output_folder, choice.step
+
+
+def _bundle_in(root: Path, only: int | None, *, is_thorough: bool) -> tuple[Bundle | None, list[BrokenBundle]]:
+    """The bundle of a step, or the newest, and the damaged ones that are passed over for it."""
+    if only is not None:
+        return _bundle_of_step(root, only, is_thorough=is_thorough), []
+    return newest_bundle(root, is_thorough=is_thorough)
 
 
 def differences_in(error: UserError) -> tuple[Difference, ...]:
@@ -237,7 +253,8 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
         needed.append("optimizer")
     if _has_ema(before) and _has_ema(now):
         needed.append("ema")
-    missing = [bundle.part_file(part).name for part in needed if bundle.part_file(part) not in bundle.files]
+    files = [path for part in needed for path in bundle.part_files(part)]
+    missing = [path.name for path in files if path not in bundle.files]
     if missing:
         raise UserError(
             f"{bundle.folder}: cannot be resumed, its manifest does not list {', '.join(missing)}. "

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.config.reading.setting_changes import Difference, differences
+from toolkit.config.reading.setting_changes import Difference, differences, settings_by_key
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
 from toolkit.files import sha256_json
 from toolkit.output.bundles import Bundle
+from toolkit.parallel.agreement import require_equal
+from toolkit.parallel.ranks import Ranks
 from toolkit.runtime.environment import git_commit, versions
+from toolkit.train.batches_per_step import ASKED, PER_STEP
 
 DATASET = "dataset"
 _NAMED = 5
@@ -29,6 +32,7 @@ class RunFacts:
         device: name of the card, or `cpu`; empty until it is known.
         kind: the config class that `config` was made from.
         world: number of processes that train together.
+        asked_accumulation: batches per step on each rank as the job file has it; None if the config says the same.
     """
 
     job: str
@@ -37,11 +41,39 @@ class RunFacts:
     device: str = ""
     kind: type[TrainingProcessConfig] = TrainingProcessConfig
     world: int = 1
+    asked_accumulation: int | None = None
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that all ranks together take in a step."""
+        return int(self.config["train"]["gradient_accumulation"]) * self.world
 
     @property
     def config_hash(self) -> str:
         """A hash of all settings."""
         return sha256_json(self.config)
+
+    def require_equal_ranks(self, ranks: Ranks, *, base_weights: str, bundle: Bundle | None) -> None:
+        """Compare what shapes the training on all ranks, which may be on machines with drives of their own.
+
+        Args:
+            ranks: the processes that train together; all of them call this.
+            base_weights: a hash of the weights that the training starts from.
+            bundle: where it resumes from.
+
+        Raises:
+            UserError: the ranks differ; the message says which, and in what.
+        """
+        if ranks.world == 1:
+            return
+        facts: dict[str, str | Mapping[str, str]] = {
+            "versions": {**versions(), "commit": git_commit() or ""},
+            "job file": settings_by_key(self.config),
+            "dataset": self.dataset,
+            "base weights": base_weights,
+            "checkpoint": bundle.folder.name if bundle else "",
+        }
+        require_equal(ranks, facts)
 
     def at(self, step: int) -> dict[str, Any]:
         """The facts to record in the bundle of `step`.
@@ -51,7 +83,9 @@ class RunFacts:
         return {
             "job": self.job,
             "world": self.world,
-            "micro_batches_done": step * self.config["train"]["gradient_accumulation"] * self.world,
+            PER_STEP: self.batches_per_step,
+            ASKED: self.asked_accumulation or self.config["train"]["gradient_accumulation"],
+            "micro_batches_done": step * self.batches_per_step,
             "accumulation_position": 0,
             "seed": self.config["training_seed"],
             "config_hash": self.config_hash,

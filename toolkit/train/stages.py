@@ -6,6 +6,7 @@ import gc
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ import torch
 from toolkit.output.events import EventLog
 from toolkit.runtime.devices import forget_peaks, peak_bytes
 from toolkit.runtime.progress import Progress
-from toolkit.units import gigabytes
+from toolkit.units import duration, gigabytes
 
 _POLL_S = 0.05
 _PROGRESS_EVERY_S = 0.5
+_SAID_EVERY_S = 10.0
+_SPEED_OVER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,16 @@ class Stages:
         self.uses: list[StageUse] = []
         self.current = ""
         self._counted_at = -math.inf
+        self._said_at = -math.inf
+        self._counts: deque[tuple[float, int]] = deque()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Run the `with` block as one stage."""
         self.current = name
         self._counted_at = -math.inf
+        self._counts.clear()
+        self._said_at = time.monotonic()
         self.progress.message(f"\n== {name} ==")
         self.events.write("stage", name=name, state="started")
         has_gpu = torch.cuda.is_available()
@@ -96,7 +103,9 @@ class Stages:
         )
 
     def count(self, done: int, total: int, unit: str) -> None:
-        """Say how far the current stage is; the log gets it at most twice a second.
+        """Say how far the current stage is: to the log at most twice a second, to the user every ten seconds.
+
+        The remaining time is that at the speed of the last half minute, since what was cached is passed over at once.
 
         Args:
             done: how many are done.
@@ -106,7 +115,15 @@ class Stages:
         now = time.monotonic()
         if now - self._counted_at >= _PROGRESS_EVERY_S:
             self._counted_at = now
-            self.events.write("progress", stage=self.current, done=done, total=total, unit=unit)
+            self._counts.append((now, done))
+            while now - self._counts[0][0] > _SPEED_OVER_S:
+                self._counts.popleft()
+            then, before = self._counts[0]
+            left_s = round((total - done) * (now - then) / (done - before)) if done > before else None
+            self.events.write("progress", stage=self.current, done=done, total=total, unit=unit, left_s=left_s)
+            if now - self._said_at >= _SAID_EVERY_S and left_s is not None:
+                self._said_at = now
+                self.progress.message(f"{self.current}: {done} of {total} {unit}, {duration(left_s)} left")
 
     def info(self, text: str) -> None:
         """Show a line to the user and log it."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.objective import Objective
+from toolkit.parallel.agreement import require_equal_weights
 from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
 from toolkit.train.learner import Learner
@@ -69,9 +70,23 @@ class Stepper:
             self.learner.average.update()
         return StepResult(sums, grad_norm, lr)
 
+    def require_equal_ranks(self) -> None:
+        """Make sure that the trained weights are the same on all ranks, if each of them holds all.
+
+        Raises:
+            UserError: they are not, though all ranks make the same updates.
+        """
+        if self.learner.model.layout.is_whole:
+            require_equal_weights(self.ranks, [parameter for _, parameter in self.learner.weights.named_parameters()])
+
     def _predict(self, batch: Batch) -> Prediction:
         return Prediction(
-            self.learner.model, self.learner.weights, self.draws, index=batch.index, num_tokens=batch.num_tokens
+            self.learner.model,
+            self.learner.weights,
+            self.draws,
+            index=batch.index,
+            num_tokens=batch.num_tokens,
+            strength=batch.network_weight,
         )
 
 

@@ -17,7 +17,8 @@ from toolkit.lora.files import write_lora_file
 from toolkit.lora.verify import verify
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.lora import LoRASpecialNetwork
-from toolkit.weights.tensor_files import write_tensors
+from toolkit.parallel.weight_layout import WeightLayout
+from toolkit.weights.whole_files import write_whole
 
 
 class TrainableWeights(Protocol):
@@ -88,13 +89,13 @@ class NetworkWeights:
             UserError: the written file differs from what is being trained, or the format cannot represent it.
         """
         path = base.with_name(f"{base.name}.safetensors")
-        tensors, locate = self.network.state_dict(dtype, self.file_format), self.network.model.locate_layer
-        write_lora_file(
-            path,
-            tensors,
-            metadata,
-            check=lambda written: verify(written, self.network.updates(), locate, dtype=dtype),
-        )
+        tensors, updates = self.network.state_dict(dtype, self.file_format), self.network.updates()
+        model = self.network.model
+
+        def check(written: Path) -> None:
+            verify(written, updates, model.locate_layer, dtype=dtype)
+
+        model.layout.by_first(lambda: write_lora_file(path, tensors, metadata, check=check))
         return (path,)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
@@ -144,15 +145,18 @@ class TransformerWeights:
             return self._save_folder(base, dtype=dtype, metadata=metadata)
         path = base.with_name(f"{base.name}.safetensors")
         state = {name: tensor.to(dtype) for name, tensor in self.model.model_state_to_save().items()}
-        write_tensors(path, state, metadata)
+        write_whole(path, state, metadata, self.model.layout)
         return (path,)
 
     def _save_folder(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        with whole_folder(base) as temporary:
+        layout = self.model.layout
+        weights = layout.deferred(self.transformer.state_dict())
+        state = {name: tensor.to(dtype) for name, tensor in weights.items()}
+        with whole_folder(base) if layout.is_first else nullcontext(base) as temporary:
             folder = temporary / "transformer"
-            state = {name: tensor.to(dtype) for name, tensor in self.transformer.state_dict().items()}
-            write_tensors(folder / "diffusion_pytorch_model.safetensors", state, metadata)
-            self.transformer.save_config(folder)
+            write_whole(folder / "diffusion_pytorch_model.safetensors", state, metadata, layout)
+            if layout.is_first:
+                self.transformer.save_config(folder)
         return tuple(sorted(path for path in base.rglob("*") if path.is_file()))
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
@@ -172,19 +176,21 @@ class TransformerWeights:
         return f"the whole transformer: {sum(p.numel() for p in self.transformer.parameters()) / 1e6:.2f} M weights"
 
 
-def raw_weights(weights: TrainableWeights) -> dict[str, Tensor]:
-    """The trained weights without any cast, for a bundle."""
-    return {name: parameter.detach() for name, parameter in weights.named_parameters()}
+def raw_weights(weights: TrainableWeights, layout: WeightLayout) -> dict[str, Tensor]:
+    """The trained weights without any cast, as far as this process holds them, for a bundle."""
+    return {name: layout.local(parameter) for name, parameter in weights.named_parameters()}
 
 
 @torch.no_grad()
-def restore_weights(weights: TrainableWeights, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+def restore_weights(
+    weights: TrainableWeights, tensors: Mapping[str, Tensor], layout: WeightLayout, *, source: Path
+) -> None:
     """Restore what `raw_weights` returned.
 
     Raises:
         UserError: the bundle is from another network or model.
     """
-    parameters = dict(weights.named_parameters())
+    parameters = raw_weights(weights, layout)
     if tensors.keys() != parameters.keys() or any(tensors[name].shape != p.shape for name, p in parameters.items()):
         raise UserError(
             f"{source}: was saved by a job that trains other weights (network, rank, layers or model). "

@@ -14,7 +14,7 @@ from toolkit.errors import UserError
 from toolkit.json_files import read_json
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.scaled import PlainWeights
-from toolkit.weights.streaming import Convert, Shapes, check_fit, converted_shapes, set_tensor, stream_into
+from toolkit.weights.streaming import Convert, Rows, Shapes, check_fit, converted_shapes, set_tensor, stream_into
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ class Loadable(Protocol):
         device: torch.device,
         device_of: Callable[[str], torch.device] | None = None,
         placed: Callable[[str], None] | None = None,
+        rows: Rows | None = None,
     ) -> Any:
         """Load the weights into the module, frozen; see `stream_into`."""
         ...
@@ -57,11 +58,13 @@ class Built:
         device: torch.device,
         device_of: Callable[[str], torch.device] | None = None,
         placed: Callable[[str], None] | None = None,
+        rows: Rows | None = None,
     ) -> Any:
         """See Loadable."""
         for name, tensor in list(self.module.state_dict().items()):
             kept_dtype = dtype if tensor.is_floating_point() else tensor.dtype
-            set_tensor(self.module, name, tensor.to(device_of(name) if device_of else device, kept_dtype))
+            part = tensor if rows is None else rows(name, tensor).clone()
+            set_tensor(self.module, name, part.to(device_of(name) if device_of else device, kept_dtype))
             if placed is not None:
                 placed(name)
         return self.module
@@ -88,6 +91,7 @@ class Recipe:
         device: torch.device,
         device_of: Callable[[str], torch.device] | None = None,
         placed: Callable[[str], None] | None = None,
+        rows: Rows | None = None,
     ) -> Any:
         """Load the weights and return the frozen module; see `stream_into`."""
         stream_into(
@@ -98,6 +102,7 @@ class Recipe:
             device=device,
             device_of=device_of,
             placed=placed,
+            rows=rows,
         )
         return self.module
 

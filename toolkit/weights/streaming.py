@@ -14,6 +14,8 @@ from toolkit.weights.tensor_index import TensorIndex
 
 # Converts one tensor of a file, by name, to the tensors of the module that it becomes.
 Convert = Callable[[str, Tensor], dict[str, Tensor]]
+# Cuts a tensor of the module, by name, to the rows that this process keeps.
+Rows = Callable[[str, Tensor], Tensor]
 # Shapes of a module's tensors, by name.
 Shapes = Mapping[str, tuple[int, ...]]
 _SHOWN = 3
@@ -101,6 +103,7 @@ def stream_into(
     device: torch.device,
     device_of: Callable[[str], torch.device] | None = None,
     placed: Callable[[str], None] | None = None,
+    rows: Rows | None = None,
 ) -> None:
     """Fill a module that `check_fit` has accepted. Parameters are loaded to `device`, frozen; floats cast to `dtype`.
 
@@ -112,10 +115,12 @@ def stream_into(
         device: device to which the tensors are loaded, unless `device_of` is given.
         device_of: returns the device for a tensor of the module, by its name.
         placed: called with the name of each tensor of the module once it is loaded, for example to quantize it.
+        rows: cuts each tensor to what is kept of it; of a weight without scales, the rest is not read. None: all.
     """
     lacking = set(module.state_dict())
     for source in weights.entries:
         for name, part in convert(source, weights.read(source, device=device, dtype=dtype)).items():
+            part = part if rows is None else rows(name, part)
             kept_dtype = dtype if part.is_floating_point() else part.dtype
             target = torch.empty(part.shape, dtype=kept_dtype, device=device_of(name) if device_of else device)
             set_tensor(module, name, target.copy_(part))

@@ -48,6 +48,7 @@ def write_tensors(
     metadata: Mapping[str, str] | None = None,
     *,
     check: Callable[[Path], None] | None = None,
+    read: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> Written:
     """Write a safetensors file atomically; tensors may be on any device and need not be contiguous.
 
@@ -56,9 +57,12 @@ def write_tensors(
 
     The safetensors library is not used because it does not sync, does not return the number of bytes written, and needs
     a copy of every tensor on the CPU at once.
+
+    `read` returns the values of a tensor that is known only by its shape. It is called with one after another, in the
+    order of `file_order`, and nothing keeps what it returns.
     """
     with whole_file(path) as temporary:
-        written = write_chunks(temporary, _chunks(tensors, metadata or {}))
+        written = write_chunks(temporary, _chunks(tensors, metadata or {}, read=read))
         if check is not None:
             check(temporary)
     return written
@@ -147,12 +151,16 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _chunks(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, note: Callable[[str, memoryview], None] | None = None
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    note: Callable[[str, memoryview], None] | None = None,
+    read: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> Iterator[bytes | memoryview]:
     """The bytes of the file: the header, then the tensors one by one. `note` is called with each tensor's bytes."""
     yield _header(tensors, metadata)
-    for name in _order(tensors):
-        content = _bytes(tensors[name].detach().cpu().contiguous())
+    for name in file_order(tensors):
+        content = _bytes(read(tensors[name]).detach().cpu().contiguous())
         if note is not None:
             note(name, content)
         yield content
@@ -162,7 +170,7 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes
     """Header length and JSON text. Source: format description in the README of the safetensors repository."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
-    for name in _order(tensors):
+    for name in file_order(tensors):
         tensor = tensors[name]
         start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
@@ -171,7 +179,8 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes
     return len(text).to_bytes(8, "little") + text
 
 
-def _order(tensors: Mapping[str, Tensor]) -> list[str]:
+def file_order(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of the tensors in the order in which they are written."""
     return sorted(tensors, key=lambda name: (_ORDER[tensors[name].dtype], name))
 
 

@@ -201,7 +201,7 @@ class FluxModel(StableDiffusion):
 
     def model_state_to_save(self) -> StateDict:
         """The transformer's weights under the names of the released single file, which ComfyUI reads."""
-        return released_files.to_single_file(self.transformer.state_dict())
+        return released_files.to_single_file(self.layout.deferred(self.transformer.state_dict()))
 
     # Sampling
 

@@ -134,6 +134,14 @@ def test_the_check_plans_for_the_rented_card_and_for_empty_folders(tmp_path: Pat
     assert not checked.is_gated
 
 
+def test_the_check_plans_for_a_rank_on_each_card(tmp_path: Path) -> None:
+    job = load_job(write_job(tmp_path))
+    alone, checked = (check_for(job, 48, output="/output", cards=cards, machines=2) for cards in (1, 4))
+    assert any("8 ranks x 2 images: 16 images a step" in line for line in checked.lines), checked.lines
+    assert alone.ram_mib is not None and checked.ram_mib is not None
+    assert checked.ram_mib > alone.ram_mib
+
+
 def test_a_gated_model_needs_a_token_unless_its_weights_are_sent(tmp_path: Path) -> None:
     job = write_job(tmp_path, model={"arch": "flux2", "name_or_path": "black-forest-labs/FLUX.2-dev"})
     assert check_for(load_job(job), 80, output="/output").is_gated

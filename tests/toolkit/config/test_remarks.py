@@ -97,6 +97,7 @@ TOUCHED: list[tuple[str, Any, str, Any]] = [  # a key that does nothing, and wha
     ("train.do_guidance_loss_cfg_zero", True, "train.do_guidance_loss", True),
     ("train.unconditional_prompt", "blurry", "train.do_guidance_loss", True),
     ("train.differential_guidance_scale", 2, "train.do_differential_guidance", True),
+    ("train.next_sample_timesteps", 4, "train.timestep_type", "next_sample"),
     ("train.lr_scheduler_params.min_lr", 1e-6, "train.lr_scheduler", "cosine"),
     ("train.ema_config.ema_decay", 0.9, "train.ema_config.use_ema", True),
     ("train.force_first_sample", True, "train.disable_sampling", False),

@@ -135,3 +135,68 @@ def test_references_of_other_sizes_or_another_number_make_another_batch(make_exa
         seen += members
         assert len({(examples[index].layout, examples[index].reference_dropout_rate) for index in members}) == 1
     assert sorted(seen) == list(range(31))
+
+
+def _of(examples: list[Example], numbers: list[int], dataset_index: int, **fields: object) -> list[Example]:
+    return [replace(examples[n], dataset_index=dataset_index, **fields) for n in numbers]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ({1: 0.25}, {0: 750, 1: 250}),
+        ({0: 0.1, 1: 0.2}, {0: 333, 1: 667}),
+        ({0: 2 / 3, 1: 1 / 3}, {0: 667, 1: 333}),
+        ({0: 0.0, 1: 0.5}, {1: 1000}),
+        ({}, {0: 834, 1: 166}),
+    ],
+)
+def test_datasets_have_their_share_of_the_steps_however_many_images_they_have(
+    make_example: Callable[..., Example], shares: dict[int, float], expected: dict[int, int]
+) -> None:
+    plain = [make_example(Path(f"{number}.png"), (64, 64)) for number in range(12)]
+    mixed = _of(plain, list(range(10)), 0) + _of(plain, [10, 11], 1)
+    plan = BatchPlan(mixed, 1, Draws(1), shares=shares)
+    found = Counter(mixed[plan.batch(step)[0]].dataset_index for step in range(1000))
+    assert all(abs(found[index] - count) <= 1 for index, count in expected.items()) and set(found) == set(expected)
+
+
+def test_regularisation_images_beside_shares_have_half_of_what_is_left(make_example: Callable[..., Example]) -> None:
+    plain = [make_example(Path(f"{number}.png"), (64, 64)) for number in range(12)]
+    mixed = _of(plain, [0, 1, 2], 0) + _of(plain, [3], 1, is_reg=True) + _of(plain, [4, 5], 2)
+    plan = BatchPlan(mixed, 1, Draws(1), shares={2: 0.2})
+    found = Counter(mixed[plan.batch(step)[0]].dataset_index for step in range(1000))
+    assert found == {0: 400, 1: 400, 2: 200}
+    assert plan.epochs_done(1000) == 133
+
+
+def test_regularisation_images_may_have_a_stated_share(make_example: Callable[..., Example]) -> None:
+    plain = [make_example(Path(f"{number}.png"), (64, 64)) for number in range(12)]
+    mixed = _of(plain, list(range(10)), 0) + _of(plain, [10], 1, is_reg=True)
+    plan = BatchPlan(mixed, 1, Draws(1), shares={1: 0.1}, batches_per_step=2)
+    found = [mixed[plan.batch(index)[0]].is_reg for index in range(2000)]
+    assert sum(found) == 200 and all(found[2 * step] == found[2 * step + 1] for step in range(1000))
+
+
+def test_every_stream_goes_through_its_images_in_turn(make_example: Callable[..., Example]) -> None:
+    plain = [make_example(Path(f"{number}.png"), (64, 64)) for number in range(12)]
+    mixed = _of(plain, list(range(7)), 0) + _of(plain, [7, 8, 9], 1) + _of(plain, [10, 11], 2)
+    plan = BatchPlan(mixed, 1, Draws(1), shares={1: 0.3, 2: 0.5})
+    seen = [plan.batch(step)[0] for step in range(1000)]
+    for index, members in ((0, range(7)), (1, range(7, 10)), (2, range(10, 12))):
+        own = [number for number in seen if mixed[number].dataset_index == index]
+        size = len(members)
+        for start in range(0, len(own) - size + 1, size):
+            assert sorted(own[start : start + size]) == list(members)
+
+
+def test_a_dataset_may_have_batches_of_another_size_and_another_strength(
+    make_example: Callable[..., Example],
+) -> None:
+    plain = [make_example(Path(f"{number}.png"), (64, 64)) for number in range(12)]
+    mixed = _of(plain, list(range(6)), 0, batch_size=3) + _of(plain, list(range(6, 12)), 1, network_weight=0.5)
+    plan = BatchPlan(mixed, 2, Draws(1))
+    batches = [[mixed[n] for n in plan.batch(step)] for step in range(plan.batches_per_epoch)]
+    assert sorted((batch[0].dataset_index, len(batch)) for batch in batches) == [(0, 3)] * 2 + [(1, 2)] * 3
+    assert all(len({(one.dataset_index, one.network_weight) for one in batch}) == 1 for batch in batches)
+    assert count_batches(mixed, 2) == 5

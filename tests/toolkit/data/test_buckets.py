@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from toolkit.data.buckets import Fit, fit_to_bucket
+from toolkit.data.buckets import Fit, fit_to_bucket, fit_to_square
 
 _RANDOM = random.Random(0)
 CASES = [
@@ -102,3 +102,19 @@ def test_a_crop_can_be_moved_from_edge_to_edge() -> None:
     assert fit.cropped_at(0, 0).crop == (0, 0)
     assert fit.cropped_at(1, 1).crop == (0, 3)
     assert fit.cropped_at(0.5, 0.5) == fit
+
+
+def test_a_square_crop_is_the_largest_square_that_the_image_and_the_resolution_allow() -> None:
+    for width, height, resolution, divisor in CASES:
+        fit = fit_to_square(width, height, resolution=resolution, divisor=divisor)
+        side = max(divisor, min(width, height, resolution) // divisor * divisor)
+        assert fit.bucket == (side, side) and all(a >= b for a, b in zip(fit.resized, fit.bucket, strict=True))
+
+
+def test_a_fit_grows_from_the_smallest_that_covers_the_bucket_to_the_images_own_size() -> None:
+    fit = fit_to_bucket(1600, 800, resolution=512, divisor=16)
+    assert fit.enlarged_by(0) == fit and fit.enlarged_by(1).resized == (1600, 800)
+    middle = fit.enlarged_by(0.5)
+    assert middle.bucket == fit.bucket and abs(middle.resized[0] - (1600 + fit.resized[0]) / 2) <= 1
+    small = fit_to_bucket(96, 96, resolution=512, divisor=16)
+    assert small.enlarged_by(1) == small

@@ -105,6 +105,9 @@ def test_short_captions_of_which_there_are_none_are_a_problem(make_image: MakeIm
     make_image("a.png", caption="a cat")
     (problem,) = scan_folder(use_short_captions=True).problems
     assert "no image has a short caption" in problem.what
+    dataset = DatasetConfig.model_validate({"folder_path": problem.where, "resolution": 64})
+    (problem,) = scan_datasets([dataset], divisor_px=16, trigger_word=None, with_short_captions=True).problems
+    assert problem.where == "train.short_and_long_captions" and "no image has a short caption" in problem.what
 
 
 def test_few_orders_of_tags_all_come_equally_often_and_the_first_ones_stay() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from toolkit.data import Example
-from toolkit.data.images import load_pixels
+from toolkit.data.examples import Colors
+from toolkit.data.images import load_image, load_pixels
 from toolkit.errors import UserError
 from toolkit.randomness import Draws
 
@@ -213,3 +214,40 @@ def test_an_image_that_changed_after_the_scan_is_refused(tmp_path: Path, make_ex
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         load_pixels(example, background=WHITE)
+
+
+def test_colours_change_only_as_drawn_and_within_their_bounds(
+    tmp_path: Path, make_example: Callable[..., Example]
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), (120, 60, 60)).save(path)
+    jitter = Colors(brightness=0.2, contrast=0.0, saturation=0.0, hue=0.0)
+    example = make_example(path, (64, 64), jitter=jitter)
+    reds = [corner(example.colored_by(Draws(1).python("colors", index, 0)))[0] for index in range(50)]
+    assert min(reds) >= 96 and max(reds) <= 144 and len(set(reds)) > 20
+    again = [corner(example.colored_by(Draws(1).python("colors", index, 0)))[0] for index in range(50)]
+    assert again == reds and corner(example) == (120, 60, 60)
+
+
+@pytest.mark.parametrize(
+    ("colors", "expected"),
+    [
+        (Colors(hue=1 / 3), (60, 120, 60)),
+        (Colors(hue=-1 / 3), (60, 60, 120)),
+        (Colors(saturation=0), (78, 78, 78)),
+        (Colors(brightness=0.5), (60, 30, 30)),
+    ],
+)
+def test_each_change_of_colour_is_what_its_name_says(
+    tmp_path: Path, make_example: Callable[..., Example], colors: Colors, expected: tuple[int, int, int]
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (64, 64), (120, 60, 60)).save(path)
+    found = corner(make_example(path, (64, 64), colors=colors))
+    assert all(abs(one - other) <= 2 for one, other in zip(found, expected, strict=True))
+
+
+def corner(example: Example) -> tuple[int, ...]:
+    pixel = load_image(example, background=(0, 0, 0)).getpixel((0, 0))
+    assert isinstance(pixel, tuple)
+    return pixel

@@ -1,4 +1,4 @@
-"""toolkit/data/masks: found by name, checked, and loaded with the very crop and flip of the image."""
+"""toolkit/data/beside: masks are found by name, checked, and loaded with the very crop and flip of the image."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from toolkit.config import DatasetConfig
+from toolkit.data.beside.mask_loading import CELL_PX, load_mask
+from toolkit.data.beside.masks import with_masks
 from toolkit.data.examples import Example
 from toolkit.data.images import load_image
-from toolkit.data.masks.loading import CELL_PX, load_mask
-from toolkit.data.masks.matching import with_masks
 from toolkit.data.scan import scan_datasets
 from toolkit.data.scan_result import Scan
 

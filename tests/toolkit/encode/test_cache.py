@@ -124,7 +124,7 @@ def test_concurrent_writers_and_readers_see_whole_entries(tmp_path: Path) -> Non
     for thread in threads:
         thread.join()
     assert len(results) == 40 and all(results)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "verified.txt"]
 
 
 @pytest.fixture

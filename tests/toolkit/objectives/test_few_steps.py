@@ -15,7 +15,8 @@ from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.objectives.few_steps.alpha_flow import AlphaFlowObjective
-from toolkit.objectives.few_steps.spans import END_SHARE, SMALLEST_GAP, any_spans, scheduled_spans, shifted
+from toolkit.objectives.few_steps.spans import END_SHARE, SMALLEST_GAP, any_spans, scheduled_spans
+from toolkit.objectives.noise.timesteps import shifted
 from toolkit.objectives.objective import Objective
 from toolkit.randomness import Draws
 

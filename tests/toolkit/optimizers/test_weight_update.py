@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tests.toolkit.parallel.fake_ranks import run_ranks
 from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.gradients import Gradients
 from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from toolkit.optimizers.rounding import join
 from toolkit.optimizers.weight_update import REST, WeightUpdate, build_update
@@ -154,7 +155,13 @@ def _trained_in_part(ranks: Ranks, batches: tuple[int, ...], *, weights: str) ->
     parameters = [always, sometimes]
     optimizer = build_optimizer("adamw", parameters, lr=0.1, options={"weight_decay": 0.1})
     update = build_update(
-        optimizer, parameters, max_norm=1.0, weights=weights, fused=False, draws=Draws(0), ranks=ranks
+        optimizer,
+        parameters,
+        max_norm=1.0,
+        weights=weights,
+        fused=False,
+        draws=Draws(0),
+        gradients=Gradients(parameters, ranks),
     )
     x = torch.randn(2, 3, 4, generator=toy_draw).to(always.dtype)
     for step, takes_part in enumerate(TAKING_PART):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,10 +63,13 @@ class FakeRanks:
     def barrier(self) -> None:
         self._meeting.of_all(self.rank, None)
 
+    def joint_step(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def before_end(self, last_words: Callable[[Fate], list[str]]) -> None:
         pass
 
-    def end_all(self, text: str, code: int, *, is_effect: bool) -> None:
+    def end_all(self, text: str, code: int, *, is_effect: bool, is_common: bool = False) -> None:
         pass
 
     def close(self) -> None:

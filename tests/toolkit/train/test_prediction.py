@@ -16,6 +16,7 @@ from toolkit.models.condition import Condition
 from toolkit.networks.lora import LoRASpecialNetwork
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
+from toolkit.objectives.noise.levels import NoiseLevels
 from toolkit.objectives.objective import Objective, Predict
 from toolkit.objectives.velocity import VelocityObjective
 from toolkit.parallel.ranks import OneProcess
@@ -126,19 +127,33 @@ def test_at_another_strength_a_pass_has_the_gradient_of_that_strength(recomputes
     assert not all(torch.allclose(one, other) for one, other in zip(half, gradients(1.0, alpha=2), strict=True))
 
 
+def test_a_batch_of_another_strength_is_predicted_with_the_network_at_it_and_a_teacher_without_it() -> None:
+    model = small_model()
+    weights = _network_weights(model)
+    with torch.no_grad():
+        plain, half, off = (
+            Prediction(model, weights, DRAWS, index=0, num_tokens=4, strength=strength)(
+                NOISY, SIGMA, CONDITION, network=network
+            )
+            for strength, network in ((1.0, 0.5), (0.5, 1.0), (0.5, 0.0))
+        )
+        assert torch.equal(plain, half)
+        assert torch.equal(off, small_model().get_noise_prediction(NOISY, NUM_TIMESTEPS * SIGMA, CONDITION))
+
+
 def test_a_teacher_changes_nothing_of_the_training_beside_it() -> None:
-    alone, weights = _steps(VelocityObjective("sigmoid"))
-    beside, others = _steps(TeacherUnused("sigmoid"))
+    alone, weights = _steps(VelocityObjective(NoiseLevels("sigmoid")))
+    beside, others = _steps(TeacherUnused(NoiseLevels("sigmoid")))
     assert [one.loss.item() for one in alone] == [one.loss.item() for one in beside]
     assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
 def test_each_term_is_there_by_name_and_the_loss_is_their_sum() -> None:
-    (first, _), weights = _steps(WithTeacher("sigmoid"))
+    (first, _), weights = _steps(WithTeacher(NoiseLevels("sigmoid")))
     assert list(first.terms) == ["velocity", "preservation"]
     assert first.terms["preservation"] > 0
     assert torch.equal(first.loss, first.terms["velocity"] + first.terms["preservation"])
-    (plain, _), others = _steps(VelocityObjective("sigmoid"))
+    (plain, _), others = _steps(VelocityObjective(NoiseLevels("sigmoid")))
     assert torch.equal(first.terms["velocity"], plain.terms["velocity"])
     assert not all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
@@ -156,9 +171,12 @@ def test_an_objective_gives_a_loss_for_each_sample_and_makes_the_passes_it_says(
     predict = Prediction(model, _network_weights(model), DRAWS, index=0, num_tokens=4)
     passes: list[bool] = []
     model.transformer.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    train = TrainConfig(dtype="fp32", objective=name)
+    params = {"concept_slider": {"positive_prompt": "large"}}.get(name, {})
+    train = TrainConfig.model_validate({"dtype": "fp32", "objective": name, "objective_params": params})
     objective = OBJECTIVES[name].load().from_config(train)
-    terms = objective.loss(Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)
+    words = dict.fromkeys(("positive", "negative", "target"), CONDITION.prompt_embeds)
+    batch = Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4, words=words, counterpart=-NOISY)
+    terms = objective.loss(batch, predict, DRAWS)
     assert terms
     assert all(term.shape == (2,) and term.isfinite().all() for term in terms.values())
     needs = OBJECTIVES[name].passes_with(train.objective_params, has_true_cfg=False)

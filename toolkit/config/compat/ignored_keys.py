@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
-
 from toolkit.config.adapter import AdapterConfig
+from toolkit.config.compat.experiments import EXPERIMENTS
+from toolkit.config.compat.ignored import Ignored
+from toolkit.config.compat.ignored import refuse as _refuse
+from toolkit.config.compat.ignored import warn as _warn
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
@@ -15,36 +15,13 @@ from toolkit.config.network import NetworkConfig, NetworkKwargs
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.save import SaveConfig
-from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
+from toolkit.config.train import LrSchedulerParams, TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.section import Section
 
-EMPTY: tuple[Any, ...] = (False, 0, "", [], {})
 NOT_YET = "not supported yet"
 DEAD = "has no effect in ai-toolkit either"
-SWITCHED = "used only with the key that turns it on"
 ELSEWHERE = "only for video, audio, Stable Diffusion and other models"
-
-
-@dataclass(frozen=True)
-class Ignored:
-    """Keys of one section that are not used, for one reason.
-
-    Attributes:
-        section: the section class that the keys belong to.
-        verdict: `warn` if the training is the same without these keys, `refuse` if not.
-        reason: why the keys are not used.
-        off: for each key, the values that mean "off" and need no message. null is always one of them.
-    """
-
-    section: type[Section]
-    verdict: Literal["warn", "refuse"]
-    reason: str
-    off: Mapping[str, tuple[Any, ...]]
-
-    def is_off(self, key: str, value: Any) -> bool:
-        """Whether the value of a key means "off"."""
-        return value is None or value in self.off[key]
 
 
 def ignored_in(section: type[Section]) -> dict[str, Ignored]:
@@ -59,19 +36,6 @@ def unsupported_values(section: type[Section], key: str) -> frozenset[str]:
     )
 
 
-def _warn(section: type[Section], reason: str, keys: str = "", **off: Any) -> Ignored:
-    return Ignored(section, "warn", reason, _off(keys, off))
-
-
-def _refuse(section: type[Section], reason: str, keys: str = "", **off: Any) -> Ignored:
-    return Ignored(section, "refuse", reason, _off(keys, off))
-
-
-def _off(keys: str, off: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    given = {key: value if isinstance(value, tuple) else (value,) for key, value in off.items()}
-    return dict.fromkeys(keys.split(), EMPTY) | given
-
-
 # Keys in the `keys` string are off when empty, 0 or false; a keyword argument gives other values that mean "off".
 IGNORED: tuple[Ignored, ...] = (
     _warn(RunConfig, "each process has its own `device`", device=("cpu", "cuda")),
@@ -79,9 +43,6 @@ IGNORED: tuple[Ignored, ...] = (
         TrainingProcessConfig, "speed and memory are in the progress line and in events.jsonl", "performance_log_every"
     ),
     _warn(TrainingProcessConfig, "follow the run through events.jsonl instead", sqlite_db_path="./aitk_db.db"),
-    _warn(TrainingProcessConfig, NOT_YET, "torch_profiler"),
-    _refuse(TrainingProcessConfig, NOT_YET, "guidance embedding decorator slider do_lorm"),
-    _warn(TrainingProcessConfig, "used only with `do_lorm`", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
     _refuse(AdapterConfig, "adapters are trained here; a job cannot keep one frozen", train=True),
     _refuse(
         AdapterConfig,
@@ -132,8 +93,8 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(NetworkConfig, "used only for LoKr", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
     _warn(NetworkConfig, ELSEWHERE, split_multistage_loras=(True, False)),
     _warn(NetworkConfig, DEAD, "layer_offloading"),
-    _refuse(NetworkConfig, NOT_YET, "all_layers lorm"),
-    _refuse(NetworkKwargs, NOT_YET, "full_if_contains rank_dropout module_dropout parameter_threshold"),
+    _refuse(NetworkConfig, NOT_YET, "all_layers"),
+    _refuse(NetworkKwargs, NOT_YET, "full_if_contains rank_dropout module_dropout"),
     _refuse(SaveConfig, "uploading is not supported yet: use `hf upload` after the run", "push_to_hub"),
     _warn(SaveConfig, "used only with `push_to_hub`", "hf_repo_id", hf_private=(True, False)),
     _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
@@ -150,16 +111,18 @@ IGNORED: tuple[Ignored, ...] = (
         "load_image_when_caching_latents cache_tensors_to_disk",
     ),
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
-    _refuse(DatasetConfig, NOT_YET, "square_crop random_scale batch_size", scale=1),
     _refuse(DatasetConfig, "only folders of images are supported", type="image"),
-    _refuse(DatasetConfig, NOT_YET, "augments augmentations standardize_images poi", network_weight=1),
+    _refuse(
+        DatasetConfig,
+        "use `flip_x`, `flip_y`, `square_crop`, `random_crop`, `random_scale` and `color_jitter`",
+        "augments augmentations",
+    ),
     _warn(DatasetConfig, "used only with augmentations", shuffle_augmentations=False, replay_transforms=True),
     _refuse(
         DatasetConfig,
         "reference images are supported only in the folders of `control_path`",
         "control_from_same_folder controls",
     ),
-    _refuse(DatasetConfig, NOT_YET, "unconditional_path clip_image_augmentations"),
     _warn(DatasetConfig, "used only with `control_from_same_folder`", num_controls_from_same_folder=1),
     _warn(DatasetConfig, "reference images always keep their aspect ratio", full_size_control_images=True),
     _warn(DatasetConfig, "used only with `unconditional_path`", guidance_type="targeted"),
@@ -176,49 +139,18 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, "changes no weight; not supported yet", "validation_config"),
     _refuse(TrainConfig, "the transformer is always trained", train_unet=True),
     _refuse(TrainConfig, "the text encoder is not trained", "train_text_encoder"),
-    _refuse(TrainConfig, NOT_YET, "linear_timesteps linear_timesteps2 start_step", num_train_timesteps=1000),
-    _warn(TrainConfig, "used only with `timestep_type: next_sample`", next_sample_timesteps=8),
-    _refuse(TrainConfig, NOT_YET, "noise_offset dynamic_noise_offset random_noise_multiplier random_noise_shift"),
-    _refuse(TrainConfig, NOT_YET, noise_multiplier=1, target_noise_multiplier=1, noisy_latent_multiplier=1),
-    _refuse(TrainConfig, NOT_YET, img_multiplier=1, latent_multiplier=1, optimal_noise_pairing_samples=1),
-    _refuse(TrainConfig, NOT_YET, "force_consistent_noise blended_blur_noise do_signal_correction_noise"),
-    _refuse(TrainConfig, NOT_YET, "do_batch_noise_correction do_signal_amplification", loss_target="noise"),
-    _warn(TrainConfig, SWITCHED, signal_correction_noise_scale=1, max_cfg_scale=1, cfg_rescale=1),
-    _refuse(TrainConfig, NOT_YET, "correct_pred_norm match_noise_norm target_norm_std", pred_scaler=1),
-    _refuse(TrainConfig, NOT_YET, "do_cfg do_random_cfg"),
-    _refuse(TrainConfig, NOT_YET, "t0_loss_target t0_velocity_equiv_weight do_fft_loss do_fft_velocity_equiv_weight"),
-    _refuse(TrainConfig, NOT_YET, "max_loss snr_gamma min_snr_gamma learnable_snr_gos merge_network_on_save"),
-    _refuse(TrainConfig, NOT_YET, "diffusion_feature_extractor_path latent_feature_extractor_path"),
-    _warn(
-        TrainConfig,
-        SWITCHED,
-        diffusion_feature_extractor_weight=1,
-        merge_network_on_save_strength=1,
-    ),
-    _warn(
-        TrainConfig,
-        SWITCHED,
-        latent_feature_loss_weight=1,
-        paramiter_swapping_factor=0.1,
-    ),
-    _warn(TrainConfig, SWITCHED, "max_loss_debug"),
-    _refuse(TrainConfig, NOT_YET, "prompt_saturation_chance negative_prompt do_paramiter_swapping"),
-    _warn(TrainConfig, "used only with `negative_prompt`", max_negative_prompts=1),
     _refuse(TrainConfig, ELSEWHERE, "train_turbo free_u weight_jitter short_and_long_captions_encoder_split"),
     _refuse(TrainConfig, ELSEWHERE, "standardize_images standardize_latents adaptive_scaling_factor"),
     _warn(TrainConfig, ELSEWHERE, train_refiner=(True, False), switch_boundary_every=1, audio_loss_multiplier=1),
     _warn(TrainConfig, ELSEWHERE, "adapter_assist_name_or_path match_adapter_assist", match_adapter_chance=0),
-    _refuse(EmaConfig, NOT_YET, "use_feedback", param_multiplier=1),
     _warn(LrSchedulerParams, "the schedule always spans `train.steps`", "total_iters T_max num_training_steps"),
     _refuse(LrSchedulerParams, "use `warmup_steps` and `min_lr` instead", factor=1, start_factor=1, end_factor=0),
     _warn(ModelConfig, "`train.dtype` is used instead", "dtype"),
-    _warn(ModelConfig, "does not change the training; not supported yet", "compile block_compile compile_fullgraph"),
     _warn(ModelConfig, "used only with `compile`", "cache_size_limit", compile_mode="default", compile_dynamic=True),
     _warn(ModelConfig, "blocks are placed by the memory plan", split_model_other_module_param_count_scale=0.3),
     _warn(ModelConfig, DEAD, "vae_device te_device in_context extras_name_or_path"),
     _warn(ModelConfig, "caches are found by their content", "latent_space_version"),
-    _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter inference_lora_path lora_path"),
-    _refuse(ModelConfig, NOT_YET, "unconditional_lora_path quantize_kwargs attn_masking"),
+    _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter"),
     _refuse(
         ModelConfig, "choosing layers of a full fine-tune is not supported yet", "ignore_if_contains only_if_contains"
     ),
@@ -228,7 +160,6 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(ModelConfig, ELSEWHERE, "unet_path refiner_name_or_path experimental_xl use_flux_cfg"),
     _warn(ModelConfig, ELSEWHERE, text_encoder_bits=16, use_text_encoder_1=True, use_text_encoder_2=True),
     _warn(SampleConfig, "samples are generated with the model's own sampler", sampler="flowmatch"),
-    _warn(SampleConfig, "changes samples only; not supported yet", "guidance_rescale do_cfg_norm extra_values"),
     _warn(
         SampleConfig,
         ELSEWHERE,
@@ -237,8 +168,8 @@ IGNORED: tuple[Ignored, ...] = (
         refiner_start_at=0.5,
     ),
     _warn(SamplePrompt, ELSEWHERE, "ctrl_idx"),
-    _warn(SamplePrompt, "changes samples only; not supported yet", "guidance_rescale do_cfg_norm extra_values"),
     _warn(SamplePrompt, ELSEWHERE, num_frames=(0, 1), fps=(0, 1, 16, 24)),
+    *EXPERIMENTS,
 )
 
 QTYPES_OF_OTHERS = frozenset(
@@ -258,10 +189,6 @@ UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),
-    (TrainConfig, "timestep_type"): frozenset(
-        ["lognorm_blend", "next_sample", "one_step", "two_step", "four_step", "eight_step"]
-    ),
-    (TrainConfig, "loss_type"): frozenset(["wavelet", "stepped"]),
     (TrainConfig, "lr_scheduler"): frozenset(["cosine_with_restarts", "step", "polynomial", "piecewise_constant"]),
     (TrainConfig, "optimizer"): frozenset(
         [

@@ -8,6 +8,8 @@ from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import Problem
 
 VELOCITY = "velocity"
+IMAGE_SLIDER = "image_slider"
+SLIDERS = ("concept_slider", IMAGE_SLIDER)
 _BASE = (
     "compares the model with itself without what is trained, and a full fine-tune has nothing to leave out. Train a "
     "network, or remove the key"
@@ -23,7 +25,9 @@ def objective_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
     if train.objective != VELOCITY:
         own = [f"train.{key}" for key in ("do_guidance_loss", "do_differential_guidance") if getattr(train, key)]
         what = f"is part of `objective: {VELOCITY}`, and the objective is `{train.objective}`. Remove one of the two"
+        own += ["train.timestep_type"] if train.timestep_type == "next_sample" else []
         yield from (Problem(path, what) for path in [*reading_base, *own])
+    yield from _slider(config)
     yield from _preservation(config)
     if train.inverted_mask_prior and not any(dataset.has_masks for dataset in config.datasets):
         what = "needs masks, and no dataset has `mask_path` or `alpha_mask`. Give one of them, or remove the key"
@@ -33,6 +37,21 @@ def objective_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
             "every dataset is trained towards what the base model predicts anyway: nothing would be learned. Remove it"
         )
         yield Problem("datasets[0].prior_reg", what)
+
+
+def _slider(config: TrainingProcessConfig) -> Iterator[Problem]:
+    name = config.train.objective
+    if name not in SLIDERS:
+        return
+    if config.network is None and not config.train.full_finetune:
+        what = f"{name} trains a network at strengths 1 and -1: add `network: {{type: lora}}`"
+        yield Problem("train.objective", what)
+    if name != IMAGE_SLIDER:
+        return
+    for index, dataset in enumerate(config.datasets):
+        if dataset.unconditional_path is None:
+            what = f"missing. `{name}` reads a counterpart of each image: give their folder"
+            yield Problem(f"datasets[{index}].unconditional_path", what)
 
 
 def _keys_reading_base(config: TrainingProcessConfig) -> Iterator[str]:

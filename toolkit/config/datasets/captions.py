@@ -13,7 +13,7 @@ from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.section import Shown
 
 _WITH_CAPTIONS = OnlyWith(
-    "with captions, which `train.unload_text_encoder: true` alone turns off",
+    "with captions, which `train.unload_text_encoder: true` alone turns off and `concept_slider` does not read",
     lambda context: context.process.uses_captions,
 )
 _WITH_VARIANTS = OnlyWith(

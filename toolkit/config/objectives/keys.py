@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from toolkit.choice import Spellings
+from toolkit.choice import ChoiceOf, Spellings
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
+from toolkit.objectives.choices import WEIGHTINGS
 from toolkit.section import Section, Shown
 
 _DEFAULT_CLASS_OF_FORMS = "person"  # ai-toolkit's form writes it whether or not anything reads it
@@ -119,6 +120,14 @@ class ObjectiveConfig(Section):
     )
     unconditional_prompt: Annotated[str, _with("do_guidance_loss"), Shown(level="expert")] = Field(
         "", description="The prompt of u."
+    )
+    loss_weighting: Annotated[str | None, ChoiceOf(WEIGHTINGS), Shown(level="expert")] = Field(
+        None, description="How much each noise level counts in the loss. Unset: as `timestep_type` says."
+    )
+    max_loss: Annotated[float | None, Shown(label="Largest loss", level="expert")] = Field(
+        None,
+        gt=0,
+        description="A sample whose distance is above this counts this much, and teaches nothing. Unset: no limit.",
     )
     do_differential_guidance: Annotated[
         bool, _says_when(_LIKE_A_LARGER_LR, lambda context: context.value), Shown(level="expert")

@@ -16,6 +16,7 @@ from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.section import Section, Setting, section_in
 
 _UNSET = "(not set)"
+_OF_A_MACHINE = ("device", "_dir", "folder", "path")
 _INDEX = re.compile(r"\[\d+\]")
 
 
@@ -72,6 +73,15 @@ def differences(
         if was != new.get(key, _UNSET):
             found.append(Difference(key, _text(was), _text(new.get(key, _UNSET)), is_harmless(key, now, kind)))
     return found
+
+
+def settings_by_key(process: Mapping[str, Any]) -> dict[str, str]:
+    """Every setting of a dump as JSON, by its key, such as `datasets[0].resolution`; without those of one machine.
+
+    Left out are the device and where files and folders are.
+    """
+    leaves = dict(_leaves(process))
+    return {key: _text(value) for key, value in leaves.items() if not key.endswith(_OF_A_MACHINE)}
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

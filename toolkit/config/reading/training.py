@@ -15,6 +15,8 @@ from toolkit.config.save import LORA_ONLY
 
 Finding = tuple[Location, str]
 MEAN_FLOW = "mean_flow"
+STEPPED = "stepped"
+SLIDER = "concept_slider"
 
 
 def prepare_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
@@ -22,8 +24,10 @@ def prepare_training(process: dict[str, Any], cards: Mapping[str, ModelCard]) ->
     problems = read_adapters(process)
     problems += _take_lora_config(process)
     problems += _read_mean_flow(process)
+    problems += _read_stepped(process)
+    problems += _read_slider(process)
     problems += _check_what_is_trained(process)
-    notices = _notices(process)
+    notices = [*_read_wavelet(process), *_notices(process)]
     model = process.get("model")
     if isinstance(model, dict):
         problems += wrong_arch(model, cards)
@@ -104,6 +108,51 @@ def _read_mean_flow(process: dict[str, Any]) -> list[Finding]:
         what = f"`{MEAN_FLOW}` means `objective: {MEAN_FLOW}`, and the objective is another one: keep one of them"
         return [(("train", "loss_type"), what)]
     return []
+
+
+def _read_slider(process: dict[str, Any]) -> list[Finding]:
+    """ai-toolkit's section `slider` holds the settings of an objective, which its own type of process implies."""
+    slider, train = process.pop("slider", None), process.setdefault("train", {})
+    if not isinstance(train, dict) or (slider is None and _kind(process) != SLIDER):
+        return []
+    if str(train.setdefault("objective", SLIDER)).strip().lower() != SLIDER:
+        what = f"means `objective: {SLIDER}`, and the objective is another one: keep one of them"
+        return [(("slider",) if slider is not None else ("type",), what)]
+    if slider is not None and train.setdefault("objective_params", slider) is not slider:
+        return [(("slider",), "there is also `train.objective_params`: keep one of them")]
+    return []
+
+
+def _kind(process: dict[str, Any]) -> str:
+    return str(process.get("type")).strip().lower()
+
+
+def _loss_type(process: dict[str, Any]) -> str:
+    train = process.get("train")
+    return str(train.get("loss_type")).strip().lower() if isinstance(train, dict) else ""
+
+
+def _read_stepped(process: dict[str, Any]) -> list[Finding]:
+    """ai-toolkit's `stepped` is the squared error with a weight for each noise level."""
+    if _loss_type(process) != STEPPED:
+        return []
+    train = process["train"]
+    train["loss_type"] = "mse"
+    if str(train.setdefault("loss_weighting", STEPPED)).strip().lower() != STEPPED:
+        what = f"`{STEPPED}` means `loss_weighting: {STEPPED}`, and the weighting is another one: keep one of them"
+        return [(("train", "loss_type"), what)]
+    return []
+
+
+def _read_wavelet(process: dict[str, Any]) -> list[Finding]:
+    """ai-toolkit's `wavelet` compares Haar coefficients, whose squares have the same mean as those of the errors."""
+    if _loss_type(process) != "wavelet":
+        return []
+    process["train"]["loss_type"] = "mse"
+    what = (
+        "is read as `mse`, which it equals: the Haar transform is orthonormal, so that it keeps the sum of all squares"
+    )
+    return [(("train", "loss_type"), what)]
 
 
 def _notices(process: dict[str, Any]) -> list[Finding]:

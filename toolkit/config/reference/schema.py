@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from toolkit.config.compat.ignored_keys import Ignored, ignored_in
+from toolkit.config.compat.ignored import Ignored
+from toolkit.config.compat.ignored_keys import ignored_in
 from toolkit.config.job import JobFile, RunConfig, job_sections
 from toolkit.config.model import ARCH_FLAGS, ModelConfig
 from toolkit.config.process import ProcessConfig

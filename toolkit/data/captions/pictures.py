@@ -15,6 +15,8 @@ from toolkit.data.image_files import ImageInfo
 from toolkit.data.scan_result import NAMED_FILES, Findings
 from toolkit.data.sources.listing import Listing
 
+NO_SHORT = "no image has a short caption. Write them as `caption_short` beside `caption` in JSON"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -27,6 +29,7 @@ class Picture:
         variants: see `Example.variants`.
         has_own_caption: whether a text of its own was found, and is not blank.
         is_blank: whether its text is empty on purpose.
+        has_short: whether a short caption was found.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class Picture:
     variants: tuple[str, ...]
     has_own_caption: bool
     is_blank: bool
+    has_short: bool = False
 
 
 def caption_pictures(
@@ -71,7 +75,15 @@ def caption_pictures(
         variants = variation.of(own or CaptionTexts(), default=dataset.default_caption or "")
         first, several = variants[0], variants if len(set(variants)) > 1 else ()
         pictures.append(
-            Picture(path, info, first, several, has_own_caption=bool(own), is_blank=own is not None and not own)
+            Picture(
+                path,
+                info,
+                first,
+                several,
+                has_own_caption=bool(own),
+                is_blank=own is not None and not own,
+                has_short=bool(own and own.short),
+            )
         )
     keys = [f"{key} ({count})" for key, count in unused.most_common()]
     if keys:
@@ -85,12 +97,8 @@ def _report_short(
     dataset: DatasetConfig, pictures: Sequence[Picture], without: Sequence[Path], findings: Findings
 ) -> None:
     num_captions = sum(picture.has_own_caption for picture in pictures)
-    if num_captions and len(without) == num_captions:
-        what = (
-            "no image has a short caption. Write them as `caption_short` beside `caption` in JSON, or remove "
-            "`use_short_captions` and `short_and_long_captions`"
-        )
-        findings.problem(dataset.folder_path, what)
+    if dataset.use_short_captions and num_captions and len(without) == num_captions:
+        findings.problem(dataset.folder_path, f"{NO_SHORT}, or remove `use_short_captions`")
     else:
         findings.notice(dataset.folder_path, "without a short caption, trained with the long one", without)
 

@@ -21,7 +21,7 @@ from toolkit.objectives.batch import Batch
 from toolkit.objectives.few_steps.mean_flow import ending_at
 from toolkit.objectives.few_steps.spans import any_spans
 from toolkit.objectives.few_steps.teacher import Teacher
-from toolkit.objectives.losses import sample_loss
+from toolkit.objectives.losses import MSE, Distance
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.params import AlphaFlowParams
 from toolkit.objectives.path import mix
@@ -36,12 +36,12 @@ class AlphaFlowObjective:
         teacher: the base model with its guidance, which gives the velocity at the start of a step; None for that of the
             data.
         alphas: share of a step that follows that velocity, at the first and at the last step of the run.
-        loss_type: how the error is measured, a key of `LOSSES`.
+        distance: how the error is measured.
     """
 
     teacher: Teacher | None
     alphas: tuple[float, float] = (1.0, 0.25)
-    loss_type: str = "mse"
+    distance: Distance = MSE
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
@@ -49,7 +49,7 @@ class AlphaFlowObjective:
         params = train.objective_params
         assert isinstance(params, AlphaFlowParams)
         teacher = Teacher(params.guidance_scale) if params.velocity == "teacher" else None
-        return cls(teacher, (params.alpha_start, params.alpha_end), train.loss_type)
+        return cls(teacher, (params.alpha_start, params.alpha_end), Distance.from_config(train))
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
         """See Objective. The only term is `alpha_flow`, [B]."""
@@ -67,7 +67,7 @@ class AlphaFlowObjective:
             rest = predict(start - alpha * spans.gap * velocity, cut, condition).float()  # u(z_s, r, s)
         predicted = predict(start, spans.start, condition)  # [B, C, h, w]
         target = alpha * velocity + (1 - alpha) * rest
-        return {"alpha_flow": sample_loss(self.loss_type, predicted, target, batch.mask)}
+        return {"alpha_flow": self.distance(predicted, target, batch.mask)}
 
     def alpha(self, progress: float) -> float:
         """The share at a point of the run, 0 to 1: from the first to the last along a geometric curve."""

@@ -22,7 +22,7 @@ from toolkit.objectives.batch import Batch
 from toolkit.objectives.few_steps.mean_flow import ending_at
 from toolkit.objectives.few_steps.spans import any_spans
 from toolkit.objectives.few_steps.teacher import Teacher
-from toolkit.objectives.losses import sample_loss
+from toolkit.objectives.losses import MSE, Distance
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.params import VelocityParams
 from toolkit.objectives.path import mix
@@ -38,18 +38,18 @@ class JvpObjective:
     Attributes:
         teacher: the base model with its guidance, which gives the velocity at the start of a step; None for that of the
             data.
-        loss_type: how the error is measured, a key of `LOSSES`.
+        distance: how the error is measured.
     """
 
     teacher: Teacher | None
-    loss_type: str = "mse"
+    distance: Distance = MSE
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
         """Create the objective that a `train` section asks for."""
         params = train.objective_params
         assert isinstance(params, VelocityParams)
-        return cls(Teacher(params.guidance_scale) if params.has_teacher else None, train.loss_type)
+        return cls(Teacher(params.guidance_scale) if params.has_teacher else None, Distance.from_config(train))
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
         """See Objective. The only term is `jvp`, [B]: the error divided by itself plus 0.001, so it is about 1."""
@@ -69,7 +69,5 @@ class JvpObjective:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs, direction = (start, spans.start), (velocity, torch.ones_like(spans.start))
             slope = torch.func.jvp(mean_velocity, inputs, direction)[1]  # du/dt, [B, C, h, w]
-        error = sample_loss(
-            self.loss_type, predict(start, spans.start, condition), velocity - spans.gap * slope, batch.mask
-        )
+        error = self.distance(predict(start, spans.start, condition), velocity - spans.gap * slope, batch.mask)
         return {"jvp": error / (error.detach() + _SMALL)}

@@ -23,7 +23,7 @@ from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.few_steps.spans import any_spans, scheduled_spans
 from toolkit.objectives.few_steps.teacher import Teacher
-from toolkit.objectives.losses import sample_loss
+from toolkit.objectives.losses import MSE, Distance
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.params import MeanFlowParams
 from toolkit.objectives.path import mix
@@ -38,20 +38,20 @@ class MeanFlowObjective:
         teacher: the base model with its guidance.
         teacher_steps: number of steps that the teacher takes for one of the model's.
         steps: train for this number of sampling steps; None for any number.
-        loss_type: how the error is measured, a key of `LOSSES`.
+        distance: how the error is measured.
     """
 
     teacher: Teacher
     teacher_steps: int
     steps: int | None = None
-    loss_type: str = "mse"
+    distance: Distance = MSE
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
         """Create the objective that a `train` section asks for."""
         params = train.objective_params
         assert isinstance(params, MeanFlowParams)
-        return cls(Teacher(params.guidance_scale), params.teacher_steps, params.steps, train.loss_type)
+        return cls(Teacher(params.guidance_scale), params.teacher_steps, params.steps, Distance.from_config(train))
 
     def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
         """See Objective. The only term is `mean_flow`, [B]."""
@@ -65,7 +65,7 @@ class MeanFlowObjective:
             end = self.teacher.walk(batch, predict, start, spans.between(self.teacher_steps))  # z_r
         condition = ending_at(spans.end, replace(batch.condition, guidance=self.teacher.guidance))
         velocity = predict(start, spans.start, condition)  # [B, C, h, w]
-        return {"mean_flow": sample_loss(self.loss_type, velocity, (start - end) / spans.gap, batch.mask)}
+        return {"mean_flow": self.distance(velocity, (start - end) / spans.gap, batch.mask)}
 
 
 def ending_at(sigma: Tensor, condition: Condition) -> Condition:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.noise.timesteps import shifted
 from toolkit.objectives.objective import Predict
 from toolkit.randomness import Draws
 
@@ -41,11 +42,6 @@ class Spans:
         shares = [part / num_parts for part in range(1, num_parts)]
         inner = [shifted(first + share * (last - first), self.shift) for share in shares]
         return [self.start, *inner, self.end]
-
-
-def shifted(sigma: Tensor, factor: float) -> Tensor:
-    """Move noise levels up (factor > 1) or down; 1 / factor undoes it. 0 and 1 stay."""
-    return factor * sigma / (1 + (factor - 1) * sigma)
 
 
 def shift_of(predict: Predict) -> float:

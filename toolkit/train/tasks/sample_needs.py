@@ -10,6 +10,7 @@ from toolkit.config.sample import with_views
 from toolkit.data.examples import ViewImage
 from toolkit.data.image_files import IMAGES, ImageError
 from toolkit.data.references import ReferenceRules, measure_references
+from toolkit.data.scan import reference_rules as reference_rules
 from toolkit.data.view_images import view_of, view_problem
 from toolkit.encode.vision import VisionEncoder, view_inputs
 from toolkit.errors import Problem
@@ -30,14 +31,6 @@ def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple
 def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
     """The samples of the round before the first step and of all later rounds."""
     return (*sample_items(config, first=True), *sample_items(config))
-
-
-def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
-    """How the reference images of samples are resized."""
-    match_target = config.model.model_kwargs.match_target_res
-    return ReferenceRules(
-        card.reference_limits, card.divisor_px, match_target=match_target, num_controls=config.num_control_folders
-    )
 
 
 def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:

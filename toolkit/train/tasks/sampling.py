@@ -22,6 +22,7 @@ from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
 from toolkit.files import write_bytes
 from toolkit.models.condition import SampleCondition
+from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.runtime.devices import autocast
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
@@ -136,16 +137,22 @@ class Sampler:
         with (
             torch.no_grad(),
             self.learner.averaged(),
-            _ends_on(stop, transformer),
+            _ends_on(stop, transformer, self.layout),
             contextlib.ExitStack() as stack,
         ):
             adapters = self.learner.weights.adapters
+            stack.enter_context(self.learner.sharing.alone())
             stack.enter_context(adapters.telling_passes_apart(transformer))
             pipeline = model.get_generation_pipeline()
             stack.enter_context(adapters.following(pipeline))
             for index, item in enumerate(items):
                 drawn(self._draw_one(pipeline, item, index, step, extension))
-        write_grid(self.folder)
+        self.layout.by_first(lambda: write_grid(self.folder))
+
+    @property
+    def layout(self) -> WeightLayout:
+        """Where the weights are. If they are spread, all ranks draw together, and the first writes the pictures."""
+        return self.learner.model.layout
 
     def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
@@ -153,13 +160,13 @@ class Sampler:
         condition = SampleCondition(embeds, references=self._references(item), extras=self._extras(item))
         weights, num_noisy = self.learner.weights, model.num_tokens(item.width, item.height)
         with (
-            autocast(model.device, model.dtype),
+            autocast(model.device, model.dtype, keeps_copies=self.layout.is_whole),
             weights.sampled(item.network_multiplier, item.adapter_conditioning_scale),
             weights.adapters.sampling(condition, item.prompt, num_noisy=num_noisy) as condition,
         ):
             image = model.generate_single_image(pipeline, item, condition, generator)
         path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{extension}"
-        save_image(image, path, self.describe(item, step))
+        self.layout.by_first(lambda: save_image(image, path, self.describe(item, step)))
         return Sample(path, index, item, image.width, image.height)
 
     def _extras(self, item: SampleItem) -> dict[str, Tensor]:
@@ -180,11 +187,11 @@ class _StopDrawing(Exception):
 
 
 @contextlib.contextmanager
-def _ends_on(stop: StopRequest, transformer: nn.Module) -> Iterator[None]:
+def _ends_on(stop: StopRequest, transformer: nn.Module, layout: WeightLayout) -> Iterator[None]:
     """Put the transformer in eval mode; leave the block at the first forward pass after a stop is requested."""
 
     def look(*_: Any) -> None:
-        if stop.requested:
+        if layout.any(stop.requested):
             raise _StopDrawing
 
     transformer.eval()

@@ -16,9 +16,11 @@ from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tens
 from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder, file_size
 from toolkit.output.disk import free_bytes
 from toolkit.output.retention import discard_unfinished, prune
+from toolkit.parallel.ranks import RankFailed
+from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.train.learner import Learner
 from toolkit.train.run_facts import DATASET, RunFacts
-from toolkit.train.tasks.checkpoint import read_part, write_bundle
+from toolkit.train.tasks.checkpoint import read_optimizer, read_part, write_bundle
 from toolkit.train.trainable import raw_weights, restore_weights
 from toolkit.weights.tensor_files import num_bytes
 
@@ -61,7 +63,7 @@ def apply_retention(
 
 
 class Saver:
-    """Writes and reads the checkpoints of one output folder.
+    """Writes and reads the checkpoints of one output folder. If the weights are spread, all ranks do so together.
 
     Attributes:
         newest: step of the newest checkpoint that can be resumed; None before the first one.
@@ -94,7 +96,7 @@ class Saver:
         """
         files = self._write(f"{self.job_name}_{step:09d}", step)
         size = _size_of(files)
-        return Saved(files[0], *apply_retention(self.folder, self.config, step), num_bytes=size)
+        return Saved(files[0], *self._retain(step), num_bytes=size)
 
     def save_final(self, step: int) -> Saved:
         """Write the weights under the job's name, and the bundle of the last step. Raises like `save_step`.
@@ -103,9 +105,12 @@ class Saver:
         """
         files = self._write(self.job_name, step, is_final=True)
         size = _size_of(files)
-        return Saved(
-            files[0], *apply_retention(self.folder, self.config, step, is_final=True), num_bytes=size, is_final=True
-        )
+        return Saved(files[0], *self._retain(step, is_final=True), num_bytes=size, is_final=True)
+
+    @property
+    def layout(self) -> WeightLayout:
+        """Where the trained weights are."""
+        return self.learner.model.layout
 
     @property
     def final_files(self) -> tuple[Path, Path]:
@@ -118,23 +123,24 @@ class Saver:
         Raises:
             UserError: the bundle is from a job that trains other weights.
         """
-        weights, average = self.learner.weights, self.learner.average
-        restore_weights(weights, read_part(bundle, "weights"), source=bundle.folder)
+        weights, average, layout = self.learner.weights, self.learner.average, self.layout
+        restore_weights(weights, read_part(bundle, "weights", layout), layout, source=bundle.folder)
         if with_optimizer:
-            load_optimizer_tensors(self.learner.optimizer, read_part(bundle, "optimizer"))
+            pieces = [layout.piece(parameter) for _, parameter in weights.named_parameters()]
+            load_optimizer_tensors(self.learner.optimizer, read_optimizer(bundle, layout, pieces))
         if average is not None:
-            averages = read_part(bundle, "ema") or raw_weights(weights)  # the average starts here
+            averages = read_part(bundle, "ema", layout) or raw_weights(weights, layout)  # the average starts here
             average.load([averages[name] for name, _ in weights.named_parameters()])
         if bundle.root.resolve() == self.folder.resolve():
             self.newest = bundle.step
 
     def _write(self, name: str, step: int, *, is_final: bool = False) -> tuple[Path, ...]:
         """Write the weights, then the bundle. Retention never deletes the final weights: no bundle lists them."""
-        parts = self._parts()
+        parts, folder = self._parts(), bundle_folder(self.folder, step)
         files: tuple[Path, ...] = ()
         try:
             if self.newest != step:
-                begin_bundle(bundle_folder(self.folder, step))
+                self.layout.by_first(lambda: begin_bundle(folder))
             with self.learner.averaged():
                 files = self.learner.weights.save(
                     self.folder / name, dtype=torch_dtype(self.config.dtype), metadata=self.metadata(step)
@@ -147,9 +153,10 @@ class Saver:
                     output_files=() if is_final else files,
                     facts=self.facts.at(step),
                     documents={DATASET: self.facts.dataset},
+                    layout=self.layout,
                 )
-        except OSError as error:
-            raise self._explained(error, step, parts, () if is_final else files) from error
+        except (OSError, UserError, RankFailed) as error:
+            raise self._failed(error, step, parts, () if is_final else files) from error
         self.newest = step
         return files
 
@@ -157,17 +164,29 @@ class Saver:
         weights, average = self.learner.weights, self.learner.average
         names = [name for name, _ in weights.named_parameters()]
         return {
-            "weights": raw_weights(weights),
+            "weights": raw_weights(weights, self.layout),
             "optimizer": optimizer_tensors(self.learner.optimizer),
             "ema": dict(zip(names, average.average, strict=True)) if average else {},
         }
 
-    def _explained(
-        self, error: OSError, step: int, parts: Mapping[str, Mapping[str, Tensor]], files: tuple[Path, ...]
-    ) -> UserError:
-        """Delete what the failed save left behind, and return an error that explains it."""
-        if self.newest != step:
-            discard_unfinished(bundle_folder(self.folder, step), files)
+    def _retain(self, step: int, *, is_final: bool = False) -> tuple[tuple[Path, ...], str | None]:
+        retained = self.layout.by_first(lambda: apply_retention(self.folder, self.config, step, is_final=is_final))
+        return retained or ((), None)
+
+    def _failed(
+        self, error: Exception, step: int, parts: Mapping[str, Mapping[str, Tensor]], files: tuple[Path, ...]
+    ) -> Exception:
+        """Delete what a failed save left behind, and return the error to raise: DiskFull on all ranks or on none."""
+        if self.newest != step and not isinstance(error, UserError):
+            self.layout.by_first(lambda: discard_unfinished(bundle_folder(self.folder, step), files))
+        mine = self._explained(error, step, parts) if isinstance(error, OSError) else error
+        full = self.layout.gather(str(mine) if isinstance(mine, DiskFull) else "")
+        is_other = self.layout.any(not isinstance(mine, DiskFull | RankFailed))
+        if any(full) and not is_other and isinstance(mine, RankFailed):
+            return DiskFull(next(f"rank {rank}: {text}" for rank, text in enumerate(full) if text))
+        return mine
+
+    def _explained(self, error: OSError, step: int, parts: Mapping[str, Mapping[str, Tensor]]) -> UserError:
         intact = (
             "There is no earlier one." if self.newest is None else f"The checkpoint of step {self.newest} is intact."
         )

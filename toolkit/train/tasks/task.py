@@ -10,7 +10,7 @@ from typing import Protocol
 from toolkit.config import SampleConfig, SaveConfig
 from toolkit.files import is_disk_full
 from toolkit.output.bundles import set_aside
-from toolkit.parallel.ranks import Ranks, done_by_first
+from toolkit.parallel.ranks import RankFailed, Ranks, done_by_first
 from toolkit.runtime.control import Command
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.resume import ResumePlan
@@ -115,7 +115,7 @@ class SaveTask:
         try:
             self._save(self.saver.save_step, step)
         except DiskFull as error:
-            if self.saver.config.on_disk_full == "stop" or stop.requested:
+            if self.saver.config.on_disk_full == "stop" or self.saver.layout.any(stop.requested):
                 raise
             self.stages.warn(f"{error} Training continues, and saving is tried again at the next checkpoint.")
 
@@ -207,7 +207,7 @@ class SampleTask:
         """See Task. Draws nothing once a stop is requested: samples must not delay it."""
         if not self.sampler.settings.items:
             self.stages.info("no samples are drawn: the job has no sample prompts")
-        elif not stop.requested:
+        elif not self.sampler.layout.any(stop.requested):
             self._draw(step, stop)
 
     def finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
@@ -226,10 +226,11 @@ class SampleTask:
         try:
             with self.stages.progress.paused():
                 self.sampler.draw(step, stop, first=first, drawn=record)
-        except OSError as error:
-            if not is_disk_full(error):
+        except (OSError, RankFailed) as error:
+            if not self.sampler.layout.any(isinstance(error, OSError) and is_disk_full(error)):
                 raise
-            self.stages.warn(f"the disk is full: samples of step {step} could not be written ({error.filename})")
+            path = getattr(error, "filename", self.sampler.folder)
+            self.stages.warn(f"the disk is full: samples of step {step} could not be written ({path})")
         if drawn:
             self.stages.progress.message(f"{len(drawn)} samples at step {step}: {self.sampler.folder}")
 

@@ -126,4 +126,4 @@ def test_a_kind_of_job_exists_as_soon_as_a_process_names_it(root: Root) -> None:
 
 
 def test_what_comes_with_the_trainer_is_all_built_in() -> None:
-    assert set(built_in_processes().by_uid) == {"sd_trainer", "diffusion_trainer", "ui_trainer"}
+    assert set(built_in_processes().by_uid) == {"sd_trainer", "diffusion_trainer", "ui_trainer", "concept_slider"}

@@ -62,7 +62,7 @@ def test_all_mistakes_are_listed_at_once_in_file_order(job: Tree, process: Tree,
         "datasets[0].caption_dropout_rate": "needs at most 1 (found 2)",
         "train.lrr": "unknown key (found 1). Did you mean `lr`?",
         "train.steps": 'needs a whole number (found "many")',
-        "train.loss_type": '"msee" is not known. Did you mean `mse`? Choose mse, mae or pseudo_huber',
+        "train.loss_type": '"msee" is not known. Did you mean `mse`? Choose mse, mae, huber, smooth_l1 or pseudo_huber',
         "train.gradient_checkpointing": 'needs true or false (found "perhaps")',
         "model.name_or_path": '"./nowhere" is neither an existing path nor a hub id such as owner/name',
         "model.arch": 'no model "flux_2". Did you mean `flux2`? Known: flux2, flux2_small, other',
@@ -294,8 +294,7 @@ def test_notices_stand_beside_the_mistakes(process: Tree, check: Check) -> None:
     [
         ("lr_scheduler", "cosine_with_warmup", "Write `cosine`, and `lr_scheduler_params: {warmup_steps: STEPS}`"),
         ("optimizer", "paged_AdamW_8bit", "Write `adamw8bit`"),
-        ("timestep_type", "logit_normal", "Write `sigmoid`"),
-        ("loss_type", "huber", "Write `pseudo_huber`"),
+        ("timestep_type", "lognorm", "Write `sigmoid`"),
     ],
 )
 def test_a_name_of_another_program_is_answered_by_its_meaning(

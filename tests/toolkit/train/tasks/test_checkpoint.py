@@ -16,7 +16,9 @@ def _write(folder: Path, step: int) -> Bundle:
     output = folder / f"job_{step:09d}.safetensors"
     write_tensors(output, {"lora": torch.full((4,), float(step))})
     parts = {"weights": {"w": torch.full((4,), float(step))}, "ema": {}}
-    return write_bundle(folder, step=step, parts=parts, output_files=(output,), facts={"job": "job"})
+    bundle = write_bundle(folder, step=step, parts=parts, output_files=(output,), facts={"job": "job"})
+    assert bundle is not None
+    return bundle
 
 
 def test_a_bundle_gives_back_what_was_written(tmp_path: Path) -> None:

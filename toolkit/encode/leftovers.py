@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from toolkit.config import TrainingProcessConfig
@@ -24,5 +25,6 @@ def remove_overflow(output_folder: Path) -> None:
     folder = output_folder / OVERFLOW_CACHE
     for entry in folder.glob("*.safetensors"):
         entry.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    with contextlib.suppress(FileNotFoundError):  # a rank on another machine may be faster
+        if not any(folder.iterdir()):
+            folder.rmdir()

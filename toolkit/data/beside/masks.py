@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.config import DatasetConfig
+from toolkit.data.beside.mask_loading import shows_nothing
 from toolkit.data.examples import Example, MaskFile
 from toolkit.data.image_files import IMAGES, ImageError, ImageInfo
-from toolkit.data.masks.loading import shows_nothing
 from toolkit.data.references import looked_for, one_each
 from toolkit.data.scan_result import NAMED_FILES, Findings, Scan
 from toolkit.data.sources.find import list_images
@@ -75,7 +75,7 @@ def _matched(dataset: DatasetConfig, images: Sequence[Path], findings: Findings)
             return f"has no mask in {folder} ({looked_for(image)}). Add it: a white picture for all of the image"
 
         return one_each(dataset, folder, images, findings, several="masks", lacking=lacking)[0]
-    listed = list_images(dataset.folder_path).images
+    listed = list_images(dataset.folder_path, recursive=dataset.recursive).images
     beside = {own: path for path in listed if (own := _image_of(path)) is not None}
     for image in images:
         if image.with_suffix("") not in beside:
@@ -149,8 +149,9 @@ def _report_unused(
     used = {mask.path for masks in found for mask in masks.values()}
     for folder in dict.fromkeys(dataset.mask_path for dataset in datasets if dataset.mask_path is not None):
         readers = [dataset for dataset in datasets if dataset.mask_path == folder]
-        paths = list_images(folder).images
-        if any(dataset.has_sidecar_masks for dataset in readers):
+        beside = [dataset for dataset in readers if dataset.has_sidecar_masks]
+        paths = list_images(folder, recursive=not beside or any(dataset.recursive for dataset in beside)).images
+        if beside:
             paths = [path for path in paths if _image_of(path) is not None]
         if unused := [path.name for path in paths if path not in used]:
             names = ", ".join(unused[:NAMED_FILES]) + (", ..." if len(unused) > NAMED_FILES else "")

@@ -1,0 +1,90 @@
+"""Datasets on the command line: python -m toolkit.data report FOLDER|JOB."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from toolkit.cards import ReferenceLimits
+from toolkit.config import DatasetConfig, load_job
+from toolkit.data.references import ReferenceRules
+from toolkit.data.report.build import build_report
+from toolkit.data.report.page import as_page
+from toolkit.data.report.text import as_text
+from toolkit.data.scan import scan_datasets, scan_job
+from toolkit.data.scan_result import Scan
+from toolkit.errors import UserError
+from toolkit.files import json_text, write_text
+
+DIVISOR_PX = 16  # of FLUX's models, for folders that no job names
+_EVERY_S = 0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0; 1 if the datasets cannot be trained on; 2 for a user's mistake."""
+    given = _parser().parse_args(arguments)
+    try:
+        return _report(given)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _report(given: argparse.Namespace) -> int:
+    datasets, scan = _scanned(given)
+    report = build_report(datasets, scan, count=_progress())
+    print(as_text(report))
+    if given.json:
+        write_text(given.json, json_text(report.as_json()))
+    if given.html:
+        write_text(given.html, as_page(report, datasets, scan, num_thumbnails=given.thumbnails))
+        print(f"the page: {given.html}")
+    return 1 if report.problems else 0
+
+
+def _scanned(given: argparse.Namespace) -> tuple[Sequence[DatasetConfig], Scan]:
+    if given.source.suffix.lower() in (".yaml", ".yml"):
+        try:
+            config = load_job(given.source).training()
+        except TypeError as error:
+            raise UserError(f"{given.source}: {error}") from error
+        if config.card is None:
+            raise UserError(f"{given.source}: its model is not known, so that the sizes of images are not, either")
+        return config.datasets, scan_job(config, config.card)
+    keys = {"folder_path": given.source, "resolution": given.resolution, "recursive": given.recursive}
+    dataset = DatasetConfig.model_validate({**keys, "caption_ext": given.caption_ext})
+    rules = ReferenceRules(ReferenceLimits(), DIVISOR_PX)
+    return [dataset], scan_datasets([dataset], divisor_px=DIVISOR_PX, trigger_word=None, rules=rules)
+
+
+def _progress() -> Callable[[int, int], None]:
+    shown_at = time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= _EVERY_S:
+            shown_at = time.monotonic()
+            print(f"\rlooking at images: {done} of {total}", end="\r" if done < total else "\n", file=sys.stderr)
+
+    return count
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m toolkit.data", description="Look at datasets before training.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("report", help="counts, sizes, crops, captions, duplicates and what misses its partner")
+    one.add_argument("source", type=Path, metavar="FOLDER|JOB", help="a dataset, or a job file (.yaml) with datasets")
+    one.add_argument("--html", type=Path, metavar="FILE", help="write a page with the crops too")
+    one.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
+    one.add_argument("--thumbnails", type=int, default=24, help="most of each bucket in the page; default: %(default)s")
+    one.add_argument("--resolution", type=int, default=1024, help="of a folder; default: %(default)s")
+    one.add_argument("--caption-ext", default=".txt", help="of a folder; default: %(default)s")
+    one.add_argument("--recursive", action="store_true", help="of a folder: with its subfolders")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Masks: what of an image counts in the loss."""

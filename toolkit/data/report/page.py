@@ -1,0 +1,118 @@
+"""A report as one page of HTML that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from toolkit.config.dataset import DatasetConfig
+from toolkit.data.buckets import Size
+from toolkit.data.examples import Example
+from toolkit.data.images import load_image
+from toolkit.data.report.build import DatasetReport, Report
+from toolkit.data.report.text import spread
+from toolkit.data.scan_result import Scan
+from toolkit.errors import UserError
+
+THUMBNAIL_PX = 128
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
+h1,h2,h3{line-height:1.2}table{border-collapse:collapse}td,th{padding:.15em .8em;text-align:left}
+td:nth-child(n+2){text-align:right}.row{display:flex;flex-wrap:wrap;gap:8px;margin:.5em 0 1.5em}
+figure{margin:0;width:132px}img{display:block;max-width:128px;border-radius:3px}
+figcaption{font-size:11px;overflow-wrap:anywhere;max-height:6.6em;overflow:auto}.bad{color:#a00}.note{color:#850}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#1c1c1c}.bad{color:#f88}.note{color:#fc6}}
+"""
+
+
+def as_page(report: Report, datasets: Sequence[DatasetConfig], scan: Scan, *, num_thumbnails: int = 24) -> str:
+    """The report with thumbnails of the very crops that are trained; of random ones, the one in the middle.
+
+    Args:
+        report: the report.
+        datasets: the job's `datasets`.
+        scan: their scan.
+        num_thumbnails: largest number of thumbnails in a bucket.
+    """
+    body = [f"<h1>{len(scan.examples)} examples</h1>"]
+    body += _notes("What has to be put right", "bad", report.problems)
+    body += _notes("Worth knowing", "note", report.notices)
+    for index, one in enumerate(report.datasets):
+        examples = [example for example in scan.examples if example.dataset_index == index]
+        body += _dataset(one, examples, datasets[index].background_color, num_thumbnails)
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Data report</title>"
+        f"<style>{_STYLE}</style>{''.join(body)}</html>\n"
+    )
+
+
+def _dataset(
+    one: DatasetReport, examples: Sequence[Example], background: tuple[int, int, int], most: int
+) -> Iterator[str]:
+    yield f"<h2>{escape(str(one.source))}</h2>"
+    facts = {
+        "images": str(one.num_images),
+        "width": f"{spread(one.width)} px",
+        "height": f"{spread(one.height)} px",
+        "with a caption": f"{one.num_captioned}, {one.num_texts} different ones",
+        "words in a caption": spread(one.words),
+        "kept by the crop": spread(one.kept, share=True),
+    }
+    yield _table(facts.items())
+    if one.common:
+        yield "<h3>Most frequent parts of captions</h3>" + _table((part, str(count)) for part, count in one.common)
+    if one.repeated:
+        yield "<h3>Captions of several images</h3>" + _table((text, str(count)) for text, count in one.repeated)
+    by_path = {example.path: example for example in reversed(examples)}
+    for title, groups in (("Equal files", one.exact), ("Nearly equal images", one.near)):
+        if groups:
+            yield f"<h3>{title}</h3>"
+            yield from (_row([by_path[path] for path in group], background, most) for group in groups[:most])
+    for folder, paths in one.lonely.items():
+        yield f"<h3>Without an image, in {escape(str(folder))}</h3><p>{escape(', '.join(p.name for p in paths))}</p>"
+    for bucket, members in _by_bucket(examples).items():
+        yield f"<h3>{bucket[0]} x {bucket[1]}: {len(members)}</h3>"
+        yield _row(members, background, most)
+
+
+def _by_bucket(examples: Iterable[Example]) -> Mapping[Size, list[Example]]:
+    found: dict[Size, dict[tuple[Path, bool, bool], Example]] = {}
+    for example in examples:
+        found.setdefault(example.bucket, {})[example.path, example.flip_x, example.flip_y] = example
+    return {bucket: list(members.values()) for bucket, members in sorted(found.items(), key=lambda one: -len(one[1]))}
+
+
+def _row(examples: Sequence[Example], background: tuple[int, int, int], most: int) -> str:
+    shown = "".join(_figure(example, background) for example in examples[:most])
+    more = f"<p>and {len(examples) - most} more</p>" if len(examples) > most else ""
+    return f"<div class=row>{shown}</div>{more}"
+
+
+def _figure(example: Example, background: tuple[int, int, int]) -> str:
+    try:
+        image = load_image(example, background=background)
+    except UserError as error:
+        return f"<figure><figcaption class=bad>{escape(str(error))}</figcaption></figure>"
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=80)
+    source = base64.b64encode(data.getvalue()).decode()
+    captions = " | ".join(dict.fromkeys(example.variants or (example.caption,)))
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{source}" alt="{escape(example.path.name)}" '
+        f'title="{escape(str(example.path))}"><figcaption>{escape(captions)}</figcaption></figure>'
+    )
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    return f"<table>{''.join(f'<tr><td>{escape(key)}<td>{escape(value)}' for key, value in rows)}</table>"
+
+
+def _notes(title: str, kind: str, lines: Sequence[str]) -> Iterator[str]:
+    if lines:
+        yield f"<h2 class={kind}>{title}</h2><ul>{''.join(f'<li>{escape(line)}' for line in lines)}</ul>"

@@ -1,0 +1,1 @@
+"""Noise levels: how they are drawn, and how much each counts."""
