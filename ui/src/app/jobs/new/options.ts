@@ -78,6 +78,7 @@ export const modelArchs = [
     "licence": "FLUX Non-Commercial",
     "isGated": true,
     "capabilities": [
+      "context_parallel",
       "guidance_embed",
       "references"
     ],
@@ -108,6 +109,7 @@ export const modelArchs = [
     "licence": "Apache-2.0",
     "isGated": false,
     "capabilities": [
+      "context_parallel",
       "references",
       "true_cfg"
     ],
@@ -138,6 +140,7 @@ export const modelArchs = [
     "licence": "FLUX Non-Commercial",
     "isGated": true,
     "capabilities": [
+      "context_parallel",
       "references",
       "true_cfg"
     ],
@@ -198,6 +201,7 @@ export const modelArchs = [
     "licence": "as this repository",
     "isGated": false,
     "capabilities": [
+      "context_parallel",
       "references",
       "true_cfg"
     ],
@@ -320,5 +324,9 @@ export const jobTypeOptions = [
   {
     "value": "ui_trainer",
     "label": "Trainer (ui_trainer)"
+  },
+  {
+    "value": "concept_slider",
+    "label": "Concept slider (concept_slider)"
   }
 ] as const;
