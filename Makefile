@@ -48,6 +48,7 @@ lint:
 	$(BIN)/python scripts/write_config_docs.py --check
 	$(BIN)/python scripts/write_vram_docs.py --check
 	$(BIN)/python scripts/write_hardware_docs.py --check
+	$(BIN)/python scripts/write_network_docs.py --check
 	$(BIN)/python scripts/write_ui_files.py --check
 
 page:

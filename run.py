@@ -53,7 +53,11 @@ exit codes:
 web page:
   run.py ui [--help]  serves the page on this machine, where jobs are made, queued and watched
 
+several cards:
+  torchrun --standalone --nproc-per-node 2 run.py JOB    (docs/multi-gpu.md)
+
 environment:
+  RANKS_TIMEOUT_S  seconds until a rank that the others wait for counts as hanging
   SEED             training_seed of the first process, if the job file gives none
   DEBUG_TOOLKIT=1  find the operation that produces a NaN gradient (slow)
 """
@@ -81,7 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--json works only with --check or --status")
     if options.vram is not None and not (options.check and options.vram > 0):
         parser.error("--vram works only with --check, and needs a size above 0")
-    ranks = find_ranks()
+    try:
+        ranks = find_ranks()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     try:
         with silent(not ranks.is_first), log_to(options.log if ranks.is_first else None):
             if not options.json:

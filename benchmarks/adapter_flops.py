@@ -25,7 +25,7 @@ from toolkit.adapters.choices import ADAPTERS
 from toolkit.config import AdapterConfig
 from toolkit.files import write_json
 from toolkit.models.condition import Condition
-from toolkit.networks.choices import NETWORKS
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.util.get_model import get_model_class
 
@@ -56,7 +56,7 @@ def count(size: str, arm: str) -> int:
     model: Any = get_model_class(config.model)(config.model, device=META, dtype=torch.float32)
     model.transformer = empty_transformer(transformer_build(size))
     assert config.network is not None
-    NETWORKS["lora"].load()(model, config.network, Draws(0)).apply()
+    Network(model, config.network, Draws(0)).apply()
     adapters, extras, side = AdapterSet(), {}, SIDE_PX // 16
     latents = torch.randn(1, 128, side, side, device=META)
     section = ARMS[arm]

@@ -26,7 +26,7 @@ from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
 from toolkit.files import write_json
 from toolkit.models.condition import Condition
-from toolkit.networks.choices import NETWORKS
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.runtime.devices import autocast
 from toolkit.util.get_model import get_model_class
@@ -44,7 +44,7 @@ def run_arm(arm: str, *, size: str, side_px: int, steps: int, device: torch.devi
     recipe = random_recipe(empty_transformer(transformer_build(size)))
     model.transformer = model.load_recipe("transformer", recipe, dtype=torch.bfloat16)
     assert config.network is not None
-    NETWORKS["lora"].load()(model, config.network, Draws(0)).apply()
+    Network(model, config.network, Draws(0)).apply()
     adapters, extras = AdapterSet(), {}
     side, width = side_px // 16, transformer_build(size).joint_dim
     if arm in ADAPTERS:

@@ -115,8 +115,14 @@ def main() -> None:
         write_images(folder / "few", 100)
         write_images(folder / "many", arguments.images)
         results["bytes"] = sum(path.stat().st_size for path in (folder / "many").iterdir())
-        cases = {"100 images": ("few", None), "stopped": ("many", 20.0), "first start": ("many", None)}
-        for name, (images, stop) in (cases | {"second start": ("many", None)}).items():
+        cases: dict[str, tuple[str, float | None]] = {
+            "100 images": ("few", None),
+            "stopped": ("many", 20.0),
+            "first start": ("many", None),
+            "second start": ("many", None),
+            "100 images again": ("few", None),  # beside the second start, to compare their steps
+        }
+        for name, (images, stop) in cases.items():
             results[name] = run(folder, name.replace(" ", "_"), folder / images, stop_after_s=stop)
             print(json.dumps({name: results[name]}, indent=2), flush=True)
             if arguments.out:

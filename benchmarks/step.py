@@ -31,7 +31,7 @@ from toolkit.files import write_json
 from toolkit.memory.host import release_memory
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.choices import NETWORKS
+from toolkit.networks.network import Network
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.parallel.ranks import OneProcess
@@ -141,7 +141,7 @@ def our_step(cell: Cell, config: TrainingProcessConfig, device: torch.device) ->
     model.transformer = model.load_recipe("transformer", recipe, dtype=model.transformer_dtype)
     draws = Draws(0)
     assert config.network is not None
-    network = NETWORKS[config.network.type].load()(model, config.network, draws)
+    network = Network(model, config.network, draws)
     network.apply()
     if config.train.gradient_checkpointing:
         model.enable_gradient_checkpointing()

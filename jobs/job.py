@@ -127,8 +127,7 @@ class Job:
                 for checked in checks:
                     self._run_process(checked, stop, since_ns)
         except Interrupted as reason:
-            told = self.config.redact(str(reason))
-            self.ranks.end_all(told, EXIT_CODES["interrupted"], is_effect=True, is_common=True)
+            self._end_all_stopped(reason)
             self._print_error(str(reason))
             return "interrupted"
         except Exception as error:  # the next job may still work; our own bugs are shown with a traceback
@@ -185,15 +184,26 @@ class Job:
             recorded = self._recorded(checked.start, stop, since_ns)
             # nobody touches the folder before the first rank has its lock
             record = done_by_first(self.ranks, lambda: stack.enter_context(recorded))
-            self.ranks.before_end(lambda fate: self._last_words(fate, record))
-            process(checked, record).run(stop)
+            self.ranks.before_end(lambda fate: self._last_words(fate, record, stack))
+            try:
+                process(checked, record).run(stop)
+            except Interrupted as reason:  # before it is written down: another rank may have a better reason
+                self._end_all_stopped(reason)
+                raise
 
-    def _last_words(self, fate: Fate, record: RunRecord | None) -> list[str]:
-        """Write down why all ranks end, on the first. Returns how to continue."""
+    def _last_words(self, fate: Fate, record: RunRecord | None, stack: contextlib.ExitStack) -> list[str]:
+        """Write down why all ranks end, and release the folder, on the first. Returns how to continue."""
+        lines = self.resume_hint()
         if record is not None:
             record.ends("failed" if fate.code == EXIT_CODES["failed"] else "interrupted", error=fate.text)
             record.close()
-        return self.resume_hint()
+        stack.close()
+        return lines
+
+    def _end_all_stopped(self, reason: Interrupted) -> None:
+        """End all ranks, if there are several: either all were asked to stop, or one after another has failed."""
+        told = self.config.redact(str(reason))
+        self.ranks.end_all(told, EXIT_CODES["interrupted"], is_effect=True, is_common=True)
 
     @contextlib.contextmanager
     def _recorded(self, start: Start, stop: StopRequest, since_ns: int) -> Iterator[RunRecord]:

@@ -15,7 +15,7 @@ from scripts.flux2_tiny.vae import to_pixels
 from toolkit.config import NetworkConfig, TrainConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.objectives.path import mix
@@ -70,7 +70,7 @@ def latents_of(model: BaseModel, pictures: Sequence[Image.Image]) -> Tensor:
 def small_lora(model: BaseModel, draws: Draws, **settings: Any) -> NetworkWeights:
     """A LoRA of rank 32 on a model, as in the examples."""
     config = {"type": "lora", "linear": 32, "linear_alpha": 32, "transformer_only": False, **settings}
-    network = LoRASpecialNetwork(model, NetworkConfig.model_validate(config), draws)
+    network = Network(model, NetworkConfig.model_validate(config), draws)
     network.apply()
     return NetworkWeights(network)
 

@@ -52,8 +52,63 @@ def apply_lora(
                 a, b = lora[f"{name}{down}"].float(), lora[f"{name}{up}"].float()
                 scale = float(lora[f"{name}.alpha"]) / a.shape[0] if f"{name}.alpha" in lora else 1.0
                 unused -= {f"{name}{down}", f"{name}{up}", f"{name}.alpha"}
-                result[key] = _add(result[key], scale * (b @ a), part)
+                delta = scale * (b @ a)
+                if f"{name}.dora_scale" in lora:
+                    unused.remove(f"{name}.dora_scale")
+                    delta = _decomposed(result[key], delta, lora[f"{name}.dora_scale"].float())
+                result[key] = _add(result[key], delta, part)
+        for roles, delta_of in _OTHERS.items():
+            given = {role: lora[f"{name}.{role}"].float() for role in (*roles, "alpha") if f"{name}.{role}" in lora}
+            if given.keys() - {"alpha"}:
+                whole = result[key]
+                rows = whole if part is None else whole.chunk(3)[part]
+                result[key] = _add(whole, delta_of(rows.float(), given), part)
+                unused -= {f"{name}.{role}" for role in given}
     return result, sorted(unused)
+
+
+def _lokr(weight: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Alpha counts, over the rank, only if a matrix is itself a product."""
+    scale, factors = 1.0, []
+    for name in ("lokr_w1", "lokr_w2"):
+        if name in given:
+            factors.append(given[name])
+        else:
+            factors.append(given[f"{name}_a"] @ given[f"{name}_b"])
+            scale = float(given["alpha"]) / given[f"{name}_b"].shape[0] if "alpha" in given else 1.0
+    return scale * torch.kron(*factors).reshape(weight.shape)
+
+
+def _diff(weight: Tensor, given: dict[str, Tensor]) -> Tensor:
+    return given["diff"]
+
+
+def _loha(weight: Tensor, given: dict[str, Tensor]) -> Tensor:
+    scale = float(given["alpha"]) / given["hada_w1_b"].shape[0] if "alpha" in given else 1.0
+    return scale * (given["hada_w1_a"] @ given["hada_w1_b"]) * (given["hada_w2_a"] @ given["hada_w2_b"])
+
+
+def _oft(weight: Tensor, given: dict[str, Tensor]) -> Tensor:
+    """Rows are rotated by blocks; alpha would limit the norm."""
+    q = given["oft_blocks"] - given["oft_blocks"].transpose(1, 2)
+    identity = torch.eye(q.shape[1])
+    r = (identity + q) @ (identity - q).inverse()
+    return torch.einsum("knm,knc->kmc", r - identity, weight.view(*q.shape[:2], -1)).reshape(weight.shape)
+
+
+def _decomposed(weight: Tensor, delta: Tensor, lengths: Tensor) -> Tensor:
+    """W' - W of a DoRA. Lengths by row are divided by the norms of W alone, those by column by the norms of the sum."""
+    turned = weight + delta
+    norms = weight.norm(dim=1, keepdim=True) if len(lengths) == len(weight) else turned.norm(dim=0, keepdim=True)
+    return turned * (lengths / norms) - weight
+
+
+_OTHERS = {
+    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"): _loha,
+    ("oft_blocks",): _oft,
+    ("diff",): _diff,
+    ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"): _lokr,
+}
 
 
 def _add(weight: Tensor, delta: Tensor, part: int | None) -> Tensor:

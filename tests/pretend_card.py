@@ -280,10 +280,10 @@ def main(arguments: Sequence[str]) -> int:
     patch.setattr(torch, "Generator", Generator)
     patch.setattr(torch._C, "_group_tensors_by_device_and_dtype", _grouped)
     import run
-    from jobs.process import make_model, start  # noqa: F401 - what is patched must be there
+    from jobs.process import make_model, start
 
-    patch.setattr("jobs.process.make_model.pick_device", lambda name: torch.device(NAME))
-    patch.setattr("jobs.process.start.Start.find_device", lambda self: NAME)
+    patch.setattr(make_model, "pick_device", lambda name: torch.device(NAME))
+    patch.setattr(start.Start, "find_device", lambda _: NAME)
     _must_refuse_mixing()
     codes = []
     for is_end, line in itertools.groupby(arguments, key="--".__eq__):

@@ -16,7 +16,7 @@ from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig, SaveConfig, TrainConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.events import EventLog, read_events
@@ -96,7 +96,7 @@ class SmallRun:
             weights = TransformerWeights(model, save_format="safetensors")
             weights.unfreeze()
             return weights
-        network = LoRASpecialNetwork(model, NetworkConfig.model_validate(self.network), draws)
+        network = Network(model, NetworkConfig.model_validate(self.network), draws)
         network.apply()
         return NetworkWeights(network)
 

@@ -182,6 +182,7 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RUNS)
 def test_a_run_logs_each_term_and_resumes_bit_for_bit(case: str, tmp_path: Path) -> None:
     """Two runs with references, batches of two, and a prior set."""

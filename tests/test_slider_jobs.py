@@ -101,6 +101,7 @@ def test_counterparts_that_cannot_be_meant_are_named(tmp_path: Path) -> None:
     assert "a pair is encoded once" in problems_of(tmp_path, datasets=sets, train=train)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["prompts", "images"])
 def test_a_run_trains_a_network_for_both_strengths(kind: str, tmp_path: Path) -> None:
     """Two runs of four steps; blocks are computed again in backward, at the strength of their pass."""

@@ -1,5 +1,5 @@
-"""The LoRA network by the module name that extension authors know."""
+"""The network of a job by the module and class name that extension authors know."""
 
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network as LoRASpecialNetwork
 
 __all__ = ["LoRASpecialNetwork"]

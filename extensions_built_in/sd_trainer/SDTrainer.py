@@ -15,7 +15,7 @@ from toolkit.config import AdapterConfig, NetworkConfig
 from toolkit.encode.vision import view_shape
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.models.base_model import BaseModel, StateDict
-from toolkit.networks.choices import NETWORKS
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.train.adapted import AdaptedWeights, NamedAdapter
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
@@ -29,7 +29,7 @@ class SDTrainer(BaseSDTrainProcess):
         if self.config.train.full_finetune:
             adapters = tuple(self._attached(config, model, draws) for config in self.config.adapter)
             whole = TransformerWeights(model, save_format=self.config.save.save_format, adapters=AdapterSet(adapters))
-            whole.unfreeze()
+            whole.unfreeze(self.config.model.only_if_contains, self.config.model.ignore_if_contains)
             return whole
         network = None if self.config.network is None else self._network(model, self.config.network, draws)
         if self.config.adapter:
@@ -38,7 +38,7 @@ class SDTrainer(BaseSDTrainProcess):
         return network
 
     def _network(self, model: BaseModel, config: NetworkConfig, draws: Draws) -> NetworkWeights:
-        network = NETWORKS[config.type].load()(model, config, draws)
+        network = Network(model, config, draws)
         network.apply()
         if config.pretrained_lora_path is not None:
             path = config.pretrained_lora_path

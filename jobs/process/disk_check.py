@@ -49,6 +49,7 @@ def check_disk(
     num_weights: int | None,
     plan: Plan | None,
     lora_sides: tuple[int, ...] | None = None,
+    fixed_weights: tuple[int, ...] = (),
     encoders: Mapping[VisionEncoder, EncoderFacts] = MappingProxyType({}),
     is_here: bool = True,
 ) -> Disk:
@@ -62,6 +63,7 @@ def check_disk(
         num_weights: number of weights of the transformer; None to use the number on the card.
         plan: the memory plan; None if there is none.
         lora_sides: see `PlanInputs.lora_sides`; None if the model does not list its layers.
+        fixed_weights: see `PlanInputs.fixed_weights`.
         encoders: the vision encoders that are on this machine.
         is_here: whether the run will be on this machine; the drives of another one are unknown.
 
@@ -71,7 +73,8 @@ def check_disk(
     texts, shape = needs.caption_folders, card.prompt_embeds_shape
     num_parameters = card.num_parameters if num_weights is None else num_weights
     adapters = count_weights(config.adapter, card, encoders)
-    checkpoints = _checkpoint_bytes(config, num_parameters, num_adapter_weights=adapters, lora_sides=lora_sides)
+    others = adapters + sum(fixed_weights)
+    checkpoints = _checkpoint_bytes(config, num_parameters, num_other_weights=others, lora_sides=lora_sides)
     if is_here:
         check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
     sizes = {
@@ -106,11 +109,11 @@ def _checkpoint_bytes(
     config: TrainingProcessConfig,
     num_parameters: int,
     *,
-    num_adapter_weights: int,
+    num_other_weights: int,
     lora_sides: tuple[int, ...] | None,
 ) -> int:
     train, save, network = config.train, config.save, config.network
-    num_trained = num_adapter_weights
+    num_trained = num_other_weights
     if network is not None and lora_sides is not None:
         num_trained += network.linear * sum(lora_sides)
     elif network is not None or train.full_finetune:

@@ -39,12 +39,14 @@ class ModelFacts:
         num_assistant_weights: number of weights of the assistant LoRA; None if it is on the hub or damaged, 0 if there
             is none.
         lora_sides: sides of the layers that the job's network trains, see `PlanInputs.lora_sides`; None if unknown.
+        fixed_weights: its weights that do not grow with the rank, see `PlanInputs.fixed_weights`.
         lines: remarks on the network, for the user.
     """
 
     num_weights: int | None
     num_assistant_weights: int | None
     lora_sides: tuple[int, ...] | None = None
+    fixed_weights: tuple[int, ...] = ()
     lines: tuple[str, ...] = ()
 
 
@@ -71,10 +73,8 @@ def check_model_files(
     path = trainer_cache() / "checked" / f"{_key(config, card)}.json"
     with suppress(OSError, ValueError, TypeError):
         found = json.loads(path.read_text(encoding="utf-8"))
-        sides = found.pop("lora_sides")
-        return ModelFacts(
-            **found | {"lines": tuple(found["lines"])}, lora_sides=None if sides is None else tuple(sides)
-        )
+        lists: Any = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        return ModelFacts(**found | lists)
     own = Mistakes()
     facts = _inspect(config, card, own, source)
     mistakes.errors += own.errors
@@ -89,7 +89,7 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
 
     from toolkit.dtypes import torch_dtype
     from toolkit.models.options import ModelOptions
-    from toolkit.networks.network_check import check_network, trained_sides
+    from toolkit.networks.network_check import check_network, trained_weights
     from toolkit.util.get_model import get_model_class
 
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
@@ -97,20 +97,24 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
     model = model_class(config.model, device=torch.device("cpu"), dtype=dtype, options=options)
     weights, assistant, lines = None, None, []
     sides = None if config.network is None or card.size is None else (0,) * (1 + len(card.size.transformer.blocks))
+    fixed: tuple[int, ...] = ()
     with mistakes.gathered():
         model.check_files()
         weights, assistant = model.count_local_weights(), model.count_assistant_weights()
     with mistakes.gathered():
-        sides = trained_sides(model, config)
+        sides, fixed = trained_weights(model, config)
         lines = check_network(model, config, source=source)
-    return ModelFacts(weights, assistant, sides, tuple(lines))
+    return ModelFacts(weights, assistant, sides, fixed, tuple(lines))
 
 
 def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
     section = config.model.model_dump(mode="json")
     network = config.network.model_dump(mode="json") if config.network else None
     sources = [text for text in (*_texts(section), *_texts(network), card.source) if text]
-    code = [REPOSITORY / "toolkit" / folder for folder in ("lora", "models", "networks", "quantize", "weights")]
+    code = [
+        REPOSITORY / "toolkit" / folder
+        for folder in ("lora", "models", "networks", "networks/kinds", "quantize", "weights")
+    ]
     code += [REPOSITORY / "toolkit" / "stable_diffusion_model.py", read_cards().packages[config.model.arch].folder]
     return sha256_json(
         {

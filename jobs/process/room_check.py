@@ -42,6 +42,7 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
             num_weights=model.num_weights,
             plan=checked.memory.plan if checked.memory else None,
             lora_sides=model.lora_sides,
+            fixed_weights=model.fixed_weights,
             encoders=checked.encoders,
             is_here=start.vram_gb is None,  # a plan for another card is one for another machine
         )
@@ -77,6 +78,7 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
         adapter_in_blocks=count_in_blocks(start.training.adapter, card, checked.encoders),
         num_cards=cards_of_split(start.training, is_here=start.vram_gb is None),
         lora_sides=model.lora_sides,
+        fixed_weights=model.fixed_weights,
         ranks=start.ranks.world,
         num_ranks=start.ranks.local_world,
     )

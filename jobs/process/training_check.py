@@ -74,7 +74,7 @@ def _what_is_trained(config: TrainingProcessConfig) -> str:
     if config.train.full_finetune:
         return " and ".join(["full fine-tune", *(f"{adapter.type} adapter" for adapter in config.adapter)])
     adapters = [f"{adapter.type} adapter" for adapter in config.adapter]
-    return " and ".join([*adapters, *([f"LoRA of rank {config.network.linear}"] if config.network else [])])
+    return " and ".join([*adapters, *([config.network.describe()] if config.network else [])])
 
 
 def _resume(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:

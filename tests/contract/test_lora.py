@@ -14,13 +14,13 @@ from toolkit.lora.parse import parse
 from toolkit.lora.update import Update
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 
 
-def _apply(model: BaseModel) -> LoRASpecialNetwork:
+def _apply(model: BaseModel) -> Network:
     config = NetworkConfig.model_validate({"type": "lora", "linear": 2, "linear_alpha": 2})
-    network = LoRASpecialNetwork(model, config, Draws(0))
+    network = Network(model, config, Draws(0))
     network.apply()
     return network
 

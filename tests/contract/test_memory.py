@@ -12,7 +12,7 @@ from tests.contract.conftest import Models
 from toolkit.config import NetworkConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.randomness import Draws
 
@@ -22,7 +22,7 @@ STREAMED = {"layer_offloading": True, "layer_offloading_transformer_percent": 0.
 
 def _trained(model: BaseModel, latents: Tensor, embeds: Tensor, *, is_checkpointed: bool) -> list[Tensor]:
     """The prediction of a model with a LoRA, and the LoRA's gradients."""
-    network = LoRASpecialNetwork(model, NetworkConfig.model_validate({"type": "lora", "linear": 2}), Draws(0))
+    network = Network(model, NetworkConfig.model_validate({"type": "lora", "linear": 2}), Draws(0))
     network.apply()
     with torch.no_grad():
         for parameter in network.parameters():

@@ -54,6 +54,12 @@ def test_a_mistake_that_only_one_rank_sees_ends_all_with_one_message(
     assert "rank 1 (" in end.text and end.text.count("/nowhere") == 1, end.text
 
 
+def test_a_limit_that_is_no_number_is_named(launcher: Launcher, smallest_model: Path, tmp_path: Path) -> None:
+    end = launcher.run(tmp_path, 2, str(write(tmp_path, smallest_model)), environment={"RANKS_TIMEOUT_S": "soon"})
+    assert end.codes == [2, 2], end
+    assert end.text.count("RANKS_TIMEOUT_S is 'soon' in the environment") == 1, end.text
+
+
 def test_ranks_whose_weights_have_parted_save_nothing(launcher: Launcher, smallest_model: Path, tmp_path: Path) -> None:
     job = write(tmp_path, smallest_model, save={"save_every": 2})
     end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(1, "step", "wrong bit", 4)])

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from toolkit.config.datasets.use import DatasetUse
 from toolkit.config.paths import ExistingFolder
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
+from toolkit.objectives.choices import OBJECTIVES
 from toolkit.section import Harmless, Shown
 
 
@@ -137,7 +138,9 @@ class DatasetConfig(DatasetUse):
     )
     unconditional_path: Annotated[
         Folder,
-        OnlyWith("by `objective: image_slider`", lambda context: context.process.train.objective == "image_slider"),
+        OnlyWith(
+            "by `objective: image_slider`", lambda context: OBJECTIVES[context.process.train.objective].reads_pairs
+        ),
         Shown(label="Counterpart folder", level="expert", widget="folder"),
     ] = Field(
         None, description="Folder of each image's counterpart at the other end of a slider, with the same file names."

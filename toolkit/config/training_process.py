@@ -170,18 +170,29 @@ class TrainingProcessConfig(ProcessConfig):
                 f"`train.{shared[0]}` works backward only, and `objective: {train.objective}` also needs derivatives "
                 "computed forward: remove one of the two"
             )
-        if train.context_parallel > 1 and self.network is not None and self.network.dropout:
+        if self.network is None or not shared:
+            return
+        kwargs = self.network.network_kwargs
+        if train.context_parallel > 1 and (self.network.dropout or kwargs.rank_dropout or kwargs.module_dropout):
             raise ValueError(
-                f"`train.context_parallel: {train.context_parallel}` splits what `network.dropout` is drawn for, so "
-                "each part would be dropped alike: remove one of the two"
+                f"`train.context_parallel: {train.context_parallel}` splits what `network.dropout`, `rank_dropout` and "
+                "`module_dropout` are drawn for, so each part would be dropped alike: remove one of the two"
+            )
+        kinds = {self.network.type, *(one.type for one in self.network.patterns if one.type)}
+        kinds |= {"fullrank"} if kwargs.full_if_contains else set()
+        if train.sharding == "full" and (kinds != {"lora"} or kwargs.module_dropout):
+            what = "`module_dropout`" if kwargs.module_dropout else f"`network.type: {max(kinds - {'lora'})}`"
+            raise ValueError(
+                "`train.sharding: full` trains LoRA and full fine-tunes, in which every rank uses every weight in each "
+                f"pass; it has not been tried with {what}: remove one of the two"
             )
 
     @model_validator(mode="after")
     def _datasets_go_together(self) -> TrainingProcessConfig:
         if (mistake := share_mistake(self.datasets)) is not None:
             raise ValueError(mistake)
-        if self.train.full_finetune and any(dataset.network_weight != 1 for dataset in self.datasets):
-            raise ValueError("`network_weight` of a dataset scales a network, and a full fine-tune has none: remove it")
+        if self.network is None and any(dataset.network_weight != 1 for dataset in self.datasets):
+            raise ValueError("`network_weight` of a dataset scales a network, and this job trains none: remove it")
         return self
 
     @model_validator(mode="after")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
@@ -18,9 +17,10 @@ from toolkit.data.scan import scan_datasets, scan_job
 from toolkit.data.scan_result import Scan
 from toolkit.errors import UserError
 from toolkit.files import json_text, write_text
+from toolkit.runtime.waiting import said_every
 
 DIVISOR_PX = 16  # of FLUX's models, for folders that no job names
-_EVERY_S = 0.5
+_EVERY_S = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(given: argparse.Namespace) -> int:
     datasets, scan = _scanned(given)
-    report = build_report(datasets, scan, count=_progress())
+    report = build_report(datasets, scan, count=said_every(_EVERY_S, "images compared"))
     print(as_text(report))
     if given.json:
         write_text(given.json, json_text(report.as_json()))
@@ -58,18 +58,6 @@ def _scanned(given: argparse.Namespace) -> tuple[Sequence[DatasetConfig], Scan]:
     dataset = DatasetConfig.model_validate({**keys, "caption_ext": given.caption_ext})
     rules = ReferenceRules(ReferenceLimits(), DIVISOR_PX)
     return [dataset], scan_datasets([dataset], divisor_px=DIVISOR_PX, trigger_word=None, rules=rules)
-
-
-def _progress() -> Callable[[int, int], None]:
-    shown_at = time.monotonic()
-
-    def count(done: int, total: int) -> None:
-        nonlocal shown_at
-        if time.monotonic() - shown_at >= _EVERY_S:
-            shown_at = time.monotonic()
-            print(f"\rlooking at images: {done} of {total}", end="\r" if done < total else "\n", file=sys.stderr)
-
-    return count
 
 
 def _parser() -> argparse.ArgumentParser:

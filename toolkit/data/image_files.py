@@ -25,6 +25,7 @@ from toolkit.data.color import check_color
 from toolkit.data.sources.known import KnownFiles
 from toolkit.data.sources.stored import Identity, identity, read_stored
 from toolkit.errors import UserError
+from toolkit.runtime.waiting import said_every
 
 EXTENSIONS = IMAGE_EXTENSIONS
 HEIC_REMEDY = "Save a JPEG copy (on an iPhone: Settings, Camera, Formats, Most Compatible)"
@@ -36,6 +37,7 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFErr
 MOST_REMEMBERED = 100_000  # of about 500 bytes each
 
 _SAVED_AT_ONCE = 500
+_SAID_EVERY_S = 10.0
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")  # JPEG includes the MPO files of phones
 # Modes that can be reduced to 8 bits and still be the same image: the others hold measurements, or print colours.
 _MODES = re.compile(r"1|L[Aa]?|PA?|RGB[AXa]?|CMYK|YCbCr|I;16.*")
@@ -177,7 +179,11 @@ class ImageCache:
         self._recall([str(path) for path in unique])
         try:
             with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-                return dict(zip(unique, pool.map(self._inspect_or_error, unique), strict=True))
+                found, count = {}, said_every(_SAID_EVERY_S, "images looked at")
+                for path, info in zip(unique, pool.map(self._inspect_or_error, unique), strict=True):
+                    found[path] = info
+                    count(len(found), len(unique))
+                return found
         finally:
             self._save()
 

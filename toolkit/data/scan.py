@@ -31,6 +31,9 @@ from toolkit.data.sources.find import list_images
 from toolkit.data.sources.folders import is_heic
 from toolkit.data.sources.listing import Listing
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
+from toolkit.objectives.choices import OBJECTIVES
+
+WORTH_CACHING = 1000  # images; encoding them takes many minutes on a card
 
 
 def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
@@ -45,7 +48,8 @@ def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
         with_short_captions=config.train.short_and_long_captions,
     )
     scan = with_controls(scan, config.datasets, config.control_adapter)
-    return with_counterparts(with_masks(scan, config.datasets), config.datasets)
+    scan = with_masks(scan, config.datasets)
+    return with_counterparts(scan, config.datasets) if OBJECTIVES[config.train.objective].reads_pairs else scan
 
 
 def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:
@@ -142,7 +146,18 @@ def scan_datasets(
     if with_short_captions and examples and not has_short:
         findings.problem("train.short_and_long_captions", f"{NO_SHORT}, or remove the key")
     _report_weights(datasets, examples, findings)
+    _report_uncached(datasets, examples, findings)
     return Scan(tuple(examples), tuple(findings.problems), tuple(findings.notices), tuple(tables))
+
+
+def _report_uncached(datasets: Sequence[DatasetConfig], examples: Sequence[Example], findings: Findings) -> None:
+    """Report large datasets that every start would encode anew."""
+    for index, dataset in enumerate(datasets):
+        own = [example for example in examples if example.dataset_index == index]
+        num_images = len({example.path for example in own})
+        if num_images >= WORTH_CACHING and not dataset.cache_latents_to_disk and not dataset.is_drawn:
+            what = f"{num_images} images are encoded at every start: `cache_latents_to_disk: true` keeps their latents"
+            findings.remark(dataset.folder_path, what)
 
 
 def _report_weights(datasets: Sequence[DatasetConfig], examples: Sequence[Example], findings: Findings) -> None:

@@ -1,4 +1,4 @@
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|control."""
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|control."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
-from toolkit.lora.info import info
+from toolkit.lora.commands.info import info
+from toolkit.lora.commands.low_rank import Goal
+from toolkit.lora.commands.merge import merge
+from toolkit.lora.commands.rewrite import add_up, convert, extract, resize
 from toolkit.lora.keys import TEXT_ENCODER
-from toolkit.lora.merge import merge
-from toolkit.lora.rewrite import convert, resize
 
 FORMATS = ("bfl", "diffusers", "kohya")
 
@@ -40,8 +41,25 @@ def _run(given: argparse.Namespace) -> list[str]:
     if given.command == "convert":
         return convert(given.file, given.output, file_format=given.format, **source)
     if given.command == "resize":
-        return resize(given.file, given.output, rank=given.rank, file_format=given.format, **source)
-    return merge(given.file, given.base, given.output, weight=given.weight, **source)
+        return resize(given.file, given.output, goal=_goal(given), base=given.base, file_format=given.format, **source)
+    if given.command == "extract":
+        goal = _goal(given)
+        return extract(given.tuned, given.base, given.output, goal=goal, file_format=given.format, arch=given.arch)
+    weights = given.weight or [1.0] * len(given.files)
+    if len(weights) != len(given.files):
+        raise UserError(f"--weight: {len(weights)} given for {len(given.files)} files. Give one for each, in order.")
+    if given.base is None:
+        goal = Goal(given.rank)
+        return add_up(given.files, given.output, weights=weights, goal=goal, file_format=given.format, **source)
+    if given.rank is not None or given.format is not None:
+        raise UserError("--rank and --format are for a LoRA: leave them out, or --base.")
+    return merge(given.files, given.base, given.output, weights=weights, **source)
+
+
+def _goal(given: argparse.Namespace) -> Goal:
+    if given.rank is None and given.energy is None:
+        raise UserError("Say how good the LoRA has to be: --rank R, or --energy SHARE (such as 0.99), or both.")
+    return Goal(given.rank, given.energy)
 
 
 def _control(given: argparse.Namespace) -> list[str]:
@@ -63,23 +81,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_source(one)
     for name, help_text in (
         ("convert", "write the same LoRA in another format; alpha is folded into the weights"),
-        ("resize", "change the rank: reduce it by SVD, or increase it without loss"),
-        ("merge", "add a LoRA, or another file that changes weights, to its model"),
+        ("resize", "change the rank: reduce it by SVD, or increase it without loss; writes any kind as a LoRA"),
+        ("merge", "add LoRAs, or other files that change weights, to their model, or to each other"),
+        ("extract", "write the difference of two models as a LoRA"),
     ):
         command = commands.add_parser(name, help=help_text)
-        command.add_argument("file", type=Path, metavar="FILE")
+        if name == "merge":
+            command.add_argument("files", nargs="+", type=Path, metavar="FILE")
+        elif name == "extract":
+            command.add_argument("tuned", type=Path, metavar="MODEL")
+        else:
+            command.add_argument("file", type=Path, metavar="FILE")
         command.add_argument("--output", type=Path, required=True)
         command.add_argument("--force", action="store_true", help="replace the output if it exists")
+        command.add_argument("--format", choices=FORMATS, help="default: the format that jobs of this model write")
         _add_source(command)
-        if name != "merge":
-            command.add_argument("--format", choices=FORMATS, help="default: the format that jobs of this model write")
+        if name in ("resize", "extract"):
+            command.add_argument("--rank", type=_positive, help="largest rank")
+            command.add_argument("--energy", type=_share, help="share of the squared norm to keep, such as 0.99")
         if name == "resize":
-            command.add_argument("--rank", type=_positive, required=True)
+            command.add_argument("--base", type=Path, help="the model, for DoRA and OFT, whose change depends on it")
+        if name == "extract":
+            command.add_argument("--base", type=Path, required=True, help="the model that MODEL was made from")
         if name == "merge":
             command.add_argument(
-                "--base", type=Path, required=True, help="the model: a safetensors file or a diffusers folder"
+                "--base",
+                type=Path,
+                help="the model: a safetensors file or a diffusers folder; without it, the sum is written as one LoRA",
             )
-            command.add_argument("--weight", type=float, default=1.0, help="strength; default: %(default)s")
+            command.add_argument("--weight", type=float, action="append", help="strength, once per file; default: 1")
+            command.add_argument("--rank", type=_positive, help="rank of the sum; default: the sum of the ranks")
     control = commands.add_parser(
         "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
     )
@@ -101,6 +132,13 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--without", action="append", default=[], choices=(TEXT_ENCODER,), help="leave out the tensors of a component"
     )
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError(text)
+    return value
 
 
 def _positive(text: str) -> int:

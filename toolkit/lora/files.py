@@ -51,6 +51,12 @@ class AdapterFile:
     dtype: torch.dtype
     hash: str
 
+    @classmethod
+    def of_model(cls, path: Path, model: type[BaseModel], arch: str | None) -> AdapterFile:
+        """Stands for a whole model from which a LoRA is made: no changes, weights in fp32."""
+        header = {} if arch is None else {ARCH: model.base_model_version or arch}
+        return cls(path, model, Changes({}, {}, {}, ""), header, torch.float32, "")
+
 
 @dataclass(frozen=True)
 class LoraFile(AdapterFile):
@@ -94,7 +100,8 @@ def read_lora_file(path: Path, *, arch: str | None = None, without: tuple[str, .
     if not file.changes.is_lora():
         raise UserError(
             f"{path}: contains {' and '.join(file.changes.kinds())}, which a LoRA cannot represent. The file can be "
-            "inspected (`info`) and added to its model (`merge`), but not trained further, converted or resized."
+            "inspected (`info`), added to its model (`merge`) and turned into the nearest LoRA (`resize`), but not "
+            "converted without loss."
         )
     updates = file.changes.updates()
     must_be_finite(updates, source=str(path))
@@ -129,13 +136,13 @@ def _owner(
     return next(iter(found.values()))
 
 
-def usual_format(source: LoraFile) -> str:
+def usual_format(model: type[BaseModel]) -> str:
     """The format in which jobs of this model write LoRA files by default."""
-    defaults = find_cards()[source.model.arch].defaults
+    defaults = find_cards()[model.arch].defaults
     return str(defaults.get("save", {}).get("lora_format", SaveConfig().lora_format))
 
 
-def write_updates(path: Path, source: LoraFile, updates: Mapping[str, Update], *, file_format: str) -> None:
+def write_updates(path: Path, source: AdapterFile, updates: Mapping[str, Update], *, file_format: str) -> None:
     """Write updates derived from a source file, with its dtype (fp32 if uncommon) and header, and verify the result.
 
     Raises:

@@ -248,10 +248,15 @@ def resized(update: Update, rank: int) -> tuple[Update, float]:
 
 def exact_rank(update: Update) -> int:
     """The smallest rank that can represent the same change up to fp32 rounding; at least 1."""
+    s = singular_values(update)
+    return max(1, int((s > ROUNDING * s[0]).sum()))
+
+
+def singular_values(update: Update) -> Tensor:
+    """The singular values of the change, in descending order, fp64; computed without forming the full matrix."""
     _, rb = torch.linalg.qr(update.b.double())
     _, ra = torch.linalg.qr(update.a.double().T)
-    s = torch.linalg.svdvals(rb @ ra.T)
-    return max(1, int((s > ROUNDING * s[0]).sum()))
+    return torch.linalg.svdvals(rb @ ra.T)
 
 
 def must_be_finite(updates: Mapping[str, Update], *, source: str) -> None:

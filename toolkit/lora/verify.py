@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ def verify(
     locate: Locate,
     *,
     dtype: torch.dtype,
+    only: Collection[str] | None = None,
 ) -> None:
     """Compare a file with the updates that were written to it, layer by layer.
 
@@ -34,29 +35,31 @@ def verify(
         live: the trained update of every layer, fp32, by any name that `locate` knows.
         locate: finds a layer by its name, see `parse`.
         dtype: number format of the weights in the file.
+        only: the keys of the file that are compared; None for all.
 
     Raises:
         UserError: a layer is missing from the file, is in it without having been trained, or differs.
     """
-    read = parse(read_tensors(path), read_metadata(path), locate)
+    tensors = {key: tensor for key, tensor in read_tensors(path).items() if only is None or key in only}
+    read = parse(tensors, read_metadata(path), locate)
     seen: set[str] = set()
     for name, update in live.items():
         where = locate(name)
         assert isinstance(where, LayerLocation), f"the model does not know its own layer {name}"
         seen.add(where.target)
         if where.target not in read:
-            raise UserError(_failure(f"{name} is missing from the file that was written"))
+            raise UserError(not_saved(f"{name} is missing from the file that was written"))
         whole = read[where.target]
         found = Update(whole.a, where.rows(whole.b))
         error, allowed = distance(found, update), TOLERANCE * norm(update) + _rounding(update, dtype)
         if not error <= allowed:  # written so that NaN fails
             raise UserError(
-                _failure(
+                not_saved(
                     f"{name} differs from the trained weights by {error:.3g}, only {allowed:.3g} is allowed", dtype
                 )
             )
     if extra := sorted(read.keys() - seen):
-        raise UserError(_failure(f"the file that was written also changes {extra[0]}"))
+        raise UserError(not_saved(f"the file that was written also changes {extra[0]}"))
 
 
 def _rounding(update: Update, dtype: torch.dtype) -> float:
@@ -75,6 +78,7 @@ def _spectral(gram: torch.Tensor) -> float:
     return max(0.0, float(torch.linalg.eigvalsh(gram)[-1])) ** 0.5
 
 
-def _failure(what: str, dtype: torch.dtype | None = None) -> str:
+def not_saved(what: str, dtype: torch.dtype | None = None) -> str:
+    """The message that a file was not saved, and why."""
     hint = " fp16 overflows above 65504: set `save.dtype: bf16`." if dtype == torch.float16 else ""
     return f"The LoRA was not saved (an earlier file of this name is untouched): {what}.{hint}"

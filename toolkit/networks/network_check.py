@@ -8,30 +8,51 @@ from collections.abc import Sequence
 import torch
 
 from toolkit.config import NetworkConfig, TrainingProcessConfig
-from toolkit.errors import JobError, Problem, UserError
+from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.lora.update import Update
 from toolkit.models.base_model import BaseModel, SizedTarget
+from toolkit.networks.build import empty_parts, num_weights
+from toolkit.networks.choices import NETWORKS
+from toolkit.networks.files import NetworkFile, format_of
 from toolkit.networks.start_check import check_start
-from toolkit.networks.targets import filtered, matches, planned_targets, sides_of, why_none
+from toolkit.networks.targets import by_run, filtered, matches, planned_targets, why_none
 
 _KWARGS = "network.network_kwargs"
 
 
-def trained_sides(model: BaseModel, config: TrainingProcessConfig) -> tuple[int, ...] | None:
-    """The sides of the layers that a job's network trains, see `PlanInputs.lora_sides`. Loads no model.
+def trained_weights(model: BaseModel, config: TrainingProcessConfig) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
+    """How much a job's network trains, see `PlanInputs.lora_sides` and `PlanInputs.fixed_weights`. Loads no model.
 
     Args:
         model: the job's model, not loaded.
         config: the job's training process.
 
     Returns:
-        The sides; None without a network, and if the model cannot list its layers.
+        The sides, and the weights that do not grow with the rank. The sides are None without a network, and if the
+        model cannot list its layers.
 
     Raises:
         UserError: the file that the network starts from cannot be read.
     """
-    chosen = None if config.network is None else planned_targets(model, config.network)
-    return None if chosen is None else sides_of(chosen, model.get_transformer_block_names())
+    network = config.network
+    chosen = None if network is None else planned_targets(model, network)
+    if network is None or chosen is None:
+        return None, ()
+    lists = model.get_transformer_block_names()
+
+    def sides(target: SizedTarget) -> int:
+        return num_weights(target, network) // network.linear if _grows(target, network) else 0
+
+    def fixed(target: SizedTarget) -> int:
+        return 0 if _grows(target, network) else num_weights(target, network)
+
+    return by_run(chosen, lists, sides), by_run(chosen, lists, fixed)
+
+
+def _grows(target: SizedTarget, network: NetworkConfig) -> bool:
+    """Whether a target's number of weights is in proportion to `network.linear`."""
+    kind, settings = network.at(target)
+    return NETWORKS[kind].is_proportional and settings.rank == network.linear
 
 
 def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: str) -> list[str]:
@@ -55,7 +76,14 @@ def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: st
     chosen = planned_targets(model, network, known=known)
     blocks = model.get_transformer_block_names()
     problems = [Problem(_KWARGS, why_none(known, blocks, network))] if chosen == [] else []
-    problems += _format_problems(model, chosen or [], config.save.lora_file_format)
+    problems += _format_problems(model, chosen or [], network, config.save.lora_file_format)
+    kinds = {network.type, *(one.type for one in network.patterns if one.type)}
+    if "dora" in kinds and config.adapter:
+        text = "DoRA scales what its layers get, and an adapter adds to it after that. Train one of the two"
+        problems.append(Problem("network.type", text))
+    if "dora" in kinds and config.train.sharding != "none":
+        text = "DoRA needs the whole weight of each layer, which `train.sharding` spreads. Choose another kind"
+        problems.append(Problem("network.type", text))
     if network.pretrained_lora_path is not None:
         problems += check_start(model, network, chosen, known)
     lines = [] if chosen is None else [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
@@ -64,14 +92,19 @@ def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: st
     return lines
 
 
-def _format_problems(model: BaseModel, chosen: Sequence[SizedTarget], file_format: str) -> list[Problem]:
+def _format_problems(
+    model: BaseModel, chosen: Sequence[SizedTarget], network: NetworkConfig, file_format: str
+) -> list[Problem]:
     """What the file format cannot represent."""
-    updates = {t.name: Update(torch.zeros(1, t.inputs), torch.zeros(t.outputs, 1)) for t in chosen}
-    try:
+    loras = [target for target in chosen if network.at(target)[0] == "lora"]
+    others = [target for target in chosen if target not in loras]
+    updates = {t.name: Update(torch.zeros(1, t.inputs), torch.zeros(t.outputs, 1)) for t in loras}
+    mistakes = Mistakes()
+    with mistakes.gathered():
         model.write_lora(updates, file_format)
-    except UserError as error:
-        return [Problem("save.lora_format", str(error))]
-    return []
+    with mistakes.gathered():
+        NetworkFile(model, others, empty_parts(others, network)).tensors(torch.float32, format_of(network, file_format))
+    return [Problem("save.lora_format", str(error)) for error in mistakes.errors]
 
 
 def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network: NetworkConfig) -> list[str]:
@@ -79,8 +112,10 @@ def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network:
     reachable = filtered(known, blocks, NetworkConfig(transformer_only=network.transformer_only))
     kwargs, lines = network.network_kwargs, []
     for key, patterns in (
-        ("only_if_contains", kwargs.only_if_contains),
-        ("ignore_if_contains", kwargs.ignore_if_contains),
+        (f"{_KWARGS}.only_if_contains", kwargs.only_if_contains),
+        (f"{_KWARGS}.ignore_if_contains", kwargs.ignore_if_contains),
+        (f"{_KWARGS}.full_if_contains", kwargs.full_if_contains),
+        *((f"network.patterns[{index}].contains", one.contains) for index, one in enumerate(network.patterns)),
     ):
         for pattern in patterns:
             if not any(matches(target, pattern) for target in known):
@@ -89,7 +124,7 @@ def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network:
                 why = "matches only layers outside the blocks, which `network.transformer_only: true` leaves out"
             else:
                 continue
-            lines.append(f"warning: {_KWARGS}.{key}: `{pattern}` {why}, so it has no effect")
+            lines.append(f"warning: {key}: `{pattern}` {why}, so it has no effect")
     return lines
 
 

@@ -17,6 +17,8 @@ from toolkit.lora.settings import read_lora_tensors
 from toolkit.lora.update import Update, must_be_finite
 from toolkit.models.base_model import BaseModel, SizedTarget
 from toolkit.models.published_model import PublishedModel
+from toolkit.networks.build import empty_parts
+from toolkit.networks.files import NetworkFile
 from toolkit.networks.fit import fit
 from toolkit.networks.targets import filtered
 from toolkit.util.get_model import model_classes
@@ -39,6 +41,10 @@ def check_start(
     assert path is not None, "called only if there is a file to start from"
     try:
         tensors, metadata = read_lora_tensors(path)
+        if chosen and any(network.at(target)[0] != "lora" for target in chosen):
+            # Loading into parts without memory finds every difference of names and shapes.
+            NetworkFile(model, chosen, empty_parts(chosen, network)).load(tensors, source=str(path), metadata=metadata)
+            return []
         try:
             updates = parse(tensors, metadata, model.locate_layer)
         except UserError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from toolkit.config import NetworkConfig
+from toolkit.config.network import is_named
 from toolkit.errors import UserError
 from toolkit.lora.keys import targets_named
 from toolkit.models.base_model import BaseModel, LoraTarget, SizedTarget
@@ -56,13 +57,15 @@ def start_targets(model: BaseModel, config: NetworkConfig) -> set[str]:
     return set() if path is None else targets_named(index_tensors([path]).entries, model.locate_layer)
 
 
-def sides_of(targets: Sequence[SizedTarget], block_lists: Sequence[str]) -> tuple[int, ...]:
-    """Inputs plus outputs of the layers, summed over each list of blocks, then over the layers outside blocks."""
-    sides = dict.fromkeys([*block_lists, ""], 0)
+def by_run(
+    targets: Sequence[SizedTarget], block_lists: Sequence[str], count: Callable[[SizedTarget], int]
+) -> tuple[int, ...]:
+    """A number for each target, summed over each list of blocks, then over the layers outside blocks."""
+    sums = dict.fromkeys([*block_lists, ""], 0)
     for target in targets:
         blocks = next((name for name in block_lists if target.name.startswith(f"{name}.")), "")
-        sides[blocks] += target.inputs + target.outputs
-    return tuple(sides.values())
+        sums[blocks] += count(target)
+    return tuple(sums.values())
 
 
 def filtered(
@@ -93,12 +96,7 @@ def filtered(
 
 def matches(target: LoraTarget, pattern: str) -> bool:
     """Whether a filter pattern is part of one of the layer's names."""
-    return any(pattern in name for name in names_of(target))
-
-
-def names_of(target: LoraTarget) -> list[str]:
-    """The names that filters are matched against: the released model's, then those of the layers that it fuses."""
-    return [f"transformer.{name}" for name in (target.name, *target.modules)]
+    return is_named(target, (pattern,))
 
 
 def why_none(known: Sequence[LoraTarget], block_lists: Sequence[str], config: NetworkConfig) -> str:

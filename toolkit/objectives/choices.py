@@ -52,6 +52,7 @@ class ObjectiveChoice(Choice):
         needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
         has_steps: whether the model may be told where a step ends, which takes a `mean_flow` adapter.
         reads_captions: whether images are trained with their captions.
+        reads_pairs: whether each image has a counterpart.
         has_derivative: whether the network is differentiated with respect to time, which is exact only in fp32, and
             impossible through quantized layers.
     """
@@ -61,6 +62,7 @@ class ObjectiveChoice(Choice):
     needs_network: bool = False
     has_steps: bool = False
     reads_captions: bool = True
+    reads_pairs: bool = False
     has_derivative: bool = False
 
     def passes_with(self, params: Any, *, has_true_cfg: bool) -> Passes:
@@ -135,6 +137,7 @@ OBJECTIVES = {
         summary="A network whose strength moves between the two images of each pair.",
         passes=Passes(with_gradient=2),
         needs_network=True,
+        reads_pairs=True,
     ),
 }
 

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from toolkit.errors import UserError
 from toolkit.optimizers.choices import OPTIMIZERS
 
+RATE = "rate_factor"  # of a group: its learning rate is so many times the job's
+
 
 def build_optimizer(
-    kind: str, parameters: Sequence[nn.Parameter], *, lr: float, options: Mapping[str, Any]
+    kind: str, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]], *, lr: float, options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
     """Create the optimizer of a job.
 
     Args:
         kind: name of the optimizer, a key of `OPTIMIZERS`.
-        parameters: the weights to train.
+        parameters: the weights to train, or groups of them as `by_rate` makes them.
         lr: learning rate before any schedule.
         options: the job's `train.optimizer_params`.
 
@@ -34,10 +36,23 @@ def build_optimizer(
     return optimizer
 
 
+def by_rate(named: Sequence[tuple[str, nn.Parameter]], rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The weights in groups of equal factors of the learning rate, in the order of their first weight.
+
+    Args:
+        named: the weights by name.
+        rates: factors of the learning rate by name; 1 for the others.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        groups.setdefault(rates.get(name, 1.0), []).append(parameter)
+    return [{"params": parameters, RATE: factor} for factor, parameters in groups.items()]
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate for the next updates."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(RATE, 1.0)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

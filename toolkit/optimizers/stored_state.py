@@ -25,18 +25,18 @@ def read_state(files: RowFiles, pieces: Sequence[Piece], count: int) -> dict[str
         count: number of processes that have written it.
     """
     found: dict[str, Tensor] = {}
-    for key in files:
-        index, _, name = key.partition(".")
+    keys = set(files)
+    for key in keys:
+        index = key.partition(".")[0]
         shapes = files.shapes(key)
         piece = pieces[int(index)] if index.isdecimal() and int(index) < len(pieces) else None
         if not shapes[0] or piece is None:  # a number; or of other weights, which the optimizer will refuse
             found[key] = files.read_piece(key, 0).clone()
-        elif shapes[0][1:] == piece.shape[1:] and files.num_rows(key) == piece.shape[0]:
-            found[key] = files.read(key, piece.rows)
-        elif f"{key}{_SCALE}" in set(files):
+        elif f"{key}{_SCALE}" in keys:
             found[key], found[f"{key}{_SCALE}"] = _blocks(files, key, piece, count)
-        elif not name.endswith(_SCALE):
-            found[key] = files.read(key, slice(0, files.num_rows(key)))
+        elif key.removesuffix(_SCALE) not in keys - {key}:
+            is_fitting = files.num_rows(key) == piece.shape[0]
+            found[key] = files.read(key, piece.rows if is_fitting else slice(0, files.num_rows(key)))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolkit.errors import UserError
 from toolkit.extension import REPOSITORY
 from toolkit.parallel.board import GONE, Beat, Board, Fate, Member
 
@@ -37,6 +39,7 @@ class Wait:
         since: when it entered the one that it is in; None if it is in none.
         is_patient: whether that may take as long as it takes: the first rank does something for all.
         is_joint: whether it is a whole step, in which torch makes the ranks wait for each other.
+        given_s: how long the others may take, if the user has said so.
         broken: what torch has said of a connection that has broken; None while all are whole.
         steps: seconds of the last steps.
     """
@@ -44,6 +47,7 @@ class Wait:
     calls: int = 0
     since: float | None = None
     is_patient: bool = True
+    given_s: float | None = None
     is_joint: bool = False
     broken: str | None = None
     broken_at: float = 0.0
@@ -61,6 +65,8 @@ class Wait:
         try:
             yield
         except RuntimeError as error:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+                raise
             self.broken_at = time.monotonic()
             self.broken = str(error)
             while True:  # the thread that watches ends the process
@@ -88,11 +94,26 @@ class Wait:
 
     def limit_s(self) -> float:
         """How long the others may take to reach a call that this rank waits in, in seconds."""
-        if (text := os.environ.get(TIMEOUT)) is not None:
-            return float(text)
+        if self.given_s is not None:
+            return self.given_s
         if self.num_steps < WARM_UP_STEPS or not self.steps:
             return WARM_UP_S
-        return max(SHORTEST_S, STEPS_LONG * sum(self.steps) / len(self.steps))
+        return max(SHORTEST_S, STEPS_LONG * statistics.median(self.steps))  # some were followed by a save
+
+
+def given_timeout() -> float | None:
+    """The user's RANKS_TIMEOUT_S; None if it is not set.
+
+    Raises:
+        UserError: it is not a number above 0.
+    """
+    text = os.environ.get(TIMEOUT)
+    if text is None:
+        return None
+    with contextlib.suppress(ValueError):
+        if float(text) > 0:
+            return float(text)
+    raise UserError(f"{TIMEOUT} is {text!r} in the environment; a number of seconds is needed.")
 
 
 class Guard:
@@ -110,7 +131,7 @@ class Guard:
 
     def __init__(self, board: Board, members: Sequence[Member]) -> None:
         self.board = board
-        self.wait = Wait()
+        self.wait = Wait(given_s=given_timeout())
         self.last_words: Callable[[Fate], list[str]] = lambda fate: []
         self._members = members
         self._seen: list[tuple[Beat, float]] = [(Beat(), time.monotonic())] * board.world

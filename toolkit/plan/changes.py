@@ -108,7 +108,7 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
         groups.append([Change({"train.ema_config.use_ema": False}, {"keeps_average": False}, cost=4)])
     if inputs.lora_rank is None:
         groups += _full_finetune(inputs)
-    else:
+    elif any(inputs.sides):
         smaller = [rank for rank in _RANKS if rank < inputs.lora_rank]
         groups.append(
             [

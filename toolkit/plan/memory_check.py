@@ -80,6 +80,7 @@ def check_memory(
     adapter_parameters: int = 0,
     adapter_in_blocks: tuple[int, ...] = (),
     lora_sides: tuple[int, ...] | None = None,
+    fixed_weights: tuple[int, ...] | None = None,
     num_cards: int = 0,
     ranks: int = 1,
     num_ranks: int = 1,
@@ -95,6 +96,7 @@ def check_memory(
         assistant_parameters: number of weights of the assistant LoRA; None if it is not on disk: it is not counted.
         adapter_parameters: number of weights of the adapters that are trained.
         adapter_in_blocks, lora_sides: see `PlanInputs`.
+        fixed_weights: see `PlanInputs.fixed_weights`; None if unknown.
         num_cards: the number of cards that the model is split over; 0 if it is not.
         ranks: number of processes that train together, each on a card of its own.
         num_ranks: number of processes on the machine that train together; the plan is that of each.
@@ -123,6 +125,7 @@ def check_memory(
             adapter_parameters=adapter_parameters,
             adapter_in_blocks=adapter_in_blocks,
             lora_sides=lora_sides,
+            fixed_weights=fixed_weights,
             cards=machine.rooms(num_cards) if kind != "cpu" else (),
             ranks=ranks,
         )

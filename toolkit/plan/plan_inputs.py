@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from toolkit.config import TrainingProcessConfig
+from toolkit.config import NetworkConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
-from toolkit.model_size import ModelSize
+from toolkit.model_size import ModelSize, TransformerSize
+from toolkit.networks.choices import NETWORKS
+from toolkit.networks.settings import Shape
 
 Device = Literal["cpu", "cuda", "mps"]
 
@@ -61,7 +63,9 @@ class PlanInputs:
         lora_rank: rank of the LoRA; None for a full fine-tune.
         blocks_only: whether only layers inside blocks carry a LoRA.
         lora_sides: inputs plus outputs of the layers that carry a LoRA, summed for each run of blocks, then for the
-            layers outside blocks; None if every layer that can carry a LoRA does.
+            layers outside blocks; None if every layer that can carry a LoRA does. Layers whose number of trained
+            weights is not in proportion to the rank do not count.
+        fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
         optimizer: a key of `OPTIMIZERS`.
@@ -99,6 +103,7 @@ class PlanInputs:
     lora_rank: int | None = 16
     blocks_only: bool = True
     lora_sides: tuple[int, ...] | None = None
+    fixed_weights: tuple[int, ...] = ()
     trained_width: int = 4
     spare_width: int = 0
     optimizer: str = "adamw"
@@ -147,7 +152,7 @@ class PlanInputs:
         transformer = self.size.transformer
         if self.lora_rank is None:
             return transformer.parameters + self.adapter_parameters
-        return self.lora_rank * sum(self.sides) + self.adapter_parameters
+        return self.lora_rank * sum(self.sides) + sum(self.fixed_weights) + self.adapter_parameters
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -167,14 +172,21 @@ def inputs_of(
     adapter_parameters: int = 0,
     adapter_in_blocks: tuple[int, ...] = (),
     lora_sides: tuple[int, ...] | None = None,
+    fixed_weights: tuple[int, ...] | None = None,
     cards: tuple[int, ...] = (),
     ranks: int = 1,
 ) -> PlanInputs:
-    """The inputs that a job's settings give; numbers of weights, `lora_sides`, `cards`, `ranks` as in `PlanInputs`."""
+    """The inputs that a job's settings give; the numbers of weights, `lora_sides`, `cards`, `ranks` as in `PlanInputs`.
+
+    Of a network whose layers are unknown, every layer that can carry one is assumed to.
+    """
     model, train, network = process.model, process.train, process.network
     width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
     te_share = model.layer_offloading_text_encoder_percent
+    if network is not None and lora_sides is None:
+        lora_sides, fixed_weights = _network_weights(network, size.transformer)
+    outside = sum(runs[-1] for runs in (lora_sides, fixed_weights) if runs)
     own_vae = 4 if device == "cpu" else width
     return PlanInputs(
         size=size,
@@ -188,8 +200,9 @@ def inputs_of(
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
         lora_rank=None if train.full_finetune else network.linear if network else 0,
-        blocks_only=network is None or (network.transformer_only if lora_sides is None else not lora_sides[-1]),
+        blocks_only=network is None or (network.transformer_only if lora_sides is None else not outside),
         lora_sides=lora_sides,
+        fixed_weights=fixed_weights or (),
         optimizer=train.optimizer,
         keeps_average=train.ema_config is not None and train.ema_config.use_ema,
         batch_size=process.largest_batch,
@@ -212,6 +225,20 @@ def inputs_of(
         context_parallel=train.context_parallel if ranks > 1 else 1,
         is_sharded=train.sharding == "full" and ranks > 1,
     )
+
+
+def _network_weights(
+    network: NetworkConfig, size: TransformerSize
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """`lora_sides` and `fixed_weights` of a network of one kind on every layer that can carry one."""
+    kind = NETWORKS[network.type]
+    if kind.is_proportional:
+        return None, None
+    runs = [list(block.linears) * block.count for block in size.blocks]
+    runs.append([] if network.transformer_only else list(size.outer_linears))
+    _, settings = network.at(None)
+    fixed = tuple(sum(kind.count(Shape(*linear), settings) for linear in run) for run in runs)
+    return (0,) * len(runs), fixed
 
 
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:

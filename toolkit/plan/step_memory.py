@@ -97,7 +97,8 @@ def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
     if inputs.lora_rank is None:
         return block.parameters
     sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
-    return inputs.lora_rank * -(-sides[block.name] // block.count)
+    fixed = dict(zip(sides, inputs.fixed_weights, strict=False))
+    return inputs.lora_rank * -(-sides[block.name] // block.count) + -(-fixed.get(block.name, 0) // block.count)
 
 
 def activations_in_ram(inputs: PlanInputs) -> int:

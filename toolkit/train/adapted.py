@@ -56,6 +56,10 @@ class AdaptedWeights:
         own = [(f"{one.name}.{name}", p) for one in self.named for name, p in one.adapter.named_parameters()]
         return [*(self.network.named_parameters() if self.network else ()), *own]
 
+    def rates(self, lr: float) -> Mapping[str, float]:
+        """See TrainableWeights. Adapters learn at the job's rate."""
+        return self.network.rates(lr) if self.network else {}
+
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write each file, read it back and compare, before it replaces the old one. See TrainableWeights.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +41,12 @@ def step_batches(bundle: Bundle | None, *, asked: int, ranks: int, can_accumulat
     Raises:
         UserError: the batches cannot be shared equally among so many ranks.
     """
-    facts: dict[str, Any] = dict(bundle.manifest) if bundle else {}
-    before = facts.get("config", {}).get("train", {}).get("gradient_accumulation", asked)
-    total = facts.get(PER_STEP, before * facts.get("world", 1)) if facts else asked * ranks
-    if total == asked * ranks or facts.get(ASKED, before) != asked or accepts:
+    if bundle is None:
         return StepBatches(asked)
-    assert bundle is not None
+    written, wrote, world = _written(bundle, asked)
+    total = bundle.manifest.get(PER_STEP, wrote * world)
+    if not isinstance(total, int) or total == asked * ranks or written != asked or accepts:
+        return StepBatches(asked)
     possible = [number for number in range(1, total + 1) if total % number == 0 and (can_accumulate or number == total)]
     if ranks not in possible:
         *others, last = map(str, possible)
@@ -56,10 +57,20 @@ def step_batches(bundle: Bundle | None, *, asked: int, ranks: int, can_accumulat
             f"{_batches(asked * ranks)} a step from here on."
         )
     each = f"with {_ranks(ranks)}, each accumulates over {_batches(total // ranks)}"
-    notice = (
-        f"{_ranks(facts.get('world', 1))} reached step {bundle.step}; {each}, so that a step takes {total} as before"
-    )
+    notice = f"{_ranks(world)} reached step {bundle.step}; {each}, so that a step takes {total} as before"
     return StepBatches(total // ranks, notice)
+
+
+def _written(bundle: Bundle, asked: int) -> tuple[Any, int, int]:
+    """The accumulation that the bundle's job file asked for, that of its run, and its number of ranks.
+
+    What is missing or damaged is taken to be as now: comparing the settings names what is wrong.
+    """
+    config, world = bundle.manifest.get("config"), bundle.manifest.get("world", 1)
+    train = config.get("train") if isinstance(config, Mapping) else None
+    wrote = train.get("gradient_accumulation") if isinstance(train, Mapping) else None
+    wrote = wrote if isinstance(wrote, int) else asked
+    return bundle.manifest.get(ASKED, wrote), wrote, world if isinstance(world, int) else 1
 
 
 def _batches(number: int) -> str:

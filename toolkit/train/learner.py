@@ -11,14 +11,14 @@ import torch
 
 from toolkit.config import TrainConfig
 from toolkit.models.base_model import BaseModel
+from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
-from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.optimizers.optimizers import build_optimizer, by_rate
 from toolkit.optimizers.schedules import learning_rate
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
-from toolkit.train.sharing import Sharing, share
 from toolkit.train.trainable import TrainableWeights
 
 
@@ -65,14 +65,17 @@ def build_learner(
         UserError: the optimizer does not accept one of its options, or the ranks cannot share the model as asked.
     """
     sharing = share(model, train, ranks)
-    layout, trained = model.layout, [parameter for _, parameter in weights.named_parameters()]
+    named = weights.named_parameters()
+    layout, trained = model.layout, [parameter for _, parameter in named]
     parameters = layout.own(trained)
     if layout.is_whole:
         gradients = Gradients(parameters, ranks)
     else:
         gradients = ShardedGradients(parameters, ranks, trained, layout)
     options = train.optimizer_params.model_dump(exclude_none=True)
-    optimizer = build_optimizer(train.optimizer, parameters, lr=train.lr, options=options)
+    names = [name for name, _ in named]
+    groups = by_rate(list(zip(names, parameters, strict=True)), weights.rates(train.lr))
+    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
     update = build_update(
         optimizer,
         parameters,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -14,9 +14,9 @@ from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.errors import UserError
 from toolkit.files import whole_folder
 from toolkit.lora.files import write_lora_file
-from toolkit.lora.verify import verify
 from toolkit.models.base_model import BaseModel
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.models.weight_filter import choose_weights
+from toolkit.networks.network import Network
 from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.weights.whole_files import write_whole
 
@@ -37,6 +37,10 @@ class TrainableWeights(Protocol):
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Every trained weight exactly once, in a fixed order."""
+        ...
+
+    def rates(self, lr: float) -> Mapping[str, float]:
+        """The weights that learn at another rate than the job's `lr`: factor of the rate by name."""
         ...
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
@@ -69,33 +73,33 @@ class NetworkWeights:
 
     adapters = AdapterSet()
 
-    def __init__(self, network: LoRASpecialNetwork, *, file_format: str = "bfl") -> None:
+    def __init__(self, network: Network, *, file_format: str = "bfl") -> None:
         self.network = network
         self.file_format = file_format
 
     @property
     def has_dropout(self) -> bool:
         """See TrainableWeights."""
-        return self.network.config.dropout > 0
+        return self.network.draws_numbers
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See TrainableWeights."""
         return list(self.network.named_parameters())
 
+    def rates(self, lr: float) -> Mapping[str, float]:
+        """See TrainableWeights."""
+        return self.network.rates(lr)
+
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        """Write the LoRA to a temporary file, and verify it before it replaces the old file.
+        """Write the network to a temporary file, and verify it before it replaces the old file.
 
         Raises:
             UserError: the written file differs from what is being trained, or the format cannot represent it.
         """
         path = base.with_name(f"{base.name}.safetensors")
-        tensors, updates = self.network.state_dict(dtype, self.file_format), self.network.updates()
-        model = self.network.model
-
-        def check(written: Path) -> None:
-            verify(written, updates, model.locate_layer, dtype=dtype)
-
-        model.layout.by_first(lambda: write_lora_file(path, tensors, metadata, check=check))
+        tensors = self.network.state_dict(dtype, self.file_format)
+        check = self.network.verifier(dtype)
+        self.network.model.layout.by_first(lambda: write_lora_file(path, tensors, metadata, check=check))
         return (path,)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
@@ -109,7 +113,7 @@ class NetworkWeights:
     def describe(self) -> str:
         """See TrainableWeights."""
         count, layers = self.network.num_parameters(), len(self.network.targets)
-        return f"LoRA of rank {self.network.config.linear} on {layers} layers: {count / 1e6:.2f} M weights"
+        return f"{self.network.config.describe()} on {layers} layers: {count / 1e6:.2f} M weights"
 
 
 class TransformerWeights:
@@ -124,18 +128,37 @@ class TransformerWeights:
     has_dropout = False
 
     def __init__(self, model: BaseModel, *, save_format: str, adapters: AdapterSet = AdapterSet()) -> None:  # noqa: B008 - frozen
+        self._chosen: frozenset[str] | None = None
         self.model = model
         self.save_format = save_format
         self.adapters = adapters
         self.transformer = model.transformer
 
-    def unfreeze(self) -> None:
-        """Let the optimizer change the weights: components are loaded frozen."""
-        self.transformer.requires_grad_(True)
+    def unfreeze(self, only: Sequence[str] = (), ignore: Sequence[str] = ()) -> None:
+        """Let the optimizer change the weights: components are loaded frozen.
+
+        Args:
+            only: parts of names, see `choose_weights`; all weights if empty.
+            ignore: parts of names of weights that stay frozen.
+
+        Raises:
+            UserError: see `choose_weights`.
+        """
+        if only or ignore:
+            own = {id(p) for adapter in self.adapters.adapters for _, p in adapter.named_parameters()}
+            always = {name for name, p in self.transformer.named_parameters() if id(p) in own}
+            self._chosen = choose_weights(self.model, only, ignore) | always
+        for name, parameter in self.transformer.named_parameters():
+            parameter.requires_grad_(self._chosen is None or name in self._chosen)
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See TrainableWeights."""
-        return list(self.transformer.named_parameters())
+        chosen = self._chosen
+        return [(name, p) for name, p in self.transformer.named_parameters() if chosen is None or name in chosen]
+
+    def rates(self, lr: float) -> Mapping[str, float]:
+        """See TrainableWeights."""
+        return {}
 
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write a single file like the released one, or a folder for diffusers' `subfolder="transformer"`."""
@@ -173,7 +196,11 @@ class TransformerWeights:
 
     def describe(self) -> str:
         """See TrainableWeights."""
-        return f"the whole transformer: {sum(p.numel() for p in self.transformer.parameters()) / 1e6:.2f} M weights"
+        count = sum(p.numel() for _, p in self.named_parameters()) / 1e6
+        whole = sum(p.numel() for p in self.transformer.parameters()) / 1e6
+        if self._chosen is None:
+            return f"the whole transformer: {whole:.2f} M weights"
+        return f"{count:.2f} M of the transformer's {whole:.2f} M weights"
 
 
 def raw_weights(weights: TrainableWeights, layout: WeightLayout) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from extensions_built_in.diffusion_models.flux.flux_model import FluxModel
 from tests.tiny_flux import tiny_flux
 from toolkit.config import NetworkConfig
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 
 Sections = dict[str, dict[str, Any]]
@@ -22,7 +22,7 @@ def trained(model: FluxModel, *, checkpointing: bool) -> list[Tensor]:
     """The prediction with a LoRA that is not zero, and its gradients."""
     if checkpointing:
         model.enable_gradient_checkpointing()
-    network = LoRASpecialNetwork(model, NetworkConfig.model_validate({"linear": 4}), Draws(0))
+    network = Network(model, NetworkConfig.model_validate({"linear": 4}), Draws(0))
     network.apply()
     with torch.no_grad():
         for index, parameter in enumerate(network.parameters()):

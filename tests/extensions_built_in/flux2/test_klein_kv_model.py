@@ -104,12 +104,12 @@ def test_references_are_read_in_another_way_than_kleins(model: TinyKV) -> None:
 
 def test_a_lora_on_it_learns_the_same_with_and_without_checkpointing() -> None:
     from toolkit.config import NetworkConfig
-    from toolkit.networks.lora import LoRASpecialNetwork
+    from toolkit.networks.network import Network
 
     references, gradients = [torch.ones(2, 64, 3, 2)], []
     for is_checkpointed in (False, True):
         model = _model("transformer")
-        network = LoRASpecialNetwork(model, NetworkConfig(linear=2), Draws(1))
+        network = Network(model, NetworkConfig(linear=2), Draws(1))
         network.apply()
         if is_checkpointed:
             model.enable_gradient_checkpointing()

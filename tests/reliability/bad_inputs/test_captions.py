@@ -232,3 +232,28 @@ def test_a_dataset_list_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     image(tmp_path / "x.png")
     (tmp_path / "list.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
     assert expect_result("dataset lists", lambda: captions_of(tmp_path / "list.json")) == {"x.png": "a fox"}
+
+
+# Lines of a `.jsonl` list; x.png exists. The error names the list, or the image, and holds these words.
+LINES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "contains no images"),
+    "cut": (b'{"file_name": "x.png", "te', "line 1: is not valid JSON"),
+    "a list": (b'["x.png", "a fox"]', "line 1: must be an object with a file name"),
+    "without a name": (b'{"text": "a fox"}', "line 1: must be an object with a file name"),
+    "a name that is a number": (b'{"file_name": 3, "text": "a fox"}', "line 1: must be an object with a file name"),
+    "a caption that is a number": (b'{"file_name": "x.png", "text": 3}', "line 1: `text` must be a text or a list"),
+    "half a character": (b'{"file_name": "x.png", "text": "\\ud800"}', "write the characters themselves"),
+    "an image that is not there": (b'{"file_name": "y.png"}', "No such file"),
+    "an image twice": (b'{"file_name": "x.png"}\n{"path": "./x.png"}', "has 2 entries; keep one"),
+    "no image": (b'{"file_name": "x.pt"}', "is not an image file"),
+    "utf-16": ('{"file_name": "x.png"}'.encode("utf-16"), "save the file as UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_list_of_lines_that_is_wrong_is_named_with_the_place(name: str, tmp_path: Path) -> None:
+    content, words = LINES[name]
+    image(tmp_path / "x.png")
+    path = tmp_path / "list.jsonl"
+    path.write_bytes(content)
+    expect_error("dataset lists", lambda: captions_of(path), str(tmp_path), words)

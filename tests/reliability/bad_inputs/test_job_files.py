@@ -202,7 +202,7 @@ VALUES: dict[str, tuple[str, str]] = {
 DATASETS: dict[str, tuple[str, str]] = {
     "folder_path: 5": ("folder_path", "a path"),
     "folder_path: /no/such/folder": ("folder_path", "no folder"),
-    "folder_path: README.md": ("folder_path", "not a folder"),
+    "folder_path: README.md": ("folder_path", "neither a folder nor"),
     "folder_path: ''": ("folder_path", "is empty"),
     f"folder_path: {'x' * 5000}": ("folder_path", "cannot be a path"),
     'folder_path: "a\\0b"': ("folder_path", "zero byte"),

@@ -26,7 +26,7 @@ from toolkit.config import AdapterConfig, NetworkConfig, SampleItem
 from toolkit.errors import UserError
 from toolkit.lora.__main__ import main
 from toolkit.models.condition import Condition, SampleCondition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.train.trainable import NetworkWeights
 
@@ -46,9 +46,9 @@ class Setup:
         **settings: Any,
     ) -> None:
         self.model: Flux2TinyModel = tiny_model("transformer") if model is None else model
-        self.network: LoRASpecialNetwork | None = None
+        self.network: Network | None = None
         if with_lora:
-            self.network = LoRASpecialNetwork(
+            self.network = Network(
                 self.model, NetworkConfig.model_validate({"linear": 4, "transformer_only": blocks_only}), Draws(0)
             )
             self.network.apply()

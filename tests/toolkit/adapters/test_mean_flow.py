@@ -18,7 +18,7 @@ from toolkit.config import AdapterConfig, NetworkConfig
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 
 DRAW = torch.Generator().manual_seed(1)
@@ -34,7 +34,7 @@ class Setup:
     def __init__(self, *, start: bool = False, checkpointing: bool = False, lora: bool = False, **model: Any) -> None:
         self.model: BaseModel = tiny_model("transformer", **model)
         if lora:
-            LoRASpecialNetwork(
+            Network(
                 self.model, NetworkConfig.model_validate({"linear": 4, "transformer_only": False}), Draws(0)
             ).apply()
         self.adapter: Any = ADAPTERS["mean_flow"].load()(AdapterConfig.model_validate({"type": "mean_flow"}), None)

@@ -25,7 +25,7 @@ from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
@@ -99,7 +99,7 @@ def test_only_the_new_layers_have_gradients_and_recomputing_keeps_them() -> None
 
 def test_a_lora_on_the_layers_that_it_replaces_is_refused() -> None:
     model = tiny_model("transformer")
-    LoRASpecialNetwork(model, NetworkConfig.model_validate({"linear": 2, "transformer_only": False}), Draws(0)).apply()
+    Network(model, NetworkConfig.model_validate({"linear": 2, "transformer_only": False}), Draws(0)).apply()
     with pytest.raises(UserError, match="Leave both out"):
         SubpixelAdapter(AdapterConfig.model_validate({"type": "subpixel"})).attach(model, Draws(0))
 

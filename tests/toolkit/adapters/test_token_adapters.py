@@ -18,7 +18,7 @@ from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig, NetworkConfig
 from toolkit.errors import UserError
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 
 SHAPE = ViewShape(num_tokens=16, width=24, encoder="random")
@@ -32,7 +32,7 @@ class Setup:
     def __init__(self, kind: str, *, with_lora: bool = False, checkpointing: bool = False, start: bool = False) -> None:
         self.model = tiny_model("transformer")
         if with_lora:
-            network = LoRASpecialNetwork(self.model, NetworkConfig.model_validate({"linear": 4}), Draws(0))
+            network = Network(self.model, NetworkConfig.model_validate({"linear": 4}), Draws(0))
             network.apply()
             _shake(network.parameters(), 0.02)
         self.adapter: Any = adapter_of(kind)

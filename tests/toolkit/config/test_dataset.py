@@ -72,7 +72,7 @@ def test_keys_that_do_nothing_alone_are_named(process: Tree, check: Check) -> No
 def test_a_strength_of_the_network_needs_a_network(process: Tree, problems: Problems) -> None:
     process["datasets"][0]["network_weight"] = 0.5
     process["network"], process["train"]["full_finetune"] = None, True
-    assert any("a full fine-tune has none: remove it" in what for what in problems().values())
+    assert any("this job trains none: remove it" in what for what in problems().values())
 
 
 @pytest.mark.parametrize("entry", ["cat", "|dog"])

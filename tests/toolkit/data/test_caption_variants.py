@@ -25,8 +25,7 @@ ScanFolder = Callable[..., Scan]
 def variation(**fields: Any) -> Variation:
     with_short, trigger = fields.pop("with_short", False), fields.pop("trigger", None)
     dataset = DatasetConfig.model_validate({"folder_path": Path(), **fields})
-    words = dataset.random_triggers if isinstance(dataset.random_triggers, tuple) else ()
-    return Variation(dataset, trigger, words, with_short=with_short)
+    return Variation(dataset, trigger, dataset.random_triggers, with_short=with_short)
 
 
 def of(text: str, **fields: Any) -> tuple[str, ...]:
@@ -148,6 +147,11 @@ def test_random_trigger_words_are_added_from_a_list_or_a_file(tmp_path: Path, ma
     )
     (example,) = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
     assert set(example.variants) == {"a cat, one", "a cat, two"}
+    words.write_text("\n")
+    for source, what in ((words, "contains no words"), (tmp_path / "none.txt", "cannot be read as a list of words")):
+        dataset = dataset.model_copy(update={"random_triggers": (str(source),)})
+        (problem,) = scan_datasets([dataset], divisor_px=16, trigger_word=None).problems
+        assert problem.where == str(source) and what in problem.what
 
 
 def test_replacements_are_made_in_captions_before_the_trigger_word() -> None:
@@ -159,6 +163,8 @@ def test_the_number_of_variants_is_said_before_the_start(make_image: MakeImage, 
     make_image("b.png", caption="a, b")
     (notice,) = scan_folder(shuffle_tokens=True).notices
     assert "up to 479,001,600 ways; 8 of each" in notice and "10 texts for 2 images" in notice
+    (notice,) = scan_folder(token_dropout_rate=0.9, keep_tokens=2).notices
+    assert "up to 1,024 ways" in notice
 
 
 def test_settings_that_vary_no_caption_are_said(make_image: MakeImage, scan_folder: ScanFolder) -> None:
@@ -173,7 +179,7 @@ def test_settings_that_vary_no_caption_are_said(make_image: MakeImage, scan_fold
 def test_the_number_of_ways_is_that_of_all_different_texts(orders: dict[str, Any]) -> None:
     one = variation(**orders, keep_tokens=1, random_triggers=["x", "y"], random_triggers_max=2, caption_variants=1000)
     found = set(one.of(CaptionTexts(("k, a, b, c",)), default=""))
-    assert len(found) == one.num_orders("k, a, b, c")
+    assert len(found) == one.num_orders(4)
 
 
 def test_a_caption_is_drawn_with_its_share_at_each_use(make_example: Callable[..., Example]) -> None:

@@ -98,3 +98,13 @@ def test_an_image_whose_content_is_not_what_was_known_is_read_again_at_the_next_
         images.open_upright(ViewImage(paths[0], "another hash"))
     cache(tmp_path).inspect_all(paths)
     assert read == ["0.png"]
+
+
+def test_a_long_scan_says_how_far_it_is(
+    tmp_path: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache(tmp_path).inspect_all(paths)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(image_files, "_SAID_EVERY_S", 0)
+    cache(tmp_path).inspect_all(paths)
+    assert capsys.readouterr().err.splitlines()[-1] == "images looked at: 5 of 5"

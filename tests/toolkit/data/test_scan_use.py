@@ -88,6 +88,16 @@ def test_colours_that_change_beside_references_are_a_problem(
     assert any(problem.where == "datasets[0].color_jitter" for problem in scan.problems)
 
 
+def test_a_large_dataset_that_every_start_encodes_anew_is_said(
+    make_image: MakeImage, scan_folder: ScanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.data.scan.WORTH_CACHING", 2)
+    for name in ("a.png", "b.png"):
+        make_image(name, caption=name)
+    assert any("2 images are encoded at every start" in notice for notice in scan_folder().notices)
+    assert scan_folder(cache_latents_to_disk=True).notices == ()
+
+
 @pytest.mark.parametrize("key", ["share_of_steps", "scale", "network_weight", "batch_size"])
 def test_values_that_make_no_sense_are_refused(key: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=key):

@@ -141,7 +141,7 @@ def test_info_names_the_kind_and_only_merge_takes_what_is_no_lora(
     told = capsys.readouterr().out
     assert f"{file}: {name} for" in told
     if kind != "LoKr":
-        assert "training cannot start from it" in told
+        assert "training can start from it with the same `network.type`" in told
         with pytest.raises(UserError, match=rf"contains {name}, which a LoRA cannot represent"):
             read_lora_file(file, arch="flux2")
 

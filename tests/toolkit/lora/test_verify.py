@@ -12,7 +12,7 @@ from toolkit.errors import UserError
 from toolkit.lora.files import read_lora_file
 from toolkit.lora.update import Update
 from toolkit.lora.verify import verify
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.train.trainable import NetworkWeights
 from toolkit.weights.tensor_files import read_tensors, write_tensors
@@ -20,11 +20,11 @@ from toolkit.weights.tensor_files import read_tensors, write_tensors
 FORMATS = ("bfl", "diffusers", "kohya")
 
 
-def _network(*, factor: float = 0.05, **options: object) -> LoRASpecialNetwork:
+def _network(*, factor: float = 0.05, **options: object) -> Network:
     """A LoRA on the reference's tiny model, as different from its start as after a training."""
     model = tiny_model()
     model.transformer = transformer("dev")
-    network = LoRASpecialNetwork(model, NetworkConfig.model_validate({"linear": 4, **options}), Draws(7))
+    network = Network(model, NetworkConfig.model_validate({"linear": 4, **options}), Draws(7))
     network.apply()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.memory.layer_offload import LayerOffload, choose_streamed
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.quantize.fill import quantize_layer
 from toolkit.randomness import Draws
 
@@ -42,7 +42,7 @@ class Setup:
     ) -> None:
         self.model: Flux2TinyModel = tiny_model("transformer")
         self.prepare()
-        network = LoRASpecialNetwork(self.model, NetworkConfig.model_validate({"linear": 4}), Draws(0))
+        network = Network(self.model, NetworkConfig.model_validate({"linear": 4}), Draws(0))
         network.apply()
         self.parameters = network.parameters()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""toolkit.networks.lora"""
+"""toolkit.networks.kinds.lora"""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,9 @@ from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import ADAPTER, LoRASpecialNetwork
+from toolkit.networks.kinds.lora import LoraPart
+from toolkit.networks.network import Network
+from toolkit.networks.part import Site
 from toolkit.networks.targets import choose_targets
 from toolkit.randomness import Draws
 from toolkit.weights.tensor_files import write_tensors
@@ -25,14 +27,14 @@ ARGUMENTS = (
 )
 
 
-def _network(model: BaseModel | None = None, **options: object) -> LoRASpecialNetwork:
+def _network(model: BaseModel | None = None, **options: object) -> Network:
     config = NetworkConfig.model_validate({"linear": 4, **options})
-    network = LoRASpecialNetwork(model or tiny_model("transformer"), config, Draws(7))
+    network = Network(model or tiny_model("transformer"), config, Draws(7))
     network.apply()
     return network
 
 
-def _trained(**options: Any) -> LoRASpecialNetwork:
+def _trained(**options: Any) -> Network:
     """A network whose weights are as different from the start as after training."""
     network = _network(**options)
     generator = torch.Generator().manual_seed(0)
@@ -147,16 +149,16 @@ def test_a_multiplier_of_zero_is_the_base_model_and_goes_away_again() -> None:
 
 def test_dropout_is_of_the_inner_values_of_rank_r() -> None:
     network = _trained(dropout=0.5)
-    layer = next(iter(network._layers.values()))[0]
-    inner = layer.lora_A[ADAPTER]
-    values = torch.randn(1, 4, inner.in_features)
-    whole = values @ inner.weight.T
-    inner.train()
-    dropped = inner(values)
+    part = network.parts["single_blocks.0.linear2"]
+    assert isinstance(part, LoraPart)
+    site, values = Site(0, ((0, 192),), ()), torch.randn(5000, part.shape.inputs)
+    with torch.no_grad():
+        part.lora_B[0].copy_(torch.eye(192)[:, :4])  # the inner values become the output
+        whole = part.after(values, torch.zeros(5000, 192), site, 1.0, training=False)[:, :4]
+        dropped = part.after(values, torch.zeros(5000, 192), site, 1.0, training=True)[:, :4]
     kept = dropped != 0
-    assert 0 < kept.sum() < kept.numel()
+    assert 0.4 < kept.float().mean() < 0.6
     assert torch.allclose(dropped[kept], 2 * whole[kept])
-    assert torch.allclose(inner.eval()(values), whole)
 
 
 def test_dropout_is_off_while_sampling() -> None:

@@ -13,10 +13,10 @@ from tests.tiny import run_job, tiny_model, write_job
 from toolkit.cards import find_cards
 from toolkit.config import ModelConfig, NetworkConfig, load_job
 from toolkit.errors import UserError
-from toolkit.lora.update import Update
+from toolkit.lora.update import SizedTarget, Update
 from toolkit.models.published_model import PublishedModel
-from toolkit.networks.network_check import trained_sides
-from toolkit.networks.targets import choose_targets, planned_targets, sides_of
+from toolkit.networks.network_check import trained_weights
+from toolkit.networks.targets import by_run, choose_targets, planned_targets
 from toolkit.plan.plan_inputs import Workload, inputs_of
 from toolkit.util.get_model import model_classes
 from toolkit.weights.tensor_files import read_tensors, write_tensors
@@ -52,6 +52,10 @@ def _lora_of(arch: str, path: Path, *, rank: int = 4, header: dict[str, str] | N
 # What is planned is what will be
 
 
+def _sides(target: SizedTarget) -> int:
+    return target.inputs + target.outputs
+
+
 @pytest.mark.parametrize(
     "network",
     [
@@ -78,7 +82,9 @@ def test_layers_by_the_card_are_those_of_the_memory_plan(arch: str) -> None:
     model, size = _unloaded(arch), find_cards()[arch].size
     assert size is not None
     targets = [t for t in model.list_lora_targets(size.transformer) if not t.is_optional]
-    assert sides_of(targets, model.get_transformer_block_names()) == size.transformer.lora_sides(blocks_only=False)
+    assert by_run(
+        targets, model.get_transformer_block_names(), lambda t: t.inputs + t.outputs
+    ) == size.transformer.lora_sides(blocks_only=False)
 
 
 def test_two_layers_of_klein_9b_are_counted_as_two(tmp_path: Path) -> None:
@@ -86,12 +92,16 @@ def test_two_layers_of_klein_9b_are_counted_as_two(tmp_path: Path) -> None:
     config = NetworkConfig.model_validate({"linear": 128, "network_kwargs": {"only_if_contains": names}})
     model = _unloaded("flux2_klein_9b")
     targets = planned_targets(model, config) or []
-    assert sides_of(targets, model.get_transformer_block_names()) == (0, 2 * (4 * 4096 + 4096), 0)
+    assert by_run(targets, model.get_transformer_block_names(), _sides) == (
+        0,
+        2 * (4 * 4096 + 4096),
+        0,
+    )
 
 
 def test_all_layers_of_dev_at_rank_16_are_its_97_5_million_weights() -> None:
     config, model = NetworkConfig.model_validate({"linear": 16}), _unloaded("flux2")
-    sides = sides_of(planned_targets(model, config) or [], model.get_transformer_block_names())
+    sides = by_run(planned_targets(model, config) or [], model.get_transformer_block_names(), _sides)
     assert 16 * sum(sides) == pytest.approx(97.5e6, rel=1e-3)
 
 
@@ -102,7 +112,7 @@ def test_disk_and_memory_follow_the_filters(tmp_path: Path) -> None:
 
     def weights(**network: Any) -> int:
         process = load_job(write_job(tmp_path, network={"type": "lora", "linear": 64, **network})).training()
-        sides = trained_sides(_unloaded("flux2_tiny"), process)
+        sides, _ = trained_weights(_unloaded("flux2_tiny"), process)
         size = find_cards()["flux2_tiny"].size
         assert size is not None
         return inputs_of(process, size, Workload(1, 1), "cpu", lora_sides=sides).num_trained

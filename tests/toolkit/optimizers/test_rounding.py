@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from toolkit.optimizers.rounding import join, round_stochastically, split
+from toolkit.parallel.weight_layout import Piece, rows_of
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -33,3 +35,13 @@ def test_split_weights_join_to_what_they_were_bit_for_bit() -> None:
     weight, rest = split(exact)
     assert torch.equal(join(weight, rest).view(torch.int32), exact.view(torch.int32))
     assert (weight.float() - exact).abs().max() <= (exact.bfloat16().float() - exact).abs().max()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_that_share_a_weight_round_it_as_one_process_does(count: int) -> None:
+    values = torch.randn(7, 5)
+    whole = round_stochastically(values, torch.Generator().manual_seed(3))
+    for position in range(count):
+        piece = Piece((7, 5), rows_of(7, position, count))
+        mine = round_stochastically(values[piece.rows], torch.Generator().manual_seed(3), piece)
+        assert torch.equal(mine, whole[piece.rows])

@@ -14,7 +14,7 @@ from tests.tiny import StopAfter, losses, run_job, tiny_model, write_job
 from toolkit.config import NetworkConfig, load_job
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.output.events import read_events
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.qtypes import QTYPES
@@ -22,7 +22,7 @@ from toolkit.randomness import Draws
 
 
 def _lora_gradients(model: BaseModel) -> list[Tensor]:
-    network = LoRASpecialNetwork(model, NetworkConfig(type="lora", linear=4), Draws(0))
+    network = Network(model, NetworkConfig(type="lora", linear=4), Draws(0))
     network.apply()
     generator = torch.Generator().manual_seed(0)
     for name, parameter in network.named_parameters():

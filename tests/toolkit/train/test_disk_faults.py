@@ -45,6 +45,9 @@ class _Weights:
     def named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [("weight", self.weight)]
 
+    def rates(self, lr: float) -> dict[str, float]:
+        return {}
+
     def save(self, base: Path, *, dtype: torch.dtype, metadata: object) -> tuple[Path, ...]:
         path = base.with_name(f"{base.name}.safetensors")
         files.write_bytes(path, self.weight.detach().numpy().tobytes())

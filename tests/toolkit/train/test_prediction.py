@@ -13,7 +13,7 @@ from toolkit.config import NetworkConfig, TrainConfig
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.networks.lora import LoRASpecialNetwork
+from toolkit.networks.network import Network
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.objectives.noise.levels import NoiseLevels
@@ -52,7 +52,7 @@ class TeacherUnused(VelocityObjective):
 
 
 def _network_weights(model: BaseModel, *, dropout: float = 0.5, alpha: float = 2) -> NetworkWeights:
-    network = LoRASpecialNetwork(model, NetworkConfig(linear=2, linear_alpha=alpha, dropout=dropout), DRAWS)
+    network = Network(model, NetworkConfig(linear=2, linear_alpha=alpha, dropout=dropout), DRAWS)
     network.apply()
     with torch.no_grad():
         for parameter in network.parameters():

@@ -15,8 +15,8 @@ from torch import Tensor
 from toolkit.adapters.control.files import SHAPE
 from toolkit.errors import UserError
 from toolkit.files import whole_folder, write_bytes
+from toolkit.lora.commands.merge import merge
 from toolkit.lora.files import read_lora_file
-from toolkit.lora.merge import merge
 from toolkit.lora.update import Update, updates_of
 from toolkit.models.base_model import BaseModel
 from toolkit.util.get_model import model_classes
@@ -102,7 +102,7 @@ def widen(adapter: Path, lora: Path | None, base: Path, output: Path) -> list[st
         if lora is None:
             shutil.copytree(base, folder, dirs_exist_ok=True)
         else:
-            merge(lora, base, folder / "merged", arch=control.model.arch)
+            merge([lora], base, folder / "merged", weights=[1.0], arch=control.model.arch)
             shutil.copytree(folder / "merged", folder, dirs_exist_ok=True)
             shutil.rmtree(folder / "merged")
         _widen_embedder(control, folder, base)

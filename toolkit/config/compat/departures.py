@@ -137,6 +137,44 @@ DEPARTURES: tuple[Departure, ...] = (
         "`objective: mean_flow`: steps of the base model as a teacher",
         "In bf16 the difference is noise.",
     ),
+    Departure(
+        "datasets[].mask_path: a mask is missing, empty or of another shape",
+        "trains without it, or fails",
+        "an error",
+        "Not what was asked for.",
+    ),
+    Departure(
+        "datasets[].mask_path", "blurred at random on each load", "as it is", "The edge is where it was painted."
+    ),
+    Departure(
+        "train.diff_output_preservation: a caption without the trigger word",
+        "preserved, against what it teaches",
+        "preserves nothing",
+        "A term must not contradict the loss.",
+    ),
+    Departure(
+        "train.guidance_loss_target: a list",
+        "crashes with FLUX.2",
+        "each batch draws a value between the two",
+        "No crash.",
+    ),
+    Departure(
+        "train.max_loss", "limits the mean of a batch", "limits each sample", "One outlier must not stop the rest."
+    ),
+    Departure("train.loss_type: wavelet", "Haar coefficients", "read as `mse`", "The same number."),
+    Departure(
+        "train.loss_type: stepped",
+        "times that of `weighted`",
+        "`loss_weighting: stepped` instead",
+        "One weighting at a time.",
+    ),
+    Departure(
+        "train.timestep_type: lognorm_blend",
+        "a new list of 1,000 draws for each batch",
+        "its law, always the same",
+        "Runs are reproducible.",
+    ),
+    Departure("slider", "four terms, of which two are equal", "two terms with the same sum", "The same loss."),
     Departure("train.loss_type: unknown", "mse", "an error", "Not what was asked for."),
     Departure(
         "train.ema_config.ema_decay",

@@ -11,7 +11,7 @@ from toolkit.config.dataset import DatasetConfig
 from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
-from toolkit.config.network import NetworkConfig, NetworkKwargs
+from toolkit.config.network import NetworkConfig
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.save import SaveConfig
@@ -90,11 +90,14 @@ IGNORED: tuple[Ignored, ...] = (
         ilora_up=(True, False),
     ),
     _warn(NetworkConfig, "FLUX models have no convolutions", "conv conv_alpha"),
-    _warn(NetworkConfig, "used only for LoKr", lokr_full_rank=True, lokr_factor=-1, old_lokr_format=False),
     _warn(NetworkConfig, ELSEWHERE, split_multistage_loras=(True, False)),
     _warn(NetworkConfig, DEAD, "layer_offloading"),
-    _refuse(NetworkConfig, NOT_YET, "all_layers"),
-    _refuse(NetworkKwargs, NOT_YET, "full_if_contains rank_dropout module_dropout"),
+    _refuse(
+        NetworkConfig,
+        "besides linear layers, FLUX has only the norms of queries and keys, which stay as they are: for every linear "
+        "layer set `transformer_only: false`, for full changes of some `network_kwargs.full_if_contains`",
+        "all_layers",
+    ),
     _refuse(SaveConfig, "uploading is not supported yet: use `hf upload` after the run", "push_to_hub"),
     _warn(SaveConfig, "used only with `push_to_hub`", "hf_repo_id", hf_private=(True, False)),
     _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
@@ -111,7 +114,7 @@ IGNORED: tuple[Ignored, ...] = (
         "load_image_when_caching_latents cache_tensors_to_disk",
     ),
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
-    _refuse(DatasetConfig, "only folders of images are supported", type="image"),
+    _refuse(DatasetConfig, "images are trained, no videos or sounds", type="image"),
     _refuse(
         DatasetConfig,
         "use `flip_x`, `flip_y`, `square_crop`, `random_crop`, `random_scale` and `color_jitter`",
@@ -152,9 +155,6 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(ModelConfig, "caches are found by their content", "latent_space_version"),
     _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter"),
     _refuse(
-        ModelConfig, "choosing layers of a full fine-tune is not supported yet", "ignore_if_contains only_if_contains"
-    ),
-    _refuse(
         ModelConfig, ELSEWHERE, "is_v2 is_v3 is_xl is_sd3 is_ssd is_vega is_v_pred is_pixart is_auraflow is_lumina2"
     ),
     _refuse(ModelConfig, ELSEWHERE, "unet_path refiner_name_or_path experimental_xl use_flux_cfg"),
@@ -185,7 +185,6 @@ QTYPES_OF_OTHERS = frozenset(
 UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (JobFile, "job"): frozenset(["train", "extract", "mod", "generate"]),
     (AdapterConfig, "image_encoder_arch"): frozenset(["clip+", "vit", "vit_hybrid", "pixtral", "safe", "convnext"]),
-    (NetworkConfig, "type"): frozenset(["lokr", "dora", "fullrank", "locon", "lycoris", "lorm"]),
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),

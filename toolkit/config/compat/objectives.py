@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import Problem
+from toolkit.objectives.choices import OBJECTIVES
 
 VELOCITY = "velocity"
-IMAGE_SLIDER = "image_slider"
-SLIDERS = ("concept_slider", IMAGE_SLIDER)
+SLIDERS = ("concept_slider", "image_slider")
 _BASE = (
     "compares the model with itself without what is trained, and a full fine-tune has nothing to leave out. Train a "
     "network, or remove the key"
@@ -46,7 +46,7 @@ def _slider(config: TrainingProcessConfig) -> Iterator[Problem]:
     if config.network is None and not config.train.full_finetune:
         what = f"{name} trains a network at strengths 1 and -1: add `network: {{type: lora}}`"
         yield Problem("train.objective", what)
-    if name != IMAGE_SLIDER:
+    if not OBJECTIVES[name].reads_pairs:
         return
     for index, dataset in enumerate(config.datasets):
         if dataset.unconditional_path is None:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from toolkit.config.datasets.source import DatasetSource
-from toolkit.config.paths import ExistingFile
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.section import Shown
 
@@ -30,6 +29,9 @@ _WITH_SHORT = OnlyWith(
 )
 
 
+WORD_FILE = ".txt"
+
+
 def _with_dot(extension: str) -> str:
     if extension == "." or any(sign in extension for sign in "/\\\0"):
         raise ValueError(f'"{extension}" is not a file extension: write one such as txt')
@@ -43,13 +45,13 @@ def _pairs(replacements: Collection[str]) -> Collection[str]:
     return replacements
 
 
-def _no_triggers_if_empty(value: Any) -> Any:
-    return () if value == "" else value
+def _as_words(value: Any) -> Any:
+    return ([value] if value else []) if isinstance(value, str) else value
 
 
 def _more_than_there_are(context: KeyContext) -> str | None:
     words = context.section.random_triggers
-    if not isinstance(words, tuple) or not words or context.value <= len(words):
+    if not words or context.value <= len(words) or any(word.endswith(WORD_FILE) for word in words):
         return None
     return f"there are only {len(words)} `random_triggers`, so that up to {len(words)} are added"
 
@@ -76,9 +78,13 @@ class DatasetCaptions(DatasetSource):
         False, description="Train with the `caption_short` of each image, from JSON, instead of its `caption`."
     )
     trigger_word: str | None = Field(None, description="Trigger word for this dataset. Unset: that of the process.")
-    replacements: Annotated[tuple[str, ...], AfterValidator(_pairs), _WITH_CAPTIONS, Shown(level="expert")] = Field(
-        (), description="Texts to replace in captions, each as `from|to`."
-    )
+    replacements: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_as_words, json_schema_input_type=str | list[str]),
+        AfterValidator(_pairs),
+        _WITH_CAPTIONS,
+        Shown(level="expert"),
+    ] = Field((), description="Texts to replace in captions, each as `from|to`.")
     shuffle_tokens: Annotated[bool, _WITH_CAPTIONS, Shown(label="Shuffle tags")] = Field(
         False, description="Train with the comma-separated parts of a caption in another order at each use."
     )
@@ -89,12 +95,14 @@ class DatasetCaptions(DatasetSource):
         0, ge=0, description="Number of parts at the beginning that are neither shuffled nor left out."
     )
     random_triggers: Annotated[
-        tuple[str, ...] | ExistingFile,
-        BeforeValidator(_no_triggers_if_empty),
+        tuple[str, ...],
+        BeforeValidator(_as_words, json_schema_input_type=str | list[str]),
         _WITH_CAPTIONS,
         Shown(label="Random trigger words", level="expert"),
     ] = Field(
-        (), description="Words of which some, drawn at each use, are added to captions: a list, or a file of lines."
+        (),
+        description="Words of which some, drawn at each use, are added to captions. The lines of a `.txt` file that is "
+        "named here are words.",
     )
     random_triggers_max: Annotated[int, _WITH_TRIGGERS, Notice(_more_than_there_are), Shown(level="expert")] = Field(
         1, ge=1, description="Largest number of `random_triggers` in a caption; at least one is added."

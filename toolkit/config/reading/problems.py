@@ -101,6 +101,9 @@ def _right_key(key: str, section: type[Section], sections: Mapping[str, type[Sec
     if name := nearest(key, (*section.model_fields, *section.aliases, *ignored_in(section))):
         return question(name)
     homes = [path for path, other in sections.items() if key in (*other.model_fields, *other.aliases)]
+    # A section within this one first: `only_if_contains` is a key of `model`, too.
+    own = next((path for path, other in sections.items() if other is section), "")
+    homes.sort(key=lambda path: not path.startswith(f"{own}."))
     return f" It belongs in `{homes[0].removeprefix('config.process[].') or 'the file'}`." if homes else ""
 
 

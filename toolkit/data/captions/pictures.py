@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.config.dataset import DatasetConfig
+from toolkit.config.datasets.captions import WORD_FILE
 from toolkit.data.captions.files import CaptionFolder, looked_for, read_texts
 from toolkit.data.captions.texts import CaptionError, CaptionTexts
 from toolkit.data.captions.variants import Variation, put_trigger, split
@@ -30,6 +31,7 @@ class Picture:
         has_own_caption: whether a text of its own was found, and is not blank.
         is_blank: whether its text is empty on purpose.
         has_short: whether a short caption was found.
+        num_parts: number of comma-separated parts of its longest caption, as written.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Picture:
     has_own_caption: bool
     is_blank: bool
     has_short: bool = False
+    num_parts: int = 0
 
 
 def caption_pictures(
@@ -72,7 +75,8 @@ def caption_pictures(
                 own = listing.metadata[path]
         if own and not own.short:
             without_short.append(path)
-        variants = variation.of(own or CaptionTexts(), default=dataset.default_caption or "")
+        texts, default = own or CaptionTexts(), "" if own else dataset.default_caption or ""
+        variants = variation.of(texts, default=default)
         first, several = variants[0], variants if len(set(variants)) > 1 else ()
         pictures.append(
             Picture(
@@ -83,6 +87,7 @@ def caption_pictures(
                 has_own_caption=bool(own),
                 is_blank=own is not None and not own,
                 has_short=bool(own and own.short),
+                num_parts=max(len(split(text)) for text in (*texts.long, *texts.short, default)),
             )
         )
     keys = [f"{key} ({count})" for key, count in unused.most_common()]
@@ -104,16 +109,19 @@ def _report_short(
 
 
 def trigger_words(dataset: DatasetConfig, findings: Findings) -> tuple[str, ...]:
-    """The `random_triggers`, from their file if they are in one; a file without words is a problem."""
-    given = dataset.random_triggers
-    words: tuple[str, ...] = () if isinstance(given, Path) else given
-    if isinstance(given, Path):
+    """The `random_triggers`, with those in files; a file without words is a problem."""
+    words: list[str] = []
+    for given in dataset.random_triggers:
+        if not given.endswith(WORD_FILE):
+            words.append(given)
+            continue
         try:
-            words = read_texts(given, caption_per_line=True).long
+            found = read_texts(Path(given), caption_per_line=True).long
         except (CaptionError, OSError) as error:
             findings.problem(given, f"cannot be read as a list of words, one per line: {error}")
-            return ()
-        if not words:
+            continue
+        words += found
+        if not found:
             findings.problem(given, "contains no words. Write one per line")
     return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
@@ -125,14 +133,15 @@ def report_variants(
     if not dataset.varies_captions or not pictures:
         return
     least = dataset.keep_tokens + (2 if dataset.shuffle_tokens and not dataset.token_dropout_rate else 1)
-    if variation.trigger_words == () and max(len(split(picture.caption)) for picture in pictures) < least:
+    most_parts = max(picture.num_parts for picture in pictures)
+    if variation.trigger_words == () and most_parts < least:
         what = (
             f"captions do not vary: none has {least} or more comma-separated parts, so `shuffle_tokens` and "
             f"`token_dropout_rate` with `keep_tokens: {dataset.keep_tokens}` change nothing"
         )
         findings.remark(dataset.folder_path, what)
         return
-    most = max(variation.num_orders(picture.caption) for picture in pictures)
+    most = variation.num_orders(most_parts)
     texts = {text for picture in pictures for text in picture.variants or (picture.caption,)}
     possible = f"{most:,}" if most < 10**12 else "more than 10^12"
     what = (

@@ -55,9 +55,9 @@ class Variation:
         groups = (group * (times // len(group)) for group in (long, short))
         return tuple(itertools.chain.from_iterable(self._variants(group) for group in groups))
 
-    def num_orders(self, text: str) -> int:
-        """Number of different texts that may be made of a caption."""
-        num = max(0, len(split(text)) - self.dataset.keep_tokens)
+    def num_orders(self, num_parts: int) -> int:
+        """Number of different texts that may be made of a caption of so many different parts."""
+        num = max(0, num_parts - self.dataset.keep_tokens)
         if self.dataset.token_dropout_rate and self.dataset.shuffle_tokens:
             orders = sum(math.perm(num, kept) for kept in range(num + 1))
         elif self.dataset.token_dropout_rate:

@@ -26,7 +26,8 @@ def _dataset(one: DatasetReport) -> Iterator[str]:
     yield f"  captions: {one.num_captioned} of {one.num_images} images, {one.num_texts} different ones"
     if one.num_texts:
         yield f"  words in a caption: {spread(one.words)}"
-        yield "  most frequent parts: " + ", ".join(f"{part} ({count})" for part, count in one.common[:_SHOWN])
+    if frequent := [f"{part} ({count})" for part, count in one.common[:_SHOWN] if count > 1]:
+        yield f"  most frequent parts: {', '.join(frequent)}"
     for text, count in one.repeated[:_SHOWN]:
         yield f'  {count} images have the caption "{text}"'
     yield f"  crops keep {spread(one.kept, share=True)} of an image"

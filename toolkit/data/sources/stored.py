@@ -14,6 +14,7 @@ from toolkit.data.sources.tars import TAR, open_tar
 Reader = Callable[[], bytes]
 Identity = tuple[int, int, int, int, int]
 _MOST_OPEN = 64
+_BELOW_A_FILE = (NotADirectoryError, FileNotFoundError)  # Windows says the second
 _OPEN: OrderedDict[Path, tuple[Identity, Mapping[str, Reader]]] = OrderedDict()
 _LOCK = threading.Lock()
 
@@ -25,7 +26,7 @@ def identity(path: Path) -> Identity | None:
     """
     try:
         status = path.stat()
-    except NotADirectoryError:
+    except _BELOW_A_FILE:
         holder = _holder(path)
         return None if holder is None else identity(holder)
     except (OSError, ValueError):
@@ -42,8 +43,11 @@ def read_stored(path: Path, *, most_bytes: int) -> bytes:
     """
     try:
         status = path.stat()
-    except NotADirectoryError:
-        data = _member(path)()
+    except _BELOW_A_FILE:
+        holder = _holder(path)
+        if holder is None:
+            raise
+        data = _member(path, holder)()
         _must_be_small(len(data), most_bytes)
         return data
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
@@ -73,10 +77,8 @@ def members(holder: Path) -> Mapping[str, Reader]:
     return found
 
 
-def _member(path: Path) -> Reader:
-    holder = _holder(path)
-    found = {} if holder is None else members(holder)
-    name = path.relative_to(holder).as_posix() if holder is not None else path.name
+def _member(path: Path, holder: Path) -> Reader:
+    found, name = members(holder), path.relative_to(holder).as_posix()
     if name not in found:
         raise FileNotFoundError(f"no {name} in {holder}")
     return found[name]

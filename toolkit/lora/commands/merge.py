@@ -1,10 +1,10 @@
-"""Merges a LoRA into its model: copies the model's files and changes the copies in place, one weight at a time."""
+"""Merges LoRAs into their model: copies the model's files and changes the copies in place, one weight at a time."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +13,67 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.files import whole_file, whole_folder
+from toolkit.lora.commands.model_weights import ModelWeights, files_of
 from toolkit.lora.files import AdapterFile, read_adapter_file
 from toolkit.lora.keys import strip_prefix
 from toolkit.lora.rows import RowMap, Rows
 from toolkit.lora.update import Location, must_be_finite_tensor
-from toolkit.weights.tensor_index import Entry, index_tensors
-
-# Safetensors number formats of weights that can be merged into.
-_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def merge(
-    lora: Path, base: Path, output: Path, *, weight: float = 1.0, arch: str | None = None, without: tuple[str, ...] = ()
+    loras: Sequence[Path],
+    base: Path,
+    output: Path,
+    *,
+    weights: Sequence[float],
+    arch: str | None = None,
+    without: tuple[str, ...] = (),
 ) -> list[str]:
-    """Write the model `base + weight * (W' - W)` in the layout of the base. Needs memory for one weight at a time.
+    """Write `base + sum of weight * (W' - W)` in the layout of the base. Needs memory for one weight at a time.
+
+    Each change is computed from the weights of the base, so the order of the files makes no difference.
 
     Args:
-        lora: a LoRA file, or any other file that `read_adapter_file` can read.
+        loras: LoRA files, or any other files that `read_adapter_file` can read.
         base: a safetensors file in the released or the diffusers layout, or a diffusers folder of such files (sharded
             or not; everything else in the folder is copied).
         output: the file or folder to write, whichever the base is.
-        weight: strength of the LoRA; must be finite.
+        weights: strength of each file; must be finite.
         arch: see `read_adapter_file`.
         without: see `read_adapter_file`.
 
     Raises:
-        UserError: the base lacks a layer that the LoRA changes, has it in another shape, or is quantized.
+        UserError: the base lacks a layer that a file changes, has it in another shape, or is quantized.
     """
-    if not math.isfinite(weight):
-        raise UserError(f"--weight {weight}: must be a finite number.")
-    source = read_adapter_file(lora, arch=arch, without=without)
+    for weight in weights:
+        if not math.isfinite(weight):
+            raise UserError(f"--weight {weight}: must be a finite number.")
+    sources = [read_adapter_file(lora, arch=arch, without=without) for lora in loras]
     if base.is_dir():
-        files = sorted(base.glob("*.safetensors"))
+        files = files_of(base)
         with whole_folder(output) as temporary:
             shutil.copytree(base, temporary, dirs_exist_ok=True)
-            _Merge(files, [temporary / path.name for path in files], weight).add(source, base)
+            _add_all(sources, weights, base, files, [temporary / path.name for path in files])
     elif base.is_file():
         with whole_file(output) as temporary:
             shutil.copyfile(base, temporary)
-            _Merge([base], [temporary], weight).add(source, base)
+            _add_all(sources, weights, base, [base], [temporary])
     else:
         raise UserError(f"{base}: no such file or folder (--base).")
-    changes = source.changes
-    count = len(_targets([*changes.weights, *changes.biases, *changes.others]))
-    return [f"{output}: {count} layers of {lora} ({', '.join(changes.kinds())}) added at weight {weight:g}"]
+    lines = []
+    for source, weight in zip(sources, weights, strict=True):
+        changes = source.changes
+        count = len(_targets([*changes.weights, *changes.biases, *changes.others]))
+        kinds = ", ".join(changes.kinds())
+        lines.append(f"{output}: {count} layers of {source.path} ({kinds}) added at weight {weight:g}")
+    return lines
+
+
+def _add_all(
+    sources: Sequence[AdapterFile], weights: Sequence[float], base: Path, files: list[Path], copies: list[Path]
+) -> None:
+    for source, weight in zip(sources, weights, strict=True):
+        _Merge(files, copies, weight).add(source, base)
 
 
 class _Merge:
@@ -64,9 +81,8 @@ class _Merge:
 
     def __init__(self, files: list[Path], copies: list[Path], weight: float) -> None:
         self.weight = weight
-        self.entries: dict[str, tuple[Entry, Path, Path]] = {}
-        for path, copy in zip(files, copies, strict=True):
-            self.entries |= {key: (entry, path, copy) for key, entry in index_tensors([path]).entries.items()}
+        self.base = ModelWeights(files)
+        self.copies = dict(zip(files, copies, strict=True))
 
     def add(self, source: AdapterFile, base: Path) -> None:
         """Apply all changes of the file to the copies."""
@@ -89,51 +105,32 @@ class _Merge:
             self._change(rows, delta_of)
 
     def _rows(self, suffix: str, source: AdapterFile) -> RowMap:
-        layers = {}
-        for key, (entry, _, _) in self.entries.items():
-            if key.endswith(suffix) and entry.shape:
-                _, where = strip_prefix(key.removesuffix(suffix), source.model.locate_layer)
-                if where is not None:
-                    layers[key] = (where, entry.shape[0])
-        return RowMap(layers)
+        return self.base.rows(suffix, source.model.locate_layer)
 
     def _by_name(self, name: str) -> list[Rows]:
         names = {name, f"{name}.weight", f"{name}.scale"}
         return [
             Rows(key, 0, entry.shape[0])
-            for key, (entry, _, _) in self.entries.items()
+            for key, (entry, _) in self.base.entries.items()
             if entry.shape and strip_prefix(key, lambda _: None)[0] in names
         ][:1]
 
     def _change(self, rows: list[Rows], delta_of: Callable[[Tensor], Tensor]) -> None:
-        pieces = [self._read(part) for part in rows]
         keys = ", ".join(dict.fromkeys(part.key for part in rows))
-        if len({piece.shape[1:] for piece in pieces}) > 1:
-            raise UserError(f"{keys}: these weights must have equal shapes. The base is probably another model.")
         try:
-            delta = self.weight * delta_of(torch.cat([piece.float() for piece in pieces]))
+            delta = self.weight * delta_of(self.base.layer(rows))
         except ValueError as error:
             raise UserError(f"{keys}: {error}.") from error
         must_be_finite_tensor(delta, keys, source="the change")
-        sizes = [len(piece) for piece in pieces]
-        for part, piece, added in zip(rows, pieces, delta.split(sizes), strict=True):
+        sizes = [part.stop - part.start for part in rows]
+        for part, added in zip(rows, delta.split(sizes), strict=True):
+            # From the copy, which has the changes of other files.
+            piece = self.base.read(part, copy=self.copies[self.base.entries[part.key][1]])
             self._write(part, (piece.float() + added).to(piece.dtype))
 
-    def _read(self, rows: Rows) -> Tensor:
-        entry, path, _ = self.entries[rows.key]
-        if entry.dtype not in _DTYPES:
-            raise UserError(
-                f"{rows.key}: stored as {entry.dtype}. Only bf16, fp16 and fp32 weights can be merged into."
-            )
-        width = entry.num_bytes // max(1, entry.shape[0])
-        with path.open("rb") as file:
-            file.seek(entry.offset + rows.start * width)
-            data = bytearray(file.read((rows.stop - rows.start) * width))
-        return torch.frombuffer(data, dtype=_DTYPES[entry.dtype]).view(-1, *entry.shape[1:])
-
     def _write(self, rows: Rows, value: Tensor) -> None:
-        entry, _, copy = self.entries[rows.key]
-        with copy.open("r+b") as file:
+        entry, path = self.base.entries[rows.key]
+        with self.copies[path].open("r+b") as file:
             file.seek(entry.offset + rows.start * (entry.num_bytes // entry.shape[0]))
             file.write(np.ascontiguousarray(value.contiguous().view(torch.uint8).numpy()).tobytes())
 

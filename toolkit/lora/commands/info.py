@@ -47,7 +47,8 @@ def _layers(changes: Changes) -> list[str]:
     return [
         f"{len({*changes.weights, *changes.biases}) + len(changes.others)} layers: "
         + ", ".join(f"{kind} of {count}" for kind, count in sorted(counts.items())),
-        "more than a LoRA can represent: `merge` adds it to its model; training cannot start from it",
+        "more than a LoRA can represent: `merge` adds it to its model, `resize` writes the nearest LoRA, and training "
+        "can start from it with the same `network.type`",
     ]
 
 

@@ -1,0 +1,103 @@
+"""Writes docs/networks.md from the rows of the kinds of network; --check only reports whether it is stale."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from scripts.generated import write_or_check  # noqa: E402
+from toolkit.cards import find_cards  # noqa: E402
+from toolkit.config import NetworkConfig  # noqa: E402
+from toolkit.networks.choices import NETWORKS, REFUSED_NETWORKS  # noqa: E402
+from toolkit.networks.settings import Shape  # noqa: E402
+
+DOCUMENT = Path("docs/networks.md")
+MODELS = ("flux2_klein_4b", "flux2_klein_9b", "flux2")
+SETTINGS = {
+    "lora": {"linear": 16},
+    "lokr": {},
+    "fullrank": {},
+    "loha": {"linear": 8},
+    "dora": {"linear": 16},
+    "oft": {"linear": 32},
+}
+# Which programs draw with the file, tried in tests/toolkit/networks by the programs or by their rules.
+READERS = {
+    "lora": "diffusers, ComfyUI, ai-toolkit, musubi-tuner",
+    "lokr": "ComfyUI, diffusers from 0.42 (as `bfl`), ai-toolkit",
+    "fullrank": "ComfyUI",
+    "loha": "ComfyUI",
+    "dora": "ComfyUI (diffusers would leave the lengths out)",
+    "oft": "ComfyUI",
+}
+_INTRODUCTION = """\
+# Kinds of network
+
+Written by `python scripts/write_network_docs.py`; do not edit. `network.type` names the kind:
+
+"""
+_RULES = """
+Every kind trains on a quantized or offloaded model, with gradient checkpointing, accumulation and a moving average, and
+resumes bit for bit. Its weights are fp32. Layers that the released model fuses (q, k and v) get one change of the fused
+weight, so a file has the same shape and meaning in every program. Scales are folded into the weights of a file. Every
+file is read back and compared before it replaces the old one.
+
+## Settings
+
+- `network.patterns` gives some of the layers another rank, alpha, learning rate or kind:
+  `patterns: [{contains: img_attn, linear: 32, lr: 2e-4}, {contains: mlp, type: lokr}]`. The first that fits counts.
+- `network_kwargs.full_if_contains` trains a full change of the layers that it names.
+- `rs_lora` scales by alpha / sqrt(rank), so that high ranks learn as fast as low ones. `loraplus_lr_ratio` gives B a
+  higher learning rate than A (LoRA+).
+- `dropout` drops inner activations, `network_kwargs.rank_dropout` ranks of a sample, `network_kwargs.module_dropout`
+  whole layers for a pass. The draws are counted: a resumed run draws the same.
+- LoKr: `lokr_factor: -1` has the fewest weights, 4 to 16 has more. `lokr_full_rank: false` makes the larger matrix a
+  product of rank `linear`. `old_lokr_format` writes the names of older versions of ai-toolkit.
+- DoRA trains a length for each column, as in its paper. peft has one for each row, which ComfyUI divides by the wrong
+  norm. It cannot be combined with an adapter or with `train.sharding`.
+- OFT rotates outputs in blocks of at most `linear`. For programs that do not read OFT, write it as a LoRA:
+  `python -m toolkit.lora resize FILE --base MODEL --rank 32 --output NEW_FILE`.
+- `fullrank` trains as many weights as the layers have: for a few layers.
+
+## Not built
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the document."""
+    texts = {DOCUMENT: document()}
+    return write_or_check(REPOSITORY, texts, arguments, script="scripts/write_network_docs.py", description=__doc__)
+
+
+def document() -> str:
+    """The content of docs/networks.md."""
+    lines = [_INTRODUCTION + "| `type` | what it is | read by |", "|---|---|---|"]
+    lines += [f"| `{name}` | {row.summary} | {READERS[name]} |" for name, row in NETWORKS.items()]
+    lines += [_RULES]
+    lines += [f"- `{name}`: {reason}." for name, reason in REFUSED_NETWORKS.items()]
+    lines += ["", "## Sizes", "", "Millions of weights on every layer of the blocks, and megabytes of a bf16 file.", ""]
+    cards = [find_cards()[arch] for arch in MODELS]
+    lines += ["| network | " + " | ".join(card.label for card in cards) + " |", "|---|" + "---|" * len(cards)]
+    lines += list(_sizes())
+    return "\n".join(lines) + "\n"
+
+
+def _sizes() -> Iterator[str]:
+    for kind, settings in SETTINGS.items():
+        config = NetworkConfig.model_validate({"type": kind, **settings})
+        cells = []
+        for arch in MODELS:
+            size = find_cards()[arch].size
+            assert size is not None
+            linears = [linear for block in size.transformer.blocks for linear in block.linears * block.count]
+            count = sum(NETWORKS[kind].count(Shape(*linear), config.at(None)[1]) for linear in linears)
+            cells.append(f"{count / 1e6:,.1f}, {2 * count / 1e6:,.0f} MB")
+        yield f"| {config.describe()} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

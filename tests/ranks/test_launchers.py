@@ -1,0 +1,78 @@
+"""The launchers that users have: torchrun, accelerate and srun start one run, and each continues the one before."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.ranks.launcher import Launcher
+from tests.ranks.test_same_run import is_same, write
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 120
+RANK_1 = re.compile(r"^RANK=1$", re.MULTILINE)
+
+
+def _start(command: list[str], log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    with log.open("ab") as output:
+        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=variables)
+
+
+def _kill_rank_1(launcher: subprocess.Popen[bytes]) -> None:
+    for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        if RANK_1.search(Path(f"/proc/{child}/environ").read_text().replace("\0", "\n")):
+            os.kill(int(child), signal.SIGKILL)
+            return
+    raise AssertionError("there is no rank 1")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.torture  # a minute: four starts of two processes that import everything
+def test_three_launchers_make_one_run(launcher: Launcher, smallest_model: Path, tmp_path: Path) -> None:
+    whole, folder, steps = tmp_path / "whole", tmp_path / "parts", 200
+    more = ["--set", f"train.steps={steps}", "--set", "save.save_every=20", "--set", "save.max_step_saves_to_keep=1"]
+    assert launcher.run(whole, 1, str(write(whole, smallest_model, accumulation=2)), *more).codes == [0]
+    run, log = ["run.py", str(write(folder, smallest_model)), *more], folder / "log.txt"
+
+    module = [sys.executable, "-m"]
+    restarting = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    torchrun = _start([*module, *restarting, *run, "--set", "train.steps=120"], log)
+    until = time.monotonic() + LIMIT_S
+    while "\nsaved " not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.02)
+    _kill_rank_1(torchrun)
+    assert torchrun.wait(LIMIT_S) == 0, log.read_text()
+    assert log.read_text().count("has ended without a word") == 1, log.read_text()
+    assert "resuming from step" in log.read_text()
+
+    accelerate = [
+        *module,
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes=2",
+        f"--main_process_port={_free_port()}",
+    ]
+    process = _start([*accelerate, *run, "--set", "train.steps=160"], log)
+    assert process.wait(LIMIT_S) == 0, log.read_text()
+
+    shared = {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    ranks = [
+        _start([sys.executable, *run], log, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **shared)
+        for rank in range(2)
+    ]
+    assert [rank.wait(LIMIT_S) for rank in ranks] == [0, 0], log.read_text()
+    assert is_same(folder, whole)

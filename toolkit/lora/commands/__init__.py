@@ -1,0 +1,1 @@
+"""What `python -m toolkit.lora` does with files: describe, merge, rewrite and extract."""
