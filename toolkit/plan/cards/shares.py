@@ -56,15 +56,14 @@ def share_of(inputs: PlanInputs, span: tuple[int, int], *, is_first: bool) -> Pl
     whole = inputs.size.transformer
     kinds = _counts_in(whole, span)
     part = _part_of(whole, kinds, is_first=is_first)
-    *in_blocks, outside = inputs.sides
-    sides = _parts(in_blocks, whole, kinds)
     adapters = _parts(inputs.adapter_in_blocks, whole, kinds)
     ends = inputs.adapter_parameters - sum(inputs.adapter_in_blocks)
     return replace(
         inputs,
         size=replace(inputs.size, transformer=part, vae=inputs.size.vae if is_first else _NO_VAE),
         work=inputs.work if is_first else replace(inputs.work, decode_px=0, shown_px=0, keeps_vae=False),
-        lora_sides=(*sides, outside if is_first else 0),
+        lora_sides=_run_parts(inputs.sides, whole, kinds, is_first=is_first),
+        fixed_weights=_run_parts(inputs.fixed_weights, whole, kinds, is_first=is_first),
         adapter_parameters=sum(adapters) + (ends if is_first else 0),
         adapter_in_blocks=adapters,
         assistant_parameters=inputs.assistant_parameters * part.parameters // whole.parameters,
@@ -105,6 +104,14 @@ def _part_of(whole: TransformerSize, kinds: Sequence[int], *, is_first: bool) ->
     if is_first:
         return part
     return replace(part, outer_linears=(), outer_parameters=0, outer_modulation=0, outer=_NOTHING)
+
+
+def _run_parts(sums: Sequence[int], whole: TransformerSize, kinds: Sequence[int], *, is_first: bool) -> tuple[int, ...]:
+    """The same of sums whose last entry is of what is outside the blocks; nothing of nothing."""
+    if not sums:
+        return ()
+    *in_blocks, outside = sums
+    return (*_parts(in_blocks, whole, kinds), outside if is_first else 0)
 
 
 def _parts(sums: Sequence[int], whole: TransformerSize, kinds: Sequence[int]) -> tuple[int, ...]:

@@ -78,6 +78,11 @@ def test_adapters_in_blocks_are_where_their_blocks_are_and_others_on_the_first_c
     assert [share.adapter_parameters for share in shares] == [12_000_000, 48_000_000]
 
 
+def test_weights_of_a_network_of_fixed_size_are_where_their_layers_are() -> None:
+    shares = shares_of(inputs(fixed_weights=(8_000, 48_000, 500)), (4, 52))
+    assert [share.fixed_weights for share in shares] == [(4_000, 0, 500), (4_000, 48_000, 0)]
+
+
 def test_the_table_has_a_column_for_each_card_and_says_where_the_blocks_are() -> None:
     plan, machine = make_plan(inputs()), named_card(24, count=2)
     heading, *_, last = describe_plan(plan, machine)
