@@ -59,10 +59,13 @@ def advice(plan: Plan | None, machine: Machine, own_bytes: Sequence[int]) -> lis
     ]
     if plan is None:
         return [*lines, "There is no memory plan for this model. docs/vram.md lists settings that make runs smaller."]
-    has = "cards have" if machine.others else "card has"
     totals = " + ".join(gigabytes(room.gpu_bytes) for room in rooms)
     peaks = " + ".join(map(gigabytes, plan.card_peaks))
-    lines.append(f"The plan predicted at most {peaks} GB, and the {has} {totals} GB.")
+    lines.append(
+        f"The plan predicted at most {peaks} GB, and the cards have {totals} GB."
+        if machine.others
+        else f"The plan predicted at most {peaks} GB, and the card has {totals} GB."
+    )
     first, *further = (
         replace(room, gpu_bytes=round(_TARGET_SHARE * min(peak, room.gpu_bytes - held)))
         for peak, room, held in zip(plan.card_peaks, rooms, others, strict=True)
