@@ -108,5 +108,5 @@ def test_a_secret_in_meta_is_refused_by_its_shape_or_its_name(tmp_path: Path) ->
 
 
 def test_keys_that_only_sound_like_secrets_are_shown_as_before(tmp_path: Path) -> None:
-    path = write_job(tmp_path, trigger_word="token", datasets=[{"folder_path": str(tmp_path), "keep_tokens": 1}])
+    path = write_job(tmp_path, trigger_word="token", datasets=[{"folder_path": str(tmp_path), "keep_tokens": -1}])
     assert "secret" not in expect_error("secrets in job files", lambda: load_job(path), "keep_tokens")
