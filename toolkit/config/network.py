@@ -120,7 +120,7 @@ class NetworkConfig(Section):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of a LoRA's inner activations (the output of A) dropped in training."
     )
-    rs_lora: Annotated[bool, _RANK, Shown(label="rsLoRA", level="expert")] = Field(
+    rs_lora: Annotated[bool, _RANK, Shown(label="Rank-stabilised scale", level="expert")] = Field(
         False, description="Scale by linear_alpha / sqrt(linear) instead, so that high ranks learn as fast as low ones."
     )
     loraplus_lr_ratio: Annotated[float, _HAS_B, Shown(label="LoRA+ ratio", level="expert")] = Field(

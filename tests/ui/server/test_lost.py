@@ -149,7 +149,7 @@ def test_a_start_that_was_not_written_down_is_known_whatever_the_clock_says(
     real = time.time
     monkeypatch.setattr("ui.server.jobs.launch.time.time", lambda: real() - 7200)
     registry, job = site.services.registry, site.services.registry.get(id_)
-    registry.running.start(job.folder, site.services.scheduler.program, (), gpu=None, env={})
+    registry.running.start(job.folder, site.services.scheduler.program, (), gpus=(), env={})
     wait_for(lambda: len(site.job(id_)["runs"]) == 1)
     site.client.put("/api/queue", json={"order": {}, "is_paused": False})
     site.wait(id_, "done")
