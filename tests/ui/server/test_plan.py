@@ -35,7 +35,7 @@ def test_a_job_that_waits_says_how_long_it_will_take(site: Site) -> None:
 def test_a_job_that_cannot_start_for_lack_of_memory_is_held(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     full = card(used_bytes=24 * _GB)
     monkeypatch.setattr(site.services.cards, "all", lambda: [full])
-    monkeypatch.setattr(site.services.checker, "peaks", lambda text: (20 * _GB, _GB))
+    monkeypatch.setattr(site.services.checker, "peaks", lambda text: ([20 * _GB], _GB))
     id_ = site.make(start=True)
     held = wait_for(lambda: found if (found := row(site, id_))["is_held"] else None, lambda: row(site, id_))
     assert held["state"] == "queued"
