@@ -211,6 +211,13 @@ class TrainingProcessConfig(ProcessConfig):
                 "from RAM: keep one of them, or set `layer_offloading_transformer_percent: 0` to stream the text "
                 "encoder only"
             )
+        train = self.train
+        if train.sharding == "full" or train.context_parallel > 1:
+            key = "train.sharding: full" if train.sharding == "full" else "train.context_parallel"
+            raise ValueError(
+                f"`model.split_model_over_gpus` uses all GPUs from one process, and `{key}` needs a process for each: "
+                "remove one of the two"
+            )
         return self
 
     @model_validator(mode="after")

@@ -79,6 +79,8 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         ({"device": "cuda:1"}, "`device: cuda:1` is one device: set `device: cuda`"),
         ({"device": "cpu"}, "`device: cpu` is one device"),
         ({"model": {"layer_offloading": True}}, "keep one of them, or set `layer_offloading_transformer_percent: 0`"),
+        ({"train": {"sharding": "full"}}, "`train.sharding: full` needs a process for each: remove one of the two"),
+        ({"train": {"context_parallel": 2}}, "`train.context_parallel` needs a process for each: remove one"),
     ],
     ids=str,
 )
