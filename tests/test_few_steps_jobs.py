@@ -10,25 +10,15 @@ import torch
 from diffusers import Flux2KleinPipeline
 
 from jobs.job import Job
-from tests.tiny import TINY, StopAfter, losses, run_job, write_job
+from tests.tiny import TINY, StopAfter, losses, problems_of, run_job, write_job
 from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.config.compat.capabilities import beyond_the_model
-from toolkit.errors import JobError
 from toolkit.weights.tensor_files import read_metadata, read_tensors
 
 ANY = {"adapter": {"type": "mean_flow"}, "train": {"objective": "mean_flow"}}
 DERIVED = {"adapter": {"type": "mean_flow"}, "train": {"objective": "jvp"}}
 FIXED = {"train": {"objective": "mean_flow", "objective_params": {"steps": 2, "teacher_steps": 1}}}
-
-
-def _problems(folder: Path, **sections: Any) -> list[str]:
-    try:
-        job = load_job(write_job(folder, **sections))
-    except JobError as error:
-        return [str(problem) for problem in error.problems]
-    (checked,) = Job(job).checks()
-    return [str(problem) for problem in checked.problems]
 
 
 def _with(sections: dict[str, Any], /, **train: Any) -> dict[str, Any]:
@@ -90,13 +80,13 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_go_together_is_refused_before_weights_are_read(case: str, tmp_path: Path) -> None:
     sections, more, what = REFUSED[case]
-    (problem,) = _problems(tmp_path, **{**sections, **more})
+    (problem,) = problems_of(tmp_path, **{**sections, **more})
     assert what in problem
 
 
 def test_an_adapter_that_the_teacher_does_not_have_is_refused(tmp_path: Path) -> None:
     redux = {"type": "redux", "image_encoder_path": str(tmp_path)}
-    problems = _problems(tmp_path, **{**ANY, "adapter": [{"type": "mean_flow"}, redux]})
+    problems = problems_of(tmp_path, **{**ANY, "adapter": [{"type": "mean_flow"}, redux]})
     assert any("without the redux adapter, which would learn to do nothing" in problem for problem in problems)
 
 

@@ -9,27 +9,14 @@ import pytest
 from PIL import Image
 
 from jobs.job import Job
-from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
+from tests.tiny import StopAfter, checked_of, losses, problems_of, run_job, write_dataset, write_job
 from toolkit.config import load_job
-from toolkit.errors import JobError
 from toolkit.output.events import read_events
 
 DOP = {"diff_output_preservation": True, "diff_output_preservation_class": "shape"}
 BLANK = {"blank_prompt_preservation": True}
 GUIDED = {"do_guidance_loss": True, "guidance_loss_target": [2, 4], "unconditional_prompt": "nothing"}
 TRIGGER = {"trigger_word": "zorbo"}
-
-
-def checked_of(folder: Path, **sections: Any) -> Any:
-    (checked,) = Job(load_job(write_job(folder, **sections))).checks()
-    return checked
-
-
-def problems_of(folder: Path, **sections: Any) -> list[str]:
-    try:
-        return [str(problem) for problem in checked_of(folder, **sections).problems]
-    except JobError as error:
-        return [str(problem) for problem in error.problems]
 
 
 def dataset(folder: Path, **settings: Any) -> dict[str, Any]:

@@ -9,27 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from jobs.job import Job
-from tests.tiny import run_job, write_dataset, write_job
-from toolkit.config import load_job
-from toolkit.errors import JobError
+from tests.tiny import checked_of, problems_of, run_job, write_dataset, write_job
 from toolkit.output.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
 SLIDER = {"positive_prompt": "a large shape", "negative_prompt": "a small shape", "target_class": "a shape"}
 PROMPTS = {"type": "concept_slider", "slider": SLIDER}
-
-
-def checked_of(folder: Path, **sections: Any) -> Any:
-    (checked,) = Job(load_job(write_job(folder, **sections))).checks()
-    return checked
-
-
-def problems_of(folder: Path, **sections: Any) -> list[str]:
-    try:
-        return [str(problem) for problem in checked_of(folder, **sections).problems]
-    except JobError as error:
-        return [str(problem) for problem in error.problems]
 
 
 def pairs(folder: Path, **settings: Any) -> list[dict[str, Any]]:

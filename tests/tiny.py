@@ -12,6 +12,7 @@ from PIL import Image
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from jobs.job import Job, JobResult
 from toolkit.config import ModelConfig, load_job
+from toolkit.errors import JobError
 from toolkit.output.events import read_events
 from toolkit.runtime.stop import StopRequest
 
@@ -84,6 +85,20 @@ def write_job(folder: Path, *, name: str = "job", **sections: Any) -> Path:
 def run_job(path: Path, stop: StopRequest | None = None, *overrides: str) -> JobResult:
     """Run a job file to its end; `overrides` as `--set` takes them."""
     return Job(load_job(path, overrides=overrides)).run(stop or StopRequest())
+
+
+def checked_of(folder: Path, **sections: Any) -> Any:
+    """What the check of a small job finds; the sections are those of `write_job`."""
+    (checked,) = Job(load_job(write_job(folder, **sections))).checks()
+    return checked
+
+
+def problems_of(folder: Path, **sections: Any) -> list[str]:
+    """What is wrong with a small job, whether its file or its check says so."""
+    try:
+        return [str(problem) for problem in checked_of(folder, **sections).problems]
+    except JobError as error:
+        return [str(problem) for problem in error.problems]
 
 
 def losses(output: Path) -> dict[int, float]:

@@ -19,20 +19,6 @@ from toolkit.data.references import ReferenceRules
 from toolkit.data.scan import scan_datasets
 
 
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that have been read."""
-    names: list[str] = []
-
-    def inspect(path: Path) -> ImageInfo:
-        names.append(path.name)
-        return inspect_image(path)
-
-    monkeypatch.setattr(image_files, "inspect_image", inspect)
-    monkeypatch.setattr(image_files, "_SETTLED_NS", -1)
-    return names
-
-
 def _draw(path: Path, width: int = 8, color: int = 0) -> Path:
     Image.new("L", (width, 8), color).save(path)
     return path

@@ -9,23 +9,9 @@ from PIL import Image
 
 from toolkit.data import image_files, images
 from toolkit.data.examples import ViewImage
-from toolkit.data.image_files import ImageCache, ImageInfo, inspect_image
+from toolkit.data.image_files import ImageCache, ImageInfo
 from toolkit.data.sources.known import KnownFiles
 from toolkit.errors import UserError
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that have been read."""
-    names: list[str] = []
-
-    def inspect(path: Path) -> ImageInfo:
-        names.append(path.name)
-        return inspect_image(path)
-
-    monkeypatch.setattr(image_files, "inspect_image", inspect)
-    monkeypatch.setattr(image_files, "_SETTLED_NS", -1)
-    return names
 
 
 @pytest.fixture
