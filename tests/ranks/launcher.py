@@ -8,21 +8,18 @@ The table through which the ranks find each other is hosted by the tests' proces
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.ranks.trouble import Trouble
-from tests.reliability.fork_server import import_everything
+from tests.reliability.fork_server import Served, serve
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 100.0
@@ -59,25 +56,10 @@ class _Request:
     troubles: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
-class Launcher:
+class Launcher(Served):
     """Starts runs, one at a time."""
 
-    def __enter__(self) -> Self:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(ROOT)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks.launcher"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
+    module = "tests.ranks.launcher"
 
     def run(
         self,
@@ -117,20 +99,7 @@ class Launcher:
             list(map(str, logs)),
             [asdict(trouble) for trouble in troubles],
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps(asdict(request)), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
-        assert answer, "the launcher has died"
-        return End(**json.loads(answer), printed=[log.read_text(errors="replace") for log in logs])
-
-
-def main() -> None:
-    """Serve requests, a JSON line each, until stdin ends."""
-    import_everything()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nothing but answers may get in there
-    for line in sys.stdin:
-        print(json.dumps(_launch(_Request(**json.loads(line)))), file=answers, flush=True)
+        return End(**self.ask(asdict(request)), printed=[log.read_text(errors="replace") for log in logs])
 
 
 def _launch(request: _Request) -> dict[str, Any]:
@@ -193,4 +162,4 @@ def _be_a_rank(request: _Request, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(lambda request: _launch(_Request(**request)))

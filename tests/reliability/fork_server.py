@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tests.reliability.faults import Aim, Faults
 from toolkit.adapters.choices import ADAPTERS
@@ -62,13 +63,16 @@ class End:
     seconds: float
 
 
-class ForkServer:
-    """Starts jobs in children of one prepared process. One at a time; for more, take more servers."""
+class Served:
+    """A prepared process that answers requests, a line of JSON each, one at a time; `serve` is its other end."""
+
+    module: ClassVar[str]
+    """What the process runs."""
 
     def __enter__(self) -> Self:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.reliability.fork_server"],
+            [sys.executable, "-m", self.module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -82,27 +86,38 @@ class ForkServer:
     ) -> None:
         self._process.communicate()
 
-    def run(self, start: Start) -> End:
-        """Start a job and wait for its end."""
-        aim = start.aim.to_json() if start.aim else None
-        request = {**vars(start), "job": str(start.job), "aim": aim}
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request and wait for its answer."""
         assert self._process.stdin is not None and self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
-        assert answer, "the fork server has died"
-        return End(**json.loads(answer))
+        assert answer, f"{self.module} has died"
+        return dict(json.loads(answer))
 
 
-def main() -> None:
-    """Serve requests, a JSON line each, until stdin ends."""
+def serve(answer: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+    """Import everything, then answer requests until stdin ends."""
     import_everything()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing but answers may get in there
     for line in sys.stdin:
-        request = json.loads(line)
-        aim = Aim(**request.pop("aim")) if request["aim"] else request.pop("aim")
-        end = _fork(Start(**{**request, "job": Path(request["job"]), "aim": aim}))
-        print(json.dumps(vars(end)), file=answers, flush=True)
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+class ForkServer(Served):
+    """Starts jobs in children of one prepared process. For more than one at a time, take more servers."""
+
+    module = "tests.reliability.fork_server"
+
+    def run(self, start: Start) -> End:
+        """Start a job and wait for its end."""
+        aim = start.aim.to_json() if start.aim else None
+        return End(**self.ask({**vars(start), "job": str(start.job), "aim": aim}))
+
+
+def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
+    aim = Aim(**request.pop("aim")) if request["aim"] else request.pop("aim")
+    return vars(_fork(Start(**{**request, "job": Path(request["job"]), "aim": aim})))
 
 
 def import_everything() -> None:
@@ -194,4 +209,4 @@ def _redirect_output(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(_answer)
