@@ -12,7 +12,7 @@ from toolkit.cards import ModelCard
 from toolkit.config import SaveConfig, TrainingProcessConfig
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
-from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.output.disk import check_output_folder, drive_of, most_trained, needed_bytes
 from toolkit.plan.adapters import count_weights
 from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
@@ -125,7 +125,7 @@ def _checkpoint_bytes(
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
         num_states=save.max_states_to_keep,
-        bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
+        bytes_per_state=4 + optimizer_row(train.optimizer).state_bytes + average,
     )
 
 

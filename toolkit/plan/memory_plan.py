@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
-from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.plan.cards.shares import choose_split, shares_of
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_IMAGES, ENCODE_TEXT, ENCODE_VIEWS, TRAIN
@@ -315,7 +315,7 @@ def _resident(inputs: PlanInputs) -> Parts:
     if inputs.lora_rank is not None:
         parts["LoRA"] = inputs.trained_width * (inputs.num_held - inputs.adapter_parameters)
         parts["adapters"] = inputs.trained_width * inputs.adapter_parameters
-    parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_held)
+    parts["optimizer"] = round((optimizer_row(inputs.optimizer).state_bytes + inputs.spare_width) * inputs.num_held)
     if inputs.keeps_average:
         parts["average"] = 4 * inputs.num_held
     return parts

@@ -68,7 +68,7 @@ class PlanInputs:
         fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
-        optimizer: a key of `OPTIMIZERS`.
+        optimizer: a key of `OPTIMIZERS`, or a class.
         keeps_average: whether there is a moving average of the trained weights.
         batch_size: number of examples per batch.
         accumulation: number of batches over which gradients are accumulated.

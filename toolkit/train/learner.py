@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,8 +14,11 @@ from toolkit.models.base_model import BaseModel
 from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
-from toolkit.optimizers.optimizers import build_optimizer, by_rate
+from toolkit.optimizers.optimizers import build_optimizer, in_groups, options_of, without_decay
+from toolkit.optimizers.own_average import users_weights
+from toolkit.optimizers.row import is_class
 from toolkit.optimizers.schedules import learning_rate
+from toolkit.optimizers.trial import try_class
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
@@ -46,7 +49,7 @@ class Learner:
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
-        return self.average.swapped_in() if self.average else nullcontext()
+        return self.average.swapped_in() if self.average else users_weights(self.optimizer)
 
 
 def build_learner(
@@ -72,10 +75,10 @@ def build_learner(
         gradients = Gradients(parameters, ranks)
     else:
         gradients = ShardedGradients(parameters, ranks, trained, layout)
-    options = train.optimizer_params.model_dump(exclude_none=True)
     names = [name for name, _ in named]
-    groups = by_rate(list(zip(names, parameters, strict=True)), weights.rates(train.lr))
-    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
+    own = list(zip(names, parameters, strict=True))
+    groups = in_groups(own, weights.rates(train.lr), without_decay(names, train.optimizer_params))
+    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options_of(train.optimizer_params))
     update = build_update(
         optimizer,
         parameters,
@@ -90,6 +93,16 @@ def build_learner(
     if train.ema_config is not None and train.ema_config.use_ema:
         average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
     return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing)
+
+
+def try_if_class(train: TrainConfig) -> None:
+    """Try the optimizer on a small problem if it is a class of the user's.
+
+    Raises:
+        UserError: there is no such class, or a run could not rely on it.
+    """
+    if is_class(train.optimizer):
+        try_class(train.optimizer, lr=train.lr, options=options_of(train.optimizer_params))
 
 
 def schedule_of(train: TrainConfig) -> Callable[[int], float]:

@@ -8,7 +8,8 @@ import torch
 from toolkit.config import TrainConfig
 from toolkit.errors import UserError
 from toolkit.optimizers.choices import OPTIMIZERS
-from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.optimizers.state import load_optimizer_tensors, optimizer_tensors
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from tests.toolkit.parallel.fake_ranks import run_ranks
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.optimizers.gradients import Gradients
-from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.optimizers.state import load_optimizer_tensors, optimizer_tensors
 from toolkit.optimizers.rounding import join
 from toolkit.optimizers.weight_update import REST, WeightUpdate, build_update
 from toolkit.parallel.ranks import OneProcess, Ranks
