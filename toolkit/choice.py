@@ -73,14 +73,11 @@ class ChoiceOf:
 
     Attributes:
         table: the rows by name.
-        also_change: given the section as written, the end of the error message for an unknown name: which other keys
-            to change along with this one.
         refused: names that other programs have and this one does not, in lower case, each with the reason.
         others: regular expression of values that are accepted as they are written though no row has them; None: none.
     """
 
     table: Mapping[str, Choice]
-    also_change: Callable[[Mapping[str, Any]], str] | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     others: str | None = None
 

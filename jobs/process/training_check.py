@@ -23,7 +23,6 @@ from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
 from toolkit.plan.stage_list import describe_stages, without_a_stage
 from toolkit.train.finished import describe_end
-from toolkit.train.optimizer_check import optimizer_problems
 from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
 from toolkit.train.sharing_check import sharing_problems
 from toolkit.train.tasks.sample_needs import sample_items, sample_needs
@@ -64,8 +63,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     notices = (*checked.notices, *scan.notices)
     found = replace(checked, needs=needs, lines=(title,), notices=notices)
-    problems = [*optimizer_problems(config), *sharing_problems(train, card, needs, start.ranks.world)]
-    if problems:
+    if problems := list(sharing_problems(train, card, needs, start.ranks.world)):
         mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())

@@ -13,7 +13,7 @@ from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS, ObjectiveChoice
 from toolkit.objectives.params import TeacherParams
-from toolkit.optimizers.choices import OPTIMIZERS, lr_that_fits, optimizer_row
+from toolkit.optimizers.choices import OPTIMIZERS, optimizer_row
 from toolkit.optimizers.params import AnyParams
 from toolkit.optimizers.row import ANY_CLASS, CLASS, is_class
 from toolkit.optimizers.schedule_choices import SCHEDULES
@@ -21,7 +21,7 @@ from toolkit.section import Harmless, Section, SectionBy, Shown
 
 LONGEST_WARMUP = 1000
 FALLING = tuple(name for name, row in SCHEDULES.items() if row.falls)
-_OPTIMIZER = ChoiceOf(OPTIMIZERS, also_change=lr_that_fits, others=CLASS)
+_OPTIMIZER = ChoiceOf(OPTIMIZERS, others=CLASS)
 _OPTIMIZER_PARAMS = SectionBy(
     "optimizer",
     {**{name: row.params or NoParams for name, row in OPTIMIZERS.items()}, ANY_CLASS: AnyParams},

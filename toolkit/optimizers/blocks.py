@@ -17,9 +17,7 @@ BITS_16 = torch.int16
 _SMALLEST = 2.0**-9  # of 8-bit floats
 
 
-def encode(
-    values: Tensor, *, keep_positive: bool = False, codes: torch.dtype = BITS_8
-) -> tuple[Tensor, Tensor]:
+def encode(values: Tensor, *, keep_positive: bool = False, codes: torch.dtype = BITS_8) -> tuple[Tensor, Tensor]:
     """Encode a tensor in blocks.
 
     Args:

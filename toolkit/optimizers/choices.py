@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -212,15 +211,6 @@ OPTIMIZERS: dict[str, OptimizerChoice] = {
         takes="jobs of other programs",
         **_DADAPT,
     ),
-    "dadapt_sgd": OptimizerChoice(
-        "pytorch_optimizer:DAdaptSGD",
-        summary="Gradient descent that finds its step size by D-Adaptation.",
-        spellings=("dadaptsgd",),
-        params=params.DadaptSgdParams,
-        state_bytes=12.0,
-        takes="jobs of other programs",
-        **_DADAPT,
-    ),
 }
 OPTIMIZERS |= dict.fromkeys(
     ("automagic2", "automagic3"),
@@ -237,11 +227,3 @@ OPTIMIZERS |= dict.fromkeys(
 def optimizer_row(name: str) -> OptimizerChoice:
     """The row of an optimizer: of the table, or made for a class of the user's."""
     return OPTIMIZERS[name] if name in OPTIMIZERS else row_of_class(name)
-
-
-def lr_that_fits(train: Mapping[str, Any]) -> str:
-    """Advice on `lr` for a user who has to replace another program's optimizer with one of these; may be empty."""
-    lr = train.get("lr")
-    if isinstance(lr, bool) or not isinstance(lr, int | float) or lr < LARGEST_ADAM_LR:
-        return ""
-    return f", and `lr: 1e-4` with it: {lr:g} is meant for optimizers that choose their own step size"

@@ -173,12 +173,6 @@ class DadaptAdagradParams(DadaptParams):
     momentum: Share = Field(0.0, description="Share of the last weights that is kept.")
 
 
-class DadaptSgdParams(DadaptParams):
-    """`train.optimizer_params` of dadapt_sgd."""
-
-    momentum: Share = Field(0.9, description="Share of the last weights that is kept.")
-
-
 class AnyParams(Section):
     """`train.optimizer_params` of a class of your own: what its constructor takes beside the weights and `lr`."""
 

@@ -112,7 +112,7 @@ def muon(shape: Shape) -> float:
 
 
 def prodigy_free(shape: Shape) -> float:
-    """Bytes of z, every eleventh value of the start and of s in bf16, and a second moment, factored for large matrices."""
+    """Bytes of z, of every eleventh value of the start and of s in bf16, and of a factored second moment."""
     size = math.prod(shape)
     is_factored = len(shape) > 1 and max(shape) >= 32
     return size * 4 + math.ceil(size / 11) * 2 * 2 + (factored(shape) if is_factored else 4 * size)

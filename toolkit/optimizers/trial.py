@@ -60,10 +60,10 @@ class Trial:
         """The loss before some steps, and after them with the weights that users get."""
         weights = self.weights()
         optimizer = self.build(weights)
-        before = float(self.loss(weights))
+        before = float(self.loss(weights).detach())
         self.steps(weights, optimizer, num_steps)
         with users_weights(optimizer):
-            return before, float(self.loss(weights))
+            return before, float(self.loss(weights).detach())
 
     def resumes_after(self, num_steps: int, total: int = NUM_STEPS) -> bool:
         """Whether a run that is saved and resumed after some steps ends as one that is not, bit for bit."""

@@ -5,8 +5,8 @@ We have our own because bitsandbytes has no optimizer for the CPU, and torchao c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,17 +21,13 @@ class AdamW8bit(OneByOne):
     The second moment is stored as its square root, which needs only half the exponent range. Deterministic.
     """
 
+    settings: ClassVar[Mapping[str, Any]] = {
+        "lr": 1e-4,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "weight_decay": 1e-2,
+    }
     is_decoupled = True
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """See OneByOne."""
@@ -56,14 +52,5 @@ class AdamW8bit(OneByOne):
 class Adam8bit(AdamW8bit):
     """Adam (Kingma & Ba 2015, arXiv 1412.6980) with moments in 8-bit floats; weight decay is part of the gradient."""
 
+    settings: ClassVar[Mapping[str, Any]] = {**AdamW8bit.settings, "weight_decay": 0.0}
     is_decoupled = False
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,18 +20,14 @@ class AdEMAMix8bit(OneByOne):
     their steps of 6 % would round away.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-4,
-        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
-        alpha: float = 5.0,
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        warmup_steps: int = 0,
-    ) -> None:
-        settings = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "warmup_steps": warmup_steps}
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), **settings})
+    settings: ClassVar[Mapping[str, Any]] = {
+        "lr": 1e-4,
+        "betas": (0.9, 0.999, 0.9999),
+        "alpha": 5.0,
+        "eps": 1e-8,
+        "weight_decay": 1e-2,
+        "warmup_steps": 0,
+    }
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """See OneByOne."""

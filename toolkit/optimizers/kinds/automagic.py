@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,22 +21,16 @@ class Automagic(OneByOne):
     what multiplies the job's `lr` (a schedule, LoRA+) multiplies every rate. Weights must be fp32.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-5,
-        *,
-        beta2: float = 0.999,
-        eps: float = 1e-30,
-        clip_threshold: float = 1.0,
-        weight_decay: float = 0.0,
-        lr_bump: float = 0.1,
-        min_lr: float = 1e-7,
-        max_lr: float = 1e-3,
-    ) -> None:
-        bounds = {"lr_bump": lr_bump, "min_lr": min_lr, "max_lr": max_lr}
-        settings = {"beta2": beta2, "eps": eps, "clip_threshold": clip_threshold, "weight_decay": weight_decay}
-        super().__init__(params, {"lr": lr, **settings, **bounds})
+    settings: ClassVar[Mapping[str, Any]] = {
+        "lr": 1e-5,
+        "beta2": 0.999,
+        "eps": 1e-30,
+        "clip_threshold": 1.0,
+        "weight_decay": 0.0,
+        "lr_bump": 0.1,
+        "min_lr": 1e-7,
+        "max_lr": 1e-3,
+    }
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """See OneByOne."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -17,14 +17,7 @@ class Lion(OneByOne):
 
     codes: ClassVar[torch.dtype | None] = None
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-5,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay})
+    settings: ClassVar[Mapping[str, Any]] = {"lr": 2e-5, "betas": (0.9, 0.99), "weight_decay": 0.0}
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """See OneByOne."""

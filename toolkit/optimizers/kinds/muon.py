@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,22 +22,15 @@ class Muon(OneByOne):
     are trained by AdamW at the same rate. Weights must be fp32.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-4,
-        momentum: float = 0.95,
-        weight_decay: float = 1e-2,
-        *,
-        nesterov: bool = True,
-        ns_steps: int = 5,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        settings = {"momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
-        super().__init__(
-            params, {"lr": lr, "weight_decay": weight_decay, "betas": tuple(betas), "eps": eps, **settings}
-        )
+    settings: ClassVar[Mapping[str, Any]] = {
+        "lr": 1e-4,
+        "momentum": 0.95,
+        "weight_decay": 1e-2,
+        "nesterov": True,
+        "ns_steps": 5,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+    }
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """See OneByOne."""

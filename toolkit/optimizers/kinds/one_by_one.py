@@ -1,15 +1,30 @@
-"""The loop that optimizers share which update each weight by itself."""
+"""What the optimizers of our own share: settings with defaults, and the loop of those that update weights apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 
-class OneByOne(torch.optim.Optimizer):
+class Configured(torch.optim.Optimizer):
+    """An optimizer whose constructor takes the weights and any of its settings.
+
+    Attributes:
+        settings: every setting with its default.
+    """
+
+    settings: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, params: Iterable[Any], **options: Any) -> None:
+        if strange := sorted(options.keys() - self.settings.keys()):
+            raise TypeError(f"unknown: {', '.join(strange)}")
+        super().__init__(params, {**self.settings, **options})
+
+
+class OneByOne(Configured):
     """Updates one weight after another; weights must be fp32."""
 
     @torch.no_grad()

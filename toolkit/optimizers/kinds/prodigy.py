@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from toolkit.optimizers.blocks import BITS_8, read, write
+from toolkit.optimizers.kinds.one_by_one import Configured
 
 
-class Prodigy(torch.optim.Optimizer):
+class Prodigy(Configured):
     """Prodigy, Mishchenko & Defazio 2024 (arXiv 2306.06101), algorithm 4, with decoupled weight decay.
 
     All weights have one step size `d`: an estimate of the distance to the solution. It is multiplied by `lr`, which
@@ -26,26 +27,23 @@ class Prodigy(torch.optim.Optimizer):
     codes: ClassVar[torch.dtype | None] = None
     every: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        beta3: float | None = None,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        d0: float = 1e-6,
-        d_coef: float = 1.0,
-        growth_rate: float = math.inf,
-        use_bias_correction: bool = False,
-        safeguard_warmup: bool = False,
-    ) -> None:
-        estimate = {"d": d0, "d_max": d0, "d_numerator": 0.0, "k": 0}
-        options = {"use_bias_correction": use_bias_correction, "safeguard_warmup": safeguard_warmup}
-        settings = {"d0": d0, "d_coef": d_coef, "growth_rate": growth_rate, "beta3": beta3, **options}
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, {**defaults, **settings, **estimate})
+    settings: ClassVar[Mapping[str, Any]] = {
+        "lr": 1.0,
+        "betas": (0.9, 0.999),
+        "beta3": None,
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "d0": 1e-6,
+        "d_coef": 1.0,
+        "growth_rate": math.inf,
+        "use_bias_correction": False,
+        "safeguard_warmup": False,
+    }
+
+    def __init__(self, params: Iterable[Any], **options: Any) -> None:
+        super().__init__(params, **options)
+        for group in self.param_groups:
+            group.update({"d": group["d0"], "d_max": group["d0"], "d_numerator": 0.0, "k": 0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from toolkit.config import TrainConfig, TrainingProcessConfig
+from toolkit.config.train import TrainConfig
+from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import Problem
 from toolkit.optimizers.choices import optimizer_row
 from toolkit.optimizers.row import FINDER_LR, SMALLEST_FINDER_LR, OptimizerChoice, is_class
