@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 
@@ -15,7 +14,7 @@ from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer, by_rate
-from toolkit.optimizers.schedules import learning_rate
+from toolkit.optimizers.schedules import schedule_of
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.randomness import Draws
@@ -90,15 +89,3 @@ def build_learner(
     if train.ema_config is not None and train.ema_config.use_ema:
         average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
     return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing)
-
-
-def schedule_of(train: TrainConfig) -> Callable[[int], float]:
-    """The job's learning rate as a function of the number of updates done so far."""
-    return partial(
-        learning_rate,
-        train.lr_scheduler,
-        lr=train.lr,
-        num_steps=train.steps,
-        warmup_steps=train.warmup_steps,
-        min_lr=train.lr_scheduler_params.min_lr,
-    )
