@@ -13,7 +13,7 @@ from toolkit.config import TrainConfig
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.optimizers.optimizers import build_optimizer, in_groups, options_of, without_decay
 from toolkit.optimizers.own_average import HasOwnAverage
-from toolkit.optimizers.state import DOCUMENT, optimizer_tensors
+from toolkit.optimizers.stored.state import DOCUMENT, optimizer_tensors
 from toolkit.optimizers.trial import NUM_STEPS, SHAPES, Trial
 
 KINDS = [kind for kind, row in OPTIMIZERS.items() if not row.notice]

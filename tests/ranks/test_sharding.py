@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_job
-from toolkit.optimizers.state import DOCUMENT
+from toolkit.optimizers.stored.state import DOCUMENT
 from toolkit.output.bundles import MANIFEST, BrokenBundle, newest_bundle, read_bundle
 from toolkit.parallel.weight_layout import WholeWeights
 from toolkit.train.tasks.checkpoint import read_optimizer, read_part

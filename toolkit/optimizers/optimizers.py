@@ -11,7 +11,7 @@ from torch import nn
 from toolkit.errors import UserError
 from toolkit.optimizers.choices import optimizer_row
 from toolkit.optimizers.own_average import begin_training
-from toolkit.optimizers.state import PLACES, RATE
+from toolkit.optimizers.stored.state import PLACES, RATE
 from toolkit.section import Section
 
 NO_DECAY = "no_decay_if_contains"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toolkit.errors import UserError
 from toolkit.optimizers.optimizers import build_optimizer, set_learning_rate
 from toolkit.optimizers.own_average import users_weights
-from toolkit.optimizers.state import load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_tensors
 
 Build = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 NUM_STEPS = 8

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 
@@ -17,10 +16,11 @@ from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer, in_groups, options_of, without_decay
 from toolkit.optimizers.own_average import users_weights
 from toolkit.optimizers.row import is_class
-from toolkit.optimizers.schedules import learning_rate
+from toolkit.optimizers.schedules import schedule_of
 from toolkit.optimizers.trial import try_class
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import Piece
 from toolkit.randomness import Draws
 from toolkit.train.trainable import TrainableWeights
 
@@ -37,6 +37,7 @@ class Learner:
         update: applies gradients to the weights.
         average: exponential moving average of the weights, which is what users get; None if the job keeps none.
         sharing: what the ranks of the run share.
+        pieces: what this process holds of each trained weight.
     """
 
     model: BaseModel
@@ -46,6 +47,7 @@ class Learner:
     update: WeightUpdate
     average: ExponentialMovingAverage | None = None
     sharing: Sharing = field(default_factory=Sharing)
+    pieces: Sequence[Piece] = ()
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
@@ -79,6 +81,7 @@ def build_learner(
     own = list(zip(names, parameters, strict=True))
     groups = in_groups(own, weights.rates(train.lr), without_decay(names, train.optimizer_params))
     optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options_of(train.optimizer_params))
+    pieces = [layout.piece(weight) for weight in trained]
     update = build_update(
         optimizer,
         parameters,
@@ -87,12 +90,12 @@ def build_learner(
         fused=train.fused_backward_pass,
         draws=draws,
         gradients=gradients,
-        pieces=None if layout.is_whole else [layout.piece(weight) for weight in trained],
+        pieces=None if layout.is_whole else pieces,
     )
     average = None
     if train.ema_config is not None and train.ema_config.use_ema:
         average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
-    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing)
+    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing, pieces)
 
 
 def try_if_class(train: TrainConfig) -> None:
@@ -103,15 +106,3 @@ def try_if_class(train: TrainConfig) -> None:
     """
     if is_class(train.optimizer):
         try_class(train.optimizer, lr=train.lr, options=options_of(train.optimizer_params))
-
-
-def schedule_of(train: TrainConfig) -> Callable[[int], float]:
-    """The job's learning rate as a function of the number of updates done so far."""
-    return partial(
-        learning_rate,
-        train.lr_scheduler,
-        lr=train.lr,
-        num_steps=train.steps,
-        warmup_steps=train.warmup_steps,
-        min_lr=train.lr_scheduler_params.min_lr,
-    )

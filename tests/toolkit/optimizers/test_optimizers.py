@@ -9,7 +9,7 @@ from torch import nn
 from toolkit.config import TrainConfig
 from toolkit.errors import UserError
 from toolkit.optimizers.optimizers import build_optimizer, in_groups, without_decay
-from toolkit.optimizers.state import load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_tensors
 
 
 def _weights() -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.optimizers.gradients import Gradients
 from toolkit.optimizers.optimizers import build_optimizer
 from toolkit.optimizers.rounding import join
-from toolkit.optimizers.state import load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_tensors
 from toolkit.optimizers.weight_update import REST, WeightUpdate, build_update
 from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.randomness import Draws

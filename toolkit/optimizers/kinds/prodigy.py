@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from toolkit.optimizers.blocks import BITS_8, read, write
 from toolkit.optimizers.kinds.one_by_one import Configured
+from toolkit.optimizers.stored.blocks import BITS_8, read, write
 
 
 class Prodigy(Configured):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from toolkit.optimizers.optimizers import build_optimizer
-from toolkit.optimizers.state import DOCUMENT, optimizer_tensors
-from toolkit.optimizers.stored_state import read_state
+from toolkit.optimizers.stored.shards import read_state
+from toolkit.optimizers.stored.state import DOCUMENT, optimizer_tensors
 from toolkit.parallel.weight_layout import Piece, rows_of
 from toolkit.weights.row_files import RowFiles
 from toolkit.weights.tensor_files import write_tensors

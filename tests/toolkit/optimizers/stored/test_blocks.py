@@ -1,12 +1,12 @@
-"""toolkit.optimizers.blocks, and AdamW in them."""
+"""toolkit.optimizers.stored.blocks, and AdamW in them."""
 
 from collections.abc import Callable
 
 import torch
 
-from toolkit.optimizers.blocks import BITS_16, decode, encode
 from toolkit.optimizers.kinds.adam8bit import AdamW8bit
 from toolkit.optimizers.row import BLOCK
+from toolkit.optimizers.stored.blocks import BITS_16, decode, encode
 
 
 def test_blocks_keep_values_to_within_six_percent() -> None:

@@ -1,4 +1,4 @@
-"""toolkit.optimizers.state: whatever an optimizer keeps, it has again after a resume."""
+"""toolkit.optimizers.stored.state: whatever an optimizer keeps, it has again after a resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from toolkit.errors import UserError
 from toolkit.optimizers.optimizers import build_optimizer
-from toolkit.optimizers.state import DOCUMENT, load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.stored.state import DOCUMENT, load_optimizer_tensors, optimizer_tensors
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 ODD: dict[str, Any] = {

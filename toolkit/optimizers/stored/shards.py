@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from toolkit.optimizers.blocks import ROOT, SCALE, decode, encode
 from toolkit.optimizers.row import BLOCK
-from toolkit.optimizers.state import DOCUMENT, for_any_rows
+from toolkit.optimizers.stored.blocks import ROOT, SCALE, decode, encode
+from toolkit.optimizers.stored.state import DOCUMENT, for_any_rows
 from toolkit.parallel.weight_layout import Piece, rows_of
 from toolkit.weights.row_files import RowFiles
 
