@@ -14,7 +14,7 @@ LARGEST_ADAM_LR = 1e-2  # each step moves a weight by about lr: larger ones ruin
 _FINDER: dict[str, Any] = {"finds_its_rate": True, "is_single": False, "is_shardable": False, "lr": "1"}
 _DADAPT: dict[str, Any] = {**_FINDER, "library": "pytorch-optimizer", "is_batched": True}
 
-OPTIMIZERS: dict[str, OptimizerChoice] = {
+OPTIMIZERS = {
     "adamw": OptimizerChoice(
         "torch.optim:AdamW",
         summary="Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).",
