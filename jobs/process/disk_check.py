@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from toolkit.cards import ModelCard
-from toolkit.config import SaveConfig, TrainingProcessConfig
+from toolkit.config import EmaConfig, SaveConfig, TrainingProcessConfig
+from toolkit.dtypes import DTYPES
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.optimizers.choices import OPTIMIZERS
@@ -118,14 +119,15 @@ def _checkpoint_bytes(
         num_trained += network.linear * sum(lora_sides)
     elif network is not None or train.full_finetune:
         num_trained += most_trained(num_parameters, network.linear if network else None)
-    average = 4 if train.ema_config and train.ema_config.use_ema else 0
+    ema = train.ema_config or EmaConfig()
+    files = 2 if ema.use_ema and ema.save_raw else 1
     return needed_bytes(
         num_trained=num_trained,
-        dtype=save.dtype,
+        bytes_per_save=DTYPES[save.dtype].num_bytes * files + 4 * (ema.num_averages - ema.use_ema),
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
         num_states=save.max_states_to_keep,
-        bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
+        bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + 4 * ema.use_ema,
     )
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-from toolkit.dtypes import DTYPES
 from toolkit.errors import UserError
 from toolkit.units import as_size
 
@@ -28,13 +27,13 @@ def most_trained(num_parameters: int, lora_rank: int | None) -> int:
 
 
 def needed_bytes(
-    *, num_trained: int, dtype: str, num_kept: int, num_saves: int, bytes_per_state: float, num_states: int = 0
+    *, num_trained: int, bytes_per_save: int, num_kept: int, num_saves: int, bytes_per_state: float, num_states: int = 0
 ) -> int:
     """Upper estimate of the bytes that a run's checkpoints take.
 
     Args:
         num_trained: number of trained weights.
-        dtype: dtype of the saved weights.
+        bytes_per_save: bytes per trained weight that are kept as long as the weights for use, these among them.
         num_kept: number of checkpoints that retention keeps; 0 keeps all.
         num_saves: number of checkpoints that the run writes.
         bytes_per_state: bytes of state per trained weight: raw weight, optimizer state and average.
@@ -43,7 +42,7 @@ def needed_bytes(
     # One more than is kept: a new one is complete before an old one is deleted. Another one for the final file.
     kept = min(num_saves, num_kept + 1 if num_kept else num_saves) + 1
     states = min(kept, num_states + 1) if num_states else kept
-    return round(num_trained * (DTYPES[dtype].num_bytes * kept + bytes_per_state * states))
+    return round(num_trained * (bytes_per_save * kept + bytes_per_state * states))
 
 
 def free_bytes(path: Path) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.small_run import small_model
-from tests.tiny import run_job, tiny_model, write_job
+from tests.tiny import run_job, saved_state, tiny_model, write_job
 from toolkit.errors import UserError
 from toolkit.models.weight_filter import choose_weights
 from toolkit.weights.tensor_files import read_tensors
@@ -39,6 +39,6 @@ def test_a_full_fine_tune_changes_only_the_chosen_weights_and_resumes(tmp_path: 
     job = write_job(tmp_path, network=None, model=filters, train=train, save={"save_every": 1, "dtype": "fp32"})
     assert run_job(job).status == "done"
     found = read_tensors(tmp_path / "output" / "job" / "job.safetensors")
-    base = tiny_model("transformer").model_state_to_save()
+    base = saved_state(tiny_model("transformer"))
     changed = {name for name, tensor in base.items() if not torch.equal(found[name], tensor)}
     assert changed == {"single_blocks.0.linear1.weight"}

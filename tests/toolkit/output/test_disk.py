@@ -12,7 +12,7 @@ from toolkit.output.disk import check_output_folder, free_bytes, most_trained, n
 def _needed(*, lora_rank: int | None = 16, **options: int | str | None) -> int:
     settings = {
         "num_trained": most_trained(4_000_000_000, lora_rank),
-        "dtype": "bf16",
+        "bytes_per_save": 2,
         "num_kept": 4,
         "num_saves": 10,
         "bytes_per_state": 12,
