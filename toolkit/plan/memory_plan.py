@@ -276,7 +276,8 @@ def _sample(inputs: PlanInputs) -> Phase:
     if inputs.keeps_average:
         parts["raw weights"] = 4 * inputs.num_held
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
-        parts["bf16 copies"] = inputs.width * inputs.num_trained
+        frozen = inputs.size.transformer.largest_linear if inputs.is_filtered else 0
+        parts["bf16 copies"] = inputs.width * (inputs.num_trained + frozen)
     return Phase("sample", TRAIN.name, parts, _host(inputs, _offloaded(inputs)))
 
 
@@ -295,10 +296,11 @@ def _vae_decode(inputs: PlanInputs, px: int) -> int:
 
 def _save(inputs: PlanInputs) -> Phase:
     """Weights are cast on the device, and then written through RAM: a LoRA's at once, others one by one."""
-    count = inputs.num_trained
-    largest = min(count, inputs.size.transformer.largest_linear)
+    count, largest = inputs.num_trained, inputs.size.transformer.largest_linear
     cast = count * inputs.save_width
-    if inputs.lora_rank is None:  # a weight that the file joins from several, or that is gathered from shards, and cast
+    if inputs.lora_rank is not None:
+        largest = min(count, largest)
+    else:  # a weight that the file joins from several, or that is gathered from shards, and cast
         cast = largest * (inputs.trained_width + inputs.save_width)
     parts = _resident(inputs) | {"saved weights": cast}
     written = largest * inputs.trained_width

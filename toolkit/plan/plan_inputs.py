@@ -65,7 +65,8 @@ class PlanInputs:
         lora_sides: inputs plus outputs of the layers that carry a LoRA, summed for each run of blocks, then for the
             layers outside blocks; None if every layer that can carry a LoRA does. Layers whose number of trained
             weights is not in proportion to the rank do not count.
-        fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none.
+        fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none. In a full fine-tune,
+            the weights that its filters choose; empty if all are trained.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
         optimizer: a key of `OPTIMIZERS`.
@@ -134,6 +135,11 @@ class PlanInputs:
         return self.ranks if self.is_sharded else 1
 
     @property
+    def is_filtered(self) -> bool:
+        """Whether some of the transformer's weights stay as they are in a full fine-tune."""
+        return self.lora_rank is None and bool(self.fixed_weights)
+
+    @property
     def num_held(self) -> int:
         """Number of trained weights that a process keeps, updates and saves."""
         return -(-self.num_trained // self.shards)
@@ -158,7 +164,8 @@ class PlanInputs:
         """Number of trained weights."""
         transformer = self.size.transformer
         if self.lora_rank is None:
-            return transformer.parameters + self.adapter_parameters
+            chosen = sum(self.fixed_weights) if self.fixed_weights else transformer.parameters
+            return chosen + self.adapter_parameters
         return self.lora_rank * sum(self.sides) + sum(self.fixed_weights) + self.adapter_parameters
 
     @property
