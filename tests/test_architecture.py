@@ -52,6 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.objectives.choices",
         "toolkit.objectives.params",
         "toolkit.optimizers.choices",
+        "toolkit.optimizers.power_profile",
         "toolkit.optimizers.schedule_choices",
         "toolkit.optimizers.schedule_params",
         "toolkit.quantize.qtypes",

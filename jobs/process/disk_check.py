@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from toolkit.cards import ModelCard
-from toolkit.config import SaveConfig, TrainingProcessConfig
+from toolkit.config import EmaConfig, SaveConfig, TrainingProcessConfig
+from toolkit.dtypes import DTYPES
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.optimizers.choices import OPTIMIZERS
@@ -73,8 +74,9 @@ def check_disk(
     texts, shape = needs.caption_folders, card.prompt_embeds_shape
     num_parameters = card.num_parameters if num_weights is None else num_weights
     adapters = count_weights(config.adapter, card, encoders)
-    others = adapters + sum(fixed_weights)
-    checkpoints = _checkpoint_bytes(config, num_parameters, num_other_weights=others, lora_sides=lora_sides)
+    checkpoints = _checkpoint_bytes(
+        config, num_parameters, num_adapter_weights=adapters, lora_sides=lora_sides, fixed_weights=fixed_weights
+    )
     if is_here:
         check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
     sizes = {
@@ -109,23 +111,27 @@ def _checkpoint_bytes(
     config: TrainingProcessConfig,
     num_parameters: int,
     *,
-    num_other_weights: int,
+    num_adapter_weights: int,
     lora_sides: tuple[int, ...] | None,
+    fixed_weights: tuple[int, ...],
 ) -> int:
     train, save, network = config.train, config.save, config.network
-    num_trained = num_other_weights
-    if network is not None and lora_sides is not None:
-        num_trained += network.linear * sum(lora_sides)
-    elif network is not None or train.full_finetune:
-        num_trained += most_trained(num_parameters, network.linear if network else None)
-    average = 4 if train.ema_config and train.ema_config.use_ema else 0
+    num_trained, num_saved = num_adapter_weights + sum(fixed_weights), 0
+    if network is not None:
+        sides = None if lora_sides is None else network.linear * sum(lora_sides)
+        num_trained += most_trained(num_parameters, network.linear) if sides is None else sides
+    elif train.full_finetune:
+        num_saved = most_trained(num_parameters, None)
+        num_trained += 0 if fixed_weights else num_saved
+    ema = train.ema_config or EmaConfig()
+    files = 2 if ema.use_ema and ema.save_raw else 1
+    snapshots = 4 * (ema.num_averages - ema.use_ema) * num_trained
     return needed_bytes(
-        num_trained=num_trained,
-        dtype=save.dtype,
+        save_bytes=DTYPES[save.dtype].num_bytes * files * max(num_trained, num_saved) + snapshots,
+        state_bytes=(4 + OPTIMIZERS[train.optimizer].state_bytes + 4 * ema.use_ema) * num_trained,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
         num_states=save.max_states_to_keep,
-        bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
     )
 
 

@@ -296,7 +296,11 @@ class BaseModel(KnownNames):
         """
         return state_of(parse(state_dict, metadata or {}, self.locate_layer))
 
-    # Saving the whole model
+    # The whole model
+
+    def plan_transformer(self) -> nn.Module | None:
+        """The transformer that the job will load, on the meta device; None if not known before it is loaded."""
+        return None
 
     @abstractmethod
     def model_state_to_save(self) -> StateDict:

@@ -106,6 +106,8 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
         groups.append([Change({"train.optimizer": "adamw8bit"}, {"optimizer": "adamw8bit"}, cost=1)])
     if inputs.keeps_average:
         groups.append([Change({"train.ema_config.use_ema": False}, {"keeps_average": False}, cost=4)])
+    if inputs.snapshots:
+        groups.append([Change({"train.ema_config.power_ema": False}, {"snapshots": 0}, cost=3)])
     if inputs.lora_rank is None:
         groups += _full_finetune(inputs)
     elif any(inputs.sides):

@@ -276,7 +276,8 @@ def _sample(inputs: PlanInputs) -> Phase:
     if inputs.keeps_average:
         parts["raw weights"] = 4 * inputs.num_held
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
-        parts["bf16 copies"] = inputs.width * inputs.num_trained
+        frozen = inputs.size.transformer.largest_linear if inputs.is_filtered else 0
+        parts["bf16 copies"] = inputs.width * (inputs.num_trained + frozen)
     return Phase("sample", TRAIN.name, parts, _host(inputs, _offloaded(inputs)))
 
 
@@ -294,12 +295,14 @@ def _vae_decode(inputs: PlanInputs, px: int) -> int:
 
 
 def _save(inputs: PlanInputs) -> Phase:
-    """Weights are cast on the device, and then written through RAM tensor by tensor."""
-    count = inputs.num_trained
-    largest = min(count, inputs.size.transformer.largest_linear)
-    # In shards, whole weights are gathered one by one; those of a LoRA are small.
-    cast = 2 * largest if inputs.is_sharded and inputs.lora_rank is None else count
-    parts = _resident(inputs) | {"saved weights": cast * inputs.save_width}
+    """Weights are cast on the device, and then written through RAM: a LoRA's at once, others one by one."""
+    count, largest = inputs.num_trained, inputs.size.transformer.largest_linear
+    cast = count * inputs.save_width
+    if inputs.lora_rank is not None:
+        largest = min(count, largest)
+    else:  # a weight that the file joins from several, or that is gathered from shards, and cast
+        cast = largest * (inputs.trained_width + inputs.save_width)
+    parts = _resident(inputs) | {"saved weights": cast}
     written = largest * inputs.trained_width
     return Phase("save", TRAIN.name, parts, _host(inputs, _offloaded(inputs) | {"written": written}))
 
@@ -316,8 +319,8 @@ def _resident(inputs: PlanInputs) -> Parts:
         parts["LoRA"] = inputs.trained_width * (inputs.num_held - inputs.adapter_parameters)
         parts["adapters"] = inputs.trained_width * inputs.adapter_parameters
     parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_held)
-    if inputs.keeps_average:
-        parts["average"] = 4 * inputs.num_held
+    if inputs.num_averages:
+        parts["average"] = 4 * inputs.num_averages * inputs.num_held
     return parts
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.config.reading.setting_changes import Difference
+from toolkit.config.updates.average import average_parts
 from toolkit.errors import UserError
 from toolkit.output.bundles import (
     SET_ASIDE,
@@ -251,8 +252,7 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
     needed = ["weights"]
     if bundle.step and keeps_optimizer:  # an optimizer has no state before its first step
         needed.append("optimizer")
-    if _has_ema(before) and _has_ema(now):
-        needed.append("ema")
+    needed += [part for part in average_parts(before) if part in average_parts(now)]
     files = [path for part in needed for path in bundle.part_files(part)]
     missing = [path.name for path in files if path not in bundle.files]
     if missing:
@@ -260,8 +260,3 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
             f"{bundle.folder}: cannot be resumed, its manifest does not list {', '.join(missing)}. "
             "Restore the whole folder from a backup, or choose another step with --from-step."
         )
-
-
-def _has_ema(config: Mapping[str, Any]) -> bool:
-    average = config["train"].get("ema_config")
-    return isinstance(average, Mapping) and bool(average.get("use_ema"))

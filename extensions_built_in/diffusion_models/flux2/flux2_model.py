@@ -170,11 +170,15 @@ class Flux2Model(PublishedModel):
 
     def plan_lora_targets(self) -> list[SizedTarget]:
         """See BaseModel.plan_lora_targets. From the headers of local files, else from the card."""
-        files = self.sources.find_local("transformer")
-        if files is None:
+        module = self.plan_transformer()
+        if module is None:
             return super().plan_lora_targets()
-        module: Any = transformer_recipe(files, arch=self.arch).module
         return [SizedTarget.of(target, module) for target in (*lora_names.targets(module), lora_names.OPTIONAL)]
+
+    def plan_transformer(self) -> Any:
+        """See BaseModel.plan_transformer."""
+        files = self.sources.find_local("transformer")
+        return None if files is None else transformer_recipe(files, arch=self.arch).module
 
     @classmethod
     def locate_layer(cls, name: str) -> LayerLocation | None:
