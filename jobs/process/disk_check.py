@@ -88,6 +88,7 @@ def check_disk(
     lines = (
         describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
         _retention(config.save),
+        *(_merged(config) if config.train.merge_network_on_save else []),
         "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
         *(_quantized_weights(config, plan, output_folder, checkpoints) if plan is not None and is_here else []),
     )
@@ -107,6 +108,14 @@ def _retention(save: SaveConfig) -> str:
     )
 
 
+def _merged(config: TrainingProcessConfig) -> list[str]:
+    """A line on files with the network merged in."""
+    model, save = config.model, config.save
+    what = f"the whole transformer in {save.dtype}, with the network merged in (train.merge_network_on_save)"
+    frozen = f"; its weights are those that {model.qtype} keeps, dequantized" if model.quantize else ""
+    return [f"files: {what}{frozen}"]
+
+
 def _checkpoint_bytes(
     config: TrainingProcessConfig,
     num_parameters: int,
@@ -120,6 +129,7 @@ def _checkpoint_bytes(
     if network is not None:
         sides = None if lora_sides is None else network.linear * sum(lora_sides)
         num_trained += most_trained(num_parameters, network.linear) if sides is None else sides
+        num_saved = most_trained(num_parameters, None) if train.merge_network_on_save else 0
     elif train.full_finetune:
         num_saved = most_trained(num_parameters, None)
         num_trained += 0 if fixed_weights else num_saved

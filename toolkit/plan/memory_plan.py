@@ -33,6 +33,7 @@ GAPS_SHARE = 0.05
 # Python, torch, diffusers and transformers; CUDA's libraries add to them: 1.8 GB in all were seen on an H100.
 PROCESS_BYTES = {"cpu": 455_000_000, "mps": 455_000_000, "cuda": 2_200_000_000}
 RING_BLOCKS = 2
+_MERGE_WIDTH = 16  # bytes per weight of a layer while its change is computed and added, in fp32
 # On a CPU the C library keeps memory that was freed between live tensors: about four times the working set of a block,
 # measured on four runs (benchmarks/memory.py). Tensors of 32 MB and more are returned to the system, which bounds it.
 HEAP_FACTOR = 4
@@ -298,7 +299,9 @@ def _save(inputs: PlanInputs) -> Phase:
     """Weights are cast on the device, and then written through RAM: a LoRA's at once, others one by one."""
     count, largest = inputs.num_trained, inputs.size.transformer.largest_linear
     cast = count * inputs.save_width
-    if inputs.lora_rank is not None:
+    if inputs.merges:  # a weight, dequantized, its change, their scaled sum and what is written, one layer at a time
+        cast = largest * (_MERGE_WIDTH + inputs.save_width)
+    elif inputs.lora_rank is not None:
         largest = min(count, largest)
     else:  # a weight that the file joins from several, or that is gathered from shards, and cast
         cast = largest * (inputs.trained_width + inputs.save_width)

@@ -83,6 +83,7 @@ class PlanInputs:
         offloads_activations: whether activations kept between blocks are offloaded to RAM.
         low_vram: whether large samples are decoded in tiles.
         save_width: bytes of a saved weight.
+        merges: whether the network is merged into the transformer's weights when they are saved.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
         adapter_parameters: number of weights of the adapters that are trained.
         adapter_in_blocks: how many of these belong to blocks, for each entry of the transformer's `blocks`.
@@ -121,6 +122,7 @@ class PlanInputs:
     offloads_activations: bool = False
     low_vram: bool = False
     save_width: int = 2
+    merges: bool = False
     assistant_parameters: int = 0
     adapter_parameters: int = 0
     adapter_in_blocks: tuple[int, ...] = ()
@@ -225,6 +227,7 @@ def inputs_of(
         recomputes=train.gradient_checkpointing,
         low_vram=model.low_vram,
         save_width=DTYPES[process.save.dtype].num_bytes,
+        merges=train.merge_network_on_save,
         offloaded=_share(model.layer_offloading_transformer_percent, is_on=model.layer_offloading),
         te_offloaded=_share(te_share, is_on=model.layer_offloading),
         te_share=1.0 if te_share == "auto" else te_share,

@@ -23,7 +23,14 @@ from toolkit.output.bundles import (
     step_folders,
 )
 from toolkit.output.unowned import has_begun, must_not_be_read, unowned_files
-from toolkit.train.run_facts import RunFacts, SettingsChanged, changes_since, differences_since, shorten_list
+from toolkit.train.run_facts import (
+    RunFacts,
+    SettingsChanged,
+    changes_since,
+    differences_since,
+    shorten_list,
+    writes_folders,
+)
 
 _REUSE_HINT = (
     "To continue from weights among them, set network.pretrained_lora_path (in a full fine-tune model.name_or_path) "
@@ -89,13 +96,12 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
     plan = _choose(output_folder, choice, facts, is_thorough=is_thorough)
     is_ours = plan.bundle is not None and plan.bundle.root.resolve() == output_folder.resolve()
     has_none_unfinished = plan.bundle is not None or not has_begun(output_folder)
-    save = facts.config.get("save", {})
     unowned = unowned_files(
         output_folder,
         facts.job,
         after=plan.step,
         takes_final=not is_ours and not plan.superseded and has_none_unfinished,
-        writes_folders=facts.config.get("network") is None and save.get("save_format") == "diffusers",
+        writes_folders=writes_folders(facts.config),
     )
     must_not_be_read(facts.config, unowned)
     return replace(plan, unowned=unowned)

@@ -192,7 +192,11 @@ class Flux2Model(PublishedModel):
 
     def model_state_to_save(self) -> StateDict:
         """The transformer's weights under the names of the released single file, which ComfyUI reads."""
-        return released_files.to_single_file(self.layout.deferred(self.transformer.state_dict()))
+        return self.name_as_released(self.layout.deferred(self.transformer.state_dict()))
+
+    def name_as_released(self, weights: StateDict) -> StateDict:
+        """See BaseModel.name_as_released."""
+        return released_files.to_single_file(weights)
 
     # Sampling
 
