@@ -18,8 +18,7 @@ from toolkit.models.base_model import BaseModel, StateDict
 from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.train.adapted import AdaptedWeights, NamedAdapter
-from toolkit.train.merged import MergedWeights
-from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
+from toolkit.train.trainable import MergedWeights, NetworkWeights, TrainableWeights, TransformerWeights
 
 
 class SDTrainer(BaseSDTrainProcess):

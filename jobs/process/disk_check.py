@@ -17,8 +17,9 @@ from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.output.disk import check_output_folder, drive_of, most_trained, needed_bytes
 from toolkit.plan.adapters import count_weights
 from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
-from toolkit.plan.memory_plan import Plan, quantized_bytes
+from toolkit.plan.memory_plan import Plan
 from toolkit.plan.needs import Needs
+from toolkit.plan.phases.stored import quantized_bytes
 from toolkit.plan.workload import latents_on_disk, view_bytes
 from toolkit.quantize.cache_folder import cache_folder, find_similar, lack_of_room
 from toolkit.units import gigabytes

@@ -10,7 +10,8 @@ from typing import Any
 
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX
 from toolkit.plan.machine import Machine
-from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes
+from toolkit.plan.memory_plan import Plan, make_plan
+from toolkit.plan.phases.stored import offloaded_bytes
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import QTYPES, bits_of
 

@@ -1,4 +1,4 @@
-"""toolkit.train.merged, and runs with `train.merge_network_on_save`."""
+"""toolkit.networks.merged, and runs with `train.merge_network_on_save`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.networks.network import Network
 from toolkit.randomness import Draws
-from toolkit.train.merged import MergedWeights
+from toolkit.train.trainable import MergedWeights
 from toolkit.weights.tensor_files import num_bytes, read_metadata, read_tensors
 
 MERGE = {"merge_network_on_save": True}
