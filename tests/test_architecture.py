@@ -53,6 +53,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.objectives.params",
         "toolkit.optimizers.choices",
         "toolkit.optimizers.params",
+        "toolkit.optimizers.power_profile",
         "toolkit.optimizers.row",
         "toolkit.optimizers.schedule_choices",
         "toolkit.optimizers.schedule_params",

@@ -213,6 +213,20 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
     gradient_checkpointing: Harmless[bool] = Field(
         True, description="Recompute activations in the backward pass to save memory."
     )
+    merge_network_on_save: Annotated[Harmless[bool], Shown(label="Save the merged model", level="expert")] = Field(
+        False,
+        description="Save the whole transformer with the network merged in, in the layout of `save.save_format`, in "
+        "place of the network's file. The training and its checkpoints stay the same.",
+    )
+    merge_network_on_save_strength: Annotated[
+        Harmless[float],
+        OnlyWith(
+            "with `merge_network_on_save: true`",
+            lambda context: context.section.merge_network_on_save,
+            is_switched=True,
+        ),
+        Shown(level="expert"),
+    ] = Field(1.0, description="Factor of the network in the merged model.")
     ema_config: Annotated[EmaConfig | None, Shown(label="Average of the weights")] = Field(
         None, description="Running average of the trained weights."
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 
 from toolkit.config import TrainConfig
+from toolkit.config.updates.average import AVERAGE
 from toolkit.models.base_model import BaseModel
 from toolkit.models.sharing import Sharing, share
-from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.average import MovingAverage, build_averages
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer, in_groups, options_of, without_decay
 from toolkit.optimizers.own_average import users_weights
@@ -35,7 +36,7 @@ class Learner:
         optimizer: the optimizer of the trained weights; its state is part of a checkpoint.
         schedule: maps the number of updates done so far to a learning rate.
         update: applies gradients to the weights.
-        average: exponential moving average of the weights, which is what users get; None if the job keeps none.
+        averages: running averages of the weights, by the part of a checkpoint that each is kept in.
         sharing: what the ranks of the run share.
         pieces: what this process holds of each trained weight.
     """
@@ -45,9 +46,14 @@ class Learner:
     optimizer: torch.optim.Optimizer
     schedule: Callable[[int], float]
     update: WeightUpdate
-    average: ExponentialMovingAverage | None = None
+    averages: Mapping[str, MovingAverage] = field(default_factory=dict)
     sharing: Sharing = field(default_factory=Sharing)
     pieces: Sequence[Piece] = ()
+
+    @property
+    def average(self) -> MovingAverage | None:
+        """The average that users get; None if they get the weights as they are."""
+        return self.averages.get(AVERAGE)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
@@ -92,10 +98,8 @@ def build_learner(
         gradients=gradients,
         pieces=None if layout.is_whole else pieces,
     )
-    average = None
-    if train.ema_config is not None and train.ema_config.use_ema:
-        average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
-    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing, pieces)
+    averages = build_averages(parameters, train.ema_config)
+    return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing, pieces)
 
 
 def try_if_class(train: TrainConfig) -> None:

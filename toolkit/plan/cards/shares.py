@@ -83,7 +83,7 @@ def block_bytes(inputs: PlanInputs, kind: int) -> int:
         trained += inputs.adapter_in_blocks[kind] // block.count
     width = inputs.trained_width + inputs.spare_width + optimizer_row(inputs.optimizer).state_bytes
     width += 0 if inputs.is_fused else inputs.trained_width
-    width += 4 if inputs.keeps_average else 0
+    width += 4 * inputs.num_averages
     kept = 0 if inputs.offloads_activations else kept_of(inputs, block)
     return weights + round(width * trained) + kept
 
