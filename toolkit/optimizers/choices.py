@@ -12,7 +12,7 @@ from toolkit.optimizers.row import SCALE_BYTES, OptimizerChoice, factored, muon,
 LARGEST_ADAM_LR = 1e-2  # each step moves a weight by about lr: larger ones ruin a LoRA in a few steps
 
 _FINDER: dict[str, Any] = {"finds_its_rate": True, "is_single": False, "is_shardable": False, "lr": "1"}
-_DADAPT: dict[str, Any] = {**_FINDER, "library": "pytorch-optimizer", "is_batched": True}
+_DADAPT: dict[str, Any] = {**_FINDER, "library": "pytorch-optimizer", "is_batched": True, "needs_one_card": True}
 
 OPTIMIZERS = {
     "adamw": OptimizerChoice(
@@ -162,6 +162,7 @@ OPTIMIZERS = {
         params=params.ProdigyFreeParams,
         bytes_of_shape=prodigy_free,
         keeps_average=True,
+        needs_one_card=True,
         library="prodigy-plus-schedule-free",
         fixed={"split_groups": False, "stochastic_rounding": False},
         takes="runs whose length is open; its authors' users report steps that stay very small with FLUX",

@@ -77,7 +77,6 @@ class AdafactorParams(DecayParams):
     eps: tuple[_Eps, _Eps] = Field((1e-30, 1e-3), description="Added to squared gradients; least scale of a weight.")
     clip_threshold: float = Field(1.0, gt=0, description="Largest root mean square of an update.")
     decay_rate: float = Field(-0.8, lt=0, description="Exponent by which the memory of the second moment grows.")
-    beta1: Share | None = Field(None, description="Decay rate of a first moment, 4 bytes per weight. Unset: none.")
     scale_parameter: bool = Field(
         False, description="Multiply the rate by the root mean square of each weight; a LoRA's B begins at 0."
     )

@@ -38,6 +38,7 @@ class OptimizerChoice(Choice):
         keeps_average: whether users get an average of the weights that the optimizer keeps.
         is_single: whether weights can be updated one at a time: in the middle of the backward pass, or in bf16.
         is_shardable: whether the rows of a weight can be updated apart from each other.
+        needs_one_card: whether all weights must be on one card.
         is_batched: whether it computes something for all weights at once, which takes as much memory.
         library: what to install; empty if it comes with the trainer.
         fixed: options of the constructor that are no settings here.
@@ -53,6 +54,7 @@ class OptimizerChoice(Choice):
     keeps_average: bool = False
     is_single: bool = True
     is_shardable: bool = True
+    needs_one_card: bool = False
     is_batched: bool = False
     library: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)

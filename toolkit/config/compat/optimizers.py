@@ -29,6 +29,8 @@ def optimizer_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
         what = f"{train.optimizer} keeps an average of the weights itself, and users get that one"
         yield Problem("train.ema_config", f"{what}. Set `use_ema: false`")
     yield from _not_one_by_one(train, row)
+    if config.model.split_model_over_gpus and row.needs_one_card:
+        yield Problem(_KEY, f"{train.optimizer} cannot add up what is on several cards. Use `prodigy`")
     if train.sharding == "full" and not row.is_shardable:
         yield Problem(_KEY, f"{train.optimizer} needs whole weights, {_no_rows(train, row)} Use `adamw` or `adamw8bit`")
 
