@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jobs.process.compute_check import compute_lines
 from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
@@ -33,6 +34,7 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
             lines += memory.lines
         else:
             lines.append(memory)
+    lines += compute_lines(start)
     with mistakes.gathered():
         disk = check_disk(
             start.training,

@@ -1,0 +1,60 @@
+"""What products in 8 bits do to the gradients of a LoRA, on the tiny FLUX.2 and with rows that are 20 times larger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from tests.tiny import tiny_model
+from toolkit.compute.use import use_compute
+from toolkit.config import NetworkConfig
+from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import Condition
+from toolkit.networks.network import Network
+from toolkit.quantize.fill import quantize_layer
+from toolkit.randomness import Draws
+
+QTYPES = {"int8": "int8", "fp8": "float8"}
+OUTLIERS, TIMES = 2, 20
+
+
+def _model(compute: str | None, *, outliers: int) -> BaseModel:
+    """The tiny model with some rows of every block linear enlarged; fp32 without `compute`."""
+    model, generator = tiny_model("transformer"), torch.Generator().manual_seed(0)
+    for name in model.get_quantizable_layers("transformer", model.transformer):
+        weight = model.transformer.get_submodule(name).weight
+        weight.data[torch.randperm(len(weight), generator=generator)[:outliers]] *= TIMES
+        if compute is not None:
+            quantize_layer(model.transformer, name, QTYPES[compute])
+    if compute is not None:
+        assert use_compute(model.transformer, compute) > 0
+    return model
+
+
+def _gradients(model: BaseModel) -> Mapping[str, Tensor]:
+    network = Network(model, NetworkConfig(type="lora", linear=4), Draws(0))
+    network.apply()
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in network.named_parameters():
+        if ".lora_B" in name:  # zero at the start, where A would get no gradient
+            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+    latents = torch.randn(2, 64, 4, 4, generator=generator)
+    embeds = torch.randn(2, 48, 192, generator=generator)
+    velocity = model.get_noise_prediction(latents, torch.tensor([300.0, 700.0]), Condition(embeds))
+    target = torch.randn(velocity.shape, generator=generator)
+    (velocity - target).square().mean().backward()
+    return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize(("compute", "at_least"), [("int8", 0.99), ("fp8", 0.98)])
+@pytest.mark.parametrize("outliers", [0, OUTLIERS])
+def test_every_gradient_points_where_it_does_in_fp32(compute: str, at_least: float, outliers: int) -> None:
+    exact, found = _gradients(_model(None, outliers=outliers)), _gradients(_model(compute, outliers=outliers))
+    assert exact.keys() == found.keys()
+    cosines = {name: float(cosine_similarity(exact[name].flatten(), found[name].flatten(), dim=0)) for name in exact}
+    print(compute, outliers, sorted(cosines.items(), key=lambda x: x[1])[:4])
+    assert min(cosines.values()) >= at_least, min(cosines.items(), key=lambda item: item[1])

@@ -1,0 +1,70 @@
+"""Products in 8-bit integers: exact sums in 32 bits, then the scales of token and row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from toolkit.compute.rounding import round_rows
+from toolkit.compute.row_product import RowProduct
+
+# Bytes of 32-bit sums at once: of a wide layer they would be the largest tensor of a step.
+_SUM_BYTES_CPU, _SUM_BYTES = 8 << 20, 256 << 20
+_FEWEST_ROWS = 256  # of x at once: with fewer, reading the weight would take longer than multiplying
+# What cuBLAS multiplies: more than 16 rows, and multiples of 8 in the other two sizes.
+_MIN_ROWS, _MULTIPLE = 17, 8
+
+
+class Int8Product:
+    """`x @ W.T` as `(x8 @ W8.T) * x_scale * w_scale`; towards the input as `((g * w_scale)8 @ W8) * scale`.
+
+    The scale of a weight's row belongs to the numbers that are summed in backward, so it is multiplied into the
+    gradient before that is rounded: the weight is the same for both directions, and neither stored twice nor rounded
+    again.
+    """
+
+    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
+        """See RowProduct."""
+        rounded, factors = round_rows(x, torch.int8), scale.float().view(1, -1)
+        for rows in _parts(len(x), qweight.shape[0], x.device):
+            sums = int8_product(rounded.numbers[rows], qweight.T)
+            torch.mul(sums * factors, rounded.scale[rows], out=out[rows])
+
+    def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
+        """See RowProduct."""
+        rounded = round_rows(gradient, torch.int8, times=scale.float().view(-1))
+        result = gradient.new_empty((len(gradient), qweight.shape[1])) if into is None else into
+        weight = qweight if gradient.device.type == "cpu" else columns_first(qweight)
+        for rows in _parts(len(gradient), qweight.shape[1], gradient.device):
+            sums = int8_product(rounded.numbers[rows], weight)
+            if into is None:
+                torch.mul(sums, rounded.scale[rows], out=result[rows])
+            else:
+                result[rows].add_(sums * rounded.scale[rows])
+        return result
+
+
+def int8_product(left: Tensor, right: Tensor) -> Tensor:
+    """The exact product of int8 matrices [M, K] and [K, N], int32. Sizes that a GPU cannot multiply are padded."""
+    if left.device.type == "cpu":
+        return torch._int_mm(left, right)
+    num_rows, num_columns = len(left), right.shape[1]
+    inner = -left.shape[1] % _MULTIPLE
+    left = functional.pad(left, (0, inner, 0, max(0, _MIN_ROWS - num_rows)))
+    right = functional.pad(right, (0, -num_columns % _MULTIPLE, 0, inner))
+    return torch._int_mm(left, right)[:num_rows, :num_columns]
+
+
+def columns_first(matrix: Tensor) -> Tensor:
+    """The same matrix [N, K] with each column in one piece, which is what a GPU's 8-bit units read as right factor."""
+    return matrix.T.contiguous().T
+
+
+def _parts(num_rows: int, width: int, device: torch.device) -> list[slice]:
+    limit = _SUM_BYTES_CPU if device.type == "cpu" else _SUM_BYTES
+    at_once = max(_FEWEST_ROWS, limit // (4 * max(width, 1)))
+    return [slice(start, start + at_once) for start in range(0, num_rows, at_once)]
+
+
+INT8: RowProduct = Int8Product()
