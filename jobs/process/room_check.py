@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jobs.process.compute_check import compute_lines
 from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
+from toolkit.compute.check import compute_lines
 from toolkit.errors import Mistakes, UserError
 from toolkit.plan.adapters import count_in_blocks, count_weights
 from toolkit.plan.cards.split_check import cards_of_split
@@ -34,7 +34,7 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
             lines += memory.lines
         else:
             lines.append(memory)
-    lines += compute_lines(start)
+    lines += compute_lines(start.training, is_here=start.vram_gb is None)
     with mistakes.gathered():
         disk = check_disk(
             start.training,

@@ -28,8 +28,8 @@ class Int8Product:
         """See RowProduct."""
         rounded, factors = round_rows(x, torch.int8), scale.float().view(1, -1)
         for rows in _parts(len(x), qweight.shape[0], x.device):
-            sums = int8_product(rounded.numbers[rows], qweight.T)
-            torch.mul(sums * factors, rounded.scale[rows], out=out[rows])
+            sums = int8_product(rounded.numbers[rows], qweight.T).float().mul_(factors)
+            torch.mul(sums, rounded.scale[rows], out=out[rows])
 
     def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
         """See RowProduct."""
@@ -37,11 +37,11 @@ class Int8Product:
         result = gradient.new_empty((len(gradient), qweight.shape[1])) if into is None else into
         weight = qweight if gradient.device.type == "cpu" else columns_first(qweight)
         for rows in _parts(len(gradient), qweight.shape[1], gradient.device):
-            sums = int8_product(rounded.numbers[rows], weight)
+            sums = int8_product(rounded.numbers[rows], weight).float()
             if into is None:
                 torch.mul(sums, rounded.scale[rows], out=result[rows])
             else:
-                result[rows].add_(sums * rounded.scale[rows])
+                result[rows].add_(sums.mul_(rounded.scale[rows]))
         return result
 
 

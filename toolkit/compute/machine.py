@@ -56,7 +56,7 @@ class Chosen:
 def machine_of(device: str) -> Machine:
     """The machine behind a device as torch names it."""
     if device.partition(":")[0] == "cpu":
-        return Machine("cpu", "this CPU", has_units=_cpu_has_units())
+        return Machine("cpu", "a CPU", has_units=_cpu_has_units())
     if device.partition(":")[0] == "cuda":
         import torch  # slow to import, and the driver's program does not know what torch was built for
 
@@ -84,7 +84,7 @@ def choose_compute(setting: str, qtype: str | None, machine: Machine) -> Chosen:
     if not machine.can(COMPUTES[name]):
         return Chosen("bf16", f"{name} needs {COMPUTES[name].needs}, and this is {machine.name}")
     if not machine.has_units:
-        return Chosen("bf16", f"{machine.name} has no instructions for 8-bit integers, so {name} would be slower")
+        return Chosen("bf16", f"this CPU has no instructions for 8-bit integers, so {name} would be slower")
     return Chosen(name, f"weights are stored as {qtype}, which {machine.name} multiplies as they are")
 
 

@@ -43,14 +43,17 @@ def round_rows(x: Tensor, dtype: torch.dtype, *, times: Tensor | None = None) ->
     at_once = num_rows if x.device.type != "cpu" else max(1, _AT_ONCE // max(width, 1))
     for start in range(0, num_rows, at_once or 1):
         rows = slice(start, start + at_once)
-        part = x[rows].float() if times is None else x[rows] * times
-        numbers[rows], scale[rows] = _rounded(part, dtype)
+        part = x[rows].to(torch.float32, copy=True)
+        if times is not None:
+            part.mul_(times)
+        scale[rows] = _scale(part, dtype)
+        part.mul_(scale[rows].reciprocal())
+        numbers[rows] = part if dtype.is_floating_point else part.round_()
     return RoundedRows(numbers, scale)
 
 
-def _rounded(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    is_integer = not dtype.is_floating_point
-    largest = float(torch.iinfo(dtype).max if is_integer else torch.finfo(dtype).max)
-    scale = x.abs().amax(dim=1, keepdim=True).div_(largest).clamp_(min=SMALLEST_SCALE)
-    numbers = (x / scale).clamp_(-largest, largest)  # division may round the largest number up
-    return (numbers.round_() if is_integer else numbers).to(dtype), scale
+def _scale(x: Tensor, dtype: torch.dtype) -> Tensor:
+    largest = torch.finfo(dtype).max if dtype.is_floating_point else torch.iinfo(dtype).max
+    # Not the largest of the absolute values: on a CPU they would be written to memory first.
+    spread = torch.maximum(x.amax(dim=1, keepdim=True), x.amin(dim=1, keepdim=True).neg_())
+    return spread.div_(largest).clamp_(min=SMALLEST_SCALE)

@@ -154,8 +154,8 @@ def _waits_in_ram(inputs: PlanInputs) -> bool:
 def _working(inputs: PlanInputs, block: BlockSize) -> int:
     """Bytes that a block needs in its backward pass besides what it has kept.
 
-    A quantized layer has temporaries of its own while it is used, see `_dequantized`. The temporaries of attention are not
-    alive at that time, so the larger of the two counts.
+    A quantized layer has temporaries of its own, see `_dequantized`. Those of attention are not alive at that time, so
+    the larger of the two counts.
     """
     unit, is_mixed = _unit(inputs), inputs.is_mixed
     saved, working = block.saved.at(is_mixed=is_mixed), block.working.at(is_mixed=is_mixed)

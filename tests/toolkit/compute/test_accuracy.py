@@ -1,4 +1,4 @@
-"""What products in 8 bits do to the gradients of a LoRA, on the tiny FLUX.2 and with rows that are 20 times larger."""
+"""What products in 8 bits do to the gradients of a LoRA on a small FLUX.2, also with rows that are 20 times larger."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ OUTLIERS, TIMES = 2, 20
 
 
 def _model(compute: str | None, *, outliers: int) -> BaseModel:
-    """The tiny model with some rows of every block linear enlarged; fp32 without `compute`."""
+    """The tiny model with random block linears, some of whose rows are enlarged; fp32 without `compute`.
+
+    Not with its trained weights: if their rows are enlarged, its attention jumps at any rounding of the weights.
+    """
     model, generator = tiny_model("transformer"), torch.Generator().manual_seed(0)
     for name in model.get_quantizable_layers("transformer", model.transformer):
         weight = model.transformer.get_submodule(name).weight
+        weight.data = torch.randn(weight.shape, generator=generator) * 0.02
         weight.data[torch.randperm(len(weight), generator=generator)[:outliers]] *= TIMES
         if compute is not None:
             quantize_layer(model.transformer, name, QTYPES[compute])
@@ -36,6 +40,7 @@ def _model(compute: str | None, *, outliers: int) -> BaseModel:
 
 
 def _gradients(model: BaseModel) -> Mapping[str, Tensor]:
+    """The gradient of each adapter, A and B in one vector."""
     network = Network(model, NetworkConfig(type="lora", linear=4), Draws(0))
     network.apply()
     generator = torch.Generator().manual_seed(0)
@@ -47,14 +52,17 @@ def _gradients(model: BaseModel) -> Mapping[str, Tensor]:
     velocity = model.get_noise_prediction(latents, torch.tensor([300.0, 700.0]), Condition(embeds))
     target = torch.randn(velocity.shape, generator=generator)
     (velocity - target).square().mean().backward()
-    return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+    found: dict[str, list[Tensor]] = {}
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None
+        found.setdefault(name.partition(".lora_")[0], []).append(parameter.grad.flatten())
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-@pytest.mark.parametrize(("compute", "at_least"), [("int8", 0.99), ("fp8", 0.98)])
+@pytest.mark.parametrize("compute", QTYPES)
 @pytest.mark.parametrize("outliers", [0, OUTLIERS])
-def test_every_gradient_points_where_it_does_in_fp32(compute: str, at_least: float, outliers: int) -> None:
+def test_every_gradient_points_where_it_does_in_fp32(compute: str, outliers: int) -> None:
     exact, found = _gradients(_model(None, outliers=outliers)), _gradients(_model(compute, outliers=outliers))
     assert exact.keys() == found.keys()
-    cosines = {name: float(cosine_similarity(exact[name].flatten(), found[name].flatten(), dim=0)) for name in exact}
-    print(compute, outliers, sorted(cosines.items(), key=lambda x: x[1])[:4])
-    assert min(cosines.values()) >= at_least, min(cosines.items(), key=lambda item: item[1])
+    cosines = {name: float(cosine_similarity(exact[name], found[name], dim=0)) for name in exact}
+    assert min(cosines.values()) >= 0.99, min(cosines.items(), key=lambda item: item[1])
