@@ -125,8 +125,8 @@ class ModelConfig(Section):
     compute: Annotated[str, ChoiceOf(COMPUTE_SETTINGS), Shown(label="Products of frozen weights")] = Field(
         "bf16",
         description="Number format in which the transformer's frozen weights are multiplied, in training and in "
-        "samples. bf16: in `train.dtype`. int8, fp8: in 8 bits, as they are stored with `qtype: int8` or `float8`; what "
-        "is trained stays exact. auto: in 8 bits where weights and machine allow it.",
+        "samples. bf16: in `train.dtype`. int8, fp8: in 8 bits, as `qtype: int8` or `float8` stores them; what is "
+        "trained stays exact. auto: in 8 bits where weights and machine allow it.",
     )
     quantize_cache: Harmless[
         Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(label="Keep quantized weights", level="expert")]
