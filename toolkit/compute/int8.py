@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from toolkit.compute.rounding import round_rows
 from toolkit.compute.row_product import RowProduct
+from toolkit.quantize.formats.rotated import rotate
 
 # Bytes of 32-bit sums at once: of a wide layer they would be the largest tensor of a step.
 _SUM_BYTES_CPU, _SUM_BYTES = 8 << 20, 256 << 20
@@ -45,6 +46,23 @@ class Int8Product:
         return result
 
 
+class RotatedInt8Product(Int8Product):
+    """The same for weights that were rotated before they were rounded, see `Rotated`: x is rotated as they are.
+
+    The rotation spreads a channel that is larger than others over its neighbours, so that it does not take the steps
+    of all others of its token. Source: ConvRot (arXiv 2512.03673).
+    """
+
+    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
+        """See RowProduct."""
+        super().forward(rotate(x), qweight, scale, out=out)
+
+    def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
+        """See RowProduct."""
+        found = rotate(super().backward(gradient, qweight, scale))
+        return found if into is None else into.add_(found)
+
+
 def int8_product(left: Tensor, right: Tensor) -> Tensor:
     """The exact product of int8 matrices [M, K] and [K, N], int32. Sizes that a GPU cannot multiply are padded."""
     if left.device.type == "cpu":
@@ -68,3 +86,4 @@ def _parts(num_rows: int, width: int, device: torch.device) -> list[slice]:
 
 
 INT8: RowProduct = Int8Product()
+ROTATED_INT8: RowProduct = RotatedInt8Product()

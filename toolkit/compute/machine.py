@@ -76,7 +76,7 @@ def choose_compute(setting: str, qtype: str | None, machine: Machine) -> Chosen:
     """
     if setting != AUTO:
         return Chosen(setting)
-    fitting = [name for name, row in COMPUTES.items() if qtype in row.qtypes]
+    fitting = [name for name, row in COMPUTES.items() if qtype in row.products]
     if not fitting:
         stored = "weights are not quantized" if qtype is None else f"weights are stored as {qtype}"
         return Chosen("bf16", f"{stored}, and 8-bit products take {_list_of_qtypes()}")
@@ -91,12 +91,12 @@ def choose_compute(setting: str, qtype: str | None, machine: Machine) -> Chosen:
 def mistake_of(setting: str, *, quantize: bool, qtype: str) -> str | None:
     """Why a job's `model.compute` does not go with how its weights are stored, and what to set; None if it does."""
     row = COMPUTES.get(setting)
-    if row is None or not row.is_8_bit or (quantize and qtype in row.qtypes):
+    if row is None or not row.is_8_bit or (quantize and qtype in row.products):
         return None
     stored = f"these are stored as {qtype}" if quantize else "these are not quantized"
     return (
         f"`{setting}` multiplies weights in 8 bits as they are stored, and {stored}: set `model.quantize: true` and "
-        f"`model.qtype: {row.qtypes[0]}`, or `model.compute: bf16`"
+        f"`model.qtype: {next(iter(row.products))}`, or `model.compute: bf16`"
     )
 
 
@@ -110,7 +110,7 @@ def refusal(setting: str, machine: Machine) -> str | None:
 
 
 def _list_of_qtypes() -> str:
-    return ", ".join(qtype for row in COMPUTES.values() for qtype in row.qtypes)
+    return ", ".join(qtype for row in COMPUTES.values() for qtype in row.products)
 
 
 def _cpu_has_units() -> bool:

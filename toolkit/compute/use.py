@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from toolkit.compute.choices import COMPUTES
-from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.frozen_linear import FrozenLinear
 
 
@@ -16,9 +15,7 @@ def use_compute(module: nn.Module, name: str) -> int:
         The number of layers that multiply in 8 bits.
     """
     row = COMPUTES[name]
-    product: RowProduct | None = row.load() if row.is_8_bit else None
     layers = [layer for layer in module.modules() if isinstance(layer, FrozenLinear)]
     for layer in layers:
-        assert product is None or layer.qtype in row.qtypes, "the config has refused other formats"
-        layer.product = product
+        layer.product = row.product_for(layer.qtype) if row.is_8_bit else None
     return len(layers) if row.is_8_bit else 0

@@ -164,9 +164,7 @@ class ComponentLoader:
         mistake = mistake_of(config.compute, quantize=config.quantize, qtype=config.qtype)
         if (mistake := mistake or refusal(config.compute, machine)) is not None:
             raise UserError(f"model.compute: {mistake}.")
-        chosen = choose_compute(config.compute, self.qtype("transformer"), machine)
-        use_compute(module, chosen.name)
-        self.notify(chosen.describe())
+        use_compute(module, choose_compute(config.compute, self.qtype("transformer"), machine).name)
 
     def _placement(self, component: str, module: nn.Module, blocks: Sequence[str]) -> Placement:
         if component == "transformer" and self.planned.split is not None:

@@ -18,12 +18,12 @@ from toolkit.networks.network import Network
 from toolkit.quantize.fill import quantize_layer
 from toolkit.randomness import Draws
 
-QTYPES = {"int8": "int8", "fp8": "float8"}
+COMPUTE_OF = {"int8": "int8", "convrot8": "int8", "float8": "fp8"}
 OUTLIERS, TIMES = 2, 20
 
 
-def _model(compute: str | None, *, outliers: int) -> BaseModel:
-    """The tiny model with random block linears, some of whose rows are enlarged; fp32 without `compute`.
+def _model(qtype: str | None, *, outliers: int) -> BaseModel:
+    """The tiny model with random block linears, some of whose rows are enlarged; fp32 without `qtype`.
 
     Not with its trained weights: if their rows are enlarged, its attention jumps at any rounding of the weights.
     """
@@ -32,10 +32,10 @@ def _model(compute: str | None, *, outliers: int) -> BaseModel:
         weight = model.transformer.get_submodule(name).weight
         weight.data = torch.randn(weight.shape, generator=generator) * 0.02
         weight.data[torch.randperm(len(weight), generator=generator)[:outliers]] *= TIMES
-        if compute is not None:
-            quantize_layer(model.transformer, name, QTYPES[compute])
-    if compute is not None:
-        assert use_compute(model.transformer, compute) > 0
+        if qtype is not None:
+            quantize_layer(model.transformer, name, qtype)
+    if qtype is not None:
+        assert use_compute(model.transformer, COMPUTE_OF[qtype]) > 0
     return model
 
 
@@ -59,10 +59,10 @@ def _gradients(model: BaseModel) -> Mapping[str, Tensor]:
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-@pytest.mark.parametrize("compute", QTYPES)
+@pytest.mark.parametrize("qtype", COMPUTE_OF)
 @pytest.mark.parametrize("outliers", [0, OUTLIERS])
-def test_every_gradient_points_where_it_does_in_fp32(compute: str, outliers: int) -> None:
-    exact, found = _gradients(_model(None, outliers=outliers)), _gradients(_model(compute, outliers=outliers))
+def test_every_gradient_points_where_it_does_in_fp32(qtype: str, outliers: int) -> None:
+    exact, found = _gradients(_model(None, outliers=outliers)), _gradients(_model(qtype, outliers=outliers))
     assert exact.keys() == found.keys()
     cosines = {name: float(cosine_similarity(exact[name], found[name], dim=0)) for name in exact}
     assert min(cosines.values()) >= 0.99, min(cosines.items(), key=lambda item: item[1])
