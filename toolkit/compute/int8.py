@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from toolkit.compute.kernels import has_kernels
 from toolkit.compute.rounding import round_rows
 from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.formats.rotated import rotate
@@ -28,6 +31,9 @@ class Int8Product:
     def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
         """See RowProduct."""
         rounded, factors = round_rows(x, torch.int8), scale.float().view(1, -1)
+        if has_kernels(x.device):
+            _kernel()(rounded, qweight.T, factors, out=out)
+            return
         for rows in _parts(len(x), qweight.shape[0], x.device):
             sums = int8_product(rounded.numbers[rows], qweight.T).float().mul_(factors)
             torch.mul(sums, rounded.scale[rows], out=out[rows])
@@ -36,6 +42,9 @@ class Int8Product:
         """See RowProduct."""
         rounded = round_rows(gradient, torch.int8, times=scale.float().view(-1))
         result = gradient.new_empty((len(gradient), qweight.shape[1])) if into is None else into
+        if has_kernels(gradient.device):
+            _kernel()(rounded, qweight, None, out=result, adds=into is not None)
+            return result
         weight = qweight if gradient.device.type == "cpu" else columns_first(qweight)
         for rows in _parts(len(gradient), qweight.shape[1], gradient.device):
             sums = int8_product(rounded.numbers[rows], weight).float()
@@ -77,6 +86,12 @@ def int8_product(left: Tensor, right: Tensor) -> Tensor:
 def columns_first(matrix: Tensor) -> Tensor:
     """The same matrix [N, K] with each column in one piece, which is what a GPU's 8-bit units read as right factor."""
     return matrix.T.contiguous().T
+
+
+def _kernel() -> Any:
+    from toolkit.compute.kernels.product import scaled_product  # loads Triton
+
+    return scaled_product
 
 
 def _parts(num_rows: int, width: int, device: torch.device) -> list[slice]:
