@@ -76,11 +76,15 @@ def int8_product(left: Tensor, right: Tensor) -> Tensor:
     """The exact product of int8 matrices [M, K] and [K, N], int32. Sizes that a GPU cannot multiply are padded."""
     if left.device.type == "cpu":
         return torch._int_mm(left, right)
-    num_rows, num_columns = len(left), right.shape[1]
+    return torch._int_mm(*padded(left, right))[: len(left), : right.shape[1]]
+
+
+def padded(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Both matrices of a product with zeros at their ends, up to sizes that cuBLAS multiplies."""
     inner = -left.shape[1] % _MULTIPLE
-    left = functional.pad(left, (0, inner, 0, max(0, _MIN_ROWS - num_rows)))
-    right = functional.pad(right, (0, -num_columns % _MULTIPLE, 0, inner))
-    return torch._int_mm(left, right)[:num_rows, :num_columns]
+    left = functional.pad(left, (0, inner, 0, max(0, _MIN_ROWS - len(left))))
+    # The right one keeps its columns in one piece.
+    return left, functional.pad(right.T, (0, inner, 0, -right.shape[1] % _MULTIPLE)).T
 
 
 def columns_first(matrix: Tensor) -> Tensor:

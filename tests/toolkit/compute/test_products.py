@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from toolkit.compute.choices import COMPUTES
-from toolkit.compute.int8 import int8_product
+from toolkit.compute.int8 import int8_product, padded
 from toolkit.compute.rounding import round_rows
 from toolkit.compute.row_product import RowProduct
 from toolkit.compute.use import use_compute
@@ -85,7 +85,13 @@ def test_sums_of_integers_are_exact() -> None:
     generator = torch.Generator().manual_seed(0)
     left = torch.randint(-127, 128, (33, 70), generator=generator, dtype=torch.int8)
     right = torch.randint(-127, 128, (48, 70), generator=generator, dtype=torch.int8)
-    assert torch.equal(int8_product(left, right.T), left.int() @ right.T.int())
+    exact = left.int() @ right.T.int()
+    assert torch.equal(int8_product(left, right.T), exact)
+    one, other = padded(left[:3], right.T)
+    assert len(one) > 16
+    assert one.shape[1] % 8 == other.shape[1] % 8 == 0
+    assert other.stride(0) == 1
+    assert torch.equal(int8_product(one, other)[:3, :48], exact[:3])
 
 
 @pytest.mark.parametrize("qtype", EIGHT_BIT)

@@ -20,7 +20,7 @@ def norm_and_round(x: Tensor, shift: Tensor, weight: Tensor, eps: float) -> Norm
     shift, weight = (one.reshape(-1, width).contiguous() for one in (shift, weight))
     numbers = torch.empty(flat.shape, dtype=torch.int8, device=x.device)
     scale, mean, rstd = (torch.empty((len(flat), 1), dtype=torch.float32, device=x.device) for _ in range(3))
-    if len(flat):
+    with torch.cuda.device_of(x):  # Triton launches on the current card
         _norm[(len(flat),)](
             flat,
             shift,

@@ -6,6 +6,7 @@ weight as it is stored, which a library's product would have to transpose first.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -41,34 +42,35 @@ def scaled_product(
     rank = 0 if update is None else update.inner.shape[1]
     low, high = (out, out) if update is None else (update.inner, update.outer)  # not read without an update
     tiles = triton.cdiv(num_rows, _ROWS) * triton.cdiv(num_columns, _COLUMNS)
-    _product[(tiles,)](
-        left.numbers,
-        right,
-        left.scale,
-        left.scale if factors is None else factors,
-        low,
-        high,
-        out,
-        num_rows,
-        num_columns,
-        inner,
-        rank,
-        *left.numbers.stride(),
-        *right.stride(),
-        *low.stride(),
-        *high.stride(),
-        *out.stride(),
-        has_factors=factors is not None,
-        padded_rank=0 if rank == 0 else max(_SMALLEST, triton.next_power_of_2(rank)),
-        adds=adds,
-        widens=triton.knobs.runtime.interpret,
-        tile_rows=_ROWS,
-        tile_columns=_COLUMNS,
-        tile_inner=_INNER,
-        band_size=_BAND,
-        num_warps=_WARPS,
-        num_stages=_STAGES,
-    )
+    with torch.cuda.device_of(out):  # Triton launches on the current card
+        _product[(tiles,)](
+            left.numbers,
+            right,
+            left.scale,
+            left.scale if factors is None else factors,
+            low,
+            high,
+            out,
+            num_rows,
+            num_columns,
+            inner,
+            rank,
+            *left.numbers.stride(),
+            *right.stride(),
+            *low.stride(),
+            *high.stride(),
+            *out.stride(),
+            has_factors=factors is not None,
+            padded_rank=0 if rank == 0 else max(_SMALLEST, triton.next_power_of_2(rank)),
+            adds=adds,
+            widens=triton.knobs.runtime.interpret,
+            tile_rows=_ROWS,
+            tile_columns=_COLUMNS,
+            tile_inner=_INNER,
+            band_size=_BAND,
+            num_warps=_WARPS,
+            num_stages=_STAGES,
+        )
     return out
 
 
