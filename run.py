@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.check_json import document, job_facts, unreadable_facts
-from jobs.job import Job, exit_code, run_jobs
+from jobs.in_a_row import exit_code, run_jobs
+from jobs.job import Job
 from jobs.options import read_options
 from jobs.status import status, status_as_json
 from jobs.summary import summary

@@ -82,7 +82,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 ANSWERS_AT_ONCE = (
     "jobs.check_json",
     "jobs.cloud",
+    "jobs.in_a_row",
     "jobs.job",
+    "jobs.options",
     "jobs.process.BaseProcess",
     "jobs.process.checked",
     "jobs.process.disk_check",
