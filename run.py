@@ -9,17 +9,16 @@ gc.disable()  # while modules are imported, which leave no garbage: a tenth of t
 
 import argparse
 import contextlib
-import importlib.metadata
 import importlib.util
 import io
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.about import broken_extensions, model_table, versions_text
 from jobs.check_json import document, job_facts, unreadable_facts
 from jobs.in_a_row import exit_code, run_jobs
 from jobs.job import Job
@@ -27,9 +26,7 @@ from jobs.options import read_options
 from jobs.status import status, status_as_json
 from jobs.summary import summary
 from jobs.tell import tell
-from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
-from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
 from toolkit.extension import REPOSITORY
 from toolkit.parallel.ranks import find_ranks, on_all
@@ -39,7 +36,6 @@ from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
 from toolkit.section import has_key
 from toolkit.train.resume import ResumeChoice
-from toolkit.version import VERSION
 
 gc.enable()
 gc.freeze()
@@ -56,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grow_segments()
     options = read_options(arguments)
     if options.version:
-        print(_version())
+        print(versions_text())
         return 0
     try:
         ranks = find_ranks()
@@ -66,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with silent(not ranks.is_first), log_to(options.log if ranks.is_first else None):
             if not options.json:
-                print("".join(f"{line}\n" for line in _broken_extensions()), end="", file=sys.stderr)
+                print("".join(f"{line}\n" for line in broken_extensions()), end="", file=sys.stderr)
             if options.list_models:
-                print(_model_table())
+                print(model_table())
                 return 0
             if options.tell:
                 folder, command = options.tell
@@ -140,7 +136,7 @@ def _check_as_json(options: argparse.Namespace) -> int:
         with contextlib.redirect_stdout(sys.stderr):  # what a library prints must not end up in the document
             checks = list(job.checks())
         entries.append(job_facts(job.config, checks))
-    found = document(entries, _broken_extensions())
+    found = document(entries, broken_extensions())
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0 if found["ok"] else 2
 
@@ -195,26 +191,6 @@ def _load_one(path: str, options: argparse.Namespace) -> JobConfig:
     if seed is not None and has_key(type(first), "training_seed") and "training_seed" not in first.model_fields_set:
         more.append(f"training_seed={seed}")
     return load_job(path, options.name, [*options.overrides, *more]) if more else config
-
-
-def _broken_extensions() -> list[str]:
-    return sorted(map(str, {*read_processes().broken, *read_cards().broken}))
-
-
-def _model_table() -> str:
-    rows = [("arch", "model", "name_or_path", "licence")]
-    rows += [
-        (card.arch, card.label, card.source, f"{card.license}{' (gated)' if card.is_gated else ''}")
-        for card in sorted(find_cards().values(), key=lambda card: card.arch)
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def _version() -> str:
-    libraries = ("torch", "diffusers", "transformers", "peft")
-    versions = ", ".join(f"{library} {importlib.metadata.version(library)}" for library in libraries)
-    return f"{VERSION} (python {platform.python_version()}, {versions})"
 
 
 if __name__ == "__main__":
