@@ -88,6 +88,7 @@ def _serve(options: argparse.Namespace, auth: tuple[str, str] | None, here: Path
             auth=auth,
             inbrowser=not options.no_browser and has_display(os.environ),
             footer_links=[],
+            allowed_paths=[str(life.services.thumbs.folder)],
             max_file_size="200mb",
             theme=theme(),
             show_error=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from toolkit.optimizers.optimizers import build_optimizer, by_rate
 from toolkit.optimizers.schedules import schedule_of
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import Piece
 from toolkit.randomness import Draws
 from toolkit.train.trainable import TrainableWeights
 
@@ -34,6 +35,7 @@ class Learner:
         update: applies gradients to the weights.
         averages: running averages of the weights, by the part of a checkpoint that each is kept in.
         sharing: what the ranks of the run share.
+        pieces: what this process holds of each trained weight, in the optimizer's order.
     """
 
     model: BaseModel
@@ -43,6 +45,7 @@ class Learner:
     update: WeightUpdate
     averages: Mapping[str, MovingAverage] = field(default_factory=dict)
     sharing: Sharing = field(default_factory=Sharing)
+    pieces: Sequence[Piece] = ()
 
     @property
     def average(self) -> MovingAverage | None:
@@ -81,6 +84,7 @@ def build_learner(
     names = [name for name, _ in named]
     groups = by_rate(list(zip(names, parameters, strict=True)), weights.rates(train.lr))
     optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
+    pieces = [layout.piece(weight) for weight in trained]
     update = build_update(
         optimizer,
         parameters,
@@ -89,7 +93,9 @@ def build_learner(
         fused=train.fused_backward_pass,
         draws=draws,
         gradients=gradients,
-        pieces=None if layout.is_whole else [layout.piece(weight) for weight in trained],
+        pieces=None if layout.is_whole else pieces,
     )
     averages = build_averages(parameters, train.ema_config)
-    return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing)
+    of_weight = {id(parameter): piece for parameter, piece in zip(parameters, pieces, strict=True)}
+    in_order = [of_weight[id(parameter)] for group in groups for parameter in group["params"]]
+    return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing, in_order)

@@ -27,6 +27,7 @@ from ui.server.schemas import GpuInfo, Machine, Message
 from ui.server.settings import SettingsFile
 from ui.server.store import Store
 from ui.server.stream import Hub
+from ui.server.views.metrics import close_curves
 from ui.server.views.thumbs import Thumbs
 from ui.server.web.dist import is_stale
 
@@ -126,6 +127,7 @@ class Life:
         for thread in self._threads:
             thread.join(timeout=5)
         self.services.registry.close()
+        close_curves()
         self.services.checker.close()
         self.services.store.close()
 

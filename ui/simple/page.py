@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.errors import UserError
 from ui.server.refusal import Refusal
-from ui.server.views.thumbs import shrunk
 from ui.simple.desk import Desk, View, describe, describe_check
 from ui.simple.job_text import SIZES, Choices, job_name, job_text, suggested_steps
 from ui.simple.pictures import Clash, add_files, captions, write_captions
@@ -228,8 +225,20 @@ class _Handlers:
         except OSError as error:
             return str(error), gr.skip(), "", seen
         newest = (job_id, str(view.samples[0][0]) if view.samples else "")
-        pictures = gr.skip() if newest == tuple(seen or ()) else _thumbs(view)
+        pictures = gr.skip() if newest == tuple(seen or ()) else self._thumbs(view)
         return describe(view), pictures, view.log, newest
+
+    def _thumbs(self, view: View) -> list[tuple[str, str]]:
+        """The pictures of a job, small; one that is damaged is left out.
+
+        Files, not images in memory: Gradio writes an image into its cache anew for each tab that shows it, over the
+        file that another tab is just reading.
+        """
+        shown: list[tuple[str, str]] = []
+        for path, text in view.samples:
+            with contextlib.suppress(Refusal, OSError):
+                shown.append((str(self.desk.services.thumbs.file(path, _THUMB_PX)), text))
+        return shown
 
     def _folder(self, name: str) -> Path:
         return self.desk.datasets / job_name(name or "")
@@ -280,15 +289,6 @@ def _filled(rows: list[list[Any]] | None, folder: Path) -> list[list[Any]]:
     """The rows that name a picture of this folder: the table may still show another name's."""
     known = {name for name, _ in captions(folder)}
     return [row for row in rows or [] if row and row[0] in known]
-
-
-def _thumbs(view: View) -> list[tuple[Image.Image, str]]:
-    """The pictures of a job, small; one that is damaged is left out."""
-    shown: list[tuple[Image.Image, str]] = []
-    for path, text in view.samples:
-        with contextlib.suppress(Refusal, OSError):
-            shown.append((Image.open(io.BytesIO(shrunk(path, _THUMB_PX))), text))
-    return shown
 
 
 def _lines(words: Iterable[object]) -> str:

@@ -178,9 +178,7 @@ IGNORED: tuple[Ignored, ...] = (
 
 QTYPES_OF_OTHERS = frozenset(
     [
-        *["qfloat8_e5m2", "nvfp4", "uint2", "uint3", "uint5", "uint6", "uint7", "uint8"],
-        *["convrot4", "convrot8", "convrotint2", "convrotint3", "convrotint4", "convrotint5", "convrotint6"],
-        *["convrotint7", "convrotint8", "convrotbitnet", "convrotcomfyw4a4"],
+        *["qfloat8_e5m2", "uint8", "convrotcomfyw4a4"],
         *["orbit2", "orbit3", "orbit4", "orbitvq2", "orbitvq3", "orbitvq4"],
     ]
 )

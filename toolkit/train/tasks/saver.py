@@ -132,8 +132,7 @@ class Saver:
         weights, layout = self.learner.weights, self.layout
         restore_weights(weights, read_part(bundle, "weights", layout), layout, source=bundle.folder)
         if with_optimizer:
-            pieces = [layout.piece(parameter) for _, parameter in weights.named_parameters()]
-            load_optimizer_tensors(self.learner.optimizer, read_optimizer(bundle, layout, pieces))
+            load_optimizer_tensors(self.learner.optimizer, read_optimizer(bundle, layout, self.learner.pieces))
         begun = bundle.manifest.get(AVERAGES, {})
         for part, average in self.learner.averages.items():
             saved = read_part(bundle, part, layout)

@@ -63,9 +63,8 @@ class Columns:
 
     def update(self) -> None:
         """Read what was written since the last time."""
-        now = stamp(self.path)
-        if now is None:
-            self._clear()
+        if stamp(self.path) is None:
+            self.close()
             return
         if self._follower is None:
             self._follower = Follower(self.path)
@@ -142,6 +141,16 @@ def metrics_of(job: Job, keys: list[str], first: int | None, last: int | None, p
         return Metrics(
             keys=[clean(key) for key in known], series=series, marks=list(columns.marks), last_step=columns.last_step
         )
+
+
+def close_curves() -> None:
+    """Let go of the logs of all jobs whose curves were looked at."""
+    with _kept_lock:
+        dropped = list(_kept.values())
+        _kept.clear()
+    for other in dropped:
+        with other.lock:
+            other.close()
 
 
 def _figures(event: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:

@@ -34,16 +34,34 @@ class Thumbs:
         Raises:
             Refusal: it is none that can be shown.
         """
-        kept = self.folder / f"{self.key(path, size_px)}.webp"
+        kept = self._place(path, size_px)
         with contextlib.suppress(OSError):
             content = kept.read_bytes()
             if _is_whole(content):
                 return content
-        with self._room:
-            content = shrunk(path, size_px)
+        content = self._make(path, size_px)
         with contextlib.suppress(OSError):  # no room: it is made again next time
             _keep(kept, content)
         return content
+
+    def file(self, path: Path, size_px: int) -> Path:
+        """The file of a small copy: it appears whole, and never changes.
+
+        Raises:
+            Refusal: it is no picture that can be shown.
+            OSError: there is no room for the copy, or the picture has gone.
+        """
+        kept = self._place(path, size_px)
+        if not (kept.exists() and _is_whole(kept.read_bytes())):
+            _keep(kept, self._make(path, size_px))
+        return kept
+
+    def _place(self, path: Path, size_px: int) -> Path:
+        return self.folder / f"{self.key(path, size_px)}.webp"
+
+    def _make(self, path: Path, size_px: int) -> bytes:
+        with self._room:
+            return shrunk(path, size_px)
 
 
 def _keep(path: Path, content: bytes) -> None:
