@@ -93,7 +93,7 @@ def test_a_sample_needs_what_is_planned(arch: str, dtype: torch.dtype) -> None:
     [("single_transformer_blocks.2.", True), ("transformer_blocks.0.", True), ("attn", True), ("attn", False)],
 )
 def test_a_step_that_trains_some_of_the_weights_needs_no_more_than_is_planned(only: str, recomputes: bool) -> None:
-    """Nor much less: blocks before the first trained weight keep nothing, and are planned as if they did."""
+    """An upper bound: blocks before the first trained weight keep nothing, and are planned as if they did."""
     arch, settings = "flux2_klein_4b", {"side_px": 512, "recomputes": recomputes}
     double, single = BLOCKS[arch]
     size = size_of(arch, double=double, single=single)
