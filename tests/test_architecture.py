@@ -84,9 +84,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # What the command line, a check and web pages ask, with all that belongs to it but for `ANSWERS_LATER`.
 ANSWERS_AT_ONCE = (
+    "jobs.about",
     "jobs.check_json",
     "jobs.cloud",
+    "jobs.in_a_row",
     "jobs.job",
+    "jobs.options",
     "jobs.process.BaseProcess",
     "jobs.process.checked",
     "jobs.process.disk_check",
