@@ -13,7 +13,8 @@ from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS, ObjectiveChoice
 from toolkit.objectives.params import TeacherParams
-from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES, lr_that_fits
+from toolkit.optimizers.choices import OPTIMIZERS, lr_that_fits
+from toolkit.optimizers.schedule_choices import SCHEDULES
 from toolkit.section import Harmless, Section, Shown
 
 LONGEST_WARMUP = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from toolkit.optimizers.choices import SCHEDULES
+from toolkit.optimizers.schedule_choices import SCHEDULES
 
 # A schedule maps progress after warm-up, 0..1, to a factor for the learning rate, 1..0.
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from toolkit.optimizers.choices import SCHEDULES
+from toolkit.optimizers.schedule_choices import SCHEDULES
 from toolkit.optimizers.schedules import learning_rate
 
 
