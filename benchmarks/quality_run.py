@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from toolkit.runtime.log_file import silent
 from toolkit.runtime.stop import StopRequest
 
 NAME = "case"
+ORDINARY = "ordinary"
 LR = 5e-3
 """Of a LoRA under AdamW: forty times what suits a real model."""
 
@@ -50,7 +52,7 @@ class Bench:
         """
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             folder = Path(name)
-            job = Job(load_job(str(self._write_job(row, seed=seed, folder=folder))))
+            job = Job(load_job(str(write_job(row, folder, seed=seed, pictures=self._pictures))))
             begin = time.process_time()
             with silent(True):
                 status = job.run(StopRequest()).status
@@ -74,45 +76,53 @@ class Bench:
         return {name: round(score, 4) for name, score in scores.items()}
 
     def _pictures(self, name: str) -> Path:
-        """The folder of a task's pictures, or of the ordinary ones; written once."""
+        """See `write_job`; written once."""
         folder = self.folder / name
         if not folder.exists():
-            (write_ordinary if name == "ordinary" else TASKS[name].write)(folder)
+            (write_ordinary if name == ORDINARY else TASKS[name].write)(folder)
         return folder
 
-    def _write_job(self, row: Row, *, seed: int, folder: Path) -> Path:
-        task = TASKS[row.task]
-        cached = {"resolution": 128, "cache_latents_to_disk": True, "cache_text_embeddings": True}
-        own = task.dataset(self._pictures(row.task)) | {"caption_dropout_rate": 0.05} | row.settings.get("dataset", {})
-        datasets = [{key: value for key, value in (own | cached).items() if value is not None}]
-        if row.regularization is not None:
-            ordinary = {"folder_path": str(self._pictures("ordinary")), "is_reg": True}
-            datasets.append(ordinary | cached | row.regularization)
-        process: dict[str, Any] = {
-            "type": "sd_trainer",
-            "training_folder": str(folder / "output"),
-            "trigger_word": "zorbo",
-            "training_seed": seed,
-            "model": {"arch": "flux2_tiny", "name_or_path": str(MODEL)},
-            "network": {"type": "lora", "linear": 32, "linear_alpha": 32},
-            "datasets": datasets,
-            "train": {
-                "steps": max(1, round(row.share * task.steps)),
-                "batch_size": 4,
-                "lr": LR,
-                "lr_scheduler": "cosine",
-                "optimizer": "adamw",
-                "timestep_type": "sigmoid",
-                "content_or_style": "content",
-                "dtype": "bf16",
-                "gradient_checkpointing": False,
-                "disable_sampling": True,
-            },
-            "save": {"save_every": 0},
-        }
-        process["train"] |= row.settings.get("train", {})
-        process["network"] = row.settings.get("network", process["network"]) | {"transformer_only": False}
-        job_file = folder / f"{NAME}.yaml"
-        text = yaml.safe_dump({"job": "extension", "config": {"name": NAME, "process": [process]}})
-        job_file.write_text(text, encoding="utf-8")
-        return job_file
+
+def write_job(row: Row, folder: Path, *, seed: int, pictures: Callable[[str], Path]) -> Path:
+    """Write the job file of a row.
+
+    Args:
+        row: the row.
+        folder: where the file is written, and where the job writes.
+        seed: seed of the training.
+        pictures: the folder of the pictures of a task, or of the `ORDINARY` ones.
+    """
+    task = TASKS[row.task]
+    cached = {"resolution": 128, "cache_latents_to_disk": True, "cache_text_embeddings": True}
+    own = task.dataset(pictures(row.task)) | {"caption_dropout_rate": 0.05} | row.settings.get("dataset", {})
+    datasets = [{key: value for key, value in (own | cached).items() if value is not None}]
+    if row.regularization is not None:
+        datasets.append({"folder_path": str(pictures(ORDINARY)), "is_reg": True} | cached | row.regularization)
+    train = {
+        "steps": round(row.share * task.steps),
+        "batch_size": 4,
+        "lr": LR,
+        "lr_scheduler": "cosine",
+        "optimizer": "adamw",
+        "timestep_type": "sigmoid",
+        "content_or_style": "content",
+        "dtype": "bf16",
+        "gradient_checkpointing": False,
+        "disable_sampling": True,
+    }
+    network = row.settings.get("network", {"type": "lora", "linear": 32, "linear_alpha": 32})
+    process: dict[str, Any] = {
+        "type": "sd_trainer",
+        "training_folder": str(folder / "output"),
+        "trigger_word": "zorbo",
+        "training_seed": seed,
+        "model": {"arch": "flux2_tiny", "name_or_path": str(MODEL)},
+        "network": network | {"transformer_only": False},
+        "datasets": datasets,
+        "train": train | row.settings.get("train", {}),
+        "save": {"save_every": 0},
+    }
+    job_file = folder / f"{NAME}.yaml"
+    text = yaml.safe_dump({"job": "extension", "config": {"name": NAME, "process": [process]}})
+    job_file.write_text(text, encoding="utf-8")
+    return job_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ _EMBLEM_MARGIN_PX = 12
 _NUM_EDIT_PROMPTS = 12  # drawn one by one
 
 Scores = dict[str, float]
-"""Shares, 0 to 1: `concept` of prompts that show what was taught; `rest`, if a task has it, of what else they ask for."""
+"""Shares, 0 to 1: `concept`, of prompts that show what was taught; `rest`, of what else they ask for."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _share_unchanged(picture: NDArray[np.uint8], after: NDArray[np.uint8], scene
 
 def write_ordinary(folder: Path) -> None:
     """Copy the ordinary pictures, so that what is kept of their encodings is not written into the repository."""
-    shutil.copytree(SHIPPED / "demo_regularization", folder)
+    _shipped("demo_regularization")(folder)
 
 
 def _write_one_background(folder: Path) -> None:
@@ -137,7 +137,10 @@ def _write_one_background(folder: Path) -> None:
 
 
 def _shipped(name: str) -> Callable[[Path], None]:
-    return lambda folder: shutil.copytree(SHIPPED / name, folder) and None
+    def write(folder: Path) -> None:
+        shutil.copytree(SHIPPED / name, folder)
+
+    return write
 
 
 TASKS = {
