@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from benchmarks.quality_rows import OBJECT_PLAIN, ROWS, Row
 from scripts.quality_figures import Figures
 
+USUAL_SEEDS = 5
+
 
 def rows_of(found: Figures, *, task: str = "object", group: str) -> list[Row]:
     """The rows of a table that have been measured."""
@@ -31,7 +33,11 @@ def score_table(
     yield "| " + " | ".join(columns) + " |"
     yield "|" + "---|" * len(columns)
     for label, row in rows.items():
-        cells = [label, *(str(found.of(row.key, score)) for score in scores)]
+        seeds = found.num_seeds(row.key)
+        cells = [
+            label if seeds == USUAL_SEEDS else f"{label} ({seeds} seeds)",
+            *(str(found.of(row.key, score)) for score in scores),
+        ]
         cells += [_extra(found, row, key) for key in extra]
         cells.append("" if row == against else found.verdict(row.key, against.key))
         yield "| " + " | ".join(cells) + " |"

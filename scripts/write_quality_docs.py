@@ -9,11 +9,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.quality_rows import NOISE_LEVELS, OBJECT_PLAIN, ROWS, SHARES, USUAL_LEVELS, Row, noise_row  # noqa: E402
+from benchmarks.quality_rows import NOISE_LEVELS, OBJECT_PLAIN, SHARES, USUAL_LEVELS, Row, noise_row  # noqa: E402
 from benchmarks.quality_tasks import NUM_PROMPTS, TASKS  # noqa: E402
 from scripts.generated import write_or_check  # noqa: E402
 from scripts.quality_figures import Figures, figures  # noqa: E402
-from scripts.quality_tables import network_table, optimizer_table, rows_of, score_table  # noqa: E402
+from scripts.quality_tables import USUAL_SEEDS, network_table, optimizer_table, rows_of, score_table  # noqa: E402
 
 DOCUMENT = Path("docs/quality.md")
 _PLAIN_NAMES = {"networks": "a LoRA of rank 32", "optimizers": "AdamW"}
@@ -34,10 +34,10 @@ levels and `content_or_style: content`. Then {prompts} held-out prompts of each 
 - **rest**: what else the prompts for the concept ask for, where a section says so;
 - **CPU**: the processor time of a run on one core, with about 2 s to start it.
 
-A figure is the mean over {seeds} seeds ± half of its 95 % interval (Student's t). A seed decides the first weights, the
-order of the pictures and the noise of training; prompts and their noise are the same for all. The last column compares
-rows seed by seed, and names a difference only if its interval does not contain 0. In so many comparisons, some will do
-so by chance.
+A figure is the mean over {seeds} seeds, unless a row says otherwise, ± half of its 95 % interval (Student's t). A seed
+decides the first weights, the order of the pictures and the noise of training; prompts and their noise are the same for
+all. The last column compares rows seed by seed, and names a difference only if its interval does not contain 0. In so
+many comparisons, some will do so by chance.
 """
 
 
@@ -49,10 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def document(found: Figures) -> str:
     """The content of docs/quality.md."""
-    counts = sorted({found.num_seeds(row.key) for row in ROWS if found.has(row.key)})
-    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     kept = f"{found.base['object']['kept']:.2f}"
-    lines = [_INTRODUCTION.format(prompts=NUM_PROMPTS, kept=kept, seeds=seeds)]
+    lines = [_INTRODUCTION.format(prompts=NUM_PROMPTS, kept=kept, seeds=USUAL_SEEDS)]
     for section in (_answers, _preservation, _masks, _guidance, _noise, _losses, _networks, _optimizers, _edits):
         lines += [*section(found), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -96,7 +94,8 @@ def _preservation(found: Figures) -> Iterator[str]:
     yield from _taught("object")
     yield from _compared(found, rows)
     yield "\nWith a set of ordinary pictures, half of the pictures of each step are from it, so that the object is seen"
-    yield "half as often, unless the run is twice as long. Preserving a class or the blank prompt makes every step more expensive instead.\n"
+    yield "half as often, unless the run is twice as long. Preserving a class or the blank prompt makes every step more"
+    yield "expensive instead.\n"
     yield from _taught("style")
     yield from _compared(found, rows_of(found, task="style", group="objectives"))
 
