@@ -23,7 +23,7 @@ from toolkit.runtime.stop import StopRequest
 NAME = "case"
 ORDINARY = "ordinary"
 LR = 5e-3
-"""Of a LoRA under AdamW: forty times what suits a real model."""
+"""Of a LoRA under AdamW: fifty times what suits a real model."""
 
 
 class Bench:

@@ -82,11 +82,16 @@ class Figures:
 
     def difference(self, row: str, other: str, score: str) -> Interval:
         """How much more a row has than another, over the seeds of both: with a seed, both see the same noise."""
-        seeds = self.rows[row].keys() & self.rows[other].keys()
-        return Interval.of([self.rows[row][seed][score] - self.rows[other][seed][score] for seed in sorted(seeds)])
+        seeds = self._common_seeds(row, other)
+        return Interval.of([self.rows[row][seed][score] - self.rows[other][seed][score] for seed in seeds])
+
+    def _common_seeds(self, row: str, other: str) -> list[str]:
+        return sorted(self.rows[row].keys() & self.rows[other].keys())
 
     def verdict(self, row: str, other: str) -> str:
         """In words, in which scores a row differs from another: only where the interval does not contain 0."""
+        if len(self._common_seeds(row, other)) < 2:
+            return "too few seeds in common"
         found = []
         for score in self.scores(row):
             difference = self.difference(row, other, score)

@@ -84,9 +84,14 @@ def document() -> str:
     lines += ["", "## Sizes", "", "Millions of weights on every layer of the blocks, and megabytes of a bf16 file.", ""]
     cards = [find_cards()[arch] for arch in MODELS]
     lines += ["| network | " + " | ".join(card.label for card in cards) + " |", "|---|" + "---|" * len(cards)]
-    lines += [*_sizes(), "", "## Measured", ""]
-    lines += ["What each kind learns and keeps on the tiny FLUX.2; [quality](quality.md) says how it was measured.", ""]
-    lines += network_table(figures())
+    lines += _sizes()
+    if table := network_table(figures()):
+        lines += ["", "## Measured", ""]
+        lines += [
+            "What each kind learns and keeps on the tiny FLUX.2; [quality](quality.md) says how it was measured.",
+            "",
+        ]
+        lines += table
     return "\n".join(lines) + "\n"
 
 

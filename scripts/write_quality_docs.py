@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ def document(found: Figures) -> str:
     lines = [_INTRODUCTION.format(prompts=NUM_PROMPTS, kept=kept, seeds=USUAL_SEEDS)]
     for section in (_answers, _preservation, _masks, _guidance, _noise, _losses, _networks, _optimizers, _edits):
         lines += [*section(found), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
 def _answers(found: Figures) -> Iterator[str]:
@@ -101,9 +102,11 @@ def _preservation(found: Figures) -> Iterator[str]:
 
 
 def _masks(found: Figures) -> Iterator[str]:
-    yield "## Does the mask mask?\n"
-    yield from _taught("masked")
-    yield from _compared(found, rows_of(found, task="masked", group="objectives"))
+    rows = rows_of(found, task="masked", group="objectives")
+    if rows:
+        yield "## Does the mask mask?\n"
+        yield from _taught("masked")
+        yield from _compared(found, rows)
 
 
 def _guidance(found: Figures) -> Iterator[str]:
@@ -116,6 +119,8 @@ def _guidance(found: Figures) -> Iterator[str]:
 
 
 def _noise(found: Figures) -> Iterator[str]:
+    if not rows_of(found, group="noise"):
+        return
     yield "## Which noise levels learn faster?\n"
     yield f"The object again, with {' and '.join(str(_steps(share)) for share in SHARES)} steps. Each number of steps"
     yield "is a run of its own, whose learning rate falls to 0 at its end.\n"
@@ -145,17 +150,18 @@ def _losses(found: Figures) -> Iterator[str]:
 
 
 def _networks(found: Figures) -> Iterator[str]:
-    yield "## Which network?\n"
-    yield "The object, each kind at a learning rate that suits it. State is that of AdamW, which the"
-    yield "checkpoints hold.\n"
-    yield from network_table(found)
+    if table := network_table(found):
+        yield "## Which network?\n"
+        yield "The object, each kind at a learning rate at which it learned. State is that of AdamW in checkpoints.\n"
+        yield from table
 
 
 def _optimizers(found: Figures) -> Iterator[str]:
-    yield "## Which optimizer?\n"
-    yield "The object with a LoRA of rank 32. Learning rates are those that the optimizers are recommended with, times"
-    yield "50, as AdamW's; optimizers that find their own have 1.\n"
-    yield from optimizer_table(found)
+    if table := optimizer_table(found):
+        yield "## Which optimizer?\n"
+        yield "The object with a LoRA of rank 32. Learning rates are those that the optimizers are recommended with,"
+        yield "times 50, as AdamW's; optimizers that find their own have 1.\n"
+        yield from table
 
 
 def _edits(found: Figures) -> Iterator[str]:
