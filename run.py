@@ -30,7 +30,7 @@ from toolkit.config import JobConfig, load_job
 from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
 from toolkit.extension import REPOSITORY
-from toolkit.parallel.ranks import find_ranks, on_all
+from toolkit.parallel.ranks import find_ranks, on_all, part_from
 from toolkit.runtime.allocator import grow_segments
 from toolkit.runtime.log_file import log_to, silent
 from toolkit.runtime.stop import StopRequest
@@ -199,8 +199,7 @@ def _run(options: argparse.Namespace) -> int:
     with stop.listen():
         results = run_jobs(jobs, stop, recover=options.recover)
     print(summary(results))
-    ranks.close()
-    return exit_code(results, stop)
+    return part_from(ranks, exit_code(results, stop))
 
 
 def _check(options: argparse.Namespace) -> int:

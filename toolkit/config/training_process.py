@@ -178,13 +178,10 @@ class TrainingProcessConfig(ProcessConfig):
                 f"`train.context_parallel: {train.context_parallel}` splits what `network.dropout`, `rank_dropout` and "
                 "`module_dropout` are drawn for, so each part would be dropped alike: remove one of the two"
             )
-        kinds = {self.network.type, *(one.type for one in self.network.patterns if one.type)}
-        kinds |= {"fullrank"} if kwargs.full_if_contains else set()
-        if train.sharding == "full" and (kinds != {"lora"} or kwargs.module_dropout):
-            what = "`module_dropout`" if kwargs.module_dropout else f"`network.type: {max(kinds - {'lora'})}`"
+        if train.sharding == "full" and kwargs.module_dropout:
             raise ValueError(
-                "`train.sharding: full` trains LoRA and full fine-tunes, in which every rank uses every weight in each "
-                f"pass; it has not been tried with {what}: remove one of the two"
+                "`train.sharding: full` needs every weight on every rank in each pass, and "
+                "`network_kwargs.module_dropout` leaves out others on each: remove one of the two"
             )
 
     @model_validator(mode="after")

@@ -55,7 +55,7 @@ class Network:
             layers = tuple(transformer.get_submodule(module) for module in target.modules)
             part = build_part(target, self.config, self.draws)
             sites = self._sites(target, layers)
-            part.attach(sites)
+            part.attach(sites, self.model.layout.whole)
             self.parts[target.name] = part.to(self.model.device_of(layers[0]))
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
             for site in sites:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,9 +54,9 @@ class FrozenLinear(nn.Linear):
         result: Tensor = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors)
         return result if self.bias is None else result + self.bias.to(result.dtype)
 
-    def dequantize(self, dtype: torch.dtype) -> Tensor:
-        """The weight [N, K] that the layer multiplies with."""
-        buffers = {name: getattr(self, name) for name in self._names}
+    def dequantize(self, dtype: torch.dtype, whole: Callable[[Tensor], Tensor] = Tensor.detach) -> Tensor:
+        """The weight [N, K] that the layer multiplies with; `whole` gathers each buffer if it is spread over ranks."""
+        buffers = {name: whole(getattr(self, name)) for name in self._names}
         return FORMATS[self.qtype].dequantize(buffers, in_features=self.in_features, dtype=dtype)
 
     def make_parameters(self) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 
@@ -15,9 +14,10 @@ from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer, by_rate
-from toolkit.optimizers.schedules import learning_rate
+from toolkit.optimizers.schedules import schedule_of
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.weight_layout import Piece
 from toolkit.randomness import Draws
 from toolkit.train.trainable import TrainableWeights
 
@@ -34,6 +34,7 @@ class Learner:
         update: applies gradients to the weights.
         average: exponential moving average of the weights, which is what users get; None if the job keeps none.
         sharing: what the ranks of the run share.
+        pieces: what this process holds of each trained weight, in the optimizer's order.
     """
 
     model: BaseModel
@@ -43,6 +44,7 @@ class Learner:
     update: WeightUpdate
     average: ExponentialMovingAverage | None = None
     sharing: Sharing = field(default_factory=Sharing)
+    pieces: Sequence[Piece] = ()
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
@@ -76,6 +78,7 @@ def build_learner(
     names = [name for name, _ in named]
     groups = by_rate(list(zip(names, parameters, strict=True)), weights.rates(train.lr))
     optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
+    pieces = [layout.piece(weight) for weight in trained]
     update = build_update(
         optimizer,
         parameters,
@@ -84,21 +87,11 @@ def build_learner(
         fused=train.fused_backward_pass,
         draws=draws,
         gradients=gradients,
-        pieces=None if layout.is_whole else [layout.piece(weight) for weight in trained],
+        pieces=None if layout.is_whole else pieces,
     )
     average = None
     if train.ema_config is not None and train.ema_config.use_ema:
         average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
-    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing)
-
-
-def schedule_of(train: TrainConfig) -> Callable[[int], float]:
-    """The job's learning rate as a function of the number of updates done so far."""
-    return partial(
-        learning_rate,
-        train.lr_scheduler,
-        lr=train.lr,
-        num_steps=train.steps,
-        warmup_steps=train.warmup_steps,
-        min_lr=train.lr_scheduler_params.min_lr,
-    )
+    of_weight = {id(parameter): piece for parameter, piece in zip(parameters, pieces, strict=True)}
+    in_order = [of_weight[id(parameter)] for group in groups for parameter in group["params"]]
+    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing, in_order)

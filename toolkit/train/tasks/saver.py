@@ -126,8 +126,7 @@ class Saver:
         weights, average, layout = self.learner.weights, self.learner.average, self.layout
         restore_weights(weights, read_part(bundle, "weights", layout), layout, source=bundle.folder)
         if with_optimizer:
-            pieces = [layout.piece(parameter) for _, parameter in weights.named_parameters()]
-            load_optimizer_tensors(self.learner.optimizer, read_optimizer(bundle, layout, pieces))
+            load_optimizer_tensors(self.learner.optimizer, read_optimizer(bundle, layout, self.learner.pieces))
         if average is not None:
             averages = read_part(bundle, "ema", layout) or raw_weights(weights, layout)  # the average starts here
             average.load([averages[name] for name, _ in weights.named_parameters()])
