@@ -9,11 +9,14 @@ from pathlib import Path
 
 from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
+from toolkit.lora.commands.convert import convert
 from toolkit.lora.commands.info import info
 from toolkit.lora.commands.low_rank import Goal
 from toolkit.lora.commands.merge import merge
-from toolkit.lora.commands.rewrite import add_up, convert, extract, resize
+from toolkit.lora.commands.rewrite import add_up, extract, resize
+from toolkit.lora.files import read_adapter_file
 from toolkit.lora.keys import TEXT_ENCODER
+from toolkit.networks.names import LYCORIS
 
 FORMATS = ("bfl", "diffusers", "kohya")
 
@@ -39,7 +42,8 @@ def _run(given: argparse.Namespace) -> list[str]:
         return [line for path in given.files for line in info(path, **source)]
     _must_be_new(given)
     if given.command == "convert":
-        return convert(given.file, given.output, file_format=given.format, **source)
+        read, without = read_adapter_file(given.file, **source), source["without"]
+        return convert(given.file, given.output, source=read, file_format=given.format, without=without)
     if given.command == "resize":
         return resize(given.file, given.output, goal=_goal(given), base=given.base, file_format=given.format, **source)
     if given.command == "extract":
@@ -49,10 +53,10 @@ def _run(given: argparse.Namespace) -> list[str]:
     if len(weights) != len(given.files):
         raise UserError(f"--weight: {len(weights)} given for {len(given.files)} files. Give one for each, in order.")
     if given.base is None:
-        goal = Goal(given.rank)
+        goal = Goal(given.rank, given.energy)
         return add_up(given.files, given.output, weights=weights, goal=goal, file_format=given.format, **source)
-    if given.rank is not None or given.format is not None:
-        raise UserError("--rank and --format are for a LoRA: leave them out, or --base.")
+    if given.rank is not None or given.energy is not None or given.format is not None:
+        raise UserError("--rank, --energy and --format are for a LoRA: leave them out, or --base.")
     return merge(given.files, given.base, given.output, weights=weights, **source)
 
 
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
     _add_source(one)
     for name, help_text in (
-        ("convert", "write the same LoRA in another format; alpha is folded into the weights"),
+        ("convert", "write the same file, of any kind, with another program's names; alpha is folded into the weights"),
         ("resize", "change the rank: reduce it by SVD, or increase it without loss; writes any kind as a LoRA"),
         ("merge", "add LoRAs, or other files that change weights, to their model, or to each other"),
         ("extract", "write the difference of two models as a LoRA"),
@@ -94,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("file", type=Path, metavar="FILE")
         command.add_argument("--output", type=Path, required=True)
         command.add_argument("--force", action="store_true", help="replace the output if it exists")
-        command.add_argument("--format", choices=FORMATS, help="default: the format that jobs of this model write")
+        formats = (*FORMATS, LYCORIS) if name == "convert" else FORMATS
+        command.add_argument("--format", choices=formats, help="default: the format that jobs of this model write")
         _add_source(command)
         if name in ("resize", "extract"):
             command.add_argument("--rank", type=_positive, help="largest rank")
@@ -110,7 +115,10 @@ def _parser() -> argparse.ArgumentParser:
                 help="the model: a safetensors file or a diffusers folder; without it, the sum is written as one LoRA",
             )
             command.add_argument("--weight", type=float, action="append", help="strength, once per file; default: 1")
-            command.add_argument("--rank", type=_positive, help="rank of the sum; default: the sum of the ranks")
+            command.add_argument(
+                "--rank", type=_positive, help="largest rank of the sum; default: the sum of the ranks"
+            )
+            command.add_argument("--energy", type=_share, help="share of the sum's squared norm to keep, such as 0.99")
     control = commands.add_parser(
         "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
     )
