@@ -1,14 +1,16 @@
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|control."""
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|blocks|control."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
+from toolkit.files import write_json
 from toolkit.lora.commands.convert import convert
 from toolkit.lora.commands.info import info
 from toolkit.lora.commands.low_rank import Goal
@@ -37,6 +39,8 @@ def _run(given: argparse.Namespace) -> list[str]:
     if given.command == "control":
         _must_be_new(given)
         return _control(given)
+    if given.command == "blocks":
+        return _blocks(given)
     source = {"arch": given.arch, "without": tuple(given.without)}
     if given.command == "info":
         return [line for path in given.files for line in info(path, **source)]
@@ -64,6 +68,16 @@ def _goal(given: argparse.Namespace) -> Goal:
     if given.rank is None and given.energy is None:
         raise UserError("Say how good the LoRA has to be: --rank R, or --energy SHARE (such as 0.99), or both.")
     return Goal(given.rank, given.energy)
+
+
+def _blocks(given: argparse.Namespace) -> list[str]:
+    from jobs.block_study import Grid, as_text, study_blocks  # the trainer, which no other command needs
+
+    grid = Grid(given.images, given.levels, given.seed)
+    study = study_blocks(given.job, given.file, grid, lambda line: print(line, flush=True))
+    if given.json is not None:
+        write_json(given.json, asdict(study))
+    return as_text(study)
 
 
 def _control(given: argparse.Namespace) -> list[str]:
@@ -119,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
                 "--rank", type=_positive, help="largest rank of the sum; default: the sum of the ranks"
             )
             command.add_argument("--energy", type=_share, help="share of the sum's squared norm to keep, such as 0.99")
+    blocks = commands.add_parser("blocks", help="show which blocks matter: the loss without each block's part")
+    blocks.add_argument("job", type=Path, metavar="JOB_OR_RUN", help="job file, or output folder of a run")
+    blocks.add_argument("file", type=Path, metavar="FILE", help="a file that the job has written")
+    blocks.add_argument("--images", type=_positive, default=8, help="number of the job's images; default: 8")
+    blocks.add_argument("--levels", type=_positive, default=6, help="number of noise levels; default: 6")
+    blocks.add_argument("--seed", type=int, default=42, help="of the noise; default: 42")
+    blocks.add_argument("--json", type=Path, help="also write the table to this file")
     control = commands.add_parser(
         "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
     )
