@@ -200,6 +200,11 @@ class _Meter:
             index += 1
         self._weights = NetworkWeights(network, file_format=checked.config.save.lora_file_format)
 
+    @property
+    def num_images(self) -> int:
+        """Number of images."""
+        return len(self._batches)
+
     def losses(self, off: frozenset[str] = frozenset(), *, images: int | None = None) -> torch.Tensor:
         """Mean squared error of the velocity, [images, levels], fp64."""
         rows = []
@@ -234,11 +239,9 @@ def _measured(meter: _Meter, file: Path, say: Callable[[str], None]) -> BlockStu
     meter.losses(images=1)  # the first pass of a process is slower
     began = time.monotonic()
     meter.losses(images=1)
-    per_image, num_images = time.monotonic() - began, len(meter._batches)
-    passes = (len(blocks) + 2) * num_images * meter.grid.num_levels
-    say(
-        f"{len(blocks)} blocks: {passes} passes through the model, about {duration(per_image * passes / meter.grid.num_levels)}"
-    )
+    rounds = (len(blocks) + 2) * meter.num_images
+    seconds = (time.monotonic() - began) * rounds
+    say(f"{len(blocks)} blocks: {rounds * meter.grid.num_levels} passes through the model, about {duration(seconds)}")
     whole = meter.losses()
     nothing = meter.losses(frozenset().union(*blocks.values()))
     effects = []
@@ -250,7 +253,7 @@ def _measured(meter: _Meter, file: Path, say: Callable[[str], None]) -> BlockStu
     return BlockStudy(
         str(file),
         tuple(meter.grid.sigmas),
-        num_images,
+        meter.num_images,
         float(whole.mean()),
         float(nothing.mean()),
         tuple(effects),
