@@ -79,7 +79,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("toolkit.train",),
     ("jobs",),
     ("extensions_built_in.sd_trainer",),
-    ("flux_train_ui", "run", "run_modal", "scripts", "ui"),
+    ("flux_train_ui", "run", "run_modal", "scripts", "toolkit.lora.__main__", "ui"),
 )
 
 # What the command line, a check and web pages ask, with all that belongs to it but for `ANSWERS_LATER`.
