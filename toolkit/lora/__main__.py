@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|ema|control."""
-=======
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|blocks|control."""
->>>>>>> nets
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|ema|blocks|control."""
 
 from __future__ import annotations
 
@@ -14,12 +10,9 @@ from pathlib import Path
 
 from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
-<<<<<<< HEAD
-from toolkit.lora.commands.ema import ema
-=======
 from toolkit.files import write_json
 from toolkit.lora.commands.convert import convert
->>>>>>> nets
+from toolkit.lora.commands.ema import ema
 from toolkit.lora.commands.info import info
 from toolkit.lora.commands.low_rank import Goal
 from toolkit.lora.commands.merge import merge
@@ -47,14 +40,11 @@ def _run(given: argparse.Namespace) -> list[str]:
     if given.command == "control":
         _must_be_new(given)
         return _control(given)
-<<<<<<< HEAD
     if given.command == "ema":
         _must_be_new(given)
         return ema(given.folder, given.output, width=given.width, step=given.step)
-=======
     if given.command == "blocks":
         return _blocks(given)
->>>>>>> nets
     source = {"arch": given.arch, "without": tuple(given.without)}
     if given.command == "info":
         return [line for path in given.files for line in info(path, **source)]
@@ -143,19 +133,16 @@ def _parser() -> argparse.ArgumentParser:
                 help="the model: a safetensors file or a diffusers folder; without it, the sum is written as one LoRA",
             )
             command.add_argument("--weight", type=float, action="append", help="strength, once per file; default: 1")
-<<<<<<< HEAD
-            command.add_argument("--rank", type=_positive, help="rank of the sum; default: the sum of the ranks")
+            command.add_argument(
+                "--rank", type=_positive, help="largest rank of the sum; default: the sum of the ranks"
+            )
+            command.add_argument("--energy", type=_share, help="share of the sum's squared norm to keep, such as 0.99")
     average = commands.add_parser("ema", help="make an average of any width from the snapshots of a run")
     average.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="its output folder")
     average.add_argument("--width", type=float, required=True, help="share of the training, 0.01 to 0.25, such as 0.1")
     average.add_argument("--step", type=int, help="last step of the average; default: the newest checkpoint's")
     average.add_argument("-o", "--output", type=Path, required=True)
     average.add_argument("--force", action="store_true", help="replace the output if it exists")
-=======
-            command.add_argument(
-                "--rank", type=_positive, help="largest rank of the sum; default: the sum of the ranks"
-            )
-            command.add_argument("--energy", type=_share, help="share of the sum's squared norm to keep, such as 0.99")
     blocks = commands.add_parser("blocks", help="show which blocks matter: the loss without each block's part")
     blocks.add_argument("job", type=Path, metavar="JOB_OR_RUN", help="job file, or output folder of a run")
     blocks.add_argument("file", type=Path, metavar="FILE", help="a file that the job has written")
@@ -163,7 +150,6 @@ def _parser() -> argparse.ArgumentParser:
     blocks.add_argument("--levels", type=_positive, default=6, help="number of noise levels; default: 6")
     blocks.add_argument("--seed", type=int, default=42, help="of the noise; default: 42")
     blocks.add_argument("--json", type=Path, help="also write the table to this file")
->>>>>>> nets
     control = commands.add_parser(
         "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
     )
