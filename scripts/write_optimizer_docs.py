@@ -75,7 +75,7 @@ _OWN = """
 
 `optimizer: package.Class` takes any `torch.optim.Optimizer` that Python can import, from a library or a file of
 yours in `extensions/`; `optimizer_params` are what its constructor takes beside the weights and `lr`. Before a run
-relies on it, it is tried on a small problem on the CPU: it must learn at the job's `lr`, its state must be storable
+relies on it, it is tried on a small problem: it must learn at the job's `lr`, its state must be storable
 as tensors, numbers, texts and lists, and a run that is saved and resumed must end bit for bit as one that is not.
 Its state is counted as 16 bytes per weight. `fused_backward_pass`, bf16 weights and `sharding` are refused with it.
 
