@@ -13,7 +13,7 @@ from toolkit.config import EmaConfig, SaveConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
-from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.output.disk import check_output_folder, drive_of, most_trained, needed_bytes
 from toolkit.plan.adapters import count_weights
 from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
@@ -139,7 +139,7 @@ def _checkpoint_bytes(
     snapshots = 4 * (ema.num_averages - ema.use_ema) * num_trained
     return needed_bytes(
         save_bytes=DTYPES[save.dtype].num_bytes * files * max(num_trained, num_saved) + snapshots,
-        state_bytes=(4 + OPTIMIZERS[train.optimizer].state_bytes + 4 * ema.use_ema) * num_trained,
+        state_bytes=(4 + optimizer_row(train.optimizer).state_bytes + 4 * ema.use_ema) * num_trained,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
         num_states=save.max_states_to_keep,

@@ -69,7 +69,7 @@ class PlanInputs:
             the weights that its filters choose; empty if all are trained.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
-        optimizer: a key of `OPTIMIZERS`.
+        optimizer: a key of `OPTIMIZERS`, or a class.
         keeps_average: whether users get a moving average of the trained weights.
         snapshots: number of further averages, from which others are made later.
         batch_size: number of examples per batch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from toolkit.model_size import BlockSize
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import bits_of
 
@@ -124,11 +125,11 @@ def working_bytes(inputs: PlanInputs) -> int:
 def update_bytes(inputs: PlanInputs) -> int:
     """Bytes of the optimizer's temporaries.
 
-    On a GPU, torch's own optimizers compute the root of the second moment of all weights at once.
+    On a GPU, torch's own optimizers and some others compute something for all weights at once.
     """
     transformer, rank = inputs.size.transformer, inputs.lora_rank
     largest = transformer.largest_linear if rank is None else rank * transformer.widest
-    if inputs.optimizer == "adamw8bit" or inputs.is_fused or inputs.device == "cpu":
+    if not optimizer_row(inputs.optimizer).is_batched or inputs.is_fused or inputs.device == "cpu":
         return _UPDATE_WIDTH * largest
     return 4 * inputs.num_held
 

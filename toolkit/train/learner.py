@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -14,8 +14,11 @@ from toolkit.models.base_model import BaseModel
 from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import MovingAverage, build_averages
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
-from toolkit.optimizers.optimizers import build_optimizer, by_rate
+from toolkit.optimizers.optimizers import build_optimizer, in_groups, options_of, without_decay
+from toolkit.optimizers.own_average import users_weights
+from toolkit.optimizers.row import is_class
 from toolkit.optimizers.schedules import schedule_of
+from toolkit.optimizers.trial import try_class
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import Piece
@@ -35,7 +38,7 @@ class Learner:
         update: applies gradients to the weights.
         averages: running averages of the weights, by the part of a checkpoint that each is kept in.
         sharing: what the ranks of the run share.
-        pieces: what this process holds of each trained weight, in the optimizer's order.
+        pieces: what this process holds of each trained weight.
     """
 
     model: BaseModel
@@ -54,7 +57,7 @@ class Learner:
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within the `with` block, the model holds the weights that users get."""
-        return self.average.swapped_in() if self.average else nullcontext()
+        return self.average.swapped_in() if self.average else users_weights(self.optimizer)
 
 
 def build_learner(
@@ -80,10 +83,10 @@ def build_learner(
         gradients = Gradients(parameters, ranks)
     else:
         gradients = ShardedGradients(parameters, ranks, trained, layout)
-    options = train.optimizer_params.model_dump(exclude_none=True)
     names = [name for name, _ in named]
-    groups = by_rate(list(zip(names, parameters, strict=True)), weights.rates(train.lr))
-    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
+    own = list(zip(names, parameters, strict=True))
+    groups = in_groups(own, weights.rates(train.lr), without_decay(names, train.optimizer_params))
+    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options_of(train.optimizer_params))
     pieces = [layout.piece(weight) for weight in trained]
     update = build_update(
         optimizer,
@@ -96,6 +99,14 @@ def build_learner(
         pieces=None if layout.is_whole else pieces,
     )
     averages = build_averages(parameters, train.ema_config)
-    of_weight = {id(parameter): piece for parameter, piece in zip(parameters, pieces, strict=True)}
-    in_order = [of_weight[id(parameter)] for group in groups for parameter in group["params"]]
-    return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing, in_order)
+    return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing, pieces)
+
+
+def try_if_class(train: TrainConfig) -> None:
+    """Try the optimizer on a small problem if it is a class of the user's.
+
+    Raises:
+        UserError: there is no such class, or a run could not rely on it.
+    """
+    if is_class(train.optimizer):
+        try_class(train.optimizer, lr=train.lr, options=options_of(train.optimizer_params))

@@ -191,5 +191,8 @@ def _checksum(tensor: Tensor, content: memoryview) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    data: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
+    flat = tensor.reshape(-1)
+    if flat.numel() == 1:  # its stride may be that of the tensor it was cut out of
+        flat = flat.clone(memory_format=torch.contiguous_format).as_strided((1,), (1,))
+    data: memoryview = flat.view(torch.uint8).numpy().data
     return data

@@ -24,16 +24,19 @@ WARMUP = {"lr_scheduler_params": {"warmup_steps": 2}}
 
 
 def _variants() -> dict[str, SmallRun]:
-    """Every network, and full fine-tuning, with every optimizer; schedules, accumulation and averages take turns."""
+    """Every network, full fine-tuning, every optimizer and schedule take turns, as do accumulation and averages."""
     found = {}
-    pairs = [(network, optimizer) for optimizer in OPTIMIZERS for network in (*NETWORKS, None)]
-    for number in range(max(len(pairs), len(SCHEDULES))):
-        network, optimizer = pairs[number % len(pairs)]
+    kinds = [kind for kind, row in OPTIMIZERS.items() if not row.notice]
+    networks = [*NETWORKS, None]
+    for number in range(max(len(kinds), len(networks), len(SCHEDULES))):
+        network, optimizer = networks[number % len(networks)], kinds[number % len(kinds)]
+        row = OPTIMIZERS[optimizer]
         schedule, accumulation = list(SCHEDULES)[number % len(SCHEDULES)], 1 + 2 * (number // 2 % 2)
         train = {"optimizer": optimizer, "lr_scheduler": schedule, "gradient_accumulation": accumulation, **WARMUP}
-        train |= EMA if number % 2 else {}
+        has_ema = number % 2 == 1 and not row.keeps_average
+        train |= (EMA if has_ema else {}) | ({"lr": 1.0} if row.finds_its_rate else {})
         options = None if network is None else {"type": network, "linear": 2, "dropout": 0.3}
-        name = f"{network or 'full'}-{optimizer}-{schedule}-accumulation{accumulation}{'-ema' if number % 2 else ''}"
+        name = f"{network or 'full'}-{optimizer}-{schedule}-accumulation{accumulation}{'-ema' if has_ema else ''}"
         found[name] = SmallRun(train, options)
     return found
 

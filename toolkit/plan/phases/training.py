@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.plan.phases.encode import vae_decoding, vae_encoding
 from toolkit.plan.phases.phase import Phase, in_ram
 from toolkit.plan.phases.stored import RING_BLOCKS, offloaded, offloaded_bytes, transformer_bytes, vae_weights
@@ -88,7 +88,7 @@ def _resident(inputs: PlanInputs) -> Parts:
     if inputs.lora_rank is not None:
         parts["LoRA"] = inputs.trained_width * (inputs.num_held - inputs.adapter_parameters)
         parts["adapters"] = inputs.trained_width * inputs.adapter_parameters
-    parts["optimizer"] = round((OPTIMIZERS[inputs.optimizer].state_bytes + inputs.spare_width) * inputs.num_held)
+    parts["optimizer"] = round((optimizer_row(inputs.optimizer).state_bytes + inputs.spare_width) * inputs.num_held)
     if inputs.num_averages:
         parts["average"] = 4 * inputs.num_averages * inputs.num_held
     return parts

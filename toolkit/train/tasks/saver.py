@@ -13,7 +13,7 @@ from toolkit.config.updates.average import RAW
 from toolkit.dtypes import DTYPES, torch_dtype
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
-from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_tensors
 from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder, file_size
 from toolkit.output.disk import free_bytes
 from toolkit.output.retention import discard_unfinished, prune
