@@ -42,6 +42,7 @@ bit after a kill, and trains the same on several processes that each hold all we
   at a time. Kinds that look at all weights together cannot do that, and say so.
 - *sharded*: `sharding: full` gives each process some rows of every weight. Kinds that need whole weights say so.
 - `ema_config` works with every kind that does not keep an average itself.
+- `model.split_model_over_gpus`: not with the D-Adaptation kinds and `prodigy_schedule_free`.
 
 ## Learning rates
 

@@ -44,6 +44,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.adapters.size",
         "toolkit.adapters.view_shape",
         "toolkit.cards",
+        "toolkit.compute.choices",
+        "toolkit.compute.machine",
         "toolkit.config",
         "toolkit.config_modules",
         "toolkit.model_size",
@@ -59,7 +61,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.optimizers.schedule_params",
         "toolkit.quantize.qtypes",
     ),
-    ("toolkit.memory", "toolkit.migrate", "toolkit.quantize", "toolkit.weights"),
+    ("toolkit.compute", "toolkit.memory", "toolkit.migrate", "toolkit.quantize", "toolkit.weights"),
     (
         "toolkit.adapters",
         "toolkit.ip_adapter",
@@ -77,7 +79,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("toolkit.train",),
     ("jobs",),
     ("extensions_built_in.sd_trainer",),
-    ("flux_train_ui", "run", "run_modal", "scripts", "ui"),
+    ("flux_train_ui", "run", "run_modal", "scripts", "toolkit.lora.__main__", "ui"),
 )
 
 # What the command line, a check and web pages ask, with all that belongs to it but for `ANSWERS_LATER`.
@@ -102,6 +104,8 @@ ANSWERS_AT_ONCE = (
     "run",
     "toolkit.cards",
     "toolkit.choice",
+    "toolkit.compute.choices",
+    "toolkit.compute.machine",
     "toolkit.config",
     "toolkit.config_modules",
     "toolkit.data.needs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from toolkit.compute.choices import AUTO, COMPUTES
 from toolkit.config import EmaConfig, NetworkConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize, TransformerSize
@@ -58,6 +59,7 @@ class PlanInputs:
         vae_width: bytes per number in the VAE.
         te_width: bytes of an unquantized weight of the text encoder.
         qtype: number format of the transformer's frozen weights; None if they are not quantized.
+        compute: key of `COMPUTES` that frozen weights are multiplied in.
         te_qtype: number format of the text encoder's weights; None if they are not quantized.
         te_follows: whether `quantize` also decides if the text encoder is quantized.
         lora_rank: rank of the LoRA; None for a full fine-tune.
@@ -101,6 +103,7 @@ class PlanInputs:
     vae_width: int = 2
     te_width: int = 2
     qtype: str | None = None
+    compute: str = "bf16"
     te_qtype: str | None = None
     te_follows: bool = True
     lora_rank: int | None = 16
@@ -150,6 +153,11 @@ class PlanInputs:
     def num_averages(self) -> int:
         """Number of averages of the trained weights that are kept in memory."""
         return self.keeps_average + self.snapshots
+
+    @property
+    def dequantizes(self) -> bool:
+        """Whether a layer's weight is dequantized while it is used."""
+        return self.qtype is not None and not COMPUTES[self.compute].is_8_bit
 
     @property
     def is_mixed(self) -> bool:
@@ -213,6 +221,7 @@ def inputs_of(
         vae_width=own_vae if model.vae_dtype is None else DTYPES[model.vae_dtype].num_bytes,
         te_width=width if model.te_dtype is None else DTYPES[model.te_dtype].num_bytes,
         qtype=model.qtype if model.quantize else None,
+        compute="bf16" if model.compute == AUTO else model.compute,  # what takes more memory
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
         lora_rank=None if train.full_finetune else network.linear if network else 0,

@@ -15,6 +15,8 @@ IN_FLIGHT = 2
 # Blocks that are whole at once where weights are sharded: the one in use, and the next one twice, as it arrives and as
 # it is used.
 GATHERED_BLOCKS = 3
+# 32-bit sums of an 8-bit product that are made at once, before and after scaling.
+_SUM_BYTES = 256 << 20
 # Bytes per weight of temporaries in an 8-bit update of one tensor: both moments, the root and the gradient in fp32.
 _UPDATE_WIDTH = 16
 
@@ -155,8 +157,8 @@ def _waits_in_ram(inputs: PlanInputs) -> bool:
 def _working(inputs: PlanInputs, block: BlockSize) -> int:
     """Bytes that a block needs in its backward pass besides what it has kept.
 
-    A quantized layer is dequantized to `width` bytes per weight while it is used. The temporaries of attention are not
-    alive at that time, so the larger of the two counts.
+    A quantized layer has temporaries of its own, see `_dequantized`. Those of attention are not alive at that time, so
+    the larger of the two counts.
     """
     unit, is_mixed = _unit(inputs), inputs.is_mixed
     saved, working = block.saved.at(is_mixed=is_mixed), block.working.at(is_mixed=is_mixed)
@@ -166,9 +168,17 @@ def _working(inputs: PlanInputs, block: BlockSize) -> int:
 
 
 def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes of what a product with a quantized weight needs: the weight itself, or 8-bit factors and 32-bit sums."""
+    largest = max(inputs_ * outputs for inputs_, outputs in block.linears)
+    if inputs.dequantizes:
+        return inputs.width * largest
     if inputs.qtype is None:
         return 0
-    return inputs.width * max(inputs_ * outputs for inputs_, outputs in block.linears)
+    tokens = _unit(inputs) // inputs.size.transformer.hidden_size
+    numbers = tokens * max(max(linear) for linear in block.linears)
+    # Half of the step's products multiply with the transposed weight, which a card copies first.
+    turned = 0 if inputs.device == "cpu" else largest
+    return turned + numbers + 2 * min(4 * numbers, _SUM_BYTES)
 
 
 def _autocast_copies(inputs: PlanInputs) -> int:
