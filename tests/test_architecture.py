@@ -54,6 +54,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.objectives.choices",
         "toolkit.objectives.params",
         "toolkit.optimizers.choices",
+        "toolkit.optimizers.params",
+        "toolkit.optimizers.power_profile",
+        "toolkit.optimizers.row",
         "toolkit.optimizers.schedule_choices",
         "toolkit.optimizers.schedule_params",
         "toolkit.quantize.qtypes",
@@ -76,14 +79,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("toolkit.train",),
     ("jobs",),
     ("extensions_built_in.sd_trainer",),
-    ("flux_train_ui", "run", "run_modal", "scripts", "ui"),
+    ("flux_train_ui", "run", "run_modal", "scripts", "toolkit.lora.__main__", "ui"),
 )
 
 # What the command line, a check and web pages ask, with all that belongs to it but for `ANSWERS_LATER`.
 ANSWERS_AT_ONCE = (
+    "jobs.about",
     "jobs.check_json",
     "jobs.cloud",
+    "jobs.in_a_row",
     "jobs.job",
+    "jobs.options",
     "jobs.process.BaseProcess",
     "jobs.process.checked",
     "jobs.process.disk_check",
@@ -112,6 +118,8 @@ ANSWERS_AT_ONCE = (
     "toolkit.networks.settings",
     "toolkit.objectives.choices",
     "toolkit.optimizers.choices",
+    "toolkit.optimizers.params",
+    "toolkit.optimizers.row",
     "toolkit.optimizers.schedule_choices",
     "toolkit.optimizers.schedule_params",
     "toolkit.output",
