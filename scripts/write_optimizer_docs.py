@@ -91,19 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def document() -> str:
     """The content of docs/optimizers.md."""
-    lines = [
-        _INTRODUCTION + "| `optimizer` | bytes | `lr` | for | in bf16, fused | sharded |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [_INTRODUCTION + "| `optimizer` | bytes | `lr` | for | in bf16, fused | sharded |", "|---|---|---|---|---|---|"]
     for name, row in _kinds():
-        cells = [
-            f"`{name}`",
-            f"{row.state_bytes:.3g}",
-            row.lr,
-            row.takes,
-            _mark(row.is_single),
-            _mark(row.is_shardable),
-        ]
+        cells = [f"`{name}`", f"{row.state_bytes:.3g}", row.lr, row.takes, _mark(row.is_single), _mark(row.is_shardable)]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## What each is", ""]
     lines += [f"- `{name}`: {row.summary}{_spellings(row)}" for name, row in _kinds()]
