@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from toolkit.config import NetworkConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize, TransformerSize
 from toolkit.networks.choices import NETWORKS
+from toolkit.networks.kept import nothing
 from toolkit.networks.settings import Shape
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -46,6 +48,21 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class KeptInBlock:
+    """What a network keeps in a block more than a LoRA does, in bytes.
+
+    Attributes:
+        per_token: kept from forward to backward, per token.
+        held: the same, whatever the number of tokens.
+        passing: more (or, below 0, less) than that at the fullest moment of the backward pass, per token.
+    """
+
+    per_token: float = 0.0
+    held: float = 0.0
+    passing: float = 0.0
+
+
+@dataclass(frozen=True)
 class PlanInputs:
     """Everything that determines how much memory a run takes.
 
@@ -66,6 +83,7 @@ class PlanInputs:
             layers outside blocks; None if every layer that can carry a LoRA does. Layers whose number of trained
             weights is not in proportion to the rank do not count.
         fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none.
+        kept: what the network keeps for the backward pass in one block of each kind, more than a LoRA does.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
         optimizer: a key of `OPTIMIZERS`.
@@ -104,6 +122,7 @@ class PlanInputs:
     blocks_only: bool = True
     lora_sides: tuple[int, ...] | None = None
     fixed_weights: tuple[int, ...] = ()
+    kept: Mapping[str, KeptInBlock] = field(default_factory=dict)
     trained_width: int = 4
     spare_width: int = 0
     optimizer: str = "adamw"
@@ -203,6 +222,7 @@ def inputs_of(
         blocks_only=network is None or (network.transformer_only if lora_sides is None else not outside),
         lora_sides=lora_sides,
         fixed_weights=fixed_weights or (),
+        kept={} if network is None else _kept(network, size.transformer, lora_sides, fixed_weights, is_mixed=width < 4),
         optimizer=train.optimizer,
         keeps_average=train.ema_config is not None and train.ema_config.use_ema,
         batch_size=process.largest_batch,
@@ -239,6 +259,36 @@ def _network_weights(
     _, settings = network.at(None)
     fixed = tuple(sum(kind.count(Shape(*linear), settings) for linear in run) for run in runs)
     return (0,) * len(runs), fixed
+
+
+def _kept(
+    network: NetworkConfig,
+    size: TransformerSize,
+    sides: tuple[int, ...] | None,
+    fixed: tuple[int, ...] | None,
+    *,
+    is_mixed: bool,
+) -> dict[str, KeptInBlock]:
+    """What a network of one kind keeps; on some of the layers, as much of it as of the weights is trained."""
+    kind, settings = network.at(None)
+    row, found = NETWORKS[kind], {}
+    if row.kept is nothing:
+        return {}
+    for index, block in enumerate(size.blocks):
+        fused = block.fused or (1,) * len(block.linears)
+        seen = block.shares or (1.0,) * len(block.linears)
+        shapes = [Shape(*linear, parts) for linear, parts in zip(block.linears, fused, strict=True)]
+        layers = [row.kept(shape, settings, is_mixed=is_mixed) for shape in shapes]
+        whole = block.count * sum(row.count(shape, settings) for shape in shapes)
+        trained = whole if sides is None else settings.rank * sides[index] + (fixed[index] if fixed else 0)
+        share = min(1.0, trained / whole) if whole else 0.0
+        found[block.name] = KeptInBlock(
+            per_token=share * sum(part * layer.per_token for part, layer in zip(seen, layers, strict=True)),
+            held=share * sum(layer.held for layer in layers),
+            # Under autocast a block is fullest at its last layers; in fp32 in its attention, when they are done.
+            passing=share * (max(layer.passing for layer in layers) if is_mixed else -seen[-1] * layers[-1].per_token),
+        )
+    return found
 
 
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:
