@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from toolkit.config import NetworkConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
@@ -203,8 +203,11 @@ def inputs_of(
     width = DTYPES[train.dtype].num_bytes
     weights = train.full_finetune_weights
     te_share = model.layer_offloading_text_encoder_percent
-    if network is not None and lora_sides is None:
-        lora_sides, fixed_weights = _network_weights(network, size.transformer)
+    trained: dict[str, Any] = {"lora_rank": 0}
+    if network is not None:
+        is_mixed = width < 4
+        trained = network_inputs(network, size.transformer, is_mixed=is_mixed, sides=lora_sides, fixed=fixed_weights)
+        lora_sides, fixed_weights = trained["lora_sides"], trained["fixed_weights"]
     outside = sum(runs[-1] for runs in (lora_sides, fixed_weights) if runs)
     own_vae = 4 if device == "cpu" else width
     return PlanInputs(
@@ -218,11 +221,8 @@ def inputs_of(
         qtype=model.qtype if model.quantize else None,
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
-        lora_rank=None if train.full_finetune else network.linear if network else 0,
+        **{**trained, **({"lora_rank": None} if train.full_finetune else {})},
         blocks_only=network is None or (network.transformer_only if lora_sides is None else not outside),
-        lora_sides=lora_sides,
-        fixed_weights=fixed_weights or (),
-        kept={} if network is None else _kept(network, size.transformer, lora_sides, fixed_weights, is_mixed=width < 4),
         optimizer=train.optimizer,
         keeps_average=train.ema_config is not None and train.ema_config.use_ema,
         batch_size=process.largest_batch,
@@ -245,6 +245,28 @@ def inputs_of(
         context_parallel=train.context_parallel if ranks > 1 else 1,
         is_sharded=train.sharding == "full" and ranks > 1,
     )
+
+
+def network_inputs(
+    network: NetworkConfig,
+    size: TransformerSize,
+    *,
+    is_mixed: bool,
+    sides: tuple[int, ...] | None = None,
+    fixed: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """What `PlanInputs` says of a network.
+
+    Args:
+        network: the job's `network` section.
+        size: the size of the transformer.
+        is_mixed: whether autocast is on.
+        sides, fixed: `PlanInputs.lora_sides` and `fixed_weights`; None: every layer that can carry a network does.
+    """
+    if sides is None:
+        sides, fixed = _network_weights(network, size)
+    kept = _kept(network, size, sides, fixed, is_mixed=is_mixed)
+    return {"lora_rank": network.linear, "lora_sides": sides, "fixed_weights": fixed or (), "kept": kept}
 
 
 def _network_weights(
