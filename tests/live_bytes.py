@@ -119,7 +119,7 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in pytree.tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
                 self._count(tensor.untyped_storage())
         return out
 
@@ -167,14 +167,17 @@ def step_bytes(
     batch_size: int = 1,
     num_references: int = 0,
     passes: int = 1,
+    only: str = "",
     **num_blocks: int,
 ) -> int:
     """The most that a step of so many passes, each backward before the next, adds to weights and LoRA.
 
-    A full fine-tune's weights are fp32.
+    A full fine-tune's weights are fp32; those whose names contain `only` are trained.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
         model = _transformer(arch, dtype=dtype, rank=rank, **num_blocks)
+        for name, parameter in model.named_parameters() if rank is None else ():
+            parameter.requires_grad_(only in name)
         if recomputes:
             model.enable_gradient_checkpointing()
         before = live.peak = live.now

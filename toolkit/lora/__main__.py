@@ -1,4 +1,4 @@
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|blocks|control."""
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|ema|blocks|control."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
 from toolkit.files import write_json
 from toolkit.lora.commands.convert import convert
+from toolkit.lora.commands.ema import ema
 from toolkit.lora.commands.info import info
 from toolkit.lora.commands.low_rank import Goal
 from toolkit.lora.commands.merge import merge
@@ -39,6 +40,9 @@ def _run(given: argparse.Namespace) -> list[str]:
     if given.command == "control":
         _must_be_new(given)
         return _control(given)
+    if given.command == "ema":
+        _must_be_new(given)
+        return ema(given.folder, given.output, width=given.width, step=given.step)
     if given.command == "blocks":
         return _blocks(given)
     source = {"arch": given.arch, "without": tuple(given.without)}
@@ -133,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
                 "--rank", type=_positive, help="largest rank of the sum; default: the sum of the ranks"
             )
             command.add_argument("--energy", type=_share, help="share of the sum's squared norm to keep, such as 0.99")
+    average = commands.add_parser("ema", help="make an average of any width from the snapshots of a run")
+    average.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="its output folder")
+    average.add_argument("--width", type=float, required=True, help="share of the training, 0.01 to 0.25, such as 0.1")
+    average.add_argument("--step", type=int, help="last step of the average; default: the newest checkpoint's")
+    average.add_argument("-o", "--output", type=Path, required=True)
+    average.add_argument("--force", action="store_true", help="replace the output if it exists")
     blocks = commands.add_parser("blocks", help="show which blocks matter: the loss without each block's part")
     blocks.add_argument("job", type=Path, metavar="JOB_OR_RUN", help="job file, or output folder of a run")
     blocks.add_argument("file", type=Path, metavar="FILE", help="a file that the job has written")

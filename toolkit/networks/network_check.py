@@ -81,9 +81,6 @@ def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: st
     if "dora" in kinds and config.adapter:
         text = "DoRA scales what its layers get, and an adapter adds to it after that. Train one of the two"
         problems.append(Problem("network.type", text))
-    if "dora" in kinds and config.train.sharding != "none":
-        text = "DoRA needs the whole weight of each layer, which `train.sharding` spreads. Choose another kind"
-        problems.append(Problem("network.type", text))
     if network.pretrained_lora_path is not None:
         problems += check_start(model, network, chosen, known)
     lines = [] if chosen is None else [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]

@@ -68,8 +68,13 @@ class Part(nn.Module):
         self.shape = shape
         self.settings = settings
 
-    def attach(self, sites: tuple[Site, ...]) -> None:
-        """Learn the frozen layers, for kinds that depend on their weights. Called once, before the first step."""
+    def attach(self, sites: tuple[Site, ...], whole: Whole = Tensor.detach) -> None:
+        """Learn the frozen layers, for kinds that depend on their weights. Called once, before the first step.
+
+        Args:
+            sites: the layers.
+            whole: see `values`; all ranks attach all parts in the same order.
+        """
 
     def before(self, x: Tensor, site: Site, strength: float) -> Tensor:
         """What the layer gets instead of its input x, [..., inputs]."""

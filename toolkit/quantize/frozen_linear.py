@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from toolkit.compute.function import multiplied
+from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.formats import FORMATS, Buffers, Format
 
 CODEBOOK = "codebook"  # the one buffer of a format that does not have a row for each output
@@ -24,7 +27,10 @@ class FrozenLinear(nn.Linear):
     Attributes:
         qtype: number format of the weight, a key of `FORMATS`.
         row_buffers: names of the buffers with a row for each output.
+        product: how a weight with a scale per row is multiplied as it is stored; None to dequantize it.
     """
+
+    product: RowProduct | None = None
 
     def __init__(
         self, buffers: Buffers, *, qtype: str, in_features: int, bias: Tensor | None, out_features: int | None = None
@@ -49,13 +55,16 @@ class FrozenLinear(nn.Linear):
         """Map [..., K] to [..., N], in autocast's dtype if it is enabled, otherwise in the dtype of x."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
+        if self.product is not None:
+            result = multiplied(x, self.product, self.qweight, self.scale)
+            return result if self.bias is None else result.add_(self.bias)
         tensors = (getattr(self, name) for name in self._names)
-        result: Tensor = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors)
+        result = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors)
         return result if self.bias is None else result + self.bias.to(result.dtype)
 
-    def dequantize(self, dtype: torch.dtype) -> Tensor:
-        """The weight [N, K] that the layer multiplies with."""
-        buffers = {name: getattr(self, name) for name in self._names}
+    def dequantize(self, dtype: torch.dtype, whole: Callable[[Tensor], Tensor] = Tensor.detach) -> Tensor:
+        """The weight [N, K] that the layer multiplies with; `whole` gathers each buffer if it is spread over ranks."""
+        buffers = {name: whole(getattr(self, name)) for name in self._names}
         return FORMATS[self.qtype].dequantize(buffers, in_features=self.in_features, dtype=dtype)
 
     def make_parameters(self) -> None:
@@ -67,7 +76,8 @@ class FrozenLinear(nn.Linear):
 
     def extra_repr(self) -> str:
         """See Module.extra_repr."""
-        return f"{super().extra_repr()}, qtype={self.qtype}"
+        how = "" if self.product is None else f", product={type(self.product).__name__}"
+        return f"{super().extra_repr()}, qtype={self.qtype}{how}"
 
 
 class _Product(torch.autograd.Function):

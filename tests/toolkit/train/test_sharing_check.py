@@ -54,7 +54,6 @@ def test_what_cannot_be_shared_is_refused_with_a_way_out(size: int, options: dic
         ({"train": {"sharding": "full", "objective": "jvp"}}, "forward"),
         ({"train": {"context_parallel": 2, "objective": "jvp"}}, "forward"),
         ({"train": {"sharding": "half"}}, "sharding"),
-        ({"train": {"sharding": "full"}, "network": {"type": "lokr", "linear": 4}}, "not been tried with .*lokr"),
         (
             {"train": {"sharding": "full"}, "network": {"type": "lora", "network_kwargs": {"module_dropout": 0.1}}},
             "module_dropout",

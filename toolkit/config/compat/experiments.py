@@ -11,8 +11,9 @@ from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig, NetworkKwargs
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
-from toolkit.config.train import EmaConfig, TrainConfig
+from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.config.updates.average import EmaConfig
 
 SWITCHED = "used only with the key that turns it on"
 _OTHER_NOISE = "a model that draws from normal noise must be trained on it, and on latents as the VAE makes them"
@@ -94,12 +95,6 @@ EXPERIMENTS: tuple[Ignored, ...] = (
         "a run goes on at the step of its checkpoint, which the order of the images and the schedule follow",
         "start_step",
     ),
-    refuse(
-        TrainConfig,
-        "each save would end one network and begin another: use `python -m toolkit.lora merge` on the file",
-        "merge_network_on_save",
-    ),
-    warn(TrainConfig, SWITCHED, merge_network_on_save_strength=1),
     refuse(
         TrainConfig,
         "trains a random part of the weights at a time, to save memory: a network, 8-bit states and offloading do more",

@@ -34,9 +34,9 @@ class DoraPart(Part):
         self.register_buffer("_squares", torch.ones(shape.inputs), persistent=False)  # of the columns of W
         self._lengths = self.dora_scale.detach()  # m / |W + D| in the pass that runs
 
-    def attach(self, sites: tuple[Site, ...]) -> None:
+    def attach(self, sites: tuple[Site, ...], whole: Whole = Tensor.detach) -> None:
         """See Part."""
-        squares = sum(_weight(layer, torch.float32).square().sum(dim=0) for layer in sites[0].layers)
+        squares = sum(_weight(layer, torch.float32, whole).square().sum(dim=0) for layer in sites[0].layers)
         assert isinstance(squares, Tensor)
         self._squares, self._sites = squares, sites
         with torch.no_grad():
@@ -92,7 +92,6 @@ class DoraPart(Part):
         return squares.clamp(min=1e-12).sqrt()
 
 
-def _weight(layer: Any, dtype: torch.dtype) -> Tensor:
-    """A frozen layer's weight, [rows, inputs]."""
-    weight: Tensor = layer.dequantize(dtype) if isinstance(layer, FrozenLinear) else layer.weight.detach().to(dtype)
-    return weight
+def _weight(layer: Any, dtype: torch.dtype, whole: Whole = Tensor.detach) -> Tensor:
+    """A frozen layer's weight, [rows, inputs]. While the layer runs it is whole, also where ranks share it."""
+    return layer.dequantize(dtype, whole) if isinstance(layer, FrozenLinear) else whole(layer.weight).to(dtype)

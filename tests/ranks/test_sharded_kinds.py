@@ -1,0 +1,63 @@
+"""Every kind of network, and adapters, on a model whose weights are spread over the ranks, against one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.ranks.launcher import Launcher
+from tests.tiny import losses, write_job
+from toolkit.weights.tensor_files import read_tensors
+
+STEPS = 6
+KINDS = {"img_attn": "lokr", "txt_attn": "loha", "img_mlp": "dora", "txt_mlp": "oft", "linear1": "fullrank"}
+JOBS: dict[str, dict[str, Any]] = {
+    "all kinds of network": {
+        "network": {
+            "type": "lora",
+            "linear": 4,
+            "dropout": 0.2,
+            "loraplus_lr_ratio": 2.0,
+            "patterns": [
+                {"contains": layer, "type": kind, **({"lr": 2e-3} if kind == "dora" else {})}
+                for layer, kind in KINDS.items()
+            ],
+        },
+        "model": {"quantize": True, "qtype": "qfloat8"},
+        "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}},
+    },
+}
+
+
+def _write(folder: Path, base: Path, name: str, **train: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    job = JOBS[name]
+    sections: dict[str, Any] = {
+        **job,
+        "train": {"batch_size": 1, "steps": STEPS, "gradient_checkpointing": True, **job.get("train", {}), **train},
+        "model": {"name_or_path": str(base), "quantize_te": False, "quantize_cache": False, **job.get("model", {})},
+        "save": {"save_every": 2},
+    }
+    return write_job(folder, **sections)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_two_one_and_two_ranks_make_the_run_of_one_process(
+    name: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    alone = _write(tmp_path / "alone", smallest_model, name, gradient_accumulation=2)
+    assert launcher.run(tmp_path / "printed", 1, str(alone)).codes == [0]
+    shared = _write(tmp_path / "shared", smallest_model, name, sharding="full")
+    for world, steps in ((2, 2), (1, 4), (2, STEPS)):
+        more = [f"train.steps={steps}", f"train.gradient_accumulation={2 // world}"]
+        end = launcher.run(tmp_path / "printed", world, str(shared), *(word for one in more for word in ("--set", one)))
+        assert set(end.codes) == {0}, end.text
+    ours, theirs = (tmp_path / folder / "output" / "job" for folder in ("shared", "alone"))
+    assert losses(ours) == pytest.approx(losses(theirs), rel=1e-6)
+    for path in (path for path in theirs.glob("*.safetensors") if "_0000" not in path.name):
+        mine, its = read_tensors(ours / path.name), read_tensors(path)
+        assert list(mine) == list(its)
+        assert all(torch.allclose(mine[key], its[key], rtol=0, atol=1e-6) for key in its), path.name
