@@ -23,6 +23,28 @@ from toolkit.randomness import Draws
 NAME = "network"  # of a part, in the first of its layers
 
 
+class LayerHook:
+    """What a network does to the output of one layer.
+
+    Attributes:
+        part: what is trained there.
+        site: the layer.
+        strength: how much the network counts, now.
+    """
+
+    def __init__(self, part: Part, site: Site, strength: Held[float]) -> None:
+        self.part = part
+        self.site = site
+        self.strength = strength
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Run as a forward hook."""
+        dropped = self.part.settings.module_dropout
+        if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
+            return output
+        return self.part.after(inputs[0], output, self.site, self.strength.value, training=module.training)
+
+
 class Network:
     """The small weights trained on top of a model: fp32 whatever the model's dtype. At first they change nothing.
 
@@ -136,11 +158,4 @@ class Network:
                 lambda _, inputs: (part.before(inputs[0], site, self._strength.value), *inputs[1:])
             )
 
-        dropped = part.settings.module_dropout
-
-        def change(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
-                return output
-            return part.after(inputs[0], output, site, self._strength.value, training=module.training)
-
-        layer.register_forward_hook(change)
+        layer.register_forward_hook(LayerHook(part, site, self._strength))
