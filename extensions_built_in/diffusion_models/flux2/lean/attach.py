@@ -63,11 +63,13 @@ class LeanForward:
 
     def takes(self, *arguments: Any, **named: Any) -> bool:
         """Whether a call with these arguments has the lean backward pass."""
+        if not torch.is_grad_enabled():
+            return False
         if self._hooks != self._count_hooks():
             self._hooks = self._count_hooks()
             self._build()
         inputs, mods, rotary, extra = self._arguments(*arguments, **named)
-        if self._program is None or not torch.is_grad_enabled() or rotary is None or extra:
+        if self._program is None or rotary is None or extra:
             return False
         device, wanted = inputs[0].device.type, any(x.requires_grad for x in inputs)
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs[0].dtype

@@ -40,7 +40,8 @@ class Rotation:
 
 def modulations(values: Tensor, *, width: int) -> list[Tensor]:
     """Shift, weight and gate of each sublayer in turn, each [B, 1, h], from what a modulation layer gives [B, ...]."""
-    parts = [part.contiguous() for part in values.unsqueeze(1).split(width, dim=-1)]
+    # Copies, because a view would keep `values` alive, whose end is the end of what was made of it.
+    parts = [part.clone() for part in values.unsqueeze(1).split(width, dim=-1)]
     parts[1::3] = [1 + scale for scale in parts[1::3]]
     return parts
 

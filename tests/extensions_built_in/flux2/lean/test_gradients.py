@@ -153,3 +153,11 @@ def test_a_trained_modulation_gets_its_gradient() -> None:
     line = model.prepare_backward(recomputes=True)
     assert line == "backward pass: of 6 blocks, 6 are recomputed by autograd, because what modulates it is trained"
     assert max(errors(results(model, network), wanted)) < 1e-5
+
+
+def test_what_blocks_share_in_a_pass_is_gone_after_it() -> None:
+    model, network = adapted()
+    shared = attach_lean(model.transformer, model.device_of, keeps=1.0)[0]._shared
+    results(model, network)
+    assert not shared._modulations
+    assert not shared._rotations
