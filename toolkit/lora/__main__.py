@@ -1,4 +1,4 @@
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|control."""
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|ema|control."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
+from toolkit.lora.commands.ema import ema
 from toolkit.lora.commands.info import info
 from toolkit.lora.commands.low_rank import Goal
 from toolkit.lora.commands.merge import merge
@@ -34,6 +35,9 @@ def _run(given: argparse.Namespace) -> list[str]:
     if given.command == "control":
         _must_be_new(given)
         return _control(given)
+    if given.command == "ema":
+        _must_be_new(given)
+        return ema(given.folder, given.output, width=given.width, step=given.step)
     source = {"arch": given.arch, "without": tuple(given.without)}
     if given.command == "info":
         return [line for path in given.files for line in info(path, **source)]
@@ -111,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
             )
             command.add_argument("--weight", type=float, action="append", help="strength, once per file; default: 1")
             command.add_argument("--rank", type=_positive, help="rank of the sum; default: the sum of the ranks")
+    average = commands.add_parser("ema", help="make an average of any width from the snapshots of a run")
+    average.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="its output folder")
+    average.add_argument("--width", type=float, required=True, help="share of the training, 0.01 to 0.25, such as 0.1")
+    average.add_argument("--step", type=int, help="last step of the average; default: the newest checkpoint's")
+    average.add_argument("-o", "--output", type=Path, required=True)
+    average.add_argument("--force", action="store_true", help="replace the output if it exists")
     control = commands.add_parser(
         "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
     )

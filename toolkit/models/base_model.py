@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from toolkit.cards import ModelCard, find_cards
 from toolkit.config import ModelConfig, SampleItem
 from toolkit.dtypes import torch_dtype
+from toolkit.errors import UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state_of, updates_of
 from toolkit.memory.component_loader import ComponentLoader
@@ -310,11 +311,23 @@ class BaseModel(KnownNames):
         """
         return state_of(parse(state_dict, metadata or {}, self.locate_layer))
 
-    # Saving the whole model
+    # The whole model
+
+    def plan_transformer(self) -> nn.Module | None:
+        """The transformer that the job will load, on the meta device; None if not known before it is loaded."""
+        return None
 
     @abstractmethod
     def model_state_to_save(self) -> StateDict:
         """The transformer's weights under the names of the released single file."""
+
+    def name_as_released(self, weights: StateDict) -> StateDict:
+        """Weights under the names of the library, all of them, under those of the released single file.
+
+        Raises:
+            UserError: the model has no single file.
+        """
+        raise UserError(f"{self.card.label} is saved as a folder only: set `save.save_format: diffusers`.")
 
     def get_base_model_version(self) -> str:
         """Value of `ss_base_model_version` in the metadata of saved files."""

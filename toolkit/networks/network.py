@@ -76,7 +76,7 @@ class Network:
         for target in self.targets:
             layers = tuple(transformer.get_submodule(module) for module in target.modules)
             part = build_part(target, self.config, self.draws)
-            sites = self._sites(target, layers)
+            sites = self.sites(target, layers)
             part.attach(sites, self.model.layout.whole)
             self.parts[target.name] = part.to(self.model.device_of(layers[0]))
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
@@ -144,7 +144,8 @@ class Network:
     def _file(self) -> NetworkFile:
         return NetworkFile(self.model, self.targets, self.parts)
 
-    def _sites(self, target: SizedTarget, layers: tuple[nn.Module, ...]) -> tuple[Site, ...]:
+    def sites(self, target: SizedTarget, layers: tuple[nn.Module, ...]) -> tuple[Site, ...]:
+        """Where each of a target's layers has its rows in the released weight."""
         if is_swapped(self.model, target):
             half = target.outputs // 2
             return (Site(0, ((half, target.outputs), (0, half)), layers),)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX
+from toolkit.optimizers.choices import OPTIMIZERS, optimizer_row
 from toolkit.plan.machine import Machine
-from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes
+from toolkit.plan.memory_plan import Plan, make_plan
+from toolkit.plan.phases.stored import offloaded_bytes
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import QTYPES, bits_of
 
@@ -102,10 +104,13 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
         groups.append([Change({"train.sharding": "full"}, {"is_sharded": True}, cost=2)])
     if not inputs.recomputes:
         groups.append([Change({"train.gradient_checkpointing": True}, {"recomputes": True}, cost=2)])
-    if inputs.optimizer != "adamw8bit":
+    row = optimizer_row(inputs.optimizer)
+    if row.state_bytes > OPTIMIZERS["adamw8bit"].state_bytes and not row.finds_its_rate:
         groups.append([Change({"train.optimizer": "adamw8bit"}, {"optimizer": "adamw8bit"}, cost=1)])
     if inputs.keeps_average:
         groups.append([Change({"train.ema_config.use_ema": False}, {"keeps_average": False}, cost=4)])
+    if inputs.snapshots:
+        groups.append([Change({"train.ema_config.power_ema": False}, {"snapshots": 0}, cost=3)])
     if inputs.lora_rank is None:
         groups += _full_finetune(inputs)
     elif any(inputs.sides):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from toolkit.config import NetworkConfig, TrainingProcessConfig
+from toolkit.config import EmaConfig, NetworkConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize, TransformerSize
 from toolkit.networks.choices import NETWORKS
@@ -65,11 +65,13 @@ class PlanInputs:
         lora_sides: inputs plus outputs of the layers that carry a LoRA, summed for each run of blocks, then for the
             layers outside blocks; None if every layer that can carry a LoRA does. Layers whose number of trained
             weights is not in proportion to the rank do not count.
-        fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none.
+        fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none. In a full fine-tune,
+            the weights that its filters choose; empty if all are trained.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
-        optimizer: a key of `OPTIMIZERS`.
-        keeps_average: whether there is a moving average of the trained weights.
+        optimizer: a key of `OPTIMIZERS`, or a class.
+        keeps_average: whether users get a moving average of the trained weights.
+        snapshots: number of further averages, from which others are made later.
         batch_size: number of examples per batch.
         accumulation: number of batches over which gradients are accumulated.
         is_fused: whether each weight is updated as soon as its gradient is computed, so that only one gradient at a
@@ -84,6 +86,7 @@ class PlanInputs:
         offloads_activations: whether activations kept between blocks are offloaded to RAM.
         low_vram: whether large samples are decoded in tiles.
         save_width: bytes of a saved weight.
+        merges: whether the network is merged into the transformer's weights when they are saved.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
         adapter_parameters: number of weights of the adapters that are trained.
         adapter_in_blocks: how many of these belong to blocks, for each entry of the transformer's `blocks`.
@@ -111,6 +114,7 @@ class PlanInputs:
     spare_width: int = 0
     optimizer: str = "adamw"
     keeps_average: bool = False
+    snapshots: int = 0
     batch_size: int = 1
     accumulation: int = 1
     is_fused: bool = False
@@ -123,6 +127,7 @@ class PlanInputs:
     offloads_activations: bool = False
     low_vram: bool = False
     save_width: int = 2
+    merges: bool = False
     assistant_parameters: int = 0
     adapter_parameters: int = 0
     adapter_in_blocks: tuple[int, ...] = ()
@@ -137,9 +142,19 @@ class PlanInputs:
         return self.ranks if self.is_sharded else 1
 
     @property
+    def is_filtered(self) -> bool:
+        """Whether some of the transformer's weights stay as they are in a full fine-tune."""
+        return self.lora_rank is None and bool(self.fixed_weights)
+
+    @property
     def num_held(self) -> int:
         """Number of trained weights that a process keeps, updates and saves."""
         return -(-self.num_trained // self.shards)
+
+    @property
+    def num_averages(self) -> int:
+        """Number of averages of the trained weights that are kept in memory."""
+        return self.keeps_average + self.snapshots
 
     @property
     def is_mixed(self) -> bool:
@@ -156,7 +171,8 @@ class PlanInputs:
         """Number of trained weights."""
         transformer = self.size.transformer
         if self.lora_rank is None:
-            return transformer.parameters + self.adapter_parameters
+            chosen = sum(self.fixed_weights) if self.fixed_weights else transformer.parameters
+            return chosen + self.adapter_parameters
         return self.lora_rank * sum(self.sides) + sum(self.fixed_weights) + self.adapter_parameters
 
     @property
@@ -186,7 +202,7 @@ def inputs_of(
     Of a network whose layers are unknown, every layer that can carry one is assumed to.
     """
     model, train, network = process.model, process.train, process.network
-    width = DTYPES[train.dtype].num_bytes
+    width, ema = DTYPES[train.dtype].num_bytes, train.ema_config or EmaConfig()
     weights = train.full_finetune_weights
     te_share = model.layer_offloading_text_encoder_percent
     if network is not None and lora_sides is None:
@@ -210,13 +226,15 @@ def inputs_of(
         lora_sides=lora_sides,
         fixed_weights=fixed_weights or (),
         optimizer=train.optimizer,
-        keeps_average=train.ema_config is not None and train.ema_config.use_ema,
+        keeps_average=ema.use_ema,
+        snapshots=ema.num_averages - ema.use_ema,
         batch_size=process.largest_batch,
         accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
         backwards=_backwards(process, in_blocks=adapter_in_blocks, blocks_only=blocks_only, ranks=ranks),
         low_vram=model.low_vram,
         save_width=DTYPES[process.save.dtype].num_bytes,
+        merges=train.merge_network_on_save,
         offloaded=_share(model.layer_offloading_transformer_percent, is_on=model.layer_offloading),
         te_offloaded=_share(te_share, is_on=model.layer_offloading),
         te_share=1.0 if te_share == "auto" else te_share,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from toolkit.model_size import BlockSize, OwnBackward
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import bits_of
 
@@ -101,10 +102,12 @@ def _kept_by(inputs: PlanInputs, block: BlockSize, own: OwnBackward | None) -> i
 
 def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
     """Number of trained weights in one block; the mean over its run if a LoRA is on only some of the blocks."""
-    if inputs.lora_rank is None:
+    if inputs.lora_rank is None and not inputs.is_filtered:
         return block.parameters
-    sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
-    fixed = dict(zip(sides, inputs.fixed_weights, strict=False))
+    names = [own.name for own in inputs.size.transformer.blocks]
+    sides, fixed = (dict(zip(names, runs, strict=False)) for runs in (inputs.sides, inputs.fixed_weights))
+    if inputs.lora_rank is None:
+        return -(-fixed[block.name] // block.count)
     return inputs.lora_rank * -(-sides[block.name] // block.count) + -(-fixed.get(block.name, 0) // block.count)
 
 
@@ -133,11 +136,11 @@ def working_bytes(inputs: PlanInputs) -> int:
 def update_bytes(inputs: PlanInputs) -> int:
     """Bytes of the optimizer's temporaries.
 
-    On a GPU, torch's own optimizers compute the root of the second moment of all weights at once.
+    On a GPU, torch's own optimizers and some others compute something for all weights at once.
     """
     transformer, rank = inputs.size.transformer, inputs.lora_rank
     largest = transformer.largest_linear if rank is None else rank * transformer.widest
-    if inputs.optimizer == "adamw8bit" or inputs.is_fused or inputs.device == "cpu":
+    if not optimizer_row(inputs.optimizer).is_batched or inputs.is_fused or inputs.device == "cpu":
         return _UPDATE_WIDTH * largest
     return 4 * inputs.num_held
 
@@ -205,8 +208,13 @@ def _autocast_copies(inputs: PlanInputs) -> int:
     if not inputs.is_mixed or inputs.trained_width != 4 or inputs.backwards == ("own",):
         return 0  # a backward pass of its own makes those of one block at a time
     # Where weights are sharded, only those of the layer that computes are copied.
-    count = min(inputs.num_trained, inputs.size.transformer.largest_linear) if inputs.is_sharded else inputs.num_trained
-    return inputs.width * count
+    transformer = inputs.size.transformer
+    if inputs.is_sharded:
+        return inputs.width * min(inputs.num_trained, transformer.largest_linear)
+    frozen = 0
+    if inputs.is_filtered:  # autocast forgets these copies, but a block keeps them for its backward pass
+        frozen = transformer.largest_block if inputs.recomputes else transformer.parameters - inputs.num_trained
+    return inputs.width * (inputs.num_trained + max(0, frozen))
 
 
 def _remaining_copies(inputs: PlanInputs) -> int:
@@ -243,6 +251,7 @@ def _whole_gradients(inputs: PlanInputs) -> int:
     transformer = inputs.size.transformer
     block = max(trained_in(inputs, block) for block in _blocks(inputs))
     outside = transformer.parameters - transformer.block_parameters if inputs.lora_rank is None else 0
+    outside = inputs.fixed_weights[-1] if inputs.is_filtered else outside
     return inputs.trained_width * (block + outside) + 4 * block  # they are summed in fp32
 
 
@@ -259,7 +268,8 @@ def _pending_modulation(inputs: PlanInputs, block: BlockSize) -> int:
     Modulation is used first, so its gradients come last, when attention and MLP have freed what they kept.
     """
     copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 and inputs.recomputes else 0
-    return (inputs.trained_width - copy) * block.modulation_parameters if inputs.lora_rank is None else 0
+    is_trained = inputs.lora_rank is None and not inputs.is_filtered
+    return (inputs.trained_width - copy) * block.modulation_parameters if is_trained else 0
 
 
 def _alive_when_fused(inputs: PlanInputs) -> int:
