@@ -137,6 +137,12 @@ class PlanInputs:
     context_parallel: int = 1
 
     @property
+    def backward_passes(self) -> tuple[Literal["own", "autograd"], ...]:
+        """`backwards`, of a model whose blocks have a backward pass of their own."""
+        has_own = any(block.own is not None for block in self.size.transformer.blocks)
+        return self.backwards if has_own else ("autograd",)
+
+    @property
     def shards(self) -> int:
         """Number of processes that each weight is spread over."""
         return self.ranks if self.is_sharded else 1

@@ -165,7 +165,7 @@ def _waits_in_ram(inputs: PlanInputs) -> bool:
 
 def _backwards(inputs: PlanInputs, block: BlockSize) -> list[OwnBackward | None]:
     """The backward passes that a block may have; None is autograd's."""
-    found = [block.own if name == "own" else None for name in inputs.backwards]
+    found = [block.own if name == "own" else None for name in inputs.backward_passes]
     return found if block.own is not None else [None]
 
 
@@ -205,7 +205,7 @@ def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
 
 def _autocast_copies(inputs: PlanInputs) -> int:
     """Bytes of the copies that autocast keeps of all trained fp32 weights, in the dtype of the computation."""
-    if not inputs.is_mixed or inputs.trained_width != 4 or inputs.backwards == ("own",):
+    if not inputs.is_mixed or inputs.trained_width != 4 or inputs.backward_passes == ("own",):
         return 0  # a backward pass of its own makes those of one block at a time
     # Where weights are sharded, only those of the layer that computes are copied.
     transformer = inputs.size.transformer
