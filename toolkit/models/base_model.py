@@ -91,6 +91,20 @@ class BaseModel(ComponentModel):
         """Sequence length of an image of this size in pixels; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
+    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
+        """Decide what the transformer's blocks keep for backward, once everything that is trained is attached.
+
+        Args:
+            recomputes: whether blocks keep little and compute again what they need, or keep all that they need.
+            keeps: what blocks keep even so, if the model has a choice, from 0 to 2; see `PlanInputs.keeps`.
+
+        Returns:
+            A line for the user, if there is something to say.
+        """
+        if recomputes:
+            self.enable_gradient_checkpointing()
+        return None
+
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""
         self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())

@@ -97,6 +97,9 @@ class PlanInputs:
         is_fused: whether each weight is updated as soon as its gradient is computed, so that only one gradient at a
             time is alive.
         recomputes: whether activations inside blocks are recomputed (gradient checkpointing).
+        backwards: who may make the backward pass of blocks that have one of their own; the plan allows for the worst.
+        keeps: what blocks with a backward pass of their own keep where activations are recomputed. 0: their input only;
+            1: also the attention's output; 2: all that they need. In between, some keep the one and some the other.
         offloaded: share of the transformer's block weights that is offloaded to RAM, 0 to 1.
         te_offloaded: share of the text encoder's layers that is offloaded to RAM, 0 to 1.
         te_share: the share of the text encoder to offload if offloading is turned on, 0 to 1.
@@ -138,6 +141,8 @@ class PlanInputs:
     accumulation: int = 1
     is_fused: bool = False
     recomputes: bool = True
+    backwards: tuple[Literal["own", "autograd"], ...] = ("autograd",)
+    keeps: float = 0.0
     offloaded: float = 0.0
     te_offloaded: float = 0.0
     te_share: float = 1.0
@@ -152,6 +157,12 @@ class PlanInputs:
     ranks: int = 1
     is_sharded: bool = False
     context_parallel: int = 1
+
+    @property
+    def backward_passes(self) -> tuple[Literal["own", "autograd"], ...]:
+        """`backwards`, of a model whose blocks have a backward pass of their own."""
+        has_own = any(block.own is not None for block in self.size.transformer.blocks)
+        return self.backwards if has_own else ("autograd",)
 
     @property
     def shards(self) -> int:
@@ -233,6 +244,7 @@ def inputs_of(
         trained = network_inputs(network, size.transformer, is_mixed=is_mixed, sides=lora_sides, fixed=fixed_weights)
         lora_sides, fixed_weights = trained["lora_sides"], trained["fixed_weights"]
     outside = sum(runs[-1] for runs in (lora_sides, fixed_weights) if runs)
+    blocks_only = network is None or (network.transformer_only if lora_sides is None else not outside)
     own_vae = 4 if device == "cpu" else width
     return PlanInputs(
         size=size,
@@ -247,13 +259,14 @@ def inputs_of(
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
         **{**trained, **({"lora_rank": None} if train.full_finetune else {})},
-        blocks_only=network is None or (network.transformer_only if lora_sides is None else not outside),
+        blocks_only=blocks_only,
         optimizer=train.optimizer,
         keeps_average=ema.use_ema,
         snapshots=ema.num_averages - ema.use_ema,
         batch_size=process.largest_batch,
         accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
+        backwards=_backwards(process, in_blocks=adapter_in_blocks, blocks_only=blocks_only, ranks=ranks),
         low_vram=model.low_vram,
         save_width=DTYPES[process.save.dtype].num_bytes,
         merges=train.merge_network_on_save,
@@ -338,6 +351,22 @@ def _kept(
             passing=share * (max(layer.passing for layer in layers) if is_mixed else -seen[-1] * layers[-1].per_token),
         )
     return found
+
+
+def _backwards(
+    process: TrainingProcessConfig, *, in_blocks: tuple[int, ...], blocks_only: bool, ranks: int
+) -> tuple[Literal["own", "autograd"], ...]:
+    """Who makes the backward pass of blocks: their own is for a LoRA on layers that nothing else changes."""
+    network, train = process.network, process.train
+    is_sharded = train.sharding == "full" and ranks > 1
+    if network is None or train.full_finetune or is_sharded or any(in_blocks):
+        return ("autograd",)
+    kind, settings = network.at(None)
+    if kind != "lora" or settings.draws_numbers:
+        return ("autograd",)
+    is_everywhere = not network.patterns and not network.network_kwargs.full_if_contains
+    is_alone = blocks_only and not process.adapter and not process.model.assistant_lora_path
+    return ("own",) if is_everywhere and is_alone else ("own", "autograd")
 
 
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:

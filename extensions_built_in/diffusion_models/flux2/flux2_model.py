@@ -22,6 +22,7 @@ from extensions_built_in.diffusion_models.flux2 import (
     sampling,
     sites,
 )
+from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean, describe
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
@@ -142,6 +143,27 @@ class Flux2Model(PublishedModel):
             guidance=condition.guidance,
             references=condition.references,
         )
+
+    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
+        """See BaseModel.prepare_backward."""
+        if not self.layout.is_whole:  # blocks gather their weights by hooks of their own
+            return super().prepare_backward(recomputes=recomputes)
+        if not recomputes:
+            keeps = 2.0
+        elif self.model_config.activation_offloading:
+            keeps = 0.0
+        blocks = attach_lean(self.transformer, self.device_of, keeps=keeps)
+        if recomputes:
+            run = self.loader.checkpoint_function({lean.block: lean.takes for lean in blocks if not lean.is_run_again})
+            self.transformer.enable_gradient_checkpointing(run)
+        return describe(blocks, recomputes=recomputes)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """See BaseModel.enable_gradient_checkpointing."""
+        if self.layout.is_whole:
+            self.prepare_backward(recomputes=True)
+        else:
+            super().enable_gradient_checkpointing()
 
     # Adapters
 

@@ -12,6 +12,8 @@ import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 from torch import Tensor
 
+from extensions_built_in.diffusion_models.flux2.lean.reads import READ
+
 
 def predict_velocity(
     transformer: Flux2Transformer2DModel,
@@ -48,15 +50,17 @@ def predict_velocity(
     embedded_guidance = None
     if transformer.config.guidance_embeds:
         embedded_guidance = torch.full((batch,), guidance, device=tokens.device, dtype=torch.float32)
-    velocity = transformer(
-        hidden_states=tokens,
-        encoder_hidden_states=prompt_embeds,
-        timestep=sigma,
-        guidance=embedded_guidance,
-        img_ids=image_ids,
-        txt_ids=text_ids,
-        return_dict=False,
-    )[0][:, :num_tokens]  # [B, h * w, C]
+    num_text = prompt_embeds.shape[1]
+    with READ.set(slice(num_text, num_text + num_tokens)):
+        velocity = transformer(
+            hidden_states=tokens,
+            encoder_hidden_states=prompt_embeds,
+            timestep=sigma,
+            guidance=embedded_guidance,
+            img_ids=image_ids,
+            txt_ids=text_ids,
+            return_dict=False,
+        )[0][:, :num_tokens]  # [B, h * w, C]
     return velocity.transpose(1, 2).reshape(batch, channels, height, width)
 
 
