@@ -125,14 +125,7 @@ class Network:
 
     def rates(self, lr: float) -> dict[str, float]:
         """The weights that learn at another rate than the job's `lr`: factor of the rate by name."""
-        found = {}
-        for target, part in self.parts.items():
-            own = 1.0 if part.settings.lr is None else part.settings.lr / lr
-            for name, _ in part.named_parameters():
-                factor = own * (self.config.loraplus_lr_ratio if name.startswith("lora_B") else 1.0)
-                if factor != 1:
-                    found[f"{target}.{name}"] = factor
-        return found
+        return rates_of(self.parts, self.config, lr)
 
     @property
     def draws_numbers(self) -> bool:
@@ -190,3 +183,15 @@ class Network:
             )
 
         layer.register_forward_hook(LayerHook(part, site, strength))
+
+
+def rates_of(parts: Mapping[str, Part], config: NetworkConfig, lr: float) -> dict[str, float]:
+    """See `Network.rates`; the parts may be without memory."""
+    found = {}
+    for target, part in parts.items():
+        own = 1.0 if part.settings.lr is None else part.settings.lr / lr
+        for name, _ in part.named_parameters():
+            factor = own * (config.loraplus_lr_ratio if name.startswith("lora_B") else 1.0)
+            if factor != 1:
+                found[f"{target}.{name}"] = factor
+    return found

@@ -1,7 +1,6 @@
 """What the plan expects of each kind of network, held against storages counted while it runs on fake tensors.
 
-A LoRA is in test_step_memory. Twenty seconds together: each case is a step of klein 4B's blocks at 1024 pixels, without
-memory.
+A LoRA is in test_step_memory. Twenty seconds together: each case is a step of klein 4B's blocks at 1024 pixels.
 """
 
 from __future__ import annotations
