@@ -238,13 +238,25 @@ def _transformer(arch: str, *, dtype: torch.dtype, rank: int | None, **num_block
             targets = family.lora_names.targets(model)
             names = [name for target in targets if target.name.startswith(blocks) for name in target.modules]
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), model)
+    return _with_storages(model).train()
+
+
+def frozen_transformer(arch: str, *, dtype: torch.dtype, **num_blocks: int) -> Any:
+    """A transformer without network; call it while tensors are fake."""
+    with torch.device("meta"):
+        config = config_of(arch, **num_blocks)
+        return _with_storages(_in_dtype(family_of(arch).transformer, config, dtype).requires_grad_(False))
+
+
+def _with_storages(model: nn.Module) -> nn.Module:
+    """The model with weights in place of those on the meta device; trained ones are fp32."""
     for module in model.modules():
         for name, old in list(module._parameters.items()):
             if old is not None:
                 wanted = torch.float32 if old.requires_grad else old.dtype
-                new = torch.empty(old.shape, dtype=wanted)
+                new = torch.empty(old.shape, dtype=wanted, device="cpu")
                 module._parameters[name] = nn.Parameter(new, requires_grad=old.requires_grad)
-    return model.train()
+    return model
 
 
 def _in_dtype(kind: Any, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "toolkit.config_modules",
         "toolkit.model_size",
         "toolkit.networks.choices",
+        "toolkit.networks.kept",
         "toolkit.networks.settings",
         "toolkit.objectives.choices",
         "toolkit.objectives.params",

@@ -42,7 +42,7 @@ def test_the_block_that_changes_the_prediction_is_found_and_a_second_study_is_eq
     studies = []
     for name in ("one", "two"):
         path = tmp_path / f"{name}.json"
-        assert main(["blocks", str(job), str(file), "--images", "2", "--levels", "2", "--json", str(path)]) == 0
+        assert main(["blocks", str(job), str(file), "--images", "2", "--levels", "1", "--json", str(path)]) == 0
         studies.append(json.loads(path.read_text()))
     said = capsys.readouterr().out
     assert studies[0] == studies[1]
@@ -52,7 +52,7 @@ def test_the_block_that_changes_the_prediction_is_found_and_a_second_study_is_eq
     assert 0 < abs(changes["outside blocks"]) < 1e-3 * abs(changes["single_blocks.1"])
     whole = studies[0]["without_any"] - studies[0]["with_all"]
     assert changes["single_blocks.1"] == pytest.approx(whole, rel=1e-2)
-    assert len(studies[0]["blocks"][0]["by_level"]) == len(studies[0]["sigmas"]) == 2
+    assert len(studies[0]["blocks"][0]["by_level"]) == len(studies[0]["sigmas"]) == 1
     assert "passes through the model, about" in said
     assert not (tmp_path / "output").exists()
 

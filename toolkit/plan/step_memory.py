@@ -88,7 +88,19 @@ def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
     per_channel = block.saved.at(is_mixed=inputs.is_mixed)
     if inputs.lora_rank is None or not inputs.blocks_only:
         per_channel += inputs.size.transformer.trained.at(is_mixed=inputs.is_mixed)
-    return round(per_channel * _unit(inputs))
+    return round(per_channel * _unit(inputs)) + _network_keeps(inputs, block)
+
+
+def _network_keeps(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes that a network keeps in a block beside what a LoRA keeps."""
+    own = inputs.kept.get(block.name)
+    return 0 if own is None else round(own.per_token * _tokens(inputs) + own.held)
+
+
+def _network_works(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes that are alive at the fullest moment of a block's backward pass beside those that it keeps."""
+    own = inputs.kept.get(block.name)
+    return 0 if own is None else round(own.passing * _tokens(inputs))
 
 
 def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
@@ -136,9 +148,14 @@ def update_bytes(inputs: PlanInputs) -> int:
     return 4 * inputs.num_held
 
 
+def _tokens(inputs: PlanInputs) -> int:
+    """Tokens of a batch."""
+    return inputs.batch_size * num_tokens(inputs, inputs.work.train_px)
+
+
 def _unit(inputs: PlanInputs) -> int:
     """Tokens of a batch times channels: the count of values if there is one per token and channel."""
-    return inputs.batch_size * num_tokens(inputs, inputs.work.train_px) * inputs.size.transformer.hidden_size
+    return _tokens(inputs) * inputs.size.transformer.hidden_size
 
 
 def _outer(inputs: PlanInputs) -> int:
@@ -162,9 +179,11 @@ def _working(inputs: PlanInputs, block: BlockSize) -> int:
     """
     unit, is_mixed = _unit(inputs), inputs.is_mixed
     saved, working = block.saved.at(is_mixed=is_mixed), block.working.at(is_mixed=is_mixed)
+    own = _network_works(inputs, block)
     if not inputs.recomputes:
-        return max(round((working - saved) * unit), _dequantized(inputs, block))
-    return max(round(working * unit), round(saved * unit) + _dequantized(inputs, block))
+        return max(round((working - saved) * unit) + own, _dequantized(inputs, block))
+    own += _network_keeps(inputs, block)
+    return max(round(working * unit) + own, round(saved * unit) + _dequantized(inputs, block))
 
 
 def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
