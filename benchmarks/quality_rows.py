@@ -42,15 +42,20 @@ def _train(**settings: Any) -> Settings:
     return {"train": settings}
 
 
-CLASS_PRESERVED = _train(diff_output_preservation=True, diff_output_preservation_class="medium red circle")
+TWICE_THE_STEPS = Row("object", "regularisation set, twice the steps", regularization={}, share=2)
+CLASS_PRESERVED = Row(
+    "object",
+    "class preserved",
+    _train(diff_output_preservation=True, diff_output_preservation_class="medium red circle"),
+)
 OBJECT_PLAIN = Row("object", PLAIN)
 """What rows are compared with: a LoRA of rank 32 under AdamW, with sigmoid noise levels and `content`."""
 OBJECTIVES = (
     OBJECT_PLAIN,
     Row("object", "regularisation set", regularization={}),
-    Row("object", "regularisation set, twice the steps", regularization={}, share=2),
+    TWICE_THE_STEPS,
     Row("object", "regularisation set as the base predicts", regularization={"prior_reg": True}),
-    Row("object", "class preserved", CLASS_PRESERVED),
+    CLASS_PRESERVED,
     Row("object", "blank prompt preserved", _train(blank_prompt_preservation=True)),
     Row("object", "guidance-aware", _train(do_guidance_loss=True)),
     Row("object", "differential guidance", _train(do_differential_guidance=True)),

@@ -13,6 +13,7 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "quality.json"
 # Student's t: half the width of a 95 % interval in standard errors, by number of seeds.
 _T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+MIN_SEEDS = 3
 SCORES = {
     "concept": ("learns more", "learns less"),
     "rest": ("the rest is better", "the rest is worse"),
@@ -60,8 +61,8 @@ class Figures:
     rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
 
     def has(self, row: str) -> bool:
-        """Whether a row has the two seeds that an interval takes."""
-        return len(self.rows.get(row, {})) > 1
+        """Whether a row has seeds enough for an interval that says something."""
+        return len(self.rows.get(row, {})) >= MIN_SEEDS
 
     def num_seeds(self, row: str) -> int:
         """Number of seeds of a row."""
@@ -90,7 +91,7 @@ class Figures:
 
     def verdict(self, row: str, other: str) -> str:
         """In words, in which scores a row differs from another: only where the interval does not contain 0."""
-        if len(self._common_seeds(row, other)) < 2:
+        if len(self._common_seeds(row, other)) < MIN_SEEDS:
             return "too few seeds in common"
         found = []
         for score in self.scores(row):

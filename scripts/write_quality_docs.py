@@ -10,7 +10,16 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.quality_rows import NOISE_LEVELS, OBJECT_PLAIN, SHARES, USUAL_LEVELS, Row, noise_row  # noqa: E402
+from benchmarks.quality_rows import (  # noqa: E402
+    CLASS_PRESERVED,
+    NOISE_LEVELS,
+    OBJECT_PLAIN,
+    SHARES,
+    TWICE_THE_STEPS,
+    USUAL_LEVELS,
+    Row,
+    noise_row,
+)
 from benchmarks.quality_tasks import NUM_PROMPTS, TASKS  # noqa: E402
 from scripts.generated import write_or_check  # noqa: E402
 from scripts.quality_figures import Figures, figures  # noqa: E402
@@ -64,6 +73,9 @@ def _answers(found: Figures) -> Iterator[str]:
     guided = [row for row in objectives if row.name in _GUIDANCE]
     yield "## In short\n"
     yield f"- **Does preservation preserve?** Against plain: {_differences(found, preserving, OBJECT_PLAIN)}"
+    longer, preserved = (row for row in rows_of(found, group="objectives") if row in (TWICE_THE_STEPS, CLASS_PRESERVED))
+    yield f"  At about the same processor time, *{preserved.name}* against *{longer.name}*:"
+    yield f"  {found.verdict(preserved.key, longer.key)}."
     masked = rows_of(found, task="masked", group="objectives")
     if len(masked) > 1:
         yield f"- **Does the mask mask?** Against none: {_differences(found, masked[1:], masked[0])}"
@@ -97,13 +109,15 @@ def _preservation(found: Figures) -> Iterator[str]:
     yield "\nWith a set of ordinary pictures, half of the pictures of each step are from it, so that the object is seen"
     yield "half as often, unless the run is twice as long. Preserving a class or the blank prompt makes every step more"
     yield "expensive instead.\n"
-    yield from _taught("style")
-    yield from _compared(found, rows_of(found, task="style", group="objectives"))
+    styles = rows_of(found, task="style", group="objectives")
+    if len(styles) > 1:
+        yield from _taught("style")
+        yield from _compared(found, styles)
 
 
 def _masks(found: Figures) -> Iterator[str]:
     rows = rows_of(found, task="masked", group="objectives")
-    if rows:
+    if len(rows) > 1:
         yield "## Does the mask mask?\n"
         yield from _taught("masked")
         yield from _compared(found, rows)
@@ -166,7 +180,7 @@ def _optimizers(found: Figures) -> Iterator[str]:
 
 def _edits(found: Figures) -> Iterator[str]:
     rows = rows_of(found, task="edit", group="objectives")
-    if rows:
+    if len(rows) > 1:
         yield "## Edits\n"
         yield from _taught("edit")
         yield from _compared(found, rows)

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
-from toolkit.compute.machine import choose_compute, machine_of, mistake_of, refusal
-from toolkit.compute.use import use_compute
+from toolkit.compute.use import compute_as
 from toolkit.config import ModelConfig
-from toolkit.errors import UserError
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.card_split import CardSplit
 from toolkit.memory.layer_offload import LayerOffload
@@ -108,7 +106,7 @@ class ComponentLoader:
             module, fill, device=self.device, device_of=placement.device_of, quantization=quantization, rows=rows
         )
         if component == "transformer":
-            self._choose_compute(module)
+            compute_as(self.config, module, str(self.device))
         if shards is not None:
             spread(module, shapes, shards)
         if placement.streamed:
@@ -150,21 +148,6 @@ class ComponentLoader:
                 offload.is_recomputed = True
         run: Callable[..., Any] = ActivationOffload() if self.config.activation_offloading else checkpointed
         return run if self._cards is None else self._cards.before(run)
-
-    def _choose_compute(self, module: nn.Module) -> None:
-        """Let a loaded transformer multiply as `model.compute` says.
-
-        Raises:
-            UserError: the machine or the stored weights do not allow it. The check has said so before.
-        """
-        config = self.config
-        if config.compute == "bf16":
-            return
-        machine = machine_of(str(self.device))
-        mistake = mistake_of(config.compute, quantize=config.quantize, qtype=config.qtype)
-        if (mistake := mistake or refusal(config.compute, machine)) is not None:
-            raise UserError(f"model.compute: {mistake}.")
-        use_compute(module, choose_compute(config.compute, self.qtype("transformer"), machine).name)
 
     def _placement(self, component: str, module: nn.Module, blocks: Sequence[str]) -> Placement:
         if component == "transformer" and self.planned.split is not None:

@@ -55,11 +55,11 @@ class FrozenLinear(nn.Linear):
         """Map [..., K] to [..., N], in autocast's dtype if it is enabled, otherwise in the dtype of x."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
+        tensors: dict[str, Tensor] = {name: getattr(self, name) for name in self._names}
         if self.product is not None:
-            result = multiplied(x, self.product, self.qweight, self.scale)
-            return result if self.bias is None else result.add_(self.bias)
-        tensors = (getattr(self, name) for name in self._names)
-        result = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors)
+            result = multiplied(x, self.product, tensors["qweight"], tensors["scale"])
+        else:
+            result = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors.values())
         return result if self.bias is None else result + self.bias.to(result.dtype)
 
     def dequantize(self, dtype: torch.dtype, whole: Callable[[Tensor], Tensor] = Tensor.detach) -> Tensor:

@@ -64,7 +64,12 @@ def test_rows_that_are_larger_cost_the_other_rows_nothing(qtype: str) -> None:
 def test_only_the_stored_weight_waits_for_backward_and_checkpointing_gives_the_same_bits(qtype: str) -> None:
     layer, x = _layer(qtype), _normal(9, IN, seed=1).bfloat16().requires_grad_()
     kept: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = layer(x)
     assert {tensor.data_ptr() for tensor in kept} == {buffer.data_ptr() for buffer in layer.buffers()}
     recomputed: Any = checkpoint(layer, x, use_reentrant=False)

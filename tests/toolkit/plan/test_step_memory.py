@@ -94,7 +94,7 @@ def test_a_sample_needs_what_is_planned(arch: str, dtype: torch.dtype) -> None:
 )
 def test_a_step_that_trains_some_of_the_weights_needs_no_more_than_is_planned(only: str, recomputes: bool) -> None:
     """An upper bound: blocks before the first trained weight keep nothing, and are planned as if they did."""
-    arch, settings = "flux2_klein_4b", {"side_px": 512, "recomputes": recomputes}
+    arch, settings = "flux2_klein_4b", dict[str, Any](side_px=512, recomputes=recomputes)
     double, single = BLOCKS[arch]
     size = size_of(arch, double=double, single=single)
     counted = step_bytes(arch, num_double=double, num_single=single, rank=None, only=only, **settings)

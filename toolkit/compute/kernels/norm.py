@@ -41,9 +41,7 @@ def norm_and_round(x: Tensor, shift: Tensor, weight: Tensor, eps: float) -> Norm
 
 
 @triton.jit
-def _norm(  # type: ignore[no-untyped-def] # a kernel
-    x, shift, weight, numbers, scale, mean, rstd, stride, width, tokens, eps, smallest, padded: tl.constexpr
-):
+def _norm(x, shift, weight, numbers, scale, mean, rstd, stride, width, tokens, eps, smallest, padded: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, padded)
     is_column = columns < width

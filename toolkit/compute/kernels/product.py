@@ -75,7 +75,7 @@ def scaled_product(
 
 
 @triton.jit
-def _product(  # type: ignore[no-untyped-def] # a kernel
+def _product(
     left,
     right,
     scales,
