@@ -223,14 +223,9 @@ class BaseModel(KnownNames):
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
-        """Decide what the transformer's blocks keep for backward, once everything that is trained is attached.
+        """Decide what blocks keep for backward, once all that is trained is attached. Returns a line for the user.
 
-        Args:
-            recomputes: whether blocks keep little and compute again what they need, or keep all that they need.
-            keeps: what blocks keep even so, if the model has a choice, from 0 to 2; see `PlanInputs.keeps`.
-
-        Returns:
-            A line for the user, if there is something to say.
+        With `recomputes`, blocks compute again what they need, but for what `keeps`, as in `PlanInputs`, lets them keep.
         """
         if recomputes:
             self.enable_gradient_checkpointing()
