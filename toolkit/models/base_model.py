@@ -223,10 +223,7 @@ class BaseModel(KnownNames):
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
-        """Decide what blocks keep for backward, once all that is trained is attached. Returns a line for the user.
-
-        With `recomputes`, blocks compute again what they need, but for what `keeps`, as in `PlanInputs`, lets them keep.
-        """
+        """Once all is attached: decide what blocks keep for backward, `keeps` as in `PlanInputs`; a line for the user."""
         if recomputes:
             self.enable_gradient_checkpointing()
         return None
