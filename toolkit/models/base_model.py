@@ -92,15 +92,7 @@ class BaseModel(ComponentModel):
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
-        """Decide what the transformer's blocks keep for backward, once everything that is trained is attached.
-
-        Args:
-            recomputes: whether blocks keep little and compute again what they need, or keep all that they need.
-            keeps: what blocks keep even so, if the model has a choice, from 0 to 2; see `PlanInputs.keeps`.
-
-        Returns:
-            A line for the user, if there is something to say.
-        """
+        """Once all is attached: decide what blocks keep for backward. `keeps` is as in `PlanInputs`. A line for users."""
         if recomputes:
             self.enable_gradient_checkpointing()
         return None

@@ -22,10 +22,9 @@ from extensions_built_in.diffusion_models.flux2 import (
     sampling,
     sites,
 )
-from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean, describe
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
-from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity, prepare_blocks
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
@@ -147,15 +146,9 @@ class Flux2Model(PublishedModel):
         """See BaseModel.prepare_backward."""
         if not self.layout.is_whole:  # blocks gather their weights by hooks of their own
             return super().prepare_backward(recomputes=recomputes)
-        if not recomputes:
-            keeps = 2.0
-        elif self.model_config.activation_offloading:
+        if self.model_config.activation_offloading:
             keeps = 0.0
-        blocks = attach_lean(self.transformer, self.device_of, keeps=keeps)
-        if recomputes:
-            run = self.loader.checkpoint_function({lean.block: lean.takes for lean in blocks if not lean.is_run_again})
-            self.transformer.enable_gradient_checkpointing(run)
-        return describe(blocks, recomputes=recomputes)
+        return prepare_blocks(self.transformer, self.loader, recomputes=recomputes, keeps=keeps)
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""
