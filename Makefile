@@ -52,6 +52,7 @@ lint:
 	$(BIN)/python scripts/write_network_docs.py --check
 	$(BIN)/python scripts/write_performance_docs.py --check
 	$(BIN)/python scripts/write_optimizer_docs.py --check
+	$(BIN)/python scripts/write_quality_docs.py --check
 	$(BIN)/python scripts/write_ui_files.py --check
 
 page:

@@ -22,7 +22,6 @@ from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
 from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
-from toolkit.memory.recompute import Held
 from toolkit.networks.kinds.lora import LoraPart
 from toolkit.networks.network import LayerHook
 from toolkit.networks.part import Site
@@ -173,15 +172,18 @@ def step_bytes(
     num_references: int = 0,
     passes: int = 1,
     own_backward: bool = False,
+    only: str = "",
     **num_blocks: int,
 ) -> int:
     """The most that a step of so many passes, each backward before the next, adds to weights and LoRA.
 
-    A full fine-tune's weights are fp32.
-    With `own_backward`, blocks have the backward pass that the family has written for them.
+    A full fine-tune's weights are fp32; those whose names contain `only` are trained. With `own_backward`, blocks have
+    the backward pass that the family has written for them.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
         model = _transformer(arch, dtype=dtype, rank=rank, **num_blocks)
+        for name, parameter in model.named_parameters() if rank is None else ():
+            parameter.requires_grad_(only in name)
         if own_backward:
             attach_lean(model, lambda _: torch.device("cpu"), keeps=1.0 if recomputes else 2.0)
         elif recomputes:
@@ -245,13 +247,25 @@ def _transformer(arch: str, *, dtype: torch.dtype, rank: int | None, **num_block
             for target in targets:
                 if target.name.startswith(blocks):
                     _add_lora(tuple(map(model.get_submodule, target.modules)), rank)
+    return _with_storages(model).train()
+
+
+def frozen_transformer(arch: str, *, dtype: torch.dtype, **num_blocks: int) -> Any:
+    """A transformer without network; call it while tensors are fake."""
+    with torch.device("meta"):
+        config = config_of(arch, **num_blocks)
+        return _with_storages(_in_dtype(family_of(arch).transformer, config, dtype).requires_grad_(False))
+
+
+def _with_storages(model: nn.Module) -> nn.Module:
+    """The model with weights in place of those on the meta device; trained ones are fp32."""
     for module in model.modules():
         for name, old in list(module._parameters.items()):
             if old is not None:
                 wanted = torch.float32 if old.requires_grad else old.dtype
-                new = torch.empty(old.shape, dtype=wanted)
+                new = torch.empty(old.shape, dtype=wanted, device="cpu")
                 module._parameters[name] = nn.Parameter(new, requires_grad=old.requires_grad)
-    return model.train()
+    return model
 
 
 def _add_lora(layers: tuple[Any, ...], rank: int) -> None:
@@ -261,7 +275,7 @@ def _add_lora(layers: tuple[Any, ...], rank: int) -> None:
     layers[0].add_module("network", part)
     for index, layer in enumerate(layers):
         site = Site(index, ((index * rows, (index + 1) * rows),), layers)
-        layer.register_forward_hook(LayerHook(part, site, Held(1.0)))
+        layer.register_forward_hook(LayerHook(part, site, lambda: 1.0))
 
 
 def _in_dtype(kind: Any, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

@@ -45,10 +45,12 @@ class SDTrainer(BaseSDTrainProcess):
             tensors, metadata = read_lora_tensors(path)
             network.load_state_dict(tensors, source=str(path), metadata=metadata)
         train, save = self.config.train, self.config.save
+        # Fail now, not at the first save, if the file format cannot represent these layers.
         if train.merge_network_on_save:
             strength = train.merge_network_on_save_strength
-            return MergedWeights(network, save_format=save.save_format, strength=strength)
-        # Fail now, not at the first save, if the file format cannot represent these layers.
+            merged = MergedWeights(network, save_format=save.save_format, strength=strength)
+            merged.must_have_format()
+            return merged
         network.state_dict(torch.float32, save.lora_file_format)
         return NetworkWeights(network, file_format=save.lora_file_format)
 

@@ -62,8 +62,8 @@ class BaseSDTrainProcess(BaseProcess):
                     out.stages.info(line)
                 done_by_first(ranks, lambda: self._tidy(resume, out))
                 return
-            try_if_class(config.train)
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
+            try_if_class(config.train, model.device)
             model.check_access()
             facts.require_equal_ranks(ranks, base_weights=model.fingerprint("transformer"), bundle=resume.bundle)
             for encoder in {view.encoder for view in checked.needs.views}:

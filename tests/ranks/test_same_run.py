@@ -24,7 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
         "train": {
             "optimizer": "adamw8bit",
             "gradient_checkpointing": True,
-            "ema_config": {"use_ema": True, "ema_decay": 0.9},
+            "ema_config": {"use_ema": True, "ema_decay": 0.9, "ema_warmup": True, "power_ema": True},
         },
     },
     "full fine-tune": {"network": None, "train": {"full_finetune": True, "lr_scheduler": "cosine"}},

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_job
+from toolkit.lora.commands.ema import ema
 from toolkit.optimizers.stored.state import DOCUMENT
 from toolkit.output.bundles import MANIFEST, BrokenBundle, newest_bundle, read_bundle
 from toolkit.parallel.weight_layout import WholeWeights
@@ -23,7 +24,7 @@ from toolkit.train.tasks.checkpoint import read_optimizer, read_part
 
 LONG, SHORT = 20, 6
 FULL = {"full_finetune": True, "lr": 1e-3}
-AVERAGE = {"ema_config": {"use_ema": True}}
+AVERAGE = {"ema_config": {"use_ema": True, "power_ema": True}}
 SAMPLES = {"prompts": ["a red circle"], "sample_every": 0, "format": "png"}
 
 
@@ -118,6 +119,19 @@ def test_two_four_and_one_ranks_go_on_with_each_others_checkpoints(runs: Path) -
     straight, resumed = _output(runs, "straight"), _output(runs, "resumed")
     assert losses(resumed) == pytest.approx(losses(straight), rel=1e-6)
     assert _are_close(_weights(resumed), _weights(straight), 1e-6)
+
+
+def test_averages_are_made_from_snapshots_of_any_number_of_ranks(runs: Path, tmp_path: Path) -> None:
+    """Those of step 4 are in four pieces."""
+    ema(_output(runs, "resumed"), tmp_path / "pieces.safetensors", width=0.1, step=4)
+    for name in ("straight", "resumed"):
+        ema(_output(runs, name), tmp_path / f"{name}.safetensors", width=0.05)
+    straight, resumed, pieces = (
+        load_file(tmp_path / f"{name}.safetensors") for name in ("straight", "resumed", "pieces")
+    )
+    assert _are_close(resumed, straight, 1e-6)
+    assert straight.keys() == pieces.keys()
+    assert 0 < max(float((straight[name] - pieces[name]).abs().max()) for name in straight) < 0.1
 
 
 def test_the_file_for_users_is_the_one_that_a_single_process_writes(runs: Path) -> None:

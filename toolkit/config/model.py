@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.choice import ChoiceOf, Spellings
+from toolkit.compute.choices import COMPUTE_SETTINGS
 from toolkit.config.paths import HubIdOrPath, UserPath
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.suggest import did_you_mean
@@ -113,6 +114,12 @@ class ModelConfig(Section):
     )
     qtype_te: Annotated[Qtype, _TE_QUANTIZED, Shown(label="Text encoder format")] = Field(
         "qfloat8", description="Number format of the quantized text encoder."
+    )
+    compute: Annotated[str, ChoiceOf(COMPUTE_SETTINGS), Shown(label="Products of frozen weights")] = Field(
+        "bf16",
+        description="Number format in which the transformer's frozen weights are multiplied, in training and in "
+        "samples. bf16: in `train.dtype`. int8, fp8: in 8 bits, as `qtype: int8` or `float8` stores them; what is "
+        "trained stays exact. auto: in 8 bits where weights and machine allow it.",
     )
     quantize_cache: Harmless[
         Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(label="Keep quantized weights", level="expert")]

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from toolkit.cards import ModelCard, find_cards
+from toolkit.compute.choices import AUTO
+from toolkit.compute.machine import mistake_of
 from toolkit.config.adapter import AdapterConfig, Adapters
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.datasets.use import share_mistake
@@ -242,6 +244,12 @@ class TrainingProcessConfig(ProcessConfig):
         self._ranks_can_share()
         if train.full_finetune and model.quantize:
             raise ValueError("`model.quantize` works on frozen weights only, and a full fine-tune has none: remove it")
+        if train.full_finetune and model.compute not in ("bf16", AUTO):
+            raise ValueError(
+                f"`model.compute: {model.compute}` is for frozen weights only, and a full fine-tune has none: remove it"
+            )
+        if (mistake := mistake_of(model.compute, quantize=model.quantize, qtype=model.qtype)) is not None:
+            raise ValueError(f"`model.compute`: {mistake}")
         if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
             raise ValueError(
                 "`model.layer_offloading` works on frozen weights only, and the transformer of a full fine-tune has "

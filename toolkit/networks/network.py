@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ class LayerHook:
     Attributes:
         part: what is trained there.
         site: the layer.
-        strength: how much the network counts, now.
+        strength: gives how much the network counts, now.
     """
 
-    def __init__(self, part: Part, site: Site, strength: Held[float]) -> None:
+    def __init__(self, part: Part, site: Site, strength: Callable[[], float]) -> None:
         self.part = part
         self.site = site
         self.strength = strength
@@ -42,7 +43,7 @@ class LayerHook:
         dropped = self.part.settings.module_dropout
         if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
             return output
-        return self.part.after(inputs[0], output, self.site, self.strength.value, training=module.training)
+        return self.part.after(inputs[0], output, self.site, self.strength(), training=module.training)
 
 
 class Network:
@@ -62,6 +63,7 @@ class Network:
         self.targets: list[SizedTarget] = []
         self.parts: dict[str, Part] = {}
         self._strength = Held(1.0)
+        self._off = Held[frozenset[str]](frozenset())
 
     def apply(self) -> None:
         """Attach the network to the loaded transformer.
@@ -81,7 +83,7 @@ class Network:
             self.parts[target.name] = part.to(self.model.device_of(layers[0]))
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
             for site in sites:
-                self._hook(site, part)
+                self._hook(target.name, site, part)
 
     def parameters(self) -> list[nn.Parameter]:
         """Every trained weight exactly once, in target order."""
@@ -141,6 +143,13 @@ class Network:
         """For the length of a `with` block, the network counts `factor` times; so it does in its backward pass."""
         return self._strength.set(self._strength.value * factor)
 
+    def without(self, targets: frozenset[str]) -> AbstractContextManager[None]:
+        """For the length of a `with` block, the parts at these targets change nothing."""
+        return self._off.set(targets)
+
+    def _strength_at(self, target: str) -> float:
+        return 0.0 if target in self._off.value else self._strength.value
+
     def _file(self) -> NetworkFile:
         return NetworkFile(self.model, self.targets, self.parts)
 
@@ -152,11 +161,11 @@ class Network:
         rows = target.outputs // len(layers)
         return tuple(Site(i, ((i * rows, (i + 1) * rows),), layers) for i in range(len(layers)))
 
-    def _hook(self, site: Site, part: Part) -> None:
+    def _hook(self, target: str, site: Site, part: Part) -> None:
         layer: Any = site.layers[site.index]
         if part.turns_inputs:
             layer.register_forward_pre_hook(
-                lambda _, inputs: (part.before(inputs[0], site, self._strength.value), *inputs[1:])
+                lambda _, inputs: (part.before(inputs[0], site, self._strength_at(target)), *inputs[1:])
             )
 
-        layer.register_forward_hook(LayerHook(part, site, self._strength))
+        layer.register_forward_hook(LayerHook(part, site, partial(self._strength_at, target)))

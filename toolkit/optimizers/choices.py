@@ -18,7 +18,9 @@ OPTIMIZERS = {
     "adamw": OptimizerChoice(
         "torch.optim:AdamW",
         summary="Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).",
-        elsewhere=dict.fromkeys(("adamw_torch", "adamw_fused", "adamw_torch_fused", "adamw_bf16"), "`adamw`"),
+        elsewhere=dict.fromkeys(
+            ("adamw_torch", "adamw_fused", "adamw_torch_fused", "adamw_bf16", "optimi-adamw", "adamw_optimi"), "`adamw`"
+        ),
         params=params.AdamParams,
         state_bytes=8.0,
         largest_lr=LARGEST_ADAM_LR,
@@ -30,7 +32,16 @@ OPTIMIZERS = {
         summary="AdamW that stores each of its two moments in one byte per weight.",
         spellings=("adamw_8bit",),
         elsewhere=dict.fromkeys(
-            ("paged_adamw_8bit", "pagedadamw8bit", "adamw_bnb_8bit", "adamw_4bit", "adamw8"), "`adamw8bit`"
+            (
+                "paged_adamw_8bit",
+                "pagedadamw8bit",
+                "adamw_bnb_8bit",
+                "adamw_4bit",
+                "adamw8",
+                "bnb-adamw8bit",
+                "ao-adamw8bit",
+            ),
+            "`adamw8bit`",
         ),
         params=params.AdamParams,
         state_bytes=2 + 2 * SCALE_BYTES,
@@ -60,7 +71,7 @@ OPTIMIZERS = {
         "toolkit.optimizers.kinds.ademamix8bit:AdEMAMix8bit",
         summary="AdamW with a second, longer memory (Pagliardini et al. 2024, arXiv 2409.03137), in 8 and 16 bits.",
         spellings=("ademamix_8bit",),
-        elsewhere=dict.fromkeys(("ademamix", "paged_ademamix8bit"), "`ademamix8bit`"),
+        elsewhere=dict.fromkeys(("ademamix", "paged_ademamix8bit", "bnb-ademamix8bit"), "`ademamix8bit`"),
         params=params.AdemamixParams,
         state_bytes=4 + 3 * SCALE_BYTES,
         largest_lr=LARGEST_ADAM_LR,
@@ -88,6 +99,7 @@ OPTIMIZERS = {
     ),
     "lion": OptimizerChoice(
         "toolkit.optimizers.kinds.lion:Lion",
+        elsewhere=dict.fromkeys(("optimi-lion", "lion_pytorch"), "`lion`"),
         summary="Steps in the direction of signs, with one moment (Chen et al. 2023, arXiv 2302.06675).",
         params=params.LionParams,
         state_bytes=4.0,
@@ -99,7 +111,7 @@ OPTIMIZERS = {
         "toolkit.optimizers.kinds.lion:Lion8bit",
         summary="Lion that stores its moment in one byte per weight.",
         spellings=("lion_8bit",),
-        elsewhere=dict.fromkeys(("paged_lion_8bit", "paged_lion8bit"), "`lion8bit`"),
+        elsewhere=dict.fromkeys(("paged_lion_8bit", "pagedlion8bit", "bnb-lion8bit"), "`lion8bit`"),
         params=params.LionParams,
         state_bytes=1 + SCALE_BYTES,
         largest_lr=1e-3,

@@ -20,24 +20,26 @@ SHAPES = ((4, 40), (48, 4), (48,))  # A, B and a bias, whose B begins at 0
 
 
 class Trial:
-    """A small regression, trained on the CPU.
+    """A small regression.
 
     Args:
         build: makes the optimizer of some weights.
         lr: its learning rate.
+        device: where it is trained: optimizers may work on some devices only.
     """
 
-    def __init__(self, build: Build, lr: float) -> None:
+    def __init__(self, build: Build, lr: float, device: torch.device | None = None) -> None:
         draw = torch.Generator().manual_seed(0)
         self.build = build
         self.lr = lr
-        self.x = torch.randn(32, SHAPES[0][1], generator=draw)
-        self.y = self.x @ torch.randn(SHAPES[0][1], SHAPES[1][0], generator=draw) / SHAPES[0][1] ** 0.5 + 1
-        self.first = torch.randn(SHAPES[0], generator=draw) / SHAPES[0][1] ** 0.5
+        x = torch.randn(32, SHAPES[0][1], generator=draw)
+        self.x = x.to(device)
+        self.y = (x @ torch.randn(SHAPES[0][1], SHAPES[1][0], generator=draw) / SHAPES[0][1] ** 0.5 + 1).to(device)
+        self.first = (torch.randn(SHAPES[0], generator=draw) / SHAPES[0][1] ** 0.5).to(device)
 
     def weights(self) -> list[nn.Parameter]:
         """The weights of the start."""
-        a, b, c = (nn.Parameter(torch.zeros(shape)) for shape in SHAPES)
+        a, b, c = (nn.Parameter(torch.zeros(shape, device=self.x.device)) for shape in SHAPES)
         with torch.no_grad():
             a.copy_(self.first)
         return [a, b, c]
@@ -83,15 +85,17 @@ class Trial:
         return all(torch.equal(one, other) for one, other in zip(whole, resumed, strict=True))
 
 
-def try_class(name: str, *, lr: float, options: Mapping[str, Any]) -> None:
-    """Make sure that a class of the user's can train and be resumed.
+def try_class(name: str, *, lr: float, options: Mapping[str, Any], device: torch.device) -> None:
+    """Make sure that a class of the user's can train on a device and be resumed.
 
     Raises:
         UserError: it cannot, with the reason.
     """
-    trial = Trial(lambda weights: build_optimizer(name, weights, lr=lr, options=copy.deepcopy(dict(options))), lr)
+    trial = Trial(
+        lambda weights: build_optimizer(name, weights, lr=lr, options=copy.deepcopy(dict(options))), lr, device
+    )
     key = f"train.optimizer: {name} was tried on a small problem and"
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             before, after = trial.learned()
             resumes = [trial.resumes_after(count) for count in (1, NUM_STEPS // 2)]

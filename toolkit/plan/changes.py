@@ -142,8 +142,11 @@ def _changed(inputs: PlanInputs, changes: Iterable[Change]) -> PlanInputs:
 def _qtypes(inputs: PlanInputs) -> list[Change]:
     """`quantize` also applies to the text encoder unless the job says otherwise."""
     followed = {"te_qtype": "qfloat8"} if inputs.te_follows and inputs.te_qtype is None else {}
+    # What is multiplied as it is stored cannot be stored in another format.
+    as_before = {} if inputs.compute == "bf16" else {"model.compute": "bf16"}
+    fields = {"compute": "bf16", **followed}
     return [
-        Change({"model.quantize": True, "model.qtype": name}, {"qtype": name, **followed}, cost=cost)
+        Change({"model.quantize": True, "model.qtype": name, **as_before}, {"qtype": name, **fields}, cost=cost)
         for name, cost in _smaller(inputs.qtype, inputs.width)
     ]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from toolkit.compute.choices import AUTO, COMPUTES
 from toolkit.config import EmaConfig, NetworkConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize, TransformerSize
 from toolkit.networks.choices import NETWORKS
+from toolkit.networks.kept import nothing
 from toolkit.networks.settings import Shape
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -46,6 +49,21 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class KeptInBlock:
+    """What a network keeps in a block more than a LoRA does, in bytes.
+
+    Attributes:
+        per_token: kept from forward to backward, per token.
+        held: the same, whatever the number of tokens.
+        passing: more (or, below 0, less) than that at the fullest moment of the backward pass, per token.
+    """
+
+    per_token: float = 0.0
+    held: float = 0.0
+    passing: float = 0.0
+
+
+@dataclass(frozen=True)
 class PlanInputs:
     """Everything that determines how much memory a run takes.
 
@@ -58,6 +76,7 @@ class PlanInputs:
         vae_width: bytes per number in the VAE.
         te_width: bytes of an unquantized weight of the text encoder.
         qtype: number format of the transformer's frozen weights; None if they are not quantized.
+        compute: key of `COMPUTES` that frozen weights are multiplied in.
         te_qtype: number format of the text encoder's weights; None if they are not quantized.
         te_follows: whether `quantize` also decides if the text encoder is quantized.
         lora_rank: rank of the LoRA; None for a full fine-tune.
@@ -67,6 +86,7 @@ class PlanInputs:
             weights is not in proportion to the rank do not count.
         fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none. In a full fine-tune,
             the weights that its filters choose; empty if all are trained.
+        kept: what the network keeps for the backward pass in one block of each kind, more than a LoRA does.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
         optimizer: a key of `OPTIMIZERS`, or a class.
@@ -104,12 +124,14 @@ class PlanInputs:
     vae_width: int = 2
     te_width: int = 2
     qtype: str | None = None
+    compute: str = "bf16"
     te_qtype: str | None = None
     te_follows: bool = True
     lora_rank: int | None = 16
     blocks_only: bool = True
     lora_sides: tuple[int, ...] | None = None
     fixed_weights: tuple[int, ...] = ()
+    kept: Mapping[str, KeptInBlock] = field(default_factory=dict)
     trained_width: int = 4
     spare_width: int = 0
     optimizer: str = "adamw"
@@ -163,6 +185,11 @@ class PlanInputs:
         return self.keeps_average + self.snapshots
 
     @property
+    def dequantizes(self) -> bool:
+        """Whether a layer's weight is dequantized while it is used."""
+        return self.qtype is not None and not COMPUTES[self.compute].is_8_bit
+
+    @property
     def is_mixed(self) -> bool:
         """Whether autocast is on."""
         return self.width < 4
@@ -211,8 +238,11 @@ def inputs_of(
     width, ema = DTYPES[train.dtype].num_bytes, train.ema_config or EmaConfig()
     weights = train.full_finetune_weights
     te_share = model.layer_offloading_text_encoder_percent
-    if network is not None and lora_sides is None:
-        lora_sides, fixed_weights = _network_weights(network, size.transformer)
+    trained: dict[str, Any] = {"lora_rank": 0, "lora_sides": lora_sides, "fixed_weights": fixed_weights or ()}
+    if network is not None:
+        is_mixed = width < 4
+        trained = network_inputs(network, size.transformer, is_mixed=is_mixed, sides=lora_sides, fixed=fixed_weights)
+        lora_sides, fixed_weights = trained["lora_sides"], trained["fixed_weights"]
     outside = sum(runs[-1] for runs in (lora_sides, fixed_weights) if runs)
     blocks_only = network is None or (network.transformer_only if lora_sides is None else not outside)
     own_vae = 4 if device == "cpu" else width
@@ -225,12 +255,11 @@ def inputs_of(
         vae_width=own_vae if model.vae_dtype is None else DTYPES[model.vae_dtype].num_bytes,
         te_width=width if model.te_dtype is None else DTYPES[model.te_dtype].num_bytes,
         qtype=model.qtype if model.quantize else None,
+        compute="bf16" if model.compute == AUTO else model.compute,  # what takes more memory
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
-        lora_rank=None if train.full_finetune else network.linear if network else 0,
+        **{**trained, **({"lora_rank": None} if train.full_finetune else {})},
         blocks_only=blocks_only,
-        lora_sides=lora_sides,
-        fixed_weights=fixed_weights or (),
         optimizer=train.optimizer,
         keeps_average=ema.use_ema,
         snapshots=ema.num_averages - ema.use_ema,
@@ -256,6 +285,28 @@ def inputs_of(
         context_parallel=train.context_parallel if ranks > 1 else 1,
         is_sharded=train.sharding == "full" and ranks > 1,
     )
+
+
+def network_inputs(
+    network: NetworkConfig,
+    size: TransformerSize,
+    *,
+    is_mixed: bool,
+    sides: tuple[int, ...] | None = None,
+    fixed: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """What `PlanInputs` says of a network.
+
+    Args:
+        network: the job's `network` section.
+        size: the size of the transformer.
+        is_mixed: whether autocast is on.
+        sides, fixed: `PlanInputs.lora_sides` and `fixed_weights`; None: every layer that can carry a network does.
+    """
+    if sides is None:
+        sides, fixed = _network_weights(network, size)
+    kept = _kept(network, size, sides, fixed, is_mixed=is_mixed)
+    return {"lora_rank": network.linear, "lora_sides": sides, "fixed_weights": fixed or (), "kept": kept}
 
 
 def _network_weights(
@@ -286,6 +337,36 @@ def _backwards(
     is_everywhere = not network.patterns and not network.network_kwargs.full_if_contains
     is_alone = blocks_only and not process.adapter and not process.model.assistant_lora_path
     return ("own",) if is_everywhere and is_alone else ("own", "autograd")
+
+
+def _kept(
+    network: NetworkConfig,
+    size: TransformerSize,
+    sides: tuple[int, ...] | None,
+    fixed: tuple[int, ...] | None,
+    *,
+    is_mixed: bool,
+) -> dict[str, KeptInBlock]:
+    """What a network of one kind keeps; on some of the layers, as much of it as of the weights is trained."""
+    kind, settings = network.at(None)
+    row, found = NETWORKS[kind], {}
+    if row.kept is nothing:
+        return {}
+    for index, block in enumerate(size.blocks):
+        fused = block.fused or (1,) * len(block.linears)
+        seen = block.shares or (1.0,) * len(block.linears)
+        shapes = [Shape(*linear, parts) for linear, parts in zip(block.linears, fused, strict=True)]
+        layers = [row.kept(shape, settings, is_mixed=is_mixed) for shape in shapes]
+        whole = block.count * sum(row.count(shape, settings) for shape in shapes)
+        trained = whole if sides is None else settings.rank * sides[index] + (fixed[index] if fixed else 0)
+        share = min(1.0, trained / whole) if whole else 0.0
+        found[block.name] = KeptInBlock(
+            per_token=share * sum(part * layer.per_token for part, layer in zip(seen, layers, strict=True)),
+            held=share * sum(layer.held for layer in layers),
+            # Under autocast a block is fullest at its last layers; in fp32 in its attention, when they are done.
+            passing=share * (max(layer.passing for layer in layers) if is_mixed else -seen[-1] * layers[-1].per_token),
+        )
+    return found
 
 
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:

@@ -15,6 +15,8 @@ IN_FLIGHT = 2
 # Blocks that are whole at once where weights are sharded: the one in use, and the next one twice, as it arrives and as
 # it is used.
 GATHERED_BLOCKS = 3
+# 32-bit sums of an 8-bit product that are made at once, before and after scaling.
+_SUM_BYTES = 256 << 20
 # Bytes per weight of temporaries in an 8-bit update of one tensor: both moments, the root and the gradient in fp32.
 _UPDATE_WIDTH = 16
 
@@ -97,7 +99,19 @@ def _kept_by(inputs: PlanInputs, block: BlockSize, own: OwnBackward | None) -> i
     per_channel = block.saved.at(is_mixed=inputs.is_mixed)
     if inputs.lora_rank is None or not inputs.blocks_only:
         per_channel += inputs.size.transformer.trained.at(is_mixed=inputs.is_mixed)
-    return round(per_channel * _unit(inputs))
+    return round(per_channel * _unit(inputs)) + _network_keeps(inputs, block)
+
+
+def _network_keeps(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes that a network keeps in a block beside what a LoRA keeps."""
+    own = inputs.kept.get(block.name)
+    return 0 if own is None else round(own.per_token * _tokens(inputs) + own.held)
+
+
+def _network_works(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes that are alive at the fullest moment of a block's backward pass beside those that it keeps."""
+    own = inputs.kept.get(block.name)
+    return 0 if own is None else round(own.passing * _tokens(inputs))
 
 
 def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
@@ -145,9 +159,14 @@ def update_bytes(inputs: PlanInputs) -> int:
     return 4 * inputs.num_held
 
 
+def _tokens(inputs: PlanInputs) -> int:
+    """Tokens of a batch."""
+    return inputs.batch_size * num_tokens(inputs, inputs.work.train_px)
+
+
 def _unit(inputs: PlanInputs) -> int:
     """Tokens of a batch times channels: the count of values if there is one per token and channel."""
-    return inputs.batch_size * num_tokens(inputs, inputs.work.train_px) * inputs.size.transformer.hidden_size
+    return _tokens(inputs) * inputs.size.transformer.hidden_size
 
 
 def _outer(inputs: PlanInputs) -> int:
@@ -178,8 +197,8 @@ def _forward(inputs: PlanInputs, block: BlockSize) -> int:
 def _working(inputs: PlanInputs, block: BlockSize) -> int:
     """Bytes that a block needs in its backward pass besides what it has kept.
 
-    A quantized layer is dequantized to `width` bytes per weight while it is used. The temporaries of attention are not
-    alive at that time, so the larger of the two counts.
+    A quantized layer has temporaries of its own, see `_dequantized`. Those of attention are not alive at that time, so
+    the larger of the two counts.
     """
     return max(_working_of(inputs, block, own) for own in _backwards(inputs, block))
 
@@ -192,15 +211,25 @@ def _working_of(inputs: PlanInputs, block: BlockSize, own: OwnBackward | None) -
         working, product = own.working.at(is_mixed=is_mixed), own.product.at(is_mixed=is_mixed)
         return round(again * unit) + max(round(working * unit), round(product * unit) + _dequantized(inputs, block))
     saved, working = block.saved.at(is_mixed=is_mixed), block.working.at(is_mixed=is_mixed)
+    network = _network_works(inputs, block)
     if not inputs.recomputes:
-        return max(round((working - saved) * unit), _dequantized(inputs, block))
-    return max(round(working * unit), round(saved * unit) + _dequantized(inputs, block))
+        return max(round((working - saved) * unit) + network, _dequantized(inputs, block))
+    network += _network_keeps(inputs, block)
+    return max(round(working * unit) + network, round(saved * unit) + _dequantized(inputs, block))
 
 
 def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes of what a product with a quantized weight needs: the weight itself, or 8-bit factors and 32-bit sums."""
+    largest = max(inputs_ * outputs for inputs_, outputs in block.linears)
+    if inputs.dequantizes:
+        return inputs.width * largest
     if inputs.qtype is None:
         return 0
-    return inputs.width * max(inputs_ * outputs for inputs_, outputs in block.linears)
+    tokens = _unit(inputs) // inputs.size.transformer.hidden_size
+    numbers = tokens * max(max(linear) for linear in block.linears)
+    # Half of the step's products multiply with the transposed weight, which a card copies first.
+    turned = 0 if inputs.device == "cpu" else largest
+    return turned + numbers + 2 * min(4 * numbers, _SUM_BYTES)
 
 
 def _autocast_copies(inputs: PlanInputs) -> int:

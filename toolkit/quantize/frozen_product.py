@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.formats import FORMATS
 from toolkit.quantize.frozen_linear import FrozenLinear
 
@@ -39,7 +40,7 @@ class FrozenProduct(Protocol):
 def product_of(layer: nn.Module) -> FrozenProduct | None:
     """How a layer multiplies; None if it is not a frozen linear layer of a kind that is known here."""
     if type(layer) is FrozenLinear:
-        return _Dequantized(layer)
+        return _Dequantized(layer) if layer.product is None else _AsStored(layer, layer.product)
     return _Plain(layer) if type(layer) is nn.Linear and not layer.weight.requires_grad else None
 
 
@@ -98,6 +99,39 @@ class _Dequantized:
     def _weight(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         buffers = dict(zip(self.layer.stored_names, tensors, strict=True))
         return self.format.dequantize(buffers, in_features=self.layer.in_features, dtype=dtype)[self.rows]
+
+
+class _AsStored:
+    """A quantized weight that is multiplied in 8 bits as it is stored."""
+
+    def __init__(self, layer: FrozenLinear, product: RowProduct, rows: slice = slice(None)) -> None:
+        self.layer = layer
+        self.product = product
+        self.rows = rows
+
+    def of_rows(self, rows: slice) -> FrozenProduct:
+        """See FrozenProduct."""
+        return _AsStored(self.layer, self.product, rows)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """See FrozenProduct."""
+        return self.layer.stored()
+
+    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor) -> None:
+        """See FrozenProduct."""
+        qweight, scale = self._rows_of(tensors)
+        self.product.forward(x, qweight, scale, out=out)
+        if self.layer.bias is not None:
+            out.add_(self.layer.bias[self.rows])
+
+    def backward(self, gradient: Tensor, tensors: Sequence[Tensor], *, into: Tensor | None = None) -> Tensor:
+        """See FrozenProduct."""
+        qweight, scale = self._rows_of(tensors)
+        return self.product.backward(gradient, qweight, scale, into=into)
+
+    def _rows_of(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        stored = dict(zip(self.layer.stored_names, tensors, strict=True))
+        return stored["qweight"][self.rows], stored["scale"][self.rows]
 
 
 def _write(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:

@@ -102,11 +102,11 @@ def build_learner(
     return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing, pieces)
 
 
-def try_if_class(train: TrainConfig) -> None:
+def try_if_class(train: TrainConfig, device: torch.device) -> None:
     """Try the optimizer on a small problem if it is a class of the user's.
 
     Raises:
         UserError: there is no such class, or a run could not rely on it.
     """
     if is_class(train.optimizer):
-        try_class(train.optimizer, lr=train.lr, options=options_of(train.optimizer_params))
+        try_class(train.optimizer, lr=train.lr, options=options_of(train.optimizer_params), device=device)

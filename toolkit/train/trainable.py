@@ -131,6 +131,11 @@ class MergedWeights(NetworkWeights):
         self.save_format = save_format
         self.strength = strength
 
+    def must_have_format(self) -> None:
+        """Raises UserError if the model has no file of the format."""
+        if self.save_format != "diffusers":
+            self.network.model.name_as_released(merged_state(self.network, self.strength))  # nothing is computed
+
     def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
         """Write the transformer weight by weight, and compare the file before it replaces the old one.
 

@@ -122,7 +122,7 @@ def test_a_lokr_on_q_k_and_v_is_refused_in_formats_that_have_them_apart() -> Non
     network = _trained({"type": "lokr", "lokr_factor": 4})
     with pytest.raises(UserError, match=r"qkv: cannot be written as `lycoris`.*blocks of 144 rows"):
         _trained({"type": "lokr", "lokr_factor": 4, "old_lokr_format": True}).state_dict(torch.float32)
-    with pytest.raises(UserError, match=r"qkv: cannot be written as `diffusers`.*lora_format: bfl"):
+    with pytest.raises(UserError, match=r"qkv: cannot be written as `diffusers`.*Choose the format `bfl`"):
         network.state_dict(torch.float32, "diffusers")
 
 

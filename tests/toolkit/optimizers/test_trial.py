@@ -12,6 +12,7 @@ from toolkit.errors import UserError
 from toolkit.optimizers.trial import try_class
 
 HERE = __name__
+CPU = torch.device("cpu")
 
 
 class Good(torch.optim.Optimizer):
@@ -61,8 +62,8 @@ class Drifting(Good):
 
 
 def test_one_that_keeps_its_promises_is_accepted() -> None:
-    try_class("torch.optim.SGD", lr=0.1, options={})
-    try_class(f"{HERE}.Good", lr=0.1, options={"momentum": 0.5})
+    try_class("torch.optim.SGD", lr=0.1, options={}, device=CPU)
+    try_class(f"{HERE}.Good", lr=0.1, options={"momentum": 0.5}, device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +79,12 @@ def test_one_that_keeps_its_promises_is_accepted() -> None:
 )
 def test_one_that_does_not_is_refused_with_the_reason(name: str, options: dict[str, Any], what: str) -> None:
     with pytest.raises(UserError, match=what):
-        try_class(name, lr=0.1, options=options)
+        try_class(name, lr=0.1, options=options, device=CPU)
 
 
 def test_a_trial_leaves_torchs_generator_as_it_was() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    try_class("torch.optim.SGD", lr=0.1, options={})
+    try_class("torch.optim.SGD", lr=0.1, options={}, device=CPU)
     assert torch.equal(torch.rand(1), expected)

@@ -25,9 +25,9 @@ def optimizer_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
     elif row.largest_lr is not None and train.lr >= FINDER_LR / 2:
         what = "is for optimizers that find their step size, such as prodigy"
         yield Problem("train.lr", f"{train.lr:g} {what}. With {train.optimizer}, set `lr: {row.lr}`")
-    if row.keeps_average and train.ema_config is not None and train.ema_config.use_ema:
+    if row.keeps_average and train.ema_config is not None and train.ema_config.num_averages:
         what = f"{train.optimizer} keeps an average of the weights itself, and users get that one"
-        yield Problem("train.ema_config", f"{what}. Set `use_ema: false`")
+        yield Problem("train.ema_config", f"{what}. Remove `ema_config`")
     yield from _not_one_by_one(train, row)
     if config.model.split_model_over_gpus and row.needs_one_card:
         yield Problem(_KEY, f"{train.optimizer} cannot add up what is on several cards. Use `prodigy`")

@@ -151,7 +151,8 @@ def _too_few(folder: Path, snapshots: list[Snapshot], wanted: Profile, found: Fi
 
 def _metadata(bundle: Bundle) -> dict[str, str]:
     """The header of the run's own file of the same step, or what is known without it."""
-    for path in bundle.output_files:
+    is_merged = bundle.manifest["config"]["train"].get("merge_network_on_save", False)
+    for path in () if is_merged else bundle.output_files:
         if path.suffix == ".safetensors" and path.is_file():
             return read_metadata(path)
     return {"format": "pt", "training_info": json.dumps({"step": bundle.step})}

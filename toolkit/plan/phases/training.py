@@ -78,8 +78,9 @@ def save(inputs: PlanInputs) -> Phase:
 
 
 def _dequantized(inputs: PlanInputs) -> Parts:
-    """A quantized layer multiplies with its whole weight, which is dequantized in each pass."""
-    return {} if inputs.qtype is None else {"a layer's weight": inputs.size.transformer.largest_linear * inputs.width}
+    """A quantized layer multiplies with its whole weight, which is dequantized in each pass; not so in 8 bits."""
+    largest = inputs.size.transformer.largest_linear
+    return {"a layer's weight": largest * inputs.width} if inputs.dequantizes else {}
 
 
 def _resident(inputs: PlanInputs) -> Parts:

@@ -28,7 +28,11 @@ def _problems(folder: Path, train: dict[str, Any], **sections: Any) -> dict[str,
         ({"optimizer": "prodigy", "lr": 1e-4}, "train.lr", "Set `lr: 1`"),
         ({"optimizer": "dadapt_lion"}, "train.lr", "Set `lr: 1`"),
         ({"optimizer": "adamw", "lr": 1}, "train.lr", "such as prodigy. With adamw, set `lr: 1e-4`"),
-        ({"optimizer": "schedulefree_adamw", "ema_config": {"use_ema": True}}, "train.ema_config", "`use_ema: false`"),
+        (
+            {"optimizer": "schedulefree_adamw", "ema_config": {"use_ema": True}},
+            "train.ema_config",
+            "Remove `ema_config`",
+        ),
         (
             {"optimizer": "prodigy", "lr": 1, **FULL, "full_finetune_weights": "bf16_split"},
             "train.full_finetune_weights",

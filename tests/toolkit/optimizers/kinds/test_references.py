@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from toolkit.optimizers.kinds.ademamix8bit import AdEMAMix8bit
+from toolkit.optimizers.kinds.automagic import Automagic
 from toolkit.optimizers.kinds.lion import Lion, Lion8bit
 from toolkit.optimizers.kinds.muon import Muon
 from toolkit.optimizers.kinds.prodigy import Prodigy, Prodigy8bit
@@ -55,7 +56,8 @@ def test_ours_goes_where_the_librarys_goes(name: str) -> None:
 
 @pytest.mark.parametrize(("coarse", "fine", "lr"), [(Lion8bit, Lion, 1e-3), (Prodigy8bit, Prodigy, 1.0)])
 def test_fewer_bits_learn_about_the_same(coarse: Any, fine: Any, lr: float) -> None:
-    (_, one), (before, other) = (Trial(lambda w, k=kind: k(w, lr=lr), lr).learned(100) for kind in (coarse, fine))
+    _, one = Trial(lambda weights: coarse(weights, lr=lr), lr).learned(100)
+    before, other = Trial(lambda weights: fine(weights, lr=lr), lr).learned(100)
     assert one < other + 0.1 * (before - other)
 
 
@@ -76,8 +78,6 @@ def test_muon_steps_as_torchs() -> None:
 
 
 def test_automagic_raises_the_rate_of_a_steady_tensor_and_lowers_that_of_one_that_swings() -> None:
-    from toolkit.optimizers.kinds.automagic import Automagic
-
     steady, swinging = nn.Parameter(torch.zeros(4, 8)), nn.Parameter(torch.zeros(4, 8))
     optimizer = Automagic([steady, swinging], lr=1e-4, max_lr=5e-4, min_lr=5e-5)
     for step in range(40):
