@@ -53,7 +53,7 @@ class LayerHook:
     Attributes:
         part: what is trained there.
         site: the layer.
-        strength: gives how much the network counts, now.
+        strength: how much the network counts, now.
     """
 
     def __init__(self, part: Part, site: Site, strength: Strength) -> None:
@@ -66,7 +66,7 @@ class LayerHook:
         dropped = self.part.settings.module_dropout
         if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
             return output
-        return self.part.after(inputs[0], output, self.site, self.strength(), training=module.training)
+        return self.part.after(inputs[0], output, self.site, self.strength.value, training=module.training)
 
 
 class Network:
