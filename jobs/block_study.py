@@ -22,6 +22,7 @@ from toolkit.errors import UserError
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.network import Network
+from toolkit.objectives.batch import Batch
 from toolkit.objectives.path import mix
 from toolkit.output.events import SilentLog
 from toolkit.randomness import Draws
@@ -192,7 +193,7 @@ class _Meter:
         examples = checked.scan.examples
         feeder = Feeder.of_run(checked.config, examples, model, encoded, ranks=checked.start.batch_ranks)
         # Every example once: the plan's order is one of its own for each epoch and stream.
-        self._batches = {}
+        self._batches: dict[int, Batch] = {}
         index = 0
         while len(self._batches) < len(examples):
             (member, *_), number = feeder.plan.batch(index), index
