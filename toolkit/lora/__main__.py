@@ -75,7 +75,8 @@ def _goal(given: argparse.Namespace) -> Goal:
 
 
 def _blocks(given: argparse.Namespace) -> list[str]:
-    from jobs.block_study import Grid, as_text, study_blocks  # the trainer, which no other command needs
+    from jobs.blocks.effects import Grid, as_text
+    from jobs.blocks.study import study_blocks  # the trainer, which no other command needs
 
     grid = Grid(given.images, given.levels, given.seed)
     study = study_blocks(given.job, given.file, grid, lambda line: print(line, flush=True))
