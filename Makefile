@@ -4,6 +4,7 @@
 # make test: lint, type check, spelling, all tests, in twelve minutes: before you push; CI runs it
 # make ui-test: of `make test`, what is about the web page
 # make torture: the long form of tests/reliability, and what is marked so; up to an hour; SHARE=0.1 does a tenth of it
+# make bench: the speed and memory of a step beside a plain loop of diffusers and peft, on a CPU, in ten minutes
 # make hooks: let git run the quick checks before each commit
 # make clean: remove the virtual environment and what the tools left behind
 
@@ -17,7 +18,7 @@ endif
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: ui demo quick test lint page ui-test torture hooks clean
+.PHONY: ui demo quick test lint page ui-test torture bench hooks clean
 .DEFAULT_GOAL := demo
 SHARE := 1
 
@@ -49,6 +50,7 @@ lint:
 	$(BIN)/python scripts/write_vram_docs.py --check
 	$(BIN)/python scripts/write_hardware_docs.py --check
 	$(BIN)/python scripts/write_network_docs.py --check
+	$(BIN)/python scripts/write_performance_docs.py --check
 	$(BIN)/python scripts/write_optimizer_docs.py --check
 	$(BIN)/python scripts/write_quality_docs.py --check
 	$(BIN)/python scripts/write_ui_files.py --check
@@ -66,6 +68,11 @@ torture:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
 	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
 	TORTURE=$(SHARE) $(PYTEST) -m torture
+
+bench:
+	@sh .ci/environment requirements.txt requirements-dev.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.lean --out benchmarks/results/lean.json
+	$(BIN)/python scripts/write_performance_docs.py
 
 hooks:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt

@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.parallel.ranks import OneProcess
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.plan_inputs import Workload, inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
+from toolkit.plan.plan_inputs import Workload
 from toolkit.randomness import Draws
 from toolkit.runtime.devices import autocast
 from toolkit.train.learner import build_learner
@@ -125,12 +126,18 @@ def job_of(cell: Cell, folder: Path) -> TrainingProcessConfig:
     return load_job(path).training()
 
 
-def predicted_bytes(cell: Cell, config: TrainingProcessConfig) -> int:
-    """Bytes of tensors on the card that the memory plan predicts for a cell of a released model."""
+def predicted_bytes(cell: Cell, config: TrainingProcessConfig, **changes: Any) -> int:
+    """Bytes of tensors on the card that the memory plan predicts for a cell of a released model.
+
+    Args:
+        cell: the cell.
+        config: its job.
+        changes: inputs of the plan that are not the job's.
+    """
     size = find_cards()[cell.arch].size
     assert size is not None
     work = Workload(train_px=cell.side_px**2, encode_px=cell.side_px**2)
-    plan = make_plan(inputs_of(config, size, work, "cuda"))
+    plan = make_plan(replace(inputs_of(config, size, work, "cuda"), **changes))
     return next(phase.tensor_bytes for phase in plan.phases if phase.name == "train")
 
 
@@ -143,8 +150,7 @@ def our_step(cell: Cell, config: TrainingProcessConfig, device: torch.device) ->
     assert config.network is not None
     network = Network(model, config.network, draws)
     network.apply()
-    if config.train.gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+    model.prepare_backward(recomputes=config.train.gradient_checkpointing)
     model.transformer.train()
     learner = build_learner(model, NetworkWeights(network), config.train, draws=draws, ranks=OneProcess())
     objective = OBJECTIVES[config.train.objective].load().from_config(config.train)

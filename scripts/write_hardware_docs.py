@@ -59,7 +59,8 @@ _INTRODUCTION = """\
 Written by `python scripts/write_hardware_docs.py`; do not edit. Times on the H100 are **measured**
 (`benchmarks/results/step-h100.json`, torch 2.11, random weights). All others are **predicted** and have never been
 measured: take them as a guide to what to rent, and correct them after the first hundred steps of your own run, which
-prints its time per step.
+prints its time per step. The H100 was measured when blocks were recomputed as a whole; they are not any more
+(docs/performance.md), which is not in these times yet.
 
 Prices change weekly and are not given: multiply the hours by what your provider asks today.
 
@@ -166,7 +167,7 @@ def _way(model: Model, memory_gb: int) -> Way | None:
     px, size = SIDE_PX**2, model.card.size
     assert size is not None
     work = Workload(train_px=px, encode_px=px, sample_px=px, decode_px=px)
-    inputs = PlanInputs(size, work, "cuda", optimizer="adamw8bit")
+    inputs = PlanInputs(size, work, "cuda", optimizer="adamw8bit", backwards=("own",))
     return next(iter(ways_to_fit(inputs, named_card(memory_gb), frozen_weight_changes(inputs), most=1)), None)
 
 

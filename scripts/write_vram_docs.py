@@ -25,7 +25,9 @@ _INTRODUCTION = """\
 
 Written by `python scripts/write_vram_docs.py` from the memory plan; do not edit. All figures are **computed**. On an
 H100, 17 steps of klein 4B, klein 9B and dev took 0 to 9 % less than planned, and whole runs of klein 4B between 1 %
-more and 3 % less (`benchmarks/results/`, torch 2.11, random weights); smaller cards have not been measured.
+more and 3 % less (`benchmarks/results/`, torch 2.11, random weights), all with the backward pass of autograd. The one
+that blocks have of their own now (docs/performance.md) is planned from counts, within 5 % of them; it and smaller cards
+have not been measured.
 `python run.py JOB --check` makes the same plan for your job and your card, `--check --vram 24` for another card.
 
 Each cell is for a LoRA of rank 16 on every layer of the blocks, one image per batch, bf16, gradient checkpointing and
@@ -79,7 +81,7 @@ def _section(size: ModelSize, cards: list[ModelCard]) -> Iterator[str]:
 def _cell(size: ModelSize, size_px: int, size_gb: int) -> str:
     px = size_px**2
     work = Workload(train_px=px, encode_px=px, sample_px=px, decode_px=px)
-    inputs = PlanInputs(size, work, "cuda", optimizer="adamw8bit")
+    inputs = PlanInputs(size, work, "cuda", optimizer="adamw8bit", backwards=("own",))
     ways = ways_to_fit(inputs, named_card(size_gb), frozen_weight_changes(inputs), most=1)
     if not ways:
         return "-"

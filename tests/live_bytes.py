@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2, Flux2Transformer2DModel, FluxTransformer2DModel
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
@@ -20,8 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from extensions_built_in.diffusion_models.flux import lora_names as flux_keys
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity as flux_velocity
 from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
+from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
+from toolkit.memory.recompute import Held
+from toolkit.networks.kinds.lora import LoraPart
+from toolkit.networks.network import LayerHook
+from toolkit.networks.part import Site
+from toolkit.networks.settings import LayerSettings, Shape
 from toolkit.runtime.devices import autocast
 
 
@@ -168,17 +173,21 @@ def step_bytes(
     num_references: int = 0,
     passes: int = 1,
     only: str = "",
+    own_backward: bool = False,
     **num_blocks: int,
 ) -> int:
     """The most that a step of so many passes, each backward before the next, adds to weights and LoRA.
 
-    A full fine-tune's weights are fp32; those whose names contain `only` are trained.
+    A full fine-tune's weights are fp32; those whose names contain `only` are trained. With `own_backward`, blocks have
+    the backward pass that the family has written for them.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
         model = _transformer(arch, dtype=dtype, rank=rank, **num_blocks)
         for name, parameter in model.named_parameters() if rank is None else ():
             parameter.requires_grad_(only in name)
-        if recomputes:
+        if own_backward:
+            attach_lean(model, lambda _: torch.device("cpu"), keeps=1.0 if recomputes else 2.0)
+        elif recomputes:
             model.enable_gradient_checkpointing()
         before = live.peak = live.now
         latents = [_latents(arch, side_px, batch_size) for _ in range(1 + num_references)]
@@ -236,8 +245,9 @@ def _transformer(arch: str, *, dtype: torch.dtype, rank: int | None, **num_block
         if rank is not None:
             blocks = tuple(family.lora_names.BLOCK_LISTS)
             targets = family.lora_names.targets(model)
-            names = [name for target in targets if target.name.startswith(blocks) for name in target.modules]
-            inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), model)
+            for target in targets:
+                if target.name.startswith(blocks):
+                    _add_lora(tuple(map(model.get_submodule, target.modules)), rank)
     return _with_storages(model).train()
 
 
@@ -257,6 +267,16 @@ def _with_storages(model: nn.Module) -> nn.Module:
                 new = torch.empty(old.shape, dtype=wanted, device="cpu")
                 module._parameters[name] = nn.Parameter(new, requires_grad=old.requires_grad)
     return model
+
+
+def _add_lora(layers: tuple[Any, ...], rank: int) -> None:
+    rows = layers[0].out_features
+    shape = Shape(layers[0].in_features, rows * len(layers), len(layers))
+    part = LoraPart(shape, LayerSettings(rank), lambda sizes, _: torch.empty(sizes))
+    layers[0].add_module("network", part)
+    for index, layer in enumerate(layers):
+        site = Site(index, ((index * rows, (index + 1) * rows),), layers)
+        layer.register_forward_hook(LayerHook(part, site, Held(1.0)))
 
 
 def _in_dtype(kind: Any, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,23 @@ class Bytes:
     def at(self, *, is_mixed: bool) -> float:
         """`mixed` or `fp32`."""
         return self.mixed if is_mixed else self.fp32
+
+
+@dataclass(frozen=True)
+class OwnBackward:
+    """Activations of a block whose backward pass is written by hand, counted as those of `BlockSize`.
+
+    Attributes:
+        kept: what it keeps for backward if it recomputes nothing.
+        recomputed: what it keeps if it recomputes what is wide.
+        working: peak of its backward pass, besides what it has kept; its forward pass has less.
+        product: what is alive during the largest product of its backward pass, besides what it has kept.
+    """
+
+    kept: Bytes
+    recomputed: Bytes
+    working: Bytes
+    product: Bytes
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class BlockSize:
         forward: peak of activations in the forward pass of a block that keeps nothing.
         modulation_parameters: number of weights in the block's own modulation layer, which is the first to be used and
             the last to get gradients.
+        own: activations with a backward pass of its own, which a LoRA on a frozen block has; None if there is none.
     """
 
     name: str
@@ -46,6 +64,7 @@ class BlockSize:
     modulation_parameters: int = 0
     fused: tuple[int, ...] = ()
     shares: tuple[float, ...] = ()
+    own: OwnBackward | None = field(default=None, compare=False)  # two models of one size may differ in it
 
     @property
     def linear_parameters(self) -> int:

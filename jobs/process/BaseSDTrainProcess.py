@@ -96,8 +96,9 @@ class BaseSDTrainProcess(BaseProcess):
         train, draws = self.config.train, Draws(self.config.training_seed)
         weights = self.make_trainable(model, draws)
         out.stages.info(weights.describe())
-        if train.gradient_checkpointing:
-            model.enable_gradient_checkpointing()
+        keeps = self.checked.memory.plan.inputs.keeps if self.checked.memory else 1.0
+        if (kept := model.prepare_backward(recomputes=train.gradient_checkpointing, keeps=keeps)) is not None:
+            out.stages.info(kept)
         assert model.transformer is not None
         model.transformer.train()
         return build_learner(model, weights, train, draws=draws, ranks=self.checked.start.ranks)

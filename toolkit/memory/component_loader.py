@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -25,6 +27,9 @@ from toolkit.weights.recipe import Loadable
 
 if TYPE_CHECKING:
     from toolkit.parallel.shards import Shards
+
+
+OwnBackward = Callable[..., bool]
 
 
 class ComponentLoader:
@@ -141,12 +146,20 @@ class ComponentLoader:
             return config.qtype
         return config.qtype_te if component == "text_encoder" and config.quantize_te else None
 
-    def checkpoint_function(self) -> Callable[..., Any]:
-        """The function that runs a block with gradient checkpointing, given the block and its arguments."""
+    def checkpoint_function(self, own: Mapping[nn.Module, OwnBackward] = MappingProxyType({})) -> Callable[..., Any]:
+        """The function that runs a block with gradient checkpointing, given the block and its arguments.
+
+        Args:
+            own: blocks with a backward pass of their own that keeps as little, each with a function that says, given
+                the block's arguments, whether it is used. Such a block is run as it is, unless activations are
+                offloaded: then only its inputs are kept.
+        """
+        if self.config.activation_offloading:
+            own = {}
         for offloads in self._offloads.values():
             for offload in offloads:
-                offload.is_recomputed = True
-        run: Callable[..., Any] = ActivationOffload() if self.config.activation_offloading else checkpointed
+                offload.is_recomputed, offload.own_backward = True, own.keys()
+        run: Callable[..., Any] = ActivationOffload() if self.config.activation_offloading else partial(_run_block, own)
         return run if self._cards is None else self._cards.before(run)
 
     def _placement(self, component: str, module: nn.Module, blocks: Sequence[str]) -> Placement:
@@ -167,3 +180,8 @@ class ComponentLoader:
         if share == "auto":
             return 1.0 if self.planned.shares is None else self.planned.shares[component]
         return share
+
+
+def _run_block(own: Mapping[nn.Module, OwnBackward], block: nn.Module, *arguments: Any) -> Any:
+    takes = own.get(block)
+    return block(*arguments) if takes is not None and takes(*arguments) else checkpointed(block, *arguments)

@@ -101,6 +101,7 @@ class LayerOffload:
 
     Attributes:
         is_recomputed: whether blocks run with gradient checkpointing, see above.
+        own_backward: blocks that keep tensors for backward even so.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class LayerOffload:
         self.blocks = list(blocks)
         self.device = device
         self.is_recomputed = False
+        self.own_backward: Collection[nn.Module] = ()
         self._order = sorted(streamed)
         self._flat = {index: FlatBlock(self.blocks[index], device) for index in self._order}
         self._ring_size = min(ring_size, len(self._order))
@@ -165,7 +167,8 @@ class LayerOffload:
         # Block 0 ends a backward pass and begins a forward pass; either way, a forward pass comes next.
         down = torch.is_grad_enabled() and 0 < index <= self._previous
         buffer = self._enter(index, down=down)
-        if buffer is not None and torch.is_grad_enabled() and not self.is_recomputed:
+        keeps = not self.is_recomputed or module in self.own_backward
+        if buffer is not None and torch.is_grad_enabled() and keeps:
             self._open = saved_tensors_hooks(partial(self._pack, index), self._unpack)
             self._open.__enter__()
 

@@ -91,6 +91,12 @@ class BaseModel(ComponentModel):
         """Sequence length of an image of this size in pixels; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
+    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
+        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). Returns a line on it."""
+        if recomputes:
+            self.enable_gradient_checkpointing()
+        return None
+
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""
         self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())

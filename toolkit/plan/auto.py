@@ -14,6 +14,8 @@ from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_TEXT
 
+_FILLED = 0.85  # the most of a card that may be filled to recompute less
+
 
 def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> dict[str, Any]:
     """Keys to add to the `model` section so that the run fits; empty if it fits as it is.
@@ -48,6 +50,19 @@ def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> Pla
     if model.layer_offloading_transformer_percent == "auto":
         inputs = _least(inputs, "offloaded", machine)
     return inputs
+
+
+def with_kept(inputs: PlanInputs, machine: Machine) -> PlanInputs:
+    """Let blocks keep as much as surely fits of what their own backward pass needs, instead of computing it again.
+
+    A part of the memory stays free for what is not planned: what blocks keep is counted, but was not measured on cards.
+    Where it is the machine's RAM, blocks keep at most the attention's output.
+    """
+    if not inputs.recomputes or "own" not in inputs.backward_passes or inputs.offloads_activations:
+        return inputs
+    most, step = 20 if inputs.device == "cuda" else 10, 10 if inputs.cards else 1  # all cards alike
+    levels = (replace(inputs, keeps=tenths / 10) for tenths in range(most, 0, -step))
+    return next((one for one in levels if machine.part(_FILLED).fits(make_plan(one))), inputs)
 
 
 def _least(inputs: PlanInputs, name: str, machine: Machine) -> PlanInputs:

@@ -53,6 +53,12 @@ class Machine:
         name = f"{self.name}, RAM shared by {num_ranks} ranks"
         return replace(self, name=name, ram_bytes=ram, free_ram_bytes=free)
 
+    def part(self, share: float) -> Machine:
+        """A machine with a share of the memory, 0 to 1."""
+        gpu, ram = (size and round(share * size) for size in (self.gpu_bytes, self.ram_bytes))
+        others = tuple(replace(card, gpu_bytes=round(share * card.gpu_bytes)) for card in self.others)
+        return replace(self, gpu_bytes=gpu, ram_bytes=ram, others=others)
+
     def fits(self, plan: Plan) -> bool:
         """Whether a run fits if all other programs on the machine are closed."""
         rooms = (self.gpu_bytes, *(card.gpu_bytes for card in self.others))

@@ -8,11 +8,12 @@ from typing import Any
 
 from toolkit.config import TrainingProcessConfig
 from toolkit.model_size import ModelSize
-from toolkit.plan.auto import choose_settings, with_shares
+from toolkit.plan.auto import choose_settings, with_kept, with_shares
 from toolkit.plan.changes import Way
 from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import Plan, make_plan
-from toolkit.plan.plan_inputs import Device, PlanInputs, Workload, inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
+from toolkit.plan.plan_inputs import Device, PlanInputs, Workload
 from toolkit.plan.plan_report import as_text, describe_plan, describe_refusal, describe_split, find_ways, warn_of_others
 
 
@@ -137,13 +138,16 @@ def check_memory(
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
         inputs = inputs_for(chosen)
-    plan = make_plan(with_shares(chosen.model, inputs, machine))
+    plan = make_plan(with_kept(with_shares(chosen.model, inputs, machine), machine))
     if not machine.fits(plan):
         ways = find_ways(plan, machine)
         return MemoryCheck(plan, machine, settings=settings, refusal=describe_refusal(plan, machine, ways), ways=ways)
     lines = [*describe_plan(plan, machine), *describe_split(plan), *warn_of_others(plan, machine)]
     if assistant_parameters is None:
         lines.append("memory: model.assistant_lora_path is not on disk yet, so its weights are not counted")
+    if plan.inputs.keeps > 1:
+        share = f"{plan.inputs.keeps - 1:.0%}"
+        lines.append(f"memory: there is room for {share} of the blocks to recompute nothing in the backward pass")
     if process.model.memory == "auto":
         lines.append(f"model.memory: auto chose {_chosen(settings)}")
     return MemoryCheck(plan, machine, tuple(lines), settings)

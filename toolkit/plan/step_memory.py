@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from toolkit.model_size import BlockSize
+from toolkit.model_size import BlockSize, OwnBackward
 from toolkit.optimizers.choices import optimizer_row
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import bits_of
@@ -37,8 +37,7 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     kept = sum(block.count * kept_of(inputs, block) for block in _blocks(inputs)) + _outer(inputs)
     others = inputs.trained_width * inputs.num_held if inputs.accumulates else 0
     if inputs.recomputes:  # otherwise the backward pass has all of this and the gradients too
-        units = (block.forward.at(is_mixed=inputs.is_mixed) for block in _blocks(inputs))
-        forward = max((round(unit * _unit(inputs)) for unit in units), default=0)
+        forward = max((_forward(inputs, block) for block in _blocks(inputs)), default=0)
         yield {
             "activations": _on_device(inputs, kept),
             "working set": forward,
@@ -82,9 +81,21 @@ def _blocks(inputs: PlanInputs) -> list[BlockSize]:
 
 
 def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
-    """Bytes that one block keeps for backward: its input if it is recomputed, otherwise what autograd saves."""
-    if inputs.recomputes:
+    """Bytes that one block keeps for backward: its input if it is recomputed, otherwise what autograd saves.
+
+    A backward pass of its own keeps what it has been written to keep; if activations are offloaded, the input only.
+    """
+    return max(_kept_by(inputs, block, own) for own in _backwards(inputs, block))
+
+
+def _kept_by(inputs: PlanInputs, block: BlockSize, own: OwnBackward | None) -> int:
+    if inputs.recomputes and (own is None or inputs.offloads_activations):
         return inputs.width * _unit(inputs)
+    if own is not None:
+        steps = (inputs.width, own.recomputed.at(is_mixed=inputs.is_mixed), own.kept.at(is_mixed=inputs.is_mixed))
+        level = min(int(inputs.keeps), 1) if inputs.recomputes else 1
+        share = inputs.keeps - level if inputs.recomputes else 1.0
+        return round((share * steps[level + 1] + (1 - share) * steps[level]) * _unit(inputs))
     per_channel = block.saved.at(is_mixed=inputs.is_mixed)
     if inputs.lora_rank is None or not inputs.blocks_only:
         per_channel += inputs.size.transformer.trained.at(is_mixed=inputs.is_mixed)
@@ -171,19 +182,40 @@ def _waits_in_ram(inputs: PlanInputs) -> bool:
     return inputs.offloads_activations and inputs.recomputes and inputs.device != "cpu"
 
 
+def _backwards(inputs: PlanInputs, block: BlockSize) -> list[OwnBackward | None]:
+    """The backward passes that a block may have; None is autograd's."""
+    found = [block.own if name == "own" else None for name in inputs.backward_passes]
+    return found if block.own is not None else [None]
+
+
+def _forward(inputs: PlanInputs, block: BlockSize) -> int:
+    """Peak bytes of the forward pass of a block in training; a block's own takes less than its backward pass."""
+    size = block.forward if None in _backwards(inputs, block) or block.own is None else block.own.working
+    return round(size.at(is_mixed=inputs.is_mixed) * _unit(inputs))
+
+
 def _working(inputs: PlanInputs, block: BlockSize) -> int:
     """Bytes that a block needs in its backward pass besides what it has kept.
 
     A quantized layer has temporaries of its own, see `_dequantized`. Those of attention are not alive at that time, so
     the larger of the two counts.
     """
+    return max(_working_of(inputs, block, own) for own in _backwards(inputs, block))
+
+
+def _working_of(inputs: PlanInputs, block: BlockSize, own: OwnBackward | None) -> int:
     unit, is_mixed = _unit(inputs), inputs.is_mixed
+    if own is not None:
+        is_whole_again = inputs.recomputes and (inputs.offloads_activations or inputs.keeps < 1)
+        again = own.kept.at(is_mixed=is_mixed) if is_whole_again else 0.0
+        working, product = own.working.at(is_mixed=is_mixed), own.product.at(is_mixed=is_mixed)
+        return round(again * unit) + max(round(working * unit), round(product * unit) + _dequantized(inputs, block))
     saved, working = block.saved.at(is_mixed=is_mixed), block.working.at(is_mixed=is_mixed)
-    own = _network_works(inputs, block)
+    network = _network_works(inputs, block)
     if not inputs.recomputes:
-        return max(round((working - saved) * unit) + own, _dequantized(inputs, block))
-    own += _network_keeps(inputs, block)
-    return max(round(working * unit) + own, round(saved * unit) + _dequantized(inputs, block))
+        return max(round((working - saved) * unit) + network, _dequantized(inputs, block))
+    network += _network_keeps(inputs, block)
+    return max(round(working * unit) + network, round(saved * unit) + _dequantized(inputs, block))
 
 
 def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
@@ -202,8 +234,8 @@ def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
 
 def _autocast_copies(inputs: PlanInputs) -> int:
     """Bytes of the copies that autocast keeps of all trained fp32 weights, in the dtype of the computation."""
-    if not inputs.is_mixed or inputs.trained_width != 4:
-        return 0
+    if not inputs.is_mixed or inputs.trained_width != 4 or inputs.backward_passes == ("own",):
+        return 0  # a backward pass of its own makes those of one block at a time
     # Where weights are sharded, only those of the layer that computes are copied.
     transformer = inputs.size.transformer
     if inputs.is_sharded:

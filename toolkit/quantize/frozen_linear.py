@@ -28,6 +28,7 @@ class FrozenLinear(nn.Linear):
         qtype: number format of the weight, a key of `FORMATS`.
         row_buffers: names of the buffers with a row for each output.
         product: how a weight with a scale per row is multiplied as it is stored; None to dequantize it.
+        stored_names: names of all buffers.
     """
 
     product: RowProduct | None = None
@@ -45,7 +46,7 @@ class FrozenLinear(nn.Linear):
         self.in_features = in_features
         self.out_features = buffers["qweight"].shape[0] if out_features is None else out_features
         self.row_buffers = tuple(name for name in buffers if name != CODEBOOK)
-        self._names = tuple(buffers)
+        self.stored_names = tuple(buffers)
         self.register_parameter("weight", None)
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
         for name, buffer in buffers.items():
@@ -55,16 +56,19 @@ class FrozenLinear(nn.Linear):
         """Map [..., K] to [..., N], in autocast's dtype if it is enabled, otherwise in the dtype of x."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        tensors: dict[str, Tensor] = {name: getattr(self, name) for name in self._names}
         if self.product is not None:
-            result = multiplied(x, self.product, tensors["qweight"], tensors["scale"])
+            result = multiplied(x, self.product, getattr(self, "qweight"), getattr(self, "scale"))  # noqa: B009
         else:
-            result = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors.values())
+            result = _Product.apply(x, FORMATS[self.qtype], self.stored_names, *self.stored())
         return result if self.bias is None else result + self.bias.to(result.dtype)
+
+    def stored(self) -> tuple[Tensor, ...]:
+        """The buffers as they are now, in the order of `stored_names`."""
+        return tuple(getattr(self, name) for name in self.stored_names)
 
     def dequantize(self, dtype: torch.dtype, whole: Callable[[Tensor], Tensor] = Tensor.detach) -> Tensor:
         """The weight [N, K] that the layer multiplies with; `whole` gathers each buffer if it is spread over ranks."""
-        buffers = {name: whole(getattr(self, name)) for name in self._names}
+        buffers = {name: whole(buffer) for name, buffer in zip(self.stored_names, self.stored(), strict=True)}
         return FORMATS[self.qtype].dequantize(buffers, in_features=self.in_features, dtype=dtype)
 
     def make_parameters(self) -> None:

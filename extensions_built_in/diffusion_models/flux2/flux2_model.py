@@ -24,7 +24,7 @@ from extensions_built_in.diffusion_models.flux2 import (
 )
 from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
-from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity, prepare_blocks
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
@@ -35,7 +35,6 @@ from toolkit.models.published_model import PublishedModel
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
-from toolkit.weights.vae_identity import vae_fingerprint
 
 
 class Flux2Model(PublishedModel):
@@ -90,7 +89,7 @@ class Flux2Model(PublishedModel):
         """See BaseModel.fingerprint. Models with the same VAE share cached latents, whatever their arch."""
         files = self.sources.find(component)
         if component == "vae":
-            return vae_fingerprint(files, settings=latents.ENCODER_SETTINGS, dtype=self.vae_dtype)
+            return latents.fingerprint(files, dtype=self.vae_dtype)
         facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             facts |= {
@@ -142,6 +141,21 @@ class Flux2Model(PublishedModel):
             guidance=condition.guidance,
             references=condition.references,
         )
+
+    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
+        """See BaseModel.prepare_backward."""
+        if not self.layout.is_whole:  # blocks gather their weights by hooks of their own
+            return super().prepare_backward(recomputes=recomputes)
+        if self.model_config.activation_offloading:
+            keeps = 0.0
+        return prepare_blocks(self.transformer, self.loader, recomputes=recomputes, keeps=keeps)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """See BaseModel.enable_gradient_checkpointing."""
+        if self.layout.is_whole:
+            self.prepare_backward(recomputes=True)
+        else:
+            super().enable_gradient_checkpointing()
 
     # Adapters
 

@@ -7,7 +7,9 @@ counts them again.
 
 from __future__ import annotations
 
-from toolkit.model_size import BlockSize, Bytes, ModelSize, TextEncoderSize, TransformerSize, VaeSize
+from dataclasses import replace
+
+from toolkit.model_size import BlockSize, Bytes, ModelSize, OwnBackward, TextEncoderSize, TransformerSize, VaeSize
 
 _HEAD_SIZE = 128
 _TIME_CHANNELS = 256
@@ -48,6 +50,12 @@ def transformer_size(
                 other_parameters=4 * head_size,
                 fused=(3, 1, 1, 1) * 2,
                 shares=(0.5,) * 8,
+                own=OwnBackward(
+                    kept=Bytes(24.4, 48.3),
+                    recomputed=Bytes(6.4, 12.2),
+                    working=Bytes(36.0, 75.2),
+                    product=Bytes(26.0, 52.0),
+                ),
             ),
             BlockSize(
                 "single_blocks",
@@ -57,6 +65,12 @@ def transformer_size(
                 working=Bytes(92.8, 141.0),
                 forward=Bytes(71.9, 118.4),
                 other_parameters=2 * head_size,
+                own=OwnBackward(
+                    kept=Bytes(22.2, 44.1),
+                    recomputed=Bytes(4.2, 8.1),
+                    working=Bytes(52.5, 96.1),
+                    product=Bytes(32.0, 64.0),
+                ),
             ),
         ),
         outer_linears=outer,
@@ -111,6 +125,13 @@ KLEIN_9B = ModelSize(
     transformer_size(hidden_size=4096, num_double=8, num_single=24, text_size=12_288),
     (qwen3_size(hidden_size=4096, inner_size=12_288),),
     VAE,
+)
+# Its attention treats references apart: blocks have autograd's backward pass.
+KLEIN_9B_KV = replace(
+    KLEIN_9B,
+    transformer=replace(
+        KLEIN_9B.transformer, blocks=tuple(replace(block, own=None) for block in KLEIN_9B.transformer.blocks)
+    ),
 )
 TINY = ModelSize(
     transformer_size(hidden_size=192, num_double=2, num_single=4, text_size=192, latent_channels=64, head_size=32),

@@ -1,4 +1,4 @@
-"""One forward pass of the FLUX.2 transformer with references, on latents in image layout instead of sequences.
+"""A pass of the FLUX.2 transformer with references, on latents in image layout instead of sequences.
 
 References follow the noisy image in the sequence, each with its own time coordinate. Source: Black Forest Labs' FLUX.2
 sampling code and diffusers' Flux2Pipeline, whose helpers compute the position ids.
@@ -11,6 +11,10 @@ from collections.abc import Sequence
 import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean, describe
+from extensions_built_in.diffusion_models.flux2.lean.reads import READ
+from toolkit.memory.component_loader import ComponentLoader
 
 
 def predict_velocity(
@@ -48,15 +52,17 @@ def predict_velocity(
     embedded_guidance = None
     if transformer.config.guidance_embeds:
         embedded_guidance = torch.full((batch,), guidance, device=tokens.device, dtype=torch.float32)
-    velocity = transformer(
-        hidden_states=tokens,
-        encoder_hidden_states=prompt_embeds,
-        timestep=sigma,
-        guidance=embedded_guidance,
-        img_ids=image_ids,
-        txt_ids=text_ids,
-        return_dict=False,
-    )[0][:, :num_tokens]  # [B, h * w, C]
+    num_text = prompt_embeds.shape[1]
+    with READ.set(slice(num_text, num_text + num_tokens)):
+        velocity = transformer(
+            hidden_states=tokens,
+            encoder_hidden_states=prompt_embeds,
+            timestep=sigma,
+            guidance=embedded_guidance,
+            img_ids=image_ids,
+            txt_ids=text_ids,
+            return_dict=False,
+        )[0][:, :num_tokens]  # [B, h * w, C]
     return velocity.transpose(1, 2).reshape(batch, channels, height, width)
 
 
@@ -91,3 +97,18 @@ def pack_references(references: Sequence[Tensor], *, like: Tensor) -> tuple[Tens
     packed = [Flux2Pipeline._pack_latents(latents).to(like) for latents in references]  # each [B, h_i * w_i, C]
     reference_ids = Flux2Pipeline._prepare_image_ids([latents[:1] for latents in references])  # [1, sum, 4]
     return torch.cat(packed, dim=1), reference_ids
+
+
+def prepare_blocks(
+    transformer: Flux2Transformer2DModel, loader: ComponentLoader, *, recomputes: bool, keeps: float
+) -> str:
+    """Give the blocks the backward pass of their own, and let those that recompute do so; see `BaseModel`.
+
+    Returns:
+        A line for the user.
+    """
+    blocks = attach_lean(transformer, loader.device_of, keeps=keeps if recomputes else 2.0)
+    if recomputes:
+        run = loader.checkpoint_function({lean.block: lean.takes for lean in blocks if not lean.is_run_again})
+        transformer.enable_gradient_checkpointing(run)
+    return describe(blocks, recomputes=recomputes)

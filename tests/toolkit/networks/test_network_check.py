@@ -19,7 +19,8 @@ from toolkit.models.published_model import PublishedModel
 from toolkit.networks.network_check import trained_weights
 from toolkit.networks.targets import by_run, choose_targets, planned_targets
 from toolkit.output.events import read_events
-from toolkit.plan.plan_inputs import Workload, inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
+from toolkit.plan.plan_inputs import Workload
 from toolkit.util.get_model import model_classes
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 

@@ -18,7 +18,7 @@ from toolkit.config.network import NetworkConfig
 from toolkit.networks.choices import NETWORKS
 from toolkit.networks.network import Network
 from toolkit.networks.part import Part
-from toolkit.plan.plan_inputs import network_inputs
+from toolkit.plan.of_job.network import network_inputs
 from toolkit.randomness import Draws
 from toolkit.runtime.devices import autocast
 from toolkit.util.get_model import model_classes

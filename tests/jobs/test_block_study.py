@@ -1,4 +1,4 @@
-"""jobs.blocks.study through its command: which blocks of a trained network matter."""
+"""jobs.block_study through its command: which blocks of a trained network matter."""
 
 from __future__ import annotations
 

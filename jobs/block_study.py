@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.blocks.effects import BlockStudy, Grid, Meter, measured
+from jobs.block_losses import Grid, Meter
 from jobs.job import Job
 from jobs.process.encode_stages import encode_all
 from jobs.process.make_model import make_model
@@ -18,15 +19,53 @@ from toolkit.config import load_job
 from toolkit.data.examples import Example
 from toolkit.errors import UserError
 from toolkit.lora.settings import read_lora_tensors
-from toolkit.models.base_model import BaseModel
 from toolkit.networks.network import Network
-from toolkit.objectives.batch import Batch
 from toolkit.output.events import SilentLog
 from toolkit.randomness import Draws
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
-from toolkit.train.feeder import Encoded, Feeder
 from toolkit.train.stages import Stages
+from toolkit.units import duration
+
+
+@dataclass(frozen=True)
+class BlockEffect:
+    """What a block's part of a network does to the loss.
+
+    Attributes:
+        name: the block's name in the released model.
+        num_layers: number of its layers that the network changes.
+        change: mean change of the loss without it, over the grid; above 0: the loss is worse without it.
+        error: standard error of that mean, between images.
+        by_level: the change at each noise level, from little noise to much.
+    """
+
+    name: str
+    num_layers: int
+    change: float
+    error: float
+    by_level: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class BlockStudy:
+    """The result of a study.
+
+    Attributes:
+        file: the file of the network.
+        sigmas: the noise levels.
+        num_images: number of images.
+        with_all: mean loss with the whole network.
+        without_any: mean loss of the model without it.
+        blocks: the blocks in the model's order.
+    """
+
+    file: str
+    sigmas: tuple[float, ...]
+    num_images: int
+    with_all: float
+    without_any: float
+    blocks: tuple[BlockEffect, ...]
 
 
 def study_blocks(job: Path, file: Path, grid: Grid, say: Callable[[str], None]) -> BlockStudy:
@@ -67,7 +106,28 @@ def study_blocks(job: Path, file: Path, grid: Grid, say: Callable[[str], None]) 
         tensors, metadata = read_lora_tensors(file)
         network.load_state_dict(tensors, source=str(file), metadata=metadata)
         model.transformer.eval()
-        return measured(Meter(model, network, _batches(checked, model, encoded), grid), file, say)
+        meter = Meter(checked, model, network, encoded, grid)
+        return _measured(meter, file, say)
+
+
+def as_text(study: BlockStudy) -> list[str]:
+    """The table of a study, one line for each block."""
+    gain = study.without_any - study.with_all
+    width = max(len(block.name) for block in study.blocks)
+    levels = " ".join(f"{sigma:>9.2f}" for sigma in study.sigmas)
+    lines = [
+        f"{study.file}: loss {study.with_all:.5f} with it, {study.without_any:.5f} without, mean of "
+        f"{study.num_images} images at {len(study.sigmas)} noise levels",
+        "Change of the loss without the part of one block (above 0: the block helps), and at each noise level:",
+        f"{'block':<{width}} layers    change   +- error  of gain {levels}",
+    ]
+    for block in study.blocks:
+        share = f"{100 * block.change / gain:6.1f} %" if gain > 0 else "       -"
+        by_level = " ".join(f"{value:>+9.5f}" for value in block.by_level)
+        lines.append(
+            f"{block.name:<{width}} {block.num_layers:>6} {block.change:>+9.5f}  {block.error:>9.5f} {share} {by_level}"
+        )
+    return lines
 
 
 def _checked(job: Path) -> TrainingChecked:
@@ -92,14 +152,27 @@ def _spread(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
     )
 
 
-def _batches(checked: TrainingChecked, model: BaseModel, encoded: Encoded) -> dict[int, Batch]:
-    """A batch of each example alone."""
-    examples, found, index = checked.scan.examples, dict[int, Batch](), 0
-    feeder = Feeder.of_run(checked.config, examples, model, encoded, ranks=checked.start.batch_ranks)
-    # The plan's order is one of its own for each epoch and dataset.
-    while len(found) < len(examples):
-        (member, *_) = feeder.plan.batch(index)
-        if member not in found:
-            found[member] = feeder.batch(index)
-        index += 1
-    return found
+def _measured(meter: Meter, file: Path, say: Callable[[str], None]) -> BlockStudy:
+    blocks = meter.blocks()
+    meter.losses(images=1)  # the first pass of a process is slower
+    began = time.monotonic()
+    meter.losses(images=1)
+    rounds = (len(blocks) + 2) * meter.num_images
+    seconds = (time.monotonic() - began) * rounds
+    say(f"{len(blocks)} blocks: {rounds * meter.grid.num_levels} passes through the model, about {duration(seconds)}")
+    whole = meter.losses()
+    nothing = meter.losses(frozenset().union(*blocks.values()))
+    effects = []
+    for name, targets in blocks.items():
+        change = meter.losses(targets) - whole  # [images, levels]
+        by_image = change.mean(dim=1)
+        error = float(by_image.std()) / len(by_image) ** 0.5 if len(by_image) > 1 else float("nan")
+        effects.append(BlockEffect(name, len(targets), float(change.mean()), error, tuple(change.mean(dim=0).tolist())))
+    return BlockStudy(
+        str(file),
+        tuple(meter.grid.sigmas),
+        meter.num_images,
+        float(whole.mean()),
+        float(nothing.mean()),
+        tuple(effects),
+    )

@@ -1,0 +1,94 @@
+"""The double block: a stream of text and a stream of image with weights of their own, which attend to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear
+from extensions_built_in.diffusion_models.flux2.lean.pieces import Modulation, Rotation
+from extensions_built_in.diffusion_models.flux2.lean.run import Pass
+from extensions_built_in.diffusion_models.flux2.lean.stream import Stream, StreamPass
+
+NUM_LINEARS = 4
+NUM_MODULATIONS = 6
+
+
+class DoubleBlock:
+    """Forward and backward of a `Flux2TransformerBlock` whose own weights are frozen.
+
+    It takes and gives the image and the text, and is given shift, weight and gate before attention and before the MLP,
+    of the image and of the text, and the rotation forward and back. Text comes first in the attention.
+
+    Args:
+        image, text: its streams, which say what is kept.
+    """
+
+    num_inputs: int = 2
+
+    def __init__(self, image: Stream, text: Stream) -> None:
+        self.streams = (image, text)
+        self.linears: Sequence[LeanLinear] = tuple(linear for stream in self.streams for linear in stream.linears)
+
+    def forward(self, inputs: Sequence[Tensor], run: Pass) -> tuple[Tensor, ...]:
+        """See Program."""
+        passes = self._passes(run, num_image=inputs[0].shape[1], num_text=inputs[1].shape[1])
+        raws = [one.project(x) for one, x in zip(passes, inputs, strict=True)]
+        attended = run.attended(*_joined(passes, raws)).flatten(2)  # [B, n, h]
+        return tuple(one.finish(x, attended[:, one.tokens]) for one, x in zip(passes, inputs, strict=True))
+
+    def backward(
+        self, gradients: Sequence[Tensor], run: Pass
+    ) -> tuple[Sequence[Tensor | None], Sequence[Sequence[Tensor]]]:
+        """See Program."""
+        image, text = gradients
+        passes = self._passes(run, num_image=image.shape[1], num_text=text.shape[1])
+        attended = run.kept["attended"].flatten(2)
+        to_attended = torch.empty_like(attended)
+        past = [
+            one.finish_backward(gradient, attended[:, one.tokens], to_attended[:, one.tokens])
+            for one, gradient in zip(passes, gradients, strict=True)
+        ]
+        found = [own for one in passes for own in one.found]
+        if not run.needs_input and all(stream.linears[0].part is None for stream in self.streams):
+            return [None, None], found
+        raws = [one.project_again() for one in passes]
+        query, key, value = _joined(passes, raws)
+        to_heads = run.attended_backward(to_attended.view_as(value), query, key, value)
+        del query, key, value, to_attended
+        to_inputs = [
+            one.project_backward([part[:, one.tokens] for part in to_heads], raw, to_x)
+            for one, raw, to_x in zip(passes, raws, past, strict=True)
+        ]
+        return to_inputs, [own for one in passes for own in one.found]
+
+    def _passes(self, run: Pass, *, num_image: int, num_text: int) -> list[StreamPass]:
+        """The streams of one pass, image first."""
+        *given, forward, back = run.given
+        passes = []
+        for index, tokens in enumerate((slice(num_text, num_text + num_image), slice(0, num_text))):
+            by = given[index * NUM_MODULATIONS : (index + 1) * NUM_MODULATIONS]
+            passes.append(
+                StreamPass(
+                    self.streams[index],
+                    run,
+                    tokens=tokens,
+                    by=(Modulation(*by[:3]), Modulation(*by[3:])),
+                    rotation=Rotation(forward, back).of_tokens(tokens),
+                    linears=slice(index * NUM_LINEARS, (index + 1) * NUM_LINEARS),
+                )
+            )
+        return passes
+
+
+def _joined(passes: Sequence[StreamPass], raws: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of text and image together, each [B, n, heads, head size], from raw ones."""
+    batch, _, *sizes = raws[0].shape
+    joined = raws[0].new_empty((batch, sum(raw.shape[1] for raw in raws), *sizes))  # [B, n, 3, heads, head size]
+    for one, raw in zip(passes, raws, strict=True):
+        joined[:, one.tokens, :2] = one.rotated(raw, one.kept("rrms"))
+        joined[:, one.tokens, 2] = raw[:, :, 2]
+    query, key, value = joined.unbind(2)
+    return query, key, value

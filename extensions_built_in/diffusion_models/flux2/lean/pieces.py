@@ -1,0 +1,141 @@
+"""The elementwise pieces of FLUX.2's blocks, forward and backward; what backward needs again is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """What one sublayer is modulated by, each [B, 1, h].
+
+    Attributes:
+        shift: added after the norm.
+        weight: factor after the norm, 1 + scale.
+        gate: factor of what the sublayer adds to the residual stream.
+    """
+
+    shift: Tensor
+    weight: Tensor
+    gate: Tensor
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The rotation of heads by their positions: cosine + i sine, and cosine - i sine, [n, 1, 1, head size / 2]."""
+
+    forward: Tensor
+    back: Tensor
+
+    def of_tokens(self, tokens: slice) -> Rotation:
+        """The rotation of some tokens."""
+        return Rotation(self.forward[tokens], self.back[tokens])
+
+
+def modulations(values: Tensor, *, width: int) -> list[Tensor]:
+    """Shift, weight and gate of each sublayer in turn, each [B, 1, h], from what a modulation layer gives [B, ...]."""
+    # Copies, because a view would keep `values` alive, whose end is the end of what was made of it.
+    parts = [part.clone() for part in values.unsqueeze(1).split(width, dim=-1)]
+    parts[1::3] = [1 + scale for scale in parts[1::3]]
+    return parts
+
+
+def rotation_of(cosine: Tensor, sine: Tensor) -> Rotation:
+    """The rotation from cosines and sines that repeat each number twice, [n, head size]."""
+    forward = torch.complex(cosine[:, ::2].contiguous(), sine[:, ::2].contiguous())[:, None, None]
+    return Rotation(forward, forward.conj().resolve_conj())
+
+
+def modulate(x: Tensor, by: Modulation, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`layer_norm(x) * weight + shift` of x [B, n, h], and mean and inverse deviation of x, [B, n, 1], fp32."""
+    sizes = [x.shape[-1]]
+    if len(x) == 1:  # one modulation for all rows: the norm's own weight and bias, in one pass
+        y, mean, rstd = torch.native_layer_norm(x, sizes, by.weight.flatten(), by.shift.flatten(), eps)
+        return y, mean, rstd
+    y, mean, rstd = torch.native_layer_norm(x, sizes, None, None, eps)
+    return torch.addcmul(by.shift, y, by.weight), mean, rstd
+
+
+def modulate_backward(gradient: Tensor, x: Tensor, by: Modulation, mean: Tensor, rstd: Tensor) -> Tensor:
+    """The gradient of x from that of what `modulate` gave."""
+    weight = by.weight.flatten() if len(x) == 1 else None
+    gradient = gradient if len(x) == 1 else gradient * by.weight
+    found: Tensor = torch.ops.aten.native_layer_norm_backward(
+        gradient, x, [x.shape[-1]], mean, rstd, weight, None, [True, False, False]
+    )[0]
+    return found
+
+
+class HeadNorm:
+    """The RMS norms of queries and keys, and the rotation after them. Heads are [B, n, 2, heads, head size].
+
+    Args:
+        norms: the norm layer of queries and that of keys, frozen.
+        device: the device of the computation.
+    """
+
+    def __init__(self, norms: Sequence[torch.nn.RMSNorm], device: torch.device) -> None:
+        self.weight = torch.stack([norm.weight.detach().float() for norm in norms]).unsqueeze(1).to(device)
+        assert norms[0].eps is not None
+        self.eps = torch.tensor(norms[0].eps, device=device)
+
+    def of_keys(self) -> HeadNorm:
+        """The norm of keys alone, [B, n, 1, heads, head size]."""
+        found = copy(self)
+        found.weight = self.weight[1:]
+        return found
+
+    def rrms(self, heads: Tensor) -> Tensor:
+        """The inverse root mean square of each head, [B, n, 2, heads, 1], fp32."""
+        norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=torch.float32)
+        return torch.addcmul(self.eps, norm, norm, value=1 / heads.shape[-1]).rsqrt_()
+
+    def forward(self, heads: Tensor, rrms: Tensor, rotation: Rotation) -> Tensor:
+        """The heads, normed and rotated, fp32."""
+        normed = (heads * rrms).mul_(self.weight)
+        turned = torch.view_as_complex(normed.unflatten(-1, (-1, 2))).mul_(rotation.forward)
+        return torch.view_as_real(turned).flatten(-2)
+
+    def backward(self, gradient: Tensor, heads: Tensor, rrms: Tensor, rotation: Rotation) -> Tensor:
+        """The gradient of the heads, fp32, from that of what `forward` gave, fp32, which is overwritten.
+
+        With u the head divided by its root mean square and g the gradient towards u: (g - u * mean(g * u)) / rms.
+        """
+        torch.view_as_complex(gradient.unflatten(-1, (-1, 2))).mul_(rotation.back)
+        to_unit, unit = gradient.mul_(self.weight), heads * rrms
+        along = (to_unit * unit).mean(-1, keepdim=True)
+        return to_unit.addcmul_(unit, along, value=-1).mul_(rrms)
+
+
+def gated(values: Tensor, out: Tensor) -> None:
+    """Write `silu(gate) * up` to `out` [..., m], given gate and up side by side, [..., 2 * m]."""
+    gate, up = values.chunk(2, dim=-1)
+    torch.mul(functional.silu(gate), up, out=out)
+
+
+def gated_backward(gradient: Tensor, values: Tensor, out: Tensor) -> Tensor:
+    """Write the gradient of `values` to `out`, which may be `values`; returns what `gated` gave."""
+    gate, up = values.chunk(2, dim=-1)
+    to_gate, to_up = out.chunk(2, dim=-1)
+    activated = functional.silu(gate)
+    product, towards = activated * up, gradient * up
+    torch.mul(gradient, activated, out=to_up)
+    torch.ops.aten.silu_backward.grad_input(towards, gate, grad_input=to_gate)
+    return product
+
+
+def cast(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
+    """The tensors in these dtypes, with one operator for all that change."""
+    found = list(tensors)
+    changed = [index for index, (own, dtype) in enumerate(zip(tensors, dtypes, strict=True)) if own.dtype != dtype]
+    if changed:
+        for index in changed:
+            found[index] = torch.empty_like(tensors[index], dtype=dtypes[index])
+        torch._foreach_copy_([found[index] for index in changed], [tensors[index] for index in changed])
+    return found

@@ -1,0 +1,8 @@
+"""Which tokens of the last block's output are read, as who asks for a prediction knows."""
+
+from __future__ import annotations
+
+from toolkit.memory.recompute import Held
+
+READ: Held[slice | None] = Held(None)
+"""Tokens of the whole sequence; None for all. Also set while backward recomputes a block."""

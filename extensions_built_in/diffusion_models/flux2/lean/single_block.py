@@ -1,0 +1,252 @@
+"""The single block: attention and MLP side by side, between one projection in and one out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, Lora
+from extensions_built_in.diffusion_models.flux2.lean.pieces import (
+    HeadNorm,
+    Modulation,
+    Rotation,
+    gated,
+    gated_backward,
+    modulate,
+    modulate_backward,
+)
+from extensions_built_in.diffusion_models.flux2.lean.run import Pass
+
+
+class SingleBlock:
+    """Forward and backward of a `Flux2SingleTransformerBlock` whose own weights are frozen.
+
+    It is given shift, weight and gate, and the rotation forward and back.
+    Kept per token, in channels of the hidden size h: the input (1), the attention's output (1) and, unless it is
+    recomputed, the output of the first projection (9).
+    If only some tokens of its output are read, the others are keys and values for them, and leave as they came.
+
+    Args:
+        block: the block.
+        into, out: its projections h -> 9 h (q, k, v, gate, up) and 4 h -> h.
+        norm: its norms of queries and keys.
+        recomputes: whether backward makes the first projection again.
+    """
+
+    num_inputs: int = 1
+
+    def __init__(self, block: Any, into: LeanLinear, out: LeanLinear, norm: HeadNorm, *, recomputes: bool) -> None:
+        self.into = into
+        self.out = out
+        self.linears: Sequence[LeanLinear] = (into, out)
+        self.norm = norm
+        self.recomputes = recomputes
+        self.eps = block.norm.eps
+        self.width = block.attn.inner_dim
+        self.head_size = block.attn.head_dim
+        self.into_others = into.of_rows(self.width, 3 * self.width)
+        self.norm_others = norm.of_keys()
+
+    def forward(self, inputs: Sequence[Tensor], run: Pass) -> tuple[Tensor, ...]:
+        """See Program."""
+        (x,) = inputs  # [B, n, h]
+        by = _modulation(run)
+        modulated, mean, rstd = modulate(x, by, self.eps)
+        made = self._project(modulated, run)
+        heads, _, mlp = self._parts(made.projected)
+        rrms = self.norm.rrms(heads)
+        rrms_others = None if made.others is None else self.norm_others.rrms(self._other_parts(made.others)[0])
+        attended = run.attended(*self._joined(made, rrms, rrms_others, run)).flatten(2)  # [B, m, h]
+        both = attended.new_empty((*attended.shape[:2], 4 * self.width))
+        both[..., : self.width] = attended
+        gated(mlp, both[..., self.width :])
+        output, outer = self.out.forward(both.flatten(0, 1), run.frozen[1], run.loras[1])
+        run.keep(x=x, mean=mean, rstd=rstd, rrms=rrms, rrms_others=rrms_others, outer=outer)
+        run.keep(inner=made.inner, inner_others=made.inner_others)
+        if not self.recomputes:
+            run.keep(projected=made.projected, others=made.others)
+        mine = _read(x, run)
+        result = torch.addcmul(mine, by.gate, output.view_as(mine))
+        if run.read is None:
+            return (result,)
+        whole = x.clone()
+        whole[:, run.read] = result
+        return (whole,)
+
+    def backward(
+        self, gradients: Sequence[Tensor], run: Pass
+    ) -> tuple[Sequence[Tensor | None], Sequence[Sequence[Tensor]]]:
+        """See Program."""
+        (gradient,), by, kept = gradients, _modulation(run), run.kept
+        x, lora_in, lora_out = kept["x"], *run.loras
+        modulated = None
+        if self.recomputes:
+            modulated, *_ = modulate(x, by, self.eps)
+            made = self._project(modulated, run)
+            to_made = made  # nobody else has it: it may be overwritten
+        else:
+            made = _Made(kept["projected"], kept.get("inner"), kept.get("others"), kept.get("inner_others"))
+            to_made = _Made(torch.empty_like(made.projected))
+        if made.others is not None:
+            to_made = replace(to_made, others=torch.empty_like(made.others))
+        projected, to_projected = made.projected, to_made.projected
+
+        to_output = (_read(gradient, run) * by.gate).flatten(0, 1).to(projected.dtype)
+        to_outer = self.out.to_inner(to_output, lora_out)
+        to_both = self.out.to_input(to_output, run.frozen[1], lora_out, to_outer).view(*projected.shape[:2], -1)
+        mlp = gated_backward(to_both[..., self.width :], self._parts(projected)[2], self._parts(to_projected)[2])
+        columns = (kept["attended"].flatten(2).flatten(0, 1), mlp.flatten(0, 1))
+        found_out = self.out.to_trained(columns, kept.get("outer"), to_output, to_outer, lora_out)
+        del mlp, columns, to_output
+        if not run.needs_input and lora_in is None:
+            return [None], [[], found_out]
+
+        self._attention_backward(to_both[..., : self.width], made, to_made, run)
+        del to_both
+        if lora_in is not None and modulated is None:
+            modulated, *_ = modulate(x, by, self.eps)
+        to_modulated, found_in = self._project_backward(to_made, made, modulated, run)
+        if to_modulated is None:
+            return [None], [found_in, found_out]
+        to_x = modulate_backward(to_modulated, x, by, kept["mean"], kept["rstd"])
+        return [to_x.add_(gradient)], [found_in, found_out]
+
+    def _project(self, modulated: Tensor, run: Pass) -> _Made:
+        mine = _read(modulated, run)
+        projected, inner = self.into.forward(mine.flatten(0, 1), run.frozen[0], run.loras[0], run.kept.get("inner"))
+        made = _Made(projected.view(*mine.shape[:2], -1), inner)  # [B, m, 9 h]
+        if run.read is None:
+            return made
+        rest = _unread(modulated, run)
+        lora, inner = self._lora_others(run), run.kept.get("inner_others")
+        others, inner = self.into_others.forward(rest.flatten(0, 1), run.frozen[0], lora, inner)
+        return replace(made, others=others.view(*rest.shape[:2], -1), inner_others=inner)  # [B, n - m, 2 h]
+
+    def _project_backward(
+        self, gradients: _Made, made: _Made, modulated: Tensor | None, run: Pass
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """The gradients of the modulated input, if it is wanted, and of what is trained at the projection."""
+        lora, flat = run.loras[0], gradients.projected.flatten(0, 1)
+        to_inner = self.into.to_inner(flat, lora)
+        found: list[Tensor] = []
+        if modulated is not None:
+            columns = [_read(modulated, run).flatten(0, 1)]
+            found = self.into.to_trained(columns, made.inner, flat, to_inner, lora)
+        to_mine = None
+        if run.needs_input:
+            to_mine = self.into.to_input(flat, run.frozen[0], lora, to_inner).view(*made.projected.shape[:2], -1)
+        if gradients.others is None:
+            return to_mine, found
+        lora, flat = self._lora_others(run), gradients.others.flatten(0, 1)
+        to_inner = self.into_others.to_inner(flat, lora)
+        if modulated is not None and lora is not None:
+            columns = [_unread(modulated, run).flatten(0, 1)]
+            to_a, to_b = self.into_others.to_trained(columns, made.inner_others, flat, to_inner, lora)
+            found[0] += to_a
+            found[1][self.width : 3 * self.width] += to_b
+        if to_mine is None:
+            return None, found
+        to_rest = self.into_others.to_input(flat, run.frozen[0], lora, to_inner)
+        return _together(to_mine, to_rest.view(*gradients.others.shape[:2], -1), run), found
+
+    def _joined(self, made: _Made, rrms: Tensor, rrms_others: Tensor | None, run: Pass) -> tuple[Tensor, ...]:
+        """Queries, keys and values, each [B, tokens, heads, head size]; tokens that are not read come last."""
+        heads, value, _ = self._parts(made.projected)
+        rotation = _rotation(run)
+        turned = self.norm.forward(heads, rrms, rotation if run.read is None else rotation.of_tokens(run.read))
+        query, key = turned.to(heads.dtype).unbind(2)
+        if made.others is None or rrms_others is None:
+            return query, key, value
+        other_heads, other_value = self._other_parts(made.others)
+        other_key = self.norm_others.forward(other_heads, rrms_others, _unread_rotation(run)).to(heads.dtype)
+        return query, torch.cat([key, other_key.squeeze(2)], dim=1), torch.cat([value, other_value], dim=1)
+
+    def _attention_backward(self, gradient: Tensor, made: _Made, out: _Made, run: Pass) -> None:
+        """Write the gradients of raw queries, keys and values to their columns of `out`, which may be `made`."""
+        heads, value, _ = self._parts(made.projected)
+        rrms, rrms_others, rotation = run.kept["rrms"], run.kept.get("rrms_others"), _rotation(run)
+        inputs = self._joined(made, rrms, rrms_others, run)
+        to_query, to_key, to_value = run.attended_backward(gradient.view_as(value), *inputs)
+        del inputs
+        count = heads.shape[1]
+        to_turned = torch.empty(heads.shape, dtype=torch.float32, device=heads.device)
+        to_turned[:, :, 0] = to_query
+        to_turned[:, :, 1] = to_key[:, :count]
+        to_heads, to_raw_value, _ = self._parts(out.projected)
+        mine = rotation if run.read is None else rotation.of_tokens(run.read)
+        to_heads.copy_(self.norm.backward(to_turned, heads, rrms, mine))
+        to_raw_value.copy_(to_value[:, :count])
+        if made.others is not None and out.others is not None and rrms_others is not None:
+            other_heads, _ = self._other_parts(made.others)
+            to_other_heads, to_other_value = self._other_parts(out.others)
+            to_turned = to_key[:, count:].unsqueeze(2).float()
+            to_other_heads.copy_(self.norm_others.backward(to_turned, other_heads, rrms_others, _unread_rotation(run)))
+            to_other_value.copy_(to_value[:, count:])
+
+    def _lora_others(self, run: Pass) -> Lora | None:
+        lora = run.loras[0]
+        return None if lora is None else replace(lora, b=lora.b[self.width : 3 * self.width])
+
+    def _parts(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Views: queries and keys [B, m, 2, heads, head size], values [B, m, heads, head size], gate and up."""
+        width = self.width
+        heads = projected[..., : 2 * width].unflatten(-1, (2, -1, self.head_size))
+        value = projected[..., 2 * width : 3 * width].unflatten(-1, (-1, self.head_size))
+        return heads, value, projected[..., 3 * width :]
+
+    def _other_parts(self, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Views: keys [B, n - m, 1, heads, head size] and values [B, n - m, heads, head size]."""
+        keys, values = others.unflatten(-1, (2, -1, self.head_size)).split(1, dim=2)
+        return keys, values.squeeze(2)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the first projection gives, or gradients of that.
+
+    Attributes:
+        projected: of the tokens that are read, [B, m, 9 h].
+        inner: what is between A and B there.
+        others: keys and values of the other tokens, [B, n - m, 2 h]; None if all are read.
+        inner_others: what is between A and B there.
+    """
+
+    projected: Tensor
+    inner: Tensor | None = None
+    others: Tensor | None = None
+    inner_others: Tensor | None = None
+
+
+def _modulation(run: Pass) -> Modulation:
+    return Modulation(*run.given[:3])
+
+
+def _rotation(run: Pass) -> Rotation:
+    return Rotation(*run.given[3:])
+
+
+def _unread_rotation(run: Pass) -> Rotation:
+    rotation = _rotation(run)
+    return Rotation(*(_unread(part.unsqueeze(0), run).squeeze(0) for part in (rotation.forward, rotation.back)))
+
+
+def _read(x: Tensor, run: Pass) -> Tensor:
+    """The tokens that are read, of all tokens [B, n, ...]."""
+    return x if run.read is None else x[:, run.read]
+
+
+def _unread(x: Tensor, run: Pass) -> Tensor:
+    """The other tokens of all tokens [B, n, ...]."""
+    assert run.read is not None
+    return torch.cat([x[:, : run.read.start], x[:, run.read.stop :]], dim=1)
+
+
+def _together(read: Tensor, unread: Tensor, run: Pass) -> Tensor:
+    """All tokens in their order."""
+    assert run.read is not None
+    start = run.read.start
+    return torch.cat([unread[:, :start], read, unread[:, start:]], dim=1)

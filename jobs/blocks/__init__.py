@@ -1,1 +1,0 @@
-"""Which blocks of a trained network matter."""

@@ -1,0 +1,126 @@
+"""Writes docs/performance.md from benchmarks/results/lean.json; --check only reports whether it is stale."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from scripts.generated import write_or_check  # noqa: E402
+
+DOCUMENT, RESULTS = Path("docs/performance.md"), Path("benchmarks/results/lean.json")
+_INTRODUCTION = """\
+# How fast a step is
+
+Written by `python scripts/write_performance_docs.py`; do not edit. Times and memory are **measured** on a CPU by
+`make bench`, counts are **counted** in the same run; the blocks' own backward pass has not been measured on a card.
+
+## What a block does in training
+
+A frozen block with a LoRA needs no gradient of its own weights. FLUX.2's blocks therefore have a backward pass of their
+own (`extensions_built_in/diffusion_models/flux2/lean/`), which keeps only what that needs. Gradients are those of
+autograd: within 1e-5 in fp32; in bf16 as far from exact ones as autograd's are. The forward pass differs by rounding
+only: 4e-8 in fp32, 1e-3 in bf16. A pass without gradient, such as sampling, is diffusers' own.
+
+| `train.gradient_checkpointing` | a single block keeps, per token | a double block | recomputed |
+|---|---|---|---|
+| `false` | 11 h: input, attention's output, q, k, v, gate, up | 12 h | norms and activations |
+| `true` | 2 h: input, attention's output | 3 h | that, and the projections to q, k, v, gate and up |
+| `true`, on a full card | h: input | h | the whole block |
+| `true`, with `model.activation_offloading` | nothing on the card; the input, h, in RAM | likewise | the whole block |
+
+h is one number per channel of the hidden size. diffusers with peft keeps 25 h, or 1 h if it recomputes whole blocks.
+
+With `true`, the memory plan lets blocks recompute as little as fits in 85 % of the card, down to nothing, block by
+block; the check and the log say so. On a CPU it is the second row. What is recomputed changes no bit of the gradients.
+
+The log says how many blocks have this backward pass. The others have autograd's, and are recomputed as a whole if
+`gradient_checkpointing` is on: blocks that an adapter or an assistant LoRA changes; networks other than LoRA; LoRA with
+dropout; networks on the layers that make modulations; weights that are trained themselves; klein 9B KV; sharded
+weights; FLUX.1, whose blocks are built differently.
+"""
+_TABLE = """
+## {title}
+
+{machine}, torch {torch}, {dtype}, one thread, random weights (`tiny`: the model of the demo), rank 16 on every layer
+of the blocks, batch 1. `ours` is the step of a job; `plain` a loop of diffusers and peft on the same weights. s/step is
+the median of the processor time of a step; the ratio is the median over pairs of steps that ran in turns. Memory is the
+peak of a process that loads the libraries, makes the model and takes three steps.
+
+"""
+_ERROR = """
+## How exact it is
+
+Relative error (L2) of the loss, and of the gradient of each A and B of the LoRA, against the plain loop in fp32 with
+the same weights.
+
+"""
+_COUNTS = """
+## Counts
+
+They are the same on every machine. Products over the floor: floating point operations of a pass over 4 per weight of
+the blocks and token, plus LoRA, attention and what is outside blocks. Operators: those that compute something, of a
+whole pass forward and backward. Kept: residual streams (h per token) that a block keeps for backward, on average.
+
+"""
+
+
+def document(results: Mapping[str, Any]) -> str:
+    """The content of the document."""
+    rows = results["rows"]
+    title = _TABLE.format(title="Beside a plain loop", **{key: results[key] for key in ("machine", "torch", "dtype")})
+    return "".join(
+        (_INTRODUCTION, title, *_speeds(rows), _ERROR, *_errors(rows), _COUNTS, *_counts(rows)),
+    )
+
+
+def _speeds(rows: Mapping[str, Any]) -> Iterator[str]:
+    yield "| model | blocks | ours, s/step | plain | faster | ours, memory | plain | ratio |\n"
+    yield "|---|---|---|---|---|---|---|---|\n"
+    for name, row in rows.items():
+        model, kind = name.split()
+        memory = "- | - | -"
+        if "memory" in row:
+            memory = f"{_mib(row['ours_bytes'])} | {_mib(row['plain_bytes'])} | {row['memory']:.2f}"
+        yield f"| {model} | {kind} | {row['ours_s']} | {row['plain_s']} | {row['speedup']:.2f} x | {memory} |\n"
+
+
+def _errors(rows: Mapping[str, Any]) -> Iterator[str]:
+    yield "| model | blocks | step | loss | gradients, median | gradients, largest |\n|---|---|---|---|---|---|\n"
+    for name, row in rows.items():
+        model, kind = name.split()
+        for arm in ("ours", "plain"):
+            found = row[f"{arm}_parity"]
+            errors = f"{found['loss']:.1e} | {found['gradient_median']:.1e} | {found['gradient_largest']:.1e}"
+            yield f"| {model} | {kind} | {arm} | {errors} |\n"
+
+
+def _counts(rows: Mapping[str, Any]) -> Iterator[str]:
+    yield "| model | blocks | step | products over the floor | operators | kept |\n|---|---|---|---|---|---|\n"
+    for name, row in rows.items():
+        model, kind = name.split()
+        for arm in ("ours", "plain"):
+            found = row[f"{arm}_counts"]
+            counts = f"{found['flops_over_floor']} | {found['operators']} | {found['kept_streams_per_block']}"
+            yield f"| {model} | {kind} | {arm} | {counts} |\n"
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.0f} MiB"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    results = json.loads((REPOSITORY / RESULTS).read_text(encoding="utf-8"))
+    texts = {DOCUMENT: document(results)}
+    script = "scripts/write_performance_docs.py"
+    return write_or_check(REPOSITORY, texts, arguments, script=script, description=__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
