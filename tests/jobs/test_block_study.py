@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny import tiny_model, write_job
+from tests.tiny import tiny_model, write_dataset, write_job
 from toolkit.config import NetworkConfig
 from toolkit.lora.__main__ import main
 from toolkit.networks.network import Network
@@ -38,7 +38,9 @@ def _file(folder: Path) -> Path:
 def test_the_block_that_changes_the_prediction_is_found_and_a_second_study_is_equal(
     tmp_path: Path, capsys: Any
 ) -> None:
-    job, file = write_job(tmp_path, network=NETWORK), _file(tmp_path)
+    dataset = {"folder_path": str(write_dataset(tmp_path / "images", count=2)), "resolution": 32}
+    cached = {"cache_latents_to_disk": True, "cache_text_embeddings": True}
+    job, file = write_job(tmp_path, network=NETWORK, datasets=[dataset | cached]), _file(tmp_path)
     studies = []
     for name in ("one", "two"):
         path = tmp_path / f"{name}.json"
@@ -47,7 +49,6 @@ def test_the_block_that_changes_the_prediction_is_found_and_a_second_study_is_eq
     said = capsys.readouterr().out
     assert studies[0] == studies[1]
     changes = {block["name"]: block["change"] for block in studies[0]["blocks"]}
-    assert list(changes)[-1] == "outside blocks" or "outside blocks" in changes
     assert changes["single_blocks.0"] == 0
     assert 0 < abs(changes["outside blocks"]) < 1e-3 * abs(changes["single_blocks.1"])
     whole = studies[0]["without_any"] - studies[0]["with_all"]

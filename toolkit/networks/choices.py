@@ -99,6 +99,7 @@ REFUSED_NETWORKS: dict[str, str] = {
     "vera": "no program that draws pictures reads it; set `type: lokr`, which is as small",
     "boft": "no program that draws pictures reads it; set `type: oft`",
     "hra": "no program that draws pictures reads it, and it takes ten times the time; set `type: oft`",
+    "randlora": "no program that draws pictures reads it; set `type: lora`",
     "fourierft": "no program that draws pictures reads it; set `type: lokr`, which is as small",
     "pissa": "it changes the frozen weights at the start, which may be quantized here; set `type: lora`",
     "olora": "it changes the frozen weights at the start, which may be quantized here; set `type: lora`",
