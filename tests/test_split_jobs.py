@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from scripts.flux2_tiny.vision import write_vision_encoder
 from tests.contract.models import find_maker, shorten_texts
+from tests.parallel_jobs import PARALLEL_JOBS
 from tests.tiny import ROOT, losses, write_dataset, write_job
 from tests.tiny_flux import make_tiny_flux
 from toolkit.cards import find_cards
@@ -108,6 +109,7 @@ JOBS: Mapping[str, Make] = {
         "train": {"objective": "mean_flow"},
     },
     "adapters": _adapters,
+    **PARALLEL_JOBS,
     "full fine-tune": lambda folder: {
         "network": None,
         "train": {"full_finetune": True, "dtype": "bf16", "full_finetune_weights": "bf16_split"},

@@ -7,17 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from tests.parallel_jobs import PARALLEL_JOBS
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_dataset, write_job
 from toolkit.output.bundles import find_bundles
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS = 6
+SAMPLES = {"samples": [{"prompt": f"a {color} circle"} for color in ("red", "green", "blue")], "format": "png"}
 # What each draws is drawn anew in each batch; five pictures and batches of two: every third batch is short.
 CASES: dict[str, dict[str, Any]] = {
-    "plain": {},
+    "plain": {"train": {"disable_sampling": False}, "sample": SAMPLES},
     "everything": {
         "model": {"quantize": True, "qtype": "qfloat8"},
         "network": {"type": "lora", "linear": 2, "dropout": 0.3},
@@ -61,15 +64,21 @@ def is_same(folder: Path, other: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *PARALLEL_JOBS])
 def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     name: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
 ) -> None:
     for folder, world in (("one", 1), ("two", 2)):
-        job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **CASES[name])
+        (tmp_path / folder).mkdir()
+        sections = CASES[name] if name in CASES else PARALLEL_JOBS[name](tmp_path / folder)
+        job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **sections)
         end = launcher.run(tmp_path / folder, world, str(job))
         assert set(end.codes) == {0}, end.text
     assert is_same(tmp_path / "one", tmp_path / "two")
+    ones, twos = (sorted((tmp_path / folder / "output" / "job" / "samples").glob("*.png")) for folder in ("one", "two"))
+    assert [path.name.partition("__")[2] for path in ones] == [path.name.partition("__")[2] for path in twos]
+    assert [Image.open(path).tobytes() for path in ones] == [Image.open(path).tobytes() for path in twos]
+    assert len(ones) == (6 if name == "plain" else 0)
 
 
 def test_a_run_goes_on_with_other_numbers_of_ranks_as_if_there_had_been_one(
