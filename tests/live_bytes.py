@@ -169,19 +169,20 @@ def step_bytes(
     passes: int = 1,
     **num_blocks: int,
 ) -> int:
-    """The most that a step of so many passes adds to weights and LoRA; a full fine-tune's weights are fp32."""
+    """The most that a step of so many passes, each backward before the next, adds to weights and LoRA.
+
+    A full fine-tune's weights are fp32.
+    """
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
         model = _transformer(arch, dtype=dtype, rank=rank, **num_blocks)
         if recomputes:
             model.enable_gradient_checkpointing()
         before = live.peak = live.now
         latents = [_latents(arch, side_px, batch_size) for _ in range(1 + num_references)]
-        losses = []
         for _ in range(passes):
             with autocast(torch.device("cpu"), dtype):
                 velocity = _predict(arch, model, latents, dtype)
-            losses.append((velocity.float() - latents[0]).square().mean())
-        torch.stack(losses).sum().backward()
+            (velocity.float() - latents[0]).square().mean().backward()
         return live.peak - before
 
 

@@ -9,6 +9,7 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.data.batches import shares_of
 from toolkit.data.scan_result import describe_scan
 from toolkit.errors import Mistakes, UserError
+from toolkit.optimizers.schedules import schedule_of
 from toolkit.train.batches_per_step import step_batches
 from toolkit.train.resume import bundle_to_resume
 from toolkit.train.sharing_check import describe_sharing
@@ -33,13 +34,15 @@ def share_batches(checked: TrainingChecked, mistakes: Mistakes) -> TrainingCheck
 
 
 def describe_steps(checked: TrainingChecked) -> Iterator[str]:
-    """What a step trains on, and how it and the model are shared among the ranks, if there are several."""
+    """What a step trains on, at what rate, and how ranks share it and the model, if there are several."""
     start, config, train = checked.start, checked.config, checked.config.train
     world, shares = start.batch_ranks.world, shares_of(config.datasets)
     num_batches = train.gradient_accumulation * world
     yield from describe_scan(
         checked.scan, batch_size=train.batch_size, gradient_accumulation=num_batches, shares=shares
     )
+    if rate := schedule_of(train).describe():
+        yield rate
     if world > 1:
         batches = f" x {train.gradient_accumulation} batches" if train.gradient_accumulation > 1 else ""
         who = "ranks" if world == start.ranks.world else "groups of ranks"

@@ -11,7 +11,8 @@ from typing import Any
 
 from tests.tiny import write_dataset, write_job
 from toolkit.networks.choices import NETWORKS
-from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
+from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.schedule_choices import SCHEDULES
 
 STEPS = 8
 FULL = "full fine-tune"

@@ -155,6 +155,9 @@ def train(
         events.write("job", run=record.run, name=config.name, arch=process.model.arch, steps=steps)
         for name in ("encode text", "encode images"):
             events.write("stage", name=name, state="started")
+            if "stage_s" in script:
+                events.write("progress", stage=name, done=1, total=4, unit="texts", left_s=90)
+                _sleep(float(script["stage_s"]), control)
             events.write("progress", stage=name, done=4, total=4, unit="texts")
             events.write("stage", name=name, state="done", duration_s=0.1, **_memory())
         events.write("stage", name="train", state="started")

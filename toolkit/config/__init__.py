@@ -10,8 +10,9 @@ from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.load import load_job, load_job_text
 from toolkit.config.sample import SampleConfig, SampleItem
 from toolkit.config.save import SaveConfig
-from toolkit.config.train import EmaConfig, LrSchedulerParams, TrainConfig
+from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.config.updates.average import EmaConfig
 
 __all__ = [
     "AdapterConfig",
@@ -19,7 +20,6 @@ __all__ = [
     "EmaConfig",
     "JobConfig",
     "LoggingConfig",
-    "LrSchedulerParams",
     "ModelConfig",
     "NetworkConfig",
     "NetworkKwargs",

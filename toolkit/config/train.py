@@ -10,14 +10,14 @@ from pydantic import Field, model_validator
 from toolkit.choice import ChoiceOf, Spellings, params_of
 from toolkit.config.objectives.keys import ObjectiveConfig
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
+from toolkit.config.updates.average import EmaConfig
+from toolkit.config.updates.schedule import ScheduleConfig
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS, ObjectiveChoice
 from toolkit.objectives.params import TeacherParams
-from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES, lr_that_fits
+from toolkit.optimizers.choices import OPTIMIZERS, lr_that_fits
 from toolkit.section import Harmless, Section, Shown
 
-LONGEST_WARMUP = 1000
-FALLING = tuple(name for name, row in SCHEDULES.items() if row.falls)
 _OPTIMIZER_PARAMS = params_of("optimizer", OPTIMIZERS)
 _OBJECTIVE_PARAMS = params_of("objective", OBJECTIVES)
 _LOSS_PARAMS = params_of("loss_type", LOSSES)
@@ -30,44 +30,6 @@ _DRAWS_ANY_LEVEL = OnlyWith(
     "by objectives that learn at one noise level at a time, with a `timestep_type` of more than a few levels",
     lambda context: not _row(context).has_steps and not TIMESTEPS[context.section.timestep_type].is_discrete,
 )
-
-
-class LrSchedulerParams(Section):
-    """`train.lr_scheduler_params`."""
-
-    aliases: ClassVar[Mapping[str, str]] = {"num_warmup_steps": "warmup_steps", "eta_min": "min_lr", "lr_min": "min_lr"}
-
-    warmup_steps: Annotated[int | None, Shown(label="Warm-up steps", unit="steps")] = Field(
-        None,
-        ge=0,
-        description="Steps over which lr rises from 0. Unset: 0, or for constant_with_warmup a tenth of the run, at "
-        "most 1000.",
-    )
-    min_lr: Annotated[
-        float,
-        OnlyWith(
-            f"with `lr_scheduler: {'` or `'.join(FALLING)}`", lambda context: context.parent.lr_scheduler in FALLING
-        ),
-        Shown(label="Lowest learning rate"),
-    ] = Field(0.0, ge=0, description="Learning rate at the end of the run.")
-
-
-def _is_averaged(context: KeyContext) -> bool:
-    ema = context.section
-    return ema.use_ema or "use_ema" not in ema.model_fields_set  # a missing use_ema has a notice of its own
-
-
-class EmaConfig(Section):
-    """`train.ema_config`: a running average of the trained weights, used for saved weights and samples."""
-
-    use_ema: Annotated[bool, Shown(label="Average the weights (EMA)")] = Field(
-        False, description="Keep an average of the trained weights."
-    )
-    ema_decay: Annotated[
-        float,
-        OnlyWith("with `use_ema: true`", _is_averaged, is_switched=True),
-        Shown(label="EMA decay", level="expert"),
-    ] = Field(0.99, gt=0, lt=1, description="Share of the old average kept at each step.")
 
 
 def _row(context: KeyContext) -> ObjectiveChoice:
@@ -121,7 +83,7 @@ def _without_captions(context: KeyContext) -> str | None:
     )
 
 
-class TrainConfig(ObjectiveConfig):
+class TrainConfig(ScheduleConfig, ObjectiveConfig):
     """`train`: how the weights are trained."""
 
     aliases: ClassVar[Mapping[str, str]] = {"gradient_accumulation_steps": "gradient_accumulation"}
@@ -167,12 +129,6 @@ class TrainConfig(ObjectiveConfig):
         ge=1,
         description="Number of processes (torchrun) that share each sequence, for long ones: each holds 1/n of the "
         "activations. They train on the same batch.",
-    )
-    lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES), Shown(label="Learning rate schedule")] = Field(
-        "constant", description="Learning rate schedule after warm-up: cosine and linear fall to `min_lr`."
-    )
-    lr_scheduler_params: Annotated[LrSchedulerParams, Shown(label="Learning rate schedule")] = Field(
-        LrSchedulerParams(), description="Settings of the schedule."
     )
     batch_size: Annotated[int, Shown(level="basic", unit="images")] = Field(1, ge=1, description="Images per batch.")
     gradient_accumulation: int = Field(1, ge=1, description="Batches per step; their gradients are averaged.")
@@ -275,9 +231,12 @@ class TrainConfig(ObjectiveConfig):
     @property
     def warmup_steps(self) -> int:
         """Steps over which lr rises from 0."""
-        if self.lr_scheduler_params.warmup_steps is not None:
-            return self.lr_scheduler_params.warmup_steps
-        return min(LONGEST_WARMUP, int(SCHEDULES[self.lr_scheduler].warmup_share * self.steps))
+        return self.warmup_of(self.steps)
+
+    @property
+    def cooldown_steps(self) -> int:
+        """Steps at the end of the run over which lr falls to 0."""
+        return self.cooldown_of(self.steps)
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
@@ -286,8 +245,8 @@ class TrainConfig(ObjectiveConfig):
                 f"min_denoising_steps ({self.min_denoising_steps}) is above max_denoising_steps "
                 f"({self.max_denoising_steps}), so that no noise level is left to train"
             )
-        if self.lr_scheduler_params.min_lr > self.lr:
-            raise ValueError(f"lr_scheduler_params.min_lr ({self.lr_scheduler_params.min_lr}) is above lr ({self.lr})")
+        if (mistake := self.mistake(steps=self.steps, lr=self.lr)) is not None:
+            raise ValueError(mistake)
         return self
 
     @model_validator(mode="after")

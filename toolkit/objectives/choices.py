@@ -30,7 +30,8 @@ class Passes:
     """Number of forward passes through the transformer per batch.
 
     Attributes:
-        with_gradient: passes with a backward pass; their activations are kept or recomputed.
+        with_gradient: passes with a backward pass, each made before the next pass; their activations are kept until
+            then, or recomputed.
         without_gradient: passes of a teacher, which keep no activations.
     """
 
@@ -46,7 +47,7 @@ class ObjectiveChoice(Choice):
     """What a job's `objective` means, and its cost, which the check needs before the objective is created.
 
     Attributes:
-        passes: forward passes that `loss` makes per batch.
+        passes: forward passes that `losses` makes per batch.
         count: for an objective whose settings decide that, the passes given its `objective_params` and whether the
             model has true guidance.
         needs_network: whether some passes use another strength of the network than 1; a full fine-tune has no network.
@@ -144,10 +145,10 @@ OBJECTIVES = {
 
 @dataclass(frozen=True)
 class TermChoice(Choice):
-    """A part of the loss that `objective: velocity` adds to its own, and its cost.
+    """A term that `objective: velocity` adds to its own, of the same prediction, and its cost.
 
     Attributes:
-        is_on: whether a `train` section may ask for it.
+        is_on: whether a `train` section asks for it.
         reads_base: whether it reads the base model's prediction for the batch's own words, one pass for all terms.
     """
 
@@ -156,10 +157,6 @@ class TermChoice(Choice):
 
 
 TERMS = {
-    "preservation": TermChoice(
-        "toolkit.objectives.preservation:Preservation",
-        summary="The prediction for other words stays that of the base model; in batches that have such words.",
-    ),
     "outside_prior": TermChoice(
         "toolkit.objectives.preservation:OutsidePrior",
         summary="Outside of the mask, the prediction stays that of the base model.",

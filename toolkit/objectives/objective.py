@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -41,8 +41,11 @@ class Predict(Protocol):
 class Objective(Protocol):
     """What a training step minimises."""
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
-        """The named terms of the loss, each [B]; their sum is minimised.
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
+        """The named terms of the loss, each [B], in one part or several; the sum of all is minimised.
+
+        The backward pass of a part is made before the next part is asked for, so that only one forward pass through the
+        model keeps its activations at a time. A term may have shares in several parts.
 
         Args:
             batch: samples of one size.

@@ -9,12 +9,13 @@ from typing import Protocol, Self
 from torch import Tensor
 
 from toolkit.config import TrainConfig
+from toolkit.objectives.batch import PreservedWords
 from toolkit.objectives.losses import masked_mean
 from toolkit.objectives.point import Point
 
 
 class Term(Protocol):
-    """A part of the loss beside an objective's own, at the same noisy latents."""
+    """A term of the loss beside an objective's own, of the same prediction."""
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
@@ -46,16 +47,18 @@ class Preservation:
 
     @classmethod
     def from_config(cls, train: TrainConfig) -> Self:
-        """See Term."""
+        """Create the term that a `train` section asks for."""
         if train.blank_prompt_preservation:
             return cls(train.blank_prompt_preservation_multiplier)
         return cls(train.diff_output_preservation_multiplier)
 
-    def loss(self, point: Point, velocity: Tensor) -> Mapping[str, Tensor]:
-        """See Term. The only term is `preservation`; there is none in a batch that preserves nothing."""
-        preserved = point.batch.preserved
-        if preserved is None:
-            return {}
+    def loss(self, point: Point, preserved: PreservedWords) -> Mapping[str, Tensor]:
+        """The term `preservation`, [B], of a prediction of its own.
+
+        Args:
+            point: where the step looks.
+            preserved: the words, and how much each sample's count.
+        """
         base = point.base_for(preserved.embeds)
         error = (point.velocity(preserved.embeds) - base).square()
         return {"preservation": self.multiplier * preserved.weight * error.mean(dim=(1, 2, 3))}

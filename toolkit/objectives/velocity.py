@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -19,7 +19,7 @@ from toolkit.objectives.noise.next_sample import noise_of_next_sample
 from toolkit.objectives.objective import Predict
 from toolkit.objectives.path import mix
 from toolkit.objectives.point import Point
-from toolkit.objectives.preservation import Term
+from toolkit.objectives.preservation import Preservation, Term
 from toolkit.randomness import Draws
 
 
@@ -30,7 +30,8 @@ class VelocityObjective:
     Attributes:
         levels: which noise levels are drawn, and how much each counts.
         distance: how the error is measured.
-        terms: other parts of the loss.
+        terms: other terms of the same prediction.
+        preservation: the term of the words that batches preserve, which are predicted for in a pass of their own.
         guidance: what takes the place of prediction and target for a guided model; None for neither.
         differential_scale: how far the target is moved away from the prediction; 1 leaves it.
     """
@@ -38,6 +39,7 @@ class VelocityObjective:
     levels: NoiseLevels
     distance: Distance = MSE
     terms: tuple[Term, ...] = ()
+    preservation: Preservation = field(default_factory=Preservation)
     guidance: GuidanceLoss | None = None
     differential_scale: float = 1.0
 
@@ -48,12 +50,13 @@ class VelocityObjective:
             NoiseLevels.from_config(train),
             Distance.from_config(train),
             terms=tuple(row.load().from_config(train) for row in TERMS.values() if row.is_on(train)),
+            preservation=Preservation.from_config(train),
             guidance=GuidanceLoss.from_config(train),
             differential_scale=train.differential_guidance_scale if train.do_differential_guidance else 1.0,
         )
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
-        """See Objective. The terms are `velocity` and those of `terms`, each [B]."""
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
+        """See Objective. The terms are `velocity` and those of `terms` and `preservation`, each [B]."""
         noise, sigma = self.draw(batch, draws)
         condition, scale = batch.condition, 1.0
         if self.guidance is not None:
@@ -75,7 +78,9 @@ class VelocityObjective:
         losses = {"velocity": self.distance(compared, target, batch.mask) * self.levels.weight(sigma)}
         for term in self.terms:
             losses |= term.loss(point, velocity)
-        return losses
+        yield losses
+        if batch.preserved is not None:
+            yield self.preservation.loss(point, batch.preserved)
 
     def draw(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Noise [B, C, h, w] and sigma [B] of a batch; they depend only on its index."""

@@ -26,7 +26,7 @@ class Workload:
         decode_px: pixels of the largest sample.
         shown_px: pixels of the largest reference of a sample, which is encoded while the transformer is loaded.
         keeps_vae: whether the VAE stays loaded while training.
-        passes: forward passes per batch that keep their activations until backward.
+        passes: backward passes per batch, one after another.
         encodings: bytes of encoded captions and pictures that are kept in memory.
         view_parameters: number of weights of the largest vision encoder; 0 without one.
         view_numbers: numbers that the vision encoder holds while it encodes an image.
@@ -143,8 +143,8 @@ class PlanInputs:
 
     @property
     def accumulates(self) -> bool:
-        """Whether gradients are summed over several batches."""
-        return self.accumulation > 1
+        """Whether gradients are summed over several backward passes."""
+        return self.accumulation > 1 or self.work.passes > 1
 
     @property
     def num_trained(self) -> int:

@@ -28,51 +28,47 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
     """The moments of a step that can be its peak, each with what is alive besides weights and optimizer state.
 
     They are the forward pass of the last block; the backward passes of the first and the last block of each kind, with
-    the gradients computed so far; and the update. Several passes through the model run backward in reverse order, and
-    the activations of those still to come stay alive. A pass without gradient keeps nothing, and needs no more than the
-    forward pass of one with gradient.
+    the gradients computed so far; and the update. Each pass through the model runs backward before the next begins. A
+    pass without gradient keeps nothing, and needs no more than the forward pass of one with gradient.
     """
     kept = sum(block.count * kept_of(inputs, block) for block in _blocks(inputs)) + _outer(inputs)
+    others = inputs.trained_width * inputs.num_held if inputs.accumulates else 0
     if inputs.recomputes:  # otherwise the backward pass has all of this and the gradients too
         units = (block.forward.at(is_mixed=inputs.is_mixed) for block in _blocks(inputs))
         forward = max((round(unit * _unit(inputs)) for unit in units), default=0)
-        copies = _autocast_copies(inputs) + (inputs.work.passes - 1) * _remaining_copies(inputs)
         yield {
-            "activations": _on_device(inputs, inputs.work.passes * kept),
+            "activations": _on_device(inputs, kept),
             "working set": forward,
-            "bf16 copies": copies,
+            "gradients": others,
+            "bf16 copies": _autocast_copies(inputs),
         }
-    for before in reversed(range(inputs.work.passes)):
-        yield from _backward_moments(inputs, kept, before, is_last=before == inputs.work.passes - 1)
+    yield from _backward_moments(inputs, kept, others)
     gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_held
     yield {"gradients": gradients, "update": update_bytes(inputs)}
 
 
-def _backward_moments(inputs: PlanInputs, kept: int, before: int, *, is_last: bool) -> Iterator[Parts]:
-    """The moments of the backward pass of one forward pass.
+def _backward_moments(inputs: PlanInputs, kept: int, others: int) -> Iterator[Parts]:
+    """The moments of a backward pass: the last of a step, which finds the gradients of the others.
 
     Args:
         inputs: the inputs of the memory plan.
-        kept: bytes that one forward pass has kept.
-        before: number of earlier forward passes, whose backward comes later.
-        is_last: whether this was the last forward pass, whose backward finds no gradients of other passes.
+        kept: bytes that the forward pass has kept.
+        others: bytes of the gradients of other passes.
     """
     copies = _remaining_copies(inputs) if inputs.recomputes else _autocast_copies(inputs)
-    waiting = before * kept
-    # Gradients accumulate during the backward pass, unless those of another batch or pass are there or none are kept.
-    in_steps = is_last and not (inputs.is_fused or inputs.accumulates)
-    are_there = inputs.accumulates or not (is_last or inputs.is_fused)
-    gradients = inputs.trained_width * inputs.num_held if are_there else _alive_when_fused(inputs)
+    # Gradients accumulate during the backward pass, unless those of another one are there or none are kept.
+    in_steps = not (inputs.is_fused or inputs.accumulates)
+    gradients = others or _alive_when_fused(inputs)
     whole = _whole_gradients(inputs)
     for block in reversed(_blocks(inputs)):
-        arriving = _arriving(inputs, block) if are_there else 0
+        arriving = _arriving(inputs, block) if inputs.accumulates else 0
         for count in dict.fromkeys((1, block.count)):
             grown = _grown(inputs, block, count) if in_steps else 0
             yield {
-                "activations": _on_device(inputs, waiting + kept - (count - 1) * kept_of(inputs, block)),
+                "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
                 "gradients": gradients + grown + arriving + whole,
-                "bf16 copies": (before + 1) * copies,
+                "bf16 copies": copies,
             }
         kept -= block.count * kept_of(inputs, block)
         gradients += inputs.trained_width * trained_in(inputs, block) * block.count // inputs.shards if in_steps else 0
@@ -105,7 +101,7 @@ def activations_in_ram(inputs: PlanInputs) -> int:
     """Bytes of activations offloaded to RAM. torch rounds page-locked memory up to a power of two."""
     if not _waits_in_ram(inputs):
         return 0
-    return inputs.work.passes * sum(
+    return sum(
         block.count * (1 << (kept_of(inputs, block) - 1).bit_length()) for block in inputs.size.transformer.blocks
     )
 
@@ -145,7 +141,7 @@ def _outer(inputs: PlanInputs) -> int:
 
 
 def _on_device(inputs: PlanInputs, kept: int) -> int:
-    in_flight = IN_FLIGHT * inputs.width * _unit(inputs) + inputs.work.passes * _outer(inputs)
+    in_flight = IN_FLIGHT * inputs.width * _unit(inputs) + _outer(inputs)
     return min(kept, in_flight) if _waits_in_ram(inputs) else kept
 
 

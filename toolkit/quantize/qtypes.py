@@ -99,6 +99,50 @@ QTYPES = {
         source=OURS,
         bits_per_weight=4.25,
     ),
+    **{
+        f"uint{bits}": Qtype(
+            f"toolkit.quantize.formats.shards:UINT{bits}",
+            summary=f"{2**bits} even steps from the smallest to the largest of each 64 weights",
+            source=OURS,
+            bits_per_weight=bits + 0.5,
+        )
+        for bits in (7, 6, 5, 3, 2)
+    },
+    "nvfp4": Qtype(
+        "toolkit.quantize.formats.fp4:NVFP4",
+        summary="4-bit floats (e2m1), a scale in float8 per 16 weights",
+        source=OURS,
+        bits_per_weight=4.5,
+    ),
+    "convrot8": Qtype(
+        "toolkit.quantize.formats.rotated:INT8",
+        summary="8-bit integers of a rotated weight, a scale per row",
+        source=OURS,
+        spellings=("convrotint8",),
+        bits_per_weight=8.0,
+    ),
+    **{
+        f"convrotint{bits}": Qtype(
+            f"toolkit.quantize.formats.rotated:ROTATED_{bits}",
+            summary=f"{2**bits - 1} even steps around zero of a rotated weight, a scale per 64 weights",
+            source=OURS,
+            bits_per_weight=bits + 0.25,
+        )
+        for bits in (7, 6, 5, 4, 3)
+    },
+    "convrotint2": Qtype(
+        "toolkit.quantize.formats.rotated:ROTATED_TERNARY",
+        summary="-1, 0 or 1 step of a rotated weight, a scale per 64 weights",
+        source=OURS,
+        spellings=("convrotbitnet",),
+        bits_per_weight=2.25,
+    ),
+    "convrot4": Qtype(
+        "toolkit.quantize.formats.rotated:NVFP4",
+        summary="`nvfp4` of a rotated weight",
+        source=OURS,
+        bits_per_weight=4.5,
+    ),
 }
 
 

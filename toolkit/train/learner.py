@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 
@@ -15,7 +14,7 @@ from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import ExponentialMovingAverage
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer, by_rate
-from toolkit.optimizers.schedules import learning_rate
+from toolkit.optimizers.schedules import schedule_of
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import Piece
@@ -96,15 +95,3 @@ def build_learner(
     of_weight = {id(parameter): piece for parameter, piece in zip(parameters, pieces, strict=True)}
     in_order = [of_weight[id(parameter)] for group in groups for parameter in group["params"]]
     return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing, in_order)
-
-
-def schedule_of(train: TrainConfig) -> Callable[[int], float]:
-    """The job's learning rate as a function of the number of updates done so far."""
-    return partial(
-        learning_rate,
-        train.lr_scheduler,
-        lr=train.lr,
-        num_steps=train.steps,
-        warmup_steps=train.warmup_steps,
-        min_lr=train.lr_scheduler_params.min_lr,
-    )

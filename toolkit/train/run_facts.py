@@ -16,6 +16,7 @@ from toolkit.parallel.agreement import require_equal
 from toolkit.parallel.ranks import Ranks
 from toolkit.runtime.environment import git_commit, versions
 from toolkit.train.batches_per_step import ASKED, PER_STEP
+from toolkit.train.rate_change import describe_rate_change
 
 DATASET = "dataset"
 _NAMED = 5
@@ -144,6 +145,7 @@ def changes_since(bundle: Bundle, facts: RunFacts, *, accepts: bool) -> list[str
     notices = [
         f"changed since step {bundle.step}: {difference}{_remark(difference.key, facts)}" for difference in found
     ]
+    notices += describe_rate_change(bundle.manifest["config"]["train"], facts.config["train"], bundle.step)
     dataset = describe_dataset_change(_dataset(bundle, facts), facts.dataset)
     if dataset:
         notices.append(f"the dataset has changed since step {bundle.step}: {dataset}")
@@ -192,8 +194,6 @@ def _dataset(bundle: Bundle, facts: RunFacts) -> Mapping[str, str]:
 
 
 def _remark(key: str, facts: RunFacts) -> str:
-    if key == "train.steps" and facts.config["train"]["lr_scheduler"] != "constant":
-        return " (from here on the learning rate schedule follows the new length)"
     if key == "train.optimizer":
         return " (the new optimizer starts without the old one's state)"
     return ""

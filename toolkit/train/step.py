@@ -1,4 +1,4 @@
-"""One optimizer step on one screen: the loss and backward pass of each batch, then the update."""
+"""One optimizer step on one screen: the losses and backward passes of each batch, then the update."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class Stepper:
         sums: dict[str, Tensor] = {}
         self.learner.update.begin(step, lr=lr)
         for batch in batches:
-            terms = self.objective.loss(batch, self._predict(batch), self.draws)  # {"velocity": [B], ...}
-            means = {name: (term * batch.loss_weight).sum() / num_samples for name, term in terms.items()}
-            total(means).backward()
-            sums |= {name: sums.get(name, 0) + mean.detach() for name, mean in means.items()}
+            for terms in self.objective.losses(batch, self._predict(batch), self.draws):  # {"velocity": [B], ...}
+                means = {name: (term * batch.loss_weight).sum() / num_samples for name, term in terms.items()}
+                total(means).backward()
+                sums |= {name: sums.get(name, 0) + mean.detach() for name, mean in means.items()}
         self.ranks.sum_tensors(list(sums.values()))
         grad_norm = self.learner.update.finish(step)
         if self.learner.average is not None:

@@ -104,6 +104,8 @@ def describe(view: View) -> str:
         parts = [f"step {progress.step:,} of {progress.total_steps:,}"]
         if progress.total:
             parts.append(f"{progress.phase}: {progress.done or 0:,} of {progress.total:,}")
+            if progress.phase_left_s is not None:
+                parts.append(f"{duration(progress.phase_left_s)} left of it")
         if progress.loss is not None:
             parts.append(f"loss {progress.loss:.4f}")
         if progress.step_s:

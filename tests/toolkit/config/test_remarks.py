@@ -16,7 +16,7 @@ from toolkit.config.reading.known import Known
 from toolkit.config.reading.load import check_job
 from toolkit.config.reference.docs import config_docs
 from toolkit.config.remarks import Notice, OnlyWith, remarks
-from toolkit.config.train import EmaConfig
+from toolkit.config.updates.average import EmaConfig
 from toolkit.section import Section
 
 DISTILLED = Variant("Distilled", ("weights-distilled",), "Train the base.", "train_distilled")
@@ -98,7 +98,6 @@ TOUCHED: list[tuple[str, Any, str, Any]] = [  # a key that does nothing, and wha
     ("train.unconditional_prompt", "blurry", "train.do_guidance_loss", True),
     ("train.differential_guidance_scale", 2, "train.do_differential_guidance", True),
     ("train.next_sample_timesteps", 4, "train.timestep_type", "next_sample"),
-    ("train.lr_scheduler_params.min_lr", 1e-6, "train.lr_scheduler", "cosine"),
     ("train.ema_config.ema_decay", 0.9, "train.ema_config.use_ema", True),
     ("train.force_first_sample", True, "train.disable_sampling", False),
     ("sample.neg", "blurry", "card", {"true_cfg"}),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.losses import losses_of
 from toolkit.adapters.adapter_set import TARGET_SIGMA
 from toolkit.config import TrainConfig
 from toolkit.models.condition import Condition
@@ -94,7 +95,7 @@ def trained(objective: Objective, *, num_steps: int = 600) -> Student:
     optimizer = torch.optim.Adam(predict.student.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     for index in range(num_steps):
-        terms = objective.loss(batch(index, progress=index / num_steps), predict, DRAWS)
+        terms = losses_of(objective, batch(index, progress=index / num_steps), predict, DRAWS)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum(dim=0).mean().backward()
         optimizer.step()

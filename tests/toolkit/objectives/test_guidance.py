@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.losses import losses_of
 from tests.toolkit.objectives.linear_model import DRAWS, Predict, batch, mean, seen, velocity_objective, words, words_of
 from toolkit.objectives.velocity import VelocityObjective
 
@@ -16,7 +17,7 @@ ON: dict[str, Any] = {"do_guidance_loss": True, "guidance_loss_target": 4}
 
 def _guided(**train: Any) -> tuple[VelocityObjective, Predict, torch.Tensor]:
     objective, predict = velocity_objective(**ON, **train), Predict()
-    return objective, predict, objective.loss(batch(words={"unconditional": FREE}), predict, DRAWS)["velocity"]
+    return objective, predict, losses_of(objective, batch(words={"unconditional": FREE}), predict, DRAWS)["velocity"]
 
 
 def _by_hand(objective: VelocityObjective, predict: Predict) -> tuple[torch.Tensor, ...]:
@@ -71,7 +72,7 @@ def test_cfg_zero_projects_what_is_predicted_without_words() -> None:
 def test_the_guidance_embedding_gets_the_guidance_that_is_learned(train: dict[str, Any], embedded: float) -> None:
     one, predict = batch(words={"unconditional": FREE}), Predict()
     object.__setattr__(one.condition, "guidance", 2.5)  # what `cfg_scale` would give
-    velocity_objective(**train).loss(one, predict, DRAWS)
+    losses_of(velocity_objective(**train), one, predict, DRAWS)
     assert {guidance for _, guidance, _ in predict.calls} == {embedded}
 
 
@@ -89,7 +90,7 @@ def test_differential_guidance_multiplies_the_gradient_and_squares_the_loss() ->
     for scale in (1, 3):
         predict = Predict()
         objective = velocity_objective(do_differential_guidance=True, differential_guidance_scale=scale)
-        loss = objective.loss(batch(), predict, DRAWS)["velocity"]
+        loss = losses_of(objective, batch(), predict, DRAWS)["velocity"]
         found[scale] = loss, torch.autograd.grad(loss.sum(), predict.weight)[0]
     assert torch.allclose(found[3][0], 9 * found[1][0], rtol=1e-4)
     assert torch.allclose(found[3][1], 3 * found[1][1], rtol=1e-4)
@@ -97,6 +98,6 @@ def test_differential_guidance_multiplies_the_gradient_and_squares_the_loss() ->
 
 def test_a_prior_sample_stays_with_the_base_whatever_the_guidance() -> None:
     one, predict = batch(words={"unconditional": FREE}, is_prior=torch.tensor([True, True])), Predict()
-    loss = velocity_objective(**ON, guidance_loss_form="mirrored").loss(one, predict, DRAWS)["velocity"]
+    loss = losses_of(velocity_objective(**ON, guidance_loss_form="mirrored"), one, predict, DRAWS)["velocity"]
     learned = predict.weight[0] + predict.weight[1] * torch.tensor([0.5, -1.0])
     assert torch.allclose(loss, learned.square())

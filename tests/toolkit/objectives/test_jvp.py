@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from tests.losses import losses_of
 from tests.tiny import losses, run_job, tiny_model, write_job
 from toolkit.adapters.adapter_set import TARGET_SIGMA
 from toolkit.adapters.mean_flow import MeanFlowAdapter
@@ -44,7 +45,7 @@ def test_the_target_follows_from_the_derivative_of_the_network_with_recomputed_b
 
     looking.target, looking.sampling_sigmas = predict.target, predict.sampling_sigmas  # type: ignore[attr-defined]
     objective = OBJECTIVES["jvp"].load().from_config(train)
-    (term,) = objective.loss(batch, looking, Draws(0)).values()
+    (term,) = losses_of(objective, batch, looking, Draws(0)).values()  # type: ignore[arg-type]
     start, sigma, condition = seen[1]
     velocity = (start - latents) / sigma.view(-1, 1, 1, 1)  # noise - latents
     gap = (sigma - condition.extras[TARGET_SIGMA]).view(-1, 1, 1, 1)

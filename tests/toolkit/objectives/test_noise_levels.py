@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.losses import losses_of
 from tests.toolkit.objectives.linear_model import DRAWS, Predict, batch, mean, velocity_objective, words_of
 from toolkit.config import TrainConfig
 from toolkit.objectives.noise.levels import NoiseLevels
@@ -44,7 +45,7 @@ def test_next_sample_trains_where_the_models_own_step_leads() -> None:
         Predict(),
         batch(),
     )
-    losses = objective.loss(one, predict, DRAWS)
+    losses = losses_of(objective, one, predict, DRAWS)
     assert [has_gradient for _, _, has_gradient in predict.calls] == [False, True]
     noise, sigma = objective.draw(one, DRAWS)
     start = level_before(sigma, one.num_tokens, num_steps=5)

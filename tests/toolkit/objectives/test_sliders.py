@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tests.losses import losses_of
 from tests.toolkit.objectives.linear_model import DRAWS, Predict, batch, mean, objective_of, words
 from toolkit.objectives.path import mix
 from toolkit.objectives.sliders.concept_slider import ConceptSliderObjective, normalised_like
@@ -25,7 +26,7 @@ def _slider(**params: Any) -> ConceptSliderObjective:
 def test_both_strengths_and_the_anchor_are_trained_in_one_step() -> None:
     objective, predict = _slider(anchor_class="dog", anchor_strength=0.5), Predict()
     one = batch(words={**WORDS, **ANCHOR})
-    losses = objective.loss(one, predict, DRAWS)
+    losses = losses_of(objective, one, predict, DRAWS)
     sigma = objective.levels.draw(one, DRAWS)
     noisy = mix(one.latents, DRAWS.normal(tuple(one.latents.shape), "noise", one.index), sigma)
     neutral, apart = noisy + 1, 2 * (2 - -1.0)
@@ -40,7 +41,7 @@ def test_both_strengths_and_the_anchor_are_trained_in_one_step() -> None:
 
 def test_without_an_anchor_nothing_is_anchored() -> None:
     predict = Predict()
-    assert set(_slider().loss(batch(words=WORDS), predict, DRAWS)) == {"raised", "lowered"}
+    assert set(losses_of(_slider(), batch(words=WORDS), predict, DRAWS)) == {"raised", "lowered"}
     assert sorted(network for network, _, _ in predict.calls) == [-1, 0, 0, 0, 1]
 
 
@@ -57,7 +58,7 @@ def test_a_slider_of_images_learns_each_at_its_own_strength_with_the_same_noise(
     one = batch()
     other = one.latents + 1
     object.__setattr__(one, "counterpart", other)
-    losses = objective.loss(one, predict, DRAWS)
+    losses = losses_of(objective, one, predict, DRAWS)
     noise = DRAWS.normal(tuple(one.latents.shape), "noise", one.index)
     sigma = objective.levels.draw(one, DRAWS)
     spoken = torch.tensor([0.5, -1.0]).view(-1, 1, 1, 1)

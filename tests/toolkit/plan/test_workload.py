@@ -63,17 +63,19 @@ def test_a_reference_counts_in_the_tokens_of_a_step(card: ModelCard, match_targe
     assert added == width * height // card.size.transformer.px_per_token
 
 
-def test_an_objective_of_two_passes_keeps_twice_the_activations(
+def test_an_objective_of_two_passes_keeps_the_activations_of_one_and_the_gradients_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, card = load_job(write_job(tmp_path)).training(), find_cards()["flux2_tiny"]
     assert card.size is not None
-    kept = []
+    moments: list[list[dict[str, int]]] = []
     for count in (1, 2):
         monkeypatch.setitem(OBJECTIVES, "velocity", replace(OBJECTIVES["velocity"], passes=Passes(count, 1)))
         inputs = PlanInputs(card.size, workload_of(assumed_needs(process, card), card), "cuda")
-        kept.append(next(iter(step_moments(inputs)))["activations"])
-    assert kept[1] == 2 * kept[0] > 0
+        moments.append(list(step_moments(inputs)))
+    one, two = ([moment.get("activations", 0) for moment in found] for found in moments)
+    assert one == two and max(one) > 0
+    assert moments[1][1]["gradients"] > moments[0][1]["gradients"]
 
 
 def test_views_count_once_for_each_encoder_and_image(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from tests.small_run import STEPS, Crash, SmallRun
 from tests.tiny import losses
 from toolkit.errors import Interrupted
 from toolkit.networks.choices import NETWORKS
-from toolkit.optimizers.choices import OPTIMIZERS, SCHEDULES
+from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.schedule_choices import SCHEDULES
 from toolkit.output.bundles import newest_bundle
 from toolkit.train.resume import ResumeChoice
 from toolkit.train.tasks.checkpoint import read_part

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.losses import losses_of
 from tests.small_run import TEXT_WIDTH, small_model
 from toolkit.config import NetworkConfig, TrainConfig
 from toolkit.errors import UserError
@@ -35,20 +36,20 @@ CONDITION = Condition(DRAWS.normal((2, 3, TEXT_WIDTH), "embeds"))
 class WithTeacher(VelocityObjective):
     """The velocity, and how far the network has moved away from the model without it."""
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         teacher = predict(batch.latents, SIGMA, batch.condition, network=0.0)
-        terms = super().loss(batch, predict, draws)
+        yield from super().losses(batch, predict, draws)
         student = predict(batch.latents, SIGMA, batch.condition)
-        return {**terms, "preservation": (student - teacher).square().mean(dim=(1, 2, 3))}
+        yield {"preservation": (student - teacher).square().mean(dim=(1, 2, 3))}
 
 
 class TeacherUnused(VelocityObjective):
     """The velocity, after a teacher's pass that nothing comes of."""
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         with torch.no_grad():
             predict(batch.latents, SIGMA, batch.condition, network=0.5)
-        return super().loss(batch, predict, draws)
+        yield from super().losses(batch, predict, draws)
 
 
 def _network_weights(model: BaseModel, *, dropout: float = 0.5, alpha: float = 2) -> NetworkWeights:
@@ -176,7 +177,7 @@ def test_an_objective_gives_a_loss_for_each_sample_and_makes_the_passes_it_says(
     objective = OBJECTIVES[name].load().from_config(train)
     words = dict.fromkeys(("positive", "negative", "target"), CONDITION.prompt_embeds)
     batch = Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4, words=words, counterpart=-NOISY)
-    terms = objective.loss(batch, predict, DRAWS)
+    terms = losses_of(objective, batch, predict, DRAWS)
     assert terms
     assert all(term.shape == (2,) and term.isfinite().all() for term in terms.values())
     needs = OBJECTIVES[name].passes_with(train.objective_params, has_true_cfg=False)
@@ -189,4 +190,4 @@ def test_an_objective_that_asks_for_no_network_works_in_a_full_fine_tune(name: s
     model = small_model()
     predict = Prediction(model, TransformerWeights(model, save_format="safetensors"), DRAWS, index=0, num_tokens=4)
     objective = OBJECTIVES[name].load().from_config(TrainConfig(dtype="fp32"))
-    assert objective.loss(Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)
+    assert losses_of(objective, Batch(0, NOISY, CONDITION, torch.ones(2), num_tokens=4), predict, DRAWS)

@@ -11,6 +11,7 @@ from tests.small_run import STEPS, SmallRun, texts
 from tests.tiny import losses
 from toolkit.errors import Interrupted, UserError
 from toolkit.output.bundles import find_bundles, read_bundle, write_manifest
+from toolkit.train.rate_change import describe_rate_change
 from toolkit.train.resume import ResumeChoice, describe_resume, plan_resume
 from toolkit.train.run_facts import RunFacts, describe_dataset_change
 
@@ -199,3 +200,30 @@ def test_a_run_that_begins_to_average_needs_no_average(folder: Path) -> None:
     with_average = SmallRun({"ema_config": {"use_ema": True}, "steps": 7}, save=KEEP_ALL)
     with_average.run(folder, resume=ResumeChoice(accept_config_change=True))
     assert max(losses(folder)) == 7
+
+
+def test_a_finished_run_is_cooled_down_as_if_that_had_been_planned(folder: Path, tmp_path: Path) -> None:
+    cooled = {"steps": STEPS + 3, "cooldown": 3}
+    SmallRun(cooled, save=KEEP_ALL).run(tmp_path / "planned")
+    with pytest.raises(Interrupted):
+        SmallRun(cooled, save=KEEP_ALL).run(folder, stop_in=STEPS + 1)
+    SmallRun(cooled, save=KEEP_ALL).run(folder)
+    assert losses(folder) == losses(tmp_path / "planned")
+    assert (folder / "job.safetensors").read_bytes() == (tmp_path / "planned" / "job.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({"steps": 100}, {"steps": 120, "cooldown": 20}, None),
+        ({"steps": 100, "lr_scheduler": "cosine"}, {"steps": 70, "lr_scheduler": "cosine"}, "params.num_steps: 100"),
+        ({"steps": 100}, {"steps": 70, "cooldown": 0.5}, "train.cooldown: 10"),
+        ({"steps": 100}, {"steps": 100, "lr": 2e-4}, "was to be 0.0001 and is now 0.0002"),
+        ({"steps": 100, "lr": "nonsense"}, {"steps": 100}, None),
+    ],
+)
+def test_a_jump_of_the_learning_rate_is_announced(
+    before: dict[str, object], now: dict[str, object], said: str | None
+) -> None:
+    lines = describe_rate_change(before, now, 60)
+    assert not lines if said is None else any(said in line for line in lines)

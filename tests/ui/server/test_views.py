@@ -7,6 +7,7 @@ import io
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -119,6 +120,18 @@ def test_the_stream_goes_on_after_the_last_id_and_resets_where_it_cannot() -> No
     assert '"job_id":"b"' in went_on[1]
     assert '"kind":"reset"' in asyncio.run(read(hub, "other-1", 2))[1]
     assert hub.num_readers == 0
+
+
+def test_a_stage_before_training_says_how_far_it_is_and_how_long_it_still_takes(site: Site) -> None:
+    id_ = site.make(script={"stage_s": 2}, start=True)
+
+    def reported() -> Any:
+        progress = site.job(id_)["progress"]
+        return progress if progress and progress["done"] == 1 else None
+
+    progress = wait_for(reported)
+    assert (progress["phase"], progress["total"], progress["phase_left_s"]) == ("encode text", 4, 90)
+    site.act(id_, "kill")
 
 
 def test_a_running_job_is_reported_as_it_progresses(site: Site) -> None:

@@ -11,8 +11,9 @@ from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig, NetworkKwargs
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
-from toolkit.config.train import EmaConfig, TrainConfig
+from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.config.updates.average import EmaConfig
 
 SWITCHED = "used only with the key that turns it on"
 _OTHER_NOISE = "a model that draws from normal noise must be trained on it, and on latents as the VAE makes them"

@@ -15,8 +15,9 @@ from toolkit.config.network import NetworkConfig
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
 from toolkit.config.save import SaveConfig
-from toolkit.config.train import LrSchedulerParams, TrainConfig
+from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.optimizers.schedule_params import RestartParams, ScheduleParams
 from toolkit.section import Section
 
 NOT_YET = "not supported yet"
@@ -146,8 +147,11 @@ IGNORED: tuple[Ignored, ...] = (
     _refuse(TrainConfig, ELSEWHERE, "standardize_images standardize_latents adaptive_scaling_factor"),
     _warn(TrainConfig, ELSEWHERE, train_refiner=(True, False), switch_boundary_every=1, audio_loss_multiplier=1),
     _warn(TrainConfig, ELSEWHERE, "adapter_assist_name_or_path match_adapter_assist", match_adapter_chance=0),
-    _warn(LrSchedulerParams, "the schedule always spans `train.steps`", "total_iters T_max num_training_steps"),
-    _refuse(LrSchedulerParams, "use `warmup_steps` and `min_lr` instead", factor=1, start_factor=1, end_factor=0),
+    _warn(ScheduleParams, "the schedule spans `train.steps`, or `num_steps`", "total_iters T_max num_training_steps"),
+    _warn(ScheduleParams, "a run goes on where its checkpoint is", last_epoch=-1),
+    _refuse(RestartParams, "write `num_cycles`, how often the rate falls in the whole run", "T_0 T_i"),
+    _refuse(RestartParams, "all cycles have the same length", T_mult=1),
+    _refuse(ScheduleParams, "use `warmup_steps` and `min_lr` instead", factor=1, start_factor=1, end_factor=0),
     _warn(ModelConfig, "`train.dtype` is used instead", "dtype"),
     _warn(ModelConfig, "used only with `compile`", "cache_size_limit", compile_mode="default", compile_dynamic=True),
     _warn(ModelConfig, "blocks are placed by the memory plan", split_model_other_module_param_count_scale=0.3),
@@ -174,9 +178,7 @@ IGNORED: tuple[Ignored, ...] = (
 
 QTYPES_OF_OTHERS = frozenset(
     [
-        *["qfloat8_e5m2", "nvfp4", "uint2", "uint3", "uint5", "uint6", "uint7", "uint8"],
-        *["convrot4", "convrot8", "convrotint2", "convrotint3", "convrotint4", "convrotint5", "convrotint6"],
-        *["convrotint7", "convrotint8", "convrotbitnet", "convrotcomfyw4a4"],
+        *["qfloat8_e5m2", "uint8", "convrotcomfyw4a4"],
         *["orbit2", "orbit3", "orbit4", "orbitvq2", "orbitvq3", "orbitvq4"],
     ]
 )
@@ -188,7 +190,6 @@ UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),
-    (TrainConfig, "lr_scheduler"): frozenset(["cosine_with_restarts", "step", "polynomial", "piecewise_constant"]),
     (TrainConfig, "optimizer"): frozenset(
         [
             *["adagrad", "lion", "adafactor", "adam8bit", "ademamix8bit", "lion8bit", "adam8", "adamw8", "prodigy"],

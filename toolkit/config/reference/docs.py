@@ -180,7 +180,10 @@ def _departures() -> str:
 def _not_used(headings: dict[type[Section], list[str]]) -> str:
     rows = []
     for section, paths in headings.items():
+        above = [other for other in headings if other is not section and issubclass(section, other)]
         for key, row in ignored_in(section).items():
+            if any(ignored_in(other).get(key) is row for other in above):
+                continue
             off = ", ".join(f"`{json.dumps(value)}`" for value in row.off[key])
             verdict = "ignored, with a notice" if row.verdict == "warn" else "refused"
             rows.append([_key_at(paths[0], key), verdict, f"{row.reason}", off])

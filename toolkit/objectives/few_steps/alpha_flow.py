@@ -9,7 +9,7 @@ Source: Zhang et al. 2025 (arXiv 2510.20771).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -51,7 +51,7 @@ class AlphaFlowObjective:
         teacher = Teacher(params.guidance_scale) if params.velocity == "teacher" else None
         return cls(teacher, (params.alpha_start, params.alpha_end), Distance.from_config(train))
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The only term is `alpha_flow`, [B]."""
         noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
         spans, alpha = any_spans(batch, predict, draws), self.alpha(batch.progress)
@@ -67,7 +67,7 @@ class AlphaFlowObjective:
             rest = predict(start - alpha * spans.gap * velocity, cut, condition).float()  # u(z_s, r, s)
         predicted = predict(start, spans.start, condition)  # [B, C, h, w]
         target = alpha * velocity + (1 - alpha) * rest
-        return {"alpha_flow": self.distance(predicted, target, batch.mask)}
+        yield {"alpha_flow": self.distance(predicted, target, batch.mask)}
 
     def alpha(self, progress: float) -> float:
         """The share at a point of the run, 0 to 1: from the first to the last along a geometric curve."""

@@ -9,7 +9,7 @@ Source: Geng et al. 2025 (arXiv 2505.13447), and its weight 1 / (error + 0.001).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -51,7 +51,7 @@ class JvpObjective:
         assert isinstance(params, VelocityParams)
         return cls(Teacher(params.guidance_scale) if params.has_teacher else None, Distance.from_config(train))
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The only term is `jvp`, [B]: the error divided by itself plus 0.001, so it is about 1."""
         noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
         spans, condition = any_spans(batch, predict, draws), batch.condition
@@ -70,4 +70,4 @@ class JvpObjective:
             inputs, direction = (start, spans.start), (velocity, torch.ones_like(spans.start))
             slope = torch.func.jvp(mean_velocity, inputs, direction)[1]  # du/dt, [B, C, h, w]
         error = self.distance(predict(start, spans.start, condition), velocity - spans.gap * slope, batch.mask)
-        return {"jvp": error / (error.detach() + _SMALL)}
+        yield {"jvp": error / (error.detach() + _SMALL)}

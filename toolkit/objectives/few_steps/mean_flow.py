@@ -10,7 +10,7 @@ steps: in bf16 a difference quotient of a network that takes sin(1000 t) is nois
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -53,7 +53,7 @@ class MeanFlowObjective:
         assert isinstance(params, MeanFlowParams)
         return cls(Teacher(params.guidance_scale), params.teacher_steps, params.steps, Distance.from_config(train))
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The only term is `mean_flow`, [B]."""
         noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
         if self.steps is None:
@@ -65,7 +65,7 @@ class MeanFlowObjective:
             end = self.teacher.walk(batch, predict, start, spans.between(self.teacher_steps))  # z_r
         condition = ending_at(spans.end, replace(batch.condition, guidance=self.teacher.guidance))
         velocity = predict(start, spans.start, condition)  # [B, C, h, w]
-        return {"mean_flow": self.distance(velocity, (start - end) / spans.gap, batch.mask)}
+        yield {"mean_flow": self.distance(velocity, (start - end) / spans.gap, batch.mask)}
 
 
 def ending_at(sigma: Tensor, condition: Condition) -> Condition:

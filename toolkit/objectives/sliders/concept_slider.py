@@ -8,7 +8,7 @@ for enhancing and erasing are two, each twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -53,7 +53,7 @@ class ConceptSliderObjective:
             Distance.from_config(train),
         )
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The terms are `raised`, `lowered` and, with an anchor, `anchor`, each [B].
 
         Their sum is the mean over both strengths of (2 error of the class + anchor_strength error of the anchor) / 3.
@@ -65,15 +65,13 @@ class ConceptSliderObjective:
         apart = self.strength * (point.base_for(words["positive"]) - point.base_for(words["negative"]))
         anchor = point.base_for(words["anchor"]) if "anchor" in words else None
         weight = self.levels.weight(sigma) / 3
-        losses: dict[str, Tensor] = {}
         for name, sign in (("raised", 1.0), ("lowered", -1.0)):
             target = normalised_like(neutral + sign * apart, neutral)
             predicted = point.velocity(words["target"], network=sign)
-            losses[name] = weight * self.distance(predicted, target, batch.mask)
+            yield {name: weight * self.distance(predicted, target, batch.mask)}
             if anchor is not None:
                 kept = self.distance(point.velocity(words["anchor"], network=sign), anchor, batch.mask)
-                losses["anchor"] = losses.get("anchor", 0) + weight * self.anchor_strength / 2 * kept
-        return losses
+                yield {"anchor": weight * self.anchor_strength / 2 * kept}
 
 
 def normalised_like(values: Tensor, other: Tensor) -> Tensor:

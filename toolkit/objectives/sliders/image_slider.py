@@ -5,7 +5,7 @@ Source: Gandikota et al. 2023, Concept Sliders (arXiv 2311.12092), visual slider
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -37,14 +37,12 @@ class ImageSliderObjective:
         """Create the objective that a `train` section asks for."""
         return cls(NoiseLevels.from_config(train), Distance.from_config(train))
 
-    def loss(self, batch: Batch, predict: Predict, draws: Draws) -> Mapping[str, Tensor]:
+    def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The terms are `raised` and `lowered`, each [B]; the loss is the mean of both errors."""
         assert batch.counterpart is not None, "the check has refused datasets without counterparts"
         noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
         sigma = self.levels.draw(batch, draws)
-        losses = {}
         for name, sign, latents in (("raised", 1.0, batch.latents), ("lowered", -1.0, batch.counterpart)):
             predicted = predict(mix(latents, noise, sigma), sigma, batch.condition, network=sign)
             error = self.distance(predicted, predict.target(latents, noise), batch.mask)
-            losses[name] = error * self.levels.weight(sigma) / 2
-        return losses
+            yield {name: error * self.levels.weight(sigma) / 2}

@@ -84,7 +84,7 @@ def block_bytes(inputs: PlanInputs, kind: int) -> int:
     width = inputs.trained_width + inputs.spare_width + OPTIMIZERS[inputs.optimizer].state_bytes
     width += 0 if inputs.is_fused else inputs.trained_width
     width += 4 if inputs.keeps_average else 0
-    kept = 0 if inputs.offloads_activations else inputs.work.passes * kept_of(inputs, block)
+    kept = 0 if inputs.offloads_activations else kept_of(inputs, block)
     return weights + round(width * trained) + kept
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ui.server.jobs.files import newest_sample
 from ui.server.jobs.job import Job
-from ui.server.jobs.summary import whole
+from ui.server.jobs.summary import number, whole
 from ui.server.schemas import JobRow, Progress
 from ui.server.words import clean
 
@@ -60,6 +60,7 @@ def _progress(job: Job) -> Progress | None:
         lr=summary.lr,
         step_s=step_s,
         eta_s=left * step_s if step_s is not None and job.is_live else None,
+        phase_left_s=number(stage.get("left_s")) if job.is_live else None,
     )
 
 

@@ -48,6 +48,7 @@ class Progress(Answer):
     lr: float | None
     step_s: float | None
     eta_s: float | None
+    phase_left_s: float | None = Field(description="Seconds until `done` is `total`.")
 
 
 class Controls(Answer):

@@ -10,6 +10,7 @@ export function JobProgress({ job }: { job: JobRow }) {
   const inStage = progress.total != null && progress.done != null && isLive(job.state) && job.state !== "training";
   const done = inStage ? progress.done! : progress.step;
   const total = inStage ? progress.total! : progress.total_steps;
+  const left = inStage ? progress.phase_left_s : progress.eta_s;
   return (
     <span className="job-progress">
       <Progress
@@ -25,7 +26,7 @@ export function JobProgress({ job }: { job: JobRow }) {
         </span>
         {isLive(job.state) && (
           <>
-            <span>{progress.eta_s != null && `${duration(progress.eta_s)} left`}</span>
+            <span>{left != null && `${duration(left)} left`}</span>
             <span>{progress.step_s != null && seconds(progress.step_s)}</span>
           </>
         )}

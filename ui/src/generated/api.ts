@@ -418,6 +418,8 @@ export interface Progress {
   lr: number | null;
   step_s: number | null;
   eta_s: number | null;
+  /** Seconds until `done` is `total`. */
+  phase_left_s: number | null;
 }
 
 /** `PUT /api/queue`: the order of waiting jobs, by card. */

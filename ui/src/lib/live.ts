@@ -46,7 +46,7 @@ export function applyMessage(client: QueryClient, message: Message): void {
 }
 
 const NO_ROW = { arch: null, dataset: null, gpu: null, queue_position: null, planned: null, progress: null, thumb: null };
-const NO_PROGRESS = { done: null, total: null, loss: null, recent_loss: null, lr: null, step_s: null, eta_s: null };
+const NO_PROGRESS = { done: null, total: null, loss: null, recent_loss: null, lr: null, step_s: null, eta_s: null, phase_left_s: null };
 
 /** Messages leave out what is null. Put back, it replaces what stood there before. */
 function whole(row: JobRow): JobRow {

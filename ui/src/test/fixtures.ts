@@ -30,7 +30,7 @@ export function row(given: Partial<JobRow> = {}): JobRow {
 }
 
 export function progress(given: Partial<Progress> = {}): Progress {
-  return { phase: "train", step: 1, total_steps: 9, done: null, total: null, loss: null, recent_loss: null, lr: null, step_s: null, eta_s: null, ...given };
+  return { phase: "train", step: 1, total_steps: 9, done: null, total: null, loss: null, recent_loss: null, lr: null, step_s: null, eta_s: null, phase_left_s: null, ...given };
 }
 
 export function sample(step: number, index: number, given: Partial<Sample> = {}): Sample {

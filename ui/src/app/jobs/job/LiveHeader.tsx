@@ -30,6 +30,7 @@ export function LiveHeader({ job }: { job: JobDetail }) {
           />
           <dl className="live-figures">
             {inStage && <Figure name={progress.phase} value={`${progress.done ?? 0} / ${progress.total}`} />}
+            {inStage && progress.phase_left_s != null && <Figure name={`Left of ${progress.phase}`} value={duration(progress.phase_left_s)} />}
             <Figure name="Step" value={`${progress.step.toLocaleString("en")} / ${progress.total_steps.toLocaleString("en")}`} />
             <Figure name="Loss" value={figure(progress.loss)} />
             <Figure name="Learning rate" value={figure(progress.lr)} />

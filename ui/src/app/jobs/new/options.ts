@@ -307,6 +307,62 @@ export const quantizationOptions = [
   {
     "value": "nf4",
     "label": "16 steps suited to a normal distribution, a scale per 64 weights"
+  },
+  {
+    "value": "uint7",
+    "label": "128 even steps from the smallest to the largest of each 64 weights"
+  },
+  {
+    "value": "uint6",
+    "label": "64 even steps from the smallest to the largest of each 64 weights"
+  },
+  {
+    "value": "uint5",
+    "label": "32 even steps from the smallest to the largest of each 64 weights"
+  },
+  {
+    "value": "uint3",
+    "label": "8 even steps from the smallest to the largest of each 64 weights"
+  },
+  {
+    "value": "uint2",
+    "label": "4 even steps from the smallest to the largest of each 64 weights"
+  },
+  {
+    "value": "nvfp4",
+    "label": "4-bit floats (e2m1), a scale in float8 per 16 weights"
+  },
+  {
+    "value": "convrot8",
+    "label": "8-bit integers of a rotated weight, a scale per row"
+  },
+  {
+    "value": "convrotint7",
+    "label": "127 even steps around zero of a rotated weight, a scale per 64 weights"
+  },
+  {
+    "value": "convrotint6",
+    "label": "63 even steps around zero of a rotated weight, a scale per 64 weights"
+  },
+  {
+    "value": "convrotint5",
+    "label": "31 even steps around zero of a rotated weight, a scale per 64 weights"
+  },
+  {
+    "value": "convrotint4",
+    "label": "15 even steps around zero of a rotated weight, a scale per 64 weights"
+  },
+  {
+    "value": "convrotint3",
+    "label": "7 even steps around zero of a rotated weight, a scale per 64 weights"
+  },
+  {
+    "value": "convrotint2",
+    "label": "-1, 0 or 1 step of a rotated weight, a scale per 64 weights"
+  },
+  {
+    "value": "convrot4",
+    "label": "`nvfp4` of a rotated weight"
   }
 ] as const;
 
