@@ -54,6 +54,20 @@ def resampled_views(folder: Path) -> Sections:
     }
 
 
+def adapters(folder: Path) -> Sections:
+    """Every adapter that can be beside the others, and a LoRA."""
+    encoder = str(write_vision_encoder(folder / "encoder"))
+    views, edges = (str(write_dataset(folder / name, count=COUNT)) for name in ("views", "edges"))
+    kinds = ("ip", "redux", "vision_direct")
+    seeing: list[Sections] = [{"type": kind, "image_encoder_path": encoder, "test_img_path": views} for kind in kinds]
+    seeing[2]["positions"] = "grid"
+    return {
+        "adapter": [*seeing, {"type": "control_lora"}],
+        "datasets": [_dataset(folder, control_path=edges, clip_image_path=views, caption_dropout_rate=0.3)],
+        "sample": {"samples": [{"prompt": "red", "ctrl_img": f"{edges}/0.png"}]},
+    }
+
+
 def pixels(folder: Path) -> Sections:
     """`subpixel`, with a LoRA beside it."""
     return {"adapter": {"type": "subpixel"}, "datasets": [_dataset(folder)]}

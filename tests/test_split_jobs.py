@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,13 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from scripts.flux2_tiny.vision import write_vision_encoder
 from tests.contract.models import find_maker, shorten_texts
-from tests.parallel_jobs import PARALLEL_JOBS
+from tests.parallel_jobs import PARALLEL_JOBS, Make, Sections, adapters
 from tests.tiny import ROOT, losses, write_dataset, write_job
 from tests.tiny_flux import make_tiny_flux
 from toolkit.cards import find_cards
 from toolkit.weights.tensor_files import read_tensors
 
-Sections = dict[str, Any]
-Make = Callable[[Path], Sections]
 Runs = dict[str, tuple[list[Path], str]]
 ARCH = "flux2_klein_4b"  # of jobs that name none: its small model is cut between two double blocks
 SIZE_PX = 64  # the smallest reference image
@@ -60,28 +57,6 @@ def _with_assistant(folder: Path) -> Sections:
     return {"model": {**model, "assistant_lora_path": str(folder / "assistant.safetensors")}}
 
 
-def _adapters(folder: Path) -> Sections:
-    """Every adapter that can be beside the others."""
-    encoder = str(write_vision_encoder(folder / "encoder"))
-    views = write_dataset(folder / "views", count=2)
-    kinds = ("ip", "redux", "vision_direct")
-    seeing: list[Sections] = [
-        {"type": kind, "image_encoder_path": encoder, "test_img_path": str(views)} for kind in kinds
-    ]
-    seeing[2]["positions"] = "grid"
-    dataset = {
-        "folder_path": str(write_dataset(folder / "few", count=2)),
-        "control_path": str(write_dataset(folder / "edges", count=2)),
-        "clip_image_path": str(views),
-        "resolution": 32,
-    }
-    return {
-        "adapter": [*seeing, {"type": "control_lora"}],
-        "datasets": [dataset],
-        "sample": {"samples": [{"prompt": "red", "ctrl_img": str(folder / "edges" / "0.png")}]},
-    }
-
-
 JOBS: Mapping[str, Make] = {
     **{arch: partial(_of_model, arch) for arch in find_cards() if find_maker(arch) is not None},
     "flux2": partial(_of_model, "flux2", quantize=True, qtype="nf4", quantize_cache=False, activation_offloading=True),
@@ -108,7 +83,7 @@ JOBS: Mapping[str, Make] = {
         "adapter": {"type": "mean_flow"},
         "train": {"objective": "mean_flow"},
     },
-    "adapters": _adapters,
+    "adapters": adapters,
     **PARALLEL_JOBS,
     "full fine-tune": lambda folder: {
         "network": None,

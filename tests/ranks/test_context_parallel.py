@@ -10,6 +10,7 @@ import torch
 
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_job
+from tests.tiny_flux import make_tiny_flux
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS = 3
@@ -18,6 +19,7 @@ CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "a sequence for two": (2, 2, {"train": {"gradient_checkpointing": True}}),
     "two groups of two": (4, 2, {}),
     "with sharded weights": (2, 2, {"train": {"sharding": "full"}, "model": {"quantize": True, "qtype": "qfloat8"}}),
+    "FLUX.1": (2, 2, {"train": {"gradient_checkpointing": True}}),
 }
 
 
@@ -36,6 +38,8 @@ def test_ranks_that_share_a_sequence_learn_what_one_process_learns(
     name: str, launcher: Launcher, tmp_path: Path
 ) -> None:
     world, size, sections = CASES[name]
+    if name == "FLUX.1":
+        sections = {**sections, "model": make_tiny_flux(tmp_path / "flux")}
     one = _write(tmp_path / "one", sections, gradient_accumulation=world // size)
     several = _write(tmp_path / "several", sections, context_parallel=size)
     for job, count in ((one, 1), (several, world)):

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.parallel_jobs import NETWORKS, Make, adapters, pixels
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_job
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS = 6
-KINDS = {"img_attn": "lokr", "txt_attn": "loha", "img_mlp": "dora", "txt_mlp": "oft", "linear1": "fullrank"}
-JOBS: dict[str, dict[str, Any]] = {
-    "all kinds of network": {
-        "network": {
-            "type": "lora",
-            "linear": 4,
-            "dropout": 0.2,
-            "loraplus_lr_ratio": 2.0,
-            "patterns": [
-                {"contains": layer, "type": kind, **({"lr": 2e-3} if kind == "dora" else {})}
-                for layer, kind in KINDS.items()
-            ],
-        },
+JOBS: Mapping[str, Make] = {
+    "networks": lambda folder: {
+        "network": {**NETWORKS, "dropout": 0.2},
         "model": {"quantize": True, "qtype": "qfloat8"},
         "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}},
     },
+    "adapters": lambda folder: {**adapters(folder), "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}}},
+    "subpixel": pixels,
 }
 
 
 def _write(folder: Path, base: Path, name: str, **train: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    job = JOBS[name]
+    job = JOBS[name](folder)
     sections: dict[str, Any] = {
         **job,
         "train": {"batch_size": 1, "steps": STEPS, "gradient_checkpointing": True, **job.get("train", {}), **train},

@@ -163,8 +163,11 @@ class TrainingProcessConfig(ProcessConfig):
             )
             if is_shared
         ]
-        if shared and self.adapter:
-            raise ValueError(f"`train.{shared[0]}` does not work with `adapter`: remove one of the two")
+        if train.context_parallel > 1 and self.adapter:
+            raise ValueError(
+                f"`train.context_parallel: {train.context_parallel}` deals out tokens, and an `adapter` needs to know "
+                "which of them are the noisy image's: remove one of the two"
+            )
         if shared and OBJECTIVES[train.objective].has_derivative:
             raise ValueError(
                 f"`train.{shared[0]}` works backward only, and `objective: {train.objective}` also needs derivatives "

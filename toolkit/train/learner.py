@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -46,9 +46,20 @@ class Learner:
     sharing: Sharing = field(default_factory=Sharing)
     pieces: Sequence[Piece] = ()
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """Within the `with` block, the model holds the weights that users get."""
-        return self.average.swapped_in() if self.average else nullcontext()
+        if self.average is None:
+            yield
+            return
+        with self.average.swapped_in():
+            self.publish()
+            yield
+        self.publish()
+
+    def publish(self) -> None:
+        """Let all ranks have what each has changed of the trained weights; there is nothing to do for most runs."""
+        self.model.layout.publish([weight for _, weight in self.weights.named_parameters()])
 
 
 def build_learner(
@@ -78,6 +89,8 @@ def build_learner(
     names = [name for name, _ in named]
     groups = by_rate(list(zip(names, parameters, strict=True)), weights.rates(train.lr))
     optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
+    if any(not layout.is_spread(weight) for weight in trained) and not layout.is_whole:
+        optimizer.register_step_post_hook(lambda *_: layout.publish(trained))
     pieces = [layout.piece(weight) for weight in trained]
     update = build_update(
         optimizer,

@@ -26,13 +26,13 @@ def _problems(size: int, *, arch: str = "flux2_tiny", world: int = 1, trained: A
 def test_a_sequence_that_can_be_shared_is() -> None:
     assert _problems(2, world=4) == ""
     assert _problems(1, arch="flux") == ""
+    assert _problems(2, arch="flux", world=2) == ""
     assert _problems(8, arch="flux2", world=8, trained=(((1024, 1024),),)) == ""
 
 
 @pytest.mark.parametrize(
     ("size", "options", "what"),
     [
-        (2, {"arch": "flux"}, "cannot share a sequence of"),
         (2, {"arch": "flux2_klein_9b_kv"}, "cannot share a sequence of"),
         (4, {}, "4 does not divide the 6 attention heads .*; 2, 3, 6 do"),
         (2, {"world": 3}, "3 ranks cannot be grouped by 2. Start a multiple of 2"),
