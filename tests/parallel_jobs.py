@@ -26,6 +26,7 @@ NETWORKS: Sections = {
         {"contains": "linear1", "type": "fullrank"},
     ],
 }
+NETWORKS_JOB = "networks, masks, preservation"
 SLIDER = {"positive_prompt": "a large shape", "negative_prompt": "a small shape", "target_class": "a shape"}
 
 
@@ -79,7 +80,7 @@ def slider(folder: Path) -> Sections:
 
 
 PARALLEL_JOBS: Mapping[str, Make] = {
-    "networks, masks, preservation": networks_and_masks,
+    NETWORKS_JOB: networks_and_masks,
     "ip+": resampled_views,
     "subpixel": pixels,
     "slider": slider,

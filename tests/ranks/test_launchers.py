@@ -50,7 +50,9 @@ def _await(text: str, log: Path) -> None:
 
 
 @pytest.mark.torture  # half a minute each: starts of processes that import everything
-@pytest.mark.parametrize("sharing", [{"sharding": "full"}, {"context_parallel": 2}], ids=lambda sharing: next(iter(sharing)))
+@pytest.mark.parametrize(
+    "sharing", [{"sharding": "full"}, {"context_parallel": 2}], ids=lambda sharing: next(iter(sharing))
+)
 def test_torchrun_makes_one_run_of_ranks_that_share_the_model(
     sharing: dict[str, Any], launcher: Launcher, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.parallel_jobs import PARALLEL_JOBS
+from tests.parallel_jobs import NETWORKS, NETWORKS_JOB, PARALLEL_JOBS
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_dataset, write_job
 from toolkit.output.bundles import find_bundles
@@ -19,17 +19,18 @@ from toolkit.weights.tensor_files import read_tensors
 STEPS = 6
 SAMPLES = {"samples": [{"prompt": f"a {color} circle"} for color in ("red", "green", "blue")], "format": "png"}
 # What each draws is drawn anew in each batch; five pictures and batches of two: every third batch is short.
+EVERYTHING: dict[str, Any] = {
+    "model": {"quantize": True, "qtype": "qfloat8"},
+    "network": {**NETWORKS, "dropout": 0.3},
+    "train": {
+        "optimizer": "adamw8bit",
+        "gradient_checkpointing": True,
+        "ema_config": {"use_ema": True, "ema_decay": 0.9},
+        "blank_prompt_preservation": True,
+    },
+}
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"train": {"disable_sampling": False}, "sample": SAMPLES},
-    "everything": {
-        "model": {"quantize": True, "qtype": "qfloat8"},
-        "network": {"type": "lora", "linear": 2, "dropout": 0.3},
-        "train": {
-            "optimizer": "adamw8bit",
-            "gradient_checkpointing": True,
-            "ema_config": {"use_ema": True, "ema_decay": 0.9},
-        },
-    },
     "full fine-tune": {"network": None, "train": {"full_finetune": True, "lr_scheduler": "cosine"}},
 }
 
@@ -71,6 +72,8 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     for folder, world in (("one", 1), ("two", 2)):
         (tmp_path / folder).mkdir()
         sections = CASES[name] if name in CASES else PARALLEL_JOBS[name](tmp_path / folder)
+        if name == NETWORKS_JOB:
+            sections |= EVERYTHING
         job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **sections)
         end = launcher.run(tmp_path / folder, world, str(job))
         assert set(end.codes) == {0}, end.text

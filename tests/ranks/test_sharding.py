@@ -20,7 +20,7 @@ from toolkit.output.bundles import MANIFEST, BrokenBundle, newest_bundle, read_b
 from toolkit.parallel.weight_layout import WholeWeights
 from toolkit.train.tasks.checkpoint import read_optimizer, read_part
 
-LONG, SHORT = 20, 6
+LONG, SHORT = 10, 4
 FULL = {"full_finetune": True, "lr": 1e-3}
 AVERAGE = {"ema_config": {"use_ema": True}}
 SAMPLES = {"prompts": ["a red circle"], "sample_every": 0, "format": "png"}
@@ -83,10 +83,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher, smallest_
             place = folder / f"{name} {how}"
             job = _write(place, smallest_model, kind, world=world, accumulation=kind.world // world)
             run(place.name, world, job)
-    kind = Kind(4, {**FULL, **AVERAGE})
+    kind = Kind(4, {**FULL, **AVERAGE}, 6)
     run("straight", 1, _write(folder / "straight", smallest_model, kind, world=1, accumulation=4))
     resumed = _write(folder / "resumed", smallest_model, kind, world=2, save_every=2)
-    for world, steps in ((2, 2), (4, 4), (1, SHORT)):
+    for world, steps in ((2, 2), (4, 4), (1, 6)):
         more = (f"train.steps={steps}", f"train.gradient_accumulation={4 // world}")
         run(f"resumed {world}", world, resumed, *(word for one in more for word in ("--set", one)))
     return folder
