@@ -32,7 +32,7 @@ def rows_of(num_rows: int, position: int, count: int) -> slice:
 
 
 class WeightLayout(Protocol):
-    """Where weights are. Except for `local`, `own`, `is_spread`, `cut` and `piece`, all ranks must make the same calls together.
+    """Where weights are. All ranks call `whole`, `publish`, `any`, `gather`, `by_first` and `together` together.
 
     Attributes:
         is_whole: whether this process holds all of every weight, and can do everything alone.

@@ -51,6 +51,7 @@ def test_what_cannot_be_shared_is_refused_with_a_way_out(size: int, options: dic
     [
         ({"train": {"sharding": "full"}, "model": {"layer_offloading": True}}, "both move the transformer's blocks"),
         ({"train": {"context_parallel": 2}, "network": {"type": "lora", "dropout": 0.1}}, "network.dropout"),
+        ({"train": {"context_parallel": 2}, "adapter": {"type": "control_lora"}}, "`adapter.type: control_lora` must"),
         ({"train": {"sharding": "full", "objective": "jvp"}}, "forward"),
         ({"train": {"context_parallel": 2, "objective": "jvp"}}, "forward"),
         ({"train": {"sharding": "half"}}, "sharding"),
