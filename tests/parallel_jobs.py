@@ -26,12 +26,11 @@ NETWORKS: Sections = {
         {"contains": "linear1", "type": "fullrank"},
     ],
 }
-NETWORKS_JOB = "networks, masks, preservation"
 SLIDER = {"positive_prompt": "a large shape", "negative_prompt": "a small shape", "target_class": "a shape"}
 
 
 def networks_and_masks(folder: Path) -> Sections:
-    """Every kind of network, at two rates, with masks and preservation."""
+    """Every kind of network, at two rates, with masks."""
     masks = folder / "masks"
     masks.mkdir(exist_ok=True)
     for index in range(COUNT):
@@ -41,17 +40,17 @@ def networks_and_masks(folder: Path) -> Sections:
     return {
         "network": NETWORKS,
         "datasets": [_dataset(folder, mask_path=str(masks), caption_dropout_rate=0.3)],
-        "train": {"blank_prompt_preservation": True},
     }
 
 
 def resampled_views(folder: Path) -> Sections:
-    """`ip+`; some of the views are left out."""
+    """`ip+` with preservation; some of the views are left out."""
     views = str(write_dataset(folder / "views", count=COUNT))
     encoder = str(write_vision_encoder(folder / "encoder"))
     return {
         "adapter": {"type": "ip+", "image_encoder_path": encoder, "test_img_path": views},
         "datasets": [_dataset(folder, clip_image_path=views, caption_dropout_rate=0.3)],
+        "train": {"blank_prompt_preservation": True},
     }
 
 
@@ -80,11 +79,12 @@ def slider(folder: Path) -> Sections:
 
 
 PARALLEL_JOBS: Mapping[str, Make] = {
-    NETWORKS_JOB: networks_and_masks,
-    "ip+": resampled_views,
+    "networks, masks": networks_and_masks,
+    "ip+, preservation": resampled_views,
     "subpixel": pixels,
     "slider": slider,
 }
+TWO_PASSES = ("ip+, preservation", "slider")  # with gradient, for each batch
 
 
 def _dataset(folder: Path, **settings: Any) -> Sections:
