@@ -13,6 +13,7 @@ from tests.tiny import write_dataset
 
 Sections = dict[str, Any]
 Make = Callable[[Path], Sections]
+VIEWS = "ip+, subpixel, preservation"
 COUNT = 5  # of examples: with batches of two, every third is short
 NETWORKS: Sections = {
     "type": "lora",
@@ -43,12 +44,18 @@ def networks_and_masks(folder: Path) -> Sections:
     }
 
 
-def resampled_views(folder: Path) -> Sections:
-    """`ip+` with preservation; some of the views are left out."""
+def pixels(folder: Path) -> Sections:
+    """`subpixel`, with a LoRA beside it."""
+    return {"adapter": {"type": "subpixel"}, "datasets": [_dataset(folder)]}
+
+
+def views_and_pixels(folder: Path) -> Sections:
+    """`ip+` and `subpixel` with a LoRA and preservation; some of the views are left out."""
     views = str(write_dataset(folder / "views", count=COUNT))
     encoder = str(write_vision_encoder(folder / "encoder"))
+    seeing = {"type": "ip+", "image_encoder_path": encoder, "test_img_path": views}
     return {
-        "adapter": {"type": "ip+", "image_encoder_path": encoder, "test_img_path": views},
+        "adapter": [seeing, {"type": "subpixel"}],
         "datasets": [_dataset(folder, clip_image_path=views, caption_dropout_rate=0.3)],
         "train": {"blank_prompt_preservation": True},
     }
@@ -68,11 +75,6 @@ def adapters(folder: Path) -> Sections:
     }
 
 
-def pixels(folder: Path) -> Sections:
-    """`subpixel`, with a LoRA beside it."""
-    return {"adapter": {"type": "subpixel"}, "datasets": [_dataset(folder)]}
-
-
 def slider(folder: Path) -> Sections:
     """A slider that is trained from words."""
     return {"type": "concept_slider", "slider": SLIDER, "datasets": [_dataset(folder)]}
@@ -80,11 +82,10 @@ def slider(folder: Path) -> Sections:
 
 PARALLEL_JOBS: Mapping[str, Make] = {
     "networks, masks": networks_and_masks,
-    "ip+, preservation": resampled_views,
-    "subpixel": pixels,
+    VIEWS: views_and_pixels,
     "slider": slider,
 }
-TWO_PASSES = ("ip+, preservation", "slider")  # with gradient, for each batch
+TWO_PASSES = (VIEWS, "slider")  # with gradient, for each batch
 
 
 def _dataset(folder: Path, **settings: Any) -> Sections:

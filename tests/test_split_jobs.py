@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.contract.models import find_maker, shorten_texts
-from tests.parallel_jobs import PARALLEL_JOBS, Make, Sections, adapters
+from tests.parallel_jobs import PARALLEL_JOBS, VIEWS, Make, Sections, adapters
 from tests.tiny import ROOT, losses, write_dataset, write_job
 from tests.tiny_flux import make_tiny_flux
 from toolkit.cards import find_cards
@@ -26,7 +26,7 @@ from toolkit.weights.tensor_files import read_tensors
 Runs = dict[str, tuple[list[Path], str]]
 ARCH = "flux2_klein_4b"  # of jobs that name none: its small model is cut between two double blocks
 SIZE_PX = 64  # the smallest reference image
-ADDED_TOKENS = ("adapters", "ip+, preservation")
+ADDED_TOKENS = ("adapters", VIEWS)
 RESUMED = "references, averages, 8-bit optimizer, accumulation"
 
 

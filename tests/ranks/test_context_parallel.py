@@ -16,11 +16,17 @@ from toolkit.weights.tensor_files import read_tensors
 STEPS = 3
 # name -> ranks, processes per sequence, other settings
 CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
-    "a sequence for two": (2, 2, {"train": {"gradient_checkpointing": True}}),
-    "two groups of two": (4, 2, {}),
-    "with sharded weights": (2, 2, {"train": {"sharding": "full"}, "model": {"quantize": True, "qtype": "qfloat8"}}),
+    "two groups of two": (4, 2, {"train": {"gradient_checkpointing": True}}),
+    "with sharded weights and mean_flow": (
+        2,
+        2,
+        {
+            "train": {"sharding": "full", "objective": "mean_flow"},
+            "model": {"quantize": True, "qtype": "qfloat8"},
+            "adapter": {"type": "mean_flow"},
+        },
+    ),
     "FLUX.1": (2, 2, {"train": {"gradient_checkpointing": True}}),
-    "mean_flow": (2, 2, {"train": {"objective": "mean_flow"}, "adapter": {"type": "mean_flow"}}),
 }
 
 

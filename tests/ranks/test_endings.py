@@ -17,7 +17,7 @@ from tests.tiny import losses
 from toolkit.output.run_record import read_runs
 
 WITHIN_S = 15.0
-HANG = {"RANKS_TIMEOUT_S": "3"}
+HANG = {"RANKS_TIMEOUT_S": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_after_each_kill_all_are_gone_and_the_next_start_goes_on(
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (Trouble(1, "step", "hang", 3), r"rank 1 \(.*\) hangs: for 3 s it has not come to .* tests/ranks/trouble.py"),
+        (Trouble(1, "step", "hang", 3), r"rank 1 \(.*\) hangs: for 2 s it has not come to .* tests/ranks/trouble.py"),
         (Trouble(0, "step", "hang", 3), r"rank 0 \(.*\) hangs"),
         (Trouble(1, "step", "memory", 3), r"rank 1 \(\S+\): .*out of memory"),
         (Trouble(0, "step", "memory", 3), r"rank 0 \(\S+\): .*out of memory"),

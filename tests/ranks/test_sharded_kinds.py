@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ STEPS = 6
 JOBS: Mapping[str, Make] = {
     "networks": lambda folder: {
         "network": {**NETWORKS, "dropout": 0.2},
-        "model": {"quantize": True, "qtype": "qfloat8"},
-        "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}},
+        "model": {"quantize": True, "qtype": "uint4"},
+        "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}, "disable_sampling": False},
+        "sample": {"prompts": ["a red circle"], "sample_every": 0, "format": "png"},
     },
     "adapters": lambda folder: {**adapters(folder), "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}}},
     "subpixel": pixels,
@@ -56,3 +58,16 @@ def test_two_one_and_two_ranks_make_the_run_of_one_process(
         mine, its = read_tensors(ours / path.name), read_tensors(path)
         assert list(mine) == list(its)
         assert all(torch.allclose(mine[key], its[key], rtol=0, atol=1e-6) for key in its), path.name
+        _must_have_equal_headers(ours / path.name, path)
+    pictures = [len(list((output / "samples").glob("*_0.png"))) for output in (ours, theirs)]
+    assert pictures == ([4, 2] if name == "networks" else [0, 0])  # at the start, and at the end of each part
+
+
+def _must_have_equal_headers(ours: Path, theirs: Path) -> None:
+    """The file for users is the one that a single process writes, but for the settings that it names."""
+    headers = [
+        json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]) for data in map(Path.read_bytes, (ours, theirs))
+    ]
+    settings = [json.loads(header["__metadata__"].pop("training_settings")) for header in headers]
+    assert headers[0] == headers[1]
+    assert settings[0]["sharding"] == "full"
