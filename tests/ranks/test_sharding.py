@@ -121,7 +121,7 @@ def test_a_sharded_checkpoint_is_whole_in_pieces(runs: Path) -> None:
     assert alone is not None
     assert shared.shards == 2
     assert {path.name for path in shared.files} == {
-        *(f"{part}.{shard}-of-2.safetensors" for part in ("weights", "optimizer") for shard in (1, 2)),
+        *(f"{part}.{shard}-of-2.safetensors" for part in ("weights", "optimizer", "ema") for shard in (1, 2)),
         "dataset.json",
     }
     halves = [load_file(path) for path in shared.part_files("weights")]
