@@ -31,16 +31,16 @@ demo:
 	$(BIN)/python -m scripts.flux2_tiny.proof output/flux2_tiny_zorbo
 
 quick:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
 	$(PYTEST) -m "not slow" -p no:schemathesis
 
 test:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
 	$(MAKE) --jobs=2 lint page
 	$(PYTEST)
 
 lint:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,6 +49,8 @@ lint:
 	$(BIN)/python scripts/write_vram_docs.py --check
 	$(BIN)/python scripts/write_hardware_docs.py --check
 	$(BIN)/python scripts/write_network_docs.py --check
+	$(BIN)/python scripts/write_optimizer_docs.py --check
+	$(BIN)/python scripts/write_quality_docs.py --check
 	$(BIN)/python scripts/write_ui_files.py --check
 
 page:
@@ -57,16 +59,16 @@ page:
 	git diff --exit-code --stat ui/dist
 
 ui-test: page
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
 	$(PYTEST) tests/ui
 
 torture:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
 	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
 	TORTURE=$(SHARE) $(PYTEST) -m torture
 
 hooks:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
 	$(BIN)/pre-commit install
 
 clean:

@@ -9,25 +9,24 @@ gc.disable()  # while modules are imported, which leave no garbage: a tenth of t
 
 import argparse
 import contextlib
-import importlib.metadata
 import importlib.util
 import io
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.about import broken_extensions, model_table, versions_text
 from jobs.check_json import document, job_facts, unreadable_facts
-from jobs.job import Job, exit_code, run_jobs
+from jobs.in_a_row import exit_code, run_jobs
+from jobs.job import Job
+from jobs.options import read_options
 from jobs.status import status, status_as_json
 from jobs.summary import summary
 from jobs.tell import tell
-from toolkit.cards import find_cards, read_cards
 from toolkit.config import JobConfig, load_job
-from toolkit.config.reading.installed import read_processes
 from toolkit.errors import JobError, UserError
 from toolkit.extension import REPOSITORY
 from toolkit.parallel.ranks import find_ranks, on_all, part_from
@@ -37,30 +36,11 @@ from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
 from toolkit.section import has_key
 from toolkit.train.resume import ResumeChoice
-from toolkit.version import VERSION
 
 gc.enable()
 gc.freeze()
 
 UI_PACKAGES = ("fastapi", "uvicorn")
-EXIT_CODES = """\
-exit codes:
-  0    all jobs done
-  1    a job failed (also with --recover)
-  2    wrong arguments, or a mistake in a job file or its data; nothing was loaded
-  130  stopped by Ctrl+C or SIGTERM, after saving
-
-web page:
-  run.py ui [--help]  serves the page on this machine, where jobs are made, queued and watched
-
-several cards:
-  torchrun --standalone --nproc-per-node 2 run.py JOB    (docs/multi-gpu.md)
-
-environment:
-  RANKS_TIMEOUT_S  seconds until a rank that the others wait for counts as hanging
-  SEED             training_seed of the first process, if the job file gives none
-  DEBUG_TOOLKIT=1  find the operation that produces a NaN gradient (slow)
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,21 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ui(arguments[1:])
     share_cores()
     grow_segments()
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = read_options(arguments)
     if options.version:
-        print(_version())
+        print(versions_text())
         return 0
-    if not options.jobs and not options.list_models and not options.status and not options.tell:
-        parser.error("no job file given")
-    if len(options.jobs) > 1 and (options.resume not in ("latest", "none") or options.from_step is not None):
-        parser.error("--from-step, and --resume with a path, work with one job at a time")
-    if options.resume == "none" and options.from_step is not None:
-        parser.error("--resume none starts at step 0: leave --from-step out")
-    if options.json and not options.check and not options.status:
-        parser.error("--json works only with --check or --status")
-    if options.vram is not None and not (options.check and options.vram > 0):
-        parser.error("--vram works only with --check, and needs a size above 0")
     try:
         ranks = find_ranks()
     except UserError as error:
@@ -93,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with silent(not ranks.is_first), log_to(options.log if ranks.is_first else None):
             if not options.json:
-                print("".join(f"{line}\n" for line in _broken_extensions()), end="", file=sys.stderr)
+                print("".join(f"{line}\n" for line in broken_extensions()), end="", file=sys.stderr)
             if options.list_models:
-                print(_model_table())
+                print(model_table())
                 return 0
             if options.tell:
                 folder, command = options.tell
@@ -117,67 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # while checking; a run turns signals into requests
         ranks.end_all("Stopped.", 130, is_effect=True, is_common=True)
         return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="run.py",
-        description="Train FLUX.2 from job files.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("jobs", metavar="JOB", nargs="*", help="job file (YAML or JSON), or the name of one in config/")
-    parser.add_argument("-n", "--name", help="job name: replaces [name] in the job file")
-    parser.add_argument("-r", "--recover", action="store_true", help="continue with the next job when one fails")
-    parser.add_argument("-l", "--log", type=Path, metavar="FILE", help="also append everything that is printed to FILE")
-    parser.add_argument("--check", action="store_true", help="check job and data and print the plan, without training")
-    parser.add_argument("--json", action="store_true", help="with --check or --status: print JSON, for programs")
-    parser.add_argument(
-        "--vram",
-        type=float,
-        metavar="GB",
-        help="with --check: plan for a GPU with this much memory, as its maker states it, instead of this machine",
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a value of the first process, such as train.steps=20 or datasets.0.folder_path=DIR; repeatable",
-    )
-    parser.add_argument(
-        "--resume",
-        default="latest",
-        metavar="PATH|latest|none",
-        help="where to resume from: the newest checkpoint (latest, the default), step 0 (none), another output folder, "
-        "or one of the numbered folders in its state/. Checkpoints that would be overwritten are moved to superseded/, "
-        "never deleted",
-    )
-    parser.add_argument("--from-step", type=int, metavar="N", help="resume from the checkpoint of step N")
-    parser.add_argument(
-        "--accept-config-change",
-        action="store_true",
-        help="resume even if settings that affect the training have changed since the checkpoint",
-    )
-    parser.add_argument(
-        "--status",
-        action="append",
-        type=Path,
-        metavar="FOLDER",
-        help="print what has happened in an output folder and which of its checkpoints are valid; repeatable",
-    )
-    parser.add_argument(
-        "--tell",
-        nargs=2,
-        metavar=("FOLDER", "COMMAND"),
-        help="send a command to the run that is using an output folder: `stop` (finish the step, save and end), `save` "
-        "(write a checkpoint now) or `sample` (draw samples now)",
-    )
-    parser.add_argument("--no-cache", action="store_true", help="neither read nor write the cache of quantized weights")
-    parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
-    parser.add_argument("-v", "--version", action="store_true", help="print the versions of the trainer and libraries")
-    return parser
 
 
 def _ui(arguments: Sequence[str]) -> int:
@@ -227,7 +135,7 @@ def _check_as_json(options: argparse.Namespace) -> int:
         with contextlib.redirect_stdout(sys.stderr):  # what a library prints must not end up in the document
             checks = list(job.checks())
         entries.append(job_facts(job.config, checks))
-    found = document(entries, _broken_extensions())
+    found = document(entries, broken_extensions())
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0 if found["ok"] else 2
 
@@ -282,26 +190,6 @@ def _load_one(path: str, options: argparse.Namespace) -> JobConfig:
     if seed is not None and has_key(type(first), "training_seed") and "training_seed" not in first.model_fields_set:
         more.append(f"training_seed={seed}")
     return load_job(path, options.name, [*options.overrides, *more]) if more else config
-
-
-def _broken_extensions() -> list[str]:
-    return sorted(map(str, {*read_processes().broken, *read_cards().broken}))
-
-
-def _model_table() -> str:
-    rows = [("arch", "model", "name_or_path", "licence")]
-    rows += [
-        (card.arch, card.label, card.source, f"{card.license}{' (gated)' if card.is_gated else ''}")
-        for card in sorted(find_cards().values(), key=lambda card: card.arch)
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def _version() -> str:
-    libraries = ("torch", "diffusers", "transformers", "peft")
-    versions = ", ".join(f"{library} {importlib.metadata.version(library)}" for library in libraries)
-    return f"{VERSION} (python {platform.python_version()}, {versions})"
 
 
 if __name__ == "__main__":

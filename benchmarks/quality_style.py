@@ -55,7 +55,11 @@ def write_framed_dataset(folder: Path, *, seed: int = 0) -> None:
         path.with_suffix(".txt").write_text(framed_caption(scene) + "\n", encoding="utf-8")
 
 
-def shows_framed(picture: NDArray[np.uint8], scene: Scene) -> bool:
-    """Whether an image, [H, W, 3], 0..255, has the frame, and the scene in it."""
-    inside = picture[FRAME_PX:-FRAME_PX, FRAME_PX:-FRAME_PX]
-    return has_background(classify(picture), FRAME_COLOR) and judge_scene(inside, scene).right
+def has_frame(picture: NDArray[np.uint8]) -> bool:
+    """Whether an image, [H, W, 3], 0..255, has the frame."""
+    return has_background(classify(picture), FRAME_COLOR)
+
+
+def shows_inside(picture: NDArray[np.uint8], scene: Scene) -> bool:
+    """Whether the inside of an image, [H, W, 3], 0..255, shows a scene."""
+    return judge_scene(picture[FRAME_PX:-FRAME_PX, FRAME_PX:-FRAME_PX], scene).right

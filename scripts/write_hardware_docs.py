@@ -19,7 +19,7 @@ from scripts.generated import write_or_check  # noqa: E402
 from toolkit.cards import ModelCard, find_cards  # noqa: E402
 from toolkit.plan.changes import Way, frozen_weight_changes, ways_to_fit  # noqa: E402
 from toolkit.plan.machine import named_card  # noqa: E402
-from toolkit.plan.memory_plan import quantized_bytes  # noqa: E402
+from toolkit.plan.phases.stored import quantized_bytes  # noqa: E402
 from toolkit.plan.plan_inputs import PlanInputs, Workload  # noqa: E402
 from toolkit.units import GB, gigabytes  # noqa: E402
 

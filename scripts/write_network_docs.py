@@ -1,4 +1,4 @@
-"""Writes docs/networks.md from the rows of the kinds of network; --check only reports whether it is stale."""
+"""Writes docs/networks.md from rows and measured figures; --check only reports whether it is stale."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from scripts.generated import write_or_check  # noqa: E402
+from scripts.quality_figures import figures  # noqa: E402
+from scripts.quality_tables import network_table  # noqa: E402
 from toolkit.cards import find_cards  # noqa: E402
 from toolkit.config import NetworkConfig  # noqa: E402
 from toolkit.networks.choices import NETWORKS, REFUSED_NETWORKS  # noqa: E402
@@ -82,7 +84,14 @@ def document() -> str:
     lines += ["", "## Sizes", "", "Millions of weights on every layer of the blocks, and megabytes of a bf16 file.", ""]
     cards = [find_cards()[arch] for arch in MODELS]
     lines += ["| network | " + " | ".join(card.label for card in cards) + " |", "|---|" + "---|" * len(cards)]
-    lines += list(_sizes())
+    lines += _sizes()
+    if table := network_table(figures()):
+        lines += ["", "## Measured", ""]
+        lines += [
+            "What each kind learns and keeps on the tiny FLUX.2; [quality](quality.md) says how it was measured.",
+            "",
+        ]
+        lines += table
     return "\n".join(lines) + "\n"
 
 

@@ -119,7 +119,7 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in pytree.tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
                 self._count(tensor.untyped_storage())
         return out
 
@@ -167,14 +167,17 @@ def step_bytes(
     batch_size: int = 1,
     num_references: int = 0,
     passes: int = 1,
+    only: str = "",
     **num_blocks: int,
 ) -> int:
     """The most that a step of so many passes, each backward before the next, adds to weights and LoRA.
 
-    A full fine-tune's weights are fp32.
+    A full fine-tune's weights are fp32; those whose names contain `only` are trained.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
         model = _transformer(arch, dtype=dtype, rank=rank, **num_blocks)
+        for name, parameter in model.named_parameters() if rank is None else ():
+            parameter.requires_grad_(only in name)
         if recomputes:
             model.enable_gradient_checkpointing()
         before = live.peak = live.now
@@ -235,13 +238,25 @@ def _transformer(arch: str, *, dtype: torch.dtype, rank: int | None, **num_block
             targets = family.lora_names.targets(model)
             names = [name for target in targets if target.name.startswith(blocks) for name in target.modules]
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), model)
+    return _with_storages(model).train()
+
+
+def frozen_transformer(arch: str, *, dtype: torch.dtype, **num_blocks: int) -> Any:
+    """A transformer without network; call it while tensors are fake."""
+    with torch.device("meta"):
+        config = config_of(arch, **num_blocks)
+        return _with_storages(_in_dtype(family_of(arch).transformer, config, dtype).requires_grad_(False))
+
+
+def _with_storages(model: nn.Module) -> nn.Module:
+    """The model with weights in place of those on the meta device; trained ones are fp32."""
     for module in model.modules():
         for name, old in list(module._parameters.items()):
             if old is not None:
                 wanted = torch.float32 if old.requires_grad else old.dtype
-                new = torch.empty(old.shape, dtype=wanted)
+                new = torch.empty(old.shape, dtype=wanted, device="cpu")
                 module._parameters[name] = nn.Parameter(new, requires_grad=old.requires_grad)
-    return model.train()
+    return model
 
 
 def _in_dtype(kind: Any, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

@@ -29,7 +29,12 @@ def test_an_offloaded_run_learns_the_same_bit_for_bit(tmp_path: Path, monkeypatc
     outputs = []
     for name, model in (("plain", {}), ("offloaded", OFFLOADED)):
         (tmp_path / name).mkdir()
-        train = {"disable_sampling": False, "ema_config": {"use_ema": True}, "gradient_accumulation": 2, "steps": 4}
+        train = {
+            "disable_sampling": False,
+            "ema_config": {"use_ema": True, "power_ema": True},
+            "gradient_accumulation": 2,
+            "steps": 4,
+        }
         assert run_job(write_job(tmp_path / name, model=model, sample=sample, train=train)).status == "done"
         outputs.append(tmp_path / name / "output" / "job")
     plain, offloaded = outputs

@@ -13,7 +13,9 @@ from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyMode
 from jobs.job import Job, JobResult
 from toolkit.config import ModelConfig, load_job
 from toolkit.errors import JobError
+from toolkit.models.base_model import BaseModel
 from toolkit.output.events import read_events
+from toolkit.parallel.deferred import value_of
 from toolkit.runtime.stop import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +47,11 @@ def tiny_model(*components: str, **options: Any) -> Flux2TinyModel:
     for component in components:
         model.load(component)  # type: ignore[arg-type]
     return model
+
+
+def saved_state(model: BaseModel) -> dict[str, torch.Tensor]:
+    """What the model writes to the released single file."""
+    return {name: value_of(tensor) for name, tensor in model.model_state_to_save().items()}
 
 
 def write_dataset(folder: Path, *, count: int = 4, size_px: int = 32) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,14 +73,13 @@ class ChoiceOf:
 
     Attributes:
         table: the rows by name.
-        also_change: given the section as written, the end of the error message for an unknown name: which other keys
-            to change along with this one.
         refused: names that other programs have and this one does not, in lower case, each with the reason.
+        others: regular expression of values that are accepted as they are written though no row has them; None: none.
     """
 
     table: Mapping[str, Choice]
-    also_change: Callable[[Mapping[str, Any]], str] | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
+    others: str | None = None
 
     @property
     def spellings(self) -> Spellings:
@@ -92,12 +92,18 @@ class ChoiceOf:
         return next((spelling for spelling in found if spelling is not None), None)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(
+        rows = core_schema.no_info_before_validator_function(
             self.spellings.canonical, core_schema.literal_schema(list(self.table))
         )
+        return core_schema.no_info_wrap_validator_function(self._validate, rows)
+
+    def _validate(self, value: Any, rows: Callable[[Any], Any]) -> Any:
+        is_other = isinstance(value, str) and self.others is not None and re.fullmatch(self.others, value.strip())
+        return value.strip() if is_other else rows(value)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return self.spellings.__get_pydantic_json_schema__(schema, handler)
+        rows = self.spellings.__get_pydantic_json_schema__(schema, handler)
+        return rows if self.others is None else {"anyOf": [rows, {"type": "string", "pattern": f"^{self.others}$"}]}
 
 
 class NoParams(Section):

@@ -26,6 +26,8 @@ class BlockSize:
         count: number of blocks.
         linears: (inputs, outputs) of each linear layer, in the order of the model's LoRA targets; layers that a LoRA
             treats as one fused layer count as one. They are quantized, and each may carry a LoRA.
+        fused: of how many layers of the loaded model each of them is made; empty: of one.
+        shares: share of the tokens that each of them sees; empty: all.
         other_parameters: number of weights in norms and biases, which are never quantized.
         saved: activations that a frozen block keeps for its backward pass without gradient checkpointing.
         working: peak of activations while a block is recomputed and differentiated.
@@ -42,6 +44,8 @@ class BlockSize:
     forward: Bytes
     other_parameters: int = 0
     modulation_parameters: int = 0
+    fused: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
 
     @property
     def linear_parameters(self) -> int:

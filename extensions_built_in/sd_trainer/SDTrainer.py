@@ -18,7 +18,7 @@ from toolkit.models.base_model import BaseModel, StateDict
 from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.train.adapted import AdaptedWeights, NamedAdapter
-from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
+from toolkit.train.trainable import MergedWeights, NetworkWeights, TrainableWeights, TransformerWeights
 
 
 class SDTrainer(BaseSDTrainProcess):
@@ -44,9 +44,15 @@ class SDTrainer(BaseSDTrainProcess):
             path = config.pretrained_lora_path
             tensors, metadata = read_lora_tensors(path)
             network.load_state_dict(tensors, source=str(path), metadata=metadata)
+        train, save = self.config.train, self.config.save
         # Fail now, not at the first save, if the file format cannot represent these layers.
-        network.state_dict(torch.float32, self.config.save.lora_file_format)
-        return NetworkWeights(network, file_format=self.config.save.lora_file_format)
+        if train.merge_network_on_save:
+            strength = train.merge_network_on_save_strength
+            merged = MergedWeights(network, save_format=save.save_format, strength=strength)
+            merged.must_have_format()
+            return merged
+        network.state_dict(torch.float32, save.lora_file_format)
+        return NetworkWeights(network, file_format=save.lora_file_format)
 
     def _adapted(self, model: BaseModel, network: NetworkWeights | None, draws: Draws) -> AdaptedWeights:
         """The adapters, attached after the network so that it sees what they add."""

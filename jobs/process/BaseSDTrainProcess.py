@@ -18,7 +18,7 @@ from toolkit.plan.stage_list import TRAIN
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.finished import describe_end, is_finished
-from toolkit.train.learner import Learner, build_learner
+from toolkit.train.learner import Learner, build_learner, try_if_class
 from toolkit.train.resume import ResumePlan, move_unowned_aside, plan_resume
 from toolkit.train.tasks.task import finish_retention
 from toolkit.train.trainable import TrainableWeights
@@ -63,6 +63,7 @@ class BaseSDTrainProcess(BaseProcess):
                 done_by_first(ranks, lambda: self._tidy(resume, out))
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
+            try_if_class(config.train, model.device)
             model.check_access()
             facts.require_equal_ranks(ranks, base_weights=model.fingerprint("transformer"), bundle=resume.bundle)
             for encoder in {view.encoder for view in checked.needs.views}:

@@ -9,15 +9,17 @@ from types import MappingProxyType
 from typing import Any
 
 from toolkit.cards import ModelCard
-from toolkit.config import SaveConfig, TrainingProcessConfig
+from toolkit.config import EmaConfig, SaveConfig, TrainingProcessConfig
+from toolkit.dtypes import DTYPES
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
-from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.output.disk import check_output_folder, drive_of, most_trained, needed_bytes
 from toolkit.plan.adapters import count_weights
 from toolkit.plan.encoded_size import bytes_on_disk, describe_captions, overflow_bytes
-from toolkit.plan.memory_plan import Plan, quantized_bytes
+from toolkit.plan.memory_plan import Plan
 from toolkit.plan.needs import Needs
+from toolkit.plan.phases.stored import quantized_bytes
 from toolkit.plan.workload import latents_on_disk, view_bytes
 from toolkit.quantize.cache_folder import cache_folder, find_similar, lack_of_room
 from toolkit.units import gigabytes
@@ -73,8 +75,9 @@ def check_disk(
     texts, shape = needs.caption_folders, card.prompt_embeds_shape
     num_parameters = card.num_parameters if num_weights is None else num_weights
     adapters = count_weights(config.adapter, card, encoders)
-    others = adapters + sum(fixed_weights)
-    checkpoints = _checkpoint_bytes(config, num_parameters, num_other_weights=others, lora_sides=lora_sides)
+    checkpoints = _checkpoint_bytes(
+        config, num_parameters, num_adapter_weights=adapters, lora_sides=lora_sides, fixed_weights=fixed_weights
+    )
     if is_here:
         check_output_folder(output_folder, needed=checkpoints + overflow_bytes(texts, shape))
     sizes = {
@@ -86,6 +89,7 @@ def check_disk(
     lines = (
         describe_captions(texts, shape, overflow=output_folder / OVERFLOW_CACHE),
         _retention(config.save),
+        *(_merged(config) if config.train.merge_network_on_save else []),
         "disk, GB: up to " + ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items() if size),
         *(_quantized_weights(config, plan, output_folder, checkpoints) if plan is not None and is_here else []),
     )
@@ -105,27 +109,40 @@ def _retention(save: SaveConfig) -> str:
     )
 
 
+def _merged(config: TrainingProcessConfig) -> list[str]:
+    """A line on files with the network merged in."""
+    model, save = config.model, config.save
+    what = f"the whole transformer in {save.dtype}, with the network merged in (train.merge_network_on_save)"
+    frozen = f"; its weights are those that {model.qtype} keeps, dequantized" if model.quantize else ""
+    return [f"files: {what}{frozen}"]
+
+
 def _checkpoint_bytes(
     config: TrainingProcessConfig,
     num_parameters: int,
     *,
-    num_other_weights: int,
+    num_adapter_weights: int,
     lora_sides: tuple[int, ...] | None,
+    fixed_weights: tuple[int, ...],
 ) -> int:
     train, save, network = config.train, config.save, config.network
-    num_trained = num_other_weights
-    if network is not None and lora_sides is not None:
-        num_trained += network.linear * sum(lora_sides)
-    elif network is not None or train.full_finetune:
-        num_trained += most_trained(num_parameters, network.linear if network else None)
-    average = 4 if train.ema_config and train.ema_config.use_ema else 0
+    num_trained, num_saved = num_adapter_weights + sum(fixed_weights), 0
+    if network is not None:
+        sides = None if lora_sides is None else network.linear * sum(lora_sides)
+        num_trained += most_trained(num_parameters, network.linear) if sides is None else sides
+        num_saved = most_trained(num_parameters, None) if train.merge_network_on_save else 0
+    elif train.full_finetune:
+        num_saved = most_trained(num_parameters, None)
+        num_trained += 0 if fixed_weights else num_saved
+    ema = train.ema_config or EmaConfig()
+    files = 2 if ema.use_ema and ema.save_raw else 1
+    snapshots = 4 * (ema.num_averages - ema.use_ema) * num_trained
     return needed_bytes(
-        num_trained=num_trained,
-        dtype=save.dtype,
+        save_bytes=DTYPES[save.dtype].num_bytes * files * max(num_trained, num_saved) + snapshots,
+        state_bytes=(4 + optimizer_row(train.optimizer).state_bytes + 4 * ema.use_ema) * num_trained,
         num_kept=save.max_step_saves_to_keep,
         num_saves=train.steps // save.save_every if save.save_every else 1,
         num_states=save.max_states_to_keep,
-        bytes_per_state=4 + OPTIMIZERS[train.optimizer].state_bytes + average,
     )
 
 

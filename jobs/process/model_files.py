@@ -27,6 +27,10 @@ from toolkit.runtime.environment import versions
 
 _WHOLE_BYTES = 1 << 20  # files up to this size are read completely
 _MOST_HEADER_BYTES = 1 << 26
+_PLANNED_WHOLE = (
+    "notice: model.only_if_contains, ignore_if_contains: memory and disk are planned as if all weights were trained, "
+    "because the names of the weights are not known before the model is on this machine"
+)
 _SAFETENSORS = (".safetensors", ".sft")
 
 
@@ -39,7 +43,8 @@ class ModelFacts:
         num_assistant_weights: number of weights of the assistant LoRA; None if it is on the hub or damaged, 0 if there
             is none.
         lora_sides: sides of the layers that the job's network trains, see `PlanInputs.lora_sides`; None if unknown.
-        fixed_weights: its weights that do not grow with the rank, see `PlanInputs.fixed_weights`.
+        fixed_weights: its weights that do not grow with the rank, or those that the filters of a full fine-tune
+            choose, see `PlanInputs.fixed_weights`.
         lines: remarks on the network, for the user.
     """
 
@@ -89,6 +94,7 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
 
     from toolkit.dtypes import torch_dtype
     from toolkit.models.options import ModelOptions
+    from toolkit.models.weight_filter import count_chosen
     from toolkit.networks.network_check import check_network, trained_weights
     from toolkit.util.get_model import get_model_class
 
@@ -103,7 +109,13 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
         weights, assistant = model.count_local_weights(), model.count_assistant_weights()
     with mistakes.gathered():
         sides, fixed = trained_weights(model, config)
+        if config.train.full_finetune and card.size is not None:
+            only, ignore = config.model.only_if_contains, config.model.ignore_if_contains
+            fixed = (0,) * (1 + len(card.size.transformer.blocks)) if only or ignore else ()  # if a filter is wrong
+            fixed = count_chosen(model, only, ignore)
         lines = check_network(model, config, source=source)
+        if config.train.full_finetune and (config.model.only_if_contains or config.model.ignore_if_contains):
+            lines += [] if fixed else [_PLANNED_WHOLE]
     return ModelFacts(weights, assistant, sides, fixed, tuple(lines))
 
 
@@ -123,6 +135,7 @@ def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
             "network": network,
             "file_format": config.save.lora_file_format,
             "dtype": config.train.dtype,
+            "full_finetune": config.train.full_finetune,
             "versions": versions(),
             "code": [_identity(path) for folder in code for path in sorted([folder, *folder.glob("*.py")])],
             "files": [_identity(path) for text in dict.fromkeys(sources) for path in _files(Path(text).expanduser())],

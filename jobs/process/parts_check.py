@@ -7,10 +7,12 @@ from dataclasses import replace
 from jobs.process.model_files import check_model_files
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
+from toolkit.compute.check import compute_problems
 from toolkit.config import AdapterConfig, TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.few_steps import few_steps_problems
 from toolkit.config.compat.objectives import objective_problems
+from toolkit.config.compat.optimizers import optimizer_problems
 from toolkit.data.controls import sample_controls
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_job
@@ -30,7 +32,10 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
         scan = scan_job(config, card)
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
     parts = [*_without_views(config), *few_steps_problems(config), *objective_problems(config)]
-    parts += split_problems(config, world=checked.start.ranks.world, is_here=checked.start.vram_gb is None)
+    parts += optimizer_problems(config)
+    is_here = checked.start.vram_gb is None
+    parts += compute_problems(config, is_here=is_here)
+    parts += split_problems(config, world=checked.start.ranks.world, is_here=is_here)
     if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:
         mistakes.errors.append(JobError(source, problems))
     model = check_model_files(config, card, mistakes, source=source)

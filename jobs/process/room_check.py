@@ -7,6 +7,7 @@ from dataclasses import replace
 from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
+from toolkit.compute.check import compute_lines
 from toolkit.errors import Mistakes, UserError
 from toolkit.plan.adapters import count_in_blocks, count_weights
 from toolkit.plan.cards.split_check import cards_of_split
@@ -33,6 +34,7 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
             lines += memory.lines
         else:
             lines.append(memory)
+    lines += compute_lines(start.training, is_here=start.vram_gb is None)
     with mistakes.gathered():
         disk = check_disk(
             start.training,

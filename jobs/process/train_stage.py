@@ -152,6 +152,6 @@ class TrainStage:
             trigger_word=job.redact(config.trigger_word or ""),
             meta=job.redacted(dict(job.meta)),
             base_weights=base,
-            network=config.network,
+            network=None if config.train.merge_network_on_save else config.network,
             settings=settings | {"seed": config.training_seed, "num_examples": len(self.checked.scan.examples)},
         )

@@ -31,27 +31,42 @@ def load_pipeline(folder: Path) -> Flux2KleinPipeline:
     return pipeline
 
 
-def draw_scenes(pipeline: Flux2KleinPipeline, scenes: Sequence[Scene], *, seed: int) -> list[NDArray[np.uint8]]:
+def draw_scenes(
+    pipeline: Flux2KleinPipeline, scenes: Sequence[Scene], *, seed: int, num_steps: int | None = None
+) -> list[NDArray[np.uint8]]:
     """One image per scene, prompted with its full caption. See `draw_captions`."""
-    return draw_captions(pipeline, [scene.caption() for scene in scenes], seed=seed)
+    return draw_captions(pipeline, [scene.caption() for scene in scenes], seed=seed, num_steps=num_steps)
 
 
-def draw_captions(pipeline: Flux2KleinPipeline, captions: Sequence[str], *, seed: int) -> list[NDArray[np.uint8]]:
+def draw_captions(
+    pipeline: Flux2KleinPipeline, captions: Sequence[str], *, seed: int, num_steps: int | None = None
+) -> list[NDArray[np.uint8]]:
     """One image per caption.
 
     Matrix products are computed in bf16, which takes half the time; latents and timesteps stay fp32.
+
+    Args:
+        pipeline: the tiny model.
+        captions: the prompts.
+        seed: seed of the first image.
+        num_steps: number of denoising steps; default `NUM_STEPS`.
 
     Returns:
         images [128, 128, 3], 0..255. Image i depends only on its caption and on seed + i.
     """
     pictures: list[NDArray[np.uint8]] = []
     for start in range(0, len(captions), BATCH_SIZE):
-        pictures += _draw(pipeline, captions[start : start + BATCH_SIZE], seed=seed + start)
+        pictures += _draw(pipeline, captions[start : start + BATCH_SIZE], seed=seed + start, num_steps=num_steps)
     return pictures
 
 
 def draw_edits(
-    pipeline: Flux2KleinPipeline, references: Sequence[Image.Image | None], *, prompt: str, seed: int
+    pipeline: Flux2KleinPipeline,
+    references: Sequence[Image.Image | None],
+    *,
+    prompt: str,
+    seed: int,
+    num_steps: int | None = None,
 ) -> list[NDArray[np.uint8]]:
     """One image for each reference or None. Image i depends only on reference i, the prompt and seed + i.
 
@@ -60,12 +75,17 @@ def draw_edits(
     return [
         picture
         for index, reference in enumerate(references)
-        for picture in _draw(pipeline, [prompt], seed=seed + index, reference=reference)
+        for picture in _draw(pipeline, [prompt], seed=seed + index, reference=reference, num_steps=num_steps)
     ]
 
 
 def _draw(
-    pipeline: Flux2KleinPipeline, prompts: Sequence[str], *, seed: int, reference: Image.Image | None = None
+    pipeline: Flux2KleinPipeline,
+    prompts: Sequence[str],
+    *,
+    seed: int,
+    reference: Image.Image | None = None,
+    num_steps: int | None = None,
 ) -> list[NDArray[np.uint8]]:
     with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
@@ -74,7 +94,7 @@ def _draw(
             image=reference,
             height=SIZE_PX,
             width=SIZE_PX,
-            num_inference_steps=NUM_STEPS,
+            num_inference_steps=num_steps or NUM_STEPS,
             guidance_scale=GUIDANCE_SCALE,
             max_sequence_length=MAX_LENGTH,
             generator=[torch.Generator().manual_seed(seed + index) for index in range(len(prompts))],

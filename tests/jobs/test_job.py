@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.job import JobResult, Status, exit_code
+from jobs.in_a_row import exit_code
+from jobs.job import JobResult, Status
 from toolkit.runtime.stop import StopRequest
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_job
@@ -56,6 +55,8 @@ def test_ranks_that_share_a_sequence_learn_what_one_process_learns(
     assert losses(shared) == pytest.approx(losses(alone), rel=1e-5)
     for path in alone.glob("job*.safetensors"):
         ours, theirs = read_tensors(shared / path.name), read_tensors(path)
-        # where a gradient is next to nothing, Adam makes a whole step of 1e-3 of the last digits
-        assert all(torch.allclose(ours[key].float(), theirs[key].float(), rtol=0, atol=1e-4) for key in theirs)
+        apart = [(ours[key].float() - theirs[key].float()).abs() for key in theirs]
+        # where a gradient is next to nothing, Adam makes a good part of a step of 1e-3 of the last digits
+        assert max(float(part.max()) for part in apart) < 5e-4
+        assert max(float(part.mean()) for part in apart) < 1e-6
     assert len(list((shared / "samples").glob("*.png"))) == 2

@@ -26,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
         "train": {
             "optimizer": "adamw8bit",
             "gradient_checkpointing": True,
-            "ema_config": {"use_ema": True, "ema_decay": 0.9},
+            "ema_config": {"use_ema": True, "ema_decay": 0.9, "ema_warmup": True, "power_ema": True},
             "disable_sampling": False,
         },
         "sample": SAMPLES,

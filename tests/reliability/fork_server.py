@@ -184,7 +184,8 @@ def _be_the_child(start: Start) -> None:
 
 
 def _run(start: Start) -> Any:
-    from jobs.job import Job, run_jobs
+    from jobs.in_a_row import run_jobs
+    from jobs.job import Job
     from tests.reliability.planted_bugs import BUGS
     from tests.reliability.witness import watch_steps
     from toolkit.config import load_job

@@ -26,7 +26,7 @@ from toolkit.encode.cache import TensorCache
 from toolkit.files import whole_file
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.velocity import VelocityObjective
-from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.average import MovingAverage
 from toolkit.output.bundles import Bundle
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import WeightLayout
@@ -69,7 +69,7 @@ def _replace(owner: Any, name: str, new: Any) -> None:
 
 
 def _average_not_restored() -> None:
-    _replace(ExponentialMovingAverage, "load", lambda self, average: None)
+    _replace(MovingAverage, "load", lambda self, average, *, since: None)
 
 
 def _average_restored_as_the_weights() -> None:

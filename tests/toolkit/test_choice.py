@@ -13,7 +13,8 @@ from toolkit.config import TrainConfig
 from toolkit.dtypes import DTYPES
 from toolkit.networks.choices import NETWORKS
 from toolkit.objectives.choices import BIASES, LOSSES, TIMESTEPS
-from toolkit.optimizers.choices import OPTIMIZERS, AdamParams
+from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.params import AdamParams
 from toolkit.optimizers.schedule_choices import SCHEDULES
 from toolkit.quantize.qtypes import QTYPES
 from toolkit.section import Section

@@ -9,10 +9,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.choice import ChoiceOf, Spellings
+from toolkit.compute.choices import COMPUTE_SETTINGS
 from toolkit.config.paths import HubIdOrPath, UserPath
 from toolkit.config.reading.known import Known
 from toolkit.config.reading.suggest import did_you_mean
-from toolkit.config.remarks import KeyContext, Notice, OnlyWith
+from toolkit.config.remarks import KeyContext, OnlyWith
 from toolkit.dtypes import Dtype
 from toolkit.quantize.qtypes import QTYPES
 from toolkit.section import Harmless, NameParts, SameAs, Section, Shown
@@ -39,13 +40,6 @@ def _is_distilled(context: KeyContext) -> bool:
 _FULL = OnlyWith(
     "with `train.full_finetune: true`; for a network it is `network.network_kwargs`",
     lambda context: bool(context.process.train.full_finetune),
-)
-_PLANNED_WHOLE = Notice(
-    lambda context: (
-        "memory and disk are planned as if all weights were trained"
-        if context.value and context.process.train.full_finetune
-        else None
-    )
 )
 _QUANTIZED = OnlyWith(
     "with `quantize: true`", lambda context: context.section.quantize or _is_chosen(context), is_switched=True
@@ -105,10 +99,10 @@ class ModelConfig(Section):
     arch: Annotated[str, Shown(label="Model", level="basic", widget="arch")] = Field(
         description="Kind of model; `python run.py --list-models` lists them."
     )
-    only_if_contains: Annotated[NameParts, _FULL, _PLANNED_WHOLE, Shown(label="Train only these weights")] = Field(
+    only_if_contains: Annotated[NameParts, _FULL, Shown(label="Train only these weights")] = Field(
         (), description="Full fine-tune: only weights whose dotted name contains one of these strings."
     )
-    ignore_if_contains: Annotated[NameParts, _FULL, _PLANNED_WHOLE, Shown(label="Leave these weights")] = Field(
+    ignore_if_contains: Annotated[NameParts, _FULL, Shown(label="Leave these weights")] = Field(
         (), description="Full fine-tune: no weight whose dotted name contains one of these strings."
     )
     quantize: bool = Field(False, description="Store the transformer in fewer bits, see `qtype`.")
@@ -120,6 +114,12 @@ class ModelConfig(Section):
     )
     qtype_te: Annotated[Qtype, _TE_QUANTIZED, Shown(label="Text encoder format")] = Field(
         "qfloat8", description="Number format of the quantized text encoder."
+    )
+    compute: Annotated[str, ChoiceOf(COMPUTE_SETTINGS), Shown(label="Products of frozen weights")] = Field(
+        "bf16",
+        description="Number format in which the transformer's frozen weights are multiplied, in training and in "
+        "samples. bf16: in `train.dtype`. int8, fp8: in 8 bits, as `qtype: int8` or `float8` stores them; what is "
+        "trained stays exact. auto: in 8 bits where weights and machine allow it.",
     )
     quantize_cache: Harmless[
         Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(label="Keep quantized weights", level="expert")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from toolkit.choice import ChoiceOf, Spellings, params_of
+from toolkit.choice import ChoiceOf, NoParams, Spellings, params_of
 from toolkit.config.objectives.keys import ObjectiveConfig
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.config.updates.average import EmaConfig
@@ -15,10 +15,17 @@ from toolkit.config.updates.schedule import ScheduleConfig
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS, ObjectiveChoice
 from toolkit.objectives.params import TeacherParams
-from toolkit.optimizers.choices import OPTIMIZERS, lr_that_fits
-from toolkit.section import Harmless, Section, Shown
+from toolkit.optimizers.choices import OPTIMIZERS, optimizer_row
+from toolkit.optimizers.params import AnyParams
+from toolkit.optimizers.row import ANY_CLASS, CLASS, is_class
+from toolkit.section import Harmless, Section, SectionBy, Shown
 
-_OPTIMIZER_PARAMS = params_of("optimizer", OPTIMIZERS)
+_OPTIMIZER = ChoiceOf(OPTIMIZERS, others=CLASS)
+_OPTIMIZER_PARAMS = SectionBy(
+    "optimizer",
+    {**{name: row.params or NoParams for name, row in OPTIMIZERS.items()}, ANY_CLASS: AnyParams},
+    lambda name: ANY_CLASS if is_class(name) else _OPTIMIZER.spellings.canonical(name),
+)
 _OBJECTIVE_PARAMS = params_of("objective", OBJECTIVES)
 _LOSS_PARAMS = params_of("loss_type", LOSSES)
 _TIMESTEP_PARAMS = params_of("timestep_type", TIMESTEPS)
@@ -55,13 +62,17 @@ def _are_regularised(context: KeyContext) -> bool:
 
 
 def _large_lr(context: KeyContext) -> str | None:
-    row = OPTIMIZERS[context.section.optimizer]
+    row = optimizer_row(context.section.optimizer)
     if row.largest_lr is None or context.value < row.largest_lr:
         return None
     return (
         f"{context.value:g} suits Prodigy and other optimizers that find the step size themselves. With "
         f"{context.section.optimizer} it destroys the weights within a few steps: 1e-4 is usual"
     )
+
+
+def _optimizer_notice(context: KeyContext) -> str | None:
+    return optimizer_row(context.section.optimizer).notice or None
 
 
 _CAPTIONS = "with captions, which `unload_text_encoder: true` alone turns off"
@@ -96,7 +107,9 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
     full_finetune: Annotated[bool, Shown(label="Full fine-tune", level="basic")] = Field(
         False, description="Train all weights of the transformer, in jobs without `network`."
     )
-    optimizer: Annotated[str, ChoiceOf(OPTIMIZERS, also_change=lr_that_fits)] = Field("adamw", description="Optimizer.")
+    optimizer: Annotated[str, _OPTIMIZER, Notice(_optimizer_notice)] = Field(
+        "adamw", description="Optimizer: one of these, or a class of your own as `package.Class`."
+    )
     optimizer_params: Annotated[Section, _OPTIMIZER_PARAMS, Shown(label="Optimizer settings")] = Field(
         _OPTIMIZER_PARAMS.default, validate_default=True, description="Settings of the optimizer."
     )
@@ -200,6 +213,20 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
     gradient_checkpointing: Harmless[bool] = Field(
         True, description="Recompute activations in the backward pass to save memory."
     )
+    merge_network_on_save: Annotated[Harmless[bool], Shown(label="Save the merged model", level="expert")] = Field(
+        False,
+        description="Save the whole transformer with the network merged in, in the layout of `save.save_format`, in "
+        "place of the network's file. The training and its checkpoints stay the same.",
+    )
+    merge_network_on_save_strength: Annotated[
+        Harmless[float],
+        OnlyWith(
+            "with `merge_network_on_save: true`",
+            lambda context: context.section.merge_network_on_save,
+            is_switched=True,
+        ),
+        Shown(level="expert"),
+    ] = Field(1.0, description="Factor of the network in the merged model.")
     ema_config: Annotated[EmaConfig | None, Shown(label="Average of the weights")] = Field(
         None, description="Running average of the trained weights."
     )

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from toolkit.cards import ModelCard, find_cards
+from toolkit.compute.choices import AUTO
+from toolkit.compute.machine import mistake_of
 from toolkit.config.adapter import AdapterConfig, Adapters
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.datasets.use import share_mistake
@@ -153,6 +155,20 @@ class TrainingProcessConfig(ProcessConfig):
             raise ValueError(f"`adapter` has {kinds.count(twice)} times `{twice}`, and each has one file: keep one")
         return self
 
+    @model_validator(mode="after")
+    def _network_can_be_merged(self) -> TrainingProcessConfig:
+        if not self.train.merge_network_on_save:
+            return self
+        if self.network is None:
+            raise ValueError("`train.merge_network_on_save` merges a network, and this job trains none: remove it")
+        for key, is_set in (("adapter", self.adapter), ("train.sharding: full", self.train.sharding == "full")):
+            if is_set:
+                raise ValueError(
+                    f"`train.merge_network_on_save` does not work with `{key}`: remove one of the two, and merge the "
+                    "network's file with `python -m toolkit.lora merge`"
+                )
+        return self
+
     def _ranks_can_share(self) -> None:
         train = self.train
         shared = [
@@ -232,6 +248,12 @@ class TrainingProcessConfig(ProcessConfig):
         self._ranks_can_share()
         if train.full_finetune and model.quantize:
             raise ValueError("`model.quantize` works on frozen weights only, and a full fine-tune has none: remove it")
+        if train.full_finetune and model.compute not in ("bf16", AUTO):
+            raise ValueError(
+                f"`model.compute: {model.compute}` is for frozen weights only, and a full fine-tune has none: remove it"
+            )
+        if (mistake := mistake_of(model.compute, quantize=model.quantize, qtype=model.qtype)) is not None:
+            raise ValueError(f"`model.compute`: {mistake}")
         if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:
             raise ValueError(
                 "`model.layer_offloading` works on frozen weights only, and the transformer of a full fine-tune has "

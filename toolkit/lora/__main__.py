@@ -1,19 +1,25 @@
-"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|control."""
+"""LoRA files on the command line: python -m toolkit.lora info|convert|merge|resize|extract|ema|blocks|control."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from toolkit.adapters.control.export import join, widen
 from toolkit.errors import UserError
+from toolkit.files import write_json
+from toolkit.lora.commands.convert import convert
+from toolkit.lora.commands.ema import ema
 from toolkit.lora.commands.info import info
 from toolkit.lora.commands.low_rank import Goal
 from toolkit.lora.commands.merge import merge
-from toolkit.lora.commands.rewrite import add_up, convert, extract, resize
+from toolkit.lora.commands.rewrite import add_up, extract, resize
+from toolkit.lora.files import read_adapter_file
 from toolkit.lora.keys import TEXT_ENCODER
+from toolkit.networks.names import LYCORIS
 
 FORMATS = ("bfl", "diffusers", "kohya")
 
@@ -34,12 +40,18 @@ def _run(given: argparse.Namespace) -> list[str]:
     if given.command == "control":
         _must_be_new(given)
         return _control(given)
+    if given.command == "ema":
+        _must_be_new(given)
+        return ema(given.folder, given.output, width=given.width, step=given.step)
+    if given.command == "blocks":
+        return _blocks(given)
     source = {"arch": given.arch, "without": tuple(given.without)}
     if given.command == "info":
         return [line for path in given.files for line in info(path, **source)]
     _must_be_new(given)
     if given.command == "convert":
-        return convert(given.file, given.output, file_format=given.format, **source)
+        read, without = read_adapter_file(given.file, **source), source["without"]
+        return convert(given.file, given.output, source=read, file_format=given.format, without=without)
     if given.command == "resize":
         return resize(given.file, given.output, goal=_goal(given), base=given.base, file_format=given.format, **source)
     if given.command == "extract":
@@ -49,10 +61,10 @@ def _run(given: argparse.Namespace) -> list[str]:
     if len(weights) != len(given.files):
         raise UserError(f"--weight: {len(weights)} given for {len(given.files)} files. Give one for each, in order.")
     if given.base is None:
-        goal = Goal(given.rank)
+        goal = Goal(given.rank, given.energy)
         return add_up(given.files, given.output, weights=weights, goal=goal, file_format=given.format, **source)
-    if given.rank is not None or given.format is not None:
-        raise UserError("--rank and --format are for a LoRA: leave them out, or --base.")
+    if given.rank is not None or given.energy is not None or given.format is not None:
+        raise UserError("--rank, --energy and --format are for a LoRA: leave them out, or --base.")
     return merge(given.files, given.base, given.output, weights=weights, **source)
 
 
@@ -60,6 +72,16 @@ def _goal(given: argparse.Namespace) -> Goal:
     if given.rank is None and given.energy is None:
         raise UserError("Say how good the LoRA has to be: --rank R, or --energy SHARE (such as 0.99), or both.")
     return Goal(given.rank, given.energy)
+
+
+def _blocks(given: argparse.Namespace) -> list[str]:
+    from jobs.block_study import Grid, as_text, study_blocks  # the trainer, which no other command needs
+
+    grid = Grid(given.images, given.levels, given.seed)
+    study = study_blocks(given.job, given.file, grid, lambda line: print(line, flush=True))
+    if given.json is not None:
+        write_json(given.json, asdict(study))
+    return as_text(study)
 
 
 def _control(given: argparse.Namespace) -> list[str]:
@@ -80,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("files", nargs="+", type=Path, metavar="FILE")
     _add_source(one)
     for name, help_text in (
-        ("convert", "write the same LoRA in another format; alpha is folded into the weights"),
+        ("convert", "write the same file, of any kind, with another program's names; alpha is folded into the weights"),
         ("resize", "change the rank: reduce it by SVD, or increase it without loss; writes any kind as a LoRA"),
         ("merge", "add LoRAs, or other files that change weights, to their model, or to each other"),
         ("extract", "write the difference of two models as a LoRA"),
@@ -94,7 +116,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("file", type=Path, metavar="FILE")
         command.add_argument("--output", type=Path, required=True)
         command.add_argument("--force", action="store_true", help="replace the output if it exists")
-        command.add_argument("--format", choices=FORMATS, help="default: the format that jobs of this model write")
+        formats = (*FORMATS, LYCORIS) if name == "convert" else FORMATS
+        command.add_argument("--format", choices=formats, help="default: the format that jobs of this model write")
         _add_source(command)
         if name in ("resize", "extract"):
             command.add_argument("--rank", type=_positive, help="largest rank")
@@ -110,7 +133,23 @@ def _parser() -> argparse.ArgumentParser:
                 help="the model: a safetensors file or a diffusers folder; without it, the sum is written as one LoRA",
             )
             command.add_argument("--weight", type=float, action="append", help="strength, once per file; default: 1")
-            command.add_argument("--rank", type=_positive, help="rank of the sum; default: the sum of the ranks")
+            command.add_argument(
+                "--rank", type=_positive, help="largest rank of the sum; default: the sum of the ranks"
+            )
+            command.add_argument("--energy", type=_share, help="share of the sum's squared norm to keep, such as 0.99")
+    average = commands.add_parser("ema", help="make an average of any width from the snapshots of a run")
+    average.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="its output folder")
+    average.add_argument("--width", type=float, required=True, help="share of the training, 0.01 to 0.25, such as 0.1")
+    average.add_argument("--step", type=int, help="last step of the average; default: the newest checkpoint's")
+    average.add_argument("-o", "--output", type=Path, required=True)
+    average.add_argument("--force", action="store_true", help="replace the output if it exists")
+    blocks = commands.add_parser("blocks", help="show which blocks matter: the loss without each block's part")
+    blocks.add_argument("job", type=Path, metavar="JOB_OR_RUN", help="job file, or output folder of a run")
+    blocks.add_argument("file", type=Path, metavar="FILE", help="a file that the job has written")
+    blocks.add_argument("--images", type=_positive, default=8, help="number of the job's images; default: 8")
+    blocks.add_argument("--levels", type=_positive, default=6, help="number of noise levels; default: 6")
+    blocks.add_argument("--seed", type=int, default=42, help="of the noise; default: 42")
+    blocks.add_argument("--json", type=Path, help="also write the table to this file")
     control = commands.add_parser(
         "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
     )

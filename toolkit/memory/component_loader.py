@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
+from toolkit.compute.use import compute_as
 from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.card_split import CardSplit
@@ -104,6 +105,8 @@ class ComponentLoader:
         fill_frozen(
             module, fill, device=self.device, device_of=placement.device_of, quantization=quantization, rows=rows
         )
+        if component == "transformer":
+            compute_as(self.config, module, str(self.device))
         if shards is not None:
             spread(module, shapes, shards)
         if placement.streamed:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from toolkit.errors import UserError
+from toolkit.memory.placement import block_names
 from toolkit.models.base_model import BaseModel
 
 
-def choose_weights(model: BaseModel, only: Sequence[str], ignore: Sequence[str]) -> frozenset[str]:
-    """The names of the weights of the loaded transformer that pass the filters.
+def choose_weights(
+    model: BaseModel, only: Sequence[str], ignore: Sequence[str], *, transformer: nn.Module | None = None
+) -> frozenset[str]:
+    """The names of the weights of the transformer that pass the filters.
 
     A filter is matched against `transformer.<name>`, with the name in our library, and for linear layers also with the
     one in the released model, as the filters of a network are.
 
     Args:
-        model: a model whose transformer is loaded.
+        model: a model.
         only: parts of names; empty for all weights.
         ignore: parts of names that are left out.
+        transformer: its transformer, which may be on the meta device; None for the one that is loaded.
 
     Raises:
         UserError: a filter matches no weight, or nothing is left.
     """
-    names = {name: _names(model, name) for name, _ in model.transformer.named_parameters()}
+    module = model.transformer if transformer is None else transformer
+    names = {name: _names(model, name) for name, _ in module.named_parameters()}
     for key, patterns in (("only_if_contains", only), ("ignore_if_contains", ignore)):
         for pattern in patterns:
             if not any(_has(spelled, (pattern,)) for spelled in names.values()):
@@ -32,6 +39,28 @@ def choose_weights(model: BaseModel, only: Sequence[str], ignore: Sequence[str])
     if not chosen:
         raise UserError("model.ignore_if_contains: excludes everything that only_if_contains selects. Remove one.")
     return frozenset(chosen)
+
+
+def count_chosen(model: BaseModel, only: Sequence[str], ignore: Sequence[str]) -> tuple[int, ...]:
+    """How many weights pass the filters: in each list of blocks, then outside blocks. Loads no model.
+
+    Returns:
+        The counts; empty if there is no filter, or the transformer is not known before it is loaded.
+
+    Raises:
+        UserError: see `choose_weights`.
+    """
+    transformer = model.plan_transformer() if only or ignore else None
+    if transformer is None:
+        return ()
+    chosen = choose_weights(model, only, ignore, transformer=transformer)
+    counts = dict.fromkeys([*(name.rpartition(".")[0] for name in block_names(transformer)), ""], 0)
+    for name, parameter in transformer.named_parameters():
+        if name in chosen:
+            counts[next((blocks for blocks in counts if blocks and name.startswith(f"{blocks}.")), "")] += (
+                parameter.numel()
+            )
+    return tuple(counts.values())
 
 
 def _names(model: BaseModel, name: str) -> list[str]:

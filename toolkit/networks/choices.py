@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from toolkit.choice import Choice
+from toolkit.networks import kept
 from toolkit.networks.settings import LayerSettings, Shape, lokr_rank, lokr_split, oft_block
 
 
@@ -31,12 +32,14 @@ class NetworkChoice(Choice):
         count: number of weights that it trains on a layer; a test holds it equal to what `Part` makes.
         is_proportional: whether that number is a multiple of the rank, so that a smaller rank saves memory in
             proportion.
+        kept: what it keeps on a layer for its backward pass, see `toolkit.networks.kept`.
         label: name of the kind in messages.
         rank_is: what `network.linear` is to this kind; empty if nothing.
     """
 
     count: Callable[[Shape, LayerSettings], int]
     is_proportional: bool = False
+    kept: Callable[..., kept.Kept] = kept.nothing
     label: str
     rank_is: str = "rank"
 
@@ -51,6 +54,7 @@ NETWORKS: dict[str, NetworkChoice] = {
     ),
     "lokr": NetworkChoice(
         "toolkit.networks.kinds.lokr:LokrPart",
+        kept=kept.lokr,
         label="LoKr",
         summary="A Kronecker product of two small matrices, added to each layer's weight: full rank from few weights.",
         count=_lokr,
@@ -64,6 +68,7 @@ NETWORKS: dict[str, NetworkChoice] = {
     ),
     "loha": NetworkChoice(
         "toolkit.networks.kinds.loha:LohaPart",
+        kept=kept.loha,
         label="LoHa",
         summary="The elementwise product of two low-rank matrices, added to each layer's weight.",
         count=lambda shape, settings: 2 * _lora(shape, settings),
@@ -71,12 +76,14 @@ NETWORKS: dict[str, NetworkChoice] = {
     ),
     "dora": NetworkChoice(
         "toolkit.networks.kinds.dora:DoraPart",
+        kept=kept.dora,
         label="DoRA",
         summary="A LoRA that sets the direction of each column of a weight, and a length for each column.",
         count=lambda shape, settings: _lora(shape, settings) + shape.inputs,
     ),
     "oft": NetworkChoice(
         "toolkit.networks.kinds.oft:OftPart",
+        kept=kept.oft,
         label="OFT",
         summary="Rotates each layer's outputs in blocks of `linear`: lengths and angles of the rows stay as they are.",
         count=_oft,

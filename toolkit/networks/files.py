@@ -12,25 +12,21 @@ import torch
 from toolkit.config import NetworkConfig
 from toolkit.errors import UserError
 from toolkit.lora.keys import Layer, sort_keys
+from toolkit.lora.layer_rows import Roles, by_target, cut, folded
 from toolkit.lora.update import (
     LayerLocation,
     Location,
     SizedTarget,
     Update,
-    must_be_finite_tensor,
     swap_halves,
     updates_of,
 )
 from toolkit.lora.verify import WRITTEN_AS, not_saved, verify
 from toolkit.models.base_model import BaseModel, StateDict
 from toolkit.networks.fit import fit
-from toolkit.networks.names import LYCORIS, named_tensors, rank_of
-from toolkit.networks.part import Part, Roles
+from toolkit.networks.names import LYCORIS, named_tensors
+from toolkit.networks.part import Part
 from toolkit.weights.tensor_files import read_tensors
-
-# What `toolkit.lora.keys` calls the tensors that a part names by the end of their key.
-_ROLES = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "dora_scale"}
-_SCALED_BY = ("lokr_w1", "hada_w1_a", "lora_B.weight")
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class NetworkFile:
                 state[f"{target.name}.lora_B.weight"] = self._in_released_order(target, update).b.to(dtype)
             else:
                 roles = {role: tensor.to(dtype) for role, tensor in part.tensors(whole).items()}
-                others |= named_tensors(self.model, target, part, roles, file_format)
+                others |= named_tensors(self.model, target, roles, file_format)
         loras = self.model.convert_lora_weights_before_save(state, file_format) if state else {}
         return {**loras, **others}
 
@@ -98,8 +94,8 @@ class NetworkFile:
             live = trained[where.target]
             if where.num_parts > 1:
                 rows = part.shape.outputs // where.num_parts
-                live = part.part_of(live, (where.part * rows, (where.part + 1) * rows))
-            found = _roles(layer)
+                live = cut(live, (where.part * rows, (where.part + 1) * rows), part.shape.outputs)
+            found = folded(layer)
             if found.keys() != live.keys():
                 raise UserError(not_saved(f"{layer.name} has {sorted(found)} in the file, but trains {sorted(live)}"))
             for role, tensor in live.items():
@@ -128,19 +124,15 @@ class NetworkFile:
         others = {where: layer for where, layer in located.items() if not self._is_lora(_target_of(where))}
         self._must_be_layers({*updates, *map(_target_of, others)}, source=source)
         self._load_updates(updates, source=source)
-        for where, layer in others.items():
-            self._load_other(where, layer, source=source)
-
-    def _load_other(self, where: Location, layer: Layer, *, source: str) -> None:
-        if not isinstance(where, LayerLocation) or where.num_parts > 1 or where.is_swapped:
-            raise UserError(
-                f"{source}: {layer.name} is not a whole layer of the released model. Start from a file in the format "
-                "`bfl`."
-            )
         try:
-            self.parts[where.target].read(_roles(layer))
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{source}: {layer.name}: {error}. Check network.type and its rank or factor.") from error
+            whole = by_target(others)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        for target, roles in whole.items():
+            try:
+                self.parts[target].read(roles)
+            except (ValueError, KeyError) as error:
+                raise UserError(f"{source}: {target}: {error}. Check network.type and its rank or factor.") from error
 
     def _is_lora(self, target: str) -> bool:
         return target not in self.parts or self.parts[target].is_lora
@@ -195,15 +187,3 @@ def is_swapped(model: BaseModel, target: SizedTarget) -> bool:
 
 def _target_of(where: Location) -> str:
     return next(iter(where.shares()))
-
-
-def _roles(layer: Layer) -> Roles:
-    """A layer's tensors by the end of their key, fp32, with `.alpha` over the rank folded in."""
-    roles = {_ROLES.get(role, role): tensor.float() for role, tensor in layer.roles.items() if role != "alpha"}
-    for role, tensor in roles.items():
-        must_be_finite_tensor(tensor, f"{layer.name}.{role}", source="the file")
-    rank = rank_of(roles)
-    if "alpha" in layer.roles and rank is not None:
-        scaled = next(role for role in _SCALED_BY if role in roles)
-        roles[scaled] = roles[scaled] * (float(layer.roles["alpha"]) / rank)
-    return roles

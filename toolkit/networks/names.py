@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from toolkit.errors import UserError
+from toolkit.lora.layer_rows import Range, Roles, cut, rank_of
 from toolkit.lora.update import SizedTarget, Update
 from toolkit.models.base_model import BaseModel
-from toolkit.networks.part import Part, Range, Roles
 
 LYCORIS = "lycoris"  # underscored names of diffusers' layers after `lycoris_`: ai-toolkit's old format for LoKr
 _SUFFIXES = (".lora_A.weight", ".lora_down.weight")
 _KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
-# A tensor whose number of rows is the rank by which readers divide `.alpha`.
-_RANKS = ("lora_A.weight", "lokr_w2_b", "hada_w1_b")
 
 
 @dataclass(frozen=True)
@@ -29,14 +26,13 @@ class FileLayer:
 
 
 def named_tensors(
-    model: BaseModel, target: SizedTarget, part: Part, tensors: Roles, file_format: str
+    model: BaseModel | type[BaseModel], target: SizedTarget, tensors: Roles, file_format: str
 ) -> dict[str, Tensor]:
     """The tensors of one target by their keys in the file.
 
     Args:
-        model: the model, which need not be loaded.
+        model: the model, which need not be loaded, or its class.
         target: the target.
-        part: the part, which knows how its tensors are cut.
         tensors: what `Part.tensors` returned, in the number format of the file.
         file_format: a format of the model, or `LYCORIS`.
 
@@ -48,16 +44,15 @@ def named_tensors(
     if len(layers) > 1 and file_format != LYCORIS:
         raise UserError(
             f"{target.name}: cannot be written as `{file_format}`, which has {len(layers)} layers for it: the library "
-            f"reads only LoRA there. Set save.lora_format: bfl, which it reads, too."
+            f"reads only LoRA there. Choose the format `bfl`, which it reads, too."
         )
     for layer in layers:
-        whole = layer.rows == (0, target.outputs)
         try:
-            roles = tensors if whole else part.part_of(tensors, layer.rows)
+            roles = cut(tensors, layer.rows, target.outputs)
         except ValueError as error:
             raise UserError(
                 f"{target.name}: cannot be written as `{file_format}`, which has {layer.name} by itself: {error}. "
-                "Remove network.old_lokr_format."
+                "Choose another format."
             ) from error
         found |= {f"{layer.name}.{_spelled(role, file_format)}": tensor for role, tensor in roles.items()}
         if file_format in ("kohya", LYCORIS) and (rank := rank_of(roles)) is not None:
@@ -66,7 +61,7 @@ def named_tensors(
     return found
 
 
-def file_layers(model: BaseModel, target: SizedTarget, file_format: str) -> list[FileLayer]:
+def file_layers(model: BaseModel | type[BaseModel], target: SizedTarget, file_format: str) -> list[FileLayer]:
     """The layers of a file that stand for a target, by what the model makes of an update whose rows are numbered.
 
     Raises:
@@ -101,8 +96,3 @@ def _spelled(role: str, file_format: str) -> str:
 
 def _lycoris(name: str) -> str:
     return "lycoris_" + name.removeprefix("transformer.").replace(".", "_")
-
-
-def rank_of(roles: Mapping[str, Tensor]) -> int | None:
-    """The rank by which readers divide `.alpha`; None if they ignore it."""
-    return next((roles[role].shape[0] for role in _RANKS if role in roles), None)

@@ -40,6 +40,7 @@ class Network:
         self.targets: list[SizedTarget] = []
         self.parts: dict[str, Part] = {}
         self._strength = Held(1.0)
+        self._off = Held[frozenset[str]](frozenset())
 
     def apply(self) -> None:
         """Attach the network to the loaded transformer.
@@ -54,12 +55,12 @@ class Network:
         for target in self.targets:
             layers = tuple(transformer.get_submodule(module) for module in target.modules)
             part = build_part(target, self.config, self.draws)
-            sites = self._sites(target, layers)
+            sites = self.sites(target, layers)
             part.attach(sites, self.model.layout.whole)
             self.parts[target.name] = part.to(self.model.device_of(layers[0]))
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
             for site in sites:
-                self._hook(site, part)
+                self._hook(target.name, site, part)
 
     def parameters(self) -> list[nn.Parameter]:
         """Every trained weight exactly once, in target order."""
@@ -119,21 +120,29 @@ class Network:
         """For the length of a `with` block, the network counts `factor` times; so it does in its backward pass."""
         return self._strength.set(self._strength.value * factor)
 
+    def without(self, targets: frozenset[str]) -> AbstractContextManager[None]:
+        """For the length of a `with` block, the parts at these targets change nothing."""
+        return self._off.set(targets)
+
+    def _strength_at(self, target: str) -> float:
+        return 0.0 if target in self._off.value else self._strength.value
+
     def _file(self) -> NetworkFile:
         return NetworkFile(self.model, self.targets, self.parts)
 
-    def _sites(self, target: SizedTarget, layers: tuple[nn.Module, ...]) -> tuple[Site, ...]:
+    def sites(self, target: SizedTarget, layers: tuple[nn.Module, ...]) -> tuple[Site, ...]:
+        """Where each of a target's layers has its rows in the released weight."""
         if is_swapped(self.model, target):
             half = target.outputs // 2
             return (Site(0, ((half, target.outputs), (0, half)), layers),)
         rows = target.outputs // len(layers)
         return tuple(Site(i, ((i * rows, (i + 1) * rows),), layers) for i in range(len(layers)))
 
-    def _hook(self, site: Site, part: Part) -> None:
+    def _hook(self, target: str, site: Site, part: Part) -> None:
         layer: Any = site.layers[site.index]
         if part.turns_inputs:
             layer.register_forward_pre_hook(
-                lambda _, inputs: (part.before(inputs[0], site, self._strength.value), *inputs[1:])
+                lambda _, inputs: (part.before(inputs[0], site, self._strength_at(target)), *inputs[1:])
             )
 
         dropped = part.settings.module_dropout
@@ -141,6 +150,7 @@ class Network:
         def change(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
                 return output
-            return part.after(inputs[0], output, site, self._strength.value, training=module.training)
+            strength = self._strength_at(target)
+            return part.after(inputs[0], output, site, strength, training=module.training)
 
         layer.register_forward_hook(change)

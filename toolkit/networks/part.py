@@ -9,13 +9,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from toolkit.lora.layer_rows import Range, Roles
 from toolkit.lora.update import Update
 from toolkit.networks.settings import LayerSettings, Shape
 
 Whole = Callable[[Tensor], Tensor]
-Roles = dict[str, Tensor]
-# The rows `start` to `stop` (exclusive) of a released weight.
-Range = tuple[int, int]
 
 
 class Start(Protocol):
@@ -119,14 +117,6 @@ class Part(nn.Module):
 
         Raises:
             ValueError: roles or shapes do not fit this part.
-        """
-        raise NotImplementedError
-
-    def part_of(self, tensors: Roles, rows: Range) -> Roles:
-        """The tensors of a file for some rows of the weight, which another layout has as a layer of its own.
-
-        Raises:
-            ValueError: the kind cannot represent these rows by themselves.
         """
         raise NotImplementedError
 

@@ -3,96 +3,240 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
-from pydantic import Field
+from toolkit.optimizers import params
+from toolkit.optimizers.row import SCALE_BYTES, OptimizerChoice, factored, muon, prodigy_free, row_of_class
 
-from toolkit.choice import Choice
-from toolkit.section import Section
-
-BLOCK = 256  # number of values in an 8-bit state that share an fp32 scale
 LARGEST_ADAM_LR = 1e-2  # each step moves a weight by about lr: larger ones ruin a LoRA in a few steps
-Share = Annotated[float, Field(ge=0, lt=1)]
-Shape = tuple[int, ...]
 
-
-class AdamParams(Section):
-    """`train.optimizer_params`."""
-
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of the first and second moment.")
-    eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
-    weight_decay: float | None = Field(
-        None, ge=0, description="Weight decay. Unset: 0.01 for adamw and adamw8bit, 0 for adam."
-    )
-
-
-def as_weight(shape: Shape) -> tuple[Shape, ...]:
-    """State with one value per weight."""
-    return (shape,)
-
-
-def in_blocks(shape: Shape) -> tuple[Shape, ...]:
-    """State in 8-bit blocks of values, with a scale for each block."""
-    num_blocks = math.ceil(math.prod(shape) / BLOCK)
-    return (num_blocks, BLOCK), (num_blocks, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerChoice(Choice):
-    """A `torch.optim.Optimizer` whose state is tensors, constructed with the weights, `lr` and the keys of `params`.
-
-    Attributes:
-        state_bytes: bytes of state per trained weight.
-        state_shapes: maps a weight's shape to the shapes that its state tensors can have. State can also be a single
-            number, such as a step count.
-        largest_lr: learning rates from this value on are probably meant for another kind of optimizer; None if any
-            rate is plausible.
-    """
-
-    state_bytes: float
-    state_shapes: Callable[[Shape], tuple[Shape, ...]] = as_weight
-    largest_lr: float | None = None
-
-    @property
-    def memory(self) -> str:
-        """See Choice."""
-        return f"{self.state_bytes:.3g} bytes per trained weight"
-
-
-def lr_that_fits(train: Mapping[str, Any]) -> str:
-    """Advice on `lr` for a user who has to replace another program's optimizer with one of these; may be empty."""
-    lr = train.get("lr")
-    if isinstance(lr, bool) or not isinstance(lr, int | float) or lr < LARGEST_ADAM_LR:
-        return ""
-    return f", and `lr: 1e-4` with it: {lr:g} is meant for optimizers that choose their own step size"
-
+_FINDER: dict[str, Any] = {"finds_its_rate": True, "is_single": False, "is_shardable": False, "lr": "1"}
+_DADAPT: dict[str, Any] = {**_FINDER, "library": "pytorch-optimizer", "is_batched": True, "needs_one_card": True}
 
 OPTIMIZERS = {
     "adamw": OptimizerChoice(
         "torch.optim:AdamW",
         summary="Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).",
-        elsewhere=dict.fromkeys(("adamw_torch", "adamw_fused", "adamw_torch_fused", "adamw_bf16"), "`adamw`"),
-        params=AdamParams,
+        elsewhere=dict.fromkeys(
+            ("adamw_torch", "adamw_fused", "adamw_torch_fused", "adamw_bf16", "optimi-adamw", "adamw_optimi"), "`adamw`"
+        ),
+        params=params.AdamParams,
         state_bytes=8.0,
         largest_lr=LARGEST_ADAM_LR,
+        is_batched=True,
+        takes="a LoRA of any kind: the reference",
     ),
     "adamw8bit": OptimizerChoice(
-        "toolkit.optimizers.adamw8bit:AdamW8bit",
+        "toolkit.optimizers.kinds.adam8bit:AdamW8bit",
         summary="AdamW that stores each of its two moments in one byte per weight.",
         spellings=("adamw_8bit",),
-        elsewhere=dict.fromkeys(("paged_adamw_8bit", "pagedadamw8bit", "adamw_bnb_8bit", "adamw_4bit"), "`adamw8bit`"),
-        params=AdamParams,
-        state_bytes=2 + 2 * 4 / BLOCK,
-        state_shapes=in_blocks,
+        elsewhere=dict.fromkeys(
+            (
+                "paged_adamw_8bit",
+                "pagedadamw8bit",
+                "adamw_bnb_8bit",
+                "adamw_4bit",
+                "adamw8",
+                "bnb-adamw8bit",
+                "ao-adamw8bit",
+            ),
+            "`adamw8bit`",
+        ),
+        params=params.AdamParams,
+        state_bytes=2 + 2 * SCALE_BYTES,
         largest_lr=LARGEST_ADAM_LR,
+        takes="little memory: a full fine-tune, or large networks",
     ),
     "adam": OptimizerChoice(
         "torch.optim:Adam",
         summary="Adam (Kingma & Ba 2015, arXiv 1412.6980); weight decay is part of the gradient.",
-        params=AdamParams,
+        params=params.AdamParams,
         state_bytes=8.0,
         largest_lr=LARGEST_ADAM_LR,
+        is_batched=True,
+        takes="jobs of other programs; without weight decay it equals adamw",
+    ),
+    "adam8bit": OptimizerChoice(
+        "toolkit.optimizers.kinds.adam8bit:Adam8bit",
+        summary="Adam that stores each of its two moments in one byte per weight.",
+        spellings=("adam_8bit",),
+        elsewhere=dict.fromkeys(("adam8", "paged_adam8bit"), "`adam8bit`"),
+        params=params.AdamParams,
+        state_bytes=2 + 2 * SCALE_BYTES,
+        largest_lr=LARGEST_ADAM_LR,
+        takes="jobs of other programs",
+    ),
+    "ademamix8bit": OptimizerChoice(
+        "toolkit.optimizers.kinds.ademamix8bit:AdEMAMix8bit",
+        summary="AdamW with a second, longer memory (Pagliardini et al. 2024, arXiv 2409.03137), in 8 and 16 bits.",
+        spellings=("ademamix_8bit",),
+        elsewhere=dict.fromkeys(("ademamix", "paged_ademamix8bit", "bnb-ademamix8bit"), "`ademamix8bit`"),
+        params=params.AdemamixParams,
+        state_bytes=4 + 3 * SCALE_BYTES,
+        largest_lr=LARGEST_ADAM_LR,
+        takes="long runs with many images",
+    ),
+    "adafactor": OptimizerChoice(
+        "transformers.optimization:Adafactor",
+        summary="Second moments as rows and columns (Shazeer & Stern 2018, arXiv 1804.04235), at the job's own rate.",
+        params=params.AdafactorParams,
+        bytes_of_shape=factored,
+        largest_lr=LARGEST_ADAM_LR,
+        is_shardable=False,
+        fixed={"relative_step": False, "warmup_init": False},
+        takes="the least memory: a full fine-tune that adamw8bit does not fit",
+    ),
+    "adagrad": OptimizerChoice(
+        "torch.optim:Adagrad",
+        summary="Steps that shrink with the sum of all squared gradients (Duchi et al. 2011).",
+        params=params.AdagradParams,
+        state_bytes=4.0,
+        largest_lr=0.5,
+        is_batched=True,
+        lr="1e-2",
+        takes="jobs of other programs",
+    ),
+    "lion": OptimizerChoice(
+        "toolkit.optimizers.kinds.lion:Lion",
+        elsewhere=dict.fromkeys(("optimi-lion", "lion_pytorch"), "`lion`"),
+        summary="Steps in the direction of signs, with one moment (Chen et al. 2023, arXiv 2302.06675).",
+        params=params.LionParams,
+        state_bytes=4.0,
+        largest_lr=1e-3,
+        lr="2e-5",
+        takes="large batches; its rate is a fifth of AdamW's",
+    ),
+    "lion8bit": OptimizerChoice(
+        "toolkit.optimizers.kinds.lion:Lion8bit",
+        summary="Lion that stores its moment in one byte per weight.",
+        spellings=("lion_8bit",),
+        elsewhere=dict.fromkeys(("paged_lion_8bit", "pagedlion8bit", "bnb-lion8bit"), "`lion8bit`"),
+        params=params.LionParams,
+        state_bytes=1 + SCALE_BYTES,
+        largest_lr=1e-3,
+        lr="2e-5",
+        takes="a full fine-tune in little memory",
+    ),
+    "muon": OptimizerChoice(
+        "toolkit.optimizers.kinds.muon:Muon",
+        summary="Orthogonal steps for matrices (Jordan et al. 2024; arXiv 2502.16982), AdamW for the rest.",
+        params=params.MuonParams,
+        bytes_of_shape=muon,
+        largest_lr=LARGEST_ADAM_LR,
+        is_shardable=False,
+        takes="full fine-tunes and full-rank networks; at AdamW's rate",
+    ),
+    "came": OptimizerChoice(
+        "pytorch_optimizer:CAME",
+        summary="Adafactor with a first moment, slower where updates are unsteady (Luo et al. 2023, arXiv 2307.02047).",
+        params=params.CameParams,
+        bytes_of_shape=lambda shape: factored(shape, tensors=2, whole=4),
+        largest_lr=5e-3,
+        is_shardable=False,
+        is_batched=True,
+        library="pytorch-optimizer",
+        takes="half of AdamW's memory; diverges at 1e-2",
+    ),
+    "automagic": OptimizerChoice(
+        "toolkit.optimizers.kinds.automagic:Automagic",
+        elsewhere={"automagicexperiment": "`automagic`"},
+        summary="A learning rate for each tensor, which grows while its updates keep their signs; factored moments.",
+        params=params.AutomagicParams,
+        bytes_of_shape=lambda shape: math.prod(shape) + factored(shape),
+        largest_lr=LARGEST_ADAM_LR,
+        is_shardable=False,
+        lr="1e-5",
+        takes="runs whose learning rate you do not want to choose; begins low",
+    ),
+    "prodigy": OptimizerChoice(
+        "toolkit.optimizers.kinds.prodigy:Prodigy",
+        summary="Adam that finds its step size (Mishchenko & Defazio 2024, arXiv 2306.06101).",
+        elsewhere=dict.fromkeys(("prodigyopt", "prodigy_adv"), "`prodigy`"),
+        params=params.ProdigyParams,
+        state_bytes=16.0,
+        takes="a LoRA without a search for the learning rate; with a cosine schedule",
+        **_FINDER,
+    ),
+    "prodigy8bit": OptimizerChoice(
+        "toolkit.optimizers.kinds.prodigy:Prodigy8bit",
+        summary="Prodigy with 8-bit moments, whose step size is estimated from every eleventh value.",
+        spellings=("prodigy_8bit",),
+        params=params.ProdigyParams,
+        state_bytes=2 + 2 * SCALE_BYTES + 8 / 11,
+        takes="Prodigy in little memory",
+        **_FINDER,
+    ),
+    "prodigy_schedule_free": OptimizerChoice(
+        "prodigyplus:ProdigyPlusScheduleFree",
+        summary="Prodigy with an average of the weights in place of a schedule (LoganBooker's Prodigy Plus).",
+        spellings=("prodigyplusschedulefree", "prodigy_plus_schedule_free", "prodigy_schedulefree"),
+        params=params.ProdigyFreeParams,
+        bytes_of_shape=prodigy_free,
+        keeps_average=True,
+        needs_one_card=True,
+        library="prodigy-plus-schedule-free",
+        fixed={"split_groups": False, "stochastic_rounding": False},
+        takes="runs whose length is open; its authors' users report steps that stay very small with FLUX",
+        **_FINDER,
+    ),
+    "schedulefree_adamw": OptimizerChoice(
+        "schedulefree:AdamWScheduleFree",
+        summary="AdamW with an average of the weights in place of a schedule (Defazio et al. 2024, arXiv 2405.15682).",
+        spellings=("adamwschedulefree", "adamw_schedule_free", "schedule_free_adamw", "schedulefree"),
+        elsewhere=dict.fromkeys(("adamw_schedulefree", "adamw_schedulefree+aggressive"), "`schedulefree_adamw`"),
+        params=params.ScheduleFreeParams,
+        state_bytes=8.0,
+        largest_lr=0.1,
+        keeps_average=True,
+        is_single=False,
+        is_batched=True,
+        library="schedulefree",
+        lr="3e-4",
+        takes="runs whose length is open",
+    ),
+    "dadapt_adam": OptimizerChoice(
+        "pytorch_optimizer:DAdaptAdam",
+        summary="Adam that finds its step size (Defazio & Mishchenko 2023, arXiv 2301.07733).",
+        spellings=("dadaptadam",),
+        elsewhere=dict.fromkeys(("dadaptation", "dadaptationadam", "dadaptadampreprint", "dadapt"), "`dadapt_adam`"),
+        params=params.DadaptAdamParams,
+        state_bytes=12.0,
+        takes="jobs of other programs; Prodigy is its successor",
+        **_DADAPT,
+    ),
+    "dadapt_lion": OptimizerChoice(
+        "pytorch_optimizer:DAdaptLion",
+        summary="Lion that finds its step size by D-Adaptation.",
+        spellings=("dadaptlion",),
+        elsewhere={"dadaptationlion": "`dadapt_lion`"},
+        params=params.DadaptLionParams,
+        state_bytes=8.0,
+        takes="jobs of other programs",
+        **_DADAPT,
+    ),
+    "dadapt_adagrad": OptimizerChoice(
+        "pytorch_optimizer:DAdaptAdaGrad",
+        summary="AdaGrad that finds its step size by D-Adaptation.",
+        spellings=("dadaptadagrad",),
+        params=params.DadaptAdagradParams,
+        state_bytes=12.0,
+        takes="jobs of other programs",
+        **_DADAPT,
     ),
 }
+OPTIMIZERS |= dict.fromkeys(
+    ("automagic2", "automagic3"),
+    replace(
+        OPTIMIZERS["automagic"],
+        summary="Another name of automagic: ai-toolkit has three optimizers of this name.",
+        takes="jobs of ai-toolkit",
+        notice="is trained as `automagic`: a learning rate for each tensor, from the agreement of signs, in the "
+        "ordinary step, so that clipping and accumulation work. The rates will not be those of ai-toolkit",
+    ),
+)
+
+
+def optimizer_row(name: str) -> OptimizerChoice:
+    """The row of an optimizer: of the table, or made for a class of the user's."""
+    return OPTIMIZERS[name] if name in OPTIMIZERS else row_of_class(name)

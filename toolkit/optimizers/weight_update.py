@@ -54,7 +54,7 @@ def build_update(
     """Create the weight update of a job.
 
     Args:
-        optimizer: optimizer of `parameters`, in a single group.
+        optimizer: optimizer of `parameters`, whose weights can be updated one after another unless all are fp32.
         parameters: the weights to train.
         max_norm: gradients are clipped to this norm; 0 for no clipping.
         weights: how weights are stored, the job's `train.full_finetune_weights`.
@@ -118,6 +118,8 @@ class SingleSteps:
         self.is_stochastic = is_stochastic
         self.draws = draws
         self.pieces = pieces
+        groups = {id(weight): group for group in optimizer.param_groups for weight in group["params"]}
+        self._groups = [groups[id(parameter)] for parameter in self.parameters]
 
     @torch.no_grad()
     def take(self, index: int, step: int) -> None:
@@ -126,7 +128,7 @@ class SingleSteps:
         if parameter.dtype == torch.bfloat16:
             self._take_bf16(parameter, index, step)
         else:
-            self._step_only(parameter)
+            self._step_only(parameter, index)
         parameter.grad = None
 
     def _take_bf16(self, parameter: nn.Parameter, index: int, step: int) -> None:
@@ -137,7 +139,7 @@ class SingleSteps:
         exact = parameter.float() if rest is None else join(parameter.detach(), rest)
         exact.grad = parameter.grad.float()
         self.optimizer.state[exact] = state
-        self._step_only(exact)
+        self._step_only(exact, index)
         state = self.optimizer.state[parameter] = self.optimizer.state.pop(exact)
         if self.is_stochastic:
             seed = self.draws.number("rounding", step, index)
@@ -147,13 +149,14 @@ class SingleSteps:
             rounded, state[REST] = split(exact)
         parameter.copy_(rounded)
 
-    def _step_only(self, weight: Tensor) -> None:
-        group = self.optimizer.param_groups[0]
+    def _step_only(self, weight: Tensor, index: int) -> None:
+        group, groups = self._groups[index], self.optimizer.param_groups
         everything, group["params"] = group["params"], [weight]
+        self.optimizer.param_groups = [group]
         try:
             self.optimizer.step()
         finally:
-            group["params"] = everything
+            group["params"], self.optimizer.param_groups = everything, groups
 
 
 class OneByOne:

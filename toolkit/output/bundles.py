@@ -18,6 +18,7 @@ MANIFEST = "manifest.json"
 BEGUN = "begun"  # exists from before the first file of a step is written until its manifest is complete
 SET_ASIDE = "superseded"
 SHARDS = "shards"  # key of the manifest; a bundle of one process has none
+SNAPSHOT = "snapshot_"  # parts whose names begin so are kept as long as the weights are, not only to resume from
 _FORMAT = 1
 _DELETED = "deleted"
 _LARGEST_MANIFEST = 1 << 26
@@ -70,6 +71,11 @@ class Bundle:
     def output_files(self) -> tuple[Path, ...]:
         """Files with the user's weights of this step. They may be gone: the state does not need them."""
         return tuple(path for path in self.files if self.folder not in path.parents)
+
+    @property
+    def snapshot_files(self) -> tuple[Path, ...]:
+        """Files of the state that are kept with the weights."""
+        return tuple(path for path in self.files if path.parent == self.folder and path.name.startswith(SNAPSHOT))
 
     @property
     def has_state(self) -> bool:
@@ -132,9 +138,9 @@ def is_begun(folder: Path) -> bool:
 
 
 def without_state(bundle: Bundle) -> Bundle:
-    """Declare the state of a bundle deleted. Only after that may its files be deleted."""
+    """Declare the state of a bundle deleted, but for snapshots. Only after that may its files be deleted."""
     facts = {key: value for key, value in bundle.manifest.items() if key not in ("format", "step", "files", "sha256")}
-    files = {path: bundle.files[path] for path in bundle.output_files}
+    files = {path: bundle.files[path] for path in (*bundle.output_files, *bundle.snapshot_files)}
     return write_manifest(bundle.folder, files=files, facts={**facts, "state": _DELETED})
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-from toolkit.dtypes import DTYPES
 from toolkit.errors import UserError
 from toolkit.units import as_size
 
@@ -27,23 +26,20 @@ def most_trained(num_parameters: int, lora_rank: int | None) -> int:
     return size if lora_rank is None else round(size * _LORA_SHARE_PER_RANK * lora_rank)
 
 
-def needed_bytes(
-    *, num_trained: int, dtype: str, num_kept: int, num_saves: int, bytes_per_state: float, num_states: int = 0
-) -> int:
+def needed_bytes(*, save_bytes: float, state_bytes: float, num_kept: int, num_saves: int, num_states: int = 0) -> int:
     """Upper estimate of the bytes that a run's checkpoints take.
 
     Args:
-        num_trained: number of trained weights.
-        dtype: dtype of the saved weights.
+        save_bytes: bytes of a checkpoint that are kept as long as its weights for use, these among them.
+        state_bytes: bytes of its state: raw weights, optimizer state and average.
         num_kept: number of checkpoints that retention keeps; 0 keeps all.
         num_saves: number of checkpoints that the run writes.
-        bytes_per_state: bytes of state per trained weight: raw weight, optimizer state and average.
         num_states: number of kept checkpoints that keep their state; 0: all of them.
     """
     # One more than is kept: a new one is complete before an old one is deleted. Another one for the final file.
     kept = min(num_saves, num_kept + 1 if num_kept else num_saves) + 1
     states = min(kept, num_states + 1) if num_states else kept
-    return round(num_trained * (DTYPES[dtype].num_bytes * kept + bytes_per_state * states))
+    return round(save_bytes * kept + state_bytes * states)
 
 
 def free_bytes(path: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from toolkit.files import TEMPORARY_PREFIX, delete_file
@@ -50,13 +50,14 @@ def prune(output_folder: Path, keep: int, *, newest: int, keep_states: int = 0) 
 
 def _delete_state(bundle: Bundle) -> bool:
     """Rewrite the manifest, then delete the files it no longer lists. Returns whether there was a state to delete."""
-    if not bundle.output_files:  # the last step of a run that was later extended: no bundle owns the final weights
+    # The last step of a run that was later extended: no bundle owns the final weights.
+    if not bundle.output_files and not bundle.snapshot_files:
         _delete(bundle)
         return True
     had_state = bundle.has_state
     if had_state:
         without_state(bundle)
-    _clear(bundle.folder, keep=MANIFEST)
+    _clear(bundle.folder, keep={MANIFEST, *(path.name for path in bundle.snapshot_files)})
     return had_state
 
 
@@ -83,12 +84,12 @@ def _delete(bundle: Bundle) -> list[Path]:
     return deleted
 
 
-def _clear(folder: Path, *, keep: str | None = None) -> None:
+def _clear(folder: Path, *, keep: Collection[str] = ()) -> None:
     """Delete the files that we write to a bundle's folder, and the folder if nothing else is in it."""
     for path in folder.iterdir():
         is_ours = path.suffix in (".safetensors", ".json") or path.name == BEGUN
         is_ours |= path.name.startswith(TEMPORARY_PREFIX)
-        if is_ours and path.name != keep:
+        if is_ours and path.name not in keep:
             delete_file(path)
     _remove_empty([folder])
 

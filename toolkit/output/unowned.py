@@ -13,7 +13,7 @@ from toolkit.errors import UserError
 from toolkit.files import read_safetensors_header
 from toolkit.output.bundles import bundle_folder, is_begun, step_folders
 
-_STEP = re.compile(r"_(\d{1,18})")
+_STEP = re.compile(r"(?:_raw)?_(\d{1,18})")
 # Files that every start of our own runs rewrites.
 _OTHERS = ("config.yaml", "samples/grid.jpg")
 _OPTIMIZER = "optimizer.pt"  # ai-toolkit's optimizer state, next to its weights
@@ -81,7 +81,7 @@ def _is_weights(path: Path, job: str, *, writes_folders: bool) -> bool:
     name = path.name if path.is_dir() else path.name.removesuffix(".safetensors")
     if not path.is_dir() and path.suffix != ".safetensors":
         return False
-    if not name.startswith(job) or (name != job and not _STEP.fullmatch(name.removeprefix(job))):
+    if not name.startswith(job) or (name not in (job, f"{job}_raw") and not _STEP.fullmatch(name.removeprefix(job))):
         return False
     return not path.is_dir() or writes_folders or next(path.rglob("*.safetensors"), None) is not None
 

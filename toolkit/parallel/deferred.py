@@ -44,6 +44,11 @@ def defer(like: Tensor, make: Callable[[], Tensor]) -> Deferred:
     return found
 
 
+def later(tensor: Tensor) -> Deferred:
+    """A tensor whose casts and joins are done only when its values are asked for."""
+    return tensor if isinstance(tensor, Deferred) else defer(tensor, lambda: tensor)
+
+
 def value_of(thing: Any) -> Any:
     """The tensor with its values; anything else as it is."""
     return thing.make() if isinstance(thing, Deferred) else thing

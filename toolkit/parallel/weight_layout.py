@@ -120,11 +120,16 @@ class WholeWeights:
 
     def whole(self, tensor: Tensor) -> Tensor:
         """See WeightLayout."""
-        return tensor.detach()
+        from toolkit.parallel.deferred import value_of
+
+        value: Tensor = value_of(tensor)
+        return value.detach()
 
     def deferred(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See WeightLayout."""
-        return dict(tensors)
+        from toolkit.parallel.deferred import later
+
+        return {name: later(tensor) for name, tensor in tensors.items()}
 
     def own(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         """See WeightLayout."""

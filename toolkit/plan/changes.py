@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX
+from toolkit.optimizers.choices import OPTIMIZERS, optimizer_row
 from toolkit.plan.machine import Machine
-from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes
+from toolkit.plan.memory_plan import Plan, make_plan
+from toolkit.plan.phases.stored import offloaded_bytes
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import QTYPES, bits_of
 
@@ -102,10 +104,13 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
         groups.append([Change({"train.sharding": "full"}, {"is_sharded": True}, cost=2)])
     if not inputs.recomputes:
         groups.append([Change({"train.gradient_checkpointing": True}, {"recomputes": True}, cost=2)])
-    if inputs.optimizer != "adamw8bit":
+    row = optimizer_row(inputs.optimizer)
+    if row.state_bytes > OPTIMIZERS["adamw8bit"].state_bytes and not row.finds_its_rate:
         groups.append([Change({"train.optimizer": "adamw8bit"}, {"optimizer": "adamw8bit"}, cost=1)])
     if inputs.keeps_average:
         groups.append([Change({"train.ema_config.use_ema": False}, {"keeps_average": False}, cost=4)])
+    if inputs.snapshots:
+        groups.append([Change({"train.ema_config.power_ema": False}, {"snapshots": 0}, cost=3)])
     if inputs.lora_rank is None:
         groups += _full_finetune(inputs)
     elif any(inputs.sides):
@@ -137,8 +142,11 @@ def _changed(inputs: PlanInputs, changes: Iterable[Change]) -> PlanInputs:
 def _qtypes(inputs: PlanInputs) -> list[Change]:
     """`quantize` also applies to the text encoder unless the job says otherwise."""
     followed = {"te_qtype": "qfloat8"} if inputs.te_follows and inputs.te_qtype is None else {}
+    # What is multiplied as it is stored cannot be stored in another format.
+    as_before = {} if inputs.compute == "bf16" else {"model.compute": "bf16"}
+    fields = {"compute": "bf16", **followed}
     return [
-        Change({"model.quantize": True, "model.qtype": name}, {"qtype": name, **followed}, cost=cost)
+        Change({"model.quantize": True, "model.qtype": name, **as_before}, {"qtype": name, **fields}, cost=cost)
         for name, cost in _smaller(inputs.qtype, inputs.width)
     ]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from toolkit.config import NetworkConfig, TrainingProcessConfig
+from toolkit.compute.choices import AUTO, COMPUTES
+from toolkit.config import EmaConfig, NetworkConfig, TrainingProcessConfig
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize, TransformerSize
 from toolkit.networks.choices import NETWORKS
+from toolkit.networks.kept import nothing
 from toolkit.networks.settings import Shape
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -46,6 +49,21 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class KeptInBlock:
+    """What a network keeps in a block more than a LoRA does, in bytes.
+
+    Attributes:
+        per_token: kept from forward to backward, per token.
+        held: the same, whatever the number of tokens.
+        passing: more (or, below 0, less) than that at the fullest moment of the backward pass, per token.
+    """
+
+    per_token: float = 0.0
+    held: float = 0.0
+    passing: float = 0.0
+
+
+@dataclass(frozen=True)
 class PlanInputs:
     """Everything that determines how much memory a run takes.
 
@@ -58,6 +76,7 @@ class PlanInputs:
         vae_width: bytes per number in the VAE.
         te_width: bytes of an unquantized weight of the text encoder.
         qtype: number format of the transformer's frozen weights; None if they are not quantized.
+        compute: key of `COMPUTES` that frozen weights are multiplied in.
         te_qtype: number format of the text encoder's weights; None if they are not quantized.
         te_follows: whether `quantize` also decides if the text encoder is quantized.
         lora_rank: rank of the LoRA; None for a full fine-tune.
@@ -65,11 +84,14 @@ class PlanInputs:
         lora_sides: inputs plus outputs of the layers that carry a LoRA, summed for each run of blocks, then for the
             layers outside blocks; None if every layer that can carry a LoRA does. Layers whose number of trained
             weights is not in proportion to the rank do not count.
-        fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none.
+        fixed_weights: trained weights of those layers, like `lora_sides`; empty if there are none. In a full fine-tune,
+            the weights that its filters choose; empty if all are trained.
+        kept: what the network keeps for the backward pass in one block of each kind, more than a LoRA does.
         trained_width: bytes of a trained weight and of its gradient.
         spare_width: extra bytes kept per trained weight, such as the low 16 bits of an fp32 weight split in two.
-        optimizer: a key of `OPTIMIZERS`.
-        keeps_average: whether there is a moving average of the trained weights.
+        optimizer: a key of `OPTIMIZERS`, or a class.
+        keeps_average: whether users get a moving average of the trained weights.
+        snapshots: number of further averages, from which others are made later.
         batch_size: number of examples per batch.
         accumulation: number of batches over which gradients are accumulated.
         is_fused: whether each weight is updated as soon as its gradient is computed, so that only one gradient at a
@@ -81,6 +103,7 @@ class PlanInputs:
         offloads_activations: whether activations kept between blocks are offloaded to RAM.
         low_vram: whether large samples are decoded in tiles.
         save_width: bytes of a saved weight.
+        merges: whether the network is merged into the transformer's weights when they are saved.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
         adapter_parameters: number of weights of the adapters that are trained.
         adapter_in_blocks: how many of these belong to blocks, for each entry of the transformer's `blocks`.
@@ -98,16 +121,19 @@ class PlanInputs:
     vae_width: int = 2
     te_width: int = 2
     qtype: str | None = None
+    compute: str = "bf16"
     te_qtype: str | None = None
     te_follows: bool = True
     lora_rank: int | None = 16
     blocks_only: bool = True
     lora_sides: tuple[int, ...] | None = None
     fixed_weights: tuple[int, ...] = ()
+    kept: Mapping[str, KeptInBlock] = field(default_factory=dict)
     trained_width: int = 4
     spare_width: int = 0
     optimizer: str = "adamw"
     keeps_average: bool = False
+    snapshots: int = 0
     batch_size: int = 1
     accumulation: int = 1
     is_fused: bool = False
@@ -118,6 +144,7 @@ class PlanInputs:
     offloads_activations: bool = False
     low_vram: bool = False
     save_width: int = 2
+    merges: bool = False
     assistant_parameters: int = 0
     adapter_parameters: int = 0
     adapter_in_blocks: tuple[int, ...] = ()
@@ -132,9 +159,24 @@ class PlanInputs:
         return self.ranks if self.is_sharded else 1
 
     @property
+    def is_filtered(self) -> bool:
+        """Whether some of the transformer's weights stay as they are in a full fine-tune."""
+        return self.lora_rank is None and bool(self.fixed_weights)
+
+    @property
     def num_held(self) -> int:
         """Number of trained weights that a process keeps, updates and saves. Adapters are whole on each."""
         return self.adapter_parameters + -(-(self.num_trained - self.adapter_parameters) // self.shards)
+
+    @property
+    def num_averages(self) -> int:
+        """Number of averages of the trained weights that are kept in memory."""
+        return self.keeps_average + self.snapshots
+
+    @property
+    def dequantizes(self) -> bool:
+        """Whether a layer's weight is dequantized while it is used."""
+        return self.qtype is not None and not COMPUTES[self.compute].is_8_bit
 
     @property
     def is_mixed(self) -> bool:
@@ -151,7 +193,8 @@ class PlanInputs:
         """Number of trained weights."""
         transformer = self.size.transformer
         if self.lora_rank is None:
-            return transformer.parameters + self.adapter_parameters
+            chosen = sum(self.fixed_weights) if self.fixed_weights else transformer.parameters
+            return chosen + self.adapter_parameters
         return self.lora_rank * sum(self.sides) + sum(self.fixed_weights) + self.adapter_parameters
 
     @property
@@ -181,11 +224,14 @@ def inputs_of(
     Of a network whose layers are unknown, every layer that can carry one is assumed to.
     """
     model, train, network = process.model, process.train, process.network
-    width = DTYPES[train.dtype].num_bytes
+    width, ema = DTYPES[train.dtype].num_bytes, train.ema_config or EmaConfig()
     weights = train.full_finetune_weights
     te_share = model.layer_offloading_text_encoder_percent
-    if network is not None and lora_sides is None:
-        lora_sides, fixed_weights = _network_weights(network, size.transformer)
+    trained: dict[str, Any] = {"lora_rank": 0, "lora_sides": lora_sides, "fixed_weights": fixed_weights or ()}
+    if network is not None:
+        is_mixed = width < 4
+        trained = network_inputs(network, size.transformer, is_mixed=is_mixed, sides=lora_sides, fixed=fixed_weights)
+        lora_sides, fixed_weights = trained["lora_sides"], trained["fixed_weights"]
     outside = sum(runs[-1] for runs in (lora_sides, fixed_weights) if runs)
     own_vae = 4 if device == "cpu" else width
     return PlanInputs(
@@ -197,19 +243,20 @@ def inputs_of(
         vae_width=own_vae if model.vae_dtype is None else DTYPES[model.vae_dtype].num_bytes,
         te_width=width if model.te_dtype is None else DTYPES[model.te_dtype].num_bytes,
         qtype=model.qtype if model.quantize else None,
+        compute="bf16" if model.compute == AUTO else model.compute,  # what takes more memory
         te_qtype=model.qtype_te if model.quantize_te else None,
         te_follows="quantize_te" not in model.model_fields_set,
-        lora_rank=None if train.full_finetune else network.linear if network else 0,
+        **{**trained, **({"lora_rank": None} if train.full_finetune else {})},
         blocks_only=network is None or (network.transformer_only if lora_sides is None else not outside),
-        lora_sides=lora_sides,
-        fixed_weights=fixed_weights or (),
         optimizer=train.optimizer,
-        keeps_average=train.ema_config is not None and train.ema_config.use_ema,
+        keeps_average=ema.use_ema,
+        snapshots=ema.num_averages - ema.use_ema,
         batch_size=process.largest_batch,
         accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
         low_vram=model.low_vram,
         save_width=DTYPES[process.save.dtype].num_bytes,
+        merges=train.merge_network_on_save,
         offloaded=_share(model.layer_offloading_transformer_percent, is_on=model.layer_offloading),
         te_offloaded=_share(te_share, is_on=model.layer_offloading),
         te_share=1.0 if te_share == "auto" else te_share,
@@ -227,6 +274,28 @@ def inputs_of(
     )
 
 
+def network_inputs(
+    network: NetworkConfig,
+    size: TransformerSize,
+    *,
+    is_mixed: bool,
+    sides: tuple[int, ...] | None = None,
+    fixed: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """What `PlanInputs` says of a network.
+
+    Args:
+        network: the job's `network` section.
+        size: the size of the transformer.
+        is_mixed: whether autocast is on.
+        sides, fixed: `PlanInputs.lora_sides` and `fixed_weights`; None: every layer that can carry a network does.
+    """
+    if sides is None:
+        sides, fixed = _network_weights(network, size)
+    kept = _kept(network, size, sides, fixed, is_mixed=is_mixed)
+    return {"lora_rank": network.linear, "lora_sides": sides, "fixed_weights": fixed or (), "kept": kept}
+
+
 def _network_weights(
     network: NetworkConfig, size: TransformerSize
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
@@ -239,6 +308,36 @@ def _network_weights(
     _, settings = network.at(None)
     fixed = tuple(sum(kind.count(Shape(*linear), settings) for linear in run) for run in runs)
     return (0,) * len(runs), fixed
+
+
+def _kept(
+    network: NetworkConfig,
+    size: TransformerSize,
+    sides: tuple[int, ...] | None,
+    fixed: tuple[int, ...] | None,
+    *,
+    is_mixed: bool,
+) -> dict[str, KeptInBlock]:
+    """What a network of one kind keeps; on some of the layers, as much of it as of the weights is trained."""
+    kind, settings = network.at(None)
+    row, found = NETWORKS[kind], {}
+    if row.kept is nothing:
+        return {}
+    for index, block in enumerate(size.blocks):
+        fused = block.fused or (1,) * len(block.linears)
+        seen = block.shares or (1.0,) * len(block.linears)
+        shapes = [Shape(*linear, parts) for linear, parts in zip(block.linears, fused, strict=True)]
+        layers = [row.kept(shape, settings, is_mixed=is_mixed) for shape in shapes]
+        whole = block.count * sum(row.count(shape, settings) for shape in shapes)
+        trained = whole if sides is None else settings.rank * sides[index] + (fixed[index] if fixed else 0)
+        share = min(1.0, trained / whole) if whole else 0.0
+        found[block.name] = KeptInBlock(
+            per_token=share * sum(part * layer.per_token for part, layer in zip(seen, layers, strict=True)),
+            held=share * sum(layer.held for layer in layers),
+            # Under autocast a block is fullest at its last layers; in fp32 in its attention, when they are done.
+            passing=share * (max(layer.passing for layer in layers) if is_mixed else -seen[-1] * layers[-1].per_token),
+        )
+    return found
 
 
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 
 from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine
-from toolkit.plan.memory_plan import Phase, Plan
+from toolkit.plan.memory_plan import Plan
+from toolkit.plan.phases.phase import Phase
 from toolkit.units import gigabytes
 
 _MOST_WAYS = 3

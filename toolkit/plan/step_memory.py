@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from toolkit.model_size import BlockSize
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import bits_of
 
@@ -14,6 +15,8 @@ IN_FLIGHT = 2
 # Blocks that are whole at once where weights are sharded: the one in use, and the next one twice, as it arrives and as
 # it is used.
 GATHERED_BLOCKS = 3
+# 32-bit sums of an 8-bit product that are made at once, before and after scaling.
+_SUM_BYTES = 256 << 20
 # Bytes per weight of temporaries in an 8-bit update of one tensor: both moments, the root and the gradient in fp32.
 _UPDATE_WIDTH = 16
 
@@ -85,15 +88,29 @@ def kept_of(inputs: PlanInputs, block: BlockSize) -> int:
     per_channel = block.saved.at(is_mixed=inputs.is_mixed)
     if inputs.lora_rank is None or not inputs.blocks_only:
         per_channel += inputs.size.transformer.trained.at(is_mixed=inputs.is_mixed)
-    return round(per_channel * _unit(inputs))
+    return round(per_channel * _unit(inputs)) + _network_keeps(inputs, block)
+
+
+def _network_keeps(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes that a network keeps in a block beside what a LoRA keeps."""
+    own = inputs.kept.get(block.name)
+    return 0 if own is None else round(own.per_token * _tokens(inputs) + own.held)
+
+
+def _network_works(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes that are alive at the fullest moment of a block's backward pass beside those that it keeps."""
+    own = inputs.kept.get(block.name)
+    return 0 if own is None else round(own.passing * _tokens(inputs))
 
 
 def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
     """Number of trained weights in one block; the mean over its run if a LoRA is on only some of the blocks."""
-    if inputs.lora_rank is None:
+    if inputs.lora_rank is None and not inputs.is_filtered:
         return block.parameters
-    sides = dict(zip((own.name for own in inputs.size.transformer.blocks), inputs.sides, strict=False))
-    fixed = dict(zip(sides, inputs.fixed_weights, strict=False))
+    names = [own.name for own in inputs.size.transformer.blocks]
+    sides, fixed = (dict(zip(names, runs, strict=False)) for runs in (inputs.sides, inputs.fixed_weights))
+    if inputs.lora_rank is None:
+        return -(-fixed[block.name] // block.count)
     return inputs.lora_rank * -(-sides[block.name] // block.count) + -(-fixed.get(block.name, 0) // block.count)
 
 
@@ -122,18 +139,23 @@ def working_bytes(inputs: PlanInputs) -> int:
 def update_bytes(inputs: PlanInputs) -> int:
     """Bytes of the optimizer's temporaries.
 
-    On a GPU, torch's own optimizers compute the root of the second moment of all weights at once.
+    On a GPU, torch's own optimizers and some others compute something for all weights at once.
     """
     transformer, rank = inputs.size.transformer, inputs.lora_rank
     largest = transformer.largest_linear if rank is None else rank * transformer.widest
-    if inputs.optimizer == "adamw8bit" or inputs.is_fused or inputs.device == "cpu":
+    if not optimizer_row(inputs.optimizer).is_batched or inputs.is_fused or inputs.device == "cpu":
         return _UPDATE_WIDTH * largest
     return 4 * inputs.num_held
 
 
+def _tokens(inputs: PlanInputs) -> int:
+    """Tokens of a batch."""
+    return inputs.batch_size * num_tokens(inputs, inputs.work.train_px)
+
+
 def _unit(inputs: PlanInputs) -> int:
     """Tokens of a batch times channels: the count of values if there is one per token and channel."""
-    return inputs.batch_size * num_tokens(inputs, inputs.work.train_px) * inputs.size.transformer.hidden_size
+    return _tokens(inputs) * inputs.size.transformer.hidden_size
 
 
 def _outer(inputs: PlanInputs) -> int:
@@ -152,20 +174,30 @@ def _waits_in_ram(inputs: PlanInputs) -> bool:
 def _working(inputs: PlanInputs, block: BlockSize) -> int:
     """Bytes that a block needs in its backward pass besides what it has kept.
 
-    A quantized layer is dequantized to `width` bytes per weight while it is used. The temporaries of attention are not
-    alive at that time, so the larger of the two counts.
+    A quantized layer has temporaries of its own, see `_dequantized`. Those of attention are not alive at that time, so
+    the larger of the two counts.
     """
     unit, is_mixed = _unit(inputs), inputs.is_mixed
     saved, working = block.saved.at(is_mixed=is_mixed), block.working.at(is_mixed=is_mixed)
+    own = _network_works(inputs, block)
     if not inputs.recomputes:
-        return max(round((working - saved) * unit), _dequantized(inputs, block))
-    return max(round(working * unit), round(saved * unit) + _dequantized(inputs, block))
+        return max(round((working - saved) * unit) + own, _dequantized(inputs, block))
+    own += _network_keeps(inputs, block)
+    return max(round(working * unit) + own, round(saved * unit) + _dequantized(inputs, block))
 
 
 def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
+    """Bytes of what a product with a quantized weight needs: the weight itself, or 8-bit factors and 32-bit sums."""
+    largest = max(inputs_ * outputs for inputs_, outputs in block.linears)
+    if inputs.dequantizes:
+        return inputs.width * largest
     if inputs.qtype is None:
         return 0
-    return inputs.width * max(inputs_ * outputs for inputs_, outputs in block.linears)
+    tokens = _unit(inputs) // inputs.size.transformer.hidden_size
+    numbers = tokens * max(max(linear) for linear in block.linears)
+    # Half of the step's products multiply with the transposed weight, which a card copies first.
+    turned = 0 if inputs.device == "cpu" else largest
+    return turned + numbers + 2 * min(4 * numbers, _SUM_BYTES)
 
 
 def _autocast_copies(inputs: PlanInputs) -> int:
@@ -173,8 +205,13 @@ def _autocast_copies(inputs: PlanInputs) -> int:
     if not inputs.is_mixed or inputs.trained_width != 4:
         return 0
     # Where weights are sharded, only those of the layer that computes are copied.
-    count = min(inputs.num_trained, inputs.size.transformer.largest_linear) if inputs.is_sharded else inputs.num_trained
-    return inputs.width * count
+    transformer = inputs.size.transformer
+    if inputs.is_sharded:
+        return inputs.width * min(inputs.num_trained, transformer.largest_linear)
+    frozen = 0
+    if inputs.is_filtered:  # autocast forgets these copies, but a block keeps them for its backward pass
+        frozen = transformer.largest_block if inputs.recomputes else transformer.parameters - inputs.num_trained
+    return inputs.width * (inputs.num_trained + max(0, frozen))
 
 
 def _remaining_copies(inputs: PlanInputs) -> int:
@@ -211,6 +248,7 @@ def _whole_gradients(inputs: PlanInputs) -> int:
     transformer = inputs.size.transformer
     block = max(trained_in(inputs, block) for block in _blocks(inputs))
     outside = transformer.parameters - transformer.block_parameters if inputs.lora_rank is None else 0
+    outside = inputs.fixed_weights[-1] if inputs.is_filtered else outside
     return inputs.trained_width * (block + outside) + 4 * block  # they are summed in fp32
 
 
@@ -227,7 +265,8 @@ def _pending_modulation(inputs: PlanInputs, block: BlockSize) -> int:
     Modulation is used first, so its gradients come last, when attention and MLP have freed what they kept.
     """
     copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 and inputs.recomputes else 0
-    return (inputs.trained_width - copy) * block.modulation_parameters if inputs.lora_rank is None else 0
+    is_trained = inputs.lora_rank is None and not inputs.is_filtered
+    return (inputs.trained_width - copy) * block.modulation_parameters if is_trained else 0
 
 
 def _alive_when_fused(inputs: PlanInputs) -> int:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from toolkit.compute.function import multiplied
+from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.formats import FORMATS, Buffers, Format
 
 CODEBOOK = "codebook"  # the one buffer of a format that does not have a row for each output
@@ -25,7 +27,10 @@ class FrozenLinear(nn.Linear):
     Attributes:
         qtype: number format of the weight, a key of `FORMATS`.
         row_buffers: names of the buffers with a row for each output.
+        product: how a weight with a scale per row is multiplied as it is stored; None to dequantize it.
     """
+
+    product: RowProduct | None = None
 
     def __init__(
         self, buffers: Buffers, *, qtype: str, in_features: int, bias: Tensor | None, out_features: int | None = None
@@ -50,8 +55,11 @@ class FrozenLinear(nn.Linear):
         """Map [..., K] to [..., N], in autocast's dtype if it is enabled, otherwise in the dtype of x."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        tensors = (getattr(self, name) for name in self._names)
-        result: Tensor = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors)
+        tensors: dict[str, Tensor] = {name: getattr(self, name) for name in self._names}
+        if self.product is not None:
+            result = multiplied(x, self.product, tensors["qweight"], tensors["scale"])
+        else:
+            result = _Product.apply(x, FORMATS[self.qtype], self._names, *tensors.values())
         return result if self.bias is None else result + self.bias.to(result.dtype)
 
     def dequantize(self, dtype: torch.dtype, whole: Callable[[Tensor], Tensor] = Tensor.detach) -> Tensor:
@@ -68,7 +76,8 @@ class FrozenLinear(nn.Linear):
 
     def extra_repr(self) -> str:
         """See Module.extra_repr."""
-        return f"{super().extra_repr()}, qtype={self.qtype}"
+        how = "" if self.product is None else f", product={type(self.product).__name__}"
+        return f"{super().extra_repr()}, qtype={self.qtype}{how}"
 
 
 class _Product(torch.autograd.Function):

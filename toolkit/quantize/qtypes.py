@@ -16,9 +16,7 @@ class Qtype(Choice):
     Attributes:
         source: the library whose rounding it uses.
         bits_per_weight: bits per weight, including its share of the scales.
-        needs: hardware that training needs. Weights are multiplied in `train.dtype`, so no format needs more.
-        computes_in_8_bit: the oldest GPU generation whose 8-bit matrix units accept the stored numbers directly; None
-            if no GPU does.
+        needs: hardware that training needs. Weights can be multiplied in `train.dtype`, so no format needs more.
         cost: loss of quality, on the scale of `toolkit.plan.changes.Change.cost`, for the memory plan's choice of what
             fits; None if the plan never proposes the format.
     """
@@ -26,7 +24,6 @@ class Qtype(Choice):
     source: str
     bits_per_weight: float
     needs: str = "CPU or any GPU"
-    computes_in_8_bit: str | None = None
     cost: float | None = None
 
     @property
@@ -35,15 +32,12 @@ class Qtype(Choice):
         return f"{self.bits_per_weight:g} bits per weight"
 
 
-_TURING, _ADA = "Turing (RTX 20)", "Ada (RTX 40) or Hopper"
-
 QTYPES = {
     "qfloat8": Qtype(
         "toolkit.quantize.formats.quanto:QFLOAT8",
         summary="float8 (e4m3), a scale per row",
         source=QUANTO,
         bits_per_weight=8.0,
-        computes_in_8_bit=_ADA,
         cost=1.0,
     ),
     "qint8": Qtype(
@@ -51,7 +45,6 @@ QTYPES = {
         summary="8-bit integers, a scale per row",
         source=QUANTO,
         bits_per_weight=8.0,
-        computes_in_8_bit=_TURING,
     ),
     "qint4": Qtype(
         "toolkit.quantize.formats.quanto:QINT4",
@@ -72,14 +65,12 @@ QTYPES = {
         summary="float8 (e4m3), a scale per row",
         source=OURS,
         bits_per_weight=8.0,
-        computes_in_8_bit=_ADA,
     ),
     "int8": Qtype(
         "toolkit.quantize.formats.rows:INT8",
         summary="8-bit integers, a scale per row",
         source=OURS,
         bits_per_weight=8.0,
-        computes_in_8_bit=_TURING,
     ),
     "uint4": Qtype(
         "toolkit.quantize.formats.groups:UINT4",

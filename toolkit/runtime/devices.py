@@ -65,6 +65,12 @@ def make_current(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until everything that was asked of a GPU is done; nothing to wait for on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def device_name(device: torch.device) -> str:
     """The name of the GPU, or the type of the device if it is not a CUDA device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from toolkit.config.updates.average import RAW
 from toolkit.train.resume import ResumePlan
-from toolkit.train.run_facts import RunFacts
+from toolkit.train.run_facts import RunFacts, writes_folders
 
 _SHAPES_FILES = ("dtype", "save_format", "lora_format")
 
@@ -21,10 +22,15 @@ def is_finished(plan: ResumePlan, facts: RunFacts, folder: Path) -> bool:
     train, save = facts.config["train"], facts.config["save"]
     if plan.bundle is None or plan.superseded or plan.step < train["steps"] or train["force_first_sample"]:
         return False
-    before = plan.bundle.manifest.get("config", {}).get("save", {})
-    is_folder = facts.config.get("network") is None and save["save_format"] == "diffusers"
-    final = folder / (facts.job if is_folder else f"{facts.job}.safetensors")
-    return final.exists() and all(before.get(key) == save[key] for key in _SHAPES_FILES)
+    config = plan.bundle.manifest.get("config", {})
+    before = config.get("save", {})
+    merged = [one.get("train", {}).get("merge_network_on_save", False) for one in (config, facts.config)]
+    if merged[0] != merged[1]:
+        return False
+    names = [facts.job, *([f"{facts.job}{RAW}"] if (train.get("ema_config") or {}).get("save_raw") else [])]
+    end = "" if writes_folders(facts.config) else ".safetensors"
+    are_there = all((folder / f"{name}{end}").exists() for name in names)
+    return are_there and all(before.get(key) == save[key] for key in _SHAPES_FILES)
 
 
 def describe_end(plan: ResumePlan, steps: int) -> list[str]:

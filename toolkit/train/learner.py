@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from toolkit.config import TrainConfig
+from toolkit.config.updates.average import AVERAGE
 from toolkit.models.base_model import BaseModel
 from toolkit.models.sharing import Sharing, share
-from toolkit.optimizers.average import ExponentialMovingAverage
+from toolkit.optimizers.average import MovingAverage, build_averages
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
-from toolkit.optimizers.optimizers import build_optimizer, by_rate
+from toolkit.optimizers.optimizers import build_optimizer, in_groups, options_of, without_decay
+from toolkit.optimizers.own_average import users_weights
+from toolkit.optimizers.row import is_class
 from toolkit.optimizers.schedules import schedule_of
+from toolkit.optimizers.trial import try_class
 from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import Piece
@@ -32,9 +36,9 @@ class Learner:
         optimizer: the optimizer of the trained weights; its state is part of a checkpoint.
         schedule: maps the number of updates done so far to a learning rate.
         update: applies gradients to the weights.
-        average: exponential moving average of the weights, which is what users get; None if the job keeps none.
+        averages: running averages of the weights, by the part of a checkpoint that each is kept in.
         sharing: what the ranks of the run share.
-        pieces: what this process holds of each trained weight, in the optimizer's order.
+        pieces: what this process holds of each trained weight.
     """
 
     model: BaseModel
@@ -42,22 +46,26 @@ class Learner:
     optimizer: torch.optim.Optimizer
     schedule: Callable[[int], float]
     update: WeightUpdate
-    average: ExponentialMovingAverage | None = None
+    averages: Mapping[str, MovingAverage] = field(default_factory=dict)
     sharing: Sharing = field(default_factory=Sharing)
     pieces: Sequence[Piece] = ()
+
+    @property
+    def average(self) -> MovingAverage | None:
+        """The average that users get; None if they get the weights as they are."""
+        return self.averages.get(AVERAGE)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within the `with` block, the model holds the weights that users get."""
-        if self.average is None:
-            yield
-            return
-        with self.average.swapped_in():
-            self.publish()
-            yield
-        self.publish()
+        try:
+            with self.average.swapped_in() if self.average else users_weights(self.optimizer):
+                self._publish()
+                yield
+        finally:
+            self._publish()
 
-    def publish(self) -> None:
+    def _publish(self) -> None:
         """Let all ranks have what each has changed of the trained weights; there is nothing to do for most runs."""
         self.model.layout.publish([weight for _, weight in self.weights.named_parameters()])
 
@@ -85,10 +93,10 @@ def build_learner(
         gradients = Gradients(parameters, ranks)
     else:
         gradients = ShardedGradients(parameters, ranks, trained, layout)
-    options = train.optimizer_params.model_dump(exclude_none=True)
     names = [name for name, _ in named]
-    groups = by_rate(list(zip(names, parameters, strict=True)), weights.rates(train.lr))
-    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options)
+    own = list(zip(names, parameters, strict=True))
+    groups = in_groups(own, weights.rates(train.lr), without_decay(names, train.optimizer_params))
+    optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options_of(train.optimizer_params))
     if any(not layout.is_spread(weight) for weight in trained) and not layout.is_whole:
         optimizer.register_step_post_hook(lambda *_: layout.publish(trained))
     pieces = [layout.piece(weight) for weight in trained]
@@ -102,9 +110,15 @@ def build_learner(
         gradients=gradients,
         pieces=None if layout.is_whole else pieces,
     )
-    average = None
-    if train.ema_config is not None and train.ema_config.use_ema:
-        average = ExponentialMovingAverage(parameters, train.ema_config.ema_decay)
-    of_weight = {id(parameter): piece for parameter, piece in zip(parameters, pieces, strict=True)}
-    in_order = [of_weight[id(parameter)] for group in groups for parameter in group["params"]]
-    return Learner(model, weights, optimizer, schedule_of(train), update, average, sharing, in_order)
+    averages = build_averages(parameters, train.ema_config)
+    return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing, pieces)
+
+
+def try_if_class(train: TrainConfig, device: torch.device) -> None:
+    """Try the optimizer on a small problem if it is a class of the user's.
+
+    Raises:
+        UserError: there is no such class, or a run could not rely on it.
+    """
+    if is_class(train.optimizer):
+        try_class(train.optimizer, lr=train.lr, options=options_of(train.optimizer_params), device=device)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.config.reading.setting_changes import Difference
+from toolkit.config.updates.average import average_parts
 from toolkit.errors import UserError
 from toolkit.output.bundles import (
     SET_ASIDE,
@@ -22,7 +23,14 @@ from toolkit.output.bundles import (
     step_folders,
 )
 from toolkit.output.unowned import has_begun, must_not_be_read, unowned_files
-from toolkit.train.run_facts import RunFacts, SettingsChanged, changes_since, differences_since, shorten_list
+from toolkit.train.run_facts import (
+    RunFacts,
+    SettingsChanged,
+    changes_since,
+    differences_since,
+    shorten_list,
+    writes_folders,
+)
 
 _REUSE_HINT = (
     "To continue from weights among them, set network.pretrained_lora_path (in a full fine-tune model.name_or_path) "
@@ -88,13 +96,12 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
     plan = _choose(output_folder, choice, facts, is_thorough=is_thorough)
     is_ours = plan.bundle is not None and plan.bundle.root.resolve() == output_folder.resolve()
     has_none_unfinished = plan.bundle is not None or not has_begun(output_folder)
-    save = facts.config.get("save", {})
     unowned = unowned_files(
         output_folder,
         facts.job,
         after=plan.step,
         takes_final=not is_ours and not plan.superseded and has_none_unfinished,
-        writes_folders=facts.config.get("network") is None and save.get("save_format") == "diffusers",
+        writes_folders=writes_folders(facts.config),
     )
     must_not_be_read(facts.config, unowned)
     return replace(plan, unowned=unowned)
@@ -251,8 +258,7 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
     needed = ["weights"]
     if bundle.step and keeps_optimizer:  # an optimizer has no state before its first step
         needed.append("optimizer")
-    if _has_ema(before) and _has_ema(now):
-        needed.append("ema")
+    needed += [part for part in average_parts(before) if part in average_parts(now)]
     files = [path for part in needed for path in bundle.part_files(part)]
     missing = [path.name for path in files if path not in bundle.files]
     if missing:
@@ -260,8 +266,3 @@ def _require_parts(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, 
             f"{bundle.folder}: cannot be resumed, its manifest does not list {', '.join(missing)}. "
             "Restore the whole folder from a backup, or choose another step with --from-step."
         )
-
-
-def _has_ema(config: Mapping[str, Any]) -> bool:
-    average = config["train"].get("ema_config")
-    return isinstance(average, Mapping) and bool(average.get("use_ema"))

@@ -98,6 +98,12 @@ class RunFacts:
         }
 
 
+def writes_folders(config: Mapping[str, Any]) -> bool:
+    """Whether users get folders, and not single files, with these settings as plain JSON."""
+    is_whole = config.get("network") is None or config["train"].get("merge_network_on_save", False)
+    return bool(is_whole and config.get("save", {}).get("save_format") == "diffusers")
+
+
 class SettingsChanged(UserError):
     """A checkpoint was written with other settings of what shapes the training.
 

@@ -66,8 +66,8 @@ class Stepper:
                 sums |= {name: sums.get(name, 0) + mean.detach() for name, mean in means.items()}
         self.ranks.sum_tensors(list(sums.values()))
         grad_norm = self.learner.update.finish(step)
-        if self.learner.average is not None:
-            self.learner.average.update()
+        for average in self.learner.averages.values():
+            average.update(step)
         return StepResult(sums, grad_norm, lr)
 
     def require_equal_ranks(self) -> None:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.errors import UserError
-from toolkit.files import whole_folder
 from toolkit.lora.files import write_lora_file
 from toolkit.models.base_model import BaseModel
+from toolkit.models.saving import save_transformer
 from toolkit.models.weight_filter import choose_weights
+from toolkit.networks.merged import merged_state
 from toolkit.networks.network import Network
 from toolkit.parallel.weight_layout import WeightLayout
-from toolkit.weights.whole_files import write_whole
+from toolkit.runtime.devices import synchronize
 
 
 class TrainableWeights(Protocol):
@@ -116,6 +117,43 @@ class NetworkWeights:
         return f"{self.network.config.describe()} on {layers} layers: {count / 1e6:.2f} M weights"
 
 
+class MergedWeights(NetworkWeights):
+    """A network whose file is the whole model. What is trained, and what checkpoints resume from, stays the network.
+
+    Args:
+        network: the network.
+        save_format: see `save_transformer`.
+        strength: factor of the network in the file.
+    """
+
+    def __init__(self, network: Network, *, save_format: str, strength: float) -> None:
+        super().__init__(network)
+        self.save_format = save_format
+        self.strength = strength
+
+    def must_have_format(self) -> None:
+        """Raises UserError if the model has no file of the format."""
+        if self.save_format != "diffusers":
+            self.network.model.name_as_released(merged_state(self.network, self.strength))  # nothing is computed
+
+    def save(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
+        """Write the transformer weight by weight, and compare the file before it replaces the old one.
+
+        Raises:
+            UserError: the written file differs from what is being trained.
+        """
+        model = self.network.model
+        synchronize(model.device)  # offloaded blocks may still be on their way
+        weights = merged_state(self.network, self.strength)
+        return save_transformer(
+            model, base, save_format=self.save_format, dtype=dtype, metadata=metadata, weights=weights
+        )
+
+    def describe(self) -> str:
+        """See TrainableWeights."""
+        return f"{super().describe()}; its files are the whole transformer with it merged in"
+
+
 class TransformerWeights:
     """All weights of the transformer, among them those of adapters that have replaced some of its layers.
 
@@ -164,23 +202,7 @@ class TransformerWeights:
         """Write a single file like the released one, or a folder for diffusers' `subfolder="transformer"`."""
         for adapter in self.adapters.adapters:
             metadata = {**metadata, **adapter.metadata()}
-        if self.save_format == "diffusers":
-            return self._save_folder(base, dtype=dtype, metadata=metadata)
-        path = base.with_name(f"{base.name}.safetensors")
-        state = {name: tensor.to(dtype) for name, tensor in self.model.model_state_to_save().items()}
-        write_whole(path, state, metadata, self.model.layout)
-        return (path,)
-
-    def _save_folder(self, base: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> tuple[Path, ...]:
-        layout = self.model.layout
-        weights = layout.deferred(self.transformer.state_dict())
-        state = {name: tensor.to(dtype) for name, tensor in weights.items()}
-        with whole_folder(base) if layout.is_first else nullcontext(base) as temporary:
-            folder = temporary / "transformer"
-            write_whole(folder / "diffusion_pytorch_model.safetensors", state, metadata, layout)
-            if layout.is_first:
-                self.transformer.save_config(folder)
-        return tuple(sorted(path for path in base.rglob("*") if path.is_file()))
+        return save_transformer(self.model, base, save_format=self.save_format, dtype=dtype, metadata=metadata)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:
         """See TrainableWeights. There is no network to scale."""

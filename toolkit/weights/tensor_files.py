@@ -15,6 +15,7 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.files import Written, whole_file, write_chunks
+from toolkit.parallel.deferred import value_of
 
 # The format's type names, in the order in which the safetensors library lays tensors out: wide types first, so that
 # every tensor is aligned. Files written here are byte for byte what that library writes.
@@ -48,7 +49,7 @@ def write_tensors(
     metadata: Mapping[str, str] | None = None,
     *,
     check: Callable[[Path], None] | None = None,
-    read: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    read: Callable[[Tensor], Tensor] = value_of,
 ) -> Written:
     """Write a safetensors file atomically; tensors may be on any device and need not be contiguous.
 
@@ -155,7 +156,7 @@ def _chunks(
     metadata: Mapping[str, str],
     *,
     note: Callable[[str, memoryview], None] | None = None,
-    read: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    read: Callable[[Tensor], Tensor] = value_of,
 ) -> Iterator[bytes | memoryview]:
     """The bytes of the file: the header, then the tensors one by one. `note` is called with each tensor's bytes."""
     yield _header(tensors, metadata)
@@ -190,5 +191,8 @@ def _checksum(tensor: Tensor, content: memoryview) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    data: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
+    flat = tensor.reshape(-1)
+    if flat.numel() == 1:  # its stride may be that of the tensor it was cut out of
+        flat = flat.clone(memory_format=torch.contiguous_format).as_strided((1,), (1,))
+    data: memoryview = flat.view(torch.uint8).numpy().data
     return data

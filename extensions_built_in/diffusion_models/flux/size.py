@@ -59,6 +59,7 @@ _TRANSFORMER = TransformerSize(
             forward=Bytes(42.9, 62.9),
             other_parameters=_biases(_DOUBLE) + 4 * _HEAD_SIZE,
             modulation_parameters=2 * 6 * _HIDDEN**2,
+            shares=(0, 0, *(0.5,) * 12),
         ),
         BlockSize(
             "single_blocks",
@@ -69,6 +70,7 @@ _TRANSFORMER = TransformerSize(
             forward=Bytes(56.9, 65.1),
             other_parameters=_biases(_SINGLE) + 2 * _HEAD_SIZE,
             modulation_parameters=3 * _HIDDEN**2,
+            shares=(0, *(1,) * 5),
         ),
     ),
     outer_linears=_OUTER,

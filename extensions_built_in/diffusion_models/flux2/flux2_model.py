@@ -170,11 +170,15 @@ class Flux2Model(PublishedModel):
 
     def plan_lora_targets(self) -> list[SizedTarget]:
         """See BaseModel.plan_lora_targets. From the headers of local files, else from the card."""
-        files = self.sources.find_local("transformer")
-        if files is None:
+        module = self.plan_transformer()
+        if module is None:
             return super().plan_lora_targets()
-        module: Any = transformer_recipe(files, arch=self.arch).module
         return [SizedTarget.of(target, module) for target in (*lora_names.targets(module), lora_names.OPTIONAL)]
+
+    def plan_transformer(self) -> Any:
+        """See BaseModel.plan_transformer."""
+        files = self.sources.find_local("transformer")
+        return None if files is None else transformer_recipe(files, arch=self.arch).module
 
     @classmethod
     def locate_layer(cls, name: str) -> LayerLocation | None:
@@ -188,7 +192,11 @@ class Flux2Model(PublishedModel):
 
     def model_state_to_save(self) -> StateDict:
         """The transformer's weights under the names of the released single file, which ComfyUI reads."""
-        return released_files.to_single_file(self.layout.deferred(self.transformer.state_dict()))
+        return self.name_as_released(self.layout.deferred(self.transformer.state_dict()))
+
+    def name_as_released(self, weights: StateDict) -> StateDict:
+        """See BaseModel.name_as_released."""
+        return released_files.to_single_file(weights)
 
     # Sampling
 

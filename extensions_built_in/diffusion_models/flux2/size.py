@@ -46,6 +46,8 @@ def transformer_size(
                 working=Bytes(84.4, 111.8),
                 forward=Bytes(45.6, 85.1),
                 other_parameters=4 * head_size,
+                fused=(3, 1, 1, 1) * 2,
+                shares=(0.5,) * 8,
             ),
             BlockSize(
                 "single_blocks",

@@ -18,7 +18,8 @@ from toolkit.encode.cache import TensorCache
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.packing import pack
 from toolkit.optimizers.choices import OPTIMIZERS
-from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_tensors
 from toolkit.output.bundles import find_bundles
 from toolkit.output.events import EventLog, read_events
 from toolkit.train.tasks.checkpoint import write_bundle

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.small_run import small_model
-from tests.tiny import run_job, tiny_model, write_job
+from tests.tiny import checked_of, problems_of, run_job, saved_state, tiny_model, write_job
 from toolkit.errors import UserError
 from toolkit.models.weight_filter import choose_weights
 from toolkit.weights.tensor_files import read_tensors
@@ -39,6 +39,31 @@ def test_a_full_fine_tune_changes_only_the_chosen_weights_and_resumes(tmp_path: 
     job = write_job(tmp_path, network=None, model=filters, train=train, save={"save_every": 1, "dtype": "fp32"})
     assert run_job(job).status == "done"
     found = read_tensors(tmp_path / "output" / "job" / "job.safetensors")
-    base = tiny_model("transformer").model_state_to_save()
+    base = saved_state(tiny_model("transformer"))
     changed = {name for name, tensor in base.items() if not torch.equal(found[name], tensor)}
     assert changed == {"single_blocks.0.linear1.weight"}
+
+
+def test_the_plan_counts_only_the_weights_that_are_trained(tmp_path: Path) -> None:
+    filters = {"only_if_contains": ["single_blocks.0", "img_in"]}
+    model = tiny_model("transformer")
+    chosen = choose_weights(model, filters["only_if_contains"], [])
+    count = sum(p.numel() for name, p in model.transformer.named_parameters() if name in chosen)
+    ema = {"use_ema": True, "power_ema": True}
+    plans = {}
+    for name, section in (("filtered", filters), ("whole", {})):
+        (tmp_path / name).mkdir()
+        train = {"full_finetune": True, "ema_config": ema}
+        plans[name] = checked_of(tmp_path / name, network=None, model=section, train=train)
+    filtered, whole = plans["filtered"].memory.plan, plans["whole"].memory.plan
+    (phase,) = (phase for phase in filtered.phases if phase.name == "train")
+    assert filtered.inputs.num_trained == count
+    assert phase.device["optimizer"] == 8 * count
+    assert phase.device["average"] == 3 * 4 * count
+    assert filtered.peak_ram_bytes < whole.peak_ram_bytes
+    assert plans["filtered"].disk.sizes["checkpoints"] < plans["whole"].disk.sizes["checkpoints"] / 2
+
+
+def test_a_filter_that_matches_nothing_is_found_before_anything_is_loaded(tmp_path: Path) -> None:
+    problems = problems_of(tmp_path, network=None, model={"only_if_contains": "unet"}, train={"full_finetune": True})
+    assert any("model.only_if_contains: `unet` matches no weight" in problem for problem in problems)

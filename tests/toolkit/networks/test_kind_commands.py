@@ -62,6 +62,61 @@ def test_any_kind_is_described_merged_and_written_as_a_lora(kind: str, base: Pat
         torch.testing.assert_close(updates[name].delta(), change, rtol=1e-3, atol=1e-3 * float(change.abs().max()))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_kind_takes_the_names_of_another_program_and_starts_a_training_with_them(kind: str, tmp_path: Path) -> None:
+    network, path = _file(kind, tmp_path)
+    is_cut = kind not in ("dora", "lokr of factor 4", "lokr of rank 2") and network.config.type != "lora"
+    for file_format in ("kohya", *(["lycoris"] if is_cut else [])):
+        other, back = tmp_path / f"{file_format}.safetensors", tmp_path / "back.safetensors"
+        assert main(["convert", str(path), "--format", file_format, "--output", str(other)]) == 0
+        assert main(["convert", str(other), "--format", "bfl", "--output", str(back), "--force"]) == 0
+        first, again = read_tensors(path), read_tensors(back)
+        assert first.keys() == again.keys()
+        assert all(torch.equal(first[key], again[key]) for key in first)
+        fresh = Network(tiny_model("transformer"), network.config, Draws(8))
+        fresh.apply()
+        fresh.load_state_dict(dict(read_tensors(other)), source="file")
+        for one, two in zip(network.parameters(), fresh.parameters(), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7)
+
+
+def test_what_a_format_cannot_have_is_said(tmp_path: Path, capsys: Any) -> None:
+    output = tmp_path / "out.safetensors"
+    for kind, file_format, message in (
+        ("dora", "lycoris", "the lengths of a DoRA's columns are those of the whole weight"),
+        ("oft", "diffusers", "the library reads only LoRA there"),
+        ("lora", "lycoris", "LoRAs have no names of their own in LyCORIS' files"),
+    ):
+        _, path = _file(kind, tmp_path)
+        assert main(["convert", str(path), "--format", file_format, "--output", str(output)]) == 2
+        assert message in capsys.readouterr().err
+    _, path = _file("lokr", tmp_path)
+    assert main(["convert", str(path), "--format", "diffusers", "--output", str(output)]) == 0
+    assert "LoKrs written as LoRAs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["lokr", "loha", "fullrank"])
+def test_files_of_several_kinds_are_summed_into_one_lora(kind: str, tmp_path: Path, base: Path, capsys: Any) -> None:
+    (tmp_path / "two").mkdir()
+    (one, first), (two, second) = _file("lora", tmp_path), _file(kind, tmp_path / "two")
+    joined = tmp_path / "joined.safetensors"
+    command = ["merge", str(first), str(second), "--weight", "0.5", "--weight", "2", "--output", str(joined)]
+    assert main(command) == 2
+    assert "say how good it has to be, with --rank R or --energy SHARE" in capsys.readouterr().err
+    assert main([*command, "--energy", "1"]) == 0
+    updates, changes = read_lora_file(joined).updates, (_changes(one, base), _changes(two, base))
+    for name, change in changes[0].items():
+        wanted = 0.5 * change + 2 * changes[1][name]
+        torch.testing.assert_close(updates[name].delta(), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_a_resized_file_of_another_kind_says_what_it_lost(tmp_path: Path, capsys: Any) -> None:
+    _, path = _file("loha", tmp_path)
+    assert main(["resize", str(path), "--rank", "1", "--output", str(tmp_path / "lora.safetensors")]) == 0
+    lost = float(capsys.readouterr().out.split(" % of the change was lost")[0].split()[-1])
+    assert 20 < lost < 100
+
+
 def test_a_kind_that_depends_on_the_weights_asks_for_them(tmp_path: Path, capsys: Any) -> None:
     _, path = _file("oft", tmp_path)
     assert main(["resize", str(path), "--rank", "4", "--output", str(tmp_path / "lora.safetensors")]) == 2

@@ -15,7 +15,7 @@ from jobs.job import Job
 from tests.comfy import apply_lora
 from tests.contract.test_networks import KINDS, train_network
 from tests.small_run import SmallRun
-from tests.tiny import TINY, tiny_model, write_job
+from tests.tiny import TINY, saved_state, tiny_model, write_job
 from toolkit.config import NetworkConfig, load_job
 from toolkit.errors import Interrupted, UserError
 from toolkit.models.base_model import BaseModel
@@ -40,7 +40,7 @@ def _trained(options: dict[str, Any], model: BaseModel | None = None) -> Network
 @torch.no_grad()
 def _wanted(network: Network) -> dict[str, Tensor]:
     """The weights of the released model with the network added."""
-    base = tiny_model("transformer").model_state_to_save()
+    base = saved_state(tiny_model("transformer"))
     for target in network.targets:
         key = f"{target.name}.weight"
         base[key] = base[key] + network.parts[target.name].delta(base[key])
@@ -59,7 +59,7 @@ def predict(model: BaseModel) -> Tensor:
 
 
 def _error(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
-    base = tiny_model("transformer").model_state_to_save()
+    base = saved_state(tiny_model("transformer"))
     change = sum(float((wanted[key] - base[key]).square().sum()) for key in base) ** 0.5
     return sum(float((found[key] - wanted[key]).square().sum()) for key in base) ** 0.5 / change
 
@@ -67,7 +67,7 @@ def _error(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize("kind", OTHERS)
 def test_comfyui_makes_the_trained_weights_of_a_file(kind: str) -> None:
     network = _trained(OTHERS[kind])
-    found, unused = apply_lora(tiny_model("transformer").model_state_to_save(), network.state_dict(torch.float32))
+    found, unused = apply_lora(saved_state(tiny_model("transformer")), network.state_dict(torch.float32))
     assert unused == []
     assert _error(found, _wanted(network)) < 1e-5
 
@@ -113,7 +113,7 @@ def test_the_old_format_of_lokr_has_lycoris_names_which_comfyui_reads() -> None:
     network = _trained({"type": "lokr", "old_lokr_format": True})
     state = network.state_dict(torch.float32)
     assert "lycoris_transformer_blocks_0_attn_to_q.lokr_w1" in state
-    found, unused = apply_lora(tiny_model("transformer").model_state_to_save(), state)
+    found, unused = apply_lora(saved_state(tiny_model("transformer")), state)
     assert unused == []
     assert _error(found, _wanted(network)) < 1e-5
 
@@ -122,7 +122,7 @@ def test_a_lokr_on_q_k_and_v_is_refused_in_formats_that_have_them_apart() -> Non
     network = _trained({"type": "lokr", "lokr_factor": 4})
     with pytest.raises(UserError, match=r"qkv: cannot be written as `lycoris`.*blocks of 144 rows"):
         _trained({"type": "lokr", "lokr_factor": 4, "old_lokr_format": True}).state_dict(torch.float32)
-    with pytest.raises(UserError, match=r"qkv: cannot be written as `diffusers`.*lora_format: bfl"):
+    with pytest.raises(UserError, match=r"qkv: cannot be written as `diffusers`.*Choose the format `bfl`"):
         network.state_dict(torch.float32, "diffusers")
 
 

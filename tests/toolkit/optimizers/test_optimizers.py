@@ -1,78 +1,51 @@
-"""toolkit.optimizers.optimizers"""
+"""toolkit.optimizers.optimizers. What is promised for every kind: tests/contract/test_optimizers.py."""
 
-from pathlib import Path
+from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from toolkit.config import TrainConfig
 from toolkit.errors import UserError
-from toolkit.optimizers.choices import OPTIMIZERS
-from toolkit.optimizers.optimizers import build_optimizer, load_optimizer_tensors, optimizer_tensors
-from toolkit.weights.tensor_files import read_tensors, write_tensors
+from toolkit.optimizers.optimizers import build_optimizer, in_groups, without_decay
+from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_tensors
 
 
-def _weights() -> list[torch.nn.Parameter]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((40, 30), (7,))]
-
-
-def _build(kind: str, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """With the settings of a job that names nothing but the optimizer."""
-    options = TrainConfig(optimizer=kind).optimizer_params.model_dump(exclude_none=True)
-    return build_optimizer(kind, weights, lr=1e-2, options=options)
-
-
-def _step(optimizer: torch.optim.Optimizer, weights: list[torch.nn.Parameter], step: int) -> None:
-    generator = torch.Generator().manual_seed(step)
-    for weight in weights:
-        weight.grad = torch.randn(weight.shape, generator=generator)
-    optimizer.step()
-
-
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_state_saved_to_disk_continues_bit_for_bit(kind: str, tmp_path: Path) -> None:
-    weights = _weights()
-    optimizer = _build(kind, weights)
-    for step in range(3):
-        _step(optimizer, weights, step)
-    write_tensors(tmp_path / "optimizer.safetensors", optimizer_tensors(optimizer))
-    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
-    resumed = _build(kind, copies)
-    load_optimizer_tensors(resumed, read_tensors(tmp_path / "optimizer.safetensors"))
-    for step in range(3, 6):
-        _step(optimizer, weights, step)
-        _step(resumed, copies, step)
-    assert all(torch.equal(one, other) for one, other in zip(weights, copies, strict=True))
-
-
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_the_state_takes_the_bytes_that_the_memory_plan_counts(kind: str) -> None:
-    weights = [torch.nn.Parameter(torch.ones(512, 512))]
-    optimizer = _build(kind, weights)
-    _step(optimizer, weights, 0)
-    state = sum(value.nbytes for value in optimizer_tensors(optimizer).values() if value.numel() > 1)
-    assert state / weights[0].numel() == pytest.approx(OPTIMIZERS[kind].state_bytes, rel=1e-3)
-
-
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_state_of_other_weights_is_refused(kind: str) -> None:
-    weights = _weights()
-    optimizer = _build(kind, weights)
-    _step(optimizer, weights, 0)
-    others = [torch.nn.Parameter(torch.ones(4, 3)), weights[1]]
-    with pytest.raises(UserError, match="was saved by a job that trains other weights"):
-        load_optimizer_tensors(_build(kind, others), optimizer_tensors(optimizer))
-
-
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_every_optimizer_changes_the_weights(kind: str) -> None:
-    weights = _weights()
-    before = [weight.detach().clone() for weight in weights]
-    _step(_build(kind, weights), weights, 0)
-    assert not any(torch.equal(one, other) for one, other in zip(before, weights, strict=True))
+def _weights() -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3, 2))]
 
 
 def test_a_strange_option_is_named() -> None:
     with pytest.raises(UserError, match=r"optimizer_params.*momentum"):
         build_optimizer("adamw", _weights(), lr=1e-3, options={"momentum": 0.9})
+
+
+def test_a_pattern_that_is_part_of_no_name_is_a_mistake() -> None:
+    params = TrainConfig.model_validate({"optimizer_params": {"no_decay_if_contains": ["bias"]}}).optimizer_params
+    assert without_decay(["a.bias", "a.weight"], params) == {"a.bias"}
+    with pytest.raises(UserError, match=r'no_decay_if_contains: no trained weight has "bias".*a\.weight'):
+        without_decay(["a.weight"], params)
+
+
+def test_state_follows_its_weight_when_a_resumed_job_groups_weights_otherwise() -> None:
+    named = list(zip("abc", _weights(), strict=True))
+    one = build_optimizer("lion", in_groups(named, {}), lr=1e-3, options={})
+    for number, (_, weight) in enumerate(named):
+        weight.grad = torch.full_like(weight, number)
+    one.step()
+    other = build_optimizer("lion", in_groups(named, {"a": 2.0}, ["b"]), lr=1e-3, options={})
+    load_optimizer_tensors(other, optimizer_tensors(one))
+    assert len(other.param_groups) == 3
+    assert all(torch.equal(other.state[weight]["exp_avg"], one.state[weight]["exp_avg"]) for _, weight in named)
+
+
+def test_a_step_size_of_other_groups_is_refused() -> None:
+    named = list(zip("abc", _weights(), strict=True))
+    one = build_optimizer("prodigy", in_groups(named, {}), lr=1.0, options={})
+    for _, weight in named:
+        weight.grad = torch.ones_like(weight)
+    one.step()
+    other = build_optimizer("prodigy", in_groups(named, {}, ["b"]), lr=1.0, options={})
+    with pytest.raises(UserError, match="other groups of weights"):
+        load_optimizer_tensors(other, optimizer_tensors(one))

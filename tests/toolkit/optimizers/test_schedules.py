@@ -102,6 +102,7 @@ def test_a_run_is_ended_early_from_the_rate_it_had(kind: str) -> None:
     ("train", "what"),
     [
         ({"cooldown": 2.5}, "neither a share"),
+        ({"cooldown": 0.001, "steps": 100}, "less than one"),
         ({"cooldown": 200, "steps": 100}, "lower cooldown"),
         ({"lr_scheduler_params": {"warmup_steps": 60}, "cooldown": 0.5, "steps": 100}, "longer than the run"),
         ({"lr_scheduler": "cosine", "lr_scheduler_params": {"min_lr": 1}}, "is above lr"),

@@ -9,15 +9,10 @@ from toolkit.errors import UserError
 from toolkit.output.disk import check_output_folder, free_bytes, most_trained, needed_bytes
 
 
-def _needed(*, lora_rank: int | None = 16, **options: int | str | None) -> int:
-    settings = {
-        "num_trained": most_trained(4_000_000_000, lora_rank),
-        "dtype": "bf16",
-        "num_kept": 4,
-        "num_saves": 10,
-        "bytes_per_state": 12,
-    }
-    return needed_bytes(**{**settings, **options})  # type: ignore[arg-type]
+def _needed(*, lora_rank: int | None = 16, bytes_per_state: int = 12, **options: int) -> int:
+    count = most_trained(4_000_000_000, lora_rank)
+    settings = {"save_bytes": 2 * count, "state_bytes": bytes_per_state * count, "num_kept": 4, "num_saves": 10}
+    return needed_bytes(**{**settings, **options})
 
 
 def test_a_folder_that_does_not_exist_yet_is_fine(tmp_path: Path) -> None:

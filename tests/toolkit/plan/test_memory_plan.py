@@ -16,7 +16,8 @@ from toolkit.errors import UserError
 from toolkit.plan.auto import choose_settings, with_shares
 from toolkit.plan.changes import frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine, named_card, this_machine
-from toolkit.plan.memory_plan import Plan, make_plan, offloaded_bytes, transformer_bytes
+from toolkit.plan.memory_plan import Plan, make_plan
+from toolkit.plan.phases.stored import offloaded_bytes, transformer_bytes
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 from toolkit.plan.plan_report import describe_plan, describe_refusal, find_ways, warn_of_others
 from toolkit.units import GB

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.live_bytes import forward_bytes, step_bytes
+from tests.live_bytes import config_of, family_of, forward_bytes, step_bytes
 from toolkit.cards import find_cards
 from toolkit.model_size import ModelSize
 from toolkit.plan import step_memory
@@ -86,3 +86,23 @@ def test_a_sample_needs_what_is_planned(arch: str, dtype: torch.dtype) -> None:
     counted = forward_bytes(arch, side_px=1024, dtype=dtype, num_double=1, num_single=2)
     inputs = PlanInputs(size_of(arch), Workload(0, 0), "cuda", width=dtype.itemsize)
     assert step_memory.forward_bytes(inputs, 1024**2) == pytest.approx(counted, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("only", "recomputes"),
+    [("single_transformer_blocks.2.", True), ("transformer_blocks.0.", True), ("attn", True), ("attn", False)],
+)
+def test_a_step_that_trains_some_of_the_weights_needs_no_more_than_is_planned(only: str, recomputes: bool) -> None:
+    """An upper bound: blocks before the first trained weight keep nothing, and are planned as if they did."""
+    arch, settings = "flux2_klein_4b", dict[str, Any](side_px=512, recomputes=recomputes)
+    double, single = BLOCKS[arch]
+    size = size_of(arch, double=double, single=single)
+    counted = step_bytes(arch, num_double=double, num_single=single, rank=None, only=only, **settings)
+    with torch.device("meta"):
+        model = family_of(arch).transformer(**config_of(arch, num_double=double, num_single=single))
+    chosen = {"transformer_blocks": 0, "single_transformer_blocks": 0, "": 0}
+    for name, parameter in model.named_parameters():
+        run = next((run for run in chosen if run and name.startswith(f"{run}.")), "")
+        chosen[run] += parameter.numel() if only in name else 0
+    filtered = planned_bytes(size, lora_rank=None, fixed_weights=tuple(chosen.values()), **settings)
+    assert counted <= filtered < planned_bytes(size, lora_rank=None, **settings)

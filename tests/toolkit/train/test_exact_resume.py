@@ -9,6 +9,7 @@ import torch
 
 from tests.small_run import STEPS, Crash, SmallRun
 from tests.tiny import losses
+from toolkit.config.updates.average import AVERAGE, SNAPSHOTS
 from toolkit.errors import Interrupted
 from toolkit.networks.choices import NETWORKS
 from toolkit.optimizers.choices import OPTIMIZERS
@@ -18,21 +19,24 @@ from toolkit.train.resume import ResumeChoice
 from toolkit.train.tasks.checkpoint import read_part
 from toolkit.weights.tensor_files import read_tensors
 
-EMA = {"ema_config": {"use_ema": True, "ema_decay": 0.9}}
+EMA = {"ema_config": {"use_ema": True, "ema_decay": 0.9, "ema_warmup": True, "power_ema": True, "save_raw": True}}
 WARMUP = {"lr_scheduler_params": {"warmup_steps": 2}}
 
 
 def _variants() -> dict[str, SmallRun]:
-    """Every network, and full fine-tuning, with every optimizer; schedules, accumulation and averages take turns."""
+    """Every network, full fine-tuning, every optimizer and schedule take turns, as do accumulation and averages."""
     found = {}
-    pairs = [(network, optimizer) for optimizer in OPTIMIZERS for network in (*NETWORKS, None)]
-    for number in range(max(len(pairs), len(SCHEDULES))):
-        network, optimizer = pairs[number % len(pairs)]
+    kinds = [kind for kind, row in OPTIMIZERS.items() if not row.notice]
+    networks = [*NETWORKS, None]
+    for number in range(max(len(kinds), len(networks), len(SCHEDULES))):
+        network, optimizer = networks[number % len(networks)], kinds[number % len(kinds)]
+        row = OPTIMIZERS[optimizer]
         schedule, accumulation = list(SCHEDULES)[number % len(SCHEDULES)], 1 + 2 * (number // 2 % 2)
         train = {"optimizer": optimizer, "lr_scheduler": schedule, "gradient_accumulation": accumulation, **WARMUP}
-        train |= EMA if number % 2 else {}
+        has_ema = number % 2 == 1 and not row.keeps_average
+        train |= (EMA if has_ema else {}) | ({"lr": 1.0} if row.finds_its_rate else {})
         options = None if network is None else {"type": network, "linear": 2, "dropout": 0.3}
-        name = f"{network or 'full'}-{optimizer}-{schedule}-accumulation{accumulation}{'-ema' if number % 2 else ''}"
+        name = f"{network or 'full'}-{optimizer}-{schedule}-accumulation{accumulation}{'-ema' if has_ema else ''}"
         found[name] = SmallRun(train, options)
     return found
 
@@ -45,7 +49,7 @@ def _state(folder: Path) -> dict[str, torch.Tensor]:
     bundle, _ = newest_bundle(folder)
     assert bundle is not None
     assert bundle.step == STEPS
-    parts = {part: read_part(bundle, part) for part in ("weights", "optimizer", "ema")}
+    parts = {part: read_part(bundle, part) for part in ("weights", "optimizer", AVERAGE, *SNAPSHOTS)}
     parts["user's"] = read_tensors(folder / "job.safetensors")
     return {f"{part} {name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
@@ -91,4 +95,4 @@ def test_an_average_that_is_turned_on_later_begins_with_the_weights_of_then(tmp_
     state = _state(tmp_path)
     for name, before in trained.items():
         weight, average = state[f"weights {name}"], state[f"ema {name}"]
-        assert torch.allclose(average, 0.9 * before + 0.1 * weight, atol=1e-7)
+        assert torch.allclose(average, 0.1 * before + 0.9 * weight, atol=1e-7)  # the first step of a warm-up

@@ -183,6 +183,24 @@ DEPARTURES: tuple[Departure, ...] = (
         "0.999 lags behind in a run of 1000 steps; as in all their examples.",
     ),
     Departure(
+        "train.merge_network_on_save",
+        "each save ends one network and begins another",
+        "files are merged, and the training goes on as without",
+        "A save must not change the training.",
+    ),
+    Departure(
+        "train.lr_scheduler: cosine_with_restarts",
+        "never restarts",
+        "falls `num_cycles` times, by default twice",
+        "What the name means elsewhere.",
+    ),
+    Departure(
+        "train.lr_scheduler: step, polynomial, piecewise_constant",
+        "fail",
+        "schedules with defaults of their own",
+        "No crash.",
+    ),
+    Departure(
         "train.timestep_type: weighted",
         "a table of 1000 weights",
         "a polynomial fitted to it, rms error 0.009",

@@ -97,12 +97,6 @@ EXPERIMENTS: tuple[Ignored, ...] = (
     ),
     refuse(
         TrainConfig,
-        "each save would end one network and begin another: use `python -m toolkit.lora merge` on the file",
-        "merge_network_on_save",
-    ),
-    warn(TrainConfig, SWITCHED, merge_network_on_save_strength=1),
-    refuse(
-        TrainConfig,
         "trains a random part of the weights at a time, to save memory: a network, 8-bit states and offloading do more",
         "do_paramiter_swapping",
     ),

@@ -190,10 +190,4 @@ UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,
     (TrainConfig, "noise_scheduler"): frozenset(["ddpm", "euler", "lms", "dpmsolver", "lcm"]),
-    (TrainConfig, "optimizer"): frozenset(
-        [
-            *["adagrad", "lion", "adafactor", "adam8bit", "ademamix8bit", "lion8bit", "adam8", "adamw8", "prodigy"],
-            *["prodigyopt", "prodigy8bit", "dadaptation", "dadaptationadam", "automagic", "automagic2", "automagic3"],
-        ]
-    ),
 }

@@ -83,7 +83,7 @@ def _what(details: ErrorDetails, value: str | None, layout: Layout) -> str:
     if kind == "missing":
         return "needs one more entry" if isinstance(key, int) else f"missing. {_description(field)}".rstrip()
     if kind == "literal_error":
-        return _wrong_choice(details, section, value or "", layout)
+        return _wrong_choice(details, section, value or "")
     if kind == "value_error":
         return str(details["ctx"]["error"])
     if kind == "string_pattern_mismatch" and field is not None:
@@ -107,7 +107,7 @@ def _right_key(key: str, section: type[Section], sections: Mapping[str, type[Sec
     return f" It belongs in `{homes[0].removeprefix('config.process[].') or 'the file'}`." if homes else ""
 
 
-def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: str, layout: Layout) -> str:
+def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: str) -> str:
     expected = details["ctx"]["expected"]
     choices = re.findall(r"'([^']*)'", expected) or [expected]
     unsupported = frozenset() if section is None else unsupported_values(section, str(details["loc"][-1]))
@@ -117,10 +117,9 @@ def _wrong_choice(details: ErrorDetails, section: type[Section] | None, value: s
         return _choose(value, choices, unsupported)
     if reason := choice.refused.get(str(details["input"]).strip().lower()):
         return f"{value} is not supported: {reason}"
-    also = choice.also_change(value_at(layout.tree, details["loc"][:-1])) if choice.also_change else ""
     if advice := choice.advice(str(details["input"])):
-        return f"{value} is not known here. Write {advice}{also}"
-    return f"{_choose(value, choices, unsupported)}{also}"
+        return f"{value} is not known here. Write {advice}"
+    return _choose(value, choices, unsupported)
 
 
 def _choose(value: str, choices: Sequence[str], unsupported: Collection[str]) -> str:

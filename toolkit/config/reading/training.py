@@ -176,6 +176,8 @@ def _lora_format_notice(process: dict[str, Any]) -> str:
     name, save = _save_format(process), process.get("save")
     if isinstance(save, dict) and "lora_format" in save:
         return ""
+    if isinstance(train := process.get("train"), dict) and train.get("merge_network_on_save"):
+        return ""
     if name in LORA_ONLY:
         return f"read as `lora_format: {name}`, which is the key for LoRA files"
     if name == "diffusers":

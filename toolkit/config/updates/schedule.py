@@ -62,6 +62,8 @@ class ScheduleConfig(Section):
             return f"lr_scheduler_params.min_lr ({params.min_lr}) is above lr ({lr})"
         if self.cooldown >= 1 and not self.cooldown.is_integer():
             return f"cooldown ({self.cooldown}) is neither a share of the steps, below 1, nor a number of steps"
+        if self.cooldown and not cooldown:
+            return f"cooldown ({self.cooldown}) is less than one of {steps} steps"
         if self.cooldown and warmup + cooldown > steps:
             return (
                 f"the cool-down of {cooldown} steps and the warm-up of {warmup} are longer than the run of {steps}: "

@@ -53,7 +53,7 @@ def merge(
         files = files_of(base)
         with whole_folder(output) as temporary:
             shutil.copytree(base, temporary, dirs_exist_ok=True)
-            _add_all(sources, weights, base, files, [temporary / path.name for path in files])
+            _add_all(sources, weights, base, files, [temporary / path.relative_to(base) for path in files])
     elif base.is_file():
         with whole_file(output) as temporary:
             shutil.copyfile(base, temporary)

@@ -18,13 +18,16 @@ DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def files_of(model: Path) -> list[Path]:
-    """The safetensors files of a model: the file itself, or those in a diffusers folder.
+    """The safetensors files of a model: the file itself, or those of the transformer in a diffusers folder.
 
     Raises:
         UserError: there is no such file or folder.
     """
     if model.is_dir():
-        return sorted(model.glob("*.safetensors"))
+        inner = model / "transformer" if (model / "model_index.json").is_file() else model
+        if files := sorted(inner.glob("*.safetensors")):
+            return files
+        raise UserError(f"{inner}: has no safetensors files.")
     if model.is_file():
         return [model]
     raise UserError(f"{model}: no such file or folder.")

@@ -1,4 +1,4 @@
-"""Rewrites files as a LoRA: with another program's key names, at another rank, as the sum of several, or by SVD."""
+"""Rewrites files as a LoRA: at another rank, as the sum of several, or by SVD."""
 
 from __future__ import annotations
 
@@ -11,26 +11,12 @@ import torch
 
 from toolkit.cards import find_cards
 from toolkit.errors import UserError
-from toolkit.lora.changes import Product
+from toolkit.lora.commands.deltas import Deltas
 from toolkit.lora.commands.low_rank import Goal, nearest, reduced
 from toolkit.lora.commands.model_weights import ModelWeights, files_of
 from toolkit.lora.files import AdapterFile, read_adapter_file, read_lora_file, usual_format, write_updates
 from toolkit.lora.update import LayerLocation, Update, norm
 from toolkit.util.get_model import model_classes
-
-
-def convert(
-    path: Path, output: Path, *, file_format: str | None, arch: str | None = None, without: tuple[str, ...] = ()
-) -> list[str]:
-    """Write a LoRA file in another format, by default the one that jobs write. Returns lines for the user.
-
-    Raises:
-        UserError: the file cannot be read, or the format cannot represent one of its layers.
-    """
-    source = read_lora_file(path, arch=arch, without=without)
-    file_format = file_format or usual_format(source.model)
-    write_updates(output, source, source.updates, file_format=file_format)
-    return [f"{output}: {len(source.updates)} layers as {file_format}, read back and equal to {path}"]
 
 
 def resize(
@@ -61,14 +47,17 @@ def resize(
         UserError: the file cannot be read, needs a base, or the format cannot represent one of its layers.
     """
     source = read_adapter_file(path, arch=arch, without=without)
-    if all(isinstance(c, Product) and c.kind == "LoRA" for c in source.changes.weights.values()):
-        whole = read_lora_file(path, arch=arch, without=without).updates
+    updates, lost, sizes = {}, {}, {}
+    if _is_plain(source):
+        for target, update in read_lora_file(path, arch=arch, without=without).updates.items():
+            updates[target], lost[target] = reduced(update, goal)
+            sizes[target] = norm(update)
     else:
-        whole = _as_lora(source, base, goal)
-    updates, lost = {}, {}
-    for target, update in whole.items():
-        updates[target], lost[target] = reduced(update, goal)
-    sizes = {target: norm(update) for target, update in whole.items()}
+        deltas = Deltas(source, base)
+        for target in deltas.targets:
+            delta = deltas.delta(target)
+            updates[target], lost[target] = nearest(delta, goal)
+            sizes[target] = float(delta.norm())
     write_updates(output, source, updates, file_format=file_format or usual_format(source.model))
     return [f"{output}: {len(updates)} layers of rank {_ranks(updates)}, read back", _lost(sizes, lost)]
 
@@ -83,28 +72,30 @@ def add_up(
     arch: str | None = None,
     without: tuple[str, ...] = (),
 ) -> list[str]:
-    """Write the weighted sum of LoRA files as one. Their ranks add up, unless `goal` asks for less.
+    """Write the weighted sum of files as one LoRA.
+
+    The ranks of LoRAs add up, unless `goal` asks for less. Of other kinds the goal says how near the LoRA has to be.
 
     Raises:
-        UserError: a file cannot be read, is more than a LoRA, or the files are for different models.
+        UserError: a file cannot be read or depends on the model's weights, the files are for different models, or a
+            goal is needed.
     """
     if not all(map(math.isfinite, weights)):
         raise UserError("--weight: must be a finite number.")
-    sources = [read_lora_file(path, arch=arch, without=without) for path in paths]
+    sources = [read_adapter_file(path, arch=arch, without=without) for path in paths]
     if len({find_cards()[source.model.arch].family for source in sources}) > 1:
         raise UserError("The files are for different models: " + ", ".join(str(source.path) for source in sources))
-    sums: dict[str, Update] = {}
-    for source, weight in zip(sources, weights, strict=True):
-        for target, update in source.updates.items():
-            added = Update(update.a, update.b * weight)
-            sums[target] = _sum(sums[target], added, target) if target in sums else added
-    updates, lost = {}, {}
-    for target, update in sums.items():
-        updates[target], lost[target] = reduced(update, goal) if goal.is_set else (update, 0.0)
+    others = sorted({kind for source in sources for kind in source.changes.kinds() if not _is_plain(source)})
+    if others and not goal.is_set:
+        raise UserError(
+            f"The files contain {' and '.join(others)}, and the sum is written as a LoRA: say how good it has to be, "
+            "with --rank R or --energy SHARE (such as 0.99), or both. With --base MODEL, the files are added to the "
+            "model without loss."
+        )
+    updates, lost, sizes = _sum_deltas(sources, weights, goal) if others else _sum_loras(sources, weights, goal)
     # What the header says of the training is true of none of them.
     source = replace(sources[0], metadata={}, dtype=torch.float32 if len(sources) > 1 else sources[0].dtype)
     write_updates(output, source, updates, file_format=file_format or usual_format(source.model))
-    sizes = {target: norm(update) for target, update in sums.items()}
     names = ", ".join(f"{source.path} at {weight:g}" for source, weight in zip(sources, weights, strict=True))
     return [f"{output}: {len(updates)} layers of rank {_ranks(updates)}, the sum of {names}", _lost(sizes, lost)]
 
@@ -156,31 +147,40 @@ def extract(
     return [f"{output}: {len(updates)} layers of rank {_ranks(updates)}{rest}, read back", _lost(sizes, lost)]
 
 
-def _as_lora(source: AdapterFile, base: Path | None, goal: Goal) -> dict[str, Update]:
-    """The nearest LoRA to the changes of a file of any kind."""
+Sums = tuple[dict[str, Update], dict[str, float], dict[str, float]]
+
+
+def _is_plain(source: AdapterFile) -> bool:
+    """Whether a file is a LoRA and nothing else."""
     changes = source.changes
-    if changes.biases or changes.others:
-        raise UserError(f"{source.path}: also has changes of biases or norms, which a LoRA cannot represent.")
-    weights = None if base is None else ModelWeights(files_of(base))
-    rows = None if weights is None else weights.rows(".weight", source.model.locate_layer)
-    found = {}
-    for where, change in changes.weights.items():
-        if isinstance(change, Product):
-            delta = change.update.delta()
-        elif weights is None or rows is None:
-            raise UserError(
-                f"{source.path}: contains {change.kind}, whose change depends on the model's weights. Name the model "
-                "with --base."
-            )
-        elif not (places := rows.find(where)):
-            raise UserError(f"{base}: lacks the layer {', '.join(where.shares())}. Is it the model of the file?")
-        else:
-            try:
-                delta = change.delta(weights.layer(places))
-            except ValueError as error:
-                raise UserError(f"{base}: {error}.") from error
-        found[where] = Product(nearest(delta, goal)[0])
-    return replace(changes, weights=found).updates()
+    return changes.is_lora() and all(change.kind == "LoRA" for change in changes.weights.values())
+
+
+def _sum_loras(sources: Sequence[AdapterFile], weights: Sequence[float], goal: Goal) -> Sums:
+    """The sum of LoRAs, the share of each layer that was lost, and the size of its change."""
+    sums: dict[str, Update] = {}
+    for source, weight in zip(sources, weights, strict=True):
+        for target, update in source.changes.updates().items():
+            added = Update(update.a, update.b * weight)
+            sums[target] = _sum(sums[target], added, target) if target in sums else added
+    updates, lost = {}, {}
+    for target, update in sums.items():
+        updates[target], lost[target] = reduced(update, goal) if goal.is_set else (update, 0.0)
+    return updates, lost, {target: norm(update) for target, update in sums.items()}
+
+
+def _sum_deltas(sources: Sequence[AdapterFile], weights: Sequence[float], goal: Goal) -> Sums:
+    """Like `_sum_loras` for any kind, with memory for one weight."""
+    deltas = [Deltas(source, None) for source in sources]
+    updates, lost, sizes = {}, {}, {}
+    for target in dict.fromkeys(target for one in deltas for target in one.targets):
+        parts = [w * one.delta(target) for one, w in zip(deltas, weights, strict=True) if target in one.targets]
+        if len({part.shape for part in parts}) > 1:
+            raise UserError(f"{target}: has different shapes in the files: they are for different models.")
+        whole = torch.stack(parts).sum(dim=0)
+        updates[target], lost[target] = nearest(whole, goal)
+        sizes[target] = float(whole.norm())
+    return updates, lost, sizes
 
 
 def _sum(one: Update, other: Update, target: str) -> Update:

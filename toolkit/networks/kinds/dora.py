@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, kaiming, must_fit
+from toolkit.networks.part import Part, Roles, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 from toolkit.quantize.frozen_linear import FrozenLinear
 
@@ -77,11 +77,6 @@ class DoraPart(Part):
         self.lora_B.copy_(roles["lora_B.weight"] / self.settings.scale)
         self.dora_scale.copy_(roles["dora_scale"][0])
 
-    def part_of(self, tensors: Roles, rows: Range) -> Roles:
-        """See Part."""
-        raise ValueError("the lengths of a DoRA's columns are those of the whole weight")
-
-    @torch.no_grad()
     def _norm(self, x: Tensor) -> Tensor:
         """|W + D| of each column, [inputs], fp32: |W|^2 + 2 A . (B^T W) + A . (B^T B A), column by column."""
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else torch.float32

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, must_fit
+from toolkit.networks.part import Part, Roles, Site, Start, Whole, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 
 
@@ -36,7 +36,3 @@ class FullPart(Part):
         """See Part."""
         must_fit(roles, {"diff": tuple(self.diff.shape)})
         self.diff.copy_(roles["diff"])
-
-    def part_of(self, tensors: Roles, rows: Range) -> Roles:
-        """See Part."""
-        return {"diff": tensors["diff"][rows[0] : rows[1]].clone()}

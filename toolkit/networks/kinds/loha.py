@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, must_fit
+from toolkit.networks.part import Part, Roles, Site, Start, Whole, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 
 
@@ -49,10 +49,6 @@ class LohaPart(Part):
         must_fit(roles, {name: tuple(parameter.shape) for name, parameter in self.named_parameters()})
         for name, parameter in self.named_parameters():
             parameter.copy_(roles[name] / self.settings.scale if name == "hada_w1_a" else roles[name])
-
-    def part_of(self, tensors: Roles, rows: Range) -> Roles:
-        """See Part."""
-        return {role: (t[rows[0] : rows[1]] if role.endswith("_a") else t).clone() for role, t in tensors.items()}
 
 
 def _normal(shape: tuple[int, int], role: str, start: Start) -> Tensor:

@@ -54,13 +54,6 @@ class LokrPart(Part):
         for name, parameter in self.named_parameters():
             parameter.copy_(roles[name] / self.scale if name == "lokr_w1" else roles[name])
 
-    def part_of(self, tensors: Roles, rows: Range) -> Roles:
-        """See Part."""
-        if any(edge % self.o2 for edge in rows):
-            raise ValueError(f"a LoKr cannot be cut within blocks of {self.o2} rows")
-        start, stop = (edge // self.o2 for edge in rows)
-        return {role: t[start:stop].clone() if role == "lokr_w1" else t.clone() for role, t in tensors.items()}
-
     def _w2(self) -> Tensor:
         """[o2, i2]; small, so that its product costs next to nothing."""
         return self.lokr_w2 if hasattr(self, "lokr_w2") else self.lokr_w2_a @ self.lokr_w2_b

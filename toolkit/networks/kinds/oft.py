@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, must_fit
+from toolkit.networks.part import Part, Roles, Site, Start, Whole, must_fit
 from toolkit.networks.settings import LayerSettings, Shape, oft_block
 
 
@@ -49,10 +49,6 @@ class OftPart(Part):
         rows, columns = torch.triu_indices(self.size, self.size, 1)
         skew = roles["oft_blocks"] - roles["oft_blocks"].transpose(1, 2)  # readers use only the difference
         self.oft_triangles.copy_(skew[:, rows, columns])
-
-    def part_of(self, tensors: Roles, rows: Range) -> Roles:
-        """See Part."""
-        return {"oft_blocks": tensors["oft_blocks"][rows[0] // self.size : rows[1] // self.size].clone()}
 
     def _turns(self, triangles: Tensor) -> Tensor:
         """R - I of each block, [number, size, size], fp32: small at first, where R in bf16 would be the identity."""

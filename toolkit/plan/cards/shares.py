@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from toolkit.model_size import Bytes, TransformerSize, VaeSize
-from toolkit.optimizers.choices import OPTIMIZERS
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.parallel.split import split_blocks
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.step_memory import kept_of, trained_in
@@ -81,9 +81,9 @@ def block_bytes(inputs: PlanInputs, kind: int) -> int:
     trained = trained_in(inputs, block)
     if inputs.adapter_in_blocks:
         trained += inputs.adapter_in_blocks[kind] // block.count
-    width = inputs.trained_width + inputs.spare_width + OPTIMIZERS[inputs.optimizer].state_bytes
+    width = inputs.trained_width + inputs.spare_width + optimizer_row(inputs.optimizer).state_bytes
     width += 0 if inputs.is_fused else inputs.trained_width
-    width += 4 if inputs.keeps_average else 0
+    width += 4 * inputs.num_averages
     kept = 0 if inputs.offloads_activations else kept_of(inputs, block)
     return weights + round(width * trained) + kept
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from toolkit.files import Written, delete_file, sha256_file, whole_file, write_chunks
-from toolkit.optimizers.stored_state import read_state
+from toolkit.optimizers.stored.shards import read_state
 from toolkit.output.bundles import MANIFEST, SHARDS, Bundle, bundle_folder, part_file, write_manifest
 from toolkit.parallel.weight_layout import Piece, WeightLayout, WholeWeights
 from toolkit.weights.row_files import RowFiles

@@ -9,10 +9,11 @@ from pathlib import Path
 from torch import Tensor
 
 from toolkit.config import SaveConfig
+from toolkit.config.updates.average import RAW
 from toolkit.dtypes import DTYPES, torch_dtype
 from toolkit.errors import UserError
 from toolkit.files import is_disk_full
-from toolkit.optimizers.optimizers import load_optimizer_tensors, optimizer_tensors
+from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_tensors
 from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder, file_size
 from toolkit.output.disk import free_bytes
 from toolkit.output.retention import discard_unfinished, prune
@@ -23,6 +24,8 @@ from toolkit.train.run_facts import DATASET, RunFacts
 from toolkit.train.tasks.checkpoint import read_optimizer, read_part, write_bundle
 from toolkit.train.trainable import raw_weights, restore_weights
 from toolkit.weights.tensor_files import num_bytes
+
+AVERAGES = "averages"  # of a manifest: the step that each average began at
 
 
 class DiskFull(UserError):
@@ -67,6 +70,7 @@ class Saver:
 
     Attributes:
         newest: step of the newest checkpoint that can be resumed; None before the first one.
+        saves_raw: whether users also get the weights without averaging.
     """
 
     def __init__(
@@ -85,6 +89,8 @@ class Saver:
         self.learner = learner
         self.facts = facts
         self.metadata = metadata
+        ema = (facts.config["train"].get("ema_config") or {}) if learner.average else {}
+        self.saves_raw = bool(ema.get("save_raw"))
         self.newest: int | None = None
 
     def save_step(self, step: int) -> Saved:
@@ -123,34 +129,38 @@ class Saver:
         Raises:
             UserError: the bundle is from a job that trains other weights.
         """
-        weights, average, layout = self.learner.weights, self.learner.average, self.layout
+        weights, layout = self.learner.weights, self.layout
         restore_weights(weights, read_part(bundle, "weights", layout), layout, source=bundle.folder)
         if with_optimizer:
             load_optimizer_tensors(self.learner.optimizer, read_optimizer(bundle, layout, self.learner.pieces))
-        if average is not None:
-            averages = read_part(bundle, "ema", layout) or raw_weights(weights, layout)  # the average starts here
-            average.load([averages[name] for name, _ in weights.named_parameters()])
+        begun = bundle.manifest.get(AVERAGES, {})
+        for part, average in self.learner.averages.items():
+            saved = read_part(bundle, part, layout)
+            values = saved or raw_weights(weights, layout)  # the average starts here
+            since = begun.get(part, 0) if saved else bundle.step
+            average.load([values[name] for name, _ in weights.named_parameters()], since=since)
         if bundle.root.resolve() == self.folder.resolve():
             self.newest = bundle.step
 
     def _write(self, name: str, step: int, *, is_final: bool = False) -> tuple[Path, ...]:
         """Write the weights, then the bundle. Retention never deletes the final weights: no bundle lists them."""
         parts, folder = self._parts(), bundle_folder(self.folder, step)
+        begun = {part: average.since for part, average in self.learner.averages.items()}
         files: tuple[Path, ...] = ()
         try:
             if self.newest != step:
                 self.layout.by_first(lambda: begin_bundle(folder))
             with self.learner.averaged():
-                files = self.learner.weights.save(
-                    self.folder / name, dtype=torch_dtype(self.config.dtype), metadata=self.metadata(step)
-                )
+                files = self._save_weights(name, step)
+            if self.saves_raw:
+                files += self._save_weights(name.replace(self.job_name, f"{self.job_name}{RAW}", 1), step)
             if self.newest != step:
                 write_bundle(
                     self.folder,
                     step=step,
                     parts=parts,
                     output_files=() if is_final else files,
-                    facts=self.facts.at(step),
+                    facts=self.facts.at(step) | ({AVERAGES: begun} if begun else {}),
                     documents={DATASET: self.facts.dataset},
                     layout=self.layout,
                 )
@@ -159,13 +169,17 @@ class Saver:
         self.newest = step
         return files
 
+    def _save_weights(self, name: str, step: int) -> tuple[Path, ...]:
+        dtype, metadata = torch_dtype(self.config.dtype), self.metadata(step)
+        return self.learner.weights.save(self.folder / name, dtype=dtype, metadata=metadata)
+
     def _parts(self) -> dict[str, Mapping[str, Tensor]]:
-        weights, average = self.learner.weights, self.learner.average
+        weights = self.learner.weights
         names = [name for name, _ in weights.named_parameters()]
         return {
             "weights": raw_weights(weights, self.layout),
             "optimizer": optimizer_tensors(self.learner.optimizer),
-            "ema": dict(zip(names, average.average, strict=True)) if average else {},
+            **{part: dict(zip(names, one.average, strict=True)) for part, one in self.learner.averages.items()},
         }
 
     def _retain(self, step: int, *, is_final: bool = False) -> tuple[tuple[Path, ...], str | None]:

@@ -65,7 +65,6 @@ def test_a_key_that_is_off_is_not_mentioned(process: Tree, check: Check) -> None
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("train", "optimizer", "Prodigy"),
         ("train", "noise_scheduler", "ddpm"),
     ],
 )

@@ -304,14 +304,6 @@ def test_a_name_of_another_program_is_answered_by_its_meaning(
     assert problems()[f"train.{key}"] == f'"{name}" is not known here. {advice}'
 
 
-@pytest.mark.parametrize(("lr", "is_said"), [(1, True), (1e-4, False)])
-def test_the_advice_on_an_optimizer_fits_the_rate_beside_it(
-    lr: Any, is_said: Any, process: Tree, problems: Problems
-) -> None:
-    process["train"] = {"optimizer": "Prodigy", "lr": lr}
-    assert ("and `lr: 1e-4` with it: 1 is meant for" in problems()["train.optimizer"]) == is_said
-
-
 def test_a_random_seed_is_explained(process: Tree, problems: Problems) -> None:
     process["sample"] = {"seed": -1, "samples": [{"prompt": "a", "seed": -1}]}
     process["training_seed"] = -1

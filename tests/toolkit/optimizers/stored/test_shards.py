@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from toolkit.optimizers.optimizers import build_optimizer, optimizer_tensors
-from toolkit.optimizers.stored_state import read_state
+from toolkit.optimizers.optimizers import build_optimizer
+from toolkit.optimizers.stored.shards import read_state
+from toolkit.optimizers.stored.state import DOCUMENT, optimizer_tensors
 from toolkit.parallel.weight_layout import Piece, rows_of
 from toolkit.weights.row_files import RowFiles
 from toolkit.weights.tensor_files import write_tensors
@@ -22,7 +23,7 @@ def _state(kind: str, weights: list[Tensor]) -> dict[str, Tensor]:
     for parameter in parameters:
         parameter.grad = parameter.detach().clone()
     optimizer.step()
-    return optimizer_tensors(optimizer)
+    return {key: tensor for key, tensor in optimizer_tensors(optimizer).items() if key != DOCUMENT}
 
 
 def _cut(weights: list[Tensor], position: int, count: int) -> list[Tensor]:

@@ -1,11 +1,12 @@
-"""toolkit.optimizers.adamw8bit"""
+"""toolkit.optimizers.stored.blocks, and AdamW in them."""
 
 from collections.abc import Callable
 
 import torch
 
-from toolkit.optimizers.adamw8bit import AdamW8bit, decode, encode
-from toolkit.optimizers.choices import BLOCK
+from toolkit.optimizers.kinds.adam8bit import AdamW8bit
+from toolkit.optimizers.row import BLOCK
+from toolkit.optimizers.stored.blocks import BITS_16, decode, encode
 
 
 def test_blocks_keep_values_to_within_six_percent() -> None:
@@ -13,6 +14,14 @@ def test_blocks_keep_values_to_within_six_percent() -> None:
     restored = decode(*encode(values), values.shape)
     large = values.abs() > 1e-3 * values.abs().max()
     assert ((restored - values).abs()[large] <= 0.0626 * values.abs()[large]).all()
+
+
+def test_blocks_of_16_bits_keep_changes_of_a_ten_thousandth() -> None:
+    """The slow average of AdEMAMix moves by such shares of a gradient."""
+    value, target = torch.zeros(BLOCK), torch.linspace(-1, 1, BLOCK)
+    for _ in range(2000):
+        value = decode(*encode(value.lerp(target, 1e-4), codes=BITS_16), value.shape)
+    assert torch.allclose(value, target * (1 - (1 - 1e-4) ** 2000), atol=2e-3)
 
 
 def test_a_positive_divisor_never_becomes_zero() -> None:

@@ -1,0 +1,70 @@
+"""Tables of the quality benchmark, for docs/quality.md and for the documents of networks and optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from benchmarks.quality_rows import OBJECT_PLAIN, ROWS, Row
+from scripts.quality_figures import Figures
+
+USUAL_SEEDS = 5
+
+
+def rows_of(found: Figures, *, task: str = "object", group: str) -> list[Row]:
+    """The rows of a table that have been measured."""
+    return [row for row in ROWS if row.task == task and row.group == group and found.has(row.key)]
+
+
+def score_table(
+    found: Figures, rows: Mapping[str, Row], *, against: Row, name: str, extra: Sequence[str] = ()
+) -> Iterator[str]:
+    """Lines of a table: scores with their intervals, and how each row differs from another.
+
+    Args:
+        found: what has been measured.
+        rows: the rows by label.
+        against: the row that the others are compared with, one of them.
+        name: heading of the first column.
+        extra: further columns, keys of `EXTRA`.
+    """
+    scores = found.scores(against.key)
+    label = next(label for label, row in rows.items() if row == against)
+    columns = [name, *scores, *(EXTRA[key] for key in extra), f"against {label}"]
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + "---|" * len(columns)
+    for label, row in rows.items():
+        seeds = found.num_seeds(row.key)
+        cells = [
+            label if seeds == USUAL_SEEDS else f"{label} ({seeds} seeds)",
+            *(str(found.of(row.key, score)) for score in scores),
+        ]
+        cells += [_extra(found, row, key) for key in extra]
+        cells.append("" if row == against else found.verdict(row.key, against.key))
+        yield "| " + " | ".join(cells) + " |"
+
+
+EXTRA = {"file_bytes": "file, kB", "state_bytes": "state, kB", "cpu_s": "CPU, s"}
+"""Figures beside the scores, and their headings."""
+
+
+def _extra(found: Figures, row: Row, key: str) -> str:
+    value = found.mean(row.key, key)
+    return f"{value:.0f}" if key == "cpu_s" else f"{value / 1000:,.0f}"
+
+
+def network_table(found: Figures) -> list[str]:
+    """Lines of the table of networks; empty before they have been measured."""
+    return _with_plain(found, "lora, rank 32, lr 0.005", group="networks", extra=("file_bytes", "state_bytes", "cpu_s"))
+
+
+def optimizer_table(found: Figures) -> list[str]:
+    """Lines of the table of optimizers; empty before they have been measured."""
+    return _with_plain(found, "adamw, lr 0.005", group="optimizers", extra=("state_bytes", "cpu_s"))
+
+
+def _with_plain(found: Figures, plain: str, *, group: str, extra: Sequence[str]) -> list[str]:
+    rows = {row.name.partition(": ")[2]: row for row in rows_of(found, group=group)}
+    if not rows:
+        return []
+    rows = {plain: OBJECT_PLAIN} | rows
+    return list(score_table(found, rows, against=OBJECT_PLAIN, name=group.removesuffix("s"), extra=extra))

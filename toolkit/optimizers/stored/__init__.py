@@ -1,0 +1,1 @@
+"""How the state of an optimizer is kept: in few bits while it trains, and in the files of a checkpoint."""

@@ -1,0 +1,1 @@
+"""What is in memory at the peak of each phase of a run."""
