@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from toolkit.output.alive import this_process
 from toolkit.parallel import guard as guard_module
-from toolkit.parallel.board import Board
+from toolkit.parallel.board import GONE, Board
 from toolkit.parallel.guard import Guard
 
 SILENT_S = 0.4
@@ -32,7 +33,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     monkeypatch.setattr(guard_module, "SILENT_S", SILENT_S)
     monkeypatch.setattr(guard_module, "LOOK_EVERY_S", 0.02)
     monkeypatch.setattr(guard_module, "_SPEAK_S", 0.1)
-    monkeypatch.setattr(guard_module.os, "_exit", leave)
+    monkeypatch.setattr(os, "_exit", leave)
     return event
 
 
@@ -70,5 +71,5 @@ def test_signs_of_life_and_a_word_at_the_end_keep_the_others_going(ended: thread
     while time.monotonic() < until:
         far.beat(0, "somewhere")
         time.sleep(SILENT_S / 20)
-    far.beat(0, guard_module.GONE)
+    far.beat(0, GONE)
     assert not ended.wait(2 * SILENT_S)
