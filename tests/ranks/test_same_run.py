@@ -69,7 +69,7 @@ def _is_close(folder: Path, other: Path) -> bool:
     """Whether two runs differ by the order of sums only: of a batch, several gradients enter the sum one by one."""
     mine, theirs = state(folder), state(other)
     output = Path("output", "job")
-    return losses(folder / output) == pytest.approx(losses(other / output), rel=1e-6) and all(
+    return losses(folder / output) == pytest.approx(losses(other / output), rel=1e-6, abs=1e-8) and all(
         torch.allclose(mine[name], theirs[name], rtol=0, atol=1e-5) for name in mine
     )
 
