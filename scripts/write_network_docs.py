@@ -61,7 +61,7 @@ file is read back and compared before it replaces the old one.
 - LoKr: `lokr_factor: -1` has the fewest weights, 4 to 16 has more. `lokr_full_rank: false` makes the larger matrix a
   product of rank `linear`. `old_lokr_format` writes the names of older versions of ai-toolkit.
 - DoRA trains a length for each column, as in its paper. peft has one for each row, which ComfyUI divides by the wrong
-  norm. It cannot be combined with an adapter or with `train.sharding`.
+  norm. It cannot be combined with an adapter.
 - OFT rotates outputs in blocks of at most `linear`. For programs that do not read OFT, write it as a LoRA:
   `python -m toolkit.lora resize FILE --base MODEL --rank 32 --output NEW_FILE`.
 - `fullrank` trains as many weights as the layers have: for a few layers.

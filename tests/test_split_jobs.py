@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,17 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from scripts.flux2_tiny.vision import write_vision_encoder
 from tests.contract.models import find_maker, shorten_texts
+from tests.parallel_jobs import PARALLEL_JOBS, VIEWS, Make, Sections, adapters
 from tests.tiny import ROOT, losses, write_dataset, write_job
 from tests.tiny_flux import make_tiny_flux
 from toolkit.cards import find_cards
 from toolkit.weights.tensor_files import read_tensors
 
-Sections = dict[str, Any]
-Make = Callable[[Path], Sections]
 Runs = dict[str, tuple[list[Path], str]]
 ARCH = "flux2_klein_4b"  # of jobs that name none: its small model is cut between two double blocks
 SIZE_PX = 64  # the smallest reference image
+ADDED_TOKENS = ("adapters", VIEWS)
 RESUMED = "references, averages, 8-bit optimizer, accumulation"
 
 
@@ -59,28 +58,6 @@ def _with_assistant(folder: Path) -> Sections:
     return {"model": {**model, "assistant_lora_path": str(folder / "assistant.safetensors")}}
 
 
-def _adapters(folder: Path) -> Sections:
-    """Every adapter that can be beside the others."""
-    encoder = str(write_vision_encoder(folder / "encoder"))
-    views = write_dataset(folder / "views", count=2)
-    kinds = ("ip", "redux", "vision_direct")
-    seeing: list[Sections] = [
-        {"type": kind, "image_encoder_path": encoder, "test_img_path": str(views)} for kind in kinds
-    ]
-    seeing[2]["positions"] = "grid"
-    dataset = {
-        "folder_path": str(write_dataset(folder / "few", count=2)),
-        "control_path": str(write_dataset(folder / "edges", count=2)),
-        "clip_image_path": str(views),
-        "resolution": 32,
-    }
-    return {
-        "adapter": [*seeing, {"type": "control_lora"}],
-        "datasets": [dataset],
-        "sample": {"samples": [{"prompt": "red", "ctrl_img": str(folder / "edges" / "0.png")}]},
-    }
-
-
 JOBS: Mapping[str, Make] = {
     **{arch: partial(_of_model, arch) for arch in find_cards() if find_maker(arch) is not None},
     "flux2": partial(_of_model, "flux2", quantize=True, qtype="nf4", quantize_cache=False, activation_offloading=True),
@@ -107,7 +84,8 @@ JOBS: Mapping[str, Make] = {
         "adapter": {"type": "mean_flow"},
         "train": {"objective": "mean_flow"},
     },
-    "adapters": _adapters,
+    "adapters": adapters,
+    **PARALLEL_JOBS,
     "full fine-tune": lambda folder: {
         "network": None,
         "train": {"full_finetune": True, "dtype": "bf16", "full_finetune_weights": "bf16_split"},
@@ -178,7 +156,7 @@ def test_a_job_on_two_cards_gives_what_it_gives_on_one(name: str, runs: Runs) ->
     assert len(losses(outputs[0])) > 1 and losses(outputs[0]) == losses(outputs[1]), said
     assert _moves(one) == {} and _moves(two).keys() == {"0 to 1", "1 to 0"}
     # The gradients of what adapters' tokens are made of are summed card by card, in another order.
-    _must_be_equal(*outputs, tolerance=1e-5 if name == "adapters" else 0)
+    _must_be_equal(*outputs, tolerance=1e-5 if name in ADDED_TOKENS else 0)
     pictures = [sorted(output.glob("samples/*__*")) for output in outputs]
     assert pictures[0] and len(pictures[0]) == len(pictures[1])
     for here, there in zip(*pictures, strict=True):

@@ -29,6 +29,7 @@ WHOLE_RUNS = (
     "ranks/test_same_run.py",
     "ranks/test_shared_endings.py",
     "ranks/test_shared_work.py",
+    "ranks/test_sharded_kinds.py",
     "ranks/test_sharding.py",
     "reliability/bad_inputs/test_places.py",
     "reliability/bad_inputs/test_quantized_cache.py",

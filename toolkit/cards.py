@@ -90,6 +90,7 @@ class ModelCard:
         divisor_px: number that every image side is a multiple of.
         num_parameters: number of weights in the transformer; 0 if unknown.
         prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
+        num_pooled_rows: how many of these L rows are not tokens, but a pooled vector.
         size: sizes of the model's parts; None if unknown, in which case no memory plan is made.
         capabilities: what the model can do beyond text to image: `true_cfg` (negative prompts work),
             `guidance_embed` (has a guidance embedding), `guidance_bypass` (can be trained without that embedding),
@@ -114,6 +115,7 @@ class ModelCard:
     divisor_px: int
     num_parameters: int
     prompt_embeds_shape: tuple[int, int] = (0, 0)
+    num_pooled_rows: int = 0
     size: ModelSize | None = None
     capabilities: frozenset[str] = frozenset()
     num_heads: int = 0

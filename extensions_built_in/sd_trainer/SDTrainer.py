@@ -64,7 +64,7 @@ class SDTrainer(BaseSDTrainProcess):
             adapter = self._attached(config, model, draws, network)
             suffix = config.choice.suffix if suffixes[config.choice.suffix] == 1 else f"_{config.type}"
             named.append(NamedAdapter(adapter, f"{config.type}.{index}", "" if is_alone else suffix))
-        return AdaptedWeights(network, named)
+        return AdaptedWeights(network, named, model.layout)
 
     def _attached(
         self, config: AdapterConfig, model: BaseModel, draws: Draws, network: NetworkWeights | None = None

@@ -13,10 +13,11 @@ from tests.ranks.test_same_run import STEPS, is_same, write
 from tests.ranks.trouble import Trouble
 from tests.reliability.bundles import valid_steps
 from tests.reliability.torn_files import torn_files
+from tests.tiny import losses
 from toolkit.output.run_record import read_runs
 
 WITHIN_S = 15.0
-HANG = {"RANKS_TIMEOUT_S": "3"}
+HANG = {"RANKS_TIMEOUT_S": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -38,29 +39,27 @@ def _ended_well(end: End, folder: Path) -> None:
     assert "Traceback" not in end.text, end.text
 
 
-@pytest.mark.parametrize(
-    ("place", "nth", "rank"),
-    [
-        ("encode", 1, 0),
-        ("encode", 1, 1),
-        ("load", 1, 0),
-        ("load", 1, 1),
-        ("step", 5, 0),
-        ("step", 5, 1),
-        ("save", 1, 0),
-    ],
-)
-def test_after_a_kill_all_are_gone_and_the_next_start_goes_on(
-    place: str, nth: int, rank: int, launcher: Launcher, smallest_model: Path, whole: Path, tmp_path: Path
+def test_after_each_kill_all_are_gone_and_the_next_start_goes_on(
+    launcher: Launcher, smallest_model: Path, whole: Path, tmp_path: Path
 ) -> None:
-    job = write(tmp_path, smallest_model)
-    end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(rank, place, "kill", nth)])  # type: ignore[arg-type]
-    _ended_well(end, tmp_path)
-    assert end.codes[rank] == -signal.SIGKILL
-    assert end.codes[1 - rank] == 1
-    assert re.search(rf"rank {rank} \(\S+, process \d+\) has ended without a word", end.text), end.text
-    assert "All 2 ranks have stopped." in end.text
-    assert read_runs(tmp_path / "output" / "job")[-1].status == ("killed" if rank == 0 else "failed")
+    """One run that is killed again and again, each time further on; step 3 is the first that is saved."""
+    job, output = write(tmp_path, smallest_model), tmp_path / "output" / "job"
+    kills = [
+        *(Trouble(rank, place, "kill") for place in ("encode", "load") for rank in (0, 1)),  # type: ignore[arg-type]
+        Trouble(0, "step", "kill", 5),
+        Trouble(1, "step", "kill", 2),
+        Trouble(0, "save", "kill"),
+    ]
+    for kill in kills:
+        end = launcher.run(tmp_path, 2, str(job), troubles=[kill])
+        rank = kill.rank
+        _ended_well(end, tmp_path)
+        assert end.codes[rank] == -signal.SIGKILL
+        assert end.codes[1 - rank] == 1
+        assert re.search(rf"rank {rank} \(\S+, process \d+\) has ended without a word", end.text), end.text
+        assert "All 2 ranks have stopped." in end.text
+        assert read_runs(output)[-1].status == ("killed" if rank == 0 else "failed")
+        assert valid_steps(output) == ([3] if kill in kills[4:] else [])
     assert launcher.run(tmp_path, 2, str(job)).codes == [0, 0]
     assert is_same(tmp_path, whole)
 
@@ -68,7 +67,7 @@ def test_after_a_kill_all_are_gone_and_the_next_start_goes_on(
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (Trouble(1, "step", "hang", 3), r"rank 1 \(.*\) hangs: for 3 s it has not come to .* tests/ranks/trouble.py"),
+        (Trouble(1, "step", "hang", 3), r"rank 1 \(.*\) hangs: for 2 s it has not come to .* tests/ranks/trouble.py"),
         (Trouble(0, "step", "hang", 3), r"rank 0 \(.*\) hangs"),
         (Trouble(1, "step", "memory", 3), r"rank 1 \(\S+\): .*out of memory"),
         (Trouble(0, "step", "memory", 3), r"rank 0 \(\S+\): .*out of memory"),
@@ -92,16 +91,17 @@ def test_one_message_names_the_rank_and_the_reason(
     assert read_runs(output)[-1].status == "failed"
 
 
-@pytest.mark.parametrize("rank", [0, 1, -1])
 def test_a_request_to_stop_on_any_rank_stops_all_after_the_same_step(
-    rank: int, launcher: Launcher, smallest_model: Path, whole: Path, tmp_path: Path
+    launcher: Launcher, smallest_model: Path, whole: Path, tmp_path: Path
 ) -> None:
-    job = write(tmp_path, smallest_model)
-    end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(rank, "step", "stop", 4)])
-    assert end.codes == [130, 130], end
-    assert end.text.count("Stopped after step 4 and saved") == 1, end.text
-    output = tmp_path / "output" / "job"
-    assert valid_steps(output)[-1] == 4
-    assert read_runs(output)[-1].status == "interrupted"
+    """One run that is stopped on each rank, and on both; step 3 is saved anyway."""
+    job, output = write(tmp_path, smallest_model), tmp_path / "output" / "job"
+    for rank, nth, step in ((0, 2, 2), (1, 2, 4), (-1, 1, 5)):
+        end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(rank, "step", "stop", nth)])
+        assert end.codes == [130, 130], end
+        assert end.text.count(f"Stopped after step {step} and saved") == 1, end.text
+        assert valid_steps(output)[-1] == step
+        assert read_runs(output)[-1].status == "interrupted"
     assert launcher.run(tmp_path, 2, str(job)).codes == [0, 0]
     assert STEPS in valid_steps(output)
+    assert losses(output) == losses(whole / "output" / "job")

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.ranks.launcher import Launcher
 from tests.ranks.test_same_run import is_same, write
+from tests.tiny import TINY, losses
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120
@@ -41,6 +43,49 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def _await(text: str, log: Path) -> None:
+    until = time.monotonic() + LIMIT_S
+    while text not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+@pytest.mark.torture  # half a minute each: starts of processes that import everything
+@pytest.mark.parametrize(
+    "sharing", [{"sharding": "full"}, {"context_parallel": 2}], ids=lambda sharing: next(iter(sharing))
+)
+def test_torchrun_makes_one_run_of_ranks_that_share_the_model(
+    sharing: dict[str, Any], launcher: Launcher, tmp_path: Path
+) -> None:
+    """It is stopped, gone on with by one process, killed on one rank, and restarted by torchrun."""
+    steps, per_group = 40, sharing.get("context_parallel", 1)
+    train = {"batch_size": 1, "steps": steps}
+    whole, folder = tmp_path / "whole", tmp_path / "parts"
+    alone = write(whole, TINY, accumulation=2 // per_group, train=train)
+    assert launcher.run(whole, 1, str(alone)).codes == [0]
+    job, log = str(write(folder, TINY, train={**train, **sharing})), folder / "log.txt"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+
+    process = _start([*torchrun, "run.py", job], log)
+    _await("\nsaved ", log)
+    process.send_signal(signal.SIGINT)
+    process.wait(LIMIT_S)
+    stopped = re.search(r"Stopped after step (\d+) and saved", log.read_text())
+    assert stopped is not None, log.read_text()
+
+    more = [f"train.gradient_accumulation={2 // per_group}", f"train.steps={int(stopped[1]) + 3}"]
+    end = launcher.run(folder, 1, job, *(word for one in more for word in ("--set", one)))
+    assert end.codes == [0], end.text
+
+    log.write_text("")
+    process = _start([*torchrun, "run.py", job], log)
+    _await("\nsaved ", log)
+    _kill_rank_1(process)
+    assert process.wait(LIMIT_S) == 0, log.read_text()
+    assert log.read_text().count("has ended without a word") == 1, log.read_text()
+    outputs = [path / "output" / "job" for path in (folder, whole)]
+    assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), rel=1e-4)
+
+
 @pytest.mark.torture  # a minute: four starts of two processes that import everything
 def test_three_launchers_make_one_run(launcher: Launcher, smallest_model: Path, tmp_path: Path) -> None:
     whole, folder, steps = tmp_path / "whole", tmp_path / "parts", 200
@@ -51,9 +96,7 @@ def test_three_launchers_make_one_run(launcher: Launcher, smallest_model: Path, 
     module = [sys.executable, "-m"]
     restarting = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     torchrun = _start([*module, *restarting, *run, "--set", "train.steps=120"], log)
-    until = time.monotonic() + LIMIT_S
-    while "\nsaved " not in log.read_text() and time.monotonic() < until:
-        time.sleep(0.02)
+    _await("\nsaved ", log)
     _kill_rank_1(torchrun)
     assert torchrun.wait(LIMIT_S) == 0, log.read_text()
     assert log.read_text().count("has ended without a word") == 1, log.read_text()

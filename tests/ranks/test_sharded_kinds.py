@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.parallel_jobs import NETWORKS, Make, adapters, pixels
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_job
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS = 6
-KINDS = {"img_attn": "lokr", "txt_attn": "loha", "img_mlp": "dora", "txt_mlp": "oft", "linear1": "fullrank"}
-JOBS: dict[str, dict[str, Any]] = {
-    "all kinds of network": {
-        "network": {
-            "type": "lora",
-            "linear": 4,
-            "dropout": 0.2,
-            "loraplus_lr_ratio": 2.0,
-            "patterns": [
-                {"contains": layer, "type": kind, **({"lr": 2e-3} if kind == "dora" else {})}
-                for layer, kind in KINDS.items()
-            ],
-        },
-        "model": {"quantize": True, "qtype": "qfloat8"},
-        "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}},
+JOBS: Mapping[str, Make] = {
+    "networks": lambda folder: {
+        "network": {**NETWORKS, "dropout": 0.2},
+        "model": {"quantize": True, "qtype": "uint4"},
+        "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}, "disable_sampling": False},
+        "sample": {"prompts": ["a red circle"], "sample_every": 0, "format": "png"},
     },
+    "adapters": lambda folder: {**adapters(folder), "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}}},
+    "subpixel": pixels,
 }
 
 
 def _write(folder: Path, base: Path, name: str, **train: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    job = JOBS[name]
+    job = JOBS[name](folder)
     sections: dict[str, Any] = {
         **job,
         "train": {"batch_size": 1, "steps": STEPS, "gradient_checkpointing": True, **job.get("train", {}), **train},
@@ -51,7 +47,8 @@ def test_two_one_and_two_ranks_make_the_run_of_one_process(
     alone = _write(tmp_path / "alone", smallest_model, name, gradient_accumulation=2)
     assert launcher.run(tmp_path / "printed", 1, str(alone)).codes == [0]
     shared = _write(tmp_path / "shared", smallest_model, name, sharding="full")
-    for world, steps in ((2, 2), (1, 4), (2, STEPS)):
+    parts = ((2, STEPS),) if name == "subpixel" else ((2, 2), (1, 4), (2, STEPS))  # which is sharded like a LoRA
+    for world, steps in parts:
         more = [f"train.steps={steps}", f"train.gradient_accumulation={2 // world}"]
         end = launcher.run(tmp_path / "printed", world, str(shared), *(word for one in more for word in ("--set", one)))
         assert set(end.codes) == {0}, end.text
@@ -61,3 +58,18 @@ def test_two_one_and_two_ranks_make_the_run_of_one_process(
         mine, its = read_tensors(ours / path.name), read_tensors(path)
         assert list(mine) == list(its)
         assert all(torch.allclose(mine[key], its[key], rtol=0, atol=1e-6) for key in its), path.name
+        _must_have_equal_headers(ours / path.name, path)
+    pictures = [len(list((output / "samples").glob("*_0.png"))) for output in (ours, theirs)]
+    assert pictures == ([4, 2] if name == "networks" else [0, 0])  # at the start, and at the end of each part
+
+
+def _must_have_equal_headers(ours: Path, theirs: Path) -> None:
+    """The file for users is the one that a single process writes, but for the settings that it names."""
+    headers = [
+        json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]) for data in map(Path.read_bytes, (ours, theirs))
+    ]
+    for header in headers:
+        header["__metadata__"].pop("modelspec.hash_sha256", None)  # of numbers that may differ in the last digit
+    settings = [json.loads(header["__metadata__"].pop("training_settings")) for header in headers]
+    assert headers[0] == headers[1]
+    assert settings[0]["sharding"] == "full"

@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.ranks.launcher import Launcher
 from tests.ranks.test_same_run import write
 from tests.ranks.trouble import Trouble
@@ -21,32 +19,26 @@ FULL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("trouble", "said"),
-    [
-        (Trouble(1, "step", "kill", 3), r"rank 1 \(.*\) has ended without a word"),
-        (
-            Trouble(1, "step", "hang", 3),
-            r"A step has taken more than 3 s, .* rank 1 \(\S+\) is at tests/ranks/trouble.py",
-        ),
-        (Trouble(0, "step", "memory", 3), r"rank 0 \(\S+\): .*out of memory"),
-        (Trouble(1, "shard", "full disk", 3), r"rank 1: .*the disk is full"),
-        (Trouble(0, "shard", "full disk", 3), r"rank 0 \(\S+\): .*the disk is full"),
-        (Trouble(0, "whole", "full disk", 2), r"rank 0 \(\S+\): .*the disk is full"),
-    ],
-    ids=lambda value: "" if isinstance(value, str) else f"{value.rank} {value.place} {value.what}",
+TROUBLES = (
+    (Trouble(1, "step", "kill", 3), r"rank 1 \(.*\) has ended without a word"),
+    (Trouble(1, "step", "hang"), r"A step has taken more than 3 s, .* rank 1 \(\S+\) is at tests/ranks/trouble.py"),
+    (Trouble(0, "step", "memory"), r"rank 0 \(\S+\): .*out of memory"),
+    (Trouble(1, "shard", "full disk"), r"rank 1: .*the disk is full"),
+    (Trouble(0, "shard", "full disk"), r"rank 0 \(\S+\): .*the disk is full"),
+    (Trouble(0, "whole", "full disk"), r"rank 0 \(\S+\): .*the disk is full"),
 )
-def test_one_message_names_the_rank_and_the_reason(
-    trouble: Trouble, said: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
-) -> None:
-    job = write(tmp_path, smallest_model, **FULL)
-    end = launcher.run(tmp_path, 2, str(job), troubles=[trouble], environment={"RANKS_TIMEOUT_S": "3"})
-    assert 0 not in end.codes, end
-    assert re.search(said, end.text), end.text
-    assert end.text.count("ranks have stopped") == 1, end.text
-    output = tmp_path / "output" / "job"
-    assert valid_steps(output) == [2]
-    assert read_runs(output)[-1].status == "failed"
+
+
+def test_one_message_names_the_rank_and_the_reason(launcher: Launcher, smallest_model: Path, tmp_path: Path) -> None:
+    """One run that saves step 2, and then fails in every way before it has saved another."""
+    job, output = write(tmp_path, smallest_model, **FULL), tmp_path / "output" / "job"
+    for trouble, said in TROUBLES:
+        end = launcher.run(tmp_path, 2, str(job), troubles=[trouble], environment={"RANKS_TIMEOUT_S": "3"})
+        assert 0 not in end.codes, end
+        assert re.search(said, end.text), end.text
+        assert end.text.count("ranks have stopped") == 1, end.text
+        assert valid_steps(output) == [2]
+        assert read_runs(output)[-1].status == "failed"
     assert launcher.run(tmp_path, 2, str(job)).codes == [0, 0]
 
 

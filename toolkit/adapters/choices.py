@@ -22,6 +22,8 @@ class AdapterChoice(Choice):
         suffix: between the name of the job and of the adapter's file, where a LoRA is trained beside it.
         num_tokens: default of `num_tokens`; None for an adapter without tokens of its own.
         is_in_pixels: whether the transformer is trained on pixels, without a VAE.
+        needs_whole_sequence: whether it must know which tokens are the noisy image's; processes that share a sequence
+            have a part of it each.
         count: number of its weights, given its section, the model's card, and the shape of its views or None.
         count_in_block: number of those that belong to each block which has some, given the same; None without any.
     """
@@ -30,6 +32,7 @@ class AdapterChoice(Choice):
     suffix: str = "_adapter"
     num_tokens: int | None = None
     is_in_pixels: bool = False
+    needs_whole_sequence: bool = True
     count: Callable[[Any, Any, Any], int] = lambda config, card, shape: 0
     count_in_block: Callable[[Any, Any, Any], int] | None = None
 
@@ -82,5 +85,6 @@ ADAPTERS = {
         "toolkit.adapters.mean_flow:MeanFlowAdapter",
         summary="Tells the model where a step ends, so that a few large steps suffice.",
         count=size.mean_flow,
+        needs_whole_sequence=False,
     ),
 }

@@ -12,10 +12,20 @@ from torch import Tensor
 from toolkit.adapters.adapter import Adapter
 from toolkit.errors import UserError
 from toolkit.models.base_model import StateDict
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.weights.tensor_files import read_metadata, read_tensors, write_tensors
 
+_ALONE = WholeWeights()
 
-def write_adapter(path: Path, adapter: Adapter, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+
+def write_adapter(
+    path: Path,
+    adapter: Adapter,
+    *,
+    dtype: torch.dtype,
+    metadata: Mapping[str, str],
+    layout: WeightLayout = _ALONE,
+) -> None:
     """Write an adapter's file, and compare what was written before it replaces an older one.
 
     Args:
@@ -23,18 +33,19 @@ def write_adapter(path: Path, adapter: Adapter, *, dtype: torch.dtype, metadata:
         adapter: the adapter.
         dtype: number format of the weights.
         metadata: what the file's header says besides what the adapter says of itself.
+        layout: where the adapter's weights are; only the first process writes.
 
     Raises:
         UserError: the file holds something else than what was written.
     """
-    tensors = {name: _as_written(tensor, dtype) for name, tensor in adapter.state_dict().items()}
+    tensors = {name: _as_written(layout.whole(tensor), dtype) for name, tensor in adapter.state_dict().items()}
 
     def check(temporary: Path) -> None:
         written = read_tensors(temporary)
         if written.keys() != tensors.keys() or any(not _same(written[name], tensors[name]) for name in tensors):
             raise UserError(f"{path}: holds something else than what was written. Check the disk, then start again.")
 
-    write_tensors(path, tensors, {**metadata, **adapter.metadata()}, check=check)
+    layout.by_first(lambda: write_tensors(path, tensors, {**metadata, **adapter.metadata()}, check=check))
 
 
 def _as_written(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -179,8 +179,12 @@ class TrainingProcessConfig(ProcessConfig):
             )
             if is_shared
         ]
-        if shared and self.adapter:
-            raise ValueError(f"`train.{shared[0]}` does not work with `adapter`: remove one of the two")
+        kinds = [adapter.type for adapter in self.adapter if adapter.choice.needs_whole_sequence]
+        if train.context_parallel > 1 and kinds:
+            raise ValueError(
+                f"`train.context_parallel: {train.context_parallel}` deals out tokens, and `adapter.type: {kinds[0]}` "
+                "must know which of them are the noisy image's: remove one of the two"
+            )
         if shared and OBJECTIVES[train.objective].has_derivative:
             raise ValueError(
                 f"`train.{shared[0]}` works backward only, and `objective: {train.objective}` also needs derivatives "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from toolkit.config import TrainConfig
 from toolkit.memory.sharded import shard
 from toolkit.models.base_model import BaseModel
+from toolkit.parallel.crew import Crew
 from toolkit.parallel.ranks import Ranks
 
 
@@ -19,10 +20,12 @@ class Sharing:
     Attributes:
         is_joint: whether every rank computes with what the others hold.
         alone: makes a `with` block in which this process computes whole sequences without the others.
+        crew: who does the work between steps.
     """
 
     is_joint: bool = False
     alone: Callable[[], AbstractContextManager[None]] = nullcontext
+    crew: Crew = field(default_factory=Crew)
 
 
 def share(model: BaseModel, train: TrainConfig, ranks: Ranks) -> Sharing:
@@ -36,12 +39,13 @@ def share(model: BaseModel, train: TrainConfig, ranks: Ranks) -> Sharing:
     Raises:
         UserError: the transformer's attention heads cannot be divided among so many processes.
     """
-    sharing = Sharing(is_joint=not model.layout.is_whole)
+    is_spread = not model.layout.is_whole
+    sharing = Sharing(is_joint=is_spread, crew=Crew(ranks, is_joint=is_spread))
     if train.context_parallel > 1 and ranks.world > 1:
         from toolkit.models.context_parallel import ContextParallel  # loads parts of torch that few runs need
 
         shared = ContextParallel(model.transformer, ranks, train.context_parallel, model.device)
-        sharing = Sharing(is_joint=True, alone=shared.paused)
-    if not model.layout.is_whole:
+        sharing = replace(sharing, is_joint=True, alone=shared.paused)
+    if is_spread:
         shard(model.transformer, model.list_blocks(model.transformer), model.layout)
     return sharing

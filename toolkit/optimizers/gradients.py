@@ -32,18 +32,7 @@ class Gradients:
         out. It counts as zero there. A weight that has none on any rank stays without, as in a single process:
         optimizers decay a weight whose gradient is zero, and leave one without a gradient alone.
         """
-        if self.ranks.world == 1:
-            return
-        missing = [index for index, parameter in enumerate(self.parameters) if parameter.grad is None]
-        gradients = [
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self.parameters
-        ]
-        counts = torch.ones(len(gradients), device=gradients[0].device)  # ranks that have a gradient, for each weight
-        counts[missing] = 0
-        self.ranks.sum_tensors([*gradients, counts])
-        for index in missing:
-            if counts[index]:
-                self.parameters[index].grad = gradients[index]
+        sum_gradients(self.parameters, self.ranks)
 
     def sum_one(self, index: int) -> None:
         """The same for a single weight, which has its gradient on every rank at the same point of the backward pass."""
@@ -60,10 +49,25 @@ class Gradients:
         return norm
 
 
+def sum_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
+    """See Gradients.sum."""
+    if ranks.world == 1 or not parameters:
+        return
+    missing = [index for index, parameter in enumerate(parameters) if parameter.grad is None]
+    gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in parameters]
+    counts = torch.ones(len(gradients), device=gradients[0].device)  # ranks that have a gradient, for each weight
+    counts[missing] = 0
+    ranks.sum_tensors([*gradients, counts])
+    for index in missing:
+        if counts[index]:
+            parameters[index].grad = gradients[index]
+
+
 class ShardedGradients(Gradients):
     """The same for weights that are spread over the ranks: the backward pass leaves each rank the sum of its rows.
 
-    Every weight must have a gradient on all ranks or on none.
+    Every weight that is spread must have a gradient on all ranks or on none. Gradients of weights that are whole on
+    every rank are summed here, before each rank takes its rows.
 
     Attributes:
         weights: the spread weights, in the order of `parameters`, which are this rank's rows of them.
@@ -78,6 +82,7 @@ class ShardedGradients(Gradients):
 
     def sum(self) -> None:
         """See Gradients."""
+        sum_gradients([weight for weight in self.weights if not self.layout.is_spread(weight)], self.ranks)
         for index in range(len(self.weights)):
             self.sum_one(index)
 

@@ -70,7 +70,7 @@ class ProcessRanks:
     def gather(self, text: str) -> list[str]:
         """See Ranks."""
         torch = self._join().torch
-        mine = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        mine = torch.frombuffer(bytearray(text.encode() or b"\0"), dtype=torch.uint8)[: len(text.encode())]
         with self._join().guard.wait.inside(is_patient=True):
             sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
             torch.distributed.all_gather(sizes, torch.tensor([len(mine)]))
@@ -78,7 +78,7 @@ class ProcessRanks:
             padded[: len(mine)] = mine
             found = [torch.zeros_like(padded) for _ in range(self.world)]
             torch.distributed.all_gather(found, padded)
-        return [bytes(part[: int(size)].tolist()).decode() for part, size in zip(found, sizes, strict=True)]
+        return [part[: int(size)].numpy().tobytes().decode() for part, size in zip(found, sizes, strict=True)]
 
     def barrier(self) -> None:
         """See Ranks."""

@@ -21,6 +21,9 @@ T = TypeVar("T")
 class Shards:
     """See WeightLayout: each rank holds some rows of every weight.
 
+    Adapters beside the model, which are small and run on some ranks only, are whole on every rank. Of these, too, a
+    rank updates and saves its own rows only, and `publish` makes them whole again.
+
     Attributes:
         ranks: the processes of the run.
         mesh: the same, as torch names them.
@@ -47,8 +50,19 @@ class Shards:
     def local(self, tensor: Tensor) -> Tensor:
         """See WeightLayout."""
         tensor = tensor.detach()
-        found: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        found: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor[self.cut(tensor.shape[0])]
         return found
+
+    def publish(self, weights: Sequence[Tensor]) -> None:
+        """See WeightLayout."""
+        copies = [weight.detach() for weight in weights if not self.is_spread(weight)]
+        parts = [torch.zeros_like(copy) for copy in copies]
+        for copy, part in zip(copies, parts, strict=True):
+            rows = self.cut(len(copy))
+            part[rows] = copy[rows]
+        self.ranks.sum_tensors(parts)
+        for copy, part in zip(copies, parts, strict=True):
+            copy.copy_(part)
 
     def whole(self, tensor: Tensor) -> Tensor:
         """See WeightLayout."""
@@ -63,6 +77,10 @@ class Shards:
     def own(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         """See WeightLayout. Gradients arrive in the weights, and must be handed on."""
         return [nn.Parameter(self.local(weight), requires_grad=weight.requires_grad) for weight in weights]
+
+    def is_spread(self, weight: Tensor) -> bool:
+        """See WeightLayout."""
+        return isinstance(weight, DTensor)
 
     def piece(self, weight: Tensor) -> Piece:
         """See WeightLayout."""

@@ -32,7 +32,7 @@ def rows_of(num_rows: int, position: int, count: int) -> slice:
 
 
 class WeightLayout(Protocol):
-    """Where weights are. Except for `local`, `own`, `cut` and `piece`, all ranks must make the same calls together.
+    """Where weights are. All ranks call `whole`, `publish`, `any`, `gather`, `by_first` and `together` together.
 
     Attributes:
         is_whole: whether this process holds all of every weight, and can do everything alone.
@@ -47,7 +47,11 @@ class WeightLayout(Protocol):
     count: int
 
     def local(self, tensor: Tensor) -> Tensor:
-        """The part of a tensor that this process holds, in the same memory."""
+        """The part of a tensor that this process holds and updates, in the same memory."""
+        ...
+
+    def publish(self, weights: Sequence[Tensor]) -> None:
+        """Let all processes have what each has changed of its part of weights that are whole on all of them."""
         ...
 
     def whole(self, tensor: Tensor) -> Tensor:
@@ -60,6 +64,10 @@ class WeightLayout(Protocol):
 
     def own(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         """Trained weights as an optimizer sees them: the local part of each as an ordinary parameter."""
+        ...
+
+    def is_spread(self, weight: Tensor) -> bool:
+        """Whether this process holds only a part of a weight; otherwise it is whole on all of them."""
         ...
 
     def piece(self, weight: Tensor) -> Piece:
@@ -107,6 +115,9 @@ class WholeWeights:
         """See WeightLayout."""
         return tensor.detach()
 
+    def publish(self, weights: Sequence[Tensor]) -> None:
+        """See WeightLayout."""
+
     def whole(self, tensor: Tensor) -> Tensor:
         """See WeightLayout."""
         from toolkit.parallel.deferred import value_of
@@ -123,6 +134,10 @@ class WholeWeights:
     def own(self, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         """See WeightLayout."""
         return list(weights)
+
+    def is_spread(self, weight: Tensor) -> bool:
+        """See WeightLayout."""
+        return False
 
     def piece(self, weight: Tensor) -> Piece:
         """See WeightLayout."""

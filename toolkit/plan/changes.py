@@ -100,7 +100,7 @@ def frozen_weight_changes(inputs: PlanInputs) -> list[list[Change]]:
 def training_changes(inputs: PlanInputs) -> list[list[Change]]:
     """Changes that affect the training itself."""
     groups = []
-    if inputs.ranks > 1 and not inputs.is_sharded and not inputs.adapter_parameters:
+    if inputs.ranks > 1 and not inputs.is_sharded:
         groups.append([Change({"train.sharding": "full"}, {"is_sharded": True}, cost=2)])
     if not inputs.recomputes:
         groups.append([Change({"train.gradient_checkpointing": True}, {"recomputes": True}, cost=2)])

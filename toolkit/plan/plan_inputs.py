@@ -171,8 +171,8 @@ class PlanInputs:
 
     @property
     def num_held(self) -> int:
-        """Number of trained weights that a process keeps, updates and saves."""
-        return -(-self.num_trained // self.shards)
+        """Number of trained weights that a process keeps, updates and saves. Adapters are whole on each."""
+        return self.adapter_parameters + -(-(self.num_trained - self.adapter_parameters) // self.shards)
 
     @property
     def num_averages(self) -> int:

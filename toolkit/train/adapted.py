@@ -14,8 +14,10 @@ from torch import nn
 from toolkit.adapters.adapter import Adapter
 from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.adapters.files import write_adapter
+from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.train.trainable import NetworkWeights
 
+_ALONE = WholeWeights()
 _NAME = re.compile(r"(?P<job>.+?)(?P<step>_\d{9})?")
 
 
@@ -39,10 +41,14 @@ class AdaptedWeights:
     Args:
         network: the network beside the adapters; None without one.
         named: the adapters, in the order of the job file.
+        layout: where the weights are.
     """
 
-    def __init__(self, network: NetworkWeights | None, named: Sequence[NamedAdapter]) -> None:
+    def __init__(
+        self, network: NetworkWeights | None, named: Sequence[NamedAdapter], layout: WeightLayout = _ALONE
+    ) -> None:
         self.network = network
+        self.layout = layout
         self.named = tuple(named)
         self.adapters = AdapterSet(tuple(one.adapter for one in named))
 
@@ -72,7 +78,7 @@ class AdaptedWeights:
         files = []
         for one in self.named:
             path = base.with_name(f"{job}{one.suffix}{step}.safetensors")
-            write_adapter(path, one.adapter, dtype=dtype, metadata=metadata)
+            write_adapter(path, one.adapter, dtype=dtype, metadata=metadata, layout=self.layout)
             files.append(path)
         if self.network is not None:
             files += self.network.save(base.with_name(f"{job}_LoRA{step}"), dtype=dtype, metadata=metadata)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -55,9 +55,19 @@ class Learner:
         """The average that users get; None if they get the weights as they are."""
         return self.averages.get(AVERAGE)
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """Within the `with` block, the model holds the weights that users get."""
-        return self.average.swapped_in() if self.average else users_weights(self.optimizer)
+        try:
+            with self.average.swapped_in() if self.average else users_weights(self.optimizer):
+                self._publish()
+                yield
+        finally:
+            self._publish()
+
+    def _publish(self) -> None:
+        """Let all ranks have what each has changed of the trained weights; there is nothing to do for most runs."""
+        self.model.layout.publish([weight for _, weight in self.weights.named_parameters()])
 
 
 def build_learner(
@@ -87,6 +97,8 @@ def build_learner(
     own = list(zip(names, parameters, strict=True))
     groups = in_groups(own, weights.rates(train.lr), without_decay(names, train.optimizer_params))
     optimizer = build_optimizer(train.optimizer, groups, lr=train.lr, options=options_of(train.optimizer_params))
+    if any(not layout.is_spread(weight) for weight in trained) and not layout.is_whole:
+        optimizer.register_step_post_hook(lambda *_: layout.publish(trained))
     pieces = [layout.piece(weight) for weight in trained]
     update = build_update(
         optimizer,

@@ -45,7 +45,7 @@ class Loop:
             UserError: the loss is no longer finite, or a checkpoint cannot be saved.
         """
         self.progress.start(num_steps, start)
-        had_work = [self._do(partial(task.begin, start, stop)) for task in self.tasks]
+        had_work = [self._do(task, partial(task.begin, start, stop)) for task in self.tasks]
         if self.ranks.any(any(had_work) and stop.requested):
             raise Interrupted("Stopped before the first step.")
         for step in range(start, num_steps):
@@ -71,23 +71,19 @@ class Loop:
             self.recorder.flush()
         due = [task for task, is_asked in zip(self.tasks, requested, strict=True) if is_asked or task.is_due(step)]
         for task in due:
-            self._do(partial(task.run, step, stop))
+            self._do(task, partial(task.run, step, stop))
         if must_stop or (due and self.ranks.any(stop.requested)):
             self._finish(step, Ending.STOPPED, stop)
             raise Interrupted(f"Stopped after step {step} and saved. Start the same job again to resume from there.")
 
     def _finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
         for task in self.tasks:
-            self._do(partial(task.finish, step, ending, stop))
+            self._do(task, partial(task.finish, step, ending, stop))
 
-    def _do(self, work: Callable[[], bool | None]) -> bool:
-        """Do a task's work, which does not count as step time.
-
-        The first rank does it while the others wait, unless it needs all because none holds all weights.
-        """
+    def _do(self, task: Task, work: Callable[[], bool | None]) -> bool:
+        """Do a task's work, which does not count as step time: on all ranks, or on the first while the others wait."""
         self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
         self.stepper.require_equal_ranks()
-        is_alone = self.stepper.learner.model.layout.is_whole
-        answer = bool(done_by_first(self.ranks, work) if is_alone else work())
+        answer = bool(work() if task.is_for_all else done_by_first(self.ranks, work))
         self.recorder.resume_clock()
         return answer

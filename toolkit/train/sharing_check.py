@@ -54,8 +54,9 @@ def sharing_problems(train: TrainConfig, card: ModelCard, needs: Needs, world: i
         yield Problem(_KEY, what)
     if world > 1 and world % size:
         yield Problem(_KEY, f"{world} ranks cannot be grouped by {size}. Start a multiple of {size}, or change the key")
-    if card.prompt_embeds_shape[0] % size:
-        yield Problem(_KEY, f"{size} does not divide the {card.prompt_embeds_shape[0]} tokens of a prompt")
+    num_tokens = card.prompt_embeds_shape[0] - card.num_pooled_rows
+    if num_tokens % size:
+        yield Problem(_KEY, f"{size} does not divide the {num_tokens} tokens of a prompt")
     yield from _uneven(needs.trained, size, card.divisor_px)
 
 

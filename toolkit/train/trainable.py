@@ -247,3 +247,4 @@ def restore_weights(
         )
     for name, parameter in parameters.items():
         parameter.copy_(tensors[name])
+    layout.publish([weight for _, weight in weights.named_parameters()])

@@ -38,8 +38,10 @@ CARDS = (
         divisor_px=16,
         num_parameters=_PARAMETERS,
         prompt_embeds_shape=_PROMPT_EMBEDS,
+        num_pooled_rows=1,
+        num_heads=24,
         size=size.FLUX_1,
-        capabilities=frozenset({"guidance_embed", "guidance_bypass", "assistant_lora"}),
+        capabilities=frozenset({"guidance_embed", "guidance_bypass", "assistant_lora", "context_parallel"}),
         defaults=_defaults(),
         notes=(
             "Accept the licence at https://huggingface.co/black-forest-labs/FLUX.1-dev and set HF_TOKEN.",
@@ -78,8 +80,12 @@ CARDS = (
         divisor_px=16,
         num_parameters=_PARAMETERS,
         prompt_embeds_shape=_PROMPT_EMBEDS,
+        num_pooled_rows=1,
+        num_heads=24,
         size=size.FLUX_1,
-        capabilities=frozenset({"guidance_embed", "guidance_bypass", "assistant_lora", "references"}),
+        capabilities=frozenset(
+            {"guidance_embed", "guidance_bypass", "assistant_lora", "references", "context_parallel"}
+        ),
         reference_limits=ReferenceLimits(max_count=1, max_area_px=1024**2),
         defaults=_defaults(guidance_scale=2.5, sample_steps=28),
         notes=(

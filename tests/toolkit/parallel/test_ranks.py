@@ -63,6 +63,7 @@ class _Note:
     """A task that writes down what it is asked to do."""
 
     command = None
+    is_for_all = False
 
     def __init__(self) -> None:
         self.asked: list[str] = []

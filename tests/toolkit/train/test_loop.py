@@ -18,6 +18,7 @@ class Notes:
     """A task that is due after every third step, or when a sample is asked for, and records what it sees."""
 
     command: Command | None = "sample"
+    is_for_all = False
 
     def __init__(self, folder: Path, *, has_work: bool = True) -> None:
         self.folder = folder

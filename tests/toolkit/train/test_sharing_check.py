@@ -26,13 +26,13 @@ def _problems(size: int, *, arch: str = "flux2_tiny", world: int = 1, trained: A
 def test_a_sequence_that_can_be_shared_is() -> None:
     assert _problems(2, world=4) == ""
     assert _problems(1, arch="flux") == ""
+    assert _problems(2, arch="flux", world=2) == ""
     assert _problems(8, arch="flux2", world=8, trained=(((1024, 1024),),)) == ""
 
 
 @pytest.mark.parametrize(
     ("size", "options", "what"),
     [
-        (2, {"arch": "flux"}, "cannot share a sequence of"),
         (2, {"arch": "flux2_klein_9b_kv"}, "cannot share a sequence of"),
         (4, {}, "4 does not divide the 6 attention heads .*; 2, 3, 6 do"),
         (2, {"world": 3}, "3 ranks cannot be grouped by 2. Start a multiple of 2"),
@@ -51,6 +51,7 @@ def test_what_cannot_be_shared_is_refused_with_a_way_out(size: int, options: dic
     [
         ({"train": {"sharding": "full"}, "model": {"layer_offloading": True}}, "both move the transformer's blocks"),
         ({"train": {"context_parallel": 2}, "network": {"type": "lora", "dropout": 0.1}}, "network.dropout"),
+        ({"train": {"context_parallel": 2}, "adapter": {"type": "control_lora"}}, "`adapter.type: control_lora` must"),
         ({"train": {"sharding": "full", "objective": "jvp"}}, "forward"),
         ({"train": {"context_parallel": 2, "objective": "jvp"}}, "forward"),
         ({"train": {"sharding": "half"}}, "sharding"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import re
@@ -22,7 +23,7 @@ from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
 from toolkit.files import write_bytes
 from toolkit.models.condition import SampleCondition
-from toolkit.parallel.weight_layout import WeightLayout
+from toolkit.parallel.crew import Crew
 from toolkit.runtime.devices import autocast
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
@@ -137,7 +138,7 @@ class Sampler:
         with (
             torch.no_grad(),
             self.learner.averaged(),
-            _ends_on(stop, transformer, self.layout),
+            _ends_on(stop, transformer, self.crew),
             contextlib.ExitStack() as stack,
         ):
             adapters = self.learner.weights.adapters
@@ -145,28 +146,49 @@ class Sampler:
             stack.enter_context(adapters.telling_passes_apart(transformer))
             pipeline = model.get_generation_pipeline()
             stack.enter_context(adapters.following(pipeline))
-            for index, item in enumerate(items):
-                drawn(self._draw_one(pipeline, item, index, step, extension))
-        self.layout.by_first(lambda: write_grid(self.folder))
+            for start in range(0, len(items), self.crew.size):
+                for index, image in enumerate(self._pictures(pipeline, items, start), start):
+                    drawn(self._written(image, items[index], index, step, extension))
+        self.crew.by_first(lambda: write_grid(self.folder))
 
     @property
-    def layout(self) -> WeightLayout:
-        """Where the weights are. If they are spread, all ranks draw together, and the first writes the pictures."""
-        return self.learner.model.layout
+    def crew(self) -> Crew:
+        """Who draws: each rank its share of the pictures, or all every one. The first writes them."""
+        return self.learner.sharing.crew
 
-    def _draw_one(self, pipeline: Any, item: SampleItem, index: int, step: int, extension: str) -> Sample:
+    def _pictures(self, pipeline: Any, items: Sequence[SampleItem], start: int) -> list[Image.Image]:
+        """The pictures from number `start` on that the ranks draw at the same time.
+
+        Raises:
+            _StopDrawing: a stop was requested on any rank.
+        """
+        number, image, is_stopped = start + self.crew.position, None, False
+        try:
+            if number < len(items):
+                image = self._picture(pipeline, items[number])
+        except _StopDrawing:
+            is_stopped = True
+        if self.crew.any(is_stopped):
+            raise _StopDrawing
+        if self.crew.size == 1:
+            return [] if image is None else [image]
+        return [_from_text(text) for text in self.crew.gather(_as_text(image)) if text]
+
+    def _picture(self, pipeline: Any, item: SampleItem) -> Image.Image:
         model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
         embeds = {prompt: self.embeds[prompt].to(model.device) for prompt in item.prompts(model.card)}
         condition = SampleCondition(embeds, references=self._references(item), extras=self._extras(item))
         weights, num_noisy = self.learner.weights, model.num_tokens(item.width, item.height)
         with (
-            autocast(model.device, model.dtype, keeps_copies=self.layout.is_whole),
+            autocast(model.device, model.dtype, keeps_copies=model.layout.is_whole),
             weights.sampled(item.network_multiplier, item.adapter_conditioning_scale),
             weights.adapters.sampling(condition, item.prompt, num_noisy=num_noisy) as condition,
         ):
-            image = model.generate_single_image(pipeline, item, condition, generator)
+            return model.generate_single_image(pipeline, item, condition, generator)
+
+    def _written(self, image: Image.Image, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{extension}"
-        self.layout.by_first(lambda: save_image(image, path, self.describe(item, step)))
+        self.crew.by_first(lambda: save_image(image, path, self.describe(item, step)))
         return Sample(path, index, item, image.width, image.height)
 
     def _extras(self, item: SampleItem) -> dict[str, Tensor]:
@@ -187,11 +209,11 @@ class _StopDrawing(Exception):
 
 
 @contextlib.contextmanager
-def _ends_on(stop: StopRequest, transformer: nn.Module, layout: WeightLayout) -> Iterator[None]:
+def _ends_on(stop: StopRequest, transformer: nn.Module, crew: Crew) -> Iterator[None]:
     """Put the transformer in eval mode; leave the block at the first forward pass after a stop is requested."""
 
     def look(*_: Any) -> None:
-        if layout.any(stop.requested):
+        if crew.any_within(stop.requested):
             raise _StopDrawing
 
     transformer.eval()
@@ -202,6 +224,20 @@ def _ends_on(stop: StopRequest, transformer: nn.Module, layout: WeightLayout) ->
     finally:
         handle.remove()
         transformer.train()
+
+
+def _as_text(image: Image.Image | None) -> str:
+    """A picture without any loss; empty for none."""
+    content = io.BytesIO()
+    if image is not None:
+        image.save(content, format="PNG", compress_level=1)
+    return base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def _from_text(text: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(text)))
+    image.load()
+    return image
 
 
 def save_image(image: Image.Image, path: Path, info: Mapping[str, Any] = MappingProxyType({})) -> None:

@@ -32,9 +32,15 @@ class Task(Protocol):
 
     Attributes:
         command: the command that runs it although it is not due; None if there is none.
+        is_for_all: whether all ranks do its work together; otherwise the first does it while the others wait.
     """
 
     command: Command | None
+
+    @property
+    def is_for_all(self) -> bool:
+        """See the class."""
+        ...
 
     def begin(self, step: int, stop: StopRequest) -> bool:
         """Work before the first step of this start, with `step` steps done. Returns whether there was any."""
@@ -68,6 +74,11 @@ class SaveTask:
         self.saver = saver
         self.stages = stages
         self.in_place = in_place
+
+    @property
+    def is_for_all(self) -> bool:
+        """See Task. Where weights are spread over the ranks, none of them can write them alone."""
+        return not self.saver.layout.is_whole
 
     def resume(self, plan: ResumePlan, num_steps: int, ranks: Ranks) -> int:
         """Restore the plan's bundle, and move aside the bundles that will be written again.
@@ -159,7 +170,7 @@ def _report_retention(folder: Path, deleted: tuple[Path, ...], complaint: str | 
 
 
 class SampleTask:
-    """Draws samples. A full disk does not stop the training.
+    """Draws samples; all ranks take part. A full disk does not stop the training.
 
     Args:
         sampler: draws the samples.
@@ -171,6 +182,7 @@ class SampleTask:
     """
 
     command: Command | None = "sample"
+    is_for_all = True
 
     def __init__(
         self,
@@ -207,7 +219,7 @@ class SampleTask:
         """See Task. Draws nothing once a stop is requested: samples must not delay it."""
         if not self.sampler.settings.items:
             self.stages.info("no samples are drawn: the job has no sample prompts")
-        elif not self.sampler.layout.any(stop.requested):
+        elif not self.sampler.crew.any(stop.requested):
             self._draw(step, stop)
 
     def finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
@@ -227,7 +239,7 @@ class SampleTask:
             with self.stages.progress.paused():
                 self.sampler.draw(step, stop, first=first, drawn=record)
         except (OSError, RankFailed) as error:
-            if not self.sampler.layout.any(isinstance(error, OSError) and is_disk_full(error)):
+            if not self.sampler.crew.any(isinstance(error, OSError) and is_disk_full(error)):
                 raise
             path = getattr(error, "filename", self.sampler.folder)
             self.stages.warn(f"the disk is full: samples of step {step} could not be written ({path})")

@@ -10,6 +10,7 @@ export const modelArchs = [
     "isGated": true,
     "capabilities": [
       "assistant_lora",
+      "context_parallel",
       "guidance_bypass",
       "guidance_embed"
     ],
@@ -44,6 +45,7 @@ export const modelArchs = [
     "isGated": true,
     "capabilities": [
       "assistant_lora",
+      "context_parallel",
       "guidance_bypass",
       "guidance_embed",
       "references"
