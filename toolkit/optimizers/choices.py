@@ -92,7 +92,6 @@ OPTIMIZERS = {
         summary="Steps that shrink with the sum of all squared gradients (Duchi et al. 2011).",
         params=params.AdagradParams,
         state_bytes=4.0,
-        largest_lr=0.5,
         is_batched=True,
         lr="1e-2",
         takes="jobs of other programs",

@@ -22,7 +22,7 @@ def optimizer_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
         yield Problem(_KEY, _missing(train.optimizer, row))
     if row.finds_its_rate:
         yield from _not_free(config)
-    elif row.largest_lr is not None and train.lr >= FINDER_LR / 2:
+    elif row.largest_lr is not None and train.lr >= FINDER_LR:
         what = "is for optimizers that find their step size, such as prodigy"
         yield Problem("train.lr", f"{train.lr:g} {what}. With {train.optimizer}, set `lr: {row.lr}`")
     if row.keeps_average and train.ema_config is not None and train.ema_config.num_averages:
