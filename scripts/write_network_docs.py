@@ -31,7 +31,7 @@ SETTINGS = {
 # Which programs draw with the file, tried in tests/toolkit/networks by the programs or by their rules.
 READERS = {
     "lora": "diffusers, ComfyUI, ai-toolkit, musubi-tuner",
-    "lokr": "ComfyUI, diffusers from 0.42 (as `bfl`), ai-toolkit, musubi-tuner (as `kohya`)",
+    "lokr": "ComfyUI, diffusers from 0.42 (as `bfl`), ai-toolkit",
     "fullrank": "ComfyUI",
     "loha": "ComfyUI",
     "dora": "ComfyUI (diffusers would leave the lengths out)",
