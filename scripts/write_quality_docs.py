@@ -47,7 +47,8 @@ levels and `content_or_style: content`. Then {prompts} held-out prompts of each 
 A figure is the mean over {seeds} seeds, unless a row says otherwise, ± half of its 95 % interval (Student's t). A seed
 decides the first weights, the order of the pictures and the noise of training; prompts and their noise are the same for
 all. The last column compares rows seed by seed, and names a difference only if its interval does not contain 0. In so
-many comparisons, some will do so by chance.
+many comparisons, some will do so by chance. The benchmark has more rows (masks, noise levels, weightings, networks,
+optimizers, edits): those with fewer than three seeds so far are not shown.
 """
 
 
