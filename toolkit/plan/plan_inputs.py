@@ -13,6 +13,7 @@ from toolkit.model_size import ModelSize, TransformerSize
 from toolkit.networks.choices import NETWORKS
 from toolkit.networks.kept import nothing
 from toolkit.networks.settings import Shape
+from toolkit.plan.phases.backward import BackwardPass, backward_passes
 
 Device = Literal["cpu", "cuda", "mps"]
 
@@ -98,8 +99,7 @@ class PlanInputs:
             time is alive.
         recomputes: whether activations inside blocks are recomputed (gradient checkpointing).
         backwards: who may make the backward pass of blocks that have one of their own; the plan allows for the worst.
-        keeps: what blocks with a backward pass of their own keep where activations are recomputed. 0: their input only;
-            1: also the attention's output; 2: all that they need. In between, some keep the one and some the other.
+        keeps: what such blocks keep if they recompute, from 0 (inputs) over 1 (attention's output, too) to 2 (all).
         offloaded: share of the transformer's block weights that is offloaded to RAM, 0 to 1.
         te_offloaded: share of the text encoder's layers that is offloaded to RAM, 0 to 1.
         te_share: the share of the text encoder to offload if offloading is turned on, 0 to 1.
@@ -141,7 +141,7 @@ class PlanInputs:
     accumulation: int = 1
     is_fused: bool = False
     recomputes: bool = True
-    backwards: tuple[Literal["own", "autograd"], ...] = ("autograd",)
+    backwards: tuple[BackwardPass, ...] = ("autograd",)
     keeps: float = 0.0
     offloaded: float = 0.0
     te_offloaded: float = 0.0
@@ -157,12 +157,6 @@ class PlanInputs:
     ranks: int = 1
     is_sharded: bool = False
     context_parallel: int = 1
-
-    @property
-    def backward_passes(self) -> tuple[Literal["own", "autograd"], ...]:
-        """`backwards`, of a model whose blocks have a backward pass of their own."""
-        has_own = any(block.own is not None for block in self.size.transformer.blocks)
-        return self.backwards if has_own else ("autograd",)
 
     @property
     def shards(self) -> int:
@@ -236,12 +230,10 @@ def inputs_of(
     """
     model, train, network = process.model, process.train, process.network
     width, ema = DTYPES[train.dtype].num_bytes, train.ema_config or EmaConfig()
-    weights = train.full_finetune_weights
-    te_share = model.layer_offloading_text_encoder_percent
+    weights, te_share = train.full_finetune_weights, model.layer_offloading_text_encoder_percent
     trained: dict[str, Any] = {"lora_rank": 0, "lora_sides": lora_sides, "fixed_weights": fixed_weights or ()}
     if network is not None:
-        is_mixed = width < 4
-        trained = network_inputs(network, size.transformer, is_mixed=is_mixed, sides=lora_sides, fixed=fixed_weights)
+        trained = network_inputs(network, size.transformer, is_mixed=width < 4, sides=lora_sides, fixed=fixed_weights)
         lora_sides, fixed_weights = trained["lora_sides"], trained["fixed_weights"]
     outside = sum(runs[-1] for runs in (lora_sides, fixed_weights) if runs)
     blocks_only = network is None or (network.transformer_only if lora_sides is None else not outside)
@@ -266,7 +258,7 @@ def inputs_of(
         batch_size=process.largest_batch,
         accumulation=train.gradient_accumulation,
         recomputes=train.gradient_checkpointing,
-        backwards=_backwards(process, in_blocks=adapter_in_blocks, blocks_only=blocks_only, ranks=ranks),
+        backwards=backward_passes(process, in_blocks=adapter_in_blocks, blocks_only=blocks_only, ranks=ranks),
         low_vram=model.low_vram,
         save_width=DTYPES[process.save.dtype].num_bytes,
         merges=train.merge_network_on_save,
@@ -321,22 +313,6 @@ def _network_weights(
     _, settings = network.at(None)
     fixed = tuple(sum(kind.count(Shape(*linear), settings) for linear in run) for run in runs)
     return (0,) * len(runs), fixed
-
-
-def _backwards(
-    process: TrainingProcessConfig, *, in_blocks: tuple[int, ...], blocks_only: bool, ranks: int
-) -> tuple[Literal["own", "autograd"], ...]:
-    """Who makes the backward pass of blocks: their own is for a LoRA on layers that nothing else changes."""
-    network, train = process.network, process.train
-    is_sharded = train.sharding == "full" and ranks > 1
-    if network is None or train.full_finetune or is_sharded or any(in_blocks):
-        return ("autograd",)
-    kind, settings = network.at(None)
-    if kind != "lora" or settings.draws_numbers:
-        return ("autograd",)
-    is_everywhere = not network.patterns and not network.network_kwargs.full_if_contains
-    is_alone = blocks_only and not process.adapter and not process.model.assistant_lora_path
-    return ("own",) if is_everywhere and is_alone else ("own", "autograd")
 
 
 def _kept(
