@@ -23,7 +23,7 @@ from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.files import write_json
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.plan_inputs import inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
 from toolkit.plan.workload import assumed_needs, workload_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import quality_real
 from benchmarks.quality_rows import ROWS
 from benchmarks.quality_run import Bench
 from benchmarks.quality_tasks import NUM_PROMPTS, ROOT, TASKS
@@ -71,4 +73,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    quality_real.main([own for own in sys.argv[1:] if own != "--real"]) if "--real" in sys.argv else main()

@@ -36,7 +36,8 @@ from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.parallel.ranks import OneProcess
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.plan_inputs import Workload, inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
+from toolkit.plan.plan_inputs import Workload
 from toolkit.randomness import Draws
 from toolkit.runtime.devices import autocast
 from toolkit.train.learner import build_learner

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
+from jobs.block_losses import Grid, Meter
 from jobs.job import Job
 from jobs.process.encode_stages import encode_all
 from jobs.process.make_model import make_model
@@ -20,40 +19,13 @@ from toolkit.config import load_job
 from toolkit.data.examples import Example
 from toolkit.errors import UserError
 from toolkit.lora.settings import read_lora_tensors
-from toolkit.models.base_model import BaseModel
 from toolkit.networks.network import Network
-from toolkit.objectives.path import mix
 from toolkit.output.events import SilentLog
 from toolkit.randomness import Draws
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
-from toolkit.train.feeder import Encoded, Feeder
-from toolkit.train.prediction import Prediction
 from toolkit.train.stages import Stages
-from toolkit.train.trainable import NetworkWeights
 from toolkit.units import duration
-
-OUTSIDE = "outside blocks"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The fixed points at which the loss is measured: every image at every noise level.
-
-    Attributes:
-        num_images: number of images, spread over the datasets.
-        num_levels: number of noise levels, the middles of equal parts of 0 to 1.
-        seed: of the noise, one for each image.
-    """
-
-    num_images: int = 8
-    num_levels: int = 6
-    seed: int = 42
-
-    @property
-    def sigmas(self) -> list[float]:
-        """The noise levels, from little noise to much."""
-        return [(index + 0.5) / self.num_levels for index in range(self.num_levels)]
 
 
 @dataclass(frozen=True)
@@ -134,7 +106,7 @@ def study_blocks(job: Path, file: Path, grid: Grid, say: Callable[[str], None]) 
         tensors, metadata = read_lora_tensors(file)
         network.load_state_dict(tensors, source=str(file), metadata=metadata)
         model.transformer.eval()
-        meter = _Meter(checked, model, network, encoded, grid)
+        meter = Meter(checked, model, network, encoded, grid)
         return _measured(meter, file, say)
 
 
@@ -180,61 +152,7 @@ def _spread(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
     )
 
 
-class _Meter:
-    """Measures the loss on the grid, [images, levels], with some parts of the network off."""
-
-    def __init__(
-        self, checked: TrainingChecked, model: BaseModel, network: Network, encoded: Encoded, grid: Grid
-    ) -> None:
-        self.network = network
-        self.model = model
-        self.grid = grid
-        examples = checked.scan.examples
-        feeder = Feeder.of_run(checked.config, examples, model, encoded, ranks=checked.start.batch_ranks)
-        # Every example once: the plan's order is one of its own for each epoch and stream.
-        self._batches = {}
-        index = 0
-        while len(self._batches) < len(examples):
-            (member, *_), number = feeder.plan.batch(index), index
-            self._batches.setdefault(member, feeder.batch(number))
-            index += 1
-        self._weights = NetworkWeights(network, file_format=checked.config.save.lora_file_format)
-
-    @property
-    def num_images(self) -> int:
-        """Number of images."""
-        return len(self._batches)
-
-    def losses(self, off: frozenset[str] = frozenset(), *, images: int | None = None) -> torch.Tensor:
-        """Mean squared error of the velocity, [images, levels], fp64."""
-        rows = []
-        draws = Draws(self.grid.seed)
-        with self.network.without(off), torch.no_grad():
-            for member in sorted(self._batches)[:images]:
-                batch = self._batches[member]
-                predict = Prediction(self.model, self._weights, draws, index=member, num_tokens=batch.num_tokens)
-                noise = draws.normal(tuple(batch.latents.shape), "blocks", member).to(batch.latents)
-                row = []
-                for level in self.grid.sigmas:
-                    sigma = torch.full((len(batch.latents),), level, device=batch.latents.device)
-                    velocity = predict(mix(batch.latents, noise, sigma), sigma, batch.condition)
-                    target = predict.target(batch.latents, noise)
-                    row.append((velocity.float() - target.float()).square().mean().double().cpu())
-                rows.append(torch.stack(row))
-        return torch.stack(rows)
-
-    def blocks(self) -> dict[str, frozenset[str]]:
-        """The targets of each block, in the model's order."""
-        found: dict[str, set[str]] = {}
-        lists = self.model.get_transformer_block_names()
-        for target in self.network.targets:
-            own = next((name for name in lists if target.name.startswith(f"{name}.")), None)
-            block = OUTSIDE if own is None else ".".join(target.name.split(".")[: own.count(".") + 2])
-            found.setdefault(block, set()).add(target.name)
-        return {name: frozenset(targets) for name, targets in found.items()}
-
-
-def _measured(meter: _Meter, file: Path, say: Callable[[str], None]) -> BlockStudy:
+def _measured(meter: Meter, file: Path, say: Callable[[str], None]) -> BlockStudy:
     blocks = meter.blocks()
     meter.losses(images=1)  # the first pass of a process is slower
     began = time.monotonic()

@@ -22,6 +22,7 @@ from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
 from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
+from toolkit.memory.recompute import Held
 from toolkit.networks.kinds.lora import LoraPart
 from toolkit.networks.network import LayerHook
 from toolkit.networks.part import Site
@@ -171,8 +172,8 @@ def step_bytes(
     batch_size: int = 1,
     num_references: int = 0,
     passes: int = 1,
-    own_backward: bool = False,
     only: str = "",
+    own_backward: bool = False,
     **num_blocks: int,
 ) -> int:
     """The most that a step of so many passes, each backward before the next, adds to weights and LoRA.
@@ -275,7 +276,7 @@ def _add_lora(layers: tuple[Any, ...], rank: int) -> None:
     layers[0].add_module("network", part)
     for index, layer in enumerate(layers):
         site = Site(index, ((index * rows, (index + 1) * rows),), layers)
-        layer.register_forward_hook(LayerHook(part, site, lambda: 1.0))
+        layer.register_forward_hook(LayerHook(part, site, Held(1.0)))
 
 
 def _in_dtype(kind: Any, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

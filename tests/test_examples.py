@@ -12,7 +12,7 @@ from toolkit.config import JobConfig, load_job
 from toolkit.config.compat.released import plain_name
 from toolkit.plan.machine import named_card
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.plan_inputs import inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
 from toolkit.plan.workload import assumed_needs, workload_of
 from toolkit.units import as_size
 

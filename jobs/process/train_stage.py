@@ -73,7 +73,9 @@ class TrainStage:
             is_first_forced=train.force_first_sample,
             in_place=self._must_be_in_place,
         )
-        with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=config.logging.log_every) as recorder:
+        factors = sorted(set(self.learner.weights.rates(train.lr).values()))
+        log_every = config.logging.log_every
+        with Recorder(out.events, out.progress, log_dir=out.log_dir, log_every=log_every, factors=factors) as recorder:
             start = save.resume(resume, train.steps, ranks)
             Loop(
                 feeder=feeder,

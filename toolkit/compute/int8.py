@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from toolkit.compute.kernels import has_kernels
-from toolkit.compute.rounding import round_rows
+from toolkit.compute.rounding import RoundedRows, round_rows
 from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.formats.rotated import rotate
 
@@ -30,7 +30,7 @@ class Int8Product:
 
     def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
         """See RowProduct."""
-        rounded, factors = round_rows(x, torch.int8), scale.float().view(1, -1)
+        rounded, factors = _rounded(x), scale.float().view(1, -1)
         if has_kernels(x.device):
             _kernel()(rounded, qweight.T, factors, out=out)
             return
@@ -40,7 +40,7 @@ class Int8Product:
 
     def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
         """See RowProduct."""
-        rounded = round_rows(gradient, torch.int8, times=scale.float().view(-1))
+        rounded = _rounded(gradient, times=scale.float().view(-1))
         result = gradient.new_empty((len(gradient), qweight.shape[1])) if into is None else into
         if has_kernels(gradient.device):
             _kernel()(rounded, qweight, None, out=result, adds=into is not None)
@@ -90,6 +90,14 @@ def padded(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 def columns_first(matrix: Tensor) -> Tensor:
     """The same matrix [N, K] with each column in one piece, which is what a GPU's 8-bit units read as right factor."""
     return matrix.T.contiguous().T
+
+
+def _rounded(x: Tensor, times: Tensor | None = None) -> RoundedRows:
+    if not has_kernels(x.device):
+        return round_rows(x, torch.int8, times=times)
+    from toolkit.compute.kernels.rows import round_rows_to_int8  # loads Triton
+
+    return round_rows_to_int8(x if x.stride(1) == 1 else x.contiguous(), times)
 
 
 def _kernel() -> Any:

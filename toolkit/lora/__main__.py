@@ -75,7 +75,8 @@ def _goal(given: argparse.Namespace) -> Goal:
 
 
 def _blocks(given: argparse.Namespace) -> list[str]:
-    from jobs.block_study import Grid, as_text, study_blocks  # the trainer, which no other command needs
+    from jobs.block_losses import Grid  # the trainer, which no other command needs
+    from jobs.block_study import as_text, study_blocks
 
     grid = Grid(given.images, given.levels, given.seed)
     study = study_blocks(given.job, given.file, grid, lambda line: print(line, flush=True))

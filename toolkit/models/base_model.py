@@ -92,15 +92,7 @@ class BaseModel(ComponentModel):
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
-        """Decide what blocks keep for backward, once all that is trained is attached.
-
-        Args:
-            recomputes: whether blocks compute again what they need.
-            keeps: what they keep even so, if the model has a choice, from 0 to 2; see `PlanInputs.keeps`.
-
-        Returns:
-            A line for the user, if there is something to say.
-        """
+        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). A line on it."""
         if recomputes:
             self.enable_gradient_checkpointing()
         return None

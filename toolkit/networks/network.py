@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,39 @@ from toolkit.randomness import Draws
 NAME = "network"  # of a part, in the first of its layers
 
 
+class Strength(Protocol):
+    """How much a network counts, now."""
+
+    @property
+    def value(self) -> float:
+        """A factor of what it changes."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StrengthAt:
+    """How much the network counts at one of its targets, now."""
+
+    network: Held[float]
+    off: Held[frozenset[str]]
+    target: str
+
+    @property
+    def value(self) -> float:
+        """See Strength."""
+        return 0.0 if self.target in self.off.value else self.network.value
+
+
 class LayerHook:
     """What a network does to the output of one layer.
 
     Attributes:
         part: what is trained there.
         site: the layer.
-        strength: gives how much the network counts, now.
+        strength: how much the network counts, now.
     """
 
-    def __init__(self, part: Part, site: Site, strength: Callable[[], float]) -> None:
+    def __init__(self, part: Part, site: Site, strength: Strength) -> None:
         self.part = part
         self.site = site
         self.strength = strength
@@ -43,7 +66,7 @@ class LayerHook:
         dropped = self.part.settings.module_dropout
         if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
             return output
-        return self.part.after(inputs[0], output, self.site, self.strength(), training=module.training)
+        return self.part.after(inputs[0], output, self.site, self.strength.value, training=module.training)
 
 
 class Network:
@@ -82,8 +105,9 @@ class Network:
             part.attach(sites, self.model.layout.whole)
             self.parts[target.name] = part.to(self.model.device_of(layers[0]))
             layers[0].add_module(NAME, part)  # so that the weights are among the transformer's
+            strength = StrengthAt(self._strength, self._off, target.name)
             for site in sites:
-                self._hook(target.name, site, part)
+                self._hook(site, part, strength)
 
     def parameters(self) -> list[nn.Parameter]:
         """Every trained weight exactly once, in target order."""
@@ -101,14 +125,7 @@ class Network:
 
     def rates(self, lr: float) -> dict[str, float]:
         """The weights that learn at another rate than the job's `lr`: factor of the rate by name."""
-        found = {}
-        for target, part in self.parts.items():
-            own = 1.0 if part.settings.lr is None else part.settings.lr / lr
-            for name, _ in part.named_parameters():
-                factor = own * (self.config.loraplus_lr_ratio if name.startswith("lora_B") else 1.0)
-                if factor != 1:
-                    found[f"{target}.{name}"] = factor
-        return found
+        return rates_of(self.parts, self.config, lr)
 
     @property
     def draws_numbers(self) -> bool:
@@ -147,9 +164,6 @@ class Network:
         """For the length of a `with` block, the parts at these targets change nothing."""
         return self._off.set(targets)
 
-    def _strength_at(self, target: str) -> float:
-        return 0.0 if target in self._off.value else self._strength.value
-
     def _file(self) -> NetworkFile:
         return NetworkFile(self.model, self.targets, self.parts)
 
@@ -161,11 +175,23 @@ class Network:
         rows = target.outputs // len(layers)
         return tuple(Site(i, ((i * rows, (i + 1) * rows),), layers) for i in range(len(layers)))
 
-    def _hook(self, target: str, site: Site, part: Part) -> None:
+    def _hook(self, site: Site, part: Part, strength: Strength) -> None:
         layer: Any = site.layers[site.index]
         if part.turns_inputs:
             layer.register_forward_pre_hook(
-                lambda _, inputs: (part.before(inputs[0], site, self._strength_at(target)), *inputs[1:])
+                lambda _, inputs: (part.before(inputs[0], site, strength.value), *inputs[1:])
             )
 
-        layer.register_forward_hook(LayerHook(part, site, partial(self._strength_at, target)))
+        layer.register_forward_hook(LayerHook(part, site, strength))
+
+
+def rates_of(parts: Mapping[str, Part], config: NetworkConfig, lr: float) -> dict[str, float]:
+    """See `Network.rates`; the parts may be without memory."""
+    found = {}
+    for target, part in parts.items():
+        own = 1.0 if part.settings.lr is None else part.settings.lr / lr
+        for name, _ in part.named_parameters():
+            factor = own * (config.loraplus_lr_ratio if name.startswith("lora_B") else 1.0)
+            if factor != 1:
+                found[f"{target}.{name}"] = factor
+    return found

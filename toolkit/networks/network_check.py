@@ -14,6 +14,7 @@ from toolkit.models.base_model import BaseModel, SizedTarget
 from toolkit.networks.build import empty_parts, num_weights
 from toolkit.networks.choices import NETWORKS
 from toolkit.networks.files import NetworkFile, format_of
+from toolkit.networks.network import rates_of
 from toolkit.networks.start_check import check_start
 from toolkit.networks.targets import by_run, filtered, matches, planned_targets, why_none
 
@@ -84,6 +85,7 @@ def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: st
     if network.pretrained_lora_path is not None:
         problems += check_start(model, network, chosen, known)
     lines = [] if chosen is None else [*_idle_patterns(known, blocks, network), *_fused(chosen, network)]
+    lines += _rates(chosen or [], network, config.train.lr)
     if problems:
         raise JobError(source, problems, notices=lines)
     return lines
@@ -102,6 +104,18 @@ def _format_problems(
     with mistakes.gathered():
         NetworkFile(model, others, empty_parts(others, network)).tensors(torch.float32, format_of(network, file_format))
     return [Problem("save.lora_format", str(error)) for error in mistakes.errors]
+
+
+def _rates(chosen: Sequence[SizedTarget], network: NetworkConfig, lr: float) -> list[str]:
+    """A line on the learning rates, if some weights have another than the job's."""
+    parts = empty_parts(chosen, network)
+    factors = rates_of(parts, network, lr)
+    names = [f"{target}.{name}" for target, part in parts.items() for name, _ in part.named_parameters()]
+    if not factors:
+        return []
+    counts = Counter(factors.get(name, 1.0) for name in names)
+    told = ", ".join(f"{lr * factor:.4g} for {count}" for factor, count in sorted(counts.items()))
+    return [f"learning rates (before the schedule): {told} of the network's {len(names)} matrices"]
 
 
 def _idle_patterns(known: Sequence[SizedTarget], blocks: Sequence[str], network: NetworkConfig) -> list[str]:

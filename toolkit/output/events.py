@@ -61,7 +61,8 @@ class EventLog:
         progress    within a stage, at most twice a second: `stage`, `done`, `total`, `unit`, such as `images`
         message     `text` for the user
         warning     the same
-        step        `step`, `loss`, `terms` (whose sum the loss is, by name), `lr`, `grad_norm`, `step_s` (seconds)
+        step        `step`, `loss`, `terms` (whose sum the loss is, by name), `lr`, `grad_norm`, `step_s` (seconds);
+                    `rates`, by name, if some weights learn at another rate than `lr`
         sample      one picture: `path`, `step`, `index`, `prompt`, `seed`, `width`, `height`, `network_multiplier`
         checkpoint  `state`: `written`, with the weights' `path`, `step`, `bytes` and whether they are the `final` ones;
                     or `deleted`, with the `path`

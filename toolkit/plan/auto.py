@@ -13,7 +13,6 @@ from toolkit.plan.machine import Machine
 from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_TEXT
-from toolkit.plan.step_memory import passes_of
 
 _FILLED = 0.85  # the most of a card that may be filled to recompute less
 
@@ -59,7 +58,7 @@ def with_kept(inputs: PlanInputs, machine: Machine) -> PlanInputs:
     A part of the memory stays free for what is not planned: what blocks keep is counted, but was not measured on cards.
     Where it is the machine's RAM, blocks keep at most the attention's output.
     """
-    if not inputs.recomputes or "own" not in passes_of(inputs) or inputs.offloads_activations:
+    if not inputs.recomputes or "own" not in inputs.backward_passes or inputs.offloads_activations:
         return inputs
     most, step = 20 if inputs.device == "cuda" else 10, 10 if inputs.cards else 1  # all cards alike
     levels = (replace(inputs, keeps=tenths / 10) for tenths in range(most, 0, -step))

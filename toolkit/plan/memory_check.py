@@ -12,7 +12,8 @@ from toolkit.plan.auto import choose_settings, with_kept, with_shares
 from toolkit.plan.changes import Way
 from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import Plan, make_plan
-from toolkit.plan.plan_inputs import Device, PlanInputs, Workload, inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
+from toolkit.plan.plan_inputs import Device, PlanInputs, Workload
 from toolkit.plan.plan_report import as_text, describe_plan, describe_refusal, describe_split, find_ways, warn_of_others
 
 

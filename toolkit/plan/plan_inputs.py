@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from toolkit.compute.choices import AUTO, COMPUTES
-from toolkit.config import EmaConfig, NetworkConfig, TrainingProcessConfig
-from toolkit.dtypes import DTYPES
-from toolkit.model_size import ModelSize, TransformerSize
-from toolkit.networks.choices import NETWORKS
-from toolkit.networks.kept import nothing
-from toolkit.networks.settings import Shape
-from toolkit.plan.phases.backward import BackwardPass, backward_passes
+from toolkit.compute.choices import COMPUTES
+from toolkit.model_size import ModelSize
 
 Device = Literal["cpu", "cuda", "mps"]
 
@@ -99,7 +93,8 @@ class PlanInputs:
             time is alive.
         recomputes: whether activations inside blocks are recomputed (gradient checkpointing).
         backwards: who may make the backward pass of blocks that have one of their own; the plan allows for the worst.
-        keeps: what such blocks keep if they recompute, from 0 (inputs) over 1 (attention's output, too) to 2 (all).
+        keeps: what blocks with a backward pass of their own keep where activations are recomputed. 0: their input only;
+            1: also the attention's output; 2: all that they need. In between, some keep the one and some the other.
         offloaded: share of the transformer's block weights that is offloaded to RAM, 0 to 1.
         te_offloaded: share of the text encoder's layers that is offloaded to RAM, 0 to 1.
         te_share: the share of the text encoder to offload if offloading is turned on, 0 to 1.
@@ -141,7 +136,7 @@ class PlanInputs:
     accumulation: int = 1
     is_fused: bool = False
     recomputes: bool = True
-    backwards: tuple[BackwardPass, ...] = ("autograd",)
+    backwards: tuple[Literal["own", "autograd"], ...] = ("autograd",)
     keeps: float = 0.0
     offloaded: float = 0.0
     te_offloaded: float = 0.0
@@ -157,6 +152,12 @@ class PlanInputs:
     ranks: int = 1
     is_sharded: bool = False
     context_parallel: int = 1
+
+    @property
+    def backward_passes(self) -> tuple[Literal["own", "autograd"], ...]:
+        """`backwards`, of a model whose blocks have a backward pass of their own."""
+        has_own = any(block.own is not None for block in self.size.transformer.blocks)
+        return self.backwards if has_own else ("autograd",)
 
     @property
     def shards(self) -> int:
@@ -208,143 +209,3 @@ class PlanInputs:
         if self.lora_sides is not None:
             return self.lora_sides
         return self.size.transformer.lora_sides(blocks_only=self.blocks_only)
-
-
-def inputs_of(
-    process: TrainingProcessConfig,
-    size: ModelSize,
-    work: Workload,
-    device: Device,
-    *,
-    assistant_parameters: int = 0,
-    adapter_parameters: int = 0,
-    adapter_in_blocks: tuple[int, ...] = (),
-    lora_sides: tuple[int, ...] | None = None,
-    fixed_weights: tuple[int, ...] | None = None,
-    cards: tuple[int, ...] = (),
-    ranks: int = 1,
-) -> PlanInputs:
-    """The inputs that a job's settings give; the numbers of weights, `lora_sides`, `cards`, `ranks` as in `PlanInputs`.
-
-    Of a network whose layers are unknown, every layer that can carry one is assumed to.
-    """
-    model, train, network = process.model, process.train, process.network
-    width, ema = DTYPES[train.dtype].num_bytes, train.ema_config or EmaConfig()
-    weights, te_share = train.full_finetune_weights, model.layer_offloading_text_encoder_percent
-    trained: dict[str, Any] = {"lora_rank": 0, "lora_sides": lora_sides, "fixed_weights": fixed_weights or ()}
-    if network is not None:
-        trained = network_inputs(network, size.transformer, is_mixed=width < 4, sides=lora_sides, fixed=fixed_weights)
-        lora_sides, fixed_weights = trained["lora_sides"], trained["fixed_weights"]
-    outside = sum(runs[-1] for runs in (lora_sides, fixed_weights) if runs)
-    blocks_only = network is None or (network.transformer_only if lora_sides is None else not outside)
-    own_vae = 4 if device == "cpu" else width
-    return PlanInputs(
-        size=size,
-        work=work,
-        device=device,
-        width=width,
-        is_bf16=train.dtype == "bf16",
-        vae_width=own_vae if model.vae_dtype is None else DTYPES[model.vae_dtype].num_bytes,
-        te_width=width if model.te_dtype is None else DTYPES[model.te_dtype].num_bytes,
-        qtype=model.qtype if model.quantize else None,
-        compute="bf16" if model.compute == AUTO else model.compute,  # what takes more memory
-        te_qtype=model.qtype_te if model.quantize_te else None,
-        te_follows="quantize_te" not in model.model_fields_set,
-        **{**trained, **({"lora_rank": None} if train.full_finetune else {})},
-        blocks_only=blocks_only,
-        optimizer=train.optimizer,
-        keeps_average=ema.use_ema,
-        snapshots=ema.num_averages - ema.use_ema,
-        batch_size=process.largest_batch,
-        accumulation=train.gradient_accumulation,
-        recomputes=train.gradient_checkpointing,
-        backwards=backward_passes(process, in_blocks=adapter_in_blocks, blocks_only=blocks_only, ranks=ranks),
-        low_vram=model.low_vram,
-        save_width=DTYPES[process.save.dtype].num_bytes,
-        merges=train.merge_network_on_save,
-        offloaded=_share(model.layer_offloading_transformer_percent, is_on=model.layer_offloading),
-        te_offloaded=_share(te_share, is_on=model.layer_offloading),
-        te_share=1.0 if te_share == "auto" else te_share,
-        offloads_activations=model.activation_offloading,
-        trained_width=4 if weights == "fp32" else 2,
-        spare_width=2 if weights == "bf16_split" else 0,
-        is_fused=train.fused_backward_pass,
-        assistant_parameters=assistant_parameters,
-        adapter_parameters=adapter_parameters,
-        adapter_in_blocks=adapter_in_blocks,
-        cards=cards,
-        ranks=ranks,
-        context_parallel=train.context_parallel if ranks > 1 else 1,
-        is_sharded=train.sharding == "full" and ranks > 1,
-    )
-
-
-def network_inputs(
-    network: NetworkConfig,
-    size: TransformerSize,
-    *,
-    is_mixed: bool,
-    sides: tuple[int, ...] | None = None,
-    fixed: tuple[int, ...] | None = None,
-) -> dict[str, Any]:
-    """What `PlanInputs` says of a network.
-
-    Args:
-        network: the job's `network` section.
-        size: the size of the transformer.
-        is_mixed: whether autocast is on.
-        sides, fixed: `PlanInputs.lora_sides` and `fixed_weights`; None: every layer that can carry a network does.
-    """
-    if sides is None:
-        sides, fixed = _network_weights(network, size)
-    kept = _kept(network, size, sides, fixed, is_mixed=is_mixed)
-    return {"lora_rank": network.linear, "lora_sides": sides, "fixed_weights": fixed or (), "kept": kept}
-
-
-def _network_weights(
-    network: NetworkConfig, size: TransformerSize
-) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """`lora_sides` and `fixed_weights` of a network of one kind on every layer that can carry one."""
-    kind = NETWORKS[network.type]
-    if kind.is_proportional:
-        return None, None
-    runs = [list(block.linears) * block.count for block in size.blocks]
-    runs.append([] if network.transformer_only else list(size.outer_linears))
-    _, settings = network.at(None)
-    fixed = tuple(sum(kind.count(Shape(*linear), settings) for linear in run) for run in runs)
-    return (0,) * len(runs), fixed
-
-
-def _kept(
-    network: NetworkConfig,
-    size: TransformerSize,
-    sides: tuple[int, ...] | None,
-    fixed: tuple[int, ...] | None,
-    *,
-    is_mixed: bool,
-) -> dict[str, KeptInBlock]:
-    """What a network of one kind keeps; on some of the layers, as much of it as of the weights is trained."""
-    kind, settings = network.at(None)
-    row, found = NETWORKS[kind], {}
-    if row.kept is nothing:
-        return {}
-    for index, block in enumerate(size.blocks):
-        fused = block.fused or (1,) * len(block.linears)
-        seen = block.shares or (1.0,) * len(block.linears)
-        shapes = [Shape(*linear, parts) for linear, parts in zip(block.linears, fused, strict=True)]
-        layers = [row.kept(shape, settings, is_mixed=is_mixed) for shape in shapes]
-        whole = block.count * sum(row.count(shape, settings) for shape in shapes)
-        trained = whole if sides is None else settings.rank * sides[index] + (fixed[index] if fixed else 0)
-        share = min(1.0, trained / whole) if whole else 0.0
-        found[block.name] = KeptInBlock(
-            per_token=share * sum(part * layer.per_token for part, layer in zip(seen, layers, strict=True)),
-            held=share * sum(layer.held for layer in layers),
-            # Under autocast a block is fullest at its last layers; in fp32 in its attention, when they are done.
-            passing=share * (max(layer.passing for layer in layers) if is_mixed else -seen[-1] * layers[-1].per_token),
-        )
-    return found
-
-
-def _share(value: float | Literal["auto"], *, is_on: bool) -> float:
-    """`auto` starts at 0; `toolkit.plan.auto` raises it as far as needed."""
-    return 0.0 if value == "auto" or not is_on else value

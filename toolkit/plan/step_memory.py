@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from toolkit.model_size import BlockSize, OwnBackward
 from toolkit.optimizers.choices import optimizer_row
-from toolkit.plan.phases.backward import BackwardPass
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import bits_of
 
@@ -183,15 +182,9 @@ def _waits_in_ram(inputs: PlanInputs) -> bool:
     return inputs.offloads_activations and inputs.recomputes and inputs.device != "cpu"
 
 
-def passes_of(inputs: PlanInputs) -> tuple[BackwardPass, ...]:
-    """Who may make the backward pass of blocks; autograd, if they have none of their own."""
-    has_own = any(block.own is not None for block in inputs.size.transformer.blocks)
-    return inputs.backwards if has_own else ("autograd",)
-
-
 def _backwards(inputs: PlanInputs, block: BlockSize) -> list[OwnBackward | None]:
     """The backward passes that a block may have; None is autograd's."""
-    found = [block.own if name == "own" else None for name in passes_of(inputs)]
+    found = [block.own if name == "own" else None for name in inputs.backward_passes]
     return found if block.own is not None else [None]
 
 
@@ -241,7 +234,7 @@ def _dequantized(inputs: PlanInputs, block: BlockSize) -> int:
 
 def _autocast_copies(inputs: PlanInputs) -> int:
     """Bytes of the copies that autocast keeps of all trained fp32 weights, in the dtype of the computation."""
-    if not inputs.is_mixed or inputs.trained_width != 4 or passes_of(inputs) == ("own",):
+    if not inputs.is_mixed or inputs.trained_width != 4 or inputs.backward_passes == ("own",):
         return 0  # a backward pass of its own makes those of one block at a time
     # Where weights are sharded, only those of the layer that computes are copied.
     transformer = inputs.size.transformer

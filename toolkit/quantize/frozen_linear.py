@@ -27,8 +27,8 @@ class FrozenLinear(nn.Linear):
     Attributes:
         qtype: number format of the weight, a key of `FORMATS`.
         row_buffers: names of the buffers with a row for each output.
-        stored_names: names of all buffers.
         product: how a weight with a scale per row is multiplied as it is stored; None to dequantize it.
+        stored_names: names of all buffers.
     """
 
     product: RowProduct | None = None
@@ -57,8 +57,7 @@ class FrozenLinear(nn.Linear):
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if self.product is not None:
-            stored = dict(zip(self.stored_names, self.stored(), strict=True))
-            result = multiplied(x, self.product, stored["qweight"], stored["scale"])
+            result = multiplied(x, self.product, getattr(self, "qweight"), getattr(self, "scale"))  # noqa: B009
         else:
             result = _Product.apply(x, FORMATS[self.qtype], self.stored_names, *self.stored())
         return result if self.bias is None else result + self.bias.to(result.dtype)

@@ -21,13 +21,30 @@ _FLUSH_S = 1.0
 
 
 class Recorder:
-    """Records the result of every step. Waits for the device once a second, not once a step."""
+    """Records the result of every step. Waits for the device once a second, not once a step.
 
-    def __init__(self, events: EventLog, progress: Progress, *, log_dir: Path | None, log_every: int) -> None:
+    Args:
+        events: the event log.
+        progress: the progress line.
+        log_dir: folder for TensorBoard; None for none.
+        log_every: number of steps between two entries for TensorBoard.
+        factors: the other learning rates of a step, as factors of the job's; see `TrainableWeights.rates`.
+    """
+
+    def __init__(
+        self,
+        events: EventLog,
+        progress: Progress,
+        *,
+        log_dir: Path | None,
+        log_every: int,
+        factors: Sequence[float] = (),
+    ) -> None:
         self.events = events
         self.progress = progress
         self.log_dir = log_dir
         self.log_every = log_every
+        self.factors = factors
         self._pending: list[tuple[int, StepResult]] = []
         self._board: Any = None
 
@@ -78,8 +95,10 @@ class Recorder:
     def _write(
         self, step: int, loss: float, terms: Mapping[str, float], grad_norm: float, lr: float, step_s: float
     ) -> None:
+        rates = {f"lr x{factor:g}": lr * factor for factor in self.factors}
+        more = {"rates": rates} if rates else {}
         self.events.write(
-            "step", step=step, loss=loss, terms=terms, lr=lr, grad_norm=grad_norm, step_s=round(step_s, 4)
+            "step", step=step, loss=loss, terms=terms, lr=lr, grad_norm=grad_norm, step_s=round(step_s, 4), **more
         )
         if not math.isfinite(loss):
             raise UserError(
@@ -88,7 +107,7 @@ class Recorder:
             )
         if self._board is not None and step % self.log_every == 0:
             named = {f"loss/{name}": value for name, value in terms.items()}
-            for name, value in {"loss": loss, **named, "lr": lr, "grad_norm": grad_norm}.items():
+            for name, value in {"loss": loss, **named, "lr": lr, **rates, "grad_norm": grad_norm}.items():
                 self._board.add_scalar(name, value, step)
         self.progress.update(step, loss, lr)
 

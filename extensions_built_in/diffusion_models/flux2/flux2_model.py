@@ -35,7 +35,6 @@ from toolkit.models.published_model import PublishedModel
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
-from toolkit.weights.vae_identity import vae_fingerprint
 
 
 class Flux2Model(PublishedModel):
@@ -90,7 +89,7 @@ class Flux2Model(PublishedModel):
         """See BaseModel.fingerprint. Models with the same VAE share cached latents, whatever their arch."""
         files = self.sources.find(component)
         if component == "vae":
-            return vae_fingerprint(files, settings=latents.ENCODER_SETTINGS, dtype=self.vae_dtype)
+            return latents.fingerprint(files, dtype=self.vae_dtype)
         facts: dict[str, Any] = {"weights": fingerprint(files)}
         if component == "text_encoder":
             facts |= {

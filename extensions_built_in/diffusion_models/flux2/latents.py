@@ -11,9 +11,16 @@ from diffusers import AutoencoderKLFlux2, Flux2Pipeline
 from torch import Tensor
 
 from toolkit.memory.tiling import WHOLE_PX, tiled_above
+from toolkit.weights.layouts import ComponentFiles
+from toolkit.weights.vae_identity import vae_fingerprint
 
 # Settings of the VAE that affect latents but are not visible in its weights.
 ENCODER_SETTINGS = {"batch_norm_eps": 1e-4, "norm_num_groups": 32, "act_fn": "silu"}
+
+
+def fingerprint(files: ComponentFiles, *, dtype: torch.dtype) -> str:
+    """What names the latents that a VAE in these files gives when it computes in `dtype`."""
+    return vae_fingerprint(files, settings=ENCODER_SETTINGS, dtype=dtype)
 
 
 @torch.no_grad()

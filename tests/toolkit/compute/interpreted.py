@@ -15,8 +15,9 @@ from torch import Tensor
 
 from toolkit.compute.kernels.norm import norm_and_round
 from toolkit.compute.kernels.product import scaled_product
+from toolkit.compute.kernels.rows import round_rows_to_int8
 from toolkit.compute.kernels.twins import LowRank, norm_and_round_twin, scaled_product_twin
-from toolkit.compute.rounding import RoundedRows
+from toolkit.compute.rounding import RoundedRows, round_rows
 
 GENERATOR = torch.Generator().manual_seed(0)
 # Rows, inner size, columns, rank and dtype: less and more than a tile, and no multiple of one.
@@ -60,6 +61,13 @@ def main() -> None:
         expected = there + scaled_product_twin(gradient, weight, None, dtype=torch.float32)
         found = scaled_product(gradient, weight, None, out=there.clone(), adds=True)
         _say("backward, added", result=_apart(found, expected.to(dtype)))
+    for width, dtype in ((70, torch.float32), (4100, torch.bfloat16)):  # less and more than are read at once
+        x, times = _normal(3, width + 4, dtype=dtype)[:, 2:-2], _normal(width).abs()
+        rounded, rows = round_rows_to_int8(x, times), round_rows(x, torch.int8, times=times)
+        steps = rounded.numbers.int() - rows.numbers.int()
+        x[0, -1] = float("nan")
+        assert round_rows_to_int8(x).scale.isnan().flatten().tolist() == [True, False, False]
+        _say(f"rows of {width}", steps=float(steps.abs().max()), result=_apart(rounded.float(), rows.float()))
     for batch, tokens, width, modulations, dtype in NORMS:
         x = _normal(batch, tokens, width, dtype=dtype) + 0.3
         shift, weight = _normal(modulations, 1, width, dtype=dtype), 1 + _normal(modulations, 1, width, dtype=dtype)

@@ -134,3 +134,10 @@ def test_rounded_rows_use_the_whole_range_and_leave_the_input_alone(dtype: torch
     assert torch.equal(x, before)
     assert rounded.numbers.float().abs().amax(dim=1).tolist() == [largest] * 5 + [0]
     assert (rounded.float() - x).abs().max() <= 0.07 * x.abs().max()
+
+
+@pytest.mark.parametrize("qtype", EIGHT_BIT)
+def test_what_is_not_a_number_is_not_hidden(qtype: str) -> None:
+    layer, x = _layer(qtype), _normal(9, IN, seed=1)
+    x[2, 5] = float("nan")
+    assert layer(x).isnan().all(dim=1).tolist() == [row == 2 for row in range(9)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from jobs.job import Job
-from tests.tiny import run_job, tiny_model, write_job
+from tests.tiny import StopAfter, run_job, tiny_model, write_job
 from toolkit.cards import find_cards
 from toolkit.config import ModelConfig, NetworkConfig, load_job
 from toolkit.errors import UserError
@@ -17,7 +18,9 @@ from toolkit.lora.update import SizedTarget, Update
 from toolkit.models.published_model import PublishedModel
 from toolkit.networks.network_check import trained_weights
 from toolkit.networks.targets import by_run, choose_targets, planned_targets
-from toolkit.plan.plan_inputs import Workload, inputs_of
+from toolkit.output.events import read_events
+from toolkit.plan.of_job.inputs import inputs_of
+from toolkit.plan.plan_inputs import Workload
 from toolkit.util.get_model import model_classes
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
@@ -246,3 +249,31 @@ def test_training_continues_from_a_lora_of_every_layer_of_ai_toolkit_and_writes_
     before, after = read_tensors(path), read_tensors(tmp_path / "output" / "job" / "job.safetensors")
     assert before.keys() == after.keys()
     assert [k for k, t in before.items() if not torch.allclose(after[k], t, atol=1e-6)] == []
+
+
+def test_the_learning_rates_of_patterns_and_lora_plus_are_in_the_plan_and_in_the_events_of_a_resumed_run(
+    tmp_path: Path,
+) -> None:
+    pattern = {"contains": "single_blocks.0", "lr": 5e-3}
+    network = {
+        "linear": 2,
+        "loraplus_lr_ratio": 4,
+        "patterns": [pattern],
+        "network_kwargs": {"only_if_contains": ["linear2"]},
+    }
+    averaged = {"ema_config": {"use_ema": True}, "lr_scheduler": "linear"}
+    job = write_job(tmp_path, network=network, train={"steps": 4, **averaged}, save={"save_every": 2})
+    lines = Job(load_job(job)).check()
+    assert any(
+        re.search(r"0.001 for (\d+), 0.004 for \1, 0.005 for 1, 0.02 for 1 of the network's \d+ matrices", line)
+        for line in lines
+    )
+    run_job(job, StopAfter(3))
+    run_job(job)
+    events = read_events(tmp_path / "output" / "job" / "events.jsonl")
+    steps = {event["step"]: event for event in events if event["kind"] == "step"}
+    assert sorted(steps) == [1, 2, 3, 4]
+    for event in steps.values():
+        wanted = {f"lr x{factor}": pytest.approx(event["lr"] * factor) for factor in (4, 5, 20)}
+        assert event["rates"] == wanted
+    assert steps[4]["lr"] < steps[1]["lr"]

@@ -18,7 +18,7 @@ from toolkit.plan.auto import choose_settings, with_shares
 from toolkit.plan.changes import Way, frozen_weight_changes, training_changes, ways_to_fit
 from toolkit.plan.machine import Machine, named_card
 from toolkit.plan.memory_plan import Plan, make_plan
-from toolkit.plan.plan_inputs import inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
 from toolkit.plan.workload import assumed_needs, workload_of
 from toolkit.units import GB
 

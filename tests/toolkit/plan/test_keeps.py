@@ -14,7 +14,8 @@ from toolkit.config import load_job
 from toolkit.plan.auto import with_kept
 from toolkit.plan.machine import Machine, named_card
 from toolkit.plan.memory_plan import make_plan
-from toolkit.plan.plan_inputs import PlanInputs, Workload, inputs_of
+from toolkit.plan.of_job.inputs import inputs_of
+from toolkit.plan.plan_inputs import PlanInputs, Workload
 
 PX = 1024**2
 

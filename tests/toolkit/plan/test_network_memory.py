@@ -1,6 +1,6 @@
 """What the plan expects of each kind of network, held against storages counted while it runs on fake tensors.
 
-A LoRA is in test_step_memory. Twenty seconds together: each case is a step of klein 4B's blocks at 1024 pixels, without memory.
+A LoRA is in test_step_memory. Twenty seconds together: each case is a step of klein 4B's blocks at 1024 pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from toolkit.config.network import NetworkConfig
 from toolkit.networks.choices import NETWORKS
 from toolkit.networks.network import Network
 from toolkit.networks.part import Part
-from toolkit.plan.plan_inputs import network_inputs
+from toolkit.plan.of_job.network import network_inputs
 from toolkit.randomness import Draws
 from toolkit.runtime.devices import autocast
 from toolkit.util.get_model import model_classes

@@ -53,7 +53,8 @@ def _norm(x, shift, weight, numbers, scale, mean, rstd, stride, width, tokens, e
     factors = tl.load(weight + by, mask=is_column, other=0.0).to(tl.float32)
     shifts = tl.load(shift + by, mask=is_column, other=0.0).to(tl.float32)
     modulated = apart * inverse * factors + shifts
-    step = tl.maximum(tl.max(tl.abs(modulated), axis=0) / 127.0, smallest)
+    # A maximum may leave out what is not a number. The sum does not: then the scale is none, and so is the product.
+    step = tl.maximum(tl.max(tl.abs(modulated), axis=0) / 127.0, smallest) + tl.sum(modulated * 0.0, axis=0)
     scaled = modulated / step
     # To the nearest integer: what is added makes the number one that has no digits behind the point.
     rounded = (scaled + 12582912.0) - 12582912.0

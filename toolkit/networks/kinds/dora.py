@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Roles, Site, Start, Whole, kaiming, must_fit
+from toolkit.lora.layer_rows import Roles
+from toolkit.networks.part import Part, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 from toolkit.quantize.frozen_linear import FrozenLinear
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.networks.part import Part, Range, Roles, Site, Start, Whole, kaiming, must_fit
+from toolkit.lora.layer_rows import Range, Roles
+from toolkit.networks.part import Part, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape, lokr_rank, lokr_split
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.networks.kinds.lora import LoraPart
-from toolkit.networks.network import LayerHook
+from toolkit.networks.network import LayerHook, Strength
 from toolkit.quantize.frozen_product import FrozenProduct, product_of
 
 
@@ -46,7 +46,7 @@ class LeanLinear:
         layers: Sequence[Any],
         products: Sequence[FrozenProduct],
         part: LoraPart | None,
-        strength: Callable[[], float] | None,
+        strength: Strength | None,
     ) -> None:
         self.part = part
         self._products = products
@@ -81,7 +81,7 @@ class LeanLinear:
     @property
     def scale(self) -> float:
         """Scale of the LoRA times its strength, now; 0 without one."""
-        return 0.0 if self.part is None or self._strength is None else self.part.settings.scale * self._strength()
+        return 0.0 if self.part is None or self._strength is None else self.part.settings.scale * self._strength.value
 
     def lora(self, trained: Sequence[Tensor], scale: float) -> Lora | None:
         """The LoRA for one pass, given what `trained` returned, in the dtype of the computation."""
@@ -152,7 +152,7 @@ def lean_linear(*layers: nn.Module) -> LeanLinear:
     Raises:
         NotLean: something else than one plain LoRA is attached to them.
     """
-    products, parts, strengths, num_hooks = [], set(), [], 0
+    products, parts, strengths, num_hooks = [], set(), set(), 0
     for layer in layers:
         product = product_of(layer)
         if product is None:
@@ -167,7 +167,7 @@ def lean_linear(*layers: nn.Module) -> LeanLinear:
             if hook.part.settings.draws_numbers:
                 raise NotLean("its LoRA has dropout")
             parts.add(hook.part)
-            strengths.append(hook.strength)
+            strengths.add(hook.strength)
             num_hooks += 1
     if len(parts) > 1 or num_hooks not in (0, len(layers)):
         raise NotLean("it has several networks")

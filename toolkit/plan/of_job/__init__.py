@@ -1,0 +1,1 @@
+"""What the settings of a job mean for the memory plan."""
