@@ -92,7 +92,7 @@ class BaseModel(ComponentModel):
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
-        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). Gives a line for users."""
+        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). A line on it."""
         if recomputes:
             self.enable_gradient_checkpointing()
         return None
