@@ -69,8 +69,8 @@ trained is computed exactly, as without it.
   `compute: int8` rotates weights and inputs in blocks of up to 256, which spreads such channels, at the cost of a small
   product for each input.
 - Streaming and `train.sharding` change no bit of it, gradient checkpointing neither. Networks and adapters change what
-  goes into a layer and what comes out of it, whatever multiplies in between. With a model that is split over GPUs it has
-  not been tried. A full fine-tune has no frozen weights, so it is refused there.
+  goes into a layer and what comes out of it, whatever multiplies in between. With a model that is split over GPUs it
+  has not been tried. A full fine-tune has no frozen weights, so it is refused there.
 - On NVIDIA cards, products in int8 use a kernel in Triton that multiplies with the scales before anything is written.
   It is compared with its plain twin by Triton's interpreter, and has not been measured on a card.
 """
