@@ -18,6 +18,7 @@ from toolkit.compute.rounding import round_rows
 LIMITS = {"steps": 1.0, "beside": 0.0, "result": 5e-3, "mean": 1e-5, "rstd": 1e-5}
 
 
+@pytest.mark.slow  # starts a program that imports torch and Triton
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton, see requirements-dev.txt")
 def test_every_kernel_does_what_its_twin_does() -> None:
     command = [sys.executable, "-m", "tests.toolkit.compute.interpreted"]

@@ -105,6 +105,7 @@ def test_auto_multiplies_in_int8_where_that_is_how_weights_are_stored() -> None:
         assert len(products) == 1
 
 
+@pytest.mark.slow  # three whole runs
 def test_a_run_in_int8_samples_and_streams_with_the_same_losses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
