@@ -100,8 +100,8 @@ def _framed(pipeline: Flux2KleinPipeline) -> Scores:
 def _edited(pipeline: Flux2KleinPipeline) -> Scores:
     scenes = edit_scenes(_NUM_EDIT_PROMPTS, seed=SEED, held_out=True)
     pairs = [render_edit(scene, seed=SEED + index) for index, scene in enumerate(scenes)]
-    befores = [before for before, _ in pairs]
-    pictures = draw_edits(pipeline, befores, prompt=EDIT_PROMPT, seed=SEED, num_steps=NUM_STEPS)
+    starts = [before for before, _ in pairs]
+    pictures = draw_edits(pipeline, starts, prompt=EDIT_PROMPT, seed=SEED, num_steps=NUM_STEPS)
     afters = [np.asarray(after) for _, after in pairs]
     triples = list(zip(pictures, afters, scenes, strict=True))
     return {

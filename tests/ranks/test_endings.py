@@ -45,7 +45,7 @@ def test_after_each_kill_all_are_gone_and_the_next_start_goes_on(
     """One run that is killed again and again, each time further on; step 3 is the first that is saved."""
     job, output = write(tmp_path, smallest_model), tmp_path / "output" / "job"
     kills = [
-        *(Trouble(rank, place, "kill") for place in ("encode", "load") for rank in (0, 1)),  # type: ignore[arg-type]
+        *(Trouble(rank, place, "kill") for place in ("encode", "load") for rank in (0, 1)),
         Trouble(0, "step", "kill", 5),
         Trouble(1, "step", "kill", 2),
         Trouble(0, "save", "kill"),
