@@ -57,7 +57,7 @@ def test_a_key_of_the_document_exists(key: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_of_the_document_exists(option: str) -> None:
-    assert f'"{option}"' in (ROOT / "run.py").read_text(encoding="utf-8")
+    assert f'"{option}"' in (ROOT / "jobs" / "options.py").read_text(encoding="utf-8")
 
 
 def test_the_stages_that_can_be_full_are_those_of_the_plan(tmp_path: Path) -> None:

@@ -145,8 +145,13 @@ def _dropout_from_the_global_generator() -> None:
 
 
 def _schedule_starts_over() -> None:
-    rate, done = toolkit.train.learner.learning_rate, iter(range(10**9))
-    _replace(toolkit.train.learner, "learning_rate", lambda kind, step, **settings: rate(kind, next(done), **settings))
+    made, done = toolkit.train.learner.schedule_of, iter(range(10**9))
+
+    def made_anew(train: Any) -> Any:
+        schedule = made(train)
+        return lambda step: schedule(next(done))
+
+    _replace(toolkit.train.learner, "schedule_of", made_anew)
 
 
 # What is on disk

@@ -77,8 +77,8 @@ class OptimizerChoice(Choice):
 
     @property
     def is_installed(self) -> bool:
-        """Whether its library is there."""
-        return importlib.util.find_spec(self.target.partition(":")[0].partition(".")[0]) is not None
+        """Whether its library is there; those that every job needs are not looked for."""
+        return not self.library or importlib.util.find_spec(self.target.partition(":")[0].partition(".")[0]) is not None
 
 
 def is_class(name: Any) -> bool:

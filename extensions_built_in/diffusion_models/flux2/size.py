@@ -46,7 +46,7 @@ def transformer_size(
                 stream * 2,
                 saved=Bytes(58.2, 92.2),
                 working=Bytes(84.4, 111.8),
-                forward=Bytes(45.6, 85.1),
+                forward=Bytes(36.5, 63.8),
                 other_parameters=4 * head_size,
                 fused=(3, 1, 1, 1) * 2,
                 shares=(0.5,) * 8,
@@ -63,7 +63,7 @@ def transformer_size(
                 ((h, 9 * h), (4 * h, h)),
                 saved=Bytes(52.1, 84.1),
                 working=Bytes(92.8, 141.0),
-                forward=Bytes(71.9, 118.4),
+                forward=Bytes(72.4, 90.5),
                 other_parameters=2 * head_size,
                 own=OwnBackward(
                     kept=Bytes(22.2, 44.1),

@@ -137,7 +137,8 @@ def test_only_the_adapter_has_gradients_and_they_survive_recomputing(kind: str) 
     kept, recomputed = found
     for name, gradient in kept.items():
         assert gradient is not None and gradient.abs().max() > 0, name
-        torch.testing.assert_close(recomputed[name], gradient, atol=1e-7, rtol=1e-5)
+        # Blocks that are recomputed have a backward pass of their own, which rounds otherwise.
+        torch.testing.assert_close(recomputed[name], gradient, atol=1e-6, rtol=1e-4)
 
 
 def _is_of(parameter: nn.Parameter, parameters: dict[str, nn.Parameter]) -> bool:

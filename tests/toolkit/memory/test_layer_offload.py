@@ -54,6 +54,7 @@ class Setup:
         self.offload = kind(self.blocks, streamed, device=CPU)
         self.offload.is_recomputed = checkpointing
         self.offload.attach()
+        self.model.loader._offloads["transformer"] = [self.offload]
         if checkpointing:
             self.model.enable_gradient_checkpointing()
 

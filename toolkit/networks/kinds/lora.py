@@ -30,7 +30,10 @@ class LoraPart(Part):
         if training and self.settings.rank_dropout:
             inner = _without_ranks(inner, self.settings.rank_dropout)
         change = functional.linear(inner, self.lora_B[site.index])
-        return (output + change * (self.settings.scale * strength)).to(output.dtype)
+        factor = self.settings.scale * strength
+        if not torch.is_grad_enabled() and change.dtype == output.dtype:  # the same bits in half of the memory
+            return output.add_(change.mul_(factor))
+        return (output + change * factor).to(output.dtype)
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Part."""

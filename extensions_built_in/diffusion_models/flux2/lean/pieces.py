@@ -48,8 +48,8 @@ def modulations(values: Tensor, *, width: int) -> list[Tensor]:
 
 def rotation_of(cosine: Tensor, sine: Tensor) -> Rotation:
     """The rotation from cosines and sines that repeat each number twice, [n, head size]."""
-    forward = torch.complex(cosine[:, ::2].contiguous(), sine[:, ::2].contiguous())[:, None, None]
-    return Rotation(forward, forward.conj().resolve_conj())
+    cosine, sine = (each[:, ::2].contiguous()[:, None, None] for each in (cosine, sine))
+    return Rotation(torch.complex(cosine, sine), torch.complex(cosine, -sine))
 
 
 def modulate(x: Tensor, by: Modulation, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,6 +107,8 @@ class HeadNorm:
 
         With u the head divided by its root mean square and g the gradient towards u: (g - u * mean(g * u)) / rms.
         """
+        if gradient.stride(-1) != 1:  # some attention kernels give it transposed
+            gradient = gradient.contiguous()
         torch.view_as_complex(gradient.unflatten(-1, (-1, 2))).mul_(rotation.back)
         to_unit, unit = gradient.mul_(self.weight), heads * rrms
         along = (to_unit * unit).mean(-1, keepdim=True)
