@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.errors import UserError
+from toolkit.optimizers.row import BLOCK
 
 RATE = "rate_factor"  # of a group: its learning rate is so many times the job's
 PLACES = "places"  # of a group: the positions of its weights among all trained weights
@@ -73,6 +74,8 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     everything = [weight for group in optimizer.param_groups for weight in group["params"]]
     weights = dict(enumerate(everything)) if is_old else weights_by_place(optimizer)
     _must_be_of(optimizer, weights, state)
+    if is_old:
+        _must_fit(weights, state)
     optimizer.state.clear()
     for key in state.outer:
         place, _, name = key.partition(".")
@@ -195,6 +198,15 @@ def _must_be_of(optimizer: torch.optim.Optimizer, weights: Mapping[int, Tensor],
             "the optimizer's state was saved by a job that has other groups of weights (learning rates or weight decay "
             "by pattern), and its step size is that of those groups. Undo that change, or give this job another name."
         )
+
+
+def _must_fit(weights: Mapping[int, Tensor], state: _State) -> None:
+    """Of a bundle that says no shapes of weights: its kinds keep whole moments, or such in 8-bit blocks."""
+    for key, value in state.tensors.items():
+        weight = weights[int(key.partition(".")[0])]
+        blocks = -(-weight.numel() // BLOCK)
+        if value.numel() > 1 and value.shape not in (weight.shape, (blocks, BLOCK), (blocks, 1)):
+            raise _of_others(f"{key}, shape {tuple(value.shape)}")
 
 
 def _of_others(what: str) -> UserError:
