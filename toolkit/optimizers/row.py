@@ -12,6 +12,7 @@ from typing import Any
 from toolkit.choice import Choice
 from toolkit.optimizers.params import AnyParams
 
+_NEEDED = ("toolkit", "torch", "transformers")  # packages that every job needs
 BLOCK = 256  # number of values in a state of few bits that share an fp32 scale
 LARGEST_ADAM_LR = 1e-2  # each step moves a weight by about lr: larger ones ruin a LoRA in a few steps
 FINDER_LR = 1.0  # of optimizers that find the step size: lr is a factor of it
@@ -78,7 +79,8 @@ class OptimizerChoice(Choice):
     @property
     def is_installed(self) -> bool:
         """Whether its library is there; those that every job needs are not looked for."""
-        return not self.library or importlib.util.find_spec(self.target.partition(":")[0].partition(".")[0]) is not None
+        package = self.target.partition(":")[0].partition(".")[0]
+        return package in _NEEDED or importlib.util.find_spec(package) is not None
 
 
 def is_class(name: Any) -> bool:
