@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -85,30 +86,33 @@ def unpack(buffers: Buffers, *, in_features: int, dtype: torch.dtype) -> Tensor:
     return weight
 
 
-def _even_steps_between(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Code 0 for the smallest weight of a group, 15 for the largest."""
+def between(groups: Tensor, *, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Code 0 for the smallest weight of a group, the largest code for the largest weight."""
+    last = 2**bits - 1
     offset = groups.amin(dim=-1, keepdim=True).bfloat16()
-    scale = _scale((groups.amax(dim=-1, keepdim=True) - offset.float()) / 15)
-    codes = ((groups - offset.float()) / scale.float()).round_().clamp_(0, 15)
+    scale = stored_scale((groups.amax(dim=-1, keepdim=True) - offset.float()) / last)
+    codes = ((groups - offset.float()) / scale.float()).round_().clamp_(0, last)
     return codes.to(torch.uint8), scale, offset
 
 
-def _even_steps_around_zero(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Code 8 for zero, codes 1 to 15 for -7 to 7 steps."""
-    scale = _scale(groups.abs().amax(dim=-1, keepdim=True) / 7)
-    codes = (groups / scale.float()).round_().clamp_(-7, 7) + 8
+def around_zero(groups: Tensor, *, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As many steps to each side of zero, the last one at the largest weight of a group; code 0 stays unused."""
+    last = 2 ** (bits - 1) - 1
+    scale = stored_scale(groups.abs().amax(dim=-1, keepdim=True) / last)
+    codes = (groups / scale.float()).round_().clamp_(-last, last) + (last + 1)
     return codes.to(torch.uint8), scale, None
 
 
 def _normal_float(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """The code of the nearest value in the codebook."""
-    scale = _scale(groups.abs().amax(dim=-1, keepdim=True))
+    scale = stored_scale(groups.abs().amax(dim=-1, keepdim=True))
     values = torch.tensor(NORMAL_FLOAT, device=groups.device).bfloat16().float()
     borders = (values[1:] + values[:-1]) / 2
     return torch.bucketize(groups / scale.float(), borders, out_int32=True).to(torch.uint8), scale, None
 
 
-def _scale(scale: Tensor) -> Tensor:
+def stored_scale(scale: Tensor) -> Tensor:
+    """A scale as it is stored: bf16, and never 0."""
     return scale.bfloat16().clamp(min=SMALLEST_SCALE)
 
 
@@ -119,6 +123,6 @@ NORMAL_FLOAT = (
     *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
     *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
-UINT4 = Grouped(tuple(map(float, range(16))), _even_steps_between)
-INT4 = Grouped(tuple(map(float, range(-8, 8))), _even_steps_around_zero)
+UINT4 = Grouped(tuple(map(float, range(16))), partial(between, bits=4))
+INT4 = Grouped(tuple(map(float, range(-8, 8))), partial(around_zero, bits=4))
 NF4 = Grouped(NORMAL_FLOAT, _normal_float)

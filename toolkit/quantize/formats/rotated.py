@@ -10,8 +10,9 @@ from torch import Tensor
 
 from toolkit.quantize.formats.format import Buffers, Format, by_rows
 from toolkit.quantize.formats.fp4 import NVFP4 as _NVFP4
+from toolkit.quantize.formats.groups import INT4
 from toolkit.quantize.formats.rows import INT8 as _INT8
-from toolkit.quantize.formats.shards import INT3, INT4, INT5, INT6, INT7, TERNARY
+from toolkit.quantize.formats.shards import INT3, INT5, INT6, INT7, TERNARY
 
 LARGEST = 256  # sizes of rotations are powers of 4
 _WEIGHTS_AT_ONCE = 1 << 22  # rotated back at once
@@ -71,6 +72,7 @@ def _hadamard(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 INT8 = Rotated(_INT8)
-ROTATED_7, ROTATED_6, ROTATED_5, ROTATED_4, ROTATED_3 = map(Rotated, (INT7, INT6, INT5, INT4, INT3))
+ROTATED_7, ROTATED_6, ROTATED_5, ROTATED_3 = map(Rotated, (INT7, INT6, INT5, INT3))
+ROTATED_4 = Rotated(INT4)
 ROTATED_TERNARY = Rotated(TERNARY)
 NVFP4 = Rotated(_NVFP4)

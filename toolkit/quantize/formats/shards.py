@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from toolkit.quantize.formats.format import Buffers, by_rows
-from toolkit.quantize.formats.groups import GROUP_SIZE
+from toolkit.quantize.formats.groups import GROUP_SIZE, Encode, around_zero, between, stored_scale
 from toolkit.quantize.formats.rows import SMALLEST_SCALE
 
 _WEIGHTS_AT_ONCE = 1 << 22  # unpacked at once: their codes take memory in addition to the weight
 _FITS = 8  # times that scale and codes of ternary weights are fitted to each other
-
-# Maps groups [..., G] in fp32 to codes [..., G] (uint8), scale and offset [..., 1] (bf16); offset None means `zero`.
-Encode = Callable[[Tensor, int], tuple[Tensor, Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Stepped:
 
     def _quantize_rows(self, weight: Tensor) -> Buffers:
         rows = functional.pad(weight.float(), (0, -weight.shape[1] % GROUP_SIZE))
-        codes, scale, offset = self.encode(rows.unflatten(1, (-1, GROUP_SIZE)), self.bits)
+        codes, scale, offset = self.encode(rows.unflatten(1, (-1, GROUP_SIZE)))
         codes, shift, shards = codes.flatten(1), 0, []
         for width in shards_of(self.bits):
             part = (codes >> shift & (1 << width) - 1).unflatten(1, (8 // width, -1))  # [N, 8 / width, bytes]
@@ -82,24 +79,7 @@ def shards_of(bits: int) -> tuple[int, ...]:
     return tuple(width for width in (4, 2, 1) if bits & width)
 
 
-def between(groups: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Code 0 for the smallest weight of a group, the largest code for the largest weight."""
-    last = 2**bits - 1
-    offset = groups.amin(dim=-1, keepdim=True).bfloat16()
-    scale = _scale((groups.amax(dim=-1, keepdim=True) - offset.float()) / last)
-    codes = ((groups - offset.float()) / scale.float()).round_().clamp_(0, last)
-    return codes.to(torch.uint8), scale, offset
-
-
-def around_zero(groups: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As many steps to each side of zero, the last one at the largest weight of a group."""
-    last = 2 ** (bits - 1) - 1
-    scale = _scale(groups.abs().amax(dim=-1, keepdim=True) / last)
-    codes = (groups / scale.float()).round_().clamp_(-last, last) + (last + 1)
-    return codes.to(torch.uint8), scale, None
-
-
-def ternary(groups: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def ternary(groups: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """-1, 0 or 1 step: with so few, the scale of least squared error is far from the largest weight.
 
     Scale and codes are fitted to each other in turn, from the mean size of a group's weights (Li et al. 2016, arXiv
@@ -110,15 +90,11 @@ def ternary(groups: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor | None]:
         signs = (groups / scale).round_().clamp_(-1, 1)
         count = signs.abs().sum(dim=-1, keepdim=True)
         scale = ((groups * signs).sum(dim=-1, keepdim=True) / count.clamp(min=1)).clamp_(min=SMALLEST_SCALE)
-    scale = _scale(scale)
+    scale = stored_scale(scale)
     signs = (groups / scale.float()).round_().clamp_(-1, 1)
     return (signs + 1).to(torch.uint8), scale, None
 
 
-def _scale(scale: Tensor) -> Tensor:
-    return scale.bfloat16().clamp(min=SMALLEST_SCALE)
-
-
-UINT2, UINT3, UINT5, UINT6, UINT7 = (Stepped(bits, between) for bits in (2, 3, 5, 6, 7))
-INT3, INT4, INT5, INT6, INT7 = (Stepped(bits, around_zero, zero=2 ** (bits - 1)) for bits in (3, 4, 5, 6, 7))
+UINT2, UINT3, UINT5, UINT6, UINT7 = (Stepped(bits, partial(between, bits=bits)) for bits in (2, 3, 5, 6, 7))
+INT3, INT5, INT6, INT7 = (Stepped(bits, partial(around_zero, bits=bits), zero=2 ** (bits - 1)) for bits in (3, 5, 6, 7))
 TERNARY = Stepped(2, ternary, zero=1)
