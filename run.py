@@ -23,6 +23,7 @@ from jobs.check_json import document, job_facts, unreadable_facts
 from jobs.in_a_row import exit_code, run_jobs
 from jobs.job import Job
 from jobs.options import read_options
+from jobs.report import report
 from jobs.status import status, status_as_json
 from jobs.summary import summary
 from jobs.tell import tell
@@ -69,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.tell:
                 folder, command = options.tell
                 print(tell(Path(folder), command))
+                return 0
+            if options.report:
+                print(report(options.report))
                 return 0
             if options.status and options.json:
                 print(json.dumps(status_as_json(options.status), indent=2, ensure_ascii=False))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from jobs.process.checked import Checked
 from jobs.process.start import Start
+from jobs.report import report_at_end
 from toolkit.config import JobConfig, ProcessConfig
 from toolkit.config.reading.installed import find_processes
 from toolkit.errors import Interrupted, UserError
@@ -214,6 +215,7 @@ class Job:
                 print(lock.notice)
             facts = self._start_facts(config)
             with (
+                report_at_end(folder, config),
                 RunRecord(folder, facts, in_place=lock.must_be_in_place) as record,
                 Watch(folder, stop, since_ns=since_ns),
             ):

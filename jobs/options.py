@@ -32,7 +32,8 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.version:
         return options
-    if not options.jobs and not options.list_models and not options.status and not options.tell:
+    others = (options.list_models, options.status, options.tell, options.report)
+    if not options.jobs and not any(others):
         parser.error("no job file given")
     if len(options.jobs) > 1 and (options.resume not in ("latest", "none") or options.from_step is not None):
         parser.error("--from-step, and --resume with a path, work with one job at a time")
@@ -92,6 +93,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help="print what has happened in an output folder and which of its checkpoints are valid; repeatable",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FOLDER",
+        help="write report.html into an output folder: curves, samples, settings and memory on one page. A run writes "
+        "it at its end by itself",
     )
     parser.add_argument(
         "--tell",

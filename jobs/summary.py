@@ -11,6 +11,7 @@ _WORTH_A_LOOK = (
     ("weights", "{name}.safetensors"),
     ("weights", "{name}/"),  # a full fine-tune saved as a folder
     ("samples", "samples/grid.jpg"),
+    ("report", "report.html"),
     ("log", "events.jsonl"),
 )
 

@@ -106,8 +106,8 @@ export async function openBrowser() {
   const open = async (options = {}) => {
     const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
     await context.route("**/*", (route) => {
-      const { hostname, href } = new URL(route.request().url());
-      if (hostname === "127.0.0.1") return route.continue();
+      const { hostname, href, protocol } = new URL(route.request().url());
+      if (hostname === "127.0.0.1" || protocol === "file:") return route.continue();
       notes.outside.push(href);
       return route.abort();
     });
@@ -163,7 +163,7 @@ function widestOverflow() {
 }
 
 /** Fails with all that was noted. */
-function settle(notes) {
+export function settle(notes) {
   const wrong = [
     ...notes.errors.map((text) => `console: ${text}`),
     ...notes.outside.map((url) => `request to another host: ${url}`),

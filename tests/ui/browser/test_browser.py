@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.toolkit.report.finished import finished_run
+from toolkit.report import write_report
+
 HERE = Path(__file__).parent
 
 
@@ -54,3 +57,10 @@ def test_runs_are_compared_and_start_times_of_a_queue_are_shown(folder: Path) ->
 def test_the_tiny_model_is_trained_by_keyboard_alone(folder: Path) -> None:
     """A minute: real training, from the form through a stop and a resume to the last step."""
     tell("real.mjs", folder)
+
+
+def test_a_report_works_without_a_server(tmp_path: Path) -> None:
+    """Five seconds: slider, matrix, figures under the pointer, axe in two colour schemes."""
+    folder = finished_run(tmp_path / "cats")
+    write_report(folder)
+    tell("report.mjs", folder)

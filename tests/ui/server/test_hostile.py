@@ -159,9 +159,9 @@ def test_evicted_curves_are_read_again_without_duplicates(tmp_path: Path) -> Non
     columns = Columns(tmp_path)
     for _ in range(2):
         columns.update()
-        assert list(columns.columns["loss"].steps) == [0, 1, 2, 3, 4]
+        assert list(columns.curves.columns["loss"].steps) == [0, 1, 2, 3, 4]
         columns.close()
-        assert not columns.columns
+        assert not columns.curves.columns
 
 
 def test_a_suspended_run_that_was_asked_to_stop_is_shown_as_suspended(site: Site) -> None:

@@ -75,6 +75,17 @@ def differences(
     return found
 
 
+def chosen_settings(process: ProcessConfig) -> list[Difference]:
+    """The settings of a process that differ from their defaults, which are `before`, in the order of the keys."""
+    chosen, dumped = process.model_dump(mode="json", exclude_defaults=True), process.model_dump(mode="json")
+    found = []
+    for key, value in _leaves(chosen):
+        default = _default(key, dumped, type(process))
+        if value not in (default, {}):
+            found.append(Difference(key, _text(default), _text(value), is_harmless(key, dumped, type(process))))
+    return found
+
+
 def settings_by_key(process: Mapping[str, Any]) -> dict[str, str]:
     """Every setting of a dump as JSON, by its key, such as `datasets[0].resolution`; without those of one machine.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
 from toolkit.files import write_bytes
 from toolkit.models.condition import SampleCondition
+from toolkit.output.sample_files import sample_name, sample_names, spread
 from toolkit.parallel.crew import Crew
 from toolkit.runtime.devices import autocast
 from toolkit.runtime.stop import StopRequest
@@ -34,7 +34,6 @@ GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundred
 _CELL_PX = 256
 _HEADER_PX = 18
 _FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-_NAME = re.compile(r"\d+__(?P<step>\d{9})_(?P<index>\d+)\.(?:jpg|png|webp)")
 
 
 class PromptEmbeds(Protocol):
@@ -187,7 +186,8 @@ class Sampler:
             return model.generate_single_image(pipeline, item, condition, generator)
 
     def _written(self, image: Image.Image, item: SampleItem, index: int, step: int, extension: str) -> Sample:
-        path = self.folder / f"{time.time_ns() // 1_000_000}__{step:09d}_{index}.{extension}"
+        now_ms = time.time_ns() // 1_000_000
+        path = self.folder / sample_name(time_ms=now_ms, step=step, index=index, extension=extension)
         self.crew.by_first(lambda: save_image(image, path, self.describe(item, step)))
         return Sample(path, index, item, image.width, image.height)
 
@@ -249,34 +249,23 @@ def save_image(image: Image.Image, path: Path, info: Mapping[str, Any] = Mapping
 
 def write_grid(folder: Path) -> Path | None:
     """Arrange a folder's samples in a grid: a row per prompt, a column per step, at most `GRID_COLUMNS` columns."""
-    latest: dict[tuple[int, int], Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        match = _NAME.fullmatch(path.name)
-        if match:
-            latest[int(match["index"]), int(match["step"])] = path
+    latest = sample_names(folder)
     if not latest:
         return None
-    rows = sorted({index for index, _ in latest})
-    columns = _spread(sorted({step for _, step in latest}), GRID_COLUMNS)
+    rows = sorted({index for _, index in latest})
+    columns = spread(sorted({step for step, _ in latest}), GRID_COLUMNS)
     sheet = Image.new("RGB", (len(columns) * _CELL_PX, _HEADER_PX + len(rows) * _CELL_PX), "white")
     pen = ImageDraw.Draw(sheet)
     for x, step in enumerate(columns):
         pen.text((x * _CELL_PX + 4, 3), f"step {step}", fill="black")
         for y, index in enumerate(rows):
-            if (index, step) in latest:
-                with Image.open(latest[index, step]) as image:
+            if (step, index) in latest:
+                with Image.open(folder / latest[step, index]) as image:
                     cell = _fit(image.convert("RGB"))
                 corner = (x * _CELL_PX + (_CELL_PX - cell.width) // 2, _HEADER_PX + y * _CELL_PX)
                 sheet.paste(cell, corner)
     save_image(sheet, folder / GRID)
     return folder / GRID
-
-
-def _spread(steps: list[int], count: int) -> list[int]:
-    """At most `count` of the steps, evenly spaced, including the first and the last."""
-    if len(steps) <= count:
-        return steps
-    return [steps[round(index * (len(steps) - 1) / (count - 1))] for index in range(count)]
 
 
 def _fit(image: Image.Image) -> Image.Image:

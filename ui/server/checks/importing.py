@@ -15,11 +15,11 @@ from toolkit.cards import find_cards
 from toolkit.config.reading.parse import parse_file
 from toolkit.errors import UserError
 from toolkit.migrate.migrate import migrate
+from toolkit.output.small_pictures import MOST_PIXELS
 from toolkit.train.tasks.sample_info import read_info
 from ui.server.jobs.text import TextFolder
 from ui.server.refusal import Refusal, from_error
 from ui.server.schemas import Imported, ImportRequest
-from ui.server.views.thumbs import MOST_PIXELS
 from ui.server.words import clean
 
 _TEXTS = (".yaml", ".yml", ".json", ".jsonc")

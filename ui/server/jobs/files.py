@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.output.sample_files import SAMPLES, sample_names
 from ui.server.jobs.folders import stamp
 from ui.server.jobs.job import Job
 from ui.server.refusal import Refusal
 
 PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
-SAMPLES = "samples"
 _KEPT_LISTINGS = 1000
-_NAME = re.compile(r"(?P<ms>\d{1,15})__(?P<step>\d{1,12})_(?P<index>\d{1,6})\.(jpg|jpeg|png|webp)")
 
 
 @dataclass(frozen=True)
@@ -51,17 +49,8 @@ def sample_files(job: Job) -> list[SampleFile]:
     folder = job.folder / SAMPLES
     return [
         SampleFile(folder / name, int(name.partition("__")[0]) / 1000, step, index)
-        for (step, index), name in sorted(_sample_names(folder).items())
+        for (step, index), name in sorted(sample_names(folder).items())
     ]
-
-
-def _sample_names(folder: Path) -> dict[tuple[int, int], str]:
-    """Names of the samples in a folder by step and prompt."""
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - 10,000 of them
-    except OSError:
-        return {}
-    return {(int(match["step"]), int(match["index"])): match[0] for match in map(_NAME.fullmatch, names) if match}
 
 
 def newest_sample(job: Job) -> str | None:
@@ -109,7 +98,7 @@ def _listing(job: Job) -> _Listing:
         if known is not None and known.stamps == stamps:
             _listings.move_to_end(job.id)
             return known
-    names = _sample_names(job.folder / SAMPLES) if stamps[1] else {}
+    names = sample_names(job.folder / SAMPLES) if stamps[1] else {}
     place = min(names, key=lambda place: (-place[0], place[1]), default=None)
     made = _Listing(job, stamps, None if place is None else file_id(job, job.folder / SAMPLES / names[place]))
     with _lock:

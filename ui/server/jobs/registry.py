@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ui.server.jobs.files import SAMPLES, file_id
+from toolkit.output.sample_files import SAMPLES
+from ui.server.jobs.files import file_id
 from ui.server.jobs.folders import JOB_FILE, FolderFinder, job_id
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Running

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from toolkit.output.figures import number, whole
 from ui.server.jobs.files import newest_sample
 from ui.server.jobs.job import Job
-from ui.server.jobs.summary import number, whole
 from ui.server.schemas import JobRow, Progress
 from ui.server.words import clean
 

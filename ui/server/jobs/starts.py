@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from toolkit.output.alive import ProcessIdentity
+from toolkit.output.figures import number
 from toolkit.output.run_record import Run, start_name
 from ui.server.jobs.launch import Launch
-from ui.server.jobs.summary import number
 
 NEVER = "never"
 

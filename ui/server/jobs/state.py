@@ -11,11 +11,12 @@ from typing import Any
 import psutil
 
 from toolkit.output.alive import ProcessIdentity
+from toolkit.output.figures import number, whole
 from toolkit.output.lock import CLAIM_FILE, LOCK_FILE
 from toolkit.output.run_record import Run
 from ui.server.jobs.launch import Launch
 from ui.server.jobs.starts import is_launch_newer, is_of, name_of, process_of, tokens
-from ui.server.jobs.summary import Summary, number, whole
+from ui.server.jobs.summary import Summary
 from ui.server.schemas import JobState
 from ui.server.store import Entry
 from ui.server.words import ago, clean, moment

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toolkit.output.figures import number, whole
 from ui.server.jobs.follow import parse_lines
 
 _STEP = b'"kind": "step"'
@@ -137,19 +138,3 @@ def _last_steps(lines: list[bytes]) -> list[bytes]:
     steps = [number for number, line in enumerate(lines) if _STEP in line]
     passed_over = set(steps[:-_READ_STEPS])
     return [line for number, line in enumerate(lines) if number not in passed_over]
-
-
-def number(value: Any) -> float | None:
-    """A figure of an event; None if it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if abs(value) < 1e300 else None
-    except OverflowError:
-        return None
-
-
-def whole(value: Any) -> int | None:
-    """A whole figure of an event; None if it is none."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53
-    return value if is_whole else None

@@ -6,10 +6,10 @@ from typing import Any
 
 from toolkit.errors import Problem as Said
 from toolkit.output.bundles import newest_bundle
+from toolkit.output.figures import number, whole
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.launch import mistakes_in, output_of
-from ui.server.jobs.summary import number, whole
 from ui.server.jobs.text import as_problem
 from ui.server.schemas import Action, Controls, Failure, JobDetail, JobRow, MemoryUse, Problem
 from ui.server.words import clean, printable

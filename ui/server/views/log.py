@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
+from toolkit.output.figures import number
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.launch import LOG_FILE
-from ui.server.jobs.summary import number
 from ui.server.schemas import LogPage
 from ui.server.words import clean, moment, printable
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
+from toolkit.output.figures import whole
 from ui.server.jobs.files import file_id, sample_files
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
-from ui.server.jobs.summary import whole
 from ui.server.schemas import Sample, Samples
 from ui.server.words import clean
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import threading
 from pathlib import Path
 
+from toolkit.errors import UserError
+from toolkit.output.small_pictures import shrunk
 from ui.server.refusal import Refusal
 
 SIZES = (128, 256, 512)
-MOST_PIXELS = 40_000_000  # decoded they take 160 MB at most; a PNG of 1 MB may claim far more
 _WORKERS = 2
 
 
@@ -60,8 +60,11 @@ class Thumbs:
         return self.folder / f"{self.key(path, size_px)}.webp"
 
     def _make(self, path: Path, size_px: int) -> bytes:
-        with self._room:
-            return shrunk(path, size_px)
+        try:
+            with self._room:
+                return shrunk(path, size_px)
+        except UserError as error:
+            raise Refusal(409, str(error)) from error
 
 
 def _keep(path: Path, content: bytes) -> None:
@@ -74,25 +77,3 @@ def _keep(path: Path, content: bytes) -> None:
 
 def _is_whole(webp: bytes) -> bool:
     return webp[:4] == b"RIFF" and len(webp) == 8 + int.from_bytes(webp[4:8], "little")
-
-
-def shrunk(path: Path, size_px: int) -> bytes:
-    """A picture as WebP, its sides at most this long.
-
-    Raises:
-        Refusal: it is none that can be shown.
-    """
-    from PIL import Image, ImageOps  # not needed until somebody looks at a picture
-
-    try:
-        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
-            image.draft("RGB", (size_px, size_px))
-            if image.width * image.height > MOST_PIXELS:
-                raise Refusal(409, f"{path.name} has too many pixels to be shown small. Download it.")
-            small = ImageOps.exif_transpose(image).convert("RGB")
-            small.thumbnail((size_px, size_px))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Refusal(409, f"{path.name} can't be shown: {type(error).__name__}.") from error
-    content = io.BytesIO()
-    small.save(content, format="WEBP", quality=80, method=2)
-    return content.getvalue()
