@@ -76,7 +76,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "extensions_built_in.diffusion_models",
     ),
     ("toolkit.data", "toolkit.encode", "toolkit.plan.needs"),
-    ("toolkit.objectives", "toolkit.optimizers", "toolkit.plan", "toolkit.report"),
+    ("toolkit.hub", "toolkit.objectives", "toolkit.optimizers", "toolkit.plan", "toolkit.report"),
     ("toolkit.train",),
     ("jobs",),
     ("extensions_built_in.sd_trainer",),

@@ -6,6 +6,7 @@ from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_all
 from jobs.process.make_model import make_model
 from jobs.process.output import Output, open_output
+from jobs.process.publish import publish
 from jobs.process.start import Start
 from jobs.process.train_stage import TrainStage
 from jobs.process.training_check import check_training
@@ -61,6 +62,7 @@ class BaseSDTrainProcess(BaseProcess):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.info(line)
                 done_by_first(ranks, lambda: self._tidy(resume, out))
+                done_by_first(ranks, lambda: publish(checked, out))
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             try_if_class(config.train, model.device)
@@ -74,6 +76,7 @@ class BaseSDTrainProcess(BaseProcess):
                     self._load(model, out)
                 learner = self._learner(model, out)
                 TrainStage(checked, learner, encoded, out, self.record).run(resume, stop)
+            done_by_first(ranks, lambda: publish(checked, out))
             ranks.barrier()
             if ranks.local_rank == 0:  # on each machine, which may have a folder of its own
                 remove_overflow(self.output_folder)

@@ -18,6 +18,7 @@ from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_job
 from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, view_inputs
 from toolkit.errors import JobError, Mistakes, Problem
+from toolkit.hub.check import hub_problems
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.cards.split_check import split_problems
 from toolkit.train.tasks.sample_needs import all_items, view_problems
@@ -33,6 +34,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
     parts = [*_without_views(config), *few_steps_problems(config), *objective_problems(config)]
     parts += optimizer_problems(config)
+    parts += hub_problems(config)
     is_here = checked.start.vram_gb is None
     parts += compute_problems(config, is_here=is_here)
     parts += split_problems(config, world=checked.start.ranks.world, is_here=is_here)

@@ -14,6 +14,9 @@ from toolkit.section import Section, Shown
 LORA_ONLY = ("bfl", "kohya")  # values of `save_format` that do not apply to a full fine-tune
 
 
+_WITH_UPLOAD = OnlyWith("with `push_to_hub`", lambda context: context.section.push_to_hub)
+
+
 class SaveConfig(Section):
     """`save`: checkpoints in the output folder."""
 
@@ -66,10 +69,28 @@ class SaveConfig(Section):
         description="How a LoRA file names its layers. bfl: like the released model; ComfyUI and diffusers read it.",
     )
 
+    push_to_hub: Annotated[bool, Shown(label="Upload to the Hugging Face hub")] = Field(
+        False,
+        description="Upload weights, a model card and the last samples when the run is done. A failed upload is told; "
+        "starting the finished job again tries again.",
+    )
+    hf_repo_id: Annotated[str | None, _WITH_UPLOAD, Shown(label="Hub repository")] = Field(
+        None, pattern=r"^[\w.-]+/[\w.-]+$", description="Repository to upload to, `owner/name`; made if there is none."
+    )
+    hf_private: Annotated[bool, _WITH_UPLOAD, Shown(label="Private repository")] = Field(
+        False, description="Whether a repository that is made can be seen by its owner alone."
+    )
+
     @property
     def lora_file_format(self) -> str:
         """How a LoRA file names its layers, from whichever of the two keys the job gives."""
         return self.save_format if self.save_format in LORA_ONLY else self.lora_format
+
+    @model_validator(mode="after")
+    def _must_have_a_repository(self) -> Self:
+        if self.push_to_hub and self.hf_repo_id is None:
+            raise ValueError("`push_to_hub` needs `hf_repo_id`, such as `your-name/my-lora`")
+        return self
 
     @model_validator(mode="after")
     def _must_not_say_it_twice(self) -> Self:

@@ -14,7 +14,6 @@ from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
 from toolkit.config.sample import SampleConfig
 from toolkit.config.sample_prompt import SamplePrompt
-from toolkit.config.save import SaveConfig
 from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.optimizers.schedule_params import RestartParams, ScheduleParams
@@ -99,8 +98,6 @@ IGNORED: tuple[Ignored, ...] = (
         "layer set `transformer_only: false`, for full changes of some `network_kwargs.full_if_contains`",
         "all_layers",
     ),
-    _refuse(SaveConfig, "uploading is not supported yet: use `hf upload` after the run", "push_to_hub"),
-    _warn(SaveConfig, "used only with `push_to_hub`", "hf_repo_id", hf_private=(True, False)),
     _warn(LoggingConfig, "not supported yet: metrics are in events.jsonl and TensorBoard", "use_wandb use_ui_logger"),
     _warn(LoggingConfig, "used only with `use_wandb`", "run_name", project_name="ai-toolkit"),
     _warn(LoggingConfig, DEAD, verbose=(True, False)),
