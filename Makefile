@@ -32,16 +32,16 @@ demo:
 	$(BIN)/python -m scripts.flux2_tiny.proof output/flux2_tiny_zorbo
 
 quick:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt
 	$(PYTEST) -m "not slow" -p no:schemathesis
 
 test:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt
 	$(MAKE) --jobs=2 lint page
 	$(PYTEST)
 
 lint:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -61,11 +61,11 @@ page:
 	git diff --exit-code --stat ui/dist
 
 ui-test: page
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt
 	$(PYTEST) tests/ui
 
 torture:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt
 	TORTURE=$(SHARE) $(BIN)/python -m pytest tests/reliability
 	TORTURE=$(SHARE) $(PYTEST) -m torture
 
@@ -75,7 +75,7 @@ bench:
 	$(BIN)/python scripts/write_performance_docs.py
 
 hooks:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-dev.txt
+	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt
 	$(BIN)/pre-commit install
 
 clean:

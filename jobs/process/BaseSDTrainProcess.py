@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from jobs.ending import end_again, publish
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_all
 from jobs.process.make_model import make_model
 from jobs.process.output import Output, open_output
-from jobs.process.publish import publish
 from jobs.process.start import Start
 from jobs.process.train_stage import TrainStage
 from jobs.process.training_check import check_training
@@ -20,8 +20,7 @@ from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.finished import describe_end, is_finished
 from toolkit.train.learner import Learner, build_learner, try_if_class
-from toolkit.train.resume import ResumePlan, move_unowned_aside, plan_resume
-from toolkit.train.tasks.task import finish_retention
+from toolkit.train.resume import move_unowned_aside, plan_resume
 from toolkit.train.trainable import TrainableWeights
 
 
@@ -61,8 +60,7 @@ class BaseSDTrainProcess(BaseProcess):
             if is_finished(resume, facts, self.output_folder):
                 for line in (*resume.notices, *describe_end(resume, config.train.steps)):
                     out.stages.info(line)
-                done_by_first(ranks, lambda: self._tidy(resume, out))
-                done_by_first(ranks, lambda: publish(checked, out))
+                done_by_first(ranks, lambda: end_again(checked, resume.step, out))
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             try_if_class(config.train, model.device)
@@ -80,11 +78,6 @@ class BaseSDTrainProcess(BaseProcess):
             ranks.barrier()
             if ranks.local_rank == 0:  # on each machine, which may have a folder of its own
                 remove_overflow(self.output_folder)
-
-    def _tidy(self, resume: ResumePlan, out: Output) -> None:
-        """What a run that was killed after its last step has left to do."""
-        finish_retention(self.output_folder, self.config.save, resume.step, out.stages)
-        remove_overflow(self.output_folder)
 
     def _load(self, model: BaseModel, out: Output) -> None:
         """Load the components that training needs."""

@@ -17,6 +17,7 @@ from toolkit.files import write_text
 from toolkit.output.events import EventLog, SilentLog
 from toolkit.output.lock import FolderLost
 from toolkit.output.run_record import EXIT_CODES, RunRecord
+from toolkit.output.trackers import Tracked, tracking
 from toolkit.plan.memory_plan import Plan
 from toolkit.plan.out_of_memory import explain_out_of_memory
 from toolkit.runtime.progress import Progress
@@ -81,6 +82,8 @@ def open_output(start: Start, plan: Plan | None, *, run: str | None = None) -> I
         events.write("job", run=run, name=start.job.name, arch=config.model.arch, steps=config.train.steps)
         stages = Stages(events, progress, redact=redact, predicted=plan.stage_peaks() if plan else {})
         try:
+            if start.ranks.is_first and (names := config.logging.trackers):
+                events.listeners.append(stack.enter_context(tracking(names, _tracked(start), stages.warn)))
             with explain_out_of_memory(plan, start.find_device(), lambda: stages.current):
                 yield Output(folder, events, progress, stages, log_dir)
         finally:
@@ -88,3 +91,9 @@ def open_output(start: Start, plan: Plan | None, *, run: str | None = None) -> I
             for line in stages.report():
                 progress.message(line)
         events.write("done")
+
+
+def _tracked(start: Start) -> Tracked:
+    logging, name = start.training.logging, start.job.name
+    config = start.job.redacted(start.training.model_dump(mode="json"))
+    return Tracked(logging.project_name, logging.run_name or name, name, config, start.output_folder)

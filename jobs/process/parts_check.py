@@ -13,6 +13,7 @@ from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.few_steps import few_steps_problems
 from toolkit.config.compat.objectives import objective_problems
 from toolkit.config.compat.optimizers import optimizer_problems
+from toolkit.config.compat.trackers import tracker_problems
 from toolkit.data.controls import sample_controls
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_job
@@ -34,7 +35,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
     samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
     parts = [*_without_views(config), *few_steps_problems(config), *objective_problems(config)]
     parts += optimizer_problems(config)
-    parts += hub_problems(config)
+    parts += [*hub_problems(config), *tracker_problems(config)]
     is_here = checked.start.vram_gb is None
     parts += compute_problems(config, is_here=is_here)
     parts += split_problems(config, world=checked.start.ranks.world, is_here=is_here)

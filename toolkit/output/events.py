@@ -18,7 +18,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
@@ -78,12 +78,16 @@ class EventLog:
         path: the file with the newest events.
         file_bytes: size at which a new file is started.
         older_bytes: largest total size of the older files.
+
+    Attributes:
+        listeners: told each event once it is written, with its `kind`.
     """
 
     def __init__(self, path: Path, *, file_bytes: int = FILE_BYTES, older_bytes: int = OLDER_BYTES) -> None:
         self.path = path
         self.file_bytes = file_bytes
         self.older_bytes = older_bytes
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +112,8 @@ class EventLog:
             self._num_lost += 1
         if self._room <= 0:
             self._start_new_file()
+        for take in self.listeners:
+            take({"kind": kind, **fields})
 
     def _open(self) -> None:
         self._file = self.path.open("ab", buffering=0)  # unbuffered: events are readable at once and survive a kill

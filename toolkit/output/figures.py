@@ -72,7 +72,7 @@ class CurveReader:
     """Sorts events into curves as they come.
 
     Attributes:
-        columns: the curves by name; figures of steps as they are called there, others after their kind and `/`.
+        columns: the curves by name, see `curves_in`.
         last_step: the last step that was made; events that name none belong to it.
     """
 
@@ -84,19 +84,38 @@ class CurveReader:
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Read one event; one that holds no figures of a curve is passed over."""
-        kind = event.get("kind")
-        if kind not in _CURVES_OF:
-            return
         step = whole(event.get("step"))
         at = self.last_step if step is None else step
-        if kind == "step":
+        if event.get("kind") == "step":
             self.last_step = at
-        for name, value in _figures(event, "" if kind == "step" else f"{kind}/"):
+        for name, value in curves_in(event):
             column = self.columns.get(name)
             if column is None and len(self.columns) < self._most:
                 column = self.columns[name] = Column()
             if column is not None:
                 column.add(at, value)
+
+
+def curves_in(event: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The figures of an event that belong to curves, by name; none if it is of a kind that has none.
+
+    Those of a step are called as in the event, others after their kind and `/`.
+    """
+    kind = event.get("kind")
+    if kind not in _CURVES_OF:
+        return
+    prefix = "" if kind == "step" else f"{kind}/"
+    for key, value in event.items():
+        if key in _NO_FIGURES:
+            continue
+        figure = number(value)
+        if figure is not None:
+            yield f"{prefix}{key}", figure
+        elif isinstance(value, dict):
+            for inner, content in value.items():
+                figure = number(content)
+                if figure is not None:
+                    yield f"{prefix}{key}/{inner}", figure
 
 
 def number(value: Any) -> float | None:
@@ -113,17 +132,3 @@ def whole(value: Any) -> int | None:
     """A whole figure of an event; None if it is none."""
     is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53
     return value if is_whole else None
-
-
-def _figures(event: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
-    for key, value in event.items():
-        if key in _NO_FIGURES:
-            continue
-        figure = number(value)
-        if figure is not None:
-            yield f"{prefix}{key}", figure
-        elif isinstance(value, dict):
-            for inner, content in value.items():
-                figure = number(content)
-                if figure is not None:
-                    yield f"{prefix}{key}/{inner}", figure

@@ -1,15 +1,30 @@
-"""What is done with the results of a finished run outside its folder: they are uploaded, if the job asks for it."""
+"""What is left to do for a run that has made all its steps: old checkpoints and leftovers go, results are uploaded."""
 
 from __future__ import annotations
 
 from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
+from toolkit.encode.leftovers import remove_overflow
 from toolkit.errors import UserError
 from toolkit.hub import upload
+from toolkit.train.tasks.task import finish_retention
+
+
+def end_again(checked: TrainingChecked, step: int, out: Output) -> None:
+    """Do what a run that was stopped after its last step has left to do.
+
+    Args:
+        checked: the start that has found nothing to train.
+        step: of the last checkpoint.
+        out: where to tell what is done.
+    """
+    finish_retention(out.folder, checked.config.save, step, out.stages)
+    remove_overflow(out.folder)
+    publish(checked, out)
 
 
 def publish(checked: TrainingChecked, out: Output) -> None:
-    """Upload to the hub. A failure is told, with how to try again; the run has succeeded all the same."""
+    """Upload to the hub, if the job asks for it. A failure is told, with how to try again: the run has succeeded."""
     config, job = checked.config, checked.start.job
     if not config.save.push_to_hub:
         return
