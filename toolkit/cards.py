@@ -91,6 +91,8 @@ class ModelCard:
         num_parameters: number of weights in the transformer; 0 if unknown.
         prompt_embeds_shape: (L, D) of an encoded prompt; zeros if unknown.
         num_pooled_rows: how many of these L rows are not tokens, but a pooled vector.
+        text_layer_width: numbers per row that the transformer's first layer for text gives, if the model can apply it
+            apart (`BaseModel.load_text_layer`); 0 if not.
         size: sizes of the model's parts; None if unknown, in which case no memory plan is made.
         capabilities: what the model can do beyond text to image: `true_cfg` (negative prompts work),
             `guidance_embed` (has a guidance embedding), `guidance_bypass` (can be trained without that embedding),
@@ -116,6 +118,7 @@ class ModelCard:
     num_parameters: int
     prompt_embeds_shape: tuple[int, int] = (0, 0)
     num_pooled_rows: int = 0
+    text_layer_width: int = 0
     size: ModelSize | None = None
     capabilities: frozenset[str] = frozenset()
     num_heads: int = 0
@@ -124,6 +127,11 @@ class ModelCard:
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
+
+    def text_shape(self, *, is_embedded: bool) -> tuple[int, int]:
+        """(L, D) of an encoded prompt as it is kept: after the transformer's first layer for text, or before it."""
+        length, width = self.prompt_embeds_shape
+        return length, self.text_layer_width if is_embedded else width
 
     def in_pixels(self, *, token_px: int) -> ModelCard:
         """The card of the model where it is trained on pixels, without its VAE.

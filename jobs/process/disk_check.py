@@ -72,7 +72,7 @@ def check_disk(
     Raises:
         UserError: the folder cannot be written to, or its drive does not have enough room.
     """
-    texts, shape = needs.caption_folders, card.prompt_embeds_shape
+    texts, shape = needs.caption_folders, card.text_shape(is_embedded=config.embeds_text)
     num_parameters = card.num_parameters if num_weights is None else num_weights
     adapters = count_weights(config.adapter, card, encoders)
     checkpoints = _checkpoint_bytes(

@@ -12,7 +12,7 @@ from jobs.process.training_checked import TrainingChecked
 from toolkit.encode.controls import Controls
 from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
-from toolkit.encode.prompts import PromptEncoder
+from toolkit.encode.prompts import PromptEncoder, text_fingerprint
 from toolkit.encode.storage import OVERFLOW_CACHE
 from toolkit.encode.views import ViewEncoder
 from toolkit.errors import Interrupted
@@ -62,7 +62,7 @@ def _prompt_encoder(checked: TrainingChecked, model: BaseModel, encodings: Encod
     return PromptEncoder(
         model,
         encodings,
-        fingerprint=model.fingerprint("text_encoder"),
+        fingerprint=text_fingerprint(model),
         warn=out.stages.warn,
         redact=checked.start.job.redact,
     )

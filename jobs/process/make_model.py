@@ -49,6 +49,7 @@ def make_model(
         offload_shares=shares,
         split=split,
         card=checked.card,
+        embeds_text=config.embeds_text,
         without=config.without,
         layout=_layout(config.train.sharding, checked.start.ranks, device),
     )

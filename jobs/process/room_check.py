@@ -72,7 +72,7 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
     return check_memory(
         start.training,
         card.size,
-        workload_of(checked.needs, card, checked.encoders),
+        workload_of(checked.needs, card, checked.encoders, embeds_text=start.training.embeds_text),
         device=device,
         vram_gb=start.vram_gb,
         assistant_parameters=model.num_assistant_weights,

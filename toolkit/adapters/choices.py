@@ -22,6 +22,7 @@ class AdapterChoice(Choice):
         suffix: between the name of the job and of the adapter's file, where a LoRA is trained beside it.
         num_tokens: default of `num_tokens`; None for an adapter without tokens of its own.
         is_in_pixels: whether the transformer is trained on pixels, without a VAE.
+        adds_rows: whether it adds rows to the prompt's, as the text encoder gives them.
         needs_whole_sequence: whether it must know which tokens are the noisy image's; processes that share a sequence
             have a part of it each.
         count: number of its weights, given its section, the model's card, and the shape of its views or None.
@@ -32,6 +33,7 @@ class AdapterChoice(Choice):
     suffix: str = "_adapter"
     num_tokens: int | None = None
     is_in_pixels: bool = False
+    adds_rows: bool = False
     needs_whole_sequence: bool = True
     count: Callable[[Any, Any, Any], int] = lambda config, card, shape: 0
     count_in_block: Callable[[Any, Any, Any], int] | None = None
@@ -67,6 +69,7 @@ ADAPTERS = {
         "toolkit.adapters.redux:ReduxAdapter",
         summary="Turns an image into rows that are appended to the prompt.",
         reads="view",
+        adds_rows=True,
         count=size.redux,
     ),
     "control_lora": AdapterChoice(

@@ -124,6 +124,17 @@ class TrainingProcessConfig(ProcessConfig):
         return (is_cached or not train.unload_text_encoder) and OBJECTIVES[train.objective].reads_captions
 
     @property
+    def embeds_text(self) -> bool:
+        """Whether texts are kept as the transformer's first layer for them gives them: fewer numbers for the same step.
+
+        Not where that layer may be trained, or where an adapter adds rows to what it reads.
+        """
+        if self.card is None or not self.card.text_layer_width or self.train.full_finetune:
+            return False
+        is_network_elsewhere = self.network is None or self.network.transformer_only
+        return is_network_elsewhere and not any(adapter.choice.adds_rows for adapter in self.adapter)
+
+    @property
     def preserves_output(self) -> bool:
         """Whether any dataset preserves the class of its trigger word."""
         return any(self.preserves_class(dataset) for dataset in self.datasets)

@@ -6,11 +6,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from toolkit.encode.cache import embeddings_key
 from toolkit.encode.encodings import Encodings
+from toolkit.files import sha256_json
 from toolkit.models.base_model import BaseModel
+
+
+def text_fingerprint(model: BaseModel) -> str:
+    """Hex digest that changes whenever the embeddings that a `PromptEncoder` makes do."""
+    encoder = model.fingerprint("text_encoder")
+    return sha256_json([encoder, model.fingerprint("transformer")]) if model.options.embeds_text else encoder
 
 
 class PromptEncoder:
@@ -19,7 +27,7 @@ class PromptEncoder:
     Args:
         model: the model whose text encoder encodes the texts.
         encodings: keeps the results, one entry per distinct text.
-        fingerprint: fingerprint of the model's text encoder (`model.fingerprint`), part of the cache keys.
+        fingerprint: tells of all that makes embeddings (`text_fingerprint`), part of the cache keys.
         warn: called with a warning, once for each text that is too long.
         redact: removes secrets from a text.
     """
@@ -39,6 +47,7 @@ class PromptEncoder:
         self.redact = redact
         self._fingerprint = fingerprint
         self._keys: dict[str, str] = {}
+        self._layer: nn.Module | None = None
 
     def add(self, prompt: str, *, folder: Path | None) -> bool:
         """Encode a text unless that has been done. Returns whether it had to be encoded."""
@@ -54,6 +63,7 @@ class PromptEncoder:
 
     def free(self) -> None:
         """Unload the text encoder."""
+        self._layer = None
         self.model.free("text_encoder")
 
     def _key(self, prompt: str) -> str:
@@ -69,4 +79,13 @@ class PromptEncoder:
     def _encode(self, prompt: str) -> Tensor:
         self.model.load("text_encoder")
         # One at a time: not even the last bits of a text's embedding may depend on the other texts in a batch.
-        return self.model.get_prompt_embeds([prompt])[0]
+        embeds = self.model.get_prompt_embeds([prompt])  # [1, L, D]
+        return self._embedded(embeds.to(self.model.dtype))[0] if self.model.options.embeds_text else embeds[0]
+
+    @torch.no_grad()
+    def _embedded(self, embeds: Tensor) -> Tensor:
+        """Embeddings [B, L, D] as the transformer's first layer for text gives them."""
+        if self._layer is None:
+            self._layer = self.model.load_text_layer()
+        embedded: Tensor = self._layer(embeds)
+        return embedded

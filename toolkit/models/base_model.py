@@ -52,6 +52,16 @@ class BaseModel(ComponentModel):
             [B, L, D] in the model's dtype and on its device, padded to the length used at inference.
         """
 
+    def load_text_layer(self) -> nn.Module:
+        """The transformer's first layer for text, loaded alone: with `embeds_text`, prompts are kept as it gives them.
+
+        The card says whether there is one (`text_layer_width`). Rows [B, L, D] become [B, L, text_layer_width], each by
+        itself.
+        """
+        raise NotImplementedError(
+            f"{self.arch}: the card has a `text_layer_width`, but the model does not load the layer"
+        )
+
     def cut_prompt(self, prompt: str) -> PromptCut | None:
         """Where a prompt that is too long is cut off; None if all of it is read. Loads no weights."""
         return None

@@ -26,6 +26,7 @@ class ModelOptions:
         split: the cards to split the transformer's blocks over, from the model's device on; None for no split.
         card: the card of the model as the run trains it; None for the one that its arch has.
         layout: which part of the transformer's weights this process holds.
+        embeds_text: whether the transformer gets prompts that have been through its first layer for text already.
         without: components that the run does not load, whose files are not needed.
     """
 
@@ -36,4 +37,5 @@ class ModelOptions:
     split: Split | None = None
     card: ModelCard | None = None
     layout: WeightLayout = WholeWeights()  # noqa: RUF009 - stateless
+    embeds_text: bool = False
     without: frozenset[str] = frozenset()

@@ -73,6 +73,7 @@ class PlanInputs:
         qtype: number format of the transformer's frozen weights; None if they are not quantized.
         compute: key of `COMPUTES` that frozen weights are multiplied in.
         te_qtype: number format of the text encoder's weights; None if they are not quantized.
+        text_layer_parameters: number of weights of the transformer's layer that is loaded beside the text encoder.
         te_follows: whether `quantize` also decides if the text encoder is quantized.
         lora_rank: rank of the LoRA; None for a full fine-tune.
         blocks_only: whether only layers inside blocks carry a LoRA.
@@ -121,6 +122,7 @@ class PlanInputs:
     qtype: str | None = None
     compute: str = "bf16"
     te_qtype: str | None = None
+    text_layer_parameters: int = 0
     te_follows: bool = True
     lora_rank: int | None = 16
     blocks_only: bool = True

@@ -18,7 +18,11 @@ from toolkit.plan.plan_inputs import Workload
 
 
 def workload_of(
-    needs: Needs, card: ModelCard, encoders: Mapping[VisionEncoder, EncoderFacts] = MappingProxyType({})
+    needs: Needs,
+    card: ModelCard,
+    encoders: Mapping[VisionEncoder, EncoderFacts] = MappingProxyType({}),
+    *,
+    embeds_text: bool = False,
 ) -> Workload:
     """The workload of a run: the largest inputs of each kind that go through the model.
 
@@ -26,9 +30,11 @@ def workload_of(
         needs: the needs of the run.
         card: the card of its model.
         encoders: the vision encoders that are on this machine; others are not counted.
+        embeds_text: see `TrainingProcessConfig.embeds_text`.
     """
+    text_bytes = bytes_in_memory(len(needs.texts), card.text_shape(is_embedded=embeds_text))
     latents = 0 if card.size is None else _pixels(needs.pictures) * card.size.vae.latents
-    kept = bytes_in_memory(len(needs.texts), card.prompt_embeds_shape) + round(latents) + view_bytes(needs, encoders)
+    kept = text_bytes + round(latents) + view_bytes(needs, encoders)
     used = {view.encoder for view in needs.views} & set(encoders)
     longest = max(needs.trained, key=_layout_area)
     return Workload(

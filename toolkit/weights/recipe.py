@@ -159,6 +159,23 @@ class StoredComponent:
         check_fit(module, self.shapes, path=self.files.path, kind=what, optional=optional)
         return Recipe(module, self.weights, self.convert)
 
+    def part(self, name: str, module: torch.nn.Module) -> Recipe:
+        """The recipe that fills one layer of a module that `recipe` has accepted, and reads nothing else.
+
+        Args:
+            name: dotted name of the layer in its module.
+            module: the layer, on the meta device.
+        """
+        prefix = f"{name}."
+
+        def convert(source: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+            found = self.convert(source, tensor).items()
+            return {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
+
+        entries = self.weights.entries.items()
+        sources = {source for source, entry in entries if convert(source, torch.empty(entry.shape, device="meta"))}
+        return Recipe(module, self.weights.only(sources), convert)
+
 
 def read_stored(
     files: ComponentFiles, recognize: Callable[[TensorIndex, ComponentFiles], tuple[TensorIndex, Convert]]

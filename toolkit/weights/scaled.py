@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -40,6 +42,12 @@ class PlainWeights:
             return tensor
         scale = self._index.read(self._scales[name]).to(device, torch.float32)
         return unscaled(tensor.to(device), scale, dtype=dtype)
+
+    def only(self, names: Collection[str]) -> PlainWeights:
+        """The same weights, of which only these are listed."""
+        found = copy.copy(self)
+        found.entries = {name: entry for name, entry in self.entries.items() if name in names}
+        return found
 
     def _check(self) -> None:
         for name, entry in self.entries.items():

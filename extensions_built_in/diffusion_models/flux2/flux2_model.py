@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,19 +11,19 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Pipeline
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from extensions_built_in.diffusion_models.flux2 import (
     latents,
+    loading,
     lora_names,
     prompt_encoding,
     released_files,
     sampling,
     sites,
 )
-from extensions_built_in.diffusion_models.flux2.loading import prompt_width, transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
-from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity, prepare_blocks
+from extensions_built_in.diffusion_models.flux2.transformer import pass_through, predict_velocity, prepare_blocks
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
@@ -58,8 +57,8 @@ class Flux2Model(PublishedModel):
     def file_checks(self) -> Mapping[str, Callable[[ComponentFiles], object]]:
         """See PublishedModel.file_checks."""
         return {
-            "transformer": lambda files: transformer_recipe(files, arch=self.arch),
-            "vae": vae_recipe,
+            "transformer": lambda files: loading.transformer_recipe(files, arch=self.arch),
+            "vae": loading.vae_recipe,
             "text_encoder": self._text_recipe,
             "tokenizer": lambda files: self._load_tokenizer(),
         }
@@ -73,11 +72,13 @@ class Flux2Model(PublishedModel):
             recipe = self._text_recipe(self.sources.find("text_encoder"))
             module = self.load_recipe(component, recipe, dtype=self.te_dtype)
         elif component == "vae":
-            module = self.load_recipe(component, vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
+            module = self.load_recipe(component, loading.vae_recipe(self.sources.find("vae")), dtype=self.vae_dtype)
             module.enable_slicing()  # a batch takes the memory of one image
         else:
-            recipe = transformer_recipe(self.sources.find("transformer"), arch=self.arch)
+            recipe = loading.transformer_recipe(self.sources.find("transformer"), arch=self.arch)
             module = self.load_recipe(component, recipe, dtype=self.transformer_dtype)
+            if self.options.embeds_text:
+                pass_through(module.get_submodule(loading.TEXT_LAYER))
         setattr(self, component, module)
 
     def _text_recipe(self, files: ComponentFiles) -> Recipe:
@@ -114,6 +115,11 @@ class Flux2Model(PublishedModel):
             layers=self.text_layers,
             max_tokens=self.max_text_tokens,
         )
+
+    def load_text_layer(self) -> nn.Module:
+        """See BaseModel.load_text_layer."""
+        recipe = loading.text_layer_recipe(self.sources.find("transformer"), arch=self.arch)
+        return recipe.load(dtype=self.transformer_dtype, device=self.device)
 
     def cut_prompt(self, prompt: str) -> PromptCut | None:
         """See BaseModel.cut_prompt."""
@@ -192,7 +198,7 @@ class Flux2Model(PublishedModel):
     def plan_transformer(self) -> Any:
         """See BaseModel.plan_transformer."""
         files = self.sources.find_local("transformer")
-        return None if files is None else transformer_recipe(files, arch=self.arch).module
+        return None if files is None else loading.transformer_recipe(files, arch=self.arch).module
 
     @classmethod
     def locate_layer(cls, name: str) -> LayerLocation | None:
@@ -256,15 +262,8 @@ class Flux2Model(PublishedModel):
     @property
     def _text_width(self) -> int | None:
         """Width of the text encoder that the transformer was trained with; None if not known without downloads."""
-        width = None
         path = Path(self.model_config.source_of("transformer") or self.model_config.name_or_path).expanduser()
-        config = path / "transformer" / "config.json"
-        if str(path) == self.card.source:
-            width = self.card.prompt_embeds_shape[1]
-        elif path.is_file():
-            width = prompt_width(ComponentFiles(path, None, (path,)))
-        elif config.is_file():
-            width = json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim")
+        width = self.card.prompt_embeds_shape[1] if str(path) == self.card.source else loading.prompt_width(path)
         return width // len(self.text_layers) if width else None
 
     def _load_tokenizer(self) -> None:

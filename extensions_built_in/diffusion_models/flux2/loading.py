@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe, config_of, read_stored
 from toolkit.weights.streaming import Shapes
 
+TEXT_LAYER = "context_embedder"
+
 
 def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     """The recipe for the transformer.
@@ -29,14 +32,29 @@ def transformer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
     return stored.recipe(Flux2Transformer2DModel, config, what=f"transformer of {arch}")
 
 
-def prompt_width(files: ComponentFiles) -> int | None:
-    """Width of the prompt embeddings that a transformer expects, from its header; None if it is incomplete.
+def text_layer_recipe(files: ComponentFiles, *, arch: str) -> Recipe:
+    """The recipe for the transformer's first layer for text alone; raises what `transformer_recipe` does."""
+    layer = transformer_recipe(files, arch=arch).module.get_submodule(TEXT_LAYER)
+    return read_stored(files, transformer_tensors).part(TEXT_LAYER, layer)
+
+
+def prompt_width(path: Path) -> int | None:
+    """Width of the prompt embeddings that a transformer expects; None if it is incomplete or not on this machine.
+
+    Args:
+        path: a single file, or a folder in diffusers layout.
 
     Raises:
-        UserError: the files are damaged or not those of a FLUX.2 transformer.
+        UserError: the file is damaged or not that of a FLUX.2 transformer.
     """
-    embedder = read_stored(files, transformer_tensors).shapes.get("context_embedder.weight")
-    return None if embedder is None else embedder[1]
+    config = path / "transformer" / "config.json"
+    if path.is_file():
+        stored = read_stored(ComponentFiles(path, None, (path,)), transformer_tensors)
+        return stored.shapes.get(f"{TEXT_LAYER}.weight", (None, None))[1]
+    width: int | None = (
+        json.loads(config.read_text(encoding="utf-8")).get("joint_attention_dim") if config.is_file() else None
+    )
+    return width
 
 
 def vae_recipe(files: ComponentFiles) -> Recipe:

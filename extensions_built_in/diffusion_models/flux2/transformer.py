@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean, describe
 from extensions_built_in.diffusion_models.flux2.lean.reads import READ
@@ -97,6 +97,16 @@ def pack_references(references: Sequence[Tensor], *, like: Tensor) -> tuple[Tens
     packed = [Flux2Pipeline._pack_latents(latents).to(like) for latents in references]  # each [B, h_i * w_i, C]
     reference_ids = Flux2Pipeline._prepare_image_ids([latents[:1] for latents in references])  # [1, sum, 4]
     return torch.cat(packed, dim=1), reference_ids
+
+
+def pass_through(layer: nn.Module) -> None:
+    """Let a frozen layer give what it gets, because that has been through the layer before."""
+
+    def forward(rows: Tensor) -> Tensor:
+        assert not any(weight.requires_grad for weight in layer.parameters()), "texts were encoded as if it were frozen"
+        return rows
+
+    layer.forward = forward
 
 
 def prepare_blocks(

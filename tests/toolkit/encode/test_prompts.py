@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.tiny import tiny_model
 from toolkit.encode.encodings import Encodings
@@ -22,3 +24,21 @@ def test_equal_captions_are_encoded_and_kept_once_and_a_long_one_is_reported_onc
     assert len(warnings) == 1
     assert "it is cut between" in warnings[0]
     assert prompts[long].shape == (48, 192)
+
+
+def test_the_text_encoder_runs_once_for_each_distinct_text_and_never_for_what_is_cached(tmp_path: Path) -> None:
+    texts = ["a red circle", "", "a red circle", "a blue square", ""]
+    for expected in (3, 0):
+        seen: list[Sequence[int]] = []
+        model = tiny_model("text_encoder")
+        model.text_encoder.register_forward_pre_hook(_noting(seen), with_kwargs=True)
+        encodings = Encodings(print, overflow=tmp_path / "overflow")
+        prompts = PromptEncoder(model, encodings, fingerprint=model.fingerprint("text_encoder"), warn=print)
+        for text in texts:
+            prompts.add(text, folder=tmp_path / "cache")
+        assert seen == [(1, 48)] * expected
+
+
+def _noting(seen: list[Sequence[int]]) -> Any:
+    """A hook that notes the shape of what an encoder reads."""
+    return lambda module, arguments, named: seen.append(tuple(named["input_ids"].shape))

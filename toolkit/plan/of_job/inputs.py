@@ -53,6 +53,7 @@ def inputs_of(
         qtype=model.qtype if model.quantize else None,
         compute="bf16" if model.compute == AUTO else model.compute,  # what takes more memory
         te_qtype=model.qtype_te if model.quantize_te else None,
+        text_layer_parameters=_text_layer(process),
         te_follows="quantize_te" not in model.model_fields_set,
         **{**trained, **({"lora_rank": None} if train.full_finetune else {})},
         blocks_only=blocks_only,
@@ -97,6 +98,13 @@ def _backwards(
     is_everywhere = not network.patterns and not network.network_kwargs.full_if_contains
     is_alone = blocks_only and not process.adapter and not process.model.assistant_lora_path
     return ("own",) if is_everywhere and is_alone else ("own", "autograd")
+
+
+def _text_layer(process: TrainingProcessConfig) -> int:
+    """Number of weights of the layer that texts go through before they are kept."""
+    if process.card is None or not process.embeds_text:
+        return 0
+    return process.card.prompt_embeds_shape[1] * process.card.text_layer_width
 
 
 def _share(value: float | Literal["auto"], *, is_on: bool) -> float:

@@ -15,7 +15,7 @@ CUDNN_ENCODE, CUDNN_DECODE = 1.2, 1.59
 
 
 def encode_text(inputs: PlanInputs) -> Phase:
-    """One prompt at a time goes through each of the encoders, which are all loaded.
+    """One prompt at a time goes through each of the encoders, which are all loaded, and the layer after them, if any.
 
     The hidden state of every layer is kept until the last layer is done.
     """
@@ -24,7 +24,7 @@ def encode_text(inputs: PlanInputs) -> Phase:
     layers = sum(round(size.num_layers * layer_bytes(inputs, size)) for size in encoders)
     ring, waiting = map(sum, zip(*(_streamed(inputs, size) for size in encoders), strict=True))
     device = {
-        "weights": tables + layers - waiting,
+        "weights": tables + layers - waiting + inputs.text_layer_parameters * inputs.width,
         "activations": max(size.num_tokens * size.num_layers * size.hidden_size * width for size in encoders),
         "working set": max(_text_working(inputs, size) for size in encoders),
     }
