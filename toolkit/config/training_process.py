@@ -127,9 +127,11 @@ class TrainingProcessConfig(ProcessConfig):
     def embeds_text(self) -> bool:
         """Whether texts are kept as the transformer's first layer for them gives them: fewer numbers for the same step.
 
-        Not where that layer may be trained, or where an adapter adds rows to what it reads.
+        Not where that layer may be trained or changed by an assistant LoRA, or where an adapter adds rows to what it reads.
         """
         if self.card is None or not self.card.text_layer_width or self.train.full_finetune:
+            return False
+        if self.model.assistant_lora_path is not None:
             return False
         is_network_elsewhere = self.network is None or self.network.transformer_only
         return is_network_elsewhere and not any(adapter.choice.adds_rows for adapter in self.adapter)
