@@ -37,7 +37,7 @@ class DoubleBlock:
         """See Program."""
         passes = self._passes(run, num_image=inputs[0].shape[1], num_text=inputs[1].shape[1])
         raws = [one.project(x) for one, x in zip(passes, inputs, strict=True)]
-        attended = run.attended(*_joined(passes, raws), inputs[0].dtype).flatten(2)  # [B, n, h]
+        attended = run.attended(*_joined(passes, raws), dtype=inputs[0].dtype).flatten(2)  # [B, n, h]
         return tuple(one.finish(x, attended[:, one.tokens]) for one, x in zip(passes, inputs, strict=True))
 
     def backward(

@@ -48,7 +48,7 @@ class Pass:
         """Hold no tensors: between forward and backward, autograd does."""
         self.frozen, self.loras, self.given, self.kept = (), (), (), {}
 
-    def attended(self, query: Tensor, key: Tensor, value: Tensor, dtype: torch.dtype) -> Tensor:
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, *, dtype: torch.dtype) -> Tensor:
         """The attention's output, [B, n, heads, head size], in the dtype of the residual stream."""
         self.attention, output, saved = KeptAttention.run((query, key, value), self.attend)
         rounded = output.to(dtype)

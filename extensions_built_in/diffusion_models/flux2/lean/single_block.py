@@ -61,7 +61,7 @@ class SingleBlock:
         heads, _, mlp = self._parts(made.projected)
         rrms = self.norm.rrms(heads)
         rrms_others = None if made.others is None else self.norm_others.rrms(self._other_parts(made.others)[0])
-        attended = run.attended(*self._joined(made, rrms, rrms_others, run), x.dtype).flatten(2)  # [B, m, h]
+        attended = run.attended(*self._joined(made, rrms, rrms_others, run), dtype=x.dtype).flatten(2)  # [B, m, h]
         both = attended.new_empty((*attended.shape[:2], 4 * self.width))
         both[..., : self.width] = attended
         gated(mlp, both[..., self.width :])
@@ -156,7 +156,9 @@ class SingleBlock:
         to_rest = self.into_others.to_input(flat, run.frozen[0], lora, to_inner)
         return _together(to_mine, to_rest.view(*gradients.others.shape[:2], -1), run), found
 
-    def _joined(self, made: _Made, rrms: Tensor, rrms_others: Tensor | None, run: Pass) -> tuple[Tensor, ...]:
+    def _joined(
+        self, made: _Made, rrms: Tensor, rrms_others: Tensor | None, run: Pass
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each [B, tokens, heads, head size]; tokens that are not read come last."""
         heads, value, _ = self._parts(made.projected)
         rotation = _rotation(run)
