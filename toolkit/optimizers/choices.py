@@ -25,6 +25,7 @@ OPTIMIZERS = {
         state_bytes=8.0,
         largest_lr=LARGEST_ADAM_LR,
         is_batched=True,
+        is_elementwise=True,
         takes="a LoRA of any kind: the reference",
     ),
     "adamw8bit": OptimizerChoice(
@@ -55,6 +56,7 @@ OPTIMIZERS = {
         state_bytes=8.0,
         largest_lr=LARGEST_ADAM_LR,
         is_batched=True,
+        is_elementwise=True,
         takes="jobs of other programs; without weight decay it equals adamw",
     ),
     "adam8bit": OptimizerChoice(
@@ -94,6 +96,7 @@ OPTIMIZERS = {
         state_bytes=4.0,
         is_batched=True,
         lr="1e-2",
+        is_elementwise=True,
         takes="jobs of other programs",
     ),
     "lion": OptimizerChoice(

@@ -41,6 +41,7 @@ class OptimizerChoice(Choice):
         is_shardable: whether the rows of a weight can be updated apart from each other.
         needs_one_card: whether all weights must be on one card.
         is_batched: whether it computes something for all weights at once, which takes as much memory.
+        is_elementwise: whether it updates each number by itself, in fp32, so that weights can be joined to long ones.
         library: what to install; empty if it comes with the trainer.
         fixed: options of the constructor that are no settings here.
         lr: the learning rate to begin with, for the documentation.
@@ -57,6 +58,7 @@ class OptimizerChoice(Choice):
     is_shardable: bool = True
     needs_one_card: bool = False
     is_batched: bool = False
+    is_elementwise: bool = False
     library: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     lr: str = "1e-4"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from toolkit.optimizers.flat_weights import FlatWeights
 from toolkit.optimizers.gradients import Gradients
 from toolkit.optimizers.optimizers import set_learning_rate
 from toolkit.optimizers.rounding import join, round_stochastically, split
@@ -50,6 +52,7 @@ def build_update(
     draws: Draws,
     gradients: Gradients | None = None,
     pieces: Sequence[Piece] | None = None,
+    is_elementwise: bool = False,
 ) -> WeightUpdate:
     """Create the weight update of a job.
 
@@ -62,16 +65,18 @@ def build_update(
         draws: the job's random draws.
         gradients: the gradients of `parameters`, from all processes; None for a single process.
         pieces: the part of each weight that `parameters` hold; None if they hold all of it.
+        is_elementwise: see `OptimizerChoice`.
     """
     gradients = gradients or Gradients(parameters, OneProcess())
     if weights == "fp32" and not fused:
-        return AllAtOnce(optimizer, parameters, max_norm=max_norm, gradients=gradients)
+        flat = FlatWeights(optimizer) if is_elementwise and pieces is None else None
+        return AllAtOnce(optimizer, parameters, max_norm=max_norm, gradients=gradients, flat=flat)
     steps = SingleSteps(optimizer, parameters, is_stochastic=weights == "bf16_stochastic", draws=draws, pieces=pieces)
     return DuringBackward(steps, gradients) if fused else OneByOne(steps, gradients, max_norm=max_norm)
 
 
 class AllAtOnce:
-    """Updates all weights in one optimizer step."""
+    """Updates all weights in one optimizer step, joined to long tensors where `flat` says how."""
 
     def __init__(
         self,
@@ -80,11 +85,13 @@ class AllAtOnce:
         *,
         max_norm: float,
         gradients: Gradients,
+        flat: FlatWeights | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.parameters = list(parameters)
         self.max_norm = max_norm
         self.gradients = gradients
+        self.flat = flat
 
     def begin(self, step: int, *, lr: float) -> None:
         """See WeightUpdate."""
@@ -93,10 +100,12 @@ class AllAtOnce:
     def finish(self, step: int) -> Tensor:
         """See WeightUpdate."""
         self.gradients.sum()
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        grad_norm = self.gradients.norm_of_all(nn.utils.get_total_norm(gradients).detach())
-        nn.utils.clip_grads_with_norm_(self.parameters, self.max_norm or float("inf"), grad_norm)
-        self.optimizer.step()
+        with self.flat.joined() if self.flat else nullcontext(self.parameters) as parameters:
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            grad_norm = self.gradients.norm_of_all(nn.utils.get_total_norm(gradients).detach())
+            if self.max_norm:
+                nn.utils.clip_grads_with_norm_(parameters, self.max_norm, grad_norm)
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return grad_norm
 

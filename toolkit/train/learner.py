@@ -13,6 +13,7 @@ from toolkit.config.updates.average import AVERAGE
 from toolkit.models.base_model import BaseModel
 from toolkit.models.sharing import Sharing, share
 from toolkit.optimizers.average import MovingAverage, build_averages
+from toolkit.optimizers.choices import optimizer_row
 from toolkit.optimizers.gradients import Gradients, ShardedGradients
 from toolkit.optimizers.optimizers import build_optimizer, in_groups, options_of, without_decay
 from toolkit.optimizers.own_average import users_weights
@@ -109,6 +110,7 @@ def build_learner(
         draws=draws,
         gradients=gradients,
         pieces=None if layout.is_whole else pieces,
+        is_elementwise=optimizer_row(train.optimizer).is_elementwise,
     )
     averages = build_averages(parameters, train.ema_config)
     return Learner(model, weights, optimizer, schedule_of(train), update, averages, sharing, pieces)

@@ -68,7 +68,7 @@ class Loop:
         # asked once a step, and answered alike on all ranks
         must_flush, must_stop, *requested = self.ranks.any_of([self.recorder.is_due, stop.requested, *commands])
         if must_flush:
-            self.recorder.flush()
+            self.recorder.flush_earlier()
         due = [task for task, is_asked in zip(self.tasks, requested, strict=True) if is_asked or task.is_due(step)]
         for task in due:
             self._do(task, partial(task.run, step, stop))

@@ -1,10 +1,11 @@
-"""Sends losses to the event log, TensorBoard and the progress line, fetching them from the device a few at a time."""
+"""Sends losses to the event log, TensorBoard and the progress line, once they have arrived from the device."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,7 @@ _FLUSH_S = 1.0
 
 
 class Recorder:
-    """Records the result of every step. Waits for the device once a second, not once a step.
+    """Records the result of every step, without waiting for the device while it has nothing else to do.
 
     Args:
         events: the event log.
@@ -45,11 +46,11 @@ class Recorder:
         self.log_dir = log_dir
         self.log_every = log_every
         self.factors = factors
-        self._pending: list[tuple[int, StepResult]] = []
+        self._pending: list[_Recorded] = []
         self._board: Any = None
 
     def __enter__(self) -> Self:
-        self._flushed_at = time.monotonic()
+        self._flushed_at = self._clock = time.monotonic()
         if self.log_dir is not None:
             from torch.utils.tensorboard import SummaryWriter  # takes half a second, and most jobs do not need it
 
@@ -64,33 +65,45 @@ class Recorder:
 
     def record(self, step: int, result: StepResult) -> None:
         """Record the result of step `step` (counted from 1), which is written with the next flush."""
-        self._pending.append((step, result))
+        self._pending.append(_Recorded(step, result, _Readback(_tensors(result)), time.monotonic()))
 
     @property
     def is_due(self) -> bool:
         """Whether it is time for a flush. All ranks must flush together, for a flush may end the run."""
         return time.monotonic() - self._flushed_at >= _FLUSH_S
 
-    def flush(self) -> None:
-        """Write the pending results: once a second, and before every save, so that broken weights are never saved.
+    def flush_earlier(self) -> None:
+        """Write the results of all steps but the last, which the device may still compute: once a second.
 
         Raises:
             UserError: a loss is no longer finite.
         """
-        now = time.monotonic()
-        if not self._pending:
-            return
-        figures = iter(_fetched([tensor for _, result in self._pending for tensor in _tensors(result)]))
-        step_s = (now - self._flushed_at) / len(self._pending)
-        for step, result in self._pending:
-            loss, grad_norm = next(figures), next(figures)
-            self._write(step, loss, {name: next(figures) for name in result.terms}, grad_norm, result.lr, step_s)
-        self._pending.clear()
-        self._flushed_at = now
+        self._flush(self._pending[:-1])
+        self._flushed_at = time.monotonic()
+
+    def flush(self) -> None:
+        """Write all results, before every save, so that broken weights are never saved.
+
+        Raises:
+            UserError: a loss is no longer finite.
+        """
+        self._flush(self._pending)
+        self._flushed_at = time.monotonic()
 
     def resume_clock(self) -> None:
         """Restart the step timer after work that was not training."""
-        self._flushed_at = time.monotonic()
+        self._flushed_at = self._clock = time.monotonic()
+
+    def _flush(self, recorded: Sequence[_Recorded]) -> None:
+        if not recorded:
+            return
+        figures = [one.readback.values() for one in recorded]
+        until = time.monotonic() if recorded is self._pending else recorded[-1].at
+        step_s, self._clock = (until - self._clock) / len(recorded), until
+        self._pending = self._pending[len(recorded) :]
+        for one, (loss, grad_norm, *terms) in zip(recorded, figures, strict=True):
+            named = dict(zip(one.result.terms, terms, strict=True))
+            self._write(one.step, loss, named, grad_norm, one.result.lr, step_s)
 
     def _write(
         self, step: int, loss: float, terms: Mapping[str, float], grad_norm: float, lr: float, step_s: float
@@ -116,7 +129,43 @@ def _tensors(result: StepResult) -> list[Tensor]:
     return [result.loss, result.grad_norm, *result.terms.values()]
 
 
-def _fetched(scalars: Sequence[Tensor]) -> list[float]:
-    """The values of all scalars, with a single wait for the device."""
-    values: list[float] = torch.stack([scalar.to(scalars[0]) for scalar in scalars]).tolist()
-    return values
+@dataclass(frozen=True)
+class _Recorded:
+    """What a step has given.
+
+    Attributes:
+        step: its number.
+        result: its result.
+        readback: the figures of that.
+        at: when it was recorded.
+    """
+
+    step: int
+    result: StepResult
+    readback: _Readback
+    at: float
+
+
+class _Readback:
+    """A copy of some scalars to the host, begun behind the work that the device already has.
+
+    Args:
+        scalars: the scalars, of any dtype; a model on several cards has some on each.
+    """
+
+    def __init__(self, scalars: Sequence[Tensor]) -> None:
+        values = torch.stack([scalar.detach().to(scalars[0]) for scalar in scalars])
+        self._done: torch.cuda.Event | None = None
+        self._host = values
+        if values.is_cuda:
+            self._host = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+            with torch.cuda.device_of(values):
+                self._done = torch.cuda.Event()
+                self._done.record()
+
+    def values(self) -> list[float]:
+        """The figures; waits until the copy has arrived."""
+        if self._done is not None:
+            self._done.synchronize()
+        found: list[float] = self._host.tolist()
+        return found

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.counts import Operators
 from toolkit.errors import UserError
 from toolkit.output.events import EventLog, read_events
 from toolkit.runtime.progress import Progress
@@ -42,8 +43,8 @@ def test_each_term_is_logged_by_its_name_beside_their_sum(recorder: Recorder, tm
     assert {(event["grad_norm"], event["lr"]) for event in steps} == {(0.5, 0.25)}
 
 
-def test_however_many_terms_and_steps_there_are_the_device_is_waited_for_once(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+def test_what_is_recorded_is_read_a_step_late_and_nothing_else_waits_for_the_device(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[Any] = []
     to_list = Tensor.tolist
@@ -55,11 +56,24 @@ def test_however_many_terms_and_steps_there_are_the_device_is_waited_for_once(
     monkeypatch.setattr(Tensor, "tolist", fetch)
     for name in ("item", "__float__", "__bool__", "cpu", "numpy"):
         monkeypatch.setattr(Tensor, name, lambda *_: pytest.fail("another wait"))
-    for step in range(1, 4):
-        recorder.record(step, _result(velocity=1.0, preservation=2.0))
+    with Operators() as seen:
+        for step in range(1, 4):
+            recorder.record(step, _result(velocity=float(step), preservation=2.0))
     assert fetched == []
+    assert seen.host_reads == 0
+    recorder.flush_earlier()
+    assert [loss for loss, *_ in fetched] == [3.0, 4.0]  # the device may still be computing the third
     recorder.flush()
-    assert len(fetched) == 1
+    steps = [event for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "step"]
+    assert [event["loss"] for event in steps] == [3.0, 4.0, 5.0]
+
+
+def test_the_last_loss_is_looked_at_before_anything_is_saved(recorder: Recorder) -> None:
+    recorder.record(1, _result(velocity=1.0))
+    recorder.record(2, _result(velocity=float("nan")))
+    recorder.flush_earlier()
+    with pytest.raises(UserError, match="loss of step 2 is nan"):
+        recorder.flush()
 
 
 def test_a_term_that_is_no_longer_a_number_ends_the_run(recorder: Recorder) -> None:

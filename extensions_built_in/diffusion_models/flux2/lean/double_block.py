@@ -11,6 +11,7 @@ from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear
 from extensions_built_in.diffusion_models.flux2.lean.pieces import Modulation, Rotation
 from extensions_built_in.diffusion_models.flux2.lean.run import Pass
 from extensions_built_in.diffusion_models.flux2.lean.stream import Stream, StreamPass
+from toolkit.runtime.devices import product_dtype
 
 NUM_LINEARS = 4
 NUM_MODULATIONS = 6
@@ -36,7 +37,7 @@ class DoubleBlock:
         """See Program."""
         passes = self._passes(run, num_image=inputs[0].shape[1], num_text=inputs[1].shape[1])
         raws = [one.project(x) for one, x in zip(passes, inputs, strict=True)]
-        attended = run.attended(*_joined(passes, raws)).flatten(2)  # [B, n, h]
+        attended = run.attended(*_joined(passes, raws), dtype=inputs[0].dtype).flatten(2)  # [B, n, h]
         return tuple(one.finish(x, attended[:, one.tokens]) for one, x in zip(passes, inputs, strict=True))
 
     def backward(
@@ -46,7 +47,7 @@ class DoubleBlock:
         image, text = gradients
         passes = self._passes(run, num_image=image.shape[1], num_text=text.shape[1])
         attended = run.kept["attended"].flatten(2)
-        to_attended = torch.empty_like(attended)
+        to_attended = torch.empty_like(attended, dtype=product_dtype(attended.device, attended.dtype))
         past = [
             one.finish_backward(gradient, attended[:, one.tokens], to_attended[:, one.tokens])
             for one, gradient in zip(passes, gradients, strict=True)
@@ -86,7 +87,9 @@ class DoubleBlock:
 def _joined(passes: Sequence[StreamPass], raws: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of text and image together, each [B, n, heads, head size], from raw ones."""
     batch, _, *sizes = raws[0].shape
-    joined = raws[0].new_empty((batch, sum(raw.shape[1] for raw in raws), *sizes))  # [B, n, 3, heads, head size]
+    dtype = product_dtype(raws[0].device, raws[0].dtype)
+    num_tokens = sum(raw.shape[1] for raw in raws)
+    joined = raws[0].new_empty((batch, num_tokens, *sizes), dtype=dtype)  # [B, n, 3, heads, head size]
     for one, raw in zip(passes, raws, strict=True):
         joined[:, one.tokens, :2] = one.rotated(raw, one.kept("rrms"))
         joined[:, one.tokens, 2] = raw[:, :, 2]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from toolkit.networks.kinds.lora import LoraPart
 from toolkit.networks.network import LayerHook, Strength
 from toolkit.quantize.frozen_product import FrozenProduct, product_of
+from toolkit.runtime.devices import product_dtype
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Lora:
     """The LoRA of a `LeanLinear`, ready for one pass.
 
     Attributes:
-        a: [r, K], in the dtype of the computation.
+        a: [r, K], in the dtype of products, see `in_product_dtype`.
         b: [N, r], likewise.
         scale: factor of the change: scale of the LoRA times its strength.
     """
@@ -34,7 +35,8 @@ class Lora:
 class LeanLinear:
     """One weight of the released model [N, K]: the layers that hold its rows, and its LoRA.
 
-    x is [M, K]. The output, [M, N], is `x @ W.T + (scale * x @ A.T) @ B.T`, layer beside layer.
+    x is [M, K]. The output, [M, N], is `x @ W.T + (scale * x @ A.T) @ B.T`, layer beside layer. Gradients are in the
+    dtype of products, see `in_product_dtype`.
 
     Attributes:
         part: the LoRA; None without one.
@@ -84,7 +86,7 @@ class LeanLinear:
         return 0.0 if self.part is None or self._strength is None else self.part.settings.scale * self._strength.value
 
     def lora(self, trained: Sequence[Tensor], scale: float) -> Lora | None:
-        """The LoRA for one pass, given what `trained` returned, in the dtype of the computation."""
+        """The LoRA for one pass, given what `trained` returned, in the dtype of products."""
         if self.part is None:
             return None
         a, *b = trained
@@ -94,14 +96,15 @@ class LeanLinear:
         self, x: Tensor, frozen: Sequence[Tensor], lora: Lora | None, inner: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The output, and `scale * x @ A.T` [M, r], which backward needs; it may give it back as `inner`."""
+        dtype, x = x.dtype, in_product_dtype(x)
         output = x.new_empty((len(x), self._rows[-1].stop))
         for product, own, rows in zip(self._products, self._own, self._rows, strict=True):
             product.forward(x, frozen[own], output[:, rows])
         if lora is None:
-            return output, None
+            return output.to(dtype), None
         if inner is None:
             inner = _scaled(x @ lora.a.T, lora.scale)
-        return output.addmm_(inner, lora.b.T), inner
+        return output.addmm_(inner, lora.b.T).to(dtype), inner
 
     @staticmethod
     def to_inner(gradient: Tensor, lora: Lora | None) -> Tensor | None:
@@ -126,16 +129,21 @@ class LeanLinear:
         to_inner: Tensor | None,
         lora: Lora | None,
     ) -> list[Tensor]:
-        """The gradients of A and of each B, in the dtype of the computation; `columns` are those of x, side by side."""
+        """The gradients of A and of each B; `columns` are those of x, side by side, in any dtype."""
         if lora is None or inner is None or to_inner is None:
             return []
         to_a = torch.empty_like(lora.a)
         start = 0
         for part in columns:
-            torch.mm(to_inner.T, part, out=to_a[:, start : start + part.shape[1]])
+            torch.mm(to_inner.T, in_product_dtype(part), out=to_a[:, start : start + part.shape[1]])
             start += part.shape[1]
         to_b = gradient.T @ inner
         return [_scaled(to_a, lora.scale), *(to_b[rows] for rows in self._rows)]
+
+
+def in_product_dtype(x: Tensor) -> Tensor:
+    """The same numbers in the dtype that they are multiplied in, see `product_dtype`."""
+    return x.to(product_dtype(x.device, x.dtype))
 
 
 def _scaled(tensor: Tensor, scale: float) -> Tensor:

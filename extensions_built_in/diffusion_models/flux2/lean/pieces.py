@@ -63,7 +63,8 @@ def modulate(x: Tensor, by: Modulation, eps: float) -> tuple[Tensor, Tensor, Ten
 
 
 def modulate_backward(gradient: Tensor, x: Tensor, by: Modulation, mean: Tensor, rstd: Tensor) -> Tensor:
-    """The gradient of x from that of what `modulate` gave."""
+    """The gradient of x, in its dtype, from that of what `modulate` gave."""
+    gradient = gradient.to(x.dtype)
     weight = by.weight.flatten() if len(x) == 1 else None
     gradient = gradient if len(x) == 1 else gradient * by.weight
     found: Tensor = torch.ops.aten.native_layer_norm_backward(

@@ -13,6 +13,7 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux2.lean.attention import Attend, KeptAttention
 from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, Lora
 from extensions_built_in.diffusion_models.flux2.lean.pieces import cast
+from toolkit.runtime.devices import product_dtype
 
 
 @dataclass
@@ -47,17 +48,25 @@ class Pass:
         """Hold no tensors: between forward and backward, autograd does."""
         self.frozen, self.loras, self.given, self.kept = (), (), (), {}
 
-    def attended(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The attention's output, [B, n, heads, head size]."""
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, *, dtype: torch.dtype) -> Tensor:
+        """The attention's output, [B, n, heads, head size], in the dtype of the residual stream."""
         self.attention, output, saved = KeptAttention.run((query, key, value), self.attend)
-        self.keep(attended=output, **{f"attention {index}": tensor for index, tensor in enumerate(saved)})
-        return output
+        rounded = output.to(dtype)
+        if rounded is not output:  # the kernel keeps its output, too: both are the rounded one
+            whole = output.untyped_storage()._cdata
+            for index, tensor in enumerate(saved):
+                if tensor.untyped_storage()._cdata == whole:
+                    saved[index] = rounded.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        self.keep(attended=rounded, **{f"attention {index}": tensor for index, tensor in enumerate(saved)})
+        return rounded
 
     def attended_backward(self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
         """The gradients of queries, keys and values, each made again."""
         assert self.attention is not None
+        rounded = self.kept["attended"].dtype
         saved = [tensor for name, tensor in self.kept.items() if name.startswith("attention")]
-        return self.attention.backward(gradient, (query, key, value), saved)
+        saved = [tensor.to(query.dtype) if tensor.dtype == rounded else tensor for tensor in saved]
+        return self.attention.backward(gradient.to(query.dtype), (query, key, value), saved)
 
 
 class Program(Protocol):
@@ -78,7 +87,7 @@ class Program(Protocol):
     def backward(
         self, gradients: Sequence[Tensor], run: Pass
     ) -> tuple[Sequence[Tensor | None], Sequence[Sequence[Tensor]]]:
-        """The gradients of the inputs, and of what is trained at each linear, in the dtype of the computation."""
+        """The gradients of the inputs, and of what is trained at each linear, in the dtype of products."""
         ...
 
 
@@ -115,6 +124,7 @@ class _Run(torch.autograd.Function):
         frozen = [tuple(islice(rest, linear.num_frozen)) for linear in program.linears]
         masters, device = tuple(rest), inputs[0].device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs[0].dtype
+        dtype = product_dtype(inputs[0].device, dtype)
         scales = [linear.scale for linear in program.linears]
         with torch.autocast(device, enabled=False):
             run = Pass(
@@ -153,7 +163,7 @@ class _Run(torch.autograd.Function):
 def _loras(
     program: Program, masters: Sequence[Tensor], dtype: torch.dtype, scales: Sequence[float]
 ) -> list[Lora | None]:
-    """The LoRA of each linear in the dtype of the computation, from what is trained."""
+    """The LoRA of each linear in the dtype of products, from what is trained."""
     tensors = iter(cast(masters, [dtype] * len(masters)))
     own = [list(islice(tensors, linear.num_trained)) for linear in program.linears]
     return [linear.lora(pair, scale) for linear, pair, scale in zip(program.linears, own, scales, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, Lora
+from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, Lora, in_product_dtype
 from extensions_built_in.diffusion_models.flux2.lean.pieces import (
     HeadNorm,
     Modulation,
@@ -20,6 +20,7 @@ from extensions_built_in.diffusion_models.flux2.lean.pieces import (
     modulate_backward,
 )
 from extensions_built_in.diffusion_models.flux2.lean.run import Pass
+from toolkit.runtime.devices import product_dtype
 
 
 class SingleBlock:
@@ -60,7 +61,7 @@ class SingleBlock:
         heads, _, mlp = self._parts(made.projected)
         rrms = self.norm.rrms(heads)
         rrms_others = None if made.others is None else self.norm_others.rrms(self._other_parts(made.others)[0])
-        attended = run.attended(*self._joined(made, rrms, rrms_others, run)).flatten(2)  # [B, m, h]
+        attended = run.attended(*self._joined(made, rrms, rrms_others, run), dtype=x.dtype).flatten(2)  # [B, m, h]
         both = attended.new_empty((*attended.shape[:2], 4 * self.width))
         both[..., : self.width] = attended
         gated(mlp, both[..., self.width :])
@@ -90,12 +91,14 @@ class SingleBlock:
             to_made = made  # nobody else has it: it may be overwritten
         else:
             made = _Made(kept["projected"], kept.get("inner"), kept.get("others"), kept.get("inner_others"))
-            to_made = _Made(torch.empty_like(made.projected))
+        projected, dtype = made.projected, product_dtype(x.device, made.projected.dtype)
+        if not self.recomputes or projected.dtype != dtype:
+            to_made = _Made(torch.empty_like(projected, dtype=dtype))
         if made.others is not None:
-            to_made = replace(to_made, others=torch.empty_like(made.others))
-        projected, to_projected = made.projected, to_made.projected
+            to_made = replace(to_made, others=torch.empty_like(made.others, dtype=dtype))
+        to_projected = to_made.projected
 
-        to_output = (_read(gradient, run) * by.gate).flatten(0, 1).to(projected.dtype)
+        to_output = (_read(gradient, run) * by.gate).flatten(0, 1).to(dtype)
         to_outer = self.out.to_inner(to_output, lora_out)
         to_both = self.out.to_input(to_output, run.frozen[1], lora_out, to_outer).view(*projected.shape[:2], -1)
         mlp = gated_backward(to_both[..., self.width :], self._parts(projected)[2], self._parts(to_projected)[2])
@@ -153,16 +156,19 @@ class SingleBlock:
         to_rest = self.into_others.to_input(flat, run.frozen[0], lora, to_inner)
         return _together(to_mine, to_rest.view(*gradients.others.shape[:2], -1), run), found
 
-    def _joined(self, made: _Made, rrms: Tensor, rrms_others: Tensor | None, run: Pass) -> tuple[Tensor, ...]:
+    def _joined(
+        self, made: _Made, rrms: Tensor, rrms_others: Tensor | None, run: Pass
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each [B, tokens, heads, head size]; tokens that are not read come last."""
         heads, value, _ = self._parts(made.projected)
         rotation = _rotation(run)
         turned = self.norm.forward(heads, rrms, rotation if run.read is None else rotation.of_tokens(run.read))
-        query, key = turned.to(heads.dtype).unbind(2)
+        query, key = turned.to(product_dtype(heads.device, heads.dtype)).unbind(2)
+        value = in_product_dtype(value)
         if made.others is None or rrms_others is None:
             return query, key, value
         other_heads, other_value = self._other_parts(made.others)
-        other_key = self.norm_others.forward(other_heads, rrms_others, _unread_rotation(run)).to(heads.dtype)
+        other_key = self.norm_others.forward(other_heads, rrms_others, _unread_rotation(run)).to(key.dtype)
         return query, torch.cat([key, other_key.squeeze(2)], dim=1), torch.cat([value, other_value], dim=1)
 
     def _attention_backward(self, gradient: Tensor, made: _Made, out: _Made, run: Pass) -> None:

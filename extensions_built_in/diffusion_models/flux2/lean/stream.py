@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear
+from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, in_product_dtype
 from extensions_built_in.diffusion_models.flux2.lean.pieces import (
     HeadNorm,
     Modulation,
@@ -19,6 +19,7 @@ from extensions_built_in.diffusion_models.flux2.lean.pieces import (
     modulate_backward,
 )
 from extensions_built_in.diffusion_models.flux2.lean.run import Pass
+from toolkit.runtime.devices import product_dtype
 
 _QKV, _OUT, _WIDE, _NARROW = range(4)  # the places of a stream's linears
 
@@ -123,11 +124,11 @@ class StreamPass:
         if self.stream.recomputes:
             modulated, *_ = modulate(middle, by, self.stream.eps)
             wide, wide_inner = self._linear(_WIDE, modulated, kept.get(self._name("wide_inner")))
-            to_wide = wide  # nobody else has it: it may be overwritten
+            to_wide = in_product_dtype(wide)  # nobody else has it: it may be overwritten
         else:
             wide, wide_inner = self.kept("wide"), kept.get(self._name("wide_inner"))
-            to_wide = torch.empty_like(wide)
-        to_output = gradient * by.gate
+            to_wide = torch.empty_like(wide, dtype=product_dtype(wide.device, wide.dtype))
+        to_output = in_product_dtype(gradient * by.gate)
         to_narrow, to_inner = self._to_input(_NARROW, to_output)
         narrow = gated_backward(to_narrow, wide, to_wide)
         self._to_trained(_NARROW, narrow, kept.get(self._name("narrow_inner")), to_output, to_inner)
@@ -139,7 +140,7 @@ class StreamPass:
         del modulated, to_wide, wide
         mean, rstd = self.kept("middle_mean"), self.kept("middle_rstd")
         to_middle = modulate_backward(to_modulated, middle, by, mean, rstd).add_(gradient)
-        to_output = to_middle * self.by[0].gate
+        to_output = in_product_dtype(to_middle * self.by[0].gate)
         to_attended, to_inner = self._to_input(_OUT, to_output)
         self._to_trained(_OUT, attended, kept.get(self._name("attended_inner")), to_output, to_inner)
         out.copy_(to_attended)
@@ -165,7 +166,8 @@ class StreamPass:
         to_turned = torch.empty(heads.shape, dtype=torch.float32, device=heads.device)
         to_turned[:, :, 0] = gradients[0]
         to_turned[:, :, 1] = gradients[1]
-        to_raw = raw if self.stream.recomputes else torch.empty_like(raw)
+        dtype = product_dtype(raw.device, raw.dtype)
+        to_raw = raw if self.stream.recomputes and raw.dtype == dtype else torch.empty_like(raw, dtype=dtype)
         to_raw[:, :, :2] = self.stream.norm.backward(to_turned, heads, self.kept("rrms"), self.rotation)
         to_raw[:, :, 2] = gradients[2]
         del to_turned

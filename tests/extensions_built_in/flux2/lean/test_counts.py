@@ -20,6 +20,7 @@ from tests.tiny import tiny_config
 from toolkit.config import NetworkConfig
 from toolkit.networks.network import Network
 from toolkit.randomness import Draws
+from toolkit.runtime import devices
 from toolkit.runtime.devices import autocast
 
 CPU, HIDDEN, RANK, TEXT, SIDE = torch.device("cpu"), 512, 16, 128, 12
@@ -46,21 +47,22 @@ class Step:
         self.forward().float().square().mean().backward()
 
 
-def made(mode: str, build: Build = BUILD) -> Step:
-    """The step of a job in a mode: `keep` or `recompute`."""
+def made(mode: str, build: Build = BUILD, *, only: str = "") -> Step:
+    """The step of a job in a mode, `keep` or `recompute`, with a LoRA on all layers or only on those named so."""
     model: Any = Flux2TinyModel(tiny_config(), device=CPU, dtype=torch.bfloat16)
     model.transformer = random_recipe(empty_transformer(build)).load(dtype=torch.bfloat16, device=CPU)
-    network = Network(model, NetworkConfig.model_validate({"type": "lora", "linear": RANK}), Draws(0))
+    chosen = {"network_kwargs": {"only_if_contains": [only]}} if only else {}
+    network = Network(model, NetworkConfig.model_validate({"type": "lora", "linear": RANK, **chosen}), Draws(0))
     network.apply()
     model.transformer.train()
     model.prepare_backward(recomputes=mode == "recompute")
     return Step(model, network)
 
 
-def per_block(count: Callable[[Step], int], mode: str, kind: str) -> int:
+def per_block(count: Callable[[Step], int], mode: str, kind: str, build: Build = BUILD) -> int:
     """The count of one more block of a kind, `num_single` or `num_double`."""
-    more = replace(BUILD, num_single=2) if kind == "num_single" else replace(BUILD, num_double=2)
-    return count(made(mode, more)) - count(made(mode))
+    more = replace(build, num_single=2) if kind == "num_single" else replace(build, num_double=2)
+    return count(made(mode, more)) - count(made(mode, build))
 
 
 def kept(step: Step) -> int:
@@ -96,8 +98,10 @@ def test_blocks_keep_little_for_backward(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", OPERATORS)
-def test_blocks_run_few_operators(mode: str) -> None:
-    single, double = (per_block(operators, mode, kind) for kind in ("num_single", "num_double"))
+def test_blocks_run_few_operators(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_has_bf16_products", lambda: True)  # without, casts come on top
+    small = replace(BUILD, hidden=128)  # the count is the same
+    single, double = (per_block(operators, mode, kind, small) for kind in ("num_single", "num_double"))
     assert single <= OPERATORS[mode][0]
     assert double <= OPERATORS[mode][1]
 
@@ -105,6 +109,16 @@ def test_blocks_run_few_operators(mode: str) -> None:
 @pytest.mark.parametrize("mode", FLOPS)
 def test_a_step_multiplies_no_more_than_it_must(mode: str) -> None:
     assert flops(made(mode, replace(BUILD, num_double=2, num_single=6))) <= FLOPS[mode]
+
+
+@pytest.mark.parametrize("mode", FLOPS)
+def test_below_the_first_adapted_block_nothing_is_multiplied_in_backward(mode: str) -> None:
+    build = replace(BUILD, hidden=128, num_double=2, num_single=6)
+    late = made(mode, build, only="single_blocks.4")
+    alone = made(mode, replace(build, num_double=0, num_single=2), only="single_blocks.0")
+    with torch.no_grad():
+        below = count_flops(late.forward) - count_flops(alone.forward)
+    assert count_flops(late.run) == below + count_flops(alone.run)
 
 
 @pytest.mark.parametrize("mode", FLOPS)

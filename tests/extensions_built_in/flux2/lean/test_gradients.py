@@ -16,6 +16,7 @@ from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.networks.network import Network
 from toolkit.randomness import Draws
+from toolkit.runtime import devices
 from toolkit.runtime.devices import autocast
 
 CPU = torch.device("cpu")
@@ -81,7 +82,11 @@ def rounded(model: Any, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("keeps", [1.0, 2.0])
-def test_in_bf16_gradients_are_as_near_to_exact_ones_as_those_of_autograd(keeps: float) -> None:
+@pytest.mark.parametrize("has_bf16", [False, True], ids=["fp32 products", "bf16 products"])
+def test_in_bf16_gradients_are_as_near_to_exact_ones_as_those_of_autograd(
+    has_bf16: bool, keeps: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_has_bf16_products", lambda: has_bf16)
     model, network = adapted()
     rounded(model, torch.float32)
     exact = results(model, network)
