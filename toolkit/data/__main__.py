@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(given: argparse.Namespace) -> int:
     datasets, scan = _scanned(given)
-    report = build_report(datasets, scan, count=said_every(_EVERY_S, "images compared"))
+    say = said_every(_EVERY_S, "images looked at")
+    report = build_report(datasets, scan, trigger_word=given.trigger_word, count=say)
     print(as_text(report))
     if given.json:
         write_text(given.json, json_text(report.as_json()))
@@ -63,13 +64,14 @@ def _scanned(given: argparse.Namespace) -> tuple[Sequence[DatasetConfig], Scan]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m toolkit.data", description="Look at datasets before training.")
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("report", help="counts, sizes, crops, captions, duplicates and what misses its partner")
+    one = commands.add_parser("report", help="counts, sizes, crops, captions, copies, and what may spoil a training")
     one.add_argument("source", type=Path, metavar="FOLDER|JOB", help="a dataset, or a job file (.yaml) with datasets")
     one.add_argument("--html", type=Path, metavar="FILE", help="write a page with the crops too")
     one.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
     one.add_argument("--thumbnails", type=int, default=24, help="most of each bucket in the page; default: %(default)s")
     one.add_argument("--resolution", type=int, default=1024, help="of a folder; default: %(default)s")
     one.add_argument("--caption-ext", default=".txt", help="of a folder; default: %(default)s")
+    one.add_argument("--trigger-word", metavar="WORD", help="name captions without this word")
     one.add_argument("--recursive", action="store_true", help="of a folder: with its subfolders")
     return parser
 

@@ -12,7 +12,9 @@ from typing import Any
 from toolkit.config.dataset import DatasetConfig
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
+from toolkit.data.report.doctor import Finding, Groups, diagnose, repeated_parts
 from toolkit.data.report.duplicates import exact_groups, near_groups
+from toolkit.data.report.looks import looks_of
 from toolkit.data.scan_result import Scan
 from toolkit.data.sources.find import list_images
 from toolkit.data.view_images import separate_folders
@@ -48,6 +50,8 @@ class DatasetReport:
         exact: groups of images with equal files.
         near: groups of images that look alike.
         lonely: folder -> its files that belong to no image.
+        findings: what may spoil the training, picture by picture.
+        everywhere: comma-separated parts that most captions have, with their number.
     """
 
     source: Path
@@ -65,6 +69,8 @@ class DatasetReport:
     exact: tuple[tuple[Path, ...], ...]
     near: tuple[tuple[Path, ...], ...]
     lonely: dict[Path, tuple[Path, ...]]
+    findings: tuple[Finding, ...]
+    everywhere: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ def build_report(
     datasets: Sequence[DatasetConfig],
     scan: Scan,
     *,
+    trigger_word: str | None = None,
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """The report on scanned datasets.
@@ -92,23 +99,31 @@ def build_report(
     Args:
         datasets: the job's `datasets`.
         scan: their scan.
+        trigger_word: a word that each caption should have; None to look for none.
         count: called with how many images have been looked at, of how many.
     """
     found = tuple(
-        _of_dataset(dataset, [example for example in scan.examples if example.dataset_index == index], count)
+        _of_dataset(
+            dataset, [example for example in scan.examples if example.dataset_index == index], trigger_word, count
+        )
         for index, dataset in enumerate(datasets)
     )
     return Report(found, tuple(map(str, scan.problems)), scan.notices)
 
 
 def _of_dataset(
-    dataset: DatasetConfig, examples: Sequence[Example], count: Callable[[int, int], None]
+    dataset: DatasetConfig,
+    examples: Sequence[Example],
+    trigger_word: str | None,
+    count: Callable[[int, int], None],
 ) -> DatasetReport:
     images = {example.path: example for example in reversed(examples)}
     hashes = {path: images[path].content_hash for path in sorted(images)}
     captions = [text for example in images.values() for text in set(example.variants or (example.caption,)) if text]
     texts = Counter(captions)
     parts = Counter(part.strip() for text in texts for part in text.split(",") if part.strip())
+    looks = looks_of(hashes, count=count)
+    groups = Groups(exact_groups(hashes), near_groups(hashes, looks))
     sizes = [example.fit.source for example in images.values()]
     return DatasetReport(
         source=dataset.folder_path,
@@ -123,9 +138,11 @@ def _of_dataset(
         repeated=tuple((text, number) for text, number in texts.most_common(_SHOWN) if number > 1),
         buckets=tuple(Counter(example.bucket for example in examples).most_common()),
         kept=_spread(example.fit.kept_share for example in examples),
-        exact=tuple(exact_groups(hashes)),
-        near=tuple(near_groups(hashes, count=count)),
+        exact=tuple(map(tuple, groups.exact)),
+        near=tuple(map(tuple, groups.near)),
         lonely=_lonely(dataset, list(images)),
+        findings=tuple(diagnose(dataset, examples, looks, groups, trigger_word=trigger_word)),
+        everywhere=repeated_parts(captions, trigger_word=trigger_word),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toolkit.data.report.build import DatasetReport, Report, Spread
+from toolkit.data.report.doctor import CHECKS, Finding
 
 _SHOWN = 10
 
@@ -34,8 +35,23 @@ def _dataset(one: DatasetReport) -> Iterator[str]:
     yield from (f"  {width:>5} x {height:<5} {count:>6}" for (width, height), count in one.buckets)
     yield from _groups("equal files", one.exact)
     yield from _groups("nearly equal images", one.near)
+    yield from _findings(one)
     for folder, paths in one.lonely.items():
         yield f"  in {folder} without an image: {_names(paths)}"
+
+
+def _findings(one: DatasetReport) -> Iterator[str]:
+    by_kind: dict[str, list[Finding]] = {}
+    for finding in one.findings:
+        by_kind.setdefault(finding.kind, []).append(finding)
+    if by_kind:
+        yield "  look at these:"
+    for kind, found in by_kind.items():
+        check = CHECKS[kind]
+        yield f"    {check.title}: {_names([finding.path for finding in found])}"
+        yield f"      {check.advice}"
+    for part, count in one.everywhere:
+        yield f'    "{part}" is in {count} captions, so it is learned as if it were the trigger word'
 
 
 def spread(value: Spread, *, share: bool = False) -> str:

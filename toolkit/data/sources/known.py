@@ -16,8 +16,7 @@ from toolkit.quantize.cache_folder import trainer_cache
 MOST_KEPT = 500_000  # files; about 150 MB
 _WAIT_S = 5.0
 _AT_ONCE = 500
-# The number is raised when the facts about the same file would be others.
-_TABLE = "images_1"
+IMAGES_TABLE = "images_1"  # the number is raised when the facts about the same file would be others
 
 
 def known_file() -> Path:
@@ -32,16 +31,18 @@ class KnownFiles:
 
     Args:
         file: where it is; asked at each use.
+        table: the table of these facts in it.
     """
 
-    def __init__(self, file: Callable[[], Path] = known_file) -> None:
+    def __init__(self, file: Callable[[], Path] = known_file, *, table: str = IMAGES_TABLE) -> None:
         self._file = file
+        self._table = table
 
     def read(self, paths: Sequence[str]) -> dict[str, tuple[Identity, Mapping[str, Any]]]:
         """The identity and the facts of those files that are known."""
         if not self._file().exists():
             return {}
-        rows = self._ask(lambda base: list(_rows(base, paths))) or []
+        rows = self._ask(lambda base: list(_rows(base, self._table, paths))) or []
         return {os.fsdecode(name): (tuple(json.loads(found)), json.loads(facts)) for name, found, facts in rows}
 
     def write(self, files: Iterable[tuple[str, Identity, Mapping[str, Any]]]) -> None:
@@ -50,9 +51,13 @@ class KnownFiles:
 
         def keep(base: sqlite3.Connection) -> None:
             with base:
-                base.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (path BLOB PRIMARY KEY, identity TEXT, facts TEXT)")
-                base.executemany(f"INSERT OR REPLACE INTO {_TABLE} VALUES (?, ?, ?)", rows)
-                base.execute(f"DELETE FROM {_TABLE} WHERE rowid <= (SELECT max(rowid) FROM {_TABLE}) - ?", [MOST_KEPT])
+                base.execute(
+                    f"CREATE TABLE IF NOT EXISTS {self._table} (path BLOB PRIMARY KEY, identity TEXT, facts TEXT)"
+                )
+                base.executemany(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?, ?)", rows)
+                base.execute(
+                    f"DELETE FROM {self._table} WHERE rowid <= (SELECT max(rowid) FROM {self._table}) - ?", [MOST_KEPT]
+                )
 
         self._ask(keep)
 
@@ -61,7 +66,7 @@ class KnownFiles:
 
         def drop(base: sqlite3.Connection) -> None:
             with base:
-                base.execute(f"DELETE FROM {_TABLE} WHERE path = ?", [os.fsencode(path)])
+                base.execute(f"DELETE FROM {self._table} WHERE path = ?", [os.fsencode(path)])
 
         if self._file().exists():
             self._ask(drop)
@@ -80,8 +85,8 @@ class KnownFiles:
             return None
 
 
-def _rows(base: sqlite3.Connection, paths: Sequence[str]) -> Iterator[tuple[bytes, str, str]]:
+def _rows(base: sqlite3.Connection, table: str, paths: Sequence[str]) -> Iterator[tuple[bytes, str, str]]:
     for start in range(0, len(paths), _AT_ONCE):
         names = [os.fsencode(path) for path in paths[start : start + _AT_ONCE]]
         marks = ", ".join("?" * len(names))
-        yield from base.execute(f"SELECT path, identity, facts FROM {_TABLE} WHERE path IN ({marks})", names)
+        yield from base.execute(f"SELECT path, identity, facts FROM {table} WHERE path IN ({marks})", names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy
@@ -14,6 +14,7 @@ from PIL import Image
 from tests.tiny import write_job
 from toolkit.data.__main__ import main
 from toolkit.data.report.duplicates import near_groups
+from toolkit.data.report.looks import looks_of
 from toolkit.files import sha256_file
 
 MakeImage = Callable[..., Path]
@@ -23,6 +24,11 @@ def noise(seed: int, size: tuple[int, int] = (128, 96)) -> Image.Image:
     """A smooth random picture."""
     small = numpy.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=numpy.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def alike(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
+    hashes = {path: sha256_file(path) for path in paths}
+    return near_groups(hashes, looks_of(hashes))
 
 
 @pytest.fixture
@@ -59,13 +65,13 @@ def test_a_report_says_what_is_in_a_folder(pictures: Path, capsys: pytest.Captur
 
 def test_pictures_of_one_colour_are_alike_only_in_that_colour(folder: Path, make_image: MakeImage) -> None:
     paths = [make_image(f"{n}.png", color=color) for n, color in enumerate(("red", "blue", (250, 0, 0)))]
-    assert near_groups({path: sha256_file(path) for path in paths}) == [(paths[0], paths[2])]
+    assert alike(paths) == [(paths[0], paths[2])]
 
 
 def test_other_pictures_are_not_alike(folder: Path) -> None:
     for seed in range(100):
         noise(seed).save(folder / f"{seed}.png")
-    assert near_groups({path: sha256_file(path) for path in folder.iterdir()}) == []
+    assert alike(folder.iterdir()) == []
 
 
 def test_a_report_on_a_job_names_what_misses_its_partner(
