@@ -31,11 +31,16 @@ def write_report(folder: Path) -> Path:
         OSError: the file cannot be written.
     """
     path = folder / REPORT_FILE
-    write_text(path, _render(folder))
+    write_text(path, render_report(folder))
     return path
 
 
-def _render(folder: Path) -> str:
+def render_report(folder: Path) -> str:
+    """The report of an output folder as a page, without writing it.
+
+    Raises:
+        UserError: there is no log of a run in the folder.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only a report needs it
 
     story, settings = read_story(folder), read_settings(folder)
@@ -46,7 +51,7 @@ def _render(folder: Path) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    return environment.get_template(_TEMPLATE).render(
+    page = environment.get_template(_TEMPLATE).render(
         name=story.name or folder.resolve().name,
         story=story,
         facts=list(_facts(story)),
@@ -62,6 +67,7 @@ def _render(folder: Path) -> str:
         made=time.strftime("%Y-%m-%d %H:%M"),
         version=VERSION,
     )
+    return page.encode("utf-8", "replace").decode("utf-8")  # names of files may hold bytes that are no text
 
 
 def _facts(story: Story) -> Iterator[tuple[str, str]]:

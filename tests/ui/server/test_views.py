@@ -55,6 +55,22 @@ def test_a_picture_opens_by_its_id_small_too_and_can_be_starred(site: Site, done
     assert site.client.get(f"/api/jobs/{done}/samples").json()["samples"][0]["is_starred"]
 
 
+def test_a_report_is_shown_as_a_page_that_may_ask_for_nothing(site: Site, done: str) -> None:
+    answer = site.client.get(f"/files/jobs/{done}/report")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.text.count("data:image/webp") == 8 + 4, "samples, and what was trained on"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "sandbox allow-scripts" in policy, "its script is a stranger to this page, whatever is in it"
+    assert "attachment" in site.client.get(f"/files/jobs/{done}/report?download=1").headers["content-disposition"]
+
+
+def test_a_job_that_has_not_run_has_no_report(site: Site) -> None:
+    answer = site.client.get(f"/files/jobs/{site.make()}/report")
+    assert answer.status_code == 409
+    assert "nothing to report yet" in answer.text
+
+
 def test_weights_are_downloaded_and_never_shown_inline(site: Site, done: str) -> None:
     file = site.client.get(f"/api/jobs/{done}/checkpoints").json()["checkpoints"][0]["file"]
     answer = site.client.get(f"/files/{file}")

@@ -1,4 +1,4 @@
-"""Pictures and weights by their ids."""
+"""Pictures and weights by their ids, and reports."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
+from toolkit.errors import UserError
 from ui.server.jobs.files import PICTURES, find_file
 from ui.server.refusal import Refusal
 from ui.server.services import Here
@@ -15,6 +16,11 @@ from ui.server.views.thumbs import SIZES
 
 router = APIRouter(tags=["files"])
 _FOREVER = "private, max-age=31536000, immutable"
+# A page of its own kind: its script is in it, and it may ask for nothing, not even what its reader may see here.
+_REPORT_CSP = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox allow-scripts"
+)
 
 
 @router.get("/files/{id}", response_class=FileResponse)
@@ -47,3 +53,23 @@ def read_file(
         content_disposition_type="attachment" if is_saved else "inline",
         headers=headers,
     )
+
+
+@router.get("/files/jobs/{id}/report", response_class=HTMLResponse)
+def read_report(
+    here: Here,
+    id: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],  # noqa: A002
+    download: Annotated[int, Query(ge=0, le=1)] = 0,
+) -> Response:
+    """The report of a job as it is now: one page, which works without this server too."""
+    from toolkit.report import render_report  # only who asks for a report needs its parts
+
+    job = here.registry.get(id)
+    try:
+        page = render_report(job.folder)
+    except UserError as error:
+        raise Refusal(409, "There is nothing to report yet: the job has not run.") from error
+    headers = {"content-security-policy": _REPORT_CSP, "cache-control": "private, no-cache"}
+    if download:
+        headers["content-disposition"] = 'attachment; filename="report.html"'
+    return HTMLResponse(page, headers=headers)

@@ -60,6 +60,11 @@ export function JobActions({ job }: { job: JobDetail }) {
             <Icon name="pencil" /> Edit
           </Link>
         )}
+        {job.runs.length > 0 && (
+          <a href={`/files/jobs/${job.id}/report`} target="_blank" rel="noreferrer">
+            <Icon name="chart" /> Report
+          </a>
+        )}
         {can("clone") && (
           <button type="button" onClick={() => setDialog("clone")}>
             <Icon name="copy" /> Clone…
