@@ -287,7 +287,7 @@ def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "trains other weights" in capsys.readouterr().err
 
 
-def test_a_broken_down_training_stops_with_advice_and_saves_nothing(
+def test_a_broken_down_training_stops_with_advice_and_writes_no_final_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = write_job(

@@ -49,6 +49,17 @@ class Gradients:
         return norm
 
 
+def drop_if_broken(gradients: Sequence[Tensor], norm: Tensor) -> None:
+    """Set gradients to zero if their norm is not finite, without asking the device for it.
+
+    An update from zeros moves weights by what the optimizer remembers at most, while a single NaN in a weight, or in
+    what is remembered of it, would end the training.
+    """
+    is_broken = ~torch.isfinite(norm)
+    for gradient in gradients:
+        gradient.masked_fill_(is_broken.to(gradient.device), 0)
+
+
 def sum_gradients(parameters: Sequence[Tensor], ranks: Ranks) -> None:
     """See Gradients.sum."""
     if ranks.world == 1 or not parameters:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.optimizers.flat_weights import FlatWeights
-from toolkit.optimizers.gradients import Gradients
+from toolkit.optimizers.gradients import Gradients, drop_if_broken
 from toolkit.optimizers.optimizers import set_learning_rate
 from toolkit.optimizers.rounding import join, round_stochastically, split
 from toolkit.parallel.ranks import OneProcess
@@ -22,7 +22,13 @@ REST = "weight_rest"  # the lower half of a split weight, part of the optimizer 
 
 
 class WeightUpdate(Protocol):
-    """An update of all trained weights."""
+    """An update of all trained weights.
+
+    Attributes:
+        waits: whether no weight changes before the backward pass has ended.
+    """
+
+    waits: bool
 
     def begin(self, step: int, *, lr: float) -> None:
         """Prepare for the backward pass.
@@ -35,6 +41,8 @@ class WeightUpdate(Protocol):
 
     def finish(self, step: int) -> Tensor:
         """Change the weights after the backward pass, and free the gradients.
+
+        A gradient that is not finite counts as zero.
 
         Returns:
             Norm of the whole gradient before clipping, a scalar.
@@ -78,6 +86,8 @@ def build_update(
 class AllAtOnce:
     """Updates all weights in one optimizer step, joined to long tensors where `flat` says how."""
 
+    waits = True
+
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
@@ -105,6 +115,7 @@ class AllAtOnce:
             grad_norm = self.gradients.norm_of_all(nn.utils.get_total_norm(gradients).detach())
             if self.max_norm:
                 nn.utils.clip_grads_with_norm_(parameters, self.max_norm, grad_norm)
+            drop_if_broken(gradients, grad_norm)
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return grad_norm
@@ -171,6 +182,8 @@ class SingleSteps:
 class OneByOne:
     """Updates one weight after another after the backward pass, with only one of them in fp32 at a time."""
 
+    waits = True
+
     def __init__(self, steps: SingleSteps, gradients: Gradients, *, max_norm: float) -> None:
         self.steps = steps
         self.max_norm = max_norm
@@ -187,6 +200,7 @@ class OneByOne:
         # In fp32: a norm in bf16 would have only two correct digits.
         grad_norm = self.gradients.norm_of_all(_length([_squared_length(parameter) for parameter in parameters]))
         nn.utils.clip_grads_with_norm_(parameters, self.max_norm or float("inf"), grad_norm)
+        drop_if_broken([parameter.grad for parameter in parameters if parameter.grad is not None], grad_norm)
         for index, parameter in enumerate(self.steps.parameters):
             if parameter.grad is not None:
                 self.steps.take(index, step)
@@ -196,8 +210,11 @@ class OneByOne:
 class DuringBackward:
     """Updates each weight as soon as backward has computed its gradient, so that about one gradient at a time exists.
 
-    The norm of the whole gradient is known only after all weights have changed: it is reported but cannot clip.
+    The norm of the whole gradient is known only after all weights have changed: it is reported but cannot clip. Whether
+    a gradient is finite is asked weight by weight.
     """
+
+    waits = False
 
     def __init__(self, steps: SingleSteps, gradients: Gradients) -> None:
         self.steps = steps
@@ -222,7 +239,10 @@ class DuringBackward:
 
     def _take(self, index: int) -> None:
         self.gradients.sum_one(index)
-        self._squares.append(_squared_length(self.steps.parameters[index]))
+        parameter = self.steps.parameters[index]
+        self._squares.append(_squared_length(parameter))
+        assert parameter.grad is not None
+        drop_if_broken([parameter.grad], self._squares[-1])
         self.steps.take(index, self._step)
 
 

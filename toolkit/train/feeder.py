@@ -27,6 +27,8 @@ from toolkit.parallel.ranks import Ranks
 from toolkit.plan.objective_needs import avoided_prompt, objective_words
 from toolkit.randomness import Draws
 
+_MOST_NAMES = 8
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -137,6 +139,16 @@ class Feeder:
         """The number of samples in the batches of all ranks for a step; the last batch of a bucket may be short."""
         per_step = self.settings.accumulation * self.ranks.world
         return sum(len(self.plan.batch(index)) for index in range(step * per_step, (step + 1) * per_step))
+
+    def describe(self, step: int) -> str:
+        """What the batches of all ranks for a step hold, in words."""
+        per_step = self.settings.accumulation * self.ranks.world
+        members = [it for index in range(step * per_step, (step + 1) * per_step) for it in self.plan.batch(index)]
+        examples = [self.plan.examples[member] for member in members]
+        sizes = ", ".join(dict.fromkeys(f"{width} x {height}" for width, height in (one.bucket for one in examples)))
+        names = list(dict.fromkeys(example.path.name for example in examples))
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return f"{len(examples)} images of {sizes}: {', '.join(names[:_MOST_NAMES])}{more}"
 
     def batch(self, index: int) -> Batch:
         """Build batch number `index` of the job."""

@@ -7,7 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from toolkit.errors import Interrupted
+import torch
+
+from toolkit.errors import Interrupted, UserError
 from toolkit.parallel.ranks import Ranks, done_by_first
 from toolkit.runtime.progress import Progress
 from toolkit.runtime.stop import StopRequest
@@ -42,7 +44,7 @@ class Loop:
 
         Raises:
             Interrupted: a stop was requested; the tasks have been finished.
-            UserError: the loss is no longer finite, or a checkpoint cannot be saved.
+            UserError: the loss has not been finite for many steps, or a checkpoint cannot be saved.
         """
         self.progress.start(num_steps, start)
         had_work = [self._do(task, partial(task.begin, start, stop)) for task in self.tasks]
@@ -53,13 +55,34 @@ class Loop:
             self.recorder.record(step + 1, result)
             if step + 1 < num_steps:
                 self._after(step + 1, stop)
+        self.recorder.flush()
+        self.recorder.skipped.end()
+        if self.recorder.skipped.problem is not None:
+            self._give_up(num_steps, stop)
         self._finish(num_steps, Ending.COMPLETE if start < num_steps else Ending.NOTHING_LEFT, stop)
+        if (summary := self.recorder.skipped.summary()) is not None:
+            self.recorder.warn(summary)
 
     def _step(self, step: int) -> StepResult:
         batches, num_samples = self.feeder.batches(step), self.feeder.num_samples(step)
         is_joint = self.stepper.learner.sharing.is_joint
-        with self.ranks.joint_step() if is_joint else nullcontext():
+        try:
+            with self.ranks.joint_step() if is_joint else nullcontext():
+                return self.stepper.train_step(step, batches, num_samples=num_samples)
+        except torch.OutOfMemoryError as error:
+            self.recorder.flush()
+            what = f"in step {step + 1}, with {self.feeder.describe(step)}"
+            if not self.stepper.can_repeat:
+                raise torch.OutOfMemoryError(f"{what}. {error}") from error
+        self.recorder.warn(
+            f"the card was full {what}. Its memory was cleared, and the step is tried once more. If this comes again, "
+            "make the run smaller: train.batch_size, the dataset's resolution, model.quantize or model.layer_offloading"
+        )
+        self.stepper.forget()
+        try:
             return self.stepper.train_step(step, batches, num_samples=num_samples)
+        except torch.OutOfMemoryError as error:
+            raise torch.OutOfMemoryError(f"for the second time {what}. {error}") from error
 
     def _after(self, step: int, stop: StopRequest) -> None:
         """Run what is due or requested once `step` steps are done. The end of the run is handled by `_finish`."""
@@ -69,6 +92,8 @@ class Loop:
         must_flush, must_stop, *requested = self.ranks.any_of([self.recorder.is_due, stop.requested, *commands])
         if must_flush:
             self.recorder.flush_earlier()
+        if self.recorder.skipped.problem is not None:
+            self._give_up(step, stop)
         due = [task for task, is_asked in zip(self.tasks, requested, strict=True) if is_asked or task.is_due(step)]
         for task in due:
             self._do(task, partial(task.run, step, stop))
@@ -76,13 +101,18 @@ class Loop:
             self._finish(step, Ending.STOPPED, stop)
             raise Interrupted(f"Stopped after step {step} and saved. Start the same job again to resume from there.")
 
+    def _give_up(self, step: int, stop: StopRequest) -> None:
+        """Save, and end the run with the reason. Ranks see the same losses: all come here after the same step."""
+        self._finish(step, Ending.STOPPED, stop)
+        raise UserError(str(self.recorder.skipped.problem))
+
     def _finish(self, step: int, ending: Ending, stop: StopRequest) -> None:
         for task in self.tasks:
             self._do(task, partial(task.finish, step, ending, stop))
 
     def _do(self, task: Task, work: Callable[[], bool | None]) -> bool:
         """Do a task's work, which does not count as step time: on all ranks, or on the first while the others wait."""
-        self.recorder.flush()  # before the task: nothing may be saved after a loss that is not finite
+        self.recorder.flush()
         self.stepper.require_equal_ranks()
         answer = bool(work() if task.is_for_all else done_by_first(self.ranks, work))
         self.recorder.resume_clock()

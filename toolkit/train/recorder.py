@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +12,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from toolkit.errors import UserError
 from toolkit.output.events import EventLog
 from toolkit.runtime.progress import Progress
+from toolkit.runtime.skipped_steps import SkippedSteps
 from toolkit.train.step import StepResult
 
 _FLUSH_S = 1.0
@@ -30,6 +29,10 @@ class Recorder:
         log_dir: folder for TensorBoard; None for none.
         log_every: number of steps between two entries for TensorBoard.
         factors: the other learning rates of a step, as factors of the job's; see `TrainableWeights.rates`.
+        describe: says what a step was trained on, given the number of steps before it.
+
+    Attributes:
+        skipped: the steps that changed nothing.
     """
 
     def __init__(
@@ -40,12 +43,14 @@ class Recorder:
         log_dir: Path | None,
         log_every: int,
         factors: Sequence[float] = (),
+        describe: Callable[[int], str] = lambda step: "",
     ) -> None:
         self.events = events
         self.progress = progress
         self.log_dir = log_dir
         self.log_every = log_every
         self.factors = factors
+        self.skipped = SkippedSteps(describe, self.warn)
         self._pending: list[_Recorded] = []
         self._board: Any = None
 
@@ -73,26 +78,23 @@ class Recorder:
         return time.monotonic() - self._flushed_at >= _FLUSH_S
 
     def flush_earlier(self) -> None:
-        """Write the results of all steps but the last, which the device may still compute: once a second.
-
-        Raises:
-            UserError: a loss is no longer finite.
-        """
+        """Write the results of all steps but the last, which the device may still compute: once a second."""
         self._flush(self._pending[:-1])
         self._flushed_at = time.monotonic()
 
     def flush(self) -> None:
-        """Write all results, before every save, so that broken weights are never saved.
-
-        Raises:
-            UserError: a loss is no longer finite.
-        """
+        """Write all results."""
         self._flush(self._pending)
         self._flushed_at = time.monotonic()
 
     def resume_clock(self) -> None:
         """Restart the step timer after work that was not training."""
         self._flushed_at = self._clock = time.monotonic()
+
+    def warn(self, text: str) -> None:
+        """Show a warning to the user and log it."""
+        self.progress.message(f"warning: {text}")
+        self.events.write("warning", text=text)
 
     def _flush(self, recorded: Sequence[_Recorded]) -> None:
         if not recorded:
@@ -113,11 +115,7 @@ class Recorder:
         self.events.write(
             "step", step=step, loss=loss, terms=terms, lr=lr, grad_norm=grad_norm, step_s=round(step_s, 4), **more
         )
-        if not math.isfinite(loss):
-            raise UserError(
-                f"The loss of step {step} is {loss}: training has diverged, and nothing after the last checkpoint "
-                "was saved. Lower train.lr, or look for a damaged image or caption near this step."
-            )
+        self.skipped.see(step, loss, grad_norm)
         if self._board is not None and step % self.log_every == 0:
             named = {f"loss/{name}": value for name, value in terms.items()}
             for name, value in {"loss": loss, **named, "lr": lr, **rates, "grad_norm": grad_norm}.items():

@@ -9,6 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from toolkit.memory.host import release_memory
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.objective import Objective
 from toolkit.parallel.agreement import require_equal_weights
@@ -46,6 +47,7 @@ class Stepper:
         self.objective = objective
         self.draws = draws
         self.ranks = ranks
+        self._is_updating = False
 
     def train_step(self, step: int, batches: Sequence[Batch], *, num_samples: int | None = None) -> StepResult:
         """Make one update from all of `batches`; the gradient is the mean over the samples of all ranks.
@@ -58,6 +60,7 @@ class Stepper:
         num_samples = num_samples or sum(len(batch.latents) for batch in batches)
         lr = self.learner.schedule(step)
         sums: dict[str, Tensor] = {}
+        self._is_updating = not self.learner.update.waits
         self.learner.update.begin(step, lr=lr)
         for batch in batches:
             for terms in self.objective.losses(batch, self._predict(batch), self.draws):  # {"velocity": [B], ...}
@@ -65,10 +68,25 @@ class Stepper:
                 total(means).backward()
                 sums |= {name: sums.get(name, 0) + mean.detach() for name, mean in means.items()}
         self.ranks.sum_tensors(list(sums.values()))
+        self._is_updating = True
         grad_norm = self.learner.update.finish(step)
         for average in self.learner.averages.values():
             average.update(step)
         return StepResult(sums, grad_norm, lr)
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether a step that has failed can be taken again, as if it had not been tried.
+
+        Not if weights may have changed, other ranks wait in the middle of it, or blocks are on their way to the card.
+        """
+        is_streamed = self.learner.model.loader.describe("transformer") is not None
+        return not self._is_updating and self.ranks.world == 1 and not is_streamed
+
+    def forget(self) -> None:
+        """Let go of what a step that has failed has left, on the device too."""
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        release_memory()
 
     def require_equal_ranks(self) -> None:
         """Make sure that the trained weights are the same on all ranks, if each of them holds all.
