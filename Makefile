@@ -72,6 +72,7 @@ torture:
 bench:
 	@sh .ci/environment requirements.txt requirements-dev.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.lean --out benchmarks/results/lean.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.startup --out benchmarks/results/startup.json
 	$(BIN)/python scripts/write_performance_docs.py
 
 hooks:
