@@ -11,6 +11,7 @@ import atexit
 import functools
 import gc
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +27,8 @@ _in_library = threading.local()  # depth: how many of its modules this thread is
 
 
 def install() -> None:
-    """Make the imports of this process light, from now on."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    """Make the imports of this process light from now on, unless the environment has FULL_IMPORTS=1."""
+    if os.environ.get("FULL_IMPORTS") != "1" and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
