@@ -1,7 +1,7 @@
 # make ui: the web page, at http://127.0.0.1:8675
 # make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
 # make quick: the tests that run no whole job, in two minutes: while you work
-# make test: lint, type check, spelling, all tests, in twelve minutes: before you push; CI runs it
+# make test: lint, type check, spelling, all tests, in twenty minutes on two cores: before you push; CI runs it
 # make ui-test: of `make test`, what is about the web page
 # make torture: the long form of tests/reliability, and what is marked so; up to an hour; SHARE=0.1 does a tenth of it
 # make bench: the speed and memory of a step beside a plain loop of diffusers and peft, on a CPU, in ten minutes
@@ -72,6 +72,7 @@ torture:
 bench:
 	@sh .ci/environment requirements.txt requirements-dev.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.lean --out benchmarks/results/lean.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.startup --out benchmarks/results/startup.json
 	$(BIN)/python scripts/write_performance_docs.py
 
 hooks:

@@ -22,6 +22,7 @@ several cards:
 environment:
   RANKS_TIMEOUT_S  seconds until a rank that the others wait for counts as hanging
   SEED             training_seed of the first process, if the job file gives none
+  FULL_IMPORTS=1   load libraries whole, not when they are first used: a slower start, to rule that out in an error
   DEBUG_TOOLKIT=1  find the operation that produces a NaN gradient (slow)
 """
 

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md from benchmarks/results/lean.json; --check only reports whether it is stale."""
+"""Writes docs/performance.md from benchmarks/results/{lean,startup}.json; --check only reports whether it is stale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from scripts.generated import write_or_check  # noqa: E402
 
-DOCUMENT, RESULTS = Path("docs/performance.md"), Path("benchmarks/results/lean.json")
+DOCUMENT = Path("docs/performance.md")
+RESULTS, STARTUP = Path("benchmarks/results/lean.json"), Path("benchmarks/results/startup.json")
 _INTRODUCTION = """\
 # How fast a step is
 
@@ -72,13 +73,25 @@ whole pass forward and backward. Kept: residual streams (h per token) that a blo
 
 """
 
+_STARTUP = """
+## Where the time of a start goes
 
-def document(results: Mapping[str, Any]) -> str:
+Processor time of `run.py` until the first step, for a job with the model of the demo whose captions and images are
+cached, {machine}, torch {torch}: median of five starts (spread {spread_s} s). With empty caches it is {cold_s} s.
+transformers, peft, accelerate and torch's compiler are loaded when one of their names is first used, which is never
+in such a run.
+
+| part | s |
+|---|---|
+"""
+
+
+def document(results: Mapping[str, Any], startup: Mapping[str, Any]) -> str:
     """The content of the document."""
     rows = results["rows"]
     title = _TABLE.format(title="Beside a plain loop", **{key: results[key] for key in ("machine", "torch", "dtype")})
     return "".join(
-        (_INTRODUCTION, title, *_speeds(rows), _ERROR, *_errors(rows), _COUNTS, *_counts(rows)),
+        (_INTRODUCTION, title, *_speeds(rows), _ERROR, *_errors(rows), _COUNTS, *_counts(rows), *_startup(startup)),
     )
 
 
@@ -113,14 +126,20 @@ def _counts(rows: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {model} | {kind} | {arm} | {counts} |\n"
 
 
+def _startup(startup: Mapping[str, Any]) -> Iterator[str]:
+    yield _STARTUP.format(**startup)
+    for part, seconds in startup["parts_s"].items():
+        yield f"| {part} | {seconds} |\n"
+
+
 def _mib(num_bytes: int) -> str:
     return f"{num_bytes / 2**20:.0f} MiB"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code."""
-    results = json.loads((REPOSITORY / RESULTS).read_text(encoding="utf-8"))
-    texts = {DOCUMENT: document(results)}
+    results, startup = (json.loads((REPOSITORY / path).read_text(encoding="utf-8")) for path in (RESULTS, STARTUP))
+    texts = {DOCUMENT: document(results, startup)}
     script = "scripts/write_performance_docs.py"
     return write_or_check(REPOSITORY, texts, arguments, script=script, description=__doc__)
 

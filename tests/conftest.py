@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or triton complains about what was not collected
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from tests.contract.models import find_maker, shorten_texts
 from tests.parallel_jobs import NETWORKS, PARALLEL_JOBS, VIEWS, Make, Sections, adapters, networks_and_masks
+from tests.tiers import IS_TORTURE
 from tests.tiny import ROOT, losses, write_dataset, write_job
 from tests.tiny_flux import make_tiny_flux
 from toolkit.cards import find_cards
@@ -68,7 +69,10 @@ def without_dora(folder: Path) -> Sections:
 JOBS: Mapping[str, Make] = {
     **{arch: partial(_of_model, arch) for arch in find_cards() if find_maker(arch) is not None},
     "flux2": partial(_of_model, "flux2", quantize=True, qtype="nf4", quantize_cache=False, activation_offloading=True),
-    "flux2_klein_9b": partial(_of_model, "flux2_klein_9b", quantize=True, quantize_cache=False, low_vram=True),
+    "flux2_klein_9b": lambda folder: {
+        **_of_model("flux2_klein_9b", folder, quantize=True, quantize_cache=False, low_vram=True),
+        "train": {"merge_network_on_save": True},
+    },
     "flux2_klein_9b_kv": lambda folder: _of_model("flux2_klein_9b_kv", folder) | _references(folder),
     "flux_kontext": lambda folder: _of_model("flux_kontext", folder) | _references(folder),
     "flux, assistant LoRA": _with_assistant,
@@ -109,6 +113,11 @@ JOBS: Mapping[str, Make] = {
         },
     },
 }
+
+# What others show, too: FLUX.1's blocks with an assistant and with references, and klein's in every other job.
+SHOWN_BY_OTHERS = ("flux", "flux2_tiny")
+if not IS_TORTURE:
+    JOBS = {name: make for name, make in JOBS.items() if name not in SHOWN_BY_OTHERS}
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from toolkit.models.pixel_vae import PixelVae
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.runtime.devices import make_current, pick_cards, pick_device
+from toolkit.runtime.light_imports import quick_imports
 from toolkit.util.get_model import get_model_class
 
 
@@ -53,7 +54,9 @@ def make_model(
         without=config.without,
         layout=_layout(config.train.sharding, checked.start.ranks, device),
     )
-    model = get_model_class(config.model)(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
+    with quick_imports():
+        model_class = get_model_class(config.model)
+    model = model_class(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
     if config.cell_px is not None:
         model.vae = PixelVae(device, cell_px=config.cell_px)

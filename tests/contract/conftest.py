@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contract.models import find_maker, shorten_texts
+from tests.contract.models import COMPUTES_AS, find_maker, shorten_texts
 from toolkit.cards import find_cards
 from toolkit.config import ModelConfig
 from toolkit.models.base_model import BaseModel
@@ -17,9 +17,17 @@ from toolkit.util.get_model import get_model_class
 SIZE_PX = 32
 
 
+# Where all takes long that is done with a model.
+LONG = ("test_adapters", "test_jobs", "test_networks", "test_precisions")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "arch" in metafunc.fixturenames:
-        archs = metafunc.config.getoption("--arch") or sorted(find_cards())
+        is_long = metafunc.module.__name__.endswith(LONG)
+        archs = metafunc.config.getoption("--arch") or [
+            pytest.param(arch, marks=pytest.mark.torture if is_long and arch in COMPUTES_AS else ())
+            for arch in sorted(find_cards())
+        ]
         metafunc.parametrize("arch", archs, scope="session")
 
 
@@ -76,6 +84,13 @@ def latents(whole: BaseModel) -> torch.Tensor:
     """Two encoded pictures, [2, C, h, w]."""
     pixels = torch.rand(2, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return whole.encode_images(pixels).float()
+
+
+@pytest.fixture(scope="session")
+def is_first_of_family(arch: str) -> bool:
+    """Whether what the archs of a family have in common is tested with this one."""
+    cards = find_cards()
+    return arch == next(other for other in sorted(cards) if cards[other].family == cards[arch].family)
 
 
 @pytest.fixture(scope="session")

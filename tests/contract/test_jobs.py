@@ -1,4 +1,4 @@
-"""Whole jobs: a LoRA and a full fine-tune of every model, stopped and resumed."""
+"""Whole jobs, stopped and resumed: a LoRA of every model, and a full fine-tune of one of each family."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jobs.job import Job
+from tests.tiers import IS_TORTURE
 from tests.tiny import run_job, write_job
 from toolkit.config import load_job
 from toolkit.weights.tensor_files import read_tensors
@@ -33,8 +34,10 @@ def _run(path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", [LORA, FULL], ids=["lora", "full"])
 def test_a_resumed_job_ends_where_an_uninterrupted_one_ends(
-    model_section: dict[str, Any], kind: dict[str, Any], tmp_path: Path
+    model_section: dict[str, Any], is_first_of_family: bool, kind: dict[str, Any], tmp_path: Path
 ) -> None:
+    if kind is FULL and not (is_first_of_family or IS_TORTURE):
+        pytest.skip("`make torture` runs it")
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "broken").mkdir()
     unbroken = read_tensors(_run(_write(tmp_path / "unbroken", model_section, kind, steps=4)))

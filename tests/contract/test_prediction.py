@@ -50,6 +50,15 @@ def test_reference_images_change_the_velocity(whole: BaseModel, latents: Tensor,
     assert not torch.equal(edited, _predict(whole, latents, embeds))
 
 
+def test_each_sample_may_have_a_guidance_of_its_own(whole: BaseModel, latents: Tensor, embeds: Tensor) -> None:
+    def predict(guidance: float | Tensor) -> Tensor:
+        return whole.get_noise_prediction(latents, TIMESTEP, Condition(embeds, guidance))
+
+    with torch.no_grad():
+        two, four, own = predict(2.0), predict(4.0), predict(torch.tensor([2.0, 4.0]))
+    assert torch.equal(own, torch.stack([two[0], four[1]]))
+
+
 def test_the_target_of_the_loss_is_the_way_from_picture_to_noise(whole: BaseModel, latents: Tensor) -> None:
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
     target = whole.get_loss_target(latents, noise)

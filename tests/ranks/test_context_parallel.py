@@ -12,7 +12,7 @@ from tests.tiny import losses, write_job
 from tests.tiny_flux import make_tiny_flux
 from toolkit.weights.tensor_files import read_tensors
 
-STEPS = 3
+STEPS = 2
 # name -> ranks, processes per sequence, other settings
 CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "two groups of two": (4, 2, {"train": {"gradient_checkpointing": True}}),

@@ -113,6 +113,14 @@ class TensorCache:
             self._verified.add(path)
         return True
 
+    def facts(self, key: str) -> Mapping[str, str]:
+        """What was written beside the tensors of an entry; empty if no entry can be read."""
+        try:
+            with safe_open(self.path(key), framework="pt") as file:
+                return file.metadata() or {}
+        except (OSError, SafetensorError):
+            return {}
+
     def get(self, key: str) -> dict[str, Tensor] | None:
         """The tensors of an entry, on the CPU; None if it does not exist, or was damaged and has been removed.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -51,7 +51,15 @@ class Encodings:
         """Whether a key has been added."""
         return key in self._in_memory or key in self._on_disk
 
-    def add(self, key: str, make: Callable[[], Tensor], *, folder: Path | None, is_packed: bool = False) -> bool:
+    def add(
+        self,
+        key: str,
+        make: Callable[[], Tensor],
+        *,
+        folder: Path | None,
+        is_packed: bool = False,
+        facts: Mapping[str, str] | None = None,
+    ) -> bool:
         """Make sure that a key exists. Returns True if `make` had to be called.
 
         Args:
@@ -59,6 +67,7 @@ class Encodings:
             make: computes the tensor.
             folder: cache folder to keep the tensor in; None to keep it in memory while there is room.
             is_packed: whether to store the tensor in fewer bytes, see `toolkit.encode.packing`.
+            facts: what `facts` of the key shall tell, if it is written to disk.
         """
         if key in self:
             return False
@@ -70,9 +79,13 @@ class Encodings:
                 if self._keep(key, fold(tensor) if is_packed else tensor):
                     return True
                 self._report_overflow()
-            cache.put(key, pack(tensor) if is_packed else {"tensor": tensor})
+            cache.put(key, pack(tensor) if is_packed else {"tensor": tensor}, facts)
         self._on_disk[key] = cache
         return not is_cached
+
+    def facts(self, key: str, folder: Path | None) -> Mapping[str, str]:
+        """What is written beside the tensor of a key in a cache folder; empty if it is not there."""
+        return {} if folder is None or key in self._in_memory else self._cache(folder).facts(key)
 
     def _cache(self, folder: Path) -> TensorCache:
         if folder not in self._caches:

@@ -13,6 +13,7 @@ from toolkit.encode.cache import embeddings_key
 from toolkit.encode.encodings import Encodings
 from toolkit.files import sha256_json
 from toolkit.models.base_model import BaseModel
+from toolkit.models.prompt_cut import FACT, PromptCut, cut_of, facts_of
 
 
 def text_fingerprint(model: BaseModel) -> str:
@@ -51,11 +52,12 @@ class PromptEncoder:
 
     def add(self, prompt: str, *, folder: Path | None) -> bool:
         """Encode a text unless that has been done. Returns whether it had to be encoded."""
-        if prompt not in self._keys:
-            cut = self.model.cut_prompt(prompt)
-            if cut is not None:
-                self.warn(cut.describe(self.redact))
-        return self.encodings.add(self._key(prompt), partial(self._encode, prompt), folder=folder, is_packed=True)
+        is_known, key = prompt in self._keys, self._key(prompt)
+        cut = None if is_known else self._cut(prompt, key, folder)
+        if cut is not None:
+            self.warn(cut.describe(self.redact))
+        facts = {} if is_known else facts_of(prompt, cut)
+        return self.encodings.add(key, partial(self._encode, prompt), folder=folder, is_packed=True, facts=facts)
 
     def __getitem__(self, prompt: str) -> Tensor:
         """Embeddings [L, D], on the CPU and in the model's dtype, of a text that has been added."""
@@ -75,6 +77,13 @@ class PromptEncoder:
                 dtype=str(self.model.dtype),
             )
         return self._keys[prompt]
+
+    def _cut(self, prompt: str, key: str, folder: Path | None) -> PromptCut | None:
+        """Where the prompt is cut, as its cache entry says: a tokenizer takes a second to load."""
+        facts = self.encodings.facts(key, folder)
+        if FACT in facts:
+            return cut_of(prompt, facts)
+        return self.model.cut_prompt(prompt)
 
     def _encode(self, prompt: str) -> Tensor:
         self.model.load("text_encoder")

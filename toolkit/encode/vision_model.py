@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
-from transformers.utils import logging
 
 from toolkit.encode.vision import VisionEncoder, processor_settings
 from toolkit.encode.vision_kinds import KINDS, VisionSize
@@ -72,6 +70,8 @@ def load_vision_model(encoder: VisionEncoder, device: torch.device) -> VisionMod
     Raises:
         UserError: its files are missing or damaged, or hold something else.
     """
+    import transformers  # takes a second, and is not needed while all views are cached
+
     files = encoder.files()
     size = encoder.size(files)
     kind = KINDS[size.kind]
@@ -110,6 +110,8 @@ def load_vision_model(encoder: VisionEncoder, device: torch.device) -> VisionMod
 
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
     is_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -11,6 +11,10 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from toolkit.runtime.without_compiler import run_plain
+
+run_plain(checkpoint)
+
 T = TypeVar("T")
 Setting = Callable[[], AbstractContextManager[None]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +16,7 @@ class Condition:
 
     Attributes:
         prompt_embeds: output of the text encoder, [B, L, D].
-        guidance: value fed to the guidance embedding, for models that have one.
+        guidance: value fed to the guidance embedding, for models that have one: of all samples, or of each, [B], fp32.
         bypass_guidance_embedding: predict without the guidance embedding; ignored by models that cannot.
         references: clean latents of the first, second, ... reference image of every sample, each [B, C, h_i, w_i];
             empty for models without the capability `references`.
@@ -23,10 +24,15 @@ class Condition:
     """
 
     prompt_embeds: Tensor
-    guidance: float = 1.0
+    guidance: float | Tensor = 1.0
     bypass_guidance_embedding: bool = False
     references: Sequence[Tensor] = ()
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def guidance_of_each(guidance: float | Tensor, num_samples: int, device: torch.device) -> Tensor:
+    """The guidance of each sample, [B], fp32, from that of all or of each."""
+    return torch.as_tensor(guidance, dtype=torch.float32, device=device).expand(num_samples)
 
 
 @dataclass(frozen=True, eq=False)

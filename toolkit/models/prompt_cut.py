@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+FACT = "cut"  # of a prompt's embeddings: what `facts_of` keeps
 _SHOWN_CHARACTERS = 40
 
 
@@ -33,6 +34,28 @@ class PromptCut:
             num_over = self.num_tokens - self.max_tokens
             return f'{lengths}: shorten "{_end(self.kept)}" by {num_over} tokens, or its closing tokens are lost'
         return f'{lengths}: it is cut between "{_end(self.kept)}" and "{_start(self.lost)}"'
+
+
+def facts_of(prompt: str, cut: PromptCut | None) -> dict[str, str]:
+    """What to keep beside a prompt's embeddings, without the prompt, so that `cut_of` finds the cut again.
+
+    Returns:
+        {} if part of the template is cut off, which the prompt does not tell.
+    """
+    if cut is None:
+        return {FACT: ""}
+    if cut.kept + cut.lost not in (prompt, prompt.strip()):
+        return {}
+    return {FACT: f"{cut.num_tokens} {cut.max_tokens} {len(cut.kept)} {len(cut.lost)}"}
+
+
+def cut_of(prompt: str, facts: Mapping[str, str]) -> PromptCut | None:
+    """The cut that `facts_of` has kept, of the same prompt."""
+    if not facts[FACT]:
+        return None
+    num_tokens, max_tokens, kept, lost = map(int, facts[FACT].split())
+    words = prompt if kept + lost == len(prompt) else prompt.strip()
+    return PromptCut(num_tokens, max_tokens, words[:kept], words[kept:])
 
 
 def _end(text: str) -> str:

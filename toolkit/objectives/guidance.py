@@ -48,18 +48,22 @@ class GuidanceLoss:
             is_projected=train.do_guidance_loss_cfg_zero,
         )
 
-    def drawn(self, batch: Batch, draws: Draws) -> float:
-        """The s of a batch, which also goes into the guidance embedding of all its passes."""
+    def drawn(self, batch: Batch, draws: Draws) -> Tensor:
+        """The s of each sample, [B], fp32, which also goes into the guidance embedding of all its passes."""
         first, last = self.scale
-        return first + (last - first) * draws.python("guidance", batch.index).random()
+        share = draws.uniform((len(batch.latents),), "guidance", batch.index).to(batch.latents.device)
+        return first + (last - first) * share
 
-    def applied(self, point: Point, velocity: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """What is compared in place of the prediction and the true velocity, both [B, C, h, w], fp32."""
+    def applied(self, point: Point, velocity: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """What is compared in place of the prediction and the true velocity, both [B, C, h, w], fp32.
+
+        `scale` is what `drawn` gives.
+        """
         with torch.no_grad():
             free = point.velocity(point.batch.words[UNCONDITIONAL])  # u
         if self.is_projected:
             free = free * _projection(target.float(), free)
-        s = 1 + (scale - 1) * (point.sigma if self.is_falling else torch.ones_like(point.sigma)).view(-1, 1, 1, 1)
+        s = (1 + (scale - 1) * point.sigma if self.is_falling else scale).view(-1, 1, 1, 1)
         if self.is_mirrored:
             return (velocity + (s - 1) * free) / s, target
         return velocity, free + s * (target - free)

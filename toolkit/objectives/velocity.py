@@ -58,7 +58,7 @@ class VelocityObjective:
     def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The terms are `velocity` and those of `terms` and `preservation`, each [B]."""
         noise, sigma = self.draw(batch, draws)
-        condition, scale = batch.condition, 1.0
+        condition, scale = batch.condition, None
         if self.guidance is not None:
             scale = self.guidance.drawn(batch, draws)
             condition = replace(condition, guidance=scale)
@@ -68,7 +68,7 @@ class VelocityObjective:
             point = replace(point, noisy_latents=mix(batch.latents, noise, sigma))
         velocity = point.velocity()  # [B, C, h, w]
         compared, target = velocity, predict.target(batch.latents, noise)
-        if self.guidance is not None:
+        if self.guidance is not None and scale is not None:
             compared, target = self.guidance.applied(point, velocity, target, scale)
         if batch.is_prior is not None:
             is_prior = batch.is_prior.view(-1, 1, 1, 1)

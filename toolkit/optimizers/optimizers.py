@@ -12,6 +12,7 @@ from toolkit.errors import UserError
 from toolkit.optimizers.choices import optimizer_row
 from toolkit.optimizers.own_average import begin_training
 from toolkit.optimizers.stored.state import PLACES, RATE
+from toolkit.runtime.without_compiler import without_compiler
 from toolkit.section import Section
 
 NO_DECAY = "no_decay_if_contains"
@@ -34,7 +35,7 @@ def build_optimizer(
     row = optimizer_row(kind)
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     try:
-        chosen = row.load()
+        chosen = without_compiler(row.load())
     except (ImportError, AttributeError) as error:
         raise UserError(f"train.optimizer: {kind} cannot be imported ({error}).") from error
     try:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from toolkit.compute.choices import COMPUTES
 from toolkit.model_size import ModelSize
+from toolkit.optimizers.choices import optimizer_row
 
 Device = Literal["cpu", "cuda", "mps"]
 
@@ -180,6 +181,12 @@ class PlanInputs:
     def num_averages(self) -> int:
         """Number of averages of the trained weights that are kept in memory."""
         return self.keeps_average + self.snapshots
+
+    @property
+    def set_aside_bytes(self) -> int:
+        """Bytes of the trained weights that are kept while the model holds an average of them."""
+        has_average = self.keeps_average or optimizer_row(self.optimizer).keeps_average
+        return self.trained_width * self.num_held if has_average else 0
 
     @property
     def dequantizes(self) -> bool:

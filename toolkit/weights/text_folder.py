@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoConfig, AutoTokenizer
-
 from toolkit.errors import UserError
 
 
@@ -22,7 +20,7 @@ def read_config(folder: Path, text_part: Callable[[Any], Any]) -> Any:
         UserError: the configuration is missing or damaged.
     """
     try:
-        return text_part(_from_folder(AutoConfig, folder))
+        return text_part(_from_folder("AutoConfig", folder))
     except Exception as error:  # the exceptions that libraries raise for a damaged file have no common base
         raise UserError(f"{folder}: no readable config.json of a text encoder ({error}). Download it again.") from error
 
@@ -39,11 +37,15 @@ def read_tokenizer(folder: Path, *, padding_side: Literal["left", "right"] | Non
     """
     options = {} if padding_side is None else {"padding_side": padding_side}
     try:
-        return _from_folder(AutoTokenizer, folder, **options)
+        return _from_folder("AutoTokenizer", folder, **options)
     except Exception as error:  # see above
         raise UserError(f"{folder}: the tokenizer cannot be loaded ({error}). Download the folder again.") from error
 
 
-def _from_folder(kind: Any, folder: Path, **options: str) -> Any:
+def _from_folder(kind: str, folder: Path, **options: str) -> Any:
+    import transformers  # takes a second, and is not needed while all texts are cached
+
     # Without an explicit False it asks on the terminal whether to run code that is in the folder.
-    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    return getattr(transformers, kind).from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, **options
+    )

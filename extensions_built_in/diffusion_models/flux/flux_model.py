@@ -12,12 +12,11 @@ from diffusers import FluxKontextPipeline, FluxPipeline
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 from torch import Tensor, nn
-from transformers import T5EncoderModel
 
 from extensions_built_in.diffusion_models.flux import latents, lora_names, prompt_encoding, released_files, sites
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
-from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, folder_of, t5_recipe
+from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, folder_of, is_t5, t5_recipe
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity, tokens_of
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
@@ -101,8 +100,9 @@ class FluxModel(StableDiffusion):
 
     def list_blocks(self, module: nn.Module) -> list[str]:
         """See BaseModel.list_blocks. T5's are in its encoder; CLIP has none: it is not quantized or offloaded."""
-        if isinstance(module, T5EncoderModel):
-            return [f"encoder.{name}" for name in super().list_blocks(module.encoder)]
+        if is_t5(module):
+            encoder: Any = module.encoder
+            return [f"encoder.{name}" for name in super().list_blocks(encoder)]
         return super().list_blocks(module)
 
     def fingerprint(self, component: Component) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import FluxPipeline
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextModel, T5EncoderModel
 
 from toolkit.models.prompt_cut import PromptCut
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, T5EncoderModel
 
 # Increase whenever prompts are encoded differently: part of the cache key of every embedding.
 ENCODING_VERSION = 1

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import CLIPTextModel, T5EncoderModel
+from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
@@ -24,7 +23,7 @@ def clip_recipe(files: ComponentFiles, *, device: torch.device) -> Recipe:
     Raises:
         UserError: the files are damaged or incomplete, or belong to another model.
     """
-    recipe = _recipe(CLIPTextModel, "clip_text_model", files, _of_clip)
+    recipe = _recipe("CLIPTextModel", "clip_text_model", files, _of_clip)
     embeddings: Any = recipe.module.embeddings
     count = embeddings.position_embedding.num_embeddings
     embeddings.position_ids = torch.arange(count, device=device).unsqueeze(0)  # computed, not stored
@@ -37,10 +36,15 @@ def t5_recipe(files: ComponentFiles) -> Recipe:
     Raises:
         UserError: the files are damaged or incomplete, or belong to another model.
     """
-    recipe = _recipe(T5EncoderModel, "t5", files, _of_t5)
+    recipe = _recipe("T5EncoderModel", "t5", files, _of_t5)
     model: Any = recipe.module
     model.encoder.embed_tokens = model.shared
     return recipe
+
+
+def is_t5(module: nn.Module) -> bool:
+    """Whether a module is T5's encoder."""
+    return getattr(getattr(module, "config", None), "model_type", None) == "t5"
 
 
 def folder_of(files: ComponentFiles) -> Path:
@@ -57,10 +61,12 @@ def folder_of(files: ComponentFiles) -> Path:
     return files.folder
 
 
-def _recipe(kind: Any, model_type: str, files: ComponentFiles, convert: Convert) -> Recipe:
+def _recipe(kind: str, model_type: str, files: ComponentFiles, convert: Convert) -> Recipe:
+    import transformers  # takes a second, and is not needed while all texts are cached
+
     config = _config(files, model_type)
     weights = PlainWeights(index_tensors(weights_of(files)))
-    model = empty_module(kind, config, files, what="text encoder")
+    model = empty_module(getattr(transformers, kind), config, files, what="text encoder")
     check_fit(model, converted_shapes(weights, convert), path=files.path, kind=f"{model_type} text encoder")
     return Recipe(model, weights, convert)
 

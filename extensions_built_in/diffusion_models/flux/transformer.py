@@ -10,6 +10,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
+from toolkit.models.condition import guidance_of_each
 
 
 def predict_velocity(
@@ -18,7 +19,7 @@ def predict_velocity(
     sigma: Tensor,
     prompt_embeds: Tensor,
     *,
-    guidance: float | None,
+    guidance: float | Tensor | None,
     references: Sequence[Tensor] = (),
 ) -> Tensor:
     """Predict the velocity `noise - latents`.
@@ -29,7 +30,8 @@ def predict_velocity(
         sigma: share of noise, [B], fp32, 0..1. The model casts it to the dtype of its first layer's output.
         prompt_embeds: prompt embeddings, [B, L + 1, D], see `prompt_encoding`; padding is attended to, as in the
             reference implementation.
-        guidance: value fed to the guidance embedding; None leaves the embedding out. Ignored by schnell.
+        guidance: value fed to the guidance embedding, of all samples or of each, [B]; None leaves the embedding out.
+            Ignored by schnell.
         references: clean latents of the reference image of each sample, [B, C, h_r, w_r], h_r and w_r even.
 
     Returns:
@@ -45,7 +47,7 @@ def predict_velocity(
         position_ids = torch.cat([position_ids, _position_ids(reference, time=1).to(position_ids)])
     embedded_guidance = None
     if transformer.config.guidance_embeds:
-        embedded_guidance = torch.full((batch,), guidance or 0.0, device=tokens.device, dtype=torch.float32)
+        embedded_guidance = guidance_of_each(0.0 if guidance is None else guidance, batch, tokens.device)
     with _without_guidance(transformer) if guidance is None else nullcontext():
         velocity = transformer(
             hidden_states=tokens,

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
-from transformers import MistralConfig, MistralModel, Qwen3Config, Qwen3Model
 
 from toolkit.errors import UserError
 from toolkit.weights.layouts import ComponentFiles
@@ -23,13 +22,12 @@ from toolkit.weights.streaming import Shapes, check_fit, converted_shapes, uncha
 from toolkit.weights.tensor_index import TensorIndex, index_tensors
 from toolkit.weights.text_folder import read_config
 
-LANGUAGE_MODELS: Mapping[str, Any] = {"qwen3": Qwen3Model, "mistral": MistralModel}
+LANGUAGE_MODELS: Mapping[str, str] = {"qwen3": "Qwen3", "mistral": "Mistral"}  # how their classes are called
 # Prefixes of the language model's names in files of the bare model, of a causal model, and of transformers' Mistral 3
 # since and before version 4.52.
 _NAME = re.compile(
     r"(?:|model\.|model\.language_model\.|language_model\.model\.)(?P<name>(?:embed_tokens|layers\.(?P<layer>\d+))\..+)"
 )
-_KINDS: Mapping[str, Any] = {"qwen3": Qwen3Config, "mistral": MistralConfig}
 # Settings of the released encoders that are not visible in their tensors. Sources: config.json of Qwen/Qwen3-4B and -8B
 # and of mistralai/Mistral-Small-3.2-24B-Instruct-2506.
 _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
@@ -63,7 +61,7 @@ def text_recipe(files: ComponentFiles, kind: str, *, num_layers: int, hidden_siz
     weights = PlainWeights(used_tensors(index_tensors(files.weights), num_layers))
     shapes = converted_shapes(weights, unchanged)
     config = text_config(files, shapes, kind, num_layers=num_layers, hidden_size=hidden_size)
-    module = empty_module(LANGUAGE_MODELS[kind], config, files, what="text encoder", source="configuration")
+    module = empty_module(_class(kind, "Model"), config, files, what="text encoder", source="configuration")
     module.norm = nn.Identity()
     module.rotary_emb = type(module.rotary_emb)(config=config)  # its buffers are computed, not stored
     check_fit(module, shapes, path=files.path, kind=f"text encoder ({kind})")
@@ -122,7 +120,13 @@ def _derived(shapes: Shapes, path: Path) -> Any:
             f"{path}: contains no text encoder of FLUX.2: {error.args[0]} is missing. Give a file of the encoder that "
             "the model was trained with, or a folder with its config.json."
         ) from error
-    return _KINDS[kind](**{**_CONSTANTS[kind], **sizes, "head_dim": head_dim})
+    return _class(kind, "Config")(**{**_CONSTANTS[kind], **sizes, "head_dim": head_dim})
+
+
+def _class(kind: str, what: Literal["Model", "Config"]) -> Any:
+    import transformers  # takes a second, and is not needed while all texts are cached
+
+    return getattr(transformers, f"{LANGUAGE_MODELS[kind]}{what}")
 
 
 def _check(config: Any, path: Path, kind: str, *, num_layers: int, hidden_size: int | None) -> None:

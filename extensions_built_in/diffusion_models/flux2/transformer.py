@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean, describe
 from extensions_built_in.diffusion_models.flux2.lean.reads import READ
 from toolkit.memory.component_loader import ComponentLoader
+from toolkit.models.condition import guidance_of_each
 
 
 def predict_velocity(
@@ -23,7 +24,7 @@ def predict_velocity(
     sigma: Tensor,
     prompt_embeds: Tensor,
     *,
-    guidance: float,
+    guidance: float | Tensor,
     references: Sequence[Tensor] = (),
 ) -> Tensor:
     """Predict the velocity `noise - latents`.
@@ -35,7 +36,7 @@ def predict_velocity(
         sigma: share of noise, [B], fp32, 0..1.
         prompt_embeds: prompt embeddings, [B, L, D], padded to the full length; padding is attended to, as in the
             reference implementation.
-        guidance: value fed to the guidance embedding; ignored by variants without one.
+        guidance: value fed to the guidance embedding, of all samples or of each, [B]; ignored by variants without one.
         references: clean latents of reference images, each [B, C, h_i, w_i]; the same sigma applies to all tokens, as
             in the reference implementation.
 
@@ -51,7 +52,7 @@ def predict_velocity(
     text_ids = Flux2Pipeline._prepare_text_ids(prompt_embeds[:1]).to(tokens.device)  # [1, L, 4]
     embedded_guidance = None
     if transformer.config.guidance_embeds:
-        embedded_guidance = torch.full((batch,), guidance, device=tokens.device, dtype=torch.float32)
+        embedded_guidance = guidance_of_each(guidance, batch, tokens.device)
     num_text = prompt_embeds.shape[1]
     with READ.set(slice(num_text, num_text + num_tokens)):
         velocity = transformer(

@@ -15,6 +15,7 @@ import yaml
 
 import run
 from tests.reliability.bad_inputs.battery import attempt, expect_error, expect_result
+from tests.reliability.scale import count
 from tests.tiny import write_job
 from toolkit.config import ProcessConfig, TrainingProcessConfig, load_job
 from toolkit.config.compat.ignored_keys import ignored_in
@@ -269,8 +270,8 @@ def test_a_broken_env_file_is_named_or_passed_over(content: bytes, load: Callabl
 
 
 def misspellings(key: str, edits: int, draw: random.Random) -> Iterator[str]:
-    """Three ways to mistype a key."""
-    for _ in range(3):
+    """Ways to mistype a key."""
+    for _ in range(count(1, long=3)):
         text = key
         for _ in range(edits):
             place, letter = draw.randrange(len(text)), draw.choice(string.ascii_lowercase + "_")

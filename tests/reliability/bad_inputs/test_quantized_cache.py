@@ -18,6 +18,7 @@ import run
 from tests.reliability.bad_inputs.battery import expect_result
 from tests.reliability.bad_inputs.test_stored import DAMAGES
 from tests.reliability.bad_inputs.test_tensor_files import FILES, GOOD, Trap
+from tests.reliability.scale import count
 from tests.tiny import write_job
 from toolkit.quantize.fill import Quantization, fill_frozen
 from toolkit.weights.streaming import set_tensor
@@ -129,7 +130,7 @@ def test_flipped_bits_anywhere_never_change_the_module(qtype: str, tmp_path: Pat
     right = start(entry, values(), qtype)[0]
     whole = entry.read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
-    for trial in range(200):
+    for trial in range(count(60, long=200)):
         data = bytearray(whole)
         for _ in range(1 + trial % 3):
             data[draw.randrange(header if trial % 2 else len(data))] ^= 1 << draw.randrange(8)

@@ -42,3 +42,17 @@ def test_the_text_encoder_runs_once_for_each_distinct_text_and_never_for_what_is
 def _noting(seen: list[Sequence[int]]) -> Any:
     """A hook that notes the shape of what an encoder reads."""
     return lambda module, arguments, named: seen.append(tuple(named["input_ids"].shape))
+
+
+def test_a_cached_prompt_tells_where_it_is_cut_without_a_tokenizer(tmp_path: Path) -> None:
+    long, found = "  a red circle " * 20, []
+    for load in (True, False):
+        warnings: list[str] = []
+        model, encodings = tiny_model(), Encodings(warnings.append, overflow=tmp_path / "overflow")
+        fingerprint = model.fingerprint("text_encoder")
+        prompts = PromptEncoder(model, encodings, fingerprint=fingerprint, warn=warnings.append)
+        assert [prompts.add(text, folder=tmp_path / "cache") for text in ("a red circle", long)] == [load, load]
+        assert (model.tokenizer is not None) == load
+        found.append(warnings)
+    assert found[0] == found[1]
+    assert len(found[0]) == 1

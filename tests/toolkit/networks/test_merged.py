@@ -41,9 +41,22 @@ def _as_diffusers_reads(folder: Path) -> Any:
     return model
 
 
-@pytest.mark.parametrize(("kind", "quantize"), [*((kind, False) for kind in KINDS), ("lora", True), ("dora", True)])
-def test_diffusers_reads_the_model_that_was_trained(kind: str, quantize: bool, tmp_path: Path) -> None:
-    network = _trained(kind, quantize=quantize, quantize_cache=False)
+QUANTIZED = {"quantize": True, "quantize_cache": False}
+STREAMED = {"layer_offloading": True, "layer_offloading_transformer_percent": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        *((kind, {}) for kind in KINDS),
+        ("lora", QUANTIZED),
+        ("dora", QUANTIZED),
+        ("lora", STREAMED),
+        ("dora", QUANTIZED | STREAMED),
+    ],
+)
+def test_diffusers_reads_the_model_that_was_trained(kind: str, model: dict[str, Any], tmp_path: Path) -> None:
+    network = _trained(kind, **model)
     base, wanted = predict(tiny_model("transformer")), predict(network.model)
     _save(network, tmp_path / "model")
     assert (predict(_as_diffusers_reads(tmp_path / "model")) - wanted).norm() < 1e-4 * (wanted - base).norm()

@@ -26,7 +26,7 @@ class Predict:
     """Predicts noisy_latents + words + network (w + words w2), and keeps what it was asked."""
 
     weight: Tensor = field(default_factory=lambda: torch.tensor([0.7, -0.4], requires_grad=True))
-    calls: list[tuple[float, float, bool]] = field(default_factory=list)
+    calls: list[tuple[float, float | Tensor, bool]] = field(default_factory=list)
 
     def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
         self.calls.append((network, condition.guidance, torch.is_grad_enabled() and network != 0))

@@ -73,16 +73,33 @@ def test_the_guidance_embedding_gets_the_guidance_that_is_learned(train: dict[st
     one, predict = batch(words={"unconditional": FREE}), Predict()
     object.__setattr__(one.condition, "guidance", 2.5)  # what `cfg_scale` would give
     losses_of(velocity_objective(**train), one, predict, DRAWS)
-    assert {guidance for _, guidance, _ in predict.calls} == {embedded}
+    assert all((torch.as_tensor(guidance) == embedded).all() for _, guidance, _ in predict.calls)
 
 
-def test_of_a_range_each_batch_draws_one_value_again_the_same() -> None:
+def test_of_a_range_each_sample_draws_one_value_again_the_same() -> None:
     objective = velocity_objective(do_guidance_loss=True, guidance_loss_target=[2, 5])
     assert objective.guidance is not None
-    drawn = [objective.guidance.drawn(batch(index), DRAWS) for index in range(200)]
-    assert 2 <= min(drawn) < 2.2
-    assert 4.8 < max(drawn) <= 5
-    assert drawn[7] == objective.guidance.drawn(batch(7), DRAWS)
+    drawn = torch.stack([objective.guidance.drawn(batch(index), DRAWS) for index in range(200)])  # [200, 2]
+    assert 2 <= drawn.min() < 2.2
+    assert 4.8 < drawn.max() <= 5
+    assert (drawn[:, 0] != drawn[:, 1]).all()
+    assert torch.equal(drawn[7], objective.guidance.drawn(batch(7), DRAWS))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "sigma"])
+def test_each_sample_is_embedded_and_compared_with_its_own_guidance(schedule: str) -> None:
+    objective, predict = (
+        velocity_objective(**ON | {"guidance_loss_target": [2, 5]}, guidance_loss_schedule=schedule),
+        Predict(),
+    )
+    one = batch(words={"unconditional": FREE})
+    loss = losses_of(objective, one, predict, DRAWS)["velocity"]
+    assert objective.guidance is not None
+    scale = objective.guidance.drawn(one, DRAWS)
+    assert all(torch.equal(torch.as_tensor(guidance), scale) for _, guidance, _ in predict.calls)
+    sigma, predicted, true, free = _by_hand(objective, predict)
+    s = scale.view(-1, 1, 1, 1) if schedule == "constant" else 1 + (scale.view(-1, 1, 1, 1) - 1) * sigma
+    assert torch.allclose(loss, mean((predicted - (free + s * (true - free))).square()), rtol=1e-5)
 
 
 def test_differential_guidance_multiplies_the_gradient_and_squares_the_loss() -> None:

@@ -122,7 +122,7 @@ def preserving(words: Tensor) -> Change:
     )
 
 
-@pytest.mark.parametrize("kind", ["class", "blank"])
+@pytest.mark.parametrize("kind", ["class", pytest.param("blank", marks=pytest.mark.torture)])
 def test_preservation_keeps_what_other_words_mean_while_the_emblem_is_learned(kind: str) -> None:
     words = data().ring if kind == "class" else data().texts[""]
     key = "diff_output_preservation" if kind == "class" else "blank_prompt_preservation"

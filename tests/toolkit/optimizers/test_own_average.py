@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.live_bytes import LiveBytes
 from toolkit.optimizers.choices import OPTIMIZERS
 from toolkit.optimizers.optimizers import build_optimizer
 from toolkit.optimizers.own_average import users_weights
@@ -29,6 +30,20 @@ def test_the_average_is_in_place_within_the_block_only(kind: str) -> None:
             assert not torch.equal(weight, trained)
     assert all(torch.equal(weight, trained) for weight, trained in zip(weights, before, strict=True))
     trial.steps(weights, optimizer, 1)  # it is in training again
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_set_aside_takes_as_much_as_the_weights(kind: str) -> None:
+    row = OPTIMIZERS[kind]
+    trial = Trial(lambda weights: build_optimizer(kind, weights, lr=float(row.lr), options={}), float(row.lr))
+    weights = trial.weights()
+    optimizer = trial.build(weights)
+    trial.steps(weights, optimizer, 1)
+    with LiveBytes() as live:
+        seen = [weight.detach() for weight in weights]  # so that they are counted before
+        before = live.now
+        with users_weights(optimizer):
+            assert live.now - before == sum(weight.nbytes for weight in seen)
 
 
 def test_other_kinds_have_one_set_of_weights() -> None:

@@ -55,6 +55,15 @@ def test_what_saves_memory_lowers_the_peak_on_the_card(smaller: dict[str, Any]) 
     assert make_plan(replace(whole, **smaller)).peak_gpu_bytes < make_plan(whole).peak_gpu_bytes
 
 
+@pytest.mark.parametrize("average", [{"optimizer": "schedulefree_adamw"}, {"keeps_average": True}], ids=str)
+def test_samples_and_saves_of_an_average_set_the_trained_weights_aside(average: dict[str, Any]) -> None:
+    plain, averaged = inputs(), inputs(**average)
+    for phase, without in zip(make_plan(averaged).phases, make_plan(plain).phases, strict=True):
+        aside = 4 * plain.num_trained if phase.name in ("sample", "save") else 0
+        assert phase.device.get("raw weights", 0) == aside
+        assert "raw weights" not in without.device
+
+
 def test_recomputing_and_smaller_work_lower_the_peak_on_the_card() -> None:
     whole = inputs("flux2", recomputes=False, batch_size=2, lora_rank=64)
     for smaller in ({"recomputes": True}, {"batch_size": 1}, {"work": replace(whole.work, train_px=PX // 4)}):

@@ -1,9 +1,6 @@
 """toolkit.quantize.fill and toolkit.quantize.quantized_cache, with a small module."""
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.tiny import ROOT
+from benchmarks.quantize import starts
 from toolkit.errors import UserError
 from toolkit.quantize.cache_folder import cache_folder
 from toolkit.quantize.fill import Quantization, fill_frozen
@@ -174,11 +171,7 @@ def test_the_folder_of_the_cache_follows_the_setting(tmp_path: Path, monkeypatch
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's peak from /proc")
 def test_both_starts_of_a_model_of_400_mb_take_the_quantized_model_and_little_more(tmp_path: Path) -> None:
-    out = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "benchmarks.quantize", "--only", "start", "--qtypes", "int8"]
-    command += ["--double", "1", "--single", "1"]
-    subprocess.run([*command, "--out", str(out), "--folder", str(tmp_path)], cwd=ROOT, check=True, timeout=600)
-    figures = json.loads(out.read_text())["start"]
+    figures = starts(["int8"], num_double=1, num_single=1, folder=str(tmp_path))
     assert figures["file_bytes"] > 400e6
     for which in ("first", "cached"):
         start = figures["int8"][which]

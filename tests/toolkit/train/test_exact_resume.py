@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.small_run import STEPS, Crash, SmallRun
+from tests.tiers import IS_TORTURE
 from tests.tiny import losses
 from toolkit.config.updates.average import AVERAGE, SNAPSHOTS
 from toolkit.errors import Interrupted
@@ -42,6 +43,7 @@ def _variants() -> dict[str, SmallRun]:
 
 
 VARIANTS = _variants()
+DIE_TOO = VARIANTS if IS_TORTURE else list(VARIANTS)[::4]  # a checkpoint is read alike, whatever ended the run
 
 
 def _state(folder: Path) -> dict[str, torch.Tensor]:
@@ -65,14 +67,15 @@ def _assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_run_that_was_interrupted_in_every_step_ends_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
     variant, stopped, died = VARIANTS[name], tmp_path / "stopped", tmp_path / "died"
+    deaths = (2, 4, 6) if name in DIE_TOO else ()  # saves are made after 2 and 4
     variant.run(tmp_path / "whole")
     for step in range(1, STEPS):
         with pytest.raises(Interrupted, match=f"after step {step} and saved"):
             variant.run(stopped, stop_in=step)
-    for step in (2, 4, 6):  # saves are made after 2 and 4
+    for step in deaths:
         with pytest.raises(Crash):
             variant.run(died, crash_in=step)
-    for folder in (stopped, died):
+    for folder in (stopped, died) if deaths else (stopped,):
         variant.run(folder)
         _assert_same(tmp_path / "whole", folder)
 

@@ -155,7 +155,7 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure(
         "train.guidance_loss_target: a list",
         "crashes with FLUX.2",
-        "each batch draws a value between the two",
+        "each sample draws a value between the two",
         "No crash.",
     ),
     Departure(

@@ -102,7 +102,7 @@ class ObjectiveConfig(Section):
         Shown(label="Guidance to learn"),
     ] = Field(
         (3.0,),
-        description="The guidance s. Two numbers: each batch draws one between them. Models with a guidance embedding "
+        description="The guidance s. Two numbers: each sample draws one between them. Models with a guidance embedding "
         "are given it in place of `cfg_scale`, in all passes.",
     )
     guidance_loss_schedule: Annotated[

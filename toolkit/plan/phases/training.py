@@ -54,8 +54,7 @@ def sample(inputs: PlanInputs) -> Phase:
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     encode = vae_encoding(inputs, work.shown_px)
     parts = _resident(inputs) | gathered_weights(inputs) | {"working set": max(forward, decode, encode)}
-    if inputs.keeps_average:
-        parts["raw weights"] = 4 * inputs.num_held
+    parts |= _raw_weights(inputs)
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
         frozen = inputs.size.transformer.largest_linear if inputs.is_filtered else 0
         parts["bf16 copies"] = inputs.width * (inputs.num_trained + frozen)
@@ -72,9 +71,14 @@ def save(inputs: PlanInputs) -> Phase:
         largest = min(count, largest)
     else:  # a weight that the file joins from several, or that is gathered from shards, and cast
         cast = largest * (inputs.trained_width + inputs.save_width)
-    parts = _resident(inputs) | {"saved weights": cast}
+    parts = _resident(inputs) | _raw_weights(inputs) | {"saved weights": cast}
     written = largest * inputs.trained_width
     return Phase("save", TRAIN.name, parts, in_ram(inputs, offloaded(inputs) | {"written": written}))
+
+
+def _raw_weights(inputs: PlanInputs) -> Parts:
+    """Samples and users' files are made of an average, whether it is the job's or the optimizer's own."""
+    return {"raw weights": inputs.set_aside_bytes} if inputs.set_aside_bytes else {}
 
 
 def _dequantized(inputs: PlanInputs) -> Parts:
