@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from toolkit.output.events import EventLog
+from toolkit.output.skipped_steps import SkippedSteps
 from toolkit.runtime.progress import Progress
-from toolkit.runtime.skipped_steps import SkippedSteps
 from toolkit.train.step import StepResult
 
 _FLUSH_S = 1.0

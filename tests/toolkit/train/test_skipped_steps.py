@@ -14,7 +14,7 @@ from tests.tiny import run_job, write_job
 from toolkit.objectives.batch import Batch
 from toolkit.output.events import read_events
 from toolkit.output.run_record import read_runs
-from toolkit.runtime.skipped_steps import SkippedSteps
+from toolkit.output.skipped_steps import SkippedSteps
 from toolkit.train.step import Stepper
 
 NAN = math.nan
