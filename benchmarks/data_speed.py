@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,24 @@ from toolkit.train.feeder import Encoded, Feeder, FeedSettings
 COUNTS, FETCHES = (10, 100, 1_000, 10_000), 400
 
 
-def tiny() -> Flux2TinyModel:
+@dataclass(frozen=True)
+class Size:
+    """The shapes of what is encoded of an image: latents [C, h, w] in fp32, and a text [L, D] as it is kept."""
+
+    name: str
+    latents: tuple[int, int, int]
+    text: tuple[int, int]
+    dtype: torch.dtype = torch.float32
+
+
+TINY = Size("tiny, 64 px", (64, 4, 4), (48, 192))
+KLEIN = Size("klein 4B, 1024 px", (128, 64, 64), (512, 3072), torch.bfloat16)
+
+
+def tiny(dtype: torch.dtype = torch.float32) -> Flux2TinyModel:
     """The tiny model, with nothing loaded."""
     section = {"name_or_path": str(ROOT / "assets" / "flux2_tiny"), "arch": "flux2_tiny"}
-    return Flux2TinyModel(ModelConfig.model_validate(section), device=torch.device("cpu"), dtype=torch.float32)
+    return Flux2TinyModel(ModelConfig.model_validate(section), device=torch.device("cpu"), dtype=dtype)
 
 
 def examples_of(folder: Path, resolution: int) -> tuple[Example, ...]:
@@ -93,10 +108,10 @@ class _Unsynced(Disk):
         return
 
 
-def feeder_of(examples: tuple[Example, ...], cache: Path, make: Callable[[str], torch.Tensor]) -> Feeder:
+def feeder_of(examples: tuple[Example, ...], cache: Path, size: Size, make: Callable[[str], torch.Tensor]) -> Feeder:
     """The feeder of a run on examples whose encodings are in a cache folder, made without encoding."""
     files.disk = _Unsynced()
-    model, encodings, draws = tiny(), Encodings(print, overflow=cache / "overflow"), Draws(0)
+    model, encodings, draws = tiny(size.dtype), Encodings(print, overflow=cache / "overflow"), Draws(0)
     prompts = PromptEncoder(model, encodings, fingerprint="", warn=print)
     images = ImageEncoder(model, encodings, fingerprint="", backgrounds=[(0, 0, 0)])
     for example in examples:
@@ -108,22 +123,21 @@ def feeder_of(examples: tuple[Example, ...], cache: Path, make: Callable[[str], 
     return Feeder(model, plan, Encoded(prompts, images), FeedSettings(), draws, OneProcess())
 
 
-def fetching(folder: Path, counts: Sequence[int], *, in_memory: bool) -> dict[str, Any]:
-    """Milliseconds to make a batch, for each number of images; from disk, nothing is kept in memory."""
-    latents, text = torch.randn(64, 4, 4), torch.randn(48, 192)
-    limit = storage.MEMORY_LIMIT_BYTES
-    found = {}
+def fetching(folder: Path, counts: Sequence[int], size: Size, *, in_memory: bool) -> dict[str, Any]:
+    """Milliseconds to make a batch of one, for each number of images; from disk, nothing is kept in memory."""
+    latents, text = torch.randn(size.latents), torch.randn(size.text).to(size.dtype)
+    limit, found = storage.MEMORY_LIMIT_BYTES, {}
     for count in counts:
-        place = folder / f"few{count}"
-        write_images(place / "photos", count) if not place.exists() else None
+        place = folder / f"{count}"
+        if not place.exists():
+            write_images(place / "photos", count)
         examples = examples_of(place / "photos", 64)
-        feeder = feeder_of(examples, place / "cache", lambda kind: latents if kind == "latents" else text)
+        feeder = feeder_of(examples, place / size.name, size, lambda kind: latents if kind == "latents" else text)
         storage.MEMORY_LIMIT_BYTES = limit if in_memory else 0
-        if in_memory:  # as after the first epoch
-            for index in range(len(feeder.plan.examples)):
-                feeder.batch(index)
-        times, start = [], count if in_memory else 0
-        for index in range(start, start + FETCHES):
+        for index in range(count if in_memory else 0):  # the first epoch
+            feeder.batch(index)
+        times = []
+        for index in range(count, count + FETCHES):
             begin = time.perf_counter()
             feeder.batch(index)
             times.append(1000 * (time.perf_counter() - begin))
@@ -133,8 +147,18 @@ def fetching(folder: Path, counts: Sequence[int], *, in_memory: bool) -> dict[st
             "mean_ms": round(statistics.fmean(times), 3),
             "slowest_ms": round(max(times), 3),
         }
-        print(in_memory, count, found[str(count)], flush=True)
+        print(size.name, "memory" if in_memory else "disk", count, found[str(count)], flush=True)
     return found
+
+
+def noise_ms(size: Size) -> float:
+    """Milliseconds to draw the noise of a sample."""
+    draws, times = Draws(0), []
+    for index in range(FETCHES // 4):
+        begin = time.perf_counter()
+        draws.normal((1, *size.latents), "noise", index)
+        times.append(1000 * (time.perf_counter() - begin))
+    return round(statistics.median(times), 3)
 
 
 def main() -> None:
@@ -156,8 +180,10 @@ def main() -> None:
             )
             print(json.dumps(results["encoding"], indent=2), flush=True)
         if arguments.only != "encoding":
-            results["from disk"] = fetching(folder, arguments.counts, in_memory=False)
-            results["in memory"] = fetching(folder, arguments.counts, in_memory=True)
+            results["from disk"] = fetching(folder, arguments.counts, TINY, in_memory=False)
+            results["in memory"] = fetching(folder, arguments.counts, TINY, in_memory=True)
+            large = {place: fetching(folder, (10,), KLEIN, in_memory=place == "memory") for place in ("disk", "memory")}
+            results[KLEIN.name] = {**large, "noise_ms": noise_ms(KLEIN)}
     if arguments.out:
         write_json(arguments.out, results)
 
