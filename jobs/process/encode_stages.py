@@ -42,12 +42,21 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
     for stage in encode_stages(checked.needs):
         with _stage(stage, checked, made, out, stop):
             made[stage.kind] = _ENCODERS[stage.kind](checked, model, encodings, out)
-            items = checked.needs.encoded(stage.kind)
-            _encode(made[stage.kind], items[ranks.local_rank :: ranks.local_world], stage, out, stop)
+            try:
+                _encode(made[stage.kind], _own(checked, stage.kind), stage, out, stop)
+            finally:
+                encodings.settle()
             ranks.barrier()
+            items = checked.needs.encoded(stage.kind)
             for item, folder in items if ranks.local_world > 1 else ():  # which the other ranks have written
                 made[stage.kind].add(item, folder=folder)
     return Encoded(made["texts"], made["pictures"], made.get("views"), _controls(checked, made["pictures"]))
+
+
+def _own(checked: TrainingChecked, kind: Kind) -> Sequence[tuple[Any, Path | None]]:
+    """What this rank encodes; the ranks of a machine share all."""
+    ranks = checked.start.ranks
+    return checked.needs.encoded(kind)[ranks.local_rank :: ranks.local_world]
 
 
 def _controls(checked: TrainingChecked, images: ImageEncoder) -> Controls | None:
@@ -69,12 +78,14 @@ def _prompt_encoder(checked: TrainingChecked, model: BaseModel, encodings: Encod
 
 
 def _image_encoder(checked: TrainingChecked, model: BaseModel, encodings: Encodings, out: Output) -> ImageEncoder:
-    return ImageEncoder(
+    images = ImageEncoder(
         model,
         encodings,
         fingerprint=model.vae.fingerprint if isinstance(model.vae, PixelVae) else model.fingerprint("vae"),
         backgrounds=[dataset.background_color for dataset in checked.config.datasets],
     )
+    images.expect(_own(checked, "pictures"))
+    return images
 
 
 def _view_encoder(checked: TrainingChecked, model: BaseModel, encodings: Encodings, out: Output) -> ViewEncoder:

@@ -75,14 +75,15 @@ class TrainStage:
         )
         factors = sorted(set(self.learner.weights.rates(train.lr).values()))
         log_every = config.logging.log_every
-        with Recorder(
+        recorder = Recorder(
             out.events,
             out.progress,
             log_dir=out.log_dir,
             log_every=log_every,
             factors=factors,
             describe=feeder.describe,
-        ) as recorder:
+        )
+        with recorder, feeder.ahead():
             start = save.resume(resume, train.steps, ranks)
             Loop(
                 feeder=feeder,

@@ -176,16 +176,15 @@ class _Epochs:
         self._groups: dict[Group, list[int]] = {}
         for index in indices:
             self._groups.setdefault(_group(examples[index]), []).append(index)
-        self._epoch = -1
-        self._batches: list[tuple[int, ...]] = []
+        self._ordered: tuple[int, list[tuple[int, ...]]] = (-1, [])
 
     def batch(self, index: int) -> tuple[int, ...]:
         """Batch `index` of this subset, counted from 0."""
         epoch, number = divmod(index, self.length)
-        if epoch != self._epoch:
-            self._batches = self._order(epoch)
-            self._epoch = epoch
-        return self._batches[number]
+        ordered = self._ordered  # one value, because two threads may ask for batches of two epochs
+        if ordered[0] != epoch:
+            ordered = self._ordered = (epoch, self._order(epoch))
+        return ordered[1][number]
 
     def _order(self, epoch: int) -> list[tuple[int, ...]]:
         random = self.draws.python(self.purpose, epoch)

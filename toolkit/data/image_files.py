@@ -112,7 +112,7 @@ def inspect_image(path: Path) -> ImageInfo:
     try:
         # Entropy decoding still reads every byte, so a truncated file is found; only the inverse transform is saved.
         image.draft(None, (max(1, width // 8), max(1, height // 8)))
-        with _room_for(image.width * image.height):
+        with room_for(image.width * image.height):
             image.load()
         if image.getexif().get(ExifTags.Base.Orientation) in _ROTATED:
             width, height = height, width
@@ -238,8 +238,8 @@ def read_image(path: Path) -> bytes:
 
 
 @contextmanager
-def _room_for(num_pixels: int) -> Iterator[None]:
-    """Wait until this image and those being decoded together have at most `MAX_PIXELS`."""
+def room_for(num_pixels: int) -> Iterator[None]:
+    """Wait until this image and those being decoded on other threads have at most `MAX_PIXELS` together."""
     global _num_pixels_decoding
     with _DECODING:
         _DECODING.wait_for(lambda: _num_pixels_decoding + num_pixels <= MAX_PIXELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy
 import torch
@@ -10,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from toolkit.data.examples import Colors, Example, Reference, ViewImage
-from toolkit.data.image_files import DECODE_ERRORS, IMAGES, ImageError, open_image, read_image
+from toolkit.data.image_files import DECODE_ERRORS, IMAGES, ImageError, open_image, read_image, room_for
 from toolkit.data.srgb import to_srgb
 from toolkit.errors import UserError
 
@@ -33,8 +34,10 @@ def load_image(picture: Example | Reference, *, background: Color) -> Image.Imag
     Raises:
         UserError: the file is missing, cannot be decoded, or has changed since the scan.
     """
-    image = _decode(picture, background)
-    image = image.resize(picture.fit.resized, Image.Resampling.LANCZOS).crop(picture.fit.crop_box)
+    fit = picture.fit
+    image = _decode(
+        picture, background, lambda whole: whole.resize(fit.resized, Image.Resampling.LANCZOS).crop(fit.crop_box)
+    )
     if isinstance(picture, Example) and picture.colors != Colors():
         image = _with_colors(image, picture.colors)
     return _flip(image, picture)
@@ -86,13 +89,20 @@ def to_rgb(image: Image.Image, background: Color, data: bytes) -> Image.Image:
     return flat
 
 
-def _decode(picture: Example | Reference | ViewImage, background: Color) -> Image.Image:
+def _decode(
+    picture: Example | Reference | ViewImage,
+    background: Color,
+    fitted: Callable[[Image.Image], Image.Image] = lambda whole: whole,
+) -> Image.Image:
+    """What `fitted` makes of the decoded image. Threads together hold few whole images at a time."""
     data = _read(picture)
     try:
-        image = ImageOps.exif_transpose(open_image(data))
-        if isinstance(picture, Reference) and picture.is_inverted:
-            image = _inverted(image)
-        return to_rgb(image, background, data)
+        image = open_image(data)
+        with room_for(image.width * image.height):
+            image = ImageOps.exif_transpose(image)
+            if isinstance(picture, Reference) and picture.is_inverted:
+                image = _inverted(image)
+            return fitted(to_rgb(image, background, data))
     except (ImageError, *DECODE_ERRORS) as error:
         raise UserError(f"{picture.path}: cannot be decoded: {error}") from error
 

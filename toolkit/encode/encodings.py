@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from torch import Tensor
 
 from toolkit.encode import storage
 from toolkit.encode.cache import TensorCache
 from toolkit.encode.packing import Folded, fold, pack, unpack
+from toolkit.encode.writer import Writer
 from toolkit.errors import UserError
 from toolkit.units import as_size
 
@@ -34,6 +37,8 @@ class Encodings:
         self._num_bytes = 0
         self._in_memory: dict[str, Tensor | Folded] = {}
         self._on_disk: dict[str, TensorCache] = {}
+        self._writer = Writer()
+        self._reading = Lock()
 
     def __getitem__(self, key: str) -> Tensor:
         """The tensor of a key that has been added.
@@ -43,9 +48,16 @@ class Encodings:
         """
         kept = self._in_memory.get(key)
         if kept is None:
-            kept = self._read(key)
-            self._keep(key, kept)
+            with self._reading:  # samples and the next batch may be read at the same time
+                kept = self._in_memory.get(key)
+                if kept is None:
+                    kept = self._read(key)
+                    self._keep(key, kept)
         return kept.tensor() if isinstance(kept, Folded) else kept
+
+    def has(self, key: str, *, folder: Path | None) -> bool:
+        """Whether `add` would find a key, in memory or in the folder that keeps it."""
+        return key in self or self._kept_in(folder).has(key)
 
     def __contains__(self, key: str) -> bool:
         """Whether a key has been added."""
@@ -71,7 +83,7 @@ class Encodings:
         """
         if key in self:
             return False
-        cache = self._overflow if folder is None else self._cache(folder)
+        cache = self._kept_in(folder)
         is_cached = cache.has(key)
         if not is_cached:
             tensor = make().cpu()
@@ -79,20 +91,35 @@ class Encodings:
                 if self._keep(key, fold(tensor) if is_packed else tensor):
                     return True
                 self._report_overflow()
-            cache.put(key, pack(tensor) if is_packed else {"tensor": tensor}, facts)
+            self._writer.put(partial(_write, cache, key, tensor, facts, is_packed=is_packed))
         self._on_disk[key] = cache
         return not is_cached
 
     def facts(self, key: str, folder: Path | None) -> Mapping[str, str]:
         """What is written beside the tensor of a key in a cache folder; empty if it is not there."""
-        return {} if folder is None or key in self._in_memory else self._cache(folder).facts(key)
+        if folder is None or key in self._in_memory:
+            return {}
+        if key in self._on_disk:  # it may be on its way there
+            self.settle()
+        return self._kept_in(folder).facts(key)
 
-    def _cache(self, folder: Path) -> TensorCache:
+    def settle(self) -> None:
+        """Wait until everything that was added is on disk, where other processes find it.
+
+        Raises:
+            UserError: see `TensorCache.put`.
+        """
+        self._writer.settle()
+
+    def _kept_in(self, folder: Path | None) -> TensorCache:
+        if folder is None:
+            return self._overflow
         if folder not in self._caches:
             self._caches[folder] = TensorCache(folder, on_damage=self._notify)
         return self._caches[folder]
 
     def _read(self, key: str) -> Tensor | Folded:
+        self.settle()
         cache = self._on_disk[key]
         entry = cache.get(key)
         if entry is None:
@@ -113,3 +140,7 @@ class Encodings:
                 f"encoded captions and images fill {as_size(storage.MEMORY_LIMIT_BYTES)} of memory: the rest is kept "
                 f"in {self._overflow.folder} until the run is done"
             )
+
+
+def _write(cache: TensorCache, key: str, tensor: Tensor, facts: Mapping[str, str] | None, *, is_packed: bool) -> None:
+    cache.put(key, pack(tensor) if is_packed else {"tensor": tensor}, facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from toolkit.data.beside.mask_loading import load_mask
 from toolkit.data.examples import Example, LossMask, Reference
 from toolkit.data.images import Color, load_pixels
+from toolkit.encode.ahead import Ahead
 from toolkit.encode.cache import latents_key, mask_key
 from toolkit.encode.encodings import Encodings
 from toolkit.errors import UserError
@@ -36,6 +37,11 @@ class ImageEncoder:
         self.encodings = encodings
         self.backgrounds = backgrounds
         self._fingerprint = fingerprint
+        self._pixels = Ahead(self._load)
+
+    def expect(self, pictures: Sequence[tuple[Example | Reference | LossMask, Path | None]]) -> None:
+        """What will be added next, in this order, each with its folder: what must be encoded is decoded ahead."""
+        self._pixels.expect(self._missing(pictures))
 
     def add(self, picture: Example | Reference | LossMask, *, folder: Path | None) -> bool:
         """Encode a picture, or load a mask, unless that has been done. Returns whether it had to be done.
@@ -45,7 +51,8 @@ class ImageEncoder:
         """
         if isinstance(picture, LossMask):
             return self.encodings.add(mask_key(picture), partial(_shown, picture), folder=folder)
-        return self.encodings.add(self._key(picture), lambda: self.encode(picture), folder=folder)
+        key = self._key(picture)
+        return self.encodings.add(key, lambda: self._encoded(self._pixels.take(key, picture)), folder=folder)
 
     def __getitem__(self, picture: Example | Reference) -> Tensor:
         """Latents [C, h, w], on the CPU, of an example or reference that has been added."""
@@ -58,13 +65,31 @@ class ImageEncoder:
 
     def encode(self, picture: Example | Reference) -> Tensor:
         """Latents [C, h, w] of an example or reference, bypassing the cache."""
-        self.model.load("vae")
-        pixels = load_pixels(picture, background=self._background(picture))
-        return self.model.encode_images(pixels.unsqueeze(0))[0].to(torch.float32)
+        return self._encoded(self._load(picture))
 
     def free(self) -> None:
         """Unload the VAE."""
+        self._pixels.close()
         self.model.free("vae")
+
+    def _load(self, picture: Example | Reference) -> Tensor:
+        return load_pixels(picture, background=self._background(picture))
+
+    def _encoded(self, pixels: Tensor) -> Tensor:
+        self.model.load("vae")
+        # One at a time: not even the last bits of an image's latents may depend on the other images in a batch.
+        return self.model.encode_images(pixels.unsqueeze(0))[0].to(torch.float32)
+
+    def _missing(
+        self, pictures: Sequence[tuple[Example | Reference | LossMask, Path | None]]
+    ) -> Iterator[tuple[str, Example | Reference]]:
+        """The pictures that must be encoded, each once, by their keys."""
+        seen: set[str] = set()
+        for picture, folder in pictures:
+            if not isinstance(picture, LossMask) and (key := self._key(picture)) not in seen:
+                seen.add(key)
+                if not self.encodings.has(key, folder=folder):
+                    yield key, picture
 
     def _key(self, picture: Example | Reference) -> str:
         return latents_key(

@@ -11,6 +11,8 @@ LATENT_CACHE, TEXT_CACHE, VIEW_CACHE = "_latent_cache", "_t_e_cache", "_clip_vis
 OVERFLOW_CACHE = "_overflow_cache"
 # Encodings beyond this stay on disk: 1000 captions of a large model can take 16 GB.
 MEMORY_LIMIT_BYTES = 2_000_000_000
+# Pictures that are decoded before the encoder is done with the last, and encodings that are written after it is.
+MOST_AHEAD = 4
 
 
 def cache_folder(dataset: DatasetConfig, name: str, output_folder: Path) -> Path:

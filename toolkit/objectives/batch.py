@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from toolkit.models.condition import Condition
@@ -25,7 +27,7 @@ class PreservedWords:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of one size, on the model's device.
+    """Samples of one size, on one device: that of the model, once they are trained on.
 
     Attributes:
         index: index of the batch in the job, counted from 0 over all ranks; it seeds noise and timesteps.
@@ -58,3 +60,24 @@ class Batch:
     counterpart: Tensor | None = None
     mask: Tensor | None = None
     network_weight: float = 1.0
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device. Nothing waits for the copy of what is in pinned memory."""
+        return _changed(self, lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pinned(self) -> Batch:
+        """The batch with what is on the CPU in memory that a CUDA card reads by itself."""
+        return _changed(self, lambda tensor: tensor.pin_memory() if tensor.device.type == "cpu" else tensor)
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of a value in which all tensors are changed, however deep they lie."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _changed(inner, change) for name, inner in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_changed(inner, change) for inner in value)
+    if isinstance(value, (Batch, Condition, PreservedWords)):
+        return replace(value, **{one.name: _changed(getattr(value, one.name), change) for one in fields(value)})
+    return value

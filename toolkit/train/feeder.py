@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 import torch
@@ -26,6 +28,8 @@ from toolkit.objectives.preserved_texts import NOTHING_PRESERVED, PreservedTexts
 from toolkit.parallel.ranks import Ranks
 from toolkit.plan.objective_needs import avoided_prompt, objective_words
 from toolkit.randomness import Draws
+from toolkit.runtime.devices import make_current
+from toolkit.runtime.prefetch import Prefetch
 
 _MOST_NAMES = 8
 
@@ -78,7 +82,7 @@ class FeedSettings:
 
 
 class Feeder:
-    """Builds any batch of the job from its index alone."""
+    """Builds any batch of the job from its index alone; `needs_vae`: with the VAE, as pixels are others at each use."""
 
     def __init__(
         self, model: BaseModel, plan: BatchPlan, encoded: Encoded, settings: FeedSettings, draws: Draws, ranks: Ranks
@@ -89,6 +93,8 @@ class Feeder:
         self.settings = settings
         self.draws = draws
         self.ranks = ranks
+        self.needs_vae = any(example.is_drawn for example in plan.examples)
+        self._ahead: Prefetch[list[Batch]] | None = None
 
     @classmethod
     def of_run(
@@ -127,13 +133,38 @@ class Feeder:
         plan = BatchPlan(examples, train.batch_size, draws, batches_per_step=per_step, shares=shares)
         return cls(model, plan, encoded, settings, draws, ranks)
 
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Within the `with` block, the next step's batches are read, unpacked and pinned while a step is computed.
+
+        Not if the VAE makes them, because it shares the device with the step.
+        """
+        if self.needs_vae:
+            return (yield)
+        # The current card is one for each thread, and pinning memory opens it.
+        prepare = partial(make_current, self.model.device)
+        with Prefetch(self._pinned, num_steps=self.settings.num_steps, prepare=prepare) as self._ahead:
+            try:
+                yield
+            finally:
+                self._ahead = None
+
     def batches(self, step: int) -> list[Batch]:
-        """This rank's batches for a step, dealt to the ranks in turn.
+        """This rank's batches for a step, dealt to the ranks in turn, on the model's device.
 
         n ranks together get the same batches as one rank that accumulates n times as many.
         """
+        found = self._on_cpu(step) if self._ahead is None else self._ahead.get(step)
+        return [batch.to(self.model.device) for batch in found]
+
+    def _pinned(self, step: int) -> list[Batch]:
+        is_read_by_card = self.model.device.type == "cuda"
+        return [batch.pinned() if is_read_by_card else batch for batch in self._on_cpu(step)]
+
+    def _on_cpu(self, step: int) -> list[Batch]:
+        """The batches of a step on the CPU, but for what the VAE has just made."""
         accumulation, world, rank = self.settings.accumulation, self.ranks.world, self.ranks.rank
-        return [self.batch((step * accumulation + part) * world + rank) for part in range(accumulation)]
+        return [self._assembled((step * accumulation + part) * world + rank) for part in range(accumulation)]
 
     def num_samples(self, step: int) -> int:
         """The number of samples in the batches of all ranks for a step; the last batch of a bucket may be short."""
@@ -151,16 +182,21 @@ class Feeder:
         return f"{len(examples)} images of {sizes}: {', '.join(names[:_MOST_NAMES])}{more}"
 
     def batch(self, index: int) -> Batch:
-        """Build batch number `index` of the job."""
+        """Build batch number `index` of the job, on the model's device."""
+        return self._assembled(index).to(self.model.device)
+
+    def _assembled(self, index: int) -> Batch:
         members = self.plan.batch(index)
         examples = [self._drawn(index, member) for member in members]
         images = self.encoded.images
         latents = [images.encode(example) if example.is_drawn else images[example] for example in examples]
         prompts = [self._prompt(example, index, member) for member, example in zip(members, examples, strict=True)]
-        device, words = self.model.device, self.settings.words
+        if any(example.is_drawn for example in examples):
+            latents = [one.to(self.model.device) for one in latents]
+        words = self.settings.words
         return Batch(
             index=index,
-            latents=torch.stack(latents).to(device, torch.float32),
+            latents=torch.stack(latents).float(),
             condition=Condition(
                 self._embeds(prompts),
                 guidance=self.settings.guidance,
@@ -171,7 +207,7 @@ class Feeder:
                     **self._controls(examples, latents, [(index, member) for member in members]),
                 },
             ),
-            loss_weight=torch.tensor([example.loss_weight for example in examples], device=device),
+            loss_weight=torch.tensor([example.loss_weight for example in examples]),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
             batches_per_step=self.settings.accumulation * self.ranks.world,
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
@@ -191,7 +227,7 @@ class Feeder:
 
     def _embeds(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of encoded texts, [B, L, D]."""
-        return torch.stack([self.encoded.prompts[text] for text in texts]).to(self.model.device)
+        return torch.stack([self.encoded.prompts[text] for text in texts])
 
     def _preserved(self, examples: Sequence[Example], prompts: Sequence[str]) -> PreservedWords | None:
         """The words that are preserved while each example is trained with its prompt; a prompt stands for none."""
@@ -200,14 +236,14 @@ class Feeder:
         if not is_any or (set(texts) == {None} and not self.settings.is_alike):
             return None
         words = [prompt if text is None else text for text, prompt in zip(texts, prompts, strict=True)]
-        weight = torch.tensor([float(text is not None) for text in texts], device=self.model.device)
+        weight = torch.tensor([float(text is not None) for text in texts])
         return PreservedWords(self._embeds(words), weight)
 
     def _is_prior(self, examples: Sequence[Example]) -> Tensor | None:
         """Which targets are the base model's predictions, [B]; None if none is."""
         found = [example.is_prior for example in examples]
         is_needed = any(found) or (self.settings.is_alike and any(example.is_prior for example in self.plan.examples))
-        return torch.tensor(found, device=self.model.device) if is_needed else None
+        return torch.tensor(found) if is_needed else None
 
     def _mask(self, examples: Sequence[Example], like: Tensor) -> Tensor | None:
         """How much each place counts, [B, 1, h, w] on the grid of latents [C, h, w]; None without masks."""
@@ -222,14 +258,14 @@ class Feeder:
             else functional.adaptive_avg_pool2d(self.encoded.images.mask(example.mask), (height, width))
             for example in examples
         ]
-        return torch.stack(masks).to(self.model.device)
+        return torch.stack(masks)
 
     def _counterpart(self, examples: Sequence[Example]) -> Tensor | None:
         """Latents of the other image of each pair, [B, C, h, w]; None without pairs."""
         others = [example.counterpart for example in examples if example.counterpart is not None]
         if not others:
             return None
-        return torch.stack([self.encoded.images[other] for other in others]).to(self.model.device, torch.float32)
+        return torch.stack([self.encoded.images[other] for other in others]).float()
 
     def _controls(
         self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]
@@ -238,7 +274,7 @@ class Feeder:
         if self.encoded.controls is None:
             return {}
         made = self.encoded.controls.of_batch(examples, latents, self.draws, counters)
-        return {name: tensor.to(self.model.device, torch.float32) for name, tensor in made.items()}
+        return {name: tensor.float() for name, tensor in made.items()}
 
     def _references(self, examples: Sequence[Example], index: int) -> tuple[Tensor, ...]:
         """One tensor [B, C, h, w] for each position in the list of references; none if they are dropped.
@@ -250,8 +286,7 @@ class Feeder:
             return ()
         positions = zip(*(example.references for example in examples), strict=True)
         return tuple(
-            torch.stack([self.encoded.images[reference] for reference in column]).to(self.model.device, torch.float32)
-            for column in positions
+            torch.stack([self.encoded.images[reference] for reference in column]).float() for column in positions
         )
 
     def _views(self, examples: Sequence[Example], index: int) -> dict[str, Tensor]:
@@ -262,7 +297,7 @@ class Feeder:
             images = [example.view for example in examples if example.view is not None]
             if images and not (is_dropped and self.settings.drops_views):
                 features = [self.encoded.features(one.encoder, image) for image in images]
-                found[view_name(one.index)] = torch.stack(features).to(self.model.device, torch.float32)
+                found[view_name(one.index)] = torch.stack(features).float()
         return found
 
     def _prompt(self, example: Example, index: int, member: int) -> str:

@@ -26,6 +26,7 @@ def test_what_does_not_fit_into_memory_goes_to_the_overflow_folder(
     for index in range(5):
         assert encodings.add(f"key{index}", partial(torch.mul, _ones(), index), folder=None)
         assert not encodings.add(f"key{index}", _ones, folder=None)
+    encodings.settle()
     assert sorted(path.stem for path in overflow.iterdir()) == ["key2", "key3", "key4"]
     assert all(torch.equal(encodings[f"key{index}"], _ones() * index) for index in range(5))
     assert len(told) == 1

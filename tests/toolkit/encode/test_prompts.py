@@ -19,6 +19,7 @@ def test_equal_captions_are_encoded_and_kept_once_and_a_long_one_is_reported_onc
     long = "a red circle " * 20
     texts = ["a red circle", long, "a red circle", long]
     assert sum(prompts.add(text, folder=tmp_path / "cache") for text in texts) == 2
+    encodings.settle()
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
     assert not any(prompts.add(text, folder=None) for text in texts)
     assert len(warnings) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,3 +148,36 @@ def _seeing(folder: Path, tmp_path: Path, *, rate: float, drops: bool) -> Feeder
     settings = replace(plain.settings, views=(ViewInput(2, encoder, rate),), drops_views=drops)
     encoded = replace(plain.encoded, views=views)
     return Feeder(plain.model, BatchPlan(examples, 2, plain.draws), encoded, settings, plain.draws, OneProcess())
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_batches_made_ahead_are_those_made_in_their_turn(start: int, folder: Path, tmp_path: Path) -> None:
+    """Over several epochs of four images, on the second of two ranks."""
+    ranks, num_steps = FakeRanks(1, 2), 7
+    plain, feeder = (_feeder(folder, rate=0.3, accumulation=3, ranks=ranks) for _ in range(2))
+    feeder.settings = replace(feeder.settings, num_steps=num_steps)
+    plain.settings = feeder.settings
+    made, make = list[bool](), feeder._on_cpu
+    feeder._on_cpu = lambda step: (made.append(_is_main()), make(step))[1]  # type: ignore[method-assign, func-returns-value]
+    with feeder.ahead():
+        for step in range(start, num_steps):
+            expected, found = plain.batches(step), feeder.batches(step)
+            assert len(found) == 3 and all(_same(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+            assert feeder.num_samples(step) == plain.num_samples(step)
+    assert made == [False] * (num_steps - start), "each once, and none beyond the last step"
+
+
+def test_batches_that_need_the_vae_are_made_in_their_turn(folder: Path) -> None:
+    feeder = _feeder(folder, rate=1)
+    drawn = [replace(example, random_crop=True) for example in feeder.plan.examples]
+    plan = BatchPlan(drawn, 2, feeder.draws)
+    feeder = Feeder(feeder.model, plan, feeder.encoded, feeder.settings, feeder.draws, OneProcess())
+    with feeder.ahead():
+        before = threading.active_count()
+        (batch,) = feeder.batches(0)
+        assert threading.active_count() == before and feeder.model.vae is not None
+        assert _same(batch, feeder.batch(0))
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()

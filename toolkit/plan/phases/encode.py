@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toolkit.encode.storage import MOST_AHEAD
 from toolkit.memory.tiling import WHOLE_LOW_VRAM_PX, WHOLE_PX
 from toolkit.model_size import TextEncoderSize
 from toolkit.plan.phases.phase import Phase, in_ram
@@ -36,9 +37,10 @@ def encode_text(inputs: PlanInputs) -> Phase:
 
 
 def encode_images(inputs: PlanInputs) -> Phase:
-    """One picture at a time goes through the VAE."""
+    """One picture at a time goes through the VAE, while the next ones are decoded."""
     device = vae_weights(inputs) | {"working set": vae_encoding(inputs, inputs.work.encode_px)}
-    return Phase(ENCODE_IMAGES.name, ENCODE_IMAGES.name, device, in_ram(inputs, {}))
+    ahead = MOST_AHEAD * 3 * 4 * inputs.work.encode_px  # fp32
+    return Phase(ENCODE_IMAGES.name, ENCODE_IMAGES.name, device, in_ram(inputs, {"decoded pictures": ahead}))
 
 
 def encode_views(inputs: PlanInputs) -> Phase:

@@ -1,0 +1,192 @@
+"""Encoding images, and batches from 10 to 10,000 of them: `python -m benchmarks.data_speed --out FILE`.
+
+Both are measured in this process with the tiny model's VAE. Encoding is compared with the same encoder without help
+from other threads, in turns on the same photos, each time into an empty cache; a first turn of each is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.data import ROOT, write_images
+from benchmarks.setting import setting
+from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
+from toolkit import files
+from toolkit.config import DatasetConfig, ModelConfig
+from toolkit.data import BatchPlan, scan_datasets
+from toolkit.data.examples import Example
+from toolkit.encode import storage
+from toolkit.encode.encodings import Encodings
+from toolkit.encode.pictures import ImageEncoder
+from toolkit.encode.prompts import PromptEncoder
+from toolkit.files import Disk, write_json
+from toolkit.parallel.ranks import OneProcess
+from toolkit.randomness import Draws
+from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+
+COUNTS, FETCHES = (10, 100, 1_000, 10_000), 400
+
+
+@dataclass(frozen=True)
+class Size:
+    """The shapes of what is encoded of an image: latents [C, h, w] in fp32, and a text [L, D] as it is kept."""
+
+    name: str
+    latents: tuple[int, int, int]
+    text: tuple[int, int]
+    dtype: torch.dtype = torch.float32
+
+
+TINY = Size("tiny, 64 px", (64, 4, 4), (48, 192))
+KLEIN = Size("klein 4B, 1024 px", (128, 64, 64), (512, 3072), torch.bfloat16)
+
+
+def tiny(dtype: torch.dtype = torch.float32) -> Flux2TinyModel:
+    """The tiny model, with nothing loaded."""
+    section = {"name_or_path": str(ROOT / "assets" / "flux2_tiny"), "arch": "flux2_tiny"}
+    return Flux2TinyModel(ModelConfig.model_validate(section), device=torch.device("cpu"), dtype=dtype)
+
+
+def examples_of(folder: Path, resolution: int) -> tuple[Example, ...]:
+    """The examples of a folder of photos."""
+    dataset = DatasetConfig.model_validate({"folder_path": folder, "resolution": resolution})
+    return scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
+
+
+def encode(examples: tuple[Example, ...], cache: Path, model: Flux2TinyModel, *, is_ahead: bool) -> dict[str, float]:
+    """Seconds on the clock and of the processor to encode all, one after the other or with other threads' help."""
+    encodings = Encodings(print, overflow=cache / "overflow")
+    images = ImageEncoder(model, encodings, fingerprint="", backgrounds=[(0, 0, 0)])
+    begin, busy = time.perf_counter(), time.process_time()
+    if is_ahead:
+        images.expect([(example, cache) for example in examples])
+    for example in examples:
+        images.add(example, folder=cache)
+        if not is_ahead:
+            encodings.settle()
+    encodings.settle()
+    return {"wall_s": time.perf_counter() - begin, "processor_s": time.process_time() - busy}
+
+
+def encoding(folder: Path, *, count: int, resolution: int, turns: int) -> dict[str, Any]:
+    """Images per second, one after the other and ahead."""
+    write_images(folder / "photos", count)
+    examples, model = examples_of(folder / "photos", resolution), tiny()
+    model.load("vae")
+    found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    for turn in range(turns + 1):
+        for is_ahead in (False, True) if turn % 2 else (True, False):
+            with torch.inference_mode(), tempfile.TemporaryDirectory(dir=folder) as cache:
+                found[is_ahead].append(encode(examples, Path(cache), model, is_ahead=is_ahead))
+    rows = {
+        name: {
+            key: round(statistics.median(turn[key] for turn in found[is_ahead][1:]), 3) for key in found[is_ahead][0]
+        }
+        for name, is_ahead in (("one after the other", False), ("ahead", True))
+    }
+    pairs = zip(found[False][1:], found[True][1:], strict=True)
+    ratio = statistics.median(one["wall_s"] / other["wall_s"] for one, other in pairs)
+    for row in rows.values():
+        row["images_per_s"] = round(count / row["wall_s"], 2)
+    return {"images": count, "resolution": resolution, "turns": turns, **rows, "ratio": round(ratio, 3)}
+
+
+class _Unsynced(Disk):
+    """Waits for no drive, because only reading is measured."""
+
+    def sync(self, handle: int) -> None:
+        return
+
+
+def feeder_of(examples: tuple[Example, ...], cache: Path, size: Size, make: Callable[[str], torch.Tensor]) -> Feeder:
+    """The feeder of a run on examples whose encodings are in a cache folder, made without encoding."""
+    files.disk = _Unsynced()
+    model, encodings, draws = tiny(size.dtype), Encodings(print, overflow=cache / "overflow"), Draws(0)
+    prompts = PromptEncoder(model, encodings, fingerprint="", warn=print)
+    images = ImageEncoder(model, encodings, fingerprint="", backgrounds=[(0, 0, 0)])
+    for example in examples:
+        encodings.add(images._key(example), lambda: make("latents"), folder=cache)
+        for prompt in example.texts:
+            encodings.add(prompts._key(prompt), lambda: make("text"), folder=cache, is_packed=True)
+    encodings.settle()
+    plan = BatchPlan(examples, 1, draws)
+    return Feeder(model, plan, Encoded(prompts, images), FeedSettings(), draws, OneProcess())
+
+
+def fetching(folder: Path, counts: Sequence[int], size: Size, *, in_memory: bool) -> dict[str, Any]:
+    """Milliseconds to make a batch of one, for each number of images; from disk, nothing is kept in memory."""
+    latents, text = torch.randn(size.latents), torch.randn(size.text).to(size.dtype)
+    limit, found = storage.MEMORY_LIMIT_BYTES, {}
+    for count in counts:
+        place = folder / f"{count}"
+        if not place.exists():
+            write_images(place / "photos", count)
+        examples = examples_of(place / "photos", 64)
+        feeder = feeder_of(examples, place / size.name, size, lambda kind: latents if kind == "latents" else text)
+        storage.MEMORY_LIMIT_BYTES = limit if in_memory else 0
+        for index in range(count if in_memory else 0):  # the first epoch
+            feeder.batch(index)
+        times = []
+        for index in range(count, count + FETCHES):
+            begin = time.perf_counter()
+            feeder.batch(index)
+            times.append(1000 * (time.perf_counter() - begin))
+        storage.MEMORY_LIMIT_BYTES = limit
+        found[str(count)] = {
+            "median_ms": round(statistics.median(times), 3),
+            "mean_ms": round(statistics.fmean(times), 3),
+            "slowest_ms": round(max(times), 3),
+        }
+        print(size.name, "memory" if in_memory else "disk", count, found[str(count)], flush=True)
+    return found
+
+
+def noise_ms(size: Size) -> float:
+    """Milliseconds to draw the noise of a sample."""
+    draws, times = Draws(0), []
+    for index in range(FETCHES // 4):
+        begin = time.perf_counter()
+        draws.normal((1, *size.latents), "noise", index)
+        times.append(1000 * (time.perf_counter() - begin))
+    return round(statistics.median(times), 3)
+
+
+def main() -> None:
+    """Measure both, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("encoding", "fetching"))
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="images to fetch batches of")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = setting(on_card=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if arguments.only != "fetching":
+            results["encoding"] = encoding(
+                folder / "encoding", count=arguments.images, resolution=arguments.resolution, turns=arguments.turns
+            )
+            print(json.dumps(results["encoding"], indent=2), flush=True)
+        if arguments.only != "encoding":
+            results["from disk"] = fetching(folder, arguments.counts, TINY, in_memory=False)
+            results["in memory"] = fetching(folder, arguments.counts, TINY, in_memory=True)
+            large = {place: fetching(folder, (10,), KLEIN, in_memory=place == "memory") for place in ("disk", "memory")}
+            results[KLEIN.name] = {**large, "noise_ms": noise_ms(KLEIN)}
+    if arguments.out:
+        write_json(arguments.out, results)
+
+
+if __name__ == "__main__":
+    main()
