@@ -12,31 +12,26 @@ import contextlib
 import importlib.util
 import io
 import json
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.about import broken_extensions, model_table, versions_text
 from jobs.check_json import document, job_facts, unreadable_facts
+from jobs.given_jobs import load_job_of, load_jobs, sources
 from jobs.in_a_row import exit_code, run_jobs
-from jobs.job import Job
 from jobs.options import read_options
 from jobs.report import report
 from jobs.status import status, status_as_json
 from jobs.summary import summary
 from jobs.tell import tell
-from toolkit.config import JobConfig, load_job
-from toolkit.errors import JobError, UserError
+from toolkit.errors import UserError
 from toolkit.extension import REPOSITORY
 from toolkit.parallel.ranks import find_ranks, on_all, part_from
 from toolkit.runtime.allocator import grow_segments
 from toolkit.runtime.log_file import log_to, silent
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.threads import share_cores
-from toolkit.section import has_key
-from toolkit.train.resume import ResumeChoice
 
 gc.enable()
 gc.freeze()
@@ -106,7 +101,7 @@ def _ui(arguments: Sequence[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     ranks = find_ranks()
-    jobs = on_all(ranks, lambda: _load(options))
+    jobs = on_all(ranks, lambda: load_jobs(options))
     stop = StopRequest(announces=ranks.world == 1)
     with stop.listen():
         results = run_jobs(jobs, stop, recover=options.recover)
@@ -116,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     is_fine = True
-    for job in _load(options):
+    for job in load_jobs(options):
         print(f"\n{job.config.path}: the settings of job {job.config.name} are valid")
         try:
             for line in job.check():
@@ -130,9 +125,9 @@ def _check(options: argparse.Namespace) -> int:
 def _check_as_json(options: argparse.Namespace) -> int:
     """Print one JSON document, mistakes included; `jobs.check_json` describes it."""
     entries = []
-    for path in options.jobs:
+    for path in sources(options):
         try:
-            job = _load_job(path, options)
+            job = load_job_of(path, options)
         except UserError as error:
             entries.append(unreadable_facts(path, error))
             continue
@@ -142,58 +137,6 @@ def _check_as_json(options: argparse.Namespace) -> int:
     found = document(entries, broken_extensions())
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0 if found["ok"] else 2
-
-
-def _load(options: argparse.Namespace) -> list[Job]:
-    """Load all job files.
-
-    Raises:
-        UserError: with the mistakes in all of them.
-    """
-    jobs: list[Job] = []
-    mistakes: list[JobError] = []
-    for path in options.jobs:
-        try:
-            job = _load_job(path, options)
-        except JobError as error:
-            mistakes.append(error)
-            continue
-        for notice in job.config.notices:
-            print(notice)
-        jobs.append(job)
-    if mistakes:
-        raise UserError("\n".join(map(str, mistakes)))
-    return jobs
-
-
-def _load_job(path: str, options: argparse.Namespace) -> Job:
-    config = _load_one(path, options)
-    return Job(config, resume=_resume_choice(options), command=_command(path, options), vram_gb=options.vram)
-
-
-def _resume_choice(options: argparse.Namespace) -> ResumeChoice:
-    source = options.resume if options.resume in ("latest", "none") else Path(options.resume)
-    return ResumeChoice(source, options.from_step, options.accept_config_change)
-
-
-def _command(path: str, options: argparse.Namespace) -> str:
-    """The command that resumes one of the jobs; without --resume and --from-step, which would go back again."""
-    name = ["--name", options.name] if options.name else []
-    overrides = [part for override in options.overrides for part in ("--set", override)]
-    accept = ["--accept-config-change"] if options.accept_config_change else []
-    return shlex.join(["python", "run.py", path, *name, *overrides, *accept])
-
-
-def _load_one(path: str, options: argparse.Namespace) -> JobConfig:
-    config = load_job(path, options.name, options.overrides)
-    first = config.config.process[0]
-    more = []
-    if options.no_cache and has_key(type(first), "model.quantize_cache"):
-        more.append("model.quantize_cache=false")
-    seed = os.environ.get("SEED")  # read after load_job, which reads .env
-    if seed is not None and has_key(type(first), "training_seed") and "training_seed" not in first.model_fields_set:
-        more.append(f"training_seed={seed}")
-    return load_job(path, options.name, [*options.overrides, *more]) if more else config
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ class Job:
                 print(lock.notice)
             facts = self._start_facts(config)
             with (
-                report_at_end(folder, config),
+                report_at_end(folder, self.config.config.process[start.process_id]),
                 RunRecord(folder, facts, in_place=lock.must_be_in_place) as record,
                 Watch(folder, stop, since_ns=since_ns),
             ):

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs.draw_command import complaints
+
 EXIT_CODES = """\
 exit codes:
   0    all jobs done
@@ -34,7 +36,10 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     if options.version:
         return options
     others = (options.list_models, options.status, options.tell, options.report)
-    if not options.jobs and not any(others):
+    for complaint in complaints(options):
+        parser.error(complaint)
+    is_drawing = options.sample is not None or options.model is not None
+    if not options.jobs and not is_drawing and not any(others):
         parser.error("no job file given")
     if len(options.jobs) > 1 and (options.resume not in ("latest", "none") or options.from_step is not None):
         parser.error("--from-step, and --resume with a path, work with one job at a time")
@@ -109,7 +114,35 @@ def _parser() -> argparse.ArgumentParser:
         help="send a command to the run that is using an output folder: `stop` (finish the step, save and end), `save` "
         "(write a checkpoint now) or `sample` (draw samples now)",
     )
+    _add_drawing(parser)
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write the cache of quantized weights")
     parser.add_argument("--list-models", action="store_true", help="print the models that a job may name")
     parser.add_argument("-v", "--version", action="store_true", help="print the versions of the trainer and libraries")
     return parser
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("drawing", "draw pictures with a run, or with a model and LoRA files")
+    group.add_argument(
+        "--sample",
+        metavar="JOB|FOLDER",
+        help="draw with what a run has trained last: its job file, or its output folder",
+    )
+    group.add_argument("--model", metavar="NAME|PATH", help="draw with this model, instead of that of a run")
+    group.add_argument("--arch", help="with --model: the kind of model, where its name does not say")
+    group.add_argument(
+        "--lora",
+        dest="loras",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="draw with this LoRA, of any program; repeatable",
+    )
+    group.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="one prompt a line, with flags such as --w 512 --seed 3, or a list as YAML or JSON; default: the prompts "
+        "of the run's samples",
+    )
+    group.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the pictures")

@@ -18,6 +18,7 @@ from toolkit.cards import ModelCard, read_cards  # noqa: E402
 from toolkit.config.model import ModelConfig  # noqa: E402
 from toolkit.config.reading.installed import built_in_processes  # noqa: E402
 from toolkit.config.reference.form import FormSchema, form_schema  # noqa: E402
+from toolkit.config.training_process import TrainingProcessConfig  # noqa: E402
 from toolkit.extension import ROOTS  # noqa: E402
 from toolkit.quantize.qtypes import QTYPES  # noqa: E402
 from ui.server import schemas  # noqa: E402
@@ -47,7 +48,9 @@ def _options() -> str:
     families = sorted({card.family for card in cards})
     quantized = [{"value": name, "label": row.summary} for name, row in QTYPES.items()]
     jobs = [
-        {"value": uid, "label": f"{kind.extension.name} ({uid})"} for uid, kind in built_in_processes().by_uid.items()
+        {"value": uid, "label": f"{kind.extension.name} ({uid})"}
+        for uid, kind in built_in_processes().by_uid.items()
+        if kind.config is TrainingProcessConfig  # of which the page is a form
     ]
     exports: dict[str, Any] = {
         "modelArchs": [_model(card) for card in cards],

@@ -77,9 +77,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("toolkit.data", "toolkit.encode", "toolkit.plan.needs"),
     ("toolkit.hub", "toolkit.objectives", "toolkit.optimizers", "toolkit.plan", "toolkit.report"),
+    ("toolkit.draw",),
     ("toolkit.train",),
     ("jobs",),
-    ("extensions_built_in.sd_trainer",),
+    ("extensions_built_in.generator", "extensions_built_in.sd_trainer"),
     ("flux_train_ui", "run", "run_modal", "scripts", "toolkit.lora.__main__", "ui"),
 )
 

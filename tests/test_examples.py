@@ -18,7 +18,8 @@ from toolkit.units import as_size
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = re.compile(r"_(\d+)gb$")
-EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "config" / "examples").glob("train_*.yaml"))
+OTHERS = sorted({*(ROOT / "config" / "examples").glob("*.yaml")} - {*EXAMPLES})
 
 
 def with_images(path: Path, folder: Path, *settings: str) -> JobConfig:
@@ -41,6 +42,13 @@ def example(request: pytest.FixtureRequest) -> Path:
 def test_an_example_is_valid_as_soon_as_it_has_images(example: Path, tmp_path: Path) -> None:
     job = with_images(example, tmp_path)
     assert job.notices == ()
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda path: path.stem)
+def test_an_example_of_another_kind_is_valid_as_it_is(other: Path) -> None:
+    job = load_job(other)
+    assert job.notices == ()
+    assert job.job in other.stem
 
 
 def test_an_examples_samples_have_no_gaps(example: Path, tmp_path: Path) -> None:

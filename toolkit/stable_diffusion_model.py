@@ -9,9 +9,9 @@ from pathlib import Path
 from toolkit.errors import Mistakes, UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.settings import read_lora_tensors
-from toolkit.lora.update import LayerLocation, Update, must_be_finite
+from toolkit.lora.update import Update, must_be_finite
 from toolkit.models.published_model import PublishedModel
-from toolkit.networks.frozen import FrozenLora
+from toolkit.networks.frozen import FrozenLora, by_layer
 from toolkit.weights.hub import cached_folder
 from toolkit.weights.layouts import NotHereError, find_component
 from toolkit.weights.tensor_index import index_tensors
@@ -64,7 +64,7 @@ class StableDiffusion(PublishedModel, is_abstract=True):
         if path is None:
             return
         file, updates = self._read_assistant(path)
-        lora = FrozenLora(self._by_layer(updates))
+        lora = FrozenLora(by_layer(self, updates))
         lora.attach(self.transformer, source=f"{ASSISTANT}: {file}", dtype=self.dtype, device_of=self.device_of)
         self.assistant_lora = lora
 
@@ -84,17 +84,6 @@ class StableDiffusion(PublishedModel, is_abstract=True):
             raise UserError(f"{ASSISTANT}: {file}: {error}") from error
         must_be_finite(updates, source=f"{ASSISTANT}: {file}")
         return file, updates
-
-    def _by_layer(self, updates: dict[str, Update]) -> dict[str, Update]:
-        """The updates by module name in the loaded model, where one target may be several layers."""
-        found: dict[str, Update] = {}
-        for target in self.get_lora_targets():
-            for module in target.modules if target.name in updates else ():
-                where = self.locate_layer(module)
-                assert isinstance(where, LayerLocation), f"the model does not know its own layer {module}"
-                whole = updates[target.name]
-                found[module] = Update(whole.a, where.rows(whole.b))
-        return found
 
 
 def _find_assistant(path: str) -> Path:

@@ -36,6 +36,12 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
     Raises:
         Interrupted: a stop was requested. What has been written to cache folders is kept.
     """
+    made = encode_kinds(checked, model, out, stop)
+    return Encoded(made["texts"], made["pictures"], made.get("views"), _controls(checked, made["pictures"]))
+
+
+def encode_kinds(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> dict[Kind, Any]:
+    """What has encoded each kind of input that the run needs, and keeps the results. See `encode_all`."""
     ranks, overflow = checked.start.ranks, out.folder / OVERFLOW_CACHE
     encodings = Encodings(out.stages.warn, overflow=overflow, is_shared=ranks.local_world > 1)
     made: dict[Kind, Any] = {}
@@ -50,7 +56,7 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
             items = checked.needs.encoded(stage.kind)
             for item, folder in items if ranks.local_world > 1 else ():  # which the other ranks have written
                 made[stage.kind].add(item, folder=folder)
-    return Encoded(made["texts"], made["pictures"], made.get("views"), _controls(checked, made["pictures"]))
+    return made
 
 
 def _own(checked: TrainingChecked, kind: Kind) -> Sequence[tuple[Any, Path | None]]:

@@ -32,7 +32,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
     scan = checked.scan
     with mistakes.gathered():
         scan = scan_job(config, card)
-    samples = [*_sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
+    samples = [*sample_problems(config, card), *view_problems(all_items(config)), *_strength_problems(config)]
     parts = [*_without_views(config), *few_steps_problems(config), *objective_problems(config)]
     parts += optimizer_problems(config)
     parts += [*hub_problems(config), *tracker_problems(config)]
@@ -68,7 +68,8 @@ def _check_file(adapter: AdapterConfig, encoder: EncoderFacts | None, *, arch: s
     must_match(read_metadata(adapter.name_or_path), expected, source=str(adapter.name_or_path))
 
 
-def _sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
+def sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
+    """Samples that cannot be drawn: with images that cannot be used, or too small."""
     paths = dict.fromkeys(path for item in all_items(config) for path in item.references)
     small = {f"{one.width} x {one.height}" for one in all_items(config) if min(one.width, one.height) < card.divisor_px}
     found = measure_references(tuple(paths), card.reference_limits)[1]

@@ -26,7 +26,8 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     start, card, model = checked.start, checked.card, checked.model
     lines = list(model.lines)
     with mistakes.gathered():
-        memory = _plan_memory(checked, model)
+        unseen = "warning: memory was not looked at, because no image can be read"
+        memory = plan_memory(checked, model) if checked.needs.trained else unseen
         if isinstance(memory, MemoryCheck):
             checked, start = replace(checked, memory=memory), start.with_model_settings(memory.settings)
             if memory.refusal:
@@ -53,11 +54,13 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     return replace(checked, start=start).adding(*lines)
 
 
-def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
-    """The memory plan, or a line that says why there is none."""
+def plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
+    """The memory plan, or a line that says why there is none.
+
+    Raises:
+        UserError: see `check_memory`.
+    """
     start, card = checked.start, checked.card
-    if not checked.needs.trained:
-        return "warning: memory was not looked at, because no image can be read"
     if card.size is None:
         return f"memory: the size of {card.label} is unknown, so nothing is predicted"
     if model.num_weights is not None and abs(model.num_weights / card.num_parameters - 1) > _SAME:

@@ -66,7 +66,7 @@ class TrainStage:
         metadata = self._metadata_at(feeder)
         save = SaveTask(self._saver(metadata, resume), out.stages, in_place=self._must_be_in_place)
         sample = SampleTask(
-            self._sampler(metadata),
+            self._sampler(metadata, feeder),
             config.sample,
             out.stages,
             is_first_skipped=train.skip_first_sample,
@@ -121,7 +121,7 @@ class TrainStage:
             metadata=metadata,
         )
 
-    def _sampler(self, metadata: Callable[[int], dict[str, str]]) -> Sampler:
+    def _sampler(self, metadata: Callable[[int], dict[str, str]], feeder: Feeder) -> Sampler:
         config, start = self.config, self.checked.start
         settings = SampleSettings(
             items=sample_items(config),
@@ -130,6 +130,7 @@ class TrainStage:
             reference_background=config.datasets[0].control_transparent_color,
             format=config.sample.format,
             first_format=(config.first_sample or config.sample).format,
+            draws=feeder.draws,
         )
 
         def describe(item: SampleItem, step: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from toolkit.choice import Spellings
 from toolkit.config.adapter import AdapterConfig
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.config.sample_prompt import GUIDED, WITH_ADAPTER, SamplePrompt
-from toolkit.config.seed import Seed
+from toolkit.config.seed import DrawSeed
 from toolkit.section import Section, Shown
 
 
@@ -150,7 +150,9 @@ class SampleConfig(Section):
     height: Annotated[int, Shown(unit="px")] = Field(
         1024, ge=16, le=8192, description="Height in pixels, rounded down to a size the model supports."
     )
-    seed: Annotated[Seed, Shown(widget="seed")] = Field(42, description="Seed of the initial noise.")
+    seed: Annotated[DrawSeed, Shown(widget="seed")] = Field(
+        42, description="Seed of the initial noise; -1: a random one for each picture."
+    )
     walk_seed: Annotated[bool, Shown(label="Another seed for each prompt")] = Field(
         False, description="Add the index of the prompt to the seed."
     )
@@ -175,7 +177,7 @@ class SampleConfig(Section):
         for index, sample in enumerate(self.samples or self.prompts):
             if sample.seed is not None:
                 seed = sample.seed  # later samples use this seed too, as in ai-toolkit
-            elif self.walk_seed:
+            elif self.walk_seed and self.seed >= 0:
                 seed = self.seed + index
             items.append(self._item(sample, seed, trigger_word))
         return tuple(items)

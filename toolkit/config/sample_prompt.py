@@ -13,7 +13,7 @@ from toolkit.config.dataset import MAX_CONTROLS
 from toolkit.config.paths import ExistingFile
 from toolkit.config.reading.suggest import did_you_mean
 from toolkit.config.remarks import KeyContext, OnlyWith
-from toolkit.config.seed import Seed
+from toolkit.config.seed import DrawSeed
 from toolkit.section import Section, Shown
 
 FLAGS = {
@@ -66,8 +66,8 @@ class SamplePrompt(Section):
     ] = Field(None, description="Negative prompt.")
     width: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Width in pixels.")
     height: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Height in pixels.")
-    seed: Annotated[Seed | None, Shown(widget="seed")] = Field(
-        None, description="Seed of this entry and of those after it that give none."
+    seed: Annotated[DrawSeed | None, Shown(widget="seed")] = Field(
+        None, description="Seed of this entry and of those after it that give none; -1: a random one."
     )
     guidance_scale: Annotated[float | None, GUIDED, Shown(label="Guidance")] = Field(
         None, ge=0, description="Guidance scale."

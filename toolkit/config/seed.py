@@ -17,3 +17,5 @@ def _not_random(value: Any) -> Any:
 
 
 Seed = Annotated[int, Field(ge=0), BeforeValidator(_not_random, json_schema_input_type=int)]
+DrawSeed = Annotated[int, Field(ge=-1)]
+"""The seed of a picture; -1 stands for a random one, which the picture and the event log then tell."""

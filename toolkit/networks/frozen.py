@@ -1,16 +1,18 @@
-"""A LoRA that is active but not trained, and can be switched off temporarily."""
+"""A LoRA that is active but not trained, and whose strength can be changed temporarily."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from toolkit.errors import UserError
-from toolkit.lora.update import Update
+from toolkit.lora.update import LayerLocation, Update
+from toolkit.models.base_model import BaseModel
 
 
 class FrozenLora:
@@ -22,7 +24,8 @@ class FrozenLora:
 
     def __init__(self, updates: Mapping[str, Update]) -> None:
         self.updates = updates
-        self.is_on = True
+        self.strength = 1.0
+        self._handles: list[RemovableHandle] = []
 
     def attach(
         self,
@@ -52,21 +55,49 @@ class FrozenLora:
                     "was made for another model."
                 )
             device = device_of(layer)
-            layer.register_forward_hook(self._hook(update.a.to(device, dtype), update.b.to(device, dtype)))
+            hook = self._hook(update.a.to(device, dtype), update.b.to(device, dtype))
+            self._handles.append(layer.register_forward_hook(hook))
+
+    def detach(self) -> None:
+        """Take the LoRA off the layers again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def off(self) -> AbstractContextManager[None]:
+        """Switch the LoRA off within the `with` block."""
+        return self.scaled(0.0)
 
     @contextmanager
-    def off(self) -> Iterator[None]:
-        """Switch the LoRA off within the `with` block."""
-        before, self.is_on = self.is_on, False
+    def scaled(self, factor: float) -> Iterator[None]:
+        """Within the `with` block, multiply the strength of the LoRA by a factor."""
+        before, self.strength = self.strength, self.strength * factor
         try:
             yield
         finally:
-            self.is_on = before
+            self.strength = before
 
     def _hook(self, a: Tensor, b: Tensor) -> Any:
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if not self.is_on:
+            if not self.strength:
                 return output
-            return output + ((inputs[0].to(a.dtype) @ a.T) @ b.T).to(output.dtype)
+            return output + self.strength * ((inputs[0].to(a.dtype) @ a.T) @ b.T).to(output.dtype)
 
         return add
+
+
+def by_layer(model: BaseModel, updates: Mapping[str, Update]) -> dict[str, Update]:
+    """Updates by module name in the loaded transformer, where one target may be several layers.
+
+    Args:
+        model: a model whose transformer is loaded.
+        updates: updates by target.
+    """
+    found: dict[str, Update] = {}
+    for target in model.get_lora_targets():
+        for module in target.modules if target.name in updates else ():
+            where = model.locate_layer(module)
+            assert isinstance(where, LayerLocation), f"the model does not know its own layer {module}"
+            whole = updates[target.name]
+            found[module] = Update(whole.a, where.rows(whole.b))
+    return found

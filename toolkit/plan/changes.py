@@ -98,7 +98,9 @@ def frozen_weight_changes(inputs: PlanInputs) -> list[list[Change]]:
 
 
 def training_changes(inputs: PlanInputs) -> list[list[Change]]:
-    """Changes that affect the training itself."""
+    """Changes that affect the training itself; none if nothing is trained."""
+    if not inputs.trains:
+        return []
     groups = []
     if inputs.ranks > 1 and not inputs.is_sharded:
         groups.append([Change({"train.sharding": "full"}, {"is_sharded": True}, cost=2)])

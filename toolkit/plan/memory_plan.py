@@ -23,6 +23,7 @@ _WEIGHTS = (
     "weights",
     "gathered weights",
     "assistant LoRA",
+    "LoRAs",
     "VAE",
     "LoRA",
     "adapters",
@@ -88,11 +89,13 @@ class Plan:
 def make_plan(inputs: PlanInputs) -> Plan:
     """Compute the plan of a run. Pure arithmetic: no weights are read."""
     views = [encode_views(inputs)] if inputs.work.view_parameters else []
-    with_transformer = [load, train, *([sample] if inputs.work.sample_px else []), save]
-    phases = [encode_text(inputs), encode_images(inputs), *views, *(phase(inputs) for phase in with_transformer)]
+    pictures = [encode_images(inputs)] if inputs.trains else []
+    sampling = [sample] if inputs.work.sample_px else []
+    with_transformer = [load, train, *sampling, save] if inputs.trains else [load, *sampling]
+    phases = [encode_text(inputs), *pictures, *views, *(phase(inputs) for phase in with_transformer)]
     split = None
     if inputs.cards:
-        split = choose_split(inputs, lambda share: used_bytes(train(share).device))
+        split = choose_split(inputs, lambda share: used_bytes((train if inputs.trains else sample)(share).device))
         shares = shares_of(inputs, split)
         phases[-len(with_transformer) :] = [_split(phase, inputs, shares) for phase in with_transformer]
         phases = [phase if phase.others else replace(phase, others=({},) * (len(split) - 1)) for phase in phases]

@@ -18,9 +18,9 @@ class Workload:
     """The largest inputs that go through a model, in pixels.
 
     Attributes:
-        train_px: pixels of the largest example, including its references.
+        train_px: pixels of the largest example, including its references; 0 if nothing is trained.
         reference_px: pixels of the references of that example.
-        encode_px: pixels of the largest picture that the VAE encodes before training.
+        encode_px: pixels of the largest picture that the VAE encodes before training; 0 without one.
         sample_px: pixels of the largest sample with its references, as the transformer sees them; 0 without samples.
         decode_px: pixels of the largest sample.
         shown_px: pixels of the largest reference of a sample, which is encoded while the transformer is loaded.
@@ -161,6 +161,11 @@ class PlanInputs:
         """`backwards`, of a model whose blocks have a backward pass of their own."""
         has_own = any(block.own is not None for block in self.size.transformer.blocks)
         return self.backwards if has_own else ("autograd",)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained; if not, the run only draws."""
+        return self.work.train_px > 0
 
     @property
     def shards(self) -> int:

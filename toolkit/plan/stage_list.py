@@ -58,13 +58,14 @@ ENCODE_VIEWS = EncodeStage(
     is_optional=True,
 )
 TRAIN = Stage("train", "transformer", "transformer", "loading the model")
+DRAW = Stage("draw", "transformer", "transformer", "loading the model")
 
 ENCODE_STAGES = (ENCODE_TEXT, ENCODE_IMAGES, ENCODE_VIEWS)
 
 
 def encode_stages(needs: Needs) -> list[EncodeStage]:
     """The encode stages of a run, in order."""
-    return [stage for stage in ENCODE_STAGES if needs.encoded(stage.kind) or not stage.is_optional]
+    return [stage for stage in ENCODE_STAGES if needs.encoded(stage.kind) or (needs.trained and not stage.is_optional)]
 
 
 def without_a_stage(needs: Needs) -> list[Kind]:
@@ -75,6 +76,6 @@ def without_a_stage(needs: Needs) -> list[Kind]:
 
 def describe_stages(needs: Needs) -> str:
     """A line about the stages of a run for the printed plan."""
-    stages: Sequence[Stage] = (*encode_stages(needs), TRAIN)
+    stages: Sequence[Stage] = (*encode_stages(needs), TRAIN if needs.trained else DRAW)
     named = [f"{one.name} ({one.label})" if one.component not in needs.without else one.name for one in stages]
     return f"stages: {', '.join(named)}; each is freed at its end"

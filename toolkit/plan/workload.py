@@ -36,11 +36,11 @@ def workload_of(
     latents = 0 if card.size is None else _pixels(needs.pictures) * card.size.vae.latents
     kept = text_bytes + round(latents) + view_bytes(needs, encoders)
     used = {view.encoder for view in needs.views} & set(encoders)
-    longest = max(needs.trained, key=_layout_area)
+    longest = max(needs.trained, key=_layout_area, default=())
     return Workload(
         train_px=_layout_area(longest),
         reference_px=_layout_area(longest[1:]),
-        encode_px=max(_area(size) for layout in needs.trained for size in layout),
+        encode_px=max((_area(size) for layout in needs.trained for size in layout), default=0),
         sample_px=max(map(_layout_area, needs.sampled), default=0),
         shown_px=max((_area(size) for layout in needs.sampled for size in layout[1:]), default=0),
         decode_px=max((_area(layout[0]) for layout in needs.sampled), default=0),

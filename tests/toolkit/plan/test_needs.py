@@ -29,8 +29,9 @@ def test_a_union_keeps_order_and_a_text_of_both_goes_where_one_wants_it_kept() -
 
 
 def test_the_printed_stages_are_the_list_that_is_run() -> None:
-    line = describe_stages(Needs())
-    assert all(f"{stage.name} ({stage.label})" in line for stage in (*encode_stages(Needs()), TRAIN))
+    needs = Needs(trained=(((32, 32),),))
+    line = describe_stages(needs)
+    assert all(f"{stage.name} ({stage.label})" in line for stage in (*encode_stages(needs), TRAIN))
 
 
 def test_only_runs_with_views_have_a_stage_for_them(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_only_runs_with_views_have_a_stage_for_them(tmp_path: Path) -> None:
         {"folder_path": write_dataset(tmp_path, count=1, size_px=64), "clip_image_from_same_folder": True}
     )
     (example,) = scan_datasets([dataset], divisor_px=16, trigger_word=None).examples
-    known = Needs(texts={"a": None}, pictures=(Picture(example, None),))
+    known = Needs(texts={"a": None}, pictures=(Picture(example, None),), trained=(((64, 64),),))
     assert example.view is not None
     seeing = known | Needs(views=(View(example.view, VisionEncoder("siglip", "auto", "image_embeds"), None),))
     assert without_a_stage(known) == without_a_stage(seeing) == []

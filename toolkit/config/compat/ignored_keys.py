@@ -8,6 +8,7 @@ from toolkit.config.compat.ignored import Ignored
 from toolkit.config.compat.ignored import refuse as _refuse
 from toolkit.config.compat.ignored import warn as _warn
 from toolkit.config.dataset import DatasetConfig
+from toolkit.config.drawing.generate import GenerateConfig
 from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
@@ -167,6 +168,8 @@ IGNORED: tuple[Ignored, ...] = (
         fps=(0, 1, 16, 24),
         refiner_start_at=0.5,
     ),
+    _warn(GenerateConfig, "pictures are drawn with the model's own sampler", sampler=("ddpm", "flowmatch")),
+    _warn(GenerateConfig, ELSEWHERE, "prompt_2 neg_2 guidance_rescale"),
     _warn(SamplePrompt, ELSEWHERE, "ctrl_idx"),
     _warn(SamplePrompt, ELSEWHERE, num_frames=(0, 1), fps=(0, 1, 16, 24)),
     *EXPERIMENTS,
@@ -181,7 +184,7 @@ QTYPES_OF_OTHERS = frozenset(
 
 # Values that ai-toolkit accepts for a key and this trainer does not; the error message says "not supported yet".
 UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
-    (JobFile, "job"): frozenset(["train", "extract", "mod", "generate"]),
+    (JobFile, "job"): frozenset(["train", "extract", "mod"]),
     (AdapterConfig, "image_encoder_arch"): frozenset(["clip+", "vit", "vit_hybrid", "pixtral", "safe", "convnext"]),
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,

@@ -148,6 +148,21 @@ def parse_text(path: Path, text: str) -> dict[str, Any]:
     return tree
 
 
+def parse_list(path: Path, text: str) -> list[Any]:
+    """The content of a file that is a list; `path` says whether it is JSON.
+
+    Raises:
+        ValueError: it has a syntax error, a key twice, or something else than a list at the top.
+    """
+    try:
+        tree = _parse_json(path, text) if is_json(path) else _parse_yaml(path, text)
+    except JobError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(tree, list):
+        raise ValueError(f'"{path}" is not a list')
+    return tree
+
+
 def compose(text: str) -> yaml.Node | None:
     """The nodes of a YAML text, with their places.
 

@@ -7,7 +7,7 @@ from toolkit.plan.phases.encode import vae_decoding, vae_encoding
 from toolkit.plan.phases.phase import Phase, in_ram
 from toolkit.plan.phases.stored import RING_BLOCKS, offloaded, offloaded_bytes, transformer_bytes, vae_weights
 from toolkit.plan.plan_inputs import PlanInputs
-from toolkit.plan.stage_list import TRAIN
+from toolkit.plan.stage_list import DRAW, TRAIN
 from toolkit.plan.step_memory import (
     Parts,
     activations_in_ram,
@@ -34,7 +34,7 @@ def load(inputs: PlanInputs) -> Phase:
         host |= quantizing
     else:
         parts |= quantizing
-    return Phase("load", TRAIN.name, parts, in_ram(inputs, host))
+    return Phase("load", _stage(inputs), parts, in_ram(inputs, host))
 
 
 def train(inputs: PlanInputs) -> Phase:
@@ -58,7 +58,7 @@ def sample(inputs: PlanInputs) -> Phase:
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
         frozen = inputs.size.transformer.largest_linear if inputs.is_filtered else 0
         parts["bf16 copies"] = inputs.width * (inputs.num_trained + frozen)
-    return Phase("sample", TRAIN.name, parts, in_ram(inputs, offloaded(inputs)))
+    return Phase("sample", _stage(inputs), parts, in_ram(inputs, offloaded(inputs)))
 
 
 def save(inputs: PlanInputs) -> Phase:
@@ -79,6 +79,10 @@ def save(inputs: PlanInputs) -> Phase:
 def _raw_weights(inputs: PlanInputs) -> Parts:
     """Samples and users' files are made of an average, whether it is the job's or the optimizer's own."""
     return {"raw weights": inputs.set_aside_bytes} if inputs.set_aside_bytes else {}
+
+
+def _stage(inputs: PlanInputs) -> str:
+    return TRAIN.name if inputs.trains else DRAW.name
 
 
 def _dequantized(inputs: PlanInputs) -> Parts:
@@ -106,7 +110,7 @@ def _loaded(inputs: PlanInputs) -> Parts:
         bits = bits_of(inputs.qtype, inputs.width)
         parts["ring"] = round(RING_BLOCKS * inputs.size.transformer.largest_block * bits / 8)
     if inputs.assistant_parameters:
-        parts["assistant LoRA"] = inputs.assistant_parameters * inputs.width
+        parts["assistant LoRA" if inputs.trains else "LoRAs"] = inputs.assistant_parameters * inputs.width
     if inputs.work.keeps_vae or inputs.work.sample_px:
         parts |= vae_weights(inputs)
     return parts

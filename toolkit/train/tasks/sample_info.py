@@ -41,9 +41,13 @@ def sample_info(
         metadata: what a file saved at this step would say of the training, see `file_metadata`.
         redact: removes secrets from a text.
     """
+    return item_info(item, redact) | {"step": step} | {key: metadata[key] for key in _OF_THE_JOB if key in metadata}
+
+
+def item_info(item: SampleItem, redact: Callable[[str], str] = str) -> dict[str, Any]:
+    """What a picture says of what was asked for."""
     values = {key: getattr(item, key) for key in _OF_THE_ITEM}
-    drawn = {key: redact(value) if isinstance(value, str) else value for key, value in values.items() if value != ""}
-    return drawn | {"step": step} | {key: metadata[key] for key in _OF_THE_JOB if key in metadata}
+    return {key: redact(value) if isinstance(value, str) else value for key, value in values.items() if value != ""}
 
 
 def save_options(file_format: str, info: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from toolkit.cards import ModelCard
 from toolkit.config import SampleItem, TrainingProcessConfig
@@ -35,7 +35,12 @@ def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
 
 def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:
     """The prompts and sizes of all samples, what adapters see of them, and the VAE that decodes them."""
-    items, rules = all_items(config), reference_rules(config, card)
+    return needs_of_items(all_items(config), config, card)
+
+
+def needs_of_items(items: Sequence[SampleItem], config: TrainingProcessConfig, card: ModelCard) -> Needs:
+    """The same of some samples."""
+    rules = reference_rules(config, card)
     return Needs(
         texts={text: None for item in items for text in item.prompts(card)},
         views=tuple(View(image, encoder, None) for item in items for _, encoder, image in sample_views(config, item)),
@@ -51,10 +56,9 @@ def sample_views(config: TrainingProcessConfig, item: SampleItem) -> list[tuple[
         ImageError: an image cannot be read; the check has reported it.
     """
     encoders = {one.index: one.encoder for one in view_inputs(config.adapter)}
-    background = config.datasets[0].background_color
     found = []
     for index, path in item.views:
-        image = view_of((path, IMAGES.inspect(path)), background)
+        image = view_of((path, IMAGES.inspect(path)), config.datasets[0].background_color)
         assert image is not None
         found.append((index, encoders[index], image))
     return found

@@ -6,25 +6,25 @@ import base64
 import contextlib
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.config import SampleItem
-from toolkit.data.images import Color, load_image
-from toolkit.data.references import ReferenceRules, measure_references
-from toolkit.errors import UserError
+from toolkit.data.images import Color
+from toolkit.data.references import ReferenceRules
+from toolkit.draw.artist import RANDOM_SEEDS, Artist, PromptEmbeds, no_extras
+from toolkit.draw.stopping import StopDrawing, ends_on
 from toolkit.files import write_bytes
-from toolkit.models.condition import SampleCondition
 from toolkit.output.sample_files import sample_name, sample_names, spread
 from toolkit.parallel.crew import Crew
-from toolkit.runtime.devices import autocast
+from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
 from toolkit.train.tasks.sample_info import save_options
@@ -34,14 +34,6 @@ GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundred
 _CELL_PX = 256
 _HEADER_PX = 18
 _FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-
-
-class PromptEmbeds(Protocol):
-    """Prompt -> its embeddings."""
-
-    def __getitem__(self, prompt: str) -> Tensor:
-        """The embeddings of a prompt, [L, D]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +47,7 @@ class SampleSettings:
         reference_background: color (red, green, blue; 0..255) behind transparent pixels of reference images.
         format: file format of the samples: `jpg`, `png` or `webp`.
         first_format: file format of the samples before the first step.
+        draws: the job's random draws, for samples with a random seed.
     """
 
     items: Sequence[SampleItem]
@@ -63,6 +56,7 @@ class SampleSettings:
     reference_background: Color = (0, 0, 0)
     format: str = "jpg"
     first_format: str = "jpg"
+    draws: Draws = field(default_factory=lambda: Draws(0))
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ class Sampler:
         *,
         folder: Path,
         describe: Callable[[SampleItem, int], Mapping[str, Any]],
-        extras: Callable[[SampleItem], Mapping[str, Tensor]] = lambda item: {},
+        extras: Callable[[SampleItem], Mapping[str, Tensor]] = no_extras,
     ) -> None:
         """Args not explained in the class:
 
@@ -102,11 +96,17 @@ class Sampler:
         extras: inputs of adapters for an item, without a batch dimension.
         """
         self.learner = learner
-        self.embeds = embeds
         self.settings = settings
         self.folder = folder
         self.describe = describe
-        self.extras = extras
+        self.artist = Artist(
+            learner.model,
+            learner.weights,
+            embeds,
+            settings.rules,
+            background=settings.reference_background,
+            extras=extras,
+        )
 
     def draw(
         self,
@@ -131,13 +131,14 @@ class Sampler:
         extension = settings.first_format if first else settings.format
         if not items:
             return
+        items = [replace(item, seed=self._seed(item, step, index)) for index, item in enumerate(items)]
         model = self.learner.model
         transformer = model.transformer
         assert transformer is not None, "the transformer is loaded while training"
         with (
             torch.no_grad(),
             self.learner.averaged(),
-            _ends_on(stop, transformer, self.crew),
+            ends_on(transformer, lambda: self.crew.any_within(stop.requested)),
             contextlib.ExitStack() as stack,
         ):
             adapters = self.learner.weights.adapters
@@ -159,71 +160,29 @@ class Sampler:
         """The pictures from number `start` on that the ranks draw at the same time.
 
         Raises:
-            _StopDrawing: a stop was requested on any rank.
+            StopDrawing: a stop was requested on any rank.
         """
         number, image, is_stopped = start + self.crew.position, None, False
         try:
             if number < len(items):
-                image = self._picture(pipeline, items[number])
-        except _StopDrawing:
+                image = self.artist.draw(pipeline, items[number])
+        except StopDrawing:
             is_stopped = True
         if self.crew.any(is_stopped):
-            raise _StopDrawing
+            raise StopDrawing
         if self.crew.size == 1:
             return [] if image is None else [image]
         return [_from_text(text) for text in self.crew.gather(_as_text(image)) if text]
 
-    def _picture(self, pipeline: Any, item: SampleItem) -> Image.Image:
-        model, generator = self.learner.model, torch.Generator().manual_seed(item.seed)
-        embeds = {prompt: self.embeds[prompt].to(model.device) for prompt in item.prompts(model.card)}
-        condition = SampleCondition(embeds, references=self._references(item), extras=self._extras(item))
-        weights, num_noisy = self.learner.weights, model.num_tokens(item.width, item.height)
-        with (
-            autocast(model.device, model.dtype, keeps_copies=model.layout.is_whole),
-            weights.sampled(item.network_multiplier, item.adapter_conditioning_scale),
-            weights.adapters.sampling(condition, item.prompt, num_noisy=num_noisy) as condition,
-        ):
-            return model.generate_single_image(pipeline, item, condition, generator)
+    def _seed(self, item: SampleItem, step: int, index: int) -> int:
+        """The seed of a sample. A random one is another in each round, but the same on all ranks and after a resume."""
+        return item.seed if item.seed >= 0 else self.settings.draws.number("sample seed", step, index) % RANDOM_SEEDS
 
     def _written(self, image: Image.Image, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         now_ms = time.time_ns() // 1_000_000
         path = self.folder / sample_name(time_ms=now_ms, step=step, index=index, extension=extension)
         self.crew.by_first(lambda: save_image(image, path, self.describe(item, step)))
         return Sample(path, index, item, image.width, image.height)
-
-    def _extras(self, item: SampleItem) -> dict[str, Tensor]:
-        return {name: tensor.to(self.learner.model.device) for name, tensor in self.extras(item).items()}
-
-    def _references(self, item: SampleItem) -> list[Image.Image]:
-        """The sample's reference images, at the sizes they would have in training."""
-        rules, background = self.settings.rules, self.settings.reference_background
-        infos, problems = measure_references(item.references, rules.limits)
-        if problems:
-            raise UserError("\n".join(str(problem) for problem in problems))
-        pictures = rules.fit(infos, (item.width, item.height), background=background)
-        return [load_image(picture, background=picture.background) for picture in pictures]
-
-
-class _StopDrawing(Exception):
-    """Ends a round of samples early because a stop was requested."""
-
-
-@contextlib.contextmanager
-def _ends_on(stop: StopRequest, transformer: nn.Module, crew: Crew) -> Iterator[None]:
-    """Put the transformer in eval mode; leave the block at the first forward pass after a stop is requested."""
-
-    def look(*_: Any) -> None:
-        if crew.any_within(stop.requested):
-            raise _StopDrawing
-
-    transformer.eval()
-    handle = transformer.register_forward_pre_hook(look)
-    try:
-        with contextlib.suppress(_StopDrawing):
-            yield
-    finally:
-        handle.remove()
-        transformer.train()
 
 
 def _as_text(image: Image.Image | None) -> str:

@@ -7,14 +7,17 @@ import pytest
 from tests.toolkit.config.conftest import Check, Problems, Tree
 from toolkit.config.compat.experiments import EXPERIMENTS
 from toolkit.config.compat.ignored_keys import IGNORED, UNSUPPORTED_VALUES
+from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.config.job import job_sections
+from toolkit.config.training_process import TrainingProcessConfig
 
 
 def test_every_key_that_is_left_alone_stands_once_and_is_no_key_of_ours() -> None:
     counts = Counter((row.section, key) for row in IGNORED for key in row.off)
     assert [key for key, count in counts.items() if count > 1] == []
     assert [(row.section, key) for row in IGNORED for key in row.off if key in row.section.model_fields] == []
-    assert {row.section for row in IGNORED} <= set(job_sections().values())
+    kinds = (TrainingProcessConfig, GenerateProcessConfig)
+    assert {row.section for row in IGNORED} <= {one for kind in kinds for one in job_sections(kind).values()}
 
 
 def test_few_keys_wait_for_their_support_and_the_experiments_have_reasons() -> None:

@@ -1,0 +1,135 @@
+"""Checks a drawing job before any weights are loaded or anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from extensions_built_in.generator.lora_check import check_loras
+from jobs.process.model_files import check_model_files
+from jobs.process.parts_check import sample_problems
+from jobs.process.room_check import plan_memory
+from jobs.process.start import Start
+from jobs.process.training_checked import TrainingChecked
+from toolkit.compute.check import compute_lines, compute_problems
+from toolkit.config.compat.capabilities import beyond_the_model
+from toolkit.config.compat.released import label_of
+from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.draw.pictures import Picture, digest_of, missing, pictures_of
+from toolkit.errors import JobError, Mistakes, Problem, UserError
+from toolkit.output.disk import check_output_folder
+from toolkit.plan.cards.split_check import split_problems
+from toolkit.plan.memory_check import MemoryCheck
+from toolkit.plan.stage_list import describe_stages
+from toolkit.train.tasks.sample_needs import needs_of_items
+
+_BYTES_PER_PX = 3  # of a picture that is not compressed
+_OF_THE_MODEL = ("arch", "name_or_path", "qtype", "quantize", "compute", "model_paths", "vae_path", "te_name_or_path")
+
+
+@dataclass(frozen=True)
+class DrawChecked(TrainingChecked):
+    """What is known about a drawing job; its `start` has the settings as those of a training that only samples.
+
+    Attributes:
+        drawing: the settings of the job.
+        pictures: what the job draws, in order.
+    """
+
+    drawing: GenerateProcessConfig | None = None
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def left(self) -> tuple[Picture, ...]:
+        """The pictures that are not there yet."""
+        return missing(self.pictures, self.start.output_folder)
+
+    def facts(self) -> dict[str, Any]:
+        """See Checked.facts."""
+        return {**super().facts(), "pictures": len(self.pictures), "pictures_left": len(self.left)}
+
+
+def check_drawing(start: Start) -> DrawChecked:
+    """Check a drawing job: its model and LoRA files, its reference images, and the room that it needs.
+
+    Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
+    """
+    drawing, mistakes = start.config, Mistakes()
+    assert isinstance(drawing, GenerateProcessConfig)
+    checked = _described(start, drawing)
+    card, config, source = checked.card, checked.config, str(start.job.path)
+    is_here = start.vram_gb is None
+    problems = [*beyond_the_model(config, card), *sample_problems(config, card)]
+    problems += compute_problems(config, is_here=is_here)
+    problems += split_problems(config, world=start.ranks.world, is_here=is_here)
+    if problems:
+        mistakes.errors.append(JobError(source, [_at_home(problem) for problem in problems]))
+    model = check_model_files(config, card, mistakes, source=source)
+    model = replace(model, num_assistant_weights=check_loras(drawing, card, mistakes))
+    checked = replace(checked, model=model)
+    if not mistakes:
+        checked = _with_room(
+            replace(checked, needs=needs_of_items([one.item for one in checked.left], config, card)), mistakes
+        )
+    return checked.refused(mistakes.error(source, checked.notices)) if mistakes else checked
+
+
+def _described(start: Start, drawing: GenerateProcessConfig) -> DrawChecked:
+    """What the job will do, as far as its settings tell."""
+    items = drawing.generate.items(drawing.trigger_word)
+    pictures = pictures_of(items, _facts(drawing), extension=drawing.generate.ext)
+    as_training = replace(start, config=drawing.as_training(items, start.job.name))
+    checked = DrawChecked(as_training, drawing=drawing, pictures=pictures)
+    section = drawing.model.model_dump(mode="json")
+    label = label_of(section, checked.card)
+    loras = "".join(f" + {one.path.name} x {one.weight:g}" for one in drawing.loras)
+    there = len(pictures) - len(checked.left)
+    done = f", {there} of them are there already" if there else ""
+    title = f"{start.job.name}: {len(pictures)} pictures with {label}{loras}{done} -> {checked.start.output_folder}"
+    return replace(checked, lines=(title,))
+
+
+def _facts(drawing: GenerateProcessConfig) -> dict[str, Any]:
+    """What all pictures depend on."""
+    section = drawing.model.model_dump(mode="json")
+    return {
+        "model": {key: section[key] for key in _OF_THE_MODEL},
+        "kwargs": section["model_kwargs"],
+        "dtype": drawing.dtype,
+        "loras": [(digest_of(one.path), one.weight) for one in drawing.loras],
+    }
+
+
+def _with_room(checked: DrawChecked, mistakes: Mistakes) -> DrawChecked:
+    """What the job will take. The settings that `model.memory: auto` chooses apply to it from here on."""
+    start, lines = checked.start, list(_resources(checked))
+    with mistakes.gathered():
+        memory = plan_memory(checked, checked.model) if checked.left else "memory: nothing is left to draw"
+        if isinstance(memory, MemoryCheck):
+            checked, start = replace(checked, memory=memory), start.with_model_settings(memory.settings)
+            if memory.refusal:
+                raise UserError(memory.refusal)
+            lines += memory.lines
+        else:
+            lines.append(memory)
+    lines += compute_lines(start.training, is_here=start.vram_gb is None)
+    if start.vram_gb is None:
+        with mistakes.gathered():
+            largest = sum(one.item.width * one.item.height for one in checked.left) * _BYTES_PER_PX
+            check_output_folder(start.output_folder, needed=largest)
+    return replace(checked, start=start).adding(*lines)
+
+
+def _resources(checked: DrawChecked) -> Iterator[str]:
+    try:
+        yield f"device: {checked.start.find_device()}"
+    except UserError as error:  # the job may be meant for another machine; a run stops with the same message
+        yield f"warning: {error}"
+    yield describe_stages(checked.needs)
+
+
+def _at_home(problem: Problem) -> Problem:
+    """A problem of a sample, where a drawing job has it."""
+    where = problem.where.replace("sample.samples[", "generate.prompts[").replace("sample", "generate", 1)
+    return replace(problem, where=where if problem.where.startswith("sample") else problem.where)

@@ -1,0 +1,103 @@
+"""The process behind `job: generate`: encodes the prompts, then draws them with the transformer, one after another."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+import torch
+
+from extensions_built_in.generator.check import DrawChecked, check_drawing
+from extensions_built_in.generator.picture_info import picture_info
+from jobs.process.BaseProcess import BaseProcess
+from jobs.process.encode_stages import encode_kinds
+from jobs.process.make_model import make_model
+from jobs.process.output import Output, open_output
+from jobs.process.start import Start
+from toolkit.config import SampleItem
+from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.draw.artist import RANDOM_SEEDS, Artist, PromptEmbeds
+from toolkit.draw.loras import Loras, Weighted
+from toolkit.draw.pictures import Picture
+from toolkit.draw.stopping import ends_on
+from toolkit.errors import Interrupted
+from toolkit.files import write_text
+from toolkit.models.base_model import BaseModel
+from toolkit.plan.stage_list import DRAW
+from toolkit.runtime.stop import StopRequest
+from toolkit.train.tasks.sample_needs import reference_rules
+from toolkit.train.tasks.sampling import save_image
+
+
+class Generator(BaseProcess):
+    """Draws the pictures of a job that are not in its folder yet."""
+
+    checked: DrawChecked
+
+    @classmethod
+    def check(cls, start: Start) -> DrawChecked:
+        """See BaseProcess.check."""
+        return check_drawing(start)
+
+    @property
+    def drawing(self) -> GenerateProcessConfig:
+        """The settings of the job."""
+        assert self.checked.drawing is not None
+        return self.checked.drawing
+
+    def run(self, stop: StopRequest) -> None:
+        """See BaseProcess.run. A picture is whole or not there, so a stopped job goes on where it was."""
+        checked, left = self.checked, self.checked.left
+        plan = checked.memory.plan if checked.memory else None
+        with open_output(checked.start, plan, run=self.record.run if self.record else None) as out:
+            if not left:
+                out.stages.info(f"all {len(checked.pictures)} pictures are in {self.output_folder}")
+                return
+            model = make_model(checked, notify=out.stages.info, count=out.stages.count)
+            model.check_access()
+            encoded = encode_kinds(checked, model, out, stop)
+            with out.stages.stage(DRAW.name):
+                with stop.ends_at_once(DRAW.stopped):
+                    model.load("vae")
+                    model.load("transformer")
+                num_drawn = self._draw(model, encoded["texts"], left, out, stop)
+            out.stages.info(f"{num_drawn} pictures drawn: {self.output_folder}")
+            if num_drawn < len(left):
+                raise Interrupted(f"Stopped after {num_drawn} of {len(left)} pictures, which are kept.")
+
+    def _draw(
+        self, model: BaseModel, embeds: PromptEmbeds, left: tuple[Picture, ...], out: Output, stop: StopRequest
+    ) -> int:
+        """Draw pictures until a stop is requested. Returns how many were drawn."""
+        num_drawn, loras = 0, Loras(model)
+        artist = Artist(model, loras, embeds, reference_rules(self.checked.config, self.checked.card))
+        files = [Weighted(one.path, one.weight) for one in self.drawing.loras]
+        with torch.no_grad(), ends_on(model.transformer, lambda: stop.requested), loras.attached(files):
+            pipeline = model.get_generation_pipeline()
+            for picture in left:
+                seed = picture.item.seed if picture.item.seed >= 0 else secrets.randbelow(RANDOM_SEEDS)
+                item = replace(picture.item, seed=seed)
+                image = artist.draw(pipeline, item)
+                if self.record is not None:
+                    out.must_be_in_place(self.record)
+                path = self.output_folder / picture.file
+                save_image(image, path, picture_info(item, self.drawing, self.job.redact))
+                if self.drawing.generate.prompt_file:
+                    write_text(path.with_suffix(".txt"), item.prompt)
+                num_drawn += 1
+                self._tell(picture, item, out)
+                out.stages.count(num_drawn, len(left), "pictures")
+        return num_drawn
+
+    def _tell(self, picture: Picture, item: SampleItem, out: Output) -> None:
+        out.events.write(
+            "sample",
+            path=picture.file,
+            step=0,
+            index=picture.index,
+            prompt=out.stages.redact(item.prompt),
+            seed=item.seed,
+            width=item.width,
+            height=item.height,
+            network_multiplier=item.network_multiplier,
+        )

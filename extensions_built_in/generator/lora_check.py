@@ -1,0 +1,33 @@
+"""Checks the LoRA files of a drawing job: each must be one of the job's model."""
+
+from __future__ import annotations
+
+from toolkit.cards import ModelCard
+from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.errors import Mistakes
+
+
+def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mistakes) -> int:
+    """Number of weights of all LoRAs together. Loads torch, if there are any.
+
+    Args:
+        drawing: the settings of the job.
+        card: the card of its model.
+        mistakes: gets what is wrong with the files.
+    """
+    if not drawing.loras:
+        return 0
+    import torch
+
+    from toolkit.draw.loras import num_weights, read_for
+    from toolkit.dtypes import torch_dtype
+    from toolkit.models.options import ModelOptions
+    from toolkit.util.get_model import get_model_class
+
+    count, options = 0, ModelOptions(card=card)
+    dtype = torch_dtype(drawing.dtype)
+    model = get_model_class(drawing.model)(drawing.model, device=torch.device("cpu"), dtype=dtype, options=options)
+    for one in drawing.loras:
+        with mistakes.gathered():
+            count += num_weights(read_for(model, one.path))
+    return count

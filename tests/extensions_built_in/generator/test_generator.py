@@ -1,0 +1,88 @@
+"""A whole drawing job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import Flux2KleinPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.drawing import psnr, write_drawing, write_lora
+from tests.tiny import TINY, StopAfter, run_job
+from toolkit.output.events import read_events
+
+
+@pytest.mark.filterwarnings("ignore:Already found a .peft_config")
+def test_a_job_draws_what_diffusers_draws_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    """A whole job: nothing else shows that the stages work together."""
+    one = write_lora(tmp_path / "one.safetensors", seed=1)
+    other = write_lora(tmp_path / "other.safetensors", seed=2, file_format="diffusers")
+    prompts = ["a red circle --seed 5 --neg blurry --cfg 3", "a green square --w 48 --seed -1"]
+    loras = [{"path": str(one), "weight": 0.7}, {"path": str(other), "weight": -0.5}]
+    job = write_drawing(tmp_path, generate={"prompts": prompts, "sample_steps": 4}, loras=loras)
+    assert run_job(job, StopAfter(14)).status == "interrupted"
+    (first,) = (tmp_path / "pictures").glob("*.png")
+    drawn_ns = first.stat().st_mtime_ns
+    assert run_job(job).status == "done"
+    assert first.stat().st_mtime_ns == drawn_ns
+    ours, second = sorted((tmp_path / "pictures").glob("*.png"))
+    with Image.open(second) as wide:
+        assert ours == first and wide.size == (48, 32)
+    told = [event for event in read_events(tmp_path / "pictures" / "events.jsonl") if event["kind"] == "sample"]
+    assert [event["path"] for event in told] == [ours.name, second.name]
+    assert told[0]["seed"] == 5 and told[1]["seed"] >= 0
+
+    pipeline = Flux2KleinPipeline.from_pretrained(TINY, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw() -> Image.Image:
+        return pipeline(
+            prompt="a red circle",
+            negative_prompt_embeds=pipeline.encode_prompt("blurry", max_sequence_length=48)[0],
+            width=32,
+            height=32,
+            num_inference_steps=4,
+            guidance_scale=3.0,
+            max_sequence_length=48,
+            generator=torch.Generator().manual_seed(5),
+        ).images[0]
+
+    base = draw()
+    for path in (one, other):
+        pipeline.load_lora_weights(str(tmp_path), weight_name=path.name, adapter_name=path.stem)
+    pipeline.set_adapters(["one", "other"], [0.7, -0.5])
+    with Image.open(ours) as picture:
+        assert psnr(draw(), picture) >= 40
+        assert psnr(base, picture) < 30, "the LoRAs changed something"
+
+
+@pytest.mark.parametrize(
+    ("process", "message"),
+    [
+        ({"generate": {"prompts": ["a --w zero"]}}, "generate.prompts[0].width"),
+        ({"generate": {"prompts": "nowhere.txt"}}, 'generate.prompts: no file "nowhere.txt"'),
+        ({"generate": {"prompts": []}}, "generate.prompts: needs at least 1 entry"),
+        ({"generate": {}, "loras": "nowhere.safetensors"}, 'loras[0].path: no file "nowhere.safetensors"'),
+        ({"generate": {"sample_step": 64}}, "Did you mean `sample_steps`?"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], process: dict[str, Any], message: str
+) -> None:
+    job = write_drawing(tmp_path, **process)
+    with pytest.raises(Exception, match="mistake") as raised:
+        run_job(job)
+    assert message in str(raised.value)
+
+
+def test_a_lora_of_another_model_is_named_by_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_lora(tmp_path / "wide.safetensors", seed=1)
+
+    save_file({key: torch.cat([t, t], dim=-1) if "lora_A" in key else t for key, t in load_file(file).items()}, file)
+    assert run_job(write_drawing(tmp_path, generate={}, loras=[str(file)])).status == "refused"
+    assert "the file was made for another model" in capsys.readouterr().err
+    assert not (tmp_path / "pictures").exists()

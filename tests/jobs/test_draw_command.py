@@ -1,0 +1,72 @@
+"""jobs.draw_command"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.draw_command import checkpoints, drawing_job
+from jobs.options import read_options
+from tests.drawing import write_lora
+from tests.tiny import TINY, write_job
+from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.errors import UserError
+
+
+def drawing(*arguments: str) -> GenerateProcessConfig:
+    process = drawing_job(read_options(arguments)).config.process[0]
+    assert isinstance(process, GenerateProcessConfig)
+    return process
+
+
+def test_a_run_is_drawn_with_its_own_prompts_and_newest_weights(tmp_path: Path) -> None:
+    sample = {"width": 48, "seed": 3, "samples": [{"prompt": "a [trigger]", "neg": "x"}, "b --seed 8"]}
+    job = write_job(tmp_path, trigger_word="zork", sample=sample)
+    with pytest.raises(UserError, match="no trained weights yet"):
+        drawing("--sample", str(job))
+    newest = write_lora(tmp_path / "output" / "job" / "job.safetensors", seed=1)
+    process = drawing("--sample", str(job))
+    assert [(one.path, one.weight) for one in process.loras] == [(newest, 1.0)]
+    assert process.folder == tmp_path / "output" / "job" / "drawn"
+    first, second = process.generate.items(process.trigger_word)
+    assert (first.prompt, first.neg, first.width, first.seed) == ("a zork", "x", 48, 3)
+    assert (second.prompt, second.seed) == ("b", 8)
+
+
+def test_a_full_fine_tune_is_drawn_with_its_own_transformer(tmp_path: Path) -> None:
+    job = write_job(tmp_path, network=None, train={"full_finetune": True}, sample={"prompts": ["a"]})
+    newest = write_lora(tmp_path / "output" / "job" / "job.safetensors", seed=1)
+    process = drawing("--sample", str(job))
+    assert process.model.model_paths.transformer == str(newest) and not process.loras
+
+
+def test_a_model_and_loras_need_no_run(tmp_path: Path) -> None:
+    file = write_lora(tmp_path / "a.safetensors", seed=1)
+    (tmp_path / "prompts.txt").write_text("a dog\n")
+    given = ["--model", str(TINY), "--arch", "flux2_tiny", "--prompts", str(tmp_path / "prompts.txt")]
+    process = drawing(*given, "--lora", f"{file}:0.5", "--lora", str(file), "--output", str(tmp_path / "out"))
+    assert [(one.path, one.weight) for one in process.loras] == [(file, 0.5), (file, 1.0)]
+    assert process.folder == tmp_path / "out"
+    with pytest.raises(UserError, match="--arch"):
+        drawing("--model", "my/own", "--prompts", "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lora", "x"], "only with --sample or --model"),
+        (["--sample", "a", "b.yaml"], "give no other job file"),
+        (["--model", "a"], "needs --prompts"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        read_options(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert checkpoints(tmp_path, "job") == {}

@@ -1,0 +1,194 @@
+"""`job: generate`: pictures from a list of prompts, drawn with a model and LoRAs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from toolkit.cards import ModelCard, find_cards
+from toolkit.choice import Spellings
+from toolkit.config.compat.released import wrong_arch
+from toolkit.config.dataset import DatasetConfig
+from toolkit.config.drawing.prompts_file import read_prompts
+from toolkit.config.model import ModelConfig
+from toolkit.config.paths import ExistingFile, UserPath
+from toolkit.config.process import Findings, ProcessConfig
+from toolkit.config.reading.training import add_card_defaults
+from toolkit.config.sample import Prompts, SampleConfig, SampleItem
+from toolkit.config.sample_prompt import SamplePrompt
+from toolkit.config.seed import DrawSeed
+from toolkit.config.train import TrainConfig
+from toolkit.config.training_process import TrainingProcessConfig
+from toolkit.dtypes import Dtype
+from toolkit.section import Section, Shown
+
+_OF_SAMPLES = ("neg", "width", "height", "seed", "guidance_scale", "sample_steps", "network_multiplier")
+SHARED = (*_OF_SAMPLES, "walk_seed")  # keys that `sample` has too
+
+
+class LoraConfig(Section):
+    """One entry of `loras`."""
+
+    path: ExistingFile = Field(description="A LoRA or LoKr file of any program.")
+    weight: float = Field(1.0, description="Its strength.")
+
+
+def _as_loras(value: Any) -> Any:
+    entries = value if isinstance(value, list | tuple) else [value]
+    return [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+class GenerateConfig(Section):
+    """`generate`: what to draw."""
+
+    prompts: Prompts = Field(
+        min_length=1,
+        description="Prompts, each optionally with its own settings or flags such as `--w 512 --seed 3`, or the path "
+        "of a file of them: text with one prompt a line, or a list as YAML or JSON.",
+    )
+    neg: Annotated[str, Shown(label="Negative prompt", needs="true_cfg")] = Field("", description="Negative prompt.")
+    width: Annotated[int, Shown(unit="px")] = Field(1024, ge=16, le=8192, description="Width in pixels.")
+    height: Annotated[int, Shown(unit="px")] = Field(1024, ge=16, le=8192, description="Height in pixels.")
+    size_list: tuple[tuple[int, int], ...] = Field(
+        (), description="Sizes `[width, height]`, of which each picture gets one at random instead."
+    )
+    seed: DrawSeed = Field(42, description="Seed of the initial noise; -1: a random one for each picture.")
+    walk_seed: bool = Field(False, description="Add the index of the prompt to the seed.")
+    guidance_scale: float = Field(4.0, ge=0, description="Guidance scale.")
+    sample_steps: int = Field(25, ge=1, description="Number of denoising steps.")
+    network_multiplier: float = Field(1.0, description="Factor of the strength of all LoRAs.")
+    ext: Annotated[
+        Literal["jpg", "png", "webp"],
+        Spellings({"jpeg": "jpg", ".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp"}),
+    ] = Field("png", description="Image file format.")
+    num_repeats: int = Field(
+        1, ge=1, description="Pictures of each prompt; each further one has a seed that is larger by 1."
+    )
+    shuffle: bool = Field(False, description="Draw the prompts in random order.")
+    random_prompts: bool = Field(
+        False, description="Draw `max_images` prompts, each made of random ones of the list, joined by commas."
+    )
+    max_random_per_prompt: int = Field(1, ge=1, description="The most that are joined, with `random_prompts`.")
+    max_images: int = Field(10_000, ge=1, description="Number of pictures, with `random_prompts`.")
+    prompt_file: bool = Field(False, description="Also write the prompt of each picture to a text file beside it.")
+
+    def items(self, trigger_word: str | None = None) -> tuple[SampleItem, ...]:
+        """The pictures to draw, in order. Whatever is random in the list follows from `seed`.
+
+        Args:
+            trigger_word: replaces `[trigger]` in prompts; None leaves them as they are.
+        """
+        chance = random.Random(max(0, self.seed))
+        shared = {key: getattr(self, key) for key in SHARED}
+        prompts = self._joined(chance) if self.random_prompts else list(self.prompts)
+        if self.shuffle:
+            chance.shuffle(prompts)
+        items = SampleConfig(samples=tuple(prompts), **shared).items(trigger_word)
+        repeated = [
+            item if item.seed < 0 else replace(item, seed=item.seed + number)
+            for number in range(self.num_repeats)
+            for item in items
+        ]
+        if not self.size_list:
+            return tuple(repeated)
+        sizes = [chance.choice(self.size_list) for _ in repeated]
+        return tuple(replace(item, width=w, height=h) for item, (w, h) in zip(repeated, sizes, strict=True))
+
+    def _joined(self, chance: random.Random) -> list[SamplePrompt]:
+        return [
+            SamplePrompt(
+                prompt=", ".join(
+                    chance.choice(self.prompts).prompt for _ in range(chance.randint(1, self.max_random_per_prompt))
+                )
+            )
+            for _ in range(self.max_images)
+        ]
+
+
+class GenerateProcessConfig(ProcessConfig):
+    """One entry of `config.process`: draws pictures."""
+
+    aliases: ClassVar[Mapping[str, str]] = {"output_folder": "folder"}
+
+    folder: UserPath | None = Field(
+        None, description="Folder for the pictures. Unset: a folder with the name of the job in `training_folder`."
+    )
+    model: ModelConfig = Field(description="The model to draw with.")
+    loras: Annotated[
+        tuple[LoraConfig, ...],
+        BeforeValidator(_as_loras, json_schema_input_type=str | LoraConfig | list[str | LoraConfig]),
+    ] = Field((), description="LoRAs to draw with, each a path or a path and a weight.")
+    trigger_word: str | None = Field(None, description="Word that replaces `[trigger]` in prompts.")
+    generate: GenerateConfig = Field(description="What to draw.")
+    dtype: Dtype = Field("bf16", description="Precision of the computation.")
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The card of the model; None if there is no such model."""
+        return find_cards().get(self.model.arch)
+
+    @classmethod
+    def prepare(cls, entry: dict[str, Any], cards: Mapping[str, ModelCard]) -> Findings:
+        """See ProcessConfig.prepare. Reads a file of prompts, and fills in the sampling defaults of the card."""
+        problems: list[tuple[tuple[int | str, ...], str]] = []
+        model, generate = entry.get("model"), entry.get("generate")
+        if isinstance(model, dict):
+            problems += wrong_arch(model, cards)
+        if isinstance(generate, dict):
+            given = generate.get("prompts")
+            if isinstance(given, str):
+                try:
+                    generate["prompts"] = read_prompts(Path(given))
+                except ValueError as error:
+                    problems.append((("generate", "prompts"), str(error)))
+                    generate["prompts"] = [""]
+            scratch: dict[str, Any] = {"model": model}
+            add_card_defaults(scratch, cards)
+            for key, value in scratch.get("sample", {}).items():
+                generate.setdefault(key, value)
+            if isinstance(model, dict):
+                for key, value in scratch["model"].items():
+                    model.setdefault(key, value)
+        return Findings(problems, [])
+
+    def output_folder(self, job_name: str) -> Path:
+        """See ProcessConfig.output_folder."""
+        return super().output_folder(job_name) if self.folder is None else self.folder
+
+    def as_training(self, items: Sequence[SampleItem], job_name: str) -> TrainingProcessConfig:
+        """The same settings as those of a training of nothing that only draws samples, for all that both do alike.
+
+        Args:
+            items: the pictures to draw.
+            job_name: name of the job.
+        """
+        folder = self.output_folder(job_name)
+        prompts = tuple(_as_prompt(item) for item in items)
+        return TrainingProcessConfig.model_construct(
+            type=self.type,
+            name=folder.name,
+            training_folder=folder.parent,
+            device=self.device,
+            model=self.model,
+            datasets=tuple[DatasetConfig, ...](),
+            train=TrainConfig(dtype=self.dtype, steps=max(1, len(items)), gradient_checkpointing=False),
+            sample=SampleConfig(samples=prompts, format=self.generate.ext),
+        )
+
+    @model_validator(mode="after")
+    def _must_be_one_process(self) -> GenerateProcessConfig:
+        if self.model.assistant_lora_path is not None:
+            raise ValueError("`model.assistant_lora_path` is for training: name the LoRAs to draw with in `loras`")
+        return self
+
+
+def _as_prompt(item: SampleItem) -> SamplePrompt:
+    names = ["ctrl_img", *(f"ctrl_img_{number}" for number in range(2, len(item.references) + 1))]
+    settings: dict[str, Any] = {key: getattr(item, key) for key in _OF_SAMPLES}
+    settings |= dict(zip(names, item.references, strict=False))
+    return SamplePrompt.model_construct(prompt=item.prompt, **settings)

@@ -1,0 +1,97 @@
+"""Draws single pictures with a loaded model, the same way in the samples of a training and in a drawing job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from toolkit.adapters.adapter_set import AdapterSet
+from toolkit.config import SampleItem
+from toolkit.data.images import Color, load_image
+from toolkit.data.references import ReferenceRules, measure_references
+from toolkit.errors import UserError
+from toolkit.models.base_model import BaseModel
+from toolkit.models.condition import SampleCondition
+from toolkit.runtime.devices import autocast
+
+RANDOM_SEEDS = 2**32  # a random seed is below this number, which other programs accept
+
+
+class PromptEmbeds(Protocol):
+    """Prompt -> its embeddings."""
+
+    def __getitem__(self, prompt: str) -> Tensor:
+        """The embeddings of a prompt, [L, D]."""
+        ...
+
+
+class Drawn(Protocol):
+    """What is drawn with, on top of the model."""
+
+    adapters: AdapterSet
+
+    def sampled(self, network: float, adapters: float) -> AbstractContextManager[None]:
+        """Within the `with` block, scale networks and adapters as one picture asks."""
+        ...
+
+
+def no_extras(item: SampleItem) -> Mapping[str, Tensor]:
+    """The inputs of adapters for a picture, where there are no adapters."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Artist:
+    """Draws pictures.
+
+    Attributes:
+        model: a model whose transformer and VAE are loaded.
+        weights: what is drawn with, on top of the model.
+        embeds: the encoded prompts.
+        rules: how reference images are resized before the model sees them.
+        background: color behind transparent pixels of reference images.
+        extras: inputs of adapters for an item, without a batch dimension.
+    """
+
+    model: BaseModel
+    weights: Drawn
+    embeds: PromptEmbeds
+    rules: ReferenceRules
+    background: Color = (0, 0, 0)
+    extras: Callable[[SampleItem], Mapping[str, Tensor]] = no_extras
+
+    def draw(self, pipeline: Any, item: SampleItem) -> Image.Image:
+        """Draw one picture. It depends on nothing that was drawn before.
+
+        Args:
+            pipeline: what the model's `get_generation_pipeline` returned.
+            item: what to draw.
+
+        Raises:
+            UserError: a reference image cannot be used.
+        """
+        model, generator = self.model, torch.Generator().manual_seed(item.seed)
+        embeds = {prompt: self.embeds[prompt].to(model.device) for prompt in item.prompts(model.card)}
+        extras = {name: tensor.to(model.device) for name, tensor in self.extras(item).items()}
+        condition = SampleCondition(embeds, references=self._references(item), extras=extras)
+        num_noisy = model.num_tokens(item.width, item.height)
+        with (
+            autocast(model.device, model.dtype, keeps_copies=model.layout.is_whole),
+            self.weights.sampled(item.network_multiplier, item.adapter_conditioning_scale),
+            self.weights.adapters.sampling(condition, item.prompt, num_noisy=num_noisy) as condition,
+        ):
+            return model.generate_single_image(pipeline, item, condition, generator)
+
+    def _references(self, item: SampleItem) -> list[Image.Image]:
+        """The reference images, at the sizes they would have in training."""
+        infos, problems = measure_references(item.references, self.rules.limits)
+        if problems:
+            raise UserError("\n".join(str(problem) for problem in problems))
+        pictures = self.rules.fit(infos, (item.width, item.height), background=self.background)
+        return [load_image(picture, background=picture.background) for picture in pictures]

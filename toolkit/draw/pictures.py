@@ -1,0 +1,60 @@
+"""The pictures of a drawing job, each in a file whose name says what was drawn, so that none is drawn twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.config import SampleItem
+from toolkit.files import sha256_json
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a drawing job.
+
+    Attributes:
+        index: of its prompt, from 0.
+        item: what to draw; its seed may be -1, for a random one.
+        file: name of its file: the number of its prompt, from 1, and a digest of all that it depends on.
+    """
+
+    index: int
+    item: SampleItem
+    file: str
+
+
+def pictures_of(items: Sequence[SampleItem], facts: Mapping[str, Any], *, extension: str) -> tuple[Picture, ...]:
+    """The pictures of a job, in order.
+
+    Args:
+        items: what to draw.
+        facts: what else the pictures depend on, as plain JSON.
+        extension: `jpg`, `png` or `webp`.
+    """
+    digits = max(4, len(str(len(items))))
+    contents = {path: digest_of(path) for item in items for path in item.references}
+    found = []
+    for index, item in enumerate(items):
+        own = {key: getattr(item, key) for key in SampleItem.__annotations__ if key not in ("views", "controls")}
+        own["references"] = [contents[path] for path in item.references]
+        digest = sha256_json({**facts, "item": own, "index": index if item.seed < 0 else None})[:8]
+        found.append(Picture(index, item, f"{index + 1:0{digits}d}_{digest}.{extension}"))
+    return tuple(found)
+
+
+def missing(pictures: Sequence[Picture], folder: Path) -> tuple[Picture, ...]:
+    """The pictures that are not in a folder yet."""
+    return tuple(picture for picture in pictures if not (folder / picture.file).is_file())
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hex; empty for a file that cannot be read, which the check reports."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
