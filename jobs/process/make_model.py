@@ -15,7 +15,7 @@ from toolkit.models.pixel_vae import PixelVae
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.runtime.devices import make_current, pick_cards, pick_device
-from toolkit.runtime.light_imports import quick_imports
+from toolkit.runtime.imports.light_imports import quick_imports
 from toolkit.util.get_model import get_model_class
 
 

@@ -127,9 +127,12 @@ class TrainingProcessConfig(ProcessConfig):
     def embeds_text(self) -> bool:
         """Whether texts are kept as the transformer's first layer for them gives them: fewer numbers for the same step.
 
-        Not where that layer may be trained, an assistant LoRA may change it, or an adapter adds rows to what it reads.
+        Not where that layer may be trained, where another LoRA may change it, as in drawing, or where an adapter adds
+        rows to what it reads.
         """
         if self.card is None or not self.card.text_layer_width or self.train.full_finetune:
+            return False
+        if self.model.assistant_lora_path is not None or not (self.network or self.adapter):
             return False
         if self.model.assistant_lora_path is not None:
             return False

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from toolkit.runtime.without_compiler import run_plain
+from toolkit.runtime.imports.without_compiler import run_plain
 
 run_plain(checkpoint)
 

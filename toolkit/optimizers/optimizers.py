@@ -12,7 +12,7 @@ from toolkit.errors import UserError
 from toolkit.optimizers.choices import optimizer_row
 from toolkit.optimizers.own_average import begin_training
 from toolkit.optimizers.stored.state import PLACES, RATE
-from toolkit.runtime.without_compiler import without_compiler
+from toolkit.runtime.imports.without_compiler import without_compiler
 from toolkit.section import Section
 
 NO_DECAY = "no_decay_if_contains"

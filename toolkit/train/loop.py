@@ -73,7 +73,7 @@ class Loop:
             self.recorder.flush()
             what = f"in step {step + 1}, with {self.feeder.describe(step)}"
             if not self.stepper.can_repeat:
-                raise torch.OutOfMemoryError(f"{what}. {error}") from error
+                raise torch.OutOfMemoryError(f"It was {what}. {error}") from error
         self.recorder.warn(
             f"the card was full {what}. Its memory was cleared, and the step is tried once more. If this comes again, "
             "make the run smaller: train.batch_size, the dataset's resolution, model.quantize or model.layer_offloading"
@@ -82,7 +82,7 @@ class Loop:
         try:
             return self.stepper.train_step(step, batches, num_samples=num_samples)
         except torch.OutOfMemoryError as error:
-            raise torch.OutOfMemoryError(f"for the second time {what}. {error}") from error
+            raise torch.OutOfMemoryError(f"Now for the second time {what}. {error}") from error
 
     def _after(self, step: int, stop: StopRequest) -> None:
         """Run what is due or requested once `step` steps are done. The end of the run is handled by `_finish`."""

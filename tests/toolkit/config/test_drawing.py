@@ -11,6 +11,7 @@ from tests.tiny import TINY
 from toolkit.cards import find_cards
 from toolkit.config.drawing.generate import GenerateConfig, GenerateProcessConfig
 from toolkit.config.drawing.prompts_file import read_prompts
+from toolkit.config.reading.installed import find_known
 
 
 def config(**generate: Any) -> GenerateConfig:
@@ -92,3 +93,10 @@ def test_the_card_fills_in_how_its_model_is_sampled() -> None:
     assert entry["generate"]["sample_steps"] == 4 and entry["generate"]["guidance_scale"] == 1.0
     entry["model"] = {"name_or_path": str(TINY), "arch": "flux2_tiny"}
     assert GenerateProcessConfig.model_validate(entry).output_folder("job") == Path("output/job")
+
+
+def test_texts_stay_as_the_encoder_gives_them_since_a_lora_may_change_the_layer_after_it() -> None:
+    model = {"arch": "flux2_tiny", "name_or_path": str(TINY)}
+    process = {"type": "to_folder", "folder": "x", "model": model, "generate": {"prompts": ["a"]}}
+    drawing = GenerateProcessConfig.model_validate(process, context=find_known())
+    assert not drawing.as_training(drawing.generate.items(), "job").embeds_text

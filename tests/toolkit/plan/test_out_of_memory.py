@@ -60,7 +60,11 @@ def test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint(
     monkeypatch.setattr(Flux2Model, "get_noise_prediction", fill)
     assert run_job(write_job(tmp_path)).status == "failed"
     said = capsys.readouterr().err
-    assert "memory: the card is full, in stage train. CUDA out of memory. Tried to allocate 2.00 GiB.\n" in said
+    assert (
+        "memory: the card is full, in stage train. Now for the second time in step 5, with 2 images of 32 x 32: "
+        in said
+    )
+    assert "CUDA out of memory. Tried to allocate 2.00 GiB.\n" in said
     assert "checkpoint of step 3 is intact" in said and "Traceback" not in said
     bundle, _ = newest_bundle(tmp_path / "output" / "job", is_thorough=True)
     assert bundle is not None and bundle.step == 3

@@ -12,7 +12,7 @@ from toolkit.cards import find_cards
 from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.known import Known
 from toolkit.extension import ROOTS, Broken, Extension, Package, Root, attempt, exported, find_packages
-from toolkit.runtime.light_imports import quick_imports
+from toolkit.runtime.imports.light_imports import quick_imports
 
 
 @dataclass(frozen=True)

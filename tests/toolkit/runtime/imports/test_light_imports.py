@@ -1,4 +1,4 @@
-"""toolkit.runtime.light_imports, toolkit.runtime.without_compiler"""
+"""toolkit.runtime.imports.light_imports, toolkit.runtime.imports.without_compiler"""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import losses, run_job, write_dataset, write_job
-from toolkit.runtime.light_imports import LATE, LateName
+from toolkit.runtime.imports.light_imports import LATE, LateName
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 HEAVY = (*LATE, "triton", "torch._inductor")
 # A cached run, what it has loaded, and then the libraries themselves.
 SCRIPT = f"""
