@@ -18,6 +18,7 @@ from benchmarks.step import Cell, job_of
 from extensions_built_in.diffusion_models.flux2 import lora_names
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from toolkit.compute.wide import multiply_wide
 from toolkit.config import TrainingProcessConfig
 from toolkit.models.condition import Condition
 from toolkit.networks.network import Network
@@ -92,6 +93,7 @@ def ours(size: Size, *, recomputes: bool, dtype: torch.dtype) -> Arm:
     config = _config(dtype)
     model: Any = Flux2TinyModel(config.model, device=CPU, dtype=dtype)
     model.transformer = size.transformer(dtype)
+    multiply_wide(model.transformer, CPU, dtype)  # as whoever loads it does
     draws = Draws(0)
     assert config.network is not None
     network = Network(model, config.network, draws)

@@ -29,7 +29,8 @@ autograd: within 1e-5 in fp32; in bf16 as far from exact ones as autograd's are.
 only: 4e-8 in fp32, 1e-3 in bf16. A pass without gradient, such as sampling, is diffusers' own.
 
 A CPU without products in bf16 (no AVX-512, such as AVX2 alone) multiplies bf16 number by number. There, the products
-and the attention of these blocks are computed in fp32; what is kept for backward stays bf16.
+of frozen layers and, in training, the attention of these blocks are computed in fp32; what is kept for backward stays
+bf16.
 
 | `train.gradient_checkpointing` | a single block keeps, per token | a double block | recomputed |
 |---|---|---|---|

@@ -93,8 +93,7 @@ class BaseSDTrainProcess(BaseProcess):
         weights = self.make_trainable(model, draws)
         out.stages.info(weights.describe())
         keeps = self.checked.memory.plan.inputs.keeps if self.checked.memory else 1.0
-        if (kept := model.prepare_backward(recomputes=train.gradient_checkpointing, keeps=keeps)) is not None:
-            out.stages.info(kept)
+        out.stages.info(model.prepare_backward(recomputes=train.gradient_checkpointing, keeps=keeps))
         assert model.transformer is not None
         model.transformer.train()
         return build_learner(model, weights, train, draws=draws, ranks=self.checked.start.ranks)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from toolkit.compute.int8 import columns_first
 from toolkit.compute.rounding import RoundedRows, round_rows
-from toolkit.compute.row_product import RowProduct
+from toolkit.compute.row_product import LowRank, RowProduct
 
 FLOAT8 = torch.float8_e4m3fn
 _MULTIPLE = 16  # of both sizes of the weight, for cuBLAS
@@ -17,18 +17,29 @@ _MULTIPLE = 16  # of both sizes of the weight, for cuBLAS
 class Fp8Product:
     """As Int8Product, in float8. The scale of a weight's row is multiplied into the gradient before that is rounded."""
 
-    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
+    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor, update: LowRank | None = None) -> None:
         """See RowProduct."""
         weight, factors = qweight.view(FLOAT8), scale.float().view(1, -1)
         out.copy_(float8_product(round_rows(x, FLOAT8), weight.T, factors, dtype=_dtype_of(x)))
+        if update is not None:
+            update.add_to(out)
 
-    def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
+    def backward(
+        self,
+        gradient: Tensor,
+        qweight: Tensor,
+        scale: Tensor,
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
         """See RowProduct."""
         rounded = round_rows(gradient, FLOAT8, times=scale.float().view(-1))
         weight = columns_first(qweight).view(FLOAT8) if _has_units(gradient) else qweight.view(FLOAT8)
         ones = torch.ones((1, weight.shape[1]), dtype=torch.float32, device=gradient.device)
         result = float8_product(rounded, weight, ones, dtype=_dtype_of(gradient))
-        return result.to(gradient.dtype) if into is None else into.add_(result)
+        found = result.to(gradient.dtype) if into is None else into.add_(result)
+        return found if update is None else update.add_to(found)
 
 
 def float8_product(left: RoundedRows, right: Tensor, factors: Tensor, *, dtype: torch.dtype) -> Tensor:

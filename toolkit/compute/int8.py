@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from toolkit.compute.kernels import has_kernels
 from toolkit.compute.rounding import RoundedRows, round_rows
-from toolkit.compute.row_product import RowProduct
+from toolkit.compute.row_product import LowRank, RowProduct
 from toolkit.quantize.formats.rotated import rotate
 
 # Bytes of 32-bit sums at once: of a wide layer they would be the largest tensor of a step.
@@ -28,22 +28,32 @@ class Int8Product:
     again.
     """
 
-    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
+    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor, update: LowRank | None = None) -> None:
         """See RowProduct."""
         rounded, factors = _rounded(x), scale.float().view(1, -1)
         if has_kernels(x.device):
-            _kernel()(rounded, qweight.T, factors, out=out)
+            _kernel()(rounded, qweight.T, factors, out=out, update=update)
             return
         for rows in _parts(len(x), qweight.shape[0], x.device):
             sums = int8_product(rounded.numbers[rows], qweight.T).float().mul_(factors)
             torch.mul(sums, rounded.scale[rows], out=out[rows])
+        if update is not None:
+            update.add_to(out)
 
-    def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
+    def backward(
+        self,
+        gradient: Tensor,
+        qweight: Tensor,
+        scale: Tensor,
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
         """See RowProduct."""
         rounded = _rounded(gradient, times=scale.float().view(-1))
         result = gradient.new_empty((len(gradient), qweight.shape[1])) if into is None else into
         if has_kernels(gradient.device):
-            _kernel()(rounded, qweight, None, out=result, adds=into is not None)
+            _kernel()(rounded, qweight, None, out=result, update=update, adds=into is not None)
             return result
         weight = qweight if gradient.device.type == "cpu" else columns_first(qweight)
         for rows in _parts(len(gradient), qweight.shape[1], gradient.device):
@@ -52,7 +62,7 @@ class Int8Product:
                 torch.mul(sums, rounded.scale[rows], out=result[rows])
             else:
                 result[rows].add_(sums.mul_(rounded.scale[rows]))
-        return result
+        return result if update is None else update.add_to(result)
 
 
 class RotatedInt8Product(Int8Product):
@@ -62,14 +72,23 @@ class RotatedInt8Product(Int8Product):
     of all others of its token. Source: ConvRot (arXiv 2512.03673).
     """
 
-    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
+    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor, update: LowRank | None = None) -> None:
         """See RowProduct."""
-        super().forward(rotate(x), qweight, scale, out=out)
+        super().forward(rotate(x), qweight, scale, out=out, update=update)
 
-    def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
+    def backward(
+        self,
+        gradient: Tensor,
+        qweight: Tensor,
+        scale: Tensor,
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
         """See RowProduct."""
         found = rotate(super().backward(gradient, qweight, scale))
-        return found if into is None else into.add_(found)
+        found = found if into is None else into.add_(found)
+        return found if update is None else update.add_to(found)
 
 
 def int8_product(left: Tensor, right: Tensor) -> Tensor:

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A product of rank r that is added to another one, `inner @ outer`, as that of a LoRA.
+
+    Attributes:
+        inner: [M, r].
+        outer: [r, N].
+    """
+
+    inner: Tensor
+    outer: Tensor
+
+    def add_to(self, result: Tensor) -> Tensor:
+        """Add it to a result [M, N] in the same dtype, in place."""
+        return result.addmm_(self.inner, self.outer)
 
 
 class RowProduct(Protocol):
@@ -14,7 +32,7 @@ class RowProduct(Protocol):
     outliers in other rows of the weight cost a token its precision.
     """
 
-    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor) -> None:
+    def forward(self, x: Tensor, qweight: Tensor, scale: Tensor, *, out: Tensor, update: LowRank | None = None) -> None:
         """Write `x @ weight.T` to `out`.
 
         Args:
@@ -22,9 +40,21 @@ class RowProduct(Protocol):
             qweight: [N, K], as it is stored.
             scale: [N, 1], floating point.
             out: [M, N], in any of these dtypes; may be some columns of a larger tensor.
+            update: added to that; where a kernel multiplies, before the result is rounded.
         """
         ...
 
-    def backward(self, gradient: Tensor, qweight: Tensor, scale: Tensor, *, into: Tensor | None = None) -> Tensor:
-        """`gradient @ weight`, [M, K] in the dtype of the gradient [M, N]; added to `into` if that is given."""
+    def backward(
+        self,
+        gradient: Tensor,
+        qweight: Tensor,
+        scale: Tensor,
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
+        """`gradient @ weight`, [M, K] in the dtype of the gradient [M, N]; added to `into` if that is given.
+
+        `update` is added, too, see `forward`.
+        """
         ...

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from toolkit.compute.use import compute_as
+from toolkit.compute.wide import multiply_wide
 from toolkit.config import ModelConfig
 from toolkit.memory.activation_offload import ActivationOffload
 from toolkit.memory.card_split import CardSplit
@@ -112,6 +113,8 @@ class ComponentLoader:
         )
         if component == "transformer":
             compute_as(self.config, module, str(self.device))
+            if shards is None:
+                multiply_wide(module, self.device, dtype)
         if shards is not None:
             spread(module, shapes, shards)
         if placement.streamed:

@@ -101,11 +101,13 @@ class BaseModel(ComponentModel):
         """Sequence length of an image of this size in pixels; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
-    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
+    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str:
         """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). A line on it."""
         if recomputes:
             self.enable_gradient_checkpointing()
-        return None
+        general = "are recomputed by autograd" if recomputes else "keep what autograd keeps"
+        why = "this model's have no backward pass of their own" if self.layout.is_whole else "ranks share their weights"
+        return f"backward pass: blocks {general}, because {why}"
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 from toolkit.compute.function import multiplied
 from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.formats import FORMATS, Buffers, Format
+from toolkit.runtime.devices import product_dtype
 
 CODEBOOK = "codebook"  # the one buffer of a format that does not have a row for each output
 
@@ -91,12 +92,14 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, number_format: Format, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
         ctx.number_format, ctx.names, ctx.in_features = number_format, names, x.shape[-1]
         ctx.save_for_backward(*tensors)
-        return functional.linear(x, _weight(number_format, names, tensors, x.shape[-1], x.dtype))
+        wide = product_dtype(x.device, x.dtype)
+        return functional.linear(x.to(wide), _weight(number_format, names, tensors, x.shape[-1], wide)).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        weight = _weight(ctx.number_format, ctx.names, ctx.saved_tensors, ctx.in_features, gradient.dtype)
-        return gradient @ weight, None, None, *(None for _ in ctx.names)
+        wide = product_dtype(gradient.device, gradient.dtype)
+        weight = _weight(ctx.number_format, ctx.names, ctx.saved_tensors, ctx.in_features, wide)
+        return (gradient.to(wide) @ weight).to(gradient.dtype), None, None, *(None for _ in ctx.names)
 
 
 def _weight(

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from toolkit.compute.row_product import RowProduct
+from toolkit.compute.row_product import LowRank, RowProduct
 from toolkit.quantize.formats import FORMATS
 from toolkit.quantize.frozen_linear import FrozenLinear
 
@@ -24,12 +24,22 @@ class FrozenProduct(Protocol):
         """The layer's tensors as they are now; always as many."""
         ...
 
-    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor) -> None:
-        """Write `x @ weight.T + bias` of x [M, K] to `out` [M, N], which has the dtype of x and may be some columns."""
+    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor, update: LowRank | None = None) -> None:
+        """Write `x @ weight.T + bias + update` of x [M, K] to `out` [M, N].
+
+        `out` has the dtype of x, and may be some columns of a larger tensor.
+        """
         ...
 
-    def backward(self, gradient: Tensor, tensors: Sequence[Tensor], *, into: Tensor | None = None) -> Tensor:
-        """`gradient @ weight`: [M, N] -> [M, K], in the dtype of the gradient; added to `into` if that is given."""
+    def backward(
+        self,
+        gradient: Tensor,
+        tensors: Sequence[Tensor],
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
+        """`gradient @ weight + update`: [M, N] -> [M, K], in the dtype of the gradient; added to `into` if given."""
         ...
 
     def of_rows(self, rows: slice) -> FrozenProduct:
@@ -59,13 +69,20 @@ class _Plain:
         """See FrozenProduct."""
         return (self.layer.weight,)
 
-    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor) -> None:
+    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor, update: LowRank | None = None) -> None:
         """See FrozenProduct."""
-        _write(x, tensors[0][self.rows].to(x.dtype), self._bias(), out)
+        _write(x, tensors[0][self.rows].to(x.dtype), self._bias(), out, update)
 
-    def backward(self, gradient: Tensor, tensors: Sequence[Tensor], *, into: Tensor | None = None) -> Tensor:
+    def backward(
+        self,
+        gradient: Tensor,
+        tensors: Sequence[Tensor],
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
         """See FrozenProduct."""
-        return _multiplied(gradient, tensors[0][self.rows].to(gradient.dtype), into)
+        return _multiplied(gradient, tensors[0][self.rows].to(gradient.dtype), into, update)
 
     def _bias(self) -> Tensor | None:
         return None if self.layer.bias is None else self.layer.bias[self.rows]
@@ -87,14 +104,21 @@ class _Dequantized:
         """See FrozenProduct."""
         return self.layer.stored()
 
-    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor) -> None:
+    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor, update: LowRank | None = None) -> None:
         """See FrozenProduct."""
         bias = None if self.layer.bias is None else self.layer.bias[self.rows]
-        _write(x, self._weight(tensors, x.dtype), bias, out)
+        _write(x, self._weight(tensors, x.dtype), bias, out, update)
 
-    def backward(self, gradient: Tensor, tensors: Sequence[Tensor], *, into: Tensor | None = None) -> Tensor:
+    def backward(
+        self,
+        gradient: Tensor,
+        tensors: Sequence[Tensor],
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
         """See FrozenProduct."""
-        return _multiplied(gradient, self._weight(tensors, gradient.dtype), into)
+        return _multiplied(gradient, self._weight(tensors, gradient.dtype), into, update)
 
     def _weight(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         buffers = dict(zip(self.layer.stored_names, tensors, strict=True))
@@ -117,28 +141,38 @@ class _AsStored:
         """See FrozenProduct."""
         return self.layer.stored()
 
-    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor) -> None:
+    def forward(self, x: Tensor, tensors: Sequence[Tensor], out: Tensor, update: LowRank | None = None) -> None:
         """See FrozenProduct."""
         qweight, scale = self._rows_of(tensors)
-        self.product.forward(x, qweight, scale, out=out)
+        self.product.forward(x, qweight, scale, out=out, update=update)
         if self.layer.bias is not None:
             out.add_(self.layer.bias[self.rows])
 
-    def backward(self, gradient: Tensor, tensors: Sequence[Tensor], *, into: Tensor | None = None) -> Tensor:
+    def backward(
+        self,
+        gradient: Tensor,
+        tensors: Sequence[Tensor],
+        *,
+        into: Tensor | None = None,
+        update: LowRank | None = None,
+    ) -> Tensor:
         """See FrozenProduct."""
         qweight, scale = self._rows_of(tensors)
-        return self.product.backward(gradient, qweight, scale, into=into)
+        return self.product.backward(gradient, qweight, scale, into=into, update=update)
 
     def _rows_of(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         stored = dict(zip(self.layer.stored_names, tensors, strict=True))
         return stored["qweight"][self.rows], stored["scale"][self.rows]
 
 
-def _write(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+def _write(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, update: LowRank | None) -> None:
     torch.mm(x, weight.T, out=out)
     if bias is not None:
         out.add_(bias)
+    if update is not None:
+        update.add_to(out)
 
 
-def _multiplied(gradient: Tensor, weight: Tensor, into: Tensor | None) -> Tensor:
-    return gradient @ weight if into is None else into.addmm_(gradient, weight)
+def _multiplied(gradient: Tensor, weight: Tensor, into: Tensor | None, update: LowRank | None) -> Tensor:
+    found = gradient @ weight if into is None else into.addmm_(gradient, weight)
+    return found if update is None else update.add_to(found)

@@ -148,7 +148,7 @@ class Flux2Model(PublishedModel):
             references=condition.references,
         )
 
-    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str | None:
+    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str:
         """See BaseModel.prepare_backward."""
         if not self.layout.is_whole:  # blocks gather their weights by hooks of their own
             return super().prepare_backward(recomputes=recomputes)

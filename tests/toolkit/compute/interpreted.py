@@ -13,17 +13,16 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 from torch import Tensor
 
-from toolkit.compute.kernels.norm import norm_and_round
+from toolkit.compute import int8
 from toolkit.compute.kernels.product import scaled_product
 from toolkit.compute.kernels.rows import round_rows_to_int8
-from toolkit.compute.kernels.twins import LowRank, norm_and_round_twin, scaled_product_twin
+from toolkit.compute.kernels.twins import scaled_product_twin
 from toolkit.compute.rounding import RoundedRows, round_rows
+from toolkit.compute.row_product import LowRank
 
 GENERATOR = torch.Generator().manual_seed(0)
 # Rows, inner size, columns, rank and dtype: less and more than a tile, and no multiple of one.
 PRODUCTS = ((5, 64, 16, 0, torch.float32), (33, 70, 45, 4, torch.float32), (130, 70, 150, 17, torch.bfloat16))
-# Samples, tokens, channels, samples that have a modulation of their own, and dtype.
-NORMS = ((2, 5, 48, 2, torch.float32), (1, 7, 192, 1, torch.bfloat16), (3, 2, 64, 1, torch.float32))
 
 
 def _normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -68,18 +67,25 @@ def main() -> None:
         x[0, -1] = float("nan")
         assert round_rows_to_int8(x).scale.isnan().flatten().tolist() == [True, False, False]
         _say(f"rows of {width}", steps=float(steps.abs().max()), result=_apart(rounded.float(), rows.float()))
-    for batch, tokens, width, modulations, dtype in NORMS:
-        x = _normal(batch, tokens, width, dtype=dtype) + 0.3
-        shift, weight = _normal(modulations, 1, width, dtype=dtype), 1 + _normal(modulations, 1, width, dtype=dtype)
-        found_rows, twin = norm_and_round(x, shift, weight, 1e-6), norm_and_round_twin(x, shift, weight, 1e-6)
-        steps = found_rows.rows.numbers.int() - twin.rows.numbers.int()
-        _say(
-            f"norm of {batch} samples",
-            steps=float(steps.abs().max()),
-            result=_apart(found_rows.rows.float(), twin.rows.float()),
-            mean=_apart(found_rows.mean, twin.mean),
-            rstd=_apart(found_rows.rstd, twin.rstd),
-        )
+    _compare_products()
+
+
+def _compare_products() -> None:
+    """The whole product with a LoRA, as a card computes it and as a CPU does."""
+    num_rows, inputs, outputs, rank = 21, 64, 48, 5
+    weight, scale = _integers(outputs, inputs), _normal(outputs, 1).abs()
+    x, gradient, there = _normal(num_rows, inputs), _normal(num_rows, outputs), _normal(num_rows, inputs)
+    forward = LowRank(100 * _normal(num_rows, rank), _normal(outputs, rank).T)
+    backward = LowRank(100 * _normal(num_rows, rank), _normal(rank, inputs))
+    for name, product in (("int8", int8.INT8), ("convrot8", int8.ROTATED_INT8)):
+        found: list[list[Tensor]] = []
+        for has_kernels in (False, True):
+            setattr(int8, "has_kernels", lambda _, answer=has_kernels: answer)  # noqa: B010
+            out = torch.empty(num_rows, outputs)
+            product.forward(x, weight, scale, out=out, update=forward)
+            found.append([out, product.backward(gradient, weight, scale, into=there.clone(), update=backward)])
+        for way, twin, mine in zip(("forward", "backward"), *found, strict=True):
+            _say(f"{name} with a LoRA, {way}", result=_apart(mine, twin))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from toolkit.compute.kernels import has_kernels
-from toolkit.compute.kernels.twins import norm_and_round_twin, scaled_product_twin
+from toolkit.compute.kernels.twins import scaled_product_twin
 from toolkit.compute.rounding import round_rows
 
 # Steps: a number between two. The interpreter rounds to bf16 towards zero: the result is off by up to 2 ** -8.
-LIMITS = {"steps": 1.0, "beside": 0.0, "result": 5e-3, "mean": 1e-5, "rstd": 1e-5}
+LIMITS = {"steps": 1.0, "beside": 0.0, "result": 5e-3}
 
 
 @pytest.mark.slow  # starts a program that imports torch and Triton
@@ -24,22 +24,17 @@ def test_every_kernel_does_what_its_twin_does() -> None:
     command = [sys.executable, "-m", "tests.toolkit.compute.interpreted"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
     cases = [json.loads(line) for line in lines]
-    assert len(cases) == 11
+    assert len(cases) == 12
     for case in cases:
         errors = {name: error for name, error in case.items() if name != "case"}
         assert all(error <= LIMITS[name] for name, error in errors.items()), case
 
 
-def test_twins_compute_what_separate_operations_do() -> None:
+def test_the_twin_computes_what_separate_operations_do() -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 5, 48, generator=generator)
-    shift, weight = torch.randn(2, 2, 1, 48, generator=generator)
-    normed = norm_and_round_twin(x, shift, weight, 1e-6)
-    expected = (torch.nn.functional.layer_norm(x, [48], eps=1e-6) * weight + shift).flatten(0, 1)
-    assert (normed.rows.float() - expected).abs().max() <= normed.rows.scale.max() / 2 * 1.001
-    matrix = round_rows(torch.randn(7, 48, generator=generator), torch.int8)
-    product = scaled_product_twin(normed.rows, matrix.numbers.T, matrix.scale.T, dtype=torch.float32)
-    assert torch.allclose(product, normed.rows.float() @ matrix.float().T, atol=1e-4)
+    left, right = (round_rows(torch.randn(rows, 48, generator=generator), torch.int8) for rows in (10, 7))
+    product = scaled_product_twin(left, right.numbers.T, right.scale.T, dtype=torch.float32)
+    assert torch.allclose(product, left.float() @ right.float().T, atol=1e-4)
 
 
 def test_a_cpu_has_no_kernels() -> None:

@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from toolkit.compute.kernels.twins import LowRank
 from toolkit.compute.rounding import RoundedRows
+from toolkit.compute.row_product import LowRank
 
 # A tile of the result, and the numbers that are summed at once. Not tuned on any card.
 _ROWS, _COLUMNS, _INNER, _WARPS, _STAGES = 128, 128, 64, 8, 3

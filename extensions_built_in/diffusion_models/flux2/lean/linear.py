@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.compute.row_product import LowRank
 from toolkit.networks.kinds.lora import LoraPart
 from toolkit.networks.network import LayerHook, Strength
 from toolkit.quantize.frozen_product import FrozenProduct, product_of
@@ -97,14 +98,16 @@ class LeanLinear:
     ) -> tuple[Tensor, Tensor | None]:
         """The output, and `scale * x @ A.T` [M, r], which backward needs; it may give it back as `inner`."""
         dtype, x = x.dtype, in_product_dtype(x)
+        if lora is not None and inner is None:
+            inner = _scaled(x @ lora.a.T, lora.scale)
+        update = None if lora is None or inner is None else LowRank(inner, lora.b.T)
+        is_one = len(self._products) == 1  # then the product adds the update, which can save a pass over the output
         output = x.new_empty((len(x), self._rows[-1].stop))
         for product, own, rows in zip(self._products, self._own, self._rows, strict=True):
-            product.forward(x, frozen[own], output[:, rows])
-        if lora is None:
-            return output.to(dtype), None
-        if inner is None:
-            inner = _scaled(x @ lora.a.T, lora.scale)
-        return output.addmm_(inner, lora.b.T).to(dtype), inner
+            product.forward(x, frozen[own], output[:, rows], update if is_one else None)
+        if update is not None and not is_one:
+            update.add_to(output)
+        return output.to(dtype), inner
 
     @staticmethod
     def to_inner(gradient: Tensor, lora: Lora | None) -> Tensor | None:
@@ -115,11 +118,15 @@ class LeanLinear:
         self, gradient: Tensor, frozen: Sequence[Tensor], lora: Lora | None, to_inner: Tensor | None
     ) -> Tensor:
         """The gradient of x, [M, K], from that of the output and what `to_inner` gave."""
+        update = None
+        if lora is not None and to_inner is not None:
+            update = LowRank(to_inner if lora.scale == 1 else to_inner * lora.scale, lora.a)
         total: Tensor | None = None
         for product, own, rows in zip(self._products, self._own, self._rows, strict=True):
-            total = product.backward(gradient[:, rows], frozen[own], into=total)
+            is_last = rows is self._rows[-1]
+            total = product.backward(gradient[:, rows], frozen[own], into=total, update=update if is_last else None)
         assert total is not None
-        return total if lora is None or to_inner is None else total.addmm_(to_inner, lora.a, alpha=lora.scale)
+        return total
 
     def to_trained(
         self,

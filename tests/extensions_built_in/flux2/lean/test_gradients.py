@@ -15,6 +15,7 @@ from extensions_built_in.diffusion_models.flux2.transformer import predict_veloc
 from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.networks.network import Network
+from toolkit.parallel.weight_layout import WholeWeights
 from toolkit.randomness import Draws
 from toolkit.runtime import devices
 from toolkit.runtime.devices import autocast
@@ -131,7 +132,7 @@ def test_an_adapter_on_a_block_leaves_the_others_lean() -> None:
     wanted = results(model, network)
     model.transformer.single_transformer_blocks[1].attn.norm_q.register_forward_hook(lambda *_: None)
     line = model.prepare_backward(recomputes=False)
-    assert line is not None and "5 keep all that they need; 1 keep what autograd keeps" in line
+    assert "5 keep all that they need; 1 keep what autograd keeps" in line
     assert max(errors(results(model, network), wanted)) < 1e-5
 
 
@@ -166,3 +167,14 @@ def test_what_blocks_share_in_a_pass_is_gone_after_it() -> None:
     results(model, network)
     assert not shared._modulations
     assert not shared._rotations
+
+
+def test_on_weights_that_ranks_share_the_line_says_why_the_pass_is_that_of_autograd() -> None:
+    model, _ = adapted()
+
+    class Shared(WholeWeights):
+        is_whole = False
+
+    model.layout = Shared()
+    line = model.prepare_backward(recomputes=False)
+    assert line == "backward pass: blocks keep what autograd keeps, because ranks share their weights"
