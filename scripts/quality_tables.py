@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.quality_rows import OBJECT_PLAIN, ROWS, Row
+from scripts.markdown_table import table
 from scripts.quality_figures import Figures
 
 USUAL_SEEDS = 5
@@ -30,8 +31,7 @@ def score_table(
     scores = found.scores(against.key)
     label = next(label for label, row in rows.items() if row == against)
     columns = [name, *scores, *(EXTRA[key] for key in extra), f"against {label}"]
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "---|" * len(columns)
+    lines = []
     for label, row in rows.items():
         seeds = found.num_seeds(row.key)
         cells = [
@@ -40,7 +40,8 @@ def score_table(
         ]
         cells += [_extra(found, row, key) for key in extra]
         cells.append("" if row == against else found.verdict(row.key, against.key))
-        yield "| " + " | ".join(cells) + " |"
+        lines.append(cells)
+    yield from table(columns, lines)
 
 
 EXTRA = {"file_bytes": "file, kB", "state_bytes": "state, kB", "cpu_s": "CPU, s"}

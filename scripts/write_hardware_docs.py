@@ -16,6 +16,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from jobs.cloud.gpus import GPUS, Gpu  # noqa: E402
 from scripts.generated import write_or_check  # noqa: E402
+from scripts.markdown_table import table  # noqa: E402
 from toolkit.cards import ModelCard, find_cards  # noqa: E402
 from toolkit.plan.changes import Way, frozen_weight_changes, ways_to_fit  # noqa: E402
 from toolkit.plan.machine import named_card  # noqa: E402
@@ -155,10 +156,11 @@ def measurements() -> dict[str, Any]:
 
 
 def _other_steps() -> str:
-    lines = ["## All that was measured on the H100", "", "| step | seconds | GB |", "|---|---|---|"]
-    for cell in measurements().values():
-        ours = cell["ours"]
-        lines.append(f"| {cell['cell']} | {ours['s_per_step']:.2f} | {gigabytes(ours['peak_reserved_bytes'])} |")
+    rows = [
+        (cell["cell"], f"{cell['ours']['s_per_step']:.2f}", gigabytes(cell["ours"]["peak_reserved_bytes"]))
+        for cell in measurements().values()
+    ]
+    lines = ["## All that was measured on the H100", "", *table(("step", "seconds", "GB"), rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -180,10 +182,8 @@ def _settings(way: Way) -> str:
 
 def requirements() -> str:
     """The table of what each model needs."""
-    lines = [
-        "| model | card: smallest, comfortable | RAM with a card of 8, 24, 80 GB | download | quantized copy on disk |",
-        "|---|---|---|---|---|",
-    ]
+    needs = "card: smallest, comfortable", "RAM with a card of 8, 24, 80 GB", "download", "quantized copy on disk"
+    rows = []
     for model in MODELS:
         size = model.card.size
         assert size is not None
@@ -194,8 +194,8 @@ def requirements() -> str:
         copies = {gb: sum(quantized_bytes(way.plan.inputs).values()) for gb, way in fits.items()}
         copy = max(copies.values())
         row = (model.card.label, f"{min(fits)}, {plain} GB", f"{rams} GB", f"{download / GB:.0f} GB")
-        lines.append("| " + " | ".join([*row, f"up to {copy / GB:.0f} GB"]) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append((*row, f"up to {copy / GB:.0f} GB"))
+    return "\n".join(table(("model", *needs), rows)) + "\n"
 
 
 def readme() -> str:

@@ -11,6 +11,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.quality_real import GOAL  # noqa: E402
 from scripts.generated import write_or_check  # noqa: E402
+from scripts.markdown_table import table  # noqa: E402
 from scripts.quality_figures import figures  # noqa: E402
 from scripts.quality_tables import network_table  # noqa: E402
 from toolkit.cards import find_cards  # noqa: E402
@@ -94,26 +95,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def document() -> str:
     """The content of docs/networks.md."""
-    lines = [_INTRODUCTION + "| `type` | what it is | read by |", "|---|---|---|"]
-    lines += [f"| `{name}` | {row.summary} | {READERS[name]} |" for name, row in NETWORKS.items()]
+    kinds = ((f"`{name}`", row.summary, READERS[name]) for name, row in NETWORKS.items())
+    lines = [_INTRODUCTION.rstrip("\n"), "", *table(("`type`", "what it is", "read by"), kinds)]
     lines += [_RULES]
     lines += [f"- `{name}`: {reason}." for name, reason in REFUSED_NETWORKS.items()]
     lines += ["", "## Sizes", "", "Millions of weights on every layer of the blocks, and megabytes of a bf16 file.", ""]
     cards = [find_cards()[arch] for arch in MODELS]
-    lines += ["| network | " + " | ".join(card.label for card in cards) + " |", "|---|" + "---|" * len(cards)]
-    lines += _sizes()
+    lines += table(("network", *(card.label for card in cards)), _sizes())
     lines += ["", _REAL.format(**GOAL)]
-    if table := network_table(figures()):
+    if measured := network_table(figures()):
         lines += ["", "## Measured", ""]
         lines += [
             "What each kind learns and keeps on the tiny FLUX.2; [quality](quality.md) says how it was measured.",
             "",
         ]
-        lines += table
+        lines += measured
     return "\n".join(lines) + "\n"
 
 
-def _sizes() -> Iterator[str]:
+def _sizes() -> Iterator[list[str]]:
+    """The rows of the table of sizes."""
     for kind, settings in SETTINGS.items():
         config = NetworkConfig.model_validate({"type": kind, **settings})
         cells = []
@@ -123,7 +124,7 @@ def _sizes() -> Iterator[str]:
             linears = [linear for block in size.transformer.blocks for linear in block.linears * block.count]
             count = sum(NETWORKS[kind].count(Shape(*linear), config.at(None)[1]) for linear in linears)
             cells.append(f"{count / 1e6:,.1f}, {2 * count / 1e6:,.0f} MB")
-        yield f"| {config.describe()} | {' | '.join(cells)} |"
+        yield [config.describe(), *cells]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from scripts.generated import write_or_check  # noqa: E402
+from scripts.markdown_table import table  # noqa: E402
 from toolkit.optimizers.choices import OPTIMIZERS  # noqa: E402
 from toolkit.optimizers.row import OptimizerChoice  # noqa: E402
 
@@ -93,20 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def document() -> str:
     """The content of docs/optimizers.md."""
-    lines = [
-        _INTRODUCTION + "| `optimizer` | bytes | `lr` | for | in bf16, fused | sharded |",
-        "|---|---|---|---|---|---|",
+    cells = [
+        (f"`{name}`", f"{row.state_bytes:.3g}", row.lr, row.takes, _mark(row.is_single), _mark(row.is_shardable))
+        for name, row in _kinds()
     ]
-    for name, row in _kinds():
-        cells = [
-            f"`{name}`",
-            f"{row.state_bytes:.3g}",
-            row.lr,
-            row.takes,
-            _mark(row.is_single),
-            _mark(row.is_shardable),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    columns = ("`optimizer`", "bytes", "`lr`", "for", "in bf16, fused", "sharded")
+    lines = [_INTRODUCTION.rstrip("\n"), "", *table(columns, cells)]
     lines += ["", "## What each is", ""]
     lines += [f"- `{name}`: {row.summary}{_spellings(row)}" for name, row in _kinds()]
     lines += [*_figures(), _RULES.rstrip("\n"), ""]
@@ -148,10 +141,12 @@ def _figures() -> Iterator[str]:
         return
     yield from ("", "## Measured", "")
     yield "On the tiny FLUX.2 (docs/quality.md): share of prompts that show what was taught, and the rest unchanged."
-    yield from ("", "| optimizer | learned | kept | seeds |", "|---|---|---|---|")
+    yield ""
+    cells = []
     for name, seeds in found.items():
         learned, kept = (mean(seed[key] for seed in seeds) for key in ("concept", "kept"))
-        yield f"| {name} | {learned:.2f} | {kept:.2f} | {len(seeds)} |"
+        cells.append((name, f"{learned:.2f}", f"{kept:.2f}", len(seeds)))
+    yield from table(("optimizer", "learned", "kept", "seeds"), cells)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from scripts.generated import write_or_check  # noqa: E402
+from scripts.markdown_table import table  # noqa: E402
 
 DOCUMENT = Path("docs/performance.md")
 RESULTS, STARTUP = Path("benchmarks/results/lean.json"), Path("benchmarks/results/startup.json")
@@ -82,8 +83,6 @@ cached, {machine}, torch {torch}: median of five starts (spread {spread_s} s). W
 transformers, peft, accelerate and torch's compiler are loaded when one of their names is first used, which is never
 in such a run.
 
-| part | s |
-|---|---|
 """
 
 
@@ -92,45 +91,55 @@ def document(results: Mapping[str, Any], startup: Mapping[str, Any]) -> str:
     rows = results["rows"]
     title = _TABLE.format(title="Beside a plain loop", **{key: results[key] for key in ("machine", "torch", "dtype")})
     return "".join(
-        (_INTRODUCTION, title, *_speeds(rows), _ERROR, *_errors(rows), _COUNTS, *_counts(rows), *_startup(startup)),
+        (
+            _INTRODUCTION,
+            title,
+            _text(_SPEEDS, _speeds(rows)),
+            _ERROR,
+            _text(_ERRORS, _errors(rows)),
+            _COUNTS,
+            _text(_COUNTED, _counts(rows)),
+            _STARTUP.format(**startup),
+            _text(("part", "s"), startup["parts_s"].items()),
+        ),
     )
 
 
-def _speeds(rows: Mapping[str, Any]) -> Iterator[str]:
-    yield "| model | blocks | ours, s/step | plain | faster | ours, memory | plain | ratio |\n"
-    yield "|---|---|---|---|---|---|---|---|\n"
+def _text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    return "".join(f"{line}\n" for line in table(columns, rows))
+
+
+_SPEEDS = ("model", "blocks", "ours, s/step", "plain", "faster", "ours, memory", "plain", "ratio")
+
+
+def _speeds(rows: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for name, row in rows.items():
-        model, kind = name.split()
-        memory = "- | - | -"
+        memory = ("-", "-", "-")
         if "memory" in row:
-            memory = f"{_mib(row['ours_bytes'])} | {_mib(row['plain_bytes'])} | {row['memory']:.2f}"
-        yield f"| {model} | {kind} | {row['ours_s']} | {row['plain_s']} | {row['speedup']:.2f} x | {memory} |\n"
+            memory = (_mib(row["ours_bytes"]), _mib(row["plain_bytes"]), f"{row['memory']:.2f}")
+        yield (*name.split(), row["ours_s"], row["plain_s"], f"{row['speedup']:.2f} x", *memory)
 
 
-def _errors(rows: Mapping[str, Any]) -> Iterator[str]:
-    yield "| model | blocks | step | loss | gradients, median | gradients, largest |\n|---|---|---|---|---|---|\n"
+_ERRORS = ("model", "blocks", "step", "loss", "gradients, median", "gradients, largest")
+
+
+def _errors(rows: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for name, row in rows.items():
-        model, kind = name.split()
         for arm in ("ours", "plain"):
             found = row[f"{arm}_parity"]
-            errors = f"{found['loss']:.1e} | {found['gradient_median']:.1e} | {found['gradient_largest']:.1e}"
-            yield f"| {model} | {kind} | {arm} | {errors} |\n"
+            errors = (f"{found[key]:.1e}" for key in ("loss", "gradient_median", "gradient_largest"))
+            yield (*name.split(), arm, *errors)
 
 
-def _counts(rows: Mapping[str, Any]) -> Iterator[str]:
-    yield "| model | blocks | step | products over the floor | operators | kept |\n|---|---|---|---|---|---|\n"
+_COUNTED = ("model", "blocks", "step", "products over the floor", "operators", "kept")
+
+
+def _counts(rows: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for name, row in rows.items():
-        model, kind = name.split()
         for arm in ("ours", "plain"):
             found = row[f"{arm}_counts"]
-            counts = f"{found['flops_over_floor']} | {found['operators']} | {found['kept_streams_per_block']}"
-            yield f"| {model} | {kind} | {arm} | {counts} |\n"
-
-
-def _startup(startup: Mapping[str, Any]) -> Iterator[str]:
-    yield _STARTUP.format(**startup)
-    for part, seconds in startup["parts_s"].items():
-        yield f"| {part} | {seconds} |\n"
+            counts = (found[key] for key in ("flops_over_floor", "operators", "kept_streams_per_block"))
+            yield (*name.split(), arm, *counts)
 
 
 def _mib(num_bytes: int) -> str:

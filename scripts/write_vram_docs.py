@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from scripts.generated import write_or_check  # noqa: E402
+from scripts.markdown_table import table  # noqa: E402
 from toolkit.cards import ModelCard, find_cards  # noqa: E402
 from toolkit.model_size import ModelSize  # noqa: E402
 from toolkit.plan.changes import frozen_weight_changes, ways_to_fit  # noqa: E402
@@ -71,11 +72,9 @@ def document() -> str:
 def _section(size: ModelSize, cards: list[ModelCard]) -> Iterator[str]:
     yield f"\n## {' and '.join(card.label for card in cards)}\n\n"
     yield " or ".join(f"`arch: {card.arch}`" for card in cards) + "\n\n"
-    yield "| card |" + "".join(f" {size_px} x {size_px} |" for size_px in SIZES_PX) + "\n"
-    yield "|---|" + "---|" * len(SIZES_PX) + "\n"
-    for size_gb in CARDS_GB:
-        cells = (_cell(size, size_px, size_gb) for size_px in SIZES_PX)
-        yield f"| {size_gb} GB |" + "".join(f" {cell} |" for cell in cells) + "\n"
+    columns = ("card", *(f"{size_px} x {size_px}" for size_px in SIZES_PX))
+    rows = ((f"{size_gb} GB", *(_cell(size, size_px, size_gb) for size_px in SIZES_PX)) for size_gb in CARDS_GB)
+    yield from (f"{line}\n" for line in table(columns, rows))
 
 
 def _cell(size: ModelSize, size_px: int, size_gb: int) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.contract.models import find_maker, shorten_texts
-from tests.parallel_jobs import NETWORKS, PARALLEL_JOBS, VIEWS, Make, Sections, adapters, networks_and_masks
+from tests.parallel_jobs import PARALLEL_JOBS, VIEWS, Make, Sections, adapters
 from tests.tiers import IS_TORTURE
 from tests.tiny import ROOT, losses, write_dataset, write_job
 from tests.tiny_flux import make_tiny_flux
@@ -59,13 +59,6 @@ def _with_assistant(folder: Path) -> Sections:
     return {"model": {**model, "assistant_lora_path": str(folder / "assistant.safetensors")}}
 
 
-def without_dora(folder: Path) -> Sections:
-    """Every kind of network but DoRA, which a split model refuses, with masks."""
-    sections = networks_and_masks(folder)
-    kept = [pattern for pattern in NETWORKS["patterns"] if pattern["type"] != "dora"]
-    return {**sections, "network": {**NETWORKS, "patterns": kept}}
-
-
 JOBS: Mapping[str, Make] = {
     **{arch: partial(_of_model, arch) for arch in find_cards() if find_maker(arch) is not None},
     "flux2": partial(_of_model, "flux2", quantize=True, qtype="nf4", quantize_cache=False, activation_offloading=True),
@@ -97,7 +90,6 @@ JOBS: Mapping[str, Make] = {
     },
     "adapters": adapters,
     **PARALLEL_JOBS,
-    "networks, masks": without_dora,
     "full fine-tune": lambda folder: {
         "network": None,
         "train": {"full_finetune": True, "dtype": "bf16", "full_finetune_weights": "bf16_split"},

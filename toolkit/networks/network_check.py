@@ -79,9 +79,6 @@ def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: st
     problems = [Problem(_KWARGS, why_none(known, blocks, network))] if chosen == [] else []
     problems += _format_problems(model, chosen or [], network, config.save.lora_file_format)
     kinds = {network.type, *(one.type for one in network.patterns if one.type)}
-    if "dora" in kinds and config.model.split_model_over_gpus:
-        text = "the backward pass of DoRA on a model that is split over GPUs has aborted in tests. Choose another kind"
-        problems.append(Problem("network.type", text))
     if "dora" in kinds and config.adapter:
         text = "DoRA scales what its layers get, and an adapter adds to it after that. Train one of the two"
         problems.append(Problem("network.type", text))

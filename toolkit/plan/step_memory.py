@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from toolkit.model_size import BlockSize, OwnBackward
 from toolkit.optimizers.choices import optimizer_row
+from toolkit.plan.phases.step_gradients import alive_when_fused, arriving, grown, trained_in, whole_gradients
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.quantize.qtypes import bits_of
 
@@ -45,7 +46,7 @@ def step_moments(inputs: PlanInputs) -> Iterator[Parts]:
             "bf16 copies": _autocast_copies(inputs),
         }
     yield from _backward_moments(inputs, kept, others)
-    gradients = _alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_held
+    gradients = alive_when_fused(inputs) if inputs.is_fused else inputs.trained_width * inputs.num_held
     yield {"gradients": gradients, "update": update_bytes(inputs)}
 
 
@@ -60,16 +61,16 @@ def _backward_moments(inputs: PlanInputs, kept: int, others: int) -> Iterator[Pa
     copies = _remaining_copies(inputs) if inputs.recomputes else _autocast_copies(inputs)
     # Gradients accumulate during the backward pass, unless those of another one are there or none are kept.
     in_steps = not (inputs.is_fused or inputs.accumulates)
-    gradients = others or _alive_when_fused(inputs)
-    whole = _whole_gradients(inputs)
+    gradients = others or alive_when_fused(inputs)
+    whole = whole_gradients(inputs)
     for block in reversed(_blocks(inputs)):
-        arriving = _arriving(inputs, block) if inputs.accumulates else 0
+        new = arriving(inputs, block) if inputs.accumulates else 0
         for count in dict.fromkeys((1, block.count)):
-            grown = _grown(inputs, block, count) if in_steps else 0
+            begun = grown(inputs, block, count) if in_steps else 0
             yield {
                 "activations": _on_device(inputs, kept - (count - 1) * kept_of(inputs, block)),
                 "working set": _working(inputs, block),
-                "gradients": gradients + grown + arriving + whole,
+                "gradients": gradients + begun + new + whole,
                 "bf16 copies": copies,
             }
         kept -= block.count * kept_of(inputs, block)
@@ -112,17 +113,6 @@ def _network_works(inputs: PlanInputs, block: BlockSize) -> int:
     """Bytes that are alive at the fullest moment of a block's backward pass beside those that it keeps."""
     own = inputs.kept.get(block.name)
     return 0 if own is None else round(own.passing * _tokens(inputs))
-
-
-def trained_in(inputs: PlanInputs, block: BlockSize) -> int:
-    """Number of trained weights in one block; the mean over its run if a LoRA is on only some of the blocks."""
-    if inputs.lora_rank is None and not inputs.is_filtered:
-        return block.parameters
-    names = [own.name for own in inputs.size.transformer.blocks]
-    sides, fixed = (dict(zip(names, runs, strict=False)) for runs in (inputs.sides, inputs.fixed_weights))
-    if inputs.lora_rank is None:
-        return -(-fixed[block.name] // block.count)
-    return inputs.lora_rank * -(-sides[block.name] // block.count) + -(-fixed.get(block.name, 0) // block.count)
 
 
 def activations_in_ram(inputs: PlanInputs) -> int:
@@ -255,12 +245,6 @@ def _remaining_copies(inputs: PlanInputs) -> int:
     return inputs.width * inputs.size.transformer.outer_modulation if is_copied else 0
 
 
-def _grown(inputs: PlanInputs, block: BlockSize, count: int) -> int:
-    """Bytes of the gradients of `count` blocks of one kind whose backward pass has begun."""
-    kept = inputs.trained_width * trained_in(inputs, block) * count // inputs.shards
-    return kept - (0 if inputs.is_sharded else _pending_modulation(inputs, block))
-
-
 def gathered_weights(inputs: PlanInputs) -> Parts:
     """What is whole of sharded weights: some blocks, and what is outside blocks throughout a pass."""
     if not inputs.is_sharded:
@@ -271,35 +255,3 @@ def gathered_weights(inputs: PlanInputs) -> Parts:
     else:
         block, outer = round(size.largest_block * bits_of(inputs.qtype, inputs.width) / 8), inputs.width
     return {"gathered weights": GATHERED_BLOCKS * block + (size.parameters - size.block_parameters) * outer}
-
-
-def _whole_gradients(inputs: PlanInputs) -> int:
-    """Bytes of gradients that are whole before the ranks have summed them: of a block twice, and outside blocks."""
-    if not inputs.is_sharded:
-        return 0
-    transformer = inputs.size.transformer
-    block = max(trained_in(inputs, block) for block in _blocks(inputs))
-    outside = transformer.parameters - transformer.block_parameters if inputs.lora_rank is None else 0
-    outside = inputs.fixed_weights[-1] if inputs.is_filtered else outside
-    return inputs.trained_width * (block + outside) + 4 * block  # they are summed in fp32
-
-
-def _arriving(inputs: PlanInputs, block: BlockSize) -> int:
-    """Bytes of the largest new gradient of a block, as computed and as cast, before it is added to an existing one."""
-    copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 else 0
-    largest = max(inputs_ * outputs for inputs_, outputs in block.linears)
-    return (inputs.trained_width + copy) * largest if inputs.lora_rank is None else 0
-
-
-def _pending_modulation(inputs: PlanInputs, block: BlockSize) -> int:
-    """Bytes that gradients of a block's modulation will add to autocast's copies, which are alive until then.
-
-    Modulation is used first, so its gradients come last, when attention and MLP have freed what they kept.
-    """
-    copy = inputs.width if inputs.is_mixed and inputs.trained_width == 4 and inputs.recomputes else 0
-    is_trained = inputs.lora_rank is None and not inputs.is_filtered
-    return (inputs.trained_width - copy) * block.modulation_parameters if is_trained else 0
-
-
-def _alive_when_fused(inputs: PlanInputs) -> int:
-    return inputs.trained_width * inputs.size.transformer.largest_linear if inputs.is_fused else 0

@@ -12,12 +12,12 @@ import gradio as gr
 from toolkit.cards import ModelCard, find_cards
 from toolkit.errors import UserError
 from ui.server.refusal import Refusal
+from ui.simple.caption_table import Read, caption_rows, rows_of_folder
 from ui.simple.desk import Desk, View, describe, describe_check
 from ui.simple.job_text import SIZES, Choices, job_name, job_text, suggested_steps
 from ui.simple.pictures import Clash, add_files, captions, write_captions
 
 Rows = list[list[Any]] | None
-Read = tuple[str, dict[str, str]]  # the name whose captions a tab shows, and these as it has read them
 
 FAMILY = "flux2"
 _THUMB_PX = 512
@@ -140,14 +140,14 @@ class _Handlers:
             refused = add_files(folder, [Path(upload) for upload in uploads or []])
         except (UserError, OSError) as error:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), str(error)
-        table, read = _table(name, folder)
+        table, read = caption_rows(name, folder)
         said = ["Not taken:", *refused] if refused else [f"{len(table)} pictures in {folder}"]
         return None, table, read, suggested_steps(len(table)), _lines([*said, *clashes])
 
     def captions(self, name: str) -> tuple[Any, ...]:
         """The pictures that a name has already."""
         try:
-            return _table(name, self._folder(name))
+            return caption_rows(name, self._folder(name))
         except (UserError, OSError):
             return gr.skip(), gr.skip()
 
@@ -159,10 +159,10 @@ class _Handlers:
             folder, clashes = self._keep(name, rows, read)
         except (UserError, OSError) as error:
             return str(error), gr.skip(), gr.skip()
-        table, (_, now) = _table(name, folder)
+        table, (_, now) = caption_rows(name, folder)
         if clashes:
             return _lines(clashes), table, (name, now)
-        shown = {row[0]: row[1] for row in _filled(rows, folder) if row[1] == now[row[0]]}
+        shown = {row[0]: row[1] for row in rows_of_folder(rows, folder) if row[1] == now[row[0]]}
         return gr.skip(), gr.skip(), (name, read[1] | shown)
 
     def check(self, *form: Any) -> tuple[Any, ...]:
@@ -187,7 +187,7 @@ class _Handlers:
         try:
             *fields, read = form
             folder, clashes = self._keep(fields[1], fields[-1], read)
-            shown = _table(fields[1], folder)
+            shown = caption_rows(fields[1], folder)
             if clashes:
                 return _lines(clashes), *shown, gr.skip()
             said, more = then(self._text(folder, *fields[:-1]))
@@ -248,7 +248,7 @@ class _Handlers:
         folder = self._folder(name)
         if read[0] != name:
             return folder, []
-        return folder, write_captions(folder, _filled(rows, folder), read[1])
+        return folder, write_captions(folder, rows_of_folder(rows, folder), read[1])
 
     def _text(
         self, folder: Path, arch: str, name: str, trigger: str, size: str, steps: Any, rank: Any, lr: Any, prompts: str
@@ -277,18 +277,6 @@ def _about(arch: str) -> str:
     card = find_cards()[arch]
     gate = " Accept its licence on huggingface.co first, and put HF_TOKEN into `.env`." if card.is_gated else ""
     return f"{card.summary} Licence: {card.license}.{gate}"
-
-
-def _table(name: str, folder: Path) -> tuple[list[list[str]], Read]:
-    """The rows of the table, and what is remembered of them."""
-    found = captions(folder)
-    return [list(row) for row in found], (name, dict(found))
-
-
-def _filled(rows: list[list[Any]] | None, folder: Path) -> list[list[Any]]:
-    """The rows that name a picture of this folder: the table may still show another name's."""
-    known = {name for name, _ in captions(folder)}
-    return [row for row in rows or [] if row and row[0] in known]
 
 
 def _lines(words: Iterable[object]) -> str:

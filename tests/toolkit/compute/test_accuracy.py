@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from tests.lora_gradients import lora_gradients
 from tests.tiny import tiny_model
 from toolkit.compute.use import use_compute
-from toolkit.config import NetworkConfig
 from toolkit.models.base_model import BaseModel
-from toolkit.models.condition import Condition
-from toolkit.networks.network import Network
 from toolkit.quantize.fill import quantize_layer
-from toolkit.randomness import Draws
 
 COMPUTE_OF = {"int8": "int8", "convrot8": "int8", "float8": "fp8"}
 OUTLIERS, TIMES = 2, 20
@@ -41,21 +38,9 @@ def _model(qtype: str | None, *, outliers: int) -> BaseModel:
 
 def _gradients(model: BaseModel) -> Mapping[str, Tensor]:
     """The gradient of each adapter, A and B in one vector."""
-    network = Network(model, NetworkConfig(type="lora", linear=4), Draws(0))
-    network.apply()
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in network.named_parameters():
-        if ".lora_B" in name:  # zero at the start, where A would get no gradient
-            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
-    latents = torch.randn(2, 64, 4, 4, generator=generator)
-    embeds = torch.randn(2, 48, 192, generator=generator)
-    velocity = model.get_noise_prediction(latents, torch.tensor([300.0, 700.0]), Condition(embeds))
-    target = torch.randn(velocity.shape, generator=generator)
-    (velocity - target).square().mean().backward()
     found: dict[str, list[Tensor]] = {}
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None
-        found.setdefault(name.partition(".lora_")[0], []).append(parameter.grad.flatten())
+    for name, gradient in lora_gradients(model, side=4).items():
+        found.setdefault(name.partition(".lora_")[0], []).append(gradient.flatten())
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -193,6 +193,16 @@ def test_a_kind_that_is_left_out_is_refused_with_the_reason(tmp_path: Path) -> N
         load_job(job)
 
 
+def test_the_norm_of_a_dora_is_a_constant_for_the_gradient() -> None:
+    """What scales the inputs depends on A and B only through the norm."""
+    part = next(iter(_trained(KINDS["dora"]).parts.values()))
+    for parameter in part.parameters():
+        parameter.grad = None
+    (site, *_) = part._sites
+    part.before(torch.ones(1, part.shape.inputs), site, 1.0).sum().backward()
+    assert {name for name, parameter in part.named_parameters() if parameter.grad is not None} == {"dora_scale"}
+
+
 def test_a_dora_beside_an_adapter_is_refused(tmp_path: Path) -> None:
     adapter = {"type": "control_lora"}
     job = write_job(tmp_path, network={"type": "dora"}, adapter=adapter)

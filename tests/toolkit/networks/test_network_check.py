@@ -16,7 +16,7 @@ from toolkit.config import ModelConfig, NetworkConfig, load_job
 from toolkit.errors import UserError
 from toolkit.lora.update import SizedTarget, Update
 from toolkit.models.published_model import PublishedModel
-from toolkit.networks.network_check import check_network, trained_weights
+from toolkit.networks.network_check import trained_weights
 from toolkit.networks.targets import by_run, choose_targets, planned_targets
 from toolkit.output.events import read_events
 from toolkit.plan.of_job.inputs import inputs_of
@@ -221,13 +221,6 @@ def test_a_start_that_is_no_lora_is_refused_by_its_kind(tmp_path: Path) -> None:
     state[f"{layer}.dora_scale"] = torch.ones(state[f"{layer}.lora_B.weight"].shape[0], 1)
     write_tensors(path, state)
     assert "DoRA" in _refusal(tmp_path, pretrained_lora_path=str(path))
-
-
-def test_dora_is_refused_on_a_model_that_is_split(tmp_path: Path) -> None:
-    sections: dict[str, Any] = {"network": {"type": "dora", "linear": 4}, "model": {"split_model_over_gpus": True}}
-    config = load_job(write_job(tmp_path, device="cuda", **sections)).training()
-    with pytest.raises(UserError, match=r"network\.type: the backward pass of DoRA on a model that is split over GPUs"):
-        check_network(_unloaded("flux2_tiny"), config, source="job")
 
 
 # The format

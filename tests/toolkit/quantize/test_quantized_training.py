@@ -8,30 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tests.lora_gradients import lora_gradients
 from tests.tiny import StopAfter, losses, run_job, tiny_model, write_job
-from toolkit.config import NetworkConfig, load_job
+from toolkit.config import load_job
 from toolkit.models.base_model import BaseModel
-from toolkit.models.condition import Condition
-from toolkit.networks.network import Network
 from toolkit.output.events import read_events
 from toolkit.quantize.frozen_linear import FrozenLinear
 from toolkit.quantize.qtypes import QTYPES
-from toolkit.randomness import Draws
-
-
-def _lora_gradients(model: BaseModel) -> list[Tensor]:
-    network = Network(model, NetworkConfig(type="lora", linear=4), Draws(0))
-    network.apply()
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in network.named_parameters():
-        if ".lora_B" in name:  # zero at the start, where A would get no gradient
-            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
-    latents = torch.randn(2, 64, 2, 2, generator=generator)
-    embeds = torch.randn(2, 48, 192, generator=generator)
-    velocity = model.get_noise_prediction(latents, torch.tensor([300.0, 700.0]), Condition(embeds))
-    return list(torch.autograd.grad(velocity.square().mean(), network.parameters()))
 
 
 def _dequantized(model: BaseModel) -> BaseModel:
@@ -51,9 +36,10 @@ def test_lora_gradients_are_those_on_the_dequantized_weights(qtype: str, checkpo
     if checkpointing:
         quantized.transformer.train()
         quantized.enable_gradient_checkpointing()
-    for found, expected in zip(_lora_gradients(quantized), _lora_gradients(plain), strict=True):
+    found = lora_gradients(quantized, side=2)
+    for name, expected in lora_gradients(plain, side=2).items():
         assert expected.norm() > 0
-        assert (found - expected).norm() <= 1e-3 * expected.norm()
+        assert (found[name] - expected).norm() <= 1e-3 * expected.norm()
 
 
 def test_low_vram_quantizes_to_the_same_bits() -> None:

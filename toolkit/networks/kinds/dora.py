@@ -78,6 +78,7 @@ class DoraPart(Part):
         self.lora_B.copy_(roles["lora_B.weight"] / self.settings.scale)
         self.dora_scale.copy_(roles["dora_scale"][0])
 
+    @torch.no_grad()
     def _norm(self, x: Tensor) -> Tensor:
         """|W + D| of each column, [inputs], fp32: |W|^2 + 2 A . (B^T W) + A . (B^T B A), column by column."""
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else torch.float32

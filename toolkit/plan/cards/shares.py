@@ -12,8 +12,9 @@ from dataclasses import replace
 from toolkit.model_size import Bytes, TransformerSize, VaeSize
 from toolkit.optimizers.choices import optimizer_row
 from toolkit.parallel.split import split_blocks
+from toolkit.plan.phases.step_gradients import trained_in
 from toolkit.plan.plan_inputs import PlanInputs
-from toolkit.plan.step_memory import kept_of, trained_in
+from toolkit.plan.step_memory import kept_of
 from toolkit.quantize.qtypes import bits_of
 
 _NOTHING = Bytes(0, 0)
