@@ -30,6 +30,7 @@ from toolkit.encode.encodings import Encodings
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.files import Disk, write_json
+from toolkit.json_files import read_json
 from toolkit.parallel.ranks import OneProcess
 from toolkit.randomness import Draws
 from toolkit.train.feeder import Encoded, Feeder, FeedSettings
@@ -169,9 +170,10 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="images to fetch batches of")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--resolution", type=int, default=256)
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="JSON file; figures are added to those in it")
     arguments = parser.parse_args()
-    results: dict[str, Any] = setting(on_card=False)
+    results: dict[str, Any] = read_json(arguments.out) if arguments.out and arguments.out.exists() else {}
+    results |= setting(on_card=False)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if arguments.only != "fetching":
@@ -180,8 +182,9 @@ def main() -> None:
             )
             print(json.dumps(results["encoding"], indent=2), flush=True)
         if arguments.only != "encoding":
-            results["from disk"] = fetching(folder, arguments.counts, TINY, in_memory=False)
-            results["in memory"] = fetching(folder, arguments.counts, TINY, in_memory=True)
+            for name, in_memory in (("from disk", False), ("in memory", True)):
+                found = fetching(folder, arguments.counts, TINY, in_memory=in_memory)
+                results[name] = results.get(name, {}) | found
             large = {place: fetching(folder, (10,), KLEIN, in_memory=place == "memory") for place in ("disk", "memory")}
             results[KLEIN.name] = {**large, "noise_ms": noise_ms(KLEIN)}
     if arguments.out:

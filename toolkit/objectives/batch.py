@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from toolkit.models.condition import Condition
+from toolkit.randomness import Draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class Batch:
         is_prior: whether each sample's target is the base model's prediction, [B]; None if that of none is.
         counterpart: clean latents of the other image of each pair, [B, C, h, w]; None without pairs.
         mask: how much each place counts in the loss, [B, 1, h, w], 0..1; None if all count alike.
+        noise: its noise, [B, C, h, w], if that has been drawn ahead; see `noise_of`.
     """
 
     index: int
@@ -59,6 +61,7 @@ class Batch:
     is_prior: Tensor | None = None
     counterpart: Tensor | None = None
     mask: Tensor | None = None
+    noise: Tensor | None = None
     network_weight: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
@@ -68,6 +71,17 @@ class Batch:
     def pinned(self) -> Batch:
         """The batch with what is on the CPU in memory that a CUDA card reads by itself."""
         return _changed(self, lambda tensor: tensor.pin_memory() if tensor.device.type == "cpu" else tensor)
+
+
+def noise_of(batch: Batch, draws: Draws) -> Tensor:
+    """The noise of a batch, [B, C, h, w], like its latents; it depends only on the job's seed and the batch's index."""
+    noise = drawn_noise(batch, draws) if batch.noise is None else batch.noise
+    return noise.to(batch.latents)
+
+
+def drawn_noise(batch: Batch, draws: Draws) -> Tensor:
+    """The same on the CPU, fp32: 2.6 ms for a sample of 1024 x 1024 pixels."""
+    return draws.normal(tuple(batch.latents.shape), "noise", batch.index)
 
 
 def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

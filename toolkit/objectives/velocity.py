@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from toolkit.config import TrainConfig
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, noise_of
 from toolkit.objectives.choices import TERMS
 from toolkit.objectives.guidance import GuidanceLoss, differential
 from toolkit.objectives.losses import MSE, Distance
@@ -84,5 +84,4 @@ class VelocityObjective:
 
     def draw(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """Noise [B, C, h, w] and sigma [B] of a batch; they depend only on its index."""
-        noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index)
-        return noise.to(batch.latents), self.levels.draw(batch, draws)
+        return noise_of(batch, draws), self.levels.draw(batch, draws)

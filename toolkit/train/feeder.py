@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
@@ -23,7 +23,7 @@ from toolkit.encode.views import ViewEncoder
 from toolkit.encode.vision import ViewInput, VisionEncoder, view_inputs
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.objectives.batch import Batch, PreservedWords
+from toolkit.objectives.batch import Batch, PreservedWords, drawn_noise
 from toolkit.objectives.preserved_texts import NOTHING_PRESERVED, PreservedTexts
 from toolkit.parallel.ranks import Ranks
 from toolkit.plan.objective_needs import avoided_prompt, objective_words
@@ -135,7 +135,7 @@ class Feeder:
 
     @contextmanager
     def ahead(self) -> Iterator[None]:
-        """Within the `with` block, the next step's batches are read, unpacked and pinned while a step is computed.
+        """Within the `with` block, the next step's batches are made, and their noise drawn, while a step is computed.
 
         Not if the VAE makes them, because it shares the device with the step.
         """
@@ -158,8 +158,8 @@ class Feeder:
         return [batch.to(self.model.device) for batch in found]
 
     def _pinned(self, step: int) -> list[Batch]:
-        is_read_by_card = self.model.device.type == "cuda"
-        return [batch.pinned() if is_read_by_card else batch for batch in self._on_cpu(step)]
+        batches = [replace(batch, noise=drawn_noise(batch, self.draws)) for batch in self._on_cpu(step)]
+        return [batch.pinned() for batch in batches] if self.model.device.type == "cuda" else batches
 
     def _on_cpu(self, step: int) -> list[Batch]:
         """The batches of a step on the CPU, but for what the VAE has just made."""

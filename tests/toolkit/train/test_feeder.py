@@ -23,7 +23,7 @@ from toolkit.encode.prompts import PromptEncoder
 from toolkit.encode.views import ViewEncoder
 from toolkit.encode.vision import ViewInput, VisionEncoder
 from toolkit.files import sha256_file
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, noise_of
 from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.plan.needs import View
 from toolkit.randomness import Draws
@@ -163,6 +163,10 @@ def test_batches_made_ahead_are_those_made_in_their_turn(start: int, folder: Pat
         for step in range(start, num_steps):
             expected, found = plain.batches(step), feeder.batches(step)
             assert len(found) == 3 and all(_same(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+            assert all(
+                batch.noise is not None and torch.equal(batch.noise, noise_of(one, plain.draws))
+                for one, batch in zip(expected, found, strict=True)
+            )
             assert feeder.num_samples(step) == plain.num_samples(step)
     assert made == [False] * (num_steps - start), "each once, and none beyond the last step"
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from toolkit.config import TrainConfig
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, noise_of
 from toolkit.objectives.few_steps.mean_flow import ending_at
 from toolkit.objectives.few_steps.spans import any_spans
 from toolkit.objectives.few_steps.teacher import Teacher
@@ -53,7 +53,7 @@ class AlphaFlowObjective:
 
     def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The only term is `alpha_flow`, [B]."""
-        noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
+        noise = noise_of(batch, draws)
         spans, alpha = any_spans(batch, predict, draws), self.alpha(batch.progress)
         start, condition = mix(batch.latents, noise, spans.start), batch.condition
         if self.teacher is None:

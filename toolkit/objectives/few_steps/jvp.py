@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from toolkit.config import TrainConfig
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, noise_of
 from toolkit.objectives.few_steps.mean_flow import ending_at
 from toolkit.objectives.few_steps.spans import any_spans
 from toolkit.objectives.few_steps.teacher import Teacher
@@ -53,7 +53,7 @@ class JvpObjective:
 
     def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The only term is `jvp`, [B]: the error divided by itself plus 0.001, so it is about 1."""
-        noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
+        noise = noise_of(batch, draws)
         spans, condition = any_spans(batch, predict, draws), batch.condition
         start = mix(batch.latents, noise, spans.start)  # z_t, [B, C, h, w]
         if self.teacher is None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from toolkit.adapters.adapter_set import TARGET_SIGMA
 from toolkit.config import TrainConfig
 from toolkit.models.condition import Condition
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, noise_of
 from toolkit.objectives.few_steps.spans import any_spans, scheduled_spans
 from toolkit.objectives.few_steps.teacher import Teacher
 from toolkit.objectives.losses import MSE, Distance
@@ -55,7 +55,7 @@ class MeanFlowObjective:
 
     def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The only term is `mean_flow`, [B]."""
-        noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
+        noise = noise_of(batch, draws)
         if self.steps is None:
             spans = any_spans(batch, predict, draws)
         else:

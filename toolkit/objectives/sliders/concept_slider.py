@@ -15,7 +15,7 @@ from typing import Self
 from torch import Tensor
 
 from toolkit.config import TrainConfig
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, noise_of
 from toolkit.objectives.losses import MSE, Distance
 from toolkit.objectives.noise.levels import NoiseLevels
 from toolkit.objectives.objective import Predict
@@ -58,7 +58,7 @@ class ConceptSliderObjective:
 
         Their sum is the mean over both strengths of (2 error of the class + anchor_strength error of the anchor) / 3.
         """
-        noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
+        noise = noise_of(batch, draws)
         sigma, words = self.levels.draw(batch, draws), batch.words
         point = Point(batch, predict, mix(batch.latents, noise, sigma), sigma, batch.condition)
         neutral = point.base_for(words["target"])

@@ -12,7 +12,7 @@ from typing import Self
 from torch import Tensor
 
 from toolkit.config import TrainConfig
-from toolkit.objectives.batch import Batch
+from toolkit.objectives.batch import Batch, noise_of
 from toolkit.objectives.losses import MSE, Distance
 from toolkit.objectives.noise.levels import NoiseLevels
 from toolkit.objectives.objective import Predict
@@ -40,7 +40,7 @@ class ImageSliderObjective:
     def losses(self, batch: Batch, predict: Predict, draws: Draws) -> Iterator[Mapping[str, Tensor]]:
         """See Objective. The terms are `raised` and `lowered`, each [B]; the loss is the mean of both errors."""
         assert batch.counterpart is not None, "the check has refused datasets without counterparts"
-        noise = draws.normal(tuple(batch.latents.shape), "noise", batch.index).to(batch.latents)
+        noise = noise_of(batch, draws)
         sigma = self.levels.draw(batch, draws)
         for name, sign, latents in (("raised", 1.0, batch.latents), ("lowered", -1.0, batch.counterpart)):
             predicted = predict(mix(latents, noise, sigma), sigma, batch.condition, network=sign)
