@@ -30,7 +30,6 @@ from toolkit.parallel.agreement import OfAllRanks
 from toolkit.parallel.board import Fate
 from toolkit.parallel.ranks import RankFailed, Ranks, done_by_first, find_ranks, first_complaint, is_lost_connection
 from toolkit.runtime.environment import git_commit, versions
-from toolkit.runtime.light_imports import quick_imports
 from toolkit.runtime.stop import StopRequest
 from toolkit.runtime.watch import Watch
 from toolkit.train.resume import ResumeChoice
@@ -178,8 +177,7 @@ class Job:
         return checks
 
     def _run_process(self, checked: Checked, stop: StopRequest, since_ns: int) -> None:
-        with quick_imports():
-            process = find_processes()[checked.start.config.type].extension.get_process()
+        process = find_processes()[checked.start.config.type].extension.get_process()
         if self.ranks.world > 1 and not process.works_in_ranks:
             kind = checked.start.config.type
             raise OfAllRanks(f"type: {kind} works in one process, and {self.ranks.world} ranks were started.")

@@ -8,6 +8,7 @@ from jobs.process.BaseProcess import BaseProcess
 from jobs.process.checked import Checked
 from jobs.process.start import Start
 from toolkit.extension import Extension
+from toolkit.runtime.light_imports import quick_imports
 
 
 class SDTrainerExtension(Extension):
@@ -19,7 +20,8 @@ class SDTrainerExtension(Extension):
     @classmethod
     def get_process(cls) -> type[BaseProcess]:
         """The trainer; loads torch."""
-        from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
+        with quick_imports():
+            from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
 
         return SDTrainer
 
