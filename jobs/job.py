@@ -17,7 +17,7 @@ from jobs.process.checked import Checked
 from jobs.process.start import Start
 from jobs.report import report_at_end
 from toolkit.config import JobConfig, ProcessConfig
-from toolkit.config.reading.installed import find_processes, load_process
+from toolkit.config.reading.installed import find_processes
 from toolkit.errors import Interrupted, UserError
 from toolkit.files import is_disk_full, sha256_json
 from toolkit.output.alive import this_process
@@ -177,7 +177,7 @@ class Job:
         return checks
 
     def _run_process(self, checked: Checked, stop: StopRequest, since_ns: int) -> None:
-        process = load_process(checked.start.config.type)
+        process = find_processes()[checked.start.config.type].extension.get_process()
         if self.ranks.world > 1 and not process.works_in_ranks:
             kind = checked.start.config.type
             raise OfAllRanks(f"type: {kind} works in one process, and {self.ranks.world} ranks were started.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from toolkit.runtime.light_imports import quick_imports
+
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.checked import Checked
 from jobs.process.start import Start
@@ -19,7 +21,8 @@ class SDTrainerExtension(Extension):
     @classmethod
     def get_process(cls) -> type[BaseProcess]:
         """The trainer; loads torch."""
-        from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
+        with quick_imports():
+            from extensions_built_in.sd_trainer.SDTrainer import SDTrainer
 
         return SDTrainer
 

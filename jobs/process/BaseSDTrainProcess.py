@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.ending import end_again, publish
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_all
-from jobs.process.make_model import make_model
+from jobs.process.make_model import choose_kernel, make_model
 from jobs.process.output import Output, open_output
 from jobs.process.start import Start
 from jobs.process.train_stage import TrainStage
@@ -72,6 +72,7 @@ class BaseSDTrainProcess(BaseProcess):
             with out.stages.stage(TRAIN.name):
                 with stop.ends_at_once(TRAIN.stopped):
                     self._load(model, out)
+                    choose_kernel(checked, model, out, resume)
                 learner = self._learner(model, out)
                 TrainStage(checked, learner, encoded, out, self.record).run(resume, stop)
             done_by_first(ranks, lambda: publish(checked, out))

@@ -1,4 +1,4 @@
-"""Creates the model of a training run, as planned by the check, without loading any weights."""
+"""Creates the model of a training run as planned by the check, and chooses the kernel of its attention."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import torch
 
+from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
+from toolkit.compute.attention import choose_attention, shape_of, use_attention
+from toolkit.compute.attention_choices import AUTO, NATIVE
+from toolkit.compute.machine import machine_of
 from toolkit.dtypes import torch_dtype
 from toolkit.memory.placement import Split
 from toolkit.models.base_model import BaseModel
@@ -14,8 +18,11 @@ from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
+from toolkit.quantize.cache_folder import trainer_cache
 from toolkit.runtime.devices import make_current, pick_cards, pick_device
 from toolkit.runtime.imports.light_imports import quick_imports
+from toolkit.train.resume import ResumePlan
+from toolkit.train.run_facts import ATTENTION
 from toolkit.util.get_model import get_model_class
 
 
@@ -61,6 +68,36 @@ def make_model(
     if config.cell_px is not None:
         model.vae = PixelVae(device, cell_px=config.cell_px)
     return model
+
+
+def choose_kernel(checked: TrainingChecked, model: BaseModel, out: Output, resume: ResumePlan) -> None:
+    """Let the loaded transformer use the kernel that the job, its checkpoint or a measurement says.
+
+    Its longest sequence is that of the largest bucket, without references. Several processes use torch's choice unless
+    the job names another, since each might measure something else.
+
+    Raises:
+        UserError: the machine does not have the kernel that the job names.
+    """
+    setting, world = checked.config.model.attention_backend, checked.start.ranks.world
+    sizes = [size for table in checked.scan.tables for size in table.buckets]
+    tokens = max(model.num_tokens(*size) for size in sizes) + checked.card.prompt_embeds_shape[0]
+    shape = shape_of(model.transformer, tokens, model.dtype)
+    if shape is None or (world > 1 and setting == AUTO):
+        return
+    recorded = resume.bundle.manifest.get(ATTENTION) if resume.bundle else None
+    chosen = choose_attention(
+        setting,
+        shape,
+        machine_of(str(model.device)),
+        model.device,
+        folder=trainer_cache() / "attention",
+        recorded=recorded or None,
+    )
+    if chosen.name != NATIVE or setting != AUTO:
+        out.stages.info(chosen.describe())
+    use_attention(model.transformer, chosen.name)
+    model.attention = chosen.name
 
 
 def _layout(sharding: str, ranks: Ranks, device: torch.device) -> WeightLayout:

@@ -107,11 +107,11 @@ class TrainStage:
 
     def _saver(self, metadata: Callable[[int], dict[str, str]], resume: ResumePlan) -> Saver:
         start, model = self.checked.start, self.learner.model
-        facts = replace(self.checked.run_facts(), device=device_name(model.device))
+        facts = replace(self.checked.run_facts(), device=device_name(model.device), attention=model.attention)
         if self.record is not None:
             bundle = str(resume.bundle.folder) if resume.bundle else None
             shared = {"ranks": facts.world, "batches_per_step": facts.batches_per_step} if facts.world > 1 else {}
-            self.record.resumed(resume.step, bundle=bundle, device=facts.device, **shared)
+            self.record.resumed(resume.step, bundle=bundle, device=facts.device, attention=facts.attention, **shared)
         return Saver(
             start.output_folder,
             start.job.name,

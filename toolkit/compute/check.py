@@ -1,7 +1,8 @@
-"""Whether this machine can multiply frozen weights as a job says, and what `model.compute: auto` chooses."""
+"""Whether this machine can compute as a job's `model` section says, and what `model.compute: auto` chooses."""
 
 from __future__ import annotations
 
+from toolkit.compute.attention_choices import AUTO, NATIVE, attention_refusal
 from toolkit.compute.machine import Machine, choose_compute, machine_of, refusal
 from toolkit.config import TrainingProcessConfig
 from toolkit.errors import Problem, UserError
@@ -15,9 +16,16 @@ def compute_problems(config: TrainingProcessConfig, *, is_here: bool) -> list[Pr
         config: the job's training process; one that names a device may be meant for another machine.
         is_here: whether the job is meant for this machine.
     """
-    machine = _machine(config) if is_here else None
-    why = None if machine is None else refusal(config.model.compute, machine)
-    return [] if why is None else [Problem("model.compute", why)]
+    machine, backend = _machine(config) if is_here else None, config.model.attention_backend
+    if config.train.context_parallel > 1 and backend in ("efficient", "math"):
+        return [Problem("model.attention_backend", f"{backend} cannot share sequences: use native, flash or cudnn")]
+    if machine is None:
+        return []
+    found = {
+        "model.compute": refusal(config.model.compute, machine),
+        "model.attention_backend": attention_refusal(backend, machine),
+    }
+    return [Problem(key, why) for key, why in found.items() if why is not None]
 
 
 def compute_lines(config: TrainingProcessConfig, *, is_here: bool) -> list[str]:
@@ -32,7 +40,7 @@ def compute_lines(config: TrainingProcessConfig, *, is_here: bool) -> list[str]:
 
 def _machine(config: TrainingProcessConfig) -> Machine | None:
     """The machine that runs the job; None if that is another one, or if nothing needs to be known of it."""
-    if config.model.compute == "bf16":
+    if config.model.compute == "bf16" and config.model.attention_backend in (AUTO, NATIVE):
         return None
     try:
         return machine_of(find_device(config.device))

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.choice import ChoiceOf, Spellings
+from toolkit.compute.attention_choices import ATTENTION_SETTINGS, NOT_HERE
 from toolkit.compute.choices import COMPUTE_SETTINGS
 from toolkit.config.paths import HubIdOrPath, UserPath
 from toolkit.config.reading.known import Known
@@ -120,6 +121,13 @@ class ModelConfig(Section):
         description="Number format in which the transformer's frozen weights are multiplied, in training and in "
         "samples. bf16: in `train.dtype`. int8, fp8: in 8 bits, as `qtype: int8` or `float8` stores them; what is "
         "trained stays exact. auto: in 8 bits where weights and machine allow it.",
+    )
+    attention_backend: Harmless[
+        Annotated[str, ChoiceOf(ATTENTION_SETTINGS, NOT_HERE), Shown(label="Attention kernel", level="expert")]
+    ] = Field(
+        "auto",
+        description="Kernel of the transformer's attention, in training and in samples. auto: on an NVIDIA GPU the "
+        "fastest, measured once for each size of image and remembered; a resumed run keeps it. native: torch's choice.",
     )
     quantize_cache: Harmless[
         Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(label="Keep quantized weights", level="expert")]

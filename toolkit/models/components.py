@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from toolkit.cards import ModelCard, find_cards
+from toolkit.compute.attention_choices import NATIVE
 from toolkit.config import ModelConfig
 from toolkit.dtypes import torch_dtype
 from toolkit.memory.component_loader import ComponentLoader
@@ -52,6 +53,7 @@ class ComponentModel(KnownNames):
         self.tokenizer: Any = None
         self.vae: Any = None
         self.transformer: Any = None
+        self.attention = NATIVE  # the kernel that the transformer uses
 
     @property
     def card(self) -> ModelCard:

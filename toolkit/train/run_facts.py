@@ -19,6 +19,7 @@ from toolkit.train.batches_per_step import ASKED, PER_STEP
 from toolkit.train.rate_change import describe_rate_change
 
 DATASET = "dataset"
+ATTENTION = "attention"
 _NAMED = 5
 
 
@@ -31,6 +32,7 @@ class RunFacts:
         config: the job's settings as plain JSON, without secrets.
         dataset: image name -> hash of the image and its caption.
         device: name of the card, or `cpu`; empty until it is known.
+        attention: name of the kernel of attention; empty until it is known.
         kind: the config class that `config` was made from.
         world: number of processes that train together.
         asked_accumulation: batches per step on each rank as the job file has it; None if the config says the same.
@@ -40,6 +42,7 @@ class RunFacts:
     config: Mapping[str, Any]
     dataset: Mapping[str, str]
     device: str = ""
+    attention: str = ""
     kind: type[TrainingProcessConfig] = TrainingProcessConfig
     world: int = 1
     asked_accumulation: int | None = None
@@ -95,6 +98,7 @@ class RunFacts:
             "versions": versions(),
             "commit": git_commit(),
             "device": self.device,
+            ATTENTION: self.attention,
         }
 
 

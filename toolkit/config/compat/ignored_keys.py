@@ -133,7 +133,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, "has no effect in ai-toolkit either: `lr` applies to all weights", "unet_lr text_encoder_lr"),
     _warn(TrainConfig, "for weights that are not trained here", "embedding_lr refiner_lr"),
     _refuse(TrainConfig, "adapters and the network beside them learn with the one rate of `lr`", "adapter_lr"),
-    _warn(TrainConfig, "the trainer chooses the attention backend", "xformers sdp", attention_backend="native"),
+    _warn(TrainConfig, "the kernel is chosen by `model.attention_backend`", "xformers sdp", attention_backend="native"),
     _warn(TrainConfig, "has no effect with FLUX in ai-toolkit either", "prompt_dropout_prob"),
     _warn(TrainConfig, "use `gradient_accumulation` instead", "single_item_batching"),
     _warn(TrainConfig, DEAD, content_or_style_reg="balanced"),

@@ -12,7 +12,6 @@ from toolkit.cards import find_cards
 from toolkit.config.process import ProcessConfig
 from toolkit.config.reading.known import Known
 from toolkit.extension import ROOTS, Broken, Extension, Package, Root, attempt, exported, find_packages
-from toolkit.runtime.imports.light_imports import quick_imports
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,6 @@ def find_known() -> Known:
 def find_processes() -> dict[str, ProcessKind]:
     """Every kind of process by its uid. If two have the same uid, the user's wins."""
     return dict(read_processes().by_uid)
-
-
-def load_process(uid: str) -> type[Any]:
-    """The class of a kind of process that is installed, whose imports may take seconds."""
-    with quick_imports():
-        return find_processes()[uid].extension.get_process()
 
 
 def built_in_processes() -> Processes:

@@ -24,6 +24,7 @@ from extensions_built_in.diffusion_models.flux2.lean.reads import READ
 from extensions_built_in.diffusion_models.flux2.lean.run import Program, run_lean
 from extensions_built_in.diffusion_models.flux2.lean.single_block import SingleBlock
 from extensions_built_in.diffusion_models.flux2.lean.stream import Stream
+from toolkit.compute.attention import attend, kernel_in
 
 DeviceOf = Callable[[nn.Module], torch.device]
 
@@ -85,8 +86,11 @@ class LeanForward:
         given = [tensor for mod in mods for tensor in self._shared.modulations(mod, like=inputs[0])]
         rotation = self._shared.rotation(rotary)
         processor = self.block.attn.processor
+        kernel = None if processor._parallel_config is not None else kernel_in(processor)
 
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def run_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            if kernel is not None:  # diffusers copies what it gives to some kernels, which would be kept for backward
+                return attend(query, key, value, kernel)
             attended: Tensor = dispatch_attention_fn(
                 query, key, value, backend=processor._attention_backend, parallel_config=processor._parallel_config
             )
@@ -95,7 +99,7 @@ class LeanForward:
         assert self._program is not None
         # Ranks that share a sequence hold other tokens of it each.
         read = READ.value if self.is_last and processor._parallel_config is None else None
-        outputs = run_lean(self._program, inputs, (*given, rotation.forward, rotation.back), attend, read=read)
+        outputs = run_lean(self._program, inputs, (*given, rotation.forward, rotation.back), run_attention, read=read)
         return outputs[0] if self._is_single else (outputs[1], outputs[0])  # diffusers' blocks give the text first
 
     def _arguments(self, *arguments: Any, **named: Any) -> tuple[Sequence[Tensor], Sequence[Tensor], Any, Any]:
