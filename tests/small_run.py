@@ -13,7 +13,8 @@ from diffusers import Flux2Transformer2DModel
 from torch import Tensor
 
 from tests.tiny import tiny_model
-from toolkit.config import NetworkConfig, SaveConfig, TrainConfig
+from toolkit.config import DatasetConfig, ModelConfig, NetworkConfig, SaveConfig, TrainConfig, TrainingProcessConfig
+from toolkit.data.examples import Example
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.networks.network import Network
@@ -34,6 +35,8 @@ from toolkit.train.step import Stepper
 from toolkit.train.tasks.saver import Saver
 from toolkit.train.tasks.task import SaveTask, Task
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
+from toolkit.train.validation.grid import Grid
+from toolkit.train.validation.of_run import Validation
 
 STEPS = 6
 TEXT_WIDTH = 12
@@ -50,6 +53,7 @@ class SmallRun:
     train: Mapping[str, Any] = field(default_factory=dict)
     network: Mapping[str, Any] | None = field(default_factory=lambda: {"type": "lora", "linear": 2, "dropout": 0.3})
     save: Mapping[str, Any] = field(default_factory=dict)
+    grid: Grid | None = None
 
     def run(
         self,
@@ -80,16 +84,25 @@ class SmallRun:
             if notice is not None:
                 stages.warn(notice)
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
-                saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=_metadata), stages)
+                validation = Validation(self._config(train, save), self.grid, plan.bundle)
+                saver = Saver(folder, "job", save, learner, facts=facts, metadata=_metadata)
+                saver.documents = validation.documents
+                saving = SaveTask(saver, stages)
                 start = saving.resume(plan, train.steps, ranks)
+                feeder: Any = _Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation)
+                validate = validation.task(feeder, saver, stages, recorder, in_place=lambda: None)
                 Loop(
-                    feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]
+                    feeder=feeder,
                     stepper=Stepper(learner, OBJECTIVES["velocity"].load().from_config(train), draws, ranks),
-                    tasks=(saving, *tasks),
+                    tasks=(*([] if validate is None else [validate]), saving, *tasks),
                     recorder=recorder,
                     progress=stages.progress,
                     ranks=ranks,
-                ).run(start, train.steps, stop)
+                ).run(start, train.steps, stop, is_enough=validation.is_enough)
+
+    def _config(self, train: TrainConfig, save: SaveConfig) -> TrainingProcessConfig:
+        model, dataset = ModelConfig(name_or_path="small", arch="small"), DatasetConfig(folder_path=Path())
+        return TrainingProcessConfig(type="sd_trainer", model=model, datasets=(dataset,), train=train, save=save)
 
     def _weights(self, model: BaseModel, draws: Draws) -> TrainableWeights:
         if self.network is None:
@@ -147,6 +160,12 @@ class _Feeder:
 
     def num_samples(self, step: int) -> int:
         return 2 * self.accumulation
+
+    def fixed(self, example: Example, text: str, count: int) -> Batch:
+        """The image and the words depend on nothing but their names."""
+        latents = self.draws.normal((64, 2, 2), "latents", example.content_hash).expand(count, -1, -1, -1)
+        embeds = self.draws.normal((3, TEXT_WIDTH), "embeds", text).expand(count, -1, -1)
+        return Batch(0, latents, Condition(embeds), torch.ones(count), num_tokens=4)
 
     def _batch(self, index: int) -> Batch:
         latents: Tensor = self.draws.normal((2, 64, 2, 2), "latents", index)

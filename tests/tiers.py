@@ -59,6 +59,7 @@ WHOLE_RUNS = (
     "toolkit/train/test_disk_faults.py",
     "toolkit/train/test_exact_resume.py",
     "toolkit/train/test_finished.py",
+    "toolkit/train/validation/test_rounds.py",
     "toolkit/plan/test_out_of_memory.py::test_a_run_that_fills_the_card_says_so_and_keeps_its_checkpoint",
 )
 
@@ -75,6 +76,7 @@ SLOW = {
     "toolkit/runtime/test_device_probe.py": "programs are started that import torch",
     "toolkit/runtime/test_stop.py": "each test starts a process, and ends it",
     "toolkit/train/test_feeder.py": "epochs of pictures are encoded",
+    "toolkit/train/validation/test_proof.py": "the tiny model learns until it over-fits",
     "toolkit/weights/test_hub.py": "each test starts a process, and a hub that it asks",
     "ui/browser/test_browser.py": "a browser, a server and runs",
     "ui/simple/test_page.py": "a browser, a server and a real run",

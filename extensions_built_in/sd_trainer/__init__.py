@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from toolkit.runtime.light_imports import quick_imports
-
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.checked import Checked
 from jobs.process.start import Start
 from toolkit.extension import Extension
+from toolkit.runtime.imports.light_imports import quick_imports
 
 
 class SDTrainerExtension(Extension):

@@ -137,7 +137,8 @@ def _checkpoint_bytes(
     ema = train.ema_config or EmaConfig()
     files = 2 if ema.use_ema and ema.save_raw else 1
     snapshots = 4 * (ema.num_averages - ema.use_ema) * num_trained
-    return needed_bytes(
+    best = DTYPES[save.dtype].num_bytes * max(num_trained, num_saved) if save.save_best else 0
+    return best + needed_bytes(
         save_bytes=DTYPES[save.dtype].num_bytes * files * max(num_trained, num_saved) + snapshots,
         state_bytes=(4 + optimizer_row(train.optimizer).state_bytes + 4 * ema.use_ema) * num_trained,
         num_kept=save.max_step_saves_to_keep,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from jobs.process.model_files import check_model_files
@@ -52,6 +53,13 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
         with mistakes.gathered():
             _check_file(adapter, seen.get(index), arch=card.arch)
     return replace(checked, scan=scan, model=model, encoders=encoders)
+
+
+def unknown_encoders(checked: TrainingChecked) -> Iterator[str]:
+    """Lines on vision encoders that the first start will download."""
+    for encoder in dict.fromkeys(one.encoder for one in view_inputs(checked.config.adapter)):
+        if encoder not in checked.encoders:
+            yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
 
 
 def _check_file(adapter: AdapterConfig, encoder: EncoderFacts | None, *, arch: str) -> None:

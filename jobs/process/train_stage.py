@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
-from toolkit.adapters.adapter_set import view_name
 from toolkit.config import SampleItem, TrainingProcessConfig
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.run_record import RunRecord
@@ -28,6 +25,7 @@ from toolkit.train.tasks.sample_needs import reference_rules, sample_items, samp
 from toolkit.train.tasks.sampling import Sampler, SampleSettings
 from toolkit.train.tasks.saver import Saver
 from toolkit.train.tasks.task import SampleTask, SaveTask
+from toolkit.train.validation.of_run import Validation
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,10 @@ class TrainStage:
         objective = OBJECTIVES[train.objective].load().from_config(train)
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
         metadata = self._metadata_at(feeder)
-        save = SaveTask(self._saver(metadata, resume), out.stages, in_place=self._must_be_in_place)
+        validation = Validation(config, self.checked.grid, resume.bundle)
+        saver = self._saver(metadata, resume)
+        saver.documents = validation.documents
+        save = SaveTask(saver, out.stages, in_place=self._must_be_in_place)
         sample = SampleTask(
             self._sampler(metadata, feeder),
             config.sample,
@@ -85,14 +86,15 @@ class TrainStage:
         )
         with recorder, feeder.ahead():
             start = save.resume(resume, train.steps, ranks)
+            validate = validation.task(feeder, saver, out.stages, recorder, in_place=self._must_be_in_place)
             Loop(
                 feeder=feeder,
                 stepper=Stepper(self.learner, objective, feeder.draws, ranks),
-                tasks=(save, sample),
+                tasks=(save, sample) if validate is None else (validate, save, sample),  # a save has the step's round
                 recorder=recorder,
                 progress=out.progress,
                 ranks=ranks,
-            ).run(start, train.steps, stop)
+            ).run(start, train.steps, stop, is_enough=validation.is_enough)
 
     def _must_be_in_place(self) -> None:
         """Raise FolderLost if the output folder is no longer the run's."""
@@ -143,14 +145,8 @@ class TrainStage:
             settings,
             folder=start.output_folder / "samples",
             describe=describe,
-            extras=self._extras,
+            extras=lambda item: self.encoded.of_sample(sample_views(config, item), item, self.learner.model),
         )
-
-    def _extras(self, item: SampleItem) -> Mapping[str, Tensor]:
-        """The inputs of adapters for a sample."""
-        encoded, views = self.encoded, sample_views(self.config, item)
-        found = {view_name(index): encoded.features(encoder, image) for index, encoder, image in views}
-        return found if encoded.controls is None else {**found, **encoded.controls.of_sample(item, self.learner.model)}
 
     def _metadata(self, step: int, epoch: int, base: BaseWeights) -> dict[str, str]:
         job, config = self.checked.start.job, self.config

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from jobs.process.parts_check import check_parts
+from jobs.process.parts_check import check_parts, unknown_encoders
 from jobs.process.ranks_check import describe_steps, share_batches
 from jobs.process.room_check import check_room
 from jobs.process.start import Start
@@ -17,7 +17,6 @@ from toolkit.config.compat.released import label_of
 from toolkit.data.image_files import ImageError
 from toolkit.data.needs import dataset_needs
 from toolkit.data.scan_result import Scan
-from toolkit.encode.vision import view_inputs
 from toolkit.errors import JobError, Mistakes, UserError
 from toolkit.plan.needs import Needs
 from toolkit.plan.objective_needs import objective_needs
@@ -26,6 +25,7 @@ from toolkit.train.finished import describe_end
 from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
 from toolkit.train.sharing_check import sharing_problems
 from toolkit.train.tasks.sample_needs import sample_items, sample_needs
+from toolkit.train.validation.grid import grid_of, grid_problems, validation_needs
 
 
 def check_training(start: Start) -> TrainingChecked:
@@ -46,6 +46,7 @@ def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
     """
     needs = dataset_needs(start.training, scan.examples, start.output_folder)
     needs |= objective_needs(start.training, card, scan.examples, needs.texts)
+    needs |= validation_needs(start.training, grid_of(start.training, scan), start.output_folder)
     with contextlib.suppress(ImageError):
         needs |= sample_needs(start.training, card)
     assert not without_a_stage(needs), f"no stage encodes {without_a_stage(needs)}"
@@ -63,11 +64,15 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     notices = (*checked.notices, *scan.notices)
     found = replace(checked, needs=needs, lines=(title,), notices=notices)
-    if problems := list(sharing_problems(train, card, needs, start.ranks.world)):
+    sharing = sharing_problems(train, card, needs, start.ranks.world)
+    if problems := [*sharing, *grid_problems(config, scan, found.grid)]:
         mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    return found.adding(*describe_steps(checked), *notices, *_resources(start, needs), *_unknown(checked))
+    validation = [] if found.grid is None else found.grid.describe(train.steps)
+    return found.adding(
+        *describe_steps(checked), *validation, *notices, *_resources(start, needs), *unknown_encoders(checked)
+    )
 
 
 def _what_is_trained(config: TrainingProcessConfig) -> str:
@@ -89,13 +94,6 @@ def _resume(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
         return checked
     lines = [*describe_resume(resume), *describe_end(resume, checked.config.train.steps)]
     return replace(checked, notices=(*checked.notices, *resume.notices)).adding(*lines)
-
-
-def _unknown(checked: TrainingChecked) -> Iterator[str]:
-    """Lines on vision encoders that the first start will download."""
-    for encoder in dict.fromkeys(one.encoder for one in view_inputs(checked.config.adapter)):
-        if encoder not in checked.encoders:
-            yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
 
 
 def _resources(start: Start, needs: Needs) -> Iterator[str]:

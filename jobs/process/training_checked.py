@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 from jobs.process.checked import Checked
@@ -17,6 +18,7 @@ from toolkit.plan.memory_check import MemoryCheck
 from toolkit.plan.needs import Needs
 from toolkit.train.resume import ResumePlan
 from toolkit.train.run_facts import RunFacts
+from toolkit.train.validation.grid import Grid, grid_of
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class TrainingChecked(Checked):
         assert card is not None, "reading the job file has refused other models"
         return card
 
+    @cached_property
+    def grid(self) -> Grid | None:
+        """What validation scores; None without it."""
+        return grid_of(self.config, self.scan)
+
     def adding(self, *lines: str) -> Self:
         """A copy with more lines for the user; warnings among them become notices too."""
         warnings = tuple(line for line in lines if line.startswith("warning: "))
@@ -90,6 +97,7 @@ class TrainingChecked(Checked):
                 "resident": [asdict(resident) for resident in self.needs.resident],
                 "passes": asdict(self.needs.passes),
             },
+            "validation": None if self.grid is None else self.grid.as_json(self.config.train.steps),
             "memory": self.memory.as_json() if self.memory else None,
             "disk": self.disk.as_json(),
             "resume": {

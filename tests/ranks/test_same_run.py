@@ -14,10 +14,12 @@ from tests.parallel_jobs import PARALLEL_JOBS, TWO_PASSES
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_dataset, write_job
 from toolkit.output.bundles import find_bundles
+from toolkit.output.events import read_events
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS = 6
 SAMPLES = {"samples": [{"prompt": f"a {color} circle"} for color in ("red", "green", "blue")], "format": "png"}
+VALIDATION = {"validation_config": {"validate_every_n_steps": 4, "max_images": 1}}
 # What each draws is drawn anew in each batch; five pictures and batches of two: every third batch is short.
 CASES: dict[str, dict[str, Any]] = {
     "everything": {
@@ -28,10 +30,11 @@ CASES: dict[str, dict[str, Any]] = {
             "gradient_checkpointing": True,
             "ema_config": {"use_ema": True, "ema_decay": 0.9, "ema_warmup": True, "power_ema": True},
             "disable_sampling": False,
+            **VALIDATION,
         },
         "sample": SAMPLES,
     },
-    "full fine-tune": {"network": None, "train": {"full_finetune": True, "lr_scheduler": "cosine"}},
+    "full fine-tune": {"network": None, "train": {"full_finetune": True, "lr_scheduler": "cosine", **VALIDATION}},
 }
 
 
@@ -74,6 +77,12 @@ def _is_close(folder: Path, other: Path) -> bool:
     )
 
 
+def _rounds(folder: Path) -> dict[int, Any]:
+    """The figures of each validation round."""
+    events = read_events(folder / "output" / "job" / "events.jsonl")
+    return {event["step"]: event["figures"] for event in events if event["kind"] == "validation"}
+
+
 @pytest.mark.parametrize("name", [*CASES, *PARALLEL_JOBS])
 def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     name: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
@@ -90,6 +99,9 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     assert [path.name.partition("__")[2] for path in ones] == [path.name.partition("__")[2] for path in twos]
     assert [Image.open(path).tobytes() for path in ones] == [Image.open(path).tobytes() for path in twos]
     assert len(ones) == (6 if name == "everything" else 0)
+    one, two = (_rounds(tmp_path / folder) for folder in ("one", "two"))
+    assert one == two
+    assert list(one) == ([0, 4, STEPS] if name in CASES else [])
 
 
 def test_a_run_goes_on_with_other_numbers_of_ranks_as_if_there_had_been_one(

@@ -39,7 +39,7 @@ class Kind:
 
 
 KINDS = {
-    "full": Kind({**FULL, **AVERAGE}, STEPS, batches=4),
+    "full": Kind({**FULL, **AVERAGE, "validation_config": {"max_images": 1}}, STEPS, batches=4),
     "fused": Kind({**FULL, "fused_backward_pass": True, "max_grad_norm": 0, "gradient_checkpointing": True}),
     # In 8 bits a difference in the last digit can move a moment, and in 16 bits a weight, by a whole step.
     "8 bit": Kind({**FULL, "optimizer": "adamw8bit"}, relative=1e-3, absolute=1e-3),

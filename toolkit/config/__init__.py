@@ -13,6 +13,7 @@ from toolkit.config.save import SaveConfig
 from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.config.updates.average import EmaConfig
+from toolkit.config.validation.settings import ValidationConfig
 
 __all__ = [
     "AdapterConfig",
@@ -30,6 +31,7 @@ __all__ = [
     "SaveConfig",
     "TrainConfig",
     "TrainingProcessConfig",
+    "ValidationConfig",
     "load_job",
     "load_job_text",
 ]

@@ -109,6 +109,9 @@ class DatasetConfig(DatasetUse):
         description="Regularisation images: every second step trains on them, or `share_of_steps`; their loss is "
         "scaled by `reg_weight`.",
     )
+    validation: Annotated[bool, Shown(label="Only for validation")] = Field(
+        False, description="Never train on these images: they are the held-out images of `train.validation_config`."
+    )
     prior_reg: Annotated[bool, Shown(label="As the base model predicts")] = Field(
         False,
         description="Train these images towards the base model's own predictions, so that they stay as they are. Needs "
@@ -215,6 +218,13 @@ class DatasetConfig(DatasetUse):
         folder = self.clip_image_path
         is_same = folder is not None and folder.resolve() == self.folder_path.resolve()
         return self.clip_image_from_same_folder or is_same
+
+    @model_validator(mode="after")
+    def _trains_or_validates(self) -> DatasetConfig:
+        for key in ("is_reg", "prior_reg", "share_of_steps", "batch_size"):
+            if self.validation and getattr(self, key) not in (False, None):
+                raise ValueError(f"`validation: true` images are not trained on, so `{key}` does not apply: remove it")
+        return self
 
     @model_validator(mode="after")
     def _has_one_mask(self) -> DatasetConfig:

@@ -37,6 +37,13 @@ class SaveConfig(Section):
         OnlyWith("with a `save_every` above 0", lambda context: context.section.save_every > 0),
         Shown(label="Checkpoints to keep"),
     ] = Field(4, ge=0, description="How many of the newest checkpoints are kept. 0: all of them.")
+    save_best: Annotated[
+        bool, OnlyWith("with `train.validation_config`", lambda context: context.process.validation is not None)
+    ] = Field(
+        False,
+        description="Also keep the weights of the best validation round, as `<name>_best`. Retention never deletes "
+        "them.",
+    )
     on_disk_full: Annotated[
         Literal["stop", "continue"], Spellings({}), Shown(label="When the disk is full", level="expert")
     ] = Field(

@@ -12,6 +12,8 @@ from toolkit.config.objectives.keys import ObjectiveConfig
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.config.updates.average import EmaConfig
 from toolkit.config.updates.schedule import ScheduleConfig
+from toolkit.config.validation.settings import Validation
+from toolkit.config.validation.settings import ValidationConfig as ValidationConfig
 from toolkit.dtypes import Dtype
 from toolkit.objectives.choices import BIASES, LOSSES, OBJECTIVES, TIMESTEPS, ObjectiveChoice
 from toolkit.objectives.params import TeacherParams
@@ -230,6 +232,9 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
     ema_config: Annotated[EmaConfig | None, Shown(label="Average of the weights")] = Field(
         None, description="Running average of the trained weights."
     )
+    validation_config: Validation = Field(
+        None, description="Measure the training while it runs, on images that are not trained on and on prompts."
+    )
     cache_text_embeddings: Annotated[Harmless[bool], Shown(label="Cache captions on disk")] = Field(
         False, description="Keep the encoded captions of every dataset on disk."
     )
@@ -254,6 +259,10 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
     disable_sampling: Annotated[Harmless[bool], Shown(label="No samples")] = Field(
         False, description="No samples at all."
     )
+
+    def validation_with(self, *, has_dataset: bool) -> ValidationConfig | None:
+        """The settings of validation: those that are given, or, with a dataset for it, the defaults; None without."""
+        return ValidationConfig() if self.validation_config is None and has_dataset else self.validation_config
 
     @property
     def warmup_steps(self) -> int:

@@ -23,7 +23,7 @@ from toolkit.config.remarks import KeyContext, OnlyWith
 from toolkit.config.sample import SampleConfig
 from toolkit.config.save import SaveConfig
 from toolkit.config.seed import Seed
-from toolkit.config.train import TrainConfig
+from toolkit.config.train import TrainConfig, ValidationConfig
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.objectives.params import SliderParams
 from toolkit.section import Harmless, Shown
@@ -140,6 +140,11 @@ class TrainingProcessConfig(ProcessConfig):
         return is_network_elsewhere and not any(adapter.choice.adds_rows for adapter in self.adapter)
 
     @property
+    def validation(self) -> ValidationConfig | None:
+        """How the run is measured while it trains; a dataset that is only for validation asks for that too."""
+        return self.train.validation_with(has_dataset=any(dataset.validation for dataset in self.datasets))
+
+    @property
     def preserves_output(self) -> bool:
         """Whether any dataset preserves the class of its trigger word."""
         return any(self.preserves_class(dataset) for dataset in self.datasets)
@@ -222,7 +227,9 @@ class TrainingProcessConfig(ProcessConfig):
 
     @model_validator(mode="after")
     def _datasets_go_together(self) -> TrainingProcessConfig:
-        if (mistake := share_mistake(self.datasets)) is not None:
+        if all(dataset.validation for dataset in self.datasets):
+            raise ValueError("every dataset is for `validation` only, so that nothing is left to train on")
+        if (mistake := share_mistake([dataset for dataset in self.datasets if not dataset.validation])) is not None:
             raise ValueError(mistake)
         if self.network is None and any(dataset.network_weight != 1 for dataset in self.datasets):
             raise ValueError("`network_weight` of a dataset scales a network, and this job trains none: remove it")

@@ -25,7 +25,8 @@ def dataset_needs(config: TrainingProcessConfig, examples: Sequence[Example], ou
         examples: all examples of the run.
         output_folder: the job's output folder.
     """
-    keys = [key for key in _DRAWS_PIXELS if any(getattr(dataset, key) for dataset in config.datasets)]
+    trained = [dataset for dataset in config.datasets if not dataset.validation]
+    keys = [key for key in _DRAWS_PIXELS if any(getattr(dataset, key) for dataset in trained)]
     drawn = (Resident("vae", _DRAWN.format(", ".join(keys))),) if keys else ()
     texts = _texts(config, examples, output_folder)
     return Needs(

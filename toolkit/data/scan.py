@@ -30,6 +30,7 @@ from toolkit.data.scan_result import DatasetTable, Findings, Scan
 from toolkit.data.sources.find import list_images
 from toolkit.data.sources.folders import is_heic
 from toolkit.data.sources.listing import Listing
+from toolkit.data.validation.held_out import with_held_out
 from toolkit.data.view_images import Views, match_views, separate_folders, usable_views, view_of
 from toolkit.objectives.choices import OBJECTIVES
 
@@ -37,7 +38,7 @@ WORTH_CACHING = 1000  # images; encoding them takes many minutes on a card
 
 
 def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
-    """The scanned datasets of a job, with their control pictures, masks and counterparts."""
+    """The scanned datasets of a job, with control pictures, masks and counterparts; held-out images are apart."""
     scan = scan_datasets(
         config.datasets,
         divisor_px=card.divisor_px,
@@ -49,7 +50,8 @@ def scan_job(config: TrainingProcessConfig, card: ModelCard) -> Scan:
     )
     scan = with_controls(scan, config.datasets, config.control_adapter)
     scan = with_masks(scan, config.datasets)
-    return with_counterparts(scan, config.datasets) if OBJECTIVES[config.train.objective].reads_pairs else scan
+    scan = with_counterparts(scan, config.datasets) if OBJECTIVES[config.train.objective].reads_pairs else scan
+    return with_held_out(scan, config, divisor_px=card.divisor_px)
 
 
 def reference_rules(config: TrainingProcessConfig, card: ModelCard) -> ReferenceRules:

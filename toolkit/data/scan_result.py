@@ -57,12 +57,14 @@ class Scan:
         problems: mistakes that prevent training.
         notices: facts that the user should know, one line each.
         tables: statistics of each dataset at each resolution.
+        held_out: an example of each image that is only scored, and not trained on.
     """
 
     examples: tuple[Example, ...]
     problems: tuple[Problem, ...]
     notices: tuple[str, ...]
     tables: tuple[DatasetTable, ...]
+    held_out: tuple[Example, ...] = ()
 
     def fingerprint(self, sources: Sequence[Path]) -> dict[str, str]:
         """A short hash of every image together with its caption and references, by the image's name in the dataset.

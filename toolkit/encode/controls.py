@@ -53,15 +53,19 @@ class Controls:
             draws: draws which members are trained without controls, or with an inverted mask.
             counters: number of the batch and of the example, for each member.
         """
-        maps = []
-        for example, own, counter in zip(examples, latents, counters, strict=True):
+        drawn = []
+        for example, counter in zip(examples, counters, strict=True):
             dropped = draws.python("control dropout", *counter).random() < self.adapter.control_image_dropout
             inverted = draws.python("mask inversion", *counter).random() < self.adapter.invert_inpaint_mask_chance
-            pictures = [None] * len(example.controls) if dropped else list(example.controls)
+            pictures: list[Reference | None] = [None] * len(example.controls) if dropped else list(example.controls)
             if inverted and pictures and pictures[0] is not None:
                 pictures[0] = replace(pictures[0], is_inverted=True)
-            maps.append(self._map([self._encoded(picture) for picture in pictures], pictures, own))
-        return {control_name(self.index): torch.stack(maps)}
+            drawn.append(pictures)
+        return self._maps(drawn, latents)
+
+    def of_examples(self, examples: Sequence[Example], latents: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The same as `of_batch`, with all controls as they are."""
+        return self._maps([example.controls for example in examples], latents)
 
     def of_sample(self, item: SampleItem, model: BaseModel) -> Mapping[str, Tensor]:
         """The adapter's input for a sample, [K, h, w]; none if the sample has no controls, so that the adapter is off.
@@ -80,6 +84,13 @@ class Controls:
             encoded = [self.images.encode(picture) for picture in pictures]
         missing = [None] * (self.adapter.num_control_images - len(pictures))
         return {control_name(self.index): self._map([*encoded, *missing], [*pictures, *missing], encoded[0])}
+
+    def _maps(self, pictures: Sequence[Sequence[Reference | None]], latents: Sequence[Tensor]) -> dict[str, Tensor]:
+        maps = [
+            self._map([self._encoded(picture) for picture in controls], controls, own)
+            for controls, own in zip(pictures, latents, strict=True)
+        ]
+        return {control_name(self.index): torch.stack(maps)}
 
     def _map(self, encoded: Sequence[Tensor | None], pictures: Sequence[Reference | None], like: Tensor) -> Tensor:
         parts = [torch.zeros_like(like) if latents is None else latents.to(like) for latents in encoded]

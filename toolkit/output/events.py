@@ -40,6 +40,7 @@ EventKind = Literal[
     "step",
     "sample",
     "checkpoint",
+    "validation",
     "memory",
     "control",
     "error",
@@ -65,7 +66,11 @@ class EventLog:
                     `rates`, by name, if some weights learn at another rate than `lr`
         sample      one picture: `path`, `step`, `index`, `prompt`, `seed`, `width`, `height`, `network_multiplier`
         checkpoint  `state`: `written`, with the weights' `path`, `step`, `bytes` and whether they are the `final` ones;
-                    or `deleted`, with the `path`
+                    or `deleted`, with the `path`; or `best`, with the `path` and `step` of the best weights so far
+        validation  a round: `step`; `figures`, for each kind of images or prompts the `mean` change since the base
+                    model, `half` the width of its 95 % interval, `num` of what, and the same in `bands` of noise; the
+                    `gap` between unseen and training images; the `best` round, the `figure` it is the best by, and the
+                    steps that are `alike`
         memory      every 10 seconds: `ram_bytes` of the process; `gpu_bytes` of tensors and `gpu_reserved_bytes` on the
                     card, null where it uses none
         control     a command from outside is obeyed: `command`, see `toolkit.runtime.control`

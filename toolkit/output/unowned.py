@@ -39,7 +39,7 @@ def unowned_files(
     weights = [
         path
         for path, step in steps.items()
-        if (takes_final and step is None) or _is_lost(folder, _step_inside(path) if step is None else step, after)
+        if (takes_final and step is None) or _is_lost(folder, step_inside(path) if step is None else step, after)
     ]
     others = [folder / _OPTIMIZER] if weights else []
     if weights or not (folder / "events.jsonl").exists():
@@ -81,7 +81,9 @@ def _is_weights(path: Path, job: str, *, writes_folders: bool) -> bool:
     name = path.name if path.is_dir() else path.name.removesuffix(".safetensors")
     if not path.is_dir() and path.suffix != ".safetensors":
         return False
-    if not name.startswith(job) or (name not in (job, f"{job}_raw") and not _STEP.fullmatch(name.removeprefix(job))):
+    if not name.startswith(job) or (
+        name not in (job, f"{job}_raw", f"{job}_best") and not _STEP.fullmatch(name.removeprefix(job))
+    ):
         return False
     return not path.is_dir() or writes_folders or next(path.rglob("*.safetensors"), None) is not None
 
@@ -91,8 +93,8 @@ def _is_lost(folder: Path, step: int | None, after: int) -> bool:
     return step is None or (step > after and not is_begun(bundle_folder(folder, step)))
 
 
-def _step_inside(weights: Path) -> int | None:
-    """The step that the header of final weights names."""
+def step_inside(weights: Path) -> int | None:
+    """The step that the header of weights names whose file name has none; None if it does not."""
     path = next(iter(sorted(weights.rglob("*.safetensors"))), weights) if weights.is_dir() else weights
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         step = json.loads(read_safetensors_header(path)["__metadata__"]["training_info"])["step"]

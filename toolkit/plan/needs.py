@@ -75,6 +75,7 @@ class Needs:
         passes: passes through the transformer for each batch.
         trained: size of each example, followed by the sizes of its references.
         sampled: size of each sample, followed by the sizes of its references.
+        validated: sizes of all that goes through the model in one pass, for each image that is scored.
     """
 
     texts: Mapping[str, Path | None] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Needs:
     passes: Passes = field(default_factory=Passes)
     trained: tuple[Layout, ...] = ()
     sampled: tuple[Layout, ...] = ()
+    validated: tuple[Layout, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
         """Combine both. A text that either keeps on disk is kept on disk."""
@@ -102,6 +104,7 @@ class Needs:
             passes=self.passes + other.passes,
             trained=tuple(dict.fromkeys((*self.trained, *other.trained))),
             sampled=tuple(dict.fromkeys((*self.sampled, *other.sampled))),
+            validated=tuple(dict.fromkeys((*self.validated, *other.validated))),
         )
 
     def keeps(self, component: str) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from toolkit.adapters.adapter_set import view_name
-from toolkit.config import TrainingProcessConfig
+from toolkit.config import SampleItem, TrainingProcessConfig
 from toolkit.data.batches import BatchPlan, shares_of
 from toolkit.data.examples import Example, ViewImage
 from toolkit.encode.controls import Controls
@@ -47,6 +47,19 @@ class Encoded:
         """What a vision encoder has made of an image, [M, E], on the CPU."""
         assert self.views is not None, "the needs of the run say which views there are"
         return self.views.features(encoder, image)
+
+    def of_sample(
+        self, views: Sequence[tuple[int, VisionEncoder, ViewImage]], item: SampleItem, model: BaseModel
+    ) -> Mapping[str, Tensor]:
+        """The inputs of adapters for a sample, without a batch dimension.
+
+        Args:
+            views: what adapters see: the adapter's position in the job's list, its encoder, the image.
+            item: the sample.
+            model: the loaded model.
+        """
+        found = {view_name(index): self.features(encoder, image) for index, encoder, image in views}
+        return found if self.controls is None else {**found, **self.controls.of_sample(item, model)}
 
 
 @dataclass(frozen=True)
@@ -201,9 +214,9 @@ class Feeder:
                 self._embeds(prompts),
                 guidance=self.settings.guidance,
                 bypass_guidance_embedding=self.settings.bypass_guidance_embedding,
-                references=self._references(examples, index),
+                references=() if self._drops_references(examples, index) else self._references(examples),
                 extras={
-                    **self._views(examples, index),
+                    **self._views(examples, self._kept_views(index)),
                     **self._controls(examples, latents, [(index, member) for member in members]),
                 },
             ),
@@ -219,6 +232,32 @@ class Feeder:
             network_weight=examples[0].network_weight,
             counterpart=self._counterpart(examples),
         )
+
+    def fixed(self, example: Example, text: str, count: int) -> Batch:
+        """So many equal samples of one example with a text, on the model's device: nothing is drawn or dropped.
+
+        Args:
+            example: an example whose image has been encoded.
+            text: an encoded text, in place of the example's caption.
+            count: number of samples.
+        """
+        examples, latents = [example] * count, [self.encoded.images[example]] * count
+        batch = Batch(
+            index=0,
+            latents=torch.stack(latents).float(),
+            condition=Condition(
+                self._embeds([text] * count),
+                guidance=self.settings.guidance,
+                bypass_guidance_embedding=self.settings.bypass_guidance_embedding,
+                references=self._references(examples),
+                extras={**self._views(examples, self.settings.views), **self._controls(examples, latents, None)},
+            ),
+            loss_weight=torch.ones(count),
+            num_tokens=self.model.num_tokens(*example.bucket),
+            mask=self._mask(examples, latents[0]),
+            network_weight=example.network_weight,
+        )
+        return batch.to(self.model.device)
 
     def _drawn(self, index: int, member: int) -> Example:
         """A member of a batch, in the crop and colours that are drawn for it."""
@@ -268,37 +307,46 @@ class Feeder:
         return torch.stack([self.encoded.images[other] for other in others]).float()
 
     def _controls(
-        self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]]
+        self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]] | None
     ) -> dict[str, Tensor]:
-        """The control pictures, by the names of the adapter's inputs."""
-        if self.encoded.controls is None:
+        """The control pictures, by the names of the adapter's inputs; without counters none is dropped."""
+        controls = self.encoded.controls
+        if controls is None:
             return {}
-        made = self.encoded.controls.of_batch(examples, latents, self.draws, counters)
+        if counters is None:
+            made = controls.of_examples(examples, latents)
+        else:
+            made = controls.of_batch(examples, latents, self.draws, counters)
         return {name: tensor.float() for name, tensor in made.items()}
 
-    def _references(self, examples: Sequence[Example], index: int) -> tuple[Tensor, ...]:
-        """One tensor [B, C, h, w] for each position in the list of references; none if they are dropped.
+    def _drops_references(self, examples: Sequence[Example], index: int) -> bool:
+        """Whether a batch is trained without references: all of it, since its samples must be equally long."""
+        return self.draws.python("reference dropout", index).random() < examples[0].reference_dropout_rate
 
-        References are dropped for a whole batch at once, because its samples must have equally long sequences.
-        """
-        drawn = self.draws.python("reference dropout", index).random()
-        if drawn < examples[0].reference_dropout_rate:
-            return ()
+    def _references(self, examples: Sequence[Example]) -> tuple[Tensor, ...]:
+        """One tensor [B, C, h, w] for each position in the list of references."""
         positions = zip(*(example.references for example in examples), strict=True)
         return tuple(
             torch.stack([self.encoded.images[reference] for reference in column]).float() for column in positions
         )
 
-    def _views(self, examples: Sequence[Example], index: int) -> dict[str, Tensor]:
-        """For each adapter that sees images, the features [B, M, E], unless they are dropped for the whole batch."""
-        found = {}
-        for one in self.settings.views:
-            is_dropped = self.draws.python("image dropout", index, one.index).random() < one.dropout_rate
-            images = [example.view for example in examples if example.view is not None]
-            if images and not (is_dropped and self.settings.drops_views):
-                features = [self.encoded.features(one.encoder, image) for image in images]
-                found[view_name(one.index)] = torch.stack(features).float()
-        return found
+    def _kept_views(self, index: int) -> list[ViewInput]:
+        """The adapters that see images in a batch; for the others, images are dropped for the whole batch."""
+        return [
+            one
+            for one in self.settings.views
+            if not self.settings.drops_views
+            or self.draws.python("image dropout", index, one.index).random() >= one.dropout_rate
+        ]
+
+    def _views(self, examples: Sequence[Example], inputs: Sequence[ViewInput]) -> dict[str, Tensor]:
+        """For each of these adapters, the features of the images that it sees, [B, M, E]."""
+        images = [example.view for example in examples if example.view is not None]
+        return {
+            view_name(one.index): torch.stack([self.encoded.features(one.encoder, image) for image in images]).float()
+            for one in inputs
+            if images
+        }
 
     def _prompt(self, example: Example, index: int, member: int) -> str:
         if not self.settings.use_captions:

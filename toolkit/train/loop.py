@@ -39,8 +39,16 @@ class Loop:
     progress: Progress
     ranks: Ranks
 
-    def run(self, start: int, num_steps: int, stop: StopRequest) -> None:
-        """Train from step `start` (the number of steps already done) up to `num_steps`.
+    def run(
+        self, start: int, num_steps: int, stop: StopRequest, *, is_enough: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Train up to step `num_steps`.
+
+        Args:
+            start: number of steps already done.
+            num_steps: number of steps of the whole run.
+            stop: the user's request to stop.
+            is_enough: asked after the tasks; True ends the run as if all steps were done.
 
         Raises:
             Interrupted: a stop was requested; the tasks have been finished.
@@ -50,11 +58,16 @@ class Loop:
         had_work = [self._do(task, partial(task.begin, start, stop)) for task in self.tasks]
         if self.ranks.any(any(had_work) and stop.requested):
             raise Interrupted("Stopped before the first step.")
+        if is_enough():  # an earlier start has found so
+            num_steps = start
         for step in range(start, num_steps):
             result = self._step(step)
             self.recorder.record(step + 1, result)
             if step + 1 < num_steps:
                 self._after(step + 1, stop)
+            if is_enough():
+                num_steps = step + 1
+                break
         self.recorder.flush()
         self.recorder.skipped.end()
         if self.recorder.skipped.problem is not None:

@@ -72,6 +72,12 @@ class Recorder:
         """Record the result of step `step` (counted from 1), which is written with the next flush."""
         self._pending.append(_Recorded(step, result, _Readback(_tensors(result)), time.monotonic()))
 
+    def add(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """Send figures that are not of a training step, such as those of a validation round, to TensorBoard."""
+        for name, value in figures.items() if self._board is not None else ():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+
     @property
     def is_due(self) -> bool:
         """Whether it is time for a flush. All ranks must flush together, for a flush may end the run."""

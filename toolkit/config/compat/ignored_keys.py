@@ -137,7 +137,6 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, "has no effect with FLUX in ai-toolkit either", "prompt_dropout_prob"),
     _warn(TrainConfig, "use `gradient_accumulation` instead", "single_item_batching"),
     _warn(TrainConfig, DEAD, content_or_style_reg="balanced"),
-    _warn(TrainConfig, "changes no weight; not supported yet", "validation_config"),
     _refuse(TrainConfig, "the transformer is always trained", train_unet=True),
     _refuse(TrainConfig, "the text encoder is not trained", "train_text_encoder"),
     _refuse(TrainConfig, ELSEWHERE, "train_turbo free_u weight_jitter short_and_long_captions_encoder_split"),

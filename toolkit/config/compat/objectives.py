@@ -25,6 +25,7 @@ def objective_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
     if train.objective != VELOCITY:
         own = [f"train.{key}" for key in ("do_guidance_loss", "do_differential_guidance") if getattr(train, key)]
         what = f"is part of `objective: {VELOCITY}`, and the objective is `{train.objective}`. Remove one of the two"
+        own += ["train.validation_config"] if config.validation is not None else []
         own += ["train.timestep_type"] if train.timestep_type == "next_sample" else []
         yield from (Problem(path, what) for path in [*reading_base, *own])
     yield from _slider(config)

@@ -42,15 +42,15 @@ class Difference:
 def is_harmless(key: str, process: Mapping[str, Any], kind: type[ProcessConfig] = TrainingProcessConfig) -> bool:
     """Whether changing a key leaves the numbers of every step the same.
 
-    A `Setting` annotation on the key's field, or on a section that contains it, decides.
+    A `Setting` annotation on the key's field decides, or else that of the innermost section around it that has one.
 
     Args:
         key: path of the key relative to the process, such as `datasets[0].resolution`.
         process: the dumped settings of the process.
         kind: the settings class that was dumped.
     """
-    notes = (note for _, field in _fields(key, process, kind) for note in field.metadata)
-    return any(isinstance(note, Setting) and not note.changes_training for note in notes)
+    notes = [note for _, field in _fields(key, process, kind) for note in field.metadata if isinstance(note, Setting)]
+    return bool(notes) and not notes[-1].changes_training
 
 
 def differences(

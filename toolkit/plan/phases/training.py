@@ -53,12 +53,23 @@ def sample(inputs: PlanInputs) -> Phase:
     decode = vae_decoding(inputs, work.decode_px)
     forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     encode = vae_encoding(inputs, work.shown_px)
-    parts = _resident(inputs) | gathered_weights(inputs) | {"working set": max(forward, decode, encode)}
+    return _without_gradients(inputs, "sample", max(forward, decode, encode))
+
+
+def validate(inputs: PlanInputs) -> Phase:
+    """A forward pass of a validation round, over several noise levels of an image at once."""
+    forward = forward_bytes(inputs, inputs.work.validate_px) + sum(_dequantized(inputs).values())
+    return _without_gradients(inputs, "validate", forward)
+
+
+def _without_gradients(inputs: PlanInputs, name: str, working_set: int) -> Phase:
+    """A phase between steps that uses the weights that users get."""
+    parts = _resident(inputs) | gathered_weights(inputs) | {"working set": working_set}
     parts |= _raw_weights(inputs)
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
         frozen = inputs.size.transformer.largest_linear if inputs.is_filtered else 0
         parts["bf16 copies"] = inputs.width * (inputs.num_trained + frozen)
-    return Phase("sample", _stage(inputs), parts, in_ram(inputs, offloaded(inputs)))
+    return Phase(name, _stage(inputs), parts, in_ram(inputs, offloaded(inputs)))
 
 
 def save(inputs: PlanInputs) -> Phase:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from toolkit.optimizers.stored.state import load_optimizer_tensors, optimizer_te
 from toolkit.output.bundles import Bundle, begin_bundle, bundle_folder, file_size
 from toolkit.output.disk import free_bytes
 from toolkit.output.retention import discard_unfinished, prune
+from toolkit.output.unowned import step_inside
 from toolkit.parallel.ranks import RankFailed
 from toolkit.parallel.weight_layout import WeightLayout
 from toolkit.train.learner import Learner
@@ -25,6 +28,7 @@ from toolkit.train.tasks.checkpoint import read_optimizer, read_part, write_bund
 from toolkit.train.trainable import raw_weights, restore_weights
 from toolkit.weights.tensor_files import num_bytes
 
+BEST = "_best"  # after the job's name, in the file of the weights of the best validation round
 AVERAGES = "averages"  # of a manifest: the step that each average began at
 
 
@@ -71,6 +75,7 @@ class Saver:
     Attributes:
         newest: step of the newest checkpoint that can be resumed; None before the first one.
         saves_raw: whether users also get the weights without averaging.
+        documents: what else bundles keep, as plain JSON by name; nothing unless it is set.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Saver:
         self.learner = learner
         self.facts = facts
         self.metadata = metadata
+        self.documents: Callable[[], Mapping[str, Any]] = dict
         ema = (facts.config["train"].get("ema_config") or {}) if learner.average else {}
         self.saves_raw = bool(ema.get("save_raw"))
         self.newest: int | None = None
@@ -122,6 +128,29 @@ class Saver:
     def final_files(self) -> tuple[Path, Path]:
         """The file or folder that `save_final` writes, depending on the format."""
         return self.folder / f"{self.job_name}.safetensors", self.folder / self.job_name
+
+    def save_best(self, step: int, figure: Mapping[str, Any]) -> Path:
+        """Write the weights that users get to `<name>_best`, which belongs to no bundle, so that it is never deleted.
+
+        Args:
+            step: number of updates done.
+            figure: what they are the best by, as plain JSON for the header of the file.
+
+        Raises:
+            DiskFull: there is no room on the disk.
+            UserError: the weights cannot be written for another reason.
+        """
+        try:
+            with self.learner.averaged():
+                return self._save_weights(f"{self.job_name}{BEST}", step, validation=json.dumps(dict(figure)))[0]
+        except (OSError, UserError, RankFailed) as error:
+            raise self._failed(error, step, {"weights": {}}, ()) from error
+
+    def best_files(self, *, after: int) -> tuple[Path, ...]:
+        """The file or folder of the best weights, unless they are known to be of step `after` or earlier."""
+        paths = (self.folder / f"{self.job_name}{BEST}.safetensors", self.folder / f"{self.job_name}{BEST}")
+        steps = {path: step_inside(path) for path in paths if path.exists()}
+        return tuple(path for path, step in steps.items() if step is None or step > after)
 
     def restore(self, bundle: Bundle, *, with_optimizer: bool = True) -> None:
         """Restore the state from a bundle that has been checked.
@@ -161,7 +190,7 @@ class Saver:
                     parts=parts,
                     output_files=() if is_final else files,
                     facts=self.facts.at(step) | ({AVERAGES: begun} if begun else {}),
-                    documents={DATASET: self.facts.dataset},
+                    documents={DATASET: self.facts.dataset, **self.documents()},
                     layout=self.layout,
                 )
         except (OSError, UserError, RankFailed) as error:
@@ -169,8 +198,8 @@ class Saver:
         self.newest = step
         return files
 
-    def _save_weights(self, name: str, step: int) -> tuple[Path, ...]:
-        dtype, metadata = torch_dtype(self.config.dtype), self.metadata(step)
+    def _save_weights(self, name: str, step: int, **more: str) -> tuple[Path, ...]:
+        dtype, metadata = torch_dtype(self.config.dtype), self.metadata(step) | more
         return self.learner.weights.save(self.folder / name, dtype=dtype, metadata=metadata)
 
     def _parts(self) -> dict[str, Mapping[str, Tensor]]:

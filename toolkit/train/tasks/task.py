@@ -100,7 +100,7 @@ class SaveTask:
             self.saver.restore(plan.bundle, with_optimizer=plan.keeps_optimizer)
             self.stages.info(f"resuming from step {plan.step} ({plan.bundle.folder})")
         if plan.superseded:
-            superseded, final = plan.superseded, self.saver.final_files
+            superseded, final = plan.superseded, (*self.saver.final_files, *self.saver.best_files(after=plan.step))
             new_folder = done_by_first(ranks, lambda: set_aside(self.saver.folder, superseded, others=final))
             steps = ", ".join(str(bundle.step) for bundle in plan.superseded)
             self.stages.warn(f"checkpoints of steps that will be trained again ({steps}) were moved to {new_folder}")

@@ -1,0 +1,1 @@
+"""Images that are not trained on, by which a run is measured."""
