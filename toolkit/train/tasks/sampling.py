@@ -13,13 +13,14 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from toolkit.config import SampleItem
 from toolkit.data.images import Color
 from toolkit.data.references import ReferenceRules
 from toolkit.draw.artist import RANDOM_SEEDS, Artist, PromptEmbeds, no_extras
+from toolkit.draw.sheet import draw_sheet
 from toolkit.draw.stopping import StopDrawing, ends_on
 from toolkit.files import write_bytes
 from toolkit.output.sample_files import sample_name, sample_names, spread
@@ -27,12 +28,10 @@ from toolkit.parallel.crew import Crew
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
-from toolkit.train.tasks.sample_info import save_options
+from toolkit.train.tasks.sample_info import read_info, save_options
 
 GRID = "grid.jpg"
 GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundreds of columns is unreadable
-_CELL_PX = 256
-_HEADER_PX = 18
 _FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
@@ -213,21 +212,18 @@ def write_grid(folder: Path) -> Path | None:
         return None
     rows = sorted({index for _, index in latest})
     columns = spread(sorted({step for step, _ in latest}), GRID_COLUMNS)
-    sheet = Image.new("RGB", (len(columns) * _CELL_PX, _HEADER_PX + len(rows) * _CELL_PX), "white")
-    pen = ImageDraw.Draw(sheet)
-    for x, step in enumerate(columns):
-        pen.text((x * _CELL_PX + 4, 3), f"step {step}", fill="black")
-        for y, index in enumerate(rows):
-            if (step, index) in latest:
-                with Image.open(folder / latest[step, index]) as image:
-                    cell = _fit(image.convert("RGB"))
-                corner = (x * _CELL_PX + (_CELL_PX - cell.width) // 2, _HEADER_PX + y * _CELL_PX)
-                sheet.paste(cell, corner)
-    save_image(sheet, folder / GRID)
+    shown = {
+        (x, y): folder / latest[step, index]
+        for x, step in enumerate(columns)
+        for y, index in enumerate(rows)
+        if (step, index) in latest
+    }
+    names = [_prompt_of(folder / latest[max(step for step, own in latest if own == index), index]) for index in rows]
+    save_image(draw_sheet([f"step {step}" for step in columns], names, shown), folder / GRID)
     return folder / GRID
 
 
-def _fit(image: Image.Image) -> Image.Image:
-    scale = (_CELL_PX - 4) / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+def _prompt_of(path: Path) -> str:
+    """The prompt that a sample says it was drawn from; empty if it says nothing."""
+    with Image.open(path) as image:
+        return str(read_info(image).get("prompt", ""))
