@@ -36,6 +36,7 @@ from toolkit.train.tasks.task import SaveTask, Task
 from toolkit.train.trainable import NetworkWeights, TrainableWeights, TransformerWeights
 
 STEPS = 6
+STEPS_PER_EPOCH = 2
 TEXT_WIDTH = 12
 
 
@@ -80,7 +81,8 @@ class SmallRun:
             if notice is not None:
                 stages.warn(notice)
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
-                saving = SaveTask(Saver(folder, "job", save, learner, facts=facts, metadata=_metadata), stages)
+                saver = Saver(folder, "job", save, learner, facts=facts, metadata=_metadata)
+                saving = SaveTask(saver, stages, epochs_done=lambda step: step // STEPS_PER_EPOCH)
                 start = saving.resume(plan, train.steps, ranks)
                 Loop(
                     feeder=_Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation),  # type: ignore[arg-type]

@@ -64,7 +64,8 @@ class TrainStage:
         objective = OBJECTIVES[train.objective].load().from_config(train)
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
         metadata = self._metadata_at(feeder)
-        save = SaveTask(self._saver(metadata, resume), out.stages, in_place=self._must_be_in_place)
+        saver, epochs_done = self._saver(metadata, resume), feeder.plan.epochs_done
+        save = SaveTask(saver, out.stages, in_place=self._must_be_in_place, epochs_done=epochs_done)
         sample = SampleTask(
             self._sampler(metadata, feeder),
             config.sample,
