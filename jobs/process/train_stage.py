@@ -124,6 +124,7 @@ class TrainStage:
             format=config.sample.format,
             first_format=(config.first_sample or config.sample).format,
             draws=feeder.draws,
+            strip=config.sample.strip,
         )
 
         def describe(item: SampleItem, step: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from toolkit.data.references import ReferenceRules
 from toolkit.draw.artist import RANDOM_SEEDS, Artist, PromptEmbeds, no_extras
 from toolkit.draw.sheet import draw_sheet
 from toolkit.draw.stopping import StopDrawing, ends_on
+from toolkit.draw.strip import write_strip
 from toolkit.files import write_bytes
 from toolkit.output.sample_files import sample_name, sample_names, spread
 from toolkit.parallel.crew import Crew
@@ -47,6 +48,7 @@ class SampleSettings:
         format: file format of the samples: `jpg`, `png` or `webp`.
         first_format: file format of the samples before the first step.
         draws: the job's random draws, for samples with a random seed.
+        strip: file format of a moving picture of each prompt: `webp`, `gif` or `none`.
     """
 
     items: Sequence[SampleItem]
@@ -56,6 +58,7 @@ class SampleSettings:
     format: str = "jpg"
     first_format: str = "jpg"
     draws: Draws = field(default_factory=lambda: Draws(0))
+    strip: str = "none"
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class Sampler:
             for start in range(0, len(items), self.crew.size):
                 for index, image in enumerate(self._pictures(pipeline, items, start), start):
                     drawn(self._written(image, items[index], index, step, extension))
-        self.crew.by_first(lambda: write_grid(self.folder))
+        self.crew.by_first(self._show_progress)
 
     @property
     def crew(self) -> Crew:
@@ -176,6 +179,12 @@ class Sampler:
     def _seed(self, item: SampleItem, step: int, index: int) -> int:
         """The seed of a sample. A random one is another in each round, but the same on all ranks and after a resume."""
         return item.seed if item.seed >= 0 else self.settings.draws.number("sample seed", step, index) % RANDOM_SEEDS
+
+    def _show_progress(self) -> None:
+        """Rewrite the grid, and the strip of each prompt if the job asks for strips."""
+        write_grid(self.folder)
+        if self.settings.strip != "none":
+            write_strips(self.folder, self.settings.strip)
 
     def _written(self, image: Image.Image, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         now_ms = time.time_ns() // 1_000_000
@@ -221,6 +230,16 @@ def write_grid(folder: Path) -> Path | None:
     names = [_prompt_of(folder / latest[max(step for step, own in latest if own == index), index]) for index in rows]
     save_image(draw_sheet([f"step {step}" for step in columns], names, shown), folder / GRID)
     return folder / GRID
+
+
+def write_strips(folder: Path, extension: str) -> None:
+    """Write `strip_<index>` for each prompt with samples of two steps or more, at most `GRID_COLUMNS` of them."""
+    latest = sample_names(folder)
+    for index in sorted({index for _, index in latest}):
+        steps = spread(sorted(step for step, own in latest if own == index), GRID_COLUMNS)
+        if len(steps) > 1:
+            pictures = [folder / latest[step, index] for step in steps]
+            write_strip(folder / f"strip_{index}.{extension}", [f"step {step}" for step in steps], pictures)
 
 
 def _prompt_of(path: Path) -> str:
