@@ -38,6 +38,12 @@ def drawing_job(options: argparse.Namespace) -> JobConfig:
         process["generate"]["prompts"] = str(options.prompts)
     if not process["generate"].get("prompts"):
         raise UserError("--sample: the run has no sample prompts. Give a file of them: --prompts FILE")
+    if options.sheet is not None:
+        process["sheet"] = options.sheet
+    if options.sheet != "checkpoints":
+        process.pop("checkpoints", None)
+    elif process.get("checkpoints"):
+        process["loras"] = [_lora(text) for text in options.loras]
     if options.output is not None:
         process["output_folder"] = str(options.output)
     tree = {"job": "generate", "config": {"name": name, "process": [process]}}
@@ -95,6 +101,7 @@ def _of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]]:
         raise UserError(f"--sample {source}: {folder} {what}")
     if file is not None and config.network is not None and not config.train.merge_network_on_save:
         process["loras"] = [] if has_loras else [{"path": str(file)}]
+        process["checkpoints"] = list(map(str, checkpoints(folder, job.name).values()))
     elif file is not None:
         process["model"] = {**model, "model_paths": {**(model.get("model_paths") or {}), "transformer": str(file)}}
     return job.name, process
@@ -156,7 +163,7 @@ def complaints(options: argparse.Namespace) -> Sequence[str]:
     """What is wrong with the options of a drawing command."""
     is_drawing = options.sample is not None or options.model is not None
     if not is_drawing:
-        extra = [f"--{name}" for name in ("prompts", "arch", "output") if getattr(options, name) is not None]
+        extra = [f"--{name}" for name in ("prompts", "arch", "output", "sheet") if getattr(options, name) is not None]
         extra += ["--lora"] if options.loras else []
         return [f"{extra[0]} works only with --sample or --model"] if extra else []
     if options.jobs:

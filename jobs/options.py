@@ -145,4 +145,10 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         help="one prompt a line, with flags such as --w 512 --seed 3, or a list as YAML or JSON; default: the prompts "
         "of the run's samples",
     )
+    group.add_argument(
+        "--sheet",
+        choices=("checkpoints", "strengths", "steps"),
+        help="draw each prompt with each checkpoint of the run, at several strengths or in several numbers of steps, "
+        "and show them on one sheet",
+    )
     group.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the pictures")

@@ -39,6 +39,7 @@ from toolkit.train.validation.grid import Grid
 from toolkit.train.validation.of_run import Validation
 
 STEPS = 6
+STEPS_PER_EPOCH = 2
 TEXT_WIDTH = 12
 
 
@@ -87,7 +88,7 @@ class SmallRun:
                 validation = Validation(self._config(train, save), self.grid, plan.bundle)
                 saver = Saver(folder, "job", save, learner, facts=facts, metadata=_metadata)
                 saver.documents = validation.documents
-                saving = SaveTask(saver, stages)
+                saving = SaveTask(saver, stages, epochs_done=lambda step: step // STEPS_PER_EPOCH)
                 start = saving.resume(plan, train.steps, ranks)
                 feeder: Any = _Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation)
                 validate = validation.task(feeder, saver, stages, recorder, in_place=lambda: None)

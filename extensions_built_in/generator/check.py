@@ -16,6 +16,7 @@ from toolkit.compute.check import compute_lines, compute_problems
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.released import label_of
 from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.draw.columns import Column, columns_of
 from toolkit.draw.pictures import Picture, digest_of, missing, pictures_of
 from toolkit.errors import JobError, Mistakes, Problem, UserError
 from toolkit.output.disk import check_output_folder
@@ -78,9 +79,13 @@ def check_drawing(start: Start) -> DrawChecked:
 def _described(start: Start, drawing: GenerateProcessConfig) -> DrawChecked:
     """What the job will do, as far as its settings tell."""
     items = drawing.generate.items(drawing.trigger_word)
-    pictures = pictures_of(items, _facts(drawing), extension=drawing.generate.ext)
+    pictures: list[Picture] = []
+    for number, column in enumerate(columns_of(drawing)):
+        facts = _facts(drawing, column)
+        drawn = tuple(map(column.of, items))
+        pictures += pictures_of(drawn, facts, extension=drawing.generate.ext, column=number)
     as_training = replace(start, config=drawing.as_training(items, start.job.name))
-    checked = DrawChecked(as_training, drawing=drawing, pictures=pictures)
+    checked = DrawChecked(as_training, drawing=drawing, pictures=tuple(pictures))
     section = drawing.model.model_dump(mode="json")
     label = label_of(section, checked.card)
     loras = "".join(f" + {one.path.name} x {one.weight:g}" for one in drawing.loras)
@@ -90,14 +95,14 @@ def _described(start: Start, drawing: GenerateProcessConfig) -> DrawChecked:
     return replace(checked, lines=(title,))
 
 
-def _facts(drawing: GenerateProcessConfig) -> dict[str, Any]:
-    """What all pictures depend on."""
+def _facts(drawing: GenerateProcessConfig, column: Column) -> dict[str, Any]:
+    """What all pictures of a column depend on."""
     section = drawing.model.model_dump(mode="json")
     return {
         "model": {key: section[key] for key in _OF_THE_MODEL},
         "kwargs": section["model_kwargs"],
         "dtype": drawing.dtype,
-        "loras": [(digest_of(one.path), one.weight) for one in drawing.loras],
+        "loras": [(digest_of(path), weight) for path, weight in column.loras],
     }
 
 

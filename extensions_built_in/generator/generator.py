@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
 
 from extensions_built_in.generator.check import DrawChecked, check_drawing
-from extensions_built_in.generator.picture_info import picture_info
+from extensions_built_in.generator.written import write_picture, write_sheet
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_kinds
 from jobs.process.make_model import make_model
@@ -17,16 +18,15 @@ from jobs.process.start import Start
 from toolkit.config import SampleItem
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.draw.artist import RANDOM_SEEDS, Artist, PromptEmbeds
-from toolkit.draw.loras import Loras, Weighted
+from toolkit.draw.columns import columns_of
+from toolkit.draw.loras import Loras
 from toolkit.draw.pictures import Picture
 from toolkit.draw.stopping import ends_on
 from toolkit.errors import Interrupted
-from toolkit.files import write_text
 from toolkit.models.base_model import BaseModel
 from toolkit.plan.stage_list import DRAW
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.tasks.sample_needs import reference_rules
-from toolkit.train.tasks.sampling import save_image
 
 
 class Generator(BaseProcess):
@@ -52,6 +52,7 @@ class Generator(BaseProcess):
         with open_output(checked.start, plan, run=self.record.run if self.record else None) as out:
             if not left:
                 out.stages.info(f"all {len(checked.pictures)} pictures are in {self.output_folder}")
+                self._write_sheet(out)
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             model.check_access()
@@ -62,32 +63,41 @@ class Generator(BaseProcess):
                     model.load("transformer")
                 num_drawn = self._draw(model, encoded["texts"], left, out, stop)
             out.stages.info(f"{num_drawn} pictures drawn: {self.output_folder}")
-            if num_drawn < len(left):
+            if num_drawn == len(left):
+                self._write_sheet(out)
+            else:
                 raise Interrupted(f"Stopped after {num_drawn} of {len(left)} pictures, which are kept.")
 
     def _draw(
         self, model: BaseModel, embeds: PromptEmbeds, left: tuple[Picture, ...], out: Output, stop: StopRequest
     ) -> int:
         """Draw pictures until a stop is requested. Returns how many were drawn."""
-        num_drawn, loras = 0, Loras(model)
+        num_drawn, loras, columns = 0, Loras(model), columns_of(self.drawing)
         artist = Artist(model, loras, embeds, reference_rules(self.checked.config, self.checked.card))
-        files = [Weighted(one.path, one.weight) for one in self.drawing.loras]
-        with torch.no_grad(), ends_on(model.transformer, lambda: stop.requested), loras.attached(files):
+        attached = -1
+        with torch.no_grad(), ends_on(model.transformer, lambda: stop.requested), ExitStack() as stack:
             pipeline = model.get_generation_pipeline()
             for picture in left:
+                column = columns[picture.column]
+                if picture.column != attached:
+                    stack.close()
+                    stack.enter_context(loras.attached(column.loras))
+                    attached = picture.column
                 seed = picture.item.seed if picture.item.seed >= 0 else secrets.randbelow(RANDOM_SEEDS)
                 item = replace(picture.item, seed=seed)
                 image = artist.draw(pipeline, item)
                 if self.record is not None:
                     out.must_be_in_place(self.record)
                 path = self.output_folder / picture.file
-                save_image(image, path, picture_info(item, self.drawing, self.job.redact))
-                if self.drawing.generate.prompt_file:
-                    write_text(path.with_suffix(".txt"), item.prompt)
+                write_picture(image, path, item, column, self.checked, self.drawing)
                 num_drawn += 1
                 self._tell(picture, item, out)
                 out.stages.count(num_drawn, len(left), "pictures")
         return num_drawn
+
+    def _write_sheet(self, out: Output) -> None:
+        if (path := write_sheet(self.checked, self.drawing)) is not None:
+            out.stages.info(f"sheet: {path}")
 
     def _tell(self, picture: Picture, item: SampleItem, out: Output) -> None:
         out.events.write(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from toolkit.cards import ModelCard
 from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.draw.columns import columns_of
 from toolkit.errors import Mistakes
 
 
 def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mistakes) -> int:
-    """Number of weights of all LoRAs together. Loads torch, if there are any.
+    """The most weights that the LoRAs of a column have together. Loads torch, if there are any.
 
     Args:
         drawing: the settings of the job.
         card: the card of its model.
         mistakes: gets what is wrong with the files.
     """
-    if not drawing.loras:
+    columns = columns_of(drawing)
+    files = list(dict.fromkeys(path for column in columns for path, _ in column.loras))
+    if not files:
         return 0
     import torch
 
@@ -24,10 +27,10 @@ def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mista
     from toolkit.models.options import ModelOptions
     from toolkit.util.get_model import get_model_class
 
-    count, options = 0, ModelOptions(card=card)
+    counts, options = dict.fromkeys(files, 0), ModelOptions(card=card)
     dtype = torch_dtype(drawing.dtype)
     model = get_model_class(drawing.model)(drawing.model, device=torch.device("cpu"), dtype=dtype, options=options)
-    for one in drawing.loras:
+    for path in files:
         with mistakes.gathered():
-            count += num_weights(read_for(model, one.path))
-    return count
+            counts[path] = num_weights(read_for(model, path))
+    return max(sum(counts[path] for path, _ in column.loras) for column in columns)

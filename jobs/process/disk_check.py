@@ -98,7 +98,7 @@ def check_disk(
 
 def _retention(save: SaveConfig) -> str:
     """A line on which checkpoints are kept. A setting of 0 keeps all."""
-    if not save.save_every:
+    if not save.is_between:
         return "checkpoints: one, at the end (save.save_every: 0)"
     weights = f"the newest {save.max_step_saves_to_keep}" if save.max_step_saves_to_keep else "all"
     states = f"the newest {save.max_states_to_keep}" if save.max_states_to_keep else "all of these"
@@ -138,11 +138,13 @@ def _checkpoint_bytes(
     files = 2 if ema.use_ema and ema.save_raw else 1
     snapshots = 4 * (ema.num_averages - ema.use_ema) * num_trained
     best = DTYPES[save.dtype].num_bytes * max(num_trained, num_saved) if save.save_best else 0
+    # How many more there will be is not known: at least so many that old ones are deleted.
+    at_least = save.max_step_saves_to_keep if save.save_every_epochs or save.save_every_minutes else 1
     return best + needed_bytes(
         save_bytes=DTYPES[save.dtype].num_bytes * files * max(num_trained, num_saved) + snapshots,
         state_bytes=(4 + optimizer_row(train.optimizer).state_bytes + 4 * ema.use_ema) * num_trained,
         num_kept=save.max_step_saves_to_keep,
-        num_saves=train.steps // save.save_every if save.save_every else 1,
+        num_saves=max(train.steps // save.save_every if save.save_every else 1, at_least),
         num_states=save.max_states_to_keep,
     )
 

@@ -63,9 +63,9 @@ class TrainStage:
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
         metadata = self._metadata_at(feeder)
         validation = Validation(config, self.checked.grid, resume.bundle)
-        saver = self._saver(metadata, resume)
+        saver, epochs_done = self._saver(metadata, resume), feeder.plan.epochs_done
         saver.documents = validation.documents
-        save = SaveTask(saver, out.stages, in_place=self._must_be_in_place)
+        save = SaveTask(saver, out.stages, in_place=self._must_be_in_place, epochs_done=epochs_done)
         sample = SampleTask(
             self._sampler(metadata, feeder),
             config.sample,
@@ -133,6 +133,7 @@ class TrainStage:
             format=config.sample.format,
             first_format=(config.first_sample or config.sample).format,
             draws=feeder.draws,
+            strip=config.sample.strip,
         )
 
         def describe(item: SampleItem, step: int) -> dict[str, Any]:

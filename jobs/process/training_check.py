@@ -60,7 +60,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     what = _what_is_trained(config)
     label = label_of(config.model.model_dump(mode="json"), card)
     samples = f", sample every {config.sample.sample_every}" if sample_items(config) else ""
-    saves = f", save every {config.save.save_every}" if config.save.save_every else ""
+    saves = f", save every {' and every '.join(config.save.times)}" if config.save.is_between else ""
     title = f"{start.job.name}: {what} of {label}, {train.steps} steps{samples}{saves} -> {start.output_folder}"
     notices = (*checked.notices, *scan.notices)
     found = replace(checked, needs=needs, lines=(title,), notices=notices)

@@ -169,6 +169,9 @@ class SampleConfig(Section):
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"}), Shown(label="Image format")] = Field(
         "jpg", description="Image file format."
     )
+    strip: Annotated[Literal["none", "webp", "gif"], Spellings({}), _NOT_FIRST, Shown(level="expert")] = Field(
+        "none", description="Also write a moving picture of each prompt that shows its samples step by step."
+    )
 
     def items(self, trigger_word: str | None = None) -> tuple[SampleItem, ...]:
         """The images to generate, in order. If a trigger word is given, it replaces `[trigger]` in prompts."""

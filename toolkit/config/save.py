@@ -23,6 +23,12 @@ class SaveConfig(Section):
     save_every: Annotated[int, Shown(level="basic", unit="steps")] = Field(
         250, ge=0, description="Steps between checkpoints. 0: only at the end."
     )
+    save_every_epochs: Annotated[int, Shown(level="expert", unit="epochs")] = Field(
+        0, ge=0, description="Also write a checkpoint after so many passes over the datasets. 0: do not."
+    )
+    save_every_minutes: Annotated[float, Shown(level="expert", unit="min")] = Field(
+        0, ge=0, description="Also write a checkpoint whenever so many minutes of training have passed. 0: do not."
+    )
     dtype: Dtype = Field("bf16", description="Precision of the saved weights.")
     max_states_to_keep: Annotated[int, Shown(label="Checkpoints that can be resumed")] = Field(
         2,
@@ -34,7 +40,7 @@ class SaveConfig(Section):
     )
     max_step_saves_to_keep: Annotated[
         int,
-        OnlyWith("with a `save_every` above 0", lambda context: context.section.save_every > 0),
+        OnlyWith("with checkpoints before the end", lambda context: context.section.is_between),
         Shown(label="Checkpoints to keep"),
     ] = Field(4, ge=0, description="How many of the newest checkpoints are kept. 0: all of them.")
     save_best: Annotated[
@@ -87,6 +93,21 @@ class SaveConfig(Section):
     hf_private: Annotated[bool, _WITH_UPLOAD, Shown(label="Private repository")] = Field(
         False, description="Whether a repository that is made can be seen by its owner alone."
     )
+
+    @property
+    def is_between(self) -> bool:
+        """Whether checkpoints are written before the last step."""
+        return bool(self.save_every or self.save_every_epochs or self.save_every_minutes)
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """When checkpoints are written before the last step, in words."""
+        epochs, minutes = self.save_every_epochs, self.save_every_minutes
+        return (
+            *([f"{self.save_every}"] if self.save_every else []),
+            *([f"{epochs} epochs"] if epochs else []),
+            *([f"{minutes:g} min"] if minutes else []),
+        )
 
     @property
     def lora_file_format(self) -> str:

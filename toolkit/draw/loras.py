@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.adapters.adapter_set import AdapterSet
@@ -12,14 +11,6 @@ from toolkit.errors import UserError
 from toolkit.lora.files import LoraFile, read_lora_file
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.frozen import FrozenLora, by_layer
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """A file, and how strongly it counts."""
-
-    path: Path
-    weight: float = 1.0
 
 
 def read_for(model: BaseModel, path: Path) -> LoraFile:
@@ -55,18 +46,18 @@ class Loras:
         self._loras: list[FrozenLora] = []
 
     @contextmanager
-    def attached(self, files: Sequence[Weighted]) -> Iterator[None]:
-        """Within the `with` block, the model has these LoRAs, and no others.
+    def attached(self, files: Sequence[tuple[Path, float]]) -> Iterator[None]:
+        """Within the `with` block, the model has these LoRAs, each with its weight, and no others.
 
         Raises:
             UserError: see `read_for`.
         """
         model = self.model
         try:
-            for one in files:
-                lora = FrozenLora(by_layer(model, dict(read_for(model, one.path).updates)))
-                lora.strength = one.weight
-                lora.attach(model.transformer, source=str(one.path), dtype=model.dtype, device_of=model.device_of)
+            for path, weight in files:
+                lora = FrozenLora(by_layer(model, dict(read_for(model, path).updates)))
+                lora.strength = weight
+                lora.attach(model.transformer, source=str(path), dtype=model.dtype, device_of=model.device_of)
                 self._loras.append(lora)
             yield
         finally:

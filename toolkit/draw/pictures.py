@@ -19,21 +19,26 @@ class Picture:
     Attributes:
         index: of its prompt, from 0.
         item: what to draw; its seed may be -1, for a random one.
+        column: of the sheet, from 0; 0 without a sheet.
         file: name of its file: the number of its prompt, from 1, and a digest of all that it depends on.
     """
 
     index: int
     item: SampleItem
     file: str
+    column: int = 0
 
 
-def pictures_of(items: Sequence[SampleItem], facts: Mapping[str, Any], *, extension: str) -> tuple[Picture, ...]:
-    """The pictures of a job, in order.
+def pictures_of(
+    items: Sequence[SampleItem], facts: Mapping[str, Any], *, extension: str, column: int = 0
+) -> tuple[Picture, ...]:
+    """The pictures of a job, or of a column of its sheet, in order.
 
     Args:
         items: what to draw.
         facts: what else the pictures depend on, as plain JSON.
         extension: `jpg`, `png` or `webp`.
+        column: of the sheet.
     """
     digits = max(4, len(str(len(items))))
     contents = {path: digest_of(path) for item in items for path in item.references}
@@ -42,13 +47,14 @@ def pictures_of(items: Sequence[SampleItem], facts: Mapping[str, Any], *, extens
         own = {key: getattr(item, key) for key in SampleItem.__annotations__ if key not in ("views", "controls")}
         own["references"] = [contents[path] for path in item.references]
         digest = sha256_json({**facts, "item": own, "index": index if item.seed < 0 else None})[:8]
-        found.append(Picture(index, item, f"{index + 1:0{digits}d}_{digest}.{extension}"))
+        found.append(Picture(index, item, f"{index + 1:0{digits}d}_{digest}.{extension}", column))
     return tuple(found)
 
 
 def missing(pictures: Sequence[Picture], folder: Path) -> tuple[Picture, ...]:
-    """The pictures that are not in a folder yet."""
-    return tuple(picture for picture in pictures if not (folder / picture.file).is_file())
+    """The pictures that are not in a folder yet, each once."""
+    files = {picture.file: picture for picture in reversed(pictures) if not (folder / picture.file).is_file()}
+    return tuple(reversed(files.values()))
 
 
 def digest_of(path: Path) -> str:
@@ -58,3 +64,10 @@ def digest_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def data_hash(path: Path) -> str:
+    """SHA-256, in hex, of a safetensors file without its header, by which other programs know a LoRA."""
+    with path.open("rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -93,10 +93,20 @@ class PendingCommands:
     def __init__(self) -> None:
         self.source: Callable[[], None] = lambda: None
         self._open: set[Command] = set()
+        self._clocks: dict[Command, tuple[float, float]] = {}
 
     def look(self) -> None:
-        """Add the commands that have arrived since the last look."""
+        """Add the commands that have arrived since the last look, and those whose time has come."""
         self.source()
+        now = time.monotonic()
+        for command, (every_s, added) in self._clocks.items():
+            if now - added >= every_s:
+                self._clocks[command] = (every_s, now)
+                self.add(command)
+
+    def repeat(self, command: Command, every_s: float) -> None:
+        """From now on, `look` adds a command whenever so many seconds have passed since it was last added by this."""
+        self._clocks[command] = (every_s, time.monotonic())
 
     def add(self, command: Command) -> None:
         """Add a command; adding it again before it is carried out changes nothing."""

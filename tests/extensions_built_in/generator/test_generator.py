@@ -60,6 +60,20 @@ def test_a_job_draws_what_diffusers_draws_and_goes_on_where_it_was_stopped(tmp_p
         assert psnr(base, picture) < 30, "the LoRAs changed something"
 
 
+def test_a_sheet_draws_each_prompt_in_each_column(tmp_path: Path) -> None:
+    """A whole job: LoRAs come and go between columns."""
+    files = [str(write_lora(tmp_path / f"step_{seed}.safetensors", seed=seed)) for seed in (1, 2)]
+    job = write_drawing(tmp_path, generate={"seed": 3}, sheet="checkpoints", checkpoints=[*files, files[0]])
+    assert run_job(job).status == "done"
+    pictures = sorted((tmp_path / "pictures").glob("0001_*.png"))
+    assert len(pictures) == 2, "a file that is there twice is drawn once"
+    with Image.open(pictures[0]) as one, Image.open(pictures[1]) as other:
+        assert psnr(one, other) < 40
+    with Image.open(tmp_path / "pictures" / "sheet_checkpoints.png") as sheet:
+        first, second, third = (sheet.crop((160 + 256 * x, 18, 416 + 256 * x, sheet.height)) for x in range(3))
+        assert first.tobytes() == third.tobytes() != second.tobytes()
+
+
 @pytest.mark.parametrize(
     ("process", "message"),
     [

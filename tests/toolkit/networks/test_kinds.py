@@ -198,7 +198,7 @@ def test_the_norm_of_a_dora_is_a_constant_for_the_gradient() -> None:
     part = next(iter(_trained(KINDS["dora"]).parts.values()))
     for parameter in part.parameters():
         parameter.grad = None
-    (site, *_) = part._sites
+    (site, *_) = part._sites  # type: ignore[misc]
     part.before(torch.ones(1, part.shape.inputs), site, 1.0).sum().backward()
     assert {name for name, parameter in part.named_parameters() if parameter.grad is not None} == {"dora_scale"}
 

@@ -123,6 +123,18 @@ class GenerateProcessConfig(ProcessConfig):
         tuple[LoraConfig, ...],
         BeforeValidator(_as_loras, json_schema_input_type=str | LoraConfig | list[str | LoraConfig]),
     ] = Field((), description="LoRAs to draw with, each a path or a path and a weight.")
+    sheet: Annotated[Literal["none", "checkpoints", "strengths", "steps"], Spellings({})] = Field(
+        "none",
+        description="Draw each prompt several times, and show it on one sheet: with each of `checkpoints`, at each of "
+        "`strengths`, or in each number of `steps`.",
+    )
+    checkpoints: tuple[ExistingFile, ...] = Field((), description="LoRA files, for `sheet: checkpoints`.")
+    strengths: tuple[float, ...] = Field(
+        (0.0, 0.5, 0.75, 1.0, 1.25, 1.5), min_length=1, description="Strengths of all LoRAs, for `sheet: strengths`."
+    )
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (4, 8, 16, 25, 50), min_length=1, description="Numbers of denoising steps, for `sheet: steps`."
+    )
     trigger_word: str | None = Field(None, description="Word that replaces `[trigger]` in prompts.")
     generate: GenerateConfig = Field(description="What to draw.")
     dtype: Dtype = Field("bf16", description="Precision of the computation.")
@@ -181,7 +193,17 @@ class GenerateProcessConfig(ProcessConfig):
         )
 
     @model_validator(mode="after")
-    def _must_be_one_process(self) -> GenerateProcessConfig:
+    def _sheet_can_be_compared(self) -> GenerateProcessConfig:
+        if self.sheet == "checkpoints" and not self.checkpoints:
+            raise ValueError("`sheet: checkpoints` needs `checkpoints`, the LoRA files to compare")
+        if self.sheet == "strengths" and not self.loras:
+            raise ValueError("`sheet: strengths` needs `loras`, whose strength it compares")
+        if self.sheet != "none" and any(item.seed < 0 for item in self.generate.items()):
+            raise ValueError(f"`sheet: {self.sheet}` compares pictures of one seed, and a prompt has the seed -1")
+        return self
+
+    @model_validator(mode="after")
+    def _must_not_assist(self) -> GenerateProcessConfig:
         if self.model.assistant_lora_path is not None:
             raise ValueError("`model.assistant_lora_path` is for training: name the LoRAs to draw with in `loras`")
         return self

@@ -1,7 +1,8 @@
 """What a sample picture says of itself: prompt, seed, step, and the settings of the training that it shows.
 
-A PNG holds it as JSON in its text `Comment`, a JPEG or WebP in the `UserComment` of its EXIF. The pixels are the same
-as without it, and two drawings of one step say the same.
+A PNG holds it as JSON in its text `Comment`, a JPEG or WebP in the `ImageDescription` of its EXIF; and in the form that
+other programs read (`parameters_text`) in the text `parameters` or in the `UserComment`. The pixels are the same as
+without it, and two drawings of one step say the same.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from toolkit.config import SampleItem
+from toolkit.train.tasks.parameters_text import parameters_text
 
-_PNG_KEY = "Comment"
-_ASCII = b"ASCII\0\0\0"  # EXIF names the character set of a comment in its first eight bytes
+_PNG_KEY, _PARAMETERS = "Comment", "parameters"
+# EXIF names the character set of a comment in its first eight bytes. Earlier versions wrote the JSON in ASCII.
+_ASCII, _UNICODE = b"ASCII\0\0\0", b"UNICODE\0"
 _MOST_BYTES = 60_000  # the EXIF of a JPEG is at most 64 KiB
 _OF_THE_ITEM = ("prompt", "neg", "seed", "width", "height", "guidance_scale", "sample_steps", "network_multiplier")
 _OF_THE_JOB = (
@@ -57,15 +60,17 @@ def save_options(file_format: str, info: Mapping[str, Any]) -> dict[str, Any]:
         file_format: `JPEG`, `PNG` or `WEBP`.
         info: plain JSON.
     """
-    text = json.dumps(dict(info))  # ASCII
-    if not info or len(text) > _MOST_BYTES:
+    text, parameters = json.dumps(dict(info)), parameters_text(info)  # the first is ASCII
+    if not info or len(text) + 2 * len(parameters) > _MOST_BYTES:
         return {}
     if file_format == "PNG":
         chunks = PngInfo()
         chunks.add_text(_PNG_KEY, text)
+        chunks.add_itxt(_PARAMETERS, parameters)
         return {"pnginfo": chunks}
     exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _ASCII + text.encode()
+    exif[ExifTags.Base.ImageDescription] = text
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE + parameters.encode("utf-16-be")
     return {"exif": exif}
 
 

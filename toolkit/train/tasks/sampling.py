@@ -13,26 +13,26 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from toolkit.config import SampleItem
 from toolkit.data.images import Color
 from toolkit.data.references import ReferenceRules
 from toolkit.draw.artist import RANDOM_SEEDS, Artist, PromptEmbeds, no_extras
+from toolkit.draw.sheet import draw_sheet
 from toolkit.draw.stopping import StopDrawing, ends_on
+from toolkit.draw.strip import write_strip
 from toolkit.files import write_bytes
 from toolkit.output.sample_files import sample_name, sample_names, spread
 from toolkit.parallel.crew import Crew
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
-from toolkit.train.tasks.sample_info import save_options
+from toolkit.train.tasks.sample_info import read_info, save_options
 
 GRID = "grid.jpg"
 GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundreds of columns is unreadable
-_CELL_PX = 256
-_HEADER_PX = 18
 _FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
@@ -48,6 +48,7 @@ class SampleSettings:
         format: file format of the samples: `jpg`, `png` or `webp`.
         first_format: file format of the samples before the first step.
         draws: the job's random draws, for samples with a random seed.
+        strip: file format of a moving picture of each prompt: `webp`, `gif` or `none`.
     """
 
     items: Sequence[SampleItem]
@@ -57,6 +58,7 @@ class SampleSettings:
     format: str = "jpg"
     first_format: str = "jpg"
     draws: Draws = field(default_factory=lambda: Draws(0))
+    strip: str = "none"
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Sampler:
             for start in range(0, len(items), self.crew.size):
                 for index, image in enumerate(self._pictures(pipeline, items, start), start):
                     drawn(self._written(image, items[index], index, step, extension))
-        self.crew.by_first(lambda: write_grid(self.folder))
+        self.crew.by_first(self._show_progress)
 
     @property
     def crew(self) -> Crew:
@@ -177,6 +179,12 @@ class Sampler:
     def _seed(self, item: SampleItem, step: int, index: int) -> int:
         """The seed of a sample. A random one is another in each round, but the same on all ranks and after a resume."""
         return item.seed if item.seed >= 0 else self.settings.draws.number("sample seed", step, index) % RANDOM_SEEDS
+
+    def _show_progress(self) -> None:
+        """Rewrite the grid, and the strip of each prompt if the job asks for strips."""
+        write_grid(self.folder)
+        if self.settings.strip != "none":
+            write_strips(self.folder, self.settings.strip)
 
     def _written(self, image: Image.Image, item: SampleItem, index: int, step: int, extension: str) -> Sample:
         now_ms = time.time_ns() // 1_000_000
@@ -213,21 +221,28 @@ def write_grid(folder: Path) -> Path | None:
         return None
     rows = sorted({index for _, index in latest})
     columns = spread(sorted({step for step, _ in latest}), GRID_COLUMNS)
-    sheet = Image.new("RGB", (len(columns) * _CELL_PX, _HEADER_PX + len(rows) * _CELL_PX), "white")
-    pen = ImageDraw.Draw(sheet)
-    for x, step in enumerate(columns):
-        pen.text((x * _CELL_PX + 4, 3), f"step {step}", fill="black")
-        for y, index in enumerate(rows):
-            if (step, index) in latest:
-                with Image.open(folder / latest[step, index]) as image:
-                    cell = _fit(image.convert("RGB"))
-                corner = (x * _CELL_PX + (_CELL_PX - cell.width) // 2, _HEADER_PX + y * _CELL_PX)
-                sheet.paste(cell, corner)
-    save_image(sheet, folder / GRID)
+    shown = {
+        (x, y): folder / latest[step, index]
+        for x, step in enumerate(columns)
+        for y, index in enumerate(rows)
+        if (step, index) in latest
+    }
+    names = [_prompt_of(folder / latest[max(step for step, own in latest if own == index), index]) for index in rows]
+    save_image(draw_sheet([f"step {step}" for step in columns], names, shown), folder / GRID)
     return folder / GRID
 
 
-def _fit(image: Image.Image) -> Image.Image:
-    scale = (_CELL_PX - 4) / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+def write_strips(folder: Path, extension: str) -> None:
+    """Write `strip_<index>` for each prompt with samples of two steps or more, at most `GRID_COLUMNS` of them."""
+    latest = sample_names(folder)
+    for index in sorted({index for _, index in latest}):
+        steps = spread(sorted(step for step, own in latest if own == index), GRID_COLUMNS)
+        if len(steps) > 1:
+            pictures = [folder / latest[step, index] for step in steps]
+            write_strip(folder / f"strip_{index}.{extension}", [f"step {step}" for step in steps], pictures)
+
+
+def _prompt_of(path: Path) -> str:
+    """The prompt that a sample says it was drawn from; empty if it says nothing."""
+    with Image.open(path) as image:
+        return str(read_info(image).get("prompt", ""))

@@ -66,11 +66,20 @@ class SaveTask:
         saver: writes the checkpoints.
         stages: reports them to the user.
         in_place: called before anything is written; raises FolderLost if the output folder is no longer the run's.
+        epochs_done: the number of whole passes over the datasets after a number of steps.
     """
 
     command: Command | None = "save"
 
-    def __init__(self, saver: Saver, stages: Stages, *, in_place: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        saver: Saver,
+        stages: Stages,
+        *,
+        in_place: Callable[[], None] = lambda: None,
+        epochs_done: Callable[[int], int] = lambda step: 0,
+    ) -> None:
+        self.epochs_done = epochs_done
         self.saver = saver
         self.stages = stages
         self.in_place = in_place
@@ -109,12 +118,16 @@ class SaveTask:
         return plan.step
 
     def begin(self, step: int, stop: StopRequest) -> bool:
-        """See Task. There is nothing to do."""
+        """See Task. There is nothing to do but to look at the clock."""
+        if self.saver.config.save_every_minutes:
+            stop.commands.repeat("save", 60 * self.saver.config.save_every_minutes)
         return False
 
     def is_due(self, step: int) -> bool:
-        """See Task."""
-        every = self.saver.config.save_every
+        """See Task. What is due by the clock is a command instead, which the ranks agree on."""
+        every, epochs = self.saver.config.save_every, self.saver.config.save_every_epochs
+        if epochs and self.epochs_done(step) // epochs > self.epochs_done(step - 1) // epochs:
+            return True
         return bool(every) and step % every == 0
 
     def run(self, step: int, stop: StopRequest) -> None:

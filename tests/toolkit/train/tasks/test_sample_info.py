@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import ExifTags, Image, ImageChops
 
 from toolkit.config import SampleItem
-from toolkit.train.tasks.sample_info import read_info, sample_info
+from toolkit.train.tasks.sample_info import item_info, read_info, sample_info
 from toolkit.train.tasks.sampling import save_image
 
 ITEM = SampleItem("ein Fuchs, 狐, token sk-123", "", 64, 32, 7, 4.0, 20, 1.0)
@@ -34,3 +34,26 @@ def test_what_is_too_long_for_a_picture_is_left_out(tmp_path: Path) -> None:
     save_image(Image.new("RGB", (8, 8)), tmp_path / "a.jpg", {"prompt": "x" * 70_000})
     with Image.open(tmp_path / "a.jpg") as image:
         assert read_info(image) == {}
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
+def test_other_programs_read_how_a_picture_was_drawn(tmp_path: Path, extension: str) -> None:
+    item = SampleItem("ein Fuchs, 狐", "blurry", 64, 32, 7, 4.0, 20, 1.0)
+    info = item_info(item) | {
+        "base_model": '{"name": "owner/model"}',
+        "loras": [{"name": "style", "weight": 0.5, "hash": "0123456789ab"}],
+    }
+    save_image(Image.new("RGB", (64, 32)), tmp_path / f"a.{extension}", info)
+    with Image.open(tmp_path / f"a.{extension}") as image:
+        if extension == "png":
+            text = image.info["parameters"]
+        else:
+            comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+            assert comment.startswith(b"UNICODE\0")
+            text = comment[8:].decode("utf-16-be")
+    assert text.splitlines() == [
+        "ein Fuchs, 狐 <lora:style:0.5>",
+        "Negative prompt: blurry",
+        "Steps: 20, Sampler: Euler, CFG scale: 4.0, Seed: 7, Size: 64x32, Model: model, "
+        'Lora hashes: "style: 0123456789ab"',
+    ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from toolkit.train.tasks.sampling import GRID_COLUMNS, write_grid
+from toolkit.train.tasks.sampling import GRID_COLUMNS, save_image, write_grid, write_strips
 
 
 def _sample(folder: Path, step: int, index: int, color: str, *, at_ms: int = 1) -> None:
@@ -59,3 +59,27 @@ def test_the_grid_of_a_run_with_hundreds_of_samples_shows_its_whole_course(tmp_p
         assert sheet.width == GRID_COLUMNS * 256
         first, last = _pixel(sheet, 128, 150), _pixel(sheet, sheet.width - 128, 150)
     assert first[0] < 8 and abs(last[0] - 299 % 256) < 8
+
+
+@pytest.mark.parametrize("extension", ["webp", "gif"])
+def test_a_strip_shows_the_samples_of_a_prompt_one_after_another(tmp_path: Path, extension: str) -> None:
+    for step, color in ((0, "red"), (100, "lime"), (200, "blue")):
+        _sample(tmp_path, step, 0, color)
+    _sample(tmp_path, 0, 1, "red")
+    write_strips(tmp_path, extension)
+    assert not (tmp_path / f"strip_1.{extension}").exists(), "one picture does not move"
+    with Image.open(tmp_path / f"strip_0.{extension}") as strip:
+        assert getattr(strip, "n_frames", 1) == 3
+        for frame, channel in enumerate((0, 1, 2)):
+            strip.seek(frame)
+            pixel = _pixel(strip.convert("RGB"), 200, 100)
+            assert pixel[channel] == max(pixel) > 200
+    assert write_grid(tmp_path) is not None, "strips are no samples"
+
+
+def test_the_grid_names_the_prompts_that_its_samples_tell(tmp_path: Path) -> None:
+    save_image(Image.new("RGB", (64, 32)), tmp_path / "1__000000000_0.png", {"prompt": "a red circle"})
+    grid = write_grid(tmp_path)
+    assert grid is not None
+    with Image.open(grid) as image:
+        assert image.size == (160 + 256, 18 + 256)

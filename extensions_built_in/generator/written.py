@@ -1,0 +1,69 @@
+"""Writes the pictures and the sheet of a drawing job, with what they say of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from extensions_built_in.generator.check import DrawChecked
+from toolkit.config import SampleItem
+from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.draw.columns import Column, columns_of
+from toolkit.draw.pictures import data_hash
+from toolkit.draw.sheet import draw_sheet
+from toolkit.files import write_text
+from toolkit.train.tasks.metadata import SOFTWARE, published_name
+from toolkit.train.tasks.sample_info import item_info
+from toolkit.train.tasks.sampling import save_image
+from toolkit.version import VERSION
+
+
+def write_picture(
+    image: Image.Image,
+    path: Path,
+    item: SampleItem,
+    column: Column,
+    checked: DrawChecked,
+    drawing: GenerateProcessConfig,
+) -> None:
+    """Write a picture, and the text file with its prompt if the job asks for one.
+
+    Args:
+        image, path: the picture, and where it belongs.
+        item: what was drawn, with the seed that it was drawn with.
+        column: how it was drawn.
+        checked, drawing: the job and its settings.
+    """
+    redact = checked.start.job.redact
+    save_image(image, path, _info(item, column, drawing, redact))
+    if drawing.generate.prompt_file:
+        write_text(path.with_suffix(".txt"), redact(item.prompt))
+
+
+def write_sheet(checked: DrawChecked, drawing: GenerateProcessConfig) -> Path | None:
+    """Arrange the pictures of a job on its sheet: a row per prompt. None if the job asks for no sheet."""
+    if drawing.sheet == "none":
+        return None
+    folder, names = checked.start.output_folder, [column.name for column in columns_of(drawing)]
+    rows = {picture.index: checked.start.job.redact(picture.item.prompt) for picture in checked.pictures}
+    shown = {(one.column, one.index): folder / one.file for one in checked.pictures}
+    path = folder / f"sheet_{drawing.sheet}.{drawing.generate.ext}"
+    save_image(draw_sheet(names, list(rows.values()), shown), path)
+    return path
+
+
+def _info(
+    item: SampleItem, column: Column, drawing: GenerateProcessConfig, redact: Callable[[str], str]
+) -> dict[str, Any]:
+    loras = [
+        {"name": redact(path.stem), "weight": weight, "hash": data_hash(path)[:12]} for path, weight in column.loras
+    ]
+    return item_info(item, redact) | {
+        "base_model": json.dumps({"name": redact(published_name(drawing.model.name_or_path))}),
+        "loras": loras,
+        "software": json.dumps({"name": SOFTWARE, "version": VERSION}),
+    }

@@ -1,0 +1,64 @@
+"""toolkit.draw.sheet and toolkit.draw.columns"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.tiny import TINY
+from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.draw.columns import columns_of
+from toolkit.draw.sheet import CELL_PX, draw_sheet
+
+
+def test_a_sheet_has_its_pictures_under_their_names(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 32), "red").save(tmp_path / "a.png")
+    plain = draw_sheet(["one", "two"], [""], {(1, 0): tmp_path / "a.png"})
+    assert plain.width == 2 * CELL_PX
+    assert plain.getpixel((CELL_PX // 2, 80)) == (255, 255, 255)
+    assert plain.getpixel((CELL_PX + CELL_PX // 2, 80)) == (255, 0, 0)
+    named = draw_sheet(["one", "two"], ["a prompt " * 40], {(1, 0): tmp_path / "a.png"})
+    left_px = named.width - plain.width
+    assert named.height == plain.height and left_px > 0
+    margin = named.crop((0, 0, left_px, named.height))
+    assert min(margin.convert("L").tobytes()) < 128, "the prompt is written beside its row"
+    assert named.crop((left_px, 0, *named.size)).tobytes() == plain.tobytes()
+
+
+def drawing(**process: Any) -> GenerateProcessConfig:
+    model = {"name_or_path": str(TINY), "arch": "flux2_tiny"}
+    return GenerateProcessConfig.model_validate(
+        {"type": "to_folder", "model": model, "generate": {"prompts": ["a"], "network_multiplier": 0.5}, **process}
+    )
+
+
+def test_each_column_changes_one_thing() -> None:
+    loras = {"loras": [{"path": "a.safetensors", "weight": 0.3}]}
+    (only,) = columns_of(drawing(**loras))
+    (item,) = drawing().generate.items()
+    assert only.of(item) == item and only.loras == ((Path("a.safetensors"), 0.3),)
+    strengths = columns_of(drawing(**loras, sheet="strengths", strengths=[0, 2]))
+    assert [(column.name, column.of(item).network_multiplier) for column in strengths] == [
+        ("strength 0", 0.0),
+        ("strength 2", 2.0),
+    ]
+    steps = columns_of(drawing(sheet="steps", steps=[4, 8]))
+    assert [column.of(item).sample_steps for column in steps] == [4, 8]
+    checkpoints = columns_of(drawing(**loras, sheet="checkpoints", checkpoints=["b.safetensors"]))
+    assert checkpoints[0].loras == ((Path("a.safetensors"), 0.3), (Path("b.safetensors"), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("process", "message"),
+    [
+        ({"sheet": "checkpoints"}, "needs `checkpoints`"),
+        ({"sheet": "strengths"}, "needs `loras`"),
+        ({"sheet": "steps", "generate": {"prompts": ["a --seed -1"]}}, "the seed -1"),
+    ],
+)
+def test_a_sheet_that_compares_nothing_is_refused(process: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        drawing(**process)

@@ -1,0 +1,45 @@
+"""What the columns of a sheet stand for: checkpoints, strengths or numbers of steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from toolkit.config import SampleItem
+from toolkit.config.drawing.generate import GenerateProcessConfig
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way in which every prompt of a job is drawn.
+
+    Attributes:
+        name: what is written above it; empty for a job without a sheet.
+        loras: files and their weights.
+        strength: factor of the strength of all LoRAs, instead of the prompt's; None for that.
+        steps: denoising steps, instead of the prompt's; None for those.
+    """
+
+    name: str
+    loras: tuple[tuple[Path, float], ...]
+    strength: float | None = None
+    steps: int | None = None
+
+    def of(self, item: SampleItem) -> SampleItem:
+        """A prompt as this column draws it."""
+        multiplier = item.network_multiplier if self.strength is None else self.strength
+        return replace(
+            item, network_multiplier=multiplier, sample_steps=item.sample_steps if self.steps is None else self.steps
+        )
+
+
+def columns_of(drawing: GenerateProcessConfig) -> tuple[Column, ...]:
+    """The columns of a job's sheet; a single one without a name if there is no sheet."""
+    loras = tuple((one.path, one.weight) for one in drawing.loras)
+    if drawing.sheet == "strengths":
+        return tuple(Column(f"strength {value:g}", loras, strength=value) for value in drawing.strengths)
+    if drawing.sheet == "steps":
+        return tuple(Column(f"{value} steps", loras, steps=value) for value in drawing.steps)
+    if drawing.sheet == "checkpoints":
+        return tuple(Column(path.stem, (*loras, (path, 1.0))) for path in drawing.checkpoints)
+    return (Column("", loras),)
