@@ -33,7 +33,8 @@ from toolkit.files import Disk, write_json
 from toolkit.json_files import read_json
 from toolkit.parallel.ranks import OneProcess
 from toolkit.randomness import Draws
-from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.train.feed.encoded import Encoded
+from toolkit.train.feeder import Feeder, FeedSettings
 
 COUNTS, FETCHES = (10, 100, 1_000, 10_000), 400
 

@@ -12,7 +12,8 @@ from toolkit.networks.network import Network
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.path import mix
 from toolkit.randomness import Draws
-from toolkit.train.feeder import Encoded, Feeder
+from toolkit.train.feed.encoded import Encoded
+from toolkit.train.feeder import Feeder
 from toolkit.train.prediction import Prediction
 from toolkit.train.trainable import NetworkWeights
 

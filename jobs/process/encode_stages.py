@@ -21,7 +21,7 @@ from toolkit.models.pixel_vae import PixelVae
 from toolkit.plan.needs import Kind
 from toolkit.plan.stage_list import EncodeStage, encode_stages
 from toolkit.runtime.stop import StopRequest
-from toolkit.train.feeder import Encoded
+from toolkit.train.feed.encoded import Encoded
 
 
 def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> Encoded:

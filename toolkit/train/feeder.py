@@ -10,17 +10,11 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from toolkit.adapters.adapter_set import view_name
-from toolkit.config import SampleItem, TrainingProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.data.batches import BatchPlan, shares_of
-from toolkit.data.examples import Example, ViewImage
-from toolkit.encode.controls import Controls
-from toolkit.encode.pictures import ImageEncoder
-from toolkit.encode.prompts import PromptEncoder
-from toolkit.encode.views import ViewEncoder
-from toolkit.encode.vision import ViewInput, VisionEncoder, view_inputs
+from toolkit.data.examples import Example
+from toolkit.encode.vision import ViewInput, view_inputs
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
 from toolkit.objectives.batch import Batch, PreservedWords, drawn_noise
@@ -30,36 +24,9 @@ from toolkit.plan.objective_needs import avoided_prompt, objective_words
 from toolkit.randomness import Draws
 from toolkit.runtime.devices import make_current
 from toolkit.runtime.prefetch import Prefetch
+from toolkit.train.feed.encoded import Encoded as Encoded
 
 _MOST_NAMES = 8
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Everything that was encoded before training; `views` is None if no adapter sees images."""
-
-    prompts: PromptEncoder
-    images: ImageEncoder
-    views: ViewEncoder | None = None
-    controls: Controls | None = None
-
-    def features(self, encoder: VisionEncoder, image: ViewImage) -> Tensor:
-        """What a vision encoder has made of an image, [M, E], on the CPU."""
-        assert self.views is not None, "the needs of the run say which views there are"
-        return self.views.features(encoder, image)
-
-    def of_sample(
-        self, views: Sequence[tuple[int, VisionEncoder, ViewImage]], item: SampleItem, model: BaseModel
-    ) -> Mapping[str, Tensor]:
-        """The inputs of adapters for a sample, without a batch dimension.
-
-        Args:
-            views: what adapters see: the adapter's position in the job's list, its encoder, the image.
-            item: the sample.
-            model: the loaded model.
-        """
-        found = {view_name(index): self.features(encoder, image) for index, encoder, image in views}
-        return found if self.controls is None else {**found, **self.controls.of_sample(item, model)}
 
 
 @dataclass(frozen=True)
@@ -206,17 +173,17 @@ class Feeder:
         prompts = [self._prompt(example, index, member) for member, example in zip(members, examples, strict=True)]
         if any(example.is_drawn for example in examples):
             latents = [one.to(self.model.device) for one in latents]
-        words = self.settings.words
+        words, avoided = self.settings.words, self.settings.avoided
         return Batch(
             index=index,
             latents=torch.stack(latents).float(),
             condition=Condition(
-                self._embeds(prompts),
+                self.encoded.embeds(prompts),
                 guidance=self.settings.guidance,
                 bypass_guidance_embedding=self.settings.bypass_guidance_embedding,
-                references=() if self._drops_references(examples, index) else self._references(examples),
+                references=() if self._drops_references(examples, index) else self.encoded.references(examples),
                 extras={
-                    **self._views(examples, self._kept_views(index)),
+                    **self.encoded.seen(examples, self._kept_views(index)),
                     **self._controls(examples, latents, [(index, member) for member in members]),
                 },
             ),
@@ -224,13 +191,13 @@ class Feeder:
             num_tokens=self.model.num_tokens(*examples[0].bucket),
             batches_per_step=self.settings.accumulation * self.ranks.world,
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,
-            avoided=None if self.settings.avoided is None else self._embeds([self.settings.avoided] * len(members)),
-            words={name: self._embeds([text] * len(members)) for name, text in words.items()},
+            avoided=None if avoided is None else self.encoded.embeds([avoided] * len(members)),
+            words={name: self.encoded.embeds([text] * len(members)) for name, text in words.items()},
             preserved=self._preserved(examples, prompts),
             is_prior=self._is_prior(examples),
-            mask=self._mask(examples, latents[0]),
+            mask=self.encoded.mask(examples, latents[0], is_needed=self._has_masks),
             network_weight=examples[0].network_weight,
-            counterpart=self._counterpart(examples),
+            counterpart=self.encoded.counterpart(examples),
         )
 
     def fixed(self, example: Example, text: str, count: int) -> Batch:
@@ -246,27 +213,28 @@ class Feeder:
             index=0,
             latents=torch.stack(latents).float(),
             condition=Condition(
-                self._embeds([text] * count),
+                self.encoded.embeds([text] * count),
                 guidance=self.settings.guidance,
                 bypass_guidance_embedding=self.settings.bypass_guidance_embedding,
-                references=self._references(examples),
-                extras={**self._views(examples, self.settings.views), **self._controls(examples, latents, None)},
+                references=self.encoded.references(examples),
+                extras={**self.encoded.seen(examples, self.settings.views), **self._controls(examples, latents, None)},
             ),
             loss_weight=torch.ones(count),
             num_tokens=self.model.num_tokens(*example.bucket),
-            mask=self._mask(examples, latents[0]),
+            mask=self.encoded.mask(examples, latents[0], is_needed=self._has_masks),
             network_weight=example.network_weight,
         )
         return batch.to(self.model.device)
+
+    @property
+    def _has_masks(self) -> bool:
+        """Whether every batch has masks."""
+        return self.settings.is_alike and any(example.mask_file for example in self.plan.examples)
 
     def _drawn(self, index: int, member: int) -> Example:
         """A member of a batch, in the crop and colours that are drawn for it."""
         cropped = self.plan.examples[member].cropped_by(self.draws.python("crop", index, member))
         return cropped.colored_by(self.draws.python("colors", index, member))
-
-    def _embeds(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings of encoded texts, [B, L, D]."""
-        return torch.stack([self.encoded.prompts[text] for text in texts])
 
     def _preserved(self, examples: Sequence[Example], prompts: Sequence[str]) -> PreservedWords | None:
         """The words that are preserved while each example is trained with its prompt; a prompt stands for none."""
@@ -276,35 +244,13 @@ class Feeder:
             return None
         words = [prompt if text is None else text for text, prompt in zip(texts, prompts, strict=True)]
         weight = torch.tensor([float(text is not None) for text in texts])
-        return PreservedWords(self._embeds(words), weight)
+        return PreservedWords(self.encoded.embeds(words), weight)
 
     def _is_prior(self, examples: Sequence[Example]) -> Tensor | None:
         """Which targets are the base model's predictions, [B]; None if none is."""
         found = [example.is_prior for example in examples]
         is_needed = any(found) or (self.settings.is_alike and any(example.is_prior for example in self.plan.examples))
         return torch.tensor(found) if is_needed else None
-
-    def _mask(self, examples: Sequence[Example], like: Tensor) -> Tensor | None:
-        """How much each place counts, [B, 1, h, w] on the grid of latents [C, h, w]; None without masks."""
-        is_needed = any(example.mask_file for example in examples)
-        is_needed |= self.settings.is_alike and any(example.mask_file for example in self.plan.examples)
-        if not is_needed:
-            return None
-        height, width = like.shape[-2:]
-        masks = [
-            torch.ones(1, height, width)
-            if example.mask is None
-            else functional.adaptive_avg_pool2d(self.encoded.images.mask(example.mask), (height, width))
-            for example in examples
-        ]
-        return torch.stack(masks)
-
-    def _counterpart(self, examples: Sequence[Example]) -> Tensor | None:
-        """Latents of the other image of each pair, [B, C, h, w]; None without pairs."""
-        others = [example.counterpart for example in examples if example.counterpart is not None]
-        if not others:
-            return None
-        return torch.stack([self.encoded.images[other] for other in others]).float()
 
     def _controls(
         self, examples: Sequence[Example], latents: Sequence[Tensor], counters: Sequence[tuple[int, int]] | None
@@ -323,13 +269,6 @@ class Feeder:
         """Whether a batch is trained without references: all of it, since its samples must be equally long."""
         return self.draws.python("reference dropout", index).random() < examples[0].reference_dropout_rate
 
-    def _references(self, examples: Sequence[Example]) -> tuple[Tensor, ...]:
-        """One tensor [B, C, h, w] for each position in the list of references."""
-        positions = zip(*(example.references for example in examples), strict=True)
-        return tuple(
-            torch.stack([self.encoded.images[reference] for reference in column]).float() for column in positions
-        )
-
     def _kept_views(self, index: int) -> list[ViewInput]:
         """The adapters that see images in a batch; for the others, images are dropped for the whole batch."""
         return [
@@ -338,15 +277,6 @@ class Feeder:
             if not self.settings.drops_views
             or self.draws.python("image dropout", index, one.index).random() >= one.dropout_rate
         ]
-
-    def _views(self, examples: Sequence[Example], inputs: Sequence[ViewInput]) -> dict[str, Tensor]:
-        """For each of these adapters, the features of the images that it sees, [B, M, E]."""
-        images = [example.view for example in examples if example.view is not None]
-        return {
-            view_name(one.index): torch.stack([self.encoded.features(one.encoder, image) for image in images]).float()
-            for one in inputs
-            if images
-        }
 
     def _prompt(self, example: Example, index: int, member: int) -> str:
         if not self.settings.use_captions:

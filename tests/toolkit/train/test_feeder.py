@@ -27,7 +27,8 @@ from toolkit.objectives.batch import Batch, noise_of
 from toolkit.parallel.ranks import OneProcess, Ranks
 from toolkit.plan.needs import View
 from toolkit.randomness import Draws
-from toolkit.train.feeder import Encoded, Feeder, FeedSettings
+from toolkit.train.feed.encoded import Encoded
+from toolkit.train.feeder import Feeder, FeedSettings
 
 
 @pytest.fixture

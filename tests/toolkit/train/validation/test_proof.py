@@ -21,7 +21,8 @@ from toolkit.objectives.choices import OBJECTIVES
 from toolkit.parallel.ranks import OneProcess
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
-from toolkit.train.feeder import Encoded, Feeder
+from toolkit.train.feed.encoded import Encoded
+from toolkit.train.feeder import Feeder
 from toolkit.train.learner import build_learner
 from toolkit.train.step import Stepper
 from toolkit.train.trainable import NetworkWeights
