@@ -76,6 +76,7 @@ class Needs:
         trained: size of each example, followed by the sizes of its references.
         sampled: size of each sample, followed by the sizes of its references.
         validated: sizes of all that goes through the model in one pass, for each image that is scored.
+        tracked_px: pixels whose latents validation keeps in RAM, in fp32.
     """
 
     texts: Mapping[str, Path | None] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class Needs:
     trained: tuple[Layout, ...] = ()
     sampled: tuple[Layout, ...] = ()
     validated: tuple[Layout, ...] = ()
+    tracked_px: int = 0
 
     def __or__(self, other: Needs) -> Needs:
         """Combine both. A text that either keeps on disk is kept on disk."""
@@ -105,6 +107,7 @@ class Needs:
             trained=tuple(dict.fromkeys((*self.trained, *other.trained))),
             sampled=tuple(dict.fromkeys((*self.sampled, *other.sampled))),
             validated=tuple(dict.fromkeys((*self.validated, *other.validated))),
+            tracked_px=self.tracked_px + other.tracked_px,
         )
 
     def keeps(self, component: str) -> bool:

@@ -35,6 +35,7 @@ def workload_of(
     text_bytes = bytes_in_memory(len(needs.texts), card.text_shape(is_embedded=embeds_text))
     latents = 0 if card.size is None else _pixels(needs.pictures) * card.size.vae.latents
     kept = text_bytes + round(latents) + view_bytes(needs, encoders)
+    tracked = 0 if card.size is None else round(needs.tracked_px * card.size.vae.latents)
     used = {view.encoder for view in needs.views} & set(encoders)
     longest = max(needs.trained, key=_layout_area, default=())
     return Workload(
@@ -47,7 +48,7 @@ def workload_of(
         decode_px=max((_area(layout[0]) for layout in needs.sampled), default=0),
         keeps_vae=needs.keeps("vae"),
         passes=max(1, needs.passes.with_gradient),
-        encodings=min(kept, MEMORY_LIMIT_BYTES),
+        encodings=min(kept, MEMORY_LIMIT_BYTES) + tracked,
         view_parameters=max((encoders[one].num_weights for one in used), default=0),
         view_numbers=max((encoders[one].working_numbers for one in used), default=0),
     )

@@ -83,6 +83,12 @@ class Grid:
         """Forward passes that score the base model, and first draw a picture for each preserved prompt."""
         return self.passes + len(self.sigmas) * sum(subject.kind == "preserved" for subject in self.subjects)
 
+    @property
+    def tracked_px(self) -> int:
+        """Pixels whose latents are kept: where the base model passed, and what it predicted there."""
+        sizes = [one.example.bucket for one in self.subjects if one.kind == "preserved"]
+        return sum(2 * len(self.sigmas) * width * height for width, height in sizes)
+
     def num_rounds(self, steps: int) -> int:
         """Number of rounds in a run of so many steps: before the first, every `every` steps, and at the end."""
         return 2 + (steps - 1) // self.every
@@ -119,7 +125,8 @@ def grid_of(config: TrainingProcessConfig, scan: Scan) -> Grid | None:
     most = validation.max_images
     trained = [one for one in first_of_each(scan.examples) if not one.is_reg and not one.is_prior]
     chosen = [fixed(example) for example in _spread(trained, most)]
-    subjects = [Subject("held_out", one, _text(config, one)) for one in _spread(scan.held_out, most)]
+    held_out = _spread(scan.held_out, most) if validation.scores_images else []
+    subjects = [Subject("held_out", one, _text(config, one)) for one in held_out]
     if validation.asks("overfit"):
         others = [] if subjects else _mirrored(chosen, scan.examples)
         if subjects or others:
@@ -145,6 +152,12 @@ def grid_problems(config: TrainingProcessConfig, scan: Scan, grid: Grid | None) 
     found = []
     if validation.insists_on("overfit") and "train" not in kinds:
         found.append(Problem("train.validation_config.questions", _FLIPPED))
+    trigger = config.trigger_word
+    if trigger and any(trigger in prompt for prompt in validation.preservation_prompts):
+        what = (
+            f'the trigger word "{trigger}" is in one of them, so that what is learned would have to stay. Leave it out'
+        )
+        found.append(Problem("train.validation_config.preservation_prompts", what))
     if config.save.save_best and (grid is None or grid.unseen is None):
         what = "there are no images by which a round could be the best: ask for `held_out` or `overfit`"
         found.append(Problem("save.save_best", what))
@@ -163,6 +176,7 @@ def validation_needs(config: TrainingProcessConfig, grid: Grid | None, output_fo
         pictures=needs.pictures,
         views=needs.views,
         validated=tuple(layout * grid.together for layout in needs.trained),
+        tracked_px=grid.tracked_px,
     )
 
 

@@ -41,12 +41,14 @@ class History:
         base: the scores of the base model; None before they are known.
         base_step: the step whose weights are the base; 0 unless the scores of a full fine-tune were lost.
         rounds: the rounds, by step.
+        is_other: whether the run has rounds of another grid, which these cannot be compared with.
     """
 
     grid: Grid
     base: Scores | None = None
     base_step: int = 0
     rounds: list[Round] = field(default_factory=list)
+    is_other: bool = False
 
     @classmethod
     def resumed(cls, grid: Grid, bundle: Bundle | None) -> Self:
@@ -59,7 +61,7 @@ class History:
         path = None if bundle is None else bundle.folder / f"{VALIDATION}.json"
         saved = read_json(path) if bundle is not None and path in bundle.files else {}
         if saved.get("grid") != grid.key:
-            return cls(grid)
+            return cls(grid, is_other=bool(saved))
         rounds = [Round(one["step"], one["scores"]) for one in saved["rounds"]]
         return cls(grid, saved["base"], saved["base_step"], rounds)
 

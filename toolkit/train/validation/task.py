@@ -55,6 +55,8 @@ class ValidateTask:
     def begin(self, step: int, stop: StopRequest) -> bool:
         """See Task. Scores the base model, unless the bundle knows what it scored, and the round of this step."""
         self._is_warned = over_fit(self.history) is not None
+        if self.history.is_other:
+            self.stages.warn("validation: its images, prompts or noise levels have changed, so its rounds begin anew")
         with self.stages.progress.paused():
             is_complete = self._has_base(step, stop)
         if not is_complete:

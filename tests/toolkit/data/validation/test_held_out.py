@@ -173,6 +173,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "regularisation": (_regularisation, "datasets[1]", "`is_reg` does not apply"),
     "another objective": (_slider, "train.validation_config", "is part of `objective: velocity`"),
     "best of nothing": (_best_of_nothing, "save.save_best", "could be the best"),
+    "trigger word": (_with(preservation_prompts=["a zorbo"]), "preservation_prompts", "would have to stay"),
     "patience without a figure": (
         _with(questions=["preservation"], early_stop_patience=2),
         "validation_config",

@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
 
-from tests.small_run import STEPS, SmallRun
-from tests.tiny import losses
+from tests.small_run import STEPS, SmallRun, texts
+from tests.tiny import losses, tiny_model
 from toolkit.config.updates.average import AVERAGE
 from toolkit.data.buckets import Fit
 from toolkit.data.examples import Example
@@ -24,6 +24,7 @@ from toolkit.train.resume import ResumeChoice
 from toolkit.train.tasks.checkpoint import read_part
 from toolkit.train.validation.grid import Grid, Subject
 from toolkit.train.validation.history import VALIDATION
+from toolkit.weights.tensor_files import read_tensors
 
 EXAMPLE = Example(
     Path("a.png"), "a", "a", "", 0.0, Fit((32, 32), (32, 32), (0, 0), (32, 32)), False, False, False, 1.0, False, 0
@@ -116,6 +117,15 @@ def test_the_plan_counts_the_passes_of_a_round(tmp_path: Path, monkeypatch: pyte
     assert counted.count(True) == STEPS
 
 
+def test_the_plan_counts_the_bytes_that_a_round_needs_kept(tmp_path: Path) -> None:
+    RUNS["full"].run(tmp_path)
+    kept = read_tensors(tmp_path / "validation" / "base.safetensors")
+    num_bytes = sum(4 * tensor.numel() for name, tensor in kept.items() if not name.endswith("sigmas"))
+    size = tiny_model().card.size
+    assert size is not None
+    assert num_bytes == GRID.tracked_px * size.vae.latents
+
+
 def test_the_best_weights_are_kept_with_what_they_are_best_by(tmp_path: Path) -> None:
     replace(RUNS["full"], save={"save_best": True, "max_step_saves_to_keep": 1}).run(tmp_path)
     best = _rounds(tmp_path)[6]["best"]
@@ -156,6 +166,7 @@ def test_changed_images_start_a_new_history(tmp_path: Path) -> None:
     replace(RUNS["lora"], grid=other).run(tmp_path)
     assert [one["step"] for one in _history(tmp_path)["rounds"]] == [4, 6]
     assert _history(tmp_path)["base_step"] == 0
+    assert any("its rounds begin anew" in text for text in texts(tmp_path))
 
 
 @pytest.mark.parametrize("loses", ["scores", "tracks"])
@@ -167,6 +178,5 @@ def test_a_full_fine_tune_whose_base_is_lost_says_so(loses: str, tmp_path: Path)
         RUNS["full"].run(tmp_path)
     else:
         replace(RUNS["full"], grid=replace(GRID, sigmas=(0.5,))).run(tmp_path)
-    warnings = [event["text"] for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "warning"]
-    assert any("changes are since step 4" in text for text in warnings)
+    assert any("changes are since step 4" in text for text in texts(tmp_path))
     assert [one["step"] for one in _history(tmp_path)["rounds"]] == [4, 6]
