@@ -53,6 +53,8 @@ class Ahead(Generic[T, R]):
         while self._pool is not None and len(self._loading) < MOST_AHEAD:
             found = next(self._next, None)
             if found is None:
+                self._pool.shutdown(wait=False)  # its threads end with what they have left
+                self._pool = None
                 return
             key, item = found
             self._loading[key] = self._pool.submit(self.load, item)

@@ -26,6 +26,10 @@ def test_items_are_loaded_once_on_other_threads_and_few_wait() -> None:
         assert ahead.take(str(number), number) == number * number
         assert len(loaded) <= number + 1 + MOST_AHEAD
     assert sorted(loaded) == [(number, False) for number in range(20)]
+    for thread in threading.enumerate():
+        if thread.name.startswith("ahead"):
+            thread.join(timeout=10)
+    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate()), "none is left behind"
 
 
 def test_what_loading_raises_comes_when_the_item_is_taken() -> None:
