@@ -28,7 +28,7 @@ class LoggingConfig(Section):
         description="Show losses and samples in Weights & Biases (`pip install -r requirements-trackers.txt`), as the "
         "account of WANDB_API_KEY. WANDB_MODE=offline keeps them on this machine.",
     )
-    use_trackio: Annotated[bool, Shown(label="trackio")] = Field(
+    use_trackio: Annotated[bool, Shown(label="Trackio")] = Field(
         False,
         description="Show losses and samples in trackio, which keeps them on this machine (`trackio show`).",
     )
