@@ -1,4 +1,4 @@
-"""The base class of FLUX.1 models, under the name that scripts for ai-toolkit know."""
+"""The base class of models that take an assistant LoRA, under the name that scripts for ai-toolkit know."""
 
 from __future__ import annotations
 

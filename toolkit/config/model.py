@@ -177,8 +177,8 @@ class ModelConfig(Section):
     )
     assistant_lora_path: Annotated[HubIdOrPath | None, Shown(label="Assistant LoRA")] = Field(
         None,
-        description="A LoRA that is active in training and off in samples. FLUX.1 [schnell] needs one: "
-        "ostris/FLUX.1-schnell-training-adapter.",
+        description="A LoRA that is active in training and off in samples, and in no file: for distilled weights, a "
+        "training adapter. FLUX.1 [schnell] needs one: ostris/FLUX.1-schnell-training-adapter.",
     )
     model_paths: Annotated[ModelPaths, Shown(label="Model: parts from elsewhere")] = Field(
         ModelPaths(), description="Other locations of single components."

@@ -27,12 +27,16 @@ def _defaults(
     }
 
 
-def _distilled(label: str, *, base: str, names: tuple[str, ...], why: str = "") -> Variant:
+def _distilled(
+    label: str, *, base: str, names: tuple[str, ...], why: str = "", remedy: str | None = "assistant_lora_path"
+) -> Variant:
+    or_else = f" Or name a training adapter in `model.{remedy}`." if remedy else ""
     return Variant(
         label=label,
         names=names,
-        advice=f"Training undoes its distillation{why}: train {base}, and use the LoRA with either.",
+        advice=f"Training undoes its distillation{why}: train {base}, and use the LoRA with either.{or_else}",
         consent="train_distilled",
+        remedy=remedy,
         defaults={"sample": {"guidance_scale": 1.0, "sample_steps": 4}},
         index_key="is_distilled",
     )
@@ -79,7 +83,7 @@ CARDS = (
         prompt_embeds_shape=(512, 7680),
         text_layer_width=3072,
         size=size.KLEIN_4B,
-        capabilities=frozenset({"true_cfg", "references", "context_parallel"}),
+        capabilities=frozenset({"true_cfg", "references", "context_parallel", "assistant_lora"}),
         num_heads=24,
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
@@ -106,7 +110,7 @@ CARDS = (
         prompt_embeds_shape=(512, 12288),
         text_layer_width=4096,
         size=size.KLEIN_9B,
-        capabilities=frozenset({"true_cfg", "references", "context_parallel"}),
+        capabilities=frozenset({"true_cfg", "references", "context_parallel", "assistant_lora"}),
         num_heads=32,
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=1024, sample_steps=25, timestep_type="weighted"),
@@ -152,6 +156,7 @@ CARDS = (
                 base="black-forest-labs/FLUX.2-klein-base-9B",
                 names=("flux-2-klein-9b-kv",),
                 why=", and is only worth it for edits that use its own way of reading reference images",
+                remedy=None,
             ),
         ),
     ),
@@ -168,7 +173,7 @@ CARDS = (
         prompt_embeds_shape=(48, 192),
         text_layer_width=192,
         size=size.TINY,
-        capabilities=frozenset({"true_cfg", "references", "context_parallel"}),
+        capabilities=frozenset({"true_cfg", "references", "context_parallel", "assistant_lora"}),
         num_heads=6,
         reference_limits=REFERENCES,
         defaults=_defaults(size_px=128, sample_steps=20, timestep_type="sigmoid"),

@@ -30,13 +30,13 @@ from toolkit.lora.update import LayerLocation, SizedTarget, Update
 from toolkit.model_size import TransformerSize
 from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, PromptCut, StateDict
 from toolkit.models.condition import Condition, SampleCondition
-from toolkit.models.published_model import PublishedModel
+from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
 from toolkit.weights.layouts import ComponentFiles
 from toolkit.weights.recipe import Recipe
 
 
-class Flux2Model(PublishedModel):
+class Flux2Model(StableDiffusion):
     """FLUX.2 dev, with guidance embedding and a Mistral 3 text encoder."""
 
     arch: ClassVar[str] = "flux2"
@@ -80,6 +80,8 @@ class Flux2Model(PublishedModel):
             if self.options.embeds_text:
                 pass_through(module.get_submodule(loading.TEXT_LAYER))
         setattr(self, component, module)
+        if component == "transformer":
+            self.load_assistant_lora()
 
     def _text_recipe(self, files: ComponentFiles) -> Recipe:
         return text_recipe(
@@ -232,9 +234,10 @@ class Flux2Model(PublishedModel):
     def generate_single_image(
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
-        """See BaseModel.generate_single_image."""
-        arguments = self._pipeline_arguments(item, condition)
-        return sampling.draw(pipeline, item, arguments, generator, encode=self.encode_images, limit=self._whole_px)
+        """See BaseModel.generate_single_image. The assistant LoRA is off, as it will be for users of the result."""
+        arguments, limit = self._pipeline_arguments(item, condition), self._whole_px
+        with self.without_assistant_lora():
+            return sampling.draw(pipeline, item, arguments, generator, encode=self.encode_images, limit=limit)
 
     def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
         embeds = condition.prompt_embeds
