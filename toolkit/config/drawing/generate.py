@@ -181,7 +181,7 @@ class GenerateProcessConfig(ProcessConfig):
         """
         folder = self.output_folder(job_name)
         prompts = tuple(_as_prompt(item) for item in items)
-        return _AsTraining.model_construct(
+        return TrainingProcessConfig.model_construct(
             type=self.type,
             name=folder.name,
             training_folder=folder.parent,
@@ -207,15 +207,6 @@ class GenerateProcessConfig(ProcessConfig):
         if self.model.assistant_lora_path is not None:
             raise ValueError("`model.assistant_lora_path` is for training: name the LoRAs to draw with in `loras`")
         return self
-
-
-class _AsTraining(TrainingProcessConfig):
-    """The settings of a drawing job as those of a training."""
-
-    @property
-    def embeds_text(self) -> bool:
-        """See TrainingProcessConfig. Never: a LoRA file may change the layer that texts would have been through."""
-        return False
 
 
 def _as_prompt(item: SampleItem) -> SamplePrompt:

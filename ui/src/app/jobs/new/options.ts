@@ -111,6 +111,7 @@ export const modelArchs = [
     "licence": "Apache-2.0",
     "isGated": false,
     "capabilities": [
+      "assistant_lora",
       "context_parallel",
       "references",
       "true_cfg"
@@ -142,6 +143,7 @@ export const modelArchs = [
     "licence": "FLUX Non-Commercial",
     "isGated": true,
     "capabilities": [
+      "assistant_lora",
       "context_parallel",
       "references",
       "true_cfg"
@@ -203,6 +205,7 @@ export const modelArchs = [
     "licence": "as this repository",
     "isGated": false,
     "capabilities": [
+      "assistant_lora",
       "context_parallel",
       "references",
       "true_cfg"
