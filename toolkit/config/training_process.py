@@ -134,8 +134,6 @@ class TrainingProcessConfig(ProcessConfig):
             return False
         if self.model.assistant_lora_path is not None or not (self.network or self.adapter):
             return False
-        if self.model.assistant_lora_path is not None:
-            return False
         is_network_elsewhere = self.network is None or self.network.transformer_only
         return is_network_elsewhere and not any(adapter.choice.adds_rows for adapter in self.adapter)
 
