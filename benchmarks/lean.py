@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 from benchmarks.counts import Operators, count_flops, count_kept, floor_of
-from benchmarks.lean_arms import RANK, SIZES, Arm, Size, equalize, ours, parity, plain
+from benchmarks.lean_arms import CPU, RANK, SIZES, Arm, Size, equalize, ours, parity, plain
 from benchmarks.setting import setting
 from toolkit.files import write_json
+from toolkit.runtime.devices import product_dtype
 
 WARM_UP, RSS_STEPS = 2, 3
 TURNS = {"tiny": 40, "small": 10, "mid": 5}
@@ -36,7 +37,8 @@ def compare(size: Size, *, recomputes: bool, dtype: torch.dtype) -> dict[str, An
     arms = {name: make(size, recomputes=recomputes, dtype=dtype) for name, make in ARMS.items()}
     exact = plain(size, recomputes=False, dtype=torch.float32)
     equalize([*arms.values(), exact])
-    row: dict[str, Any] = {f"{name}_parity": _rounded(parity(arm, exact)) for name, arm in arms.items()}
+    row: dict[str, Any] = {"bf16_products": product_dtype(CPU, torch.bfloat16) == torch.bfloat16}
+    row |= {f"{name}_parity": _rounded(parity(arm, exact)) for name, arm in arms.items()}
     row |= {f"{name}_counts": counts(size, arm) for name, arm in arms.items()}
     del exact
     times: dict[str, list[float]] = {name: [] for name in arms}
