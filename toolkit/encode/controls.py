@@ -43,7 +43,11 @@ class Controls:
     _masks: dict[Reference, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def of_batch(
-        self, examples: Sequence[Example], latents: Sequence[Tensor], draws: Draws, counters: Sequence[tuple[int, int]]
+        self,
+        examples: Sequence[Example],
+        latents: Sequence[Tensor],
+        draws: Draws,
+        counters: Sequence[tuple[int, int]] | None,
     ) -> dict[str, Tensor]:
         """The adapter's input for a batch, [B, K, h, w], by its name among a condition's extras.
 
@@ -51,21 +55,16 @@ class Controls:
             examples: the members of the batch.
             latents: their latents, each [C, h, w].
             draws: draws which members are trained without controls, or with an inverted mask.
-            counters: number of the batch and of the example, for each member.
+            counters: number of the batch and of the example, for each member; None: all controls are as they are.
         """
-        drawn = []
-        for example, counter in zip(examples, counters, strict=True):
-            dropped = draws.python("control dropout", *counter).random() < self.adapter.control_image_dropout
-            inverted = draws.python("mask inversion", *counter).random() < self.adapter.invert_inpaint_mask_chance
-            pictures: list[Reference | None] = [None] * len(example.controls) if dropped else list(example.controls)
-            if inverted and pictures and pictures[0] is not None:
-                pictures[0] = replace(pictures[0], is_inverted=True)
-            drawn.append(pictures)
-        return self._maps(drawn, latents)
-
-    def of_examples(self, examples: Sequence[Example], latents: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The same as `of_batch`, with all controls as they are."""
-        return self._maps([example.controls for example in examples], latents)
+        pictures = [list(example.controls) for example in examples]
+        if counters is not None:
+            pictures = [self._drawn(*member, draws) for member in zip(pictures, counters, strict=True)]
+        maps = [
+            self._map([self._encoded(picture) for picture in controls], controls, own)
+            for controls, own in zip(pictures, latents, strict=True)
+        ]
+        return {control_name(self.index): torch.stack(maps)}
 
     def of_sample(self, item: SampleItem, model: BaseModel) -> Mapping[str, Tensor]:
         """The adapter's input for a sample, [K, h, w]; none if the sample has no controls, so that the adapter is off.
@@ -85,12 +84,17 @@ class Controls:
         missing = [None] * (self.adapter.num_control_images - len(pictures))
         return {control_name(self.index): self._map([*encoded, *missing], [*pictures, *missing], encoded[0])}
 
-    def _maps(self, pictures: Sequence[Sequence[Reference | None]], latents: Sequence[Tensor]) -> dict[str, Tensor]:
-        maps = [
-            self._map([self._encoded(picture) for picture in controls], controls, own)
-            for controls, own in zip(pictures, latents, strict=True)
-        ]
-        return {control_name(self.index): torch.stack(maps)}
+    def _drawn(
+        self, controls: list[Reference | None], counter: tuple[int, int], draws: Draws
+    ) -> list[Reference | None]:
+        """The controls of a member of a batch; none if they are dropped, and perhaps with an inverted mask."""
+        dropped = draws.python("control dropout", *counter).random() < self.adapter.control_image_dropout
+        inverted = draws.python("mask inversion", *counter).random() < self.adapter.invert_inpaint_mask_chance
+        if dropped:
+            return [None] * len(controls)
+        if inverted and controls and controls[0] is not None:
+            return [replace(controls[0], is_inverted=True), *controls[1:]]
+        return controls
 
     def _map(self, encoded: Sequence[Tensor | None], pictures: Sequence[Reference | None], like: Tensor) -> Tensor:
         parts = [torch.zeros_like(like) if latents is None else latents.to(like) for latents in encoded]

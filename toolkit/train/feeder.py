@@ -201,13 +201,7 @@ class Feeder:
         )
 
     def fixed(self, example: Example, text: str, count: int) -> Batch:
-        """So many equal samples of one example with a text, on the model's device: nothing is drawn or dropped.
-
-        Args:
-            example: an example whose image has been encoded.
-            text: an encoded text, in place of the example's caption.
-            count: number of samples.
-        """
+        """`count` equal samples of an example with an encoded text, on the model's device: nothing is drawn."""
         examples, latents = [example] * count, [self.encoded.images[example]] * count
         batch = Batch(
             index=0,
@@ -259,10 +253,7 @@ class Feeder:
         controls = self.encoded.controls
         if controls is None:
             return {}
-        if counters is None:
-            made = controls.of_examples(examples, latents)
-        else:
-            made = controls.of_batch(examples, latents, self.draws, counters)
+        made = controls.of_batch(examples, latents, self.draws, counters)
         return {name: tensor.float() for name, tensor in made.items()}
 
     def _drops_references(self, examples: Sequence[Example], index: int) -> bool:
