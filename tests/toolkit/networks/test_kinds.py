@@ -20,6 +20,7 @@ from toolkit.config import NetworkConfig, load_job
 from toolkit.errors import Interrupted, UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
+from toolkit.networks.kinds.dora import DoraPart
 from toolkit.networks.kinds.lora import LoraPart
 from toolkit.networks.network import Network
 from toolkit.networks.part import Site
@@ -198,8 +199,8 @@ def test_the_norm_of_a_dora_is_a_constant_for_the_gradient() -> None:
     part = next(iter(_trained(KINDS["dora"]).parts.values()))
     for parameter in part.parameters():
         parameter.grad = None
-    (site, *_) = part._sites  # type: ignore[misc]
-    part.before(torch.ones(1, part.shape.inputs), site, 1.0).sum().backward()
+    assert isinstance(part, DoraPart)
+    part.before(torch.ones(1, part.shape.inputs), part._sites[0], 1.0).sum().backward()
     assert {name for name, parameter in part.named_parameters() if parameter.grad is not None} == {"dora_scale"}
 
 
