@@ -11,6 +11,7 @@ from toolkit.config.dataset import DatasetConfig
 from toolkit.config.drawing.generate import GenerateConfig
 from toolkit.config.job import JobFile, RunConfig
 from toolkit.config.logging import LoggingConfig
+from toolkit.config.lora_jobs.settings import ExtractConfig, RescaleConfig
 from toolkit.config.model import ModelConfig
 from toolkit.config.network import NetworkConfig
 from toolkit.config.sample import SampleConfig
@@ -168,6 +169,12 @@ IGNORED: tuple[Ignored, ...] = (
         refiner_start_at=0.5,
     ),
     _warn(GenerateConfig, "pictures are drawn with the model's own sampler", sampler=("ddpm", "flowmatch")),
+    _warn(ExtractConfig, "these models have no convolutions", "conv"),
+    _refuse(ExtractConfig, ELSEWHERE, "is_v2 is_v_pred is_xl"),
+    _refuse(RescaleConfig, ELSEWHERE, "is_v2 is_v_pred is_xl"),
+    _warn(ExtractConfig, "the file has the number format that its weights need", "dtype"),
+    _warn(RescaleConfig, "the file keeps its number format", "save_dtype"),
+    _warn(RescaleConfig, "the file keeps its header", "replace_meta"),
     _warn(GenerateConfig, ELSEWHERE, "prompt_2 neg_2 guidance_rescale"),
     _warn(SamplePrompt, ELSEWHERE, "ctrl_idx"),
     _warn(SamplePrompt, ELSEWHERE, num_frames=(0, 1), fps=(0, 1, 16, 24)),
@@ -183,7 +190,7 @@ QTYPES_OF_OTHERS = frozenset(
 
 # Values that ai-toolkit accepts for a key and this trainer does not; the error message says "not supported yet".
 UNSUPPORTED_VALUES: dict[tuple[type[Section], str], frozenset[str]] = {
-    (JobFile, "job"): frozenset(["train", "extract", "mod"]),
+    (JobFile, "job"): frozenset(["train"]),
     (AdapterConfig, "image_encoder_arch"): frozenset(["clip+", "vit", "vit_hybrid", "pixtral", "safe", "convnext"]),
     (ModelConfig, "qtype"): QTYPES_OF_OTHERS,
     (ModelConfig, "qtype_te"): QTYPES_OF_OTHERS,

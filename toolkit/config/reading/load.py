@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from toolkit.config.compat.released import card_of
+from toolkit.config.compat.shared_keys import share_with_processes
 from toolkit.config.job import JobConfig, JobFile
 from toolkit.config.paths import checked_path
 from toolkit.config.reading.installed import find_known
@@ -97,6 +98,7 @@ def check_job(
     if what := unsupported_job(expanded, known):  # its process types are unknown too, so nothing else can be checked
         raise JobError(str(path), [Problem("job", what)])
     findings += written_secrets(written)
+    share_with_processes(expanded)
     layout = Layout.of(expanded, known)
     tidy_findings, notices = tidy(expanded, layout, known.cards)
     findings += tidy_findings

@@ -9,6 +9,7 @@ from toolkit.config.compat.experiments import EXPERIMENTS
 from toolkit.config.compat.ignored_keys import IGNORED, UNSUPPORTED_VALUES
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.config.job import job_sections
+from toolkit.config.lora_jobs.settings import ExtractConfig, RescaleConfig
 from toolkit.config.training_process import TrainingProcessConfig
 
 
@@ -16,7 +17,7 @@ def test_every_key_that_is_left_alone_stands_once_and_is_no_key_of_ours() -> Non
     counts = Counter((row.section, key) for row in IGNORED for key in row.off)
     assert [key for key, count in counts.items() if count > 1] == []
     assert [(row.section, key) for row in IGNORED for key in row.off if key in row.section.model_fields] == []
-    kinds = (TrainingProcessConfig, GenerateProcessConfig)
+    kinds = (TrainingProcessConfig, GenerateProcessConfig, ExtractConfig, RescaleConfig)
     assert {row.section for row in IGNORED} <= {one for kind in kinds for one in job_sections(kind).values()}
 
 

@@ -119,7 +119,7 @@ def test_settings_that_redefine_no_key_may_stand_anywhere(root: Root) -> None:
 
 
 def test_a_kind_of_job_exists_as_soon_as_a_process_names_it(root: Root) -> None:
-    assert set(find_known().jobs) == {"extension", "generate"}
+    assert set(find_known().jobs) == {"extension", "generate", "extract", "mod"}
     own = REDEFINES.format(field="text: str").replace("    uid", "    jobs = ('generate', 'extension')\n    uid")
     add_package(root, "mine", own)
     assert read_processes((root,)).jobs() == {"generate": ["bad"], "extension": ["bad"]}
@@ -127,4 +127,4 @@ def test_a_kind_of_job_exists_as_soon_as_a_process_names_it(root: Root) -> None:
 
 def test_what_comes_with_the_trainer_is_all_built_in() -> None:
     trainers = {"sd_trainer", "diffusion_trainer", "ui_trainer", "concept_slider"}
-    assert set(built_in_processes().by_uid) == {*trainers, "to_folder"}
+    assert set(built_in_processes().by_uid) == {*trainers, "to_folder", "lora", "locon", "rescale_lora"}

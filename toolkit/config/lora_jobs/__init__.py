@@ -1,0 +1,1 @@
+"""Jobs that write LoRA files without training."""
