@@ -48,7 +48,7 @@ def training_needs(start: Start, card: ModelCard, scan: Scan) -> Needs:
     needs |= objective_needs(start.training, card, scan.examples, needs.texts)
     needs |= validation_needs(start.training, grid_of(start.training, scan), start.output_folder)
     with contextlib.suppress(ImageError):
-        needs |= sample_needs(start.training, card)
+        needs |= sample_needs(start.training, card, start.output_folder)
     assert not without_a_stage(needs), f"no stage encodes {without_a_stage(needs)}"
     return needs
 

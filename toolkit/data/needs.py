@@ -40,12 +40,17 @@ def dataset_needs(config: TrainingProcessConfig, examples: Sequence[Example], ou
     )
 
 
+def text_folder(config: TrainingProcessConfig, dataset_index: int, output_folder: Path) -> Path | None:
+    """Cache folder for the captions of a dataset; None to keep them in memory."""
+    dataset = config.datasets[dataset_index]
+    on_disk = dataset.cache_text_embeddings or config.train.cache_text_embeddings
+    return cache_folder(dataset, TEXT_CACHE, output_folder) if on_disk else None
+
+
 def _texts(config: TrainingProcessConfig, examples: Sequence[Example], output_folder: Path) -> dict[str, Path | None]:
     found: dict[str, Path | None] = {}
     for example in examples:
-        dataset = config.datasets[example.dataset_index]
-        on_disk = dataset.cache_text_embeddings or config.train.cache_text_embeddings
-        folder = cache_folder(dataset, TEXT_CACHE, output_folder) if on_disk else None
+        folder = text_folder(config, example.dataset_index, output_folder)
         for text in example.texts if config.uses_captions else (example.dropped_caption,):
             found[text] = found.get(text) or folder
     return found

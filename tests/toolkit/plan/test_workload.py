@@ -33,7 +33,7 @@ def test_a_sample_counts_its_references_as_training_sees_them(card: ModelCard, t
     images = [{"folder_path": str(write_dataset(tmp_path / "images", count=1, size_px=64))}]
     drawn = {"samples": [{"prompt": "x", "ctrl_img": str(tmp_path / "large.png")}], "width": 512, "height": 256}
     process = load_job(write_job(tmp_path, datasets=images, sample=drawn, train={"disable_sampling": False})).training()
-    work = workload_of(Needs(trained=(((64, 64),),)) | sample_needs(process, card), card)
+    work = workload_of(Needs(trained=(((64, 64),),)) | sample_needs(process, card, tmp_path), card)
     whole = 1504 * 1200 if card.reference_limits.max_area_px > 1024**2 else work.shown_px
     assert work.shown_px == whole > 1_000_000
     assert work.sample_px == 512 * 256 + whole
@@ -97,3 +97,14 @@ def test_views_count_once_for_each_encoder_and_image(tmp_path: Path) -> None:
     assert (work.view_parameters, work.view_numbers) == (9000, 25600)
     assert work.encodings == view_bytes(needs, encoders)
     assert workload_of(needs, card).view_parameters == 0
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_prompts_of_samples_are_kept_with_the_captions(is_kept: bool, tmp_path: Path) -> None:
+    images = str(write_dataset(tmp_path / "images", count=1, size_px=64))
+    cached = [{"folder_path": images, "cache_text_embeddings": is_kept}]
+    sample, train = {"prompts": ["a red circle"]}, {"disable_sampling": False}
+    process = load_job(write_job(tmp_path, datasets=cached, sample=sample, train=train)).training()
+    card = next(card for card in CARDS if card.arch == "flux2_tiny")
+    folders = set(sample_needs(process, card, tmp_path).texts.values())
+    assert folders == {Path(images) / "_t_e_cache" if is_kept else None}

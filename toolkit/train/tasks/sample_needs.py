@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from toolkit.cards import ModelCard
 from toolkit.config import SampleItem, TrainingProcessConfig
 from toolkit.config.sample import with_views
 from toolkit.data.examples import ViewImage
 from toolkit.data.image_files import IMAGES, ImageError
+from toolkit.data.needs import text_folder
 from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.data.scan import reference_rules as reference_rules
 from toolkit.data.view_images import view_of, view_problem
@@ -33,9 +36,13 @@ def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
     return (*sample_items(config, first=True), *sample_items(config))
 
 
-def sample_needs(config: TrainingProcessConfig, card: ModelCard) -> Needs:
-    """The prompts and sizes of all samples, what adapters see of them, and the VAE that decodes them."""
-    return needs_of_items(all_items(config), config, card)
+def sample_needs(config: TrainingProcessConfig, card: ModelCard, output_folder: Path) -> Needs:
+    """The prompts and sizes of all samples, what adapters see of them, and the VAE that decodes them.
+
+    Prompts are kept with the captions of the first dataset, or each start would load the text encoder for them.
+    """
+    found = needs_of_items(all_items(config), config, card)
+    return replace(found, texts=dict.fromkeys(found.texts, text_folder(config, 0, output_folder)))
 
 
 def needs_of_items(items: Sequence[SampleItem], config: TrainingProcessConfig, card: ModelCard) -> Needs:
