@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from extensions_built_in.generator.lora_check import check_loras
@@ -16,8 +17,8 @@ from toolkit.compute.check import compute_lines, compute_problems
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.released import label_of
 from toolkit.config.drawing.generate import GenerateProcessConfig
-from toolkit.draw.columns import Column, columns_of
-from toolkit.draw.pictures import Picture, digest_of, missing, pictures_of
+from toolkit.draw.columns import columns_of
+from toolkit.draw.pictures import Picture, digest_of, identity_of, missing, pictures_of
 from toolkit.errors import JobError, Mistakes, Problem, UserError
 from toolkit.output.disk import check_output_folder
 from toolkit.plan.cards.split_check import split_problems
@@ -80,8 +81,10 @@ def _described(start: Start, drawing: GenerateProcessConfig) -> DrawChecked:
     """What the job will do, as far as its settings tell."""
     items = drawing.generate.items(drawing.trigger_word)
     pictures: list[Picture] = []
-    for number, column in enumerate(columns_of(drawing)):
-        facts = _facts(drawing, column)
+    columns, model = columns_of(drawing), _model_facts(drawing)
+    hashes = {path: digest_of(path) for column in columns for path, _ in column.loras}
+    for number, column in enumerate(columns):
+        facts = {**model, "loras": [(hashes[path], weight) for path, weight in column.loras]}
         drawn = tuple(map(column.of, items))
         pictures += pictures_of(drawn, facts, extension=drawing.generate.ext, column=number)
     as_training = replace(start, config=drawing.as_training(items, start.job.name))
@@ -89,20 +92,21 @@ def _described(start: Start, drawing: GenerateProcessConfig) -> DrawChecked:
     section = drawing.model.model_dump(mode="json")
     label = label_of(section, checked.card)
     loras = "".join(f" + {one.path.name} x {one.weight:g}" for one in drawing.loras)
-    there = len(pictures) - len(checked.left)
+    there = sum((checked.start.output_folder / picture.file).is_file() for picture in pictures)
     done = f", {there} of them are there already" if there else ""
     title = f"{start.job.name}: {len(pictures)} pictures with {label}{loras}{done} -> {checked.start.output_folder}"
     return replace(checked, lines=(title,))
 
 
-def _facts(drawing: GenerateProcessConfig, column: Column) -> dict[str, Any]:
-    """What all pictures of a column depend on."""
+def _model_facts(drawing: GenerateProcessConfig) -> dict[str, Any]:
+    """What all pictures depend on: of weights on this machine also size and time, since a training rewrites them."""
     section = drawing.model.model_dump(mode="json")
+    sources = [section["name_or_path"], *map(drawing.model.source_of, ("transformer", "vae", "text_encoder"))]
     return {
         "model": {key: section[key] for key in _OF_THE_MODEL},
+        "files": [identity_of(Path(source).expanduser()) for source in sources if source],
         "kwargs": section["model_kwargs"],
         "dtype": drawing.dtype,
-        "loras": [(digest_of(path), weight) for path, weight in column.loras],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,8 +67,21 @@ def digest_of(path: Path) -> str:
         return ""
 
 
+def identity_of(source: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the weight files at a path; empty for a hub id."""
+    files = [source] if source.is_file() else sorted(source.rglob("*.safetensors"))  # none if it is not a folder
+    facts = [(path, path.stat()) for path in files]
+    return [(path.name, fact.st_size, fact.st_mtime_ns) for path, fact in facts]
+
+
 def data_hash(path: Path) -> str:
     """SHA-256, in hex, of a safetensors file without its header, by which other programs know a LoRA."""
+    return _data_hash(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _data_hash(path: Path, changed_ns: int) -> str:
+    """Each picture asks for it, of files that have not changed since the last."""
     with path.open("rb") as file:
         file.seek(8 + int.from_bytes(file.read(8), "little"))
         return hashlib.file_digest(file, "sha256").hexdigest()
