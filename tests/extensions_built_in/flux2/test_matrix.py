@@ -140,7 +140,10 @@ def _process(path: Path, *overrides: str) -> Watched:
 def _prediction(model: BaseModel, variant: Variant) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     noisy = torch.randn(1, 64, 2, 2, generator=generator)
-    embeds = torch.randn(1, 12, 96 if variant.is_dev else 192, generator=generator)
+    layer = model.transformer.get_submodule("context_embedder")
+    embeds = torch.randn(
+        1, 12, layer.out_features if model.options.embeds_text else layer.in_features, generator=generator
+    )
     references = [torch.randn(1, 64, 2, 3, generator=generator)] if variant.has_references else []
     with torch.no_grad():
         return model.get_noise_prediction(noisy, torch.tensor([400.0]), Condition(embeds, references=references))

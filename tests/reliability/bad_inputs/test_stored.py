@@ -84,6 +84,7 @@ def test_a_cache_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_an_entry_that_disappears_during_the_run_is_named(tmp_path: Path) -> None:
     encodings = Encodings(print, overflow=tmp_path / "overflow")
     encodings.add("key", lambda: torch.ones(2, 2), folder=tmp_path)
+    encodings.settle()
     (tmp_path / "key.safetensors").unlink()
     expect_error("damaged caches", lambda: encodings["key"], "key.safetensors", "Start the job again")
 
