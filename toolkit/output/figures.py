@@ -99,10 +99,15 @@ class CurveReader:
 def curves_in(event: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The figures of an event that belong to curves, by name; none if it is of a kind that has none.
 
-    Those of a step are called as in the event, others after their kind and `/`.
+    Those of a step are called as in the event, others after their kind and `/`. Of a round of validation they are the
+    mean change of each kind of images, such as `validation/held_out`, and that in each band of noise, such as
+    `validation/held_out/0-0.25`.
     """
     kind = event.get("kind")
     if kind not in _CURVES_OF:
+        return
+    if kind == "validation":
+        yield from _changes(event)
         return
     prefix = "" if kind == "step" else f"{kind}/"
     for key, value in event.items():
@@ -116,6 +121,22 @@ def curves_in(event: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 figure = number(content)
                 if figure is not None:
                     yield f"{prefix}{key}/{inner}", figure
+
+
+def _changes(event: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The means of a round of validation."""
+    gap = event.get("gap")
+    figures = event.get("figures")
+    for name, found in {**(figures if isinstance(figures, dict) else {}), **({"gap": gap} if gap else {})}.items():
+        if not isinstance(found, dict):
+            continue
+        if (mean := number(found.get("mean"))) is not None:
+            yield f"validation/{name}", mean
+        bands = found.get("bands")
+        for band, inner in (bands if isinstance(bands, dict) else {}).items():
+            mean = number(inner.get("mean")) if isinstance(inner, dict) else None
+            if mean is not None:
+                yield f"validation/{name}/{band}", mean
 
 
 def number(value: Any) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 from toolkit.output.figures import Column, Thinned, thinned
 from toolkit.units import GB
 
+VALIDATION = "validation/"  # the curves that have charts of their own
 WIDTH, HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 8, 22
 _POINTS = 400
@@ -76,12 +77,14 @@ def charts(columns: Mapping[str, Column], checkpoints: Sequence[int]) -> list[Ch
         checkpoints: steps to mark.
     """
     made = []
-    for title, unit, factor, named in _grouped(columns):
+    own = {name: column for name, column in columns.items() if not name.startswith(VALIDATION)}
+    for title, unit, factor, named in _grouped(own):
         known = {name: column for name, column in named.items() if len(column.steps)}
         if known:
             is_smoothed = title.startswith(("Loss", "Length"))
             whole_title = f"{title}, {unit}" if unit else title
-            made.append(_chart(whole_title, known, factor, checkpoints, is_smoothed=is_smoothed))
+            curves = {name: _scaled(thinned(column, points=_POINTS), factor) for name, column in known.items()}
+            made.append(chart_of(whole_title, curves, checkpoints, is_smoothed=is_smoothed))
     return made
 
 
@@ -129,10 +132,17 @@ class _Plane:
         return Line(name, self.path(curve.steps, curve.mean), band, smoothed, _text(curve.mean[-1]))
 
 
-def _chart(
-    title: str, named: Mapping[str, Column], factor: float, checkpoints: Sequence[int], *, is_smoothed: bool
+def chart_of(
+    title: str, curves: Mapping[str, Thinned], checkpoints: Sequence[int], *, is_smoothed: bool = False
 ) -> Chart:
-    curves = {name: _scaled(thinned(column, points=_POINTS), factor) for name, column in named.items()}
+    """A chart of curves that are not empty.
+
+    Args:
+        title: what it shows.
+        curves: by the names of the legend.
+        checkpoints: steps to mark.
+        is_smoothed: whether the curves are noisy: each gets a smoothed one.
+    """
     first = min(curve.steps[0] for curve in curves.values())
     last = max(curve.steps[-1] for curve in curves.values())
     low, high, ticks = _axis(curves, is_smoothed=is_smoothed)

@@ -13,6 +13,7 @@ from toolkit.report.charts import HEIGHT, WIDTH, charts
 from toolkit.report.pictures import sample_matrix
 from toolkit.report.settings import read_settings
 from toolkit.report.story import Story, read_story
+from toolkit.report.validation import best_round, validation_charts
 from toolkit.units import as_size, duration
 from toolkit.version import VERSION
 
@@ -56,6 +57,8 @@ def render_report(folder: Path) -> str:
         story=story,
         facts=list(_facts(story)),
         charts=charts(story.curves.columns, story.checkpoints),
+        validation=validation_charts(story.rounds, story.checkpoints),
+        best=best_round(story.rounds),
         chart_size=(WIDTH, HEIGHT),
         matrix=sample_matrix(folder, story.drawn, most_bytes=MOST_BYTES - _FOR_TEXT),
         settings=settings,

@@ -39,6 +39,7 @@ class Story:
         stages: of the last start.
         warnings: what the user was told, and why starts failed; each text once, oldest first.
         drawn: what the log says of each sample, by file name.
+        rounds: the rounds of validation by step, as the log has them.
         runs: its starts, as recorded.
     """
 
@@ -50,6 +51,7 @@ class Story:
     stages: list[StageRow] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     drawn: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    rounds: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -98,6 +100,10 @@ def _take(story: Story, event: Mapping[str, Any]) -> None:
         step = whole(event.get("step"))
         if step is not None and step not in story.checkpoints:
             story.checkpoints.append(step)
+    elif kind == "validation" and (round_at := whole(event.get("step"))) is not None:
+        for later in [step for step in story.rounds if step >= round_at]:
+            del story.rounds[later]  # made again
+        story.rounds[round_at] = event
     elif kind == "sample" and isinstance(event.get("path"), str):
         story.drawn[event["path"].replace("\\", "/").rpartition("/")[2]] = event
     elif kind == "warning":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from PIL import Image
@@ -40,6 +41,7 @@ def finished_run(folder: Path, *, steps: int = 40) -> Path:
             if step:
                 log.write("step", step=step, loss=1 / step + 0.1 * (step % 3), terms={"v": 1.0}, lr=3e-3, step_s=0.5)
             if step % 20 == 0:
+                log.write("validation", step=step, **_round(step))
                 log.write("memory", ram_bytes=2 * GB, gpu_bytes=None, gpu_reserved_bytes=None)
                 for index in range(2):
                     _draw(folder, log, step, index)
@@ -48,6 +50,27 @@ def finished_run(folder: Path, *, steps: int = 40) -> Path:
         log.write("stage", name="train", state="done", duration_s=61.0, **sizes)
         record.ends("done")
     return folder
+
+
+def _round(step: int) -> dict[str, Any]:
+    """What a round of validation says: unseen images are best at step 20."""
+
+    def figure(mean: float) -> dict[str, Any]:
+        return {"mean": mean, "half": 0.02, "num": 8}
+
+    unseen = {0: 0.0, 20: -0.2, 40: -0.1}[step]
+    figures = {
+        "held_out": figure(unseen) | {"bands": {"0-0.5": figure(unseen - 0.05), "0.5-1": figure(unseen + 0.05)}},
+        "train": figure(-0.01 * step),
+        "preserved": figure(0.001 * step),
+    }
+    best = {
+        "figure": "held_out",
+        "step": min(step, 20),
+        **figure(-0.2 if step else 0.0),
+        "alike": [40] if step == 40 else [],
+    }
+    return {"figures": figures, "gap": figure(0.01 * step), "best": best}
 
 
 def _draw(folder: Path, log: EventLog, step: int, index: int) -> None:

@@ -76,3 +76,13 @@ def test_steps_that_were_made_again_replace_the_old_ones() -> None:
         reader.take({"kind": "step", "step": step, "loss": loss})
     assert list(reader.columns["loss"].steps) == [1, 2]
     assert list(reader.columns["loss"].values) == [1.0, 20.0]
+
+
+def test_rounds_of_validation_are_curves_by_kind_and_by_band() -> None:
+    reader = CurveReader()
+    figure = {"mean": -0.1, "half": 0.02, "num": 4}
+    figures = {"held_out": figure | {"bands": {"0-0.5": figure | {"mean": -0.3}}}}
+    reader.take({"kind": "validation", "step": 5, "figures": figures, "gap": figure | {"mean": 0.2}})
+    found = {name: list(column.values) for name, column in reader.columns.items()}
+    assert found == {"validation/held_out": [-0.1], "validation/held_out/0-0.5": [-0.3], "validation/gap": [0.2]}
+    assert charts(reader.columns, []) == []

@@ -15,6 +15,8 @@ from toolkit.output.events import EventLog
 from toolkit.output.sample_files import SAMPLES, sample_name
 from toolkit.report import write_report
 from toolkit.report.pictures import sample_matrix
+from toolkit.report.story import read_story
+from toolkit.report.validation import validation_charts
 
 
 class Page(HTMLParser):
@@ -52,6 +54,19 @@ def test_a_report_says_what_the_run_did(folder: Path) -> None:
     assert re.search(r"network\.linear\s*8\s*16", re.sub(r"\s+", " ", text)), "a setting, its value and its default"
     assert "train.batch_size" not in text, "what is at its default is left out"
     assert "4 pictures" in text
+
+
+def test_a_report_shows_validation_with_its_intervals_and_the_best_round(folder: Path) -> None:
+    text = re.sub(r"\s+", " ", page_of(folder).text)
+    assert "Best by held-out images: step 20, error -18.1 % against the base model." in text
+    assert "Steps that cannot be told apart from it: 40." in text
+    for title in ("Change of the error", "Distance to the base model", "Held-out images, by noise level"):
+        assert title in text
+    found = {chart.title[:6]: chart for chart in validation_charts(read_story(folder).rounds, [])}
+    held_out, train = found["Change"].lines
+    assert (held_out.last, train.last) == ("-9.516", "-32.97")
+    assert held_out.band, "its interval"
+    assert [line.name for line in found["Held-o"].lines] == ["noise 0-0.5", "noise 0.5-1"]
 
 
 def test_a_report_holds_all_that_it_shows(folder: Path) -> None:
