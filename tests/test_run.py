@@ -217,10 +217,10 @@ def test_the_settings_of_an_extension_are_checked_as_ours(run: Run, tmp_path: Pa
 
 def test_a_kind_of_job_that_is_not_supported_is_one_line(run: Run, job: Write, tmp_path: Path) -> None:
     path = Path(job("Works", base_model="a", extract=3))
-    path.write_text(path.read_text().replace("job: extension", "job: extract"))
+    path.write_text(path.read_text().replace("job: extension", "job: train"))
     code, _, err = run(str(path))
     assert code == 2
-    assert f'{path} has 1 mistake\n  job: "extract" is not supported yet. Write extension\n' in err
+    assert f'{path} has 1 mistake\n  job: "train" is not supported yet. Choose extension, generate, extract or mod\n' in err
 
 
 def test_no_job_is_a_usage_error(run: Run) -> None:
