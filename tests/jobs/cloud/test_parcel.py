@@ -42,7 +42,7 @@ def test_the_job_that_arrives_is_the_one_that_was_checked(
     text = example.read_text(encoding="utf-8").replace(": assets/", f": {ROOT / 'assets'}/")
     text = text.replace("assets/demo_edits", str(ROOT / "assets" / "demo_edits"))
     (tmp_path / "job.yaml").write_text(text, encoding="utf-8")
-    for folder in re.findall(r"my_images[\w/]*", text):
+    for folder in re.findall(r"my_images[\w/]*|output/\w+_set", text):
         write_dataset(tmp_path / folder)
     for image in re.findall(r"(?:ctrl_img|--ctrl_img)\S*\s+(\S+\.(?:png|jpg))", text):
         if not (tmp_path / image).exists():
