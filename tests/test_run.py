@@ -220,7 +220,10 @@ def test_a_kind_of_job_that_is_not_supported_is_one_line(run: Run, job: Write, t
     path.write_text(path.read_text().replace("job: extension", "job: train"))
     code, _, err = run(str(path))
     assert code == 2
-    assert f'{path} has 1 mistake\n  job: "train" is not supported yet. Choose extension, generate, extract or mod\n' in err
+    assert (
+        f'{path} has 1 mistake\n  job: "train" is not supported yet. Choose extension, generate, extract or mod\n'
+        in err
+    )
 
 
 def test_no_job_is_a_usage_error(run: Run) -> None:

@@ -49,7 +49,7 @@ def test_a_lora_run_leaves_what_ai_toolkits_users_expect(tmp_path: Path) -> None
         info = read_info(picture)
     assert (info["prompt"], info["step"], info["ss_base_model_version"]) == ("a blue square", 3, "flux2_tiny")
     with Image.open(output / "samples" / "grid.jpg") as grid:
-        assert grid.width == 3 * 256
+        assert grid.width == 160 + 3 * 256, "prompts, then a column for each step"
         assert grid.height > 2 * 256
     with safe_open(output / "job.safetensors", framework="pt") as file:
         metadata = file.metadata()

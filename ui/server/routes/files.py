@@ -55,7 +55,7 @@ def read_file(
     )
 
 
-@router.get("/files/jobs/{id}/report", response_class=HTMLResponse)
+@router.get("/files/jobs/{id}/report", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 def read_report(
     here: Here,
     id: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],  # noqa: A002
