@@ -26,7 +26,10 @@ export function chartsOf(keys: readonly string[]): ChartSpec[] {
   }
   // the only term of the loss is the loss
   if (groups.get("terms")?.length === 1 && groups.has("loss")) groups.delete("terms");
-  const rank = (id: string) => (FIRST.indexOf(id) + FIRST.length + 1) % (FIRST.length + 1) || (FIRST.includes(id) ? 0 : 99);
+  const rank = (id: string) => {
+    const place = FIRST.indexOf(id.split("/")[0] ?? id);
+    return place < 0 ? FIRST.length : place;
+  };
   return [...groups]
     .map(([id, group]) => ({ id, title: titleOf(id), keys: group, format: id === "memory" ? bytes : figure }))
     .sort((a, b) => rank(a.id) - rank(b.id) || a.id.localeCompare(b.id));
@@ -34,7 +37,9 @@ export function chartsOf(keys: readonly string[]): ChartSpec[] {
 
 function groupOf(key: string): string {
   if (key.endsWith("_bytes")) return "memory";
-  if (/^validation\b/.test(key)) return "validation";
+  // changes of errors in one, the distance that is no change by itself, and the noise levels of each kind of images
+  const round = /^validation\/([^/]+)(\/.)?/.exec(key);
+  if (round) return round[2] || round[1] === "preserved" ? `validation/${round[1]}` : "validation";
   const dot = key.search(/[./]/);
   return dot > 0 ? key.slice(0, dot) : key;
 }

@@ -47,6 +47,22 @@ it("groups curves into charts, the loss first", () => {
   expect(chartsOf(["loss", "terms.a", "terms.b"]).map((chart) => chart.keys.length)).toEqual([1, 2]);
 });
 
+it("names the curves of a validation as the server does, changes of errors in one chart", () => {
+  const live = new LiveSeries();
+  const figure = { mean: -0.1, half: 0.02, num: 4 };
+  const figures = { held_out: { ...figure, bands: { "0-0.25": figure } }, train: figure, preserved: figure };
+  live.add([{ kind: "validation", step: 5, figures, gap: figure, best: { step: 5, mean: -0.1 } }]);
+  const keys = ["held_out", "held_out/0-0.25", "train", "preserved", "gap"].map((key) => `validation/${key}`);
+  expect(live.keys).toEqual(keys);
+  expect(chartsOf(["lr", ...keys, "loss"]).map((chart) => [chart.id, chart.keys.length])).toEqual([
+    ["loss", 1],
+    ["validation", 3],
+    ["validation/held_out", 1],
+    ["validation/preserved", 1],
+    ["lr", 1],
+  ]);
+});
+
 it("writes one row for each step, empty where a curve has no point", () => {
   const both = [series("a", [1, 2], [3, 4]), series('b"', [2], [5])];
   expect(aligned(both)).toEqual({ steps: [1, 2], columns: [[3, 4], [null, 5]] });

@@ -2,7 +2,7 @@
 import type { Series } from "../generated/api";
 
 /** Kinds of events whose figures are curves too, named as the server names them: `memory/ram_bytes`. */
-const CURVES_OF = new Set(["memory", "validation", "metric", "metrics"]);
+const CURVES_OF = new Set(["memory", "metric", "metrics"]);
 
 /** Between two drawings: steps of a tiny model come quicker than anybody reads them. */
 const REDRAW_MS = 500;
@@ -20,6 +20,7 @@ export class LiveSeries {
       if (typeof event["step"] === "number") this.step = event["step"];
       const kind = String(event["kind"]);
       if (kind === "step") this.record(event, "");
+      else if (kind === "validation") this.record(meansOf(event), "validation/");
       else if (CURVES_OF.has(kind)) this.record(event, `${kind}/`);
     }
     this.changed();
@@ -100,4 +101,18 @@ export class LiveSeries {
     this.version += 1;
     for (const listener of this.listeners) listener();
   }
+}
+
+/** The mean of each kind of images in a round of validation, of each band of noise in it, and of the gap. */
+function meansOf(event: Record<string, unknown>): Record<string, unknown> {
+  const means: Record<string, unknown> = {};
+  for (const [kind, found] of Object.entries({ ...inner(event["figures"]), gap: event["gap"] })) {
+    means[kind] = inner(found)["mean"];
+    for (const [band, within] of Object.entries(inner(inner(found)["bands"]))) means[`${kind}/${band}`] = inner(within)["mean"];
+  }
+  return means;
+}
+
+function inner(value: unknown): Record<string, unknown> {
+  return value && typeof value === "object" && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
 }
