@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.ui.server.conftest import Site, wait_for
+from toolkit.output.events import append_event
 from ui.server.schemas import Message
 from ui.server.stream import Hub
 from ui.server.views.log import LineIndex
@@ -63,6 +64,17 @@ def test_a_report_is_shown_as_a_page_that_may_ask_for_nothing(site: Site, done: 
     assert "default-src 'none'" in policy
     assert "sandbox allow-scripts" in policy, "its script is a stranger to this page, whatever is in it"
     assert "attachment" in site.client.get(f"/files/jobs/{done}/report?download=1").headers["content-disposition"]
+
+
+def test_a_job_says_which_round_of_validation_was_the_best(site: Site, done: str) -> None:
+    assert site.job(done)["best"] is None
+    best = {"figure": "held_out", "step": 4, "mean": -0.1, "half": 0.02, "num": 8, "alike": [6]}
+    figures = {"held_out": {"mean": -0.1, "half": 0.02, "num": 8}}
+    append_event(
+        site.services.registry.get(done).folder / "events.jsonl", "validation", step=6, figures=figures, best=best
+    )
+    said = "Best by held-out images: step 4, error -9.5 % against the base model. Steps that cannot be told apart from it: 6."
+    assert site.job(done)["best"] == said
 
 
 def test_a_job_that_has_not_run_has_no_report(site: Site) -> None:

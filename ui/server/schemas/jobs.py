@@ -125,6 +125,7 @@ class JobDetail(JobRow):
     controls: Controls
     failure: Failure | None
     warnings: list[str]
+    best: str | None = Field(description="Which round of validation was the best, and why, in a sentence.")
     stages: list[MemoryUse]
     runs: list[dict[str, Any]] = Field(description="Every start: time, status, from which step.")
 

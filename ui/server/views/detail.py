@@ -7,6 +7,7 @@ from typing import Any
 from toolkit.errors import Problem as Said
 from toolkit.output.bundles import newest_bundle
 from toolkit.output.figures import number, whole
+from toolkit.report.validation import best_round
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.launch import mistakes_in, output_of
@@ -22,7 +23,7 @@ _MOST_WARNINGS = 100
 
 def detail_of(job: Job, row: JobRow) -> JobDetail:
     """All of it."""
-    stages, warnings = _told(job)
+    stages, warnings, best = _told(job)
     controls = controls_of(job)
     return JobDetail(
         **row.model_dump(),
@@ -30,6 +31,7 @@ def detail_of(job: Job, row: JobRow) -> JobDetail:
         controls=controls,
         failure=_failure(job, controls) if job.state in _FAILED else None,
         warnings=warnings,
+        best=best,
         stages=stages,
         runs=[_run(run.start, run.resumed, run.end, run.status) for run in job.runs[-_SHOWN_RUNS:]],
     )
@@ -112,15 +114,18 @@ def _log(job: Job) -> str:
     return clean("\n".join(printable(line) for line in lines[-_LOG_LINES:]))
 
 
-def _told(job: Job) -> tuple[list[MemoryUse], list[str]]:
-    """What each stage of the last start took, and what it has warned of."""
+def _told(job: Job) -> tuple[list[MemoryUse], list[str], str | None]:
+    """What each stage of the last start took, what it has warned of, and which round of validation was the best."""
     found: dict[str, dict[str, Any]] = {}
     warnings: dict[str, None] = {}
-    for event in events_of(job.folder / EVENTS_FILE, "job", "stage", "warning"):
+    scored: dict[int, dict[str, Any]] = {}
+    for event in events_of(job.folder / EVENTS_FILE, "job", "stage", "warning", "validation"):
         if event.get("kind") == "job":
             found, warnings = {}, {}
         elif event.get("kind") == "warning":
             warnings.setdefault(clean(str(event.get("text", ""))))
+        elif event.get("kind") == "validation":
+            scored = {0: event}
         elif event.get("state") == "done":
             found[str(event.get("name"))] = event
     stages = [
@@ -134,7 +139,8 @@ def _told(job: Job) -> tuple[list[MemoryUse], list[str]]:
         )
         for name, event in found.items()
     ]
-    return stages, list(warnings)[-_MOST_WARNINGS:]
+    best = best_round(scored)
+    return stages, list(warnings)[-_MOST_WARNINGS:], None if best is None else clean(best)
 
 
 def _run(start: dict[str, Any], resumed: dict[str, Any], end: dict[str, Any], status: str) -> dict[str, Any]:

@@ -213,6 +213,8 @@ export interface JobDetail {
   controls: Controls;
   failure: Failure | null;
   warnings: string[];
+  /** Which round of validation was the best, and why, in a sentence. */
+  best: string | null;
   stages: MemoryUse[];
   /** Every start: time, status, from which step. */
   runs: Record<string, unknown>[];

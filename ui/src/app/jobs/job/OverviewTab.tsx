@@ -24,6 +24,7 @@ export function OverviewTab({ job }: { job: JobDetail }) {
           ))}
         </ul>
       )}
+      {job.best && <p>{job.best}</p>}
       <Curves job={job} />
       <MemoryTable stages={job.stages} />
       <RunsTable runs={job.runs} />
