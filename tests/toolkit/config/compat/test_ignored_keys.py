@@ -44,7 +44,7 @@ def test_values_that_are_not_supported_belong_to_keys_of_ours() -> None:
 def test_a_harmless_key_is_named_in_a_notice(process: Tree, check: Check) -> None:
     process["train"]["attention_backend"] = "flash"
     assert check().notices == (
-        "config.process[0].train.attention_backend: ignored: the trainer chooses the attention backend",
+        "config.process[0].train.attention_backend: ignored: the kernel is chosen by `model.attention_backend`",
     )
 
 
