@@ -81,6 +81,18 @@ class CardTensor(torch.Tensor):
         """The card."""
         return torch.device(NAME, self.card)
 
+    @property
+    def data(self) -> Tensor:
+        """The tensor without its history."""
+        found: Tensor = torch.Tensor.data.__get__(self)
+        return found
+
+    @data.setter
+    def data(self, value: CardTensor) -> None:
+        """From now on it is that memory."""
+        torch.Tensor.data.__set__(self, value)
+        self.held, self.card = value.held, value.card
+
     def get_device(self) -> int:
         """Number of the card."""
         return self.card
