@@ -84,13 +84,13 @@ class CardTensor(torch.Tensor):
     @property
     def data(self) -> Tensor:
         """The tensor without its history."""
-        found: Tensor = torch.Tensor.data.__get__(self)
+        found: Tensor = torch.Tensor.data.__get__(self)  # type: ignore[attr-defined]
         return found
 
     @data.setter
     def data(self, value: CardTensor) -> None:
         """From now on it is that memory."""
-        torch.Tensor.data.__set__(self, value)
+        torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
         self.held, self.card = value.held, value.card
 
     def get_device(self) -> int:

@@ -117,9 +117,9 @@ def test_an_adapter_that_is_not_there_or_of_another_model_is_named(sections: Sec
         tiny_flux(sections["schnell"], "transformer", assistant_lora_path=str(foreign))
 
 
-def test_flux_2_takes_no_assistant(tmp_path: Path, adapter: Path) -> None:
+def test_a_model_without_distilled_weights_takes_no_assistant(tmp_path: Path, adapter: Path) -> None:
     with pytest.raises(UserError, match=r"assistant_lora_path: .* cannot be trained with an assistant LoRA"):
-        Job(load_job(write_job(tmp_path, model={"assistant_lora_path": str(adapter)}))).check()
+        Job(load_job(write_job(tmp_path, model={"arch": "flux2", "assistant_lora_path": str(adapter)}))).check()
 
 
 def test_the_assistants_weights_are_counted_by_its_header_and_not_while_it_is_on_the_hub(
