@@ -53,6 +53,7 @@ def test_a_cached_prompt_tells_where_it_is_cut_without_a_tokenizer(tmp_path: Pat
         fingerprint = model.fingerprint("text_encoder")
         prompts = PromptEncoder(model, encodings, fingerprint=fingerprint, warn=warnings.append)
         assert [prompts.add(text, folder=tmp_path / "cache") for text in ("a red circle", long)] == [load, load]
+        encodings.settle()
         assert (model.tokenizer is not None) == load
         found.append(warnings)
     assert found[0] == found[1]
