@@ -73,7 +73,6 @@ def test_after_each_kill_all_are_gone_and_the_next_start_goes_on(
         (Trouble(1, "step", "memory", 3), r"rank 1 \(\S+\): .*out of memory"),
         pytest.param(Trouble(0, "step", "memory", 3), r"rank 0 \(\S+\): .*out of memory", marks=pytest.mark.torture),
         (Trouble(1, "load", "error"), r"rank 1 \(\S+\): .*(?s:.*)something is broken"),
-        (Trouble(1, "step", "nan", 3), r"The loss is nan in each of the last"),
         (Trouble(0, "save", "full disk"), r"rank 0 \(\S+\): .*the disk is full"),
     ],
     ids=lambda value: str(value) if isinstance(value, str) else f"{value.rank} {value.place} {value.what}",
@@ -90,6 +89,18 @@ def test_one_message_names_the_rank_and_the_reason(
     output = tmp_path / "output" / "job"
     assert valid_steps(output) == ([2] if trouble.place == "step" else [])
     assert read_runs(output)[-1].status == "failed"
+
+
+def test_a_broken_batch_on_one_rank_is_skipped_by_all(
+    launcher: Launcher, smallest_model: Path, tmp_path: Path
+) -> None:
+    job = write(tmp_path, smallest_model, save={"save_every": 2})
+    end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(1, "step", "nan", 3)])
+    assert end.codes == [0, 0], end
+    assert end.text.count("step 3 was skipped: its loss is nan") == 1, end.text
+    found = losses(tmp_path / "output" / "job")
+    assert [step for step, loss in found.items() if loss is None] == [3]
+    assert STEPS in valid_steps(tmp_path / "output" / "job")
 
 
 def test_a_request_to_stop_on_any_rank_stops_all_after_the_same_step(
