@@ -91,9 +91,7 @@ def test_one_message_names_the_rank_and_the_reason(
     assert read_runs(output)[-1].status == "failed"
 
 
-def test_a_broken_batch_on_one_rank_is_skipped_by_all(
-    launcher: Launcher, smallest_model: Path, tmp_path: Path
-) -> None:
+def test_a_broken_batch_on_one_rank_is_skipped_by_all(launcher: Launcher, smallest_model: Path, tmp_path: Path) -> None:
     job = write(tmp_path, smallest_model, save={"save_every": 2})
     end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(1, "step", "nan", 3)])
     assert end.codes == [0, 0], end
