@@ -159,9 +159,9 @@ def test_a_kind_of_job_has_its_own_processes(
 
 
 def test_a_kind_of_job_that_is_not_there_yet_is_one_line(job: Tree, process: Tree, problems: Problems) -> None:
-    job["job"] = "extract"
+    job["job"] = "train"
     process |= {"type": "lora", "base_model": "a", "extract_model": "b", "network": {"conv_mode": 3}}
-    assert problems() == {"job": '"extract" is not supported yet. Choose extension or generate'}
+    assert problems() == {"job": '"train" is not supported yet. Choose extension or generate'}
 
 
 def test_a_misspelt_kind_of_job_hides_no_other_mistake(job: Tree, process: Tree, problems: Problems) -> None:
@@ -191,7 +191,7 @@ def test_docs_and_schema_describe_the_kinds_that_they_are_given() -> None:
     assert "## `config.process[]` of `writer`\n" in docs
     assert "## `font` of `writer`\n" in docs
     assert "| `job` | `extension`, `generate` |" in docs
-    assert "| `job` | `extract`, `mod`, `train` |" in docs
+    assert "| `job` | `train` |" in docs
     schema = job_schema(processes)
     assert schema["properties"]["job"]["enum"] == ["extension", "generate"]
     assert set(schema["$defs"]["Font"]["properties"]) == {"size", "height"}
