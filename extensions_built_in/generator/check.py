@@ -10,10 +10,10 @@ from typing import Any
 from extensions_built_in.generator.lora_check import check_loras
 from jobs.process.model_files import check_model_files
 from jobs.process.parts_check import sample_problems
-from jobs.process.room_check import plan_memory
+from jobs.process.room_check import take_memory
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
-from toolkit.compute.check import compute_lines, compute_problems
+from toolkit.compute.check import compute_problems
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.released import label_of
 from toolkit.config.drawing.generate import GenerateProcessConfig
@@ -22,7 +22,6 @@ from toolkit.draw.pictures import Picture, digest_of, identity_of, missing, pict
 from toolkit.errors import JobError, Mistakes, Problem, UserError
 from toolkit.output.disk import check_output_folder
 from toolkit.plan.cards.split_check import split_problems
-from toolkit.plan.memory_check import MemoryCheck
 from toolkit.plan.stage_list import describe_stages
 from toolkit.train.tasks.sample_needs import needs_of_items
 
@@ -112,22 +111,15 @@ def _model_facts(drawing: GenerateProcessConfig) -> dict[str, Any]:
 
 def _with_room(checked: DrawChecked, mistakes: Mistakes) -> DrawChecked:
     """What the job will take. The settings that `model.memory: auto` chooses apply to it from here on."""
-    start, lines = checked.start, list(_resources(checked))
-    with mistakes.gathered():
-        memory = plan_memory(checked, checked.model) if checked.left else "memory: nothing is left to draw"
-        if isinstance(memory, MemoryCheck):
-            checked, start = replace(checked, memory=memory), start.with_model_settings(memory.settings)
-            if memory.refusal:
-                raise UserError(memory.refusal)
-            lines += memory.lines
-        else:
-            lines.append(memory)
-    lines += compute_lines(start.training, is_here=start.vram_gb is None)
+    lines = list(_resources(checked))
+    without = None if checked.left else "memory: nothing is left to draw"
+    checked = take_memory(checked, lines, mistakes, without=without)
+    start = checked.start
     if start.vram_gb is None:
         with mistakes.gathered():
             largest = sum(one.item.width * one.item.height for one in checked.left) * _BYTES_PER_PX
             check_output_folder(start.output_folder, needed=largest)
-    return replace(checked, start=start).adding(*lines)
+    return checked.adding(*lines)
 
 
 def _resources(checked: DrawChecked) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
@@ -14,6 +15,8 @@ from toolkit.plan.cards.split_check import cards_of_split
 from toolkit.plan.memory_check import MemoryCheck, check_memory
 from toolkit.plan.workload import workload_of
 
+C = TypeVar("C", bound=TrainingChecked)
+
 # Relative difference from a card's number of weights that still counts as equal: 8-bit files also contain scales.
 _SAME = 0.03
 
@@ -23,19 +26,11 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
 
     After other mistakes, what could not be read is not counted, so that a lack of room is one in any case.
     """
-    start, card, model = checked.start, checked.card, checked.model
+    card, model = checked.card, checked.model
     lines = list(model.lines)
-    with mistakes.gathered():
-        unseen = "warning: memory was not looked at, because no image can be read"
-        memory = plan_memory(checked, model) if checked.needs.trained else unseen
-        if isinstance(memory, MemoryCheck):
-            checked, start = replace(checked, memory=memory), start.with_model_settings(memory.settings)
-            if memory.refusal:
-                raise UserError(memory.refusal)
-            lines += memory.lines
-        else:
-            lines.append(memory)
-    lines += compute_lines(start.training, is_here=start.vram_gb is None)
+    without = None if checked.needs.trained else "warning: memory was not looked at, because no image can be read"
+    checked = take_memory(checked, lines, mistakes, without=without)
+    start = checked.start
     with mistakes.gathered():
         disk = check_disk(
             start.training,
@@ -51,10 +46,32 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
         )
         checked = replace(checked, disk=disk)
         lines[len(model.lines) : len(model.lines)] = disk.lines
-    return replace(checked, start=start).adding(*lines)
+    return checked.adding(*lines)
 
 
-def plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
+def take_memory(checked: C, lines: list[str], mistakes: Mistakes, *, without: str | None) -> C:
+    """Plan the memory, and take over the settings that `model.memory: auto` chooses; a lack of it is a mistake.
+
+    Args:
+        checked: what is known so far.
+        lines: gets the plan, and what the model computes in, as lines for the user.
+        mistakes: gets a lack of memory.
+        without: why there is no plan; None to make one.
+    """
+    with mistakes.gathered():
+        memory = _plan_memory(checked, checked.model) if without is None else without
+        if isinstance(memory, MemoryCheck):
+            checked = replace(checked, memory=memory, start=checked.start.with_model_settings(memory.settings))
+            if memory.refusal:
+                raise UserError(memory.refusal)
+            lines += memory.lines
+        else:
+            lines.append(memory)
+    lines += compute_lines(checked.start.training, is_here=checked.start.vram_gb is None)
+    return checked
+
+
+def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | str:
     """The memory plan, or a line that says why there is none.
 
     Raises:
