@@ -20,9 +20,13 @@ try {
   await page.locator(".matrix td img").first().waitFor();
   assert.equal(await page.locator(".matrix td img").count(), 6);
 
-  const chart = page.locator(".chart").first();
-  await chart.locator("svg").hover({ position: { x: 300, y: 60 } });
-  assert.match(await chart.locator(".readout").textContent(), /^step \d+: 0\.\d+/);
+  const readout = async (title) => {
+    const chart = page.locator(".chart", { hasText: title }).first();
+    await chart.locator("svg").hover({ position: { x: 300, y: 60 } });
+    return chart.locator(".readout").textContent();
+  };
+  assert.match(await readout("Change of the error"), /^step 20: held-out images -18\.13, training images -18\.13$/);
+  assert.match(await readout("Loss"), /^step \d+: 0\.\d+/);
   await page.getByText("Job file", { exact: true }).click();
   await inspect(page, "report", notes);
   settle(notes);
