@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.files import write_text
 from toolkit.output.run_record import Run
@@ -16,6 +17,9 @@ from toolkit.report.story import Story, read_story
 from toolkit.report.validation import best_round, validation_charts
 from toolkit.units import as_size, duration
 from toolkit.version import VERSION
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 REPORT_FILE = "report.html"
 MOST_BYTES = 5_000_000
@@ -42,17 +46,8 @@ def render_report(folder: Path) -> str:
     Raises:
         UserError: there is no log of a run in the folder.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only a report needs it
-
     story, settings = read_story(folder), read_settings(folder)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    page = environment.get_template(_TEMPLATE).render(
+    page = _template().render(
         name=story.name or folder.resolve().name,
         story=story,
         facts=list(_facts(story)),
@@ -71,6 +66,21 @@ def render_report(folder: Path) -> str:
         version=VERSION,
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # names of files may hold bytes that are no text
+
+
+@functools.cache
+def _template() -> Template:
+    """The page, compiled once a process."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only a report needs it
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(_TEMPLATE)
 
 
 def _facts(story: Story) -> Iterator[tuple[str, str]]:
