@@ -164,8 +164,19 @@ class Generator(TorchGenerator):
         return self
 
 
+_GENERATORS = (TorchGenerator, Generator)
+# Kinds of arguments by what torch's own check for a tensor need not be asked, and lists: half a million calls a run.
+_NO_TENSORS = (int, float, bool, type(None), list, tuple, torch.dtype, torch.device, torch.memory_format)
+_LISTS = (list, tuple)
+
+
 class PretendCard(TorchDispatchMode):
     """Within this, `device="card:1"` is a device."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled; torch's guard against it costs a tenth of a run."""
+        return False
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -174,14 +185,11 @@ class PretendCard(TorchDispatchMode):
 
 
 def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    tensors = [value for value in _flat([*args, *kwargs.values()]) if isinstance(value, Tensor)]
-    cards = [tensor for tensor in tensors if isinstance(tensor, CardTensor)]
-    # A host tensor of no dimension is a number: real cards take it, too.
-    hosts = [tensor for tensor in tensors if not isinstance(tensor, CardTensor) and tensor.dim() > 0]
-    if function not in _COPIES:
-        if cards and hosts:
+    cards = [value for value in _flat([*args, *kwargs.values()]) if type(value) is CardTensor]
+    if function not in _COPIES and cards:
+        if any(_is_on_host(value) for value in _flat([*args, *kwargs.values()])):
             raise RuntimeError(f"{function} mixes tensors on a card and in host memory")
-        if len({tensor.card for tensor in cards}) > 1:
+        if any(tensor.card != cards[0].card for tensor in cards):
             raise RuntimeError(f"{function} mixes tensors on two cards")
     asked = kwargs.get("device")
     card = (cards[0].card if cards else None) if asked is None else _number(torch.device(asked))
@@ -189,22 +197,33 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
         card = cards[0].card  # what torch asks for is the first of the cards, see CardTensor
     if asked is not None and card is not None:
         kwargs = {**kwargs, "device": CPU}
-    if function is torch.ops.aten.copy_.default and len(cards) == 2 and cards[0].card != cards[1].card:
+    is_copy = function is torch.ops.aten.copy_.default
+    if is_copy and len(cards) == 2 and cards[0].card != cards[1].card:
         moves[cards[1].card, cards[0].card] += 1
+    for value in (*args, *kwargs.values()):
+        if type(value) in _GENERATORS and Generator.cards.get(value._cdata) != card:
+            raise RuntimeError(f"{function} draws with a generator of another device")
+    held = [_map(_held, value) for value in args]
+    result = function(*held, **{name: _map(_held, value) for name, value in kwargs.items()})
+    if is_copy:
+        return args[0]
+    if card is None:
+        return result
     own = {id(tensor.held): tensor for tensor in cards}
 
     def wrap(result: Any) -> Any:
-        if not isinstance(result, Tensor) or isinstance(result, CardTensor) or card is None:
+        if type(result) is CardTensor or not isinstance(result, Tensor):
             return result
         same = own.get(id(result))
         return CardTensor(result, card) if same is None or same.card != card else same
 
-    for generator in (value for value in (*args, *kwargs.values()) if isinstance(value, TorchGenerator)):
-        if Generator.cards.get(generator._cdata) != card:  # type: ignore[attr-defined]
-            raise RuntimeError(f"{function} draws with a generator of another device")
-    held = [_map(_held, value) for value in args]
-    result = function(*held, **{name: _map(_held, value) for name, value in kwargs.items()})
-    return args[0] if function is torch.ops.aten.copy_.default else _map(wrap, result)
+    return _map(wrap, result)
+
+
+def _is_on_host(value: Any) -> bool:
+    """True for a tensor in host memory; one of no dimension is a number: real cards take it, too."""
+    kind = type(value)
+    return kind not in _NO_TENSORS and kind is not CardTensor and isinstance(value, Tensor) and value.dim() > 0
 
 
 def _number(device: torch.device) -> int | None:
@@ -215,7 +234,7 @@ def _number(device: torch.device) -> int | None:
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
     """The members, and those of lists among them. torch's own functions for such trees take most of a run here."""
     for value in values:
-        if isinstance(value, list | tuple):
+        if isinstance(value, _LISTS):
             yield from value
         else:
             yield value
@@ -223,11 +242,11 @@ def _flat(values: Iterable[Any]) -> Iterator[Any]:
 
 def _map(change: Callable[[Any], Any], value: Any) -> Any:
     """The same for every member of a list, or for what is no list."""
-    return type(value)(map(change, value)) if isinstance(value, list | tuple) else change(value)
+    return type(value)(map(change, value)) if isinstance(value, _LISTS) else change(value)
 
 
 def _held(value: Any) -> Any:
-    return value.held if isinstance(value, CardTensor) else value
+    return value.held if type(value) is CardTensor else value
 
 
 class _Module(_DummyBackendModule):

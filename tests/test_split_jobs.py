@@ -118,19 +118,33 @@ def _short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_texts(monkeypatch)
 
 
-def _write(folder: Path, make: Make, *, is_split: bool, **train: Any) -> Path:
+def _sections(folder: Path, make: Make, *, is_cached: bool) -> Sections:
+    """What a job's file says, with its model and images in a folder.
+
+    Args:
+        is_cached: the second run of it reads what the first encoded.
+    """
     sections = {**_of_model(ARCH, folder), **make(folder)}
-    sections["model"] = {**sections.get("model", {}), "split_model_over_gpus": is_split}
     sections.setdefault("datasets", [{"folder_path": str(write_dataset(folder / "few", count=1)), "resolution": 32}])
+    if is_cached:
+        caches = {"cache_text_embeddings": True, "cache_latents_to_disk": True}
+        sections["datasets"] = [{**dataset, **caches} for dataset in sections["datasets"]]
+    return sections
+
+
+def _write(folder: Path, sections: Sections, *, is_split: bool) -> Path:
     settings = {"steps": 2, "batch_size": 1, "gradient_checkpointing": True, "disable_sampling": False}
-    sample = {"sample_every": 2, "sample_steps": 1, "samples": [{"prompt": "red"}], **sections.pop("sample", {})}
+    sample = {"sample_every": 2, "sample_steps": 1, "samples": [{"prompt": "red"}]}
     return write_job(
         folder,
         device="cuda",
-        train={**settings, "skip_first_sample": True, **sections.pop("train", {}), **train},
-        sample=sample,
         save={"save_every": 2},
-        **sections,
+        **{
+            **sections,
+            "model": {**sections["model"], "split_model_over_gpus": is_split},
+            "train": {**settings, "skip_first_sample": True, **sections.get("train", {})},
+            "sample": {**sample, **sections.get("sample", {})},
+        },
     )
 
 
@@ -140,7 +154,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     jobs: dict[str, list[Path]] = {}
     for name, make in JOBS.items():
         folders = [tmp_path_factory.mktemp(f"cards{number}") for number in (1, 2)]
-        jobs[name] = [_write(folder, make, is_split=folder is folders[1]).parent for folder in folders]
+        sections = _sections(folders[0], make, is_cached=name != ARCH)
+        jobs[name] = [_write(folder, sections, is_split=folder is folders[1]).parent for folder in folders]
     arguments = ["--recover", *(str(folder / "job.yaml") for folders in jobs.values() for folder in folders)]
     for start, end in ((0, 1), (1, 0)):  # saved on so many cards, gone on with on so many
         folder = tmp_path_factory.mktemp("resumed")
