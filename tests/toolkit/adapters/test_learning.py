@@ -80,7 +80,7 @@ def losses_with_pixels(seed: int, **train: Any) -> tuple[float, float, float]:
     trained, held_out = training_examples("scenes", NUM_TRAINED), held_out_examples("scenes", NUM_HELD_OUT, seed=1)
     network = small_lora(model, draws, network_kwargs={"ignore_if_contains": ["img_in", "final_layer.linear"]})
     weights = adapted("subpixel", model, network, draws)
-    settings = {"steps": 32, "batch_size": 8, "max_denoising_steps": 800, **train}
+    settings = {"steps": 32, "batch_size": 4, "max_denoising_steps": 800, **train}
     learner = train_briefly(model, weights, encoded(model, trained), {}, draws=draws, **settings)
     own = encoded(model, held_out)
     wrong = type(own)(own.latents, own.embeds[others(held_out)], own.shown)
@@ -92,7 +92,7 @@ def losses_with_pixels(seed: int, **train: Any) -> tuple[float, float, float]:
 def test_pixels_are_predicted_better_with_the_right_caption_and_than_before() -> None:
     """Twenty seconds."""
     own, wrong, untrained = losses_with_pixels(0)
-    # over three seeds: 0.66 to 0.73, and 0.12 to 0.17
+    # over two seeds: 0.61 to 0.62, and 0.13 to 0.20
     assert own <= 0.85 * wrong
     assert own <= 0.5 * untrained
 

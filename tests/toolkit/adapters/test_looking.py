@@ -1,4 +1,4 @@
-"""After a fifth of the examples' training, each image adapter already predicts better with the right image.
+"""After a tenth of the examples' training, each image adapter already predicts better with the right image.
 
 The measure is the loss on held-out scenes whose captions leave out the colour of the shape, for the same noise, with
 the scene's own swatch, without any, and with that of a scene of another colour.
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 
 NUM_TRAINED, NUM_HELD_OUT = 64, 32
 NUM_STEPS = 60
-# Over two seeds each: 0.56 to 0.70 of the loss with the wrong image, 0.67 to 0.78 of that without any.
-MOST_OF_WRONG, MOST_OF_OFF = 0.85, 0.90
+# 0.56 to 0.83 of the loss with the wrong image, 0.69 to 0.88 of that without any; 1 if nothing was learned.
+MOST_OF_WRONG, MOST_OF_OFF = 0.90, 0.94
 SIGMA = 0.9
 """The noise level of the measure: the colour is not to be seen, and is what is left to predict."""
 
@@ -79,7 +79,7 @@ def losses_after(kind: str, toy: Toy, *, lr: float, seed: int, steps: int = NUM_
     adapter.attach(model, draws)
     weights = AdaptedWeights(None, [NamedAdapter(adapter, kind, "")])
     shown = {view_name(0): views}
-    learner = train_briefly(model, weights, toy.trained, shown, steps=steps, batch_size=8, draws=draws, lr=lr)
+    learner = train_briefly(model, weights, toy.trained, shown, steps=steps, batch_size=4, draws=draws, lr=lr)
     ways: dict[str, Any] = {"own": unseen, "off": None, "wrong": unseen[toy.wrong]}
     return {
         way: loss_at(SIGMA, learner, toy.held_out, {} if view is None else {view_name(0): view})
