@@ -13,6 +13,8 @@ from fastapi import Depends, Request
 from ui.server.actions import Actions, TrashBin
 from ui.server.checks.checker import Checker
 from ui.server.checks.planning import Planner
+from ui.server.datasets.doctor import Doctors
+from ui.server.datasets.library import Library
 from ui.server.jobs.registry import Registry
 from ui.server.jobs.scheduler import Scheduler
 from ui.server.jobs.text import TextFolder
@@ -50,6 +52,8 @@ class Services:
     trash: TrashBin
     settings: SettingsFile
     thumbs: Thumbs
+    library: Library
+    doctors: Doctors
 
 
 def make_services(options: Options) -> Services:
@@ -78,6 +82,8 @@ def make_services(options: Options) -> Services:
         trash=TrashBin(registry),
         settings=settings,
         thumbs=Thumbs(options.store),
+        library=Library(registry),
+        doctors=Doctors(options.store),
     )
 
 
@@ -125,6 +131,7 @@ class Life:
         self.services.registry.close()
         close_curves()
         self.services.checker.close()
+        self.services.doctors.close()
         self.services.store.close()
 
     def _remove_old(self) -> None:
