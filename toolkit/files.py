@@ -79,7 +79,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     os.close(disk.open(temporary))
     mode = (path if path.exists() else temporary).stat().st_mode & 0o777
     try:
@@ -88,7 +88,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.chmod(mode)  # while it is open: the mode may forbid writing
             disk.sync(file.fileno())
         disk.rename(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         _discard(temporary)
 
@@ -101,7 +101,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OSError: the parent cannot be written or the disk is full; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path).with_suffix("")
+    temporary = temporary_path(path).with_suffix("")
     former = temporary.with_name(f"{temporary.name}-former")
     temporary.mkdir()
     try:
@@ -110,7 +110,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             disk.rename(path, former)
         disk.rename(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
@@ -192,8 +192,8 @@ def move(source: Path, target: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     disk.rename(source, target)
-    _sync_folder(target.parent)
-    _sync_folder(source.parent)
+    sync_folder(target.parent)
+    sync_folder(source.parent)
 
 
 def sweep_temporary(folder: Path) -> int:
@@ -230,8 +230,8 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _temporary(path: Path) -> Path:
-    """A unique temporary path next to `path` whose name identifies the writing process."""
+def temporary_path(path: Path) -> Path:
+    """A unique temporary path next to `path` whose name identifies the writing process, see `sweep_temporary`."""
     writer = this_process()
     name = f"{TEMPORARY_PREFIX}{writer.machine}-{writer.pid}-{writer.started}-{secrets.token_hex(8)}"
     return path.parent / f"{name}{path.suffix}"
@@ -263,13 +263,14 @@ def _discard(temporary: Path) -> None:
 def _sync_tree(folder: Path) -> None:
     for path in [folder, *folder.rglob("*")]:
         if path.is_dir():
-            _sync_folder(path)
+            sync_folder(path)
         else:
             with path.open("rb+") as file:
                 disk.sync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the drive."""
     if _WINDOWS:  # cannot open a folder there; NTFS journals the rename
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
 from toolkit.config import DatasetConfig, load_job
+from toolkit.data.image_files import IMAGES
 from toolkit.data.references import ReferenceRules
 from toolkit.data.report.build import build_report
 from toolkit.data.report.page import as_page
 from toolkit.data.report.text import as_text
 from toolkit.data.scan import scan_datasets, scan_job
 from toolkit.data.scan_result import Scan
+from toolkit.data.sources.find import list_images
 from toolkit.errors import UserError
 from toolkit.files import json_text, write_text
 from toolkit.runtime.waiting import said_every
 
 DIVISOR_PX = 16  # of FLUX's models, for folders that no job names
 _EVERY_S = 5.0
+_AT_ONCE, _EACH = 40, 10  # images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
+    say, num_inspected = said_every(_EVERY_S, "images looked at"), 0
+    if given.progress:
+        say, num_inspected = _print_progress, _inspect(given)
     datasets, scan = _scanned(given)
-    say = said_every(_EVERY_S, "images looked at")
-    report = build_report(datasets, scan, trigger_word=given.trigger_word, count=say)
+
+    def count(done: int, total: int) -> None:
+        say(num_inspected + done, num_inspected + total)
+
+    report = build_report(datasets, scan, trigger_word=given.trigger_word, count=count)
     print(as_text(report))
     if given.json:
         write_text(given.json, json_text(report.as_json()))
@@ -61,6 +71,20 @@ def _scanned(given: argparse.Namespace) -> tuple[Sequence[DatasetConfig], Scan]:
     return [dataset], scan_datasets([dataset], divisor_px=DIVISOR_PX, trigger_word=None, rules=rules)
 
 
+def _inspect(given: argparse.Namespace) -> int:
+    """Decode the images of a folder ahead of its scan, and print how far that is. Returns their number."""
+    images = list_images(given.source, recursive=given.recursive).images
+    for start in range(0, len(images), _AT_ONCE):
+        IMAGES.inspect_all(images[start : start + _AT_ONCE])
+        _print_progress(min(start + _AT_ONCE, len(images)), 2 * len(images))
+    return len(images)
+
+
+def _print_progress(done: int, total: int) -> None:
+    if done % _EACH == 0 or done == total:
+        print(json.dumps({"done": done, "total": total}), file=sys.stderr, flush=True)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m toolkit.data", description="Look at datasets before training.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -72,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--resolution", type=int, default=1024, help="of a folder; default: %(default)s")
     one.add_argument("--caption-ext", default=".txt", help="of a folder; default: %(default)s")
     one.add_argument("--trigger-word", metavar="WORD", help="name captions without this word")
+    one.add_argument("--progress", action="store_true", help="of a folder: say how far it is, as lines of JSON")
     one.add_argument("--recursive", action="store_true", help="of a folder: with its subfolders")
     return parser
 

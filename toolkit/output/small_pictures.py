@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toolkit.errors import UserError
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF")
 MOST_PIXELS = 40_000_000  # decoded they take 160 MB at most; a PNG of 1 MB may claim far more
 
 
@@ -14,7 +15,7 @@ def shrunk(path: Path, size_px: int, *, quality: int = 80) -> bytes:
     """A picture as WebP, its sides at most this long.
 
     Args:
-        path: a JPEG, PNG or WebP.
+        path: a picture in one of the formats that are trained on.
         size_px: of the longer side.
         quality: 0 to 100.
 
@@ -24,7 +25,7 @@ def shrunk(path: Path, size_px: int, *, quality: int = 80) -> bytes:
     from PIL import Image, ImageOps  # not needed until somebody looks at a picture
 
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             image.draft("RGB", (size_px, size_px))
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(f"{path.name} has too many pixels to be shown small. Download it.")

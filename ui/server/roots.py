@@ -42,7 +42,7 @@ class Roots:
             raise Refusal(422, self.refusal_of(path), where)
         real = Path(os.path.realpath(path))
         for part in real.relative_to(root).parts:
-            if part.rstrip(" .").partition(".")[0].lower() in _RESERVED:
+            if is_reserved(part):
                 raise Refusal(422, f'"{part}" is a reserved name on some systems. Choose another one.', where)
         return real
 
@@ -54,6 +54,11 @@ class Roots:
             f"{shortened(str(path), _LONGEST)} is outside the folders this server may use ({named}). "
             f"To allow it, start the server with --root {shortened(str(folder.parent), _LONGEST)}."
         )
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name stands for a device on Windows, whatever its extension."""
+    return name.rstrip(" .").partition(".")[0].lower() in _RESERVED
 
 
 def _outermost(folders: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -10,26 +10,24 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from toolkit.cards import read_cards
-from toolkit.config.reading.installed import read_processes
-from toolkit.version import VERSION
 from ui.server.actions import Actions, TrashBin
 from ui.server.checks.checker import Checker
 from ui.server.checks.planning import Planner
-from ui.server.jobs.job import Job
+from ui.server.datasets.doctor import Doctors
+from ui.server.datasets.library import Library
 from ui.server.jobs.registry import Registry
 from ui.server.jobs.scheduler import Scheduler
 from ui.server.jobs.text import TextFolder
-from ui.server.machine import Cards, cpu_load, disks, hostname, ram
+from ui.server.machine import Cards
 from ui.server.options import Options
 from ui.server.roots import Roots
-from ui.server.schemas import GpuInfo, Machine, Message
+from ui.server.schemas import Message
 from ui.server.settings import SettingsFile
 from ui.server.store import Store
 from ui.server.stream import Hub
+from ui.server.views.machine import machine_now
 from ui.server.views.metrics import close_curves
 from ui.server.views.thumbs import Thumbs
-from ui.server.web.dist import is_stale
 
 _MACHINE_S = 3.0
 _TRASH_S = 6 * 3600.0
@@ -54,6 +52,8 @@ class Services:
     trash: TrashBin
     settings: SettingsFile
     thumbs: Thumbs
+    library: Library
+    doctors: Doctors
 
 
 def make_services(options: Options) -> Services:
@@ -82,6 +82,8 @@ def make_services(options: Options) -> Services:
         trash=TrashBin(registry),
         settings=settings,
         thumbs=Thumbs(options.store),
+        library=Library(registry),
+        doctors=Doctors(options.store),
     )
 
 
@@ -129,6 +131,7 @@ class Life:
         self.services.registry.close()
         close_curves()
         self.services.checker.close()
+        self.services.doctors.close()
         self.services.store.close()
 
     def _remove_old(self) -> None:
@@ -146,34 +149,9 @@ class Life:
         now = time.monotonic()
         if self.services.hub.num_readers and now - self._told >= _MACHINE_S:
             self._told = now
-            self.services.hub.publish("machine", Message(kind="machine", machine=machine_now(self.services)))
-
-
-def machine_now(here: Services) -> Machine:
-    """This machine, with the job on each of its cards."""
-    running = [job for job in here.registry.all() if job.is_live and job.launch is not None]
-    live = {gpu: job for job in running if job.launch is not None for gpu in job.launch.gpus}
-    total, free = ram()
-    return Machine(
-        version=VERSION,
-        hostname=hostname(),
-        gpus=[_with_job(card, live.get(card.index)) for card in here.cards.all()],
-        cpu_load=cpu_load(),
-        ram_bytes=total,
-        free_ram_bytes=free,
-        disks=disks(here.roots.folders),
-        roots=[str(root) for root in here.roots.folders],
-        broken_extensions=sorted(map(str, {*read_processes().broken, *read_cards().broken})),
-        dist_is_stale=is_stale(here.options.dist),
-    )
-
-
-def _with_job(card: GpuInfo, job: Job | None) -> GpuInfo:
-    if job is None:
-        return card
-    held = job.summary.gpu_bytes
-    # both figures are some seconds old: the job cannot hold more than is in use
-    return card.model_copy(update={"job_id": job.id, "job_bytes": None if held is None else min(held, card.used_bytes)})
+            here = self.services
+            machine = machine_now(here.registry, here.cards, here.options.dist)
+            here.hub.publish("machine", Message(kind="machine", machine=machine))
 
 
 def services_of(request: Request) -> Services:

@@ -43,6 +43,8 @@ class Target:
         outside: a folder beside it that nobody may read or change.
         job_id: of a job in it.
         files: ids of its files.
+        dataset_id: of the folder of pictures that it trains on.
+        pictures: ids of its pictures.
         num_requests: how many were sent.
     """
 
@@ -52,6 +54,8 @@ class Target:
     outside: Path
     job_id: str
     files: list[str]
+    dataset_id: str
+    pictures: list[str]
     num_requests: int = field(default=0)
 
     def send(self, method: str, url: str, *, token: str | None = None, headers: Any = None, body: Any = None) -> Any:
@@ -73,6 +77,10 @@ class Target:
         known = {"id": self.job_id, "action": "start", "step": "3", "file": self.files[0], "path": "index.html"}
         if route.path.startswith("/files"):
             known["id"] = self.files[0]
+        if "/datasets" in route.path:
+            known |= {"id": self.dataset_id, "name": "new.png", "file": self.pictures[0]}
+        if route.path.startswith("/files/datasets"):
+            known["id"] = self.pictures[0]
         url = route.path
         for name, value in (known | values).items():
             url = url.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
@@ -301,6 +309,11 @@ def _written(target: Target) -> list[str]:
         findings += _judged(target.send("PUT", "/api/settings", token=TOKEN, body=body), f"settings with {payload!r}")
         url = f"/api/jobs/{target.job_id}/clone"
         findings += _judged(target.send("POST", url, token=TOKEN, body={"name": clean[:200]}), f"clone {payload!r}")
+        made = target.send("POST", "/api/datasets", token=TOKEN, body={"name": clean[:200]})
+        findings += _judged(made, f"dataset {payload!r}")
+        url = f"/api/datasets/{target.dataset_id}/files/{quote(clean, safe='')}"
+        raw = {"content-type": "application/octet-stream"}
+        findings += _judged(target.send("PUT", url, token=TOKEN, headers=raw, body="x"), f"upload {payload!r}")
         body = {"filename": clean[:255], "text": "a: 1"}
         findings += _judged(target.send("POST", "/api/import", token=TOKEN, body=body), f"import {payload!r}")
     roots = target.app.state.services.roots

@@ -107,7 +107,7 @@ def job_text(folder: Path, name: str, script: dict[str, Any] | None = None, **se
 def options_for(folder: Path, **more: Any) -> Options:
     given: dict[str, Any] = {
         "store": folder / "store",
-        "roots": (folder, ROOT / "assets"),
+        "roots": (folder, TINY),  # and nothing of the repository that a test could change
         "token": TOKEN,
         "hosts": ("testserver",),
         "program": SCRIPTED,

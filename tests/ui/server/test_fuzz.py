@@ -12,6 +12,7 @@ import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from PIL import Image
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -83,9 +84,24 @@ def test_an_operation_answers_as_its_schema_says(site: Site, path: str, method: 
 
 def _known(site: Site, path: str) -> str:
     """The id of a job, or of a file in it; made again where the attack has deleted it."""
+    if "/datasets" in path:
+        return _dataset(site) if path.startswith("/api") else _picture(site)
     jobs = site.client.get("/api/jobs", params={"limit": 1}).json()["jobs"]
     id_ = str(jobs[0]["id"]) if jobs else site.make()
     return id_ if path.startswith("/api") else file_id(site.services.registry.get(id_), site.output() / "x.safetensors")
+
+
+def _dataset(site: Site) -> str:
+    site.text()
+    for found in site.client.get("/api/datasets").json()["datasets"]:
+        if found["name"] == "images":
+            return str(found["id"])
+    return str(site.client.post("/api/datasets", json={"name": "images"}).json()["id"])
+
+
+def _picture(site: Site) -> str:
+    Image.new("RGB", (16, 16)).save(site.folder / "images" / "always.png")
+    return str(site.client.get(f"/api/datasets/{_dataset(site)}/files").json()["pictures"][0]["file"])
 
 
 def _send(client: TestClient, case: Any) -> Any:

@@ -37,7 +37,19 @@ def attacked(folder: Path, plant: Callable[[FastAPI, Path], APIRouter] | None = 
     with TestClient(app) as client:
         (job,) = app.state.services.registry.all()
         samples = client.get(f"/api/jobs/{job.id}/samples", headers={"Authorization": f"Bearer {TOKEN}"}).json()
-        yield Target(app, client, site, outside, job.id, [it["file"] for it in samples["samples"]])
+        key = {"Authorization": f"Bearer {TOKEN}"}
+        (dataset,) = client.get("/api/datasets", headers=key).json()["datasets"]
+        pictures = client.get(f"/api/datasets/{dataset['id']}/files", headers=key).json()["pictures"]
+        yield Target(
+            app,
+            client,
+            site,
+            outside,
+            job.id,
+            [it["file"] for it in samples["samples"]],
+            dataset["id"],
+            [it["file"] for it in pictures],
+        )
 
 
 def _finished_job(folder: Path) -> None:

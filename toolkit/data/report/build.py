@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config.dataset import DatasetConfig
+from toolkit.config.paths import IMAGE_EXTENSIONS
 from toolkit.data.buckets import Size
 from toolkit.data.examples import Example
-from toolkit.data.report.doctor import Finding, Groups, diagnose, repeated_parts
+from toolkit.data.report.doctor import CHECKS, Finding, Groups, diagnose, repeated_parts
 from toolkit.data.report.duplicates import exact_groups, near_groups
 from toolkit.data.report.looks import looks_of
 from toolkit.data.scan_result import Scan
@@ -82,9 +83,9 @@ class Report:
     notices: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain JSON; paths are texts, sizes are lists, folders are keys."""
+        """The report as plain JSON, with the words of its findings; paths are texts, sizes are lists."""
         plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return plain | {"checks": {kind: asdict(check) for kind, check in CHECKS.items()}}
 
 
 def build_report(
@@ -104,7 +105,11 @@ def build_report(
     """
     found = tuple(
         _of_dataset(
-            dataset, [example for example in scan.examples if example.dataset_index == index], trigger_word, count
+            dataset,
+            [example for example in scan.examples if example.dataset_index == index],
+            _refused(dataset, scan),
+            trigger_word,
+            count,
         )
         for index, dataset in enumerate(datasets)
     )
@@ -114,6 +119,7 @@ def build_report(
 def _of_dataset(
     dataset: DatasetConfig,
     examples: Sequence[Example],
+    refused: Sequence[Finding],
     trigger_word: str | None,
     count: Callable[[int, int], None],
 ) -> DatasetReport:
@@ -141,9 +147,19 @@ def _of_dataset(
         exact=tuple(map(tuple, groups.exact)),
         near=tuple(map(tuple, groups.near)),
         lonely=_lonely(dataset, list(images)),
-        findings=tuple(diagnose(dataset, examples, looks, groups, trigger_word=trigger_word)),
+        findings=(*refused, *diagnose(dataset, examples, looks, groups, trigger_word=trigger_word)),
         everywhere=repeated_parts(captions, trigger_word=trigger_word),
     )
+
+
+def _refused(dataset: DatasetConfig, scan: Scan) -> list[Finding]:
+    """The pictures of a dataset that no training begins with."""
+    places = [(Path(problem.where), problem.what) for problem in scan.problems]
+    return [
+        Finding(path, "unreadable", what)
+        for path, what in places
+        if path.suffix.lower() in IMAGE_EXTENSIONS and path.is_relative_to(dataset.folder_path)
+    ]
 
 
 def _lonely(dataset: DatasetConfig, images: Sequence[Path]) -> dict[Path, tuple[Path, ...]]:

@@ -34,6 +34,7 @@ class Check:
 
 
 CHECKS: Mapping[str, Check] = {
+    "unreadable": Check("unreadable", "Repair it, or take it out: no training begins with it."),
     "tiny": Check("small", "Use a larger original: it is trained at its own size, which is far below `resolution`."),
     "cropped": Check("heavily cropped", "Crop it yourself, so that what matters stays in the picture."),
     "copy": Check("copy", "Keep one of equal files: each copy is trained as often as any other picture."),

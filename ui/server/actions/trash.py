@@ -43,9 +43,7 @@ class TrashBin:
             )
             if inner is not None:
                 raise Refusal(409, f"{inner.folder} is inside this folder and running. Stop that job first.")
-            trash = job.root / TRASH
-            target = trash / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}-{job.folder.name}"
-            move(job.folder, target)
+            move(job.folder, place_in_trash(job.root, job.folder.name))
             self.registry.drop(job)
 
     def delete_checkpoint(self, job: Job, step: int) -> None:
@@ -123,6 +121,11 @@ class TrashBin:
     def _deleted(self) -> Iterator[Path]:
         for root in self.registry.roots.folders:
             yield from _inside(root / TRASH)
+
+
+def place_in_trash(root: Path, name: str) -> Path:
+    """Where something of this name is put when it is deleted; the place says when that was."""
+    return root / TRASH / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}-{name}"
 
 
 def aside_of(job: Job) -> Aside:

@@ -1,53 +1,66 @@
-"""Output folders, found under the roots."""
+"""Folders of some kind, such as output folders, found under the roots."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ui.server.jobs.notes import NOTES_FILE
 from ui.server.roots import Roots
 
 JOB_FILE = "job.yaml"
-_MARKS = {"runs.jsonl", "events.jsonl", NOTES_FILE}
+MARKS = {"runs.jsonl", "events.jsonl", NOTES_FILE}
 _DEEPEST = 4
 _MOST_FOLDERS = 20_000
 _PASSED_OVER = {"node_modules", "site-packages", "__pycache__", "state", "samples", "superseded"}
+Found = TypeVar("Found")
+_Known = tuple[int, tuple[str, ...], Found | None]
 
 
-class FolderFinder:
-    """Walks the roots. What lies in a folder whose time has not changed is remembered."""
+class FolderFinder(Generic[Found]):
+    """Walks the roots. What lies in a folder whose time has not changed is remembered.
 
-    def __init__(self, roots: Roots) -> None:
+    Args:
+        roots: where to look.
+        look: gives the folders in a folder that are walked into, and what was found in it; None for nothing.
+        has_roots: whether a root may be found itself.
+    """
+
+    def __init__(
+        self, roots: Roots, look: Callable[[str], tuple[tuple[str, ...], Found | None]], *, has_roots: bool = False
+    ) -> None:
         self.roots = roots
-        self._known: dict[str, tuple[int, tuple[str, ...], bool]] = {}
+        self.look = look
+        self.has_roots = has_roots
+        self._known: dict[str, _Known[Found]] = {}
 
-    def find(self) -> list[Path]:
-        """Every output folder: one that holds a record of runs, an event log, or notes of this page."""
-        found: list[Path] = []
-        seen: dict[str, tuple[int, tuple[str, ...], bool]] = {}
+    def find(self) -> dict[Path, Found]:
+        """Every folder in which something was found."""
+        found: dict[Path, Found] = {}
+        seen: dict[str, _Known[Found]] = {}
         for root in self.roots.folders:
-            found += self._walk(str(root), 0, seen)
+            found.update(self._walk(str(root), 0, seen))
         self._known = seen
         return found
 
-    def _walk(self, folder: str, depth: int, seen: dict[str, tuple[int, tuple[str, ...], bool]]) -> Iterator[Path]:
+    def _walk(self, folder: str, depth: int, seen: dict[str, _Known[Found]]) -> Iterator[tuple[Path, Found]]:
         if len(seen) >= _MOST_FOLDERS:
             return
         try:
             time = os.stat(folder).st_mtime_ns  # noqa: PTH116 - thousands of folders, again and again
             known = self._known.get(folder)
             if known is None or known[0] != time:
-                known = (time, *_look_into(folder))
+                known = (time, *self.look(folder))
         except OSError:  # deleted, or not ours to look into
             return
         seen[folder] = known
-        _, inner, is_output = known
-        if is_output and depth:
-            yield Path(folder)
+        _, inner, found = known
+        if found is not None and (depth or self.has_roots):
+            yield Path(folder), found
         if depth < _DEEPEST:
             for name in inner:
                 yield from self._walk(f"{folder}{os.sep}{name}", depth + 1, seen)
@@ -67,12 +80,18 @@ def stamp(path: Path) -> tuple[int, int, int] | None:
     return None
 
 
-def _look_into(folder: str) -> tuple[tuple[str, ...], bool]:
-    inner, is_output = [], False
+def look_for_output(folder: str) -> tuple[tuple[str, ...], bool | None]:
+    """The folders in a folder; and True if it is an output folder: it holds a record of runs, events, or notes."""
+    inner, is_output = [], None
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name in _MARKS:
+            if entry.name in MARKS:
                 is_output = True
-            elif entry.name[0] != "." and entry.name not in _PASSED_OVER and entry.is_dir(follow_symlinks=False):
+            elif is_walked(entry):
                 inner.append(entry.name)
     return tuple(sorted(inner)), is_output
+
+
+def is_walked(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder in which others are looked for."""
+    return entry.name[0] != "." and entry.name not in _PASSED_OVER and entry.is_dir(follow_symlinks=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 from toolkit.output.sample_files import SAMPLES
 from ui.server.jobs.files import file_id
-from ui.server.jobs.folders import JOB_FILE, FolderFinder, job_id
+from ui.server.jobs.folders import JOB_FILE, FolderFinder, job_id, look_for_output
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Running
 from ui.server.jobs.lost import Anchor, Anchors
@@ -61,7 +61,7 @@ class Registry:
         self.lock = threading.RLock()
         self.waits: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
-        self._finder = FolderFinder(roots)
+        self._finder = FolderFinder(roots, look_for_output)
         self._told: dict[str, _Told] = {}
         self.has_begun = threading.Event()
         self._complained: set[str] = set()

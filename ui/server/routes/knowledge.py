@@ -11,7 +11,8 @@ from toolkit.cards import find_cards
 from toolkit.extension import REPOSITORY
 from ui.server.refusal import Refusal
 from ui.server.schemas import Machine, ModelInfo, Settings, SettingsChange, Trash, VariantInfo
-from ui.server.services import Here, machine_now
+from ui.server.services import Here
+from ui.server.views.machine import machine_now
 
 router = APIRouter(prefix="/api", tags=["knowledge"])
 FORM = REPOSITORY / "ui" / "src" / "generated" / "form.json"
@@ -52,7 +53,7 @@ def form() -> dict[str, Any]:
 @router.get("/machine")
 def machine(here: Here) -> Machine:
     """This machine now."""
-    return machine_now(here)
+    return machine_now(here.registry, here.cards, here.options.dist)
 
 
 @router.get("/trash")

@@ -14,11 +14,114 @@ export interface Aside {
   num_bytes: number;
 }
 
+/** What the doctor says of one picture. */
+export interface Badge {
+  kind: string;
+  title: string;
+  detail: string;
+  severity: "error" | "warning" | "notice";
+}
+
 /** A size that images are trained at, in pixels. */
 export interface Bucket {
   width: number;
   height: number;
   examples: number;
+}
+
+/** A size that pictures are trained at. */
+export interface BucketSize {
+  width: number;
+  height: number;
+  count: number;
+}
+
+/** `POST /api/datasets/{id}/bulk`: carry out what was previewed. */
+export interface BulkApply {
+  /** In the name or the caption. */
+  q?: string;
+  /** Kind of finding. */
+  kind?: string;
+  /** File ids; null for all. */
+  files?: string[] | null;
+  action: "replace" | "prefix" | "suffix" | "trigger";
+  /** The new text; with `replace`, it may be empty. */
+  text: string;
+  /** What is replaced. */
+  find?: string;
+  is_regex?: boolean;
+  /** Letter case counts. */
+  has_case?: boolean;
+  token: string;
+}
+
+/** One caption before and after. */
+export interface BulkChange {
+  file: string;
+  name: string;
+  before: string;
+  after: string;
+}
+
+/** What was changed, and how to take it back. */
+export interface BulkDone {
+  num_changed: number;
+  undo: UndoStep | null;
+}
+
+/** What a change in bulk would do. */
+export interface BulkPreview {
+  num_changed: number;
+  num_same: number;
+  /** Captions that cannot be read, or that would become too long. */
+  num_skipped: number;
+  /** The first of them. */
+  changes: BulkChange[];
+  /** Of exactly these changes, for `bulk`. */
+  token: string;
+}
+
+/** `POST /api/datasets/{id}/bulk/preview`: the same change of many captions. */
+export interface BulkRequest {
+  /** In the name or the caption. */
+  q?: string;
+  /** Kind of finding. */
+  kind?: string;
+  /** File ids; null for all. */
+  files?: string[] | null;
+  action: "replace" | "prefix" | "suffix" | "trigger";
+  /** The new text; with `replace`, it may be empty. */
+  text: string;
+  /** What is replaced. */
+  find?: string;
+  is_regex?: boolean;
+  /** Letter case counts. */
+  has_case?: boolean;
+}
+
+/** A caption as someone wants it, and which one they saw. */
+export interface CaptionEdit {
+  file: string;
+  text: string;
+  /** Tag of the caption that was edited. */
+  if_match: string;
+}
+
+/** `PATCH /api/datasets/{id}/captions`: all of them are written, or none. */
+export interface CaptionEdits {
+  edits: CaptionEdit[];
+}
+
+/** A caption as it is now. */
+export interface CaptionRow {
+  file: string;
+  text: string;
+  tag: string;
+}
+
+/** What was written. */
+export interface Captions {
+  captions: CaptionRow[];
 }
 
 /** All that can be said of a job before it starts. */
@@ -74,11 +177,78 @@ export interface Checkpoints {
   checkpoints: Checkpoint[];
 }
 
+/** A caption that somebody else has changed meanwhile: both texts. */
+export interface Conflict {
+  file: string;
+  name: string;
+  mine: string;
+  theirs: string;
+  /** Of theirs: an edit that sends it back writes over it. */
+  tag: string;
+}
+
+/** A refused `PATCH .../captions`; nothing was written. */
+export interface Conflicts {
+  problems: Problem[];
+  conflicts?: Conflict[];
+}
+
 /** What can be done with a job now. */
 export interface Controls {
   actions: ("start" | "stop" | "pause" | "kill" | "save" | "sample" | "clone" | "resume")[];
   /** What stopping does, such as `Stop and save at step 120`. */
   stop_label: string;
+}
+
+/** A text and how many captions have it. */
+export interface Counted {
+  text: string;
+  count: number;
+}
+
+/** `GET /api/datasets/{id}`. */
+export interface DatasetDetail {
+  id: string;
+  name: string;
+  path: string;
+  num_pictures: number;
+  num_captioned: number;
+  /** File id of its first picture, for `/files/datasets/{id}`. */
+  cover: string | null;
+  num_bytes: number;
+  undo: UndoStep | null;
+  limits: UploadLimits;
+  /** Of files that can be uploaded, with their dot. */
+  extensions: string[];
+}
+
+/** What was made or changed. */
+export interface DatasetId {
+  id: string;
+}
+
+/** `GET /api/datasets`. */
+export interface DatasetList {
+  datasets: DatasetRow[];
+  /** Where new ones can be made: `root` of a request is a place in this list. */
+  homes: string[];
+}
+
+/** `POST /api/datasets`: a new, empty dataset. */
+export interface DatasetRequest {
+  name: string;
+  root?: number;
+}
+
+/** A folder of pictures. */
+export interface DatasetRow {
+  id: string;
+  name: string;
+  path: string;
+  num_pictures: number;
+  num_captioned: number;
+  /** File id of its first picture, for `/files/datasets/{id}`. */
+  cover: string | null;
 }
 
 /** One dataset of a job. */
@@ -114,6 +284,36 @@ export interface DiskInfo {
   free_bytes: number;
 }
 
+/** `GET /api/datasets/{id}/doctor`: what the last look has found, and how far a new one is. */
+export interface Doctor {
+  state: "none" | "running" | "done" | "failed";
+  /** Pictures or captions have changed since. */
+  is_stale: boolean;
+  done: number;
+  total: number;
+  /** Why it failed. */
+  message: string;
+  time: number | null;
+  resolution: number;
+  trigger_word: string;
+  num_images: number;
+  kinds: FindingKind[];
+  /** Parts that most captions have. */
+  everywhere: Counted[];
+  buckets: BucketSize[];
+  /** Share of a picture that its crop keeps: smallest, middle, largest. */
+  kept: number[];
+  /** What a training would refuse. */
+  problems: string[];
+  notices: string[];
+}
+
+/** `POST /api/datasets/{id}/doctor`: look a dataset over. */
+export interface DoctorRequest {
+  resolution?: number;
+  trigger_word?: string;
+}
+
 /** How long a run will take. */
 export interface Estimate {
   low_s: number;
@@ -128,6 +328,15 @@ export interface Failure {
   remedy: string;
   problems: Problem[];
   log: string;
+}
+
+/** One kind of finding. */
+export interface FindingKind {
+  kind: string;
+  title: string;
+  advice: string;
+  severity: "error" | "warning" | "notice";
+  count: number;
 }
 
 /** A change that mends a problem or makes a job fit, as edits of the job text: first new names, then values. */
@@ -381,6 +590,31 @@ export interface Phase {
   parts: Record<string, number>;
 }
 
+/** A picture with its caption. */
+export interface PictureRow {
+  /** File id: `/files/datasets/{id}`, with `?thumb=256` for a small one. */
+  file: string;
+  name: string;
+  width: number | null;
+  height: number | null;
+  num_bytes: number;
+  text: string;
+  /** Of the caption as it is now; an edit sends it back. */
+  tag: string;
+  /** Why the caption cannot be read; empty if nothing is wrong. */
+  trouble: string;
+  /** The caption stands in metadata.jsonl; one written here counts instead. */
+  is_listed: boolean;
+  badges: Badge[];
+}
+
+/** `GET /api/datasets/{id}/files`: some of the pictures that were asked for. */
+export interface Pictures {
+  total: number;
+  offset: number;
+  pictures: PictureRow[];
+}
+
 /** How long the run of a waiting job will take. */
 export interface Planned {
   /** None where nothing can be said. */
@@ -430,6 +664,18 @@ export interface Queue {
   is_paused?: boolean | null;
 }
 
+/** `POST /api/datasets/{id}/remove`: pictures for the trash. */
+export interface Removal {
+  /** File ids. */
+  files: string[];
+}
+
+/** What was moved to the trash, and where it is there. */
+export interface Removed {
+  num_pictures: number;
+  place: string;
+}
+
 /** One picture. */
 export interface Sample {
   /** File id: `/files/{id}`, with `?thumb=256` for a small one. */
@@ -449,6 +695,16 @@ export interface Samples {
   steps: number[];
   prompts: (string | null)[];
   samples: Sample[];
+}
+
+/** Some pictures of a dataset: those that all of these hold for. */
+export interface Selection {
+  /** In the name or the caption. */
+  q?: string;
+  /** Kind of finding. */
+  kind?: string;
+  /** File ids; null for all. */
+  files?: string[] | null;
 }
 
 /** One curve, at most as many points as asked for: first, smallest, largest and last of each interval. */
@@ -500,6 +756,49 @@ export interface Trash {
   days: number;
   /** Where they are. */
   folders: string[];
+}
+
+/** `POST /api/datasets/{id}/undo`. */
+export interface UndoRequest {
+  id: string;
+}
+
+/** The last edit in bulk, which can be taken back. */
+export interface UndoStep {
+  id: string;
+  what: string;
+  time: number;
+  num_captions: number;
+}
+
+/** What was taken back. */
+export interface Undone {
+  num_restored: number;
+  /** Captions that were edited since, and stay; at most 20. */
+  kept: string[];
+  num_kept: number;
+}
+
+/** What a zip file has brought. */
+export interface Unzipped {
+  num_pictures: number;
+  num_captions: number;
+  /** Files in it that are neither; at most 20. */
+  skipped: string[];
+  num_skipped: number;
+}
+
+/** What an upload may be at most. */
+export interface UploadLimits {
+  picture_bytes: number;
+  caption_bytes: number;
+  zip_bytes: number;
+  num_files: number;
+}
+
+/** A file that has arrived whole. */
+export interface Uploaded {
+  name: string;
 }
 
 /** Other released weights of a model. */

@@ -1,0 +1,1 @@
+"""Folders of pictures with captions: found, filled, edited and looked over."""
