@@ -31,6 +31,7 @@ from ui.server.schemas.machine import (
     Trash,
     VariantInfo,
 )
+from ui.server.schemas.told import OCCASIONS, Occasion, Told, ToldList, WebhookAnswer, WebhookKind
 from ui.server.schemas.views import (
     Aside,
     Checkpoint,
@@ -52,6 +53,7 @@ from ui.server.schemas.views import (
 
 __all__ = [
     "NO_CARD",
+    "OCCASIONS",
     "Action",
     "ActionRequest",
     "Answer",
@@ -88,6 +90,7 @@ __all__ = [
     "Message",
     "Metrics",
     "ModelInfo",
+    "Occasion",
     "Origin",
     "Origins",
     "Phase",
@@ -105,7 +108,11 @@ __all__ = [
     "SettingsChange",
     "Severity",
     "Star",
+    "Told",
+    "ToldList",
     "Trash",
     "VariantInfo",
     "Way",
+    "WebhookAnswer",
+    "WebhookKind",
 ]
