@@ -25,6 +25,7 @@ from ui.server.schemas import Message
 from ui.server.settings import SettingsFile
 from ui.server.store import Store
 from ui.server.stream import Hub
+from ui.server.told.teller import Teller
 from ui.server.views.machine import machine_now
 from ui.server.views.metrics import close_curves
 from ui.server.views.thumbs import Thumbs
@@ -51,6 +52,7 @@ class Services:
     actions: Actions
     trash: TrashBin
     settings: SettingsFile
+    teller: Teller
     thumbs: Thumbs
     library: Library
     doctors: Doctors
@@ -81,6 +83,7 @@ def make_services(options: Options) -> Services:
         actions=actions,
         trash=TrashBin(registry),
         settings=settings,
+        teller=Teller(registry, settings, lambda: scheduler.leads),
         thumbs=Thumbs(options.store),
         library=Library(registry),
         doctors=Doctors(options.store),
@@ -113,6 +116,9 @@ class Life:
                 threading.Thread(target=services.scheduler.run, args=(self._stop,), name="schedule", daemon=True)
             )
             self._threads.append(threading.Thread(target=self._remove_old, name="trash", daemon=True))
+            self._threads.append(
+                threading.Thread(target=services.teller.run, args=(self._stop,), name="tell", daemon=True)
+            )
         self._threads.append(
             threading.Thread(target=services.planner.run, args=(self._stop,), name="plan", daemon=True)
         )

@@ -1,4 +1,4 @@
-"""Settings of this installation, and its one secret: a token for the hub, which is written and never read out."""
+"""Settings of this installation, and its secrets, which are written and never read out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from toolkit.cards import find_cards, read_cards
 from toolkit.files import delete_file, write_json
@@ -14,9 +14,10 @@ from ui.server.auth import write_secret
 from ui.server.checks.download import has_hub_token
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
-from ui.server.schemas import Settings, SettingsChange
+from ui.server.schemas import OCCASIONS, Occasion, Settings, SettingsChange, WebhookKind
+from ui.server.told.webhook import Webhook, wrong_with
 
-_FILE, _SECRET = "settings.json", "hub_token"
+_FILE, _SECRET, _WEBHOOK = "settings.json", "hub_token", "webhook_url"
 _TRAINING_FOLDER = "output"
 
 
@@ -35,6 +36,9 @@ class SettingsFile:
             training_folder=folder if isinstance(folder, str) else _TRAINING_FOLDER,
             default_arch=arch if arch in find_cards() else _first_model(),
             has_hub_token=(self.store / _SECRET).is_file() or has_hub_token(os.environ),
+            has_webhook=(self.store / _WEBHOOK).is_file(),
+            webhook_kind=_webhook_kind(found),
+            webhook_on=_webhook_on(found),
         )
 
     def change(self, change: SettingsChange) -> Settings:
@@ -56,10 +60,17 @@ class SettingsFile:
             token = change.hub_token.strip()
             if not token.isascii() or not token.isprintable() or " " in token:
                 raise Refusal(422, "A Hugging Face token contains no spaces or special characters.", "hub_token")
-            if token:
-                write_secret(self.store / _SECRET, token)
-            else:
-                delete_file(self.store / _SECRET)
+            self._keep(_SECRET, token)
+        if change.webhook_url is not None:
+            url = change.webhook_url.strip()
+            wrong = wrong_with(url) if url else None
+            if wrong:
+                raise Refusal(422, wrong, "webhook_url")
+            self._keep(_WEBHOOK, url)
+        if change.webhook_kind is not None:
+            found["webhook_kind"] = change.webhook_kind
+        if change.webhook_on is not None:
+            found["webhook_on"] = list(dict.fromkeys(change.webhook_on))
         write_json(self.store / _FILE, found)
         return self.read()
 
@@ -70,12 +81,36 @@ class SettingsFile:
         except (OSError, UnicodeError):
             return {}
 
+    def webhook(self) -> Webhook | None:
+        """Where messages are sent; None if nowhere."""
+        try:
+            url = (self.store / _WEBHOOK).read_text(encoding="ascii")
+        except (OSError, UnicodeError):
+            return None
+        return None if wrong_with(url) else Webhook(url, _webhook_kind(self._found()))
+
+    def _keep(self, name: str, secret: str) -> None:
+        if secret:
+            write_secret(self.store / name, secret)
+        else:
+            delete_file(self.store / name)
+
     def _found(self) -> dict[str, Any]:
         try:
             found = json.loads((self.store / _FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _webhook_kind(found: dict[str, Any]) -> WebhookKind:
+    given = found.get("webhook_kind")
+    return next((kind for kind in get_args(WebhookKind) if kind == given), "json")
+
+
+def _webhook_on(found: dict[str, Any]) -> list[Occasion]:
+    given = found.get("webhook_on")
+    return [occasion for occasion in OCCASIONS if not isinstance(given, list) or occasion in given]
 
 
 def _first_model() -> str:

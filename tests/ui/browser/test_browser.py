@@ -59,6 +59,11 @@ def test_the_tiny_model_is_trained_by_keyboard_alone(folder: Path) -> None:
     tell("real.mjs", folder)
 
 
+def test_title_notification_and_webhook_tell_of_a_run(folder: Path) -> None:
+    """Fifteen seconds: a webhook is set and tried, and a hidden tab tells how far a run is and that it is done."""
+    tell("told.mjs", folder)
+
+
 def test_a_report_works_without_a_server(tmp_path: Path) -> None:
     """Five seconds: slider, matrix, figures under the pointer, axe in two colour schemes."""
     folder = finished_run(tmp_path / "cats")

@@ -64,6 +64,11 @@ class Scheduler:
             os.close(self._lock)
             self._lock = None
 
+    @property
+    def leads(self) -> bool:
+        """Whether this server has become the one that starts jobs."""
+        return self._lock is not None
+
     def holds_lock(self) -> bool:
         """Whether this server is the one that starts jobs."""
         if self._lock is not None:

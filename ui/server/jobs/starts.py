@@ -6,6 +6,7 @@ from toolkit.output.alive import ProcessIdentity
 from toolkit.output.figures import number
 from toolkit.output.run_record import Run, start_name
 from ui.server.jobs.launch import Launch
+from ui.server.store import Entry, Wish
 
 NEVER = "never"
 
@@ -50,6 +51,25 @@ def tokens(launch: Launch | None, run: Run | None) -> tuple[str, ...]:
     if launch is not None and launch.process is not None and launch.process == process_of(run):
         return name_of(run), token_of(launch)
     return (name_of(run) or NEVER,)
+
+
+def wish_of(entry: Entry | None, launch: Launch | None, run: Run | None) -> Wish:
+    """What the page has asked of the last start of a job, and not of one before it; empty if nothing.
+
+    Args:
+        entry: what the index knows of the job; None if nothing.
+        launch: the last start by the page; None if there was none.
+        run: the last start that the folder records; None if there was none.
+    """
+    if entry is None or not entry.wish:
+        return ""
+    if entry.start:
+        return entry.wish if entry.start in tokens(launch, run) else ""
+    started = [  # of an older version
+        launch.time if launch else 0.0,
+        number(run.start.get("time")) or 0.0 if run else 0.0,
+    ]
+    return entry.wish if entry.wished >= max(started) else ""
 
 
 def is_of(name: object, launch: Launch) -> bool | None:

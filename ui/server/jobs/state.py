@@ -15,7 +15,7 @@ from toolkit.output.figures import number, whole
 from toolkit.output.lock import CLAIM_FILE, LOCK_FILE
 from toolkit.output.run_record import Run
 from ui.server.jobs.launch import Launch
-from ui.server.jobs.starts import is_launch_newer, is_of, name_of, process_of, tokens
+from ui.server.jobs.starts import is_launch_newer, is_of, name_of, process_of, wish_of
 from ui.server.jobs.summary import Summary
 from ui.server.schemas import JobState
 from ui.server.store import Entry
@@ -84,16 +84,8 @@ class Signs:
 
     @property
     def wish(self) -> str:
-        """What the page has asked of the last start, and not of one before it; empty if nothing."""
-        if self.entry is None or not self.entry.wish:
-            return ""
-        if self.entry.start:
-            return self.entry.wish if self.entry.start in tokens(self.launch, self.run) else ""
-        started = [  # of an older version
-            self.launch.time if self.launch else 0.0,
-            number(self.run.start.get("time")) or 0.0 if self.run else 0.0,
-        ]
-        return self.entry.wish if self.entry.wished >= max(started) else ""
+        """What the page has asked of the last start; empty if nothing."""
+        return wish_of(self.entry, self.launch, self.run)
 
     @property
     def is_launch_newer(self) -> bool:

@@ -77,4 +77,7 @@ def settings(here: Here) -> Settings:
 @router.put("/settings")
 def change_settings(here: Here, body: SettingsChange) -> Settings:
     """Change settings; what is left out stays."""
-    return here.settings.change(body)
+    changed = here.settings.change(body)
+    if body.webhook_url is not None or body.webhook_kind is not None:
+        here.teller.outbox.problem = None  # it was of the former one
+    return changed

@@ -66,6 +66,7 @@ from ui.server.schemas.machine import (
     Trash,
     VariantInfo,
 )
+from ui.server.schemas.told import OCCASIONS, Occasion, Told, ToldList, WebhookAnswer, WebhookKind
 from ui.server.schemas.views import (
     Aside,
     Checkpoint,
@@ -87,6 +88,7 @@ from ui.server.schemas.views import (
 
 __all__ = [
     "NO_CARD",
+    "OCCASIONS",
     "Action",
     "ActionRequest",
     "Answer",
@@ -145,6 +147,7 @@ __all__ = [
     "Message",
     "Metrics",
     "ModelInfo",
+    "Occasion",
     "Origin",
     "Origins",
     "Phase",
@@ -167,6 +170,8 @@ __all__ = [
     "SettingsChange",
     "Severity",
     "Star",
+    "Told",
+    "ToldList",
     "Trash",
     "UndoRequest",
     "UndoStep",
@@ -176,4 +181,6 @@ __all__ = [
     "Uploaded",
     "VariantInfo",
     "Way",
+    "WebhookAnswer",
+    "WebhookKind",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from ui.server.schemas.base import Answer, Body
+from ui.server.schemas.told import Occasion, WebhookKind
 
 
 class VariantInfo(Answer):
@@ -86,6 +87,9 @@ class Settings(Answer):
     training_folder: str
     default_arch: str
     has_hub_token: bool
+    has_webhook: bool
+    webhook_kind: WebhookKind
+    webhook_on: list[Occasion] = Field(description="What the webhook is told of.")
 
 
 class SettingsChange(Body):
@@ -94,3 +98,6 @@ class SettingsChange(Body):
     training_folder: str | None = Field(None, max_length=4096)
     default_arch: str | None = Field(None, max_length=128)
     hub_token: str | None = Field(None, max_length=512, description="Empty: forget it.")
+    webhook_url: str | None = Field(None, max_length=2000, description="Empty: forget it.")
+    webhook_kind: WebhookKind | None = None
+    webhook_on: list[Occasion] | None = Field(None, max_length=8)

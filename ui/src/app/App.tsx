@@ -4,6 +4,7 @@ import { lazy, Suspense, useEffect, useState } from "react";
 import { Route, Switch } from "wouter";
 import { Waiting } from "../components/Page";
 import { LiveContext, useLiveStream } from "../hooks/useLive";
+import { useTold } from "../hooks/useTold";
 import { signIn, storedToken, tokenInFragment, whenSignedOut } from "../lib/api";
 import { HomePage } from "./home/HomePage";
 import { JobsPage } from "./jobs/JobsPage";
@@ -58,7 +59,7 @@ export function App() {
 
 // Datasets, Compare and Try-out get their routes here, and their entries in Shell.
 function Pages() {
-  const live = useLiveStream();
+  const live = useLiveStream(useTold());
   return (
     <LiveContext.Provider value={live}>
       <Shell>

@@ -1,6 +1,7 @@
 /** The frame of a page: title, actions, and what stands in place of the contents while they are missing. */
 import { useEffect, type ReactNode } from "react";
 import { ApiError, errorText } from "../lib/api";
+import { setTabPage } from "../lib/tab";
 import { Icon } from "./Icon";
 import { ProblemList } from "./Problems";
 
@@ -14,7 +15,7 @@ interface Props {
 
 export function Page({ title, aside, actions, children }: Props) {
   useEffect(() => {
-    document.title = `${title} · Trainer`;
+    setTabPage(title);
   }, [title]);
   return (
     <>

@@ -535,11 +535,12 @@ export interface MemoryUse {
 
 /** One message of `GET /api/events` (server-sent events); `id` is `<boot>-<n>`. */
 export interface Message {
-  kind: "reset" | "jobs" | "job" | "removed" | "machine";
+  kind: "reset" | "jobs" | "job" | "removed" | "machine" | "told";
   job_id?: string | null;
   jobs?: JobRow[] | null;
   events?: Record<string, unknown>[] | null;
   machine?: Machine | null;
+  told?: Told | null;
 }
 
 /** `GET /api/jobs/{id}/metrics`. */
@@ -731,6 +732,10 @@ export interface Settings {
   training_folder: string;
   default_arch: string;
   has_hub_token: boolean;
+  has_webhook: boolean;
+  webhook_kind: "json" | "ntfy" | "discord" | "slack";
+  /** What the webhook is told of. */
+  webhook_on: ("done" | "failed" | "needs")[];
 }
 
 /** `PUT /api/settings`: what is left out stays. */
@@ -739,11 +744,37 @@ export interface SettingsChange {
   default_arch?: string | null;
   /** Empty: forget it. */
   hub_token?: string | null;
+  /** Empty: forget it. */
+  webhook_url?: string | null;
+  webhook_kind?: "json" | "ntfy" | "discord" | "slack" | null;
+  webhook_on?: ("done" | "failed" | "needs")[] | null;
 }
 
 /** `PUT /api/jobs/{id}/samples/{file}/star`. */
 export interface Star {
   is_starred: boolean;
+}
+
+/** Something that people are told once. */
+export interface Told {
+  /** The same event has the same one in every tab and after a restart of the server. */
+  id: string;
+  /** `needs`: it does not go on without somebody. */
+  occasion: "done" | "failed" | "needs";
+  /** None: it is about the machine or the webhook. */
+  job_id: string | null;
+  title: string;
+  text: string;
+  /** When it happened, in seconds since 1970. */
+  time: number;
+}
+
+/** `GET /api/told`. */
+export interface ToldList {
+  /** Of the last hours, the newest first. */
+  told: Told[];
+  /** Why the last message could not be delivered; null if it was. */
+  webhook_problem: string | null;
 }
 
 /** `GET /api/trash`: jobs that were deleted, in every root. */
@@ -812,6 +843,13 @@ export interface Way {
   settings: Record<string, unknown>;
   peak_gpu_bytes: number;
   peak_ram_bytes: number;
+}
+
+/** `POST /api/settings/webhook/test`: what the other side said. */
+export interface WebhookAnswer {
+  is_accepted: boolean;
+  /** Status and text of the answer, or why there was none. */
+  said: string;
 }
 
 /** A value that a key may have. */

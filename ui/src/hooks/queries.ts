@@ -11,6 +11,7 @@ import type {
   Origins,
   Samples,
   Settings,
+  ToldList,
   Trash,
 } from "../generated/api";
 import { call } from "../lib/api";
@@ -39,6 +40,7 @@ export const useMachine = () => useGet<Machine>(KEYS.machine, "/api/machine");
 export const useModels = () => useGet<ModelInfo[]>(["models"], "/api/models");
 export const useFormSchema = () => useGet<FormSchema>(["form"], "/api/form");
 export const useSettings = () => useGet<Settings>(["settings"], "/api/settings");
+export const useToldList = () => useGet<ToldList>(["told"], "/api/told");
 
 /** The newest state of a job row, from the list if the job itself was not asked for. */
 export function useJobName(id: string): string | undefined {

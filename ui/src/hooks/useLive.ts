@@ -11,7 +11,8 @@ export const LiveContext = createContext<StreamState>("connecting");
 
 export const useLiveState = () => useContext(LiveContext);
 
-export function useLiveStream(): StreamState {
+/** @param onEvery is called with the text of every message, also while nobody sees the page */
+export function useLiveStream(onEvery: (data: string) => void): StreamState {
   const client = useQueryClient();
   const [state, setState] = useState<StreamState>("connecting");
   useEffect(() => {
@@ -31,6 +32,7 @@ export function useLiveStream(): StreamState {
       token: storedToken,
       signal: stop.signal,
       onMessage: ({ data }) => {
+        onEvery(data);
         hasMissed ||= document.hidden;
         if (document.hidden) return;
         try {
@@ -47,6 +49,6 @@ export function useLiveStream(): StreamState {
       },
     });
     return () => stop.abort();
-  }, [client]);
+  }, [client, onEvery]);
   return state;
 }

@@ -9,6 +9,7 @@ import { useMachine, useModels, useSettings } from "../../hooks/queries";
 import { useStored } from "../../hooks/useStored";
 import type { Settings, SettingsChange } from "../../generated/api";
 import { call, forgetToken } from "../../lib/api";
+import { NoticesCard } from "./NoticesCard";
 import { TrashCard } from "./TrashCard";
 
 const THEMES = { system: "System", light: "Light", dark: "Dark" };
@@ -20,7 +21,7 @@ export function SettingsPage() {
     <Page title="Settings">
       <div className="narrow">
         <ThemeCard />
-        {error ? <ErrorCard error={error} /> : data ? <SettingsForm settings={data} /> : <Waiting what="Loading settings" />}
+        {error ? <ErrorCard error={error} /> : data ? <><SettingsForm settings={data} /><NoticesCard settings={data} /></> : <Waiting what="Loading settings" />}
         <TrashCard />
         <section className="card" aria-label="About">
           <h2>This server</h2>

@@ -1,0 +1,78 @@
+"""Which state of a job, and which lack of room, people are told of, and in which words."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+
+from toolkit.output.figures import number
+from toolkit.units import gigabytes
+from ui.server.jobs.job import Job
+from ui.server.jobs.starts import wish_of
+from ui.server.schemas import DiskInfo, JobState, Occasion, Told
+from ui.server.words import clean, printable
+
+_LONGEST = 500
+LOW_BYTES, ENOUGH_BYTES = 5 << 30, 8 << 30
+
+OCCASION_OF: Mapping[JobState, tuple[Occasion, str]] = {
+    "done": ("done", "done"),
+    "failed": ("failed", "failed"),
+    "killed": ("failed", "killed"),
+    "rebooted": ("failed", "ended by a reboot"),
+    "refused": ("needs", "needs fixing before it can start"),
+    "unresponsive": ("needs", "not responding"),
+    "lost": ("needs", "its folder is lost"),
+}
+
+
+def told_of(job: Job) -> Told | None:
+    """What people are told of a job as it is now; None where nobody need know, or where they have asked for it."""
+    found = OCCASION_OF.get(job.state)
+    if found is None or (job.state == "killed" and wish_of(job.entry, job.launch, job.run)):
+        return None
+    occasion, words = found
+    name = job.settings.name or job.summary.name or job.folder.name
+    return Told(
+        id=_id(job.id, job.last_start, words, job.trouble),
+        occasion=occasion,
+        job_id=job.id,
+        title=line_of(f"{name}: {words}"),
+        text=line_of(job.reason),
+        time=_when(job),
+    )
+
+
+def told_of_disk(disk: DiskInfo) -> Told:
+    """What people are told of a drive that is nearly full."""
+    return Told(
+        id=_id("disk", disk.root),
+        occasion="needs",
+        job_id=None,
+        title=f"Disk nearly full: {gigabytes(disk.free_bytes)} GB free",
+        text=line_of(f"A job runs, and {disk.root} has {gigabytes(disk.free_bytes)} GB left. Free up some space."),
+        time=time.time(),
+    )
+
+
+def line_of(text: str) -> str:
+    """The beginning of a text, in one line that steers nothing."""
+    first = printable(clean(" ".join(text.split())))
+    return first if len(first) <= _LONGEST else f"{first[: _LONGEST - 1]}…"
+
+
+def _when(job: Job) -> float:
+    """When it came about, by what its files say: notes that are written later must not make it new."""
+    if job.state in ("unresponsive", "lost") or job.trouble:
+        return time.time()
+    run, launch = job.run, job.launch
+    if launch is not None and job.is_launch_newer:
+        return launch.time
+    ended = number(run.end.get("time")) if run is not None else None
+    started = number(run.start.get("time")) if run is not None else None
+    return ended or max(job.summary.last_time, started or 0.0)
+
+
+def _id(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
