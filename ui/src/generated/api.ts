@@ -74,6 +74,28 @@ export interface Checkpoints {
   checkpoints: Checkpoint[];
 }
 
+/** One of the runs. */
+export interface ComparedRun {
+  id: string;
+  name: string;
+  problem: string;
+  best: string | null;
+}
+
+/** A setting that the runs do not have in common. */
+export interface ComparedSetting {
+  key: string;
+  values: (string | null)[];
+  is_harmless: boolean;
+}
+
+/** `GET /api/compare`: the settings that runs were started with, where they differ. */
+export interface Comparison {
+  runs: ComparedRun[];
+  /** In the order of the form; equal ones are left out. */
+  settings: ComparedSetting[];
+}
+
 /** What can be done with a job now. */
 export interface Controls {
   actions: ("start" | "stop" | "pause" | "kill" | "save" | "sample" | "clone" | "resume")[];
