@@ -54,6 +54,14 @@ def test_runs_are_compared_and_start_times_of_a_queue_are_shown(folder: Path) ->
     tell("compare.mjs", folder)
 
 
+def test_runs_are_held_side_by_side(tmp_path: Path) -> None:
+    """Fifteen seconds: a comparison that its address holds, samples and settings of two finished runs."""
+    for name, rate in (("first", "0.003"), ("second", "0.0005")):
+        config = finished_run(tmp_path / "output" / name) / "config.yaml"
+        config.write_text(config.read_text(encoding="utf-8").replace("lr: 0.003", f"lr: {rate}"), encoding="utf-8")
+    tell("tryout.mjs", tmp_path)
+
+
 def test_the_tiny_model_is_trained_by_keyboard_alone(folder: Path) -> None:
     """A minute: real training, from the form through a stop and a resume to the last step."""
     tell("real.mjs", folder)

@@ -2,6 +2,7 @@
 
 from ui.server.schemas.base import Answer, Body, Fix, Problem, Problems, Session, SessionRequest, Severity
 from ui.server.schemas.check import Bucket, CheckReport, CheckRequest, DatasetTable, Estimate, MemoryReport, Phase, Way
+from ui.server.schemas.compare import ComparedRun, ComparedSetting, Comparison
 from ui.server.schemas.datasets import (
     Badge,
     BucketSize,
@@ -110,6 +111,9 @@ __all__ = [
     "CheckRequest",
     "Checkpoint",
     "Checkpoints",
+    "ComparedRun",
+    "ComparedSetting",
+    "Comparison",
     "Conflict",
     "Conflicts",
     "Controls",

@@ -7,12 +7,12 @@ from typing import Any
 from toolkit.errors import Problem as Said
 from toolkit.output.bundles import newest_bundle
 from toolkit.output.figures import number, whole
-from toolkit.report.validation import best_round
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.launch import mistakes_in, output_of
 from ui.server.jobs.text import as_problem
 from ui.server.schemas import Action, Controls, Failure, JobDetail, JobRow, MemoryUse, Problem
+from ui.server.views.validation import best_of
 from ui.server.words import clean, printable
 
 _FAILED = ("failed", "refused", "killed", "rebooted", "unresponsive", "lost")
@@ -23,7 +23,7 @@ _MOST_WARNINGS = 100
 
 def detail_of(job: Job, row: JobRow) -> JobDetail:
     """All of it."""
-    stages, warnings, best = _told(job)
+    stages, warnings = _told(job)
     controls = controls_of(job)
     return JobDetail(
         **row.model_dump(),
@@ -31,7 +31,7 @@ def detail_of(job: Job, row: JobRow) -> JobDetail:
         controls=controls,
         failure=_failure(job, controls) if job.state in _FAILED else None,
         warnings=warnings,
-        best=best,
+        best=best_of(job),
         stages=stages,
         runs=[_run(run.start, run.resumed, run.end, run.status) for run in job.runs[-_SHOWN_RUNS:]],
     )
@@ -114,18 +114,15 @@ def _log(job: Job) -> str:
     return clean("\n".join(printable(line) for line in lines[-_LOG_LINES:]))
 
 
-def _told(job: Job) -> tuple[list[MemoryUse], list[str], str | None]:
-    """What each stage of the last start took, what it has warned of, and which round of validation was the best."""
+def _told(job: Job) -> tuple[list[MemoryUse], list[str]]:
+    """What each stage of the last start took, and what it has warned of."""
     found: dict[str, dict[str, Any]] = {}
     warnings: dict[str, None] = {}
-    scored: dict[int, dict[str, Any]] = {}
-    for event in events_of(job.folder / EVENTS_FILE, "job", "stage", "warning", "validation"):
+    for event in events_of(job.folder / EVENTS_FILE, "job", "stage", "warning"):
         if event.get("kind") == "job":
             found, warnings = {}, {}
         elif event.get("kind") == "warning":
             warnings.setdefault(clean(str(event.get("text", ""))))
-        elif event.get("kind") == "validation":
-            scored = {0: event}
         elif event.get("state") == "done":
             found[str(event.get("name"))] = event
     stages = [
@@ -139,8 +136,7 @@ def _told(job: Job) -> tuple[list[MemoryUse], list[str], str | None]:
         )
         for name, event in found.items()
     ]
-    best = best_round(scored)
-    return stages, list(warnings)[-_MOST_WARNINGS:], None if best is None else clean(best)
+    return stages, list(warnings)[-_MOST_WARNINGS:]
 
 
 def _run(start: dict[str, Any], resumed: dict[str, Any], end: dict[str, Any], status: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def differences_of(job: Job, other: Job | None, texts: TextFolder) -> Difference
     against = "its last run" if other is None else clean(other.settings.name or other.folder.name)
     if other is None and not before.is_file():
         return Differences(against=against, differences=[])
-    found = differences(_settings(before, texts), _settings(job.text_path, texts))
+    found = differences(settings_of(before, texts), settings_of(job.text_path, texts))
     return Differences(
         against=against,
         differences=[
@@ -46,15 +46,12 @@ def origins_of(job: Job, parent: Job | None) -> Origins:
     return Origins(origins=[origin for origin in found if origin is not None])
 
 
-def _origin(job: Job, kind: Literal["run", "clone"], path: Path) -> Origin | None:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return Origin(kind=kind, job_id=job.id, name=clean(job.settings.name or job.folder.name), yaml=clean(text))
+def settings_of(path: Path, texts: TextFolder) -> dict[str, Any]:
+    """The settings of a training in a job text, dumped without secrets.
 
-
-def _settings(path: Path, texts: TextFolder) -> dict[str, Any]:
+    Raises:
+        Refusal: it has mistakes, or does not train.
+    """
     try:
         with texts.file(path.read_text(encoding="utf-8")) as copy:
             config = load_job(copy)
@@ -65,3 +62,11 @@ def _settings(path: Path, texts: TextFolder) -> dict[str, Any]:
         raise Refusal(409, "Only training jobs can be compared.")
     redacted: dict[str, Any] = config.redacted(process.model_dump(mode="json"))
     return redacted
+
+
+def _origin(job: Job, kind: Literal["run", "clone"], path: Path) -> Origin | None:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return Origin(kind=kind, job_id=job.id, name=clean(job.settings.name or job.folder.name), yaml=clean(text))

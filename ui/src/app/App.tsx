@@ -14,6 +14,7 @@ import { Shell } from "./Shell";
 import { SignIn } from "./SignIn";
 
 const JobPage = lazy(() => import("./jobs/job/JobPage").then((module) => ({ default: module.JobPage })));
+const ComparePage = lazy(() => import("./compare/ComparePage").then((module) => ({ default: module.ComparePage })));
 const NewJobPage = lazy(() => import("./jobs/new/NewJobPage").then((module) => ({ default: module.NewJobPage })));
 
 type Phase = { at: "trading" } | { at: "in" } | { at: "out"; why?: unknown };
@@ -73,6 +74,7 @@ function Pages() {
             <Route path="/jobs/:id/edit">{({ id }) => <NewJobPage key={id} id={id} />}</Route>
             <Route path="/jobs/:id">{({ id }) => <JobPage key={id} id={id} tab="overview" />}</Route>
             <Route path="/jobs/:id/:tab">{({ id, tab }) => <JobPage key={id} id={id} tab={tab} />}</Route>
+            <Route path="/compare" component={ComparePage} />
             <Route path="/settings" component={SettingsPage} />
             <Route component={NotFound} />
           </Switch>

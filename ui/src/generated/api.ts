@@ -177,6 +177,28 @@ export interface Checkpoints {
   checkpoints: Checkpoint[];
 }
 
+/** One of the runs. */
+export interface ComparedRun {
+  id: string;
+  name: string;
+  problem: string;
+  best: string | null;
+}
+
+/** A setting that the runs do not have in common. */
+export interface ComparedSetting {
+  key: string;
+  values: (string | null)[];
+  is_harmless: boolean;
+}
+
+/** `GET /api/compare`: the settings that runs were started with, where they differ. */
+export interface Comparison {
+  runs: ComparedRun[];
+  /** In the order of the form; equal ones are left out. */
+  settings: ComparedSetting[];
+}
+
 /** A caption that somebody else has changed meanwhile: both texts. */
 export interface Conflict {
   file: string;

@@ -3,6 +3,7 @@ import { useQuery, useQueryClient, type UseQueryResult } from "@tanstack/react-q
 import type {
   Aside,
   Checkpoints,
+  Comparison,
   FormSchema,
   JobDetail,
   JobList,
@@ -25,7 +26,18 @@ const job = (id: string) => `/api/jobs/${encodeURIComponent(id)}`;
 
 export const useJobs = () => useGet<JobList>(KEYS.jobs, "/api/jobs?limit=5000");
 export const useJob = (id: string) => useGet<JobDetail>(KEYS.job(id), job(id));
-export const useSamples = (id: string) => useGet<Samples>(KEYS.samples(id), `${job(id)}/samples`);
+export const samplesQuery = (id: string) => ({
+  queryKey: KEYS.samples(id),
+  queryFn: ({ signal }: { signal: AbortSignal }) => call<Samples>("GET", `${job(id)}/samples`, undefined, signal),
+});
+export const useSamples = (id: string) => useQuery(samplesQuery(id));
+/** Asked anew each time that the page is opened: a run may have been started with other settings since. */
+export const useComparison = (ids: readonly string[]) =>
+  useQuery({
+    queryKey: ["job", "compare", ...ids],
+    queryFn: ({ signal }) => call<Comparison>("GET", `/api/compare?runs=${ids.join(",")}`, undefined, signal),
+    gcTime: 0,
+  });
 export const useCheckpoints = (id: string) => useGet<Checkpoints>(KEYS.checkpoints(id), `${job(id)}/checkpoints`);
 export const useAside = (id: string) => useGet<Aside>(KEYS.aside(id), `${job(id)}/aside`);
 export const useTrash = () => useGet<Trash>(KEYS.trash, "/api/trash");

@@ -28,31 +28,38 @@ export function useCompared(job: JobRow) {
   return { jobs, ids, choose, ghost: ghost in GHOSTS ? ghost : "none", setGhost };
 }
 
-export function useOverlays(job: JobRow, compared: ReturnType<typeof useCompared>, keys: readonly string[], range: Range): Overlay[] {
-  const { jobs, ids, ghost } = compared;
+/** Another run whose curves are drawn. */
+export type Shown = Pick<Overlay, "id" | "name" | "isGhost">;
+
+/** The runs that are chosen for a job, and its ghost. */
+export function shownBeside(job: JobRow, { jobs, ids, ghost }: ReturnType<typeof useCompared>): Shown[] {
   const ghostId = ghostOf(ghost, jobs, job)?.id;
-  const shown = [...ids, ...(ghostId && !ids.includes(ghostId) ? [ghostId] : [])];
-  const names = shown.map((id) => jobs.find((each) => each.id === id)?.name ?? id);
+  const all = [...ids, ...(ghostId && !ids.includes(ghostId) ? [ghostId] : [])];
+  return all.map((id) => ({ id, name: jobs.find((each) => each.id === id)?.name ?? id, isGhost: !ids.includes(id) }));
+}
+
+/** @param keys of curves; empty: all. */
+export function useOverlays(shown: readonly Shown[], keys: readonly string[], range: Range): Overlay[] {
   const results = useQueries({
-    queries: shown.map((id) => ({ ...metricsQuery(id, range, keys), placeholderData: keepPreviousData })),
+    queries: shown.map(({ id }) => ({ ...metricsQuery(id, range, keys), placeholderData: keepPreviousData })),
   });
-  const version = useLiveVersion(shown.join());
+  const version = useLiveVersion(shown.map(({ id }) => id).join());
   const fetched = results.map(({ dataUpdatedAt }) => dataUpdatedAt).join();
   useEffect(() => {
-    if (!range) results.forEach(({ data }, place) => data && seriesOf(shown[place]!).forgetUpTo(data.last_step));
+    if (!range) results.forEach(({ data }, place) => data && seriesOf(shown[place]!.id).forgetUpTo(data.last_step));
     // oxlint-disable-next-line react-hooks/exhaustive-deps
   }, [fetched, range]);
   return useMemo(
     () =>
-      shown.flatMap((id, place) => {
+      shown.flatMap((run, place) => {
         const data = results[place]!.data;
         if (!data) return [];
-        const series = range ? data.series : data.series.map((each) => seriesOf(id).extend(each));
-        return [{ id, name: names[place]!, isGhost: !ids.includes(id), series: series.filter(({ steps }) => steps.length) }];
+        const series = range ? data.series : data.series.map((each) => seriesOf(run.id).extend(each));
+        return [{ ...run, place, series: series.filter(({ steps }) => steps.length) }];
       }),
     // lists are new each time they are made: what they hold decides
     // oxlint-disable-next-line react-hooks/exhaustive-deps
-    [shown.join(), names.join("\n"), ids.join(), fetched, version, range],
+    [JSON.stringify(shown), fetched, version, range],
   );
 }
 

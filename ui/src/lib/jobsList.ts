@@ -78,3 +78,11 @@ export function moved<T>(items: readonly T[], from: number, to: number): T[] {
   const rest = items.toSpliced(from, 1);
   return rest.toSpliced(Math.max(0, Math.min(to, rest.length)), 0, items[from]!);
 }
+
+/** As many runs as lie beside each other. */
+export const MOST_RUNS = 4;
+
+/** Address of the page on which runs are compared. */
+export function comparePath(runs: readonly string[]): string {
+  return `/compare?runs=${runs.slice(0, MOST_RUNS).join(",")}`;
+}

@@ -35,7 +35,7 @@ it("passes over ids of a link that are no run, and those that are too many", () 
 });
 
 const series = (key: string, steps: number[], mean: number[]) => ({ key, steps, mean, low: mean, high: mean });
-const overlay = (id: string, steps: number[], mean: number[], isGhost = false) => ({ id, name: id, isGhost, series: [series("loss", steps, mean)] });
+const overlay = (id: string, steps: number[], mean: number[]) => ({ id, name: id, isGhost: false, place: 0, series: [series("loss", steps, mean)] });
 
 it("puts another run behind the one curve, each value at its own step", () => {
   const data = plotData([series("loss", [1, 3], [5, 6])], [overlay("old", [2, 3], [7, 8])], 0);
@@ -50,6 +50,6 @@ it("shows other runs only in a chart of one curve that they have too", () => {
 });
 
 it("gives each line dashes of its own", () => {
-  const looks = [0, 1, 2].map((place) => lookOf(overlay("run", [], []), place)).concat(lookOf(overlay("ghost", [], [], true), 3));
+  const looks = [0, 1, 2].map((place) => lookOf({ isGhost: false, place })).concat(lookOf({ isGhost: true, place: 3 }));
   expect(new Set(looks.map(({ dash }) => dash.join())).size).toBe(4);
 });

@@ -7,6 +7,8 @@ export interface Overlay {
   id: string;
   name: string;
   isGhost: boolean;
+  /** among the other runs, from 0: the same line in every chart */
+  place: number;
   series: Series[];
 }
 
@@ -50,8 +52,8 @@ export function overlaysOf(chart: Pick<ChartSpec, "keys">, overlays: readonly Ov
 }
 
 /** Colour and dashes of the line of each overlay: no two are told apart by colour alone. */
-export function lookOf(overlay: Overlay, place: number): { colour: string; dash: number[] } {
-  if (overlay.isGhost) return { colour: "--text-2", dash: [2, 4] };
+export function lookOf({ isGhost, place }: Pick<Overlay, "isGhost" | "place">): { colour: string; dash: number[] } {
+  if (isGhost) return { colour: "--text-2", dash: [2, 4] };
   return { colour: `--series-${place + 1}`, dash: [[8, 3], [4, 3], [8, 3, 2, 3]][place % MOST_OVERLAYS]! };
 }
 

@@ -1,8 +1,11 @@
 /** What can be done with all selected jobs at once. */
+import { Link } from "wouter";
+import { Icon } from "../../components/Icon";
 import { Button } from "../../components/Button";
 import { useToast } from "../../components/Toasts";
 import { useAction, useDeleteJob } from "../../hooks/useActions";
 import type { JobRow } from "../../generated/api";
+import { comparePath, MOST_RUNS } from "../../lib/jobsList";
 import { count } from "../../lib/format";
 import { isLive } from "../../lib/states";
 
@@ -12,6 +15,7 @@ export function SelectionBar({ jobs, onDone }: { jobs: JobRow[]; onDone: () => v
   const toast = useToast();
   const live = jobs.filter((job) => isLive(job.state));
   const still = jobs.filter((job) => !isLive(job.state) && job.state !== "elsewhere");
+  const compared = jobs.filter((job) => (job.progress?.step ?? 0) > 0);
   const each = async (some: JobRow[], run: (job: JobRow) => Promise<unknown>, done: string) => {
     const results = await Promise.allSettled(some.map(run));
     const num = results.filter((result) => result.status === "fulfilled").length;
@@ -35,6 +39,11 @@ export function SelectionBar({ jobs, onDone }: { jobs: JobRow[]; onDone: () => v
       >
         Stop and save
       </Button>
+      {compared.length > 1 && compared.length <= MOST_RUNS && (
+        <Link href={comparePath(compared.map(({ id }) => id))} className="button button-plain">
+          <Icon name="chart" /> <span>Compare</span>
+        </Link>
+      )}
       <Button
         icon="trash"
         look="danger"

@@ -34,7 +34,7 @@ export function Chart({ series, overlays, marks, smoothing, isLog, range, onRang
   const latest = useRef({ overlays, marks, onRange, onHover, format, data });
   latest.current = { overlays, marks, onRange, onHover, format, data };
   const keys = series.map((each) => each.key).join("\n");
-  const others = overlays.map((other) => `${other.id} ${other.isGhost}`).join();
+  const others = overlays.map((other) => `${other.id} ${other.isGhost} ${other.place}`).join();
   const hasBand = series.length === 1;
   useEffect(() => {
     const element = box.current!;
@@ -42,7 +42,7 @@ export function Chart({ series, overlays, marks, smoothing, isLog, range, onRang
       element,
       keys: keys.split("\n"),
       hasBand,
-      others: latest.current.overlays.map((other, place) => ({ name: other.name, ...lookOf(other, place) })),
+      others: latest.current.overlays.map((other) => ({ name: other.name, ...lookOf(other) })),
       isLog,
       width: element.clientWidth || 600,
       height: HEIGHT,

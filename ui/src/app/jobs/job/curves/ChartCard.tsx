@@ -12,6 +12,8 @@ import { ChartTable } from "./ChartTable";
 
 interface Props {
   name: string;
+  /** what the legend calls the run of `series` */
+  own?: string;
   chart: ChartSpec;
   series: Series[];
   overlays: Overlay[];
@@ -22,7 +24,7 @@ interface Props {
   onRange: (range: Range) => void;
 }
 
-export function ChartCard({ name, chart, series, overlays, marks, smoothing, isLog, range, onRange }: Props) {
+export function ChartCard({ name, own = "This run", chart, series, overlays, marks, smoothing, isLog, range, onRange }: Props) {
   const [isTable, setTable] = useState(false);
   const handle = useRef<ChartHandle>(null);
   const readout = useRef<HTMLSpanElement>(null);
@@ -67,20 +69,20 @@ export function ChartCard({ name, chart, series, overlays, marks, smoothing, isL
           />
         </div>
       )}
-      {overlays.length > 0 && !isTable && <Legend overlays={overlays} />}
+      {overlays.length > 0 && !isTable && <Legend own={own} overlays={overlays} />}
     </figure>
   );
 }
 
-function Legend({ overlays }: { overlays: Overlay[] }) {
+function Legend({ own, overlays }: { own: string; overlays: Overlay[] }) {
   return (
     <ul className="legend chart-legend">
       <li>
-        <Line colour="--series-0" dash={[]} /> This run
+        <Line colour="--series-0" dash={[]} /> {own}
       </li>
-      {overlays.map((other, place) => (
+      {overlays.map((other) => (
         <li key={other.id}>
-          <Line {...lookOf(other, place)} /> <Link href={`/jobs/${other.id}`}>{other.name}</Link>
+          <Line {...lookOf(other)} /> <Link href={`/jobs/${other.id}`}>{other.name}</Link>
           {other.isGhost && " (ghost)"}
         </li>
       ))}
@@ -88,7 +90,7 @@ function Legend({ overlays }: { overlays: Overlay[] }) {
   );
 }
 
-function Line({ colour, dash }: { colour: string; dash: number[] }) {
+export function Line({ colour, dash }: { colour: string; dash: number[] }) {
   return (
     <svg width="26" height="8" aria-hidden="true">
       <line x1="0" x2="26" y1="4" y2="4" strokeWidth="2" strokeDasharray={dash.join(" ")} style={{ stroke: `var(${colour})` }} />

@@ -1,12 +1,14 @@
 /** All curves of a job: one range of steps, one smoothing and one scale for all of them. */
 import { useMemo, useState } from "react";
+import { Link } from "wouter";
 import { Button } from "../../../../components/Button";
 import { Empty, ErrorCard, Waiting } from "../../../../components/Page";
 import { useMetrics, type Range } from "../../../../hooks/useMetrics";
-import { useCompared, useOverlays } from "../../../../hooks/useOverlays";
+import { shownBeside, useCompared, useOverlays } from "../../../../hooks/useOverlays";
 import type { JobDetail } from "../../../../generated/api";
 import { chartsOf, csvOf } from "../../../../lib/charts";
 import { saveFile } from "../../../../lib/download";
+import { comparePath } from "../../../../lib/jobsList";
 import { isLive } from "../../../../lib/states";
 import { overlaysOf } from "../../../../lib/overlays";
 import { ChartCard } from "./ChartCard";
@@ -22,7 +24,7 @@ export function Curves({ job }: { job: JobDetail }) {
   const { series, data, error } = useMetrics(job.id, range);
   const charts = useMemo(() => chartsOf((series ?? []).map((each) => each.key)), [series]);
   const compared = useCompared(job);
-  const overlays = useOverlays(job, compared, charts.filter(({ keys }) => keys.length === 1).flatMap(({ keys }) => keys), range);
+  const overlays = useOverlays(shownBeside(job, compared), charts.filter(({ keys }) => keys.length === 1).flatMap(({ keys }) => keys), range);
   const [isChoosing, setChoosing] = useState(false);
   if (error && !data) return <ErrorCard error={error} title="Couldn’t load the charts" />;
   if (!series || !data) return <Waiting what="Loading charts" />;
@@ -52,6 +54,7 @@ export function Curves({ job }: { job: JobDetail }) {
         <Button icon="chart" onClick={() => setChoosing(true)}>
           Compare…
         </Button>
+        {compared.ids.length > 0 && <Link href={comparePath([job.id, ...compared.ids])}>Side by side</Link>}
         <Button icon="download" look="quiet" onClick={() => saveFile(`${job.name}.csv`, new Blob([csvOf(all)], { type: "text/csv" }))}>
           CSV
         </Button>

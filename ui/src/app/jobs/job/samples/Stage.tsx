@@ -1,22 +1,27 @@
 /** The pictures of the viewer under one zoom: wheel, drag, and the keys + and -. */
 import { useEffect, useRef, useState, type PointerEvent } from "react";
-import type { Sample } from "../../../../generated/api";
 import { fileUrl } from "../../../../lib/api";
 import { cssTransform, pan, zoomAt, type View } from "../../../../lib/viewport";
-import type { Mode } from "./Viewer";
+import type { Mode } from "./ViewerFrame";
+
+/** A picture and the words that lie on it. */
+export interface Shown {
+  file: string;
+  label: string;
+  alt: string;
+}
 
 interface Props {
   mode: Mode;
-  sample: Sample;
-  other: Sample;
-  prompt: string;
+  sample: Shown;
+  other: Shown;
   view: View;
   onView: (view: View) => void;
 }
 
 const BLINK_MS = 700;
 
-export function Stage({ mode, sample, other, prompt, view, onView }: Props) {
+export function Stage({ mode, sample, other, view, onView }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const latest = useRef({ view, onView });
   latest.current = { view, onView };
@@ -60,17 +65,17 @@ export function Stage({ mode, sample, other, prompt, view, onView }: Props) {
         if (event.key === "-") onView(zoomAt(view, 1 / 1.4, middle));
       }}
     >
-      {mode === "side" && <Frame sample={other} prompt={prompt} view={view} />}
+      {mode === "side" && <Frame sample={other} view={view} />}
       {mode === "single" || mode === "side" ? (
-        <Frame sample={sample} prompt={prompt} view={view} />
+        <Frame sample={sample} view={view} />
       ) : (
         <div className="frame">
-          <Picture sample={other} prompt={prompt} view={view} />
+          <Picture sample={other} view={view} />
           <div
             className="over"
             style={mode === "wipe" ? { clipPath: `inset(0 0 0 ${wipe}%)` } : { visibility: showsOther ? "hidden" : "visible" }}
           >
-            <Picture sample={sample} prompt={prompt} view={view} />
+            <Picture sample={sample} view={view} />
           </div>
           {mode === "wipe" ? (
             <>
@@ -104,26 +109,26 @@ export function Stage({ mode, sample, other, prompt, view, onView }: Props) {
   );
 }
 
-function Frame({ sample, prompt, view }: { sample: Sample; prompt: string; view: View }) {
+function Frame({ sample, view }: { sample: Shown; view: View }) {
   return (
     <div className="frame">
-      <Picture sample={sample} prompt={prompt} view={view} />
+      <Picture sample={sample} view={view} />
       <Label sample={sample} side="left" />
     </div>
   );
 }
 
-function Picture({ sample, prompt, view }: { sample: Sample; prompt: string; view: View }) {
+function Picture({ sample, view }: { sample: Shown; view: View }) {
   return (
     <img
       src={fileUrl(sample.file)}
-      alt={`Step ${sample.step}: ${prompt}`}
+      alt={sample.alt}
       draggable={false}
       style={{ transform: cssTransform(view) }}
     />
   );
 }
 
-function Label({ sample, side }: { sample: Sample; side: "left" | "right" }) {
-  return <span className={`frame-label frame-label-${side} figure`}>step {sample.step.toLocaleString("en")}</span>;
+function Label({ sample, side }: { sample: Shown; side: "left" | "right" }) {
+  return <span className={`frame-label frame-label-${side} figure`}>{sample.label}</span>;
 }
