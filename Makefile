@@ -15,7 +15,7 @@ BIN := .venv/bin
 endif
 
 # processes of `make quick` and `make test`; each takes up to 2 GB
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: ui demo quick test lint page ui-test torture bench hooks clean
