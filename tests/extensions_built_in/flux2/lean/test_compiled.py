@@ -72,17 +72,18 @@ def test_twelve_buckets_take_the_graphs_of_the_first(network: dict[str, Any], li
 
 @pytest.mark.torture
 @pytest.mark.usefixtures("_machine_code")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("keeps", [0.0, 1.0, 2.0])
-def test_gradients_are_those_of_the_pieces_as_written(dtype: torch.dtype, keeps: float) -> None:
+def test_gradients_are_as_near_to_exact_ones_as_those_of_the_pieces_as_written(keeps: float) -> None:
     model, trained = adapted()
-    options: list[dict[str, Any]] = [{"dtype": dtype, "batch": batch} for batch in (1, 2)]
     model.prepare_backward(recomputes=True, keeps=keeps)
-    wanted = [results(model, trained, **each) for each in options]
-    model.compile_blocks(compiler([], "inductor"))
-    limit = 1e-5 if dtype == torch.float32 else 2e-2
-    for each, own in zip(options, wanted, strict=True):
-        assert max(errors(results(model, trained, **each), own)) < limit
+    exact = [results(model, trained, batch=batch) for batch in (1, 2)]
+    rounded = errors(results(model, trained, dtype=torch.bfloat16), exact[0])
+    said: list[str] = []
+    model.compile_blocks(compiler(said, "inductor"))
+    for batch, wanted in zip((1, 2), exact, strict=True):
+        assert max(errors(results(model, trained, batch=batch), wanted)) < 1e-5
+    assert sum(errors(results(model, trained, dtype=torch.bfloat16), exact[0])) <= 1.05 * sum(rounded)
+    assert said == ["model.compile: of 6 blocks, 6 are compiled"]
 
 
 @pytest.mark.slow
