@@ -18,6 +18,7 @@ from benchmarks.step import Cell, job_of
 from extensions_built_in.diffusion_models.flux2 import lora_names
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from toolkit.compute.compiler import Compiler
 from toolkit.compute.wide import multiply_wide
 from toolkit.config import TrainingProcessConfig
 from toolkit.models.condition import Condition
@@ -88,8 +89,8 @@ class Arm:
     trained: dict[str, list[Tensor]]
 
 
-def ours(size: Size, *, recomputes: bool, dtype: torch.dtype) -> Arm:
-    """The step of a job."""
+def ours(size: Size, *, recomputes: bool, dtype: torch.dtype, compiler: Compiler | None = None) -> Arm:
+    """The step of a job; with a compiler that of one with `model.compile`."""
     config = _config(dtype)
     model: Any = Flux2TinyModel(config.model, device=CPU, dtype=dtype)
     model.transformer = size.transformer(dtype)
@@ -99,6 +100,8 @@ def ours(size: Size, *, recomputes: bool, dtype: torch.dtype) -> Arm:
     network = Network(model, config.network, draws)
     network.apply()
     model.prepare_backward(recomputes=recomputes)
+    if compiler is not None:
+        model.compile_blocks(compiler)
     model.transformer.train()
     learner = build_learner(model, NetworkWeights(network), config.train, draws=draws, ranks=OneProcess())
     objective = OBJECTIVES[config.train.objective].load().from_config(config.train)

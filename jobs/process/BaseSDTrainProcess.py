@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.ending import end_again, publish
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_all
-from jobs.process.make_model import choose_kernel, make_model
+from jobs.process.make_model import choose_kernel, compile_if_asked, make_model
 from jobs.process.output import Output, open_output
 from jobs.process.start import Start
 from jobs.process.train_stage import TrainStage
@@ -95,6 +95,7 @@ class BaseSDTrainProcess(BaseProcess):
         out.stages.info(weights.describe())
         keeps = self.checked.memory.plan.inputs.keeps if self.checked.memory else 1.0
         out.stages.info(model.prepare_backward(recomputes=train.gradient_checkpointing, keeps=keeps))
+        compile_if_asked(self.checked, model, out)
         assert model.transformer is not None
         model.transformer.train()
         return build_learner(model, weights, train, draws=draws, ranks=self.checked.start.ranks)

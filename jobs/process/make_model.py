@@ -1,4 +1,4 @@
-"""Creates the model of a training run as planned by the check, and chooses the kernel of its attention."""
+"""Creates the model of a training run as planned by the check, and chooses what its blocks compute with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
 from toolkit.compute.attention import choose_attention, shape_of, use_attention
 from toolkit.compute.attention_choices import AUTO, NATIVE
+from toolkit.compute.compiler import Compiler
 from toolkit.compute.machine import machine_of
 from toolkit.dtypes import torch_dtype
 from toolkit.memory.placement import Split
@@ -18,7 +19,7 @@ from toolkit.models.options import ModelOptions
 from toolkit.models.pixel_vae import PixelVae
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
-from toolkit.quantize.cache_folder import trainer_cache
+from toolkit.quantize.cache_folder import compiled_folder, trainer_cache
 from toolkit.runtime.devices import make_current, pick_cards, pick_device
 from toolkit.runtime.imports.light_imports import quick_imports
 from toolkit.train.resume import ResumePlan
@@ -98,6 +99,13 @@ def choose_kernel(checked: TrainingChecked, model: BaseModel, out: Output, resum
         out.stages.info(chosen.describe())
     use_attention(model.transformer, chosen.name)
     model.attention = chosen.name
+
+
+def compile_if_asked(checked: TrainingChecked, model: BaseModel, out: Output) -> None:
+    """Compile what the blocks compute, if the job says so; whatever is not compiled is told."""
+    if checked.config.model.compile:
+        folder = compiled_folder(checked.config.model.quantize_cache)
+        model.compile_blocks(Compiler(notify=out.stages.info, warn=out.stages.warn, folder=folder))
 
 
 def _layout(sharding: str, ranks: Ranks, device: torch.device) -> WeightLayout:

@@ -129,6 +129,13 @@ class ModelConfig(Section):
         description="Kernel of the transformer's attention, in training and in samples. auto: on an NVIDIA GPU the "
         "fastest, measured once for each size of image and remembered; a resumed run keeps it. native: torch's choice.",
     )
+    compile: Annotated[bool, Shown(label="Compile the blocks", level="expert")] = Field(
+        False,
+        description="Let torch's compiler make one program of each group of small operations in the transformer's "
+        "blocks, in training with a LoRA. All sizes of image share the programs. Making them takes up to minutes of "
+        "the first step, at later starts seconds, since they are kept beside the quantized weights. Needs a C++ "
+        "compiler, and on a GPU Triton. The last digits of numbers change.",
+    )
     quantize_cache: Harmless[
         Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(label="Keep quantized weights", level="expert")]
     ] = Field(

@@ -273,6 +273,10 @@ class TrainingProcessConfig(ProcessConfig):
             raise ValueError(
                 f"`model.compute: {model.compute}` is for frozen weights only, and a full fine-tune has none: remove it"
             )
+        if train.full_finetune and model.compile:
+            raise ValueError(
+                "`model.compile` is for blocks whose weights are frozen, and a full fine-tune has none: remove it"
+            )
         if (mistake := mistake_of(model.compute, quantize=model.quantize, qtype=model.qtype)) is not None:
             raise ValueError(f"`model.compute`: {mistake}")
         if train.full_finetune and model.layer_offloading and model.layer_offloading_transformer_percent != 0:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from toolkit.compute.compiler import Compiler
 from toolkit.config import SampleItem
 from toolkit.errors import UserError
 from toolkit.lora.parse import parse
@@ -108,6 +109,11 @@ class BaseModel(ComponentModel):
         general = "are recomputed by autograd" if recomputes else "keep what autograd keeps"
         why = "this model's have no backward pass of their own" if self.layout.is_whole else "ranks share their weights"
         return f"backward pass: blocks {general}, because {why}"
+
+    def compile_blocks(self, compiler: Compiler) -> None:
+        """Compile what blocks compute, once `prepare_backward` has been called, and tell the compiler's user what."""
+        why = "this model's have no backward pass of their own" if self.layout.is_whole else "ranks share their weights"
+        compiler.warn(f"model.compile: no block is compiled, because {why}")
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""

@@ -24,6 +24,13 @@ def cache_folder(setting: bool | Path) -> Path | None:
     return setting if isinstance(setting, Path) else trainer_cache() / "quantized"
 
 
+def compiled_folder(setting: bool | Path) -> Path | None:
+    """The folder for compiled code, beside the quantized weights; None if nothing is cached."""
+    if setting is False:
+        return None
+    return (setting if isinstance(setting, Path) else trainer_cache()) / "compiled"
+
+
 def lack_of_room(folder: Path, size: int) -> str | None:
     """Why `size` bytes do not fit on the drive of `folder`, and what to do; None if they fit."""
     free = free_bytes(folder)

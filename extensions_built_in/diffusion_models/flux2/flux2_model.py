@@ -23,7 +23,13 @@ from extensions_built_in.diffusion_models.flux2 import (
     sites,
 )
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
-from extensions_built_in.diffusion_models.flux2.transformer import pass_through, predict_velocity, prepare_blocks
+from extensions_built_in.diffusion_models.flux2.transformer import (
+    compile_blocks,
+    pass_through,
+    predict_velocity,
+    prepare_blocks,
+)
+from toolkit.compute.compiler import Compiler
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
@@ -157,6 +163,13 @@ class Flux2Model(StableDiffusion):
         if self.model_config.activation_offloading:
             keeps = 0.0
         return prepare_blocks(self.transformer, self.loader, recomputes=recomputes, keeps=keeps)
+
+    def compile_blocks(self, compiler: Compiler) -> None:
+        """See BaseModel.compile_blocks."""
+        if self.layout.is_whole:
+            compile_blocks(self.transformer, compiler)
+        else:
+            super().compile_blocks(compiler)
 
     def enable_gradient_checkpointing(self) -> None:
         """See BaseModel.enable_gradient_checkpointing."""

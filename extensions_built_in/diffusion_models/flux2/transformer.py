@@ -12,8 +12,9 @@ import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 from torch import Tensor, nn
 
-from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean, describe
+from extensions_built_in.diffusion_models.flux2.lean.attach import LeanForward, attach_lean, compile_lean, describe
 from extensions_built_in.diffusion_models.flux2.lean.reads import READ
+from toolkit.compute.compiler import Compiler
 from toolkit.memory.component_loader import ComponentLoader
 from toolkit.models.condition import guidance_of_each
 
@@ -123,3 +124,9 @@ def prepare_blocks(
         run = loader.checkpoint_function({lean.block: lean.takes for lean in blocks if not lean.is_run_again})
         transformer.enable_gradient_checkpointing(run)
     return describe(blocks, recomputes=recomputes)
+
+
+def compile_blocks(transformer: Flux2Transformer2DModel, compiler: Compiler) -> None:
+    """Compile what `prepare_blocks` has given to the blocks; see `BaseModel`."""
+    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+    compile_lean([block.forward for block in blocks if isinstance(block.forward, LeanForward)], compiler)

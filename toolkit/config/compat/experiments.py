@@ -130,7 +130,7 @@ EXPERIMENTS: tuple[Ignored, ...] = (
     refuse(ModelConfig, "ignored by ai-toolkit with FLUX.2: see `qtype` and the keys beside it", "quantize_kwargs"),
     refuse(ModelConfig, "the models were trained without a mask for text", "attn_masking"),
     refuse(ModelConfig, "crashes ai-toolkit with FLUX.2 at the first sample", "inference_lora_path"),
-    warn(ModelConfig, "does not change what is trained", "compile block_compile compile_fullgraph"),
+    warn(ModelConfig, "does not change what is trained", "block_compile compile_fullgraph"),
     warn(SampleConfig, "FLUX draws without it", "guidance_rescale do_cfg_norm extra_values"),
     warn(SamplePrompt, "FLUX draws without it", "guidance_rescale do_cfg_norm extra_values"),
 )

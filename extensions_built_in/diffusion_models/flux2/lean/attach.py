@@ -17,14 +17,16 @@ from diffusers.models.transformers.transformer_flux2 import (
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from extensions_built_in.diffusion_models.flux2.lean.compiled import compiled_pieces
 from extensions_built_in.diffusion_models.flux2.lean.double_block import DoubleBlock
 from extensions_built_in.diffusion_models.flux2.lean.linear import NotLean, lean_linear
-from extensions_built_in.diffusion_models.flux2.lean.pieces import HeadNorm, Rotation, modulations, rotation_of
+from extensions_built_in.diffusion_models.flux2.lean.pieces import HeadNorm, Pieces, Rotation, modulations, rotation_of
 from extensions_built_in.diffusion_models.flux2.lean.reads import READ
 from extensions_built_in.diffusion_models.flux2.lean.run import Program, run_lean
 from extensions_built_in.diffusion_models.flux2.lean.single_block import SingleBlock
 from extensions_built_in.diffusion_models.flux2.lean.stream import Stream
 from toolkit.compute.attention import attend, kernel_in
+from toolkit.compute.compiler import Compiler
 
 DeviceOf = Callable[[nn.Module], torch.device]
 
@@ -42,20 +44,21 @@ class LeanForward:
     Attributes:
         is_last: whether nothing but the transformer's output layers reads its output.
         reason: why it has autograd's backward pass; None if it has its own.
+        shared: what all blocks of the transformer make of their arguments.
     """
 
     def __init__(self, block: nn.Module, shared: Shared, device_of: DeviceOf, *, keeps: int) -> None:
         self.block: Any = block
         self.keeps = keeps
         self.is_last = False
-        self._shared = shared
+        self.shared = shared
         self._device_of = device_of
         self._is_single = isinstance(block, Flux2SingleTransformerBlock)
         self._layers = [layer for layer in block.modules() if layer is not block]
         self._hooks = self._count_hooks()
         self._program: Program | None = None
         self.reason: str | None = None
-        self._build()
+        self.build()
 
     @property
     def is_run_again(self) -> bool:
@@ -68,7 +71,7 @@ class LeanForward:
             return False
         if self._hooks != self._count_hooks():
             self._hooks = self._count_hooks()
-            self._build()
+            self.build()
         inputs, mods, rotary, extra = self._arguments(*arguments, **named)
         if self._program is None or rotary is None or extra:
             return False
@@ -83,8 +86,8 @@ class LeanForward:
         if not self.takes(*arguments, **named):
             return type(self.block).forward(self.block, *arguments, **named)
         inputs, mods, rotary, _ = self._arguments(*arguments, **named)
-        given = [tensor for mod in mods for tensor in self._shared.modulations(mod, like=inputs[0])]
-        rotation = self._shared.rotation(rotary)
+        given = [tensor for mod in mods for tensor in self.shared.modulations(mod, like=inputs[0])]
+        rotation = self.shared.rotation(rotary)
         processor = self.block.attn.processor
         kernel = None if processor._parallel_config is not None else kernel_in(processor)
 
@@ -117,12 +120,14 @@ class LeanForward:
     def _count_hooks(self) -> tuple[int, ...]:
         return tuple(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in self._layers)
 
-    def _build(self) -> None:
+    def build(self) -> None:
+        """Look at the block again."""
         try:
-            if self._shared.reason is not None:
-                raise NotLean(self._shared.reason)
+            if self.shared.reason is not None:
+                raise NotLean(self.shared.reason)
             build = _single if self._is_single else _double
-            self._program, self.reason = build(self.block, self._device_of, recomputes=self.keeps == 1), None
+            made = build(self.block, self._device_of, self.shared.pieces, recomputes=self.keeps == 1)
+            self._program, self.reason = made, None
         except NotLean as why:
             self._program, self.reason = None, str(why)
 
@@ -132,10 +137,12 @@ class Shared:
 
     Attributes:
         reason: why none of the blocks can have the lean backward pass; None if they can.
+        pieces: computes what is between their linears and attention.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.pieces = Pieces()
         self._modulations: Any = WeakTensorKeyDictionary()
         self._rotations: Any = WeakTensorKeyDictionary()
 
@@ -182,6 +189,20 @@ def attach_lean(transformer: Any, device_of: DeviceOf, *, keeps: float) -> list[
     return found
 
 
+def compile_lean(blocks: Sequence[LeanForward], compiler: Compiler) -> None:
+    """Let blocks that have the lean backward pass compute with compiled pieces; tells how many, and why not others."""
+    compiled = compiled_pieces(compiler)
+    for shared in {id(block.shared): block.shared for block in blocks}.values():
+        shared.pieces = compiled
+    for block in blocks:
+        block.build()
+    others = Counter(block.reason for block in blocks if block.reason is not None)
+    num_compiled = len(blocks) - others.total()
+    parts = [f"{num_compiled} are compiled", *(f"{count} are not, because {why}" for why, count in others.items())]
+    tell = compiler.notify if num_compiled else compiler.warn
+    tell(f"model.compile: of {len(blocks)} blocks, {'; '.join(parts)}")
+
+
 def describe(blocks: Sequence[LeanForward], *, recomputes: bool) -> str:
     """One line: what the blocks do in the backward pass, and why some have autograd's."""
     lean = Counter(block.keeps for block in blocks if block.reason is None)
@@ -206,15 +227,15 @@ _DOUBLE = (
 )
 
 
-def _single(block: Any, device_of: DeviceOf, *, recomputes: bool) -> Program:
+def _single(block: Any, device_of: DeviceOf, pieces: Pieces, *, recomputes: bool) -> Program:
     attention = block.attn
     _require(block, Flux2SingleTransformerBlock, attention.processor, Flux2ParallelSelfAttnProcessor)
     linears = (lean_linear(attention.to_qkv_mlp_proj), lean_linear(attention.to_out))
-    norm = _head_norm(attention.norm_q, attention.norm_k, device_of)
+    norm = _head_norm(attention.norm_q, attention.norm_k, device_of, pieces)
     return SingleBlock(block, *linears, norm, recomputes=recomputes)
 
 
-def _double(block: Any, device_of: DeviceOf, *, recomputes: bool) -> Program:
+def _double(block: Any, device_of: DeviceOf, pieces: Pieces, *, recomputes: bool) -> Program:
     attention = block.attn
     _require(block, Flux2TransformerBlock, attention.processor, Flux2AttnProcessor)
     streams = []
@@ -223,9 +244,9 @@ def _double(block: Any, device_of: DeviceOf, *, recomputes: bool) -> Program:
         ("text", block.norm1_context, (attention.norm_added_q, attention.norm_added_k), _TEXT),
     ):
         linears = tuple(lean_linear(*map(block.get_submodule, own)) for own in layers)
-        heads = _head_norm(*norms, device_of)
+        heads = _head_norm(*norms, device_of, pieces)
         streams.append(
-            Stream(name, linears, heads, norm.eps, attention.head_dim, recomputes)  # type: ignore[arg-type] # four
+            Stream(name, linears, heads, norm.eps, attention.head_dim, recomputes, pieces)  # type: ignore[arg-type] # four
         )
     return DoubleBlock(*streams)
 
@@ -251,5 +272,5 @@ def _require(block: nn.Module, kind: type, processor: Any, attends: type) -> Non
             raise NotLean("its own weights are trained")
 
 
-def _head_norm(query: Any, key: Any, device_of: DeviceOf) -> HeadNorm:
-    return HeadNorm((query, key), device_of(query))
+def _head_norm(query: Any, key: Any, device_of: DeviceOf, pieces: Pieces) -> HeadNorm:
+    return HeadNorm((query, key), device_of(query), pieces)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Modulation:
 
 @dataclass(frozen=True)
 class Rotation:
-    """The rotation of heads by their positions: cosine + i sine, and cosine - i sine, [n, 1, 1, head size / 2]."""
+    """The rotation of heads by their positions: cosine and sine, and cosine and -sine, [n, 1, 1, head size / 2, 2]."""
 
     forward: Tensor
     back: Tensor
@@ -49,71 +49,54 @@ def modulations(values: Tensor, *, width: int) -> list[Tensor]:
 def rotation_of(cosine: Tensor, sine: Tensor) -> Rotation:
     """The rotation from cosines and sines that repeat each number twice, [n, head size]."""
     cosine, sine = (each[:, ::2].contiguous()[:, None, None] for each in (cosine, sine))
-    return Rotation(torch.complex(cosine, sine), torch.complex(cosine, -sine))
+    return Rotation(torch.stack([cosine, sine], dim=-1), torch.stack([cosine, -sine], dim=-1))
 
 
-def modulate(x: Tensor, by: Modulation, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def modulate(x: Tensor, shift: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """`layer_norm(x) * weight + shift` of x [B, n, h], and mean and inverse deviation of x, [B, n, 1], fp32."""
     sizes = [x.shape[-1]]
     if len(x) == 1:  # one modulation for all rows: the norm's own weight and bias, in one pass
-        y, mean, rstd = torch.native_layer_norm(x, sizes, by.weight.flatten(), by.shift.flatten(), eps)
+        y, mean, rstd = torch.native_layer_norm(x, sizes, weight.flatten(), shift.flatten(), eps)
         return y, mean, rstd
     y, mean, rstd = torch.native_layer_norm(x, sizes, None, None, eps)
-    return torch.addcmul(by.shift, y, by.weight), mean, rstd
+    return torch.addcmul(shift, y, weight), mean, rstd
 
 
-def modulate_backward(gradient: Tensor, x: Tensor, by: Modulation, mean: Tensor, rstd: Tensor) -> Tensor:
-    """The gradient of x, in its dtype, from that of what `modulate` gave."""
+def modulate_backward(gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, past: Tensor) -> Tensor:
+    """The gradient of x, in its dtype, from that of what `modulate` gave, and `past`, the part that goes past it."""
     gradient = gradient.to(x.dtype)
-    weight = by.weight.flatten() if len(x) == 1 else None
-    gradient = gradient if len(x) == 1 else gradient * by.weight
+    own = weight.flatten() if len(x) == 1 else None
+    gradient = gradient if len(x) == 1 else gradient * weight
     found: Tensor = torch.ops.aten.native_layer_norm_backward(
-        gradient, x, [x.shape[-1]], mean, rstd, weight, None, [True, False, False]
+        gradient, x, [x.shape[-1]], mean, rstd, own, None, [True, False, False]
     )[0]
-    return found
+    return found.add_(past)
 
 
-class HeadNorm:
-    """The RMS norms of queries and keys, and the rotation after them. Heads are [B, n, 2, heads, head size].
+def rrms(heads: Tensor, eps: Tensor) -> Tensor:
+    """The inverse root mean square of each head, [B, n, 2, heads, 1], fp32."""
+    norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=torch.float32)
+    return torch.addcmul(eps, norm, norm, value=1 / heads.shape[-1]).rsqrt_()
 
-    Args:
-        norms: the norm layer of queries and that of keys, frozen.
-        device: the device of the computation.
+
+def turn(heads: Tensor, rrms: Tensor, weight: Tensor, rotation: Tensor) -> Tensor:
+    """The heads, normed and rotated, fp32; see `HeadNorm` and `Rotation`."""
+    normed = (heads * rrms).mul_(weight)
+    turned = torch.view_as_complex(normed.unflatten(-1, (-1, 2))).mul_(torch.view_as_complex(rotation))
+    return torch.view_as_real(turned).flatten(-2)
+
+
+def turn_backward(gradient: Tensor, heads: Tensor, rrms: Tensor, weight: Tensor, back: Tensor) -> Tensor:
+    """The gradient of the heads, fp32, from that of what `turn` gave, fp32, which may be overwritten.
+
+    With u the head divided by its root mean square and g the gradient towards u: (g - u * mean(g * u)) / rms.
     """
-
-    def __init__(self, norms: Sequence[torch.nn.RMSNorm], device: torch.device) -> None:
-        self.weight = torch.stack([norm.weight.detach().float() for norm in norms]).unsqueeze(1).to(device)
-        assert norms[0].eps is not None
-        self.eps = torch.tensor(norms[0].eps, device=device)
-
-    def of_keys(self) -> HeadNorm:
-        """The norm of keys alone, [B, n, 1, heads, head size]."""
-        found = copy(self)
-        found.weight = self.weight[1:]
-        return found
-
-    def rrms(self, heads: Tensor) -> Tensor:
-        """The inverse root mean square of each head, [B, n, 2, heads, 1], fp32."""
-        norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=torch.float32)
-        return torch.addcmul(self.eps, norm, norm, value=1 / heads.shape[-1]).rsqrt_()
-
-    def forward(self, heads: Tensor, rrms: Tensor, rotation: Rotation) -> Tensor:
-        """The heads, normed and rotated, fp32."""
-        normed = (heads * rrms).mul_(self.weight)
-        turned = torch.view_as_complex(normed.unflatten(-1, (-1, 2))).mul_(rotation.forward)
-        return torch.view_as_real(turned).flatten(-2)
-
-    def backward(self, gradient: Tensor, heads: Tensor, rrms: Tensor, rotation: Rotation) -> Tensor:
-        """The gradient of the heads, fp32, from that of what `forward` gave, fp32, which is overwritten.
-
-        With u the head divided by its root mean square and g the gradient towards u: (g - u * mean(g * u)) / rms.
-        """
-        if gradient.stride(-1) != 1:  # some attention kernels give it transposed
-            gradient = gradient.contiguous()
-        torch.view_as_complex(gradient.unflatten(-1, (-1, 2))).mul_(rotation.back)
-        to_unit, unit = gradient.mul_(self.weight), heads * rrms
-        along = (to_unit * unit).mean(-1, keepdim=True)
-        return to_unit.addcmul_(unit, along, value=-1).mul_(rrms)
+    if gradient.stride(-1) != 1:  # some attention kernels give it transposed
+        gradient = gradient.contiguous()
+    torch.view_as_complex(gradient.unflatten(-1, (-1, 2))).mul_(torch.view_as_complex(back))
+    to_unit, unit = gradient.mul_(weight), heads * rrms
+    along = (to_unit * unit).mean(-1, keepdim=True)
+    return to_unit.addcmul_(unit, along, value=-1).mul_(rrms)
 
 
 def gated(values: Tensor, out: Tensor) -> None:
@@ -131,6 +114,53 @@ def gated_backward(gradient: Tensor, values: Tensor, out: Tensor) -> Tensor:
     torch.mul(gradient, activated, out=to_up)
     torch.ops.aten.silu_backward.grad_input(towards, gate, grad_input=to_gate)
     return product
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The functions above as a block calls them; compiled ones take and give the same."""
+
+    modulate: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]] = modulate
+    modulate_backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = modulate_backward
+    rrms: Callable[[Tensor, Tensor], Tensor] = rrms
+    turn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = turn
+    turn_backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = turn_backward
+    gated: Callable[[Tensor, Tensor], None] = gated
+    gated_backward: Callable[[Tensor, Tensor, Tensor], Tensor] = gated_backward
+
+
+class HeadNorm:
+    """The RMS norms of queries and keys, and the rotation after them. Heads are [B, n, 2, heads, head size].
+
+    Args:
+        norms: the norm layer of queries and that of keys, frozen.
+        device: the device of the computation.
+        pieces: computes it.
+    """
+
+    def __init__(self, norms: Sequence[torch.nn.RMSNorm], device: torch.device, pieces: Pieces) -> None:
+        self.weight = torch.stack([norm.weight.detach().float() for norm in norms]).unsqueeze(1).to(device)
+        assert norms[0].eps is not None
+        self.eps = torch.tensor(norms[0].eps, device=device)
+        self.pieces = pieces
+
+    def of_keys(self) -> HeadNorm:
+        """The norm of keys alone, [B, n, 1, heads, head size]."""
+        found = copy(self)
+        found.weight = self.weight[1:]
+        return found
+
+    def rrms(self, heads: Tensor) -> Tensor:
+        """See `pieces.rrms`."""
+        return self.pieces.rrms(heads, self.eps)
+
+    def forward(self, heads: Tensor, rrms: Tensor, rotation: Rotation) -> Tensor:
+        """See `pieces.turn`."""
+        return self.pieces.turn(heads, rrms, self.weight, rotation.forward)
+
+    def backward(self, gradient: Tensor, heads: Tensor, rrms: Tensor, rotation: Rotation) -> Tensor:
+        """See `pieces.turn_backward`."""
+        return self.pieces.turn_backward(gradient, heads, rrms, self.weight, rotation.back)
 
 
 def cast(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:

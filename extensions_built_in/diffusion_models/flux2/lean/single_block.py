@@ -14,10 +14,6 @@ from extensions_built_in.diffusion_models.flux2.lean.pieces import (
     HeadNorm,
     Modulation,
     Rotation,
-    gated,
-    gated_backward,
-    modulate,
-    modulate_backward,
 )
 from extensions_built_in.diffusion_models.flux2.lean.run import Pass
 from toolkit.runtime.devices import product_dtype
@@ -45,6 +41,7 @@ class SingleBlock:
         self.out = out
         self.linears: Sequence[LeanLinear] = (into, out)
         self.norm = norm
+        self.pieces = norm.pieces
         self.recomputes = recomputes
         self.eps = block.norm.eps
         self.width = block.attn.inner_dim
@@ -56,7 +53,7 @@ class SingleBlock:
         """See Program."""
         (x,) = inputs  # [B, n, h]
         by = _modulation(run)
-        modulated, mean, rstd = modulate(x, by, self.eps)
+        modulated, mean, rstd = self._modulate(x, by)
         made = self._project(modulated, run)
         heads, _, mlp = self._parts(made.projected)
         rrms = self.norm.rrms(heads)
@@ -64,7 +61,7 @@ class SingleBlock:
         attended = run.attended(*self._joined(made, rrms, rrms_others, run), dtype=x.dtype).flatten(2)  # [B, m, h]
         both = attended.new_empty((*attended.shape[:2], 4 * self.width))
         both[..., : self.width] = attended
-        gated(mlp, both[..., self.width :])
+        self.pieces.gated(mlp, both[..., self.width :])
         output, outer = self.out.forward(both.flatten(0, 1), run.frozen[1], run.loras[1])
         run.keep(x=x, mean=mean, rstd=rstd, rrms=rrms, rrms_others=rrms_others, outer=outer)
         run.keep(inner=made.inner, inner_others=made.inner_others)
@@ -86,7 +83,7 @@ class SingleBlock:
         x, lora_in, lora_out = kept["x"], *run.loras
         modulated = None
         if self.recomputes:
-            modulated, *_ = modulate(x, by, self.eps)
+            modulated, *_ = self._modulate(x, by)
             made = self._project(modulated, run)
             to_made = made  # nobody else has it: it may be overwritten
         else:
@@ -101,7 +98,9 @@ class SingleBlock:
         to_output = (_read(gradient, run) * by.gate).flatten(0, 1).to(dtype)
         to_outer = self.out.to_inner(to_output, lora_out)
         to_both = self.out.to_input(to_output, run.frozen[1], lora_out, to_outer).view(*projected.shape[:2], -1)
-        mlp = gated_backward(to_both[..., self.width :], self._parts(projected)[2], self._parts(to_projected)[2])
+        values = self._parts(projected)[2]
+        to_values = values if to_projected is projected else self._parts(to_projected)[2]
+        mlp = self.pieces.gated_backward(to_both[..., self.width :], values, to_values)
         columns = (kept["attended"].flatten(2).flatten(0, 1), mlp.flatten(0, 1))
         found_out = self.out.to_trained(columns, kept.get("outer"), to_output, to_outer, lora_out)
         del mlp, columns, to_output
@@ -111,12 +110,15 @@ class SingleBlock:
         self._attention_backward(to_both[..., : self.width], made, to_made, run)
         del to_both
         if lora_in is not None and modulated is None:
-            modulated, *_ = modulate(x, by, self.eps)
+            modulated, *_ = self._modulate(x, by)
         to_modulated, found_in = self._project_backward(to_made, made, modulated, run)
         if to_modulated is None:
             return [None], [found_in, found_out]
-        to_x = modulate_backward(to_modulated, x, by, kept["mean"], kept["rstd"])
-        return [to_x.add_(gradient)], [found_in, found_out]
+        to_x = self.pieces.modulate_backward(to_modulated, x, by.weight, kept["mean"], kept["rstd"], gradient)
+        return [to_x], [found_in, found_out]
+
+    def _modulate(self, x: Tensor, by: Modulation) -> tuple[Tensor, Tensor, Tensor]:
+        return self.pieces.modulate(x, by.shift, by.weight, self.eps)
 
     def _project(self, modulated: Tensor, run: Pass) -> _Made:
         mine = _read(modulated, run)

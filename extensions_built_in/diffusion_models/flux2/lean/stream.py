@@ -12,11 +12,8 @@ from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, i
 from extensions_built_in.diffusion_models.flux2.lean.pieces import (
     HeadNorm,
     Modulation,
+    Pieces,
     Rotation,
-    gated,
-    gated_backward,
-    modulate,
-    modulate_backward,
 )
 from extensions_built_in.diffusion_models.flux2.lean.run import Pass
 from toolkit.runtime.devices import product_dtype
@@ -35,6 +32,7 @@ class Stream:
         eps: of the norms of the residual stream.
         head_size: channels of a head.
         recomputes: whether backward makes the layers that are wider than h again.
+        pieces: computes what is between linears and attention.
     """
 
     name: str
@@ -43,6 +41,7 @@ class Stream:
     eps: float
     head_size: int
     recomputes: bool
+    pieces: Pieces
 
 
 class StreamPass:
@@ -74,6 +73,7 @@ class StreamPass:
         linears: slice,
     ) -> None:
         self.stream = stream
+        self.pieces = stream.pieces
         self.run = run
         self.tokens = tokens
         self.by = by
@@ -87,7 +87,7 @@ class StreamPass:
 
     def project(self, x: Tensor) -> Tensor:
         """Raw queries, keys and values of the residual stream, [B, n, 3, heads, head size]."""
-        modulated, mean, rstd = modulate(x, self.by[0], self.stream.eps)
+        modulated, mean, rstd = self._modulate(x, self.by[0])
         raw, inner = self._linear(_QKV, modulated)
         raw = self._as_heads(raw)
         self._keep(x=x, mean=mean, rstd=rstd, rrms=self.stream.norm.rrms(raw[:, :, :2]))
@@ -100,10 +100,10 @@ class StreamPass:
         """The stream after the block, from what it was before, and the attention's output."""
         output, attended_inner = self._linear(_OUT, attended)
         middle = torch.addcmul(x, self.by[0].gate, output)
-        modulated, mean, rstd = modulate(middle, self.by[1], self.stream.eps)
+        modulated, mean, rstd = self._modulate(middle, self.by[1])
         wide, wide_inner = self._linear(_WIDE, modulated)  # [B, n, 6 h]
         narrow = wide.new_empty((*wide.shape[:2], wide.shape[2] // 2))
-        gated(wide, narrow)
+        self.pieces.gated(wide, narrow)
         output, narrow_inner = self._linear(_NARROW, narrow)
         self._keep(middle=middle, middle_mean=mean, middle_rstd=rstd)
         self._keep(attended_inner=attended_inner, wide_inner=wide_inner, narrow_inner=narrow_inner)
@@ -122,7 +122,7 @@ class StreamPass:
         middle, by, kept = self.kept("middle"), self.by[1], self.run.kept
         modulated = None
         if self.stream.recomputes:
-            modulated, *_ = modulate(middle, by, self.stream.eps)
+            modulated, *_ = self._modulate(middle, by)
             wide, wide_inner = self._linear(_WIDE, modulated, kept.get(self._name("wide_inner")))
             to_wide = in_product_dtype(wide)  # nobody else has it: it may be overwritten
         else:
@@ -130,16 +130,16 @@ class StreamPass:
             to_wide = torch.empty_like(wide, dtype=product_dtype(wide.device, wide.dtype))
         to_output = in_product_dtype(gradient * by.gate)
         to_narrow, to_inner = self._to_input(_NARROW, to_output)
-        narrow = gated_backward(to_narrow, wide, to_wide)
+        narrow = self.pieces.gated_backward(to_narrow, wide, to_wide)
         self._to_trained(_NARROW, narrow, kept.get(self._name("narrow_inner")), to_output, to_inner)
         del to_narrow, narrow, to_output
         to_modulated, to_inner = self._to_input(_WIDE, to_wide)
         if self.loras[_WIDE] is not None:
-            modulated = modulate(middle, by, self.stream.eps)[0] if modulated is None else modulated
+            modulated = self._modulate(middle, by)[0] if modulated is None else modulated
             self._to_trained(_WIDE, modulated, wide_inner, to_wide, to_inner)
         del modulated, to_wide, wide
         mean, rstd = self.kept("middle_mean"), self.kept("middle_rstd")
-        to_middle = modulate_backward(to_modulated, middle, by, mean, rstd).add_(gradient)
+        to_middle = self.pieces.modulate_backward(to_modulated, middle, by.weight, mean, rstd, gradient)
         to_output = in_product_dtype(to_middle * self.by[0].gate)
         to_attended, to_inner = self._to_input(_OUT, to_output)
         self._to_trained(_OUT, attended, kept.get(self._name("attended_inner")), to_output, to_inner)
@@ -150,7 +150,7 @@ class StreamPass:
         """What `project` gave."""
         if not self.stream.recomputes:
             return self.kept("raw")
-        self._modulated, *_ = modulate(self.kept("x"), self.by[0], self.stream.eps)
+        self._modulated, *_ = self._modulate(self.kept("x"), self.by[0])
         raw, _ = self._linear(_QKV, self._modulated, self.run.kept.get(self._name("inner")))
         return self._as_heads(raw)
 
@@ -175,18 +175,22 @@ class StreamPass:
         modulated = self._modulated
         if self.loras[_QKV] is not None:
             inner = self.kept("inner")
-            modulated = modulate(x, self.by[0], self.stream.eps)[0] if modulated is None else modulated
+            modulated = self._modulate(x, self.by[0])[0] if modulated is None else modulated
             to_inner = self.stream.linears[_QKV].to_inner(to_raw.flatten(0, 1), self.loras[_QKV])
             self._to_trained(_QKV, modulated, inner, to_raw, to_inner)
         self._modulated = modulated = None
         if not self.run.needs_input:
             return None
         to_modulated, _ = self._to_input(_QKV, to_raw)
-        return modulate_backward(to_modulated, x, self.by[0], self.kept("mean"), self.kept("rstd")).add_(to_x)
+        mean, rstd = self.kept("mean"), self.kept("rstd")
+        return self.pieces.modulate_backward(to_modulated, x, self.by[0].weight, mean, rstd, to_x)
 
     def kept(self, name: str) -> Tensor:
         """What `project` and `finish` have kept."""
         return self.run.kept[self._name(name)]
+
+    def _modulate(self, x: Tensor, by: Modulation) -> tuple[Tensor, Tensor, Tensor]:
+        return self.pieces.modulate(x, by.shift, by.weight, self.stream.eps)
 
     def _keep(self, **tensors: Tensor | None) -> None:
         self.run.keep(**{self._name(name): tensor for name, tensor in tensors.items()})

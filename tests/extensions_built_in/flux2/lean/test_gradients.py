@@ -163,7 +163,7 @@ def test_a_trained_modulation_gets_its_gradient() -> None:
 
 def test_what_blocks_share_in_a_pass_is_gone_after_it() -> None:
     model, network = adapted()
-    shared = attach_lean(model.transformer, model.device_of, keeps=1.0)[0]._shared
+    shared = attach_lean(model.transformer, model.device_of, keeps=1.0)[0].shared
     results(model, network)
     assert not shared._modulations
     assert not shared._rotations
