@@ -129,7 +129,7 @@ def test_diffusers_reads_the_kohya_file_as_the_same_change() -> None:
 
 def _pairs(updates: Mapping[str, Update], *, down: str, up: str, factor: float = 1.0) -> dict[str, Tensor]:
     """A and B of each layer under a program's names, and an alpha that makes up for a factor of B."""
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, update in updates.items():
         state |= {f"{name}.{down}.weight": update.a, f"{name}.{up}.weight": update.b / factor}
         if factor != 1:

@@ -256,7 +256,7 @@ def test_spellings_of_diffusers_names_are_read(pairs: tuple[tuple[str, str], ...
 @pytest.mark.parametrize("written", ["transformer.{}.lora_A.weight", "lycoris_{}.lora_down.weight"])
 def test_diffusers_names_of_fused_layers_are_read(written: str) -> None:
     updates = {name: update for name, update in _updates().items() if "attn.qkv" in name}
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, update in updates.items():
         layer = f"transformer_blocks.{name.split('.')[1]}.attn.to_{'' if 'img' in name else 'added_'}qkv"
         key = written.format(layer if "." in written[:12] else layer.replace(".", "_"))
