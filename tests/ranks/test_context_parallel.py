@@ -13,9 +13,15 @@ from tests.tiny_flux import make_tiny_flux
 from toolkit.weights.tensor_files import read_tensors
 
 STEPS = 2
+DROPOUTS = {
+    "type": "lora",
+    "linear": 4,
+    "dropout": 0.3,
+    "network_kwargs": {"rank_dropout": 0.3, "module_dropout": 0.3},
+}
 # name -> ranks, processes per sequence, other settings
 CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
-    "two groups of two": (4, 2, {"train": {"gradient_checkpointing": True}}),
+    "two groups of two": (4, 2, {"train": {"gradient_checkpointing": True}, "network": DROPOUTS}),
     "with sharded weights and mean_flow": (
         2,
         2,
@@ -23,6 +29,7 @@ CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
             "train": {"sharding": "full", "objective": "mean_flow"},
             "model": {"quantize": True, "qtype": "qfloat8"},
             "adapter": {"type": "mean_flow"},
+            "network": {**DROPOUTS, "patterns": [{"contains": "img_mlp", "type": "lokr"}]},
         },
     ),
     "FLUX.1": (2, 2, {"train": {"gradient_checkpointing": True}}),

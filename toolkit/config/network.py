@@ -169,7 +169,7 @@ class NetworkConfig(Section):
             scale=alpha / (rank**0.5 if self.rs_lora else rank),
             dropout=self.dropout,
             rank_dropout=kwargs.rank_dropout,
-            module_dropout=kwargs.module_dropout,
+            module_dropout=0.0 if kind == "dora" else kwargs.module_dropout,  # which has turned the inputs before
             lr=own.lr if own else None,
             factor=self.lokr_factor,
             is_full_rank=self.lokr_full_rank,

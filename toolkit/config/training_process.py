@@ -190,37 +190,17 @@ class TrainingProcessConfig(ProcessConfig):
 
     def _ranks_can_share(self) -> None:
         train = self.train
-        shared = [
-            name
-            for name, is_shared in (
-                ("sharding: full", train.sharding == "full"),
-                (f"context_parallel: {train.context_parallel}", train.context_parallel > 1),
-            )
-            if is_shared
-        ]
         kinds = [adapter.type for adapter in self.adapter if adapter.choice.needs_whole_sequence]
         if train.context_parallel > 1 and kinds:
             raise ValueError(
                 f"`train.context_parallel: {train.context_parallel}` deals out tokens, and `adapter.type: {kinds[0]}` "
                 "must know which of them are the noisy image's: remove one of the two"
             )
-        if shared and OBJECTIVES[train.objective].has_derivative:
+        if train.context_parallel > 1 and OBJECTIVES[train.objective].has_derivative:
             raise ValueError(
-                f"`train.{shared[0]}` works backward only, and `objective: {train.objective}` also needs derivatives "
-                "computed forward: remove one of the two"
-            )
-        if self.network is None or not shared:
-            return
-        kwargs = self.network.network_kwargs
-        if train.context_parallel > 1 and (self.network.dropout or kwargs.rank_dropout or kwargs.module_dropout):
-            raise ValueError(
-                f"`train.context_parallel: {train.context_parallel}` splits what `network.dropout`, `rank_dropout` and "
-                "`module_dropout` are drawn for, so each part would be dropped alike: remove one of the two"
-            )
-        if train.sharding == "full" and kwargs.module_dropout:
-            raise ValueError(
-                "`train.sharding: full` needs every weight on every rank in each pass, and "
-                "`network_kwargs.module_dropout` leaves out others on each: remove one of the two"
+                f"`train.context_parallel: {train.context_parallel}` exchanges tokens in a way that has no derivative "
+                f"forward, which `objective: {train.objective}` needs: remove one of the two. `objective: mean_flow` "
+                "needs none"
             )
 
     @model_validator(mode="after")

@@ -34,6 +34,8 @@ _SUFFIXES = {
     rf"lora_B{_NAME}\.bias": "bias",
     r"lora[._]down\.weight": "a",
     r"lora[._]up\.weight": "b",
+    r"down\.weight": "a",
+    r"up\.weight": "b",
     r"alpha": "alpha",
     rf"lora_magnitude_vector{_NAME}(?:\.weight)?": "magnitude",
     r"dora_scale|magnitude": "magnitude",
@@ -55,7 +57,7 @@ _KINDS = {
 }
 TEXT_ENCODER = "text_encoder"
 _TEXT_PARTS = re.compile(
-    r"(base_model\.model\.|lycoris_)?(lora_te|te\d?[._]|text_encoder|text_model|clip_|t5xxl|cond_stage)"
+    r"(base_model\.model\.|lycoris_)?(lora_te|te\d?[._]|text_encoder|text_model|clip_|t5(xxl|\.)|bundle_emb|cond_stage)"
 )
 _SHOWN = 5
 

@@ -7,7 +7,7 @@ Each process holds some of the tokens. For attention, they exchange them for som
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from diffusers.hooks.context_parallel import remove_context_parallel
 from torch.distributed.device_mesh import init_device_mesh
 
 from toolkit.errors import UserError
+from toolkit.networks.dropout import SHARE, TokenShare
 from toolkit.parallel.ranks import Ranks
 
 
@@ -44,6 +45,11 @@ class ContextParallel:
         self.config = ContextParallelConfig(ulysses_degree=size, mesh=mesh["ring", "ulysses"])
         with _countable_devices():
             transformer.enable_parallelism(config=self.config)
+        self._position = ranks.rank % size
+        self._is_paused = False
+        self._pass = ExitStack()
+        transformer.register_forward_pre_hook(self._begin_pass, with_kwargs=True)
+        transformer.register_forward_hook(self._end_pass, always_call=True)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -53,12 +59,23 @@ class ContextParallel:
         remove_context_parallel(self.transformer, self.transformer._cp_plan)
         for processor in processors.values():
             processor._parallel_config = None
+        self._is_paused = True
         try:
             yield
         finally:
+            self._is_paused = False
             for module, processor in processors.items():
                 processor._parallel_config = shared[module]
             apply_context_parallel(self.transformer, self.config, self.transformer._cp_plan)
+
+    def _begin_pass(self, _: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if not self._is_paused:
+            text, image = named["encoder_hidden_states"], named["hidden_states"]  # still whole
+            share = TokenShare(self._position, self.config.ulysses_degree, text.shape[1], image.shape[1])
+            self._pass.enter_context(SHARE.set(share))
+
+    def _end_pass(self, *_: Any) -> None:
+        self._pass.close()
 
 
 def _is_split(module: Any) -> bool:

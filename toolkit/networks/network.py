@@ -63,10 +63,10 @@ class LayerHook:
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Run as a forward hook."""
-        dropped = self.part.settings.module_dropout
+        strength, dropped = self.strength.value, self.part.settings.module_dropout
         if dropped and module.training and float(torch.rand(())) < dropped:  # on the CPU: nothing waits for a card
-            return output
-        return self.part.after(inputs[0], output, self.site, self.strength.value, training=module.training)
+            strength = 0.0  # its gradient is zero: ranks that share weights must all go backward through them
+        return self.part.after(inputs[0], output, self.site, strength, training=module.training)
 
 
 class Network:

@@ -48,6 +48,22 @@ SINGLE_BLOCK = {
     "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
     "linear2": ("proj_out",),
 }
+# More names in files, by the released block: diffusers' once it has fused q, k and v, then those of XLabs' trainer.
+MORE_NAMES = {
+    "double_blocks": {
+        "attn.to_qkv": DOUBLE_BLOCK["img_attn.qkv"],
+        "attn.to_added_qkv": DOUBLE_BLOCK["txt_attn.qkv"],
+        "processor.qkv_lora1": DOUBLE_BLOCK["img_attn.qkv"],
+        "processor.qkv_lora2": DOUBLE_BLOCK["txt_attn.qkv"],
+        "processor.proj_lora1": DOUBLE_BLOCK["img_attn.proj"],
+        "processor.proj_lora2": DOUBLE_BLOCK["txt_attn.proj"],
+    },
+    "single_blocks": {
+        "attn.to_qkv": SINGLE_BLOCK["linear1"][:3],
+        "processor.qkv_lora": SINGLE_BLOCK["linear1"][:3],
+        "processor.proj_lora": SINGLE_BLOCK["linear2"],
+    },
+}
 # Layers outside the blocks.
 OUTER = {
     "img_in": ("x_embedder",),
@@ -188,15 +204,24 @@ def _inside(block: str, where: Location) -> Location:
 
 
 def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, Location]:
-    """Location of each layer, by every name that it has, with underscores."""
+    """Location of each layer, by every name that it has, with underscores.
+
+    OneTrainer numbers the parts of a layer that the released model fuses, as in `img_attn.qkv.0`.
+    """
     locations: dict[str, Location] = {}
     for released, layers in table.items():
         locations |= {layer.replace(".", "_"): LayerLocation(layer) for layer in layers}
+        if len(layers) > 1:
+            locations |= {f"{released}.{i}".replace(".", "_"): LayerLocation(layer) for i, layer in enumerate(layers)}
         whole = LayerLocation(layers[0], is_swapped=released == SWAPPED)
         locations[released.replace(".", "_")] = whole if len(layers) == 1 else FusedLocation(layers, heights_of(layers))
     return locations
 
 
-_INNER = {name: _locations(table) for blocks, (ours, table) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
+_INNER = {
+    name: _locations({**MORE_NAMES[blocks], **table})
+    for blocks, (ours, table) in _RELEASED_BLOCKS.items()
+    for name in (blocks, ours)
+}
 _OURS = {name: ours for blocks, (ours, _) in _RELEASED_BLOCKS.items() for name in (blocks, ours)}
-_OUTER = _locations(OUTER)
+_OUTER = {**_locations(OUTER), "img_in_proj": LayerLocation(*OUTER["img_in"])}  # as OneTrainer calls it

@@ -30,6 +30,8 @@ DOUBLE_BLOCK = {
     "txt_mlp.2": ("ff_context.linear_out",),
 }
 SINGLE_BLOCK = {"linear1": ("attn.to_qkv_mlp_proj",), "linear2": ("attn.to_out",)}
+# diffusers' names once it has fused q, k and v, as programs that train with it then write them.
+FUSED = {"attn.to_qkv": "img_attn.qkv", "attn.to_added_qkv": "txt_attn.qkv"}
 # Layers outside the blocks.
 OUTER = {
     "img_in": ("x_embedder",),
@@ -174,4 +176,5 @@ def _locations(table: Mapping[str, tuple[str, ...]]) -> dict[str, LayerLocation]
 
 
 _INNER = {"double_blocks": _locations(DOUBLE_BLOCK), "single_blocks": _locations(SINGLE_BLOCK)}
+_INNER["double_blocks"] |= {name.replace(".", "_"): LayerLocation(target) for name, target in FUSED.items()}
 _OUTER = _locations(OUTER)

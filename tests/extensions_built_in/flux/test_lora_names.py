@@ -21,7 +21,7 @@ from toolkit.errors import UserError
 from toolkit.lora.__main__ import main
 from toolkit.lora.files import read_lora_file
 from toolkit.lora.parse import parse
-from toolkit.lora.update import LayerLocation, Update, distance, norm
+from toolkit.lora.update import LayerLocation, Update, distance, norm, swap_halves
 from toolkit.weights.tensor_files import read_tensors, write_tensors
 
 QKV = tuple(f"transformer_blocks.0.attn.to_{one}" for one in "qkv")
@@ -125,6 +125,77 @@ def test_diffusers_reads_the_kohya_file_as_the_same_change() -> None:
     updates = _released_widths()
     read = FluxPipeline.lora_state_dict(write(updates, "kohya"))
     _assert_same(parse(read, {}, FluxModel.locate_layer), updates)
+
+
+def _pairs(updates: Mapping[str, Update], *, down: str, up: str, factor: float = 1.0) -> dict[str, Tensor]:
+    """A and B of each layer under a program's names, and an alpha that makes up for a factor of B."""
+    state: dict[str, Tensor] = {}
+    for name, update in updates.items():
+        state |= {f"{name}.{down}.weight": update.a, f"{name}.{up}.weight": update.b / factor}
+        if factor != 1:
+            state[f"{name}.alpha"] = torch.tensor(factor * update.rank)
+    return state
+
+
+def test_the_parts_that_onetrainer_numbers_are_read() -> None:
+    updates, named = _updates(transformer_only=False), {}
+    for name, update in updates.items():
+        released = lora_names.released_of(name)
+        layers = lora_names.layers_of(released)
+        part = f".{layers.index(name)}" if len(layers) > 1 else ".proj" if released == "img_in" else ""
+        is_swapped = released == lora_names.SWAPPED
+        named[f"transformer.{released}{part}"] = Update(update.a, swap_halves(update.b)) if is_swapped else update
+    assert "transformer.single_blocks.1.linear1.3" in named
+    state = _pairs(named, down="lora_down", up="lora_up", factor=2.0)
+    _assert_same(parse(state, {}, FluxModel.locate_layer), updates)
+
+
+def test_layers_that_diffusers_has_fused_are_read() -> None:
+    same_a = _with_a_of_one({name: update for name, update in _updates().items() if _is_attention(name)})
+    state = _pairs(_fused(same_a, "{}.attn.to_{}qkv"), down="lora_A", up="lora_B")
+    assert "transformer.single_transformer_blocks.0.attn.to_qkv.lora_A.weight" in state
+    _assert_same(parse(state, {}, FluxModel.locate_layer), same_a)
+
+
+def test_the_names_of_xlabs_are_read_as_diffusers_reads_them() -> None:
+    every = {name: update for name, update in _updates().items() if _is_attention(name)}
+    fused = _fused(_with_a_of_one(every), "{}.attn.to_{}qkv")
+    named = {}
+    for name, update in fused.items():
+        block = name.removeprefix("transformer.").replace("single_transformer_blocks", "single_blocks")
+        block = block.replace("transformer_blocks", "double_blocks").partition(".attn")[0]
+        number = "" if "single" in block else "2" if "added" in name else "1"
+        named[f"{block}.processor.qkv_lora{number}"] = update
+    for index in range(2):
+        named[f"double_blocks.{index}.processor.proj_lora1"] = _updates()[f"transformer_blocks.{index}.attn.to_out.0"]
+        named[f"double_blocks.{index}.processor.proj_lora2"] = _updates()[f"transformer_blocks.{index}.attn.to_add_out"]
+        named[f"single_blocks.{index}.processor.proj_lora"] = _updates()[f"single_transformer_blocks.{index}.proj_out"]
+    state = _pairs(named, down="down", up="up")
+    read = parse(FluxPipeline.lora_state_dict(dict(state)), {}, FluxModel.locate_layer)
+    _assert_same(parse(state, {}, FluxModel.locate_layer), read)
+    assert len(read) == 2 * 8 + 2 * 4
+
+
+def _is_attention(name: str) -> bool:
+    return name.endswith(("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj"))
+
+
+def _with_a_of_one(updates: Mapping[str, Update]) -> dict[str, Update]:
+    """The updates of each kind of q, k and v with the A of the first: what a fused layer can hold."""
+    shared: dict[str, Tensor] = {}
+    return {
+        name: Update(shared.setdefault(f"{name.partition('.attn')[0]} {'add' in name}", update.a), update.b)
+        for name, update in updates.items()
+    }
+
+
+def _fused(updates: Mapping[str, Update], template: str) -> dict[str, Update]:
+    """The updates of q, k and v as one, by diffusers' name of the fused layer."""
+    parts: dict[str, list[Update]] = {}
+    for name, update in updates.items():
+        block = f"transformer.{name.partition('.attn')[0]}"
+        parts.setdefault(template.format(block, "added_" if "add" in name else ""), []).append(update)
+    return {name: Update(q.a, torch.cat([q.b, k.b, v.b])) for name, (q, k, v) in parts.items()}
 
 
 def _released_widths() -> dict[str, Update]:

@@ -253,6 +253,17 @@ def test_spellings_of_diffusers_names_are_read(pairs: tuple[tuple[str, str], ...
     assert _same(_read(_renamed(write(updates, "diffusers"), *pairs)), updates)
 
 
+@pytest.mark.parametrize("written", ["transformer.{}.lora_A.weight", "lycoris_{}.lora_down.weight"])
+def test_diffusers_names_of_fused_layers_are_read(written: str) -> None:
+    updates = {name: update for name, update in _updates().items() if "attn.qkv" in name}
+    state: dict[str, Tensor] = {}
+    for name, update in updates.items():
+        layer = f"transformer_blocks.{name.split('.')[1]}.attn.to_{'' if 'img' in name else 'added_'}qkv"
+        key = written.format(layer if "." in written[:12] else layer.replace(".", "_"))
+        state |= {key: update.a, key.replace("lora_A", "lora_B").replace("down", "up"): update.b}
+    assert _same(_read(state), updates)
+
+
 @pytest.mark.parametrize("prefix", ["lycoris_", "lora_transformer_", "lora_unet_"])
 def test_underscored_names_of_diffusers_are_read(prefix: str) -> None:
     updates, state = _updates(), {}

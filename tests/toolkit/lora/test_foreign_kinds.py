@@ -274,12 +274,15 @@ def test_the_model_that_fits_best_complains_and_text_encoders_are_left_out_by_ch
         key = f"lora_unet_{name.replace('.', '_')}"
         state |= {f"{key}.lora_down.weight": _random(4, columns), f"{key}.lora_up.weight": _random(rows, 4)}
     text = {f"lora_te1_text_model_encoder_layers_0_mlp_fc1.{role}": _random(4, 4) for role in ("a", "b", "alpha")}
+    text |= {
+        f"{part}.lora_down.weight": _random(4, 4) for part in ("clip_l.text_model.a", "t5.encoder.b", "bundle_emb.c")
+    }
     file, output = tmp_path / "lora.safetensors", tmp_path / "out.safetensors"
     write_tensors(file, state | text)
     assert main(["info", str(file)]) == 2
     told = capsys.readouterr().err
     assert "closest to a LoRA for FLUX.1" in told
-    assert "3 of 75 keys" in told
+    assert "6 of 78 keys" in told
     assert "--without text_encoder" in told
     assert main(["info", str(file), "--without", "text_encoder"]) == 0
     given = ["--without", "text_encoder", "--format", "diffusers", "--output", str(output)]

@@ -50,15 +50,9 @@ def test_what_cannot_be_shared_is_refused_with_a_way_out(size: int, options: dic
     ("sections", "what"),
     [
         ({"train": {"sharding": "full"}, "model": {"layer_offloading": True}}, "both move the transformer's blocks"),
-        ({"train": {"context_parallel": 2}, "network": {"type": "lora", "dropout": 0.1}}, "network.dropout"),
         ({"train": {"context_parallel": 2}, "adapter": {"type": "control_lora"}}, "`adapter.type: control_lora` must"),
-        ({"train": {"sharding": "full", "objective": "jvp"}}, "forward"),
-        ({"train": {"context_parallel": 2, "objective": "jvp"}}, "forward"),
+        ({"train": {"context_parallel": 2, "objective": "jvp"}}, "no derivative forward"),
         ({"train": {"sharding": "half"}}, "sharding"),
-        (
-            {"train": {"sharding": "full"}, "network": {"type": "lora", "network_kwargs": {"module_dropout": 0.1}}},
-            "module_dropout",
-        ),
     ],
 )
 def test_settings_that_contradict_sharing_are_refused(sections: dict[str, Any], what: str, tmp_path: Path) -> None:

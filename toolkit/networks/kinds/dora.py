@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.lora.layer_rows import Roles
+from toolkit.networks.dropout import dropout
 from toolkit.networks.part import Part, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
 from toolkit.quantize.frozen_linear import FrozenLinear
@@ -52,7 +53,7 @@ class DoraPart(Part):
     def after(self, x: Tensor, output: Tensor, site: Site, strength: float, *, training: bool) -> Tensor:
         """See Part. x has been scaled by `before`."""
         scaled = x.to(self.lora_A.dtype) * (self._lengths / (1 + strength * (self._lengths - 1)))
-        inner = functional.dropout(functional.linear(scaled, self.lora_A), self.settings.dropout, training)
+        inner = dropout(functional.linear(scaled, self.lora_A), self.settings.dropout, training=training)
         change = functional.linear(inner, site.rows(self.lora_B))
         return (output + change * (self.settings.scale * strength)).to(output.dtype)
 

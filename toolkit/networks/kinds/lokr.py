@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.lora.layer_rows import Range, Roles
+from toolkit.networks.dropout import dropout
 from toolkit.networks.part import Part, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape, lokr_rank, lokr_split
 
@@ -38,7 +39,7 @@ class LokrPart(Part):
         x, w2 = x.to(self.lokr_w1.dtype), self._w2() * (self.scale * strength)
         changes = [self._rows(x, w2, rows) for rows in site.ranges]
         change = changes[0] if len(changes) == 1 else torch.cat(changes, dim=-1)
-        return (output + functional.dropout(change, self.settings.dropout, training)).to(output.dtype)
+        return (output + dropout(change, self.settings.dropout, training=training)).to(output.dtype)
 
     def delta(self, weight: Tensor) -> Tensor:
         """See Part."""

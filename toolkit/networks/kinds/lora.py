@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.lora.update import Update
+from toolkit.networks.dropout import dropout
 from toolkit.networks.part import Part, Site, Start, Whole, kaiming
 from toolkit.networks.settings import LayerSettings, Shape
 
@@ -26,7 +27,7 @@ class LoraPart(Part):
     def after(self, x: Tensor, output: Tensor, site: Site, strength: float, *, training: bool) -> Tensor:
         """See Part."""
         inner = functional.linear(x.to(self.lora_A.dtype), self.lora_A)
-        inner = functional.dropout(inner, self.settings.dropout, training)
+        inner = dropout(inner, self.settings.dropout, training=training)
         if training and self.settings.rank_dropout:
             inner = _without_ranks(inner, self.settings.rank_dropout)
         change = functional.linear(inner, self.lora_B[site.index])
