@@ -65,6 +65,14 @@ def with_kept(inputs: PlanInputs, machine: Machine) -> PlanInputs:
     return next((one for one in levels if machine.part(_FILLED).fits(make_plan(one))), inputs)
 
 
+def with_preview(inputs: PlanInputs, machine: Machine) -> PlanInputs:
+    """Let the weights that samples are drawn on stay loaded if that surely fits, instead of loading them each time."""
+    if inputs.preview == "never" or not inputs.work.sample_px:
+        return inputs
+    staying = replace(inputs, preview="run")
+    return staying if machine.part(_FILLED).fits(make_plan(staying)) else inputs
+
+
 def _least(inputs: PlanInputs, name: str, machine: Machine) -> PlanInputs:
     """The smallest share that fits. Only the phases in which its component is loaded are considered."""
     candidates = [_with_share(inputs, name, tenth / 10) for tenth in range(11)]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from toolkit.compute.choices import AUTO
 from toolkit.config import EmaConfig, TrainingProcessConfig
+from toolkit.config.drawing.twin import twin_of
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize
 from toolkit.plan.of_job.network import network_inputs
@@ -76,6 +77,7 @@ def inputs_of(
         is_fused=train.fused_backward_pass,
         assistant_parameters=assistant_parameters,
         adapter_parameters=adapter_parameters,
+        preview="never" if twin_of(process) is None else "round",
         adapter_in_blocks=adapter_in_blocks,
         cards=cards,
         ranks=ranks,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +23,14 @@ from toolkit.draw.sheet import draw_sheet
 from toolkit.draw.stopping import StopDrawing, ends_on
 from toolkit.draw.strip import write_strip
 from toolkit.files import write_bytes
+from toolkit.models.base_model import BaseModel
 from toolkit.output.sample_files import sample_name, sample_names, spread
 from toolkit.parallel.crew import Crew
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
 from toolkit.train.tasks.sample_info import read_info, save_options
+from toolkit.train.tasks.twin import Twin
 
 GRID = "grid.jpg"
 GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundreds of columns is unreadable
@@ -49,6 +50,8 @@ class SampleSettings:
         first_format: file format of the samples before the first step.
         draws: the job's random draws, for samples with a random seed.
         strip: file format of a moving picture of each prompt: `webp`, `gif` or `none`.
+        twin: the model to draw with, of which nothing is loaded; None for the one that is trained.
+        keeps_twin: whether it stays loaded between rounds.
     """
 
     items: Sequence[SampleItem]
@@ -59,6 +62,8 @@ class SampleSettings:
     first_format: str = "jpg"
     draws: Draws = field(default_factory=lambda: Draws(0))
     strip: str = "none"
+    twin: BaseModel | None = None
+    keeps_twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Sampler:
         self.settings = settings
         self.folder = folder
         self.describe = describe
+        self.twin = None if settings.twin is None else Twin(settings.twin, stays=settings.keeps_twin)
         self.artist = Artist(
             learner.model,
             learner.weights,
@@ -134,23 +140,16 @@ class Sampler:
         if not items:
             return
         items = [replace(item, seed=self._seed(item, step, index)) for index, item in enumerate(items)]
-        model = self.learner.model
-        transformer = model.transformer
-        assert transformer is not None, "the transformer is loaded while training"
-        with (
-            torch.no_grad(),
-            self.learner.averaged(),
-            ends_on(transformer, lambda: self.crew.any_within(stop.requested)),
-            contextlib.ExitStack() as stack,
-        ):
-            adapters = self.learner.weights.adapters
-            stack.enter_context(self.learner.sharing.alone())
-            stack.enter_context(adapters.telling_passes_apart(transformer))
-            pipeline = model.get_generation_pipeline()
-            stack.enter_context(adapters.following(pipeline))
-            for start in range(0, len(items), self.crew.size):
-                for index, image in enumerate(self._pictures(pipeline, items, start), start):
-                    drawn(self._written(image, items[index], index, step, extension))
+
+        def written(image: Image.Image, index: int) -> None:
+            drawn(self._written(image, items[index], index, step, extension))
+
+        with torch.no_grad(), self.learner.averaged():
+            if self.twin is None:
+                self._round(self.artist, items, stop, written)
+            else:
+                own = replace(self.artist, model=self.twin.model)
+                self.twin.draw(self.learner, lambda copy: self._round(replace(own, weights=copy), items, stop, written))
         self.crew.by_first(self._show_progress)
 
     @property
@@ -158,7 +157,28 @@ class Sampler:
         """Who draws: each rank its share of the pictures, or all every one. The first writes them."""
         return self.learner.sharing.crew
 
-    def _pictures(self, pipeline: Any, items: Sequence[SampleItem], start: int) -> list[Image.Image]:
+    def _round(
+        self,
+        artist: Artist,
+        items: Sequence[SampleItem],
+        stop: StopRequest,
+        drawn: Callable[[Image.Image, int], None],
+    ) -> None:
+        """Draw the pictures of a round; `drawn` gets each with its number."""
+        transformer, adapters = artist.model.transformer, artist.weights.adapters
+        assert transformer is not None, "the transformer is loaded while training"
+        with (
+            ends_on(transformer, lambda: self.crew.any_within(stop.requested)),
+            self.learner.sharing.alone(),
+            adapters.telling_passes_apart(transformer),
+        ):
+            pipeline = artist.model.get_generation_pipeline()
+            with adapters.following(pipeline):
+                for start in range(0, len(items), self.crew.size):
+                    for index, image in enumerate(self._pictures(artist, pipeline, items, start), start):
+                        drawn(image, index)
+
+    def _pictures(self, artist: Artist, pipeline: Any, items: Sequence[SampleItem], start: int) -> list[Image.Image]:
         """The pictures from number `start` on that the ranks draw at the same time.
 
         Raises:
@@ -167,7 +187,7 @@ class Sampler:
         number, image, is_stopped = start + self.crew.position, None, False
         try:
             if number < len(items):
-                image = self.artist.draw(pipeline, items[number])
+                image = artist.draw(pipeline, items[number])
         except StopDrawing:
             is_stopped = True
         if self.crew.any(is_stopped):
