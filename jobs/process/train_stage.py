@@ -137,6 +137,7 @@ class TrainStage:
             first_format=(config.first_sample or config.sample).format,
             draws=feeder.draws,
             strip=config.sample.strip,
+            batch_size=self.checked.sample_batch,
             twin=self.twin,
             keeps_twin=self.checked.keeps_twin,
         )

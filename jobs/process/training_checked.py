@@ -80,6 +80,12 @@ class TrainingChecked(Checked):
         return twin_of(self.config)
 
     @property
+    def sample_batch(self) -> int:
+        """The most pictures to draw in one batch: what the job says, or else the plan; one by one without a plan."""
+        asked = self.config.sample.batch_size
+        return asked if asked != "auto" else 1 if self.memory is None else self.memory.plan.inputs.sample_batch
+
+    @property
     def keeps_twin(self) -> bool:
         """Whether the model that samples are drawn on, if it is another, stays loaded; without a plan it does not."""
         return self.memory is not None and self.memory.plan.inputs.preview == "run"

@@ -175,6 +175,13 @@ class SampleConfig(Section):
     adapter_conditioning_scale: Annotated[float, WITH_ADAPTER, Shown(label="Adapter strength")] = Field(
         1.0, description="Strength of the adapters."
     )
+    batch_size: Annotated[
+        Annotated[int, Field(ge=1)] | Annotated[Literal["auto"], Spellings({})], _NOT_FIRST, Shown(level="expert")
+    ] = Field(
+        "auto",
+        description="The most samples of one size, steps, guidance and strength that are drawn in one batch. auto: as "
+        "many as surely fit on the GPU, at most 4; on a CPU one. A picture is the same in any batch, but for rounding.",
+    )
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"}), Shown(label="Image format")] = Field(
         "jpg", description="Image file format."
     )

@@ -123,7 +123,7 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
                 for index, rank in enumerate(smaller)
             ]
         )
-    return [*groups, _batches(inputs), _sizes(inputs), _samples(inputs), _previews(inputs)]
+    return [*groups, _batches(inputs), _sizes(inputs), _samples(inputs), _previews(inputs), _sample_batches(inputs)]
 
 
 def _cost(inputs: PlanInputs, changes: Iterable[Change]) -> float:
@@ -234,6 +234,13 @@ def _previews(inputs: PlanInputs) -> list[Change]:
     if inputs.preview == "never" or not inputs.work.sample_px:
         return []
     return [Change({"sample.model": "null"}, {"preview": "never"}, cost=3)]
+
+
+def _sample_batches(inputs: PlanInputs) -> list[Change]:
+    """Samples one by one."""
+    if inputs.sample_batch == 1 or not inputs.work.sample_px:
+        return []
+    return [Change({"sample.batch_size": 1}, {"sample_batch": 1}, cost=1)]
 
 
 def _samples(inputs: PlanInputs) -> list[Change]:

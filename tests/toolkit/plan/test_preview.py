@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from toolkit.cards import find_cards
-from toolkit.plan.auto import with_preview
+from toolkit.plan.auto import with_preview, with_sample_batch
 from toolkit.plan.changes import training_changes
 from toolkit.plan.machine import named_card
 from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.phases.phase import Phase
 from toolkit.plan.phases.stored import transformer_bytes
 from toolkit.plan.plan_inputs import PlanInputs, Workload
+from toolkit.plan.step_memory import forward_bytes
 
 PX = 1024**2
 
@@ -58,3 +59,13 @@ def test_a_run_that_does_not_fit_may_do_without() -> None:
     keys = [change.keys for group in training_changes(inputs(preview="round")) for change in group]
     assert {"sample.model": "null"} in keys
     assert not any("sample.model" in change.keys for group in training_changes(inputs()) for change in group)
+
+
+def test_samples_of_a_batch_take_their_memory_together() -> None:
+    alone, together = (_phase(make_plan(inputs(sample_batch=size)), "sample") for size in (1, 4))
+    assert together.device["working set"] == 4 * forward_bytes(inputs(), PX) > alone.device["working set"]
+    card = named_card(24)
+    assert with_sample_batch(inputs(), card, most=9).sample_batch == 4
+    assert with_sample_batch(inputs(), card, most=2).sample_batch == 2
+    assert with_sample_batch(inputs(), named_card(12), most=9).sample_batch == 1
+    assert with_sample_batch(inputs(device="cpu"), card, most=9).sample_batch == 1

@@ -53,7 +53,7 @@ def sample(inputs: PlanInputs) -> Phase:
     """Drawing a sample: a forward pass, or decoding it, or encoding a reference, whichever takes most."""
     work = inputs.work
     decode = vae_decoding(inputs, work.decode_px)
-    forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
+    forward = inputs.sample_batch * forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     encode = vae_encoding(inputs, work.shown_px)
     if inputs.preview == "never":
         return _without_gradients(inputs, "sample", max(forward, decode, encode))

@@ -50,6 +50,7 @@ class SampleSettings:
         first_format: file format of the samples before the first step.
         draws: the job's random draws, for samples with a random seed.
         strip: file format of a moving picture of each prompt: `webp`, `gif` or `none`.
+        batch_size: the most samples that are drawn in one batch.
         twin: the model to draw with, of which nothing is loaded; None for the one that is trained.
         keeps_twin: whether it stays loaded between rounds.
     """
@@ -62,6 +63,7 @@ class SampleSettings:
     first_format: str = "jpg"
     draws: Draws = field(default_factory=lambda: Draws(0))
     strip: str = "none"
+    batch_size: int = 1
     twin: BaseModel | None = None
     keeps_twin: bool = False
 
@@ -174,27 +176,33 @@ class Sampler:
         ):
             pipeline = artist.model.get_generation_pipeline()
             with adapters.following(pipeline):
-                for start in range(0, len(items), self.crew.size):
-                    for index, image in enumerate(self._pictures(artist, pipeline, items, start), start):
+                share = -(-len(items) // self.crew.size)  # so that no rank waits for another's batch
+                groups = artist.groups(items, most=min(self.settings.batch_size, share))
+                for start in range(0, len(groups), self.crew.size):
+                    indices = [index for group in groups[start : start + self.crew.size] for index in group]
+                    images = self._pictures(artist, pipeline, [[items[i] for i in group] for group in groups], start)
+                    for index, image in zip(indices, images, strict=True):
                         drawn(image, index)
 
-    def _pictures(self, artist: Artist, pipeline: Any, items: Sequence[SampleItem], start: int) -> list[Image.Image]:
-        """The pictures from number `start` on that the ranks draw at the same time.
+    def _pictures(
+        self, artist: Artist, pipeline: Any, groups: Sequence[Sequence[SampleItem]], start: int
+    ) -> list[Image.Image]:
+        """The pictures of the groups from number `start` on that the ranks draw at the same time.
 
         Raises:
             StopDrawing: a stop was requested on any rank.
         """
-        number, image, is_stopped = start + self.crew.position, None, False
+        number, images, is_stopped = start + self.crew.position, list[Image.Image](), False
         try:
-            if number < len(items):
-                image = artist.draw(pipeline, items[number])
+            if number < len(groups):
+                images = artist.draw(pipeline, groups[number])
         except StopDrawing:
             is_stopped = True
         if self.crew.any(is_stopped):
             raise StopDrawing
         if self.crew.size == 1:
-            return [] if image is None else [image]
-        return [_from_text(text) for text in self.crew.gather(_as_text(image)) if text]
+            return images
+        return [_from_text(text) for found in self.crew.gather(_as_text(images)) for text in found.split()]
 
     def _seed(self, item: SampleItem, step: int, index: int) -> int:
         """The seed of a sample. A random one is another in each round, but the same on all ranks and after a resume."""
@@ -213,12 +221,14 @@ class Sampler:
         return Sample(path, index, item, image.width, image.height)
 
 
-def _as_text(image: Image.Image | None) -> str:
-    """A picture without any loss; empty for none."""
-    content = io.BytesIO()
-    if image is not None:
+def _as_text(images: Sequence[Image.Image]) -> str:
+    """Pictures without any loss, each as a word."""
+    words = []
+    for image in images:
+        content = io.BytesIO()
         image.save(content, format="PNG", compress_level=1)
-    return base64.b64encode(content.getvalue()).decode("ascii")
+        words.append(base64.b64encode(content.getvalue()).decode("ascii"))
+    return " ".join(words)
 
 
 def _from_text(text: str) -> Image.Image:
