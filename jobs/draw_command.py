@@ -12,6 +12,7 @@ from toolkit.cards import find_cards
 from toolkit.config import JobConfig, TrainingProcessConfig, load_job, load_job_text
 from toolkit.config.compat.released import plain_name
 from toolkit.config.drawing.generate import SHARED
+from toolkit.config.drawing.twin import twin_of
 from toolkit.errors import UserError
 from toolkit.output.bundles import find_bundles
 
@@ -85,6 +86,10 @@ def _of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]]:
     config, written = job.training(index), job.written["config"]["process"][index]
     folder = path if path.is_dir() else config.output_folder(job.name)
     model = {key: value for key, value in written["model"].items() if key != "assistant_lora_path"}
+    if (twin := twin_of(config)) is not None:  # the settings of the samples are for these weights
+        model = {key: value for key, value in model.items() if key != "model_paths"} | {
+            "name_or_path": twin.name_or_path
+        }
     process: dict[str, Any] = {
         "type": "to_folder",
         "output_folder": str(folder / _FOLDER),

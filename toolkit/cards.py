@@ -62,6 +62,7 @@ class Variant:
         remedy: key of `model` that makes training these weights sound, so that no advice is needed.
         lacks: capabilities of the card that these weights do not have.
         sign: how files with these weights can be recognised; None if they cannot.
+        source: hub id of these weights, if LoRAs of the weights to train are meant to work on them too; empty if not.
     """
 
     label: str
@@ -73,6 +74,7 @@ class Variant:
     remedy: str | None = None
     lacks: frozenset[str] = frozenset()
     sign: Sign | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ class ModelCard:
         """(L, D) of an encoded prompt as it is kept: after the transformer's first layer for text, or before it."""
         length, width = self.prompt_embeds_shape
         return length, self.text_layer_width if is_embedded else width
+
+    @property
+    def twin(self) -> Variant | None:
+        """The distilled weights that people draw with using LoRAs of the weights to train; None if there are none."""
+        return next((variant for variant in self.variants if variant.source), None)
 
     def in_pixels(self, *, token_px: int) -> ModelCard:
         """The card of the model where it is trained on pixels, without its VAE.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from contextlib import ExitStack
 from dataclasses import replace
@@ -74,25 +75,23 @@ class Generator(BaseProcess):
         """Draw pictures until a stop is requested. Returns how many were drawn."""
         num_drawn, loras, columns = 0, Loras(model), columns_of(self.drawing)
         artist = Artist(model, loras, embeds, reference_rules(self.checked.config, self.checked.card))
-        attached = -1
         with torch.no_grad(), ends_on(model.transformer, lambda: stop.requested), ExitStack() as stack:
             pipeline = model.get_generation_pipeline()
-            for picture in left:
-                column = columns[picture.column]
-                if picture.column != attached:
-                    stack.close()
-                    stack.enter_context(loras.attached(column.loras))
-                    attached = picture.column
-                seed = picture.item.seed if picture.item.seed >= 0 else secrets.randbelow(RANDOM_SEEDS)
-                item = replace(picture.item, seed=seed)
-                image = artist.draw(pipeline, item)
-                if self.record is not None:
-                    out.must_be_in_place(self.record)
-                path = self.output_folder / picture.file
-                write_picture(image, path, item, column, self.checked, self.drawing)
-                num_drawn += 1
-                self._tell(picture, item, out)
-                out.stages.count(num_drawn, len(left), "pictures")
+            for number, pictures in itertools.groupby(left, key=lambda picture: picture.column):
+                stack.close()
+                stack.enter_context(loras.attached(columns[number].loras))
+                own = list(pictures)
+                for group in artist.groups([picture.item for picture in own], most=self.checked.sample_batch):
+                    items = [_with_seed(own[index].item) for index in group]
+                    images = artist.draw(pipeline, items)
+                    if self.record is not None:
+                        out.must_be_in_place(self.record)
+                    for index, item, image in zip(group, items, images, strict=True):
+                        path = self.output_folder / own[index].file
+                        write_picture(image, path, item, columns[number], self.checked, self.drawing)
+                        num_drawn += 1
+                        self._tell(own[index], item, out)
+                        out.stages.count(num_drawn, len(left), "pictures")
         return num_drawn
 
     def _write_sheet(self, out: Output) -> None:
@@ -111,3 +110,8 @@ class Generator(BaseProcess):
             height=item.height,
             network_multiplier=item.network_multiplier,
         )
+
+
+def _with_seed(item: SampleItem) -> SampleItem:
+    """The item, with a random seed if it asks for one."""
+    return item if item.seed >= 0 else replace(item, seed=secrets.randbelow(RANDOM_SEEDS))

@@ -64,7 +64,10 @@ class BaseSDTrainProcess(BaseProcess):
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             try_if_class(config.train, model.device)
+            twin = None if checked.twin is None else model.beside(checked.twin)
             model.check_access()
+            if twin is not None:
+                twin.check_access()
             facts.require_equal_ranks(ranks, base_weights=model.fingerprint("transformer"), bundle=resume.bundle)
             for encoder in {view.encoder for view in checked.needs.views}:
                 encoder.check_reachable()
@@ -74,7 +77,7 @@ class BaseSDTrainProcess(BaseProcess):
                     self._load(model, out)
                     choose_kernel(checked, model, out, resume)
                 learner = self._learner(model, out)
-                TrainStage(checked, learner, encoded, out, self.record).run(resume, stop)
+                TrainStage(checked, learner, encoded, out, self.record, twin).run(resume, stop)
             done_by_first(ranks, lambda: publish(checked, out))
             ranks.barrier()
             if ranks.local_rank == 0:  # on each machine, which may have a folder of its own

@@ -154,7 +154,9 @@ def _quantized_weights(config: TrainingProcessConfig, plan: Plan, output_folder:
     folder = cache_folder(config.model.quantize_cache)
     if folder is None:
         return []
-    kinds = quantized_bytes(plan.inputs).items()
+    kinds = [*quantized_bytes(plan.inputs).items()]
+    if plan.inputs.preview != "never":  # the weights that samples are drawn on are in a file of their own
+        kinds += [(kind, size) for kind, size in kinds if kind[0] == "transformer"]
     size = sum(
         size
         for (component, qtype), size in kinds

@@ -19,6 +19,7 @@ from typing import Any
 
 from toolkit.cards import ModelCard, read_cards
 from toolkit.config import TrainingProcessConfig
+from toolkit.config.drawing.twin import twin_of
 from toolkit.errors import Mistakes
 from toolkit.extension import REPOSITORY
 from toolkit.files import sha256_json, write_json
@@ -92,6 +93,7 @@ def check_model_files(
 def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes, source: str) -> ModelFacts:
     import torch
 
+    from toolkit.draw.twin_check import check_twin
     from toolkit.dtypes import torch_dtype
     from toolkit.models.options import ModelOptions
     from toolkit.models.weight_filter import count_chosen
@@ -101,12 +103,16 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
     model_class, dtype = get_model_class(config.model), torch_dtype(config.train.dtype)
     options = ModelOptions(card=config.card, without=config.without)
     model = model_class(config.model, device=torch.device("cpu"), dtype=dtype, options=options)
+    twin = twin_of(config)
     weights, assistant, lines = None, None, []
     sides = None if config.network is None or card.size is None else (0,) * (1 + len(card.size.transformer.blocks))
     fixed: tuple[int, ...] = ()
     with mistakes.gathered():
         model.check_files()
         weights, assistant = model.count_local_weights(), model.count_assistant_weights()
+    if twin is not None and not mistakes:
+        with mistakes.gathered():
+            check_twin(model, twin)
     with mistakes.gathered():
         sides, fixed = trained_weights(model, config)
         if config.train.full_finetune and card.size is not None:
@@ -122,10 +128,12 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
 def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
     section = config.model.model_dump(mode="json")
     network = config.network.model_dump(mode="json") if config.network else None
-    sources = [text for text in (*_texts(section), *_texts(network), card.source) if text]
+    twin = twin_of(config)
+    own = None if twin is None else twin.name_or_path
+    sources = [text for text in (*_texts(section), *_texts(network), *_texts(own), card.source) if text]
     code = [
         REPOSITORY / "toolkit" / folder
-        for folder in ("lora", "models", "networks", "networks/kinds", "quantize", "weights")
+        for folder in ("draw", "lora", "models", "networks", "networks/kinds", "quantize", "weights")
     ]
     code += [REPOSITORY / "toolkit" / "stable_diffusion_model.py", read_cards().packages[config.model.arch].folder]
     return sha256_json(
@@ -133,6 +141,7 @@ def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
             "model": section,
             "without": sorted(config.without),
             "network": network,
+            "twin": own,
             "file_format": config.save.lora_file_format,
             "dtype": config.train.dtype,
             "full_finetune": config.train.full_finetune,

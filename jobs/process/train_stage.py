@@ -9,9 +9,9 @@ from typing import Any
 from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
 from toolkit.config import SampleItem, TrainingProcessConfig
+from toolkit.models.base_model import BaseModel
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.output.run_record import RunRecord
-from toolkit.runtime.devices import device_name
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.feeder import Encoded, Feeder
 from toolkit.train.learner import Learner
@@ -38,6 +38,7 @@ class TrainStage:
         encoded: the captions and images that the earlier stages have encoded.
         out: the outputs of the run.
         record: the run record of this start; None if none is kept.
+        twin: the model that samples are drawn on, of which nothing is loaded; None if it is the one that is trained.
     """
 
     checked: TrainingChecked
@@ -45,6 +46,7 @@ class TrainStage:
     encoded: Encoded
     out: Output
     record: RunRecord | None
+    twin: BaseModel | None = None
 
     @property
     def config(self) -> TrainingProcessConfig:
@@ -61,13 +63,13 @@ class TrainStage:
         config, train, ranks, out = self.config, self.config.train, self.checked.start.batch_ranks, self.out
         objective = OBJECTIVES[train.objective].load().from_config(train)
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
-        metadata = self._metadata_at(feeder)
+        metadata = self._metadata_at(feeder, self.learner.model)
         validation = Validation(config, self.checked.grid, resume.bundle)
         saver, epochs_done = self._saver(metadata, resume), feeder.plan.epochs_done
         saver.documents = validation.documents
         save = SaveTask(saver, out.stages, in_place=self._must_be_in_place, epochs_done=epochs_done)
         sample = SampleTask(
-            self._sampler(metadata, feeder),
+            self._sampler(feeder),
             config.sample,
             out.stages,
             is_first_skipped=train.skip_first_sample,
@@ -101,15 +103,15 @@ class TrainStage:
         if self.record is not None:
             self.out.must_be_in_place(self.record)
 
-    def _metadata_at(self, feeder: Feeder) -> Callable[[int], dict[str, str]]:
-        """What files and pictures say of the training at a step."""
-        job, model = self.checked.start.job, self.learner.model
-        base = BaseWeights(job.redact(published_name(self.config.model.name_or_path)), model.fingerprint("transformer"))
+    def _metadata_at(self, feeder: Feeder, model: BaseModel) -> Callable[[int], dict[str, str]]:
+        """What files, or pictures that are drawn with the model, say of the training at a step."""
+        name = self.checked.start.job.redact(published_name(model.model_config.name_or_path))
+        base = BaseWeights(name, model.fingerprint("transformer"))
         return lambda step: self._metadata(step, feeder.plan.epochs_done(step), base)
 
     def _saver(self, metadata: Callable[[int], dict[str, str]], resume: ResumePlan) -> Saver:
         start, model = self.checked.start, self.learner.model
-        facts = replace(self.checked.run_facts(), device=device_name(model.device), attention=model.attention)
+        facts = replace(self.checked.run_facts(), device=self.learner.device, attention=model.attention)
         if self.record is not None:
             bundle = str(resume.bundle.folder) if resume.bundle else None
             shared = {"ranks": facts.world, "batches_per_step": facts.batches_per_step} if facts.world > 1 else {}
@@ -123,8 +125,9 @@ class TrainStage:
             metadata=metadata,
         )
 
-    def _sampler(self, metadata: Callable[[int], dict[str, str]], feeder: Feeder) -> Sampler:
+    def _sampler(self, feeder: Feeder) -> Sampler:
         config, start = self.config, self.checked.start
+        metadata = self._metadata_at(feeder, self.twin or self.learner.model)
         settings = SampleSettings(
             items=sample_items(config),
             first_items=sample_items(config, first=True),
@@ -134,6 +137,9 @@ class TrainStage:
             first_format=(config.first_sample or config.sample).format,
             draws=feeder.draws,
             strip=config.sample.strip,
+            batch_size=self.checked.sample_batch,
+            twin=self.twin,
+            keeps_twin=self.checked.keeps_twin,
         )
 
         def describe(item: SampleItem, step: int) -> dict[str, Any]:

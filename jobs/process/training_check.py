@@ -24,7 +24,7 @@ from toolkit.plan.stage_list import describe_stages, without_a_stage
 from toolkit.train.finished import describe_end
 from toolkit.train.resume import ResumePlan, describe_resume, differences_in, plan_resume
 from toolkit.train.sharing_check import sharing_problems
-from toolkit.train.tasks.sample_needs import sample_items, sample_needs
+from toolkit.train.tasks.sample_needs import describe_twin, sample_items, sample_needs
 from toolkit.train.validation.grid import grid_of, grid_problems, validation_needs
 
 
@@ -71,7 +71,12 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
         return replace(found, lines=())
     validation = [] if found.grid is None else found.grid.describe(train.steps)
     return found.adding(
-        *describe_steps(checked), *validation, *notices, *_resources(start, needs), *unknown_encoders(checked)
+        *describe_steps(checked),
+        *describe_twin(config),
+        *validation,
+        *notices,
+        *_resources(start, needs),
+        *unknown_encoders(checked),
     )
 
 

@@ -11,7 +11,8 @@ from jobs.process.checked import Checked
 from jobs.process.disk_check import Disk
 from jobs.process.model_files import ModelFacts
 from toolkit.cards import ModelCard
-from toolkit.config import TrainingProcessConfig
+from toolkit.config import ModelConfig, TrainingProcessConfig
+from toolkit.config.drawing.twin import twin_of
 from toolkit.data.scan_result import Scan
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
 from toolkit.plan.memory_check import MemoryCheck
@@ -72,6 +73,22 @@ class TrainingChecked(Checked):
     def settings(self) -> Mapping[str, Any]:
         """Keys of the `model` section that the memory plan has chosen."""
         return self.memory.settings if self.memory else {}
+
+    @property
+    def twin(self) -> ModelConfig | None:
+        """The model that samples are drawn on; None if it is the one that is trained."""
+        return twin_of(self.config)
+
+    @property
+    def sample_batch(self) -> int:
+        """The most pictures to draw in one batch: what the job says, or else the plan; one by one without a plan."""
+        asked = self.config.sample.batch_size
+        return asked if asked != "auto" else 1 if self.memory is None else self.memory.plan.inputs.sample_batch
+
+    @property
+    def keeps_twin(self) -> bool:
+        """Whether the model that samples are drawn on, if it is another, stays loaded; without a plan it does not."""
+        return self.memory is not None and self.memory.plan.inputs.preview == "run"
 
     def run_facts(self) -> RunFacts:
         """What this run's bundles record about it."""

@@ -9,7 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from tests.contract.conftest import SIZE_PX, Models
+from tests.drawing import psnr
 from toolkit.config import SampleConfig, SampleItem
+from toolkit.config.drawing.together import in_groups
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.weights.tensor_files import write_tensors
@@ -58,3 +60,21 @@ def test_drawing_disturbs_no_global_generator(whole: BaseModel, embeds: Tensor) 
     before = torch.get_rng_state()
     _draw(whole, _item(), embeds)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_samples_drawn_in_one_batch_are_those_drawn_alone(whole: BaseModel, embeds: Tensor) -> None:
+    section = {"prompts": ["a red circle --seed 3", "a green square --seed 8"], "neg": "x", "sample_steps": 2}
+    items = SampleConfig.model_validate({**section, "width": SIZE_PX, "height": SIZE_PX}).items()
+    ((first, second),) = in_groups(items, whole.card, most=2)
+    texts = dict.fromkeys(text for item in items for text in item.prompts(whole.card))
+    named = SampleCondition({text: embeds[index % 2] * (1 + index) for index, text in enumerate(texts)})
+    pipeline = whole.get_generation_pipeline()
+    with torch.no_grad():
+        alone = [whole.generate_single_image(pipeline, item, named, _noise(item)) for item in items]
+        together = whole.generate_images(pipeline, items, named, [_noise(item) for item in items])
+    assert [psnr(*pair) >= 40 for pair in zip(alone, together, strict=True)] == [True, True]
+    assert psnr(together[first], together[second]) < 40
+
+
+def _noise(item: SampleItem) -> torch.Generator:
+    return torch.Generator().manual_seed(item.seed)

@@ -41,6 +41,14 @@ def test_a_full_fine_tune_is_drawn_with_its_own_transformer(tmp_path: Path) -> N
     assert process.model.model_paths.transformer == str(newest) and not process.loras
 
 
+def test_a_run_is_drawn_on_the_weights_of_its_samples(tmp_path: Path) -> None:
+    sample = {"prompts": ["a"], "model": "some/twin"}
+    job = write_job(tmp_path, sample=sample, train={"disable_sampling": False})
+    write_lora(tmp_path / "output" / "job" / "job.safetensors", seed=1)
+    assert drawing("--sample", str(job)).model.name_or_path == "some/twin"
+    assert drawing("--sample", str(job), "--model", str(TINY)).model.name_or_path == str(TINY)
+
+
 def test_a_model_and_loras_need_no_run(tmp_path: Path) -> None:
     file = write_lora(tmp_path / "a.safetensors", seed=1)
     (tmp_path / "prompts.txt").write_text("a dog\n")

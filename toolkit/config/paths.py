@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
+from toolkit.config.compat.released import DISTILLED
 from toolkit.config.reading.parse import BACKSLASHES, shortened
 
 IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
@@ -106,9 +107,24 @@ def must_be_hub_id_or_path(name: str, info: ValidationInfo) -> str:
     return str(here) if name.startswith("~") else name
 
 
+def must_be_twin(name: str, info: ValidationInfo) -> str:
+    """`distilled`, or see `must_be_hub_id_or_path`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if name.strip().lower() == DISTILLED:
+        return DISTILLED
+    try:
+        return must_be_hub_id_or_path(name, info)
+    except ValueError as error:
+        raise ValueError(f"{error}, nor `{DISTILLED}`") from error
+
+
 UserPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path), AfterValidator(checked_path)]
 ExistingFolder = Annotated[UserPath, AfterValidator(must_be_folder)]
 ExistingDataset = Annotated[UserPath, AfterValidator(must_be_dataset)]
 ExistingPath = Annotated[UserPath, AfterValidator(must_exist)]
 ExistingFile = Annotated[UserPath, AfterValidator(must_be_file)]
 HubIdOrPath = Annotated[str, AfterValidator(must_be_hub_id_or_path)]
+TwinWeights = Annotated[str, AfterValidator(must_be_twin)]

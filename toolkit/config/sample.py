@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from toolkit.cards import ModelCard
 from toolkit.choice import Spellings
 from toolkit.config.adapter import AdapterConfig
+from toolkit.config.paths import TwinWeights
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.config.sample_prompt import GUIDED, WITH_ADAPTER, SamplePrompt
 from toolkit.config.seed import DrawSeed
@@ -48,7 +49,7 @@ def _is_repeated(context: KeyContext) -> bool:
 
 _NOT_FIRST = OnlyWith("in `sample`: `first_sample` is generated once, before the first step", _is_repeated)
 
-_NOT_BOTH = OnlyWith("without `samples`", lambda context: not context.section.samples)
+_SOMETHING_DRAWN = OnlyWith("with prompts to draw", lambda context: bool(context.section.items()))
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,14 @@ class SampleConfig(Section):
         Notice(_lacks_references),
         Shown(level="basic", widget="prompts"),
     ] = Field((), description="Short form of `samples`: each prompt may end in flags such as `--w 512 --seed 3`.")
+    model: Annotated[
+        TwinWeights | None, _NOT_FIRST, _SOMETHING_DRAWN, Shown(label="Draw on other weights", level="expert")
+    ] = Field(
+        None,
+        min_length=1,
+        description="Draw samples on other weights than those that are trained, with the network on them. distilled: "
+        "the model's distilled twin, which most people draw with. Or hub id, folder or file. `first_sample` too.",
+    )
     neg: Annotated[
         str,
         BeforeValidator(_false_is_empty),
@@ -165,6 +174,13 @@ class SampleConfig(Section):
     )
     adapter_conditioning_scale: Annotated[float, WITH_ADAPTER, Shown(label="Adapter strength")] = Field(
         1.0, description="Strength of the adapters."
+    )
+    batch_size: Annotated[
+        Annotated[int, Field(ge=1)] | Annotated[Literal["auto"], Spellings({})], _NOT_FIRST, Shown(level="expert")
+    ] = Field(
+        "auto",
+        description="The most samples of one size, steps, guidance and strength that are drawn in one batch. auto: as "
+        "many as surely fit on the GPU, at most 4; on a CPU one. A picture is the same in any batch, but for rounding.",
     )
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"}), Shown(label="Image format")] = Field(
         "jpg", description="Image file format."

@@ -128,11 +128,13 @@ class TrainingProcessConfig(ProcessConfig):
         """Whether texts are kept as the transformer's first layer for them gives them: fewer numbers for the same step.
 
         Not where that layer may be trained, where another LoRA may change it, as in drawing, or where an adapter adds
-        rows to what it reads.
+        rows to what it reads, nor where samples are drawn on other weights.
         """
         if self.card is None or not self.card.text_layer_width or self.train.full_finetune:
             return False
         if self.model.assistant_lora_path is not None or not (self.network or self.adapter):
+            return False
+        if self.sample.model is not None:
             return False
         is_network_elsewhere = self.network is None or self.network.transformer_only
         return is_network_elsewhere and not any(adapter.choice.adds_rows for adapter in self.adapter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from toolkit.adapters.adapter_set import AdapterSet
 from toolkit.config import SampleItem
+from toolkit.config.drawing.together import in_groups
 from toolkit.data.images import Color, load_image
 from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.errors import UserError
@@ -66,18 +67,20 @@ class Artist:
     background: Color = (0, 0, 0)
     extras: Callable[[SampleItem], Mapping[str, Tensor]] = no_extras
 
-    def draw(self, pipeline: Any, item: SampleItem) -> Image.Image:
-        """Draw one picture. It depends on nothing that was drawn before.
+    def draw(self, pipeline: Any, items: Sequence[SampleItem]) -> list[Image.Image]:
+        """Draw pictures in one batch. None depends on what was drawn before, or, but for rounding, on the others.
 
         Args:
             pipeline: what the model's `get_generation_pipeline` returned.
-            item: what to draw.
+            items: what to draw: one, or several of one of `in_groups`.
 
         Raises:
             UserError: a reference image cannot be used.
         """
-        model, generator = self.model, torch.Generator().manual_seed(item.seed)
-        embeds = {prompt: self.embeds[prompt].to(model.device) for prompt in item.prompts(model.card)}
+        model, item = self.model, items[0]
+        generators = [torch.Generator().manual_seed(one.seed) for one in items]
+        prompts = dict.fromkeys(prompt for one in items for prompt in one.prompts(model.card))
+        embeds = {prompt: self.embeds[prompt].to(model.device) for prompt in prompts}
         extras = {name: tensor.to(model.device) for name, tensor in self.extras(item).items()}
         condition = SampleCondition(embeds, references=self._references(item), extras=extras)
         num_noisy = model.num_tokens(item.width, item.height)
@@ -86,7 +89,13 @@ class Artist:
             self.weights.sampled(item.network_multiplier, item.adapter_conditioning_scale),
             self.weights.adapters.sampling(condition, item.prompt, num_noisy=num_noisy) as condition,
         ):
-            return model.generate_single_image(pipeline, item, condition, generator)
+            if len(items) == 1:
+                return [model.generate_single_image(pipeline, item, condition, generators[0])]
+            return model.generate_images(pipeline, items, condition, generators)
+
+    def groups(self, items: Sequence[SampleItem], *, most: int) -> list[list[int]]:
+        """The positions of the items, in groups to be drawn in one batch. With adapters, each is drawn alone."""
+        return in_groups(items, self.model.card, most=1 if self.weights.adapters.adapters else most)
 
     def _references(self, item: SampleItem) -> list[Image.Image]:
         """The reference images, at the sizes they would have in training."""

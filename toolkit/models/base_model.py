@@ -233,3 +233,20 @@ class BaseModel(ComponentModel):
             condition: the item's encoded prompts and loaded reference images.
             generator: CPU generator for the noise.
         """
+
+    def generate_images(
+        self,
+        pipeline: Any,
+        items: Sequence[SampleItem],
+        condition: SampleCondition,
+        generators: Sequence[torch.Generator],
+    ) -> list[Image.Image]:
+        """Draw samples that differ in prompt and seed only, in one batch if the model can.
+
+        Args:
+            pipeline, items: the pipeline, and the samples to draw.
+            condition: the encoded prompts of all items; no reference images.
+            generators: a CPU generator for the noise of each.
+        """
+        pairs = zip(items, generators, strict=True)
+        return [self.generate_single_image(pipeline, item, condition, generator) for item, generator in pairs]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import nn
@@ -23,9 +24,14 @@ Component = Literal["text_encoder", "vae", "transformer"]
 
 
 class ComponentModel(KnownNames):
-    """The part of `BaseModel` that loads and frees. `text_encoder` and so on are None until loaded."""
+    """The part of `BaseModel` that loads and frees. `text_encoder` and so on are None until loaded.
+
+    Attributes:
+        components: folders of the published repository from which the model is loaded.
+    """
 
     arch: ClassVar[str]
+    components: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "tokenizer")
 
     def __init__(
         self,
@@ -54,6 +60,12 @@ class ComponentModel(KnownNames):
         self.vae: Any = None
         self.transformer: Any = None
         self.attention = NATIVE  # the kernel that the transformer uses
+
+    def beside(self, section: ModelConfig) -> Self:
+        """A model of the same class for another `model` section, for drawing on its transformer. Nothing is loaded."""
+        without = frozenset(self.components) - {"transformer"}
+        options = replace(self.options, embeds_text=False, without=without)
+        return type(self)(section, device=self.device, dtype=self.dtype, options=options)
 
     @property
     def card(self) -> ModelCard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy
 from torch import Tensor, nn
@@ -24,12 +24,7 @@ class PublishedModel(BaseModel, is_abstract=True):
     """BaseModel with the answers shared by all models that are loaded from published files.
 
     Each family defines what its files are called (`single_files`) and how they are read (`load`).
-
-    Attributes:
-        components: folders of the published repository from which the model is loaded.
     """
-
-    components: ClassVar[tuple[str, ...]] = ("transformer", "vae", "text_encoder", "tokenizer")
 
     @classmethod
     @abstractmethod

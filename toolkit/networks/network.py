@@ -109,6 +109,12 @@ class Network:
             for site in sites:
                 self._hook(site, part, strength)
 
+    def beginning_on(self, model: BaseModel) -> Network:
+        """A network like this one as it was at its start, on another model, whose transformer is loaded."""
+        other = Network(model, self.config, self.draws)
+        other.apply()
+        return other
+
     def parameters(self) -> list[nn.Parameter]:
         """Every trained weight exactly once, in target order."""
         return [parameter for _, parameter in self.named_parameters()]

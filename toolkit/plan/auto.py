@@ -14,7 +14,8 @@ from toolkit.plan.memory_plan import Plan, make_plan
 from toolkit.plan.plan_inputs import PlanInputs
 from toolkit.plan.stage_list import ENCODE_TEXT
 
-_FILLED = 0.85  # the most of a card that may be filled to recompute less
+_FILLED = 0.85  # the most of a card that may be filled to recompute less, or for samples
+_MOST_SAMPLES = 4  # in one batch: a transformer is busy with four pictures
 
 
 def choose_settings(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> dict[str, Any]:
@@ -63,6 +64,28 @@ def with_kept(inputs: PlanInputs, machine: Machine) -> PlanInputs:
     most, step = 20 if inputs.device == "cuda" else 10, 10 if inputs.cards else 1  # all cards alike
     levels = (replace(inputs, keeps=tenths / 10) for tenths in range(most, 0, -step))
     return next((one for one in levels if machine.part(_FILLED).fits(make_plan(one))), inputs)
+
+
+def with_preview(inputs: PlanInputs, machine: Machine) -> PlanInputs:
+    """Let the weights that samples are drawn on stay loaded if that surely fits, instead of loading them each time."""
+    if inputs.preview == "never" or not inputs.work.sample_px:
+        return inputs
+    staying = replace(inputs, preview="run")
+    return staying if machine.part(_FILLED).fits(make_plan(staying)) else inputs
+
+
+def with_sample_batch(inputs: PlanInputs, machine: Machine, *, most: int) -> PlanInputs:
+    """Let as many samples be drawn in one batch as surely fit. On a CPU a batch is no faster than one by one.
+
+    Args:
+        inputs: the plan's inputs so far.
+        machine: the machine of the plan.
+        most: the number of samples that are alike.
+    """
+    if inputs.device != "cuda" or not inputs.work.sample_px:
+        return inputs
+    sizes = (replace(inputs, sample_batch=size) for size in range(min(most, _MOST_SAMPLES), 1, -1))
+    return next((one for one in sizes if machine.part(_FILLED).fits(make_plan(one))), inputs)
 
 
 def _least(inputs: PlanInputs, name: str, machine: Machine) -> PlanInputs:

@@ -123,7 +123,7 @@ def training_changes(inputs: PlanInputs) -> list[list[Change]]:
                 for index, rank in enumerate(smaller)
             ]
         )
-    return [*groups, _batches(inputs), _sizes(inputs), _samples(inputs)]
+    return [*groups, _batches(inputs), _sizes(inputs), _samples(inputs), _previews(inputs), _sample_batches(inputs)]
 
 
 def _cost(inputs: PlanInputs, changes: Iterable[Change]) -> float:
@@ -227,6 +227,20 @@ def _sizes(inputs: PlanInputs) -> list[Change]:
         Change({"datasets.resolution": size}, work={"train_px": size**2 + references}, cost=6 + 4 * index)
         for index, size in enumerate(smaller)
     ]
+
+
+def _previews(inputs: PlanInputs) -> list[Change]:
+    """Samples on the weights that are trained, which are loaded anyway."""
+    if inputs.preview == "never" or not inputs.work.sample_px:
+        return []
+    return [Change({"sample.model": "null"}, {"preview": "never"}, cost=3)]
+
+
+def _sample_batches(inputs: PlanInputs) -> list[Change]:
+    """Samples one by one."""
+    if inputs.sample_batch == 1 or not inputs.work.sample_px:
+        return []
+    return [Change({"sample.batch_size": 1}, {"sample_batch": 1}, cost=1)]
 
 
 def _samples(inputs: PlanInputs) -> list[Change]:

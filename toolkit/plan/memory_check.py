@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from toolkit.config import TrainingProcessConfig
+from toolkit.config.drawing.together import most_together
 from toolkit.model_size import ModelSize
-from toolkit.plan.auto import choose_settings, with_kept, with_shares
+from toolkit.plan.auto import choose_settings, with_kept, with_preview, with_sample_batch, with_shares
 from toolkit.plan.changes import Way
 from toolkit.plan.machine import Machine, named_card, this_machine
 from toolkit.plan.memory_plan import Plan, make_plan
@@ -138,7 +139,10 @@ def check_memory(
         settings = choose_settings(process.model, inputs, machine)
         chosen = process.model_copy(update={"model": process.model.with_settings(settings)})
         inputs = inputs_for(chosen)
-    plan = make_plan(with_kept(with_shares(chosen.model, inputs, machine), machine))
+    inputs = with_preview(with_kept(with_shares(chosen.model, inputs, machine), machine), machine)
+    if process.sample.batch_size == "auto":
+        inputs = with_sample_batch(inputs, machine, most=most_together(process))
+    plan = make_plan(inputs)
     if not machine.fits(plan):
         ways = find_ways(plan, machine)
         return MemoryCheck(plan, machine, settings=settings, refusal=describe_refusal(plan, machine, ways), ways=ways)
@@ -148,6 +152,11 @@ def check_memory(
     if plan.inputs.keeps > 1:
         share = f"{plan.inputs.keeps - 1:.0%}"
         lines.append(f"memory: there is room for {share} of the blocks to recompute nothing in the backward pass")
+    if plan.inputs.sample_batch > 1:
+        lines.append(f"memory: up to {plan.inputs.sample_batch} pictures are drawn in one batch")
+    if plan.inputs.preview != "never":
+        times = "once: they stay loaded" if plan.inputs.preview == "run" else "for each round of samples, then freed"
+        lines.append(f"memory: the weights that samples are drawn on are loaded {times}")
     if process.model.memory == "auto":
         lines.append(f"model.memory: auto chose {_chosen(settings)}")
     return MemoryCheck(plan, machine, tuple(lines), settings)

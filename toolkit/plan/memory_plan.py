@@ -25,6 +25,7 @@ _WEIGHTS = (
     "assistant LoRA",
     "LoRAs",
     "VAE",
+    "weights of samples",
     "LoRA",
     "adapters",
     "optimizer",

@@ -108,6 +108,9 @@ class PlanInputs:
         merges: whether the network is merged into the transformer's weights when they are saved.
         assistant_parameters: number of weights of a frozen LoRA that is active during training.
         adapter_parameters: number of weights of the adapters that are trained.
+        preview: when the weights that samples are drawn on, if they are not those that are trained, are loaded beside
+            them, with a copy of the network: in each `round` of samples, or for the whole `run`.
+        sample_batch: the most samples that are drawn in one batch.
         adapter_in_blocks: how many of these belong to blocks, for each entry of the transformer's `blocks`.
         cards: memory in bytes of each of the cards that the transformer's blocks are split over; empty for one device.
         ranks: number of processes that train together.
@@ -152,6 +155,8 @@ class PlanInputs:
     merges: bool = False
     assistant_parameters: int = 0
     adapter_parameters: int = 0
+    sample_batch: int = 1
+    preview: Literal["never", "round", "run"] = "never"
     adapter_in_blocks: tuple[int, ...] = ()
     cards: tuple[int, ...] = ()
     ranks: int = 1

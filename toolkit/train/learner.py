@@ -24,6 +24,7 @@ from toolkit.optimizers.weight_update import WeightUpdate, build_update
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import Piece
 from toolkit.randomness import Draws
+from toolkit.runtime.devices import device_name
 from toolkit.train.trainable import TrainableWeights
 
 
@@ -50,6 +51,11 @@ class Learner:
     averages: Mapping[str, MovingAverage] = field(default_factory=dict)
     sharing: Sharing = field(default_factory=Sharing)
     pieces: Sequence[Piece] = ()
+
+    @property
+    def device(self) -> str:
+        """Name of the device that the model runs on, as people know it."""
+        return device_name(self.model.device)
 
     @property
     def average(self) -> MovingAverage | None:

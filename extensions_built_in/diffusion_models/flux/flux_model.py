@@ -228,7 +228,18 @@ class FluxModel(StableDiffusion):
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
         """See BaseModel.generate_single_image. The assistant LoRA is off, as it will be for users of the result."""
-        rows = condition.prompt_embeds[item.prompt].unsqueeze(0).to(self.device, self.dtype)  # [1, L + 1, D]
+        return self.generate_images(pipeline, [item], condition, [generator])[0]
+
+    def generate_images(
+        self,
+        pipeline: Any,
+        items: Sequence[SampleItem],
+        condition: SampleCondition,
+        generators: Sequence[torch.Generator],
+    ) -> list[Image.Image]:
+        """See BaseModel.generate_images."""
+        item, embeds = items[0], [condition.prompt_embeds[item.prompt] for item in items]
+        rows = torch.stack(embeds).to(self.device, self.dtype)  # [B, L + 1, D]
         text, pooled = from_rows(rows, self.transformer.config.pooled_projection_dim)
         pipeline.set_progress_bar_config(disable=True)
         with torch.no_grad(), self.without_assistant_lora():
@@ -239,14 +250,15 @@ class FluxModel(StableDiffusion):
                 width=item.width,
                 num_inference_steps=item.sample_steps,
                 guidance_scale=item.guidance_scale,
-                generator=generator,
+                generator=list(generators),
                 output_type="latent",
                 **self._pipeline_arguments(item, condition.references),
-            ).images  # [1, S, 4C]
+            ).images  # [B, S, 4C]
             drawn = pipeline._unpack_latents(tokens, item.height, item.width, pipeline.vae_scale_factor)
             with vae_precision(self.vae):
                 pixels = self.decode_latents(drawn)
-        return pipeline.image_processor.postprocess(pixels)[0]
+        images: list[Image.Image] = pipeline.image_processor.postprocess(pixels)
+        return images
 
     def _pipeline_arguments(self, item: SampleItem, references: Sequence[Image.Image]) -> dict[str, Any]:
         assert not references, "the check rejects references for this model"

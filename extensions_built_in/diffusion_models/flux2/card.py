@@ -28,7 +28,13 @@ def _defaults(
 
 
 def _distilled(
-    label: str, *, base: str, names: tuple[str, ...], why: str = "", remedy: str | None = "assistant_lora_path"
+    label: str,
+    *,
+    base: str,
+    names: tuple[str, ...],
+    source: str = "",
+    why: str = "",
+    remedy: str | None = "assistant_lora_path",
 ) -> Variant:
     or_else = f" Or name a training adapter in `model.{remedy}`." if remedy else ""
     return Variant(
@@ -39,6 +45,7 @@ def _distilled(
         remedy=remedy,
         defaults={"sample": {"guidance_scale": 1.0, "sample_steps": 4}},
         index_key="is_distilled",
+        source=source,
     )
 
 
@@ -94,6 +101,7 @@ CARDS = (
                 "the distilled FLUX.2 [klein] 4B",
                 base="black-forest-labs/FLUX.2-klein-base-4B",
                 names=("flux-2-klein-4b",),
+                source="black-forest-labs/FLUX.2-klein-4B",
             ),
         ),
     ),
@@ -125,6 +133,7 @@ CARDS = (
                 "the distilled FLUX.2 [klein] 9B",
                 base="black-forest-labs/FLUX.2-klein-base-9B",
                 names=("flux-2-klein-9b",),
+                source="black-forest-labs/FLUX.2-klein-9B",
             ),
         ),
     ),

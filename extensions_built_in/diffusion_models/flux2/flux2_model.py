@@ -248,22 +248,35 @@ class Flux2Model(StableDiffusion):
         self, pipeline: Any, item: SampleItem, condition: SampleCondition, generator: torch.Generator
     ) -> Image.Image:
         """See BaseModel.generate_single_image. The assistant LoRA is off, as it will be for users of the result."""
-        arguments, limit = self._pipeline_arguments(item, condition), self._whole_px
-        with self.without_assistant_lora():
-            return sampling.draw(pipeline, item, arguments, generator, encode=self.encode_images, limit=limit)
+        return self.generate_images(pipeline, [item], condition, [generator])[0]
 
-    def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
-        embeds = condition.prompt_embeds
-        arguments = {"prompt_embeds": self._embeds_of(embeds, item.prompt), "guidance_scale": item.guidance_scale}
+    def generate_images(
+        self,
+        pipeline: Any,
+        items: Sequence[SampleItem],
+        condition: SampleCondition,
+        generators: Sequence[torch.Generator],
+    ) -> list[Image.Image]:
+        """See BaseModel.generate_images."""
+        arguments, limit = self._pipeline_arguments(items, condition), self._whole_px
+        with self.without_assistant_lora():
+            return sampling.draw(pipeline, items[0], arguments, generators, encode=self.encode_images, limit=limit)
+
+    def _pipeline_arguments(self, items: Sequence[SampleItem], condition: SampleCondition) -> dict[str, Any]:
+        prompts = [item.prompt for item in items]
+        arguments = {
+            "prompt_embeds": self._embeds_of(condition, prompts),
+            "guidance_scale": items[0].guidance_scale,
+        }
         if condition.references:
             arguments["image"] = list(condition.references)
-        negative = item.negative_prompt(self.card)
-        if negative is not None:
-            arguments["negative_prompt_embeds"] = self._embeds_of(embeds, negative)
+        negatives = [text for item in items if (text := item.negative_prompt(self.card)) is not None]
+        if negatives:
+            arguments["negative_prompt_embeds"] = self._embeds_of(condition, negatives)
         return arguments
 
-    def _embeds_of(self, embeds: Mapping[str, Tensor], prompt: str) -> Tensor:
-        return embeds[prompt].unsqueeze(0).to(self.device, self.dtype)
+    def _embeds_of(self, condition: SampleCondition, prompts: Sequence[str]) -> Tensor:
+        return torch.stack([condition.prompt_embeds[prompt] for prompt in prompts]).to(self.device, self.dtype)
 
     @cached_property
     def _scheduler(self) -> Any:

@@ -51,8 +51,8 @@ class Flux2Klein9BKVModel(Flux2Klein9BModel):
         """Flux2KleinKVPipeline with the transformer, the VAE, and the scheduler settings that came with the model."""
         return Flux2KleinKVPipeline(transformer=self.transformer, is_distilled=True, **self._pipeline_parts())
 
-    def _pipeline_arguments(self, item: SampleItem, condition: SampleCondition) -> dict[str, Any]:
-        embeds = self._embeds_of(condition.prompt_embeds, item.prompt)
+    def _pipeline_arguments(self, items: Sequence[SampleItem], condition: SampleCondition) -> dict[str, Any]:
+        embeds = self._embeds_of(condition, [item.prompt for item in items])
         return {"image": list(condition.references) or None, "prompt_embeds": embeds}
 
 

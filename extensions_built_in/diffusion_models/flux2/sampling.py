@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,18 +29,18 @@ def draw(
     pipeline: Any,
     item: SampleItem,
     arguments: Mapping[str, Any],
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     *,
     encode: Callable[[Tensor], Tensor],
     limit: int,
-) -> Image.Image:
-    """Draw one sample.
+) -> list[Image.Image]:
+    """Draw samples of one size in one batch.
 
     Args:
         pipeline: one of the FLUX.2 pipelines.
-        item: the sample to draw.
+        item: the size and number of steps of all samples.
         arguments: more arguments of the pipeline; references are under `image`, at the sizes the model shall see.
-        generator: generator for the noise.
+        generators: a generator for the noise of each sample.
         encode: converts pixels to latents, as in training.
         limit: images with more pixels are decoded in tiles.
     """
@@ -57,18 +57,19 @@ def draw(
         height=item.height,
         width=item.width,
         num_inference_steps=item.sample_steps,
-        generator=generator,
+        generator=list(generators),
         output_type="latent",
         **arguments,
     ).images
     with vae_precision(vae):
         if (
             drawn.ndim == 3
-        ):  # dev's pipeline returns tokens [1, S, C]; the others return input of the VAE [1, C / 4, ...]
+        ):  # dev's pipeline returns tokens [B, S, C]; the others return input of the VAE [B, C / 4, ...]
             token_px = 2 * pipeline.vae_scale_factor
-            cells = drawn.transpose(1, 2).reshape(1, -1, item.height // token_px, item.width // token_px)
+            cells = drawn.transpose(1, 2).unflatten(2, (item.height // token_px, item.width // token_px))
             pixels = decode(vae, cells, limit=limit)
         else:
             with tiled_above(vae, item.width * item.height, limit=limit):
                 pixels = vae.decode(drawn.to(vae.device, vae.dtype), return_dict=False)[0]
-    return pipeline.image_processor.postprocess(pixels)[0]
+    images: list[Image.Image] = pipeline.image_processor.postprocess(pixels)
+    return images

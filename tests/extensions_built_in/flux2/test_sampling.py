@@ -64,7 +64,7 @@ def test_a_sample_sees_the_tokens_that_training_sees(
     }
     try:
         with pytest.raises(_Seen), torch.autocast("cpu", torch.bfloat16):
-            draw(pipeline, ITEM, arguments, torch.Generator(), encode=_encode, limit=2048**2)
+            draw(pipeline, ITEM, arguments, [torch.Generator()], encode=_encode, limit=2048**2)
     finally:
         handle.remove()
     tokens = torch.cat([latents.flatten(2).transpose(1, 2) for latents in trained], dim=1)  # [1, S, C]

@@ -63,14 +63,17 @@ def test_a_job_draws_what_diffusers_draws_and_goes_on_where_it_was_stopped(tmp_p
 def test_a_sheet_draws_each_prompt_in_each_column(tmp_path: Path) -> None:
     """A whole job: LoRAs come and go between columns."""
     files = [str(write_lora(tmp_path / f"step_{seed}.safetensors", seed=seed)) for seed in (1, 2)]
-    job = write_drawing(tmp_path, generate={"seed": 3}, sheet="checkpoints", checkpoints=[*files, files[0]])
+    generate = {"seed": 3, "prompts": ["a red circle", "a green square", "a blue ring"], "batch_size": 2}
+    job = write_drawing(tmp_path, generate=generate, sheet="checkpoints", checkpoints=[*files, files[0]])
     assert run_job(job).status == "done"
     pictures = sorted((tmp_path / "pictures").glob("0001_*.png"))
     assert len(pictures) == 2, "a file that is there twice is drawn once"
+    told = [event for event in read_events(tmp_path / "pictures" / "events.jsonl") if event["kind"] == "sample"]
+    assert [event["index"] for event in told] == [0, 1, 2, 0, 1, 2]
     with Image.open(pictures[0]) as one, Image.open(pictures[1]) as other:
         assert psnr(one, other) < 40
     with Image.open(tmp_path / "pictures" / "sheet_checkpoints.png") as sheet:
-        first, second, third = (sheet.crop((160 + 256 * x, 18, 416 + 256 * x, sheet.height)) for x in range(3))
+        first, second, third = (sheet.crop((160 + 256 * x, 18, 416 + 256 * x, 274)) for x in range(3))
         assert first.tobytes() == third.tobytes() != second.tobytes()
 
 

@@ -121,7 +121,7 @@ def test_diffusers_pipelines_draw_pixels_without_a_vae(cell_px: int, size: tuple
     arguments = {"prompt_embeds": condition.prompt_embeds["a"].unsqueeze(0), "guidance_scale": 1.0}
     with torch.no_grad(), AdapterSet((adapter,)).scaled(1.0):
         draw = torch.Generator().manual_seed(0)
-        image = sampling.draw(pipeline, item, arguments, draw, encode=model.encode_images, limit=1 << 20)
+        (image,) = sampling.draw(pipeline, item, arguments, [draw], encode=model.encode_images, limit=1 << 20)
     assert image.size == size
 
 

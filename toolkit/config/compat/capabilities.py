@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toolkit.cards import ModelCard
+from toolkit.config.drawing.twin import twin_problems
 from toolkit.config.sample import SampleItem, with_views
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import Problem
@@ -16,6 +17,7 @@ def beyond_the_model(process: TrainingProcessConfig, card: ModelCard) -> list[Pr
         *_guidance(process, card),
         *_teacher(process, card),
         *_assistant_lora(process, card),
+        *twin_problems(process, card),
     ]
 
 

@@ -14,6 +14,7 @@ from toolkit.files import read_safetensors_header
 from toolkit.json_files import read_json
 
 Finding = tuple[tuple[str, ...], str]
+DISTILLED = "distilled"  # as `sample.model`: the distilled twin of the model that is trained
 _TENSORS = ".safetensors"
 _MAX_HEADERS = 16  # how many files of a folder have their headers read
 # Suffixes of repositories and files that hold the same weights in another number format.
@@ -55,6 +56,24 @@ def card_of(model: Mapping[str, Any], card: ModelCard) -> ModelCard:
     if variant is None:
         return card
     return replace(card, capabilities=card.capabilities - variant.lacks | {variant.consent})
+
+
+def weights_of_samples(setting: str, card: ModelCard) -> str | None:
+    """Hub id or path of the weights that `sample.model` names; None if it asks for a twin that the model lacks."""
+    if setting != DISTILLED:
+        return setting
+    return None if card.twin is None else card.twin.source
+
+
+def variant_of_samples(setting: str, card: ModelCard) -> Variant | None:
+    """The variant whose steps and guidance suit what `sample.model` names; None for those of the card.
+
+    Weights under a name that nobody knows count as distilled if the model has a distilled twin.
+    """
+    if setting.strip().lower() == DISTILLED:  # as written in the job
+        return card.twin
+    known = variant_of({"name_or_path": setting}, card)
+    return card.twin if known is None and not _names_at(setting, card) & set(card.names) else known
 
 
 def label_of(model: Mapping[str, Any], card: ModelCard) -> str:

@@ -62,6 +62,11 @@ class GenerateConfig(Section):
     guidance_scale: float = Field(4.0, ge=0, description="Guidance scale.")
     sample_steps: int = Field(25, ge=1, description="Number of denoising steps.")
     network_multiplier: float = Field(1.0, description="Factor of the strength of all LoRAs.")
+    batch_size: Annotated[int, Field(ge=1)] | Annotated[Literal["auto"], Spellings({})] = Field(
+        "auto",
+        description="The most pictures of one size, steps, guidance and strength that are drawn in one batch. auto: as "
+        "many as surely fit on the GPU, at most 4; on a CPU one. A picture is the same in any batch, but for rounding.",
+    )
     ext: Annotated[
         Literal["jpg", "png", "webp"],
         Spellings({"jpeg": "jpg", ".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp"}),
@@ -189,7 +194,7 @@ class GenerateProcessConfig(ProcessConfig):
             model=self.model,
             datasets=tuple[DatasetConfig, ...](),
             train=TrainConfig(dtype=self.dtype, steps=max(1, len(items)), gradient_checkpointing=False),
-            sample=SampleConfig(samples=prompts, format=self.generate.ext),
+            sample=SampleConfig(samples=prompts, format=self.generate.ext, batch_size=self.generate.batch_size),
         )
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Any
 from toolkit.adapters.choices import ADAPTERS
 from toolkit.cards import ModelCard
 from toolkit.config.compat.adapters import adapter_entries, read_adapters
-from toolkit.config.compat.released import advice, variant_of, wrong_arch
+from toolkit.config.compat.released import advice, variant_of, variant_of_samples, wrong_arch
 from toolkit.config.process import Findings
 from toolkit.config.reading.locations import Location
 from toolkit.config.save import LORA_ONLY
@@ -42,6 +42,7 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
     model = process.get("model")
     card = cards.get(str(model.get("arch"))) if isinstance(model, dict) else None
     variant = variant_of(model, card) if card and isinstance(model, dict) else None
+    _fill_in_for_twin(process, card)
     for section, defaults in (*(variant.defaults if variant else {}).items(), *(card.defaults if card else {}).items()):
         if section == "datasets":
             datasets = process.get("datasets")
@@ -54,6 +55,15 @@ def add_card_defaults(process: dict[str, Any], cards: Mapping[str, ModelCard]) -
     for above in (variant, card):
         if above and "sample" in above.defaults:
             _fill_in(process.get("first_sample"), above.defaults["sample"])
+
+
+def _fill_in_for_twin(process: dict[str, Any], card: ModelCard | None) -> None:
+    """Where samples are drawn on other weights, those decide how."""
+    sample = process.get("sample")
+    setting = sample.get("model") if isinstance(sample, dict) else None
+    drawn = variant_of_samples(setting, card) if card and isinstance(setting, str) else None
+    for section in (sample, process.get("first_sample")):
+        _fill_in(section, drawn.defaults.get("sample", {}) if drawn else {})
 
 
 def _adapter_types(process: dict[str, Any]) -> list[str]:

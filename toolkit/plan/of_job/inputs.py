@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from toolkit.compute.choices import AUTO
 from toolkit.config import EmaConfig, TrainingProcessConfig
+from toolkit.config.drawing.together import most_together
+from toolkit.config.drawing.twin import twin_of
 from toolkit.dtypes import DTYPES
 from toolkit.model_size import ModelSize
 from toolkit.plan.of_job.network import network_inputs
@@ -33,6 +35,7 @@ def inputs_of(
     model, train, network = process.model, process.train, process.network
     width, ema = DTYPES[train.dtype].num_bytes, train.ema_config or EmaConfig()
     weights = train.full_finetune_weights
+    batch = process.sample.batch_size
     te_share = model.layer_offloading_text_encoder_percent
     trained: dict[str, Any] = {"lora_rank": 0, "lora_sides": lora_sides, "fixed_weights": fixed_weights or ()}
     if network is not None:
@@ -76,6 +79,8 @@ def inputs_of(
         is_fused=train.fused_backward_pass,
         assistant_parameters=assistant_parameters,
         adapter_parameters=adapter_parameters,
+        sample_batch=1 if batch == "auto" else min(batch, most_together(process)),
+        preview="never" if twin_of(process) is None else "round",
         adapter_in_blocks=adapter_in_blocks,
         cards=cards,
         ranks=ranks,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from toolkit.optimizers.choices import optimizer_row
 from toolkit.plan.phases.encode import vae_decoding, vae_encoding
 from toolkit.plan.phases.phase import Phase, in_ram
@@ -41,7 +43,7 @@ def train(inputs: PlanInputs) -> Phase:
     """The fullest moment of a step."""
     base = _resident(inputs) | gathered_weights(inputs)
     fullest = max(step_moments(inputs), key=lambda parts: sum(parts.values()))
-    host = offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
+    host = _offloaded(inputs) | {"offloaded activations": activations_in_ram(inputs)}
     if inputs.device == "cpu":
         host["heap"] = min(HEAP_FACTOR * working_bytes(inputs), HEAP_LIMIT_BYTES)
     return Phase("train", TRAIN.name, base | fullest | _dequantized(inputs), in_ram(inputs, host))
@@ -51,9 +53,15 @@ def sample(inputs: PlanInputs) -> Phase:
     """Drawing a sample: a forward pass, or decoding it, or encoding a reference, whichever takes most."""
     work = inputs.work
     decode = vae_decoding(inputs, work.decode_px)
-    forward = forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
+    forward = inputs.sample_batch * forward_bytes(inputs, work.sample_px) + sum(_dequantized(inputs).values())
     encode = vae_encoding(inputs, work.shown_px)
-    return _without_gradients(inputs, "sample", max(forward, decode, encode))
+    if inputs.preview == "never":
+        return _without_gradients(inputs, "sample", max(forward, decode, encode))
+    layer = inputs.size.transformer.largest_linear * inputs.width  # the other weights are loaded as in `load`
+    quantizing = 2 * layer if inputs.qtype is not None and (not inputs.low_vram or inputs.device == "cpu") else 0
+    drawing = replace(inputs, preview="run")
+    phase = _without_gradients(drawing, "sample", max(forward, decode, encode, quantizing))
+    return replace(phase, host={**phase.host, "loading": layer})
 
 
 def validate(inputs: PlanInputs) -> Phase:
@@ -69,7 +77,7 @@ def _without_gradients(inputs: PlanInputs, name: str, working_set: int) -> Phase
     if inputs.lora_rank is None and inputs.is_mixed and inputs.trained_width == 4 and not inputs.is_sharded:
         frozen = inputs.size.transformer.largest_linear if inputs.is_filtered else 0
         parts["bf16 copies"] = inputs.width * (inputs.num_trained + frozen)
-    return Phase(name, _stage(inputs), parts, in_ram(inputs, offloaded(inputs)))
+    return Phase(name, _stage(inputs), parts, in_ram(inputs, _offloaded(inputs)))
 
 
 def save(inputs: PlanInputs) -> Phase:
@@ -84,7 +92,7 @@ def save(inputs: PlanInputs) -> Phase:
         cast = largest * (inputs.trained_width + inputs.save_width)
     parts = _resident(inputs) | _raw_weights(inputs) | {"saved weights": cast}
     written = largest * inputs.trained_width
-    return Phase("save", TRAIN.name, parts, in_ram(inputs, offloaded(inputs) | {"written": written}))
+    return Phase("save", TRAIN.name, parts, in_ram(inputs, _offloaded(inputs) | {"written": written}))
 
 
 def _raw_weights(inputs: PlanInputs) -> Parts:
@@ -111,7 +119,14 @@ def _resident(inputs: PlanInputs) -> Parts:
     parts["optimizer"] = round((optimizer_row(inputs.optimizer).state_bytes + inputs.spare_width) * inputs.num_held)
     if inputs.num_averages:
         parts["average"] = 4 * inputs.num_averages * inputs.num_held
+    if inputs.preview == "run":
+        parts["weights of samples"] = parts["weights"] + parts.get("ring", 0) + inputs.trained_width * inputs.num_held
     return parts
+
+
+def _offloaded(inputs: PlanInputs) -> Parts:
+    """The block weights that are offloaded to RAM, also of other weights that samples are drawn on."""
+    return {"offloaded weights": offloaded_bytes(inputs) * (2 if inputs.preview == "run" else 1)}
 
 
 def _loaded(inputs: PlanInputs) -> Parts:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from toolkit.cards import ModelCard
 from toolkit.config import SampleItem, TrainingProcessConfig
+from toolkit.config.drawing.twin import twin_of
 from toolkit.config.sample import with_views
 from toolkit.data.examples import ViewImage
 from toolkit.data.image_files import IMAGES, ImageError
@@ -29,6 +30,15 @@ def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple
     sample = config.first_sample if first and config.first_sample else config.sample
     items = with_views(sample.items(config.trigger_word), config.adapter)
     return tuple(item.with_controls(config.num_control_images) for item in items)
+
+
+def describe_twin(config: TrainingProcessConfig) -> list[str]:
+    """A line on what samples are drawn on and how, if it is not what is trained."""
+    twin, card = twin_of(config), config.card
+    if twin is None or card is None:
+        return []
+    how = sorted({f"{item.sample_steps} steps with guidance {item.guidance_scale:g}" for item in all_items(config)})
+    return [f"samples: drawn on {twin.name_or_path} with the network on it, in {', '.join(how)}"]
 
 
 def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +23,14 @@ from toolkit.draw.sheet import draw_sheet
 from toolkit.draw.stopping import StopDrawing, ends_on
 from toolkit.draw.strip import write_strip
 from toolkit.files import write_bytes
+from toolkit.models.base_model import BaseModel
 from toolkit.output.sample_files import sample_name, sample_names, spread
 from toolkit.parallel.crew import Crew
 from toolkit.randomness import Draws
 from toolkit.runtime.stop import StopRequest
 from toolkit.train.learner import Learner
 from toolkit.train.tasks.sample_info import read_info, save_options
+from toolkit.train.tasks.twin import Twin
 
 GRID = "grid.jpg"
 GRID_COLUMNS = 32  # a JPEG is at most 65,500 pixels wide, and a grid of hundreds of columns is unreadable
@@ -49,6 +50,9 @@ class SampleSettings:
         first_format: file format of the samples before the first step.
         draws: the job's random draws, for samples with a random seed.
         strip: file format of a moving picture of each prompt: `webp`, `gif` or `none`.
+        batch_size: the most samples that are drawn in one batch.
+        twin: the model to draw with, of which nothing is loaded; None for the one that is trained.
+        keeps_twin: whether it stays loaded between rounds.
     """
 
     items: Sequence[SampleItem]
@@ -59,6 +63,9 @@ class SampleSettings:
     first_format: str = "jpg"
     draws: Draws = field(default_factory=lambda: Draws(0))
     strip: str = "none"
+    batch_size: int = 1
+    twin: BaseModel | None = None
+    keeps_twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class Sampler:
         self.settings = settings
         self.folder = folder
         self.describe = describe
+        self.twin = None if settings.twin is None else Twin(settings.twin, stays=settings.keeps_twin)
         self.artist = Artist(
             learner.model,
             learner.weights,
@@ -134,23 +142,16 @@ class Sampler:
         if not items:
             return
         items = [replace(item, seed=self._seed(item, step, index)) for index, item in enumerate(items)]
-        model = self.learner.model
-        transformer = model.transformer
-        assert transformer is not None, "the transformer is loaded while training"
-        with (
-            torch.no_grad(),
-            self.learner.averaged(),
-            ends_on(transformer, lambda: self.crew.any_within(stop.requested)),
-            contextlib.ExitStack() as stack,
-        ):
-            adapters = self.learner.weights.adapters
-            stack.enter_context(self.learner.sharing.alone())
-            stack.enter_context(adapters.telling_passes_apart(transformer))
-            pipeline = model.get_generation_pipeline()
-            stack.enter_context(adapters.following(pipeline))
-            for start in range(0, len(items), self.crew.size):
-                for index, image in enumerate(self._pictures(pipeline, items, start), start):
-                    drawn(self._written(image, items[index], index, step, extension))
+
+        def written(image: Image.Image, index: int) -> None:
+            drawn(self._written(image, items[index], index, step, extension))
+
+        with torch.no_grad(), self.learner.averaged():
+            if self.twin is None:
+                self._round(self.artist, items, stop, written)
+            else:
+                own = replace(self.artist, model=self.twin.model)
+                self.twin.draw(self.learner, lambda copy: self._round(replace(own, weights=copy), items, stop, written))
         self.crew.by_first(self._show_progress)
 
     @property
@@ -158,23 +159,50 @@ class Sampler:
         """Who draws: each rank its share of the pictures, or all every one. The first writes them."""
         return self.learner.sharing.crew
 
-    def _pictures(self, pipeline: Any, items: Sequence[SampleItem], start: int) -> list[Image.Image]:
-        """The pictures from number `start` on that the ranks draw at the same time.
+    def _round(
+        self,
+        artist: Artist,
+        items: Sequence[SampleItem],
+        stop: StopRequest,
+        drawn: Callable[[Image.Image, int], None],
+    ) -> None:
+        """Draw the pictures of a round; `drawn` gets each with its number."""
+        transformer, adapters = artist.model.transformer, artist.weights.adapters
+        assert transformer is not None, "the transformer is loaded while training"
+        with (
+            ends_on(transformer, lambda: self.crew.any_within(stop.requested)),
+            self.learner.sharing.alone(),
+            adapters.telling_passes_apart(transformer),
+        ):
+            pipeline = artist.model.get_generation_pipeline()
+            with adapters.following(pipeline):
+                share = -(-len(items) // self.crew.size)  # so that no rank waits for another's batch
+                groups = artist.groups(items, most=min(self.settings.batch_size, share))
+                for start in range(0, len(groups), self.crew.size):
+                    indices = [index for group in groups[start : start + self.crew.size] for index in group]
+                    images = self._pictures(artist, pipeline, [[items[i] for i in group] for group in groups], start)
+                    for index, image in zip(indices, images, strict=True):
+                        drawn(image, index)
+
+    def _pictures(
+        self, artist: Artist, pipeline: Any, groups: Sequence[Sequence[SampleItem]], start: int
+    ) -> list[Image.Image]:
+        """The pictures of the groups from number `start` on that the ranks draw at the same time.
 
         Raises:
             StopDrawing: a stop was requested on any rank.
         """
-        number, image, is_stopped = start + self.crew.position, None, False
+        number, images, is_stopped = start + self.crew.position, list[Image.Image](), False
         try:
-            if number < len(items):
-                image = self.artist.draw(pipeline, items[number])
+            if number < len(groups):
+                images = artist.draw(pipeline, groups[number])
         except StopDrawing:
             is_stopped = True
         if self.crew.any(is_stopped):
             raise StopDrawing
         if self.crew.size == 1:
-            return [] if image is None else [image]
-        return [_from_text(text) for text in self.crew.gather(_as_text(image)) if text]
+            return images
+        return [_from_text(text) for found in self.crew.gather(_as_text(images)) for text in found.split()]
 
     def _seed(self, item: SampleItem, step: int, index: int) -> int:
         """The seed of a sample. A random one is another in each round, but the same on all ranks and after a resume."""
@@ -193,12 +221,14 @@ class Sampler:
         return Sample(path, index, item, image.width, image.height)
 
 
-def _as_text(image: Image.Image | None) -> str:
-    """A picture without any loss; empty for none."""
-    content = io.BytesIO()
-    if image is not None:
+def _as_text(images: Sequence[Image.Image]) -> str:
+    """Pictures without any loss, each as a word."""
+    words = []
+    for image in images:
+        content = io.BytesIO()
         image.save(content, format="PNG", compress_level=1)
-    return base64.b64encode(content.getvalue()).decode("ascii")
+        words.append(base64.b64encode(content.getvalue()).decode("ascii"))
+    return " ".join(words)
 
 
 def _from_text(text: str) -> Image.Image:

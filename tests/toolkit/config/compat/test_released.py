@@ -11,8 +11,10 @@ import yaml
 from toolkit.cards import find_cards
 from toolkit.config import load_job
 from toolkit.config.compat.released import label_of, plain_name
+from toolkit.config.drawing.twin import twin_of
 from toolkit.config.job import JobConfig
 from toolkit.errors import JobError
+from toolkit.train.tasks.sample_needs import describe_twin
 from toolkit.weights.tensor_files import write_tensors
 
 DISTILLED = ["black-forest-labs/FLUX.2-klein-4B", "black-forest-labs/FLUX.2-klein-4b-fp8"]
@@ -232,3 +234,30 @@ def test_two_places_for_one_component_are_an_error(tmp_path: Path) -> None:
 def test_a_file_of_a_repository_can_be_named(tmp_path: Path) -> None:
     model = {"name_or_path": "black-forest-labs/FLUX.2-dev", "arch": "flux2", "vae_path": "a/b/c.safetensors"}
     assert _load(tmp_path, model).training().model.source_of("vae") == "a/b/c.safetensors"
+
+
+BASE = {"name_or_path": "black-forest-labs/FLUX.2-klein-base-4B", "arch": "flux2_klein_4b"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "drawn_on", "how"),
+    [
+        ("distilled", "black-forest-labs/FLUX.2-klein-4B", (4, 1.0)),
+        ("someone/nobody-knows-it", "someone/nobody-knows-it", (4, 1.0)),
+        ("mirror/FLUX.2-klein-base-4B-fp8", "mirror/FLUX.2-klein-base-4B-fp8", (25, 4.0)),
+    ],
+)
+def test_samples_on_other_weights_are_drawn_as_suits_those(
+    setting: str, drawn_on: str, how: tuple[int, float], tmp_path: Path
+) -> None:
+    sample = {"model": setting, "prompts": ["a cat", "a dog --steps 9"]}
+    config = _load(tmp_path, BASE, sample=sample, first_sample={"prompts": ["a cat"]}).training()
+    first, own = config.sample.items()
+    assert (first.sample_steps, first.guidance_scale) == how
+    assert (own.sample_steps, own.guidance_scale) == (9, how[1])
+    assert config.first_sample is not None and config.first_sample.sample_steps == how[0]
+    twin = twin_of(config)
+    assert twin is not None and twin.name_or_path == drawn_on
+    assert not config.embeds_text, "the other weights have a first layer for text of their own"
+    (line,) = describe_twin(config)
+    assert line.startswith(f"samples: drawn on {drawn_on} with the network on it, in {how[0]} steps")
