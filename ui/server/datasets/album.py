@@ -21,7 +21,7 @@ from ui.server.jobs.folders import stamp
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
 
-_LOOK_S = 2.0  # captions may be edited outside without a trace in the time of their folder
+_LOOK_S = 30.0  # a picture may be written over outside without a trace in the time of its folder
 _Stamp = tuple[int, int, int]
 
 
