@@ -20,11 +20,12 @@ const NO_CAPTION = "caption missing";
 
 export function DatasetPage({ id }: { id: string }) {
   const { data, error } = useDataset(id);
-  if (data) return <Dataset dataset={data} />;
+  // a folder that is deleted under the page keeps what is typed in view, below the reason
+  if (data) return <Dataset dataset={data} error={error} />;
   return <Page title="Dataset">{error ? <ErrorCard error={error} title="Couldn’t load the dataset" /> : <Waiting what="Loading the dataset" />}</Page>;
 }
 
-function Dataset({ dataset }: { dataset: DatasetDetail }) {
+function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown }) {
   const { id } = dataset;
   const doctor = useDoctor(id);
   const [filter, setFilter] = useState<Filter>({ q: "", kind: "" });
@@ -39,6 +40,7 @@ function Dataset({ dataset }: { dataset: DatasetDetail }) {
   return (
     <DropZone onFiles={uploads.add}>
       <Page title={dataset.name} aside={<Facts dataset={dataset} />} actions={<Actions dataset={dataset} onFiles={uploads.add} trigger={doctor.data?.trigger_word} />}>
+        {error != null && <ErrorCard error={error} title="This may be out of date" />}
         <UploadPanel uploads={uploads} />
         <div className="dataset-body">
           <div className="dataset-main">
