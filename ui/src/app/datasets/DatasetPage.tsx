@@ -13,13 +13,15 @@ import { BulkDialog } from "./BulkDialog";
 import { DoctorPanel } from "./DoctorPanel";
 import { PictureGrid } from "./PictureGrid";
 import { DropZone, UploadPanel, useUploads } from "./Uploads";
-import { saveCaption, useDataset, useDeleteDataset, useDoctor, usePutCaption, useRefresh, useRemove, useUndo, type Filter } from "./requests";
+import { saveCaption, useDataset, useDeleteDataset, useDoctor, usePictures, usePutCaption, useRefresh, useRemove, useUndo, type Filter } from "./requests";
 import "./datasets.css";
 
+const ALL: Filter = { q: "", kind: "" };
 const NO_CAPTION = "caption missing";
 
 export function DatasetPage({ id }: { id: string }) {
   const { data, error } = useDataset(id);
+  usePictures(id, ALL, 0, 0); // asked for at the same time: the first pictures are what is waited for
   // a folder that is deleted under the page keeps what is typed in view, below the reason
   if (data) return <Dataset dataset={data} error={error} />;
   return <Page title="Dataset">{error ? <ErrorCard error={error} title="Couldn’t load the dataset" /> : <Waiting what="Loading the dataset" />}</Page>;
@@ -28,7 +30,7 @@ export function DatasetPage({ id }: { id: string }) {
 function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown }) {
   const { id } = dataset;
   const doctor = useDoctor(id);
-  const [filter, setFilter] = useState<Filter>({ q: "", kind: "" });
+  const [filter, setFilter] = useState(ALL);
   const q = useDeferredValue(filter.q);
   const shown = useMemo(() => ({ q, kind: filter.kind }), [q, filter.kind]);
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
@@ -47,7 +49,7 @@ function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown })
             <Filters filter={filter} onFilter={setFilter} doctor={doctor.data} />
             <BulkBar dataset={dataset} selected={selected} onSelect={setSelected} onEdit={edit} saver={saver} />
             {dataset.num_pictures ? (
-              <PictureGrid id={id} filter={shown} saver={saver} selected={selected} onSelect={setSelected} onClear={() => setFilter({ q: "", kind: "" })} />
+              <PictureGrid id={id} filter={shown} saver={saver} selected={selected} onSelect={setSelected} onClear={() => setFilter(ALL)} />
             ) : (
               <Empty title="No pictures yet.">
                 <p>Drop pictures, caption files (photo.txt beside photo.jpg) or a zip file anywhere on this page.</p>
