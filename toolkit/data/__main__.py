@@ -13,7 +13,6 @@ from toolkit.config import DatasetConfig, load_job
 from toolkit.data.image_files import IMAGES
 from toolkit.data.references import ReferenceRules
 from toolkit.data.report.build import build_report
-from toolkit.data.report.page import as_page
 from toolkit.data.report.text import as_text
 from toolkit.data.scan import scan_datasets, scan_job
 from toolkit.data.scan_result import Scan
@@ -51,6 +50,8 @@ def _report(given: argparse.Namespace) -> int:
     if given.json:
         write_text(given.json, json_text(report.as_json()))
     if given.html:
+        from toolkit.data.report.page import as_page  # loads torch, for pictures of the crops
+
         write_text(given.html, as_page(report, datasets, scan, num_thumbnails=given.thumbnails))
         print(f"the page: {given.html}")
     return 1 if report.problems else 0

@@ -62,6 +62,11 @@ def test_runs_are_held_side_by_side(tmp_path: Path) -> None:
     tell("tryout.mjs", tmp_path)
 
 
+def test_a_dataset_is_filled_captioned_and_looked_over(folder: Path) -> None:
+    """A quarter of a minute: uploads, captions one by one and in bulk with undo, the doctor, a job begun with it."""
+    tell("datasets.mjs", folder)
+
+
 def test_the_tiny_model_is_trained_by_keyboard_alone(folder: Path) -> None:
     """A minute: real training, from the form through a stop and a resume to the last step."""
     tell("real.mjs", folder)

@@ -264,6 +264,19 @@ def test_a_zip_file_that_holds_a_name_of_the_dataset_brings_nothing(album: Album
     assert names(album) == ["a.png"]
 
 
+def test_a_zip_file_of_which_one_file_cannot_be_placed_brings_nothing(album: Album, monkeypatch: Any) -> None:
+    class Failing(files.Disk):
+        def rename(self, source: Path, target: Path) -> None:
+            if target.name == "b.png":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().rename(source, target)
+
+    monkeypatch.setattr(zips, "disk", Failing())
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        send_zip(album, zipped({f"{name}.png": picture() for name in "abc"}))
+    assert names(album) == []
+
+
 def test_limits_of_a_zip_file_hold_for_all_of_it(album: Album, monkeypatch: Any) -> None:
     content = zipped({f"{index}.png": picture() for index in range(5)})
     monkeypatch.setattr(zips, "MOST_FILES", 4)

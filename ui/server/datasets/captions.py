@@ -150,8 +150,8 @@ def undo(album: Album, journal: Journal, id_: str) -> Undone:
                 continue  # it was never written
             elif former.before is not None:
                 restored.append((picture, former.before))
-            elif picture.caption_path is not None:
-                delete_file(picture.caption_path)
+            elif (path := album.caption_path(picture)) is not None:
+                delete_file(path)
                 num_deleted += 1
         _write_all(album, restored)
         album.forget()

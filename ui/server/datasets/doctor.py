@@ -100,7 +100,7 @@ class Doctors:
         return Doctor.model_validate(
             {
                 "state": state,
-                "is_stale": found is not None and found.fingerprint != fingerprint(album),
+                "is_stale": state != "running" and found is not None and found.fingerprint != fingerprint(album),
                 "done": look.done if look else 0,
                 "total": look.total if look else 0,
                 "message": clean(look.message) if look else "",

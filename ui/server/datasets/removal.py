@@ -25,13 +25,13 @@ def remove(dataset: Dataset, album: Album, files: Sequence[str]) -> Removed:
     with album.lock:
         pictures = [album.get(file.rpartition("-")[2]) for file in dict.fromkeys(files)]
         names = {picture.name for picture in pictures}
-        shared = {it.caption_path for it in album.pictures().values() if it.name not in names}
+        shared = {it.caption_name for it in album.pictures().values() if it.name not in names}
         place = place_in_trash(dataset.root, f"pictures of {dataset.folder.name}")
         try:
             for picture in pictures:
                 move(dataset.folder / picture.name, place / picture.name)
-                caption = picture.caption_path
-                if caption is not None and caption not in shared and caption.exists():
+                caption = album.caption_path(picture)
+                if caption is not None and caption.name not in shared and caption.exists():
                     move(caption, place / caption.name)
         finally:
             album.forget()

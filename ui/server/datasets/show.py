@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from toolkit.config.paths import IMAGE_EXTENSIONS
 from toolkit.data.captions.files import MAX_BYTES
 from toolkit.data.image_files import DECODE_ERRORS, MAX_FILE_BYTES
-from ui.server.datasets.album import Album, Picture, picture_id, texts_of
+from ui.server.datasets.album import Album, Picture, picture_id
 from ui.server.datasets.library import OWN, Dataset
 from ui.server.datasets.names import CAPTION_EXTENSION, folded
 from ui.server.datasets.undo import Journal
@@ -44,13 +44,12 @@ def row_of(dataset: Dataset) -> DatasetRow:
 
 def detail_of(dataset: Dataset, album: Album) -> DatasetDetail:
     """A dataset, looked at now."""
-    pictures = list(texts_of(album))
-    first = next((picture for picture, _ in pictures), None)
+    pictures = list(album.pictures().values())
     row = row_of(dataset).model_copy(
         update={
             "num_pictures": len(pictures),
-            "num_captioned": sum(bool(caption.text) for _, caption in pictures),
-            "cover": None if first is None else f"{dataset.id}-{first.id}",
+            "num_captioned": sum(map(album.is_captioned, pictures)),
+            "cover": f"{dataset.id}-{pictures[0].id}" if pictures else None,
         }
     )
     limits = UploadLimits(
@@ -58,7 +57,7 @@ def detail_of(dataset: Dataset, album: Album) -> DatasetDetail:
     )
     return DatasetDetail(
         **row.model_dump(),
-        num_bytes=sum(picture.num_bytes for picture, _ in pictures),
+        num_bytes=sum(picture.num_bytes for picture in pictures),
         undo=Journal(dataset.folder / OWN).newest(),
         limits=limits,
         extensions=sorted({*IMAGE_EXTENSIONS, CAPTION_EXTENSION}),

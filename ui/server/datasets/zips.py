@@ -7,14 +7,14 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from toolkit.config.paths import IMAGE_EXTENSIONS
 from toolkit.data.captions.files import MAX_BYTES
 from toolkit.data.image_files import MAX_FILE_BYTES
-from toolkit.files import disk, sync_folder, temporary_path, write_chunks
+from toolkit.files import delete_file, disk, sync_folder, temporary_path, write_chunks
 from ui.server.datasets.album import Album
 from ui.server.datasets.names import CAPTION_EXTENSION, checked_file_name, extension_of, folded, stem_of
 from ui.server.datasets.upload import (
@@ -59,10 +59,7 @@ def unzip(album: Album, own: Path, chunks: Iterator[bytes], length: int | None) 
             _extract(file, wanted, folder)
             with album.lock:
                 _require_names(album, wanted)
-                for name in wanted:
-                    disk.rename(folder / name, album.folder / name)
-                sync_folder(album.folder)
-                album.forget()
+                _place(folder, wanted, album)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     num_captions = sum(extension_of(name) == CAPTION_EXTENSION for name in wanted)
@@ -180,6 +177,22 @@ def _extract(file: BinaryIO, wanted: dict[str, zipfile.ZipInfo], folder: Path) -
             if len(problems) >= _NAMED:
                 break
     _refuse_if(problems)
+
+
+def _place(folder: Path, names: Iterable[str], album: Album) -> None:
+    """Move what was unpacked to where it belongs; nothing stays there if one of them cannot be moved."""
+    placed: list[str] = []
+    try:
+        for name in names:
+            disk.rename(folder / name, album.folder / name)
+            placed.append(name)
+        sync_folder(album.folder)
+    except OSError:
+        for name in placed:
+            delete_file(album.folder / name)
+        raise
+    finally:
+        album.forget()
 
 
 def _pieces(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Iterator[bytes]:

@@ -15,6 +15,8 @@ import { SignIn } from "./SignIn";
 
 const JobPage = lazy(() => import("./jobs/job/JobPage").then((module) => ({ default: module.JobPage })));
 const ComparePage = lazy(() => import("./compare/ComparePage").then((module) => ({ default: module.ComparePage })));
+const DatasetsPage = lazy(() => import("./datasets/DatasetsPage").then((module) => ({ default: module.DatasetsPage })));
+const DatasetPage = lazy(() => import("./datasets/DatasetPage").then((module) => ({ default: module.DatasetPage })));
 const NewJobPage = lazy(() => import("./jobs/new/NewJobPage").then((module) => ({ default: module.NewJobPage })));
 
 type Phase = { at: "trading" } | { at: "in" } | { at: "out"; why?: unknown };
@@ -58,7 +60,7 @@ export function App() {
   return <Pages />;
 }
 
-// Datasets, Compare and Try-out get their routes here, and their entries in Shell.
+// Try-out gets its route here, and its entry in Shell.
 function Pages() {
   const live = useLiveStream(useTold());
   return (
@@ -75,6 +77,8 @@ function Pages() {
             <Route path="/jobs/:id">{({ id }) => <JobPage key={id} id={id} tab="overview" />}</Route>
             <Route path="/jobs/:id/:tab">{({ id, tab }) => <JobPage key={id} id={id} tab={tab} />}</Route>
             <Route path="/compare" component={ComparePage} />
+            <Route path="/datasets" component={DatasetsPage} />
+            <Route path="/datasets/:id">{({ id }) => <DatasetPage key={id} id={id} />}</Route>
             <Route path="/settings" component={SettingsPage} />
             <Route component={NotFound} />
           </Switch>

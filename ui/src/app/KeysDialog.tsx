@@ -2,10 +2,11 @@
 import { Dialog } from "../components/Dialog";
 
 const KEYS: [string, [string, string][]][] = [
-  ["Everywhere", [["?", "Keyboard shortcuts"], ["n", "New job"], ["g h", "Home"], ["g j", "Jobs"], ["g s", "Settings"], ["/", "Search this page"]]],
+  ["Everywhere", [["?", "Keyboard shortcuts"], ["n", "New job"], ["g h", "Home"], ["g j", "Jobs"], ["g d", "Datasets"], ["g s", "Settings"], ["/", "Search this page"]]],
   ["Jobs", [["j  k", "Next or previous job"], ["Enter", "Open the job"], ["x", "Select the job"], ["Alt ↑  Alt ↓", "Move a queued job up or down"]]],
   ["Job", [["1 … 5", "Overview, samples, log, checkpoints, settings"]]],
   ["Samples", [["←  →", "Previous or next step"], ["Home  End", "First or last step"], ["Enter", "Open an image"], ["s", "Star the open image"], ["0", "Fit the open image to the window"]]],
+  ["Dataset", [["Ctrl Enter", "Next caption"], ["Ctrl Shift Enter", "Previous caption"]]],
   ["New job", [["Ctrl Enter", "Start"], ["Ctrl S", "Save as draft"]]],
 ];
 

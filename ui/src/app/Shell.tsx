@@ -12,6 +12,7 @@ const PAGES = [
   { href: "/", name: "Home", icon: "home" },
   { href: "/jobs", name: "Jobs", icon: "list" },
   { href: "/jobs/new", name: "New job", icon: "plus" },
+  { href: "/datasets", name: "Datasets", icon: "picture" },
   { href: "/settings", name: "Settings", icon: "gear" },
 ];
 
@@ -23,6 +24,7 @@ export function Shell({ children }: { children: ReactNode }) {
     "?": () => setShowsKeys(true),
     "g h": () => navigate("/"),
     "g j": () => navigate("/jobs"),
+    "g d": () => navigate("/datasets"),
     "g s": () => navigate("/settings"),
     n: () => navigate("/jobs/new"),
     "/": () => document.querySelector<HTMLInputElement>("input[type=search]")?.focus(),
@@ -64,7 +66,7 @@ export function Shell({ children }: { children: ReactNode }) {
 }
 
 function NavLink({ href, name, icon, location }: { href: string; name: string; icon: string; location: string }) {
-  const isHere = href === location || (href === "/jobs" && /^\/jobs\/(?!new$)/.test(location));
+  const isHere = href === location || (href === "/jobs" && /^\/jobs\/(?!new$)/.test(location)) || (href === "/datasets" && location.startsWith("/datasets/"));
   return (
     <Link href={href} className="nav-link" aria-current={isHere ? "page" : undefined}>
       <Icon name={icon} />

@@ -8,6 +8,8 @@ export class ApiError extends Error {
   constructor(
     readonly status: number,
     readonly problems: Problem[],
+    /** What else the answer held. */
+    readonly body?: unknown,
   ) {
     super(problems.map((problem) => problem.what).join(" ") || `The server returned error ${status}.`);
   }
@@ -48,18 +50,19 @@ export function tokenInFragment(hash: string): string | null {
 
 export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
-/** Send one request and give the answer's body. */
+/** Send one request and give the answer's body. A file goes as it is, anything else as JSON. */
 export async function call<T>(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
   const headers: Record<string, string> = {};
   const token = storedToken();
   if (token) headers["Authorization"] = `Bearer ${token}`;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const isFile = body instanceof Blob;
+  if (body !== undefined) headers["Content-Type"] = isFile ? "application/octet-stream" : "application/json";
   let response: Response;
   try {
     response = await fetch(path, {
       method,
       headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || isFile ? body : JSON.stringify(body),
       signal,
     });
   } catch (error) {
@@ -71,17 +74,12 @@ export async function call<T>(method: Method, path: string, body?: unknown, sign
     forgetToken();
     onSignedOut();
   }
-  throw new ApiError(response.status, await problemsOf(response));
+  const answer: unknown = await response.json().catch(() => undefined); // not JSON: an answer of a proxy in between
+  throw new ApiError(response.status, problemsOf(answer), answer);
 }
 
-async function problemsOf(response: Response): Promise<Problem[]> {
-  try {
-    const body: unknown = await response.json();
-    if (body && typeof body === "object" && "problems" in body && Array.isArray(body.problems)) return body.problems;
-  } catch {
-    // not JSON: an answer of a proxy in between
-  }
-  return [];
+function problemsOf(body: unknown): Problem[] {
+  return body && typeof body === "object" && "problems" in body && Array.isArray(body.problems) ? body.problems : [];
 }
 
 /** Address of a picture or a download. */
@@ -90,7 +88,7 @@ export function fileUrl(id: string, options: { thumb?: number; download?: boolea
   if (options.thumb) query.set("thumb", String(options.thumb));
   if (options.download) query.set("download", "1");
   const text = query.toString();
-  return `/files/${encodeURIComponent(id)}${text ? `?${text}` : ""}`;
+  return `/files/${id.split("/").map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
 /** What to show of any error. */

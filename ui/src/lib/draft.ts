@@ -37,6 +37,18 @@ export function withModel(text: string, job: unknown, before: ModelInfo | undefi
   return model.source ? setIn(changed, jobPath("model.name_or_path"), model.source) : deleteIn(changed, jobPath("model.name_or_path"));
 }
 
+/** What a new job is to begin with. */
+export interface Given {
+  folder: string | null;
+  trigger: string | null;
+}
+
+/** The text with the folder of its first dataset, and its trigger word. */
+export function withGiven(text: string, { folder, trigger }: Given): string {
+  const withFolder = folder ? setIn(text, jobPath("datasets.0.folder_path"), folder) : text;
+  return trigger ? setIn(withFolder, jobPath("trigger_word"), trigger) : withFolder;
+}
+
 const key = (id: string | undefined) => `draft:${id ?? "new"}`;
 
 export function loadDraft(id: string | undefined): string | null {

@@ -1,10 +1,10 @@
 /** A job being written: three views of one document, checked as it changes. */
 import { useState } from "react";
+import { useSearchParams } from "wouter";
 import { ErrorCard, Page, Waiting } from "../../../components/Page";
 import { useFormSchema, useJob, useModels, useSettings } from "../../../hooks/queries";
 import type { FormSchema, ModelInfo } from "../../../generated/api";
-import { loadDraft } from "../../../lib/draft";
-import { newJob } from "../../../lib/draft";
+import { loadDraft, newJob, storeDraft, withGiven, type Given } from "../../../lib/draft";
 import { Editor } from "./Editor";
 
 /** @param id of the job to edit; undefined: a new one. */
@@ -14,11 +14,24 @@ export function NewJobPage({ id }: { id?: string }) {
 
 function NewJob({ schema, models }: { schema: FormSchema; models: ModelInfo[] }) {
   const settings = useSettings();
+  const given = useGiven();
   if (settings.error) return <ErrorPage title="New job" error={settings.error} />;
   if (!settings.data) return <WaitingPage title="New job" />;
   const { default_arch: arch, training_folder: folder } = settings.data;
   const model = models.find((each) => each.arch === arch) ?? models[0];
-  return <Editor title="New job" schema={schema} models={models} first={newJob(schema, model, folder)} />;
+  return <Editor title="New job" schema={schema} models={models} first={withGiven(newJob(schema, model, folder), given)} />;
+}
+
+/** What a link to this page wants in the new job; a job that is being written gets it too. */
+function useGiven(): Given {
+  const [query] = useSearchParams();
+  const [given] = useState<Given>(() => {
+    const found = { folder: query.get("folder"), trigger: query.get("trigger") };
+    const draft = loadDraft(undefined);
+    if (draft !== null) storeDraft(undefined, withGiven(draft, found));
+    return found;
+  });
+  return given;
 }
 
 function EditJob({ id }: { id: string }) {

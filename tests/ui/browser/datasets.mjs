@@ -1,0 +1,123 @@
+// A dataset is made, filled and captioned; what the doctor finds is mended; a job is begun with it.
+//   node tests/ui/browser/datasets.mjs FOLDER     FOLDER holds `images`; UI_SHOTS=DIR keeps a picture of every page
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { begin, inspect, until } from "./harness.mjs";
+
+const { folder, server, notes, open, tell } = await begin();
+const page = await open({ reducedMotion: "reduce" });
+page.setDefaultTimeout(10_000);
+const button = (name) => page.getByRole("button", { name, exact: true });
+const caption = (name) => page.getByRole("textbox", { name: `Caption of ${name}` });
+const made = join(folder, "datasets", "cats");
+const onDisk = (name) => readFileSync(join(made, name), "utf8");
+
+await tell(async () => {
+  await page.goto(server.address);
+  await page.getByRole("heading", { name: "Home" }).waitFor();
+  await make();
+  await upload();
+  await write();
+  await editMany();
+  await callDoctor();
+  await train();
+  const refusals = notes.errors.filter((text) => /status of (409|422)/.test(text));
+  assert.equal(refusals.length, 4, "a name, two files and a caption are refused");
+  notes.errors.splice(0, notes.errors.length, ...notes.errors.filter((text) => !refusals.includes(text)));
+}, page);
+
+async function make() {
+  await page.keyboard.press("g");
+  await page.keyboard.press("d");
+  await page.getByRole("link", { name: /^images 6 pictures/ }).waitFor();
+  await inspect(page, "datasets", notes);
+  await button("New dataset").click();
+  const dialog = page.getByRole("dialog", { name: "New dataset" });
+  await dialog.getByLabel("Name").fill("a/b");
+  await button("Create").click();
+  await dialog.getByRole("alert").filter({ hasText: "contains /" }).waitFor();
+  await dialog.getByLabel("Name").fill("cats");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "cats" }).waitFor();
+  await page.getByText("No pictures yet.").waitFor();
+  await inspect(page, "dataset-empty", notes);
+}
+
+async function upload() {
+  const images = join(folder, "images");
+  const picture = (name) => ({ name, mimeType: "image/png", buffer: readFileSync(join(images, "0.png")) });
+  const names = readdirSync(images).filter((name) => !/^[45]\.txt$/.test(name));
+  const files = names.map((name) => ({ name, mimeType: "", buffer: readFileSync(join(images, name)) }));
+  const wrong = { name: "wrong.png", mimeType: "image/png", buffer: Buffer.from("no picture") };
+  await page.locator("input[type=file]").setInputFiles([...files, picture("0.PNG"), wrong]);
+  const panel = page.getByRole("region", { name: "Uploads" });
+  await panel.getByText("10 files added, 2 not added").waitFor();
+  await panel.getByText("would be the same file as").waitFor();
+  await panel.getByText("content is not what the name says").waitFor();
+  await page.getByText("6 pictures", { exact: true }).waitFor();
+  assert.deepEqual(readdirSync(made).filter((name) => !name.startsWith(".")), names.sort());
+  await inspect(page, "dataset-uploaded", notes);
+  await panel.getByRole("button", { name: "Close" }).click();
+}
+
+/** A caption saves itself; over what another program wrote it asks. */
+async function write() {
+  await caption("4.png").fill("a fourth picture");
+  await page.keyboard.press("Control+Enter");
+  await until(() => page.evaluate(() => document.activeElement.getAttribute("aria-label") === "Caption of 5.png"));
+  await page.getByText("Saved", { exact: true }).waitFor();
+  assert.equal(onDisk("4.txt"), "a fourth picture");
+  writeFileSync(join(made, "4.txt"), "theirs");
+  await caption("4.png").fill("mine");
+  await page.getByText("Changed elsewhere meanwhile.").waitFor();
+  assert.equal(onDisk("4.txt"), "theirs");
+  await inspect(page, "dataset-conflict", notes);
+  await button("Keep mine").click();
+  await until(() => onDisk("4.txt") === "mine");
+}
+
+async function editMany() {
+  await page.getByRole("searchbox").fill("colour");
+  await page.getByText("4 pictures", { exact: true }).waitFor();
+  await button("Edit all shown captions…").click();
+  const dialog = page.getByRole("dialog", { name: "Edit captions" });
+  await dialog.getByLabel("Find").fill("(colour) (\\d)");
+  await dialog.getByLabel("Regular expression").check();
+  await dialog.getByLabel("Replace with").fill("\\2 of \\1");
+  await dialog.getByText("4 captions would change").waitFor();
+  await inspect(page, "dataset-bulk", notes);
+  await button("Change 4 captions").click();
+  await until(() => onDisk("0.txt") === "a picture of 0 of colour");
+  await until(async () => (await caption("0.png").inputValue()) === "a picture of 0 of colour");
+  await page.getByRole("button", { name: /^Undo: / }).click();
+  await until(() => onDisk("3.txt") === "a picture of colour 3");
+  await until(async () => (await caption("0.png").inputValue()) === "a picture of colour 0");
+  await page.getByRole("searchbox").fill("");
+}
+
+async function callDoctor() {
+  const doctor = page.getByRole("region", { name: "Doctor" });
+  await doctor.getByLabel("Trigger word").fill("zrb");
+  await button("Look it over").click();
+  await doctor.getByText(/^Looked over/).waitFor({ timeout: 60_000 });
+  await doctor.getByText("without the trigger word").waitFor();
+  await inspect(page, "dataset-doctor", notes);
+  await doctor.getByRole("button", { name: /no caption/ }).click();
+  await page.getByText("1 picture", { exact: true }).waitFor();
+  await page.getByRole("checkbox", { name: "Select 5.png" }).check();
+  await button("Remove 1 picture").click();
+  await page.getByText("No pictures match.").waitFor();
+  await page.getByText("Show all pictures").click();
+  await page.getByText("5 pictures", { exact: true }).waitFor();
+  await doctor.getByText("have changed since").waitFor();
+  await page.getByRole("button", { name: "Show 0.png" }).click();
+  await inspect(page, "dataset-picture", notes);
+  await page.keyboard.press("Escape");
+}
+
+async function train() {
+  await page.getByRole("link", { name: "Train on this" }).click();
+  await page.getByRole("heading", { name: "New job" }).waitFor();
+  await until(() => page.evaluate((wanted) => [...document.querySelectorAll("input")].some(({ value }) => value === wanted), made));
+}
