@@ -98,7 +98,7 @@ export function UploadPanel({ uploads }: { uploads: UploadControl }) {
         <ul className="findings" aria-label="Files that were not added">
           {failed.slice(0, SHOWN).map(({ name, why }) => (
             <li key={name}>
-              <strong>{name}</strong>: {why}
+              <b>{name}</b>: {why}
             </li>
           ))}
           {failed.length > SHOWN && <li>and {failed.length - SHOWN} more</li>}
