@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from PIL import Image
 
 from tests.ui.server.conftest import Site, serving_site, wait_for
+from toolkit.data.buckets import fit_to_bucket
 from toolkit.data.report.doctor import CHECKS
 from ui.server.datasets.show import NO_CAPTION
 from ui.server.jobs.job import Job
 
 _NUMBERS = itertools.count()
+RAW = "application/octet-stream"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,29 @@ def test_a_dataset_is_made_listed_and_deleted_to_the_trash(site: Site, home: Pat
     (deleted,) = (site.folder / ".trash").glob(f"*-{home.name}")
     assert sorted(path.name for path in deleted.iterdir()) == [".dataset", "0.png", "0.txt", "1.png", "1.txt", "2.png"]
     assert site.client.get(f"/api/datasets/{id_}/files").status_code == 404
+
+
+def test_a_folder_that_is_deleted_under_the_page_is_told(site: Site, home: Path) -> None:
+    id_ = dataset(site, home)
+    first = pictures(site, id_)[0]
+    shutil.rmtree(home)
+    for answer in (
+        site.client.get(f"/api/datasets/{id_}/files"),
+        write(site, id_, first["file"], "mine", first["tag"]),
+        site.client.post(f"/api/datasets/{id_}/bulk/preview", json={"action": "prefix", "text": "x"}),
+        site.client.put(f"/api/datasets/{id_}/files/a.txt", content=b"x", headers={"content-type": RAW}),
+    ):
+        assert (answer.status_code, "moved or deleted" in answer.text) == (404, True)
+    assert not home.exists()
+
+
+def test_a_picture_shows_the_crop_and_the_size_that_it_is_trained_at(site: Site, home: Path) -> None:
+    id_ = dataset(site, home, captions=("a cat",))
+    Image.new("RGB", (2000, 1000)).save(home / "wide.png")
+    small, wide = pictures(site, id_)
+    assert (small["bucket"], small["crop"]) == ([48, 32], [0, 0, 1, 1])
+    fit = fit_to_bucket(2000, 1000, resolution=1024, divisor=16)
+    assert (wide["bucket"], wide["crop"]) == (list(fit.bucket), pytest.approx(list(fit.crop_shares)))
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "a\\b", " ", "con", ".hidden", "x" * 201, "a\tb", "dot."])

@@ -122,6 +122,11 @@ class Doctors:
         found = self._kept(id_)
         return found.badges if found else {}
 
+    def resolution(self, id_: str) -> int:
+        """The one that was looked for; the usual one before the first look."""
+        found = self._kept(id_)
+        return (found.request if found else DoctorRequest()).resolution
+
     def close(self) -> None:
         """End what is under way."""
         self._is_closed = True
