@@ -138,6 +138,15 @@ def test_a_caption_is_written_unless_somebody_else_has_changed_it(site: Site, ho
     assert [it["text"] for it in pictures(site, id_)] == ["mine", "a dog", "new"]
 
 
+def test_a_caption_that_was_written_does_not_hide_the_names_of_other_files(site: Site, home: Path) -> None:
+    id_ = dataset(site, home)
+    first = pictures(site, id_)[0]
+    write(site, id_, first["file"], "mine", first["tag"])
+    content = (home / "0.png").read_bytes()
+    answer = site.client.put(f"/api/datasets/{id_}/files/1.PNG", content=content, headers={"content-type": RAW})
+    assert (answer.status_code, "same file as" in answer.text) == (409, True)
+
+
 def test_several_captions_are_written_together_or_not_at_all(site: Site, home: Path) -> None:
     id_ = dataset(site, home)
     first, second, _ = pictures(site, id_)
