@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toolkit.cards import ReferenceLimits
 from toolkit.config import DatasetConfig, load_job
+from toolkit.data.buckets import DIVISOR_PX
 from toolkit.data.image_files import IMAGES
 from toolkit.data.references import ReferenceRules
 from toolkit.data.report.build import build_report
@@ -21,7 +22,6 @@ from toolkit.errors import UserError
 from toolkit.files import json_text, write_text
 from toolkit.runtime.waiting import said_every
 
-DIVISOR_PX = 16  # of FLUX's models, for folders that no job names
 _EVERY_S = 5.0
 _AT_ONCE, _EACH = 40, 10  # images
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, replace
 
 Size = tuple[int, int]
+DIVISOR_PX = 16  # of FLUX's models, for folders that no job names
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Fit:
         """(left, top, right, bottom) of the crop within `resized`."""
         left, top = self.crop
         return left, top, left + self.bucket[0], top + self.bucket[1]
+
+    @property
+    def crop_shares(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of the crop as shares of the image's width and height, 0..1."""
+        left, top, right, bottom = self.crop_box
+        width, height = self.resized
+        return left / width, top / height, right / width, bottom / height
 
     @property
     def is_enlarged(self) -> bool:

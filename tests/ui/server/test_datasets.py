@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from PIL import Image
 
 from tests.ui.server.conftest import Site, serving_site, wait_for
+from toolkit.data.buckets import fit_to_bucket
 from toolkit.data.report.doctor import CHECKS
 from ui.server.datasets.show import NO_CAPTION
 from ui.server.jobs.job import Job
 
 _NUMBERS = itertools.count()
+RAW = "application/octet-stream"
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,29 @@ def test_a_dataset_is_made_listed_and_deleted_to_the_trash(site: Site, home: Pat
     assert site.client.get(f"/api/datasets/{id_}/files").status_code == 404
 
 
+def test_a_folder_that_is_deleted_under_the_page_is_told(site: Site, home: Path) -> None:
+    id_ = dataset(site, home)
+    first = pictures(site, id_)[0]
+    shutil.rmtree(home)
+    for answer in (
+        site.client.get(f"/api/datasets/{id_}/files"),
+        write(site, id_, first["file"], "mine", first["tag"]),
+        site.client.post(f"/api/datasets/{id_}/bulk/preview", json={"action": "prefix", "text": "x"}),
+        site.client.put(f"/api/datasets/{id_}/files/a.txt", content=b"x", headers={"content-type": RAW}),
+    ):
+        assert (answer.status_code, "moved or deleted" in answer.text) == (404, True)
+    assert not home.exists()
+
+
+def test_a_picture_shows_the_crop_and_the_size_that_it_is_trained_at(site: Site, home: Path) -> None:
+    id_ = dataset(site, home, captions=("a cat",))
+    Image.new("RGB", (2000, 1000)).save(home / "wide.png")
+    small, wide = pictures(site, id_)
+    assert (small["bucket"], small["crop"]) == ([48, 32], [0, 0, 1, 1])
+    fit = fit_to_bucket(2000, 1000, resolution=1024, divisor=16)
+    assert (wide["bucket"], wide["crop"]) == (list(fit.bucket), pytest.approx(list(fit.crop_shares)))
+
+
 @pytest.mark.parametrize("name", ["..", "a/b", "a\\b", " ", "con", ".hidden", "x" * 201, "a\tb", "dot."])
 def test_a_name_that_some_system_does_not_take_is_refused(site: Site, home: Path, name: str) -> None:
     answer = site.client.post("/api/datasets", json={"name": name})
@@ -110,6 +136,15 @@ def test_a_caption_is_written_unless_somebody_else_has_changed_it(site: Site, ho
     assert write(site, id_, first["file"], "mine", conflict["tag"]).status_code == 200
     assert write(site, id_, third["file"], "new", third["tag"]).status_code == 200
     assert [it["text"] for it in pictures(site, id_)] == ["mine", "a dog", "new"]
+
+
+def test_a_caption_that_was_written_does_not_hide_the_names_of_other_files(site: Site, home: Path) -> None:
+    id_ = dataset(site, home)
+    first = pictures(site, id_)[0]
+    write(site, id_, first["file"], "mine", first["tag"])
+    content = (home / "0.png").read_bytes()
+    answer = site.client.put(f"/api/datasets/{id_}/files/1.PNG", content=content, headers={"content-type": RAW})
+    assert (answer.status_code, "same file as" in answer.text) == (409, True)
 
 
 def test_several_captions_are_written_together_or_not_at_all(site: Site, home: Path) -> None:

@@ -150,11 +150,12 @@ class Album:
         if picture.trouble:
             raise Refusal(409, picture.trouble)
         path = self.caption_path(picture) or self.folder / f"{stem_of(picture.name)}{CAPTION_EXTENSION}"
+        before = stamp(self.folder)
         write_text(path, text)
         now = replace(picture, caption_name=path.name)
-        self._pictures[picture.name] = now
-        self._stamp = self._names_stamp = stamp(self.folder)
-        self._names[folded(path.name)] = path.name
+        if self._stamp == before:  # nothing else has changed: no need to look at thousands of files for one
+            self._pictures[picture.name] = now
+            self._stamp = stamp(self.folder)
         return self.caption(now, is_fresh=True)
 
     def twin(self, name: str) -> str | None:

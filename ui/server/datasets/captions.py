@@ -127,6 +127,7 @@ def apply(album: Album, pictures: Sequence[Picture], request: BulkApply, journal
             _check(it.after, it.picture.name)
         step = journal.begin(_words(request), [_former(it) for it in changed])
         _write_all(album, [(it.picture, it.after) for it in changed])
+        album.forget()
         return BulkDone(num_changed=len(changed), undo=step)
 
 

@@ -19,6 +19,7 @@ from toolkit.extension import REPOSITORY
 from toolkit.files import sha256_json, write_json
 from ui.server.datasets.album import Album
 from ui.server.datasets.library import Dataset
+from ui.server.refusal import Refusal
 from ui.server.schemas import Badge, BucketSize, Counted, Doctor, DoctorRequest, FindingKind, Severity
 from ui.server.words import clean
 
@@ -122,6 +123,11 @@ class Doctors:
         found = self._kept(id_)
         return found.badges if found else {}
 
+    def resolution(self, id_: str) -> int:
+        """The one that was looked for; the usual one before the first look."""
+        found = self._kept(id_)
+        return (found.request if found else DoctorRequest()).resolution
+
     def close(self) -> None:
         """End what is under way."""
         self._is_closed = True
@@ -137,7 +143,9 @@ class Doctors:
                     before = fingerprint(album)
                     report = self._ask(dataset, look)
                     self._keep(dataset.id, look.request, before, report)
-            except Exception as error:
+            except Refusal as refusal:  # the folder is gone
+                look.message = " ".join(problem.what for problem in refusal.problems)
+            except (OSError, ValueError, RuntimeError) as error:
                 look.message = str(error) or type(error).__name__
             finally:
                 look.is_running, look.process = False, None

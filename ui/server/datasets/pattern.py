@@ -6,13 +6,16 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from ui.server.datasets import replace_all
 from ui.server.refusal import Refusal
 from ui.server.words import clean
 
 _LONGEST_S = 8.0
+_room = threading.Semaphore(2)  # a page asks again with every letter of a pattern
 
 
 def replaced(texts: Sequence[str], find: str, text: str, *, is_regex: bool, has_case: bool) -> list[str]:
@@ -38,7 +41,15 @@ def replaced(texts: Sequence[str], find: str, text: str, *, is_regex: bool, has_
         re.compile(find, flags)
     except (re.error, RecursionError, OverflowError) as error:
         raise Refusal(422, f"The pattern is not a regular expression: {error}.", "find") from error
-    question = json.dumps({"texts": texts, "find": find, "text": text, "flags": int(flags)})
+    with _room:
+        found = _answer(json.dumps({"texts": texts, "find": find, "text": text, "flags": int(flags)}))
+    if "error" in found:
+        raise Refusal(422, f"The replacement is not valid: {clean(str(found['error']))}.", "text")
+    return [str(one) for one in found["texts"]]
+
+
+def _answer(question: str) -> dict[str, Any]:
+    """What the program says of a question."""
     try:
         answer = subprocess.run(
             [sys.executable, "-I", "-S", replace_all.__file__],
@@ -53,9 +64,7 @@ def replaced(texts: Sequence[str], find: str, text: str, *, is_regex: bool, has_
         what = f"The pattern takes longer than {_LONGEST_S:g} s. Avoid repeats within repeats, such as (a+)+."
         raise Refusal(422, what, "find") from None
     try:
-        found = json.loads(answer.stdout)
+        found: dict[str, Any] = json.loads(answer.stdout)
     except ValueError:
         raise Refusal(422, "The pattern needs too much memory. Write a simpler one.", "find") from None
-    if "error" in found:
-        raise Refusal(422, f"The replacement is not valid: {clean(str(found['error']))}.", "text")
-    return [str(one) for one in found["texts"]]
+    return found

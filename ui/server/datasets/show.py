@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
 from toolkit.config.paths import IMAGE_EXTENSIONS
+from toolkit.data.buckets import DIVISOR_PX, fit_to_bucket
 from toolkit.data.captions.files import MAX_BYTES
 from toolkit.data.image_files import DECODE_ERRORS, MAX_FILE_BYTES
 from ui.server.datasets.album import Album, Picture, picture_id
@@ -24,6 +26,20 @@ _ROTATED = (5, 6, 7, 8)
 _MOST_SIZES = 50_000
 NO_CAPTION = "caption missing"
 Badges = Mapping[str, Sequence[Badge]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the doctor says of the pictures of a dataset.
+
+    Attributes:
+        badges: by name of a picture.
+        resolution: that it has looked for; a usual one if it has not looked.
+    """
+
+    badges: Badges
+    resolution: int
+
 
 _sizes: OrderedDict[tuple[str, object], tuple[int, int] | None] = OrderedDict()
 _lock = threading.Lock()
@@ -83,35 +99,38 @@ def chosen(album: Album, badges: Badges, selection: Selection) -> list[Picture]:
     return found
 
 
-def page_of(dataset: Dataset, album: Album, badges: Badges, pictures: Sequence[Picture]) -> list[PictureRow]:
+def page_of(dataset: Dataset, album: Album, findings: Findings, pictures: Sequence[Picture]) -> list[PictureRow]:
     """Some pictures with their captions and what the doctor says of them."""
     rows = []
     for picture in pictures:
         caption = album.caption(picture)
         size = _size_of(dataset.folder / picture.name, picture)
+        fit = fit_to_bucket(*size, resolution=findings.resolution, divisor=DIVISOR_PX) if size else None
         rows.append(
             PictureRow(
                 file=f"{dataset.id}-{picture.id}",
                 name=clean(picture.name),
                 width=size[0] if size else None,
                 height=size[1] if size else None,
+                bucket=list(fit.bucket) if fit else None,
+                crop=list(fit.crop_shares) if fit else None,
                 num_bytes=picture.num_bytes,
                 text=clean(caption.text),
                 tag=caption.tag,
                 trouble=clean(caption.trouble),
                 is_listed=caption.is_listed,
-                badges=list(badges.get(picture.name, ())),
+                badges=list(findings.badges.get(picture.name, ())),
             )
         )
     return rows
 
 
 def pictures_of(
-    dataset: Dataset, album: Album, badges: Badges, selection: Selection, *, offset: int, limit: int
+    dataset: Dataset, album: Album, findings: Findings, selection: Selection, *, offset: int, limit: int
 ) -> Pictures:
     """`GET /api/datasets/{id}/files`."""
-    found = chosen(album, badges, selection)
-    rows = page_of(dataset, album, badges, found[offset : offset + limit])
+    found = chosen(album, findings.badges, selection)
+    rows = page_of(dataset, album, findings, found[offset : offset + limit])
     return Pictures(total=len(found), offset=offset, pictures=rows)
 
 

@@ -15,7 +15,7 @@ from ui.server.datasets.album import Picture
 from ui.server.datasets.captions import apply, preview, save, undo
 from ui.server.datasets.library import HOME, OWN
 from ui.server.datasets.removal import remove
-from ui.server.datasets.show import chosen, detail_of, pictures_of, row_of
+from ui.server.datasets.show import Findings, chosen, detail_of, pictures_of, row_of
 from ui.server.datasets.undo import Journal
 from ui.server.datasets.upload import receive
 from ui.server.datasets.zips import unzip
@@ -94,8 +94,8 @@ def list_files(
 ) -> Pictures:
     """Some of the pictures, in the order of their names, with their captions."""
     selection = Selection(q=q, kind=kind)
-    badges = here.doctors.badges(id)
-    return pictures_of(here.library.get(id), here.library.album(id), badges, selection, offset=offset, limit=limit)
+    findings = Findings(here.doctors.badges(id), here.doctors.resolution(id))
+    return pictures_of(here.library.get(id), here.library.album(id), findings, selection, offset=offset, limit=limit)
 
 
 @router.put("/{id}/files/{name}", openapi_extra=_RAW)

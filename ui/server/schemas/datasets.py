@@ -86,6 +86,8 @@ class PictureRow(Answer):
     name: str
     width: int | None
     height: int | None
+    bucket: list[int] | None = Field(description="Width and height that it is trained at, at the doctor's resolution.")
+    crop: list[float] | None = Field(description="Left, top, right and bottom of what is kept, as shares of it.")
     num_bytes: int
     text: str
     tag: Tag = Field(description="Of the caption as it is now; an edit sends it back.")

@@ -620,6 +620,10 @@ export interface PictureRow {
   name: string;
   width: number | null;
   height: number | null;
+  /** Width and height that it is trained at, at the doctor's resolution. */
+  bucket: number[] | null;
+  /** Left, top, right and bottom of what is kept, as shares of it. */
+  crop: number[] | null;
   num_bytes: number;
   text: string;
   /** Of the caption as it is now; an edit sends it back. */

@@ -1,6 +1,6 @@
 /** The same change of many captions: seen before it is made, and taken back with one button. */
 import { useQuery } from "@tanstack/react-query";
-import { useDeferredValue, useState, type FormEvent } from "react";
+import { useEffect, useState, type FormEvent } from "react";
 import { Button } from "../../components/Button";
 import { Dialog } from "../../components/Dialog";
 import { Segmented } from "../../components/Segmented";
@@ -11,6 +11,7 @@ import type { CaptionSaver } from "../../lib/captionSaver";
 import { count } from "../../lib/format";
 import { previewBulk, useBulk, useUndo, type Filter } from "./requests";
 
+const SETTLE_MS = 250;
 const ACTIONS = { replace: "Replace", prefix: "Put before", suffix: "Put after", trigger: "Trigger word" };
 type Action = keyof typeof ACTIONS;
 
@@ -31,7 +32,7 @@ export function BulkDialog({ id, filter, files, saver, onClose }: Props) {
   const [hasCase, setCase] = useState(false);
   const request: BulkRequest = { ...(files ? { files } : filter), action, text, find, is_regex: isRegex, has_case: hasCase };
   const isReady = action === "replace" ? find !== "" : text.trim() !== "";
-  const asked = useDeferredValue(JSON.stringify(request));
+  const asked = useSettled(JSON.stringify(request));
   const preview = useQuery({
     queryKey: ["bulk-preview", id, asked],
     queryFn: ({ signal }) => previewBulk(id, JSON.parse(asked) as BulkRequest, signal),
@@ -96,6 +97,16 @@ export function BulkDialog({ id, filter, files, saver, onClose }: Props) {
       </form>
     </Dialog>
   );
+}
+
+/** The value that has not changed for a moment: not every letter of a pattern is tried. */
+function useSettled(value: string): string {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), SETTLE_MS);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return settled;
 }
 
 const HINTS: Record<Action, string> = {

@@ -4,13 +4,33 @@ import type { PictureRow } from "../../generated/api";
 import { fileUrl } from "../../lib/api";
 import { bytes } from "../../lib/format";
 
+/** Where the crop lies on the picture. */
+function boxOf([left = 0, top = 0, right = 1, bottom = 1]: number[]) {
+  return { left: percent(left), top: percent(top), width: percent(right - left), height: percent(bottom - top) };
+}
+
+const percent = (share: number) => `${100 * share}%`;
+
+function keptWords([left = 0, top = 0, right = 1, bottom = 1]: number[]): string {
+  const share = (right - left) * (bottom - top);
+  return share > 0.995 ? "Nothing is cropped." : `The crop keeps ${Math.round(100 * share)} % of it.`;
+}
+
 const SHOWN_AS_IT_IS = /\.(jpe?g|png|webp)$/i;
 
 export function PictureDialog({ picture, onClose }: { picture: PictureRow; onClose: () => void }) {
   const file = `datasets/${picture.file}`;
   return (
     <Dialog title={picture.name} onClose={onClose} wide>
-      <img className="picture-large" src={SHOWN_AS_IT_IS.test(picture.name) ? fileUrl(file) : fileUrl(file, { thumb: 512 })} alt={picture.text || picture.name} />
+      <div className="picture-large">
+        <img src={SHOWN_AS_IT_IS.test(picture.name) ? fileUrl(file) : fileUrl(file, { thumb: 512 })} alt={picture.text || picture.name} />
+        {picture.crop && <span className="picture-crop" style={boxOf(picture.crop)} />}
+      </div>
+      {picture.bucket && picture.crop && (
+        <p className="figure">
+          Trained at {picture.bucket[0]} × {picture.bucket[1]} px. {keptWords(picture.crop)}
+        </p>
+      )}
       <p className="hint figure">
         {picture.width ? `${picture.width} × ${picture.height} px · ` : ""}
         {bytes(picture.num_bytes)} · <a href={fileUrl(file, { download: true })}>Download</a>

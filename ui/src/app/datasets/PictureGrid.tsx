@@ -115,7 +115,7 @@ interface CellProps {
 }
 
 function Cell({ picture, saver, isSelected, onToggle, onOpen, onStep }: CellProps) {
-  const [isBroken, setBroken] = useState(false);
+  const [isBroken, setBroken] = useState(picture.width === null);
   const step = (event: KeyboardEvent) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();

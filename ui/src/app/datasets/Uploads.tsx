@@ -22,7 +22,15 @@ export function useUploads(dataset: DatasetDetail): UploadControl {
   const refresh = useRefresh(dataset.id);
   const queue = useRef<Promise<void>>(Promise.resolve());
   const stop = useRef(new AbortController());
-  useEffect(() => () => stop.current.abort(), []);
+  const state = summary(files);
+  const isBusy = files.length > 0 && !state.isOver;
+  useEffect(() => {
+    // on another page of ours they go on; a closed tab would end them
+    if (!isBusy) return;
+    const hold = (event: BeforeUnloadEvent) => event.preventDefault();
+    window.addEventListener("beforeunload", hold);
+    return () => window.removeEventListener("beforeunload", hold);
+  }, [isBusy]);
   const add = (added: File[]) => {
     if (!added.length) return;
     if (stop.current.signal.aborted) stop.current = new AbortController();
@@ -42,7 +50,7 @@ export function useUploads(dataset: DatasetDetail): UploadControl {
     };
     queue.current = queue.current.then(run);
   };
-  return { ...summary(files), add, cancel: () => stop.current.abort(), clear: () => setFiles([]) };
+  return { ...state, add, cancel: () => stop.current.abort(), clear: () => setFiles([]) };
 }
 
 /** Says what a drop would do, and takes the files; folders are left out by the browser. */

@@ -18,13 +18,13 @@ export function TrashCard() {
         <>
           <p className="figure">
             {data.num_jobs
-              ? `${count(data.num_jobs, "deleted job")}, ${bytes(data.num_bytes)}${data.oldest == null ? "" : `, the first deleted ${ago(data.oldest)}`}`
+              ? `${count(data.num_jobs, "deletion")}, ${bytes(data.num_bytes)}${data.oldest == null ? "" : `, the first ${ago(data.oldest)}`}`
               : "The trash is empty."}
           </p>
           {data.folders.map((folder) => (
             <code key={folder} className="path">{folder}</code>
           ))}
-          <p className="hint">Deleted jobs are kept for {data.days} days, then removed for good.</p>
+          <p className="hint">Deleted jobs, datasets and pictures are kept for {data.days} days, then removed for good.</p>
           {data.num_jobs > 0 && (
             <Button icon="trash" look="danger" onClick={() => setAsking(true)}>
               Empty trash…
@@ -33,7 +33,7 @@ export function TrashCard() {
           {isAsking && (
             <EmptyDialog
               title="Empty the trash?"
-              words={`${count(data.num_jobs, "deleted job")} (${bytes(data.num_bytes)}) will be removed for good, with their checkpoints and samples.`}
+              words={`What was deleted (${bytes(data.num_bytes)}) will be removed for good: jobs with their checkpoints and samples, datasets and pictures.`}
               busy={empty.isPending}
               onEmpty={() => empty.mutate(undefined, { onSettled: () => setAsking(false) })}
               onClose={() => setAsking(false)}
