@@ -19,7 +19,7 @@ from toolkit.config.compat.released import label_of
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.draw.columns import columns_of
 from toolkit.draw.pictures import Picture, digest_of, identity_of, missing, pictures_of
-from toolkit.errors import JobError, Mistakes, Problem, UserError
+from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.output.disk import check_output_folder
 from toolkit.plan.cards.split_check import split_problems
 from toolkit.plan.stage_list import describe_stages
@@ -123,10 +123,7 @@ def _with_room(checked: DrawChecked, mistakes: Mistakes) -> DrawChecked:
 
 
 def _resources(checked: DrawChecked) -> Iterator[str]:
-    try:
-        yield f"device: {checked.start.find_device()}"
-    except UserError as error:  # the job may be meant for another machine; a run stops with the same message
-        yield f"warning: {error}"
+    yield checked.start.describe_device()
     yield describe_stages(checked.needs)
 
 

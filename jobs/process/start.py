@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config import JobConfig, ProcessConfig, TrainingProcessConfig
+from toolkit.errors import UserError
 from toolkit.parallel.groups import grouped
 from toolkit.parallel.ranks import Ranks, find_ranks
 from toolkit.runtime.device_probe import device_of_rank
@@ -60,6 +61,13 @@ class Start:
         """
         ranks = self.ranks
         return device_of_rank(self.config.device, local_rank=ranks.local_rank, local_world=ranks.local_world)
+
+    def describe_device(self) -> str:
+        """The plan's line on the device; a warning if it is missing, for the job may be meant for another machine."""
+        try:
+            return f"device: {self.find_device()}"
+        except UserError as error:  # a run stops with the same message
+            return f"warning: {error}"
 
     def with_model_settings(self, settings: Mapping[str, Any]) -> Start:
         """A copy with more keys in the `model` section, as if the job file had set them."""

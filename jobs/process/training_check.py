@@ -102,10 +102,7 @@ def _resume(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
 
 
 def _resources(start: Start, needs: Needs) -> Iterator[str]:
-    try:
-        yield f"device: {start.find_device()}"
-    except UserError as error:  # the job may be meant for another machine; a run stops with the same message
-        yield f"warning: {error}"
+    yield start.describe_device()
     yield describe_stages(needs)
     yield from (resident.reason for resident in needs.resident)
     if needs.has_references:

@@ -32,7 +32,7 @@ class Kind:
     """A run of two ranks, and how far losses and weights may be from those of one process."""
 
     train: dict[str, Any]
-    steps: int = 4
+    steps: int = 2
     batches: int = 2
     relative: float = 1e-6
     absolute: float = 1e-6

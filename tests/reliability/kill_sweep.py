@@ -58,6 +58,17 @@ class Report:
         self.recomputed = max(self.recomputed, other.recomputed)
         self.faults += other.faults
 
+    def figures(self) -> dict[str, object]:
+        """The same for a table."""
+        return {
+            "kills": self.kills.total(),
+            "where": ", ".join(f"{place} {count}" for place, count in sorted(self.kills.items())),
+            "most_steps_recomputed": self.recomputed,
+            "losses_compared_bit_by_bit": self.losses,
+            "final_tensors_compared_bit_by_bit": self.tensors,
+            "faults": len(self.faults),
+        }
+
 
 def sweep_all(
     cases: Sequence[tuple[Case, Bug | None]],

@@ -44,16 +44,6 @@ def test_an_adapter_killed_anywhere_ends_as_if_it_had_not_been(
     )
     for number, report in enumerate(reports, 1):
         total.add(report)
-        results.add(
-            "Adapters, killed",
-            jobs=number,
-            kills=total.kills.total(),
-            where=", ".join(f"{place} {count}" for place, count in sorted(total.kills.items())),
-            most_steps_recomputed=total.recomputed,
-            losses_compared_bit_by_bit=total.losses,
-            final_tensors_compared_bit_by_bit=total.tensors,
-            faults=len(total.faults),
-            seconds=round(time.monotonic() - began),
-        )
+        results.add("Adapters, killed", jobs=number, **total.figures(), seconds=round(time.monotonic() - began))
     assert not total.faults, "\n".join(total.faults)
     assert total.kills.total() >= len(cases) * ADAPTER_KILLS

@@ -30,16 +30,6 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
     )
     for number, report in enumerate(reports, 1):  # the table is right at any time: a long form may be interrupted
         total.add(report)
-        results.add(
-            "Forked runs, killed",
-            jobs=number,
-            kills=total.kills.total(),
-            where=", ".join(f"{place} {count}" for place, count in sorted(total.kills.items())),
-            most_steps_recomputed=total.recomputed,
-            losses_compared_bit_by_bit=total.losses,
-            final_tensors_compared_bit_by_bit=total.tensors,
-            faults=len(total.faults),
-            seconds=round(time.monotonic() - began),
-        )
+        results.add("Forked runs, killed", jobs=number, **total.figures(), seconds=round(time.monotonic() - began))
     assert not total.faults, "\n".join(total.faults)
     assert total.kills.total() >= FORK_KILLS

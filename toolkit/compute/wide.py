@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.runtime.devices import product_dtype
+from toolkit.runtime.devices import linear_dtype, product_dtype
 
 
 def multiply_wide(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -33,8 +33,7 @@ class _Forward:
         self.layer = layer
 
     def __call__(self, x: Tensor) -> Tensor:
-        layer, kind = self.layer, x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        layer, dtype = self.layer, linear_dtype(x)
         wide = product_dtype(x.device, dtype)
         if wide == dtype or any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
             return nn.Linear.forward(layer, x)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from toolkit.compute.function import multiplied
 from toolkit.compute.row_product import RowProduct
 from toolkit.quantize.formats import FORMATS, Buffers, Format
-from toolkit.runtime.devices import product_dtype
+from toolkit.runtime.devices import linear_dtype, product_dtype
 
 CODEBOOK = "codebook"  # the one buffer of a format that does not have a row for each output
 
@@ -55,8 +55,7 @@ class FrozenLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., K] to [..., N], in autocast's dtype if it is enabled, otherwise in the dtype of x."""
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        x = x.to(linear_dtype(x))
         if self.product is not None:
             result = multiplied(x, self.product, getattr(self, "qweight"), getattr(self, "scale"))  # noqa: B009
         else:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from toolkit.runtime.device_names import unavailable
 
@@ -75,6 +76,12 @@ def synchronize(device: torch.device) -> None:
 def device_name(device: torch.device) -> str:
     """The name of the GPU, or the type of the device if it is not a CUDA device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def linear_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that a linear layer computes its input in: autocast's where it is enabled, else that of the input."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def product_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:

@@ -27,6 +27,7 @@ from extensions_built_in.diffusion_models.flux2.lean.single_block import SingleB
 from extensions_built_in.diffusion_models.flux2.lean.stream import Stream
 from toolkit.compute.attention import attend, kernel_in
 from toolkit.compute.compiler import Compiler
+from toolkit.runtime.devices import linear_dtype
 
 DeviceOf = Callable[[nn.Module], torch.device]
 
@@ -75,8 +76,7 @@ class LeanForward:
         inputs, mods, rotary, extra = self._arguments(*arguments, **named)
         if self._program is None or rotary is None or extra:
             return False
-        device, wanted = inputs[0].device.type, any(x.requires_grad for x in inputs)
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs[0].dtype
+        wanted, dtype = any(x.requires_grad for x in inputs), linear_dtype(inputs[0])
         is_known = dtype in (torch.bfloat16, torch.float32) and all(x.dtype == dtype for x in inputs)
         is_plain = all(mod.ndim == 2 and not mod.requires_grad for mod in mods)
         return is_known and is_plain and (wanted or any(linear.num_trained for linear in self._program.linears))

@@ -13,7 +13,7 @@ from torch import Tensor
 from extensions_built_in.diffusion_models.flux2.lean.attention import Attend, KeptAttention
 from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, Lora
 from extensions_built_in.diffusion_models.flux2.lean.pieces import cast
-from toolkit.runtime.devices import product_dtype
+from toolkit.runtime.devices import linear_dtype, product_dtype
 
 
 @dataclass
@@ -123,8 +123,7 @@ class _Run(torch.autograd.Function):
         inputs, given = tuple(islice(rest, program.num_inputs)), tuple(islice(rest, num_given))
         frozen = [tuple(islice(rest, linear.num_frozen)) for linear in program.linears]
         masters, device = tuple(rest), inputs[0].device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs[0].dtype
-        dtype = product_dtype(inputs[0].device, dtype)
+        dtype = product_dtype(inputs[0].device, linear_dtype(inputs[0]))
         scales = [linear.scale for linear in program.linears]
         with torch.autocast(device, enabled=False):
             run = Pass(
