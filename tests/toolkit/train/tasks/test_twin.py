@@ -43,7 +43,14 @@ def other_weights(folder: Path) -> Path:
 def test_samples_on_other_weights_are_what_diffusers_draws_and_change_nothing_in_the_training(tmp_path: Path) -> None:
     """Two whole jobs: nothing else shows that a preview leaves a training as it is."""
     twin = other_weights(tmp_path / "twin")
-    sample: dict[str, Any] = {"prompts": [PROMPT, "a green square"], "batch_size": 2, "seed": 5, "format": "png", "guidance_scale": 1, "sample_steps": 4}
+    sample: dict[str, Any] = {
+        "prompts": [PROMPT, "a green square"],
+        "batch_size": 2,
+        "seed": 5,
+        "format": "png",
+        "guidance_scale": 1,
+        "sample_steps": 4,
+    }
     sections: dict[str, Any] = {"train": {"steps": 2, "lr": 0.03}, "save": {"save_every": 0}}
     with_preview = {"train": {**sections["train"], "disable_sampling": False}, "sample": {**sample, "model": str(twin)}}
     assert run_job(write_job(tmp_path, name="plain", **sections)).status == "done"
