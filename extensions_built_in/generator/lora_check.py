@@ -23,7 +23,7 @@ def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mista
     import torch
 
     from toolkit.draw.loras import num_weights, read_for
-    from toolkit.dtypes import torch_dtype
+    from toolkit.dtypes import DTYPES, torch_dtype
     from toolkit.models.options import ModelOptions
     from toolkit.util.get_model import get_model_class
 
@@ -32,5 +32,5 @@ def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mista
     model = get_model_class(drawing.model)(drawing.model, device=torch.device("cpu"), dtype=dtype, options=options)
     for path in files:
         with mistakes.gathered():
-            counts[path] = num_weights(read_for(model, path))
+            counts[path] = num_weights(model, read_for(model, path), width=DTYPES[drawing.dtype].num_bytes)
     return max(sum(counts[path] for path, _ in column.loras) for column in columns)

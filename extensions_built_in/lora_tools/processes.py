@@ -27,7 +27,7 @@ class Extract(BaseProcess):
         """See BaseProcess.run."""
         config = self.config
         assert isinstance(config, ExtractConfig)
-        goal = Goal(int(config.linear), None) if config.mode == "fixed" else Goal(None, config.linear)
+        goal = Goal(int(config.linear)) if config.mode == "fixed" else Goal(None, **{config.mode: config.linear})
         path = config.file(self.job.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         for line in extract(config.extract_model, config.base_model, path, goal=goal, file_format=None):

@@ -1,4 +1,4 @@
-"""LoRA files to draw with: read, checked against the model, and attached with a strength each."""
+"""LoRA files, and others that change weights, to draw with: read, checked, and attached with a strength each."""
 
 from __future__ import annotations
 
@@ -7,32 +7,50 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from toolkit.adapters.adapter_set import AdapterSet
+from toolkit.draw.frozen_changes import FrozenChanges, check_changes, num_bytes
 from toolkit.errors import UserError
-from toolkit.lora.files import LoraFile, read_lora_file
+from toolkit.lora.files import AdapterFile, LoraFile, as_lora, read_adapter_file
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.frozen import FrozenLora, by_layer
 
+_CHANGE_WIDTH = 16  # bytes per weight of a layer while its change is computed: itself, two steps on the way, the result
 
-def read_for(model: BaseModel, path: Path) -> LoraFile:
-    """Read a LoRA or LoKr file of any program, for a model that need not be loaded.
+
+def read_for(model: BaseModel, path: Path) -> AdapterFile:
+    """Read a file of any program that changes weights, for a model that need not be loaded.
+
+    Returns:
+        A `LoraFile`, if a LoRA can represent the changes.
 
     Raises:
-        UserError: the file cannot be read, is for another model, or changes more than a LoRA can.
+        UserError: the file cannot be read, is for another model, or changes biases or norms.
     """
-    file = read_lora_file(path, arch=model.arch)
+    found = read_adapter_file(path, arch=model.arch)
+    if not found.changes.is_lora():
+        if found.changes.biases or found.changes.others:
+            raise UserError(
+                f"{path}: contains {' and '.join(found.changes.kinds())}. Changes of biases and norms are drawn only "
+                "once they are in the model: `python -m toolkit.lora merge`."
+            )
+        check_changes(model, found.changes.weights, source=str(path))
+        return found
+    file = as_lora(found)
     planned = {target.name: target for target in model.plan_lora_targets()}
     for name, update in file.updates.items():
-        target, found = planned.get(name), (update.b.shape[0], update.a.shape[1])
-        if target is not None and found != (target.outputs, target.inputs):
+        target, shape = planned.get(name), (update.b.shape[0], update.a.shape[1])
+        if target is not None and shape != (target.outputs, target.inputs):
             raise UserError(
-                f"{path}: {name} is for a weight of shape {found}, but that of {model.card.label} has shape "
+                f"{path}: {name} is for a weight of shape {shape}, but that of {model.card.label} has shape "
                 f"{(target.outputs, target.inputs)}: the file was made for another model."
             )
     return file
 
 
-def num_weights(file: LoraFile) -> int:
-    """Number of weights that a file keeps in memory."""
+def num_weights(model: BaseModel, file: AdapterFile, *, width: int) -> int:
+    """Number of weights of `width` bytes that take as much memory as a file does, and as computing with it takes."""
+    if not isinstance(file, LoraFile):
+        largest = max((target.inputs * target.outputs for target in model.plan_lora_targets()), default=0)
+        return (num_bytes(file.changes.weights) + _CHANGE_WIDTH * largest) // width
     return sum(update.a.numel() + update.b.numel() for update in file.updates.values())
 
 
@@ -43,7 +61,7 @@ class Loras:
 
     def __init__(self, model: BaseModel) -> None:
         self.model = model
-        self._loras: list[FrozenLora] = []
+        self._loras: list[FrozenLora | FrozenChanges] = []
 
     @contextmanager
     def attached(self, files: Sequence[tuple[Path, float]]) -> Iterator[None]:
@@ -55,15 +73,24 @@ class Loras:
         model = self.model
         try:
             for path, weight in files:
-                lora = FrozenLora(by_layer(model, dict(read_for(model, path).updates)))
+                lora = self._attach(read_for(model, path))
                 lora.strength = weight
-                lora.attach(model.transformer, source=str(path), dtype=model.dtype, device_of=model.device_of)
                 self._loras.append(lora)
             yield
         finally:
             for lora in self._loras:
                 lora.detach()
             self._loras.clear()
+
+    def _attach(self, file: AdapterFile) -> FrozenLora | FrozenChanges:
+        model = self.model
+        if isinstance(file, LoraFile):
+            lora = FrozenLora(by_layer(model, dict(file.updates)))
+            lora.attach(model.transformer, source=str(file.path), dtype=model.dtype, device_of=model.device_of)
+            return lora
+        changes = FrozenChanges(file.changes.weights)
+        changes.attach(model, source=str(file.path))
+        return changes
 
     @contextmanager
     def sampled(self, network: float, adapters: float) -> Iterator[None]:

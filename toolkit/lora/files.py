@@ -96,15 +96,23 @@ def read_lora_file(path: Path, *, arch: str | None = None, without: tuple[str, .
     Raises:
         UserError: see `read_adapter_file`; also if the file has changes that a LoRA cannot represent.
     """
-    file = read_adapter_file(path, arch=arch, without=without)
+    return as_lora(read_adapter_file(path, arch=arch, without=without))
+
+
+def as_lora(file: AdapterFile) -> LoraFile:
+    """A file that was read, as a LoRA.
+
+    Raises:
+        UserError: it has NaN, or changes that a LoRA cannot represent.
+    """
     if not file.changes.is_lora():
         raise UserError(
-            f"{path}: contains {' and '.join(file.changes.kinds())}, which a LoRA cannot represent. The file can be "
-            "inspected (`info`), added to its model (`merge`) and turned into the nearest LoRA (`resize`), but not "
+            f"{file.path}: contains {' and '.join(file.changes.kinds())}, which a LoRA cannot represent. The file can "
+            "be inspected (`info`), added to its model (`merge`) and turned into the nearest LoRA (`resize`), but not "
             "converted without loss."
         )
     updates = file.changes.updates()
-    must_be_finite(updates, source=str(path))
+    must_be_finite(updates, source=str(file.path))
     return LoraFile(**vars(file), updates=updates)
 
 

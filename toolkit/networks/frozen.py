@@ -15,7 +15,30 @@ from toolkit.lora.update import LayerLocation, Update
 from toolkit.models.base_model import BaseModel
 
 
-class FrozenLora:
+class Attached:
+    """Something that hooks add to the output of layers, with a strength that can be changed temporarily."""
+
+    def __init__(self) -> None:
+        self.strength = 1.0
+        self._handles: list[RemovableHandle] = []
+
+    def detach(self) -> None:
+        """Take it off the layers again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @contextmanager
+    def scaled(self, factor: float) -> Iterator[None]:
+        """Within the `with` block, multiply the strength by a factor."""
+        before, self.strength = self.strength, self.strength * factor
+        try:
+            yield
+        finally:
+            self.strength = before
+
+
+class FrozenLora(Attached):
     """Adds the product with `B @ A` to the output of some linear layers.
 
     Uses hooks instead of merging: switched off, the model is exactly what it would be without the LoRA, however often
@@ -23,9 +46,8 @@ class FrozenLora:
     """
 
     def __init__(self, updates: Mapping[str, Update]) -> None:
+        super().__init__()
         self.updates = updates
-        self.strength = 1.0
-        self._handles: list[RemovableHandle] = []
 
     def attach(
         self,
@@ -58,24 +80,9 @@ class FrozenLora:
             hook = self._hook(update.a.to(device, dtype), update.b.to(device, dtype))
             self._handles.append(layer.register_forward_hook(hook))
 
-    def detach(self) -> None:
-        """Take the LoRA off the layers again."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
     def off(self) -> AbstractContextManager[None]:
         """Switch the LoRA off within the `with` block."""
         return self.scaled(0.0)
-
-    @contextmanager
-    def scaled(self, factor: float) -> Iterator[None]:
-        """Within the `with` block, multiply the strength of the LoRA by a factor."""
-        before, self.strength = self.strength, self.strength * factor
-        try:
-            yield
-        finally:
-            self.strength = before
 
     def _hook(self, a: Tensor, b: Tensor) -> Any:
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -106,3 +106,8 @@ def _weight(
 ) -> Tensor:
     buffers = dict(zip(names, tensors, strict=True))
     return number_format.dequantize(buffers, in_features=in_features, dtype=dtype)
+
+
+def weight_of(layer: Any, dtype: torch.dtype, whole: Callable[[Tensor], Tensor] = Tensor.detach) -> Tensor:
+    """A frozen layer's weight, [rows, inputs]. While the layer runs it is whole, also where ranks share it."""
+    return layer.dequantize(dtype, whole) if isinstance(layer, FrozenLinear) else whole(layer.weight).to(dtype)

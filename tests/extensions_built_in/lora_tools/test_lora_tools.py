@@ -57,7 +57,8 @@ def test_a_rescaled_lora_does_at_the_new_weight_what_it_did_at_the_old(tmp_path:
     [
         ({"mode": "fixed", "linear": 0.5}, "is a rank"),
         ({"mode": "energy", "linear": 4}, "is a share"),
-        ({"mode": "quantile", "linear": 0.5}, "fixed or energy"),
+        ({"mode": "quantile", "linear": 4}, "is a share with `mode: quantile`"),
+        ({"mode": "largest", "linear": 0.5}, "fixed"),
     ],
 )
 def test_a_goal_that_does_not_fit_its_mode_is_named(tmp_path: Path, process: dict[str, Any], message: str) -> None:

@@ -34,7 +34,9 @@ SHARED = (*_OF_SAMPLES, "walk_seed")  # keys that `sample` has too
 class LoraConfig(Section):
     """One entry of `loras`."""
 
-    path: ExistingFile = Field(description="A LoRA or LoKr file of any program.")
+    path: ExistingFile = Field(
+        description="A LoRA, LoKr, DoRA, LoHa or OFT file, or another that changes weights, of any program."
+    )
     weight: float = Field(1.0, description="Its strength.")
 
 

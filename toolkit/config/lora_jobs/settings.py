@@ -19,9 +19,11 @@ class ExtractConfig(ProcessConfig):
     extract_model: ExistingPath = Field(description="The fine-tuned model, in any layout.")
     filename: str | None = Field(None, min_length=1, description="Name of the file in the output folder.")
     output_path: UserPath | None = Field(None, description="Where to write the file instead.")
-    mode: Annotated[Literal["fixed", "energy"], Spellings({})] = Field(
+    mode: Annotated[Literal["fixed", "threshold", "ratio", "quantile", "energy"], Spellings({})] = Field(
         "fixed",
-        description="fixed: `linear` is the rank. energy: it is the share of the squared norm to keep, 0 to 1.",
+        description="What `linear` is. fixed: the rank. The others choose each layer's rank by its singular values. "
+        "threshold: those above `linear` are kept. ratio: those above this share of the largest. quantile: the "
+        "largest, up to this share of their sum. energy: the fewest with this share of the squared norm.",
     )
     linear: float = Field(32, gt=0, description="See `mode`.")
 
@@ -34,8 +36,8 @@ class ExtractConfig(ProcessConfig):
     def _linear_fits_the_mode(self) -> ExtractConfig:
         if self.mode == "fixed" and self.linear != int(self.linear):
             raise ValueError(f"`linear: {self.linear:g}` is a rank with `mode: fixed`: write a whole number")
-        if self.mode == "energy" and self.linear > 1:
-            raise ValueError(f"`linear: {self.linear:g}` is a share with `mode: energy`: write a number up to 1")
+        if self.mode in ("ratio", "quantile", "energy") and self.linear > 1:
+            raise ValueError(f"`linear: {self.linear:g}` is a share with `mode: {self.mode}`: write a number up to 1")
         return self
 
 

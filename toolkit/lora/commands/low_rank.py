@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -12,20 +12,41 @@ from toolkit.lora.update import Update, resized, singular_values
 
 @dataclass(frozen=True)
 class Goal:
-    """How good a LoRA has to be: at most of a rank, or with at least a share of the energy (squared Frobenius norm).
+    """How good a LoRA has to be. Of several limits, the lowest rank counts; a rank is at least 1.
 
     Attributes:
         rank: largest rank; None for any.
-        energy: share of the energy that is kept, above 0 and at most 1; None for all that the rank can hold.
+        energy: share of the energy (squared Frobenius norm) that is kept, above 0 and at most 1; None for all that the
+            rank can hold.
+        threshold: singular values above it are kept; None for all.
+        ratio: singular values above this share of the largest are kept, 0 to 1; None for all.
+        quantile: the largest singular values whose sum is below this share of that of all are kept, above 0 and at most
+            1; None for all.
     """
 
     rank: int | None = None
     energy: float | None = None
+    threshold: float | None = None
+    ratio: float | None = None
+    quantile: float | None = None
 
     @property
     def is_set(self) -> bool:
         """Whether anything is asked for."""
-        return self.rank is not None or self.energy is not None
+        return any(getattr(self, one.name) is not None for one in fields(self))
+
+    def rank_of(self, energies: Tensor) -> int:
+        """The rank for a change with these squared singular values, [n], in descending order."""
+        values, ranks = energies.sqrt(), [self.rank or len(energies), len(energies)]
+        if self.energy is not None:
+            ranks.append(int((energies.cumsum(0) < self.energy * energies.sum()).sum()) + 1)
+        if self.threshold is not None:
+            ranks.append(int((values > self.threshold).sum()))
+        if self.ratio is not None:
+            ranks.append(int((values > self.ratio * values[0]).sum()))
+        if self.quantile is not None:
+            ranks.append(int((values.cumsum(0) < self.quantile * values.sum()).sum()))
+        return max(1, min(ranks))
 
 
 def nearest(delta: Tensor, goal: Goal) -> tuple[Update, float]:
@@ -40,10 +61,7 @@ def nearest(delta: Tensor, goal: Goal) -> tuple[Update, float]:
     values, vectors = torch.linalg.eigh(gram)  # in ascending order
     energies = values.clamp(min=0).flip(0)
     total = float(energies.sum())
-    rank = min(goal.rank or len(energies), len(energies))
-    if goal.energy is not None and total > 0:
-        enough = int((energies.cumsum(0) < goal.energy * total).sum()) + 1
-        rank = min(rank, enough)
+    rank = goal.rank_of(energies)
     basis = vectors.flip(1)[:, :rank]  # [side, rank]
     root = energies[:rank].sqrt().sqrt().clamp(min=1e-30)
     # Both matrices get the root of the singular values, so that neither overflows in fp16.
@@ -57,8 +75,6 @@ def nearest(delta: Tensor, goal: Goal) -> tuple[Update, float]:
 
 def reduced(update: Update, goal: Goal) -> tuple[Update, float]:
     """A LoRA at the rank of the goal, and the share of it that was lost (0 if the rank grows)."""
-    if goal.energy is None:
+    if goal == Goal(goal.rank):
         return resized(update, goal.rank or update.rank)
-    energies = singular_values(update).square()
-    enough = int((energies.cumsum(0) < goal.energy * energies.sum()).sum()) + 1
-    return resized(update, min(enough, update.rank, goal.rank or update.rank))
+    return resized(update, min(update.rank, goal.rank_of(singular_values(update).square())))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from toolkit.lora.layer_rows import Roles
 from toolkit.networks.dropout import dropout
 from toolkit.networks.part import Part, Site, Start, Whole, kaiming, must_fit
 from toolkit.networks.settings import LayerSettings, Shape
-from toolkit.quantize.frozen_linear import FrozenLinear
+from toolkit.quantize.frozen_linear import weight_of
 
 
 class DoraPart(Part):
@@ -38,7 +37,7 @@ class DoraPart(Part):
 
     def attach(self, sites: tuple[Site, ...], whole: Whole = Tensor.detach) -> None:
         """See Part."""
-        squares = sum(_weight(layer, torch.float32, whole).square().sum(dim=0) for layer in sites[0].layers)
+        squares = sum(weight_of(layer, torch.float32, whole).square().sum(dim=0) for layer in sites[0].layers)
         assert isinstance(squares, Tensor)
         self._squares, self._sites = squares, sites
         with torch.no_grad():
@@ -86,15 +85,10 @@ class DoraPart(Part):
         device = self.lora_A.device
         b = self.settings.scale * self.lora_B
         cross = sum(
-            (site.rows(b).T.to(dtype) @ _weight(layer, dtype).to(device)).float()
+            (site.rows(b).T.to(dtype) @ weight_of(layer, dtype).to(device)).float()
             for site, layer in zip(self._sites, self._sites[0].layers, strict=True)
         )
         with torch.autocast(device.type, enabled=False):
             own = (b.T @ b) @ self.lora_A
         squares = self._squares + (self.lora_A * (2 * cross + own)).sum(dim=0)
         return squares.clamp(min=1e-12).sqrt()
-
-
-def _weight(layer: Any, dtype: torch.dtype, whole: Whole = Tensor.detach) -> Tensor:
-    """A frozen layer's weight, [rows, inputs]. While the layer runs it is whole, also where ranks share it."""
-    return layer.dequantize(dtype, whole) if isinstance(layer, FrozenLinear) else whole(layer.weight).to(dtype)
