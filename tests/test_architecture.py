@@ -81,7 +81,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("toolkit.draw",),
     ("toolkit.train",),
     ("jobs",),
-    ("extensions_built_in.generator", "extensions_built_in.lora_tools", "extensions_built_in.sd_trainer"),
+    (
+        "extensions_built_in.captioner",
+        "extensions_built_in.generator",
+        "extensions_built_in.lora_tools",
+        "extensions_built_in.sd_trainer",
+    ),
     ("flux_train_ui", "run", "run_modal", "scripts", "toolkit.lora.__main__", "ui"),
 )
 

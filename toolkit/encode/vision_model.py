@@ -77,7 +77,7 @@ def load_vision_model(encoder: VisionEncoder, device: torch.device) -> VisionMod
     kind = KINDS[size.kind]
     name = kind.embedding_model if encoder.layer == "image_embeds" else kind.model
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             model, found = getattr(transformers, name).from_pretrained(
                 files.folder,
                 local_files_only=True,
@@ -109,7 +109,8 @@ def load_vision_model(encoder: VisionEncoder, device: torch.device) -> VisionMod
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
+    """For the length of a `with` block, let transformers draw no bars: the trainer has its own lines."""
     from transformers.utils import logging
 
     is_shown = logging.is_progress_bar_enabled()

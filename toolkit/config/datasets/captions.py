@@ -32,7 +32,12 @@ _WITH_SHORT = OnlyWith(
 WORD_FILE = ".txt"
 
 
-def _with_dot(extension: str) -> str:
+def with_dot(extension: str) -> str:
+    """A file extension with its dot.
+
+    Raises:
+        ValueError: it is not one.
+    """
     if extension == "." or any(sign in extension for sign in "/\\\0"):
         raise ValueError(f'"{extension}" is not a file extension: write one such as txt')
     return extension if extension.startswith(".") else f".{extension}"
@@ -59,7 +64,7 @@ def _more_than_there_are(context: KeyContext) -> str | None:
 class DatasetCaptions(DatasetSource):
     """The keys of `datasets` about captions."""
 
-    caption_ext: Annotated[str, AfterValidator(_with_dot), Shown(label="Caption file extension")] = Field(
+    caption_ext: Annotated[str, AfterValidator(with_dot), Shown(label="Caption file extension")] = Field(
         ".txt",
         min_length=1,
         description="Extension of the caption files, with or without the dot. json: each is read as JSON, a text, a "

@@ -30,6 +30,7 @@ LIVE: frozenset[JobState] = frozenset(
         "training",
         "sampling",
         "saving",
+        "captioning",
         "stopping",
         "unresponsive",
         "lost",
@@ -48,6 +49,7 @@ _STAGES: dict[str, JobState] = {
     "train": "loading",  # until its first step
     "sample": "sampling",
     "save": "saving",
+    "caption": "captioning",
 }
 
 

@@ -21,6 +21,7 @@ JobState = Literal[
     "training",
     "sampling",
     "saving",
+    "captioning",
     "stopping",
     "done",
     "failed",

@@ -417,7 +417,7 @@ export interface JobChange {
 export interface JobDetail {
   id: string;
   name: string;
-  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere" | "lost";
+  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "captioning" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere" | "lost";
   /** The state in words: why, since when, at which step. */
   reason: string;
   arch: string | null;
@@ -474,7 +474,7 @@ export interface JobRequest {
 export interface JobRow {
   id: string;
   name: string;
-  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere" | "lost";
+  state: "draft" | "queued" | "paused" | "starting" | "checking" | "encoding" | "loading" | "training" | "sampling" | "saving" | "captioning" | "stopping" | "done" | "failed" | "refused" | "interrupted" | "stopped" | "killed" | "rebooted" | "unresponsive" | "elsewhere" | "lost";
   /** The state in words: why, since when, at which step. */
   reason: string;
   arch: string | null;

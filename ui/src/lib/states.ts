@@ -23,6 +23,7 @@ export const STATES: Record<JobState, StateLook> = {
   training: { word: "Training", tone: "live", icon: "play" },
   sampling: { word: "Sampling", tone: "live", icon: "picture" },
   saving: { word: "Saving", tone: "live", icon: "save" },
+  captioning: { word: "Captioning", tone: "live", icon: "pencil" },
   stopping: { word: "Stopping", tone: "warn", icon: "stop" },
   done: { word: "Done", tone: "good", icon: "check" },
   failed: { word: "Failed", tone: "bad", icon: "cross" },
@@ -36,7 +37,7 @@ export const STATES: Record<JobState, StateLook> = {
   lost: { word: "Folder lost", tone: "bad", icon: "alert" },
 };
 
-const LIVE = new Set<JobState>(["starting", "checking", "encoding", "loading", "training", "sampling", "saving"]);
+const LIVE = new Set<JobState>(["starting", "checking", "encoding", "loading", "training", "sampling", "saving", "captioning"]);
 const NEEDS_ME = new Set<JobState>(["failed", "refused", "killed", "rebooted", "unresponsive", "lost"]);
 
 /** Whether a process works on the job. */

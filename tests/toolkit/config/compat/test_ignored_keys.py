@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.toolkit.config.conftest import Check, Problems, Tree
+from toolkit.config.captioning.settings import CaptionProcessConfig
 from toolkit.config.compat.experiments import EXPERIMENTS
 from toolkit.config.compat.ignored_keys import IGNORED, UNSUPPORTED_VALUES
 from toolkit.config.drawing.generate import GenerateProcessConfig
@@ -17,7 +18,7 @@ def test_every_key_that_is_left_alone_stands_once_and_is_no_key_of_ours() -> Non
     counts = Counter((row.section, key) for row in IGNORED for key in row.off)
     assert [key for key, count in counts.items() if count > 1] == []
     assert [(row.section, key) for row in IGNORED for key in row.off if key in row.section.model_fields] == []
-    kinds = (TrainingProcessConfig, GenerateProcessConfig, ExtractConfig, RescaleConfig)
+    kinds = (TrainingProcessConfig, GenerateProcessConfig, ExtractConfig, RescaleConfig, CaptionProcessConfig)
     assert {row.section for row in IGNORED} <= {one for kind in kinds for one in job_sections(kind).values()}
 
 

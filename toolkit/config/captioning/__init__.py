@@ -1,0 +1,1 @@
+"""The settings of captions that a model writes."""
