@@ -58,7 +58,8 @@ class LateName:
     @property
     def real(self) -> Any:
         """What the name stands for."""
-        return getattr(importlib.import_module(self._module), self._name)
+        with _apart():
+            return getattr(importlib.import_module(self._module), self._name)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call what the name stands for."""
@@ -110,20 +111,22 @@ class _Finder(MetaPathFinder):
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if _is_in(name, _LIBRARY):
-            spec = PathFinder.find_spec(name, path, target)
-            if spec is not None and spec.loader is not None:
-                # not another loader: what asks modules for their source asks the loader's class
-                setattr(spec.loader, "exec_module", functools.partial(_run_light, spec.loader.exec_module))  # noqa: B010
-            return spec
+            return _found(name, path, target, _run_light)
         if getattr(_in_library, "depth", 0):
-            is_late = any(_is_in(name, late) and _is_awaited(late) for late in LATE)
-            return ModuleSpec(name, _StandInLoader(), is_package=True) if is_late else None
-        if name in LATE:
-            spec = PathFinder.find_spec(name, path, target)
-            if spec is not None and spec.loader is not None:
-                setattr(spec.loader, "exec_module", functools.partial(_run_late, spec.loader.exec_module))  # noqa: B010
-            return spec
-        return None
+            late = next((late for late in LATE if _is_in(name, late)), None)
+            if late is not None and _is_awaited(late):
+                return ModuleSpec(name, _StandInLoader(), is_package=True)
+            return None if late is None else _found(name, path, target, _run_apart)
+        return _found(name, path, target, _run_late) if name in LATE else None
+
+
+def _found(name: str, path: Sequence[str] | None, target: ModuleType | None, run: Callable[..., None]) -> Any:
+    """The spec of a module that is run by `run`, which gets what its loader would do and the module."""
+    spec = PathFinder.find_spec(name, path, target)
+    if spec is not None and spec.loader is not None:
+        # not another loader: what asks modules for their source asks the loader's class
+        setattr(spec.loader, "exec_module", functools.partial(run, spec.loader.exec_module))  # noqa: B010
+    return spec
 
 
 class _StandInLoader(Loader):
@@ -147,6 +150,25 @@ def _run_light(execute: Callable[[ModuleType], None], module: ModuleType) -> Non
         _in_library.depth = depth
         if depth == 0:
             _remove_stand_ins()
+
+
+def _run_apart(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Run a module of a library that is loaded already, on behalf of the other one: it gets no stand-ins."""
+    with _apart():
+        execute(module)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """For the length of a `with` block, this thread's imports are not those of the library."""
+    depth = getattr(_in_library, "depth", 0)
+    _in_library.depth = 0
+    if depth:
+        _remove_stand_ins()
+    try:
+        yield
+    finally:
+        _in_library.depth = depth
 
 
 def _run_late(execute: Callable[[ModuleType], None], module: ModuleType) -> None:

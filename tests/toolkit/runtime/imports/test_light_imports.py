@@ -52,6 +52,18 @@ def test_a_cached_run_loads_no_library_that_it_does_not_need_and_learns_the_same
     assert losses(tmp_path / "output" / "job") == first
 
 
+def test_whoever_loads_transformers_first_can_still_load_the_pipelines() -> None:
+    """Three seconds. What transformers imports on behalf of diffusers must not be a stand-in for itself."""
+    script = (
+        "import torch, transformers\n"
+        "from toolkit.runtime.imports.light_imports import install\n"
+        "install()\n"
+        "from diffusers import Flux2KleinPipeline\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_late_name_stands_for_what_it_names() -> None:
     name = LateName("json.decoder", "JSONDecodeError")
     assert name.real is json.JSONDecodeError
