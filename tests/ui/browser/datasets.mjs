@@ -23,7 +23,7 @@ await tell(async () => {
   await callDoctor();
   await train();
   const refusals = notes.errors.filter((text) => /status of (409|422)/.test(text));
-  assert.equal(refusals.length, 4, "a name, two files and a caption are refused");
+  assert.equal(refusals.length, 4, `a name, two files and a caption are refused: ${refusals.join(" | ")}`);
   notes.errors.splice(0, notes.errors.length, ...notes.errors.filter((text) => !refusals.includes(text)));
 }, page);
 

@@ -112,7 +112,7 @@ export async function openBrowser() {
       return route.abort();
     });
     context.on("console", (message) => {
-      if (message.type() === "error") notes.errors.push(`${message.page()?.url()}: ${message.text()}`);
+      if (message.type() === "error") notes.errors.push(`${message.page()?.url()}: ${message.text()} (${message.location().url})`);
     });
     context.on("weberror", (problem) => notes.errors.push(`${problem.page()?.url()}: ${problem.error().stack}`));
     return context.newPage();

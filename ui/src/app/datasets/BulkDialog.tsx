@@ -33,14 +33,14 @@ export function BulkDialog({ id, filter, files, saver, onClose }: Props) {
   const request: BulkRequest = { ...(files ? { files } : filter), action, text, find, is_regex: isRegex, has_case: hasCase };
   const isReady = action === "replace" ? find !== "" : text.trim() !== "";
   const asked = useSettled(JSON.stringify(request));
+  const isCurrent = asked === JSON.stringify(request) && isReady;
   const preview = useQuery({
     queryKey: ["bulk-preview", id, asked],
     queryFn: ({ signal }) => previewBulk(id, JSON.parse(asked) as BulkRequest, signal),
-    enabled: isReady,
+    enabled: isCurrent,
     gcTime: 0,
     retry: false,
   });
-  const isCurrent = asked === JSON.stringify(request) && isReady;
   const bulk = useBulk(id);
   const undo = useUndo(id);
   const toast = useToast();
