@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -40,6 +39,8 @@ _ASKS = (
 @pytest.fixture(scope="session")
 def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that follows no instructions."""
+    import transformers
+
     folder = tmp_path_factory.mktemp("models") / "blip"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *_WORDS]
     tokenizer = transformers.BertTokenizer(vocab={word: index for index, word in enumerate(words)})
@@ -60,6 +61,8 @@ def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that is asked a question."""
+    import transformers
+
     folder = tmp_path_factory.mktemp("models") / "llava"
     tokenizer = _tokenizer(["<image>"])
     config = transformers.LlavaConfig(
@@ -83,6 +86,8 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose processor has a part for videos, in the older layout of its files."""
+    import transformers
+
     folder = tmp_path_factory.mktemp("models") / "qwen"
     tokenizer = _tokenizer(["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"])
     rope = {"type": "mrope", "rope_type": "default", "mrope_section": [1, 1, 2]}
@@ -120,6 +125,8 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def _tokenizer(special: list[str]) -> Any:
+    import transformers
+
     words = ["<unk>", "<s>", "</s>", "<pad>", *special, "USER:", "ASSISTANT:", *_WORDS]
     words_alone = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     words_alone.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

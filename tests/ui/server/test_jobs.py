@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from tests.ui.server.conftest import ROOT, SCRIPTED, TOKEN, Site, options_for, wait_for
 from toolkit import files
 from ui.server.app import create_app
+from ui.server.jobs.settings import settings_of
 from ui.server.options import Options
 
 
@@ -296,3 +297,9 @@ def test_a_full_disk_is_reported_in_plain_words_and_leaves_nothing_behind(
     assert not (site.output() / "job.yaml").exists()
     assert site.job(id_)["note"] == ""
     assert site.client.post("/api/jobs", json={"yaml": site.text()}).status_code == 200
+
+
+def test_a_list_says_of_a_captioning_job_what_it_does_and_with_which_pictures() -> None:
+    process = {"type": "caption", "caption": {"path_to_caption": "datasets/cats"}}
+    found = settings_of({"config": {"name": "words", "process": [process]}})
+    assert (found.kind, found.dataset) == ("captions", "cats")

@@ -62,15 +62,16 @@ def _quickly(path: Path) -> Any:
 
 def settings_of(tree: Any) -> JobSettings:
     """Those of a parsed job."""
-    source = _at(tree, *_PROCESS, "datasets", 0, "folder_path")
+    source = _at(tree, *_PROCESS, "datasets", 0, "folder_path") or _at(tree, *_PROCESS, "caption", "path_to_caption")
     steps = _at(tree, *_PROCESS, "train", "steps")
     prompts = _at(tree, *_PROCESS, "sample", "samples") or _at(tree, *_PROCESS, "sample", "prompts")
     network = _at(tree, *_PROCESS, "network")
     kind = str(_at(tree, *_PROCESS, "network", "type") or "lora")
+    whole = "captions" if _at(tree, *_PROCESS, "type") == "caption" else "full fine-tune"
     return JobSettings(
         name=_text(_at(tree, *_PROCESS, "name")) or _text(_at(tree, "config", "name")),
         arch=_text(_at(tree, *_PROCESS, "model", "arch")),
-        kind=("LoRA" if kind == "lora" else kind) if isinstance(network, dict) else "full fine-tune",
+        kind=("LoRA" if kind == "lora" else kind) if isinstance(network, dict) else whole,
         dataset=Path(source).name if isinstance(source, str) else None,
         steps=steps if isinstance(steps, int) else 0,
         prompts=tuple(_prompt(prompt) for prompt in prompts) if isinstance(prompts, list) else (),
