@@ -73,6 +73,7 @@ def test_a_try_out_is_one_job_that_the_check_accepts(site: Site) -> None:
     id_ = site.client.post("/api/jobs", json={"yaml": answer["yaml"]}).json()["id"]
     assert site.job(id_)["kind"] == "pictures"
     again = site.client.post("/api/tryouts", json=_request(site, run))
+    assert again.json()["yaml"] is None
     assert [(it["where"], "already in use" in it["what"]) for it in again.json()["problems"]] == [("name", True)]
 
 
@@ -95,7 +96,7 @@ def test_a_try_out_is_one_job_that_the_check_accepts(site: Site) -> None:
 )
 def test_each_mistake_is_told_with_its_field(site: Site, changes: dict[str, Any], where: str) -> None:
     answer = site.client.post("/api/tryouts", json=_request(site, _run(site)) | changes)
-    assert answer.status_code == 422
+    assert answer.json().get("yaml") is None
     assert where in [it["where"] for it in answer.json()["problems"]]
 
 
@@ -143,3 +144,15 @@ def test_a_kept_lora_is_a_whole_copy_and_replaces_nothing(site: Site) -> None:
     assert keep("x", Path("/etc/passwd")).status_code == 422
     assert [path.name for path in (site.folder / "output" / "kept").iterdir()] == ["the best.safetensors"]
     assert Path(kept["path"]).stat() == before
+
+
+def test_a_checkpoint_says_what_the_validation_of_its_step_found(site: Site) -> None:
+    run = _run(site)
+    (final,) = site.client.get(f"/api/jobs/{run}/checkpoints").json()["checkpoints"]
+    assert (final["step"], final["is_final"], final["mark"], len(final["samples"])) == (40, True, "alike", 2)
+    assert final["validation"] == (
+        "Held-out images: error -9.5 % (-11.3 to -7.7 %) against the base model. "
+        "Over-fit gap: +49.2 % (+46.2 to +52.2 %)."
+    )
+    best = site.job(run)["best"]
+    assert best.startswith("Best by held-out images: step 20")

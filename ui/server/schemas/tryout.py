@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ui.server.schemas.base import Answer, Body
+from ui.server.schemas.base import Answer, Body, Problem
 
 _Path = Annotated[str, Field(min_length=1, max_length=4096)]
 _Strength = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
@@ -75,10 +75,15 @@ class TryoutRequest(Body):
 
 
 class TryoutDraft(Answer):
-    """The job of a try-out, to be checked and started like any other."""
+    """The job of a try-out, to be checked and started like any other; or what keeps it from being made.
 
-    yaml: str
+    Attributes:
+        problems: each with the field of the request that it is in.
+    """
+
+    yaml: str | None
     num_pictures: int
+    problems: list[Problem]
 
 
 class GridColumn(Answer):

@@ -52,12 +52,12 @@ def draft_of(request: TryoutRequest, job: Job | None, folder: Path, actions: Act
         job: the run that it names; None if it names none.
         folder: for output.
         actions: know which folders are taken.
-
-    Raises:
-        Refusal: every mistake, each with the field that it is in.
     """
     problems: list[Problem] = []
-    process = _process(job, request.arch)
+    try:
+        process = _process(job, request.arch)
+    except Refusal as refusal:
+        return TryoutDraft(yaml=None, num_pictures=0, problems=refusal.problems)
     files: list[str] = []
     for number, path in enumerate(request.loras):
         try:
@@ -80,9 +80,7 @@ def draft_of(request: TryoutRequest, job: Job | None, folder: Path, actions: Act
     tree = {"job": "generate", "config": {"name": request.name, "process": [entry]}}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     problems += _place_problems(text, actions)
-    if problems:
-        raise Refusal(422, problems)
-    return TryoutDraft(yaml=clean(text), num_pictures=num)
+    return TryoutDraft(yaml=None if problems else clean(text), num_pictures=num, problems=problems)
 
 
 def _process(job: Job | None, arch: str | None) -> dict[str, Any]:

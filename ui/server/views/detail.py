@@ -96,6 +96,8 @@ def _remedy(job: Job, *, can_resume: bool) -> str:
     step = _resume_step(job) if can_resume else None
     if step is not None:
         return f"Select Resume to continue from the checkpoint at step {step:,}."
+    if job.settings.kind == PICTURES:
+        return "Select Start to draw what is missing."
     return "There is no checkpoint to resume from. Select Start to train from the start."
 
 

@@ -169,7 +169,9 @@ export interface Checkpoint {
   path: string;
   time: number;
   is_final: boolean;
-  thumb: string | null;
+  samples: string[];
+  validation?: string | null;
+  mark?: "best" | "alike" | null;
 }
 
 /** All checkpoints of a job, newest first. */
@@ -866,10 +868,11 @@ export interface Trash {
   folders: string[];
 }
 
-/** The job of a try-out, to be checked and started like any other. */
+/** The job of a try-out, to be checked and started like any other; or what keeps it from being made. */
 export interface TryoutDraft {
-  yaml: string;
+  yaml: string | null;
   num_pictures: number;
+  problems: Problem[];
 }
 
 /** `POST /api/tryouts`: prompts x LoRAs x strengths x seeds. */

@@ -17,8 +17,8 @@ export function useTryoutDraft(request: TryoutRequest | null) {
   });
   const yaml = draft.data && !draft.isPlaceholderData && !draft.error ? draft.data.yaml : null;
   const check = useCheck(yaml ?? "");
-  const refused: Problem[] = draft.error instanceof ApiError && asked === wanted ? draft.error.problems : [];
+  const refused: Problem[] = draft.error instanceof ApiError ? draft.error.problems : draft.isPlaceholderData ? [] : (draft.data?.problems ?? []);
   const isOld = asked !== wanted || draft.isFetching || yaml === null || check.isOld || check.isFetching;
   const said = isOld ? [] : (check.data?.problems ?? []);
-  return { yaml, check, problems: [...refused, ...said], isOld };
+  return { yaml, check, problems: [...(asked === wanted ? refused : []), ...said], isOld };
 }

@@ -12,7 +12,6 @@ import { isLive } from "../../lib/states";
 import { columnName } from "../../lib/tryout";
 import { RowViewer } from "../jobs/job/samples/RowViewer";
 import { KeepDialog } from "./KeepDialog";
-import "../../styles/tryout.css";
 
 const SIZES = { small: "Small", medium: "Medium", large: "Large" };
 const PX = { small: 96, medium: 176, large: 320 };
@@ -107,8 +106,8 @@ function Head({ column, onKeep }: { column: GridColumn; onKeep: () => void }) {
         {[column.strength !== null && `× ${column.strength}`, column.step !== null && `step ${column.step.toLocaleString("en")}`].filter(Boolean).join(" · ")}
       </span>
       {column.path && (
-        <Button icon="star" look="quiet" onClick={onKeep} aria-label={`Keep ${columnName(column)}`}>
-          Keep this one…
+        <Button icon="star" look="quiet" onClick={onKeep}>
+          Keep this one…<span className="visually-hidden"> {columnName(column)}</span>
         </Button>
       )}
     </div>

@@ -3,6 +3,7 @@ import { useId } from "react";
 import { ProblemList } from "../../components/Problems";
 import { Prose } from "../../components/Prose";
 import type { Problem } from "../../generated/api";
+import "../../styles/tryout.css";
 
 interface Props {
   label: string;

@@ -7,7 +7,6 @@ import type { JobRow, LoraInfo, ModelInfo } from "../../generated/api";
 import { PICTURES } from "../../lib/states";
 import { formOf } from "../../lib/tryout";
 import { TryoutEditor } from "./TryoutEditor";
-import "../../styles/tryout.css";
 
 const MOST_PAST = 24;
 
