@@ -42,7 +42,7 @@ export function CheckpointsTab({ job }: { job: JobDetail }) {
           </a>
         )}
       </div>
-      {job.best && <p>{job.best}</p>}
+      {job.best && <p className="checkpoints-best">{job.best}</p>}
       <ul className="checkpoints">
         {data.checkpoints.map((checkpoint) => (
           <li key={checkpoint.path} className="card">
