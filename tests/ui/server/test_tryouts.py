@@ -44,6 +44,7 @@ def _request(site: Site, run: str, **changes: Any) -> dict[str, Any]:
 def test_lora_files_are_found_with_their_run_and_step_and_nothing_else_is(site: Site) -> None:
     run = _run(site)
     _lora(site.folder / "downloads" / "style.safetensors")
+    _lora(site.folder / "downloads" / "loha.safetensors", key="a.hada_w1_a")
     _lora(site.folder / "downloads" / "whole_model.safetensors", key="blocks.0.weight")
     _lora(site.output("cats") / "state" / "000000020" / "weights.safetensors")
     (site.folder / "downloads" / "broken.safetensors").write_bytes(b"\xff" * 20)
@@ -54,6 +55,7 @@ def test_lora_files_are_found_with_their_run_and_step_and_nothing_else_is(site: 
         "cats_000000020": (run, 20, "flux2_tiny"),
         "cats": (run, 40, "flux2_tiny"),
         "style": (None, None, None),
+        "loha": (None, None, None),
     }
 
 

@@ -26,7 +26,7 @@ _DEEPEST = 5
 _MOST_FOLDERS = 20_000
 _MOST_FILES = 2_000
 _PASSED_OVER = {"node_modules", "site-packages", "__pycache__", "state", "samples", "superseded"}
-_LORA_KEY = re.compile(r"lora[_.]|lokr_|\.alpha$", re.IGNORECASE)
+_LORA_KEY = re.compile(r"lora[_.]|lokr_|hada_|oft_|dora_scale|\.diff(_b)?$|\.alpha$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
