@@ -18,6 +18,7 @@ from toolkit.output.bundles import find_bundles
 
 _FOLDER = "drawn"
 _WEIGHTS = ".safetensors"
+_OF_CHECKPOINTS = ("checkpoints", "grid")  # sheets
 
 
 def drawing_job(options: argparse.Namespace) -> JobConfig:
@@ -27,9 +28,9 @@ def drawing_job(options: argparse.Namespace) -> JobConfig:
         UserError: there is no such run or model, the run has no weights yet, or the prompts have mistakes.
     """
     if options.sample is None:
-        name, process = _of_model(options.model, options.arch)
+        name, process = process_of_model(options.model, options.arch)
     else:
-        name, process = _of_run(options.sample, has_loras=bool(options.loras))
+        name, process = process_of_run(options.sample, has_loras=bool(options.loras))
         if options.model is not None:
             process["model"]["name_or_path"] = options.model
             process["model"].pop("model_paths", None)
@@ -41,7 +42,7 @@ def drawing_job(options: argparse.Namespace) -> JobConfig:
         raise UserError("--sample: the run has no sample prompts. Give a file of them: --prompts FILE")
     if options.sheet is not None:
         process["sheet"] = options.sheet
-    if options.sheet != "checkpoints":
+    if options.sheet not in _OF_CHECKPOINTS:
         process.pop("checkpoints", None)
     elif process.get("checkpoints"):
         process["loras"] = [_lora(text) for text in options.loras]
@@ -52,7 +53,7 @@ def drawing_job(options: argparse.Namespace) -> JobConfig:
     return load_job_text(json.dumps(tree, indent=1, default=str), source, options.name, options.overrides)
 
 
-def _of_model(model: str, arch: str | None) -> tuple[str, dict[str, Any]]:
+def process_of_model(model: str, arch: str | None) -> tuple[str, dict[str, Any]]:
     """The name and the process of a job that draws with a model alone."""
     arch = arch or next((card.arch for card in find_cards().values() if _is_named(model, card)), None)
     if arch is None:
@@ -71,7 +72,7 @@ def _is_named(model: str, card: Any) -> bool:
     return model == card.source or plain_name(model) in names
 
 
-def _of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]]:
+def process_of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]]:
     """The name and the process of a job that draws with what a run has trained last.
 
     Args:

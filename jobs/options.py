@@ -147,8 +147,8 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--sheet",
-        choices=("checkpoints", "strengths", "steps"),
-        help="draw each prompt with each checkpoint of the run, at several strengths or in several numbers of steps, "
-        "and show them on one sheet",
+        choices=("checkpoints", "strengths", "steps", "grid"),
+        help="draw each prompt with each checkpoint of the run, at several strengths, in several numbers of steps, or "
+        "with each checkpoint at each strength, and show them on one sheet",
     )
     group.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the pictures")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from extensions_built_in.generator.check import DrawChecked, check_drawing
-from extensions_built_in.generator.written import write_picture, write_sheet
+from extensions_built_in.generator.written import planned, write_picture, write_sheet
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_kinds
 from jobs.process.make_model import make_model
@@ -51,6 +51,7 @@ class Generator(BaseProcess):
         checked, left = self.checked, self.checked.left
         plan = checked.memory.plan if checked.memory else None
         with open_output(checked.start, plan, run=self.record.run if self.record else None) as out:
+            out.events.write("pictures", **planned(checked, self.drawing))
             if not left:
                 out.stages.info(f"all {len(checked.pictures)} pictures are in {self.output_folder}")
                 self._write_sheet(out)

@@ -1,4 +1,4 @@
-"""Writes the pictures and the sheet of a drawing job, with what they say of themselves."""
+"""Writes the pictures and the sheet of a drawing job, what they say of themselves, and which there will be."""
 
 from __future__ import annotations
 
@@ -20,6 +20,24 @@ from toolkit.train.tasks.metadata import SOFTWARE, published_name
 from toolkit.train.tasks.sample_info import item_info
 from toolkit.train.tasks.sampling import save_image
 from toolkit.version import VERSION
+
+
+def planned(checked: DrawChecked, drawing: GenerateProcessConfig) -> dict[str, Any]:
+    """What the event log says of all pictures of a job before the first is drawn: see `pictures` of EventLog."""
+    redact = checked.start.job.redact
+    columns = columns_of(drawing)
+    rows = {it.index: {"prompt": redact(it.item.prompt), "seed": it.item.seed} for it in checked.pictures}
+    files: list[list[str]] = [[] for _ in columns]
+    for picture in checked.pictures:
+        files[picture.column].append(picture.file)
+    return {
+        "columns": [
+            {"name": redact(column.name), "loras": [[redact(str(path)), weight] for path, weight in column.loras]}
+            for column in columns
+        ],
+        "rows": list(rows.values()),
+        "files": files,
+    }
 
 
 def write_picture(
@@ -49,7 +67,8 @@ def write_sheet(checked: DrawChecked, drawing: GenerateProcessConfig) -> Path | 
     if drawing.sheet == "none":
         return None
     folder, names = checked.start.output_folder, [column.name for column in columns_of(drawing)]
-    rows = {picture.index: checked.start.job.redact(picture.item.prompt) for picture in checked.pictures}
+    seed = ", seed {}" if drawing.generate.seeds else ""
+    rows = {it.index: checked.start.job.redact(it.item.prompt) + seed.format(it.item.seed) for it in checked.pictures}
     shown = {(one.column, one.index): folder / one.file for one in checked.pictures}
     path = folder / f"sheet_{drawing.sheet}.{drawing.generate.ext}"
     save_image(draw_sheet(names, list(rows.values()), shown), path)

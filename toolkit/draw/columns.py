@@ -1,12 +1,16 @@
-"""What the columns of a sheet stand for: checkpoints, strengths or numbers of steps."""
+"""What the columns of a sheet stand for: checkpoints, strengths, both, or numbers of steps."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.config import SampleItem
 from toolkit.config.drawing.generate import GenerateProcessConfig
+
+BASE = "without LoRA"
+Loras = tuple[tuple[Path, float], ...]
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Column:
     """
 
     name: str
-    loras: tuple[tuple[Path, float], ...]
+    loras: Loras
     strength: float | None = None
     steps: int | None = None
 
@@ -42,4 +46,16 @@ def columns_of(drawing: GenerateProcessConfig) -> tuple[Column, ...]:
         return tuple(Column(f"{value} steps", loras, steps=value) for value in drawing.steps)
     if drawing.sheet == "checkpoints":
         return tuple(Column(path.stem, (*loras, (path, 1.0))) for path in drawing.checkpoints)
+    if drawing.sheet == "grid":
+        return tuple(_grid(loras, dict.fromkeys(drawing.checkpoints), dict.fromkeys(drawing.strengths)))
     return (Column("", loras),)
+
+
+def _grid(loras: Loras, files: Iterable[Path], strengths: Collection[float]) -> Iterator[Column]:
+    """Without strength all files are the same: one column."""
+    if 0 in strengths:
+        yield Column(BASE, loras)
+    for path in files:
+        for value in strengths:
+            if value:
+                yield Column(f"{path.stem} x {value:g}", (*loras, (path, value)))

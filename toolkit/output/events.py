@@ -39,6 +39,7 @@ EventKind = Literal[
     "warning",
     "step",
     "sample",
+    "pictures",
     "checkpoint",
     "validation",
     "memory",
@@ -65,6 +66,8 @@ class EventLog:
         step        `step`, `loss`, `terms` (whose sum the loss is, by name), `lr`, `grad_norm`, `step_s` (seconds);
                     `rates`, by name, if some weights learn at another rate than `lr`
         sample      one picture: `path`, `step`, `index`, `prompt`, `seed`, `width`, `height`, `network_multiplier`
+        pictures    all that a drawing job will draw: its `columns`, with `name` and `loras` (file and strength); its
+                    `rows`, with `prompt` and `seed`; and for each column the `files` of its rows
         checkpoint  `state`: `written`, with the weights' `path`, `step`, `bytes` and whether they are the `final` ones;
                     or `deleted`, with the `path`; or `best`, with the `path` and `step` of the best weights so far
         validation  a round: `step`; `figures`, for each kind of images or prompts the `mean` change since the base

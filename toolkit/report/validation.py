@@ -50,6 +50,29 @@ def best_round(rounds: Mapping[int, Mapping[str, Any]]) -> str | None:
     return f"{said}." + (f" Steps that cannot be told apart from it: {', '.join(alike)}." if alike else "")
 
 
+def round_words(event: Mapping[str, Any]) -> str | None:
+    """What one round found, with its intervals, in a sentence or two; None if it says nothing of images."""
+    best = event.get("best")
+    named = str(best.get("figure")) if isinstance(best, dict) else ""
+    figures = {kind: it for kind, it in _figures(event).items() if kind != _DISTANCE}
+    kind = named if named in figures else next(iter(figures), None)
+    found = None if kind is None else _interval(figures[kind])
+    if kind is None or found is None:
+        return None
+    said = f"{_words(kind).capitalize()}: error {found} against the base model."
+    gap = event.get("gap")
+    gap_found = _interval(gap) if isinstance(gap, dict) else None
+    return said if gap_found is None else f"{said} Over-fit gap: {gap_found}."
+
+
+def _interval(figure: Mapping[str, Any]) -> str | None:
+    mean, half = number(figure.get("mean")), number(figure.get("half"))
+    if mean is None:
+        return None
+    said = f"{_percent(mean):+.1f} %"
+    return said if half is None else f"{said} ({_percent(mean - half):+.1f} to {_percent(mean + half):+.1f} %)"
+
+
 def _curve(rounds: Mapping[int, Mapping[str, Any]], kind: str, band: str | None = None) -> Thinned | None:
     """The figures of a kind of images, or of one band of noise; None without any."""
     shown: Callable[[float], float] = (lambda value: 100 * value) if kind == _DISTANCE else _percent

@@ -12,7 +12,20 @@ from toolkit.version import VERSION
 from ui.server.auth import Keys, read_token, require_cookie, require_token
 from ui.server.options import Options
 from ui.server.refusal import explain_errors
-from ui.server.routes import check, compare, datasets, events, files, jobs, knowledge, page, session, told, views
+from ui.server.routes import (
+    check,
+    compare,
+    datasets,
+    events,
+    files,
+    jobs,
+    knowledge,
+    page,
+    session,
+    told,
+    tryouts,
+    views,
+)
 from ui.server.schemas import Problems
 from ui.server.services import Life, make_services
 from ui.server.web.guard import Guard
@@ -54,7 +67,7 @@ def create_app(options: Options) -> FastAPI:
     app.include_router(session.router, responses=_REFUSALS)
     # Whatever stands in this router needs the token; a route that does not is turned up by tests of the router's list.
     guarded = APIRouter(dependencies=[Depends(require_token)], responses=_REFUSALS)
-    for part in (check, compare, datasets, events, knowledge, told, views, jobs):
+    for part in (check, compare, datasets, events, knowledge, told, tryouts, views, jobs):
         guarded.include_router(part.router)
     app.include_router(guarded)
     app.include_router(files.router, dependencies=[Depends(require_cookie)], responses=_REFUSALS)

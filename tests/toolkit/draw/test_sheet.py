@@ -51,9 +51,30 @@ def test_each_column_changes_one_thing() -> None:
     assert checkpoints[0].loras == ((Path("a.safetensors"), 0.3), (Path("b.safetensors"), 1.0))
 
 
+def test_a_grid_has_a_column_for_each_file_at_each_strength_and_one_without() -> None:
+    files = ["b.safetensors", "c.safetensors", "b.safetensors"]
+    loras = [{"path": "a.safetensors", "weight": 0.3}]
+    columns = columns_of(drawing(loras=loras, sheet="grid", checkpoints=files, strengths=[0, 1, 0.5, 1]))
+    always = (Path("a.safetensors"), 0.3)
+    assert [(column.name, column.loras) for column in columns] == [
+        ("without LoRA", (always,)),
+        ("b x 1", (always, (Path("b.safetensors"), 1.0))),
+        ("b x 0.5", (always, (Path("b.safetensors"), 0.5))),
+        ("c x 1", (always, (Path("c.safetensors"), 1.0))),
+        ("c x 0.5", (always, (Path("c.safetensors"), 0.5))),
+    ]
+    assert len(columns_of(drawing(sheet="grid", strengths=[0]))) == 1
+
+
+def test_each_prompt_is_drawn_with_each_seed() -> None:
+    items = drawing(generate={"prompts": ["a", "b --seed 9"], "seeds": [3, 4, 3]}).generate.items()
+    assert [(item.prompt, item.seed) for item in items] == [("a", 3), ("a", 4), ("b", 3), ("b", 4)]
+
+
 @pytest.mark.parametrize(
     ("process", "message"),
     [
+        ({"sheet": "grid", "strengths": [1]}, "or the strength 0"),
         ({"sheet": "checkpoints"}, "needs `checkpoints`"),
         ({"sheet": "strengths"}, "needs `loras`"),
         ({"sheet": "steps", "generate": {"prompts": ["a --seed -1"]}}, "the seed -1"),

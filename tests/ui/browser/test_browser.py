@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.drawing import write_lora
 from tests.toolkit.report.finished import finished_run
 from toolkit.report import write_report
 
@@ -54,11 +55,14 @@ def test_runs_are_compared_and_start_times_of_a_queue_are_shown(folder: Path) ->
     tell("compare.mjs", folder)
 
 
-def test_runs_are_held_side_by_side(tmp_path: Path) -> None:
-    """Fifteen seconds: a comparison that its address holds, samples and settings of two finished runs."""
+def test_runs_are_held_side_by_side_and_their_checkpoints_tried_out(tmp_path: Path) -> None:
+    """Half a minute: a comparison that its address holds, and a grid that the tiny model draws."""
     for name, rate in (("first", "0.003"), ("second", "0.0005")):
         config = finished_run(tmp_path / "output" / name) / "config.yaml"
-        config.write_text(config.read_text(encoding="utf-8").replace("lr: 0.003", f"lr: {rate}"), encoding="utf-8")
+        changed = f"lr: {rate}\n      dtype: fp32"
+        config.write_text(config.read_text(encoding="utf-8").replace("lr: 0.003", changed), encoding="utf-8")
+    for seed, name in enumerate(("first_000000020", "first")):
+        write_lora(tmp_path / "output" / "first" / f"{name}.safetensors", seed=seed)
     tell("tryout.mjs", tmp_path)
 
 

@@ -316,11 +316,27 @@ def _written(target: Target) -> list[str]:
         findings += _judged(target.send("PUT", url, token=TOKEN, headers=raw, body="x"), f"upload {payload!r}")
         body = {"filename": clean[:255], "text": "a: 1"}
         findings += _judged(target.send("POST", "/api/import", token=TOKEN, body=body), f"import {payload!r}")
+        for body in ({"path": clean[:4096] or "x", "name": "x"}, {"path": "x", "name": clean[:255] or "x"}):
+            findings += _judged(target.send("POST", "/api/loras/keep", token=TOKEN, body=body), f"keep {payload!r}")
+        body = _tryout(target) | ({"name": clean[:200]} if number % 2 else {"loras": [clean[:4096] or "x"]})
+        findings += _judged(target.send("POST", "/api/tryouts", token=TOKEN, body=body), f"try-out {payload!r}")
     roots = target.app.state.services.roots
     for job in target.app.state.services.registry.all():
         if not roots.holds(job.folder) or not job.folder.resolve().is_relative_to(target.folder.resolve()):
             findings.append(f"a job outside the roots was made: {job.folder}")
     return findings
+
+
+def _tryout(target: Target) -> dict[str, Any]:
+    chosen: dict[str, Any] = {"run": target.job_id, "name": "x", "prompts": ["a"], "loras": [], "has_base": True}
+    return chosen | {
+        "strengths": [1.0],
+        "seeds": [1],
+        "width": 32,
+        "height": 32,
+        "sample_steps": 1,
+        "guidance_scale": 1.0,
+    }
 
 
 def _judged(answer: Any, what: str) -> list[str]:

@@ -21,7 +21,7 @@ from toolkit.config.process import Findings, ProcessConfig
 from toolkit.config.reading.training import add_card_defaults
 from toolkit.config.sample import Prompts, SampleConfig, SampleItem
 from toolkit.config.sample_prompt import SamplePrompt
-from toolkit.config.seed import DrawSeed
+from toolkit.config.seed import DrawSeed, Seed
 from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.dtypes import Dtype
@@ -60,6 +60,9 @@ class GenerateConfig(Section):
         (), description="Sizes `[width, height]`, of which each picture gets one at random instead."
     )
     seed: DrawSeed = Field(42, description="Seed of the initial noise; -1: a random one for each picture.")
+    seeds: tuple[Seed, ...] = Field(
+        (), description="Draw each prompt once with each of these seeds, instead of its own."
+    )
     walk_seed: bool = Field(False, description="Add the index of the prompt to the seed.")
     guidance_scale: float = Field(4.0, ge=0, description="Guidance scale.")
     sample_steps: int = Field(25, ge=1, description="Number of denoising steps.")
@@ -96,6 +99,8 @@ class GenerateConfig(Section):
         if self.shuffle:
             chance.shuffle(prompts)
         items = SampleConfig(samples=tuple(prompts), **shared).items(trigger_word)
+        if self.seeds:
+            items = tuple(replace(item, seed=seed) for item in items for seed in dict.fromkeys(self.seeds))
         repeated = [
             item if item.seed < 0 else replace(item, seed=item.seed + number)
             for number in range(self.num_repeats)
@@ -130,14 +135,17 @@ class GenerateProcessConfig(ProcessConfig):
         tuple[LoraConfig, ...],
         BeforeValidator(_as_loras, json_schema_input_type=str | LoraConfig | list[str | LoraConfig]),
     ] = Field((), description="LoRAs to draw with, each a path or a path and a weight.")
-    sheet: Annotated[Literal["none", "checkpoints", "strengths", "steps"], Spellings({})] = Field(
+    sheet: Annotated[Literal["none", "checkpoints", "strengths", "steps", "grid"], Spellings({})] = Field(
         "none",
         description="Draw each prompt several times, and show it on one sheet: with each of `checkpoints`, at each of "
-        "`strengths`, or in each number of `steps`.",
+        "`strengths`, in each number of `steps`, or as a `grid`, with each of `checkpoints` at each of `strengths`.",
     )
-    checkpoints: tuple[ExistingFile, ...] = Field((), description="LoRA files, for `sheet: checkpoints`.")
+    checkpoints: tuple[ExistingFile, ...] = Field((), description="LoRA files, for `sheet: checkpoints` and `grid`.")
     strengths: tuple[float, ...] = Field(
-        (0.0, 0.5, 0.75, 1.0, 1.25, 1.5), min_length=1, description="Strengths of all LoRAs, for `sheet: strengths`."
+        (0.0, 0.5, 0.75, 1.0, 1.25, 1.5),
+        min_length=1,
+        description="Strengths of all LoRAs, for `sheet: strengths`; of each of `checkpoints`, for `sheet: grid`, in "
+        "which 0 is one column without any of them.",
     )
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (4, 8, 16, 25, 50), min_length=1, description="Numbers of denoising steps, for `sheet: steps`."
@@ -203,6 +211,8 @@ class GenerateProcessConfig(ProcessConfig):
     def _sheet_can_be_compared(self) -> GenerateProcessConfig:
         if self.sheet == "checkpoints" and not self.checkpoints:
             raise ValueError("`sheet: checkpoints` needs `checkpoints`, the LoRA files to compare")
+        if self.sheet == "grid" and not self.checkpoints and 0 not in self.strengths:
+            raise ValueError("`sheet: grid` needs `checkpoints`, or the strength 0 to draw with the model alone")
         if self.sheet == "strengths" and not self.loras:
             raise ValueError("`sheet: strengths` needs `loras`, whose strength it compares")
         if self.sheet != "none" and any(item.seed < 0 for item in self.generate.items()):

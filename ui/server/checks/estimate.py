@@ -13,6 +13,7 @@ import psutil
 
 from toolkit.cards import ModelCard
 from toolkit.config import load_job
+from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
 from ui.server.checks.checker import Found
@@ -54,9 +55,11 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
     if found.config is None or not found.facts["ok"]:
         return None
     process = found.config.config.process[0]
+    facts = found.facts["processes"][0]
+    if isinstance(process, GenerateProcessConfig):
+        return _drawing(process, facts)
     if not isinstance(process, TrainingProcessConfig):
         return None
-    facts = found.facts["processes"][0]
     steps = max(0, process.train.steps - int((facts.get("resume") or {}).get("step", 0)))
     px = _px(facts)
     work = px * process.train.batch_size * process.train.gradient_accumulation
@@ -74,6 +77,19 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
     samples = _sample_flops(process, card)
     low, high = ((steps * flops + samples) / (peak * share) for share in _SHARE)
     return Estimate(low_s=low, high_s=high * 1.2, basis="calculated")
+
+
+def _drawing(process: GenerateProcessConfig, facts: Mapping[str, Any]) -> Estimate | None:
+    """How long the pictures take that are not there yet, once the model is loaded."""
+    card, memory = process.card, facts.get("memory")
+    if card is None or card.size is None or memory is None or not facts.get("pictures"):
+        return None
+    items = process.generate.items(process.trigger_word)
+    tokens = sum(_tokens(card, item.width * item.height) * item.sample_steps for item in items) / len(items)
+    flops = 2.0 * card.size.transformer.parameters * tokens * int(facts["pictures_left"])
+    low, high = (flops / (_peak(memory) * share) for share in _SHARE)
+    passes = 2 if "true_cfg" in card.capabilities else 1
+    return Estimate(low_s=low, high_s=high * 1.2 * passes, basis="calculated, after loading the model")
 
 
 def _on_device(jobs: Iterable[Job], memory: Mapping[str, Any] | None) -> Iterable[Job]:

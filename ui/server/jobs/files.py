@@ -1,10 +1,11 @@
-"""The files of a job that a page may open: samples, and weights that a checkpoint lists. Nothing else has an id."""
+"""The files of a job that a page may open: samples, drawn pictures, and weights. Nothing else has an id."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from typing import Any
 from toolkit.output.sample_files import SAMPLES, sample_names
 from ui.server.jobs.folders import stamp
 from ui.server.jobs.job import Job
+from ui.server.jobs.settings import PICTURES as DRAWS
 from ui.server.refusal import Refusal
 
 PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 _KEPT_LISTINGS = 1000
+_DRAWN = re.compile(r"\d{4,}_[0-9a-f]{8}|sheet_[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,13 @@ def find_file(job: Job, id_: str) -> Path:
     raise Refusal(404, "File not found. The run may have deleted it.")
 
 
+def drawn(job: Job) -> list[Path]:
+    """The pictures of a job that draws, and its sheet; of others none."""
+    if job.settings.kind != DRAWS:
+        return []
+    return [path for path in job.folder.glob("*.*") if path.suffix in PICTURES and _DRAWN.fullmatch(path.stem)]
+
+
 @dataclass
 class _Listing:
     """The files of a job by their ids, as its folders were at one time."""
@@ -100,7 +110,8 @@ def _listing(job: Job) -> _Listing:
             return known
     names = sample_names(job.folder / SAMPLES) if stamps[1] else {}
     place = min(names, key=lambda place: (-place[0], place[1]), default=None)
-    made = _Listing(job, stamps, None if place is None else file_id(job, job.folder / SAMPLES / names[place]))
+    newest = min(drawn(job), default=None) if place is None else job.folder / SAMPLES / names[place]
+    made = _Listing(job, stamps, None if newest is None else file_id(job, newest))
     with _lock:
         _listings[job.id] = made
         while len(_listings) > _KEPT_LISTINGS:
@@ -111,4 +122,5 @@ def _listing(job: Job) -> _Listing:
 def _files(job: Job) -> Iterator[Path]:
     yield from (sample.path for sample in sample_files(job))
     yield job.folder / SAMPLES / "grid.jpg"
+    yield from drawn(job)
     yield from sorted(job.folder.glob("*.safetensors"))

@@ -266,8 +266,9 @@ class Registry:
 def _shown(job: Job, event: dict[str, Any]) -> dict[str, Any]:
     """An event as a page can use it: a picture by the id of its file."""
     if event.get("kind") == "sample" and isinstance(event.get("path"), str):
-        name = PurePosixPath(event["path"].replace("\\", "/")).name
-        return event | {"file": file_id(job, job.folder / SAMPLES / name)}
+        path = PurePosixPath(event["path"].replace("\\", "/"))
+        folder = job.folder / SAMPLES if path.parent.name == SAMPLES else job.folder
+        return event | {"file": file_id(job, folder / path.name)}
     return event
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from toolkit.output.figures import number, whole
 from ui.server.jobs.files import newest_sample
 from ui.server.jobs.job import Job
+from ui.server.jobs.settings import PICTURES
 from ui.server.schemas import JobRow, Progress
 from ui.server.words import clean
 
@@ -45,6 +46,8 @@ def _progress(job: Job) -> Progress | None:
     summary = job.summary
     if not summary.job_time and not summary.step:
         return None
+    if job.settings.kind == PICTURES and not (job.is_live and summary.progress):
+        return None  # it has no steps
     total = summary.total_steps or job.settings.steps
     step_s = summary.step_s
     stage = summary.progress or {}

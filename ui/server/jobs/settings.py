@@ -14,6 +14,8 @@ from toolkit.errors import UserError
 
 _MOST_BRACKETS = 2_000  # as deep as nothing that is nested in the C code may be
 _PROCESS = ("config", "process", 0)
+PICTURES = "pictures"  # the kind of a job that draws
+CAPTIONS = "captions"  # of one that proposes captions
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class JobSettings:
     Attributes:
         name: of the job.
         arch: of the model.
-        kind: what is trained.
+        kind: what is trained, or `PICTURES` or `CAPTIONS`.
         dataset: name of the first folder of images.
         steps: of the run; 0 if it does not say.
         prompts: of its samples.
@@ -65,18 +67,25 @@ def settings_of(tree: Any) -> JobSettings:
     source = _at(tree, *_PROCESS, "datasets", 0, "folder_path") or _at(tree, *_PROCESS, "caption", "path_to_caption")
     steps = _at(tree, *_PROCESS, "train", "steps")
     prompts = _at(tree, *_PROCESS, "sample", "samples") or _at(tree, *_PROCESS, "sample", "prompts")
-    network = _at(tree, *_PROCESS, "network")
-    kind = str(_at(tree, *_PROCESS, "network", "type") or "lora")
-    whole = "captions" if _at(tree, *_PROCESS, "type") == "caption" else "full fine-tune"
     return JobSettings(
         name=_text(_at(tree, *_PROCESS, "name")) or _text(_at(tree, "config", "name")),
         arch=_text(_at(tree, *_PROCESS, "model", "arch")),
-        kind=("LoRA" if kind == "lora" else kind) if isinstance(network, dict) else whole,
+        kind=_kind(tree),
         dataset=Path(source).name if isinstance(source, str) else None,
         steps=steps if isinstance(steps, int) else 0,
         prompts=tuple(_prompt(prompt) for prompt in prompts) if isinstance(prompts, list) else (),
         is_split=_at(tree, *_PROCESS, "model", "split_model_over_gpus") is True,
     )
+
+
+def _kind(tree: Any) -> str:
+    if _at(tree, "job") == "generate":
+        return PICTURES
+    if _at(tree, *_PROCESS, "type") == "caption":
+        return CAPTIONS
+    kind = str(_at(tree, *_PROCESS, "network", "type") or "lora")
+    is_network = isinstance(_at(tree, *_PROCESS, "network"), dict)
+    return ("LoRA" if kind == "lora" else kind) if is_network else "full fine-tune"
 
 
 def _at(tree: Any, *location: str | int) -> Any:

@@ -38,6 +38,7 @@ LIVE: frozenset[JobState] = frozenset(
 )
 _QUIET_S = 60.0
 _QUIET_STEPS = 10
+_DRAW = "draw"
 _STAGES: dict[str, JobState] = {
     "check": "checking",
     "encode text": "encoding",
@@ -48,6 +49,7 @@ _STAGES: dict[str, JobState] = {
     "load": "loading",
     "train": "loading",  # until its first step
     "sample": "sampling",
+    _DRAW: "sampling",
     "save": "saving",
     "caption": "captioning",
 }
@@ -226,6 +228,10 @@ def _ended(run: Run, summary: Summary) -> tuple[JobState, str]:
     when = moment(number(run.end.get("time")))
     error = clean(str(run.end.get("error") or ""))
     first = error.strip().partition("\n")[0]
+    if summary.stage[0] == _DRAW and run.status == "done":
+        return "done", f"Finished at {when}."
+    if summary.stage[0] == _DRAW and run.status == "interrupted":
+        return "interrupted", f"Stopped at {when}. What was drawn is kept; started again, it draws the rest."
     if run.status == "done":
         return "done", f"Finished at {when} after {max(summary.step, summary.total_steps):,} steps."
     if run.status == "failed":

@@ -69,7 +69,13 @@ class Samples(Answer):
 
 
 class Checkpoint(Answer):
-    """`GET /api/jobs/{id}/checkpoints`."""
+    """`GET /api/jobs/{id}/checkpoints`.
+
+    Attributes:
+        samples: file ids of what was drawn at its step, in the order of the prompts.
+        validation: what the round of validation at its step found; None if there was none.
+        mark: `best` round, or one that cannot be told apart from it (`alike`).
+    """
 
     step: int
     is_valid: bool
@@ -80,7 +86,9 @@ class Checkpoint(Answer):
     path: str
     time: float
     is_final: bool
-    thumb: str | None
+    samples: list[str]
+    validation: str | None = None
+    mark: Literal["best", "alike"] | None = None
 
 
 class Aside(Answer):

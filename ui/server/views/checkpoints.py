@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from toolkit.output.bundles import MANIFEST, BrokenBundle, Bundle, file_size, read_bundle, step_folders
 from ui.server.jobs.files import file_id, sample_files
 from ui.server.jobs.job import Job
 from ui.server.schemas import Checkpoint, Checkpoints
+from ui.server.views.validation import validated
 from ui.server.words import clean
+
+_MOST_SAMPLES = 8
 
 
 def checkpoints_of(job: Job) -> Checkpoints:
     """All checkpoints by their manifests and sizes, the newest first; then final weights that no bundle lists."""
-    pictures = {sample.step: file_id(job, sample.path) for sample in reversed(sample_files(job))}
+    pictures: dict[int, list[str]] = {}
+    for sample in sample_files(job):
+        pictures.setdefault(sample.step, []).append(file_id(job, sample.path))
     final = job.folder / f"{job.settings.name or job.folder.name}.safetensors"
     found: list[Checkpoint] = []
     folders = step_folders(job.folder)
@@ -24,15 +30,22 @@ def checkpoints_of(job: Job) -> Checkpoints:
         try:
             bundle = read_bundle(place)
         except BrokenBundle as broken:
-            found.append(_broken(broken, pictures.get(step)))
+            found.append(_broken(broken, pictures.get(step, [])))
         else:
-            found.append(_whole(job, bundle, final, pictures.get(step), is_final=final.is_file() and place == of_final))
+            found.append(
+                _whole(job, bundle, final, pictures.get(step, []), is_final=final.is_file() and place == of_final)
+            )
     if final.is_file() and not any(it.is_final for it in found):
-        found.insert(0, _only_weights(job, final))
-    return Checkpoints(checkpoints=found)
+        found.insert(0, _only_weights(job, final, pictures.get(job.summary.step, [])))
+    rounds = validated(job)
+    return Checkpoints(checkpoints=[_judged(it, *rounds.get(it.step, (None, None))) for it in found])
 
 
-def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final: bool) -> Checkpoint:
+def _judged(found: Checkpoint, validation: str | None, mark: Literal["best", "alike"] | None) -> Checkpoint:
+    return found.model_copy(update={"validation": validation, "mark": mark})
+
+
+def _whole(job: Job, bundle: Bundle, final: Path, samples: list[str], *, is_final: bool) -> Checkpoint:
     weights = next((path for path in bundle.output_files if path.is_file()), None)
     shown = final if is_final else weights
     gone = [path.name for path in bundle.output_files if not path.exists()]
@@ -50,11 +63,11 @@ def _whole(job: Job, bundle: Bundle, final: Path, thumb: str | None, *, is_final
         path=clean(str(shown or bundle.folder)),
         time=_time(bundle.folder / MANIFEST),
         is_final=is_final,
-        thumb=thumb,
+        samples=samples[:_MOST_SAMPLES],
     )
 
 
-def _broken(broken: BrokenBundle, thumb: str | None) -> Checkpoint:
+def _broken(broken: BrokenBundle, samples: list[str]) -> Checkpoint:
     what = "Incomplete: " if broken.is_unfinished else "Damaged: "
     return Checkpoint(
         step=broken.step,
@@ -66,11 +79,11 @@ def _broken(broken: BrokenBundle, thumb: str | None) -> Checkpoint:
         path=clean(str(broken.folder)),
         time=_time(broken.folder),
         is_final=False,
-        thumb=thumb,
+        samples=samples[:_MOST_SAMPLES],
     )
 
 
-def _only_weights(job: Job, final: Path) -> Checkpoint:
+def _only_weights(job: Job, final: Path, samples: list[str]) -> Checkpoint:
     return Checkpoint(
         step=job.summary.step,
         is_valid=True,
@@ -81,7 +94,7 @@ def _only_weights(job: Job, final: Path) -> Checkpoint:
         path=clean(str(final)),
         time=_time(final),
         is_final=True,
-        thumb=None,
+        samples=samples[:_MOST_SAMPLES],
     )
 
 

@@ -17,6 +17,7 @@ const JobPage = lazy(() => import("./jobs/job/JobPage").then((module) => ({ defa
 const ComparePage = lazy(() => import("./compare/ComparePage").then((module) => ({ default: module.ComparePage })));
 const DatasetsPage = lazy(() => import("./datasets/DatasetsPage").then((module) => ({ default: module.DatasetsPage })));
 const DatasetPage = lazy(() => import("./datasets/DatasetPage").then((module) => ({ default: module.DatasetPage })));
+const TryoutPage = lazy(() => import("./tryout/TryoutPage").then((module) => ({ default: module.TryoutPage })));
 const NewJobPage = lazy(() => import("./jobs/new/NewJobPage").then((module) => ({ default: module.NewJobPage })));
 
 type Phase = { at: "trading" } | { at: "in" } | { at: "out"; why?: unknown };
@@ -60,7 +61,6 @@ export function App() {
   return <Pages />;
 }
 
-// Try-out gets its route here, and its entry in Shell.
 function Pages() {
   const live = useLiveStream(useTold());
   return (
@@ -79,6 +79,7 @@ function Pages() {
             <Route path="/compare" component={ComparePage} />
             <Route path="/datasets" component={DatasetsPage} />
             <Route path="/datasets/:id">{({ id }) => <DatasetPage key={id} id={id} />}</Route>
+            <Route path="/tryout" component={TryoutPage} />
             <Route path="/settings" component={SettingsPage} />
             <Route component={NotFound} />
           </Switch>

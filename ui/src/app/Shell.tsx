@@ -13,6 +13,7 @@ const PAGES = [
   { href: "/jobs", name: "Jobs", icon: "list" },
   { href: "/jobs/new", name: "New job", icon: "plus" },
   { href: "/datasets", name: "Datasets", icon: "picture" },
+  { href: "/tryout", name: "Try out", icon: "table" },
   { href: "/settings", name: "Settings", icon: "gear" },
 ];
 

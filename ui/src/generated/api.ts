@@ -169,7 +169,9 @@ export interface Checkpoint {
   path: string;
   time: number;
   is_final: boolean;
-  thumb: string | null;
+  samples: string[];
+  validation?: string | null;
+  mark?: "best" | "alike" | null;
 }
 
 /** All checkpoints of a job, newest first. */
@@ -386,6 +388,30 @@ export interface GpuInfo {
   job_bytes?: number | null;
 }
 
+/** `GET /api/jobs/{id}/grid`: what a drawing job draws; before its start there are no columns. */
+export interface Grid {
+  columns: GridColumn[];
+  rows: GridRow[];
+  /** Of each column the file ids by row; None: not drawn yet. */
+  cells: ((string | null)[])[];
+  num_drawn: number;
+}
+
+/** One way in which every row is drawn. */
+export interface GridColumn {
+  name: string;
+  path: string | null;
+  strength: number | null;
+  job_id: string | null;
+  step: number | null;
+}
+
+/** A prompt with a seed. */
+export interface GridRow {
+  prompt: string;
+  seed: number;
+}
+
 /** `POST /api/import`: a job file of ours or ai-toolkit's, or what a LoRA file or a sample picture holds. */
 export interface ImportRequest {
   filename: string;
@@ -499,6 +525,18 @@ export interface JobRow {
   note: string;
 }
 
+/** `POST /api/loras/keep`: copy a LoRA file under a name of one's choice. */
+export interface KeepRequest {
+  path: string;
+  name: string;
+}
+
+/** Where a copy was put. */
+export interface Kept {
+  path: string;
+  num_bytes: number;
+}
+
 /** `GET /api/jobs/{id}/log`: some lines of the log, by line number from 0. */
 export interface LogPage {
   first: number;
@@ -506,6 +544,25 @@ export interface LogPage {
   num_lines: number;
   /** Line numbers that contain the searched text, at most 10,000. */
   matches: number[];
+}
+
+/** A LoRA file in one of the roots. */
+export interface LoraInfo {
+  path: string;
+  name: string;
+  job_id: string | null;
+  step: number | null;
+  arch: string | null;
+  num_bytes: number;
+  time: number;
+}
+
+/** `GET /api/loras`. */
+export interface LoraList {
+  /** The newest first. */
+  loras: LoraInfo[];
+  /** There are more files or folders than are looked at. */
+  is_cut: boolean;
 }
 
 /** This machine now. */
@@ -813,6 +870,40 @@ export interface Trash {
   days: number;
   /** Where they are. */
   folders: string[];
+}
+
+/** The job of a try-out, to be checked and started like any other; or what keeps it from being made. */
+export interface TryoutDraft {
+  yaml: string | null;
+  num_pictures: number;
+  problems: Problem[];
+}
+
+/** `POST /api/tryouts`: prompts x LoRAs x strengths x seeds. */
+export interface TryoutRequest {
+  run?: string | null;
+  arch?: string | null;
+  name: string;
+  prompts: string[];
+  loras: string[];
+  has_base: boolean;
+  strengths: number[];
+  seeds: number[];
+  width: number;
+  height: number;
+  sample_steps: number;
+  guidance_scale: number;
+}
+
+/** `GET /api/tryouts/start`: what a try-out begins with, from the samples of a run or from the model alone. */
+export interface TryoutStart {
+  name: string;
+  prompts: string[];
+  width: number;
+  height: number;
+  sample_steps: number;
+  guidance_scale: number;
+  seed: number;
 }
 
 /** `POST /api/datasets/{id}/undo`. */

@@ -5,8 +5,10 @@ import type {
   Checkpoints,
   Comparison,
   FormSchema,
+  Grid,
   JobDetail,
   JobList,
+  LoraList,
   Machine,
   ModelInfo,
   Origins,
@@ -14,6 +16,7 @@ import type {
   Settings,
   ToldList,
   Trash,
+  TryoutStart,
 } from "../generated/api";
 import { call } from "../lib/api";
 import { KEYS } from "../lib/live";
@@ -36,6 +39,19 @@ export const useComparison = (ids: readonly string[]) =>
   useQuery({
     queryKey: ["job", "compare", ...ids],
     queryFn: ({ signal }) => call<Comparison>("GET", `/api/compare?runs=${ids.join(",")}`, undefined, signal),
+    gcTime: 0,
+  });
+/** A part of the samples: it is stale with them. */
+export const useGrid = (id: string) => useGet<Grid>([...KEYS.samples(id), "grid"], `${job(id)}/grid`);
+/** Files come and go without a word: asked anew each time that the page is opened. */
+export const useLoras = () =>
+  useQuery({ queryKey: ["loras"], queryFn: ({ signal }) => call<LoraList>("GET", "/api/loras", undefined, signal), gcTime: 0 });
+/** @param source such as `run=ID` or `arch=NAME` */
+export const useTryoutStart = (source: string) =>
+  useQuery({
+    queryKey: ["tryout", source],
+    queryFn: ({ signal }) => call<TryoutStart>("GET", `/api/tryouts/start?${source}`, undefined, signal),
+    enabled: source !== "",
     gcTime: 0,
   });
 export const useCheckpoints = (id: string) => useGet<Checkpoints>(KEYS.checkpoints(id), `${job(id)}/checkpoints`);

@@ -1,7 +1,7 @@
 /** What can be done with a job: requests that change something, with a word about how they went. */
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useToast } from "../components/Toasts";
-import type { ActionRequest, JobChange, JobDetail, JobId, JobRequest, Queue } from "../generated/api";
+import type { ActionRequest, JobChange, JobDetail, JobId, JobRequest, KeepRequest, Kept, Queue } from "../generated/api";
 import { call, errorText } from "../lib/api";
 import { KEYS } from "../lib/live";
 import type { Action } from "../lib/states";
@@ -61,6 +61,15 @@ export function useEmptyAside() {
 
 export function useEmptyTrash() {
   return useChange(() => call<unknown>("DELETE", "/api/trash"), () => [[...KEYS.trash]]);
+}
+
+/** Its mistakes are shown beside the name, so nothing is said of them elsewhere. */
+export function useKeep() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (body: KeepRequest) => call<Kept>("POST", "/api/loras/keep", body),
+    onSuccess: () => void client.invalidateQueries({ queryKey: ["loras"] }),
+  });
 }
 
 export function useStar() {

@@ -69,7 +69,7 @@ function applyEvents(client: QueryClient, id: string, events: Record<string, unk
   seriesOf(id).add(events);
   const kinds = new Set(events.map((event) => event["kind"]));
   const stale: (readonly string[])[] = [];
-  if (kinds.has("sample")) stale.push(KEYS.samples(id));
+  if (kinds.has("sample") || kinds.has("pictures")) stale.push(KEYS.samples(id));
   if (kinds.has("checkpoint")) stale.push(KEYS.checkpoints(id));
   if (["job", "end", "sample", "checkpoint"].some((kind) => kinds.has(kind))) stale.push(KEYS.metrics(id));
   if (["job", "stage", "end", "warning", "error", "done"].some((kind) => kinds.has(kind))) stale.push(KEYS.job(id));

@@ -37,6 +37,9 @@ export const STATES: Record<JobState, StateLook> = {
   lost: { word: "Folder lost", tone: "bad", icon: "alert" },
 };
 
+/** The kind of a job that draws. */
+export const PICTURES = "pictures";
+
 const LIVE = new Set<JobState>(["starting", "checking", "encoding", "loading", "training", "sampling", "saving", "captioning"]);
 const NEEDS_ME = new Set<JobState>(["failed", "refused", "killed", "rebooted", "unresponsive", "lost"]);
 

@@ -7,8 +7,8 @@ import type { JobRow, Sample } from "../../generated/api";
 import { fileUrl } from "../../lib/api";
 import { promptRows, stepsOf } from "../../lib/compareView";
 import { nearestStep, SampleMatrix } from "../../lib/matrix";
+import { RowViewer } from "../jobs/job/samples/RowViewer";
 import { StepSlider } from "../jobs/job/samples/StepSlider";
-import { RunViewer } from "./RunViewer";
 
 interface Props {
   runs: JobRow[];
@@ -56,9 +56,10 @@ export function ComparedSamples({ runs, step: chosen, onStep }: Props) {
         </div>
       ))}
       {open && (
-        <RunViewer
+        <RowViewer
           prompt={rows[open.row]!.prompt}
-          pictures={runs.map((run, place) => ({ name: run.name, sample: cell(open.row, place) }))}
+          what="Run"
+          pictures={runs.map((run, place) => shown(run, cell(open.row, place)))}
           at={open.run}
           onMove={(run) => setOpen({ ...open, run })}
           onClose={() => setOpen(null)}
@@ -67,6 +68,10 @@ export function ComparedSamples({ runs, step: chosen, onStep }: Props) {
       )}
     </section>
   );
+}
+
+function shown(run: JobRow, sample: Sample | undefined) {
+  return sample && { file: sample.file, label: run.name, alt: `${run.name}, step ${sample.step}: ${sample.prompt ?? ""}` };
 }
 
 interface CellProps {

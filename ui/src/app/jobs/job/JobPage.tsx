@@ -1,4 +1,5 @@
 /** One job: what it does now, and everything that it has left. */
+import { lazy, Suspense } from "react";
 import { useLocation } from "wouter";
 import { Empty, ErrorCard, Page, Waiting } from "../../../components/Page";
 import { StateBadge } from "../../../components/StateBadge";
@@ -8,8 +9,10 @@ import { useJob } from "../../../hooks/queries";
 import { useKeys } from "../../../hooks/useKeys";
 import type { JobDetail } from "../../../generated/api";
 import { ApiError } from "../../../lib/api";
+import { PICTURES } from "../../../lib/states";
 import { JobActions } from "./JobActions";
 import { LiveHeader } from "./LiveHeader";
+import { Notes } from "./Notes";
 import { OverviewTab } from "./OverviewTab";
 import { SamplesTab } from "./samples/SamplesTab";
 import { LogTab } from "./LogTab";
@@ -25,9 +28,13 @@ const TABS = {
 };
 type Tab = keyof typeof TABS;
 
+const GridView = lazy(() => import("../../tryout/GridView").then((module) => ({ default: module.GridView })));
+/** A job that draws has no curves, samples or checkpoints. */
+const DRAWING_TABS = { overview: "Pictures", log: TABS.log, settings: TABS.settings };
+
 export function JobPage({ id, tab }: { id: string; tab: string }) {
   const { data, error } = useJob(id);
-  usePrefetchedMetrics(id, tab === "overview");
+  usePrefetchedMetrics(id, tab === "overview" && data?.kind !== PICTURES);
   if (error && !data)
     return (
       <Page title="Job">
@@ -46,28 +53,38 @@ export function JobPage({ id, tab }: { id: string; tab: string }) {
         <Waiting what="Loading job" />
       </Page>
     );
-  return <Job job={data} tab={tab in TABS ? (tab as Tab) : "overview"} />;
+  const tabs: Partial<typeof TABS> = data.kind === PICTURES ? DRAWING_TABS : TABS;
+  return <Job job={data} tabs={tabs} tab={tab in tabs ? (tab as Tab) : "overview"} />;
 }
 
-function Job({ job, tab }: { job: JobDetail; tab: Tab }) {
+function Job({ job, tabs, tab }: { job: JobDetail; tabs: Partial<typeof TABS>; tab: Tab }) {
   const [, navigate] = useLocation();
   const go = (next: Tab) => {
     const path = next === "overview" ? `/jobs/${job.id}` : `/jobs/${job.id}/${next}`;
     navigate(path + window.location.search, { replace: true }); // the runs that it is compared with stay
   };
-  const names = Object.keys(TABS) as Tab[];
+  const names = Object.keys(tabs) as Tab[];
   useKeys(Object.fromEntries(names.map((name, place) => [String(place + 1), () => go(name)])));
   return (
     <Page title={job.name} aside={<StateBadge state={job.state} />} actions={<JobActions job={job} />}>
       <LiveHeader job={job} />
-      <Tabs label="Job sections" tabs={TABS} value={tab} onChange={go} panel="job-panel" />
+      <Tabs label="Job sections" tabs={tabs as typeof TABS} value={tab} onChange={go} panel="job-panel" />
       <TabPanel id="job-panel" tab={tab}>
-        {tab === "overview" && <OverviewTab job={job} />}
+        {tab === "overview" && (job.kind === PICTURES ? <Drawn job={job} /> : <OverviewTab job={job} />)}
         {tab === "samples" && <SamplesTab job={job} />}
         {tab === "log" && <LogTab job={job} />}
         {tab === "checkpoints" && <CheckpointsTab job={job} />}
         {tab === "settings" && <SettingsTab job={job} />}
       </TabPanel>
     </Page>
+  );
+}
+
+function Drawn({ job }: { job: JobDetail }) {
+  return (
+    <Suspense fallback={<Waiting what="Loading pictures" />}>
+      <GridView job={job} />
+      <Notes job={job} />
+    </Suspense>
   );
 }

@@ -4,7 +4,7 @@ import { Progress } from "../../../components/Progress";
 import { useStartWords } from "../../../hooks/useStartWords";
 import type { JobDetail } from "../../../generated/api";
 import { clock, duration, figure, seconds } from "../../../lib/format";
-import { isLive, STATES } from "../../../lib/states";
+import { isLive, PICTURES, STATES } from "../../../lib/states";
 import { FailureCard } from "./FailureCard";
 import { Stages } from "./Stages";
 
@@ -31,11 +31,15 @@ export function LiveHeader({ job }: { job: JobDetail }) {
           <dl className="live-figures">
             {inStage && <Figure name={progress.phase} value={`${progress.done ?? 0} / ${progress.total}`} />}
             {inStage && progress.phase_left_s != null && <Figure name={`Left of ${progress.phase}`} value={duration(progress.phase_left_s)} />}
-            <Figure name="Step" value={`${progress.step.toLocaleString("en")} / ${progress.total_steps.toLocaleString("en")}`} />
-            <Figure name="Loss" value={figure(progress.loss)} />
-            <Figure name="Learning rate" value={figure(progress.lr)} />
-            <Figure name="Speed" value={seconds(progress.step_s)} />
-            {live && <Figure name="Time left" value={duration(progress.eta_s)} />}
+            {job.kind !== PICTURES && (
+              <>
+                <Figure name="Step" value={`${progress.step.toLocaleString("en")} / ${progress.total_steps.toLocaleString("en")}`} />
+                <Figure name="Loss" value={figure(progress.loss)} />
+                <Figure name="Learning rate" value={figure(progress.lr)} />
+                <Figure name="Speed" value={seconds(progress.step_s)} />
+                {live && <Figure name="Time left" value={duration(progress.eta_s)} />}
+              </>
+            )}
             {live && progress.eta_s != null && <Figure name="Finishes around" value={clock(Date.now() / 1000 + progress.eta_s)} />}
           </dl>
         </>
