@@ -171,7 +171,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "mirrored copies are trained on": (_flipped, "questions", "flip_x"),
     "only validation": (_only_validation, "", "nothing is left to train on"),
     "regularisation": (_regularisation, "datasets[1]", "`is_reg` does not apply"),
-    "another objective": (_slider, "train.validation_config", "is part of `objective: velocity`"),
+    "another objective": (_slider, "train.validation_config", "learns a mean velocity"),
     "best of nothing": (_best_of_nothing, "save.save_best", "could be the best"),
     "trigger word": (_with(preservation_prompts=["a zorbo"]), "preservation_prompts", "would have to stay"),
     "patience without a figure": (
