@@ -83,7 +83,8 @@ def test_items_as_in_ai_toolkit_are_scored_at_their_size(tmp_path: Path) -> None
     assert subject.example.bucket == (80, 48)
     assert checked.grid.sigmas == (1.0, 0.5)
     assert checked.grid.together == 2
-    assert checked.needs.validated[0] == ((80, 48), (80, 48))
+    assert checked.needs.validated[0] == ((80, 48),)
+    assert checked.needs.validated_together == 2
 
 
 def test_a_class_takes_the_place_of_the_trigger_word(tmp_path: Path) -> None:
