@@ -198,12 +198,14 @@ def step_bytes(
         return live.peak - before
 
 
-def forward_bytes(arch: str, *, side_px: int, dtype: torch.dtype = torch.bfloat16, **num_blocks: int) -> int:
+def forward_bytes(
+    arch: str, *, side_px: int, batch_size: int = 1, dtype: torch.dtype = torch.bfloat16, **num_blocks: int
+) -> int:
     """The most that a pass without gradients adds to the weights."""
     with FakeTensorMode(allow_non_fake_inputs=True), norms_as_on_cuda(dtype != torch.float32), LiveBytes() as live:
         model = _transformer(arch, dtype=dtype, rank=16, **num_blocks)
         before = live.peak = live.now
-        latents = _latents(arch, side_px, 1)
+        latents = _latents(arch, side_px, batch_size)
         with torch.no_grad(), autocast(torch.device("cpu"), dtype):
             _predict(arch, model, [latents], dtype)
         return live.peak - before

@@ -263,7 +263,7 @@ def test_a_pretrained_lora_is_where_training_starts(tmp_path: Path) -> None:
 
 
 def test_tensorboard_gets_the_losses_where_log_dir_is_set(tmp_path: Path) -> None:
-    job = write_job(tmp_path, log_dir=str(tmp_path / "board"), logging={"log_every": 2})
+    job = write_job(tmp_path, log_dir=str(tmp_path / "board"), logging={"log_every": 2}, train={"batch_size": 1})
     assert run_job(job).status == "done"
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -275,6 +275,11 @@ def test_tensorboard_gets_the_losses_where_log_dir_is_set(tmp_path: Path) -> Non
         assert {entry.step: entry.value for entry in board.Scalars(name)} == {
             step: pytest.approx(logged[step]) for step in (2, 4, 6)
         }
+    steps = [event for event in read_events(tmp_path / "output" / "job" / "events.jsonl") if event["kind"] == "step"]
+    for group in ("loss_by_noise", "grad_by_noise"):
+        for band in steps[0][group].keys() | steps[1][group].keys():  # of one sample each
+            since = [step[group][band] for step in steps[:2] if band in step[group]]
+            assert board.Scalars(f"{group}/{band}")[0].value == pytest.approx(sum(since) / len(since), rel=1e-4)
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,7 @@ class TrainStage:
             validate = validation.task(feeder, saver, out.stages, recorder, in_place=self._must_be_in_place)
             Loop(
                 feeder=feeder,
-                stepper=Stepper(self.learner, objective, feeder.draws, ranks),
+                stepper=Stepper(self.learner, objective, feeder.draws, ranks, datasets=config.told_apart),
                 tasks=(save, sample) if validate is None else (validate, save, sample),  # a save has the step's round
                 recorder=recorder,
                 progress=out.progress,

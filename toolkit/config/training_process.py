@@ -77,6 +77,12 @@ class TrainingProcessConfig(ProcessConfig):
         return max((dataset.batch_size or self.train.batch_size for dataset in self.datasets), default=1)
 
     @property
+    def told_apart(self) -> tuple[str, ...]:
+        """What the datasets are called in the log, such as `0 cats`; empty if there is only one."""
+        names = [f"{at} {dataset.folder_path.name}".replace(",", " ") for at, dataset in enumerate(self.datasets)]
+        return tuple(names) if len(names) > 1 else ()
+
+    @property
     def control_adapter(self) -> AdapterConfig | None:
         """The adapter that reads control pictures; None without one."""
         return next((adapter for adapter in self.adapter if adapter.choice.reads == "control"), None)

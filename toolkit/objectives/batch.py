@@ -44,6 +44,7 @@ class Batch:
         preserved: words that are preserved; None if no sample has any.
         is_prior: whether each sample's target is the base model's prediction, [B]; None if that of none is.
         counterpart: clean latents of the other image of each pair, [B, C, h, w]; None without pairs.
+        datasets: index of each sample's dataset, [B], int64; None if they are not told apart.
         mask: how much each place counts in the loss, [B, 1, h, w], 0..1; None if all count alike.
         noise: its noise, [B, C, h, w], if that has been drawn ahead; see `noise_of`.
     """
@@ -60,6 +61,7 @@ class Batch:
     preserved: PreservedWords | None = None
     is_prior: Tensor | None = None
     counterpart: Tensor | None = None
+    datasets: Tensor | None = None
     mask: Tensor | None = None
     noise: Tensor | None = None
     network_weight: float = 1.0

@@ -64,7 +64,9 @@ class EventLog:
         message     `text` for the user
         warning     the same
         step        `step`, `loss`, `terms` (whose sum the loss is, by name), `lr`, `grad_norm`, `step_s` (seconds);
-                    `rates`, by name, if some weights learn at another rate than `lr`
+                    `rates`, by name, if some weights learn at another rate than `lr`; `loss_by_noise`, the mean loss
+                    of the step's samples in each band of noise that has any, `grad_by_noise` beside it, and
+                    `loss_by_dataset` if there are several
         sample      one picture: `path`, `step`, `index`, `prompt`, `seed`, `width`, `height`, `network_multiplier`
         pictures    all that a drawing job will draw: its `columns`, with `name` and `loras` (file and strength); its
                     `rows`, with `prompt` and `seed`; and for each column the `files` of its rows
@@ -255,6 +257,8 @@ def _backwards(path: Path, mark: bytes | None) -> Iterator[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

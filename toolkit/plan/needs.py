@@ -75,7 +75,8 @@ class Needs:
         passes: passes through the transformer for each batch.
         trained: size of each example, followed by the sizes of its references.
         sampled: size of each sample, followed by the sizes of its references.
-        validated: sizes of all that goes through the model in one pass, for each image that is scored.
+        validated: size of each image that is scored, followed by the sizes of its references.
+        validated_together: how often such an image is in one pass, each time under other noise.
         tracked_px: pixels whose latents validation keeps in RAM, in fp32.
     """
 
@@ -89,6 +90,7 @@ class Needs:
     trained: tuple[Layout, ...] = ()
     sampled: tuple[Layout, ...] = ()
     validated: tuple[Layout, ...] = ()
+    validated_together: int = 1
     tracked_px: int = 0
 
     def __or__(self, other: Needs) -> Needs:
@@ -107,6 +109,7 @@ class Needs:
             trained=tuple(dict.fromkeys((*self.trained, *other.trained))),
             sampled=tuple(dict.fromkeys((*self.sampled, *other.sampled))),
             validated=tuple(dict.fromkeys((*self.validated, *other.validated))),
+            validated_together=max(self.validated_together, other.validated_together),
             tracked_px=self.tracked_px + other.tracked_px,
         )
 

@@ -21,7 +21,8 @@ class Workload:
         train_px: pixels of the largest example, including its references; 0 if nothing is trained.
         reference_px: pixels of the references of that example.
         encode_px: pixels of the largest picture that the VAE encodes before training; 0 without one.
-        validate_px: pixels of what goes through the model in the largest pass of a validation round.
+        validate_px: pixels of the largest image that a validation round scores, with its references; 0 without one.
+        validate_together: how often it is in one pass.
         sample_px: pixels of the largest sample with its references, as the transformer sees them; 0 without samples.
         decode_px: pixels of the largest sample.
         shown_px: pixels of the largest reference of a sample, which is encoded while the transformer is loaded.
@@ -36,6 +37,7 @@ class Workload:
     encode_px: int
     reference_px: int = 0
     validate_px: int = 0
+    validate_together: int = 1
     sample_px: int = 0
     decode_px: int = 0
     shown_px: int = 0

@@ -43,6 +43,7 @@ def workload_of(
         reference_px=_layout_area(longest[1:]),
         encode_px=max((_area(size) for layout in (*needs.trained, *needs.validated) for size in layout), default=0),
         validate_px=max(map(_layout_area, needs.validated), default=0),
+        validate_together=needs.validated_together,
         sample_px=max(map(_layout_area, needs.sampled), default=0),
         shown_px=max((_area(size) for layout in needs.sampled for size in layout[1:]), default=0),
         decode_px=max((_area(layout[0]) for layout in needs.sampled), default=0),

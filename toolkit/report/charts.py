@@ -16,6 +16,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 8, 22
 _POINTS = 400
 _SMOOTHED_OVER = 25  # a smoothed point is the mean of this share of the curve, 1/25
 
+# Curves of the loss that share a chart, by what their names begin with -> title of that.
+_LOSSES = {"terms": "Loss, by term", "loss_by_noise": "Loss, by share of noise", "loss_by_dataset": "Loss, by dataset"}
 # Curves by name -> title of the chart, unit, and factor to that unit. The others have charts by what is before the `/`.
 _CHARTS = {
     "loss": ("Loss", "", 1.0),
@@ -94,9 +96,13 @@ def _grouped(columns: Mapping[str, Column]) -> Iterator[tuple[str, str, float, d
         if name in left:
             yield title, unit, factor, {name: left.pop(name)}
         if name == "loss":
-            terms = {key.partition("/")[2]: left.pop(key) for key in list(left) if key.startswith("terms/")}
-            if len(terms) > 1:
-                yield "Loss, by term", "", 1.0, terms
+            for group, group_title in _LOSSES.items():
+                named = {key.partition("/")[2]: left.pop(key) for key in sorted(left) if key.startswith(f"{group}/")}
+                if len(named) > 1:
+                    yield group_title, "", 1.0, named
+        if name == "grad_norm":
+            named = {key.partition("/")[2]: left.pop(key) for key in sorted(left) if key.startswith("grad_by_noise/")}
+            yield "Length of the gradient, by share of noise", "", 1.0, named
     memory = {title: left.pop(key) for key, title in _MEMORY.items() if key in left}
     yield "Memory", "GB", 1 / GB, memory
     for group in dict.fromkeys(key.rpartition("/")[0] for key in left):

@@ -188,6 +188,7 @@ class Feeder:
                 },
             ),
             loss_weight=torch.tensor([example.loss_weight for example in examples]),
+            datasets=torch.tensor([example.dataset_index for example in examples]),
             num_tokens=self.model.num_tokens(*examples[0].bucket),
             batches_per_step=self.settings.accumulation * self.ranks.world,
             progress=index // (self.settings.accumulation * self.ranks.world) / self.settings.num_steps,

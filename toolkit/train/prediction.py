@@ -27,6 +27,9 @@ class Prediction:
         index: index of the batch.
         num_tokens: number of image tokens of one sample.
         strength: strength of the network in this batch; `network` of a pass multiplies it.
+
+    Attributes:
+        sigma: noise levels of the first pass that has a gradient, [B]; None before it.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Prediction:
         self.index = index
         self.num_tokens = num_tokens
         self.strength = strength
+        self.sigma: Tensor | None = None
         self._num_passes = 0
 
     def __call__(self, noisy_latents: Tensor, sigma: Tensor, condition: Condition, *, network: float = 1.0) -> Tensor:
@@ -57,6 +61,7 @@ class Prediction:
             counters = (self.index,) if self._num_passes == 0 else (self.index, self._num_passes)
             torch.manual_seed(self.draws.number("dropout", *counters))
         self._num_passes += 1
+        self.sigma = sigma if self.sigma is None else self.sigma
         with strength:
             return self._predict(noisy_latents, sigma, condition)
 

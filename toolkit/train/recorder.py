@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from toolkit.objectives.loss_groups import GroupFigures
 from toolkit.output.events import EventLog
 from toolkit.output.skipped_steps import SkippedSteps
 from toolkit.runtime.progress import Progress
@@ -53,6 +55,7 @@ class Recorder:
         self.skipped = SkippedSteps(describe, self.warn)
         self._pending: list[_Recorded] = []
         self._board: Any = None
+        self._since_entry: GroupFigures | None = None
 
     def __enter__(self) -> Self:
         self._flushed_at = self._clock = time.monotonic()
@@ -109,28 +112,43 @@ class Recorder:
         until = time.monotonic() if recorded is self._pending else recorded[-1].at
         step_s, self._clock = (until - self._clock) / len(recorded), until
         self._pending = self._pending[len(recorded) :]
-        for one, (loss, grad_norm, *terms) in zip(recorded, figures, strict=True):
-            named = dict(zip(one.result.terms, terms, strict=True))
-            self._write(one.step, loss, named, grad_norm, one.result.lr, step_s)
+        for one, (loss, grad_norm, *others) in zip(recorded, figures, strict=True):
+            num_terms = len(one.result.terms)
+            named = dict(zip(one.result.terms, others[:num_terms], strict=True))
+            groups = GroupFigures.of_step(others[num_terms:], grad_norm, one.result.groups.datasets)
+            self._write(one.step, loss, named, grad_norm, one.result.lr, step_s, groups)
 
     def _write(
-        self, step: int, loss: float, terms: Mapping[str, float], grad_norm: float, lr: float, step_s: float
+        self,
+        step: int,
+        loss: float,
+        terms: Mapping[str, float],
+        grad_norm: float,
+        lr: float,
+        step_s: float,
+        groups: GroupFigures,
     ) -> None:
         rates = {f"lr x{factor:g}": lr * factor for factor in self.factors}
-        more = {"rates": rates} if rates else {}
+        more = {**({"rates": rates} if rates else {}), **groups.means()}
         self.events.write(
             "step", step=step, loss=loss, terms=terms, lr=lr, grad_norm=grad_norm, step_s=round(step_s, 4), **more
         )
         self.skipped.see(step, loss, grad_norm)
+        if groups.counts and math.isfinite(loss) and math.isfinite(grad_norm):
+            self._since_entry = groups if self._since_entry is None else self._since_entry + groups
         if self._board is not None and step % self.log_every == 0:
             named = {f"loss/{name}": value for name, value in terms.items()}
+            since = {} if self._since_entry is None else self._since_entry.means()
+            named |= {f"{by}/{name}": mean for by, means in since.items() for name, mean in means.items()}
+            self._since_entry = None
             for name, value in {"loss": loss, **named, "lr": lr, **rates, "grad_norm": grad_norm}.items():
                 self._board.add_scalar(name, value, step)
         self.progress.update(step, loss, lr)
 
 
 def _tensors(result: StepResult) -> list[Tensor]:
-    return [result.loss, result.grad_norm, *result.terms.values()]
+    sums = result.groups.sums
+    return [result.loss, result.grad_norm, *result.terms.values(), *([] if sums is None else [sums])]
 
 
 @dataclass(frozen=True)
@@ -151,14 +169,14 @@ class _Recorded:
 
 
 class _Readback:
-    """A copy of some scalars to the host, begun behind the work that the device already has.
+    """A copy of some tensors to the host, begun behind the work that the device already has.
 
     Args:
-        scalars: the scalars, of any dtype; a model on several cards has some on each.
+        tensors: scalars and others, of any dtype; a model on several cards has some on each.
     """
 
-    def __init__(self, scalars: Sequence[Tensor]) -> None:
-        values = torch.stack([scalar.detach().to(scalars[0]) for scalar in scalars])
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        values = torch.cat([tensor.detach().to(tensors[0]).flatten() for tensor in tensors])
         self._done: torch.cuda.Event | None = None
         self._host = values
         if values.is_cuda:
@@ -168,7 +186,7 @@ class _Readback:
                 self._done.record()
 
     def values(self) -> list[float]:
-        """The figures; waits until the copy has arrived."""
+        """Their figures, one after another; waits until the copy has arrived."""
         if self._done is not None:
             self._done.synchronize()
         found: list[float] = self._host.tolist()

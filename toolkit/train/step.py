@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toolkit.memory.host import release_memory
 from toolkit.objectives.batch import Batch
+from toolkit.objectives.loss_groups import LossGroups
 from toolkit.objectives.objective import Objective
 from toolkit.parallel.agreement import require_equal_weights
 from toolkit.parallel.ranks import Ranks
@@ -27,11 +28,13 @@ class StepResult:
         terms: name -> loss term, averaged over the step's samples.
         grad_norm: norm of the whole gradient before clipping.
         lr: learning rate of the update.
+        groups: losses by noise and dataset.
     """
 
     terms: Mapping[str, Tensor]
     grad_norm: Tensor
     lr: float
+    groups: LossGroups = field(default_factory=lambda: LossGroups(()))
 
     @property
     def loss(self) -> Tensor:
@@ -40,13 +43,24 @@ class StepResult:
 
 
 class Stepper:
-    """Takes steps. It knows nothing of files, samples or progress."""
+    """Takes steps. It knows nothing of files, samples or progress.
 
-    def __init__(self, learner: Learner, objective: Objective, draws: Draws, ranks: Ranks) -> None:
+    Args:
+        learner: what learns.
+        objective: what is minimised.
+        draws: the job's random draws.
+        ranks: the processes that train together.
+        datasets: names of the datasets whose losses are told apart.
+    """
+
+    def __init__(
+        self, learner: Learner, objective: Objective, draws: Draws, ranks: Ranks, *, datasets: Sequence[str] = ()
+    ) -> None:
         self.learner = learner
         self.objective = objective
         self.draws = draws
         self.ranks = ranks
+        self.datasets = datasets
         self._is_updating = False
 
     def train_step(self, step: int, batches: Sequence[Batch], *, num_samples: int | None = None) -> StepResult:
@@ -60,19 +74,24 @@ class Stepper:
         num_samples = num_samples or sum(len(batch.latents) for batch in batches)
         lr = self.learner.schedule(step)
         sums: dict[str, Tensor] = {}
+        groups = LossGroups(self.datasets)
         self._is_updating = not self.learner.update.waits
         self.learner.update.begin(step, lr=lr)
         for batch in batches:
-            for terms in self.objective.losses(batch, self._predict(batch), self.draws):  # {"velocity": [B], ...}
+            predict, of_samples = self._predict(batch), torch.zeros_like(batch.loss_weight)
+            for terms in self.objective.losses(batch, predict, self.draws):  # {"velocity": [B], ...}
                 means = {name: (term * batch.loss_weight).sum() / num_samples for name, term in terms.items()}
                 total(means).backward()
                 sums |= {name: sums.get(name, 0) + mean.detach() for name, mean in means.items()}
-        self.ranks.sum_tensors(list(sums.values()))
+                of_samples = of_samples + total(terms).detach() * batch.loss_weight
+            if predict.sigma is not None:
+                groups.add(batch, of_samples, predict.sigma)
+        self.ranks.sum_tensors([*sums.values(), *([] if groups.sums is None else [groups.sums])])
         self._is_updating = True
         grad_norm = self.learner.update.finish(step)
         for average in self.learner.averages.values():
             average.update(step)
-        return StepResult(sums, grad_norm, lr)
+        return StepResult(sums, grad_norm, lr, groups)
 
     @property
     def can_repeat(self) -> bool:

@@ -12,6 +12,7 @@ from tests.live_bytes import config_of, family_of, forward_bytes, step_bytes
 from toolkit.cards import find_cards
 from toolkit.model_size import ModelSize
 from toolkit.plan import step_memory
+from toolkit.plan.phases import training
 from toolkit.plan.plan_inputs import PlanInputs, Workload
 
 TOLERANCE = 0.1
@@ -142,3 +143,10 @@ def test_a_step_that_trains_some_of_the_weights_needs_no_more_than_is_planned(on
         chosen[run] += parameter.numel() if only in name else 0
     filtered = planned_bytes(size, lora_rank=None, fixed_weights=tuple(chosen.values()), **settings)
     assert counted <= filtered < planned_bytes(size, lora_rank=None, **settings)
+
+
+def test_a_pass_of_a_validation_round_needs_what_is_planned() -> None:
+    counted = forward_bytes("flux2_klein_9b", side_px=512, batch_size=4, num_double=1, num_single=2)
+    inputs = PlanInputs(size_of("flux2_klein_9b"), Workload(0, 0, validate_px=512**2, validate_together=4), "cuda")
+    planned = training.validate(inputs).device["working set"]
+    assert planned == pytest.approx(counted, rel=TOLERANCE)  # each noise level has a prompt of its own in the pass

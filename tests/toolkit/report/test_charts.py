@@ -70,6 +70,22 @@ def test_curves_that_belong_together_share_a_chart() -> None:
     assert [step for _, step in loss.marks] == [2]
 
 
+def test_losses_by_noise_and_dataset_have_charts_beside_the_loss() -> None:
+    reader = CurveReader()
+    for step, band in ((1, "0.5-0.75"), (2, "0-0.25"), (3, "0.5-0.75")):
+        by_noise = {"loss_by_noise": {band: 1.0}, "grad_by_noise": {band: 2.0}}
+        by_dataset = {"loss_by_dataset": {"0 cats": 1.0, "1 dogs": 2.0}}
+        reader.take({"kind": "step", "step": step, "loss": 1.0, "grad_norm": 2.0, **by_noise, **by_dataset})
+    assert list(reader.columns["loss_by_noise/0.5-0.75"].steps) == [1, 3]
+    assert {one.title: [line.name for line in one.lines] for one in charts(reader.columns, [])} == {
+        "Loss": ["loss"],
+        "Loss, by share of noise": ["0-0.25", "0.5-0.75"],
+        "Loss, by dataset": ["0 cats", "1 dogs"],
+        "Length of the gradient, before clipping": ["grad_norm"],
+        "Length of the gradient, by share of noise": ["0-0.25", "0.5-0.75"],
+    }
+
+
 def test_steps_that_were_made_again_replace_the_old_ones() -> None:
     reader = CurveReader()
     for step, loss in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 20.0)):

@@ -87,6 +87,16 @@ def test_at_strength_0_the_prediction_is_that_of_the_model_without_the_network_b
     assert model.transformer.training
 
 
+def test_a_step_sums_its_losses_by_noise_and_they_make_up_its_loss() -> None:
+    (first, second) = _steps(OBJECTIVES["velocity"].load().from_config(TrainConfig()))[0]
+    for result in (first, second):
+        assert result.groups.sums is not None
+        losses, counts = result.groups.sums
+        assert counts.sum() == 2
+        assert torch.allclose(losses.sum() / 2, result.loss)
+    assert not torch.equal(first.groups.sums, second.groups.sums)  # type: ignore[arg-type]
+
+
 def test_a_teachers_pass_has_no_dropout_and_disturbs_no_draw() -> None:
     model = small_model()
     weights = _network_weights(model)

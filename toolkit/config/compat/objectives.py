@@ -25,9 +25,9 @@ def objective_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
     if train.objective != VELOCITY:
         own = [f"train.{key}" for key in ("do_guidance_loss", "do_differential_guidance") if getattr(train, key)]
         what = f"is part of `objective: {VELOCITY}`, and the objective is `{train.objective}`. Remove one of the two"
-        own += ["train.validation_config"] if config.validation is not None else []
         own += ["train.timestep_type"] if train.timestep_type == "next_sample" else []
         yield from (Problem(path, what) for path in [*reading_base, *own])
+    yield from _validation(config)
     yield from _slider(config)
     yield from _preservation(config)
     if train.inverted_mask_prior and not any(dataset.has_masks for dataset in config.datasets):
@@ -38,6 +38,19 @@ def objective_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
             "every dataset is trained towards what the base model predicts anyway: nothing would be learned. Remove it"
         )
         yield Problem("datasets[0].prior_reg", what)
+
+
+def _validation(config: TrainingProcessConfig) -> Iterator[Problem]:
+    """Objectives that learn something that no error on images measures."""
+    name = config.train.objective
+    if config.validation is None or name == VELOCITY:
+        return
+    learned = "a mean velocity over many noise levels" if OBJECTIVES[name].has_steps else "a difference of predictions"
+    what = (
+        f"scores the velocity at single noise levels, and `objective: {name}` learns {learned}, so the figures would "
+        "say nothing. Judge this run by its samples, and remove the key"
+    )
+    yield Problem("train.validation_config", what)
 
 
 def _slider(config: TrainingProcessConfig) -> Iterator[Problem]:

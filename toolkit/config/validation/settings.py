@@ -16,6 +16,8 @@ _NUM_LEVELS = 8
 SIGMAS = tuple((2 * index + 1) / (2 * _NUM_LEVELS) for index in reversed(range(_NUM_LEVELS)))
 """The noise levels that are scored unless a job names others: the middles of equal parts of the path."""
 NUM_BANDS = 4
+BANDS = tuple(f"{band / NUM_BANDS:g}-{(band + 1) / NUM_BANDS:g}" for band in range(NUM_BANDS))
+"""What the bands of noise are called: 0-0.25, 0.25-0.5, ..."""
 
 
 def band_of(sigma: float) -> int:

@@ -66,7 +66,8 @@ def sample(inputs: PlanInputs) -> Phase:
 
 def validate(inputs: PlanInputs) -> Phase:
     """A forward pass of a validation round, over several noise levels of an image at once."""
-    forward = forward_bytes(inputs, inputs.work.validate_px) + sum(_dequantized(inputs).values())
+    work = inputs.work
+    forward = work.validate_together * forward_bytes(inputs, work.validate_px) + sum(_dequantized(inputs).values())
     return _without_gradients(inputs, "validate", forward)
 
 

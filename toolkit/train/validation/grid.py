@@ -175,7 +175,8 @@ def validation_needs(config: TrainingProcessConfig, grid: Grid | None, output_fo
         captions=frozenset(texts),
         pictures=needs.pictures,
         views=needs.views,
-        validated=tuple(layout * grid.together for layout in needs.trained),
+        validated=needs.trained,
+        validated_together=grid.together,
         tracked_px=grid.tracked_px,
     )
 

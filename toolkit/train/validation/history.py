@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from toolkit.config.validation.settings import NUM_BANDS, band_of
+from toolkit.config.validation.settings import BANDS, band_of
 from toolkit.json_files import read_json
 from toolkit.output.bundles import Bundle
 from toolkit.train.validation.figures import Interval
@@ -126,9 +126,7 @@ class History:
         used = sorted({band_of(sigma) for sigma in self.grid.sigmas})
         for kind in self.grid.kinds:
             bands = {
-                f"{band / NUM_BANDS:g}-{(band + 1) / NUM_BANDS:g}": Interval.of(
-                    self.changes(kind, scored, band=band)
-                ).as_json()
+                BANDS[band]: Interval.of(self.changes(kind, scored, band=band)).as_json()
                 for band in (used if kind != "preserved" else ())
             }
             whole = Interval.of(self.changes(kind, scored)).as_json()

@@ -14,8 +14,21 @@ const TITLES: Record<string, string> = {
   lr: "Learning rate",
   grad_norm: "Gradient norm",
   step_s: "Seconds per step",
+  loss_by_noise: "Loss, by share of noise",
+  loss_by_dataset: "Loss, by dataset",
+  grad_by_noise: "Gradient norm, by share of noise",
 };
-const FIRST = ["loss", "validation", "lr", "grad_norm", "memory", "step_s"];
+const FIRST = [
+  "loss",
+  "validation",
+  "loss_by_noise",
+  "loss_by_dataset",
+  "lr",
+  "grad_norm",
+  "grad_by_noise",
+  "memory",
+  "step_s",
+];
 
 /** Charts of these figures: known ones first, memory in one, terms of the loss in one, each other figure by itself. */
 export function chartsOf(keys: readonly string[]): ChartSpec[] {
@@ -48,7 +61,8 @@ export function titleOf(key: string): string {
   const words = key
     .replace(/^memory\//, "")
     .replace(/_bytes$/, "")
-    .replaceAll(/[._/]/g, " ")
+    .replace(/^\w+_by_(noise|dataset)\//, "$1 ")
+    .replaceAll(/(?<!\d)\.|[_/]/g, " ")
     .replaceAll(/\b(ram|gpu)\b/g, (word) => word.toUpperCase());
   return TITLES[key] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }

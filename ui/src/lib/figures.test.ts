@@ -47,6 +47,16 @@ it("groups curves into charts, the loss first", () => {
   expect(chartsOf(["loss", "terms.a", "terms.b"]).map((chart) => chart.keys.length)).toEqual([1, 2]);
 });
 
+it("shows losses by noise and by dataset beside the loss, each by its name", () => {
+  const live = new LiveSeries();
+  live.add([{ kind: "step", step: 1, loss: 1, grad_norm: 2, loss_by_noise: { "0-0.25": 1 }, grad_by_noise: { "0-0.25": 2 } }]);
+  const charts = chartsOf([...live.keys, "loss_by_dataset/0 cats"]);
+  expect(charts.map((chart) => chart.id)).toEqual(["loss", "loss_by_noise", "loss_by_dataset", "grad_norm", "grad_by_noise"]);
+  expect(charts[1]!.title).toBe("Loss, by share of noise");
+  expect(titleOf("loss_by_noise/0-0.25")).toBe("Noise 0-0.25");
+  expect(titleOf("loss_by_dataset/0 cats")).toBe("Dataset 0 cats");
+});
+
 it("names the curves of a validation as the server does, changes of errors in one chart", () => {
   const live = new LiveSeries();
   const figure = { mean: -0.1, half: 0.02, num: 4 };

@@ -83,7 +83,8 @@ def test_items_as_in_ai_toolkit_are_scored_at_their_size(tmp_path: Path) -> None
     assert subject.example.bucket == (80, 48)
     assert checked.grid.sigmas == (1.0, 0.5)
     assert checked.grid.together == 2
-    assert checked.needs.validated[0] == ((80, 48), (80, 48))
+    assert checked.needs.validated[0] == ((80, 48),)
+    assert checked.needs.validated_together == 2
 
 
 def test_a_class_takes_the_place_of_the_trigger_word(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "mirrored copies are trained on": (_flipped, "questions", "flip_x"),
     "only validation": (_only_validation, "", "nothing is left to train on"),
     "regularisation": (_regularisation, "datasets[1]", "`is_reg` does not apply"),
-    "another objective": (_slider, "train.validation_config", "is part of `objective: velocity`"),
+    "another objective": (_slider, "train.validation_config", "learns a mean velocity"),
     "best of nothing": (_best_of_nothing, "save.save_best", "could be the best"),
     "trigger word": (_with(preservation_prompts=["a zorbo"]), "preservation_prompts", "would have to stay"),
     "patience without a figure": (
