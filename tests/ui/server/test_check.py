@@ -64,7 +64,7 @@ def test_mistakes_have_line_column_and_key(site: Site) -> None:
 
 def test_a_mistake_with_a_known_remedy_comes_with_the_change_that_mends_it(site: Site) -> None:
     text = site.text(train={"lrr": 1, "optimizer": "adamww", "resolution": 64}, model={"trian": 1})
-    text = text.replace("flux2_tiny\n", "flux2_tinny\n")
+    text = text.replace("arch: flux2_tiny\n", "arch: flux2_tinny\n")
     report = site.client.post("/api/check", json={"yaml": text}).json()
     fixes = {problem["where"]: problem["fix"] for problem in report["problems"]}
     assert fixes["train.optimizer"] == {"label": "Use adamw", "edits": {"train.optimizer": "adamw"}, "renames": {}}
