@@ -38,6 +38,7 @@ def test_every_key_has_a_verdict_and_those_that_shape_a_step_the_grave_one() -> 
     assert {"datasets.folder_path", "logging.log_every", "name", "model.model_kwargs.train_distilled"} <= harmless
     grave = {key for key in _keys() if key.split(".")[0] in ("network", "train", "datasets")} - harmless
     assert {"train.lr", "train.optimizer_params.betas", "train.ema_config.use_ema", "network.linear"} <= grave
+    assert not is_harmless("model.compile", _dump()), "it changes how numbers are rounded"
     assert {"datasets.resolution", "train.batch_size", "network.network_kwargs.only_if_contains"} <= grave
 
 
