@@ -13,7 +13,7 @@ from extensions_built_in.captioner.writer import CaptionWriter, load_picture, lo
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.start import Start
 from toolkit.config.captioning.settings import CaptionConfig, CaptionProcessConfig
-from toolkit.data.captions.proposals import PROPOSALS_FILE, CaptionFiles, Proposal, append_proposal, read_proposals
+from toolkit.data.captions.proposals import PROPOSALS_FILE, CaptionFiles, Proposal, append_proposals, read_proposals
 from toolkit.data.image_files import ImageError
 from toolkit.errors import Interrupted
 from toolkit.files import write_text
@@ -89,7 +89,7 @@ class Captioner(BaseProcess):
             stages.warn(f"{picture.name} is left out: the model has said nothing of it. Try another `caption_prompt`")
             return
         proposal = Proposal(picture.name, f"{self.settings.prefix}{text}".strip(), picture.before, picture.key)
-        append_proposal(self.output_folder / PROPOSALS_FILE, proposal)
+        append_proposals(self.output_folder / PROPOSALS_FILE, [proposal])
 
     def _accept(self, stages: Stages) -> None:
         proposals = read_proposals(self.output_folder / PROPOSALS_FILE)
