@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from extensions_built_in.captioner.writer import CaptionWriter, load_picture, lo
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.start import Start
 from toolkit.config.captioning.settings import CaptionConfig, CaptionProcessConfig
-from toolkit.data.captions.proposals import PROPOSALS_FILE, CaptionFiles, Proposal, append_proposal, read_proposals
+from toolkit.data.captions.proposals import PROPOSALS_FILE, CaptionFiles, Proposal, append_proposals, read_proposals
 from toolkit.data.image_files import ImageError
 from toolkit.errors import Interrupted
 from toolkit.files import write_text
@@ -89,12 +90,15 @@ class Captioner(BaseProcess):
             stages.warn(f"{picture.name} is left out: the model has said nothing of it. Try another `caption_prompt`")
             return
         proposal = Proposal(picture.name, f"{self.settings.prefix}{text}".strip(), picture.before, picture.key)
-        append_proposal(self.output_folder / PROPOSALS_FILE, proposal)
+        append_proposals(self.output_folder / PROPOSALS_FILE, [proposal])
 
     def _accept(self, stages: Stages) -> None:
-        proposals = read_proposals(self.output_folder / PROPOSALS_FILE)
+        file = self.output_folder / PROPOSALS_FILE
+        proposals = read_proposals(file)
         wanted = [proposals[it.name] for it in self.checked.wanted if it.name in proposals]
         written = CaptionFiles(self.settings.path_to_caption, self.settings.caption_extension).accept(wanted)
+        fresh = (it for it in wanted if it.text and not it.is_accepted and it.image not in written.kept)
+        append_proposals(file, [replace(it, is_accepted=True) for it in fresh])
         stages.info(f"{written.num_written} captions written in {self.settings.path_to_caption}")
         for name in written.kept:
             stages.warn(f"{name}: its caption was changed since and is kept")

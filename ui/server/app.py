@@ -13,6 +13,7 @@ from ui.server.auth import Keys, read_token, require_cookie, require_token
 from ui.server.options import Options
 from ui.server.refusal import explain_errors
 from ui.server.routes import (
+    captioning,
     check,
     compare,
     datasets,
@@ -67,7 +68,7 @@ def create_app(options: Options) -> FastAPI:
     app.include_router(session.router, responses=_REFUSALS)
     # Whatever stands in this router needs the token; a route that does not is turned up by tests of the router's list.
     guarded = APIRouter(dependencies=[Depends(require_token)], responses=_REFUSALS)
-    for part in (check, compare, datasets, events, knowledge, told, tryouts, views, jobs):
+    for part in (captioning, check, compare, datasets, events, knowledge, told, tryouts, views, jobs):
         guarded.include_router(part.router)
     app.include_router(guarded)
     app.include_router(files.router, dependencies=[Depends(require_cookie)], responses=_REFUSALS)

@@ -17,7 +17,7 @@ from extensions_built_in.captioner.writer import load_picture, load_writer
 from jobs.job import Job
 from toolkit.config import load_job
 from toolkit.config.captioning.settings import CaptionConfig
-from toolkit.data.captions.proposals import append_proposal, read_proposals
+from toolkit.data.captions.proposals import append_proposals, read_proposals
 from toolkit.errors import JobError, UserError
 from toolkit.output.events import read_events
 from toolkit.runtime.stop import StopRequest
@@ -99,13 +99,13 @@ def test_a_stopped_job_goes_on_and_accepting_writes_but_over_nobodys_edit(
 ) -> None:
     stop = StopRequest(announces=False)
 
-    def stop_after_one(path: Path, proposal: Any) -> None:
-        append_proposal(path, proposal)
+    def stop_after_one(path: Path, proposals: Any) -> None:
+        append_proposals(path, proposals)
         stop.request()
 
     job = write(tmp_path, pictures, blip, recaption=True)
     with monkeypatch.context() as patch:
-        patch.setattr(captioner, "append_proposal", stop_after_one)
+        patch.setattr(captioner, "append_proposals", stop_after_one)
         assert run_job(job, stop=stop).status == "interrupted"
     first = texts(tmp_path)
     assert list(first) == ["a.png"]
@@ -123,6 +123,7 @@ def test_a_stopped_job_goes_on_and_accepting_writes_but_over_nobodys_edit(
     assert {path.stem: path.read_text() for path in pictures.glob("*.txt")} == {
         Path(name).stem: text for name, text in texts(tmp_path).items()
     }
+    assert all(it.is_accepted for it in read_proposals(place).values())
 
 
 def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path, pictures: Path, blip: Path) -> None:

@@ -1,7 +1,7 @@
-// A dataset is made, filled and captioned; what the doctor finds is mended; a job is begun with it.
+// A dataset is made, filled and captioned, by hand and by a model; what the doctor finds is mended; a job is begun with it.
 //   node tests/ui/browser/datasets.mjs FOLDER     FOLDER holds `images`; UI_SHOTS=DIR keeps a picture of every page
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { begin, inspect, until } from "./harness.mjs";
 
@@ -21,6 +21,8 @@ await tell(async () => {
   await write();
   await editMany();
   await callDoctor();
+  await askModel();
+  await review();
   await train();
   const refusals = notes.errors.filter((text) => /status of (409|422)/.test(text));
   assert.equal(refusals.length, 4, `a name, two files and a caption are refused: ${refusals.join(" | ")}`);
@@ -114,6 +116,65 @@ async function callDoctor() {
   await page.getByRole("button", { name: "Show 0.png" }).click();
   await inspect(page, "dataset-picture", notes);
   await page.keyboard.press("Escape");
+}
+
+/** A mistake stands beside its field; without one the job goes into the queue. */
+async function askModel() {
+  await server.ask("PUT", "/api/settings", { training_folder: join(folder, "output") });
+  await server.ask("PUT", "/api/queue", { order: {}, is_paused: true });
+  await button("Caption by a model…").click();
+  const dialog = page.getByRole("dialog", { name: "Caption by a model" });
+  await dialog.getByLabel("Model").fill(made);
+  await dialog.getByText("has no config.json").waitFor();
+  assert.equal(await dialog.getByLabel("Model").getAttribute("aria-invalid"), "true");
+  assert.equal(await dialog.getByLabel("Put before each caption").inputValue(), "zrb, ");
+  await inspect(page, "caption-job", notes);
+  await dialog.getByLabel("Model").fill(model());
+  await dialog.getByRole("radio", { name: /^All 5/ }).check({ force: true });
+  await dialog.getByText("Ready.").waitFor();
+  await button("Add to the queue").click();
+  await page.getByText("No captions are proposed yet.").waitFor();
+}
+
+/** Files that a model would have; nothing loads it here. */
+function model() {
+  const place = join(folder, "vlm");
+  mkdirSync(place);
+  writeFileSync(join(place, "config.json"), '{"model_type": "blip"}');
+  for (const name of ["preprocessor_config.json", "tokenizer.json", "model.safetensors"]) writeFileSync(join(place, name), "{}");
+  return place;
+}
+
+/** Proposals, as a run would have made them, are accepted, edited, skipped and taken back; a caption changed meanwhile stays. */
+async function review() {
+  const file = join(folder, "output", "cats_captions", "proposals.jsonl");
+  for (const name of ["0", "1", "2", "3"]) appendFileSync(file, `${JSON.stringify({ image: `${name}.png`, text: `zrb, a picture of a wall ${name}`, before: onDisk(`${name}.txt`), key: "k" })}\n`);
+  const old = onDisk("1.txt");
+  writeFileSync(join(made, "3.txt"), "theirs");
+  await page.reload();
+  const card = (name) => page.getByRole("listitem").filter({ hasText: `${name}.png` });
+  await card(3).getByText("was changed since").waitFor();
+  await inspect(page, "caption-review", notes);
+  await card(0).getByRole("textbox").fill("zrb, my wall");
+  await page.keyboard.press("Control+Enter");
+  await until(() => onDisk("0.txt") === "zrb, my wall");
+  await button("Skip 2.png").click();
+  await page.getByText("2 of 4 proposals open").waitFor();
+  await button("Accept all shown (1)").click();
+  await until(() => onDisk("1.txt") === "zrb, a picture of a wall 1");
+  assert.equal(onDisk("3.txt"), "theirs");
+  await page.getByText("1 of 4 proposals open").waitFor();
+  await button("Undo").last().click();
+  await until(() => onDisk("1.txt") === old);
+  await card(1).waitFor();
+  await page.getByRole("link", { name: "To the dataset" }).click();
+  await page.getByText("2 captions proposed by cats_captions").waitFor();
+  await page.getByRole("link", { name: "Review" }).click();
+  await button("Keep the caption of 3.png").click();
+  await button("Accept 1.png").click();
+  await page.getByText("All proposals are decided.").waitFor();
+  assert.deepEqual([onDisk("1.txt"), onDisk("3.txt")], ["zrb, a picture of a wall 1", "theirs"]);
+  await page.getByRole("link", { name: "To the dataset" }).click();
 }
 
 async function train() {

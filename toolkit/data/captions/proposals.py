@@ -28,12 +28,14 @@ class Proposal:
         text: the caption; empty if it was dismissed.
         before: the caption that the picture had then; empty if none.
         key: of what it was made with; the same picture, model and instruction have the same.
+        is_accepted: it was written, in place of `before`.
     """
 
     image: str
     text: str
     before: str
     key: str
+    is_accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def read_proposals(path: Path) -> dict[str, Proposal]:
     for line in content.split(b"\n"):
         try:
             entry = json.loads(line)
-            proposal = Proposal(**{name: str(entry[name]) for name in ("image", "text", "before", "key")})
+            texts = (str(entry[name]) for name in ("image", "text", "before", "key"))
+            proposal = Proposal(*texts, is_accepted=entry.get("is_accepted") is True)
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         found.pop(proposal.image, None)  # the order is that of the last lines
@@ -67,14 +70,16 @@ def read_proposals(path: Path) -> dict[str, Proposal]:
     return found
 
 
-def append_proposal(path: Path, proposal: Proposal) -> None:
-    """Add a proposal in one write, and wait until it is on disk."""
+def append_proposals(path: Path, proposals: Iterable[Proposal]) -> None:
+    """Add proposals in one write, and wait until they are on disk."""
+    lines = b"".join(json.dumps(asdict(it), ensure_ascii=True).encode("ascii") + b"\n" for it in proposals)
+    if not lines:
+        return
     with path.open("ab+") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - 1))
         is_cut = end > 0 and file.read(1) != b"\n"
-        line = json.dumps(asdict(proposal), ensure_ascii=True).encode("ascii")
-        file.write((b"\n" if is_cut else b"") + line + b"\n")
+        file.write((b"\n" if is_cut else b"") + lines)
         file.flush()
         os.fsync(file.fileno())
 

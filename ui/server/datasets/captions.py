@@ -24,6 +24,7 @@ from ui.server.schemas import (
     CaptionRow,
     Conflict,
     Undone,
+    UndoStep,
 )
 from ui.server.words import clean
 
@@ -60,7 +61,7 @@ def save(album: Album, edits: Sequence[CaptionEdit], file_id: FileId) -> Saved:
         wanted = [(album.get(edit.file.rpartition("-")[2]), plain(edit.text), edit) for edit in edits]
         conflicts = []
         for picture, text, edit in wanted:
-            _check(text, picture.name)
+            check_text(text, picture.name)
             now = album.caption(picture, is_fresh=True)
             if now.tag != edit.if_match and now.text != text:
                 conflicts.append(
@@ -124,11 +125,17 @@ def apply(album: Album, pictures: Sequence[Picture], request: BulkApply, journal
         if not changed:
             return BulkDone(num_changed=0, undo=journal.newest())
         for it in changed:
-            _check(it.after, it.picture.name)
-        step = journal.begin(_words(request), [_former(it) for it in changed])
-        _write_all(album, [(it.picture, it.after) for it in changed])
-        album.forget()
+            check_text(it.after, it.picture.name)
+        step = write_changed(album, changed, journal, _words(request))
         return BulkDone(num_changed=len(changed), undo=step)
+
+
+def write_changed(album: Album, changed: Sequence[Changed], journal: Journal, what: str) -> UndoStep:
+    """Write captions that can be taken back. The caller holds `lock` of the album."""
+    step = journal.begin(what, [_former(it) for it in changed])
+    _write_all(album, [(it.picture, it.after) for it in changed])
+    album.forget()
+    return step
 
 
 def undo(album: Album, journal: Journal, id_: str) -> Undone:
@@ -191,7 +198,8 @@ def _words(request: BulkRequest) -> str:
     return f'{request.action} "{request.text.strip()[:60]}" added'
 
 
-def _check(text: str, name: str) -> None:
+def check_text(text: str, name: str) -> None:
+    """Raises Refusal if a text cannot be a caption."""
     if "\0" in text:
         raise Refusal(422, f"The caption of {name} contains a zero byte. Remove it.", "text")
     length = len(text.encode())  # half a character is refused as text that cannot be read

@@ -5,7 +5,7 @@ from __future__ import annotations
 from toolkit.output.figures import number, whole
 from ui.server.jobs.files import newest_sample
 from ui.server.jobs.job import Job
-from ui.server.jobs.settings import PICTURES
+from ui.server.jobs.settings import CAPTIONS, PICTURES
 from ui.server.schemas import JobRow, Progress
 from ui.server.words import clean
 
@@ -46,7 +46,7 @@ def _progress(job: Job) -> Progress | None:
     summary = job.summary
     if not summary.job_time and not summary.step:
         return None
-    if job.settings.kind == PICTURES and not (job.is_live and summary.progress):
+    if job.settings.kind in (PICTURES, CAPTIONS) and not (job.is_live and summary.progress):
         return None  # it has no steps
     total = summary.total_steps or job.settings.steps
     step_s = summary.step_s

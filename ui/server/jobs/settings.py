@@ -27,6 +27,8 @@ class JobSettings:
         arch: of the model.
         kind: what is trained, or `PICTURES` or `CAPTIONS`.
         dataset: name of the first folder of images.
+        source: that folder as it is written.
+        caption_extension: of caption files, if a captioning job says so.
         steps: of the run; 0 if it does not say.
         prompts: of its samples.
         is_split: whether its model is split over all cards.
@@ -36,6 +38,8 @@ class JobSettings:
     arch: str | None = None
     kind: str = ""
     dataset: str | None = None
+    source: str | None = None
+    caption_extension: str | None = None
     steps: int = 0
     prompts: tuple[str, ...] = ()
     is_split: bool = False
@@ -72,6 +76,8 @@ def settings_of(tree: Any) -> JobSettings:
         arch=_text(_at(tree, *_PROCESS, "model", "arch")),
         kind=_kind(tree),
         dataset=Path(source).name if isinstance(source, str) else None,
+        source=_text(source),
+        caption_extension=_text(_at(tree, *_PROCESS, "caption", "caption_extension")),
         steps=steps if isinstance(steps, int) else 0,
         prompts=tuple(_prompt(prompt) for prompt in prompts) if isinstance(prompts, list) else (),
         is_split=_at(tree, *_PROCESS, "model", "split_model_over_gpus") is True,

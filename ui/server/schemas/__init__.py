@@ -1,6 +1,17 @@
 """What the API takes and answers: one pydantic model each. The page's types are generated from these."""
 
 from ui.server.schemas.base import Answer, Body, Fix, Problem, Problems, Session, SessionRequest, Severity
+from ui.server.schemas.captioning import (
+    CaptionJob,
+    CaptionJobDraft,
+    CaptionJobRequest,
+    CaptionJobs,
+    Decided,
+    Decision,
+    Decisions,
+    ProposalRow,
+    Proposals,
+)
 from ui.server.schemas.check import Bucket, CheckReport, CheckRequest, DatasetTable, Estimate, MemoryReport, Phase, Way
 from ui.server.schemas.compare import ComparedRun, ComparedSetting, Comparison
 from ui.server.schemas.datasets import (
@@ -117,6 +128,10 @@ __all__ = [
     "BulkRequest",
     "CaptionEdit",
     "CaptionEdits",
+    "CaptionJob",
+    "CaptionJobDraft",
+    "CaptionJobRequest",
+    "CaptionJobs",
     "CaptionRow",
     "Captions",
     "CheckReport",
@@ -136,6 +151,9 @@ __all__ = [
     "DatasetRequest",
     "DatasetRow",
     "DatasetTable",
+    "Decided",
+    "Decision",
+    "Decisions",
     "Difference",
     "Differences",
     "DiskInfo",
@@ -180,6 +198,8 @@ __all__ = [
     "Problem",
     "Problems",
     "Progress",
+    "ProposalRow",
+    "Proposals",
     "Queue",
     "Removal",
     "Removed",

@@ -10,7 +10,7 @@ from toolkit.output.figures import number, whole
 from ui.server.jobs.follow import events_of
 from ui.server.jobs.job import EVENTS_FILE, Job
 from ui.server.jobs.launch import mistakes_in, output_of
-from ui.server.jobs.settings import PICTURES
+from ui.server.jobs.settings import CAPTIONS, PICTURES
 from ui.server.jobs.text import as_problem
 from ui.server.schemas import Action, Controls, Failure, JobDetail, JobRow, MemoryUse, Problem
 from ui.server.views.validation import best_of
@@ -49,7 +49,7 @@ def controls_of(job: Job) -> Controls:
         actions += ["kill"]
         if job.state != "stopping":
             actions += ["stop", "pause"]
-            actions += ["save", "sample"] if job.settings.kind != PICTURES else []
+            actions += ["save", "sample"] if job.settings.kind not in (PICTURES, CAPTIONS) else []
         step = job.summary.step
         label = f"Stop and save at step {step:,}" if job.summary.has_stepped else "Stop"
     elif job.state == "queued":
@@ -98,6 +98,8 @@ def _remedy(job: Job, *, can_resume: bool) -> str:
         return f"Select Resume to continue from the checkpoint at step {step:,}."
     if job.settings.kind == PICTURES:
         return "Select Start to draw what is missing."
+    if job.settings.kind == CAPTIONS:
+        return "Select Start to caption what is missing."
     return "There is no checkpoint to resume from. Select Start to train from the start."
 
 

@@ -112,6 +112,39 @@ export interface CaptionEdits {
   edits: CaptionEdit[];
 }
 
+/** A job with open proposals for a dataset. */
+export interface CaptionJob {
+  id: string;
+  name: string;
+  num_open: number;
+}
+
+/** The job text, to be checked and started like any other. */
+export interface CaptionJobDraft {
+  /** None if the request has mistakes. */
+  yaml: string | null;
+  problems: Problem[];
+}
+
+/** `POST /api/captioning`: what is captioned, and by which model. */
+export interface CaptionJobRequest {
+  /** Its id. */
+  dataset: string;
+  /** Folder of the model, or its id on the hub. */
+  model: string;
+  /** What the model is asked; empty for the usual. */
+  instruction?: string;
+  /** Text before each caption. */
+  prefix?: string;
+  /** Also the pictures that have a caption. */
+  has_all?: boolean;
+}
+
+/** `GET /api/datasets/{id}/proposals`: the newest first. */
+export interface CaptionJobs {
+  jobs: CaptionJob[];
+}
+
 /** A caption as it is now. */
 export interface CaptionRow {
   file: string;
@@ -285,6 +318,31 @@ export interface DatasetTable {
   num_references: number;
   is_reg: boolean;
   buckets: Bucket[];
+}
+
+/** What came of decisions. */
+export interface Decided {
+  num_written: number;
+  /** Pictures whose caption was changed since it was shown; they stay open. */
+  kept: string[];
+  /** Where `undo` can be taken back. */
+  dataset: string | null;
+  undo: UndoStep | null;
+}
+
+/** What becomes of a proposal; `reopen` takes back that it was skipped. */
+export interface Decision {
+  image: string;
+  action: "accept" | "skip" | "reopen";
+  /** The caption, which may have been edited. */
+  text?: string;
+  /** With `accept`: tag of the caption that is replaced. */
+  if_match?: string;
+}
+
+/** `POST /api/jobs/{id}/proposals`. */
+export interface Decisions {
+  decisions: Decision[];
 }
 
 /** A setting that is not what it was. */
@@ -740,6 +798,34 @@ export interface Progress {
   eta_s: number | null;
   /** Seconds until `done` is `total`. */
   phase_left_s: number | null;
+}
+
+/** A proposed caption that nobody has decided about. */
+export interface ProposalRow {
+  /** Picture, relative to the folder that was captioned. */
+  image: string;
+  /** File id: `/files/datasets/{id}`. */
+  file: string;
+  /** Caption that the picture had when it was captioned. */
+  before: string;
+  now: string;
+  /** Of the caption as it is now; a decision sends it back. */
+  tag: string;
+  text: string;
+  /** The caption was changed since: `now` is not `before`. */
+  is_conflict: boolean;
+}
+
+/** `GET /api/jobs/{id}/proposals`: some of those that are open, in the order in which they were made. */
+export interface Proposals {
+  /** Id of the dataset that was captioned; None if it is gone. */
+  dataset: string | null;
+  folder: string;
+  num_made: number;
+  /** How many are open. */
+  total: number;
+  offset: number;
+  rows: ProposalRow[];
 }
 
 /** `PUT /api/queue`: the order of waiting jobs, by card. */

@@ -39,6 +39,8 @@ export const STATES: Record<JobState, StateLook> = {
 
 /** The kind of a job that draws. */
 export const PICTURES = "pictures";
+/** Of one that proposes captions. */
+export const CAPTIONS = "captions";
 
 const LIVE = new Set<JobState>(["starting", "checking", "encoding", "loading", "training", "sampling", "saving", "captioning"]);
 const NEEDS_ME = new Set<JobState>(["failed", "refused", "killed", "rebooted", "unresponsive", "lost"]);

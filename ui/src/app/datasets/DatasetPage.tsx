@@ -9,6 +9,8 @@ import { useToast } from "../../components/Toasts";
 import type { DatasetDetail, Doctor } from "../../generated/api";
 import { CaptionSaver } from "../../lib/captionSaver";
 import { ago, bytes, count } from "../../lib/format";
+import { CaptionDialog } from "../captioning/CaptionDialog";
+import { OpenProposals } from "../captioning/OpenProposals";
 import { BulkDialog } from "./BulkDialog";
 import { DoctorPanel } from "./DoctorPanel";
 import { PictureGrid } from "./PictureGrid";
@@ -35,9 +37,11 @@ function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown })
   const shown = useMemo(() => ({ q, kind: filter.kind }), [q, filter.kind]);
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [isEditing, setEditing] = useState(false);
+  const [isCaptioning, setCaptioning] = useState(false);
   const saver = useSaver(id);
   const uploads = useUploads(dataset);
   useRefreshAfter(id, doctor.data);
+  const caption = () => void saver.flushAll().then(() => setCaptioning(true));
   const edit = () => void saver.flushAll().then(() => setEditing(true));
   return (
     <DropZone onFiles={uploads.add}>
@@ -47,7 +51,8 @@ function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown })
         <div className="dataset-body">
           <div className="dataset-main">
             <Filters filter={filter} onFilter={setFilter} doctor={doctor.data} />
-            <BulkBar dataset={dataset} selected={selected} onSelect={setSelected} onEdit={edit} saver={saver} />
+            <OpenProposals dataset={id} />
+            <BulkBar dataset={dataset} selected={selected} onSelect={setSelected} onEdit={edit} onCaption={caption} saver={saver} />
             {dataset.num_pictures ? (
               <PictureGrid id={id} filter={shown} saver={saver} selected={selected} onSelect={setSelected} onClear={() => setFilter(ALL)} />
             ) : (
@@ -59,6 +64,7 @@ function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown })
           <DoctorPanel dataset={dataset} doctor={doctor.data} error={doctor.error} kind={filter.kind} onKind={(kind) => setFilter({ ...filter, kind })} />
         </div>
       </Page>
+      {isCaptioning && <CaptionDialog dataset={dataset} trigger={doctor.data?.trigger_word} onClose={() => setCaptioning(false)} />}
       {isEditing && <BulkDialog id={id} filter={shown} files={selected.size ? [...selected] : null} saver={saver} onClose={() => setEditing(false)} />}
     </DropZone>
   );
@@ -139,10 +145,11 @@ interface BulkBarProps {
   selected: ReadonlySet<string>;
   onSelect: (selected: ReadonlySet<string>) => void;
   onEdit: () => void;
+  onCaption: () => void;
   saver: CaptionSaver;
 }
 
-function BulkBar({ dataset, selected, onSelect, onEdit, saver }: BulkBarProps) {
+function BulkBar({ dataset, selected, onSelect, onEdit, onCaption, saver }: BulkBarProps) {
   const undo = useUndo(dataset.id);
   const remove = useRemove(dataset.id);
   const toast = useToast();
@@ -169,6 +176,11 @@ function BulkBar({ dataset, selected, onSelect, onEdit, saver }: BulkBarProps) {
       <Button icon="pencil" onClick={onEdit}>
         {selected.size ? `Edit ${count(selected.size, "caption")}…` : "Edit all shown captions…"}
       </Button>
+      {!selected.size && (
+        <Button icon="bolt" onClick={onCaption}>
+          Caption by a model…
+        </Button>
+      )}
       {selected.size > 0 && (
         <>
           <Button icon="trash" busy={remove.isPending} onClick={putAway}>

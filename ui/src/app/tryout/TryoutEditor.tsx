@@ -3,7 +3,7 @@ import { useMemo, useState } from "react";
 import { Button } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { ProblemList } from "../../components/Problems";
-import { useTryoutDraft } from "../../hooks/useTryoutDraft";
+import { useJobDraft } from "../../hooks/useJobDraft";
 import { useSubmit } from "../../hooks/useSubmit";
 import type { JobRow, LoraInfo, Problem } from "../../generated/api";
 import { count } from "../../lib/format";
@@ -30,7 +30,7 @@ const NUMBERS = [
 export function TryoutEditor({ source, first, loras, jobs }: Props) {
   const [form, setForm] = useState(first);
   const read = useMemo(() => readForm(form, source), [form, source]);
-  const { yaml, problems: found, check, isOld } = useTryoutDraft(read.problems.length ? null : read.request);
+  const { yaml, problems: found, check, isOld } = useJobDraft("/api/tryouts", read.problems.length ? null : read.request);
   const submit = useSubmit(undefined, "", () => undefined);
   const all = unique([...read.problems, ...found, ...submit.problems]);
   const at = (field: string) => all.filter((problem) => fieldOf(problem.where) === field);

@@ -9,7 +9,7 @@ import { useJob } from "../../../hooks/queries";
 import { useKeys } from "../../../hooks/useKeys";
 import type { JobDetail } from "../../../generated/api";
 import { ApiError } from "../../../lib/api";
-import { PICTURES } from "../../../lib/states";
+import { CAPTIONS, PICTURES } from "../../../lib/states";
 import { JobActions } from "./JobActions";
 import { LiveHeader } from "./LiveHeader";
 import { Notes } from "./Notes";
@@ -29,12 +29,16 @@ const TABS = {
 type Tab = keyof typeof TABS;
 
 const GridView = lazy(() => import("../../tryout/GridView").then((module) => ({ default: module.GridView })));
-/** A job that draws has no curves, samples or checkpoints. */
-const DRAWING_TABS = { overview: "Pictures", log: TABS.log, settings: TABS.settings };
+const ReviewView = lazy(() => import("../../captioning/ReviewView").then((module) => ({ default: module.ReviewView })));
+/** A job that draws or captions has no curves, samples or checkpoints. */
+const OTHER_TABS: Record<string, Partial<typeof TABS>> = {
+  [PICTURES]: { overview: "Pictures", log: TABS.log, settings: TABS.settings },
+  [CAPTIONS]: { overview: "Captions", log: TABS.log, settings: TABS.settings },
+};
 
 export function JobPage({ id, tab }: { id: string; tab: string }) {
   const { data, error } = useJob(id);
-  usePrefetchedMetrics(id, tab === "overview" && data?.kind !== PICTURES);
+  usePrefetchedMetrics(id, tab === "overview" && !OTHER_TABS[data?.kind ?? ""]);
   if (error && !data)
     return (
       <Page title="Job">
@@ -53,7 +57,7 @@ export function JobPage({ id, tab }: { id: string; tab: string }) {
         <Waiting what="Loading job" />
       </Page>
     );
-  const tabs: Partial<typeof TABS> = data.kind === PICTURES ? DRAWING_TABS : TABS;
+  const tabs = OTHER_TABS[data.kind] ?? TABS;
   return <Job job={data} tabs={tabs} tab={tab in tabs ? (tab as Tab) : "overview"} />;
 }
 
@@ -70,7 +74,7 @@ function Job({ job, tabs, tab }: { job: JobDetail; tabs: Partial<typeof TABS>; t
       <LiveHeader job={job} />
       <Tabs label="Job sections" tabs={tabs as typeof TABS} value={tab} onChange={go} panel="job-panel" />
       <TabPanel id="job-panel" tab={tab}>
-        {tab === "overview" && (job.kind === PICTURES ? <Drawn job={job} /> : <OverviewTab job={job} />)}
+        {tab === "overview" && (job.kind in OTHER_TABS ? <Made job={job} /> : <OverviewTab job={job} />)}
         {tab === "samples" && <SamplesTab job={job} />}
         {tab === "log" && <LogTab job={job} />}
         {tab === "checkpoints" && <CheckpointsTab job={job} />}
@@ -80,10 +84,10 @@ function Job({ job, tabs, tab }: { job: JobDetail; tabs: Partial<typeof TABS>; t
   );
 }
 
-function Drawn({ job }: { job: JobDetail }) {
+function Made({ job }: { job: JobDetail }) {
   return (
-    <Suspense fallback={<Waiting what="Loading pictures" />}>
-      <GridView job={job} />
+    <Suspense fallback={<Waiting what="Loading" />}>
+      {job.kind === PICTURES ? <GridView job={job} /> : <ReviewView job={job} />}
       <Notes job={job} />
     </Suspense>
   );

@@ -4,7 +4,7 @@ import { Progress } from "../../../components/Progress";
 import { useStartWords } from "../../../hooks/useStartWords";
 import type { JobDetail } from "../../../generated/api";
 import { clock, duration, figure, seconds } from "../../../lib/format";
-import { isLive, PICTURES, STATES } from "../../../lib/states";
+import { CAPTIONS, isLive, PICTURES, STATES } from "../../../lib/states";
 import { FailureCard } from "./FailureCard";
 import { Stages } from "./Stages";
 
@@ -31,7 +31,7 @@ export function LiveHeader({ job }: { job: JobDetail }) {
           <dl className="live-figures">
             {inStage && <Figure name={progress.phase} value={`${progress.done ?? 0} / ${progress.total}`} />}
             {inStage && progress.phase_left_s != null && <Figure name={`Left of ${progress.phase}`} value={duration(progress.phase_left_s)} />}
-            {job.kind !== PICTURES && (
+            {job.kind !== PICTURES && job.kind !== CAPTIONS && (
               <>
                 <Figure name="Step" value={`${progress.step.toLocaleString("en")} / ${progress.total_steps.toLocaleString("en")}`} />
                 <Figure name="Loss" value={figure(progress.loss)} />

@@ -1,16 +1,19 @@
-/** The job of a try-out as one fills in its form, and what the check says of it. */
+/** The job that the server makes of a form as one fills it in, and what the check says of it. */
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
-import type { Problem, TryoutDraft, TryoutRequest } from "../generated/api";
+import type { CaptionJobDraft, Problem } from "../generated/api";
 import { ApiError, call } from "../lib/api";
 import { useCheck, useDelayed } from "./useCheck";
 
-/** @param request null: the form has mistakes that need no server. */
-export function useTryoutDraft(request: TryoutRequest | null) {
+/**
+ * @param path where the request goes.
+ * @param request null: the form has mistakes that need no server.
+ */
+export function useJobDraft(path: string, request: object | null) {
   const wanted = JSON.stringify(request);
   const asked = useDelayed(wanted);
   const draft = useQuery({
-    queryKey: ["tryout", "draft", asked],
-    queryFn: ({ signal }) => call<TryoutDraft>("POST", "/api/tryouts", JSON.parse(asked), signal),
+    queryKey: ["draft", path, asked],
+    queryFn: ({ signal }) => call<CaptionJobDraft>("POST", path, JSON.parse(asked), signal),
     placeholderData: keepPreviousData,
     enabled: asked !== "null",
     gcTime: 0,
