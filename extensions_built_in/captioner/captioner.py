@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -92,9 +93,12 @@ class Captioner(BaseProcess):
         append_proposals(self.output_folder / PROPOSALS_FILE, [proposal])
 
     def _accept(self, stages: Stages) -> None:
-        proposals = read_proposals(self.output_folder / PROPOSALS_FILE)
+        file = self.output_folder / PROPOSALS_FILE
+        proposals = read_proposals(file)
         wanted = [proposals[it.name] for it in self.checked.wanted if it.name in proposals]
         written = CaptionFiles(self.settings.path_to_caption, self.settings.caption_extension).accept(wanted)
+        fresh = (it for it in wanted if it.text and not it.is_accepted and it.image not in written.kept)
+        append_proposals(file, [replace(it, is_accepted=True) for it in fresh])
         stages.info(f"{written.num_written} captions written in {self.settings.path_to_caption}")
         for name in written.kept:
             stages.warn(f"{name}: its caption was changed since and is kept")

@@ -123,6 +123,7 @@ def test_a_stopped_job_goes_on_and_accepting_writes_but_over_nobodys_edit(
     assert {path.stem: path.read_text() for path in pictures.glob("*.txt")} == {
         Path(name).stem: text for name, text in texts(tmp_path).items()
     }
+    assert all(it.is_accepted for it in read_proposals(place).values())
 
 
 def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path, pictures: Path, blip: Path) -> None:

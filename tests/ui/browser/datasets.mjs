@@ -169,7 +169,6 @@ async function review() {
   await card(1).waitFor();
   await page.getByRole("link", { name: "To the dataset" }).click();
   await page.getByText("2 captions proposed by cats_captions").waitFor();
-  await inspect(page, "dataset-proposals", notes);
   await page.getByRole("link", { name: "Review" }).click();
   await button("Keep the caption of 3.png").click();
   await button("Accept 1.png").click();

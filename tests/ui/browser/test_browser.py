@@ -67,7 +67,7 @@ def test_runs_are_held_side_by_side_and_their_checkpoints_tried_out(tmp_path: Pa
 
 
 def test_a_dataset_is_filled_captioned_and_looked_over(folder: Path) -> None:
-    """A quarter of a minute: uploads, captions one by one and in bulk with undo, the doctor, a job begun with it."""
+    """A third of a minute: uploads, captions by hand, in bulk and by a model, the doctor, a job begun with it."""
     tell("datasets.mjs", folder)
 
 

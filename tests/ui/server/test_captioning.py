@@ -111,9 +111,9 @@ def test_proposals_are_accepted_as_edited_skipped_and_taken_back(site: Site, hom
     assert undone["num_restored"] == 2
     assert (home / "a.txt").read_text() == "old"
     assert not (home / "b.txt").exists()
-    back = {key: rows["a.png"][key] for key in ("image", "text", "before")}
-    decide(site, id_, {**back, "action": "reopen"})
-    assert shown(site, id_) == {"a.png": rows["a.png"]}
+    decide(site, id_, {"image": "c.png", "action": "reopen", "text": "a fox"})
+    edited = {**rows["a.png"], "text": "newer"}
+    assert shown(site, id_) == {**rows, "a.png": edited}, "an edit that was undone is proposed again"
 
 
 def test_a_caption_that_was_changed_meanwhile_is_kept_and_shown(site: Site, home: Path) -> None:

@@ -26,14 +26,16 @@ class Proposal:
     Attributes:
         image: the picture, relative to the folder of pictures, with `/`.
         text: the caption; empty if it was dismissed.
-        before: the caption that the picture had then; empty if none. The same as `text` once it was accepted.
+        before: the caption that the picture had then; empty if none.
         key: of what it was made with; the same picture, model and instruction have the same.
+        is_accepted: it was written, in place of `before`.
     """
 
     image: str
     text: str
     before: str
     key: str
+    is_accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def read_proposals(path: Path) -> dict[str, Proposal]:
     for line in content.split(b"\n"):
         try:
             entry = json.loads(line)
-            proposal = Proposal(**{name: str(entry[name]) for name in ("image", "text", "before", "key")})
+            image, text, before, key = (str(entry[name]) for name in ("image", "text", "before", "key"))
+            proposal = Proposal(image, text, before, key, is_accepted=entry.get("is_accepted") is True)
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         found.pop(proposal.image, None)  # the order is that of the last lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -29,7 +29,7 @@ class Placed:
     """A proposal whose picture is there.
 
     Attributes:
-        proposal: as it was written last: with an empty text it was skipped, with its text before it was accepted.
+        proposal: as it was written last; with an empty text it was skipped.
         dataset: id of the dataset that the picture is in.
         album: of that dataset.
         picture: in the album.
@@ -44,14 +44,14 @@ class Placed:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has decided about it, and the picture does not have this caption anyway."""
-        text = self.proposal.text
-        return text not in ("", self.proposal.before, self.caption.text) and not self.caption.trouble
+        """Whether nobody has decided about it, or what was accepted was undone, and the picture has another caption."""
+        is_decided = not self.proposal.text or (self.proposal.is_accepted and self.is_conflict)
+        return not is_decided and self.proposal.text != self.caption.text and not self.caption.trouble
 
     @property
     def is_conflict(self) -> bool:
         """Whether the caption was changed since it was proposed. One in a list counts as none, as for the job."""
-        return ("" if self.caption.is_listed else self.caption.text) != self.proposal.before
+        return _own(self.caption) != self.proposal.before
 
 
 class Review:
@@ -79,26 +79,17 @@ class Review:
 
     def placed(self) -> Iterator[Placed]:
         """Every proposal whose picture is there, in the order in which they were made."""
-        known: dict[PurePosixPath, tuple[str, Album] | None] = {}
-        for proposal in read_proposals(self.file).values():
-            path = PurePosixPath(proposal.image)
-            if path.is_absolute() or ".." in path.parts:
-                continue
-            if path.parent not in known:
-                known[path.parent] = self._album(self.folder / path.parent)
-            found = known[path.parent]
-            picture = found[1].pictures().get(path.name) if found is not None else None
-            if found is not None and picture is not None:
-                yield Placed(proposal, *found, picture, found[1].caption(picture))
+        return self._placed(read_proposals(self.file).values())
 
     def page(self, *, offset: int, limit: int) -> Proposals:
         """Some of those that are open."""
-        found = [it for it in self.placed() if it.is_open]
+        made = read_proposals(self.file).values()
+        found = [it for it in self._placed(made) if it.is_open]
         own = self._album(self.folder)
         return Proposals(
             dataset=own[0] if own is not None else None,
             folder=clean(str(self.folder)),
-            num_made=len(read_proposals(self.file)),
+            num_made=len(made),
             total=len(found),
             offset=offset,
             rows=[_row(it) for it in found[offset : offset + limit]],
@@ -112,7 +103,7 @@ class Review:
         """
         there = {clean(it.proposal.image): it for it in self.placed()}
         lines, accepted = list[Proposal](), dict[str, list[tuple[Placed, Decision]]]()
-        for decision in decisions:
+        for decision in {it.image: it for it in decisions}.values():
             it = there.get(decision.image)
             if it is None:
                 raise Refusal(404, f"There is no proposal for {decision.image} any more. Reload the page.")
@@ -124,42 +115,54 @@ class Review:
             elif decision.action == "skip":
                 lines.append(replace(it.proposal, text=""))
             else:
-                lines.append(replace(it.proposal, text=decision.text, before=decision.before))
+                lines.append(replace(it.proposal, text=decision.text))
         num_written, kept, steps = 0, list[str](), dict[str, UndoStep]()
         for dataset, pairs in accepted.items():
-            changed, same, changed_since = self._accept(dataset, pairs, steps)
-            num_written += len(changed)
-            lines += [replace(it.proposal, text=text, before=text) for it, text in (*changed, *same)]
-            kept += changed_since
+            written, stay, step = self._accept(pairs)
+            lines += written
+            kept += stay
+            if step is not None:
+                num_written += step.num_captions
+                steps[dataset] = step
         append_proposals(self.file, lines)
         only = next(iter(steps)) if len(steps) == 1 else None
         return Decided(
             num_written=num_written, kept=list(map(clean, kept)), dataset=only, undo=steps[only] if only else None
         )
 
-    def _accept(
-        self, dataset: str, pairs: Sequence[tuple[Placed, Decision]], steps: dict[str, UndoStep]
-    ) -> tuple[list[tuple[Placed, str]], list[tuple[Placed, str]], list[str]]:
-        """Write captions of one dataset: those written, those that were the same already, and the changed ones."""
+    def _accept(self, pairs: Sequence[tuple[Placed, Decision]]) -> tuple[list[Proposal], list[str], UndoStep | None]:
+        """Write captions of one dataset: the proposals as accepted, the pictures that keep theirs, and the way back."""
         album = pairs[0][0].album
-        written, same = list[tuple[Placed, str]](), list[tuple[Placed, str]]()
-        kept, changes = list[str](), list[Changed]()
+        accepted, kept, changes = list[Proposal](), list[str](), list[Changed]()
         with album.lock:
             for it, decision in pairs:
                 text = plain(decision.text.strip())
                 now = album.caption(it.picture, is_fresh=True)
-                if now.text == text and not now.is_listed:
-                    same.append((it, text))
-                elif now.trouble or now.tag != decision.if_match:
+                if now.trouble or (now.tag != decision.if_match and now.text != text):
                     kept.append(it.proposal.image)
-                else:
-                    written.append((it, text))
+                    continue
+                accepted.append(replace(it.proposal, text=text, before=_own(now), is_accepted=True))
+                if now.text != text or now.is_listed:
                     changes.append(Changed(it.picture, now, text))
-            if changes:
-                name = clean(self.job.settings.name or self.job.folder.name)
-                journal = Journal(album.folder / OWN)
-                steps[dataset] = write_changed(album, changes, journal, f"captions of {name} accepted")
-        return written, same, kept
+            if not changes:
+                return accepted, kept, None
+            name = clean(self.job.settings.name or self.job.folder.name)
+            journal = Journal(album.folder / OWN)
+            return accepted, kept, write_changed(album, changes, journal, f"captions of {name} accepted")
+
+    def _placed(self, proposals: Iterable[Proposal]) -> Iterator[Placed]:
+        known: dict[PurePosixPath, tuple[str, Album, Mapping[str, Picture]] | None] = {}
+        for proposal in proposals:
+            path = PurePosixPath(proposal.image)
+            if path.is_absolute() or ".." in path.parts:
+                continue
+            if path.parent not in known:  # the folder is looked at once, not for each of thousands
+                own = self._album(self.folder / path.parent)
+                known[path.parent] = (*own, own[1].pictures()) if own is not None else None
+            found = known[path.parent]
+            if found is not None and (picture := found[2].get(path.name)) is not None:
+                dataset, album, _ = found
+                yield Placed(proposal, dataset, album, picture, album.caption(picture))
 
     def _album(self, folder: Path) -> tuple[str, Album] | None:
         """The dataset of a folder; None if it is none."""
@@ -193,6 +196,11 @@ def jobs_of(folder: Path, jobs: Sequence[Job], library: Library) -> list[Caption
 def folder_of(source: str) -> Path:
     """The folder that a job text names, from where jobs are started."""
     return REPOSITORY / Path(source)
+
+
+def _own(caption: Caption) -> str:
+    """What the caption file of a picture says, which is all that a captioning job looks at."""
+    return "" if caption.is_listed else caption.text
 
 
 def _row(it: Placed) -> ProposalRow:

@@ -51,12 +51,11 @@ class Proposals(Answer):
 
 
 class Decision(Body):
-    """What becomes of a proposal; `reopen` takes back what was decided."""
+    """What becomes of a proposal; `reopen` takes back that it was skipped."""
 
     image: str = Field(max_length=4096)
     action: Literal["accept", "skip", "reopen"]
     text: str = Field("", max_length=LONGEST_CAPTION, description="The caption, which may have been edited.")
-    before: str = Field("", max_length=LONGEST_CAPTION, description="With `reopen`: as the row had it.")
     if_match: Tag = Field("", max_length=64, description="With `accept`: tag of the caption that is replaced.")
 
 

@@ -330,14 +330,12 @@ export interface Decided {
   undo: UndoStep | null;
 }
 
-/** What becomes of a proposal; `reopen` takes back what was decided. */
+/** What becomes of a proposal; `reopen` takes back that it was skipped. */
 export interface Decision {
   image: string;
   action: "accept" | "skip" | "reopen";
   /** The caption, which may have been edited. */
   text?: string;
-  /** With `reopen`: as the row had it. */
-  before?: string;
   /** With `accept`: tag of the caption that is replaced. */
   if_match?: string;
 }

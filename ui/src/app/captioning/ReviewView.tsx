@@ -4,11 +4,11 @@ import { Link } from "wouter";
 import { Button } from "../../components/Button";
 import { Empty, ErrorCard, Waiting } from "../../components/Page";
 import { useToast } from "../../components/Toasts";
-import type { Decided, Decision, JobDetail, ProposalRow, Proposals } from "../../generated/api";
+import type { Decided, JobDetail, ProposalRow, Proposals } from "../../generated/api";
 import { count } from "../../lib/format";
 import { isLive } from "../../lib/states";
 import { ProposalCard } from "./ProposalCard";
-import { useDecide, useProposals } from "./requests";
+import { useDecide, useProposals, useTakeBack } from "./requests";
 import "./captioning.css";
 
 export function ReviewView({ job }: { job: JobDetail }) {
@@ -29,25 +29,24 @@ export function ReviewView({ job }: { job: JobDetail }) {
 function Review({ id, found }: { id: string; found: Proposals }) {
   const [edits, setEdits] = useState<ReadonlyMap<string, string>>(new Map());
   const decide = useDecide(id);
+  const takeBack = useTakeBack();
   const toast = useToast();
   const { rows, total, num_made, dataset } = found;
   const textOf = (row: ProposalRow) => edits.get(row.image) ?? row.text;
   const unchanged = rows.filter((row) => !row.is_conflict && textOf(row).trim());
   const accept = (chosen: ProposalRow[]) =>
     decide.mutate(
-      { decisions: chosen.map((row) => ({ ...NONE, image: row.image, action: "accept", text: textOf(row), if_match: row.tag })) },
-      { onSuccess: (answer) => toast({ text: wordsOf(answer), action: answer.undo ? { label: "Undo", run: () => takeBack(chosen.filter(({ image }) => !answer.kept.includes(image)), answer) } : undefined }) },
+      chosen.map((row) => ({ image: row.image, action: "accept", text: textOf(row), if_match: row.tag })),
+      { onSuccess: (answer) => toast({ text: wordsOf(answer), action: wayBack(answer) }) },
     );
-  const skip = (row: ProposalRow) =>
-    decide.mutate(
-      { decisions: [{ ...NONE, image: row.image, action: "skip" }] },
-      { onSuccess: () => toast({ text: `${row.image} skipped.`, action: { label: "Undo", run: () => takeBack([row]) } }) },
-    );
-  const takeBack = (chosen: ProposalRow[], { dataset: place, undo }: Partial<Decided> = {}) =>
-    decide.mutate({
-      decisions: chosen.map(({ image, text, before }) => ({ ...NONE, image, action: "reopen", text, before })),
-      undo: place && undo ? { dataset: place, id: undo.id } : undefined,
+  const wayBack = ({ dataset: place, undo }: Decided) =>
+    place && undo ? { label: "Undo", run: () => takeBack.mutate({ dataset: place, step: undo.id }) } : undefined;
+  const skip = (row: ProposalRow) => {
+    const reopen = () => decide.mutate([{ image: row.image, action: "reopen", text: row.text, if_match: "" }]);
+    decide.mutate([{ image: row.image, action: "skip", text: "", if_match: "" }], {
+      onSuccess: () => toast({ text: `${row.image} skipped.`, action: { label: "Undo", run: reopen } }),
     });
+  };
   return (
     <section aria-label="Proposed captions">
       <div className="row review-head">
@@ -81,8 +80,6 @@ function Review({ id, found }: { id: string; found: Proposals }) {
     </section>
   );
 }
-
-const NONE: Omit<Decision, "image" | "action"> = { text: "", before: "", if_match: "" };
 
 function wordsOf({ num_written, kept }: Decided): string {
   const changed = kept.length ? ` ${count(kept.length, "caption")} changed meanwhile, and kept.` : "";

@@ -20,20 +20,18 @@ export const useCaptionJobs = (dataset: string) =>
     refetchOnMount: "always",
   });
 
-/** A part of the proposals is decided about; `undo` brings captions back that were written. */
-export interface Step {
-  decisions: Decision[];
-  undo?: { dataset: string; id: string };
-}
+export const useDecide = (id: string) =>
+  useChange((decisions: Decision[]) => call<Decided>("POST", `/api/jobs/${encodeURIComponent(id)}/proposals`, { decisions }));
 
-export function useDecide(id: string) {
+/** Captions come back that were there before some were accepted, and those are open again. */
+export const useTakeBack = () =>
+  useChange(({ dataset, step }: { dataset: string; step: string }) => call<Undone>("POST", `/api/datasets/${encodeURIComponent(dataset)}/undo`, { id: step }));
+
+function useChange<Input, Output>(send: (input: Input) => Promise<Output>) {
   const client = useQueryClient();
   const toast = useToast();
   return useMutation({
-    mutationFn: async ({ decisions, undo }: Step) => {
-      if (undo) await call<Undone>("POST", `/api/datasets/${encodeURIComponent(undo.dataset)}/undo`, { id: undo.id });
-      return call<Decided>("POST", `/api/jobs/${encodeURIComponent(id)}/proposals`, { decisions });
-    },
+    mutationFn: send,
     onError: (error) => toast({ text: errorText(error), tone: "bad" }),
     onSettled: () => Promise.all([client.invalidateQueries({ queryKey: ["proposals"] }), client.invalidateQueries({ queryKey: ["dataset"] })]),
   });
