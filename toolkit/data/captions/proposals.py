@@ -61,8 +61,8 @@ def read_proposals(path: Path) -> dict[str, Proposal]:
     for line in content.split(b"\n"):
         try:
             entry = json.loads(line)
-            texts = (str(entry[name]) for name in ("image", "text", "before", "key"))
-            proposal = Proposal(*texts, is_accepted=entry.get("is_accepted") is True)
+            image, text, before, key = (str(entry[name]) for name in ("image", "text", "before", "key"))
+            proposal = Proposal(image, text, before, key, is_accepted=entry.get("is_accepted") is True)
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         found.pop(proposal.image, None)  # the order is that of the last lines
