@@ -61,7 +61,7 @@ function groupOf(key: string): string {
 
 export function titleOf(key: string): string {
   const words = key
-    .replace(/^memory\//, "")
+    .replace(/^(memory|scores)\//, "")
     .replace(/_bytes$/, "")
     .replace(/^\w+_by_(noise|dataset)\//, "$1 ")
     .replaceAll(/(?<!\d)\.|[_/]/g, " ")
