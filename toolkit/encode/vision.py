@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:  # the hub's library takes a fifth of a second to import, and 
 
 COMPONENT = "image_encoder"  # its folder in a repository in diffusers layout
 PROCESSOR = "preprocessor_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "tokenizer.model")
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+_TOKENIZER_SETTINGS = "tokenizer_config.json"
+_IN_PIECES = "SiglipTokenizer"  # of the first SigLIP; the library reads it with SentencePiece alone
 # Numbers per patch and channel that are alive at once: hidden states, queries, keys, values, and the MLP.
 _WORKING = 24
 SCORE_WITH = "sample.score_with"
@@ -227,17 +230,24 @@ def check_encoder(encoder: VisionEncoder) -> EncoderFacts | None:
     has_text = KINDS[size.kind].text_model != ""
     texts = sum(math.prod(value) for name, value in shapes.items() if has_text and name.startswith(_TEXT))
     if texts and encoder.setting == SCORE_WITH:
-        _must_have_tokenizer(encoder, files)
+        _must_read_prompts(encoder, files)
     kept = size.num_layers if encoder.layer == "penultimate_hidden_states" else 0
     return EncoderFacts(shape, num_weights, (_WORKING + kept) * size.num_patches * size.width, texts)
 
 
-def _must_have_tokenizer(encoder: VisionEncoder, files: ComponentFiles) -> None:
+def _must_read_prompts(encoder: VisionEncoder, files: ComponentFiles) -> None:
     assert files.folder is not None, "checked by `size`"
     if not any((files.folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
             f"{encoder.setting}: {encoder.source} can compare pictures with prompts, but has no tokenizer (such as "
             f"{TOKENIZER_FILES[0]}). Download the whole folder."
+        )
+    settings = files.folder / _TOKENIZER_SETTINGS
+    name = read_json(settings).get("tokenizer_class") if settings.is_file() else None
+    if name == _IN_PIECES and find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{encoder.setting}: {encoder.source} reads prompts with SentencePiece, which is not installed. Install it "
+            "(`pip install sentencepiece`), or choose a SigLIP 2."
         )
 
 

@@ -101,7 +101,7 @@ def load_frozen(encoder: VisionEncoder, size: VisionSize, name: str, device: tor
 
     files = encoder.files()
     try:
-        with no_progress_bar():
+        with no_progress_bar(), _no_report():
             model, found = getattr(transformers, name).from_pretrained(
                 files.folder,
                 local_files_only=True,
@@ -128,6 +128,19 @@ def _shortest_px(settings: Mapping[str, Any], size: VisionSize) -> int:
     asked = settings.get("size")
     edge = asked.get("shortest_edge") if isinstance(asked, Mapping) else asked
     return max(edge, size.image_px) if isinstance(edge, int) else size.image_px
+
+
+@contextmanager
+def _no_report() -> Iterator[None]:
+    """Let transformers print no table of the weights that are not read, such as those of the other side."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,8 +101,9 @@ class Scorer:
             embeds = _embeds(model, map(open_upright, self.images), stop)
             self._training = None if embeds is None else embeds.mean(dim=0)  # [E]
         drawn = _embeds(model, (_open(one.path) for one in samples), stop)  # [N, E]
+        names = sample_names(self.folder)
         neutral = [at for at, one in enumerate(samples) if self._is_neutral(one)]
-        starts = {at: path for at in neutral if (path := self._start_of(samples[at])) is not None}
+        starts = {at: path for at in neutral if (path := self._start_of(samples[at], names)) is not None}
         before = _embeds(model, map(_open, starts.values()), stop)
         if self._training is None or drawn is None or before is None:
             return None
@@ -125,9 +126,9 @@ class Scorer:
     def _is_neutral(self, sample: Sample) -> bool:
         return bool(self.trigger_word) and str(self.trigger_word).lower() not in sample.item.prompt.lower()
 
-    def _start_of(self, sample: Sample) -> Path | None:
-        """The picture of step 0 that was drawn from the same settings; None if there is none."""
-        name = sample_names(self.folder).get((0, sample.index))
+    def _start_of(self, sample: Sample, names: Mapping[tuple[int, int], str]) -> Path | None:
+        """The picture of step 0 that was drawn from the same settings, among `names`; None if there is none."""
+        name = names.get((0, sample.index))
         if name is None:
             return None
         with Image.open(self.folder / name) as image:

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 from toolkit.encode.vision import VisionEncoder
 from toolkit.encode.vision_kinds import KINDS
 from toolkit.encode.vision_model import load_frozen
-from toolkit.errors import UserError
 from toolkit.memory.host import release_memory
+from toolkit.weights.text_folder import read_tokenizer
 
 
 @torch.no_grad()
@@ -27,16 +27,10 @@ def embed_texts(encoder: VisionEncoder, texts: Iterable[str], device: torch.devi
     Raises:
         UserError: its files are missing or damaged.
     """
-    import transformers  # takes a second, and most jobs have none
-
     files = encoder.files()
     size = encoder.size(files)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
-    except Exception as error:  # the exceptions that libraries raise for a damaged file have no common base
-        raise UserError(
-            f"{encoder.setting}: the tokenizer in {files.folder} cannot be loaded ({error}). Download it again."
-        ) from error
+    assert files.folder is not None, "checked by `size`"
+    tokenizer = read_tokenizer(files.folder, padding_side="right")
     model = load_frozen(encoder, size, KINDS[size.kind].text_model, device)
     found = {}
     for text in dict.fromkeys(texts):

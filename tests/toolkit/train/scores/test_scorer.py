@@ -10,10 +10,11 @@ import transformers
 from PIL import Image
 from torch.nn.functional import cosine_similarity, normalize
 
-from tests.tiny import StopAfter, losses, problems_of, run_job, write_job
+from tests.tiny import StopAfter, checked_of, losses, problems_of, run_job, write_job
 from tests.vision import write_encoder, write_tokenizer
 from toolkit.config import SampleItem
 from toolkit.data.examples import ViewImage
+from toolkit.encode import vision
 from toolkit.encode.vision import SCORE_WITH, VisionEncoder, check_encoder
 from toolkit.errors import UserError
 from toolkit.files import sha256_file
@@ -118,9 +119,15 @@ def test_prompts_are_matched_as_the_whole_model_matches_them(siglip: Path, tmp_p
     torch.testing.assert_close(texts["a red circle"], normalize(output.text_embeds[0], dim=0))
 
 
-def test_an_encoder_that_cannot_score_is_refused_at_the_check(tmp_path: Path) -> None:
+def test_an_encoder_that_cannot_score_is_refused_at_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_tokenizer = write_encoder(tmp_path / "siglip", "siglip with text")
     with pytest.raises(UserError, match=r"sample\.score_with: .*no tokenizer"):
+        check_encoder(_encoder(no_tokenizer))
+    settings = write_tokenizer(no_tokenizer) / "tokenizer_config.json"
+    assert check_encoder(_encoder(no_tokenizer)) is not None
+    settings.write_text('{"tokenizer_class": "SiglipTokenizer"}')
+    monkeypatch.setattr(vision, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="SentencePiece, which is not installed"):
         check_encoder(_encoder(no_tokenizer))
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
@@ -128,6 +135,16 @@ def test_an_encoder_that_cannot_score_is_refused_at_the_check(tmp_path: Path) ->
     sample = {"prompts": ["a cat"], "score_with": str(tmp_path / "bert")}
     problems = problems_of(tmp_path, sample=sample, train={"disable_sampling": False})
     assert any("sample.score_with" in each and "not a vision encoder" in each for each in problems)
+
+
+def test_the_memory_plan_has_the_larger_side_of_the_encoder_beside_the_model(siglip: Path, tmp_path: Path) -> None:
+    facts = check_encoder(_encoder(siglip))
+    assert facts is not None and facts.num_weights > facts.num_text_weights > 0
+    sample = {"prompts": ["a cat"], "score_with": str(siglip)}
+    plan = checked_of(tmp_path, sample=sample, train={"disable_sampling": False}).memory.plan
+    phases = {phase.name: phase for phase in plan.phases}
+    assert phases["score"].device["image encoder"] == phases["score"].host["loading"] == 4 * facts.num_weights
+    assert {"weights", "LoRA", "optimizer"} <= set(phases["score"].device)
 
 
 def test_a_run_with_scores_trains_as_one_without_and_its_drift_lives_through_a_resume(
