@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from scripts.flux2_tiny.vision import PROCESSOR
 
@@ -38,6 +39,7 @@ ENCODERS: dict[str, tuple[str, str, dict[str, Any], str]] = {
         {"vision_config": {**_SIZES, **_SEEN, "projection_dim": 24}, "text_config": _TEXT, "projection_dim": 24},
         "clip",
     ),
+    "dinov2": ("Dinov2Model", "Dinov2Config", {**_SIZES, **_SEEN, "mlp_ratio": 2}, "dinov2"),
     "dinov3": ("DINOv3ViTModel", "DINOv3ViTConfig", _DINO, "dinov3"),
 }
 
@@ -51,4 +53,14 @@ def write_encoder(folder: Path, name: str, *, seed: int = 0, processor: dict[str
     made.save_pretrained(folder)
     settings = {**PROCESSOR, "size": {"height": 32, "width": 32}, **(processor or {})}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """Write a tokenizer for the text side of a tiny SigLIP: it knows a few words. Returns the folder."""
+    words = ["<pad>", "<unk>", "a", "red", "blue", "cat", "circle"]
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"pad_token": "<pad>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     return folder

@@ -18,7 +18,7 @@ from toolkit.config.compat.trackers import tracker_problems
 from toolkit.data.controls import sample_controls
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_job
-from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, view_inputs
+from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, scoring_encoder, view_inputs
 from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.hub.check import hub_problems
 from toolkit.objectives.choices import OBJECTIVES
@@ -44,7 +44,8 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
         mistakes.errors.append(JobError(source, problems))
     model = check_model_files(config, card, mistakes, source=source)
     encoders: dict[VisionEncoder, EncoderFacts] = {}
-    for encoder in dict.fromkeys(one.encoder for one in view_inputs(config.adapter)):
+    used = [*(one.encoder for one in view_inputs(config.adapter)), scoring_encoder(config)]
+    for encoder in dict.fromkeys(one for one in used if one is not None):
         with mistakes.gathered():
             if (facts := check_encoder(encoder)) is not None:
                 encoders[encoder] = facts

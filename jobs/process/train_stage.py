@@ -68,14 +68,6 @@ class TrainStage:
         saver, epochs_done = self._saver(metadata, resume), feeder.plan.epochs_done
         saver.documents = validation.documents
         save = SaveTask(saver, out.stages, in_place=self._must_be_in_place, epochs_done=epochs_done)
-        sample = SampleTask(
-            self._sampler(feeder),
-            config.sample,
-            out.stages,
-            is_first_skipped=train.skip_first_sample,
-            is_first_forced=train.force_first_sample,
-            in_place=self._must_be_in_place,
-        )
         factors = sorted(set(self.learner.weights.rates(train.lr).values()))
         log_every = config.logging.log_every
         recorder = Recorder(
@@ -85,6 +77,15 @@ class TrainStage:
             log_every=log_every,
             factors=factors,
             describe=feeder.describe,
+        )
+        sampler = self._sampler(feeder)
+        sample = SampleTask(
+            sampler,
+            config.sample,
+            out.stages,
+            first="always" if train.force_first_sample else "never" if train.skip_first_sample else "once",
+            in_place=self._must_be_in_place,
+            score=validation.score(sampler, self.checked.scan.examples, out.stages, recorder),
         )
         with recorder, feeder.ahead():
             start = save.resume(resume, train.steps, ranks)

@@ -73,7 +73,7 @@ class AdapterConfig(Section):
         None, description="Vision encoder: a local folder, or `owner/name` on the hub."
     )
     image_encoder_arch: Annotated[
-        Literal["auto", "clip", "siglip", "siglip2", "dinov3"],
+        Literal["auto", "clip", "siglip", "siglip2", "dinov2", "dinov3"],
         _VIEW,
         Shown(label="Kind of vision encoder", level="expert"),
     ] = Field("auto", description="Kind of the vision encoder; auto: as its configuration says.")

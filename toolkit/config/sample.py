@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from toolkit.cards import ModelCard
 from toolkit.choice import Spellings
 from toolkit.config.adapter import AdapterConfig
-from toolkit.config.paths import TwinWeights
+from toolkit.config.paths import ExistingFolder, TwinWeights
 from toolkit.config.remarks import KeyContext, Notice, OnlyWith
 from toolkit.config.sample_prompt import GUIDED, WITH_ADAPTER, SamplePrompt
 from toolkit.config.seed import DrawSeed
@@ -187,6 +187,17 @@ class SampleConfig(Section):
     )
     strip: Annotated[Literal["none", "webp", "gif"], Spellings({}), _NOT_FIRST, Shown(level="expert")] = Field(
         "none", description="Also write a moving picture of each prompt that shows its samples step by step."
+    )
+
+    score_with: Annotated[
+        ExistingFolder | None,
+        _NOT_FIRST,
+        _SOMETHING_DRAWN,
+        Shown(label="Score with an image encoder", level="expert", widget="folder"),
+    ] = Field(
+        None,
+        description="Folder of an image encoder (SigLIP, SigLIP 2, DINOv2, DINOv3 or CLIP) that scores the samples of "
+        "each round: likeness to the training images, match with the prompt (SigLIP), drift of other prompts.",
     )
 
     def items(self, trigger_word: str | None = None) -> tuple[SampleItem, ...]:

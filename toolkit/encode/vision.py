@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.adapters.view_shape import ViewShape
-from toolkit.config import AdapterConfig
+from toolkit.config import AdapterConfig, TrainingProcessConfig
 from toolkit.config.paths import HUB_ID
 from toolkit.encode.vision_kinds import KINDS, VisionSize, read_size
 from toolkit.errors import UserError
@@ -22,9 +23,14 @@ if TYPE_CHECKING:  # the hub's library takes a fifth of a second to import, and 
 
 COMPONENT = "image_encoder"  # its folder in a repository in diffusers layout
 PROCESSOR = "preprocessor_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+_TOKENIZER_SETTINGS = "tokenizer_config.json"
+_IN_PIECES = "SiglipTokenizer"  # of the first SigLIP; the library reads it with SentencePiece alone
 # Numbers per patch and channel that are alive at once: hidden states, queries, keys, values, and the MLP.
 _WORKING = 24
-_OF_OTHERS = ("text_model.", "text_projection.", "logit_")
+SCORE_WITH = "sample.score_with"
+_TEXT = "text_model."
+_OF_OTHERS = (_TEXT, "text_projection.", "logit_")
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,11 @@ class VisionEncoder:
                 f"adapter.image_encoder_arch: {self.source} is a {size.kind} encoder, not {self.arch}. Write "
                 f"`{size.kind}`, or remove the key."
             )
+        if self.layer == "image_embeds" and size.embedding_width is None and self.setting == SCORE_WITH:
+            raise UserError(
+                f"{SCORE_WITH}: {self.source} makes no embedding of a whole image, so pictures cannot be compared. "
+                "Choose another encoder."
+            )
         if self.layer == "image_embeds" and size.embedding_width is None:
             raise UserError(
                 f"adapter.clip_layer: {self.source} makes no embedding of a whole image. Set "
@@ -138,11 +149,13 @@ class EncoderFacts:
         shape: the features of an image.
         num_weights: number of weights of the vision encoder.
         working_numbers: upper estimate of how many numbers are held while an image is encoded.
+        num_text_weights: number of weights of its text side; 0 if it has none that can be compared with images.
     """
 
     shape: ViewShape
     num_weights: int
     working_numbers: int
+    num_text_weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,13 @@ def encoder_of(config: AdapterConfig) -> VisionEncoder:
     """The vision encoder of an adapter."""
     assert config.image_encoder_path is not None, "the section requires it"
     return VisionEncoder(config.image_encoder_path, config.image_encoder_arch, config.layer)
+
+
+def scoring_encoder(config: TrainingProcessConfig) -> VisionEncoder | None:
+    """The encoder that scores the samples of a training run; None if they are not scored."""
+    if config.sample.score_with is None or config.train.disable_sampling:
+        return None
+    return VisionEncoder(str(config.sample.score_with), "auto", "image_embeds", SCORE_WITH)
 
 
 def view_shape(config: AdapterConfig) -> ViewShape | None:
@@ -207,8 +227,28 @@ def check_encoder(encoder: VisionEncoder) -> EncoderFacts | None:
             f"but {found}. Download the folder again."
         )
     num_weights = sum(math.prod(value) for value in own.values())
+    has_text = KINDS[size.kind].text_model != ""
+    texts = sum(math.prod(value) for name, value in shapes.items() if has_text and name.startswith(_TEXT))
+    if texts and encoder.setting == SCORE_WITH:
+        _must_read_prompts(encoder, files)
     kept = size.num_layers if encoder.layer == "penultimate_hidden_states" else 0
-    return EncoderFacts(shape, num_weights, (_WORKING + kept) * size.num_patches * size.width)
+    return EncoderFacts(shape, num_weights, (_WORKING + kept) * size.num_patches * size.width, texts)
+
+
+def _must_read_prompts(encoder: VisionEncoder, files: ComponentFiles) -> None:
+    assert files.folder is not None, "checked by `size`"
+    if not any((files.folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(
+            f"{encoder.setting}: {encoder.source} can compare pictures with prompts, but has no tokenizer (such as "
+            f"{TOKENIZER_FILES[0]}). Download the whole folder."
+        )
+    settings = files.folder / _TOKENIZER_SETTINGS
+    name = read_json(settings).get("tokenizer_class") if settings.is_file() else None
+    if name == _IN_PIECES and find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{encoder.setting}: {encoder.source} reads prompts with SentencePiece, which is not installed. Install it "
+            "(`pip install sentencepiece`), or choose a SigLIP 2."
+        )
 
 
 def processor_settings(folder: Path) -> Mapping[str, Any]:

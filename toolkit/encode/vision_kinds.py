@@ -25,6 +25,7 @@ class VisionKind:
         patch_embedding: end of the name of the weight that embeds patches.
         defaults: values of the configuration where it says nothing.
         num_extra: number of tokens before the patches that are kept.
+        text_model: class of its text side, whose embeddings can be compared with those of images; empty if it has none.
     """
 
     model: str
@@ -35,6 +36,7 @@ class VisionKind:
     patch_embedding: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     num_extra: int = 0
+    text_model: str = ""
 
 
 KINDS: Mapping[str, VisionKind] = {
@@ -46,6 +48,7 @@ KINDS: Mapping[str, VisionKind] = {
         ("siglip", "siglip2"),  # SigLIP 2 for images of one size has SigLIP's classes
         "embeddings.patch_embedding.weight",
         {"hidden_size": 768, "image_size": 224, "patch_size": 16, "num_hidden_layers": 12, "vision_use_head": True},
+        text_model="SiglipTextModel",
     ),
     "siglip2": VisionKind(
         "Siglip2VisionModel",
@@ -55,6 +58,7 @@ KINDS: Mapping[str, VisionKind] = {
         ("siglip2",),
         "embeddings.patch_embedding.weight",
         {"hidden_size": 768, "num_patches": 256, "patch_size": 16, "num_hidden_layers": 12, "vision_use_head": True},
+        text_model="Siglip2TextModel",
     ),
     "clip": VisionKind(
         "CLIPVisionModel",
@@ -65,6 +69,15 @@ KINDS: Mapping[str, VisionKind] = {
         "embeddings.patch_embedding.weight",
         {"hidden_size": 768, "image_size": 224, "patch_size": 32, "num_hidden_layers": 12, "projection_dim": 512},
         num_extra=1,
+    ),
+    "dinov2": VisionKind(
+        "Dinov2Model",
+        "Dinov2Model",
+        "BitImageProcessorPil",
+        ("dinov2",),
+        ("dinov2",),
+        "embeddings.patch_embeddings.projection.weight",
+        {"hidden_size": 768, "image_size": 224, "patch_size": 14, "num_hidden_layers": 12},
     ),
     "dinov3": VisionKind(
         "DINOv3ViTModel",
@@ -130,7 +143,7 @@ def read_size(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Vision
     patch_px, width = _positive(values["patch_size"]), _positive(values["hidden_size"])
     if key == "siglip2":  # sees images of any shape; here each is scaled to the largest square
         image_px = math.isqrt(_positive(values["num_patches"])) * patch_px
-    elif key == "dinov3":  # has no learned positions, so the size is the processor's
+    elif key in ("dinov2", "dinov3"):  # positions fit any size, so the size is the processor's
         image_px = (_processor_px(processor) or _positive(values["image_size"])) // patch_px * patch_px
     else:
         image_px = _positive(values["image_size"])
@@ -139,7 +152,7 @@ def read_size(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Vision
     num_layers = _positive(values["num_hidden_layers"])
     has_embedding = values.get("vision_use_head", True)
     embedding = _positive(values["projection_dim"]) if key == "clip" else width
-    dropped = 1 + int(values["num_register_tokens"]) if key == "dinov3" else 0
+    dropped = 1 + int(values.get("num_register_tokens", 0)) if key in ("dinov2", "dinov3") else 0
     return VisionSize(key, image_px, patch_px, width, embedding if has_embedding else None, num_layers, dropped)
 
 

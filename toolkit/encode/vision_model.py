@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,9 +75,33 @@ def load_vision_model(encoder: VisionEncoder, device: torch.device) -> VisionMod
     files = encoder.files()
     size = encoder.size(files)
     kind = KINDS[size.kind]
-    name = kind.embedding_model if encoder.layer == "image_embeds" else kind.model
+    model = load_frozen(encoder, size, kind.embedding_model if encoder.layer == "image_embeds" else kind.model, device)
+    assert files.folder is not None, "checked by `size`"
+    settings = processor_settings(files.folder)
+    options = {key: settings[key] for key in _SETTINGS if settings.get(key) is not None}
+    square = {"height": size.image_px, "width": size.image_px}
+    if size.kind == "clip":
+        options |= {"size": {"shortest_edge": size.image_px}, "crop_size": square}
+    elif size.kind == "dinov2":
+        options |= {"size": {"shortest_edge": _shortest_px(settings, size)}, "crop_size": square}
+        options["do_center_crop"] = True
+    else:
+        options["size"] = square
+    processor = getattr(transformers, kind.processor)(**options)
+    return VisionModel(encoder, size, model=model, processor=processor, device=device)
+
+
+def load_frozen(encoder: VisionEncoder, size: VisionSize, name: str, device: torch.device) -> Any:
+    """Load the class `name` of the library from an encoder's folder, in fp32, frozen and in eval mode.
+
+    Raises:
+        UserError: the files are missing or damaged, or hold something else.
+    """
+    import transformers
+
+    files = encoder.files()
     try:
-        with no_progress_bar():
+        with no_progress_bar(), _no_report():
             model, found = getattr(transformers, name).from_pretrained(
                 files.folder,
                 local_files_only=True,
@@ -95,17 +119,28 @@ def load_vision_model(encoder: VisionEncoder, device: torch.device) -> VisionMod
             f"{encoder.setting}: the weights in {files.folder} do not match its config.json: {len(missing)} are "
             f"missing or of another shape, such as {missing[0]}. Download it again."
         )
-    assert files.folder is not None, "checked by `size`"
-    settings = processor_settings(files.folder)
-    options = {key: settings[key] for key in _SETTINGS if settings.get(key) is not None}
-    square = {"height": size.image_px, "width": size.image_px}
-    if size.kind == "clip":
-        options |= {"size": {"shortest_edge": size.image_px}, "crop_size": square}
-    else:
-        options["size"] = square
-    processor = getattr(transformers, kind.processor)(**options)
     model.requires_grad_(requires_grad=False)
-    return VisionModel(encoder, size, model=model.eval().to(device), processor=processor, device=device)
+    return model.eval().to(device)
+
+
+def _shortest_px(settings: Mapping[str, Any], size: VisionSize) -> int:
+    """The shorter side that an image is scaled to before its middle is cut out."""
+    asked = settings.get("size")
+    edge = asked.get("shortest_edge") if isinstance(asked, Mapping) else asked
+    return max(edge, size.image_px) if isinstance(edge, int) else size.image_px
+
+
+@contextmanager
+def _no_report() -> Iterator[None]:
+    """Let transformers print no table of the weights that are not read, such as those of the other side."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 @contextmanager

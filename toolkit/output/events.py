@@ -42,6 +42,7 @@ EventKind = Literal[
     "pictures",
     "checkpoint",
     "validation",
+    "scores",
     "memory",
     "control",
     "error",
@@ -76,6 +77,8 @@ class EventLog:
                     model, `half` the width of its 95 % interval, `num` of what, and the same in `bands` of noise; the
                     `gap` between unseen and training images; the `best` round, the `figure` it is the best by, and the
                     steps that are `alike`
+        scores      of a round of samples, by an image encoder: `step`, and what is known of `similarity` to the
+                    training images, `prompt_match` and `drift` of prompts without the trigger word
         memory      every 10 seconds: `ram_bytes` of the process; `gpu_bytes` of tensors and `gpu_reserved_bytes` on the
                     card, null where it uses none
         control     a command from outside is obeyed: `command`, see `toolkit.runtime.control`

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _NO_FIGURES = {"time", "kind", "step", "index", "seed", "width", "height", "run", "done", "total", "exit_code", "bytes"}
-_CURVES_OF = {"step", "memory", "validation", "metric", "metrics"}
+_CURVES_OF = {"step", "memory", "validation", "scores", "metric", "metrics"}
 
 
 @dataclass

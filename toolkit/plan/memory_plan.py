@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from toolkit.plan.cards.shares import choose_split, shares_of
 from toolkit.plan.phases.encode import encode_images, encode_text, encode_views
 from toolkit.plan.phases.phase import Phase
-from toolkit.plan.phases.training import load, sample, save, train, validate
+from toolkit.plan.phases.training import load, sample, save, score, train, validate
 from toolkit.plan.plan_inputs import PlanInputs
 
 # Memory of the driver for a process, its kernels and library handles; 0.4 to 0.7 GB on recent cards.
@@ -93,6 +93,7 @@ def make_plan(inputs: PlanInputs) -> Plan:
     work = inputs.work
     pictures = [encode_images(inputs)] if inputs.trains or work.validate_px else []
     between = [*([validate] if work.validate_px else []), *([sample] if work.sample_px else [])]
+    between += [score] if work.score_parameters else []
     with_transformer = [load, train, *between, save] if inputs.trains else [load, *between]
     phases = [encode_text(inputs), *pictures, *views, *(phase(inputs) for phase in with_transformer)]
     split = None

@@ -78,6 +78,7 @@ class Needs:
         validated: size of each image that is scored, followed by the sizes of its references.
         validated_together: how often such an image is in one pass, each time under other noise.
         tracked_px: pixels whose latents validation keeps in RAM, in fp32.
+        scored_with: the image encoder that scores the samples of each round; None if they are not scored.
     """
 
     texts: Mapping[str, Path | None] = field(default_factory=dict)
@@ -92,6 +93,7 @@ class Needs:
     validated: tuple[Layout, ...] = ()
     validated_together: int = 1
     tracked_px: int = 0
+    scored_with: VisionEncoder | None = None
 
     def __or__(self, other: Needs) -> Needs:
         """Combine both. A text that either keeps on disk is kept on disk."""
@@ -111,6 +113,7 @@ class Needs:
             validated=tuple(dict.fromkeys((*self.validated, *other.validated))),
             validated_together=max(self.validated_together, other.validated_together),
             tracked_px=self.tracked_px + other.tracked_px,
+            scored_with=self.scored_with or other.scored_with,
         )
 
     def keeps(self, component: str) -> bool:

@@ -31,6 +31,9 @@ class Workload:
         encodings: bytes of encoded captions and pictures that are kept in memory.
         view_parameters: number of weights of the largest vision encoder; 0 without one.
         view_numbers: numbers that the vision encoder holds while it encodes an image.
+        score_parameters: number of weights of the image encoder that scores samples, or of its text side if that is
+            larger; 0 if they are not scored.
+        score_numbers: numbers that it holds while it encodes a sample.
     """
 
     train_px: int
@@ -46,6 +49,8 @@ class Workload:
     encodings: int = 0
     view_parameters: int = 0
     view_numbers: int = 0
+    score_parameters: int = 0
+    score_numbers: int = 0
 
 
 @dataclass(frozen=True)

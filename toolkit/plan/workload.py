@@ -37,6 +37,7 @@ def workload_of(
     kept = text_bytes + round(latents) + view_bytes(needs, encoders)
     tracked = 0 if card.size is None else round(needs.tracked_px * card.size.vae.latents)
     used = {view.encoder for view in needs.views} & set(encoders)
+    scorer = None if needs.scored_with is None else encoders.get(needs.scored_with)
     longest = max(needs.trained, key=_layout_area, default=())
     return Workload(
         train_px=_layout_area(longest),
@@ -52,6 +53,8 @@ def workload_of(
         encodings=min(kept, MEMORY_LIMIT_BYTES) + tracked,
         view_parameters=max((encoders[one].num_weights for one in used), default=0),
         view_numbers=max((encoders[one].working_numbers for one in used), default=0),
+        score_parameters=0 if scorer is None else max(scorer.num_weights, scorer.num_text_weights),
+        score_numbers=0 if scorer is None else scorer.working_numbers,
     )
 
 

@@ -25,6 +25,11 @@ _CHARTS = {
     "grad_norm": ("Length of the gradient, before clipping", "", 1.0),
     "step_s": ("Time of a step", "s", 1.0),
 }
+_SCORES = {
+    "scores/similarity": "likeness to the training images",
+    "scores/prompt_match": "match with the prompt",
+    "scores/drift": "drift of other prompts",
+}
 _MEMORY = {
     "memory/ram_bytes": "RAM",
     "memory/gpu_bytes": "card, tensors",
@@ -103,6 +108,8 @@ def _grouped(columns: Mapping[str, Column]) -> Iterator[tuple[str, str, float, d
         if name == "grad_norm":
             named = {key.partition("/")[2]: left.pop(key) for key in sorted(left) if key.startswith("grad_by_noise/")}
             yield "Length of the gradient, by share of noise", "", 1.0, named
+    scores = {_SCORES.get(key, key): left.pop(key) for key in sorted(left) if key.startswith("scores/")}
+    yield "Picture scores", "", 1.0, scores
     memory = {title: left.pop(key) for key, title in _MEMORY.items() if key in left}
     yield "Memory", "GB", 1 / GB, memory
     for group in dict.fromkeys(key.rpartition("/")[0] for key in left):

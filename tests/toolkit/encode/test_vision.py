@@ -42,7 +42,7 @@ def test_the_shape_that_the_files_tell_is_that_of_the_features(name: str, tmp_pa
     assert facts.num_weights == sum(weight.numel() for weight in load_vision_model(encoder, CPU).model.parameters())
 
 
-@pytest.mark.parametrize("name", ["siglip", "clip", "dinov3"])
+@pytest.mark.parametrize("name", ["siglip", "clip", "dinov2", "dinov3"])
 def test_the_features_are_those_of_the_library_from_an_image_of_the_right_size(name: str, tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, name)
     image = _image(size=(32, 32))
@@ -50,7 +50,7 @@ def test_the_features_are_those_of_the_library_from_an_image_of_the_right_size(n
     model = getattr(transformers, ENCODERS[name][0]).from_pretrained(folder).eval()
     with torch.no_grad():
         output = model(pixel_values=(pixels - 0.5) / 0.5, output_hidden_states=True)
-    dropped = 5 if name == "dinov3" else 0
+    dropped = {"dinov2": 1, "dinov3": 5}.get(name, 0)
     expected = {
         "last_hidden_state": output.last_hidden_state[0, dropped:],
         "penultimate_hidden_states": output.hidden_states[-2][0, dropped:],
@@ -90,6 +90,7 @@ def test_the_defaults_are_those_of_the_library() -> None:
         "siglip": transformers.SiglipVisionConfig(),
         "siglip2": transformers.Siglip2VisionConfig(),
         "clip": transformers.CLIPVisionConfig(),
+        "dinov2": transformers.Dinov2Config(),
         "dinov3": transformers.DINOv3ViTConfig(),
     }
     for key, kind in KINDS.items():
@@ -111,6 +112,16 @@ def test_dinov3_sees_images_at_the_size_of_its_processor(tmp_path: Path) -> None
     encoder = VisionEncoder(str(folder), "dinov3", "last_hidden_state")
     assert encoder.shape(encoder.files()).num_tokens == 36
     assert len(load_vision_model(encoder, CPU).features(_image())) == 36
+
+
+def test_dinov2_sees_the_middle_of_an_image_as_its_own_processor_cuts_it(tmp_path: Path) -> None:
+    own = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True}
+    folder = write_encoder(tmp_path, "dinov2", processor=own)
+    model, image = load_vision_model(VisionEncoder(str(folder), "dinov2", "image_embeds"), CPU), _image(size=(70, 44))
+    pixels = transformers.AutoImageProcessor.from_pretrained(folder, use_fast=False)(image, return_tensors="pt")
+    with torch.no_grad():
+        expected = model.model(**pixels).pooler_output
+    torch.testing.assert_close(model.features(image).float(), expected, atol=2e-3, rtol=2e-3)
 
 
 def test_the_fingerprint_tells_encoders_and_layers_apart(tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ def validate(inputs: PlanInputs) -> Phase:
     return _without_gradients(inputs, "validate", forward)
 
 
+def score(inputs: PlanInputs) -> Phase:
+    """The image encoder that scores a round of samples, or its text side, is loaded in fp32 beside everything else."""
+    weights = 4 * inputs.work.score_parameters
+    parts = _resident(inputs) | {"image encoder": weights, "working set": 4 * inputs.work.score_numbers}
+    return Phase("score", _stage(inputs), parts, in_ram(inputs, _offloaded(inputs) | {"loading": weights}))
+
+
 def _without_gradients(inputs: PlanInputs, name: str, working_set: int) -> Phase:
     """A phase between steps that uses the weights that users get."""
     parts = _resident(inputs) | gathered_weights(inputs) | {"working set": working_set}

@@ -16,7 +16,7 @@ from toolkit.data.needs import text_folder
 from toolkit.data.references import ReferenceRules, measure_references
 from toolkit.data.scan import reference_rules as reference_rules
 from toolkit.data.view_images import view_of, view_problem
-from toolkit.encode.vision import VisionEncoder, view_inputs
+from toolkit.encode.vision import VisionEncoder, scoring_encoder, view_inputs
 from toolkit.errors import Problem
 from toolkit.plan.needs import Needs, Resident, View
 
@@ -52,7 +52,8 @@ def sample_needs(config: TrainingProcessConfig, card: ModelCard, output_folder: 
     Prompts are kept with the captions of the first dataset, or each start would load the text encoder for them.
     """
     found = needs_of_items(all_items(config), config, card)
-    return replace(found, texts=dict.fromkeys(found.texts, text_folder(config, 0, output_folder)))
+    texts = dict.fromkeys(found.texts, text_folder(config, 0, output_folder))
+    return replace(found, texts=texts, scored_with=scoring_encoder(config))
 
 
 def needs_of_items(items: Sequence[SampleItem], config: TrainingProcessConfig, card: ModelCard) -> Needs:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from toolkit.config import SampleConfig, SaveConfig
 from toolkit.files import is_disk_full
@@ -17,6 +17,8 @@ from toolkit.train.resume import ResumePlan
 from toolkit.train.stages import Stages
 from toolkit.train.tasks.sampling import Sample, Sampler
 from toolkit.train.tasks.saver import DiskFull, Saved, Saver, apply_retention
+
+Score = Callable[[int, Sequence[Sample], StopRequest], None]  # given the step, its samples, and a request to stop
 
 
 class Ending(Enum):
@@ -189,9 +191,9 @@ class SampleTask:
         sampler: draws the samples.
         config: the job's `sample` section, which says when to draw.
         stages: reports the samples to the user.
-        is_first_skipped: whether to draw no samples before the first step of a job.
-        is_first_forced: whether to draw samples before the first step of every start.
+        first: whether to draw samples before the first step: of the job (`once`), of every start, or never.
         in_place: as in SaveTask.
+        score: scores the samples of a round once it is complete, on the first rank; None to score nothing.
     """
 
     command: Command | None = "sample"
@@ -203,20 +205,20 @@ class SampleTask:
         config: SampleConfig,
         stages: Stages,
         *,
-        is_first_skipped: bool,
-        is_first_forced: bool,
+        first: Literal["once", "always", "never"],
         in_place: Callable[[], None] = lambda: None,
+        score: Score | None = None,
     ) -> None:
         self.sampler = sampler
         self.config = config
         self.stages = stages
-        self.is_first_skipped = is_first_skipped
-        self.is_first_forced = is_first_forced
+        self.first = first
         self.in_place = in_place
+        self.score = score
 
     def begin(self, step: int, stop: StopRequest) -> bool:
         """See Task. Draws the first samples."""
-        if not self.is_first_forced and (step > 0 or self.is_first_skipped):
+        if self.first == "never" or (self.first == "once" and step > 0):
             return False
         self._draw(step, stop, first=True)
         return bool(self.sampler.settings.first_items)
@@ -248,9 +250,11 @@ class SampleTask:
             drawn.append(sample)
             self._record(sample, step)
 
+        is_whole = False
         try:
             with self.stages.progress.paused():
                 self.sampler.draw(step, stop, first=first, drawn=record)
+            is_whole = bool(drawn)
         except (OSError, RankFailed) as error:
             if not self.sampler.crew.any(isinstance(error, OSError) and is_disk_full(error)):
                 raise
@@ -258,6 +262,9 @@ class SampleTask:
             self.stages.warn(f"the disk is full: samples of step {step} could not be written ({path})")
         if drawn:
             self.stages.progress.message(f"{len(drawn)} samples at step {step}: {self.sampler.folder}")
+        if is_whole and (score := self.score) is not None:
+            with self.stages.progress.paused():
+                self.sampler.crew.by_first(lambda: score(step, drawn, stop))
 
     def _record(self, sample: Sample, step: int) -> None:
         item = sample.item

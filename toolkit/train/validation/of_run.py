@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from toolkit.config import TrainingProcessConfig
+from toolkit.data.examples import Example
 from toolkit.output.bundles import Bundle
 from toolkit.train.feeder import Feeder
 from toolkit.train.recorder import Recorder
+from toolkit.train.scores.of_run import score_of
 from toolkit.train.stages import Stages
+from toolkit.train.tasks.sampling import Sampler
 from toolkit.train.tasks.saver import Saver
+from toolkit.train.tasks.task import Score
 from toolkit.train.validation.grid import Grid
 from toolkit.train.validation.history import VALIDATION, History
 from toolkit.train.validation.judge import rounds_without_gain
@@ -68,3 +72,15 @@ class Validation:
         return ValidateTask(
             scorer, self.history, stages, recorder, save_best if self.config.save.save_best else None, self.is_enough
         )
+
+    def score(self, sampler: Sampler, examples: Sequence[Example], stages: Stages, recorder: Recorder) -> Score | None:
+        """What scores the samples; None if the job names no image encoder.
+
+        Args:
+            sampler: draws them.
+            examples: what the run trains on.
+            stages: reports to the user.
+            recorder: takes the figures for TensorBoard.
+        """
+        device = sampler.learner.model.device
+        return score_of(self.config, examples, folder=sampler.folder, device=device, stages=stages, recorder=recorder)

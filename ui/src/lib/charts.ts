@@ -17,10 +17,12 @@ const TITLES: Record<string, string> = {
   loss_by_noise: "Loss, by share of noise",
   loss_by_dataset: "Loss, by dataset",
   grad_by_noise: "Gradient norm, by share of noise",
+  scores: "Picture scores",
 };
 const FIRST = [
   "loss",
   "validation",
+  "scores",
   "loss_by_noise",
   "loss_by_dataset",
   "lr",
@@ -59,7 +61,7 @@ function groupOf(key: string): string {
 
 export function titleOf(key: string): string {
   const words = key
-    .replace(/^memory\//, "")
+    .replace(/^(memory|scores)\//, "")
     .replace(/_bytes$/, "")
     .replace(/^\w+_by_(noise|dataset)\//, "$1 ")
     .replaceAll(/(?<!\d)\.|[_/]/g, " ")

@@ -55,6 +55,12 @@ it("shows losses by noise and by dataset beside the loss, each by its name", () 
   expect(charts[1]!.title).toBe("Loss, by share of noise");
   expect(titleOf("loss_by_noise/0-0.25")).toBe("Noise 0-0.25");
   expect(titleOf("loss_by_dataset/0 cats")).toBe("Dataset 0 cats");
+  live.add([{ kind: "scores", step: 8, similarity: 0.5, drift: 0.1 }]);
+  const scores = live.keys.filter((key) => key.startsWith("scores/"));
+  expect(scores).toEqual(["scores/similarity", "scores/drift"]);
+  expect(chartsOf(scores).map(({ title, keys }) => [title, ...keys.map(titleOf)])).toEqual([
+    ["Picture scores", "Similarity", "Drift"],
+  ]);
 });
 
 it("names the curves of a validation as the server does, changes of errors in one chart", () => {

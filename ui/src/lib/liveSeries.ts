@@ -2,7 +2,7 @@
 import type { Series } from "../generated/api";
 
 /** Kinds of events whose figures are curves too, named as the server names them: `memory/ram_bytes`. */
-const CURVES_OF = new Set(["memory", "metric", "metrics"]);
+const CURVES_OF = new Set(["memory", "scores", "metric", "metrics"]);
 
 /** Between two drawings: steps of a tiny model come quicker than anybody reads them. */
 const REDRAW_MS = 500;
