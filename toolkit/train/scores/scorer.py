@@ -22,7 +22,7 @@ from toolkit.train.scores.text_side import embed_texts
 from toolkit.train.tasks.sample_info import item_info, read_info
 from toolkit.train.tasks.sampling import Sample
 
-MOST_IMAGES = 256  # the mean over more would not change in its second digit
+MOST_IMAGES = 256  # bounds the time of the first round; the mean of so many hardly depends on which they are
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Scorer:
         learned = [at for at in range(len(samples)) if at not in neutral]
         texts = [self._texts[one.item.prompt] for one in samples if one.item.prompt in self._texts]
         return Scores(
-            similarity=float((drawn[learned] @ self._training).mean()) if learned else None,
+            similarity=float((drawn[learned] @ self._training).mean()) if learned and self.images else None,
             prompt_match=float((drawn * torch.stack(texts)).sum(dim=1).mean()) if texts else None,
             drift=max(0.0, 1 - float((drawn[list(starts)] * before).sum(dim=1).mean())) if starts else None,
             num_lost=len(neutral) - len(starts),

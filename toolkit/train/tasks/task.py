@@ -254,7 +254,8 @@ class SampleTask:
         try:
             with self.stages.progress.paused():
                 self.sampler.draw(step, stop, first=first, drawn=record)
-            is_whole = bool(drawn)
+            settings = self.sampler.settings
+            is_whole = 0 < len(drawn) == len(settings.first_items if first else settings.items)
         except (OSError, RankFailed) as error:
             if not self.sampler.crew.any(isinstance(error, OSError) and is_disk_full(error)):
                 raise
