@@ -172,7 +172,7 @@ async function review() {
   await page.getByRole("link", { name: "Review" }).click();
   await button("Keep the caption of 3.png").click();
   await button("Accept 1.png").click();
-  await page.getByText("All proposals are decided.").waitFor();
+  await page.getByText("No proposals are open.").waitFor();
   assert.deepEqual([onDisk("1.txt"), onDisk("3.txt")], ["zrb, a picture of a wall 1", "theirs"]);
   await page.getByRole("link", { name: "To the dataset" }).click();
 }

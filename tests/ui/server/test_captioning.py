@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,9 @@ def test_a_dataset_names_the_jobs_with_open_proposals(site: Site, home: Path) ->
     other["config"]["process"][0]["caption"]["caption_extension"] = "caption"
     refused = site.client.post("/api/jobs", json={"yaml": yaml.safe_dump(other)}).json()["id"]
     assert site.client.get(f"/api/jobs/{refused}/proposals").status_code == 409
+    odd = site.services.registry.get(refused)
+    odd.settings = replace(odd.settings, source="a\0b", caption_extension=None)
+    assert site.client.get(f"/api/jobs/{refused}/proposals").json()["dataset"] is None
     (job,) = site.client.get(url).json()["jobs"]
     assert (job["id"], job["num_open"]) == (id_, 2)
 

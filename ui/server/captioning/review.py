@@ -166,11 +166,10 @@ class Review:
 
     def _album(self, folder: Path) -> tuple[str, Album] | None:
         """The dataset of a folder; None if it is none."""
-        real = Path(os.path.realpath(folder))
-        root = self.library.roots.root_of(real)
+        root = self.library.roots.root_of(folder)
         if root is None:
             return None
-        id_ = job_id(root, real)
+        id_ = job_id(root, Path(os.path.realpath(folder)))
         try:
             return id_, self.library.album(id_)
         except Refusal:
@@ -181,12 +180,13 @@ def jobs_of(folder: Path, jobs: Sequence[Job], library: Library) -> list[Caption
     """The jobs that have open proposals for a dataset, the newest first."""
     found = []
     for job in sorted(jobs, key=lambda job: -job.changed):
-        source = job.settings.source
-        if job.settings.kind != CAPTIONS or source is None or Path(os.path.realpath(folder_of(source))) != folder:
+        place = folder_of(job.settings.source or "")
+        is_known = job.settings.kind == CAPTIONS and library.roots.holds(place)
+        if not is_known or Path(os.path.realpath(place)) != folder:
             continue
         try:
             num = sum(it.is_open for it in Review(job, library).placed())
-        except Refusal:  # its captions are not edited here
+        except (Refusal, OSError):  # its captions are not edited here, or its folder is gone
             continue
         if num:
             found.append(CaptionJob(id=job.id, name=clean(job.settings.name or job.folder.name), num_open=num))

@@ -14,7 +14,7 @@ import "./captioning.css";
 export function ReviewView({ job }: { job: JobDetail }) {
   const { data, error, refetch } = useProposals(job.id);
   const done = job.progress?.done;
-  useEffect(() => void refetch(), [done, job.state, refetch]); // one more is proposed
+  useEffect(() => void refetch({ cancelRefetch: false }), [done, job.state, refetch]); // one more is proposed
   if (error && !data) return <ErrorCard error={error} title="Couldn’t load the captions" />;
   if (!data) return <Waiting what="Loading captions" />;
   if (!data.num_made)
@@ -31,7 +31,7 @@ function Review({ id, found }: { id: string; found: Proposals }) {
   const decide = useDecide(id);
   const takeBack = useTakeBack();
   const toast = useToast();
-  const { rows, total, num_made, dataset } = found;
+  const { rows, total, num_made, dataset, folder } = found;
   const textOf = (row: ProposalRow) => edits.get(row.image) ?? row.text;
   const unchanged = rows.filter((row) => !row.is_conflict && textOf(row).trim());
   const accept = (chosen: ProposalRow[]) =>
@@ -73,8 +73,8 @@ function Review({ id, found }: { id: string; found: Proposals }) {
           ))}
         </ul>
       ) : (
-        <Empty title="All proposals are decided.">
-          <p>Captions can be edited further on the page of the dataset.</p>
+        <Empty title="No proposals are open.">
+          <p>{dataset ? "Captions can be edited further on the page of the dataset." : `${folder} no longer exists, or holds no pictures.`}</p>
         </Empty>
       )}
     </section>

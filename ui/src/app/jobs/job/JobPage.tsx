@@ -31,14 +31,14 @@ type Tab = keyof typeof TABS;
 const GridView = lazy(() => import("../../tryout/GridView").then((module) => ({ default: module.GridView })));
 const ReviewView = lazy(() => import("../../captioning/ReviewView").then((module) => ({ default: module.ReviewView })));
 /** A job that draws or captions has no curves, samples or checkpoints. */
-const OTHER_TABS: Record<string, Partial<typeof TABS>> = {
-  [PICTURES]: { overview: "Pictures", log: TABS.log, settings: TABS.settings },
-  [CAPTIONS]: { overview: "Captions", log: TABS.log, settings: TABS.settings },
-};
+const OTHER_TABS = new Map<string, Partial<typeof TABS>>([
+  [PICTURES, { overview: "Pictures", log: TABS.log, settings: TABS.settings }],
+  [CAPTIONS, { overview: "Captions", log: TABS.log, settings: TABS.settings }],
+]);
 
 export function JobPage({ id, tab }: { id: string; tab: string }) {
   const { data, error } = useJob(id);
-  usePrefetchedMetrics(id, tab === "overview" && !OTHER_TABS[data?.kind ?? ""]);
+  usePrefetchedMetrics(id, tab === "overview" && !OTHER_TABS.has(data?.kind ?? ""));
   if (error && !data)
     return (
       <Page title="Job">
@@ -57,7 +57,7 @@ export function JobPage({ id, tab }: { id: string; tab: string }) {
         <Waiting what="Loading job" />
       </Page>
     );
-  const tabs = OTHER_TABS[data.kind] ?? TABS;
+  const tabs = OTHER_TABS.get(data.kind) ?? TABS;
   return <Job job={data} tabs={tabs} tab={tab in tabs ? (tab as Tab) : "overview"} />;
 }
 
@@ -74,7 +74,7 @@ function Job({ job, tabs, tab }: { job: JobDetail; tabs: Partial<typeof TABS>; t
       <LiveHeader job={job} />
       <Tabs label="Job sections" tabs={tabs as typeof TABS} value={tab} onChange={go} panel="job-panel" />
       <TabPanel id="job-panel" tab={tab}>
-        {tab === "overview" && (job.kind in OTHER_TABS ? <Made job={job} /> : <OverviewTab job={job} />)}
+        {tab === "overview" && (OTHER_TABS.has(job.kind) ? <Made job={job} /> : <OverviewTab job={job} />)}
         {tab === "samples" && <SamplesTab job={job} />}
         {tab === "log" && <LogTab job={job} />}
         {tab === "checkpoints" && <CheckpointsTab job={job} />}
