@@ -30,7 +30,6 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from benchmarks.setting import setting
 from jobs.job import Job
@@ -38,6 +37,8 @@ from jobs.process.make_model import make_model
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
 from toolkit.config import JobConfig, load_job
+from toolkit.encode.vision import VisionEncoder
+from toolkit.encode.vision_model import load_vision_model
 from toolkit.errors import UserError
 from toolkit.files import write_json
 from toolkit.lora.settings import read_lora_tensors
@@ -220,14 +221,15 @@ def _score(job: JobConfig, file: Path, test: Sequence[Path], *, seed: int, proto
     def drawn(texts: Sequence[str], generator: torch.Generator) -> list[Image.Image]:
         return [_draw(pipeline, Condition(embeds[text]), embeds[""], generator, protocol) for text in texts]
 
-    encode = _Encoder(protocol.encoder, model.device)
+    dino = VisionEncoder(str(protocol.encoder), "dinov2", "image_embeds", "--encoder")
+    encoder = load_vision_model(dino, model.device)
     generator = torch.Generator().manual_seed(seed + _TEST_SEED)
-    truth = encode([Image.open(path).convert("RGB") for path in test])
-    found = [encode(drawn(captions, generator)) for _ in range(protocol.repeats)]
+    truth = encoder.embeds([Image.open(path).convert("RGB") for path in test])
+    found = [encoder.embeds(drawn(captions, generator)) for _ in range(protocol.repeats)]
     similarity = statistics.mean(float((one * truth).sum(dim=1).mean()) for one in found)
-    after = encode(drawn(DRIFT_PROMPTS, torch.Generator().manual_seed(seed + _DRIFT_SEED)))
+    after = encoder.embeds(drawn(DRIFT_PROMPTS, torch.Generator().manual_seed(seed + _DRIFT_SEED)))
     with network.multiplied(0):
-        before = encode(drawn(DRIFT_PROMPTS, torch.Generator().manual_seed(seed + _DRIFT_SEED)))
+        before = encoder.embeds(drawn(DRIFT_PROMPTS, torch.Generator().manual_seed(seed + _DRIFT_SEED)))
     drift = 1 - float((after * before).sum(dim=1).mean())
     return {"similarity": round(similarity, 4), "drift": round(drift, 4)}
 
@@ -247,20 +249,6 @@ def _draw(
             generator=generator,
         ).images[0]
     return image
-
-
-class _Encoder:
-    """DINOv2: the normalised embedding of each picture, [N, width]."""
-
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        from transformers import AutoImageProcessor, AutoModel  # with the command, not with the benchmarks' names
-
-        self._processor = AutoImageProcessor.from_pretrained(folder)
-        self._model = AutoModel.from_pretrained(folder).to(device).eval()
-
-    def __call__(self, pictures: Sequence[Image.Image]) -> Tensor:
-        pixels = self._processor(images=list(pictures), return_tensors="pt")["pixel_values"]
-        return functional.normalize(self._model(pixels.to(self._model.device)).pooler_output.float(), dim=-1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

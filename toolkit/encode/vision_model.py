@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from toolkit.encode.vision import VisionEncoder, processor_settings
 from toolkit.encode.vision_kinds import KINDS, VisionSize
@@ -51,6 +52,11 @@ class VisionModel:
             found = output.hidden_states[-2] if wants_all else output.last_hidden_state
             found = found[:, self.size.num_dropped :]
         return found[0].to("cpu", torch.float16)
+
+    def embeds(self, images: Iterable[Image.Image]) -> Tensor:
+        """The normalised embedding of each RGB image, [N, E], fp32, on the CPU; for a layer of one feature an image."""
+        found = [normalize(self.features(image)[0].float(), dim=0) for image in images]
+        return torch.stack(found) if found else torch.zeros(0, 0)
 
     def _inputs(self, pixels: Tensor) -> dict[str, Tensor]:
         if self.size.kind != "siglip2":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from toolkit.data.examples import Example, ViewImage
 from toolkit.data.images import open_upright
@@ -160,9 +160,5 @@ def _open(path: Path) -> Image.Image:
 
 def _embeds(model: VisionModel, pictures: Iterable[Image.Image], stop: StopRequest) -> Tensor | None:
     """The normalised embedding of each picture, [N, E], fp32, on the CPU; None if a stop was requested meanwhile."""
-    found = []
-    for picture in pictures:
-        if stop.requested:
-            return None
-        found.append(normalize(model.features(picture)[0].float(), dim=0))
-    return torch.stack(found) if found else torch.zeros(0, 0)
+    embeds = model.embeds(takewhile(lambda picture: not stop.requested, pictures))
+    return None if stop.requested else embeds
