@@ -36,8 +36,7 @@ class Places:
     def taken(self, folder: Path, text: str) -> Problem:
         """That a folder is in use, with another name that would do."""
         what = clean(f"{folder} is already in use. Give the job another name, or open the existing job.")
-        names = (f"{folder.name}_{n}" for n in range(2, MOST_COPIES))
-        free = next((name for name in names if not folder.with_name(name).exists()), None)
+        free = free_name(folder.parent, folder.name, first=2)
         key = name_key(parsed(self.texts, text))
         fix = Fix(label=f"Rename to {clean(free)}", edits={key: clean(free)}) if free else None
         return Problem(severity="error", where="config.name", what=what, fix=fix)
@@ -59,3 +58,9 @@ class Places:
                 what = f"Started from here, its output would go to {folder}. Start it where it was started before."
                 raise Refusal(409, what)
         return text
+
+
+def free_name(folder: Path, stem: str, *, first: int = 1) -> str | None:
+    """The first of `stem`, `stem_2`, `stem_3` and so on, from number `first`, that a folder lacks; None if none is."""
+    names = (stem if number == 1 else f"{stem}_{number}" for number in range(first, MOST_COPIES))
+    return next((name for name in names if not (folder / name).exists()), None)

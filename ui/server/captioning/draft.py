@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ui.server.actions import Actions
-from ui.server.actions.places import MOST_COPIES
+from ui.server.actions.places import free_name
 from ui.server.datasets.library import Dataset
 from ui.server.refusal import Refusal
 from ui.server.schemas import CaptionJobDraft, CaptionJobRequest
@@ -32,8 +32,7 @@ def draft_of(request: CaptionJobRequest, dataset: Dataset, folder: Path, actions
     if request.prefix:
         caption["prefix"] = request.prefix
     stem = f"{dataset.folder.name}_captions"
-    names = (stem if number == 1 else f"{stem}_{number}" for number in range(1, MOST_COPIES))
-    name = next((name for name in names if not (folder / name).exists()), stem)
+    name = free_name(folder, stem) or stem
     entry = {"type": "caption", "training_folder": str(folder), "caption": caption}
     tree = {"job": "extension", "config": {"name": name, "process": [entry]}}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

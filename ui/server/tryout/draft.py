@@ -12,7 +12,7 @@ from toolkit.cards import find_cards
 from toolkit.config.drawing.generate import GenerateConfig
 from toolkit.errors import UserError
 from ui.server.actions import Actions
-from ui.server.actions.places import MOST_COPIES
+from ui.server.actions.places import free_name
 from ui.server.jobs.job import Job
 from ui.server.refusal import Refusal
 from ui.server.schemas import Problem, TryoutDraft, TryoutRequest, TryoutStart
@@ -38,8 +38,7 @@ def start_of(job: Job | None, arch: str | None, folder: Path) -> TryoutStart:
     generate = {**_defaults(str(process["model"].get("arch"))), **process["generate"]}
     prompts = [it if isinstance(it, str) else it.get("prompt", "") for it in generate.get("prompts", [])]
     stem = "tryout" if job is None else f"{job.folder.name}_tryout"
-    names = (stem if number == 1 else f"{stem}_{number}" for number in range(1, MOST_COPIES))
-    name = next((name for name in names if not (folder / name).exists()), stem)
+    name = free_name(folder, stem) or stem
     shown = {key: generate[key] for key in _SHOWN}
     return TryoutStart(name=clean(name), prompts=[clean(str(prompt)) for prompt in prompts], **shown)
 
