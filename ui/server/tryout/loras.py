@@ -14,7 +14,7 @@ from typing import Any
 
 from toolkit.files import read_safetensors_header
 from toolkit.output.figures import whole
-from ui.server.jobs.folders import stamp
+from ui.server.jobs.folders import is_walked, stamp
 from ui.server.jobs.job import Job
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
@@ -25,7 +25,6 @@ SUFFIX = ".safetensors"
 _DEEPEST = 5
 _MOST_FOLDERS = 20_000
 _MOST_FILES = 2_000
-_PASSED_OVER = {"node_modules", "site-packages", "__pycache__", "state", "samples", "superseded"}
 _LORA_KEY = re.compile(r"lora[_.]|lokr_|hada_|oft_|dora_scale|\.diff(_b)?$|\.alpha$", re.IGNORECASE)
 
 
@@ -98,7 +97,7 @@ class _Walk:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                if is_walked(entry):
                     inner.append(entry.path)
                 elif entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
                     self._num_files += 1
@@ -108,8 +107,7 @@ class _Walk:
                     yield Path(entry.path)
         if depth < _DEEPEST:
             for path in inner:
-                if os.path.basename(path) not in _PASSED_OVER:  # noqa: PTH119 - thousands of folders
-                    yield from self.files(path, depth + 1)
+                yield from self.files(path, depth + 1)
 
 
 @functools.lru_cache(maxsize=4 * _MOST_FILES)
