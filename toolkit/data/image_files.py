@@ -114,7 +114,7 @@ def inspect_image(path: Path) -> ImageInfo:
         image.draft(None, (max(1, width // 8), max(1, height // 8)))
         with room_for(image.width * image.height):
             image.load()
-        if image.getexif().get(ExifTags.Base.Orientation) in _ROTATED:
+        if is_on_its_side(image):
             width, height = height, width
         check_color(image, data)
         # The second image in a phone's JPEG is a preview or a depth map, not a frame of an animation.
@@ -123,6 +123,11 @@ def inspect_image(path: Path) -> ImageInfo:
         raise ImageError(str(error)) from error
     content_hash = hashlib.sha256(data).hexdigest()
     return ImageInfo(width, height, content_hash, num_frames, is_transparent=image.has_transparency_data)
+
+
+def is_on_its_side(image: Image.Image) -> bool:
+    """Whether width and height change places when an open image is rotated upright."""
+    return image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
 
 
 class ImageCache:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from toolkit.config.paths import IMAGE_EXTENSIONS
 from toolkit.data.buckets import DIVISOR_PX, fit_to_bucket
 from toolkit.data.captions.files import MAX_BYTES
-from toolkit.data.image_files import DECODE_ERRORS, MAX_FILE_BYTES
+from toolkit.data.image_files import DECODE_ERRORS, MAX_FILE_BYTES, is_on_its_side
 from ui.server.datasets.album import Album, Picture, picture_id
 from ui.server.datasets.library import OWN, Dataset
 from ui.server.datasets.names import CAPTION_EXTENSION, folded
@@ -22,7 +22,6 @@ from ui.server.datasets.upload import LARGEST_ZIP, MOST_FILES
 from ui.server.schemas import Badge, DatasetDetail, DatasetRow, PictureRow, Pictures, Selection, UploadLimits
 from ui.server.words import clean
 
-_ROTATED = (5, 6, 7, 8)
 _MOST_SIZES = 50_000
 NO_CAPTION = "caption missing"
 Badges = Mapping[str, Sequence[Badge]]
@@ -143,8 +142,7 @@ def _size_of(path: Path, picture: Picture) -> tuple[int, int] | None:
     size = None
     try:
         with Image.open(path) as image:
-            is_rotated = image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
-            size = (image.height, image.width) if is_rotated else image.size
+            size = (image.height, image.width) if is_on_its_side(image) else image.size
     except (*DECODE_ERRORS, Image.DecompressionBombError, Image.DecompressionBombWarning):
         pass
     with _lock:
