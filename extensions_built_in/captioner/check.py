@@ -76,10 +76,7 @@ def check_captioning(start: Start) -> CaptionChecked:
         f"{len(left)} of them are left to do, by {config.caption.model_name_or_path} -> "
         + ("caption files beside them" if config.caption.accept else f"{start.output_folder / PROPOSALS_FILE}")
     ]
-    try:
-        lines.append(f"device: {start.find_device()}")
-    except UserError as error:  # the job may be meant for another machine; a run stops with the same message
-        lines.append(f"warning: {error}")
+    lines.append(start.describe_device())
     with mistakes.gathered():
         check_output_folder(start.output_folder, needed=len(left) * _BYTES)
     checked = CaptionChecked(start, (*lines, *notices), tuple(notices), wanted=wanted, left=left)
