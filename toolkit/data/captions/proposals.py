@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,16 +117,15 @@ class CaptionFiles:
         except FileNotFoundError:
             return ""
 
-    def accept(self, proposals: Iterable[Proposal], texts: Mapping[str, str] | None = None) -> Written:
+    def accept(self, proposals: Iterable[Proposal]) -> Written:
         """Write proposals beside their pictures. A caption that was changed since is kept, and so is a missing picture.
 
         Args:
             proposals: those to write; dismissed ones are passed over.
-            texts: what is written instead, by picture.
         """
         num_written, kept = 0, []
         for proposal in proposals:
-            text = (texts or {}).get(proposal.image, proposal.text).strip()
+            text = proposal.text.strip()
             image = self.folder / proposal.image
             if not text:
                 continue
