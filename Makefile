@@ -16,7 +16,7 @@ endif
 
 # processes of `make quick` and `make test`; each takes up to 2 GB
 WORKERS ?= 3
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: ui demo quick test lint page ui-test torture bench hooks clean
 .DEFAULT_GOAL := demo
