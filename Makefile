@@ -36,7 +36,6 @@ quick:
 	$(PYTEST) -m "not slow" -p no:schemathesis
 
 test:
-	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt
 	$(MAKE) --jobs=2 lint page
 	$(PYTEST)
 
