@@ -16,10 +16,15 @@ def row(site: Site, id_: str) -> dict[str, Any]:
     return next(dict(job) for job in site.client.get("/api/jobs").json()["jobs"] if job["id"] == id_)
 
 
+def has_made_steps(site: Site, id_: str) -> bool:
+    return any(job.id == id_ and job.summary.steps_s for job in site.services.registry.all())
+
+
 def test_a_job_that_waits_says_how_long_it_will_take(site: Site) -> None:
     done = site.make("before", {"step_s": 0.05}, start=True)
     site.wait(done, "done")
     running = site.make("running", {"step_s": 0.1}, start=True, train={"steps": 900})
+    wait_for(lambda: has_made_steps(site, running), lambda: row(site, running))
     waiting = site.make("waiting", start=True, train={"steps": 100})
     wrong = site.make("wrong", start=True, datasets=[{"folder_path": str(site.folder / "nowhere")}])
     # the first check of a model looks into its files, in a process of its own
