@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
-from typing import Any
 
 from toolkit.errors import UserError
+from toolkit.json_files import read_json
 
 SETTING = "caption.model_name_or_path"
 _PROCESSORS = ("processor_config.json", "preprocessor_config.json")
@@ -32,10 +31,13 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise UserError(f"{SETTING}: {folder} is a file. Name the folder that the model is in.")
-    config = _read_config(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{SETTING}: {folder} has no config.json: it is not a model of transformers.")
+    config = read_json(path)
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
-        raise UserError(f"{SETTING}: {folder / 'config.json'} names no model_type: it is not a model of transformers.")
+        raise UserError(f"{SETTING}: {path} names no model_type: it is not a model of transformers.")
     if not _is_known(kind):
         if "auto_map" in config:
             raise UserError(
@@ -53,19 +55,6 @@ def check_folder(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         other = " Its .bin files can hold code and are not read: convert them." if any(folder.glob("*.bin")) else ""
         raise UserError(f"{SETTING}: {folder} has no weights (*.safetensors).{other}")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{SETTING}: {folder} has no config.json: it is not a model of transformers.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{SETTING}: {path} cannot be read ({error}). Download it again.") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{SETTING}: {path} is not a configuration. Download it again.")
-    return config
 
 
 def _is_known(kind: str) -> bool:

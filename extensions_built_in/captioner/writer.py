@@ -12,7 +12,7 @@ from torch import nn
 from extensions_built_in.captioner.model_folder import SETTING
 from extensions_built_in.captioner.processor import load_processor
 from toolkit.config.captioning.settings import DEFAULT_PROMPT, CaptionConfig
-from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image, read_image
+from toolkit.data.image_files import DECODE_ERRORS, ImageError, open_image, read_image, room_for
 from toolkit.data.images import to_rgb
 from toolkit.dtypes import torch_dtype
 from toolkit.encode.vision_model import no_progress_bar
@@ -110,11 +110,13 @@ def load_picture(path: Path, *, most_px: int) -> Image.Image:
         ImageError: it cannot be decoded.
     """
     data = read_image(path)
+    image = open_image(data)
     try:
-        image = to_rgb(ImageOps.exif_transpose(open_image(data)), _BEHIND, data)
+        with room_for(image.width * image.height):
+            image = to_rgb(ImageOps.exif_transpose(image), _BEHIND, data)
+            image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
     except DECODE_ERRORS as error:
         raise ImageError(str(error)) from error
-    image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
     return image
 
 

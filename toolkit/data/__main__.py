@@ -67,7 +67,11 @@ def _scanned(given: argparse.Namespace) -> tuple[Sequence[DatasetConfig], Scan]:
             raise UserError(f"{given.source}: its model is not known, so that the sizes of images are not, either")
         return config.datasets, scan_job(config, config.card)
     keys = {"folder_path": given.source, "resolution": given.resolution, "recursive": given.recursive}
-    dataset = DatasetConfig.model_validate({**keys, "caption_ext": given.caption_ext})
+    partners = {"control_path": given.references, "mask_path": given.masks, "unconditional_path": given.counterparts}
+    # what lacks a partner is a finding here: whether a training takes it is for its job to say
+    missing = {"allow_missing_control": True} if given.references else {}
+    named = {key: value for key, value in partners.items() if value}
+    dataset = DatasetConfig.model_validate({**keys, **named, **missing, "caption_ext": given.caption_ext})
     rules = ReferenceRules(ReferenceLimits(), DIVISOR_PX)
     return [dataset], scan_datasets([dataset], divisor_px=DIVISOR_PX, trigger_word=None, rules=rules)
 
@@ -97,6 +101,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--resolution", type=int, default=1024, help="of a folder; default: %(default)s")
     one.add_argument("--caption-ext", default=".txt", help="of a folder; default: %(default)s")
     one.add_argument("--trigger-word", metavar="WORD", help="name captions without this word")
+    one.add_argument(
+        "--references",
+        type=Path,
+        action="append",
+        metavar="FOLDER",
+        help="of a folder: its references; repeatable",
+    )
+    one.add_argument("--masks", type=Path, metavar="FOLDER", help="of a folder: its masks; itself, if they are in it")
+    one.add_argument("--counterparts", type=Path, metavar="FOLDER", help="of a folder: its other halves, for a slider")
     one.add_argument("--progress", action="store_true", help="of a folder: say how far it is, as lines of JSON")
     one.add_argument("--recursive", action="store_true", help="of a folder: with its subfolders")
     return parser

@@ -26,6 +26,7 @@ from ui.server.settings import SettingsFile
 from ui.server.store import Store
 from ui.server.stream import Hub
 from ui.server.told.teller import Teller
+from ui.server.tryout.loras import Loras
 from ui.server.views.machine import machine_now
 from ui.server.views.metrics import close_curves
 from ui.server.views.thumbs import Thumbs
@@ -56,6 +57,7 @@ class Services:
     thumbs: Thumbs
     library: Library
     doctors: Doctors
+    loras: Loras
 
 
 def make_services(options: Options) -> Services:
@@ -70,6 +72,7 @@ def make_services(options: Options) -> Services:
     scheduler.environment = settings.environment
     planner = Planner(registry, checker)
     actions = Actions(registry, texts, scheduler.kick)
+    library = Library(registry)
     return Services(
         options=options,
         roots=roots,
@@ -85,8 +88,9 @@ def make_services(options: Options) -> Services:
         settings=settings,
         teller=Teller(registry, settings, lambda: scheduler.leads),
         thumbs=Thumbs(options.store),
-        library=Library(registry),
-        doctors=Doctors(options.store),
+        library=library,
+        doctors=Doctors(options.store, library),
+        loras=Loras(registry),
     )
 
 

@@ -187,7 +187,7 @@ def no_weights(folder: Path) -> None:
     [
         (remote, "trust_remote_code"),
         (unknown, 'knows no model "my_vlm"'),
-        (damaged, "config.json cannot be read"),
+        (damaged, "config.json: cannot be read"),
         (no_processor, "no files of an image processor"),
         (no_tokenizer, "no files of a tokenizer"),
         (no_weights, "no weights (*.safetensors). Its .bin files"),

@@ -46,6 +46,13 @@ def dataset(site: Site, folder: Path, captions: tuple[str | None, ...] = ("a cat
     return str(answer.json()["id"])
 
 
+def written_job(site: Site, name: str, dataset: dict[str, Any]) -> Path:
+    """The output folder of a job that trains on a dataset, as if somebody had put it there."""
+    site.output(name).mkdir(parents=True)
+    (site.output(name) / "config.yaml").write_text(site.text(name, datasets=[dataset]), encoding="utf-8")
+    return site.output(name)
+
+
 def pictures(site: Site, id_: str, **query: Any) -> list[dict[str, Any]]:
     return list(site.client.get(f"/api/datasets/{id_}/files", params=query).json()["pictures"])
 
@@ -99,6 +106,35 @@ def test_a_picture_shows_the_crop_and_the_size_that_it_is_trained_at(site: Site,
     assert (small["bucket"], small["crop"]) == ([48, 32], [0, 0, 1, 1])
     fit = fit_to_bucket(2000, 1000, resolution=1024, divisor=16)
     assert (wide["bucket"], wide["crop"]) == (list(fit.bucket), pytest.approx(list(fit.crop_shares)))
+
+
+def test_the_references_and_masks_of_a_picture_are_shown_as_a_job_or_their_names_say(site: Site, home: Path) -> None:
+    id_ = dataset(site, home, captions=("a cat", "a dog"))
+    before, other = home.with_name(f"{home.name} before"), home.with_name(f"{home.name}_reference")
+    for folder in (before, other):
+        (folder / "deep").mkdir(parents=True)
+    Image.new("RGB", (48, 32)).save(home / "0.mask.png")
+    Image.new("RGB", (48, 32)).save(before / "deep" / "0.jpg")
+    Image.new("RGB", (48, 32)).save(other / "1.webp")
+
+    def shown(name: str) -> list[tuple[str, str]]:
+        found = next(it for it in pictures(site, id_) if it["name"] == name)["companions"]
+        for it in found:
+            assert (it["file"] is None) == (it["name"] == "")
+            if it["file"] is not None:
+                assert site.client.get(f"/files/datasets/{it['file']}?thumb=128").status_code == 200
+        return [(it["role"], it["name"]) for it in found]
+
+    assert shown("0.png") == [("mask", "0.mask.png"), ("reference", "")]
+    assert shown("1.png") == [("mask", ""), ("reference", "1.webp")]
+    outside = site.folder.parent
+    entry = {"folder_path": str(home), "control_path": [str(before), str(outside)], "resolution": 32}
+    made = site.services.registry.add(written_job(site, home.name, entry))
+    assert shown("0.png") == [("reference", "0.jpg"), ("mask", "0.mask.png")]
+    assert shown("1.png") == [("reference", ""), ("mask", "")]
+    (first, second) = site.client.get(f"/api/datasets/{id_}").json()["companions"]
+    assert (first["path"], first["job"], first["num_missing"]) == (str(before), made.folder.name, 1)
+    assert (second["path"], second["job"], second["num_missing"]) == (str(home), "", 1)
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "a\\b", " ", "con", ".hidden", "x" * 201, "a\tb", "dot."])
@@ -274,17 +310,20 @@ def test_the_doctor_looks_beside_the_server_and_its_findings_are_badges(site: Si
     folder = home
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     (folder / "broken.txt").write_text("zrb", encoding="utf-8")
+    (folder / "control").mkdir()
+    Image.new("RGB", (48, 32)).save(folder / "control" / "0.png")
     assert site.client.get(f"/api/datasets/{id_}/doctor").json()["state"] == "none"
     url = f"/api/datasets/{id_}/doctor"
     assert site.client.post(url, json={"trigger_word": "zrb", "resolution": 64}).json()["state"] == "running"
     found = wait_for(lambda: it if (it := site.client.get(url).json())["state"] != "running" else None)
     assert (found["state"], found["message"], found["is_stale"], found["num_images"]) == ("done", "", False, 3)
     kinds = {it["kind"]: it for it in found["kinds"]}
-    assert set(kinds) >= {"unreadable", "flat", "caption missing", "trigger missing"}
+    assert set(kinds) >= {"unreadable", "flat", "caption missing", "trigger missing", "reference missing"}
     assert all(it["title"] == CHECKS[kind].title for kind, it in kinds.items())
     assert (kinds["unreadable"]["severity"], kinds["flat"]["severity"]) == ("error", "warning")
     assert found["buckets"] == [{"width": 48, "height": 32, "count": 3}]
     assert [it["name"] for it in pictures(site, id_, kind="trigger missing")] == ["1.png"]
+    assert [it["name"] for it in pictures(site, id_, kind="reference missing")] == ["1.png", "2.png"]
     assert "unreadable" in [badge["kind"] for badge in pictures(site, id_, q="broken")[0]["badges"]]
     time.sleep(0.01)
     (folder / "1.txt").write_text("zrb, a dog", encoding="utf-8")

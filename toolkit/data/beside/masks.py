@@ -28,7 +28,7 @@ def without_sidecars(dataset: DatasetConfig, listing: Listing, findings: Finding
     They stay, with a notice, if the dataset does not use them: `x.mask.png` may be an image like others.
     """
     names = {path.with_suffix("") for path in listing.images}
-    masks = [path for path in listing.images if (own := _image_of(path)) is not None and own in names]
+    masks = [path for path in listing.images if (own := image_of(path)) is not None and own in names]
     if masks and not dataset.has_sidecar_masks:
         what = "named like a mask of another image, trained like any image; `mask_path` with this folder uses them"
         findings.notice(dataset.folder_path, what, masks)
@@ -75,13 +75,18 @@ def _matched(dataset: DatasetConfig, images: Sequence[Path], findings: Findings)
             return f"has no mask in {folder} ({looked_for(image)}). Add it: a white picture for all of the image"
 
         return one_each(dataset, folder, images, findings, several="masks", lacking=lacking)[0]
-    listed = list_images(dataset.folder_path, recursive=dataset.recursive).images
-    beside = {own: path for path in listed if (own := _image_of(path)) is not None}
+    beside = sidecars(dataset)
     for image in images:
         if image.with_suffix("") not in beside:
             what = f"has no mask beside it ({image.stem}.mask.png or {image.stem}-masklabel.png). Add it"
             findings.problem(image, what)
     return {image: beside[image.with_suffix("")] for image in images if image.with_suffix("") in beside}
+
+
+def sidecars(dataset: DatasetConfig) -> dict[Path, Path]:
+    """The masks that lie beside their images, by the image without its extension."""
+    listed = list_images(dataset.folder_path, recursive=dataset.recursive).images
+    return {own: path for path in listed if (own := image_of(path)) is not None}
 
 
 def _transparent(dataset: DatasetConfig, images: Sequence[Path], findings: Findings) -> dict[Path, Path]:
@@ -152,7 +157,7 @@ def _report_unused(
         beside = [dataset for dataset in readers if dataset.has_sidecar_masks]
         paths = list_images(folder, recursive=not beside or any(dataset.recursive for dataset in beside)).images
         if beside:
-            paths = [path for path in paths if _image_of(path) is not None]
+            paths = [path for path in paths if image_of(path) is not None]
         if unused := [path.name for path in paths if path not in used]:
             names = ", ".join(unused[:NAMED_FILES]) + (", ..." if len(unused) > NAMED_FILES else "")
             count = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
@@ -163,7 +168,7 @@ def _with(example: Example, masks: Mapping[Path, MaskFile]) -> Example:
     return replace(example, mask_file=masks.get(example.path))
 
 
-def _image_of(path: Path) -> Path | None:
+def image_of(path: Path) -> Path | None:
     """The image, without extension, whose mask a file is by its name; None if it is no mask."""
     match = _SIDECAR.fullmatch(path.stem)
     return None if match is None else path.with_name(match["image"])

@@ -16,6 +16,7 @@ from toolkit.data.examples import Example
 from toolkit.data.report.doctor import CHECKS, Finding, Groups, diagnose, repeated_parts
 from toolkit.data.report.duplicates import exact_groups, near_groups
 from toolkit.data.report.looks import looks_of
+from toolkit.data.report.partners import missing_partners
 from toolkit.data.scan_result import Scan
 from toolkit.data.sources.find import list_images
 from toolkit.data.view_images import separate_folders
@@ -107,7 +108,7 @@ def build_report(
         _of_dataset(
             dataset,
             [example for example in scan.examples if example.dataset_index == index],
-            _refused(dataset, scan),
+            scan,
             trigger_word,
             count,
         )
@@ -119,7 +120,7 @@ def build_report(
 def _of_dataset(
     dataset: DatasetConfig,
     examples: Sequence[Example],
-    refused: Sequence[Finding],
+    scan: Scan,
     trigger_word: str | None,
     count: Callable[[int, int], None],
 ) -> DatasetReport:
@@ -131,6 +132,8 @@ def _of_dataset(
     looks = looks_of(hashes, count=count)
     groups = Groups(exact_groups(hashes), near_groups(hashes, looks))
     sizes = [example.fit.source for example in images.values()]
+    lacking = missing_partners(dataset, list(images))
+    refused = [it for it in _refused(dataset, scan) if it.path not in images]
     return DatasetReport(
         source=dataset.folder_path,
         num_images=len(images),
@@ -147,7 +150,7 @@ def _of_dataset(
         exact=tuple(map(tuple, groups.exact)),
         near=tuple(map(tuple, groups.near)),
         lonely=_lonely(dataset, list(images)),
-        findings=(*refused, *diagnose(dataset, examples, looks, groups, trigger_word=trigger_word)),
+        findings=(*refused, *lacking, *diagnose(dataset, examples, looks, groups, trigger_word=trigger_word)),
         everywhere=repeated_parts(captions, trigger_word=trigger_word),
     )
 

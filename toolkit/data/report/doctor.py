@@ -35,6 +35,11 @@ class Check:
 
 CHECKS: Mapping[str, Check] = {
     "unreadable": Check("unreadable", "Repair it, or take it out: no training begins with it."),
+    "reference missing": Check(
+        "no reference", "Add a file of its name there. Without one, only `allow_missing_control: true` trains it."
+    ),
+    "mask missing": Check("no mask", "Add one: a white picture for all of the image."),
+    "counterpart missing": Check("no counterpart", "Add a file of its name there: a slider learns from pairs."),
     "tiny": Check("small", "Use a larger original: it is trained at its own size, which is far below `resolution`."),
     "cropped": Check("heavily cropped", "Crop it yourself, so that what matters stays in the picture."),
     "copy": Check("copy", "Keep one of equal files: each copy is trained as often as any other picture."),

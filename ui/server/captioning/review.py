@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from toolkit.config.datasets.captions import with_dot
 from toolkit.data.captions.proposals import PROPOSALS_FILE, Proposal, append_proposals, read_proposals
 from toolkit.data.captions.texts import plain
-from toolkit.extension import REPOSITORY
 from ui.server.datasets.album import Album, Caption, Picture
 from ui.server.datasets.captions import Changed, check_text, write_changed
 from ui.server.datasets.library import OWN, Library
@@ -18,7 +17,7 @@ from ui.server.datasets.names import CAPTION_EXTENSION
 from ui.server.datasets.undo import Journal
 from ui.server.jobs.folders import job_id
 from ui.server.jobs.job import Job
-from ui.server.jobs.settings import CAPTIONS
+from ui.server.jobs.settings import CAPTIONS, folder_of
 from ui.server.refusal import Refusal
 from ui.server.schemas import CaptionJob, Decided, Decision, ProposalRow, Proposals, UndoStep
 from ui.server.words import clean
@@ -191,11 +190,6 @@ def jobs_of(folder: Path, jobs: Sequence[Job], library: Library) -> list[Caption
         if num:
             found.append(CaptionJob(id=job.id, name=clean(job.settings.name or job.folder.name), num_open=num))
     return found
-
-
-def folder_of(source: str) -> Path:
-    """The folder that a job text names, from where jobs are started."""
-    return REPOSITORY / Path(source)
 
 
 def _own(caption: Caption) -> str:

@@ -64,7 +64,11 @@ class Picture:
 
 
 class Album:
-    """The pictures that lie directly in a folder, by name. `lock` is held while they are changed."""
+    """The pictures that lie directly in a folder, by name. `lock` is held while they are changed.
+
+    Attributes:
+        version: grows with each look at the folder.
+    """
 
     def __init__(self, folder: Path, roots: Roots) -> None:
         self.folder = folder
@@ -78,6 +82,7 @@ class Album:
         self._captions: dict[str, tuple[_Stamp, Caption]] = {}
         self._stamp: _Stamp | None = None
         self._looked = 0.0
+        self.version = 0
 
     def pictures(self) -> dict[str, Picture]:
         """Every picture by its name.
@@ -204,6 +209,7 @@ class Album:
                     pictures[entry.name] = picture
         self._pictures = dict(sorted(_with_captions(pictures, captions, self.folder)))
         self._by_id = {picture.id: name for name, picture in self._pictures.items()}
+        self.version += 1
         self._listed = self._read_list() if has_list else {}
         self._captions = {name: found for name, found in self._captions.items() if name in captions}
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import psutil
 from toolkit.extension import REPOSITORY
 from toolkit.files import sha256_json, write_json
 from ui.server.datasets.album import Album
-from ui.server.datasets.library import Dataset
+from ui.server.datasets.companions import Companions, report_options
+from ui.server.datasets.library import Dataset, Library
+from ui.server.jobs.folders import stamp
 from ui.server.refusal import Refusal
 from ui.server.schemas import Badge, BucketSize, Counted, Doctor, DoctorRequest, FindingKind, Severity
 from ui.server.words import clean
@@ -66,10 +68,15 @@ class _Found:
 
 
 class Doctors:
-    """One dataset is looked over at a time; the last findings of each are kept in the store."""
+    """One dataset is looked over at a time; the last findings of each are kept in the store.
 
-    def __init__(self, store: Path) -> None:
+    Attributes:
+        companions: finds references, masks and counterparts, which are looked for too.
+    """
+
+    def __init__(self, store: Path, library: Library) -> None:
         self.folder = store / "doctor"
+        self.companions = Companions(library)
         self._looks: dict[str, _Look] = {}
         self._found: dict[str, _Found | None] = {}
         self._lock = threading.Lock()
@@ -101,7 +108,7 @@ class Doctors:
         return Doctor.model_validate(
             {
                 "state": state,
-                "is_stale": state != "running" and found is not None and found.fingerprint != fingerprint(album),
+                "is_stale": state != "running" and found is not None and found.fingerprint != self._now(dataset, album),
                 "done": look.done if look else 0,
                 "total": look.total if look else 0,
                 "message": clean(look.message) if look else "",
@@ -140,8 +147,8 @@ class Doctors:
         with self._turn:
             try:
                 if not self._is_closed:
-                    before = fingerprint(album)
-                    report = self._ask(dataset, look)
+                    before = self._now(dataset, album)
+                    report = self._ask(dataset, look, report_options(self.companions.folders(dataset, album)))
                     self._keep(dataset.id, look.request, before, report)
             except Refusal as refusal:  # the folder is gone
                 look.message = " ".join(problem.what for problem in refusal.problems)
@@ -150,13 +157,19 @@ class Doctors:
             finally:
                 look.is_running, look.process = False, None
 
-    def _ask(self, dataset: Dataset, look: _Look) -> dict[str, Any]:
+    def _now(self, dataset: Dataset, album: Album) -> str:
+        """Changes with every picture, every caption, and every folder of references and the like."""
+        folders = report_options(self.companions.folders(dataset, album))
+        stamps = [(clean(option), stamp(Path(option.partition("=")[2]))) for option in folders]
+        return sha256_json([fingerprint(album), stamps]) if folders else fingerprint(album)
+
+    def _ask(self, dataset: Dataset, look: _Look, more: Sequence[str]) -> dict[str, Any]:
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{dataset.id}.report.json"
         target.unlink(missing_ok=True)
         words = [f"--trigger-word={look.request.trigger_word}"] if look.request.trigger_word.strip() else []
         command = [sys.executable, "-m", "toolkit.data", "report", str(dataset.folder), "--json", str(target)]
-        command += ["--progress", "--resolution", str(look.request.resolution), *words]
+        command += ["--progress", "--resolution", str(look.request.resolution), *words, *more]
         lines: list[str] = []
         with subprocess.Popen(
             command,
@@ -211,6 +224,8 @@ def _found(kept: dict[str, Any]) -> _Found:
     badges: dict[str, list[Badge]] = {}
     for one in report["datasets"]:
         for finding in one["findings"]:
+            if Path(finding["path"]).parent != Path(one["source"]):
+                continue  # of a reference in a folder below, which may have the name of its picture
             check = report["checks"][finding["kind"]]
             badge = Badge(
                 kind=finding["kind"],

@@ -15,6 +15,7 @@ from toolkit.data.buckets import DIVISOR_PX, fit_to_bucket
 from toolkit.data.captions.files import MAX_BYTES
 from toolkit.data.image_files import DECODE_ERRORS, MAX_FILE_BYTES, is_on_its_side
 from ui.server.datasets.album import Album, Picture, picture_id
+from ui.server.datasets.companions import Companions
 from ui.server.datasets.library import OWN, Dataset
 from ui.server.datasets.names import CAPTION_EXTENSION, folded
 from ui.server.datasets.undo import Journal
@@ -29,15 +30,17 @@ Badges = Mapping[str, Sequence[Badge]]
 
 @dataclass(frozen=True)
 class Findings:
-    """What the doctor says of the pictures of a dataset.
+    """What the doctor says of the pictures of a dataset, and what belongs to them.
 
     Attributes:
         badges: by name of a picture.
         resolution: that it has looked for; a usual one if it has not looked.
+        companions: finds their references and the like.
     """
 
     badges: Badges
     resolution: int
+    companions: Companions
 
 
 _sizes: OrderedDict[tuple[str, object], tuple[int, int] | None] = OrderedDict()
@@ -57,7 +60,7 @@ def row_of(dataset: Dataset) -> DatasetRow:
     )
 
 
-def detail_of(dataset: Dataset, album: Album) -> DatasetDetail:
+def detail_of(dataset: Dataset, album: Album, companions: Companions) -> DatasetDetail:
     """A dataset, looked at now."""
     pictures = list(album.pictures().values())
     row = row_of(dataset).model_copy(
@@ -76,6 +79,7 @@ def detail_of(dataset: Dataset, album: Album) -> DatasetDetail:
         undo=Journal(dataset.folder / OWN).newest(),
         limits=limits,
         extensions=sorted({*IMAGE_EXTENSIONS, CAPTION_EXTENSION}),
+        companions=companions.shown(dataset, album),
     )
 
 
@@ -101,6 +105,7 @@ def chosen(album: Album, badges: Badges, selection: Selection) -> list[Picture]:
 def page_of(dataset: Dataset, album: Album, findings: Findings, pictures: Sequence[Picture]) -> list[PictureRow]:
     """Some pictures with their captions and what the doctor says of them."""
     rows = []
+    companions = findings.companions.of(dataset, album, pictures)
     for picture in pictures:
         caption = album.caption(picture)
         size = _size_of(dataset.folder / picture.name, picture)
@@ -119,6 +124,7 @@ def page_of(dataset: Dataset, album: Album, findings: Findings, pictures: Sequen
                 trouble=clean(caption.trouble),
                 is_listed=caption.is_listed,
                 badges=list(findings.badges.get(picture.name, ())),
+                companions=companions[picture.name],
             )
         )
     return rows

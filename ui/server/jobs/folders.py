@@ -14,8 +14,7 @@ from ui.server.roots import Roots
 
 JOB_FILE = "job.yaml"
 MARKS = {"runs.jsonl", "events.jsonl", NOTES_FILE}
-_DEEPEST = 4
-_MOST_FOLDERS = 20_000
+MOST_FOLDERS = 20_000
 _PASSED_OVER = {"node_modules", "site-packages", "__pycache__", "state", "samples", "superseded"}
 Found = TypeVar("Found")
 _Known = tuple[int, tuple[str, ...], Found | None]
@@ -28,27 +27,40 @@ class FolderFinder(Generic[Found]):
         roots: where to look.
         look: gives the folders in a folder that are walked into, and what was found in it; None for nothing.
         has_roots: whether a root may be found itself.
+        depth: of the folders below a root that are looked into.
+
+    Attributes:
+        is_cut: whether the last walk has ended before it had seen every folder, since there are too many.
     """
 
     def __init__(
-        self, roots: Roots, look: Callable[[str], tuple[tuple[str, ...], Found | None]], *, has_roots: bool = False
+        self,
+        roots: Roots,
+        look: Callable[[str], tuple[tuple[str, ...], Found | None]],
+        *,
+        has_roots: bool = False,
+        depth: int = 4,
     ) -> None:
         self.roots = roots
         self.look = look
         self.has_roots = has_roots
+        self.depth = depth
+        self.is_cut = False
         self._known: dict[str, _Known[Found]] = {}
 
     def find(self) -> dict[Path, Found]:
         """Every folder in which something was found."""
         found: dict[Path, Found] = {}
         seen: dict[str, _Known[Found]] = {}
+        self.is_cut = False
         for root in self.roots.folders:
             found.update(self._walk(str(root), 0, seen))
         self._known = seen
         return found
 
     def _walk(self, folder: str, depth: int, seen: dict[str, _Known[Found]]) -> Iterator[tuple[Path, Found]]:
-        if len(seen) >= _MOST_FOLDERS:
+        if len(seen) >= MOST_FOLDERS:
+            self.is_cut = True
             return
         try:
             time = os.stat(folder).st_mtime_ns  # noqa: PTH116 - thousands of folders, again and again
@@ -61,7 +73,7 @@ class FolderFinder(Generic[Found]):
         _, inner, found = known
         if found is not None and (depth or self.has_roots):
             yield Path(folder), found
-        if depth < _DEEPEST:
+        if depth < self.depth:
             for name in inner:
                 yield from self._walk(f"{folder}{os.sep}{name}", depth + 1, seen)
 

@@ -48,6 +48,8 @@ class Registry:
 
     Attributes:
         waits: why a waiting job has not been started, by id; the scheduler says so.
+        held_since: when the first of a queue was first kept waiting by something outside it, by id of the job and by a
+            clock that nobody sets.
         has_begun: set as soon as `run` holds the lock for its first look.
     """
 
@@ -60,6 +62,7 @@ class Registry:
         self.anchors = Anchors(store)
         self.lock = threading.RLock()
         self.waits: dict[str, str] = {}
+        self.held_since: dict[str, float] = {}
         self._jobs: dict[str, Job] = {}
         self._finder = FolderFinder(roots, look_for_output)
         self._told: dict[str, _Told] = {}

@@ -25,6 +25,7 @@ from ui.server.machine import Cards, ram
 PAUSED = "queue_paused"
 _TICK_S = 0.5
 _KEPT_PEAKS = 256
+_QUEUE_PAUSED = "The queue is paused."
 _WAITS_FOR_ALL = "Waiting for all GPUs: the job splits its model over them (model.split_model_over_gpus)."
 
 log = logging.getLogger("ui.server")
@@ -89,7 +90,7 @@ class Scheduler:
         """Start the first job of each free card, if it fits."""
         self.settle()
         if self.registry.store.fact(PAUSED) == "1":
-            self._say_why({job.id: "The queue is paused." for job in self._waiting()})
+            self._say_why({job.id: _QUEUE_PAUSED for job in self._waiting()})
             return
         slots: list[int | None] = [card.index for card in self.cards.all()] or [None]
         with self.registry.lock:
@@ -210,7 +211,11 @@ class Scheduler:
             registry.refresh(job)
 
     def _say_why(self, why: Mapping[str, str]) -> None:
+        now, before = time.monotonic(), self.registry.held_since
         with self.registry.lock:
+            self.registry.held_since = {
+                id_: before.get(id_, now) for id_, text in why.items() if text not in (_QUEUE_PAUSED, _WAITS_FOR_ALL)
+            }
             if self.registry.waits != why:
                 changed = set(self.registry.waits) ^ set(why) | {
                     key for key in why if self.registry.waits.get(key) != why[key]

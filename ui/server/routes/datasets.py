@@ -73,7 +73,7 @@ def make_dataset(here: Here, body: DatasetRequest) -> DatasetId:
 @router.get("/{id}")
 def read_dataset(here: Here, id: Id) -> DatasetDetail:  # noqa: A002
     """A dataset."""
-    return detail_of(here.library.get(id), here.library.album(id))
+    return detail_of(here.library.get(id), here.library.album(id), here.doctors.companions)
 
 
 @router.delete("/{id}")
@@ -94,7 +94,7 @@ def list_files(
 ) -> Pictures:
     """Some of the pictures, in the order of their names, with their captions."""
     selection = Selection(q=q, kind=kind)
-    findings = Findings(here.doctors.badges(id), here.doctors.resolution(id))
+    findings = Findings(here.doctors.badges(id), here.doctors.resolution(id), here.doctors.companions)
     return pictures_of(here.library.get(id), here.library.album(id), findings, selection, offset=offset, limit=limit)
 
 

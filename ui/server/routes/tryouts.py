@@ -14,7 +14,6 @@ from ui.server.services import Here, Services
 from ui.server.tryout.draft import draft_of, start_of
 from ui.server.tryout.grid import grid_of
 from ui.server.tryout.keep import keep
-from ui.server.tryout.loras import list_loras
 
 router = APIRouter(prefix="/api", tags=["tryouts"])
 
@@ -22,7 +21,7 @@ router = APIRouter(prefix="/api", tags=["tryouts"])
 @router.get("/loras")
 def loras(here: Here) -> LoraList:
     """Every LoRA file under the roots: checkpoints of runs, and others."""
-    return list_loras(here.roots, here.registry.all())
+    return here.loras.all()
 
 
 @router.post("/loras/keep")

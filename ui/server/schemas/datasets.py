@@ -9,6 +9,7 @@ from pydantic import Field
 from ui.server.schemas.base import Answer, Body, Problems, Severity
 
 Tag = str
+Role = Literal["reference", "mask", "counterpart"]
 LONGEST_CAPTION = 100_000
 
 
@@ -61,6 +62,24 @@ class UploadLimits(Answer):
     num_files: int
 
 
+class CompanionFolder(Answer):
+    """A folder whose files belong to the pictures of a dataset."""
+
+    role: Role
+    path: str
+    job: str = Field(description="Name of the job that says so; empty if the names of folders and files do.")
+    num_missing: int = Field(description="Pictures that have no file there.")
+
+
+class Companion(Answer):
+    """What belongs to a picture in one of those folders."""
+
+    role: Role
+    folder: str
+    name: str = Field(description="Of its file; empty if there is none.")
+    file: str | None = Field(description="File id as that of a picture; null if there is none.")
+
+
 class DatasetDetail(DatasetRow):
     """`GET /api/datasets/{id}`."""
 
@@ -68,6 +87,7 @@ class DatasetDetail(DatasetRow):
     undo: UndoStep | None
     limits: UploadLimits
     extensions: list[str] = Field(description="Of files that can be uploaded, with their dot.")
+    companions: list[CompanionFolder]
 
 
 class Badge(Answer):
@@ -94,6 +114,7 @@ class PictureRow(Answer):
     trouble: str = Field(description="Why the caption cannot be read; empty if nothing is wrong.")
     is_listed: bool = Field(description="The caption stands in metadata.jsonl; one written here counts instead.")
     badges: list[Badge]
+    companions: list[Companion]
 
 
 class Pictures(Answer):

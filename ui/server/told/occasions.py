@@ -15,6 +15,7 @@ from ui.server.words import clean, printable
 
 _LONGEST = 500
 LOW_BYTES, ENOUGH_BYTES = 5 << 30, 8 << 30
+HELD_S = 600.0  # that a job may wait for room before people are told
 
 OCCASION_OF: Mapping[JobState, tuple[Occasion, str]] = {
     "done": ("done", "done"),
@@ -33,14 +34,26 @@ def told_of(job: Job) -> Told | None:
     if found is None or (job.state == "killed" and wish_of(job.entry, job.launch, job.run)):
         return None
     occasion, words = found
-    name = job.settings.name or job.summary.name or job.folder.name
     return Told(
         id=_id(job.id, job.last_start, words, job.trouble),
         occasion=occasion,
         job_id=job.id,
-        title=line_of(f"{name}: {words}"),
+        title=line_of(f"{name_of(job)}: {words}"),
         text=line_of(job.reason),
         time=_when(job),
+    )
+
+
+def told_of_held(job: Job, held_s: float) -> Told:
+    """What people are told of the first job of a queue that something outside it keeps waiting."""
+    entry = job.entry
+    return Told(
+        id=_id("held", job.id, repr(entry.wished if entry else 0.0)),
+        occasion="needs",
+        job_id=job.id,
+        title=line_of(f"{name_of(job)}: held back for {round(held_s / 60)} minutes"),
+        text=line_of(f"{job.waits} It starts by itself once there is room; those behind it wait too."),
+        time=time.time(),
     )
 
 
@@ -54,6 +67,11 @@ def told_of_disk(disk: DiskInfo) -> Told:
         text=line_of(f"A job runs, and {disk.root} has {gigabytes(disk.free_bytes)} GB left. Free up some space."),
         time=time.time(),
     )
+
+
+def name_of(job: Job) -> str:
+    """What a job is called where people are told of it."""
+    return job.settings.name or job.summary.name or job.folder.name
 
 
 def line_of(text: str) -> str:

@@ -14,7 +14,7 @@ from ui.server.refusal import Refusal
 from ui.server.schemas import Message, Told, WebhookAnswer
 from ui.server.settings import SettingsFile
 from ui.server.stream import Hub
-from ui.server.told.occasions import ENOUGH_BYTES, LOW_BYTES, told_of, told_of_disk
+from ui.server.told.occasions import ENOUGH_BYTES, HELD_S, LOW_BYTES, told_of, told_of_disk, told_of_held
 from ui.server.told.outbox import FRESH_S, Outbox
 from ui.server.told.webhook import send
 
@@ -66,6 +66,7 @@ class Teller:
         oldest = max(float(since), time.time() - FRESH_S)
         for job in self.registry.all():
             self._look_at(job, oldest)
+        self._look_at_held()
         self._look_at_disks()
         self.outbox.deliver(self.settings.webhook, self._say_failed)
 
@@ -107,6 +108,13 @@ class Teller:
         elif now - first >= _STEADY_S:
             self._tell(job.id, told)
             self._settled[job.id] = version
+
+    def _look_at_held(self) -> None:
+        now = time.monotonic()
+        for id_, since in self.registry.held_since.items():
+            job = self.registry.find(id_) if now - since >= HELD_S else None
+            if job is not None and job.waits:
+                self._tell(f"held {id_}", told_of_held(job, now - since))
 
     def _look_at_disks(self) -> None:
         now = time.monotonic()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.files import read_safetensors_header
 from toolkit.output.figures import whole
-from ui.server.jobs.folders import is_walked, stamp
-from ui.server.jobs.job import Job
+from ui.server.jobs.folders import FolderFinder, is_walked, stamp
+from ui.server.jobs.registry import Registry
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
 from ui.server.schemas import LoraInfo, LoraList
@@ -23,7 +23,6 @@ from ui.server.words import clean
 
 SUFFIX = ".safetensors"
 _DEEPEST = 5
-_MOST_FOLDERS = 20_000
 _MOST_FILES = 2_000
 _LORA_KEY = re.compile(r"lora[_.]|lokr_|hada_|oft_|dora_scale|\.diff(_b)?$|\.alpha$", re.IGNORECASE)
 
@@ -36,27 +35,52 @@ class Facts:
     arch: str | None
 
 
-def list_loras(roots: Roots, jobs: Iterable[Job]) -> LoraList:
-    """Every LoRA file, the newest first. Hidden folders and the states of runs are passed over."""
-    by_folder = {str(job.folder): job.id for job in jobs}
-    walk = _Walk()
-    found = []
-    for path in (path for root in roots.folders for path in walk.files(str(root), 0)):
-        state = stamp(path)
-        facts = None if state is None else _facts(path, state)
-        if facts is not None and state is not None:
-            found.append(
-                LoraInfo(
-                    path=clean(str(path)),
-                    name=clean(path.stem),
-                    job_id=by_folder.get(str(path.parent)),
-                    step=facts.step,
-                    arch=None if facts.arch is None else clean(facts.arch),
-                    num_bytes=state[1],
-                    time=state[2] / 1e9,
-                )
-            )
-    return LoraList(loras=sorted(found, key=lambda it: (-it.time, it.path)), is_cut=walk.is_cut)
+class Loras:
+    """The LoRA files under the roots. Only folders that have changed are read again."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._finder = FolderFinder(registry.roots, look_for_weights, has_roots=True, depth=_DEEPEST)
+        self._lock = threading.Lock()
+
+    def all(self) -> LoraList:
+        """Every LoRA file, the newest first. Hidden folders and the states of runs are passed over."""
+        with self._lock:
+            folders, is_cut = self._finder.find(), self._finder.is_cut
+        paths = [folder / name for folder, names in folders.items() for name in names]
+        by_folder = {job.folder: job.id for job in self.registry.all()}
+        found = [lora for path in paths[:_MOST_FILES] if (lora := _info(path, by_folder.get(path.parent))) is not None]
+        is_cut |= len(paths) > _MOST_FILES
+        return LoraList(loras=sorted(found, key=lambda it: (-it.time, it.path)), is_cut=is_cut)
+
+
+def look_for_weights(folder: str) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """The folders in a folder, and the names of the weights in it; None without any."""
+    inner, files = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_walked(entry):
+                inner.append(entry.name)
+            elif entry.name[0] != "." and entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                files.append(entry.name)
+    return tuple(sorted(inner)), tuple(sorted(files)) or None
+
+
+def _info(path: Path, job_id: str | None) -> LoraInfo | None:
+    """What the list says of a file; None if it is gone or not a LoRA."""
+    state = stamp(path)
+    facts = None if state is None else _facts(path, state)
+    if facts is None or state is None:
+        return None
+    return LoraInfo(
+        path=clean(str(path)),
+        name=clean(path.stem),
+        job_id=job_id,
+        step=facts.step,
+        arch=None if facts.arch is None else clean(facts.arch),
+        num_bytes=state[1],
+        time=state[2] / 1e9,
+    )
 
 
 def require_lora(path: str, roots: Roots, where: str) -> Path:
@@ -78,36 +102,6 @@ def facts_of(path: Path) -> Facts | None:
     """What a file says of itself; None if it is gone or not a LoRA."""
     state = stamp(path)
     return None if state is None else _facts(path, state)
-
-
-class _Walk:
-    """Through folders, no further than a page can wait."""
-
-    def __init__(self) -> None:
-        self.is_cut = False
-        self._num_folders = self._num_files = 0
-
-    def files(self, folder: str, depth: int) -> Iterator[Path]:
-        self._num_folders += 1
-        if self._num_folders > _MOST_FOLDERS:
-            self.is_cut = True
-            return
-        inner: list[str] = []
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.startswith("."):
-                    continue
-                if is_walked(entry):
-                    inner.append(entry.path)
-                elif entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
-                    self._num_files += 1
-                    if self._num_files > _MOST_FILES:
-                        self.is_cut = True
-                        return
-                    yield Path(entry.path)
-        if depth < _DEEPEST:
-            for path in inner:
-                yield from self.files(path, depth + 1)
 
 
 @functools.lru_cache(maxsize=4 * _MOST_FILES)

@@ -212,6 +212,26 @@ export interface Checkpoints {
   checkpoints: Checkpoint[];
 }
 
+/** What belongs to a picture in one of those folders. */
+export interface Companion {
+  role: "reference" | "mask" | "counterpart";
+  folder: string;
+  /** Of its file; empty if there is none. */
+  name: string;
+  /** File id as that of a picture; null if there is none. */
+  file: string | null;
+}
+
+/** A folder whose files belong to the pictures of a dataset. */
+export interface CompanionFolder {
+  role: "reference" | "mask" | "counterpart";
+  path: string;
+  /** Name of the job that says so; empty if the names of folders and files do. */
+  job: string;
+  /** Pictures that have no file there. */
+  num_missing: number;
+}
+
 /** One of the runs. */
 export interface ComparedRun {
   id: string;
@@ -277,6 +297,7 @@ export interface DatasetDetail {
   limits: UploadLimits;
   /** Of files that can be uploaded, with their dot. */
   extensions: string[];
+  companions: CompanionFolder[];
 }
 
 /** What was made or changed. */
@@ -748,6 +769,7 @@ export interface PictureRow {
   /** The caption stands in metadata.jsonl; one written here counts instead. */
   is_listed: boolean;
   badges: Badge[];
+  companions: Companion[];
 }
 
 /** `GET /api/datasets/{id}/files`: some of the pictures that were asked for. */

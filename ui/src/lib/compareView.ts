@@ -57,7 +57,7 @@ export function isUsual(key: string): boolean {
   return key === "loss" || /^validation\/[^/]+$/.test(key);
 }
 
-export interface PromptRow {
+interface PromptRow {
   prompt: string;
   /** of the prompt in each run; undefined where a run does not have it */
   indices: (number | undefined)[];

@@ -6,7 +6,7 @@ import { Icon } from "../../components/Icon";
 import { Empty, ErrorCard, Page, Waiting } from "../../components/Page";
 import { Menu } from "../../components/Menu";
 import { useToast } from "../../components/Toasts";
-import type { DatasetDetail, Doctor } from "../../generated/api";
+import type { CompanionFolder, DatasetDetail, Doctor } from "../../generated/api";
 import { CaptionSaver } from "../../lib/captionSaver";
 import { ago, bytes, count } from "../../lib/format";
 import { CaptionDialog } from "../captioning/CaptionDialog";
@@ -51,6 +51,7 @@ function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown })
         <div className="dataset-body">
           <div className="dataset-main">
             <Filters filter={filter} onFilter={setFilter} doctor={doctor.data} />
+            <BesideFolders folders={dataset.companions} />
             <OpenProposals dataset={id} />
             <BulkBar dataset={dataset} selected={selected} onSelect={setSelected} onEdit={edit} onCaption={caption} saver={saver} />
             {dataset.num_pictures ? (
@@ -75,6 +76,22 @@ function Facts({ dataset }: { dataset: DatasetDetail }) {
     <span className="hint figure">
       {count(dataset.num_pictures, "picture")} · {count(dataset.num_captioned, "caption")} · {bytes(dataset.num_bytes)}
     </span>
+  );
+}
+
+/** Where references, masks and counterparts are, and how many pictures lack theirs. */
+function BesideFolders({ folders }: { folders: CompanionFolder[] }) {
+  if (!folders.length) return null;
+  return (
+    <ul className="beside-folders hint">
+      {folders.map(({ role, path, job, num_missing }) => (
+        <li key={`${role} ${path}`}>
+          {role.charAt(0).toUpperCase() + role.slice(1)}s in <code className="path">{path}</code>
+          {job && `, as job ${job} says`}
+          {num_missing > 0 && <span className="tone-warn figure">{` · ${num_missing.toLocaleString("en")} missing`}</span>}
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -1,6 +1,6 @@
 /** One picture as large as the window allows, with what was found about it. */
 import { Dialog } from "../../components/Dialog";
-import type { PictureRow } from "../../generated/api";
+import type { Companion, PictureRow } from "../../generated/api";
 import { fileUrl } from "../../lib/api";
 import { bytes } from "../../lib/format";
 
@@ -18,13 +18,33 @@ function keptWords([left = 0, top = 0, right = 1, bottom = 1]: number[]): string
 
 const SHOWN_AS_IT_IS = /\.(jpe?g|png|webp)$/i;
 
+const shownUrl = (file: string, name: string) => (SHOWN_AS_IT_IS.test(name) ? fileUrl(file) : fileUrl(file, { thumb: 512 }));
+
+/** A reference, mask or counterpart beside its picture, or where it should be. */
+function Beside({ companion: { role, folder, name, file } }: { companion: Companion }) {
+  const word = role.charAt(0).toUpperCase() + role.slice(1);
+  return (
+    <figure className="picture-beside">
+      {file ? <img src={shownUrl(`datasets/${file}`, name)} alt={`${word} ${name}`} /> : <div className="picture-none">Nothing there</div>}
+      <figcaption className={file ? "hint" : "tone-warn"}>
+        {file ? `${word}: ${name}` : `No ${role} in`} {!file && <code className="path">{folder}</code>}
+      </figcaption>
+    </figure>
+  );
+}
+
 export function PictureDialog({ picture, onClose }: { picture: PictureRow; onClose: () => void }) {
   const file = `datasets/${picture.file}`;
   return (
     <Dialog title={picture.name} onClose={onClose} wide>
-      <div className="picture-large">
-        <img src={SHOWN_AS_IT_IS.test(picture.name) ? fileUrl(file) : fileUrl(file, { thumb: 512 })} alt={picture.text || picture.name} />
-        {picture.crop && <span className="picture-crop" style={boxOf(picture.crop)} />}
+      <div className={picture.companions.length ? "picture-pair" : undefined}>
+        <div className="picture-large">
+          <img src={shownUrl(file, picture.name)} alt={picture.text || picture.name} />
+          {picture.crop && <span className="picture-crop" style={boxOf(picture.crop)} />}
+        </div>
+        {picture.companions.map((companion) => (
+          <Beside key={`${companion.role} ${companion.folder}`} companion={companion} />
+        ))}
       </div>
       {picture.bucket && picture.crop && (
         <p className="figure">

@@ -2,7 +2,7 @@
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useLayoutEffect, useRef, useState, type KeyboardEvent } from "react";
 import { Empty, ErrorCard, Waiting } from "../../components/Page";
-import type { PictureRow } from "../../generated/api";
+import type { Companion, PictureRow } from "../../generated/api";
 import type { CaptionSaver } from "../../lib/captionSaver";
 import { count } from "../../lib/format";
 import { CaptionField } from "./CaptionField";
@@ -125,6 +125,7 @@ function Cell({ picture, saver, isSelected, onToggle, onOpen, onStep }: CellProp
     <div className={`picture-card ${isSelected ? "is-selected" : ""}`} onKeyDown={step}>
       <button type="button" className="picture-open" aria-label={`Show ${picture.name}`} onClick={onOpen}>
         {isBroken ? <span className="hint">No preview</span> : <img src={fileUrl(`datasets/${picture.file}`, { thumb: 256 })} alt="" loading="lazy" decoding="async" onError={() => setBroken(true)} />}
+        {picture.companions.length > 0 && <Beside companions={picture.companions} />}
       </button>
       <div className="picture-words">
         <div className="picture-head">
@@ -148,6 +149,19 @@ function Cell({ picture, saver, isSelected, onToggle, onOpen, onStep }: CellProp
         )}
       </div>
     </div>
+  );
+}
+
+/** References and masks in small at the foot of their picture; an empty square where one is missing. */
+function Beside({ companions }: { companions: Companion[] }) {
+  return (
+    <span className="companions">
+      {companions.map(({ role, folder, name, file }) => (
+        <span key={`${role} ${folder}`} title={file ? `${role}: ${name}` : `no ${role} in ${folder}`} className={file ? undefined : "is-missing"}>
+          {file ? <img src={fileUrl(`datasets/${file}`, { thumb: 128 })} alt={role} loading="lazy" decoding="async" /> : <span className="visually-hidden">no {role}</span>}
+        </span>
+      ))}
+    </span>
   );
 }
 

@@ -10,7 +10,7 @@ import { sendFile, useRefresh } from "./requests";
 const SHOWN = 50;
 const TOLD_MS = 150;
 
-export interface UploadControl extends Uploads {
+interface UploadControl extends Uploads {
   add: (files: File[]) => void;
   cancel: () => void;
   clear: () => void;
