@@ -14,6 +14,7 @@ from toolkit.runtime.devices import product_dtype
 EXAMPLE = ROOT / "config" / "examples" / "train_lora_flux2_tiny.yaml"
 
 
+@pytest.mark.torture  # the short demo draws ordinary prompts before it has learned, fewer of them
 def test_the_tiny_model_draws_what_its_prompts_say() -> None:
     shares = measure_model(TINY, num_prompts=24)
     assert shares["right"] >= 0.85
@@ -34,9 +35,10 @@ def test_a_twelfth_of_the_demo_already_teaches_the_emblem(tmp_path: Path, monkey
         f"train.dtype={dtype}",
     ]
     assert run_job(EXAMPLE, None, *overrides).status == "done"
-    monkeypatch.setattr(draw, "NUM_STEPS", 12)
+    monkeypatch.setattr(draw, "NUM_STEPS", 10)
     folder = tmp_path / "flux2_tiny_zorbo"
-    proof = prove(folder / "flux2_tiny_zorbo.safetensors", model=TINY, num_prompts=8, grid=tmp_path / "grid.jpg")
+    proof = prove(folder / "flux2_tiny_zorbo.safetensors", model=TINY, num_prompts=6, grid=tmp_path / "grid.jpg")
     assert proof.emblem_before <= 0.05
     assert proof.emblem_after >= 0.25
+    assert proof.ordinary_before >= 0.8
     assert proof.ordinary_after >= 0.8 * proof.ordinary_before

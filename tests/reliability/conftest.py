@@ -25,9 +25,9 @@ def smallest_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[list[ForkServer]]:
-    """One for each processor; what they import takes seconds, so they are shared."""
+    """One for each processor in the long form; what they import takes seconds, so they are shared, and else one."""
     with ExitStack() as stack:
-        count = min(len(os.sched_getaffinity(0)), MOST_SERVERS)
+        count = min(len(os.sched_getaffinity(0)), MOST_SERVERS) if IS_LONG else 1
         yield [stack.enter_context(ForkServer()) for _ in range(count)]
 
 

@@ -123,15 +123,20 @@ def _answer(request: dict[str, Any]) -> Mapping[str, Any]:
 def import_everything() -> None:
     """All that a job imports. One thread, set before any operation: a fork of a process with threads may hang."""
     import torch
+    from PIL import Image
 
     torch.set_num_threads(1)
+    Image.init()  # all its formats, as the first picture that is looked for does
 
     for name in (
         "extensions_built_in.diffusion_models.flux2.flux2_model",
         "extensions_built_in.sd_trainer.SDTrainer",
+        "jobs.in_a_row",
+        "peft",  # which the pipelines of diffusers import when they draw
         "tests.reliability.planted_bugs",
         "tests.reliability.witness",
         "toolkit.encode.vision_model",
+        "toolkit.report.page",
         "transformers.models.siglip.image_processing_pil_siglip",
         "transformers.models.siglip.modeling_siglip",
     ):

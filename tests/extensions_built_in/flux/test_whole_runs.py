@@ -68,7 +68,6 @@ def test_a_layout_can_be_trained_sampled_saved_and_read_back(kind: str, layout: 
 def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(
     kind: str, sections: Sections, tmp_path: Path
 ) -> None:
-    train = {"steps": 4, "dtype": "bf16" if kind == "dev" else "fp32"}
     dataset = _controlled(tmp_path) if kind == "kontext" else {"folder_path": str(write_dataset(tmp_path / "images"))}
     dataset |= {
         "resolution": 32,
@@ -79,7 +78,7 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-        write_job(folder, model=sections[kind], train=train, datasets=[dataset], save={"save_every": 2})
+        write_job(folder, model=sections[kind], train={"steps": 4}, datasets=[dataset], save={"save_every": 2})
     assert run_job(whole / "job.yaml").status == "done"
     num_images = 8 if kind == "kontext" else 4  # with the references
     # it looks before each of 5 texts and every image, and up to twice after each step
