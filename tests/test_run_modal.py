@@ -52,7 +52,7 @@ def preempted_at_step(folder: Path, step: int) -> Iterator[None]:
 
     def watch() -> None:
         while not (folder / "events.jsonl").exists() or step not in losses(folder):
-            time.sleep(0.05)
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGALRM)  # the alarm, at a moment of our choice
 
     before = signal.getsignal(signal.SIGALRM)
@@ -65,22 +65,12 @@ def preempted_at_step(folder: Path, step: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_the_body_of_the_function_trains_a_job_whose_files_are_elsewhere(tmp_path: Path) -> None:
-    parcel = sent(write_job(tmp_path / "here", train={"steps": 5}), tmp_path / "there")
-    shutil.rmtree(tmp_path / "here")
-    assert start(parcel) == 0
-    output = tmp_path / "there" / "output" / "job"
-    assert (output / "job.safetensors").exists()
-    assert len(losses(output)) == 5
-    assert start(parcel) == 0  # a start too many finds it done
-    assert len(read_runs(output)) == 2
-    assert len(losses(output)) == 5
-
-
-def test_a_preempted_run_saves_and_the_same_start_continues_it(tmp_path: Path) -> None:
-    steps = 80
-    job_file = write_job(tmp_path, train={"steps": steps}, save={"save_every": 0}, logging={"log_every": 1})
+def test_a_preempted_run_whose_files_are_elsewhere_is_continued_by_the_same_start(tmp_path: Path) -> None:
+    steps = 30
+    train = {"steps": steps, "batch_size": 1}
+    job_file = write_job(tmp_path / "here", train=train, save={"save_every": 0}, logging={"log_every": 1})
     parcel, output = sent(job_file, tmp_path / "there"), tmp_path / "there" / "output" / "job"
+    shutil.rmtree(tmp_path / "here")
     with preempted_at_step(output, 2), pytest.raises(KeyboardInterrupt):
         start(parcel)
     first = read_runs(output)[-1]
@@ -90,8 +80,18 @@ def test_a_preempted_run_saves_and_the_same_start_continues_it(tmp_path: Path) -
     second = read_runs(output)[-1]
     assert second.resumed["step"] == first.end["step"]
     assert sorted(losses(output)) == list(range(1, steps + 1))
+    assert (output / "job.safetensors").exists()
 
 
+@pytest.mark.torture  # starts of run.py
+def test_a_start_too_many_finds_the_run_done(tmp_path: Path) -> None:
+    parcel, output = sent(write_job(tmp_path, train={"steps": 5}), tmp_path / "there"), tmp_path / "there/output/job"
+    assert [start(parcel), start(parcel)] == [0, 0]
+    assert len(read_runs(output)) == 2
+    assert len(losses(output)) == 5
+
+
+@pytest.mark.torture  # a start of run.py
 def test_a_job_that_cannot_work_is_not_started_again(tmp_path: Path) -> None:
     parcel = sent(write_job(tmp_path), tmp_path / "there")
     shutil.rmtree(tmp_path / "there" / "data")
@@ -110,23 +110,28 @@ def test_it_rents_the_cards_with_three_volumes() -> None:
     assert set(rented.volumes) == {"/data", "/output", "/caches"}
 
 
-def test_secrets_are_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_asked_for_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_notarealtoken")
     gated = {"arch": "flux2", "name_or_path": "black-forest-labs/FLUX.2-dev"}
-    done = run(write_job(tmp_path, model=gated, train={"dtype": "bf16"}), "--check", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "hf_notarealtoken" not in done.stdout + done.stderr
+    code = run_modal.main([str(write_job(tmp_path, model=gated, train={"dtype": "bf16"})), "--check"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    assert "hf_notarealtoken" not in said.out + said.err
     assert str(spec(secrets=["huggingface"], variables=["HF_TOKEN"]).secrets).count("huggingface") == 1
 
 
-def test_a_secret_of_the_job_needs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_of_the_job_needs_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MY_API_KEY", "do-not-tell-anyone")
     job_file = write_job(tmp_path)
     job_file.write_text(job_file.read_text() + "meta: {service: '${MY_API_KEY}'}\n")
-    done = run(job_file, "--check", folder=tmp_path)
-    assert done.returncode == 2
-    assert "the run needs MY_API_KEY" in done.stderr
-    assert "do-not-tell-anyone" not in done.stdout + done.stderr
+    assert run_modal.main([str(job_file), "--check"]) == 2
+    said = capsys.readouterr()
+    assert "the run needs MY_API_KEY" in said.err
+    assert "do-not-tell-anyone" not in said.out + said.err
 
 
 def test_the_image_holds_the_code_and_nothing_of_the_user() -> None:
@@ -135,31 +140,27 @@ def test_the_image_holds_the_code_and_nothing_of_the_user() -> None:
     assert not any(run_modal._is_left_out(Path(path)) for path in ("run.py", "toolkit/files.py", "jobs/cloud/gpus.py"))
 
 
-def test_a_check_needs_no_account(tmp_path: Path) -> None:
-    done = run(write_job(tmp_path), "--check", "--gpu", "L40S", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_without_an_account_the_job_is_checked_and_it_says_how_to_make_one(tmp_path: Path) -> None:
+    """run_modal.py as a new user would start it."""
+    environment = {**os.environ, "HOME": str(tmp_path), "MODAL_CONFIG_PATH": str(tmp_path / "modal.toml")}
+    command = [sys.executable, str(ROOT / "run_modal.py"), str(write_job(tmp_path)), "--gpu", "L40S"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
     assert "a card of 48 GB" in done.stdout
     assert f"goes up: {tmp_path / 'images'} (8 files" in done.stdout
     assert "-> /output/job" in done.stdout
-
-
-def test_without_an_account_it_says_how_to_make_one(tmp_path: Path) -> None:
-    done = run(write_job(tmp_path), folder=tmp_path)
-    assert done.returncode == 2
     assert "modal setup" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_job_with_a_mistake_is_not_sent(tmp_path: Path) -> None:
-    done = run(write_job(tmp_path, train={"lrr": 1}), folder=tmp_path)
-    assert done.returncode == 2
-    assert "Did you mean `lr`?" in done.stderr
+def test_a_job_with_a_mistake_is_not_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_modal.main([str(write_job(tmp_path, train={"lrr": 1}))]) == 2
+    assert "Did you mean `lr`?" in capsys.readouterr().err
 
 
-def test_an_unknown_card_is_named_with_the_known_ones(tmp_path: Path) -> None:
-    done = run(write_job(tmp_path), "--gpu", "H1000", folder=tmp_path)
-    assert done.returncode == 2
-    assert 'no card "H1000". Known: L4,' in done.stderr
+def test_an_unknown_card_is_named_with_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_modal.main([str(write_job(tmp_path)), "--gpu", "H1000"]) == 2
+    assert 'no card "H1000". Known: L4,' in capsys.readouterr().err
 
 
 def test_without_the_package_it_says_how_to_install_it() -> None:
@@ -168,10 +169,3 @@ def test_without_the_package_it_says_how_to_install_it() -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.rstrip().endswith("-m pip install -r requirements-modal.txt")
-
-
-def run(job_file: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """run_modal.py as a new user would start it: without an account."""
-    environment = {**os.environ, "HOME": str(folder), "MODAL_CONFIG_PATH": str(folder / "modal.toml")}
-    command = [sys.executable, str(ROOT / "run_modal.py"), str(job_file), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

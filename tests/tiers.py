@@ -48,7 +48,6 @@ WHOLE_RUNS = (
     "test_demo.py",
     "test_lora_jobs.py",
     "test_memory_jobs.py",
-    "test_pretend_card.py",
     "test_reference_training.py",
     "test_run_modal.py",
     "test_split_jobs.py",

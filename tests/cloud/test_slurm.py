@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability.smallest_model import write_smallest_model
 from tests.tiny import ROOT, losses, write_job
+from toolkit.output.bundles import newest_bundle
 from toolkit.output.run_record import read_runs
 
 SRUN = """#!/bin/sh
@@ -39,22 +40,12 @@ case $1 in
     requeue) echo "$2" >> "$REQUEUED" ;;
 esac
 """
-# Joins the others, and waits for the signal that a run saves at.
-WAITS = """
-import os, pathlib, signal, sys, time
-import torch
-import torch.distributed as dist
-rank, told = int(os.environ["RANK"]), []
-signal.signal(signal.SIGTERM, lambda *_: told.append(1))
-dist.init_process_group("gloo")
-total = torch.ones(1)
-dist.all_reduce(total)
-folder = pathlib.Path(sys.argv[1])
-(folder / f"rank{rank}").write_text(f"{int(total)} of {os.environ['WORLD_SIZE']}")
-while not told:
-    time.sleep(0.05)
-(folder / f"saved{rank}").touch()
-sys.exit(130)
+# In the place of Python: says what it was started with, and waits for the signal that a run saves at.
+WAITS = """#!/bin/sh
+trap 'touch "$NOTES/saved$NODE_RANK"; exit 130' TERM
+echo "$@" > "$NOTES/given$NODE_RANK.new"
+mv "$NOTES/given$NODE_RANK.new" "$NOTES/given$NODE_RANK"
+while :; do sleep 0.1; done
 """
 
 
@@ -83,17 +74,18 @@ def submit(folder: Path, environment: dict[str, str], *arguments: str) -> subpro
 
 
 @pytest.mark.parametrize("warning", [signal.SIGUSR1, signal.SIGTERM], ids=["time is over", "preempted"])
-def test_a_warning_reaches_the_ranks_of_both_machines(
-    tmp_path: Path, machines: dict[str, str], warning: signal.Signals
-) -> None:
-    shutil.copytree(ROOT / "config" / "cloud", tmp_path / "config" / "cloud")
-    (tmp_path / "run.py").write_text(WAITS)
-    job = submit(tmp_path, machines, str(tmp_path))
-    ranks = [tmp_path / "rank0", tmp_path / "rank1"]
-    while not all(path.exists() and path.read_text() for path in ranks):
+def test_a_warning_reaches_both_machines(tmp_path: Path, machines: dict[str, str], warning: signal.Signals) -> None:
+    waits = tmp_path / "bin" / "waits"
+    waits.write_text(WAITS)
+    waits.chmod(0o755)
+    job = submit(ROOT, {**machines, "PYTHON": str(waits), "NOTES": str(tmp_path)}, "job.yaml")
+    given = [tmp_path / f"given{node}" for node in (0, 1)]
+    while not all(path.exists() for path in given):
         assert job.poll() is None
-        time.sleep(0.1)
-    assert [path.read_text() for path in ranks] == ["2 of 2", "2 of 2"]
+        time.sleep(0.05)
+    for node, path in enumerate(given):
+        words = path.read_text().split()
+        assert {"--nnodes=2", f"--node-rank={node}", str(ROOT / "run.py")} < set(words) and words[-1] == "job.yaml"
     job.send_signal(warning)
     assert job.wait(timeout=60) != 0
     assert (tmp_path / "saved0").exists()
@@ -102,13 +94,20 @@ def test_a_warning_reaches_the_ranks_of_both_machines(
     assert (tmp_path / "requeued").exists() == (warning == signal.SIGUSR1)
 
 
-@pytest.mark.skipif(
-    not any("WORLD_SIZE" in path.read_text() for path in (ROOT / "toolkit" / "parallel").glob("*.py")),
-    reason="a run has one process: no launcher is known",
-)
-def test_two_machines_train_one_job(tmp_path: Path, machines: dict[str, str]) -> None:
-    job_file = write_job(tmp_path, train={"steps": 4})
-    assert submit(ROOT, machines, str(job_file)).wait() == 0
+def test_two_machines_train_one_job_until_their_time_is_over(tmp_path: Path, machines: dict[str, str]) -> None:
+    smallest = {"name_or_path": str(write_smallest_model(tmp_path / "model"))}
+    job_file = write_job(tmp_path, model=smallest, train={"steps": 2000}, save={"save_every": 0})
     output = tmp_path / "output" / "job"
-    assert sorted(losses(output)) == [1, 2, 3, 4]
-    assert [run.status for run in read_runs(output)] == ["done"]
+    job = submit(ROOT, machines, str(job_file))
+    while not (output / "events.jsonl").exists() or 2 not in losses(output):
+        assert job.poll() is None
+        time.sleep(0.1)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) != 0
+    assert (tmp_path / "requeued").read_text() == "7\n"
+    (run,) = read_runs(output)
+    assert run.status == "interrupted"
+    bundle, _ = newest_bundle(output)
+    assert bundle is not None
+    assert bundle.step == run.end["step"] >= 2
+    assert bundle.manifest["world"] == 2

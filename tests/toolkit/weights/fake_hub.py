@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,21 +112,30 @@ def running() -> Iterator[str]:
 
 
 def find_all(
-    endpoint: str, cases: list[tuple[str, str]], cache: Path, *, function: str = "find_component", **environment: str
+    endpoint: str,
+    cases: list[tuple[str, str]],
+    cache: Path,
+    *,
+    functions: Sequence[str] = ("find_component",),
+    **environment: str,
 ) -> list[str]:
     """What `find_component` or `reach_component` gives for each (place, component), in a process of its own.
 
+    Args:
+        functions: the ones to call, each with all cases.
+
     Returns:
-        For each: the files found with their content, or the error.
+        For each call: the files found with their content, or the error.
     """
     script = (
         "import json, sys\n"
         "from toolkit.errors import UserError\n"
-        f"from toolkit.weights.layouts import {function}\n"
+        "from toolkit.weights import layouts\n"
         "answers = []\n"
-        "for place, component in json.loads(sys.argv[1]):\n"
+        "for function, place, component in json.loads(sys.argv[1]):\n"
         "    try:\n"
-        f"        found = {function}(place, component, single_files=['ae.safetensors'], setting='model.x')\n"
+        "        find = getattr(layouts, function)\n"
+        "        found = find(place, component, single_files=['ae.safetensors'], setting='model.x')\n"
         "        names = sorted(path.name for path in found.folder.iterdir()) if found and found.folder else []\n"
         "        contents = [path.read_text() for path in found.weights] if found else []\n"
         "        answers.append(' '.join(['found', *names, *contents]))\n"
@@ -137,7 +146,7 @@ def find_all(
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(ROOT)}
     settings |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"} | environment
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    command = [sys.executable, "-c", script, json.dumps(cases)]
+    command = [sys.executable, "-c", script, json.dumps([(name, *case) for name in functions for case in cases])]
     done = subprocess.run(command, env=inherited | settings, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout.splitlines()[-1]))

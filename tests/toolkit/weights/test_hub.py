@@ -73,7 +73,7 @@ def test_a_missing_network_is_reported_with_what_to_do(tmp_path: Path) -> None:
 
 
 def _reach(endpoint: str, cases: list[tuple[str, str]], cache: Path, **environment: str) -> list[str]:
-    return fake_hub.find_all(endpoint, cases, cache, function="reach_component", **environment)
+    return fake_hub.find_all(endpoint, cases, cache, functions=["reach_component"], **environment)
 
 
 def test_access_is_asked_for_once_per_repository_and_nothing_is_downloaded(tmp_path: Path) -> None:
@@ -127,21 +127,21 @@ def test_what_is_in_the_cache_needs_neither_network_nor_access(tmp_path: Path) -
     assert "cannot be downloaded" in answer
 
 
-SHARDED = ("owner/encoder/model-00001-of-00002.safetensors", "owner/encoder/model.safetensors.index.json")
+BOTH = ("reach_component", "find_component")
+SHARD, INDEX = "owner/encoder/model-00001-of-00002.safetensors", "owner/encoder/model.safetensors.index.json"
 
 
-@pytest.mark.parametrize("place", SHARDED, ids=["shard", "index"])
+@pytest.mark.parametrize("place", [SHARD, pytest.param(INDEX, marks=pytest.mark.torture)], ids=["shard", "index"])
 def test_a_shard_or_an_index_on_the_hub_brings_its_siblings_and_their_configuration(place: str, tmp_path: Path) -> None:
     cases = [(place, "text_encoder")]
     with fake_hub.running() as endpoint:
-        assert _reach(endpoint, cases, tmp_path) == ["found"]
-        (answer,) = fake_hub.find_all(endpoint, cases, tmp_path)
+        reached, answer = fake_hub.find_all(endpoint, cases, tmp_path, functions=BOTH)
+    assert reached == "found"
     assert answer.startswith("found config.json model-00001-of-00002.safetensors model-00002-of-00002.safetensors")
     assert answer.endswith("one two")
     assert "consolidated" not in answer
     for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
-        assert fake_hub.find_all(UNREACHABLE, cases, tmp_path, **environment) == [answer]
-        assert _reach(UNREACHABLE, cases, tmp_path, **environment) == ["found"]
+        assert fake_hub.find_all(UNREACHABLE, cases, tmp_path, functions=BOTH, **environment) == ["found", answer]
     next(tmp_path.rglob("model-00002-of-00002.safetensors")).unlink()
     (answer,) = _reach(UNREACHABLE, cases, tmp_path)
     assert "cannot be downloaded" in answer
@@ -150,11 +150,11 @@ def test_a_shard_or_an_index_on_the_hub_brings_its_siblings_and_their_configurat
 def test_a_shard_whose_siblings_are_not_in_the_repository_is_reported(tmp_path: Path) -> None:
     cases = [("owner/torn/model-00001-of-00002.safetensors", "text_encoder")]
     with fake_hub.running() as endpoint:
-        for answer in (*_reach(endpoint, cases, tmp_path), *fake_hub.find_all(endpoint, cases, tmp_path)):
-            assert "model-00002-of-00002.safetensors is not beside it" in answer
+        answers = fake_hub.find_all(endpoint, cases, tmp_path, functions=BOTH)
+    assert all("model-00002-of-00002.safetensors is not beside it" in answer for answer in answers)
 
 
 def test_the_tokenizer_beside_an_index_is_found_without_the_weights(tmp_path: Path) -> None:
     with fake_hub.running() as endpoint:
-        (answer,) = fake_hub.find_all(endpoint, [(SHARDED[1], "tokenizer")], tmp_path)
+        (answer,) = fake_hub.find_all(endpoint, [(INDEX, "tokenizer")], tmp_path)
     assert answer.startswith("found config.json model.safetensors.index.json tokenizer.json")
