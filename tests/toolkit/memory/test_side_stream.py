@@ -23,8 +23,9 @@ STREAMS: dict[str, Callable[[], LateStream]] = {
     "early": partial(LateStream, "early"),
     "late": partial(LateStream, "late"),
     "random 0": partial(LateStream, "random", seed=0),
-    **({"random 1": partial(LateStream, "random", seed=1)} if IS_TORTURE else {}),
+    "random 1": partial(LateStream, "random", seed=1),
 }
+TRIED = tuple(STREAMS) if IS_TORTURE else ("late",)  # late copies are the ones that a missing wait spoils
 
 
 def _streamed(
@@ -58,7 +59,7 @@ def _with_inputs_offloaded(setup: Setup, stream: LateStream) -> Setup:
 )
 def test_streamed_blocks_learn_the_same_whenever_their_copies_are_made(checkpointing: bool, kind: type[Setup]) -> None:
     resident = _two_steps_with_samples(kind(0, checkpointing=checkpointing))
-    for share, name in ((0.3, "late"), (0.5, "random 0"), *((1, name) for name in STREAMS)):
+    for share, name in ((0.3, "late"), (0.5, "random 0"), *((1, name) for name in TRIED)):
         setup = _streamed(STREAMS[name](), share=share, checkpointing=checkpointing, kind=kind)
         assert _equal(_two_steps_with_samples(setup), resident), (share, name)
 
@@ -66,9 +67,9 @@ def test_streamed_blocks_learn_the_same_whenever_their_copies_are_made(checkpoin
 @pytest.mark.parametrize("share", [0, 1], ids=["blocks on the device", "blocks streamed"])
 def test_offloaded_inputs_learn_the_same_whenever_their_copies_are_made(share: float) -> None:
     plain = _two_steps_with_samples(Setup(0, checkpointing=True))
-    for name, stream in STREAMS.items():
-        setup = _streamed(stream(), share=share, checkpointing=True)
-        assert _equal(_two_steps_with_samples(_with_inputs_offloaded(setup, stream())), plain), name
+    for name in ("random 0", *TRIED):
+        setup = _streamed(STREAMS[name](), share=share, checkpointing=True)
+        assert _equal(_two_steps_with_samples(_with_inputs_offloaded(setup, STREAMS[name]())), plain), name
 
 
 def test_a_streamed_text_encoder_writes_the_same_whenever_its_copies_are_made() -> None:
