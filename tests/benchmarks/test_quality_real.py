@@ -33,7 +33,7 @@ def _images(folder: Path, count: int = 20) -> Path:
 def test_the_protocol_runs_from_pictures_to_scores_and_goes_on_where_it_was(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quality_real, "DRIFT_PROMPTS", quality_real.DRIFT_PROMPTS[:2])  # each is encoded, and drawn twice
+    monkeypatch.setattr(quality_real, "DRIFT_PROMPTS", quality_real.DRIFT_PROMPTS[:2])  # each drawn twice
     out = tmp_path / "real.json"
     folders = ["--model", TINY, "--encoder", _encoder(tmp_path / "dino"), "--images", _images(tmp_path / "images")]
     short = ["--steps", 2, "--side", 32, "--draw-steps", 1, "--repeats", 1, "--arch", "flux2_tiny", "--device", "cpu"]
