@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from toolkit.adapters.choices import file_suffixes
 from toolkit.cards import find_cards
 from toolkit.config import JobConfig, TrainingProcessConfig, load_job, load_job_text
 from toolkit.config.compat.released import plain_name
 from toolkit.config.drawing.generate import SHARED
 from toolkit.config.drawing.twin import twin_of
+from toolkit.draw.adapter_header import settings_of
 from toolkit.errors import UserError
 from toolkit.output.bundles import find_bundles
 
 _FOLDER = "drawn"
 _WEIGHTS = ".safetensors"
+_OF_TRAINING = {"image_dropout_rate", "control_image_dropout", "invert_inpaint_mask_chance", "lora_config"}
 _OF_CHECKPOINTS = ("checkpoints", "grid")  # sheets
 
 
@@ -35,6 +38,8 @@ def drawing_job(options: argparse.Namespace) -> JobConfig:
             process["model"]["name_or_path"] = options.model
             process["model"].pop("model_paths", None)
     process["loras"] = [*process.get("loras", []), *map(_lora, options.loras)]
+    if options.adapters:
+        process["adapter"] = [_adapter(text, process.get("adapter", [])) for text in options.adapters]
     if options.prompts is not None:
         process["generate"].pop("prompts", None)
         process["generate"]["prompts"] = str(options.prompts)
@@ -101,7 +106,9 @@ def process_of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]
     }
     if config.trigger_word:
         process["trigger_word"] = config.trigger_word
-    file = newest_weights(folder, job.name, config)
+    if config.adapter:
+        return job.name, process | _adapted(folder, job.name, config)
+    file = newest_weights(folder, job.name)
     if file is None and not has_loras:
         what = "has no trained weights yet. Train first, or name some: --lora FILE"
         raise UserError(f"--sample {source}: {folder} {what}")
@@ -113,17 +120,37 @@ def process_of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]
     return job.name, process
 
 
-def newest_weights(folder: Path, name: str, config: TrainingProcessConfig) -> Path | None:
-    """The file or folder with the weights that a run has saved last; None before the first.
-
-    Raises:
-        UserError: the run trains adapters, without which its weights are not drawn as they were trained.
-    """
-    if config.adapter:
-        kind = config.adapter[0].type
-        raise UserError(f"{folder}: the run trains the adapter `{kind}`, which is drawn in its own samples only.")
+def newest_weights(folder: Path, name: str) -> Path | None:
+    """The file or folder with the weights that a run has saved last; None before the first."""
     found = checkpoints(folder, name)
     return found[max(found)] if found else None
+
+
+def _adapted(folder: Path, name: str, config: TrainingProcessConfig) -> dict[str, Any]:
+    """The adapters that a run has trained last, and the LoRA beside them, as keys of a process that draws.
+
+    Raises:
+        UserError: the run has not saved them yet, or has saved adapters as a part of the whole transformer.
+    """
+    if config.train.full_finetune:
+        kind = config.adapter[0].type
+        raise UserError(
+            f"{folder}: the run trains all weights with the adapter `{kind}`, in one file that no drawing job reads. "
+            "It is drawn in the samples of the run only."
+        )
+    has_network = config.network is not None
+    kinds = [adapter.type for adapter in config.adapter]
+    suffixes = file_suffixes(kinds, is_alone=not has_network and len(kinds) == 1)
+    columns = [checkpoints(folder, name + suffix) for suffix in (*suffixes, *(["_LoRA"] * has_network))]
+    steps = set.intersection(*map(set, columns))
+    if not steps:
+        raise UserError(f"{folder}: the run has not saved its adapters yet. Train first.")
+    files = [str(column[max(steps)]) for column in columns]
+    settings = [one.model_dump(mode="json", exclude_unset=True, exclude=_OF_TRAINING) for one in config.adapter]
+    return {
+        "adapter": [one | {"name_or_path": file} for one, file in zip(settings, files, strict=False)],
+        "loras": [{"path": files[-1]}] if has_network else [],
+    }
 
 
 def checkpoints(folder: Path, name: str) -> dict[int, Path]:
@@ -131,13 +158,15 @@ def checkpoints(folder: Path, name: str) -> dict[int, Path]:
 
     Args:
         folder: the run's output folder.
-        name: name of the job, and of the file of its last step.
+        name: name of the file of its last step.
     """
     bundles, _ = find_bundles(folder, is_thorough=False)
     found: dict[int, Path] = {}
     last = 0
     for bundle in bundles:
+        own = f"{name}_{bundle.step:09d}"
         files = [path for path in bundle.output_files if path.suffix == _WEIGHTS and path.is_file()]
+        files = [path for path in files if own in (path.stem, path.parent.name)]
         if files:
             found[bundle.step] = files[0] if files[0].parent == folder else files[0].parent
         elif not bundle.output_files:
@@ -152,6 +181,20 @@ def _samples(config: TrainingProcessConfig) -> dict[str, Any]:
     shared = {key: getattr(sample, key) for key in SHARED}
     prompts = [one.model_dump(mode="json", exclude_unset=True) for one in sample.samples or sample.prompts]
     return {**shared, "prompts": prompts}
+
+
+def _adapter(text: str, of_run: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The entry of `adapter` for `FILE` or `FILE:ENCODER`, which takes the rest from the file or from the run's entry.
+
+    Raises:
+        UserError: the file cannot be read, or does not say what kind of adapter it is.
+    """
+    path, colon, encoder = text.rpartition(":")
+    if not colon or Path(text).exists():
+        path, encoder = text, ""
+    told = settings_of(Path(path))
+    own = next((dict(entry) for entry in of_run if entry["type"] == told["type"]), {})
+    return own | told | ({"image_encoder_path": encoder} if encoder else {})
 
 
 def _lora(text: str) -> dict[str, Any]:
@@ -170,7 +213,7 @@ def complaints(options: argparse.Namespace) -> Sequence[str]:
     is_drawing = options.sample is not None or options.model is not None
     if not is_drawing:
         extra = [f"--{name}" for name in ("prompts", "arch", "output", "sheet") if getattr(options, name) is not None]
-        extra += ["--lora"] if options.loras else []
+        extra += ["--lora"] * bool(options.loras) + ["--adapter"] * bool(options.adapters)
         return [f"{extra[0]} works only with --sample or --model"] if extra else []
     if options.jobs:
         return ["--sample and --model draw pictures: give no other job file"]

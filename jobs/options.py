@@ -139,6 +139,15 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         help="draw with this LoRA, of any program; repeatable",
     )
     group.add_argument(
+        "--adapter",
+        dest="adapters",
+        action="append",
+        default=[],
+        metavar="FILE[:ENCODER]",
+        help="draw with this adapter, trained here, and the folder or hub id of the vision encoder that it was trained "
+        "with, if it reads one; repeatable",
+    )
+    group.add_argument(
         "--prompts",
         type=Path,
         metavar="FILE",

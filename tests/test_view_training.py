@@ -10,10 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from jobs.draw_command import drawing_job
+from jobs.job import Job
+from jobs.options import read_options
 from scripts.flux2_tiny.vision import write_vision_encoder
+from tests.drawing import psnr
 from tests.tiny import StopAfter, losses, run_job, write_dataset, write_job
 from toolkit.errors import UserError
 from toolkit.output.events import read_events
+from toolkit.runtime.stop import StopRequest
 from toolkit.weights.tensor_files import read_tensors
 
 
@@ -109,9 +114,10 @@ def test_two_adapters_of_one_job_see_images_each_in_its_own_way(tmp_path: Path, 
     }
 
 
-def test_samples_show_adapters_their_own_image_or_the_test_images_in_turn(
+def test_samples_show_adapters_their_own_image_or_the_test_images_in_turn_and_so_does_a_drawing(
     tmp_path: Path, encoder: Path, views: Path
 ) -> None:
+    """Whole jobs: training and drawing must agree on all that stands between a file and a picture."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for name, color in (("red", "red"), ("blue", "blue")):
@@ -119,22 +125,31 @@ def test_samples_show_adapters_their_own_image_or_the_test_images_in_turn(
     samples = [
         {"prompt": "a", "ctrl_img": str(pictures / "red.png")},
         {"prompt": "a", "ctrl_img": str(pictures / "blue.png")},
-        {"prompt": "a"},
+        {"prompt": "a", "adapter_conditioning_scale": 0.5},
         {"prompt": "a"},
     ]
+    adapters = [
+        {"type": kind, "image_encoder_path": str(encoder), "test_img_path": str(pictures)} for kind in ("ip", "redux")
+    ]
     given = {
-        "adapter": {"type": "redux", "image_encoder_path": str(encoder), "test_img_path": str(pictures)},
-        "sample": {"samples": samples, "format": "png"},
-        "train": {"disable_sampling": False, "steps": 1},
+        "adapter": adapters,
+        "network": {"type": "lora", "linear": 2},
+        "sample": {"samples": samples, "format": "png", "guidance_scale": 3, "neg": "b"},
+        "train": {"disable_sampling": False, "skip_first_sample": True, "steps": 1, "lr": 0.02},
     }
     job = _write(tmp_path / "run", encoder, {"clip_image_path": str(views)}, **given)
     assert run_job(job).status == "done"
-    drawn = sorted((tmp_path / "run" / "output" / "job" / "samples").glob("*__000000001_*.png"))
-    red, blue, blue_again, red_again = (path for path in sorted(drawn, key=lambda path: path.name.rsplit("_", 1)[1]))
-    pixels = [Image.open(path).tobytes() for path in (red, blue, blue_again, red_again)]
-    assert pixels[0] != pixels[1], "the adapter looks"
-    assert pixels[2] != pixels[3]
+    output = tmp_path / "run" / "output" / "job"
+    of_run = sorted(output.glob("samples/*__000000001_*.png"), key=lambda path: path.name.rsplit("_", 1)[1])
+    pixels = [Image.open(path).tobytes() for path in of_run]
+    assert pixels[0] != pixels[1], "the adapters look"
+    assert pixels[2] not in (pixels[1], pixels[3]), "half as strong"
     assert pixels[3] == pixels[0], "the fourth sample gets the second of two images"
+    assert Job(drawing_job(read_options(["--sample", str(job)]))).run(StopRequest()).status == "done"
+    drawn = sorted((output / "drawn").glob("*.png"))
+    assert [psnr(Image.open(one), Image.open(other)) >= 40 for one, other in zip(drawn, of_run, strict=True)] == 4 * [
+        True
+    ]
 
 
 def test_regularisation_images_may_have_nothing_to_see(tmp_path: Path, encoder: Path, views: Path) -> None:

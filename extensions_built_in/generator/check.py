@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from extensions_built_in.generator.adapter_check import without_images
 from extensions_built_in.generator.lora_check import check_loras
 from jobs.process.model_files import check_model_files
-from jobs.process.parts_check import sample_problems
+from jobs.process.parts_check import check_adapters, sample_problems
 from jobs.process.room_check import take_memory
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
 from toolkit.compute.check import compute_problems
+from toolkit.config import AdapterConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.released import label_of
 from toolkit.config.drawing.generate import GenerateProcessConfig
@@ -23,7 +25,7 @@ from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.output.disk import check_output_folder
 from toolkit.plan.cards.split_check import split_problems
 from toolkit.plan.stage_list import describe_stages
-from toolkit.train.tasks.sample_needs import needs_of_items
+from toolkit.train.tasks.sample_needs import drawn_items, needs_of_items, view_problems
 
 _BYTES_PER_PX = 3  # of a picture that is not compressed
 _OF_THE_MODEL = ("arch", "name_or_path", "qtype", "quantize", "compute", "model_paths", "vae_path", "te_name_or_path")
@@ -61,14 +63,18 @@ def check_drawing(start: Start) -> DrawChecked:
     checked = _described(start, drawing)
     card, config, source = checked.card, checked.config, str(start.job.path)
     is_here = start.vram_gb is None
-    problems = [*beyond_the_model(config, card), *sample_problems(config, card)]
+    items = [picture.item for picture in checked.pictures]
+    problems = [*beyond_the_model(config, card), *sample_problems(config, card), *view_problems(items)]
+    blind, warnings = without_images(drawing, items)
+    problems += blind
+    checked = checked.adding(*map(start.job.redact, warnings))
     problems += compute_problems(config, is_here=is_here)
     problems += split_problems(config, world=start.ranks.world, is_here=is_here)
     if problems:
         mistakes.errors.append(JobError(source, [_at_home(problem) for problem in problems]))
     model = check_model_files(config, card, mistakes, source=source)
     model = replace(model, num_assistant_weights=check_loras(drawing, card, mistakes))
-    checked = replace(checked, model=model)
+    checked = replace(checked, model=model, encoders=check_adapters(config, card, mistakes))
     if not mistakes:
         checked = _with_room(
             replace(checked, needs=needs_of_items([one.item for one in checked.left], config, card)), mistakes
@@ -81,19 +87,21 @@ def _described(start: Start, drawing: GenerateProcessConfig) -> DrawChecked:
     items = drawing.generate.items(drawing.trigger_word)
     pictures: list[Picture] = []
     columns, model = columns_of(drawing), _model_facts(drawing)
+    config = drawing.as_training(items, start.job.name)
     hashes = {path: digest_of(path) for column in columns for path, _ in column.loras}
     for number, column in enumerate(columns):
         facts = {**model, "loras": [(hashes[path], weight) for path, weight in column.loras]}
-        drawn = tuple(map(column.of, items))
+        drawn = drawn_items(map(column.of, items), config)
         pictures += pictures_of(drawn, facts, extension=drawing.generate.ext, column=number)
-    as_training = replace(start, config=drawing.as_training(items, start.job.name))
-    checked = DrawChecked(as_training, drawing=drawing, pictures=tuple(pictures))
+    checked = DrawChecked(replace(start, config=config), drawing=drawing, pictures=tuple(pictures))
     section = drawing.model.model_dump(mode="json")
     label = label_of(section, checked.card)
     loras = "".join(f" + {one.path.name} x {one.weight:g}" for one in drawing.loras)
+    adapters = "".join(f" + {one.type} adapter" for one in drawing.adapter)
     there = sum((checked.start.output_folder / picture.file).is_file() for picture in pictures)
     done = f", {there} of them are there already" if there else ""
-    title = f"{start.job.name}: {len(pictures)} pictures with {label}{loras}{done} -> {checked.start.output_folder}"
+    what = f"{len(pictures)} pictures with {label}{adapters}{loras}{done}"
+    title = f"{start.job.name}: {what} -> {checked.start.output_folder}"
     return replace(checked, lines=(title,))
 
 
@@ -106,7 +114,14 @@ def _model_facts(drawing: GenerateProcessConfig) -> dict[str, Any]:
         "files": [identity_of(Path(source).expanduser()) for source in sources if source],
         "kwargs": section["model_kwargs"],
         "dtype": drawing.dtype,
-    }
+    } | ({"adapters": list(map(_adapter_facts, drawing.adapter))} if drawing.adapter else {})
+
+
+def _adapter_facts(adapter: AdapterConfig) -> dict[str, Any]:
+    """The pictures that it sees are facts of each prompt."""
+    path = adapter.name_or_path
+    assert path is not None, "the section requires it"
+    return adapter.model_dump(mode="json", exclude={"test_img_path"}) | {"name_or_path": digest_of(path)}
 
 
 def _with_room(checked: DrawChecked, mistakes: Mistakes) -> DrawChecked:

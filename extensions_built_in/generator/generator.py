@@ -9,25 +9,26 @@ from dataclasses import replace
 
 import torch
 
+from extensions_built_in.generator.artist import make_artist
 from extensions_built_in.generator.check import DrawChecked, check_drawing
 from extensions_built_in.generator.written import planned, write_picture, write_sheet
 from jobs.process.BaseProcess import BaseProcess
-from jobs.process.encode_stages import encode_kinds
+from jobs.process.encode_stages import encode_for_drawing
 from jobs.process.make_model import make_model
 from jobs.process.output import Output, open_output
 from jobs.process.start import Start
 from toolkit.config import SampleItem
 from toolkit.config.drawing.generate import GenerateProcessConfig
-from toolkit.draw.artist import RANDOM_SEEDS, Artist, PromptEmbeds
+from toolkit.draw.artist import RANDOM_SEEDS
 from toolkit.draw.columns import columns_of
-from toolkit.draw.loras import Loras
 from toolkit.draw.pictures import Picture
 from toolkit.draw.stopping import ends_on
+from toolkit.encode.leftovers import sweep_half_written
 from toolkit.errors import Interrupted
 from toolkit.models.base_model import BaseModel
 from toolkit.plan.stage_list import DRAW
 from toolkit.runtime.stop import StopRequest
-from toolkit.train.tasks.sample_needs import reference_rules
+from toolkit.train.feed.encoded import Encoded
 
 
 class Generator(BaseProcess):
@@ -50,6 +51,7 @@ class Generator(BaseProcess):
         """See BaseProcess.run. A picture is whole or not there, so a stopped job goes on where it was."""
         checked, left = self.checked, self.checked.left
         plan = checked.memory.plan if checked.memory else None
+        sweep_half_written(checked.config, self.output_folder)
         with open_output(checked.start, plan, run=self.record.run if self.record else None) as out:
             out.events.write("pictures", **planned(checked, self.drawing))
             if not left:
@@ -58,12 +60,12 @@ class Generator(BaseProcess):
                 return
             model = make_model(checked, notify=out.stages.info, count=out.stages.count)
             model.check_access()
-            encoded = encode_kinds(checked, model, out, stop)
+            encoded = encode_for_drawing(checked, model, out, stop)
             with out.stages.stage(DRAW.name):
                 with stop.ends_at_once(DRAW.stopped):
                     model.load("vae")
                     model.load("transformer")
-                num_drawn = self._draw(model, encoded["texts"], left, out, stop)
+                num_drawn = self._draw(model, encoded, left, out, stop)
             out.stages.info(f"{num_drawn} pictures drawn: {self.output_folder}")
             if num_drawn == len(left):
                 self._write_sheet(out)
@@ -71,13 +73,17 @@ class Generator(BaseProcess):
                 raise Interrupted(f"Stopped after {num_drawn} of {len(left)} pictures, which are kept.")
 
     def _draw(
-        self, model: BaseModel, embeds: PromptEmbeds, left: tuple[Picture, ...], out: Output, stop: StopRequest
+        self, model: BaseModel, encoded: Encoded, left: tuple[Picture, ...], out: Output, stop: StopRequest
     ) -> int:
         """Draw pictures until a stop is requested. Returns how many were drawn."""
-        num_drawn, loras, columns = 0, Loras(model), columns_of(self.drawing)
-        artist = Artist(model, loras, embeds, reference_rules(self.checked.config, self.checked.card))
-        with torch.no_grad(), ends_on(model.transformer, lambda: stop.requested), ExitStack() as stack:
-            pipeline = model.get_generation_pipeline()
+        num_drawn, columns = 0, columns_of(self.drawing)
+        artist, loras = make_artist(self.checked, self.drawing, model, encoded)
+        with (
+            torch.no_grad(),
+            ends_on(model.transformer, lambda: stop.requested),
+            artist.pipeline() as pipeline,
+            ExitStack() as stack,
+        ):
             for number, pictures in itertools.groupby(left, key=lambda picture: picture.column):
                 stack.close()
                 stack.enter_context(loras.attached(columns[number].loras))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from jobs.process.BaseSDTrainProcess import BaseSDTrainProcess
 from toolkit.adapters.adapter import Adapter
 from toolkit.adapters.adapter_set import AdapterSet
+from toolkit.adapters.choices import file_suffixes
 from toolkit.adapters.files import load_adapter
 from toolkit.config import AdapterConfig, NetworkConfig
 from toolkit.encode.vision import view_shape
@@ -58,12 +58,11 @@ class SDTrainer(BaseSDTrainProcess):
         """The adapters, attached after the network so that it sees what they add."""
         configs = self.config.adapter
         is_alone = network is None and len(configs) == 1
-        suffixes = Counter(config.choice.suffix for config in configs)
+        suffixes = file_suffixes([config.type for config in configs], is_alone=is_alone)
         named = []
-        for index, config in enumerate(configs):
+        for index, (config, suffix) in enumerate(zip(configs, suffixes, strict=True)):
             adapter = self._attached(config, model, draws, network)
-            suffix = config.choice.suffix if suffixes[config.choice.suffix] == 1 else f"_{config.type}"
-            named.append(NamedAdapter(adapter, f"{config.type}.{index}", "" if is_alone else suffix))
+            named.append(NamedAdapter(adapter, f"{config.type}.{index}", suffix))
         return AdaptedWeights(network, named, model.layout)
 
     def _attached(

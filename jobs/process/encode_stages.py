@@ -36,11 +36,20 @@ def encode_all(checked: TrainingChecked, model: BaseModel, out: Output, stop: St
     Raises:
         Interrupted: a stop was requested. What has been written to cache folders is kept.
     """
-    made = encode_kinds(checked, model, out, stop)
+    made = _encode_kinds(checked, model, out, stop)
     return Encoded(made["texts"], made["pictures"], made.get("views"), _controls(checked, made["pictures"]))
 
 
-def encode_kinds(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> dict[Kind, Any]:
+def encode_for_drawing(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> Encoded:
+    """Encode every prompt, and every image that an adapter sees. See `encode_all`."""
+    made = _encode_kinds(checked, model, out, stop)
+    # Control pictures are encoded when they are drawn with: nothing of this is kept.
+    encodings = Encodings(out.stages.warn, overflow=out.folder / OVERFLOW_CACHE)
+    images = ImageEncoder(model, encodings, fingerprint="", backgrounds=())
+    return Encoded(made["texts"], images, made.get("views"), _controls(checked, images))
+
+
+def _encode_kinds(checked: TrainingChecked, model: BaseModel, out: Output, stop: StopRequest) -> dict[Kind, Any]:
     """What has encoded each kind of input that the run needs, and keeps the results. See `encode_all`."""
     ranks, overflow = checked.start.ranks, out.folder / OVERFLOW_CACHE
     encodings = Encodings(out.stages.warn, overflow=overflow, is_shared=ranks.local_world > 1)
@@ -66,10 +75,10 @@ def _own(checked: TrainingChecked, kind: Kind) -> Sequence[tuple[Any, Path | Non
 
 
 def _controls(checked: TrainingChecked, images: ImageEncoder) -> Controls | None:
-    adapters, datasets = checked.config.adapter, checked.config.datasets
-    for index, adapter in enumerate(adapters):
+    config = checked.config
+    for index, adapter in enumerate(config.adapter):
         if adapter.choice.reads == "control":
-            return Controls(index, adapter, images, background=datasets[0].control_transparent_color)
+            return Controls(index, adapter, images, background=config.reference_background)
     return None
 
 

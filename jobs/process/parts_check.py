@@ -9,7 +9,7 @@ from jobs.process.model_files import check_model_files
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
 from toolkit.compute.check import compute_problems
-from toolkit.config import AdapterConfig, TrainingProcessConfig
+from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.few_steps import few_steps_problems
 from toolkit.config.compat.objectives import objective_problems
@@ -18,13 +18,13 @@ from toolkit.config.compat.trackers import tracker_problems
 from toolkit.data.controls import sample_controls
 from toolkit.data.references import measure_references
 from toolkit.data.scan import scan_job
+from toolkit.draw.adapter_header import must_fit
 from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, scoring_encoder, view_inputs
 from toolkit.errors import JobError, Mistakes, Problem
 from toolkit.hub.check import hub_problems
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.cards.split_check import split_problems
 from toolkit.train.tasks.sample_needs import all_items, view_problems
-from toolkit.weights.headers import must_match, read_metadata
 
 
 def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
@@ -43,6 +43,17 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
     if problems := [*beyond_the_model(config, card), *scan.problems, *parts, *samples]:
         mistakes.errors.append(JobError(source, problems))
     model = check_model_files(config, card, mistakes, source=source)
+    return replace(checked, scan=scan, model=model, encoders=check_adapters(config, card, mistakes))
+
+
+def check_adapters(
+    config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes
+) -> dict[VisionEncoder, EncoderFacts]:
+    """Look at the vision encoders of a job and the files of its adapters. What is wrong is added to `mistakes`.
+
+    Returns:
+        What is known of the encoders that are on this machine.
+    """
     encoders: dict[VisionEncoder, EncoderFacts] = {}
     used = [*(one.encoder for one in view_inputs(config.adapter)), scoring_encoder(config)]
     for encoder in dict.fromkeys(one for one in used if one is not None):
@@ -52,8 +63,11 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
     seen = {one.index: encoders.get(one.encoder) for one in view_inputs(config.adapter)}
     for index, adapter in enumerate(config.adapter):
         with mistakes.gathered():
-            _check_file(adapter, seen.get(index), arch=card.arch)
-    return replace(checked, scan=scan, model=model, encoders=encoders)
+            if adapter.name_or_path is not None:
+                facts = seen.get(index)
+                own = None if facts is None else facts.shape.encoder
+                must_fit(adapter.name_or_path, adapter, arch=card.arch, encoder=own)
+    return encoders
 
 
 def unknown_encoders(checked: TrainingChecked) -> Iterator[str]:
@@ -61,20 +75,6 @@ def unknown_encoders(checked: TrainingChecked) -> Iterator[str]:
     for encoder in dict.fromkeys(one.encoder for one in view_inputs(checked.config.adapter)):
         if encoder not in checked.encoders:
             yield f"{encoder.source} is not on this machine yet, so it and the adapters that read it are not counted"
-
-
-def _check_file(adapter: AdapterConfig, encoder: EncoderFacts | None, *, arch: str) -> None:
-    """Check the file that an adapter starts from, as far as its header tells.
-
-    Raises:
-        UserError: the file is damaged, or of another adapter, model or encoder.
-    """
-    if adapter.name_or_path is None:
-        return
-    expected = {"adapter_type": adapter.type, "adapter_arch": arch}
-    if encoder is not None:
-        expected["adapter_encoder"] = encoder.shape.encoder
-    must_match(read_metadata(adapter.name_or_path), expected, source=str(adapter.name_or_path))
 
 
 def sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Problem]:

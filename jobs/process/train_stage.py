@@ -133,7 +133,7 @@ class TrainStage:
             items=sample_items(config),
             first_items=sample_items(config, first=True),
             rules=reference_rules(config, self.checked.card),
-            reference_background=config.datasets[0].control_transparent_color,
+            reference_background=config.reference_background,
             format=config.sample.format,
             first_format=(config.first_sample or config.sample).format,
             draws=feeder.draws,

@@ -24,6 +24,7 @@ from toolkit.adapters.choices import ADAPTERS
 from toolkit.adapters.files import load_adapter, write_adapter
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig, SampleConfig, TrainConfig
+from toolkit.draw.adapter_header import must_fit, settings_of
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition, SampleCondition
@@ -225,6 +226,13 @@ def test_it_comes_back_from_its_file(life: Life, make_model: Models, tmp_path: P
     assert not torch.equal(other.predict(adapter), life.trained)
     load_adapter(path, adapter)
     assert torch.equal(other.predict(adapter), life.trained)
+    encoder = {"image_encoder_path": "unused"} if ADAPTERS[setup.kind].reads == "view" else {}
+    told, arch = AdapterConfig.model_validate(settings_of(path) | encoder), setup.model.arch
+    settings = ("type", "layer", "tokens", "blocks", "positions", "num_control_images", "subpixel_downscale_factor")
+    assert all(getattr(told, key) == getattr(adapter.config, key) for key in settings)
+    must_fit(path, told, arch=arch, encoder=SHAPE.encoder)
+    with pytest.raises(UserError, match="adapter arch"):
+        must_fit(path, told, arch="another", encoder=None)
 
 
 def test_a_picture_is_drawn_with_it_and_another_without_it(life: Life) -> None:

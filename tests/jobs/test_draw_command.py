@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs.draw_command import checkpoints, drawing_job
 from jobs.options import read_options
@@ -12,6 +13,7 @@ from tests.drawing import write_lora
 from tests.tiny import TINY, write_job
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.errors import UserError
+from toolkit.weights.tensor_files import write_tensors
 
 
 def drawing(*arguments: str) -> GenerateProcessConfig:
@@ -47,6 +49,41 @@ def test_a_run_is_drawn_on_the_weights_of_its_samples(tmp_path: Path) -> None:
     write_lora(tmp_path / "output" / "job" / "job.safetensors", seed=1)
     assert drawing("--sample", str(job)).model.name_or_path == "some/twin"
     assert drawing("--sample", str(job), "--model", str(TINY)).model.name_or_path == str(TINY)
+
+
+def test_a_run_with_adapters_is_drawn_with_the_files_of_its_newest_step(tmp_path: Path) -> None:
+    adapters = [{"type": "mean_flow"}, {"type": "control_lora", "control_image_dropout": 0.5}]
+    job = write_job(tmp_path, adapter=adapters, sample={"prompts": ["a"]}, train={"objective": "mean_flow"})
+    folder = tmp_path / "output" / "job"
+    names = ["job_mean_flow.safetensors", "job_control_lora.safetensors"]
+    for name in names:
+        write_lora(folder / name, seed=1)
+        with pytest.raises(UserError, match="not saved its adapters yet"):
+            drawing("--sample", str(job))
+    lora = write_lora(folder / "job_LoRA.safetensors", seed=1)
+    process = drawing("--sample", str(job))
+    assert [one.name_or_path for one in process.adapter] == [folder / name for name in names]
+    assert process.adapter[1].control_image_dropout == 0, "a setting of training"
+    assert [one.path for one in process.loras] == [lora]
+    write_job(tmp_path, adapter={"type": "subpixel"}, network=None, train={"full_finetune": True})
+    with pytest.raises(UserError, match="in the samples of the run only"):
+        drawing("--sample", str(job))
+
+
+def test_an_adapters_file_says_what_it_is(tmp_path: Path) -> None:
+    header = {"adapter_type": "ip", "adapter_layer": "image_embeds", "adapter_blocks": "double", "adapter_tokens": "7"}
+    file, encoder = tmp_path / "ip.safetensors", tmp_path / "encoder"
+    encoder.mkdir()
+    write_tensors(file, {"a": torch.zeros(1)}, header)
+    (tmp_path / "prompts.txt").write_text("a dog --adapter_conditioning_scale 0.5\n")
+    given = ["--model", str(TINY), "--arch", "flux2_tiny", "--prompts", str(tmp_path / "prompts.txt")]
+    process = drawing(*given, "--adapter", f"{file}:{encoder}")
+    (adapter,), (item,) = process.adapter, process.generate.items()
+    assert (adapter.type, adapter.name_or_path, adapter.image_encoder_path) == ("ip", file, str(encoder))
+    assert (adapter.layer, adapter.blocks, adapter.tokens) == ("image_embeds", "double", 7)
+    assert item.adapter_conditioning_scale == 0.5
+    with pytest.raises(UserError, match="does not say what kind of adapter it is"):
+        drawing(*given, "--adapter", str(write_lora(tmp_path / "lora.safetensors", seed=1)))
 
 
 def test_a_model_and_loras_need_no_run(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,3 +92,17 @@ ADAPTERS = {
         needs_whole_sequence=False,
     ),
 }
+
+
+def file_suffixes(kinds: Sequence[str], *, is_alone: bool) -> list[str]:
+    """What the files of a job's adapters have between the name of the job and the step.
+
+    Args:
+        kinds: the kinds of its adapters.
+        is_alone: whether there is nothing but one adapter, whose file has the name of the job.
+    """
+    suffixes = Counter(ADAPTERS[kind].suffix for kind in kinds)
+    return [
+        "" if is_alone else ADAPTERS[kind].suffix if suffixes[ADAPTERS[kind].suffix] == 1 else f"_{kind}"
+        for kind in kinds
+    ]

@@ -97,7 +97,8 @@ class TokenAdapter(Adapter):
 
     def metadata(self) -> dict[str, str]:
         """See Adapter.metadata."""
-        return {
+        tokens = {} if self.config.tokens is None else {"adapter_tokens": str(self.config.tokens)}
+        return tokens | {
             "adapter_type": self.config.type,
             "adapter_arch": self.arch,
             "adapter_encoder": self.encoder,

@@ -56,7 +56,7 @@ _WITH_MASK = OnlyWith(
 )
 _DROPS = OnlyWith(
     "by adapters that read images, with a `network` beside them: without the image, nothing else is trained",
-    lambda context: _reads_view(context) and context.process.network is not None,
+    lambda context: _reads_view(context) and context.trains_network,
 )
 _Images = Annotated[ExistingPath, AfterValidator(_must_have_images)]
 TestImages = Annotated[tuple[_Images, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]

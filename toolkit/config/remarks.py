@@ -49,6 +49,11 @@ class KeyContext:
         """The value of the key."""
         return getattr(self.section, str(self.location[-1]))
 
+    @property
+    def trains_network(self) -> bool:
+        """Whether the process trains a network."""
+        return self.process.keeps_checkpoints and self.process.network is not None
+
     def is_within(self, key: str) -> bool:
         """Whether the key is in the process's section `key`."""
         return self.location[0] == key

@@ -29,6 +29,7 @@ FLAGS = {
     "steps": "sample_steps",
     "m": "network_multiplier",
     "network_multiplier": "network_multiplier",
+    "adapter_conditioning_scale": "adapter_conditioning_scale",
     "ctrl_img": "ctrl_img",
     "ctrl_img_1": "ctrl_img",
     **{f"ctrl_img_{number}": f"ctrl_img_{number}" for number in range(2, MAX_CONTROLS + 1)},

@@ -11,7 +11,7 @@ from toolkit.cards import ModelCard, find_cards
 from toolkit.compute.choices import AUTO
 from toolkit.compute.machine import mistake_of
 from toolkit.config.adapter import AdapterConfig, Adapters
-from toolkit.config.dataset import DatasetConfig
+from toolkit.config.dataset import Color, DatasetConfig
 from toolkit.config.datasets.use import share_mistake
 from toolkit.config.logging import LoggingConfig
 from toolkit.config.model import ModelConfig
@@ -120,6 +120,18 @@ class TrainingProcessConfig(ProcessConfig):
         return frozenset({"vae"}) if self.is_in_pixels else frozenset()
 
     @property
+    def view_background(self) -> Color:
+        """Color behind transparent pixels of the pictures that adapters see in samples."""
+        default: Color = DatasetConfig.model_fields["background_color"].default
+        return self.datasets[0].background_color if self.datasets else default
+
+    @property
+    def reference_background(self) -> Color:
+        """Color behind transparent pixels of the reference and control pictures of samples."""
+        default: Color = DatasetConfig.model_fields["control_transparent_color"].default
+        return self.datasets[0].control_transparent_color if self.datasets else default
+
+    @property
     def uses_captions(self) -> bool:
         """Whether images are trained with their captions; if not, each is trained as if its caption were dropped.
 
@@ -136,6 +148,8 @@ class TrainingProcessConfig(ProcessConfig):
         Not where that layer may be trained, where another LoRA may change it, as in drawing, or where an adapter adds
         rows to what it reads, nor where samples are drawn on other weights.
         """
+        if not self.datasets:  # a drawing
+            return False
         if self.card is None or not self.card.text_layer_width or self.train.full_finetune:
             return False
         if self.model.assistant_lora_path is not None or not (self.network or self.adapter):

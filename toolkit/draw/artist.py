@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,11 +67,20 @@ class Artist:
     background: Color = (0, 0, 0)
     extras: Callable[[SampleItem], Mapping[str, Tensor]] = no_extras
 
+    @contextmanager
+    def pipeline(self) -> Iterator[Any]:
+        """The model's pipeline to draw with; within the block, adapters know its passes and where its steps end."""
+        adapters = self.weights.adapters
+        with adapters.telling_passes_apart(self.model.transformer):
+            pipeline = self.model.get_generation_pipeline()
+            with adapters.following(pipeline):
+                yield pipeline
+
     def draw(self, pipeline: Any, items: Sequence[SampleItem]) -> list[Image.Image]:
         """Draw pictures in one batch. None depends on what was drawn before, or, but for rounding, on the others.
 
         Args:
-            pipeline: what the model's `get_generation_pipeline` returned.
+            pipeline: what `pipeline` yields.
             items: what to draw: one, or several of one of `in_groups`.
 
         Raises:

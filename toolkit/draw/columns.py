@@ -20,7 +20,7 @@ class Column:
     Attributes:
         name: what is written above it; empty for a job without a sheet.
         loras: files and their weights.
-        strength: factor of the strength of all LoRAs, instead of the prompt's; None for that.
+        strength: of all LoRAs and adapters, instead of the prompt's; None for that.
         steps: denoising steps, instead of the prompt's; None for those.
     """
 
@@ -31,10 +31,9 @@ class Column:
 
     def of(self, item: SampleItem) -> SampleItem:
         """A prompt as this column draws it."""
-        multiplier = item.network_multiplier if self.strength is None else self.strength
-        return replace(
-            item, network_multiplier=multiplier, sample_steps=item.sample_steps if self.steps is None else self.steps
-        )
+        if self.strength is not None:
+            item = replace(item, network_multiplier=self.strength, adapter_conditioning_scale=self.strength)
+        return item if self.steps is None else replace(item, sample_steps=self.steps)
 
 
 def columns_of(drawing: GenerateProcessConfig) -> tuple[Column, ...]:

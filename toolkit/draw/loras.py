@@ -7,11 +7,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from toolkit.adapters.adapter_set import AdapterSet
+from toolkit.draw.adapter_header import KIND
+from toolkit.draw.adapters import AttachedAdapters
 from toolkit.draw.frozen_changes import FrozenChanges, check_changes, num_bytes
 from toolkit.errors import UserError
 from toolkit.lora.files import AdapterFile, LoraFile, as_lora, read_adapter_file
 from toolkit.models.base_model import BaseModel
 from toolkit.networks.frozen import FrozenLora, by_layer
+from toolkit.weights.headers import read_metadata
 
 _CHANGE_WIDTH = 16  # bytes per weight of a layer while its change is computed: itself, two steps on the way, the result
 
@@ -25,6 +28,8 @@ def read_for(model: BaseModel, path: Path) -> AdapterFile:
     Raises:
         UserError: the file cannot be read, is for another model, or changes biases or norms.
     """
+    if KIND in read_metadata(path):
+        raise UserError(f"{path}: is the file of an adapter. Draw with it as `adapter` (--adapter), not as a LoRA.")
     found = read_adapter_file(path, arch=model.arch)
     if not found.changes.is_lora():
         if found.changes.biases or found.changes.others:
@@ -55,12 +60,12 @@ def num_weights(model: BaseModel, file: AdapterFile, *, width: int) -> int:
 
 
 class Loras:
-    """LoRAs on a loaded model."""
+    """LoRAs on a loaded model, beside the adapters that stay on it."""
 
-    adapters = AdapterSet()
-
-    def __init__(self, model: BaseModel) -> None:
+    def __init__(self, model: BaseModel, attached: AttachedAdapters | None = None) -> None:
         self.model = model
+        self.adapters = AdapterSet() if attached is None else attached.adapters
+        self._of_adapters = () if attached is None else attached.loras
         self._loras: list[FrozenLora | FrozenChanges] = []
 
     @contextmanager
@@ -94,8 +99,9 @@ class Loras:
 
     @contextmanager
     def sampled(self, network: float, adapters: float) -> Iterator[None]:
-        """Within the `with` block, multiply the strength of all LoRAs by `network`."""
+        """Within the `with` block, multiply the strength of all LoRAs by `network`, of all adapters by `adapters`."""
         with ExitStack() as stack:
-            for lora in self._loras:
+            stack.enter_context(self.adapters.scaled(adapters))
+            for lora in (*self._of_adapters, *self._loras):
                 stack.enter_context(lora.scaled(network))
             yield

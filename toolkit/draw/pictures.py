@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,22 @@ def pictures_of(
         column: of the sheet.
     """
     digits = max(4, len(str(len(items))))
-    contents = {path: digest_of(path) for item in items for path in item.references}
+    contents = {path: digest_of(path) for path in dict.fromkeys(path for item in items for path in _images(item))}
     found = []
     for index, item in enumerate(items):
         own = {key: getattr(item, key) for key in SampleItem.__annotations__ if key not in ("views", "controls")}
         own["references"] = [contents[path] for path in item.references]
+        if item.views or item.controls:
+            own["views"] = [(number, contents[path]) for number, path in item.views]
+            own["controls"] = [contents[path] for path in item.controls]
         digest = sha256_json({**facts, "item": own, "index": index if item.seed < 0 else None})[:8]
         found.append(Picture(index, item, f"{index + 1:0{digits}d}_{digest}.{extension}", column))
     return tuple(found)
+
+
+def _images(item: SampleItem) -> Iterator[Path]:
+    yield from (*item.references, *item.controls)
+    yield from (path for _, path in item.views)
 
 
 def missing(pictures: Sequence[Picture], folder: Path) -> tuple[Picture, ...]:

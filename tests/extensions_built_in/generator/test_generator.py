@@ -11,8 +11,11 @@ from diffusers import Flux2KleinPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from jobs.job import Job
 from tests.drawing import psnr, write_drawing, write_lora
 from tests.tiny import TINY, StopAfter, run_job
+from toolkit.config import load_job
+from toolkit.errors import JobError
 from toolkit.output.events import read_events
 
 
@@ -94,6 +97,25 @@ def test_a_mistake_is_named_before_anything_is_loaded(
     with pytest.raises(Exception, match="mistake") as raised:
         run_job(job)
     assert message in str(raised.value)
+
+
+def test_the_check_names_what_is_wrong_with_adapters(tmp_path: Path) -> None:
+    """One check of all: prompts without images, a vision encoder that is not there, files of others."""
+    file = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(1)}, file, {"adapter_type": "control_lora", "adapter_arch": "flux2_klein_4b"})
+    ip = {"type": "ip", "image_encoder_path": str(tmp_path), "name_or_path": str(file)}
+    control = {"type": "control_lora", "name_or_path": str(file)}
+    job = write_drawing(tmp_path, generate={"prompts": ["a", "b"]}, adapter=[ip, control], loras=[str(file)])
+    (checked,) = Job(load_job(job)).checks()
+    found = " ".join(map(str, checked.problems))
+    assert "generate.prompts: no prompt has an image for the `ip` adapter" in found
+    assert "generate.prompts: no prompt has an image for the `control_lora` adapter" in found
+    assert "adapter.image_encoder_path" in found
+    assert "was trained with adapter type control_lora, and this job has ip" in found
+    assert "was trained with adapter arch flux2_klein_4b, and this job has flux2_tiny" in found
+    assert "is the file of an adapter" in found
+    with pytest.raises(JobError, match=r"adapter\[0\].name_or_path. is missing"):
+        load_job(write_drawing(tmp_path, generate={}, adapter={"type": "mean_flow"}))
 
 
 def test_a_lora_of_another_model_is_named_by_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

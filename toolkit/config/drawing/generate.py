@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.choice import Spellings
+from toolkit.config.adapter import Adapters
 from toolkit.config.compat.released import wrong_arch
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.drawing.prompts_file import read_prompts
@@ -20,14 +21,23 @@ from toolkit.config.paths import ExistingFile, UserPath
 from toolkit.config.process import Findings, ProcessConfig
 from toolkit.config.reading.training import add_card_defaults
 from toolkit.config.sample import Prompts, SampleConfig, SampleItem
-from toolkit.config.sample_prompt import SamplePrompt
+from toolkit.config.sample_prompt import WITH_ADAPTER, SamplePrompt
 from toolkit.config.seed import DrawSeed, Seed
 from toolkit.config.train import TrainConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.dtypes import Dtype
 from toolkit.section import Section, Shown
 
-_OF_SAMPLES = ("neg", "width", "height", "seed", "guidance_scale", "sample_steps", "network_multiplier")
+_OF_SAMPLES = (
+    "neg",
+    "width",
+    "height",
+    "seed",
+    "guidance_scale",
+    "sample_steps",
+    "network_multiplier",
+    "adapter_conditioning_scale",
+)
 SHARED = (*_OF_SAMPLES, "walk_seed")  # keys that `sample` has too
 
 
@@ -67,6 +77,9 @@ class GenerateConfig(Section):
     guidance_scale: float = Field(4.0, ge=0, description="Guidance scale.")
     sample_steps: int = Field(25, ge=1, description="Number of denoising steps.")
     network_multiplier: float = Field(1.0, description="Factor of the strength of all LoRAs.")
+    adapter_conditioning_scale: Annotated[float, WITH_ADAPTER, Shown(label="Adapter strength")] = Field(
+        1.0, description="Strength of the adapters."
+    )
     batch_size: Annotated[int, Field(ge=1)] | Annotated[Literal["auto"], Spellings({})] = Field(
         "auto",
         description="The most pictures of one size, steps, guidance and strength that are drawn in one batch. auto: as "
@@ -135,6 +148,11 @@ class GenerateProcessConfig(ProcessConfig):
         tuple[LoraConfig, ...],
         BeforeValidator(_as_loras, json_schema_input_type=str | LoraConfig | list[str | LoraConfig]),
     ] = Field((), description="LoRAs to draw with, each a path or a path and a weight.")
+    adapter: Adapters = Field(
+        (),
+        description="Adapters to draw with: the `adapter` section of the job that trained them, with the trained file "
+        "as `name_or_path`. Each prompt gives `ctrl_img`, as in the samples of that job.",
+    )
     sheet: Annotated[Literal["none", "checkpoints", "strengths", "steps", "grid"], Spellings({})] = Field(
         "none",
         description="Draw each prompt several times, and show it on one sheet: with each of `checkpoints`, at each of "
@@ -144,8 +162,8 @@ class GenerateProcessConfig(ProcessConfig):
     strengths: tuple[float, ...] = Field(
         (0.0, 0.5, 0.75, 1.0, 1.25, 1.5),
         min_length=1,
-        description="Strengths of all LoRAs, for `sheet: strengths`; of each of `checkpoints`, for `sheet: grid`, in "
-        "which 0 is one column without any of them.",
+        description="Strengths of all LoRAs and adapters, for `sheet: strengths`; of each of `checkpoints`, for "
+        "`sheet: grid`, in which 0 is one column without any of them.",
     )
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (4, 8, 16, 25, 50), min_length=1, description="Numbers of denoising steps, for `sheet: steps`."
@@ -202,6 +220,7 @@ class GenerateProcessConfig(ProcessConfig):
             training_folder=folder.parent,
             device=self.device,
             model=self.model,
+            adapter=self.adapter,
             datasets=tuple[DatasetConfig, ...](),
             train=TrainConfig(dtype=self.dtype, steps=max(1, len(items)), gradient_checkpointing=False),
             sample=SampleConfig(samples=prompts, format=self.generate.ext, batch_size=self.generate.batch_size),
@@ -213,10 +232,19 @@ class GenerateProcessConfig(ProcessConfig):
             raise ValueError("`sheet: checkpoints` needs `checkpoints`, the LoRA files to compare")
         if self.sheet == "grid" and not self.checkpoints and 0 not in self.strengths:
             raise ValueError("`sheet: grid` needs `checkpoints`, or the strength 0 to draw with the model alone")
-        if self.sheet == "strengths" and not self.loras:
-            raise ValueError("`sheet: strengths` needs `loras`, whose strength it compares")
+        if self.sheet == "strengths" and not self.loras and not self.adapter:
+            raise ValueError("`sheet: strengths` needs `loras` or an `adapter`, whose strength it compares")
         if self.sheet != "none" and any(item.seed < 0 for item in self.generate.items()):
             raise ValueError(f"`sheet: {self.sheet}` compares pictures of one seed, and a prompt has the seed -1")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_are_trained(self) -> GenerateProcessConfig:
+        for index, adapter in enumerate(self.adapter):
+            if adapter.name_or_path is None:
+                raise ValueError(
+                    f"`adapter[{index}].name_or_path` is missing: the trained file of the {adapter.type} adapter"
+                )
         return self
 
     @model_validator(mode="after")

@@ -124,7 +124,8 @@ def _resident(inputs: PlanInputs) -> Parts:
     if inputs.lora_rank is not None:
         parts["LoRA"] = inputs.trained_width * (inputs.num_held - inputs.adapter_parameters)
         parts["adapters"] = inputs.trained_width * inputs.adapter_parameters
-    parts["optimizer"] = round((optimizer_row(inputs.optimizer).state_bytes + inputs.spare_width) * inputs.num_held)
+    updated = inputs.num_held if inputs.trains else 0
+    parts["optimizer"] = round((optimizer_row(inputs.optimizer).state_bytes + inputs.spare_width) * updated)
     if inputs.num_averages:
         parts["average"] = 4 * inputs.num_averages * inputs.num_held
     if inputs.preview == "run":

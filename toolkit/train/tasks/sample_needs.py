@@ -28,8 +28,12 @@ def sample_items(config: TrainingProcessConfig, *, first: bool = False) -> tuple
     if config.train.disable_sampling:
         return ()
     sample = config.first_sample if first and config.first_sample else config.sample
-    items = with_views(sample.items(config.trigger_word), config.adapter)
-    return tuple(item.with_controls(config.num_control_images) for item in items)
+    return drawn_items(sample.items(config.trigger_word), config)
+
+
+def drawn_items(items: Iterable[SampleItem], config: TrainingProcessConfig) -> tuple[SampleItem, ...]:
+    """Samples, or pictures of a drawing job, with the images that adapters see or are controlled by told apart."""
+    return tuple(item.with_controls(config.num_control_images) for item in with_views(items, config.adapter))
 
 
 def describe_twin(config: TrainingProcessConfig) -> list[str]:
@@ -76,7 +80,7 @@ def sample_views(config: TrainingProcessConfig, item: SampleItem) -> list[tuple[
     encoders = {one.index: one.encoder for one in view_inputs(config.adapter)}
     found = []
     for index, path in item.views:
-        image = view_of((path, IMAGES.inspect(path)), config.datasets[0].background_color)
+        image = view_of((path, IMAGES.inspect(path)), config.view_background)
         assert image is not None
         found.append((index, encoders[index], image))
     return found

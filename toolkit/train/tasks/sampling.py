@@ -167,22 +167,20 @@ class Sampler:
         drawn: Callable[[Image.Image, int], None],
     ) -> None:
         """Draw the pictures of a round; `drawn` gets each with its number."""
-        transformer, adapters = artist.model.transformer, artist.weights.adapters
+        transformer = artist.model.transformer
         assert transformer is not None, "the transformer is loaded while training"
         with (
             ends_on(transformer, lambda: self.crew.any_within(stop.requested)),
             self.learner.sharing.alone(),
-            adapters.telling_passes_apart(transformer),
+            artist.pipeline() as pipeline,
         ):
-            pipeline = artist.model.get_generation_pipeline()
-            with adapters.following(pipeline):
-                share = -(-len(items) // self.crew.size)  # so that no rank waits for another's batch
-                groups = artist.groups(items, most=min(self.settings.batch_size, share))
-                for start in range(0, len(groups), self.crew.size):
-                    indices = [index for group in groups[start : start + self.crew.size] for index in group]
-                    images = self._pictures(artist, pipeline, [[items[i] for i in group] for group in groups], start)
-                    for index, image in zip(indices, images, strict=True):
-                        drawn(image, index)
+            share = -(-len(items) // self.crew.size)  # so that no rank waits for another's batch
+            groups = artist.groups(items, most=min(self.settings.batch_size, share))
+            for start in range(0, len(groups), self.crew.size):
+                indices = [index for group in groups[start : start + self.crew.size] for index in group]
+                images = self._pictures(artist, pipeline, [[items[i] for i in group] for group in groups], start)
+                for index, image in zip(indices, images, strict=True):
+                    drawn(image, index)
 
     def _pictures(
         self, artist: Artist, pipeline: Any, groups: Sequence[Sequence[SampleItem]], start: int

@@ -85,7 +85,10 @@ def draft_of(request: TryoutRequest, job: Job | None, folder: Path, actions: Act
 def _process(job: Job | None, arch: str | None) -> dict[str, Any]:
     if job is not None:
         try:
-            return process_of_run(str(job.folder), has_loras=True)[1]
+            process = process_of_run(str(job.folder), has_loras=True)[1]
+            if process.get("adapter"):
+                raise UserError("The run trains adapters: draw with them by `run.py --sample`.")
+            return process
         except UserError as error:
             raise Refusal(422, str(error).removeprefix(f"--sample {job.folder}: "), "run") from error
     card = find_cards().get(arch or "")
