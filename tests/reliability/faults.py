@@ -63,6 +63,10 @@ def _is_sample(operation: str, path: Path) -> bool:
     return "samples" in path.parts
 
 
+def _is_picture(operation: str, path: Path) -> bool:
+    return "pictures" in path.parts and path.suffix == ".png"
+
+
 EVENT_LOG = "event log"
 PLACES: dict[str, Callable[[str, Path], bool]] = {
     "checkpoint": _is_checkpoint,
@@ -70,6 +74,7 @@ PLACES: dict[str, Callable[[str, Path], bool]] = {
     "prune": _is_prune,
     "cache": _is_cache,
     "sample": _is_sample,
+    "picture": _is_picture,
 }
 
 
