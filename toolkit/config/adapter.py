@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -193,3 +194,14 @@ Adapters = Annotated[
     BeforeValidator(_as_entries, json_schema_input_type=AdapterConfig | list[AdapterConfig]),
 ]
 """One adapter, or a list of them."""
+
+
+def clash_of(adapters: Sequence[AdapterConfig]) -> str | None:
+    """What is wrong with adapters that change the same layer; None if none do."""
+    kinds = [adapter.type for adapter in adapters if adapter.choice.reads == "control"]
+    if len(kinds) > 1:
+        return f"`adapter` has {len(kinds)} times `{kinds[0]}`: give one `num_control_images` instead"
+    kinds += [adapter.type for adapter in adapters if adapter.choice.is_in_pixels]
+    if len(kinds) > 1:
+        return f"`adapter` has `{kinds[0]}` and `{kinds[1]}`, which change the same layer: keep one"
+    return None

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from toolkit.cards import ModelCard, find_cards
 from toolkit.compute.choices import AUTO
 from toolkit.compute.machine import mistake_of
-from toolkit.config.adapter import AdapterConfig, Adapters
+from toolkit.config.adapter import AdapterConfig, Adapters, clash_of
 from toolkit.config.dataset import Color, DatasetConfig
 from toolkit.config.datasets.use import share_mistake
 from toolkit.config.logging import LoggingConfig
@@ -185,12 +185,8 @@ class TrainingProcessConfig(ProcessConfig):
 
     @model_validator(mode="after")
     def _adapters_go_together(self) -> TrainingProcessConfig:
-        kinds = [adapter.type for adapter in self.adapter if adapter.choice.reads == "control"]
-        if len(kinds) > 1:
-            raise ValueError(f"`adapter` has {len(kinds)} times `{kinds[0]}`: give one `num_control_images` instead")
-        kinds += [adapter.type for adapter in self.adapter if adapter.choice.is_in_pixels]
-        if len(kinds) > 1:
-            raise ValueError(f"`adapter` has `{kinds[0]}` and `{kinds[1]}`, which change the same layer: keep one")
+        if (mistake := clash_of(self.adapter)) is not None:
+            raise ValueError(mistake)
         kinds = [adapter.type for adapter in self.adapter]
         if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
             raise ValueError(f"`adapter` has {kinds.count(twice)} times `{twice}`, and each has one file: keep one")

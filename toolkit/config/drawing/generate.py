@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from toolkit.cards import ModelCard, find_cards
 from toolkit.choice import Spellings
-from toolkit.config.adapter import Adapters
+from toolkit.config.adapter import Adapters, clash_of
 from toolkit.config.compat.released import wrong_arch
 from toolkit.config.dataset import DatasetConfig
 from toolkit.config.drawing.prompts_file import read_prompts
@@ -239,7 +239,9 @@ class GenerateProcessConfig(ProcessConfig):
         return self
 
     @model_validator(mode="after")
-    def _adapters_are_trained(self) -> GenerateProcessConfig:
+    def _adapters_are_trained_and_go_together(self) -> GenerateProcessConfig:
+        if (mistake := clash_of(self.adapter)) is not None:
+            raise ValueError(mistake)
         for index, adapter in enumerate(self.adapter):
             if adapter.name_or_path is None:
                 raise ValueError(
