@@ -37,8 +37,8 @@ A training process adds:
                   "num_copies", "num_references", "is_reg", "buckets": [{"width", "height", "examples"}]}]
     "needs": {"captions", "texts", "pictures", "views": numbers,
               "resident": [{"component", "reason"}], "passes": {"with_gradient", "without_gradient"}}
-    "validation": null, or {"passes", "base_passes", "rounds"}: forward passes of a round, and of scoring the base
-                  model; number of rounds
+    "validation": null, or {"passes", "base_passes", "rounds", "round_s"}: forward passes of a round, and of scoring the
+                  base model; number of rounds; seconds of a round as the run has measured them, null before its first
     "memory": null if nothing is predicted, else {
         "device", "fits", "peak_gpu_bytes", "peak_ram_bytes",
         "phases": [{"name", "stage", "gpu_bytes", "ram_bytes", "parts": {name: bytes}}],

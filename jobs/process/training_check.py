@@ -69,7 +69,7 @@ def _plan(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
         mistakes.errors.append(JobError(str(start.job.path), problems))
     if mistakes:  # the lines would describe a run without what is wrong
         return replace(found, lines=())
-    validation = [] if found.grid is None else found.grid.describe(train.steps)
+    validation = [] if found.grid is None else found.grid.describe(train.steps, found.validation_pass_s)
     return found.adding(
         *describe_steps(checked),
         *describe_twin(config),

@@ -15,6 +15,7 @@ from toolkit.config import ModelConfig, TrainingProcessConfig
 from toolkit.config.drawing.twin import twin_of
 from toolkit.data.scan_result import Scan
 from toolkit.encode.vision import EncoderFacts, VisionEncoder
+from toolkit.output.events import newest_events
 from toolkit.plan.memory_check import MemoryCheck
 from toolkit.plan.needs import Needs
 from toolkit.train.resume import ResumePlan
@@ -69,6 +70,16 @@ class TrainingChecked(Checked):
         indented = tuple(f"  {line}" for line in lines)
         return replace(self, lines=(*self.lines, *indented), notices=(*self.notices, *warnings))
 
+    @cached_property
+    def validation_pass_s(self) -> float | None:
+        """Seconds that a forward pass of the last round of validation in the output folder took; None without one."""
+        log = self.start.output_folder / "events.jsonl"
+        if self.grid is None or self.start.vram_gb is not None or not log.is_file():
+            return None
+        found = newest_events(log, passed_over="step")
+        last = next((event for event in found if event["kind"] == "validation" and event.get("passes")), None)
+        return None if last is None else last["seconds"] / last["passes"]
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """Keys of the `model` section that the memory plan has chosen."""
@@ -114,7 +125,9 @@ class TrainingChecked(Checked):
                 "resident": [asdict(resident) for resident in self.needs.resident],
                 "passes": asdict(self.needs.passes),
             },
-            "validation": None if self.grid is None else self.grid.as_json(self.config.train.steps),
+            "validation": None
+            if self.grid is None
+            else self.grid.as_json(self.config.train.steps, self.validation_pass_s),
             "memory": self.memory.as_json() if self.memory else None,
             "disk": self.disk.as_json(),
             "resume": {

@@ -16,6 +16,7 @@ from toolkit.data.validation.held_out import first_of_each, fixed
 from toolkit.errors import Problem
 from toolkit.files import sha256_json
 from toolkit.plan.needs import Needs
+from toolkit.units import duration
 
 T = TypeVar("T")
 Kind = Literal["held_out", "train", "mirrored", "preserved"]
@@ -84,6 +85,13 @@ class Grid:
         return self.passes + len(self.sigmas) * sum(subject.kind == "preserved" for subject in self.subjects)
 
     @property
+    def round_share(self) -> float:
+        """The time of a round, as a share of that of scoring the base model."""
+        pixels = {kind: sum(_pixels(one) for one in self.subjects if one.kind == kind) for kind in self.kinds}
+        whole = sum(pixels.values())
+        return whole / (whole + pixels.get("preserved", 0))
+
+    @property
     def tracked_px(self) -> int:
         """Pixels whose latents are kept: where the base model passed, and what it predicted there."""
         sizes = [one.example.bucket for one in self.subjects if one.kind == "preserved"]
@@ -102,19 +110,36 @@ class Grid:
         ]
         return sha256_json([rows, self.sigmas, self.together])
 
-    def as_json(self, steps: int) -> dict[str, int]:
-        """How many forward passes a round takes, how many the base model, and the rounds of so many steps."""
-        return {"passes": self.passes, "base_passes": self.base_passes, "rounds": self.num_rounds(steps)}
+    def round_s(self, pass_s: float) -> float:
+        """Seconds of a round, from those of one of its passes."""
+        return pass_s * self.passes
 
-    def describe(self, steps: int) -> list[str]:
-        """Lines for the printed plan."""
+    def as_json(self, steps: int, pass_s: float | None = None) -> dict[str, float | None]:
+        """How many forward passes a round takes, how many the base model, and the rounds of so many steps.
+
+        Args:
+            steps: number of steps of the run.
+            pass_s: seconds that a pass took when it was measured last; None before that.
+        """
+        round_s = None if pass_s is None else round(self.round_s(pass_s), 2)
+        counts = {"passes": self.passes, "base_passes": self.base_passes, "rounds": self.num_rounds(steps)}
+        return {**counts, "round_s": round_s}
+
+    def describe(self, steps: int, pass_s: float | None = None) -> list[str]:
+        """Lines for the printed plan. See `as_json`."""
         counts = {kind: sum(one.kind == kind for one in self.subjects) for kind in self.kinds}
         what = ", ".join(f"{count} {KINDS[kind]}" for kind, count in counts.items())
         rounds = self.num_rounds(steps)
         return [
             f"validation: {what}, at {len(self.sigmas)} noise levels: {self.passes} forward passes a round, {rounds} "
-            f"rounds (every {self.every} steps), and {self.base_passes} for the base model"
+            f"rounds (every {self.every} steps), and {self.base_passes} for the base model{self._time(rounds, pass_s)}"
         ]
+
+    def _time(self, rounds: int, pass_s: float | None) -> str:
+        if pass_s is None:
+            return "; how long a round takes is told once the base model is scored"
+        round_s = self.round_s(pass_s)
+        return f"; a round takes {duration(round_s)} as measured here, all of them {duration(rounds * round_s)}"
 
 
 def grid_of(config: TrainingProcessConfig, scan: Scan) -> Grid | None:
@@ -179,6 +204,10 @@ def validation_needs(config: TrainingProcessConfig, grid: Grid | None, output_fo
         validated_together=grid.together,
         tracked_px=grid.tracked_px,
     )
+
+
+def _pixels(subject: Subject) -> int:
+    return sum(width * height for width, height in subject.example.layout)
 
 
 def _text(config: TrainingProcessConfig, example: Example) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from toolkit.train.validation.grid import KINDS, Kind
 from toolkit.train.validation.history import History, Round
 from toolkit.train.validation.judge import Best, OverFit, best_of, gap, over_fit, rounds_without_gain
 from toolkit.train.validation.scorer import Scorer
+from toolkit.units import duration
 
 
 class ValidateTask:
@@ -73,8 +75,14 @@ class ValidateTask:
                 return False
             if is_there:
                 return True
+        began = time.monotonic()
         if (base := scorer.base(stop)) is None:
             return False
+        base_s = time.monotonic() - began
+        self.stages.info(
+            f"validation: scoring the base model took {duration(base_s)}; a round takes about "
+            f"{duration(scorer.grid.round_share * base_s)}"
+        )
         history.restart(base, 0 if scorer.has_base else step)
         if history.base_step:
             self.stages.warn(
@@ -100,21 +108,23 @@ class ValidateTask:
             self.stages.info(line)
 
     def _round(self, step: int, stop: StopRequest) -> None:
+        began = time.monotonic()
         with self.stages.progress.paused():
             scores = self.scorer.score(stop)
         if scores is None:
             return
-        self._report(self.history.add(step, scores))
+        self._report(self.history.add(step, scores), seconds=time.monotonic() - began)
         if self.is_enough():
             self.stages.info(
                 f"validation: no better round in {rounds_without_gain(self.history)}: the training ends here"
             )
 
-    def _report(self, scored: Round) -> None:
+    def _report(self, scored: Round, *, seconds: float) -> None:
         history, best = self.history, best_of(self.history)
         figures, opened = history.figures(scored), gap(history, scored)
         unseen = history.grid.unseen
-        fields: dict[str, Any] = {"step": scored.step, "figures": figures}
+        took = {"seconds": round(seconds, 3), "passes": history.grid.passes}
+        fields: dict[str, Any] = {"step": scored.step, "figures": figures, **took}
         if opened is not None:
             fields["gap"] = opened.as_json()
         if best is not None:

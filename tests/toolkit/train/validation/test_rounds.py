@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.small_run import STEPS, SmallRun, texts
 from tests.tiny import losses, tiny_model
@@ -103,18 +104,32 @@ def test_a_stop_does_not_wait_for_a_round_which_is_made_up_for_later(tmp_path: P
     assert _rounds(tmp_path / "stopped") == _rounds(tmp_path / "whole")
 
 
-def test_the_plan_counts_the_passes_of_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_counts_the_passes_of_a_round_and_the_run_its_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counted, forward = [], Flux2Transformer2DModel.forward
 
     def counting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        counted.append(torch.is_grad_enabled())
-        return forward(self, *args, **kwargs)
+        if torch.is_grad_enabled():
+            counted.append(0)
+            return forward(self, *args, **kwargs)
+        with FlopCounterMode(display=False) as flops:
+            found = forward(self, *args, **kwargs)
+        counted.append(flops.get_total_flops())
+        return found
 
     monkeypatch.setattr(Flux2Transformer2DModel, "forward", counting)
     RUNS["lora"].run(tmp_path)
     assert GRID.num_rounds(STEPS) == len(_rounds(tmp_path)) == 4
-    assert counted.count(False) == GRID.base_passes + GRID.num_rounds(STEPS) * GRID.passes
-    assert counted.count(True) == STEPS
+    work = [flops for flops in counted if flops]
+    assert len(work) == GRID.base_passes + GRID.num_rounds(STEPS) * GRID.passes
+    assert counted.count(0) == STEPS
+    base, rounds = sum(work[: GRID.base_passes]), sum(work[GRID.base_passes :])
+    assert rounds / GRID.num_rounds(STEPS) == pytest.approx(GRID.round_share * base, rel=0.1), "what is told at first"
+    took = [event for event in read_events(tmp_path / "events.jsonl") if event["kind"] == "validation"][-1]
+    pass_s = took["seconds"] / took["passes"]
+    assert GRID.as_json(STEPS, pass_s)["round_s"] == pytest.approx(took["seconds"], abs=0.01)
+    assert "as measured here" in GRID.describe(STEPS, pass_s)[0]
 
 
 def test_the_plan_counts_the_bytes_that_a_round_needs_kept(tmp_path: Path) -> None:
