@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.parallel_jobs import PARALLEL_JOBS, TWO_PASSES
 from tests.ranks.launcher import Launcher
 from tests.tiny import losses, write_dataset, write_job
+from tests.vision import write_encoder
 from toolkit.output.bundles import find_bundles
 from toolkit.output.events import read_events
 from toolkit.weights.tensor_files import read_tensors
@@ -78,6 +79,12 @@ def _is_close(folder: Path, other: Path) -> bool:
     )
 
 
+def _scores(folder: Path) -> dict[int, Any]:
+    """How like the training images each round of samples is."""
+    events = read_events(folder / "output" / "job" / "events.jsonl")
+    return {event["step"]: event["similarity"] for event in events if event["kind"] == "scores"}
+
+
 def _rounds(folder: Path) -> dict[int, Any]:
     """The figures of each validation round."""
     events = read_events(folder / "output" / "job" / "events.jsonl")
@@ -88,9 +95,12 @@ def _rounds(folder: Path) -> dict[int, Any]:
 def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     name: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
 ) -> None:
+    encoder = write_encoder(tmp_path / "encoder", "dinov2")
     for folder, world in (("one", 1), ("two", 2)):
         (tmp_path / folder).mkdir()
         sections = CASES[name] if name in CASES else PARALLEL_JOBS[name](tmp_path / folder)
+        if name == "everything":  # the first rank scores the pictures of all
+            sections = sections | {"sample": SAMPLES | {"score_with": str(encoder)}}
         job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **sections)
         end = launcher.run(tmp_path / folder, world, str(job), "--set", f"train.steps={FEW_STEPS}")
         assert set(end.codes) == {0}, end.text
@@ -103,6 +113,9 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     one, two = (_rounds(tmp_path / folder) for folder in ("one", "two"))
     assert one == two
     assert list(one) == ([0, 2, FEW_STEPS] if name in CASES else [])
+    one, two = (_scores(tmp_path / folder) for folder in ("one", "two"))
+    assert one == two
+    assert list(one) == ([0, FEW_STEPS] if name == "everything" else [])
 
 
 def test_a_run_goes_on_with_other_numbers_of_ranks_as_if_there_had_been_one(
