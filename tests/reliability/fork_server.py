@@ -130,6 +130,7 @@ def import_everything() -> None:
 
     for name in (
         "extensions_built_in.diffusion_models.flux2.flux2_model",
+        "extensions_built_in.generator.generator",
         "extensions_built_in.sd_trainer.SDTrainer",
         "jobs.in_a_row",
         "peft",  # which the pipelines of diffusers import when they draw
