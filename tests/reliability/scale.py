@@ -18,7 +18,7 @@ def count(ci: int, *, long: int) -> int:
 
 FORK_KILLS = count(76, long=2000)
 FORK_CASES = count(19, long=1000)  # or as many as there are; the first ones show every member of every registry
-ADAPTER_KILLS = count(3, long=100)  # of each of eight jobs
+ADAPTER_KILLS = count(2, long=100)  # of each of eight jobs
 PROGRAM_KILLS = count(4, long=200)
 LONG_RUN_STEPS = count(1000, long=20_000)
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
