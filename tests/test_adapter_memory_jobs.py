@@ -1,6 +1,6 @@
 """Settings that save memory, in whole runs of adapters: each of them with each adapter.
 
-Four seconds of processor time for each adapter: two runs of three steps.
+Four seconds of processor time for each adapter: two runs of two steps.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _run(folder: Path, kind: str, encoder: Path, sections: dict[str, dict[str, A
         adapter |= {"control_image_dropout": 0.3}
         dataset["control_path"] = str(_write_pictures(folder / "control"))
     train = {
-        "steps": 3,
+        "steps": 2,
         "batch_size": 2,
         "gradient_accumulation": 2,
         "ema_config": {"use_ema": True, "ema_decay": 0.9},
@@ -89,7 +89,10 @@ def test_every_adapter_that_sees_something_is_tried() -> None:
     assert BASES.keys() == {kind for kind, choice in ADAPTERS.items() if choice.reads != "none"}
 
 
-@pytest.mark.parametrize("kind", BASES)
+# ip sees what ip+ sees, through the same layers of each block.
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.torture if kind == "ip" else ()) for kind in BASES]
+)
 def test_what_saves_memory_changes_no_loss_of_an_adapter_on_a_quantized_base(
     kind: str, tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,16 +102,16 @@ def test_what_saves_memory_changes_no_loss_of_an_adapter_on_a_quantized_base(
     plain, saving = (
         _run(tmp_path / name, kind, encoder, sections) for name, sections in (("plain", PLAIN), ("saving", SAVING))
     )
-    assert len(losses(plain)) == 3
+    assert len(losses(plain)) == 2
     assert losses(plain) == losses(saving)
     told = [event.get("text", "") for event in read_events(saving / "events.jsonl")]
     assert any("are kept in RAM" in text for text in told)
     name = f"job{ADAPTERS[kind].suffix}.safetensors"
-    for file in (name, "job_LoRA.safetensors", "state/000000003/ema.safetensors"):
+    for file in (name, "job_LoRA.safetensors", "state/000000002/ema.safetensors"):
         one, other = read_tensors(plain / file), read_tensors(saving / file)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one), file
-    averages, raw = (read_tensors(plain / "state" / "000000003" / f"{part}.safetensors") for part in ("ema", "weights"))
+    averages, raw = (read_tensors(plain / "state" / "000000002" / f"{part}.safetensors") for part in ("ema", "weights"))
     users = read_tensors(plain / name)
     own = [key for key in averages if key.startswith(f"{kind}.0.")]
     assert any(not torch.equal(averages[key], raw[key]) for key in own)

@@ -38,6 +38,13 @@ KINDS["loha"] = {"type": "loha", "linear": 2, "linear_alpha": 1}
 KINDS["dora"] = {"type": "dora", "linear": 2, "linear_alpha": 1}
 KINDS["oft"] = {"type": "oft", "linear": 8}
 TIMESTEP = torch.tensor([300.0, 800.0])
+NUM_ROWS = 24  # of a prompt's up to 513, on which nothing here depends; the last may be a pooled vector
+
+
+@pytest.fixture(scope="session")
+def embeds(embeds: Tensor) -> Tensor:
+    """Two encoded prompts of few rows, [2, L, D]."""
+    return embeds[:, -NUM_ROWS:]
 
 
 def _network(model: BaseModel, kind: str, *, seed: int = 0) -> Network:

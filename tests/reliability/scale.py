@@ -20,7 +20,7 @@ FORK_KILLS = count(32, long=2000)
 # Or as many as there are. The first 8 show every network; `tests/toolkit/train/test_exact_resume.py` interrupts every
 # optimizer and schedule; the first 19 would show them here too.
 FORK_CASES = count(8, long=1000)
-ADAPTER_KILLS = count(3, long=100)  # of each of eight jobs
+ADAPTER_KILLS = count(2, long=100)  # of each of eight jobs
 DRAWING_KILLS = count(3, long=200)
 PROGRAM_KILLS = count(2, long=200)
 LONG_RUN_STEPS = count(1000, long=20_000)

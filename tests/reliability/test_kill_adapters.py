@@ -30,7 +30,7 @@ def test_every_adapter_is_killed_alone_and_beside_another(encoder: Path) -> None
 def test_an_adapter_killed_anywhere_ends_as_if_it_had_not_been(
     tmp_path: Path, smallest_model: Path, encoder: Path, servers: list[ForkServer], results: Results
 ) -> None:
-    """Some five seconds of processor time for each of eight jobs."""
+    """Some four seconds of processor time for each of eight jobs."""
     began, total = time.monotonic(), Report()
     cases = adapter_cases(encoder)
     reports = sweep_all(

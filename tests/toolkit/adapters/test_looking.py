@@ -6,17 +6,19 @@ the scene's own swatch, without any, and with that of a scene of another colour.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from scripts.flux2_tiny.adapter_data import held_out_examples, training_examples
+from scripts.flux2_tiny.adapter_data import AdapterExample, held_out_examples, training_examples
 from scripts.flux2_tiny.adapter_proof import others
 from scripts.flux2_tiny.vision import write_vision_encoder
-from tests.brief_training import Encoded, encoded, loss_at, train_briefly
+from scripts.flux2_tiny.world import PLACES
+from scripts.flux2_tiny.world import SIZE_PX as WORLD_PX
+from tests.brief_training import SIDE_PX, Encoded, encoded, loss_at, train_briefly
 from tests.tiny import tiny_model
 from toolkit.adapters.adapter_set import view_name
 from toolkit.config import AdapterConfig
@@ -27,10 +29,10 @@ from toolkit.train.adapted import AdaptedWeights, NamedAdapter
 
 pytestmark = pytest.mark.slow
 
-NUM_TRAINED, NUM_HELD_OUT = 64, 32
+NUM_TRAINED, NUM_HELD_OUT = 48, 24
 NUM_STEPS = 60
-# 0.56 to 0.83 of the loss with the wrong image, 0.69 to 0.88 of that without any; 1 if nothing was learned.
-MOST_OF_WRONG, MOST_OF_OFF = 0.90, 0.94
+# 0.86 to 0.92 of the loss with the wrong image, 0.73 to 0.86 of that without any; 1 if nothing was learned.
+MOST_OF_WRONG, MOST_OF_OFF = 0.95, 0.92
 SIGMA = 0.9
 """The noise level of the measure: the colour is not to be seen, and is what is left to predict."""
 
@@ -58,9 +60,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 def make_toy(encoder: Path) -> Toy:
     model = tiny_model("text_encoder", "vae")
+    trained = training_examples("color", NUM_TRAINED)
     held_out = held_out_examples("color", NUM_HELD_OUT, seed=1)
-    trained = encoded(model, training_examples("color", NUM_TRAINED))
-    return Toy(trained, encoded(model, held_out), others(held_out), write_vision_encoder(encoder))
+    seen, unseen = (encoded(model, [close_up(example) for example in part]) for part in (trained, held_out))
+    return Toy(seen, unseen, others(held_out), write_vision_encoder(encoder))
+
+
+def close_up(example: AdapterExample) -> AdapterExample:
+    """An example whose picture is the part around the shape: most of it has the colour that is to be seen."""
+    left, top = (round(share * WORLD_PX - SIDE_PX / 2) for share in PLACES[example.scene.place])
+    return replace(example, picture=example.picture.crop((left, top, left + SIDE_PX, top + SIDE_PX)))
 
 
 def losses_after(kind: str, toy: Toy, *, lr: float, seed: int, steps: int = NUM_STEPS) -> dict[str, float]:
@@ -87,7 +96,15 @@ def losses_after(kind: str, toy: Toy, *, lr: float, seed: int, steps: int = NUM_
     }
 
 
-@pytest.mark.parametrize(("kind", "lr"), [("ip", 2e-3), ("ip+", 1e-3), ("vision_direct", 2e-3), ("redux", 2e-3)])
+@pytest.mark.parametrize(
+    ("kind", "lr"),
+    [
+        ("ip", 2e-3),
+        pytest.param("ip+", 1e-3, marks=pytest.mark.torture),  # ip's layers, which read learned summaries
+        ("vision_direct", 2e-3),
+        ("redux", 2e-3),
+    ],
+)
 def test_an_image_adapter_predicts_better_with_the_right_image(kind: str, lr: float, toy: Toy) -> None:
     found = losses_after(kind, toy, lr=lr, seed=0)
     assert found["own"] <= MOST_OF_WRONG * found["wrong"]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scripts.flux2_tiny.world import COLORS, EMBLEM, EMBLEM_BOTTOM, EMBLEM_TOP, PLACES, emblem_scene, render
-from tests.brief_training import LIKE_THE_EXAMPLES, NUM_TOKENS, latents_of, prediction, small_lora
+from tests.brief_training import LIKE_THE_EXAMPLES, NUM_TOKENS, latents_of, prediction, small_lora, texts_of
 from tests.tiny import tiny_model
 from toolkit.config import TrainConfig
 from toolkit.models.condition import Condition
@@ -61,13 +61,12 @@ def data() -> Data:
     ]
     captions = [scene.caption() for scene in scenes]
     others = {"": "", "shape": "a shape", "red": "a red shape", "blue": "a blue shape"}
-    with torch.no_grad():
-        return Data(
-            latents_of(model, [render(scene, draw) for scene in scenes]),
-            model.get_prompt_embeds(captions),
-            model.get_prompt_embeds([caption.replace(EMBLEM, "medium red ring") for caption in captions]),
-            {name: model.get_prompt_embeds([text]) for name, text in others.items()},
-        )
+    return Data(
+        latents_of(model, [render(scene, draw) for scene in scenes]),
+        texts_of(model, captions),
+        texts_of(model, [caption.replace(EMBLEM, "medium red ring") for caption in captions]),
+        {name: texts_of(model, [text]) for name, text in others.items()},
+    )
 
 
 def taught(change: Change = lambda batch, chosen: batch, **train: Any) -> Learner:

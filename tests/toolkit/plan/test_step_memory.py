@@ -67,12 +67,14 @@ OPTIONS: list[dict[str, Any]] = [
     {"passes": 2, "rank": None, "recomputes": False, "dtype": torch.float32},
 ]
 # Blocks of FLUX.1 take the longest, and passes, precisions and references add up as they do in FLUX.2.
-OF_FLUX = ({"dtype": torch.float32}, {"recomputes": False}, {"rank": None, "batch_size": 2})
+OF_FLUX = ({"recomputes": False},)
+# Of several passes, one form each with and without a network.
+RARE = ({"passes": 2, "recomputes": False}, {"passes": 2, "rank": None, "side_px": 512})
 STEPS = [
     pytest.param(
         arch,
         options,
-        marks=pytest.mark.torture if arch == "flux" and options not in OF_FLUX else (),
+        marks=pytest.mark.torture if options in RARE or (arch == "flux" and options not in OF_FLUX) else (),
         id=f"{arch} {options}",
     )
     for arch in BLOCKS
@@ -97,7 +99,9 @@ OWN: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", OWN, ids=str)
+@pytest.mark.parametrize(
+    "options", [pytest.param(each, marks=pytest.mark.torture if each in RARE else ()) for each in OWN], ids=str
+)
 def test_a_step_with_a_backward_pass_of_its_own_needs_what_is_planned(options: dict[str, Any]) -> None:
     settings = {"side_px": 1024, "dtype": torch.bfloat16, **options}
     counted = step_bytes("flux2_klein_4b", own_backward=True, num_double=2, num_single=3, **settings)
