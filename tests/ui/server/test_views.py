@@ -107,6 +107,23 @@ def test_changes_since_the_last_run_say_which_are_harmless(site: Site, done: str
     assert {it["key"]: it["is_harmless"] for it in found} == {"train.lr": False, "save.save_every": True}
 
 
+def test_the_pictures_of_a_step_and_the_steps_of_a_picture_are_known(site: Site, done: str) -> None:
+    """Four pictures in twos: each of them once in two steps."""
+    url = f"/api/jobs/{done}/seen"
+    steps: dict[str, list[int]] = {}
+    for step in range(1, 7):
+        found = site.client.get(url, params={"step": step}).json()
+        assert (found["last_step"], len(found["pictures"])) == (6, 2)
+        for it in found["pictures"]:
+            steps.setdefault(it["file"], []).append(step)
+    assert len(steps) == 4 and all(len({(step - 1) // 2 for step in own}) == 3 for own in steps.values())
+    for file, own in steps.items():
+        assert site.client.get(url, params={"picture": file}).json()["steps"] == own
+        assert site.client.get(f"/files/datasets/{file}?thumb=128").status_code == 200
+    assert site.client.get(url, params={"picture": f"{'0' * 16}-{'0' * 16}"}).status_code == 404
+    assert site.client.get(f"/api/jobs/{site.make('unseen')}/seen").status_code == 409
+
+
 def test_notes_and_stars_of_a_job_are_kept_in_its_folder(site: Site, done: str) -> None:
     site.client.put(f"/api/jobs/{done}", json={"stars": 4, "note": "the good one"})
     assert json.loads((site.output() / "notes.json").read_text())["note"] == "the good one"
