@@ -15,7 +15,10 @@ from tests import tiers
 from toolkit.runtime.threads import share_cores
 
 share_cores()
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="trainer-cache-")  # what runs keep for the next start
+_CACHE = "trainer-cache-"  # what runs keep for the next start: one for all workers
+_SHARES_CACHE = "PYTEST_XDIST_WORKER" in os.environ and _CACHE in os.environ.get("XDG_CACHE_HOME", "")
+if not _SHARES_CACHE:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix=_CACHE)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["CXX"] = "no-compiler-in-tests"  # nothing is built into site-packages, or waits for one who builds there
@@ -30,7 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()  # or triton complains about what was not collected
-    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+    if not _SHARES_CACHE:
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

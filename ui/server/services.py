@@ -27,9 +27,9 @@ from ui.server.store import Store
 from ui.server.stream import Hub
 from ui.server.told.teller import Teller
 from ui.server.tryout.loras import Loras
+from ui.server.views import SeenSteps, Thumbs
 from ui.server.views.machine import machine_now
 from ui.server.views.metrics import close_curves
-from ui.server.views.thumbs import Thumbs
 
 _MACHINE_S = 3.0
 _TRASH_S = 6 * 3600.0
@@ -58,6 +58,7 @@ class Services:
     library: Library
     doctors: Doctors
     loras: Loras
+    seen: SeenSteps
 
 
 def make_services(options: Options) -> Services:
@@ -91,6 +92,7 @@ def make_services(options: Options) -> Services:
         library=library,
         doctors=Doctors(options.store, library),
         loras=Loras(registry),
+        seen=SeenSteps(roots),
     )
 
 

@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from tests.tiny import run_job, write_job
+from toolkit.config import load_job
+from toolkit.data.report.exposure import Exposure
+from toolkit.data.scan import scan_job
 from toolkit.objectives.batch import Batch
 from toolkit.output.events import read_events
 from toolkit.output.run_record import read_runs
@@ -91,7 +94,11 @@ def test_a_broken_picture_breaks_no_weight(train: dict[str, Any], plant_nan: Any
     losses = [event["loss"] for event in events if event["kind"] == "step"]
     assert [loss is not None for loss in losses] == [True, True, False, True, True]
     warnings = [event["text"] for event in events if event["kind"] == "warning"]
-    assert any("step 3 was skipped: its loss is nan (2 images of 32 x 32: " in text for text in warnings)
+    config = load_job(tmp_path / "output" / "job" / "config.yaml").training()
+    assert config.card is not None
+    exposure = Exposure(config, scan_job(config, config.card).examples, batches_per_step=1)
+    names = ", ".join(path.name for path in exposure.images(3))
+    assert any(f"step 3 was skipped: its loss is nan (2 images of 32 x 32: {names})" in text for text in warnings)
     assert "1 step skipped: loss or gradient not finite" in warnings
 
 

@@ -65,11 +65,12 @@ class Site:
 
 def wait_for(look: Callable[[], Any], say: Callable[[], Any] = lambda: "", *, timeout_s: float = WAIT_S) -> Any:
     """What `look` gives, as soon as it gives something."""
-    until = time.monotonic() + timeout_s
+    until, pause_s = time.monotonic() + timeout_s, 0.01
     while time.monotonic() < until:
         if found := look():
             return found
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(0.2, 1.3 * pause_s)  # looking often makes what is waited for slower
     raise AssertionError(f"nothing came within {timeout_s} s: {say()}")
 
 

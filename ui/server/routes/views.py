@@ -10,7 +10,7 @@ from ui.server.actions.trash import aside_of
 from ui.server.jobs.files import find_file
 from ui.server.refusal import Refusal
 from ui.server.routes.jobs import Id
-from ui.server.schemas import Aside, Checkpoints, Differences, JobId, LogPage, Metrics, Origins, Samples, Star
+from ui.server.schemas import Aside, Checkpoints, Differences, JobId, LogPage, Metrics, Origins, Samples, Seen, Star
 from ui.server.services import Here
 from ui.server.views.checkpoints import checkpoints_of
 from ui.server.views.diff import differences_of, origins_of
@@ -60,6 +60,17 @@ def star(here: Here, id: Id, file: Annotated[str, Path(pattern="^[0-9a-f]{16}-[0
     job = here.registry.get(id)
     here.actions.star(job, find_file(job, file).name, body.is_starred)
     return JobId(id=id)
+
+
+@router.get("/seen")
+def seen(
+    here: Here,
+    id: Id,  # noqa: A002
+    step: Annotated[int, Query(ge=1, le=10**9)] = 1,
+    picture: Annotated[str, Query(pattern="^([0-9a-f]{16}-[0-9a-f]{16})?$", description="File id.")] = "",
+) -> Seen:
+    """The pictures that a step trains on, and the steps that have trained on a picture."""
+    return here.seen.of(here.registry.get(id), step, picture)
 
 
 @router.get("/checkpoints")

@@ -108,6 +108,8 @@ from ui.server.schemas.views import (
     Origins,
     Sample,
     Samples,
+    Seen,
+    SeenPicture,
     Series,
     Star,
 )
@@ -209,6 +211,8 @@ __all__ = [
     "Removed",
     "Sample",
     "Samples",
+    "Seen",
+    "SeenPicture",
     "Selection",
     "Series",
     "Session",

@@ -37,6 +37,27 @@ class Metrics(Answer):
     last_step: int
 
 
+class SeenPicture(Answer):
+    """A picture that a step trains on."""
+
+    name: str
+    file: str | None = Field(description="File id as that of a picture of a dataset; null if it is in none.")
+    times: int = Field(description="How often the step trains on it: repeats and mirrored copies count.")
+
+
+class Seen(Answer):
+    """`GET /api/jobs/{id}/seen`: the pictures of a step, and the steps of a picture."""
+
+    step: int
+    last_step: int
+    is_same: bool | None = Field(
+        description="Whether the datasets are as they were at the last checkpoint; null if there is none."
+    )
+    pictures: list[SeenPicture]
+    steps: list[int] = Field(description="That have trained on the picture asked for; the first 1,000.")
+    num_steps: int
+
+
 class LogPage(Answer):
     """`GET /api/jobs/{id}/log`: some lines of the log, by line number from 0."""
 

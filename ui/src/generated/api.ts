@@ -889,6 +889,27 @@ export interface Samples {
   samples: Sample[];
 }
 
+/** `GET /api/jobs/{id}/seen`: the pictures of a step, and the steps of a picture. */
+export interface Seen {
+  step: number;
+  last_step: number;
+  /** Whether the datasets are as they were at the last checkpoint; null if there is none. */
+  is_same: boolean | null;
+  pictures: SeenPicture[];
+  /** That have trained on the picture asked for; the first 1,000. */
+  steps: number[];
+  num_steps: number;
+}
+
+/** A picture that a step trains on. */
+export interface SeenPicture {
+  name: string;
+  /** File id as that of a picture of a dataset; null if it is in none. */
+  file: string | null;
+  /** How often the step trains on it: repeats and mirrored copies count. */
+  times: number;
+}
+
 /** Some pictures of a dataset: those that all of these hold for. */
 export interface Selection {
   /** In the name or the caption. */

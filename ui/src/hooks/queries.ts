@@ -1,5 +1,5 @@
 /** What the page asks of the server: one hook per answer. Live answers are kept fresh by the event stream. */
-import { useQuery, useQueryClient, type UseQueryResult } from "@tanstack/react-query";
+import { keepPreviousData, useQuery, useQueryClient, type UseQueryResult } from "@tanstack/react-query";
 import type {
   Aside,
   Checkpoints,
@@ -13,6 +13,7 @@ import type {
   ModelInfo,
   Origins,
   Samples,
+  Seen,
   Settings,
   ToldList,
   Trash,
@@ -55,6 +56,15 @@ export const useTryoutStart = (source: string) =>
     gcTime: 0,
   });
 export const useCheckpoints = (id: string) => useGet<Checkpoints>(KEYS.checkpoints(id), `${job(id)}/checkpoints`);
+/** Worked out from the dataset as it is now: asked anew each time that it is shown. */
+export const useSeen = (id: string, step: number, picture: string) =>
+  useQuery({
+    queryKey: ["seen", id, step, picture],
+    queryFn: ({ signal }) => call<Seen>("GET", `${job(id)}/seen?step=${step}&picture=${picture}`, undefined, signal),
+    placeholderData: keepPreviousData,
+    staleTime: Infinity,
+    gcTime: 0,
+  });
 export const useAside = (id: string) => useGet<Aside>(KEYS.aside(id), `${job(id)}/aside`);
 export const useTrash = () => useGet<Trash>(KEYS.trash, "/api/trash");
 /** Asked anew each time that a job is edited: it may have run since. */

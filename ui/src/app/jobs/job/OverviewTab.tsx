@@ -9,6 +9,7 @@ import { Curves } from "./curves/Curves";
 import { MemoryTable } from "./MemoryTable";
 import { Notes } from "./Notes";
 import { RunsTable } from "./RunsTable";
+import { SeenFold } from "./SeenFold";
 
 export function OverviewTab({ job }: { job: JobDetail }) {
   return (
@@ -26,6 +27,7 @@ export function OverviewTab({ job }: { job: JobDetail }) {
       )}
       {job.best && <p>{job.best}</p>}
       <Curves job={job} />
+      <SeenFold job={job} />
       <MemoryTable stages={job.stages} />
       <RunsTable runs={job.runs} />
       <Notes job={job} />
