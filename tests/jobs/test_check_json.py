@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 import run
+from jobs.process import model_files
 from tests.test_architecture import HEAVY, ROOT
 from tests.tiny import run_job, write_job
 
@@ -55,21 +55,25 @@ def test_mistakes_of_a_job_file_stand_in_the_document_by_their_place(
     assert "no such job file" in absent["refusal"]
 
 
-def test_a_check_of_known_files_loads_no_model_library(tmp_path: Path) -> None:
-    """Two processes: the first compares the model's files with the real classes, the second remembers."""
+def test_a_check_of_known_files_loads_no_model_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first check compares the model's files with the real classes; the second, a process of its own, remembers."""
     job = write_job(tmp_path)
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run.main(["--check", "--no-cache", str(job)]) == 0
+    assert not (tmp_path / "cache").exists()
+    assert run.main(["--check", str(job)]) == 0
     script = f"import sys, run; run.main(sys.argv[1:]); print('LOADED', *sorted({HEAVY!r} & set(sys.modules)))"
+    command = [sys.executable, "-c", script, "--check", str(job)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+    monkeypatch.setattr(model_files, "_inspect", _inspected)
+    with pytest.raises(AssertionError, match="inspected"):
+        run.main(["--check", "--no-cache", str(job)])
 
-    def loaded(*arguments: str) -> list[str]:
-        command = [sys.executable, "-c", script, "--check", str(job), *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-1].split()[1:]
 
-    assert "torch" in loaded()
-    assert loaded() == []
-    assert "torch" in loaded("--no-cache")
+def _inspected(*given: Any) -> Any:
+    raise AssertionError("inspected")
 
 
 def test_a_mistake_names_its_line_and_the_nearest_spelling_and_a_remark_its_place(

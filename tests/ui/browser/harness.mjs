@@ -8,12 +8,18 @@ import { fileURLToPath } from "node:url";
 
 export const REPOSITORY = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
 const require = createRequire(join(REPOSITORY, "ui", "package.json"));
-const { chromium } = require("playwright-core");
+export const { chromium } = require("playwright-core");
 const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const SERVE = "import sys; from ui.server.main import main; sys.exit(main(sys.argv[1:]))";
 /** A phone, and a laptop at 200 % zoom: half as many pixels of the page. */
 const NARROW = { phone: { width: 390, height: 844 }, zoom: { width: 640, height: 430 } };
+
+/** How a browser is launched. */
+export const CHROMIUM = {
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-background-networking"],
+};
 
 /** A server with runs that are scripted. `stop` kills it as a power cut would; jobs live on. */
 export class Server {
@@ -98,10 +104,8 @@ export async function until(look, say = () => "", timeout = 30_000) {
 
 /** A browser that notes every console error and every request to another host. */
 export async function openBrowser() {
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-background-networking"],
-  });
+  const shared = process.env.UI_BROWSER; // closing it ends what was opened here, not the browser
+  const browser = await (shared ? chromium.connect(shared) : chromium.launch(CHROMIUM));
   const notes = { errors: [], outside: [], axe: [], sideways: [] };
   const open = async (options = {}) => {
     const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
@@ -120,21 +124,15 @@ export async function openBrowser() {
   return { browser, notes, open };
 }
 
-/** Hold a page against axe in both schemes, look whether it fits narrow windows, and keep pictures of it. */
+/** Hold a page against axe, and its contrasts in the dark scheme too; look whether it fits narrow windows; keep pictures. */
 export async function inspect(page, name, notes) {
   const shots = process.env.UI_SHOTS;
   if (shots) mkdirSync(shots, { recursive: true });
   const keep = (as) => shots && page.screenshot({ path: join(shots, `${name}-${as}.png`) });
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
-    await page.evaluate(AXE);
-    const found = await page.evaluate(async () =>
-      (await globalThis.axe.run(document)).violations.map(({ id, impact, nodes }) => ({
-        id,
-        impact,
-        nodes: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary.slice(0, 200)}`),
-      })),
-    );
+    if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
+    const found = await page.evaluate(violations, colorScheme === "dark" ? ["color-contrast"] : null);
     for (const violation of found) notes.axe.push({ page: name, colorScheme, ...violation });
     await keep(colorScheme);
   }
@@ -148,6 +146,16 @@ export async function inspect(page, name, notes) {
     await keep(as);
   }
   await page.setViewportSize(before);
+}
+
+/** What axe finds in the page, by these rules or by all. */
+async function violations(rules) {
+  const options = { resultTypes: ["violations"], ...(rules && { runOnly: rules }) };
+  return (await globalThis.axe.run(document, options)).violations.map(({ id, impact, nodes }) => ({
+    id,
+    impact,
+    nodes: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary.slice(0, 200)}`),
+  }));
 }
 
 /** How far the page, or a dialog or menu before it, sticks out of the window, or its contents out of that. */

@@ -134,6 +134,9 @@ async function stopAndCrashAndResume() {
   await server.start(server.port);
   await page.getByText("The server isn’t responding").waitFor({ state: "detached", timeout: 30_000 });
   forget(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/);
+  const { jobs: [{ id }] } = await server.ask("GET", "/api/jobs");
+  const { yaml } = await server.ask("GET", `/api/jobs/${id}`);
+  await server.ask("PUT", `/api/jobs/${id}`, { yaml: yaml.replace("step_s: 0.1", "step_s: 0.01") }); // nobody looks at the rest
   await button("Resume…").click();
   const dialog = page.getByRole("dialog");
   await inspect(page, "job-resume", notes);

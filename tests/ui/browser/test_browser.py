@@ -1,10 +1,11 @@
-"""The page in a real Chromium: stories told in JavaScript, each with a server of its own."""
+"""The page in a real Chromium, one for all: stories told in JavaScript, each with a server of its own."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ def folder(tmp_path: Path) -> Path:
         Image.new("RGB", (128, 128), (40 * index, 120, 200 - 30 * index)).save(images / f"{index}.png")
         (images / f"{index}.txt").write_text(f"a picture of colour {index}", encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def browser() -> Iterator[None]:
+    """A browser that the stories share; each opens contexts of its own."""
+    command = ["node", str(HERE / "shared.mjs")]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running,
+    ):
+        assert running.stdin is not None and running.stdout is not None
+        patch.setenv("UI_BROWSER", running.stdout.readline().strip())
+        yield
+        running.stdin.close()
 
 
 def tell(story: str, folder: Path) -> None:

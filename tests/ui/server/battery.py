@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from tests.reliability.scale import IS_LONG
 from tests.ui.server.conftest import TOKEN, job_text
 from ui.server.auth import COOKIE
 
@@ -125,7 +126,7 @@ def unguarded(target: Target) -> list[str]:
     before = tree_hash(target.folder, target.outside), index_of(target)
     for route in routes(target.app):
         for method in METHODS:
-            for token in wrong:
+            for token in wrong if method in (route.methods or ()) else wrong[1:3]:
                 answer = target.send(method, target.url(route), token=token, body={})
                 if answer.status_code >= 500:
                     findings.append(f"{method} {route.path} fails with {answer.status_code}")
@@ -262,13 +263,14 @@ def leaks(target: Target) -> list[str]:
     """U3: every payload in every parameter of every route, and in every path of a job: nothing is read or written."""
     findings = []
     before = tree_hash(target.outside)
-    for route in routes(target.app):
+    for number, route in enumerate(routes(target.app)):
         if route.path in STREAMS or "GET" not in (route.methods or ()):
             continue
-        names = [(place.name, "path") for place in route.dependant.path_params]
-        names += [(place.alias, "query") for place in route.dependant.query_params]
-        for name, where in names:
-            for payload in payloads(target):
+        places = [(place, "path") for place in route.dependant.path_params]
+        places += [(place, "query") for place in route.dependant.query_params]
+        for place, where in places:
+            name = place.alias
+            for payload in _tried(payloads(target), place, number):
                 text = quote(payload.encode("utf-8", "replace"), safe="%/" if "%" in payload else "")
                 url = target.url(route, **{name: text}) if where == "path" else f"{target.url(route)}?{name}={text}"
                 answer = target.send("GET", url, token=TOKEN)
@@ -277,6 +279,16 @@ def leaks(target: Target) -> list[str]:
     if tree_hash(target.outside) != before:
         findings.append("the canary's folder has changed")
     return findings
+
+
+def _tried(every: list[str], place: Any, number: int) -> list[str]:
+    """Those for one parameter: all for a text; few for a number, which is refused before a route sees it.
+
+    An id is one of two dozen routes' and is looked up in one place: on a push each of them gets a share of its own.
+    """
+    if place.field_info.annotation is not str:
+        return every[:: len(every) // 3]
+    return every if IS_LONG or place.name != "id" else every[number % 3 :: 3]
 
 
 def _written(target: Target) -> list[str]:
@@ -295,7 +307,7 @@ def _written(target: Target) -> list[str]:
     sound = yaml.safe_load(job_text(target.folder, "planted"))
     for number, payload in enumerate(payloads(target)):
         clean = payload.encode("utf-8", "replace").decode()
-        for place in fields:
+        for place in fields if IS_LONG else fields[number % 3 :: 3]:  # one function holds them all against the roots
             job = copy.deepcopy(sound)
             job["config"]["name"] = f"planted_{number}"
             entry = job["config"]["process"][0]
@@ -372,4 +384,5 @@ def reflections(target: Target) -> list[str]:
     return findings
 
 
-ATTACKS = (unguarded, changing_gets, cookie_opens, foreign_requests, leaks, reflections)
+# the last one leaves something behind: the jobs and folders that have innocent names
+ATTACKS = (unguarded, changing_gets, cookie_opens, foreign_requests, reflections, leaks)

@@ -29,7 +29,7 @@ from tests.ui.server.conftest import TOKEN, Site, options_for
 from ui.server.app import create_app
 from ui.server.jobs.files import file_id
 
-EXAMPLES = count(20, long=200)
+EXAMPLES = count(10, long=200)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -21,15 +21,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
+from tests.reliability.scale import count
 from tests.ui.server.conftest import ROOT, SCRIPTED, TOKEN, job_text, options_for, wait_for
 from toolkit.output.run_record import read_runs
 from ui.server.app import create_app
 from ui.server.jobs.launch import read_launch
+from ui.server.main import main
 from ui.server.store import Entry, Store
 
-KILLS = 10 if "TORTURE" not in os.environ else max(1, round(100 * float(os.environ["TORTURE"])))
+KILLS = count(4, long=100)  # one of each kind, and one more
 TRUTH_S = 2.0
 
 
@@ -245,8 +248,9 @@ def _message(stream: Any) -> str:
             return str(line.removeprefix("data: "))
 
 
-def test_the_order_of_the_queue_outlives_the_server(tmp_path: Path) -> None:
+def test_the_order_of_the_queue_outlives_the_server_and_its_jobs_a_reindexing(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
+        assert server.url.startswith("http://127.0.0.1:")
         server.ask("PUT", "/api/queue", {"order": {}, "is_paused": True})
         for name in ("a", "b", "c"):
             server.ask("POST", "/api/jobs", {"yaml": job_text(tmp_path, name), "start": True})
@@ -256,21 +260,17 @@ def test_the_order_of_the_queue_outlives_the_server(tmp_path: Path) -> None:
         server.start()
         queue = server.ask("GET", "/api/queue")[1]
         assert queue == {"order": {"cpu": ids[::-1]}, "is_paused": True}
-
-
-def test_a_port_in_use_is_reported_in_plain_words(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "ui.server.main", "--port", port, "--no-browser", "--store", str(tmp_path)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, f"Port {port} is in use" in done.stderr) == (2, True)
-
-
-def test_the_server_prints_its_address_first_and_ends_on_request(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        assert server.url.startswith("http://127.0.0.1:")
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(10)
+    with serving(tmp_path, "--reindex") as server:
+        assert [server.ask("GET", f"/api/jobs/{id_}")[1]["state"] for id_ in ids] == ["draft"] * 3
+
+
+def test_a_port_in_use_is_reported_in_plain_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code = main(["--port", port, "--no-browser", "--store", str(tmp_path)])
+    assert (code, f"Port {port} is in use" in capsys.readouterr().err) == (2, True)
 
 
 def test_a_damaged_index_is_put_aside_and_built_anew(tmp_path: Path) -> None:
@@ -284,13 +284,6 @@ def test_a_damaged_index_is_put_aside_and_built_anew(tmp_path: Path) -> None:
         store.close()
         path.unlink()
     assert len(list(tmp_path.glob("index-damaged-*"))) == 2
-
-
-def test_reindexing_forgets_the_order_and_no_job(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        id_ = server.ask("POST", "/api/jobs", {"yaml": job_text(tmp_path, "a")})[1]["id"]
-    with serving(tmp_path, "--reindex") as server:
-        assert server.ask("GET", f"/api/jobs/{id_}")[1]["state"] == "draft"
 
 
 def test_the_page_answers_while_the_jobs_are_still_being_read(tmp_path: Path) -> None:

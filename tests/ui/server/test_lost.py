@@ -114,7 +114,7 @@ def test_a_folder_that_replaces_that_of_a_live_run_is_not_mistaken_for_it(site: 
     assert sorted(path.name for path in site.output().iterdir()) == ["job.yaml", "notes.json"]
 
 
-@pytest.mark.parametrize("jump_s", [-7200.0, 7200.0])
+@pytest.mark.parametrize("jump_s", [-7200.0, pytest.param(7200.0, marks=pytest.mark.torture)])
 def test_a_clock_that_is_set_back_or_forth_changes_no_state_and_starts_nothing_twice(
     site: Site, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
