@@ -30,6 +30,8 @@ JOBS: Mapping[str, Make] = {
         "train": {"objective": "jvp", "objective_params": {"velocity": "data"}},
     },
 }
+# Ranks, and the step that they train to. `subpixel` is sharded like a LoRA, and has an objective that goes forwards.
+PARTS = {"networks": ((2, 1), (1, 2), (2, STEPS)), "adapters": ((2, 2), (1, STEPS)), "subpixel": ((2, STEPS),)}
 
 
 def _write(folder: Path, base: Path, name: str, **train: Any) -> Path:
@@ -51,9 +53,7 @@ def test_two_one_and_two_ranks_make_the_run_of_one_process(
     alone = _write(tmp_path / "alone", smallest_model, name, gradient_accumulation=2)
     assert launcher.run(tmp_path / "printed", 1, str(alone)).codes == [0]
     shared = _write(tmp_path / "shared", smallest_model, name, sharding="full")
-    # `subpixel` is sharded like a LoRA, and stands with an objective that differentiates forwards
-    parts = ((2, STEPS),) if name == "subpixel" else ((2, 1), (1, 2), (2, STEPS))
-    for world, steps in parts:
+    for world, steps in PARTS[name]:
         more = [f"train.steps={steps}", f"train.gradient_accumulation={2 // world}"]
         end = launcher.run(tmp_path / "printed", world, str(shared), *(word for one in more for word in ("--set", one)))
         assert set(end.codes) == {0}, end.text
