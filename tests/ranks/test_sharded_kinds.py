@@ -23,6 +23,11 @@ JOBS: Mapping[str, Make] = {
         "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}, "disable_sampling": False},
         "sample": {"prompts": ["a red circle"], "sample_every": 0, "format": "png"},
     },
+    "merged": lambda folder: {
+        "network": {"type": "lora", "linear": 4, "patterns": [{"contains": "img_attn", "type": "dora"}]},
+        "model": {"quantize": True, "qtype": "qfloat8"},
+        "train": {"steps": 2, "merge_network_on_save": True, "merge_network_on_save_strength": 0.5},
+    },
     "adapters": lambda folder: {**adapters(folder), "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}}},
     "subpixel": lambda folder: {
         **pixels(folder),
@@ -31,7 +36,12 @@ JOBS: Mapping[str, Make] = {
     },
 }
 # Ranks, and the step that they train to. `subpixel` is sharded like a LoRA, and has an objective that goes forwards.
-PARTS = {"networks": ((2, 1), (1, 2), (2, STEPS)), "adapters": ((2, 2), (1, STEPS)), "subpixel": ((2, STEPS),)}
+PARTS = {
+    "networks": ((2, 1), (1, 2), (2, STEPS)),
+    "merged": ((2, 2),),
+    "adapters": ((2, 2), (1, STEPS)),
+    "subpixel": ((2, STEPS),),
+}
 
 
 def _write(folder: Path, base: Path, name: str, **train: Any) -> Path:
