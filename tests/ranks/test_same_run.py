@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.parallel_jobs import PARALLEL_JOBS, TWO_PASSES
 from tests.ranks.launcher import Launcher
+from tests.tiers import IS_TORTURE
 from tests.tiny import losses, write_dataset, write_job
 from tests.vision import write_encoder
 from toolkit.output.bundles import find_bundles
@@ -91,7 +92,7 @@ def _rounds(folder: Path) -> dict[int, Any]:
     return {event["step"]: event["figures"] for event in events if event["kind"] == "validation"}
 
 
-@pytest.mark.parametrize("name", [*CASES, *PARALLEL_JOBS])
+@pytest.mark.parametrize("name", [*CASES, *(name for name in PARALLEL_JOBS if IS_TORTURE or name != "slider")])
 def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     name: str, launcher: Launcher, smallest_model: Path, tmp_path: Path
 ) -> None:

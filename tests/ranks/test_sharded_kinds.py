@@ -23,12 +23,24 @@ JOBS: Mapping[str, Make] = {
         "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}, "disable_sampling": False},
         "sample": {"prompts": ["a red circle"], "sample_every": 0, "format": "png"},
     },
+    "merged": lambda folder: {
+        "network": {"type": "lora", "linear": 4, "patterns": [{"contains": "img_attn", "type": "dora"}]},
+        "model": {"quantize": True, "qtype": "qfloat8"},
+        "train": {"steps": 2, "merge_network_on_save": True, "merge_network_on_save_strength": 0.5},
+    },
     "adapters": lambda folder: {**adapters(folder), "train": {"ema_config": {"use_ema": True, "ema_decay": 0.9}}},
     "subpixel": lambda folder: {
         **pixels(folder),
         "adapter": [{"type": "subpixel"}, {"type": "mean_flow"}],
         "train": {"objective": "jvp", "objective_params": {"velocity": "data"}},
     },
+}
+# Ranks, and the step that they train to. `subpixel` is sharded like a LoRA, and has an objective that goes forwards.
+PARTS = {
+    "networks": ((2, 1), (1, 2), (2, STEPS)),
+    "merged": ((2, 2),),
+    "adapters": ((2, 2), (1, STEPS)),
+    "subpixel": ((2, STEPS),),
 }
 
 
@@ -51,9 +63,7 @@ def test_two_one_and_two_ranks_make_the_run_of_one_process(
     alone = _write(tmp_path / "alone", smallest_model, name, gradient_accumulation=2)
     assert launcher.run(tmp_path / "printed", 1, str(alone)).codes == [0]
     shared = _write(tmp_path / "shared", smallest_model, name, sharding="full")
-    # `subpixel` is sharded like a LoRA, and stands with an objective that differentiates forwards
-    parts = ((2, STEPS),) if name == "subpixel" else ((2, 1), (1, 2), (2, STEPS))
-    for world, steps in parts:
+    for world, steps in PARTS[name]:
         more = [f"train.steps={steps}", f"train.gradient_accumulation={2 // world}"]
         end = launcher.run(tmp_path / "printed", world, str(shared), *(word for one in more for word in ("--set", one)))
         assert set(end.codes) == {0}, end.text

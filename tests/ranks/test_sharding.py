@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.ranks.launcher import Launcher
+from tests.tiers import IS_TORTURE
 from tests.tiny import losses, write_job
 from toolkit.lora.commands.ema import ema
 from toolkit.optimizers.stored.state import DOCUMENT
@@ -47,6 +48,9 @@ KINDS = {
         {**FULL, "full_finetune_weights": "bf16_stochastic", "dtype": "bf16"}, relative=2e-3, absolute=8e-3
     ),
 }
+
+if not IS_TORTURE:
+    del KINDS["stochastic"]  # tests/toolkit/optimizers/test_rounding.py has what is special in it
 
 
 def _write(folder: Path, base: Path, kind: Kind, *, world: int, save_every: int = 0) -> Path:

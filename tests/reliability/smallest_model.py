@@ -16,10 +16,10 @@ HEAD_DIM, TEXT_WIDTH, LATENT_CHANNELS, VAE_WIDTH = 8, 8, 4, 4
 TEXT_LAYERS = 27  # the last hidden state that klein reads
 
 
-def write_smallest_model(folder: Path) -> Path:
+def write_smallest_model(folder: Path, *, num_heads: int = 1) -> Path:
     """A klein pipeline of some 10,000 weights in diffusers' layout; its tokenizer is that of the tiny FLUX.2."""
     torch.manual_seed(0)
-    _transformer().save_pretrained(folder / "transformer")
+    _transformer(num_heads).save_pretrained(folder / "transformer")
     _vae().save_pretrained(folder / "vae")
     _text_encoder().save_pretrained(folder / "text_encoder")
     FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(folder / "scheduler")
@@ -28,13 +28,13 @@ def write_smallest_model(folder: Path) -> Path:
     return folder
 
 
-def _transformer() -> Flux2Transformer2DModel:
+def _transformer(num_heads: int) -> Flux2Transformer2DModel:
     return Flux2Transformer2DModel(
         in_channels=4 * LATENT_CHANNELS,
         num_layers=1,
         num_single_layers=1,
         attention_head_dim=HEAD_DIM,
-        num_attention_heads=1,
+        num_attention_heads=num_heads,
         joint_attention_dim=3 * TEXT_WIDTH,
         timestep_guidance_channels=8,
         axes_dims_rope=(2, 2, 2, 2),

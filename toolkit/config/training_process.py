@@ -198,12 +198,11 @@ class TrainingProcessConfig(ProcessConfig):
             return self
         if self.network is None:
             raise ValueError("`train.merge_network_on_save` merges a network, and this job trains none: remove it")
-        for key, is_set in (("adapter", self.adapter), ("train.sharding: full", self.train.sharding == "full")):
-            if is_set:
-                raise ValueError(
-                    f"`train.merge_network_on_save` does not work with `{key}`: remove one of the two, and merge the "
-                    "network's file with `python -m toolkit.lora merge`"
-                )
+        if self.adapter:
+            raise ValueError(
+                "`train.merge_network_on_save` does not work with `adapter`: remove one of the two, and merge the "
+                "network's file with `python -m toolkit.lora merge`"
+            )
         return self
 
     def _ranks_can_share(self) -> None:

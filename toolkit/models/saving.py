@@ -36,7 +36,8 @@ def save_transformer(
         dtype: number format of the file.
         metadata: the header's free-form metadata.
         weights: what to write in place of the transformer's own weights, under the names of the library; the written
-            file is then read back and compared.
+            file is then read back and compared; if the weights are spread over ranks, only for values that are not
+            finite.
 
     Returns:
         The files, the main one first.
@@ -45,23 +46,36 @@ def save_transformer(
         UserError: the file that was written has other values.
     """
     layout = model.layout
+
+    def check_of(state: StateDict) -> Callable[[Path], None] | None:
+        if weights is None:
+            return None
+        return _verifier(state) if layout.is_whole else _must_be_finite
+
     if save_format == "diffusers":
         state = _cast(layout.deferred(model.transformer.state_dict()) if weights is None else weights, dtype)
         with whole_folder(base) if layout.is_first else nullcontext(base) as temporary:
             folder = temporary / "transformer"
             path = folder / "diffusion_pytorch_model.safetensors"
-            write_whole(path, state, metadata, layout, check=_verifier(state) if weights else None)
+            write_whole(path, state, metadata, layout, check=check_of(state))
             if layout.is_first:
                 model.transformer.save_config(folder)
         return tuple(sorted(path for path in base.rglob("*") if path.is_file()))
     path = base.with_name(f"{base.name}.safetensors")
     state = _cast(model.model_state_to_save() if weights is None else model.name_as_released(weights), dtype)
-    write_whole(path, state, metadata, layout, check=_verifier(state) if weights else None)
+    write_whole(path, state, metadata, layout, check=check_of(state))
     return (path,)
 
 
 def _cast(state: StateDict, dtype: torch.dtype) -> StateDict:
     return {name: later(tensor).to(dtype) for name, tensor in state.items()}
+
+
+def _must_be_finite(path: Path) -> None:
+    index = index_tensors([path])
+    for name in index.entries:
+        if not torch.isfinite(index.read(name)).all():
+            raise UserError(f"not saved: {name} is not finite")
 
 
 def _verifier(state: Mapping[str, Tensor]) -> Callable[[Path], None]:

@@ -129,7 +129,7 @@ def test_the_plan_counts_whole_models_and_says_what_becomes_of_quantized_weights
     ("sections", "what"),
     [
         ({"network": None, "train": {"full_finetune": True}}, "trains none"),
-        ({"train": {"sharding": "full"}}, "does not work with `train.sharding: full`"),
+        ({"adapter": {"type": "mean_flow"}, "train": {}}, "does not work with `adapter`"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(sections: dict[str, Any], what: str, tmp_path: Path) -> None:
