@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extensions_built_in.captioner.memory import CaptionMemory, memory_of
 from extensions_built_in.captioner.model_folder import PARTS, SETTING, check_folder, local_folder
 from jobs.process.checked import Checked
 from jobs.process.start import Start
@@ -20,6 +21,7 @@ from toolkit.data.sources.listing import Listing
 from toolkit.errors import JobError, Mistakes, Problem, UserError
 from toolkit.files import sha256_json
 from toolkit.output.disk import check_output_folder
+from toolkit.plan.machine import named_card, this_machine
 
 _NAMED = 5
 _OF_A_CAPTION = ("caption_prompt", "max_new_tokens", "max_res", "prefix", "dtype", "quantize", "qtype")
@@ -50,14 +52,17 @@ class CaptionChecked(Checked):
     Attributes:
         wanted: the pictures that get a proposal, in order.
         left: those of them that have none yet.
+        memory: what the job takes; None if the model is not here yet, or nothing is left to do.
     """
 
     wanted: tuple[Wanted, ...] = ()
     left: tuple[Wanted, ...] = ()
+    memory: CaptionMemory | None = None
 
     def facts(self) -> dict[str, Any]:
         """See Checked.facts."""
-        return {"pictures": len(self.wanted), "pictures_left": len(self.left)}
+        memory = None if self.memory is None else self.memory.as_json()
+        return {"pictures": len(self.wanted), "pictures_left": len(self.left), "memory": memory}
 
 
 def check_captioning(start: Start) -> CaptionChecked:
@@ -79,7 +84,14 @@ def check_captioning(start: Start) -> CaptionChecked:
     lines.append(start.describe_device())
     with mistakes.gathered():
         check_output_folder(start.output_folder, needed=len(left) * _BYTES)
-    checked = CaptionChecked(start, (*lines, *notices), tuple(notices), wanted=wanted, left=left)
+    memory: CaptionMemory | None = None
+    with mistakes.gathered():
+        memory = _memory(start, config.caption) if left and not mistakes else None
+        if memory is not None:
+            lines.append(memory.describe())
+            if lack := memory.lack(can_quantize=not config.caption.quantize):
+                raise UserError(lack)
+    checked = CaptionChecked(start, (*lines, *notices), tuple(notices), wanted=wanted, left=left, memory=memory)
     return checked.refused(mistakes.error(str(start.job.path), checked.notices)) if mistakes else checked
 
 
@@ -95,6 +107,20 @@ def _check_model(name: str) -> Sequence[str]:
         raise UserError(f"{SETTING}: {name} has no weights (*.safetensors) on the hub.")
     num_bytes = sum(size for file, size in files.items() if is_part(file))
     return (f"notice: {name} is downloaded first: {num_bytes / 2**30:.1f} GB",)
+
+
+def _memory(start: Start, config: CaptionConfig) -> CaptionMemory | None:
+    folder = local_folder(config.model_name_or_path)
+    if folder is None:
+        return None
+    if start.vram_gb is not None:
+        return memory_of(folder, config, device="cuda", machine=named_card(start.vram_gb))
+    try:
+        device = start.find_device()
+    except UserError:  # the plan's line on the device says so
+        return None
+    kind = device.partition(":")[0]
+    return memory_of(folder, config, device=kind, machine=this_machine(device))
 
 
 def is_part(file: str) -> bool:

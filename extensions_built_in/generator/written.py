@@ -30,7 +30,9 @@ def planned(checked: DrawChecked, drawing: GenerateProcessConfig) -> dict[str, A
     files: list[list[str]] = [[] for _ in columns]
     for picture in checked.pictures:
         files[picture.column].append(picture.file)
+    memory = checked.memory
     return {
+        "device": None if memory is None else memory.device_name,
         "columns": [
             {"name": redact(column.name), "loras": [[redact(str(path)), weight] for path, weight in column.loras]}
             for column in columns

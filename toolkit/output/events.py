@@ -70,7 +70,8 @@ class EventLog:
                     `loss_by_dataset` if there are several
         sample      one picture: `path`, `step`, `index`, `prompt`, `seed`, `width`, `height`, `network_multiplier`
         pictures    all that a drawing job will draw: its `columns`, with `name` and `loras` (file and strength); its
-                    `rows`, with `prompt` and `seed`; and for each column the `files` of its rows
+                    `rows`, with `prompt` and `seed`; for each column the `files` of its rows; and the `device`, by the
+                    name of its card
         checkpoint  `state`: `written`, with the weights' `path`, `step`, `bytes` and whether they are the `final` ones;
                     or `deleted`, with the `path`; or `best`, with the `path` and `step` of the best weights so far
         validation  a round: `step`; `figures`, for each kind of images or prompts the `mean` change since the base

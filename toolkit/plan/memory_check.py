@@ -38,6 +38,11 @@ class MemoryCheck:
     refusal: str = ""
     ways: tuple[Way, ...] = ()
 
+    @property
+    def device_name(self) -> str:
+        """Name of the card, or the kind of another device."""
+        return self.machine.name if self.plan.inputs.device == "cuda" else self.plan.inputs.device
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON: the phases, the machine, and the ways to fit."""
         plan = self.plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from toolkit.errors import JobError, UserError
-from toolkit.files import is_disk_full
+from toolkit.files import TEMPORARY_PREFIX, is_disk_full
 from ui.server.schemas import Problem, Problems
 from ui.server.words import clean
 
@@ -94,12 +95,18 @@ async def _mistake(request: Request, error: Exception) -> JSONResponse:
 
 async def _system(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OSError)
-    place = f"{error.filename}: " if error.filename else ""
+    place = f"{_place(str(error.filename))}: " if error.filename else ""
     if is_disk_full(error):
         return _one(409, f"{place}the disk is full. Free up some space, then try again.")
     if isinstance(error, FileNotFoundError):
         return _one(404, f"{place}no longer exists. Reload the page.")
     return _one(409, f"{place}{error.strerror or error}. Fix this, then try again.")
+
+
+def _place(file: str) -> str:
+    """A file as users know it: of one that is not whole yet, its folder."""
+    path = Path(file)
+    return str(path.parent) if path.name.startswith(TEMPORARY_PREFIX) else file
 
 
 async def _index(request: Request, error: Exception) -> JSONResponse:

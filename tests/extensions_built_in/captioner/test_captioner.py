@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from extensions_built_in.captioner import captioner
+from extensions_built_in.captioner.memory import memory_of
 from extensions_built_in.captioner.writer import load_picture, load_writer
 from jobs.job import Job
 from toolkit.config import load_job
@@ -20,9 +21,11 @@ from toolkit.config.captioning.settings import CaptionConfig
 from toolkit.data.captions.proposals import append_proposals, read_proposals
 from toolkit.errors import JobError, UserError
 from toolkit.output.events import read_events
+from toolkit.plan.machine import named_card
 from toolkit.runtime.stop import StopRequest
 
 CPU = torch.device("cpu")
+CARD = named_card(24)
 
 
 def write(folder: Path, pictures: Path, model: Path | str, **caption: Any) -> Path:
@@ -64,6 +67,18 @@ def test_a_model_says_the_same_of_a_picture_each_time_and_sees_it(
     if kind != "blip":  # with random weights it says the same of everything
         assert len(set(said)) > 1, "it does not look at the picture"
     assert not any("USER" in text or "\n" in text for text in said)
+
+
+def test_the_memory_of_the_weights_is_known_before_they_are_loaded(tmp_path: Path, pictures: Path, llava: Path) -> None:
+    memory = {q: memory_of(llava, settings(pictures, llava, quantize=q), device="cuda", machine=CARD) for q in (0, 1)}
+    model = load_writer(llava, settings(pictures, llava), CPU).model
+    assert memory[0].loaded_bytes == memory[0].stored_bytes == memory[1].loaded_bytes
+    assert memory[0].loaded_bytes == sum(weight.nbytes for weight in model.parameters())
+    assert memory[1].stored_bytes < memory[0].stored_bytes < memory[0].gpu_bytes
+    job = load_job(write(tmp_path, pictures, llava))
+    (here,), (small,) = Job(job).checks(), Job(job, vram_gb=0.5).checks()
+    assert here.facts()["memory"]["fits"] and not here.problems
+    assert "Set caption.quantize: true" in str(small.problems)
 
 
 def test_quantized_layers_are_used(llava: Path, pictures: Path) -> None:

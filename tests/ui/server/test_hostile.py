@@ -227,6 +227,15 @@ def test_a_store_that_cannot_be_written_is_reported_in_plain_words(
     assert "cannot be used" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_named_by_a_place_that_people_know(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left", "/data/cats/.part-0-1-2-3.txt")
+
+    monkeypatch.setattr("ui.server.actions.actions.write_notes", full)
+    answer = site.client.post("/api/jobs", json={"yaml": site.text()})
+    assert answer.json()["problems"][0]["what"].startswith("/data/cats: the disk is full.")
+
+
 def test_a_stranger_cannot_fill_the_memory_with_bodies(site: Site) -> None:
     body = {"filename": "a.png", "base64": "A" * 1_000_000}
     for token, status in (("Bearer wrong", 413), ("", 413), (f"Bearer {TOKEN}", 422)):

@@ -128,6 +128,27 @@ def test_a_grid_shows_what_is_drawn_and_what_is_not(site: Site) -> None:
     assert site.client.get(f"/api/jobs/{run}/grid").status_code == 409
 
 
+def test_a_try_out_takes_as_long_as_earlier_ones_did_with_loading(site: Site) -> None:
+    """An earlier one: 20 s until it drew, then two pictures of 5 s at once, and two more."""
+    request = _request(site, _run(site), loras=[], strengths=[1.0], seeds=[1])
+    text = site.client.post("/api/tryouts", json=request).json()["yaml"]
+
+    def estimated(text: str) -> Any:
+        return site.client.post("/api/check", json={"yaml": text}).json()["estimate"]
+
+    assert estimated(text)["basis"].startswith("calculated")
+    folder = site.output("before")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(text.replace("name: try", "name: before"), encoding="utf-8")
+    times = [("job", 100.0), ("pictures", 100.0), *(("sample", 100.0 + after) for after in (30, 30, 40, 40))]
+    lines = [json.dumps({"kind": kind, "time": time, "device": "cpu", "path": "x"}) for kind, time in times]
+    (folder / "events.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    site.services.registry.add(folder)
+    found = estimated(text)
+    assert found["basis"] == "based on 1 drawing here, with loading"
+    assert found["low_s"] == pytest.approx(0.9 * (20 + 2 * 5)) and found["high_s"] == pytest.approx(1.1 * 30)
+
+
 def test_a_kept_lora_is_a_whole_copy_and_replaces_nothing(site: Site) -> None:
     _run(site)
     source = site.output("cats") / "cats_000000020.safetensors"

@@ -17,6 +17,7 @@ from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
 from ui.server.checks.checker import Found
+from ui.server.checks.drawn_before import pace_of
 from ui.server.jobs.folders import stamp
 from ui.server.jobs.job import CONFIG_FILE, Job
 from ui.server.schemas import Estimate
@@ -57,7 +58,7 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
     process = found.config.config.process[0]
     facts = found.facts["processes"][0]
     if isinstance(process, GenerateProcessConfig):
-        return _drawing(process, facts)
+        return _drawing(process, facts, jobs)
     if not isinstance(process, TrainingProcessConfig):
         return None
     steps = max(0, process.train.steps - int((facts.get("resume") or {}).get("step", 0)))
@@ -79,9 +80,13 @@ def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
     return Estimate(low_s=low, high_s=high * 1.2, basis="calculated")
 
 
-def _drawing(process: GenerateProcessConfig, facts: Mapping[str, Any]) -> Estimate | None:
-    """How long the pictures take that are not there yet, once the model is loaded."""
+def _drawing(process: GenerateProcessConfig, facts: Mapping[str, Any], jobs: Iterable[Job]) -> Estimate | None:
+    """How long the pictures take that are not there yet; computed, without loading the model."""
     card, memory = process.card, facts.get("memory")
+    if memory is not None and facts.get("pictures_left") and (pace := pace_of(process, jobs, _device(memory))):
+        low, high = pace.range_s(int(facts["pictures_left"]))
+        drawings = "1 drawing" if pace.num_runs == 1 else f"{pace.num_runs} drawings"
+        return Estimate(low_s=low, high_s=high, basis=f"based on {drawings} here, with loading")
     if card is None or card.size is None or memory is None or not facts.get("pictures"):
         return None
     items = process.generate.items(process.trigger_word)
@@ -96,12 +101,16 @@ def _on_device(jobs: Iterable[Job], memory: Mapping[str, Any] | None) -> Iterabl
     """The jobs that ran last on the device that this one is planned for; all if that is not known."""
     if memory is None:
         return jobs
-    device = memory["machine"]["name"] if memory["device"] == "cuda" else memory["device"]
+    device = _device(memory)
     return (
         job
         for job in jobs
         if next((run.resumed["device"] for run in reversed(job.runs) if run.resumed.get("device")), None) == device
     )
+
+
+def _device(memory: Mapping[str, Any]) -> str:
+    return str(memory["machine"]["name"] if memory["device"] == "cuda" else memory["device"])
 
 
 def _measured(process: TrainingProcessConfig, work: float, jobs: Iterable[Job]) -> list[float]:

@@ -149,6 +149,8 @@ def report_options(folders: Iterable[Beside]) -> list[str]:
 
 def _sidecars(dataset: Dataset, album: Album) -> dict[str, str]:
     """The masks that lie beside their pictures, `x.mask.png` of `x.jpg`, by the name of the picture."""
-    paths = [dataset.folder / name for name in album.pictures()]
-    masks = {own: path.name for path in paths if (own := image_of(path)) is not None}
-    return {path.name: masks[own] for path in paths if (own := path.with_suffix("")) in masks} if masks else {}
+    names = album.pictures()
+    # of ten thousand names hardly one is worth a closer look
+    paths = [dataset.folder / name for name in names if "mask" in name.lower()]
+    masks = {own.name: path.name for path in paths if (own := image_of(path)) is not None}
+    return {name: masks[stem] for name in names if (stem := Path(name).stem) in masks} if masks else {}

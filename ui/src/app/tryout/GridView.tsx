@@ -1,5 +1,6 @@
 /** What a try-out has drawn: a column for each LoRA and strength, a row for each prompt and seed. Heads stay in sight. */
-import { useState } from "react";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { useRef, useState } from "react";
 import { Link } from "wouter";
 import { Button } from "../../components/Button";
 import { Empty, ErrorCard, Waiting } from "../../components/Page";
@@ -33,6 +34,10 @@ function Pictures({ job, grid }: { job: JobDetail; grid: Grid }) {
   const [size, setSize] = useState<keyof typeof SIZES>("medium");
   const [open, setOpen] = useState<{ row: number; column: number } | null>(null);
   const [kept, setKept] = useState<GridColumn | null>(null);
+  const wrap = useRef<HTMLDivElement>(null);
+  // thousands of pictures in one table take the browser seconds: only the rows in view are drawn
+  const rows = useVirtualizer({ count: grid.rows.length, getScrollElement: () => wrap.current, estimateSize: () => PX[size] + 12, overscan: 4 });
+  const items = rows.getVirtualItems();
   const total = grid.columns.length * grid.rows.length;
   const shown = (row: number) =>
     grid.columns.map((column, place) => {
@@ -52,8 +57,8 @@ function Pictures({ job, grid }: { job: JobDetail; grid: Grid }) {
           {grid.num_drawn < total ? `${grid.num_drawn} of ${count(total, "picture")}` : count(total, "picture")}
         </span>
       </div>
-      <div className="grid-wrap" tabIndex={0} role="region" aria-label="Pictures by prompt and LoRA" style={{ "--cell": `${PX[size]}px` } as React.CSSProperties}>
-        <table className="grid">
+      <div ref={wrap} className="grid-wrap" tabIndex={0} role="region" aria-label="Pictures by prompt and LoRA" style={{ "--cell": `${PX[size]}px` } as React.CSSProperties}>
+        <table className="grid" aria-rowcount={grid.rows.length + 1}>
           <thead>
             <tr>
               <th scope="col">Prompt</th>
@@ -65,11 +70,12 @@ function Pictures({ job, grid }: { job: JobDetail; grid: Grid }) {
             </tr>
           </thead>
           <tbody>
-            {grid.rows.map((row, number) => (
-              <tr key={number}>
+            <Gap height={items[0]?.start ?? 0} />
+            {items.map(({ index: number }) => (
+              <tr key={number} data-index={number} aria-rowindex={number + 2} ref={rows.measureElement}>
                 <th scope="row">
-                  <span className="prompt" title={row.prompt}>{row.prompt}</span>
-                  <span className="hint figure">seed {row.seed}</span>
+                  <span className="prompt" title={grid.rows[number]!.prompt}>{grid.rows[number]!.prompt}</span>
+                  <span className="hint figure">seed {grid.rows[number]!.seed}</span>
                 </th>
                 {grid.columns.map((_, place) => (
                   <td key={place}>
@@ -78,6 +84,7 @@ function Pictures({ job, grid }: { job: JobDetail; grid: Grid }) {
                 ))}
               </tr>
             ))}
+            <Gap height={rows.getTotalSize() - (items.at(-1)?.end ?? 0)} />
           </tbody>
         </table>
       </div>
@@ -96,6 +103,11 @@ function Pictures({ job, grid }: { job: JobDetail; grid: Grid }) {
       {kept?.path && <KeepDialog path={kept.path} first={`${kept.name}_best`} hint={`Tried in ${job.name} at strength ${kept.strength ?? 1}.`} onClose={() => setKept(null)} />}
     </section>
   );
+}
+
+/** The room of rows that are not drawn. */
+function Gap({ height }: { height: number }) {
+  return height > 0 ? <tr aria-hidden="true" style={{ height }} /> : null;
 }
 
 function Head({ column, onKeep }: { column: GridColumn; onKeep: () => void }) {
