@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.adapters.choices import file_suffixes
+from toolkit.adapters.choices import LORA_SUFFIX, file_suffixes
 from toolkit.cards import find_cards
 from toolkit.config import JobConfig, TrainingProcessConfig, load_job, load_job_text
 from toolkit.config.compat.released import plain_name
@@ -141,7 +141,7 @@ def _adapted(folder: Path, name: str, config: TrainingProcessConfig) -> dict[str
     has_network = config.network is not None
     kinds = [adapter.type for adapter in config.adapter]
     suffixes = file_suffixes(kinds, is_alone=not has_network and len(kinds) == 1)
-    columns = [checkpoints(folder, name + suffix) for suffix in (*suffixes, *(["_LoRA"] * has_network))]
+    columns = [checkpoints(folder, name + suffix) for suffix in (*suffixes, *([LORA_SUFFIX] * has_network))]
     steps = set.intersection(*map(set, columns))
     if not steps:
         raise UserError(f"{folder}: the run has not saved its adapters yet. Train first.")
