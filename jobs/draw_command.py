@@ -147,7 +147,9 @@ def _adapted(folder: Path, name: str, config: TrainingProcessConfig) -> dict[str
         raise UserError(f"{folder}: the run has not saved its adapters yet. Train first.")
     files = [str(column[max(steps)]) for column in columns]
     settings = [one.model_dump(mode="json", exclude_unset=True, exclude=_OF_TRAINING) for one in config.adapter]
+    compared = columns[0].values() if len(columns) == 1 else ()  # of several, no column would have those of one step
     return {
+        "checkpoints": list(map(str, compared)),
         "adapter": [one | {"name_or_path": file} for one, file in zip(settings, files, strict=False)],
         "loras": [{"path": files[-1]}] if has_network else [],
     }
