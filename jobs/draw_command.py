@@ -168,7 +168,7 @@ def checkpoints(folder: Path, name: str) -> dict[int, Path]:
     for bundle in bundles:
         own = f"{name}_{bundle.step:09d}"
         files = [path for path in bundle.output_files if path.suffix == _WEIGHTS and path.is_file()]
-        files = [path for path in files if own in (path.stem, path.parent.name)]
+        files = [path for path in files if path.relative_to(folder).parts[0] in (own, f"{own}{_WEIGHTS}")]
         if files:
             found[bundle.step] = files[0] if files[0].parent == folder else files[0].parent
         elif not bundle.output_files:
