@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.adapters.choices import file_suffixes
+from toolkit.adapters.choices import LORA_SUFFIX, file_suffixes
 from toolkit.cards import find_cards
 from toolkit.config import JobConfig, TrainingProcessConfig, load_job, load_job_text
 from toolkit.config.compat.released import plain_name
@@ -141,13 +141,15 @@ def _adapted(folder: Path, name: str, config: TrainingProcessConfig) -> dict[str
     has_network = config.network is not None
     kinds = [adapter.type for adapter in config.adapter]
     suffixes = file_suffixes(kinds, is_alone=not has_network and len(kinds) == 1)
-    columns = [checkpoints(folder, name + suffix) for suffix in (*suffixes, *(["_LoRA"] * has_network))]
+    columns = [checkpoints(folder, name + suffix) for suffix in (*suffixes, *([LORA_SUFFIX] * has_network))]
     steps = set.intersection(*map(set, columns))
     if not steps:
         raise UserError(f"{folder}: the run has not saved its adapters yet. Train first.")
     files = [str(column[max(steps)]) for column in columns]
     settings = [one.model_dump(mode="json", exclude_unset=True, exclude=_OF_TRAINING) for one in config.adapter]
+    compared = columns[0].values() if len(columns) == 1 else ()  # of several, no column would have those of one step
     return {
+        "checkpoints": list(map(str, compared)),
         "adapter": [one | {"name_or_path": file} for one, file in zip(settings, files, strict=False)],
         "loras": [{"path": files[-1]}] if has_network else [],
     }
@@ -166,7 +168,7 @@ def checkpoints(folder: Path, name: str) -> dict[int, Path]:
     for bundle in bundles:
         own = f"{name}_{bundle.step:09d}"
         files = [path for path in bundle.output_files if path.suffix == _WEIGHTS and path.is_file()]
-        files = [path for path in files if own in (path.stem, path.parent.name)]
+        files = [path for path in files if path.relative_to(folder).parts[0] in (own, f"{own}{_WEIGHTS}")]
         if files:
             found[bundle.step] = files[0] if files[0].parent == folder else files[0].parent
         elif not bundle.output_files:

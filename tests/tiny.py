@@ -17,6 +17,7 @@ from toolkit.models.base_model import BaseModel
 from toolkit.output.events import read_events
 from toolkit.parallel.deferred import value_of
 from toolkit.runtime.stop import StopRequest
+from toolkit.train.resume import ResumeChoice
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "assets" / "flux2_tiny"
@@ -89,9 +90,10 @@ def write_job(folder: Path, *, name: str = "job", **sections: Any) -> Path:
     return path
 
 
-def run_job(path: Path, stop: StopRequest | None = None, *overrides: str) -> JobResult:
-    """Run a job file to its end; `overrides` as `--set` takes them."""
-    return Job(load_job(path, overrides=overrides)).run(stop or StopRequest())
+def run_job(path: Path, stop: StopRequest | None = None, *overrides: str, from_step: int | None = None) -> JobResult:
+    """Run a job file to its end; `overrides` as `--set` takes them, `from_step` as `--from-step` does."""
+    job = Job(load_job(path, overrides=overrides), resume=ResumeChoice(step=from_step))
+    return job.run(stop or StopRequest())
 
 
 def checked_of(folder: Path, **sections: Any) -> Any:

@@ -1,12 +1,15 @@
-"""Checks that the prompts of a drawing job have the images that its adapters read."""
+"""Checks what a drawing job gives its adapters: the images that they read, and the files that a sheet compares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from toolkit.cards import ModelCard
 from toolkit.config import SampleItem
 from toolkit.config.drawing.generate import GenerateProcessConfig
-from toolkit.errors import Problem
+from toolkit.draw.adapter_header import must_fit, settings_of
+from toolkit.draw.columns import columns_of
+from toolkit.errors import Mistakes, Problem, UserError
 
 
 def without_images(drawing: GenerateProcessConfig, items: Sequence[SampleItem]) -> tuple[list[Problem], list[str]]:
@@ -37,3 +40,22 @@ def without_images(drawing: GenerateProcessConfig, items: Sequence[SampleItem]) 
                 f'such as "{blind[0].prompt}"'
             )
     return problems, warnings
+
+
+def check_checkpoints(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mistakes) -> None:
+    """Look at the files of adapters that a sheet compares: each must be one of an adapter of the job.
+
+    Args:
+        drawing: the settings of the job.
+        card: the card of its model.
+        mistakes: gets what is wrong with the files.
+    """
+    for path in dict.fromkeys(column.adapter for column in columns_of(drawing) if column.adapter is not None):
+        with mistakes.gathered():
+            kind = settings_of(path)["type"]
+            own = next((adapter for adapter in drawing.adapter if adapter.type == kind), None)
+            if own is None:
+                raise UserError(
+                    f"{path}: is the file of a `{kind}` adapter, and the job has none: add it as `adapter`."
+                )
+            must_fit(path, own, arch=card.arch, encoder=None)

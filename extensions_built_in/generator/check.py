@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from extensions_built_in.generator.adapter_check import without_images
+from extensions_built_in.generator.adapter_check import check_checkpoints, without_images
 from extensions_built_in.generator.lora_check import check_loras
 from jobs.process.model_files import check_model_files
 from jobs.process.parts_check import check_adapters, sample_problems
@@ -75,6 +75,7 @@ def check_drawing(start: Start) -> DrawChecked:
     model = check_model_files(config, card, mistakes, source=source)
     model = replace(model, num_assistant_weights=check_loras(drawing, card, mistakes))
     checked = replace(checked, model=model, encoders=check_adapters(config, card, mistakes))
+    check_checkpoints(drawing, card, mistakes)
     if not mistakes:
         checked = _with_room(
             replace(checked, needs=needs_of_items([one.item for one in checked.left], config, card)), mistakes
@@ -91,6 +92,8 @@ def _described(start: Start, drawing: GenerateProcessConfig) -> DrawChecked:
     hashes = {path: digest_of(path) for column in columns for path, _ in column.loras}
     for number, column in enumerate(columns):
         facts = {**model, "loras": [(hashes[path], weight) for path, weight in column.loras]}
+        if column.adapter is not None:
+            facts["adapter"] = digest_of(column.adapter)
         drawn = drawn_items(map(column.of, items), config)
         pictures += pictures_of(drawn, facts, extension=drawing.generate.ext, column=number)
     checked = DrawChecked(replace(start, config=config), drawing=drawing, pictures=tuple(pictures))

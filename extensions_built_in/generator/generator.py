@@ -86,7 +86,7 @@ class Generator(BaseProcess):
         ):
             for number, pictures in itertools.groupby(left, key=lambda picture: picture.column):
                 stack.close()
-                stack.enter_context(loras.attached(columns[number].loras))
+                stack.enter_context(loras.attached(columns[number].loras, columns[number].adapter))
                 own = list(pictures)
                 for group in artist.groups([picture.item for picture in own], most=self.checked.sample_batch):
                     items = [_with_seed(own[index].item) for index in group]

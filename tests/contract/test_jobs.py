@@ -20,45 +20,35 @@ LORA: dict[str, Any] = {"network": {"type": "lora", "linear": 2}}
 FULL: dict[str, Any] = {"network": None}
 
 
-def _write(folder: Path, section: dict[str, Any], kind: dict[str, Any], *, steps: int, **train: Any) -> Path:
-    settings = {"steps": steps, "batch_size": 1, "disable_sampling": True, **train}
+def _write(folder: Path, section: dict[str, Any], kind: dict[str, Any], *, steps: int) -> Path:
+    settings = {"steps": steps, "batch_size": 1, "disable_sampling": False, "skip_first_sample": True}
     if kind is FULL:
         settings["full_finetune"] = True
-    return write_job(folder, model=section, train=settings, save={"save_every": 2}, **kind)
+    prompts = {"prompts": ["a red circle"], "sample_every": 0}
+    return write_job(folder, model=section, train=settings, save={"save_every": 2}, sample=prompts, **kind)
 
 
-def _run(path: Path) -> Path:
-    assert run_job(path).status == "done"
+def _run(path: Path, *, from_step: int | None = None) -> Path:
+    assert run_job(path, from_step=from_step).status == "done"
     return path.parent / "output" / "job" / "job.safetensors"
 
 
 @pytest.mark.parametrize("kind", [LORA, FULL], ids=["lora", "full"])
-def test_a_resumed_job_ends_where_an_uninterrupted_one_ends(
+def test_a_job_draws_its_samples_and_ends_the_same_when_it_is_resumed(
     model_section: dict[str, Any], is_first_of_family: bool, kind: dict[str, Any], tmp_path: Path
 ) -> None:
     if kind is FULL and not (is_first_of_family or IS_TORTURE):
         pytest.skip("`make torture` runs it")
-    (tmp_path / "unbroken").mkdir()
-    (tmp_path / "broken").mkdir()
-    unbroken = read_tensors(_run(_write(tmp_path / "unbroken", model_section, kind, steps=4)))
-    _run(_write(tmp_path / "broken", model_section, kind, steps=2))
-    resumed = read_tensors(_run(_write(tmp_path / "broken", model_section, kind, steps=4)))
-    assert unbroken.keys() == resumed.keys()
-    assert all((unbroken[name] == resumed[name]).all() for name in unbroken)
-
-
-def test_a_job_draws_its_samples(model_section: dict[str, Any], tmp_path: Path) -> None:
-    path = write_job(
-        tmp_path,
-        model=model_section,
-        train={"steps": 1, "batch_size": 1, "disable_sampling": False, "skip_first_sample": True},
-        sample={"prompts": ["a red circle"]},
-        **LORA,
-    )
-    _run(path)
-    (sample,) = (tmp_path / "output" / "job" / "samples").glob("*__*.jpg")
+    path = _write(tmp_path, model_section, kind, steps=4)
+    file = _run(path)
+    unbroken = {name: tensor.clone() for name, tensor in read_tensors(file).items()}
+    (sample,) = (file.parent / "samples").glob("*__000000004_0.jpg")
     with Image.open(sample) as image:
         assert image.size == (32, 32)
+    resumed = read_tensors(_run(path, from_step=2))
+    assert sorted((file.parent / "superseded").rglob(file.name)), "what was there was made anew"
+    assert unbroken.keys() == resumed.keys()
+    assert all((unbroken[name] == resumed[name]).all() for name in unbroken)
 
 
 def test_the_check_of_a_job_names_the_model(model_section: dict[str, Any], tmp_path: Path) -> None:

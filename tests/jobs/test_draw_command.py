@@ -13,6 +13,8 @@ from tests.drawing import write_lora
 from tests.tiny import TINY, write_job
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.errors import UserError
+from toolkit.files import Written
+from toolkit.output.bundles import bundle_folder, write_manifest
 from toolkit.weights.tensor_files import write_tensors
 
 
@@ -111,6 +113,23 @@ def test_options_that_do_not_go_together_are_named(
     with pytest.raises(SystemExit):
         read_options(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_checkpoints_are_those_of_one_name_whether_a_file_or_a_folder(tmp_path: Path) -> None:
+    steps = {
+        2: ["job_ip_000000002.safetensors", "job_LoRA_000000002.safetensors"],
+        3: ["job_000000003/transformer/x.safetensors"],
+    }
+    for step, names in steps.items():
+        bundle = bundle_folder(tmp_path, step)
+        bundle.mkdir(parents=True)
+        files = [tmp_path / name for name in names]
+        for file in files:
+            file.parent.mkdir(exist_ok=True, parents=True)
+            file.touch()
+        write_manifest(bundle, files=dict.fromkeys(files, Written(0, "")), facts={})
+    assert checkpoints(tmp_path, "job_LoRA") == {2: tmp_path / "job_LoRA_000000002.safetensors"}
+    assert checkpoints(tmp_path, "job") == {3: tmp_path / "job_000000003" / "transformer"}
 
 
 def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
 def test_a_drawing_killed_anywhere_draws_each_picture_once_and_whole(
     tmp_path: Path, smallest_model: Path, servers: list[ForkServer]
 ) -> None:
-    """A start for each kill, and one that nobody kills, a fifth of a second each."""
+    """A start for each kill and two that nobody kills, at most four fifths of a second of processor time each."""
     prompts = [f"picture {number} --seed {number}" for number in range(DRAWING_KILLS + 1)]
     model = {"name_or_path": str(smallest_model), "arch": "flux2_klein_4b"}
     generate = {"prompts": prompts, "width": 16, "height": 16, "sample_steps": 1}

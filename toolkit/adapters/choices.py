@@ -11,6 +11,8 @@ from toolkit.adapters import size
 from toolkit.choice import Choice
 
 Input = Literal["view", "control", "none"]
+LORA_SUFFIX = "_LoRA"
+"""What the file of a network that is trained beside adapters has between the name of the job and the step."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,9 @@ def file_suffixes(kinds: Sequence[str], *, is_alone: bool) -> list[str]:
         "" if is_alone else ADAPTERS[kind].suffix if suffixes[ADAPTERS[kind].suffix] == 1 else f"_{kind}"
         for kind in kinds
     ]
+
+
+def possible_suffixes() -> tuple[str, ...]:
+    """All that can stand between the name of a job and the step in the name of a file of weights; empty for nothing."""
+    of_kinds = [name for kind, choice in ADAPTERS.items() for name in (choice.suffix, f"_{kind}")]
+    return tuple(dict.fromkeys(["", LORA_SUFFIX, *of_kinds]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def settings_of(path: Path) -> dict[str, Any]:
     if _TOKEN_PX in told:
         found["subpixel_downscale_factor"] = int(told[_TOKEN_PX]) // _CELLS
     return found
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a file says that it is an adapter. One that cannot be read says nothing."""
+    with suppress(UserError):
+        return KIND in read_metadata(path)
+    return False
 
 
 def must_fit(path: Path, adapter: AdapterConfig, *, arch: str, encoder: str | None) -> None:

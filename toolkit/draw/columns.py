@@ -8,6 +8,7 @@ from pathlib import Path
 
 from toolkit.config import SampleItem
 from toolkit.config.drawing.generate import GenerateProcessConfig
+from toolkit.draw.adapter_header import is_adapter
 
 BASE = "without LoRA"
 Loras = tuple[tuple[Path, float], ...]
@@ -22,12 +23,14 @@ class Column:
         loras: files and their weights.
         strength: of all LoRAs and adapters, instead of the prompt's; None for that.
         steps: denoising steps, instead of the prompt's; None for those.
+        adapter: file of an adapter, instead of the job's of that kind; None for that.
     """
 
     name: str
     loras: Loras
     strength: float | None = None
     steps: int | None = None
+    adapter: Path | None = None
 
     def of(self, item: SampleItem) -> SampleItem:
         """A prompt as this column draws it."""
@@ -44,7 +47,10 @@ def columns_of(drawing: GenerateProcessConfig) -> tuple[Column, ...]:
     if drawing.sheet == "steps":
         return tuple(Column(f"{value} steps", loras, steps=value) for value in drawing.steps)
     if drawing.sheet == "checkpoints":
-        return tuple(Column(path.stem, (*loras, (path, 1.0))) for path in drawing.checkpoints)
+        return tuple(
+            Column(path.stem, loras, adapter=path) if is_adapter(path) else Column(path.stem, (*loras, (path, 1.0)))
+            for path in drawing.checkpoints
+        )
     if drawing.sheet == "grid":
         return tuple(_grid(loras, dict.fromkeys(drawing.checkpoints), dict.fromkeys(drawing.strengths)))
     return (Column("", loras),)

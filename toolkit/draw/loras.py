@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from toolkit.adapters.adapter_set import AdapterSet
@@ -64,24 +64,33 @@ class Loras:
 
     def __init__(self, model: BaseModel, attached: AttachedAdapters | None = None) -> None:
         self.model = model
+        self._attached = attached
         self.adapters = AdapterSet() if attached is None else attached.adapters
         self._of_adapters = () if attached is None else attached.loras
         self._loras: list[FrozenLora | FrozenChanges] = []
 
     @contextmanager
-    def attached(self, files: Sequence[tuple[Path, float]]) -> Iterator[None]:
+    def attached(self, files: Sequence[tuple[Path, float]], adapter: Path | None = None) -> Iterator[None]:
         """Within the `with` block, the model has these LoRAs, each with its weight, and no others.
 
+        Args:
+            files: LoRA files and their weights.
+            adapter: a file whose weights the adapter of its kind has, instead of those of its own file.
+
         Raises:
-            UserError: see `read_for`.
+            UserError: see `read_for` and `AttachedAdapters.with_weights_of`.
         """
         model = self.model
+        instead: AbstractContextManager[None] = nullcontext()
+        if adapter is not None and self._attached is not None:
+            instead = self._attached.with_weights_of(adapter)
         try:
             for path, weight in files:
                 lora = self._attach(read_for(model, path))
                 lora.strength = weight
                 self._loras.append(lora)
-            yield
+            with instead:
+                yield
         finally:
             for lora in self._loras:
                 lora.detach()

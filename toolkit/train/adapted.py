@@ -13,6 +13,7 @@ from torch import nn
 
 from toolkit.adapters.adapter import Adapter
 from toolkit.adapters.adapter_set import AdapterSet
+from toolkit.adapters.choices import LORA_SUFFIX
 from toolkit.adapters.files import write_adapter
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.train.trainable import NetworkWeights
@@ -81,7 +82,7 @@ class AdaptedWeights:
             write_adapter(path, one.adapter, dtype=dtype, metadata=metadata, layout=self.layout)
             files.append(path)
         if self.network is not None:
-            files += self.network.save(base.with_name(f"{job}_LoRA{step}"), dtype=dtype, metadata=metadata)
+            files += self.network.save(base.with_name(f"{job}{LORA_SUFFIX}{step}"), dtype=dtype, metadata=metadata)
         return tuple(files)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:

@@ -13,10 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from jobs.job import Job
 from tests.drawing import psnr, write_drawing, write_lora
-from tests.tiny import TINY, StopAfter, run_job
-from toolkit.config import load_job
+from tests.tiny import TINY, StopAfter, run_job, tiny_model
+from toolkit.adapters.files import write_adapter
+from toolkit.adapters.mean_flow import MeanFlowAdapter
+from toolkit.config import AdapterConfig, load_job
 from toolkit.errors import JobError
 from toolkit.output.events import read_events
+from toolkit.randomness import Draws
 
 
 @pytest.mark.filterwarnings("ignore:Already found a .peft_config")
@@ -78,6 +81,32 @@ def test_a_sheet_draws_each_prompt_in_each_column(tmp_path: Path) -> None:
     with Image.open(tmp_path / "pictures" / "sheet_checkpoints.png") as sheet:
         first, second, third = (sheet.crop((160 + 256 * x, 18, 416 + 256 * x, 274)) for x in range(3))
         assert first.tobytes() == third.tobytes() != second.tobytes()
+
+
+def test_a_sheet_draws_with_the_adapter_of_each_checkpoint(tmp_path: Path) -> None:
+    """Two jobs: the file of the job comes back after that of another column."""
+    files = [str(_write_adapter(tmp_path / f"step_{seed}.safetensors", seed=seed)) for seed in (1, 2)]
+    adapter = {"type": "mean_flow", "name_or_path": files[0]}
+    sheet = write_drawing(tmp_path, generate={}, adapter=adapter, sheet="checkpoints", checkpoints=files[::-1])
+    (tmp_path / "alone").mkdir()
+    alone = write_drawing(tmp_path / "alone", generate={}, adapter=adapter)
+    assert [run_job(job).status for job in (sheet, alone)] == ["done", "done"]
+    (one,) = (tmp_path / "alone" / "pictures").glob("0001_*.png")
+    drawn = [Image.open(path).tobytes() for path in (tmp_path / "pictures").glob("0001_*.png")]
+    assert len(set(drawn)) == 2
+    assert drawn.count(Image.open(one).tobytes()) == 1
+    save_file({"a": torch.zeros(1)}, files[1], {"adapter_type": "redux"})
+    (checked,) = Job(load_job(sheet)).checks()
+    assert "is the file of a `redux` adapter, and the job has none" in str(checked.problems[0])
+
+
+def _write_adapter(path: Path, *, seed: int) -> Path:
+    adapter = MeanFlowAdapter(AdapterConfig.model_validate({"type": "mean_flow"}), None)
+    adapter.attach(tiny_model("transformer"), Draws(seed))
+    with torch.no_grad():
+        adapter.embedder.linear_2.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(seed))
+    write_adapter(path, adapter, dtype=torch.float32, metadata={})
+    return path
 
 
 @pytest.mark.parametrize(

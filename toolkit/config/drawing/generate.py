@@ -158,7 +158,10 @@ class GenerateProcessConfig(ProcessConfig):
         description="Draw each prompt several times, and show it on one sheet: with each of `checkpoints`, at each of "
         "`strengths`, in each number of `steps`, or as a `grid`, with each of `checkpoints` at each of `strengths`.",
     )
-    checkpoints: tuple[ExistingFile, ...] = Field((), description="LoRA files, for `sheet: checkpoints` and `grid`.")
+    checkpoints: tuple[ExistingFile, ...] = Field(
+        (),
+        description="LoRA files, for `sheet: checkpoints` and `grid`; or, for the former, of adapters of the job.",
+    )
     strengths: tuple[float, ...] = Field(
         (0.0, 0.5, 0.75, 1.0, 1.25, 1.5),
         min_length=1,
@@ -229,7 +232,7 @@ class GenerateProcessConfig(ProcessConfig):
     @model_validator(mode="after")
     def _sheet_can_be_compared(self) -> GenerateProcessConfig:
         if self.sheet == "checkpoints" and not self.checkpoints:
-            raise ValueError("`sheet: checkpoints` needs `checkpoints`, the LoRA files to compare")
+            raise ValueError("`sheet: checkpoints` needs `checkpoints`, the files to compare")
         if self.sheet == "grid" and not self.checkpoints and 0 not in self.strengths:
             raise ValueError("`sheet: grid` needs `checkpoints`, or the strength 0 to draw with the model alone")
         if self.sheet == "strengths" and not self.loras and not self.adapter:

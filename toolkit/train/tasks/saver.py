@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from toolkit.adapters.choices import possible_suffixes
 from toolkit.config import SaveConfig
 from toolkit.config.updates.average import RAW
 from toolkit.dtypes import DTYPES, torch_dtype
@@ -125,9 +126,9 @@ class Saver:
         return self.learner.model.layout
 
     @property
-    def final_files(self) -> tuple[Path, Path]:
-        """The file or folder that `save_final` writes, depending on the format."""
-        return self.folder / f"{self.job_name}.safetensors", self.folder / self.job_name
+    def final_files(self) -> tuple[Path, ...]:
+        """The files or the folder that `save_final` may write, depending on the format and on what is trained."""
+        return self._paths(self.job_name)
 
     def save_best(self, step: int, figure: Mapping[str, Any]) -> Path:
         """Write the weights that users get to `<name>_best`, which belongs to no bundle, so that it is never deleted.
@@ -147,10 +148,13 @@ class Saver:
             raise self._failed(error, step, {"weights": {}}, ()) from error
 
     def best_files(self, *, after: int) -> tuple[Path, ...]:
-        """The file or folder of the best weights, unless they are known to be of step `after` or earlier."""
-        paths = (self.folder / f"{self.job_name}{BEST}.safetensors", self.folder / f"{self.job_name}{BEST}")
-        steps = {path: step_inside(path) for path in paths if path.exists()}
+        """The files or folder of the best weights, unless they are known to be of step `after` or earlier."""
+        steps = {path: step_inside(path) for path in self._paths(f"{self.job_name}{BEST}") if path.exists()}
         return tuple(path for path, step in steps.items() if step is None or step > after)
+
+    def _paths(self, name: str) -> tuple[Path, ...]:
+        files = [self.folder / f"{name}{suffix}.safetensors" for suffix in possible_suffixes()]
+        return (*files, self.folder / name)
 
     def restore(self, bundle: Bundle, *, with_optimizer: bool = True) -> None:
         """Restore the state from a bundle that has been checked.

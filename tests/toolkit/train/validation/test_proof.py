@@ -49,7 +49,13 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
 
 
 def _run(
-    folder: Path, encoded: Encoded, train: Mapping[str, Any], *, split: int, seed: int
+    folder: Path,
+    encoded: Encoded,
+    train: Mapping[str, Any],
+    *,
+    split: int,
+    seed: int,
+    ends_when_found: bool = False,
 ) -> tuple[History, list[int]]:
     """Train, and score every few steps. Returns the rounds, and the steps at which over-fitting was reported."""
     validation: dict[str, Any] = {"validation_split": split, "validate_every_n_steps": EVERY, "max_images": 3}
@@ -83,13 +89,15 @@ def _run(
         if step % EVERY == 0:
             history.add(step, scorer.score(stop) or [])
             reported += [step] if over_fit(history) else []
+            if reported and ends_when_found:
+                break
         if step < config.train.steps:
             stepper.train_step(step, feeder.batches(step))
     return history, reported
 
 
 def test_a_run_on_three_images_at_a_high_rate_is_found_to_over_fit(encoded: Encoded, tmp_path: Path) -> None:
-    history, reported = _run(tmp_path, encoded, PLANTED, split=PLANTED_SPLIT, seed=1)
+    history, reported = _run(tmp_path, encoded, PLANTED, split=PLANTED_SPLIT, seed=1, ends_when_found=True)
     assert reported
     best = best_of(history)
     assert best is not None
