@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from diffusers import Flux2Transformer2DModel
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
 from benchmarks.random_model import TINY, empty_transformer, random_recipe, transformer_build
@@ -122,6 +121,8 @@ def ours(size: Size, *, recomputes: bool, dtype: torch.dtype, compiler: Compiler
 
 def plain(size: Size, *, recomputes: bool, dtype: torch.dtype) -> Arm:
     """A plain loop of diffusers and peft; `recomputes`: with diffusers' gradient checkpointing."""
+    from peft import LoraConfig, inject_adapter_in_model  # not in the process that measures our memory
+
     model = size.transformer(dtype)
     blocks = tuple(lora_names.BLOCK_LISTS)
     targets = [target for target in lora_names.targets(model) if target.name.startswith(blocks)]

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3Model
 
 from benchmarks.load import HEAD_DIM, write_random, write_random_model
 from extensions_built_in.diffusion_models.flux2.loading import RELEASED, Build
@@ -78,6 +77,8 @@ def random_recipe(module: nn.Module) -> Recipe:
 
 def write_random_folder(folder: Path, arch: str) -> None:
     """Write a klein model with its text encoder, its VAE and the tiny model's tokenizer and scheduler."""
+    from transformers import Qwen3Config, Qwen3Model  # only for whole folders
+
     build, (hidden, inner, layers) = transformer_build(arch), _QWEN3[arch]
     folder.mkdir(parents=True)
     write_random_model(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
-import importlib
+import importlib.metadata
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FunctionType, ModuleType
@@ -23,6 +23,7 @@ from typing import Any
 
 _LIBRARY = "diffusers"
 LATE = ("accelerate", "peft", "torch._dynamo", "transformers")
+_packages_distributions = importlib.metadata.packages_distributions
 _in_library = threading.local()  # depth: how many of its modules this thread is importing, one inside the other
 
 
@@ -46,6 +47,45 @@ def quick_imports() -> Iterator[None]:
             gc.freeze()
             atexit.unregister(gc.unfreeze)
             atexit.register(gc.unfreeze)  # or triton complains at the end about what was not collected
+
+
+class _Packages(Mapping[str, list[str]]):
+    """What `importlib.metadata.packages_distributions()` says of one package, found without reading it for all of them.
+
+    diffusers asks it for three packages that few have.
+    """
+
+    def __getitem__(self, package: str) -> list[str]:
+        found = [dist.metadata["Name"] for dist in importlib.metadata.distributions() if _is_of(dist, package)]
+        if not found:
+            raise KeyError(package)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_packages_distributions())
+
+    def __len__(self) -> int:
+        return len(_packages_distributions())
+
+
+def _is_of(dist: importlib.metadata.Distribution, package: str) -> bool:
+    """Whether a distribution has a package at its top level."""
+    if declared := dist.read_text("top_level.txt"):
+        return package in declared.split()
+    files = dist.read_text("RECORD")  # a line for each file, which begins with its path
+    if files is None:
+        return package in {file.parts[0].partition(".")[0] for file in dist.files or ()}
+    return files.startswith((f"{package}/", f"{package}.")) or f"\n{package}/" in files or f"\n{package}." in files
+
+
+@contextmanager
+def _late_packages() -> Iterator[None]:
+    """Within the `with` block, nobody reads the lists of files of all that is installed: a quarter of a second."""
+    setattr(importlib.metadata, "packages_distributions", _Packages)  # noqa: B010 - a function for mypy
+    try:
+        yield
+    finally:
+        setattr(importlib.metadata, "packages_distributions", _packages_distributions)  # noqa: B010
 
 
 class LateName:
@@ -142,7 +182,8 @@ def _run_light(execute: Callable[[ModuleType], None], module: ModuleType) -> Non
     depth = getattr(_in_library, "depth", 0)
     _in_library.depth = depth + 1
     try:
-        execute(module)
+        with _late_packages() if module.__name__ == f"{_LIBRARY}.utils.import_utils" else nullcontext():
+            execute(module)
         if module.__name__ == f"{_LIBRARY}.utils.peft_utils":
             for name in ("scale_lora_layers", "unscale_lora_layers"):  # each forward pass of a transformer calls them
                 setattr(module, name, _unless_one(getattr(module, name)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
+from torch.autograd.graph import GradientEdge, _engine_run_backward, get_gradient_edge, saved_tensors_hooks
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -36,12 +36,30 @@ class _Slot:
     index: int
 
 
+@dataclass
+class _Given:
+    """What the graph of a kernel finds during its backward pass. It knows nothing of the graph, which can so be freed.
+
+    Attributes:
+        saved: what the kernel has saved.
+        inputs: the three inputs, made again.
+    """
+
+    saved: Sequence[Tensor] = ()
+    inputs: Sequence[Tensor] = ()
+
+    def unpack(self, place: _Input | _Slot) -> Tensor:
+        """The tensor that is meant by a place."""
+        if isinstance(place, _Slot):
+            return self.saved[place.index]
+        return self.inputs[place.index].as_strided(place.shape, place.stride, place.offset)
+
+
 class KeptAttention:
     """One run of an attention kernel, until its backward pass."""
 
     def __init__(self) -> None:
-        self._saved: Sequence[Tensor] = ()
-        self._inputs: Sequence[Tensor] = ()
+        self._given = _Given()
         self._edges: Sequence[GradientEdge] = ()
         self._graph: GradientEdge | None = None
 
@@ -62,7 +80,7 @@ class KeptAttention:
             saved.append(tensor)
             return _Slot(len(saved) - 1)
 
-        with torch.enable_grad(), saved_tensors_hooks(pack, kept._unpack):
+        with torch.enable_grad(), saved_tensors_hooks(pack, kept._given.unpack):
             connected = _Entry.apply(_ANCHOR, *inputs)
             kept._edges = [get_gradient_edge(tensor) for tensor in connected]
             output = attend(*connected)
@@ -80,16 +98,16 @@ class KeptAttention:
             saved: what `run` returned to be kept.
         """
         assert self._graph is not None
-        self._saved, self._inputs = saved, inputs
+        self._given.saved, self._given.inputs = saved, inputs
         try:
-            return torch.autograd.grad([self._graph], list(self._edges), [gradient], retain_graph=True)
+            # As `torch.autograd.grad`, which first compares the sizes of output and gradient: in symbols, for which it
+            # loads sympy, half a second of each start.
+            found: Sequence[Tensor] = _engine_run_backward(
+                (self._graph,), (gradient,), True, False, tuple(self._edges), False, accumulate_grad=False
+            )
+            return found
         finally:
-            self._saved, self._inputs = (), ()
-
-    def _unpack(self, place: _Input | _Slot) -> Tensor:
-        if isinstance(place, _Slot):
-            return self._saved[place.index]
-        return self._inputs[place.index].as_strided(place.shape, place.stride, place.offset)
+            self._given.saved, self._given.inputs = (), ()
 
 
 class _Entry(torch.autograd.Function):

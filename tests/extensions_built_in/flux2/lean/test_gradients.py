@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from extensions_built_in.diffusion_models.flux2.lean.attach import LeanForward, attach_lean
+from extensions_built_in.diffusion_models.flux2.lean.attention import KeptAttention
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
 from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
@@ -108,6 +110,22 @@ def test_what_is_recomputed_changes_no_bit(dtype: torch.dtype) -> None:
         model.prepare_backward(recomputes=True, keeps=keeps)
         found.append(results(model, network, dtype=dtype))
     assert all(torch.equal(*pair) for other in found[1:] for pair in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("goes_back", [False, True])
+def test_nothing_is_left_of_a_pass(goes_back: bool) -> None:
+    model, _ = adapted()
+    attach_lean(model.transformer, model.device_of, keeps=2.0)
+    latents, embeds = drawn(1, 64, 2, 2, seed=1), drawn(1, 48, 192, seed=2)
+
+    def run() -> int:
+        velocity = predict_velocity(model.transformer, latents, torch.full((1,), 0.4), embeds, guidance=1.0)
+        if goes_back:
+            velocity.sum().backward()
+        del velocity
+        return sum(type(thing) is KeptAttention for thing in gc.get_objects())
+
+    assert run() == 0, "the graph of each block's attention holds itself"
 
 
 NETWORKS: dict[str, tuple[dict[str, Any], str]] = {

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 from tests.tiny import losses, run_job, write_dataset, write_job
-from toolkit.runtime.imports.light_imports import LATE, LateName
+from toolkit.runtime.imports.light_imports import LATE, LateName, _Packages
 
 ROOT = Path(__file__).resolve().parents[4]
-HEAVY = (*LATE, "triton", "torch._inductor")
+HEAVY = (*LATE, "triton", "torch._inductor", "sympy")
 # A cached run, what it has loaded, and then the libraries themselves.
 SCRIPT = f"""
 import sys, run
@@ -84,3 +85,12 @@ def test_nothing_is_an_instance_of_what_is_not_loaded() -> None:
     assert not isinstance(3, name)  # type: ignore[arg-type]
     assert not issubclass(int, name)  # type: ignore[arg-type]
     assert "no_such_library" not in sys.modules
+
+
+def test_packages_are_found_in_the_distributions_that_have_them() -> None:
+    wanted = packages_distributions()
+    found = _Packages()
+    for package in ("yaml", "torch", "PIL", "huggingface_hub", "typing_extensions", "optimum"):
+        assert sorted(found.get(package, [])) == sorted(set(wanted.get(package, [])))
+    assert "no_such_package" not in found
+    assert set(found) == set(wanted)
