@@ -112,10 +112,13 @@ def test_images_without_any_words_are_a_problem_that_names_what_may_have_been_me
     make_image("blank.png", caption="")
     make_image("b.png")
     (folder / "b.caption").write_text("a dog")
-    (problem,) = scan_folder(default_caption=None, is_reg=is_reg, trigger=trigger).problems
+    scan = scan_folder(default_caption=None, is_reg=is_reg, trigger=trigger)
+    (problem,) = scan.problems
     assert "1 image has no caption: b.png" in problem.what and "b.txt, b.png.txt" in problem.what
     assert "There is b.caption." in problem.what and "default_caption" in problem.what
     assert ("trigger_word" in problem.what) != is_reg
+    (notice,) = scan.notices
+    assert "1 image without a caption" in notice and notice.endswith(": blank.png"), "what is refused is not trained"
 
 
 def test_images_need_no_captions_where_every_image_is_trained_on_the_trigger_word(

@@ -155,21 +155,18 @@ def report_missing_captions(
     dataset: DatasetConfig, pictures: Sequence[Picture], trigger: str | None, findings: Findings
 ) -> None:
     """Report images without a caption of their own: a problem if no text at all is left to train them with."""
-    missing = [picture.path for picture in pictures if not picture.has_own_caption]
+    missing = [picture for picture in pictures if not picture.has_own_caption]
+    has_default = dataset.default_caption is not None or bool(trigger and not dataset.is_reg)
     default = put_trigger(dataset.default_caption or "", trigger, must_have=not dataset.is_reg)
-    findings.notice(dataset.folder_path, f'without a caption, trained with "{default}"', missing)
-    _require_captions(dataset, pictures, trigger, findings)
+    trained = [picture.path for picture in missing if has_default or picture.is_blank]
+    bare = [picture.path for picture in missing if not (has_default or picture.is_blank)]
+    findings.notice(dataset.folder_path, f'without a caption, trained with "{default}"', trained)
+    if bare:
+        _refuse_bare(dataset, bare, findings)
 
 
-def _require_captions(
-    dataset: DatasetConfig, pictures: Sequence[Picture], trigger: str | None, findings: Findings
-) -> None:
-    """Report images without any text, unless their caption files are blank or the job allows it."""
-    if dataset.default_caption is not None or (trigger and not dataset.is_reg):
-        return
-    bare = [picture.path for picture in pictures if not picture.has_own_caption and not picture.is_blank]
-    if not bare:
-        return
+def _refuse_bare(dataset: DatasetConfig, bare: Sequence[Path], findings: Findings) -> None:
+    """Name images that have neither a caption file, nor a blank one, nor any other text."""
     extension = dataset.caption_ext
     near = dict.fromkeys(
         name for path in bare[:NAMED_FILES] for name in CaptionFolder(path.parent).near_misses(path, extension)
