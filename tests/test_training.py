@@ -99,7 +99,7 @@ def test_a_stopped_and_resumed_run_repeats_every_loss_bit_for_bit(variant: str, 
     options = dict(VARIANTS[variant])
     extra: dict[str, Any] = options.pop("datasets_extra", {})
     options["datasets"] = [{"folder_path": str(write_dataset(tmp_path / "images")), "resolution": 32, **extra}]
-    options["train"] |= {"steps": 4}
+    options["train"] = {**options["train"], "steps": 4}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
