@@ -126,6 +126,9 @@ class ProdigyParams(DecayParams):
     growth_rate: float | None = Field(
         None, gt=1, description="Largest factor of the step size in one step. Unset: no limit."
     )
+    decouple: bool = Field(
+        True, description="Shrink the weights by `weight_decay` apart from the gradient, as AdamW; else as part of it."
+    )
     use_bias_correction: bool = Field(False, description="Adam's correction of young moments, as a warm-up.")
     safeguard_warmup: bool = Field(False, description="Leave the schedule out of the estimate: for long warm-ups.")
 

@@ -17,7 +17,8 @@ class Prodigy(Configured):
     """Prodigy, Mishchenko & Defazio 2024 (arXiv 2306.06101), algorithm 4, with decoupled weight decay.
 
     All weights have one step size `d`: an estimate of the distance to the solution. It is multiplied by `lr`, which
-    should be 1. Moments are of `d * gradient`. Weights must be fp32.
+    should be 1. Moments are of `d * gradient`. Weights must be fp32. With `decouple` off, weight decay is added to the
+    gradient, as Adam had it.
 
     Attributes:
         codes: how the moments are stored; None for fp32.
@@ -33,6 +34,7 @@ class Prodigy(Configured):
         "beta3": None,
         "eps": 1e-8,
         "weight_decay": 0.0,
+        "decouple": True,
         "d0": 1e-6,
         "d_coef": 1.0,
         "growth_rate": math.inf,
@@ -61,24 +63,29 @@ class Prodigy(Configured):
         if one["use_bias_correction"]:
             correction = math.sqrt(1 - beta2 ** (one["k"] + 1)) / (1 - beta1 ** (one["k"] + 1))
         rate = one["d"] * one["lr"] * correction
-        sums = [self._observe(weight, one, rate=rate, beta3=beta3) for weight, _ in trained]
+        sums = []
+        for weight, group in trained:
+            gradient = weight.grad.float()
+            if not group["decouple"]:
+                gradient = gradient.add(weight, alpha=group["weight_decay"])
+            sums.append(self._observe(weight, gradient, one, rate=rate, beta3=beta3))
         moved, path = torch.stack([found.to(sums[0].device) for found in sums]).sum(dim=0).tolist()
         if path:
             self._estimate(one, moved * rate * one["d"] / one["d0"], path, beta3=beta3)
         for weight, group in trained:
             state = self.state[weight]
             denominator = read(state, "exp_avg_root", weight).add(one["d"] * one["eps"])
-            weight.mul_(1 - group["weight_decay"] * rate)
+            if group["decouple"]:
+                weight.mul_(1 - group["weight_decay"] * rate)
             weight.addcdiv_(read(state, "exp_avg", weight), denominator, value=-rate)
         learned = {name: one[name] for name in ("d", "d_max", "d_numerator")}
         for group in self.param_groups:
             group.update(learned)
             group["k"] += 1
 
-    def _observe(self, weight: Tensor, group: dict[str, Any], *, rate: float, beta3: float) -> Tensor:
+    def _observe(self, weight: Tensor, gradient: Tensor, group: dict[str, Any], *, rate: float, beta3: float) -> Tensor:
         """Take a gradient into the moments. Returns [2]: the move along it, and the length of all of them together."""
-        assert weight.grad is not None
-        state, gradient = self.state[weight], weight.grad.float()
+        state = self.state[weight]
         beta1, beta2 = group["betas"]
         few, place = gradient.flatten()[:: self.every], weight.flatten()[:: self.every]
         if not state:

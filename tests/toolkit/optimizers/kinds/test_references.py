@@ -25,8 +25,8 @@ PAIRS: dict[str, tuple[Any, Any, float, float]] = {
         1e-5,
     ),
     "prodigy": (
-        lambda weights: Prodigy(weights, lr=1.0),
-        lambda weights: pytorch_optimizer.Prodigy(weights, lr=1.0, betas=(0.9, 0.999), bias_correction=False),
+        lambda weights: Prodigy(weights, lr=1.0, weight_decay=0.1),
+        lambda weights: pytorch_optimizer.Prodigy(weights, lr=1.0, betas=(0.9, 0.999), weight_decay=0.1),
         1.0,
         1e-3,
     ),
@@ -59,6 +59,19 @@ def test_fewer_bits_learn_about_the_same(coarse: Any, fine: Any, lr: float) -> N
     _, one = Trial(lambda weights: coarse(weights, lr=lr), lr).learned(100)
     before, other = Trial(lambda weights: fine(weights, lr=lr), lr).learned(100)
     assert one < other + 0.1 * (before - other)
+
+
+def test_without_decouple_prodigy_sees_the_decay_as_part_of_the_gradient() -> None:
+    draw = torch.Generator().manual_seed(0)
+    one, other = (nn.Parameter(torch.arange(6.0)) for _ in range(2))
+    coupled, plain = Prodigy([one], lr=1.0, weight_decay=0.1, decouple=False), Prodigy([other], lr=1.0)
+    for _ in range(5):
+        one.grad = torch.randn(6, generator=draw)
+        other.grad = one.grad + 0.1 * other.detach()
+        coupled.step()
+        plain.step()
+        assert torch.equal(one, other)
+    assert not torch.equal(one, torch.arange(6.0))
 
 
 def test_muon_steps_as_torchs() -> None:
