@@ -5,6 +5,7 @@
 # make ui-test: of `make test`, what is about the web page
 # make torture: the long form of tests/reliability, and what is marked so; up to an hour; SHARE=0.1 does a tenth of it
 # make bench: the speed and memory of a step beside a plain loop of diffusers and peft, on a CPU, in ten minutes
+# make bench-gpu: step, offloading, 8-bit products and whole runs on a CUDA card; nine minutes a call, and the next goes on
 # make hooks: let git run the quick checks before each commit
 # make clean: remove the virtual environment and what the tools left behind
 
@@ -18,7 +19,7 @@ endif
 WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: ui demo quick test lint page ui-test torture bench hooks clean
+.PHONY: ui demo quick test lint page ui-test torture bench bench-gpu hooks clean
 .DEFAULT_GOAL := demo
 SHARE := 1
 
@@ -73,6 +74,10 @@ bench:
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.lean --out benchmarks/results/lean.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.startup --out benchmarks/results/startup.json
 	$(BIN)/python scripts/write_performance_docs.py
+
+bench-gpu:
+	@sh .ci/environment requirements.txt requirements-dev.txt
+	$(BIN)/python -m benchmarks.gpu
 
 hooks:
 	@sh .ci/environment requirements.txt requirements-gradio.txt requirements-modal.txt requirements-optimizers.txt requirements-trackers.txt requirements-dev.txt

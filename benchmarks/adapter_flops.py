@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.adapters import VIEW
 from benchmarks.random_model import empty_transformer, transformer_build
-from benchmarks.step import RANK, TEXT_TOKENS, Cell, job_of
+from benchmarks.step import TEXT_TOKENS, job_of
+from benchmarks.step_cells import RANK, Cell
 from toolkit.adapters.adapter_set import AdapterSet, control_name, view_name
 from toolkit.adapters.choices import ADAPTERS
 from toolkit.config import AdapterConfig

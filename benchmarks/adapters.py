@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.random_model import empty_transformer, random_recipe, transformer_build
 from benchmarks.setting import setting
-from benchmarks.step import RANK, TEXT_TOKENS, Cell, job_of
+from benchmarks.step import TEXT_TOKENS, job_of
+from benchmarks.step_cells import RANK, Cell
 from toolkit.adapters.adapter_set import AdapterSet, view_name
 from toolkit.adapters.choices import ADAPTERS
 from toolkit.adapters.view_shape import ViewShape

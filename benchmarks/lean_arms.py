@@ -13,7 +13,8 @@ from diffusers import Flux2Transformer2DModel
 from torch import Tensor
 
 from benchmarks.random_model import TINY, empty_transformer, random_recipe, transformer_build
-from benchmarks.step import Cell, job_of
+from benchmarks.step import job_of
+from benchmarks.step_cells import Cell
 from extensions_built_in.diffusion_models.flux2 import lora_names
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity

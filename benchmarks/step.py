@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from torch import Tensor
 
 from benchmarks.random_model import empty_transformer, position_ids, random_recipe, transformer_build
 from benchmarks.setting import setting
+from benchmarks.step_cells import CELLS, RANK, Cell
 from toolkit.cards import find_cards
+from toolkit.compute.compiler import Compiler
+from toolkit.compute.use import compute_as
 from toolkit.config import TrainingProcessConfig, load_job
 from toolkit.files import write_json
 from toolkit.memory.host import release_memory
@@ -42,71 +46,12 @@ from toolkit.runtime.devices import autocast
 from toolkit.train.learner import build_learner
 from toolkit.train.step import Stepper
 from toolkit.train.trainable import NetworkWeights
+from toolkit.units import GB
 from toolkit.util.get_model import get_model_class
 
-RANK, TEXT_TOKENS, WARM_UP = 16, 512, 3
+TEXT_TOKENS, WARM_UP = 512, 3
 ARMS = ("ours", "plain", "plain compiled")
 Step = Callable[[int], Tensor]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is measured.
-
-    Attributes:
-        arch: the model, a key of `transformer_build`.
-        side_px: width and height of the images.
-        batch: images per batch.
-        model: settings of the job's `model` section.
-        train: settings of the job's `train` section.
-        has_baseline: whether the plain loop is measured beside ours.
-    """
-
-    arch: str
-    side_px: int
-    batch: int = 1
-    model: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-    has_baseline: bool = False
-
-    @property
-    def name(self) -> str:
-        """The cell in words."""
-        settings = ", ".join(f"{key} {value}" for key, value in (self.model | self.train).items())
-        return f"{self.arch}, {self.side_px} px, batch {self.batch}" + (f", {settings}" if settings else "")
-
-
-NO_RECOMPUTE = {"gradient_checkpointing": False}
-FP8 = {"quantize": True, "quantize_te": False, "qtype": "qfloat8"}
-NF4 = {"quantize": True, "quantize_te": False, "qtype": "nf4"}
-
-
-def _streamed(share: float) -> dict[str, Any]:
-    return {"layer_offloading": True, "layer_offloading_transformer_percent": share}
-
-
-CELLS = {
-    "4b-1024": Cell("flux2_klein_4b", 1024, has_baseline=True),
-    "4b-512": Cell("flux2_klein_4b", 512, has_baseline=True),
-    "4b-1024-keep": Cell("flux2_klein_4b", 1024, train=NO_RECOMPUTE),
-    "4b-512-keep": Cell("flux2_klein_4b", 512, train=NO_RECOMPUTE),
-    "4b-512-batch4": Cell("flux2_klein_4b", 512, batch=4),
-    "4b-1024-fp8": Cell("flux2_klein_4b", 1024, model=FP8),
-    "4b-1024-nf4": Cell("flux2_klein_4b", 1024, model=NF4),
-    "4b-1024-half-streamed": Cell("flux2_klein_4b", 1024, model=_streamed(0.5)),
-    "4b-1024-streamed": Cell("flux2_klein_4b", 1024, model=_streamed(1.0)),
-    "4b-1024-activations": Cell("flux2_klein_4b", 1024, model={"activation_offloading": True}),
-    "9b-1024": Cell("flux2_klein_9b", 1024, has_baseline=True),
-    "9b-1024-keep": Cell("flux2_klein_9b", 1024, train=NO_RECOMPUTE),
-    "9b-1024-fp8": Cell("flux2_klein_9b", 1024, model=FP8),
-    "dev-1024": Cell("flux2", 1024),
-    "dev-1024-fp8": Cell("flux2", 1024, model=FP8),
-    "dev-1024-nf4": Cell("flux2", 1024, model=NF4),
-    "dev-512-fp8": Cell("flux2", 512, model=FP8),
-    "dev-1024-half-streamed": Cell("flux2", 1024, model=FP8 | _streamed(0.5)),
-    "small-256": Cell("small", 256, has_baseline=True),
-    "small-256-keep": Cell("small", 256, train=NO_RECOMPUTE),
-}
 
 
 def job_of(cell: Cell, folder: Path) -> TrainingProcessConfig:
@@ -115,7 +60,7 @@ def job_of(cell: Cell, folder: Path) -> TrainingProcessConfig:
         "type": "sd_trainer",
         "training_folder": str(folder),
         "model": {"arch": _arch(cell), "name_or_path": str(folder), "quantize_cache": False} | cell.model,
-        "network": {"type": "lora", "linear": RANK},
+        "network": {"type": "lora", "linear": cell.rank},
         "datasets": [{"folder_path": str(folder), "resolution": cell.side_px}],
         "train": {"steps": 100, "lr": 1e-4, "dtype": "bf16", "batch_size": cell.batch} | cell.train,
     }
@@ -150,6 +95,9 @@ def our_step(cell: Cell, config: TrainingProcessConfig, device: torch.device) ->
     network = Network(model, config.network, draws)
     network.apply()
     model.prepare_backward(recomputes=config.train.gradient_checkpointing)
+    compute_as(config.model, model.transformer, str(device))
+    if config.model.compile:
+        model.compile_blocks(Compiler(notify=print, warn=print))
     model.transformer.train()
     learner = build_learner(model, NetworkWeights(network), config.train, draws=draws, ranks=OneProcess())
     objective = OBJECTIVES[config.train.objective].load().from_config(config.train)
@@ -171,7 +119,7 @@ def plain_step(cell: Cell, device: torch.device, *, is_compiled: bool) -> tuple[
     module = empty_transformer(transformer_build(cell.arch))
     model = random_recipe(module).load(dtype=torch.bfloat16, device=device)
     targets = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and "blocks." in n]
-    inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets), model)
+    inject_adapter_in_model(LoraConfig(r=cell.rank, lora_alpha=cell.rank, target_modules=targets), model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()
@@ -237,6 +185,9 @@ def run_cell(cell: Cell, *, steps: int, device: torch.device, only: Sequence[str
     if cell.has_baseline and device.type == "cuda":  # takes minutes to compile on a CPU, for little
         arms["plain compiled"] = lambda: plain_step(cell, device, is_compiled=True)
     arms = {arm: make for arm, make in arms.items() if arm in only}
+    if cell.card_gb and device.type == "cuda":
+        share = cell.card_gb * GB / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
     for arm, make in arms.items():
         _forget(device)
         begin = time.perf_counter()
@@ -248,6 +199,8 @@ def run_cell(cell: Cell, *, steps: int, device: torch.device, only: Sequence[str
         if isinstance(model, BaseModel):
             model.free("transformer")
         del model, step
+    if cell.card_gb and device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(1.0)
     for arm in arms.keys() - {"ours"}:
         row[f"speedup over {arm}"] = round(row[arm]["s_per_step"] / row["ours"]["s_per_step"], 3)
     _forget(device)
@@ -280,6 +233,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="start no cell after this; the next call goes on"
+    )
     arguments = parser.parse_args()
     has_card = torch.cuda.is_available()
     device = torch.device("cuda" if has_card else "cpu")
@@ -291,9 +247,13 @@ def main() -> None:
     }
     if arguments.out and arguments.out.exists():
         results["cells"] = json.loads(arguments.out.read_text(encoding="utf-8"))["cells"]
+    end = time.monotonic() + 60 * arguments.minutes
     for name in names:
         if name in results["cells"]:
             continue
+        if time.monotonic() > end:
+            print(f"stopped before {name}: the same call goes on with it", flush=True)
+            return
         try:
             results["cells"][name] = run_cell(CELLS[name], steps=arguments.steps, device=device, only=arguments.arms)
         except torch.OutOfMemoryError as error:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.step import CELLS, job_of, predicted_bytes
+from benchmarks.step import job_of, predicted_bytes
+from benchmarks.step_cells import CELLS
 
 RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 STEPS: dict[str, Any] = json.loads((RESULTS / "step-h100.json").read_text(encoding="utf-8"))["cells"]
