@@ -102,7 +102,7 @@ async function callDoctor() {
   const doctor = page.getByRole("region", { name: "Doctor" });
   await doctor.getByLabel("Trigger word").fill("zrb");
   await button("Look it over").click();
-  await doctor.getByText(/^Looked over/).waitFor({ timeout: 60_000 });
+  await doctor.getByText(/^Looked over/).waitFor({ timeout: 120_000 });
   await doctor.getByText("without the trigger word").waitFor();
   await inspect(page, "dataset-doctor", notes);
   await doctor.getByRole("button", { name: /no caption/ }).click();

@@ -93,7 +93,7 @@ export async function begin({ prepare = () => {}, ...options } = {}) {
   return { folder: server.folder, server, notes, open, tell };
 }
 
-export async function until(look, say = () => "", timeout = 30_000) {
+export async function until(look, say = () => "", timeout = 60_000) {
   const end = Date.now() + timeout;
   while (Date.now() < end) {
     if (await look()) return;

@@ -6,7 +6,7 @@ import { begin, inspect, REPOSITORY, until } from "./harness.mjs";
 
 const { folder, server, notes, open, tell } = await begin({ scripted: false });
 const page = await open({ reducedMotion: "reduce", viewport: { width: 1280, height: 800 } });
-page.setDefaultTimeout(60_000); // loading the model's library takes a while on a busy machine
+page.setDefaultTimeout(120_000); // loading the model's library takes a while on a busy machine
 const { keyboard } = page;
 const button = (name) => page.getByRole("button", { name, exact: typeof name === "string" });
 const state = (word) => page.locator(".page-title .state", { hasText: word }).waitFor();

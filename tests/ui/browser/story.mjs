@@ -9,9 +9,9 @@ const page = await open({ reducedMotion: "reduce" });
 page.setDefaultTimeout(15_000);
 const button = (name) => page.getByRole("button", { name, exact: true });
 const tab = (name) => page.getByRole("tab", { name, exact: true }).click();
-const state = (word) => page.locator(".page-title .state", { hasText: word }).waitFor({ timeout: 30_000 });
+const state = (word) => page.locator(".page-title .state", { hasText: word }).waitFor({ timeout: 60_000 });
 // the first check of a model looks into its files, in a process of its own
-const ready = () => page.locator(".verdict", { hasText: "Ready" }).waitFor({ timeout: 60_000 });
+const ready = () => page.locator(".verdict", { hasText: "Ready" }).waitFor({ timeout: 120_000 });
 const step = async () => Number((await page.locator(".live-figures dd").first().innerText()).split("/")[0].replace(/\D/g, ""));
 
 await tell(async () => {

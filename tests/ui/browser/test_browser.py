@@ -49,7 +49,7 @@ def tell(story: str, folder: Path) -> None:
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=420,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

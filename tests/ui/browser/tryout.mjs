@@ -68,7 +68,7 @@ async function tryOut() {
   await page.getByText("“two” is not a whole number.").waitFor();
   const count = page.locator(".tryout-count");
   await field("Seeds").fill("1 2");
-  await page.getByText("Ready to start").waitFor({ timeout: 60_000 });
+  await page.getByText("Ready to start").waitFor({ timeout: 120_000 });
   assert.match(await count.innerText(), /6 pictures\s+1 prompt × 2 seeds × \(2 LoRAs × 1 strength \+ 1 without\)/);
   await field("Name").fill("first");
   await page.getByText(/already in use/).waitFor();
@@ -77,8 +77,8 @@ async function tryOut() {
   await page.getByRole("button", { name: "Draw", exact: true }).click();
   await page.getByRole("heading", { name: "best_of_two" }).waitFor();
   const grid = page.getByRole("region", { name: "Pictures by prompt and LoRA" });
-  await grid.waitFor({ timeout: 60_000 });
-  await page.getByText(/^6 pictures$/).waitFor({ timeout: 60_000 });
+  await grid.waitFor({ timeout: 120_000 });
+  await page.getByText(/^6 pictures$/).waitFor({ timeout: 120_000 });
   const cells = grid.getByRole("button", { name: /^(without LoRA|first\S* × 1), seed/ });
   assert.equal(await cells.count(), 6);
   const heads = (await grid.locator("thead strong").allInnerTexts()).sort();

@@ -49,11 +49,11 @@ try {
   await page.getByRole("button", { name: "Check and plan" }).click();
   const plan = await until(page, "said", /400 steps/, 30);
   await page.getByRole("button", { name: "Start" }).click();
-  await until(page, "state", /training[^]*step \d+ of 400/, 120);
+  await until(page, "state", /training[^]*step \d+ of 400/, 240);
   await page.close();
   page = await open();
   const state = await until(page, "state", /step \d+ of 400/, 30);
-  await page.locator("#samples img").first().waitFor({ timeout: 30000 });
+  await page.locator("#samples img").first().waitFor({ timeout: 60000 });
   if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT, fullPage: true });
   await page.getByRole("button", { name: "Stop and save" }).click();
   const ended = await until(page, "state", /interrupted|stopped/i, 60);

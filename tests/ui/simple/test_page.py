@@ -70,7 +70,7 @@ def _when_up(address: str, server: subprocess.Popen[bytes]) -> str:
 def test_a_job_is_made_checked_trained_left_and_stopped_from_the_page(address: str, work: Path) -> None:
     """The tiny model is trained for real: a minute, most of it to import what trains."""
     story = ["node", "tests/ui/simple/story.mjs", address, str(REPOSITORY / "assets" / "demo_dataset")]
-    done = subprocess.run(story, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(story, cwd=REPOSITORY, capture_output=True, text=True, timeout=420, check=False)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["refused"] == "Pictures: drop some first."
