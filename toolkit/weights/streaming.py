@@ -44,10 +44,13 @@ def recognized(index: TensorIndex, layouts: Mapping[str, Convert]) -> tuple[Tens
 
 def converted_shapes(weights: PlainWeights, convert: Convert) -> dict[str, tuple[int, ...]]:
     """Shapes that the files' tensors will have in the module, by name. Reads no values."""
+    # Not on the meta device, on which joining two tensors loads torch's compiler: a second and 130 MB. One byte stands
+    # for a whole tensor, and what is joined takes a byte for each element.
+    byte = torch.zeros((), dtype=torch.uint8)
     return {
         name: tuple(tensor.shape)
         for source, entry in weights.entries.items()
-        for name, tensor in convert(source, torch.empty(entry.shape, device="meta")).items()
+        for name, tensor in convert(source, byte.expand(entry.shape)).items()
     }
 
 

@@ -43,11 +43,11 @@ try {
   await page.getByRole("button", { name: "Start" }).click();
   const refused = await until(page, "said", /./, 20);
   await page.setInputFiles("#files input[type=file]", readdirSync(folder).map((name) => join(folder, name)));
-  await until(page, "said", /pictures in/, 30);
+  await until(page, "said", /pictures in/, 60);
   await input(page, "steps").fill("400");
   await input(page, "prompts").fill("a zorbo at the top on a red background");
   await page.getByRole("button", { name: "Check and plan" }).click();
-  const plan = await until(page, "said", /400 steps/, 30);
+  const plan = await until(page, "said", /400 steps/, 90);
   await page.getByRole("button", { name: "Start" }).click();
   await until(page, "state", /training[^]*step \d+ of 400/, 240);
   await page.close();
