@@ -1,6 +1,6 @@
 # make ui: the web page, at http://127.0.0.1:8675
 # make demo: teach a tiny FLUX.2 a new thing on the CPU, and measure that it learned it
-# make quick: the tests that run no whole job, in two minutes: while you work
+# make quick: the tests that run no whole job, in a few minutes: while you work
 # make test: lint, type check, spelling, all tests, in twenty minutes on two cores: before you push; CI runs it
 # make ui-test: of `make test`, what is about the web page
 # make torture: the long form of tests/reliability, and what is marked so; up to an hour; SHARE=0.1 does a tenth of it

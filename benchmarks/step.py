@@ -14,7 +14,8 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,26 +186,36 @@ def run_cell(cell: Cell, *, steps: int, device: torch.device, only: Sequence[str
     if cell.has_baseline and device.type == "cuda":  # takes minutes to compile on a CPU, for little
         arms["plain compiled"] = lambda: plain_step(cell, device, is_compiled=True)
     arms = {arm: make for arm, make in arms.items() if arm in only}
-    if cell.card_gb and device.type == "cuda":
-        share = cell.card_gb * GB / torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
     for arm, make in arms.items():
         _forget(device)
-        begin = time.perf_counter()
-        model, step = make()
-        made_s = round(time.perf_counter() - begin, 2)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        row[arm] = {"made_s": made_s} | measure(step, steps=steps, device=device)
+        with _smaller_card(cell.card_gb, device):
+            begin = time.perf_counter()
+            model, step = make()
+            made_s = round(time.perf_counter() - begin, 2)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            row[arm] = {"made_s": made_s} | measure(step, steps=steps, device=device)
         if isinstance(model, BaseModel):
             model.free("transformer")
         del model, step
-    if cell.card_gb and device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(1.0)
     for arm in arms.keys() - {"ours"}:
         row[f"speedup over {arm}"] = round(row[arm]["s_per_step"] / row["ours"]["s_per_step"], 3)
     _forget(device)
     return row
+
+
+@contextmanager
+def _smaller_card(card_gb: float | None, device: torch.device) -> Iterator[None]:
+    """Within the `with` block torch takes no more than so many GB of the card; also a step that fails gives it back."""
+    if card_gb is None or device.type != "cuda":
+        yield
+        return
+    share = card_gb * GB / torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def _arch(cell: Cell) -> str:
