@@ -1,6 +1,6 @@
 /** Which curves share a chart, what a chart is called, and its figures as a table or CSV. */
 import type { Series } from "../generated/api";
-import { bytes, figure } from "./format";
+import { bytes, figure, sentence } from "./format";
 
 export interface ChartSpec {
   id: string;
@@ -66,7 +66,7 @@ export function titleOf(key: string): string {
     .replace(/^\w+_by_(noise|dataset)\//, "$1 ")
     .replaceAll(/(?<!\d)\.|[_/]/g, " ")
     .replaceAll(/\b(ram|gpu)\b/g, (word) => word.toUpperCase());
-  return TITLES[key] ?? words.charAt(0).toUpperCase() + words.slice(1);
+  return TITLES[key] ?? sentence(words);
 }
 
 interface Points {

@@ -66,6 +66,10 @@ export function count(value: number, one: string, many: string = `${one}s`): str
   return `${value.toLocaleString("en")} ${value === 1 ? one : many}`;
 }
 
+export function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 export function percent(share: number): string {
   return `${Math.round(100 * share)} %`;
 }

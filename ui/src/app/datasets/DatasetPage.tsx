@@ -8,7 +8,7 @@ import { Menu } from "../../components/Menu";
 import { useToast } from "../../components/Toasts";
 import type { CompanionFolder, DatasetDetail, Doctor } from "../../generated/api";
 import { CaptionSaver } from "../../lib/captionSaver";
-import { ago, bytes, count } from "../../lib/format";
+import { ago, bytes, count, sentence } from "../../lib/format";
 import { CaptionDialog } from "../captioning/CaptionDialog";
 import { OpenProposals } from "../captioning/OpenProposals";
 import { BulkDialog } from "./BulkDialog";
@@ -86,7 +86,7 @@ function BesideFolders({ folders }: { folders: CompanionFolder[] }) {
     <ul className="beside-folders hint">
       {folders.map(({ role, path, job, num_missing }) => (
         <li key={`${role} ${path}`}>
-          {role.charAt(0).toUpperCase() + role.slice(1)}s in <code className="path">{path}</code>
+          {sentence(role)}s in <code className="path">{path}</code>
           {job && `, as job ${job} says`}
           {num_missing > 0 && <span className="tone-warn figure">{` · ${num_missing.toLocaleString("en")} missing`}</span>}
         </li>
@@ -148,7 +148,7 @@ function Filters({ filter, onFilter, doctor }: FiltersProps) {
           <option value={NO_CAPTION}>No caption</option>
           {kinds.map(({ kind, title, count: number }) => (
             <option key={kind} value={kind}>
-              {`${title.charAt(0).toUpperCase()}${title.slice(1)} (${number})`}
+              {`${sentence(title)} (${number})`}
             </option>
           ))}
         </select>

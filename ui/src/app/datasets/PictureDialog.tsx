@@ -2,7 +2,7 @@
 import { Dialog } from "../../components/Dialog";
 import type { Companion, PictureRow } from "../../generated/api";
 import { fileUrl } from "../../lib/api";
-import { bytes } from "../../lib/format";
+import { bytes, sentence } from "../../lib/format";
 
 /** Where the crop lies on the picture. */
 function boxOf([left = 0, top = 0, right = 1, bottom = 1]: number[]) {
@@ -22,7 +22,7 @@ const shownUrl = (file: string, name: string) => (SHOWN_AS_IT_IS.test(name) ? fi
 
 /** A reference, mask or counterpart beside its picture, or where it should be. */
 function Beside({ companion: { role, folder, name, file } }: { companion: Companion }) {
-  const word = role.charAt(0).toUpperCase() + role.slice(1);
+  const word = sentence(role);
   return (
     <figure className="picture-beside">
       {file ? <img src={shownUrl(`datasets/${file}`, name)} alt={`${word} ${name}`} /> : <div className="picture-none">Nothing there</div>}

@@ -5,7 +5,7 @@ import { Icon } from "../../../components/Icon";
 import { Prose } from "../../../components/Prose";
 import { Empty } from "../../../components/Page";
 import { isFound, listSections, sectionsOf, type SectionView } from "../../../lib/form";
-import { count } from "../../../lib/format";
+import { count, sentence } from "../../../lib/format";
 import { deleteIn, jobPath, setIn, valueAt } from "../../../lib/yamlDoc";
 import { Field } from "./Field";
 import { useForm } from "./FormContext";
@@ -100,8 +100,4 @@ function Hidden({ view, search }: { view: SectionView; search: string }) {
       ))}
     </ul>
   );
-}
-
-function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
