@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.extension import REPOSITORY
-from toolkit.output.lock import CLAIM_FILE
+from toolkit.output.claim import CLAIM_FILE
 from toolkit.runtime.stop import EXIT_CODE
 
 _PORT = 29500

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
 import json
 import os
-import secrets
-import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +14,9 @@ from typing import IO, Any, Self
 
 from toolkit.errors import UserError
 from toolkit.output.alive import ProcessIdentity, this_process
+from toolkit.output.claim import CLAIM_FILE, Claim, Claimed, read_owner, this_owner
 
 LOCK_FILE = ".run.lock"
-CLAIM_FILE = ".run.claim"
 _NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK}
 
 
@@ -34,8 +31,7 @@ class FolderLost(UserError):
 class RunLock:
     """Locks a folder for the duration of the block. The system releases it when the process ends, however it ends.
 
-    On a drive without file locks (some network drives), a file that only one process can create replaces the lock, and
-    a later run checks whether the process that created it is still running.
+    On a drive without file locks (some network drives), a `Claim` replaces the lock.
 
     Attributes:
         notice: a sentence for the user, set on entering; None if there is nothing to report.
@@ -44,7 +40,7 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notice: str | None = None
-        self._claim: Path | None = None
+        self._claim: Claim | None = None
 
     def __enter__(self) -> Self:
         """Create the folder and lock it.
@@ -67,19 +63,25 @@ class RunLock:
             _take(self._file)
         except OSError as error:
             if error.errno not in _NO_LOCKS_HERE:
-                owner = _read(path)
+                owner = read_owner(path)
                 self._file.close()
                 raise FolderInUse(self._refusal(owner)) from error
+            claim = Claim(self.folder)
             try:
-                owner = self._claim_folder()
+                owner = claim.take()
+            except Claimed as claimed:
+                self._file.close()
+                remedy = f" If you are sure that run has ended, delete {self.folder / CLAIM_FILE}."
+                raise FolderInUse(self._refusal(claimed.owner) + remedy) from None
             except BaseException:
                 self._file.close()
                 raise
+            self._claim = claim
         else:
-            owner = _read(path)
+            owner = read_owner(path)
         if owner:
             self.notice = f"Took over {self.folder}: {_describe(owner)} ended without releasing it."
-        self._write(json.dumps(_this_process()))
+        self._write(json.dumps(this_owner()))
         return self
 
     def __exit__(
@@ -89,8 +91,8 @@ class RunLock:
         with contextlib.suppress(OSError):
             self._write("")
         self._file.close()
-        if self._claim is not None and _read(self._claim).get("process") == asdict(this_process()):
-            self._claim.unlink(missing_ok=True)
+        if self._claim is not None:
+            self._claim.release()
 
     def must_be_in_place(self) -> None:
         """Make sure that what is written to the folder now ends up in the folder that was locked.
@@ -110,31 +112,13 @@ class RunLock:
         with contextlib.suppress(OSError):
             if os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
                 return True
-        owner = _read(self.folder / CLAIM_FILE) or _read(path)
+        owner = read_owner(self.folder / CLAIM_FILE) or read_owner(path)
         if owner:  # some network drives number their files anew
             return owner.get("process") == asdict(this_process())
         # Users delete a lock file to be rid of a lock: that moves nothing.
         with contextlib.suppress(OSError):
             return os.path.samestat(self.folder.stat(), self._status)
         return False
-
-    def _claim_folder(self) -> dict[str, Any]:
-        """Create the claim file. Returns the dead owner of an earlier claim; empty if there was none."""
-        claim = self.folder / CLAIM_FILE
-        dead: dict[str, Any] = {}
-        while True:
-            try:
-                with claim.open("x", encoding="utf-8") as file:
-                    file.write(json.dumps(_this_process()))
-            except FileExistsError:
-                dead = _read(claim)
-                if _is_alive(dead) is not False:
-                    remedy = f" If you are sure that run has ended, delete {claim}."
-                    raise FolderInUse(self._refusal(dead) + remedy) from None
-                _remove_claim(claim, dead)
-            else:
-                self._claim = claim
-                return dead
 
     def _refusal(self, owner: dict[str, Any]) -> str:
         return (
@@ -171,7 +155,7 @@ class Holder:
 
 def holder(folder: Path) -> Holder | None:
     """The run that is using a folder; None if there is none. Does not lock anything."""
-    owner = _read(folder / CLAIM_FILE) or _read(folder / LOCK_FILE)
+    owner = read_owner(folder / CLAIM_FILE) or read_owner(folder / LOCK_FILE)
     try:
         fate = ProcessIdentity(**owner["process"]).fate if owner else "gone"
     except (KeyError, TypeError):  # its owner is writing it just now, or was killed while it did
@@ -201,38 +185,6 @@ else:
 
     def _take(file: IO[str]) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _this_process() -> dict[str, Any]:
-    since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    identity = this_process()
-    return {"pid": identity.pid, "host": socket.gethostname(), "since": since, "process": asdict(identity)}
-
-
-def _is_alive(owner: dict[str, Any]) -> bool | None:
-    try:
-        return ProcessIdentity(**owner["process"]).is_alive()
-    except (KeyError, TypeError):  # empty: its owner is still writing it, or was killed while writing
-        return None
-
-
-def _remove_claim(claim: Path, dead: dict[str, Any]) -> None:
-    """Remove the claim of a dead process, but not one that another start has created meanwhile."""
-    removed = claim.with_name(f"{CLAIM_FILE}-{secrets.token_hex(8)}")
-    with contextlib.suppress(FileNotFoundError):
-        claim.rename(removed)
-        if _read(removed) != dead:
-            with contextlib.suppress(FileExistsError):
-                os.link(removed, claim)
-        removed.unlink()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # empty, or cut short by a crash: the owner is unknown
-        return {}
-    return owner if isinstance(owner, dict) else {}
 
 
 def _describe(owner: dict[str, Any]) -> str:

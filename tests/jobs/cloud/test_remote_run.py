@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cloud.remote_run import Nodes, NotFinished, forget_lost_machines, run_until
-from toolkit.output.lock import CLAIM_FILE
+from toolkit.output.claim import CLAIM_FILE
 
 # Saves when it is told to, and counts how often that is.
 SAVES = """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +17,8 @@ import pytest
 
 from toolkit.errors import UserError
 from toolkit.output.alive import this_process
-from toolkit.output.lock import CLAIM_FILE, LOCK_FILE, FolderInUse, RunLock, holder
+from toolkit.output.claim import CLAIM_FILE, Claim, Claimed
+from toolkit.output.lock import LOCK_FILE, FolderInUse, RunLock, holder
 
 HOLD = (
     "import sys, time\nfrom pathlib import Path\nfrom toolkit.output.lock import RunLock\n"
@@ -93,28 +96,44 @@ NO_LOCKS = (
 )
 
 
+STARTS = (
+    "import sys, time\nfrom pathlib import Path\nfrom toolkit.output.lock import FolderInUse, RunLock\n"
+    "print('ready', flush=True)\n"
+    "first, folders, locks = float(sys.stdin.readline()), sorted(Path(sys.argv[1]).iterdir()), {}\n"
+    "for number, folder in enumerate(folders):\n"
+    "    while time.time() < first + number / 50:\n        pass\n"
+    "    try:\n        (lock := RunLock(folder)).__enter__()\n        locks[folder.name] = lock\n"
+    "    except FolderInUse:\n        pass\n"
+    "print(*locks, flush=True)\nsys.stdin.read()\n"
+    "for lock in locks.values():\n    lock.__exit__(None, None, None)\n"
+)
+
+
 @pytest.mark.parametrize("has_dead_owner", [False, True])
 def test_of_many_that_start_at_once_one_wins(tmp_path: Path, drive: str, has_dead_owner: bool) -> None:
-    if has_dead_owner:
-        dead = json.dumps({"pid": 4, "host": "here", "since": "then", "process": _dead()})
-        (tmp_path / LOCK_FILE).write_text(dead)
-        (tmp_path / CLAIM_FILE).write_text(dead)
-    script = (
-        f"{drive}import sys\nfrom pathlib import Path\nfrom toolkit.output.lock import FolderInUse, RunLock\n"
-        "sys.stdin.readline()\n"
-        "try:\n    with RunLock(Path(sys.argv[1])):\n        print('won', flush=True)\n        sys.stdin.read()\n"
-        "except FolderInUse:\n    print('lost', flush=True)\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    others = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    for other in others:
-        assert other.stdin is not None
-        other.stdin.write("go\n")
-        other.stdin.flush()
-    answers = [other.stdout.readline().strip() for other in others if other.stdout]
-    for other in others:
-        other.communicate()
-    assert sorted(answers) == ["lost"] * 5 + ["won"]
+    for number in range(60):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if has_dead_owner:
+            dead = json.dumps({"pid": 4, "host": "here", "since": "then", "process": _dead()})
+            (folder / LOCK_FILE).write_text(dead)
+            (folder / CLAIM_FILE).write_text(dead)
+    command = [sys.executable, "-c", drive + STARTS, str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        others = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(6)
+        ]
+        assert [other.stdout.readline() for other in others if other.stdout] == ["ready\n"] * 6
+        soon = time.time() + 0.1
+        for other in others:
+            assert other.stdin is not None
+            other.stdin.write(f"{soon}\n")
+            other.stdin.flush()
+        won = [name for other in others if other.stdout for name in other.stdout.readline().split()]
+    assert sorted(won) == sorted(folder.name for folder in tmp_path.iterdir())
+    assert {file.name for file in tmp_path.glob("*/*")} - {CLAIM_FILE} == {LOCK_FILE}
+    assert not drive or not list(tmp_path.glob(f"*/{CLAIM_FILE}"))
 
 
 def _dead() -> dict[str, object]:
@@ -156,6 +175,40 @@ def test_on_a_drive_without_locks_a_recycled_number_is_no_owner(
         assert "Took over" in str(lock.notice)
 
 
+def test_on_a_drive_without_locks_a_slow_start_follows_nobody_who_was_followed(tmp_path: Path) -> None:
+    (tmp_path / CLAIM_FILE).write_text(json.dumps({"pid": 4, "process": _dead()}))
+    quick = Claim(tmp_path)
+
+    class Slow(Claim):
+        def _dead_owner(self) -> dict[str, object]:
+            dead = super()._dead_owner()
+            quick.take()
+            return dead
+
+    with pytest.raises(Claimed):
+        Slow(tmp_path).take()
+    assert [file.name for file in tmp_path.iterdir()] == [CLAIM_FILE]
+    quick.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_drive_without_locks_who_was_killed_while_it_took_over_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.output.lock._take", _no_locks)
+    (tmp_path / CLAIM_FILE).write_text(json.dumps({"pid": 4, "process": _dead()}))
+    killed = RunLock(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            killed.__enter__()
+    heir = next(tmp_path.glob(f"{CLAIM_FILE}-*"))
+    heir.write_text(json.dumps({**json.loads(heir.read_text()), "pid": 5, "process": _dead()}))
+    with RunLock(tmp_path) as lock:
+        assert "process 5" in str(lock.notice)
+    assert not list(tmp_path.glob(f"{CLAIM_FILE}*"))
+
+
 def test_on_a_drive_without_locks_another_machines_owner_is_respected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,3 +229,7 @@ def test_the_holder_is_named_while_it_lives(tmp_path: Path) -> None:
 
 def _no_locks(file: object) -> None:
     raise OSError(errno.ENOLCK, "no locks")
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 
 from toolkit.output.alive import ProcessIdentity
+from toolkit.output.claim import CLAIM_FILE
 from toolkit.output.figures import number, whole
-from toolkit.output.lock import CLAIM_FILE, LOCK_FILE
+from toolkit.output.lock import LOCK_FILE
 from toolkit.output.run_record import Run
 from ui.server.jobs.launch import Launch
 from ui.server.jobs.starts import is_launch_newer, is_of, name_of, process_of, wish_of
