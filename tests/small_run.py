@@ -86,8 +86,7 @@ class SmallRun:
                 stages.warn(notice)
             with Recorder(events, stages.progress, log_dir=None, log_every=1) as recorder:
                 validation = Validation(self._config(train, save), self.grid, plan.bundle)
-                saver = Saver(folder, "job", save, learner, facts=facts, metadata=_metadata)
-                saver.documents = validation.documents
+                saver = Saver(folder, save, learner, facts=facts, metadata=_metadata, documents=validation.documents)
                 saving = SaveTask(saver, stages, epochs_done=lambda step: step // STEPS_PER_EPOCH)
                 start = saving.resume(plan, train.steps, ranks)
                 feeder: Any = _Feeder(draws, stop, stop_in, crash_in, train.gradient_accumulation)

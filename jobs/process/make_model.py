@@ -8,7 +8,7 @@ import torch
 
 from jobs.process.output import Output
 from jobs.process.training_checked import TrainingChecked
-from toolkit.compute.attention import choose_attention, shape_of, use_attention
+from toolkit.compute.attention import choose_attention, shape_of
 from toolkit.compute.attention_choices import AUTO, NATIVE
 from toolkit.compute.compiler import Compiler
 from toolkit.compute.machine import machine_of
@@ -16,7 +16,6 @@ from toolkit.dtypes import torch_dtype
 from toolkit.memory.placement import Split
 from toolkit.models.base_model import BaseModel
 from toolkit.models.options import ModelOptions
-from toolkit.models.pixel_vae import PixelVae
 from toolkit.parallel.ranks import Ranks
 from toolkit.parallel.weight_layout import WeightLayout, WholeWeights
 from toolkit.quantize.cache_folder import compiled_folder, trainer_cache
@@ -67,7 +66,7 @@ def make_model(
     model = model_class(config.model, device=device, dtype=torch_dtype(train.dtype), options=options)
     make_current(device)
     if config.cell_px is not None:
-        model.vae = PixelVae(device, cell_px=config.cell_px)
+        model.use_pixel_vae(config.cell_px)
     return model
 
 
@@ -97,8 +96,7 @@ def choose_kernel(checked: TrainingChecked, model: BaseModel, out: Output, resum
     )
     if chosen.name != NATIVE or setting != AUTO:
         out.stages.info(chosen.describe())
-    use_attention(model.transformer, chosen.name)
-    model.attention = chosen.name
+    model.use_attention_kernel(chosen.name)
 
 
 def compile_if_asked(checked: TrainingChecked, model: BaseModel, out: Output) -> None:

@@ -65,8 +65,7 @@ class TrainStage:
         feeder = Feeder.of_run(config, self.checked.scan.examples, self.learner.model, self.encoded, ranks=ranks)
         metadata = self._metadata_at(feeder, self.learner.model)
         validation = Validation(config, self.checked.grid, resume.bundle)
-        saver, epochs_done = self._saver(metadata, resume), feeder.plan.epochs_done
-        saver.documents = validation.documents
+        saver, epochs_done = self._saver(metadata, validation, resume), feeder.plan.epochs_done
         save = SaveTask(saver, out.stages, in_place=self._must_be_in_place, epochs_done=epochs_done)
         factors = sorted(set(self.learner.weights.rates(train.lr).values()))
         log_every = config.logging.log_every
@@ -110,20 +109,20 @@ class TrainStage:
         base = BaseWeights(name, model.fingerprint("transformer"))
         return lambda step: self._metadata(step, feeder.plan.epochs_done(step), base)
 
-    def _saver(self, metadata: Callable[[int], dict[str, str]], resume: ResumePlan) -> Saver:
+    def _saver(self, metadata: Callable[[int], dict[str, str]], validation: Validation, resume: ResumePlan) -> Saver:
         start, model = self.checked.start, self.learner.model
-        facts = replace(self.checked.run_facts(), device=self.learner.device, attention=model.attention)
+        facts = replace(self.checked.run_facts(), device=self.learner.device, attention=model.attention_kernel)
         if self.record is not None:
             bundle = str(resume.bundle.folder) if resume.bundle else None
             shared = {"ranks": facts.world, "batches_per_step": facts.batches_per_step} if facts.world > 1 else {}
             self.record.resumed(resume.step, bundle=bundle, device=facts.device, attention=facts.attention, **shared)
         return Saver(
             start.output_folder,
-            start.job.name,
             self.config.save,
             self.learner,
             facts=facts,
             metadata=metadata,
+            documents=validation.documents,
         )
 
     def _sampler(self, feeder: Feeder) -> Sampler:

@@ -29,7 +29,6 @@ from toolkit.draw.adapter_header import must_fit, settings_of
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition, SampleCondition
-from toolkit.models.pixel_vae import PixelVae
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.parallel.ranks import OneProcess
@@ -65,7 +64,7 @@ class Setup:
     def __init__(self, model: BaseModel, kind: str, latents: Tensor, embeds: Tensor) -> None:
         self.model, self.kind, self.embeds = model, kind, embeds
         if ADAPTERS[kind].is_in_pixels:
-            model.vae = PixelVae(model.device)
+            model.use_pixel_vae()
             latents = model.encode_images(normal(2, 3, SIZE_PX, SIZE_PX, seed=4).clamp(-1, 1))
         self.latents = latents
         self.reference = normal(2, *latents.shape[1:], seed=3)
@@ -152,7 +151,7 @@ def life(request: pytest.FixtureRequest, make_model: Models, whole: BaseModel, l
     model = make_model("transformer")
     if model.get_ends() is None:
         pytest.skip(f"{model.arch} names no place that an adapter could add to, and refuses them all")
-    model.vae = whole.vae
+    model.share_vae(whole)
     setup = Setup(model, request.param, latents, embeds[:, -NUM_ROWS:])
     base = None if setup.kind in NEVER_OFF else setup.predict()
     adapter = setup.attach()

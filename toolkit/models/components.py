@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from toolkit.cards import ModelCard, find_cards
+from toolkit.compute.attention import use_attention
 from toolkit.compute.attention_choices import NATIVE
 from toolkit.config import ModelConfig
 from toolkit.dtypes import torch_dtype
@@ -18,6 +19,7 @@ from toolkit.memory.host import release_memory
 from toolkit.memory.placement import Planned, block_names
 from toolkit.models.known_names import KnownNames
 from toolkit.models.options import ModelOptions
+from toolkit.models.pixel_vae import PixelVae
 from toolkit.weights.recipe import Loadable
 
 Component = Literal["text_encoder", "vae", "transformer"]
@@ -28,6 +30,7 @@ class ComponentModel(KnownNames):
 
     Attributes:
         components: folders of the published repository from which the model is loaded.
+        attention_kernel: name of the attention kernel that the transformer uses.
     """
 
     arch: ClassVar[str]
@@ -59,13 +62,34 @@ class ComponentModel(KnownNames):
         self.tokenizer: Any = None
         self.vae: Any = None
         self.transformer: Any = None
-        self.attention = NATIVE  # the kernel that the transformer uses
+        self.attention_kernel = NATIVE
 
     def beside(self, section: ModelConfig) -> Self:
         """A model of the same class for another `model` section, for drawing on its transformer. Nothing is loaded."""
         without = frozenset(self.components) - {"transformer"}
         options = replace(self.options, embeds_text=False, without=without)
         return type(self)(section, device=self.device, dtype=self.dtype, options=options)
+
+    def use_pixel_vae(self, cell_px: int = 8) -> None:
+        """Encode and decode without loss: latents are then the pixels themselves, and no weights of a VAE are loaded.
+
+        Args:
+            cell_px: side of the squares of pixels that become the channels of one latent, a power of two.
+        """
+        self.vae = PixelVae(self.device, cell_px=cell_px)
+
+    def share_vae(self, other: ComponentModel) -> None:
+        """Use the VAE that another model has loaded, instead of loading it a second time."""
+        self.vae = other.vae
+
+    def use_attention_kernel(self, name: str) -> None:
+        """Let every attention layer of the loaded transformer use a kernel, in training and in samples.
+
+        Args:
+            name: one of `attention_choices`.
+        """
+        use_attention(self.transformer, name)
+        self.attention_kernel = name
 
     @property
     def card(self) -> ModelCard:

@@ -33,7 +33,6 @@ from toolkit.adapters.adapter_set import control_name
 from toolkit.config import AdapterConfig
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition
-from toolkit.models.pixel_vae import PixelVae
 from toolkit.objectives.batch import Batch
 from toolkit.objectives.few_steps.teacher import Teacher
 from toolkit.randomness import Draws
@@ -85,7 +84,7 @@ def test_a_control_lora_predicts_better_with_the_right_edges() -> None:
 def losses_with_pixels(seed: int, **train: Any) -> tuple[float, float, float]:
     """Losses with a scene's own caption, with that of another scene, and before training."""
     model, draws = tiny_model("text_encoder", "transformer"), Draws(seed)
-    model.vae = PixelVae(torch.device("cpu"))
+    model.use_pixel_vae()
     trained, held_out = training_examples("scenes", NUM_TRAINED), held_out_examples("scenes", NUM_HELD_OUT, seed=1)
     network = small_lora(model, draws, network_kwargs={"ignore_if_contains": ["img_in", "final_layer.linear"]})
     weights = adapted("subpixel", model, network, draws)

@@ -24,7 +24,6 @@ from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.options import ModelOptions
-from toolkit.models.pixel_vae import PixelVae
 from toolkit.networks.network import Network
 from toolkit.randomness import Draws
 from toolkit.weights.tensor_files import read_metadata, read_tensors
@@ -36,7 +35,7 @@ def setup(cell_px: int = 8) -> tuple[SubpixelAdapter, Any]:
     options = ModelOptions(card=find_cards()["flux2_tiny"].in_pixels(token_px=2 * cell_px))
     model = Flux2TinyModel(tiny_config(), device=CPU, dtype=torch.float32, options=options)
     model.load("transformer")
-    model.vae = PixelVae(CPU, cell_px=cell_px)
+    model.use_pixel_vae(cell_px)
     settings = {"type": "subpixel", "subpixel_downscale_factor": cell_px}
     adapter = SubpixelAdapter(AdapterConfig.model_validate(settings))
     adapter.attach(model, Draws(0))
@@ -51,7 +50,7 @@ def normal(*shape: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("side", [16, 32])
 def test_pixels_become_latents_and_come_back_without_loss(side: int) -> None:
     model = tiny_model()
-    model.vae = PixelVae(CPU, cell_px=side // 2)
+    model.use_pixel_vae(side // 2)
     pixels = normal(2, 3, 2 * side, 3 * side, seed=0).clamp(-1, 1)
     latents = model.encode_images(pixels)
     assert latents.shape == (2, 3 * side**2, 2, 3)

@@ -70,7 +70,7 @@ def _saver(folder: Path, step: int, keep: int = 2) -> Saver:
     for _ in range(step):
         learner.optimizer.step()
     config = SaveConfig(dtype="fp32", max_step_saves_to_keep=keep)
-    return Saver(folder, "job", config, learner, facts=FACTS, metadata=lambda _: {})
+    return Saver(folder, config, learner, facts=FACTS, metadata=lambda _: {})
 
 
 def _weight(folder: Path) -> tuple[int, list[float]]:

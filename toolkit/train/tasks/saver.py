@@ -73,29 +73,35 @@ def apply_retention(
 class Saver:
     """Writes and reads the checkpoints of one output folder. If the weights are spread, all ranks do so together.
 
+    Args:
+        folder: the output folder.
+        config: the settings of `save`.
+        learner: what is trained, with its optimizer and averages.
+        facts: what bundles record about the run; its job's name begins the names of the weight files.
+        metadata: the header of a weight file, by the step that it is of.
+        documents: what else bundles keep, as plain JSON by name; called for each bundle.
+
     Attributes:
         newest: step of the newest checkpoint that can be resumed; None before the first one.
         saves_raw: whether users also get the weights without averaging.
-        documents: what else bundles keep, as plain JSON by name; nothing unless it is set.
     """
 
     def __init__(
         self,
         folder: Path,
-        job_name: str,
         config: SaveConfig,
         learner: Learner,
         *,
         facts: RunFacts,
         metadata: Callable[[int], dict[str, str]],
+        documents: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.folder = folder
-        self.job_name = job_name
         self.config = config
         self.learner = learner
         self.facts = facts
         self.metadata = metadata
-        self.documents: Callable[[], Mapping[str, Any]] = dict
+        self.documents = documents
         ema = (facts.config["train"].get("ema_config") or {}) if learner.average else {}
         self.saves_raw = bool(ema.get("save_raw"))
         self.newest: int | None = None
@@ -107,7 +113,7 @@ class Saver:
             DiskFull: there is no room on the disk.
             UserError: the checkpoint cannot be written for another reason.
         """
-        files = self._write(f"{self.job_name}_{step:09d}", step)
+        files = self._write(f"{self.facts.job}_{step:09d}", step)
         size = _size_of(files)
         return Saved(files[0], *self._retain(step), num_bytes=size)
 
@@ -116,7 +122,7 @@ class Saver:
 
         If the last step has a bundle already, because nothing was left to train, that bundle is not touched.
         """
-        files = self._write(self.job_name, step, is_final=True)
+        files = self._write(self.facts.job, step, is_final=True)
         size = _size_of(files)
         return Saved(files[0], *self._retain(step, is_final=True), num_bytes=size, is_final=True)
 
@@ -128,7 +134,7 @@ class Saver:
     @property
     def final_files(self) -> tuple[Path, ...]:
         """The files or the folder that `save_final` may write, depending on the format and on what is trained."""
-        return self._paths(self.job_name)
+        return self._paths(self.facts.job)
 
     def save_best(self, step: int, figure: Mapping[str, Any]) -> Path:
         """Write the weights that users get to `<name>_best`, which belongs to no bundle, so that it is never deleted.
@@ -143,13 +149,13 @@ class Saver:
         """
         try:
             with self.learner.averaged():
-                return self._save_weights(f"{self.job_name}{BEST}", step, validation=json.dumps(dict(figure)))[0]
+                return self._save_weights(f"{self.facts.job}{BEST}", step, validation=json.dumps(dict(figure)))[0]
         except (OSError, UserError, RankFailed) as error:
             raise self._failed(error, step, {"weights": {}}, ()) from error
 
     def best_files(self, *, after: int) -> tuple[Path, ...]:
         """The files or folder of the best weights, unless they are known to be of step `after` or earlier."""
-        steps = {path: step_inside(path) for path in self._paths(f"{self.job_name}{BEST}") if path.exists()}
+        steps = {path: step_inside(path) for path in self._paths(f"{self.facts.job}{BEST}") if path.exists()}
         return tuple(path for path, step in steps.items() if step is None or step > after)
 
     def _paths(self, name: str) -> tuple[Path, ...]:
@@ -186,7 +192,7 @@ class Saver:
             with self.learner.averaged():
                 files = self._save_weights(name, step)
             if self.saves_raw:
-                files += self._save_weights(name.replace(self.job_name, f"{self.job_name}{RAW}", 1), step)
+                files += self._save_weights(name.replace(self.facts.job, f"{self.facts.job}{RAW}", 1), step)
             if self.newest != step:
                 write_bundle(
                     self.folder,

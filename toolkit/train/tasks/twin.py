@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from toolkit.compute.attention import use_attention
 from toolkit.errors import UserError
 from toolkit.models.base_model import BaseModel
 from toolkit.train.learner import Learner
@@ -36,11 +35,12 @@ class Twin:
         """
         trained = learner.weights
         assert isinstance(trained, NetworkWeights), "the check has refused other weights"
-        model, self.model.vae = self.model, learner.model.vae
+        model = self.model
+        model.share_vae(learner.model)
         try:
             if self._weights is None:
                 model.load("transformer")
-                use_attention(model.transformer, learner.model.attention)
+                model.use_attention_kernel(learner.model.attention_kernel)
                 self._weights = NetworkWeights(trained.network.beginning_on(model))
             _copy(trained, self._weights, source=model.model_config.name_or_path)
             draw(self._weights)
